@@ -1,0 +1,76 @@
+"""The server's share of a slider move: the whole script of a page rerun at 50,000 samples x 100 classes.
+
+Streamlit's own test runner executes the app without a browser; the time is from the moved slider to the last element.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from streamlit.testing.v1 import AppTest
+
+from cist_core.logits import LogitSet, centre_for_storage
+
+ROOT = Path(__file__).resolve().parents[1]
+SAMPLES, CLASSES = 50_000, 100
+MOVES = 15
+
+
+def measure_app(logits: np.ndarray) -> list[dict[str, str | float | None]]:
+    """Median over `MOVES` moves of tau on each page, as rows for `results.json`."""
+    with tempfile.TemporaryDirectory() as folder:
+        _write_sample_model(Path(folder), logits)
+        os.environ["CIST_SAMPLE_MODELS"] = folder
+        try:
+            return [
+                {
+                    "name": f"app: slider move on {page}",
+                    "size": f"{SAMPLES}x{CLASSES}",
+                    "seconds": _median_move(page),
+                    "versus_scipy": None,
+                    "versus_torch": None,
+                    "versus_read": None,
+                    "max_error": None,
+                }
+                for page in ("overview", "entropy", "ratio")
+            ]
+        finally:
+            del os.environ["CIST_SAMPLE_MODELS"]
+
+
+def _write_sample_model(folder: Path, logits: np.ndarray) -> None:
+    """A card and logits: all that the app needs to show a teacher."""
+    card = {
+        "title": "Random logits for timing",
+        "role": "teacher",
+        "architecture": "none",
+        "num_classes": CLASSES,
+        "class_names": [str(index) for index in range(CLASSES)],
+        "data": {"name": "cifar100"},
+        "logits": ["test"],
+    }
+    (folder / "random").mkdir()
+    (folder / "random" / "card.json").write_text(json.dumps(card))
+    labels = np.arange(len(logits)) % CLASSES
+    LogitSet.create(centre_for_storage(logits), labels).save(folder / "random" / "logits-cifar100-test.safetensors")
+
+
+def _median_move(page: str) -> float:
+    app = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=120).run()
+    if page != "overview":
+        app.switch_page(f"../pages/{page}.py").run()
+    seconds = []
+    for move in range(MOVES):
+        slider = app.slider(key="tau").set_value(1.0 + 0.05 * move)
+        start = time.perf_counter()
+        slider.run()
+        seconds.append(time.perf_counter() - start)
+    if app.exception:
+        raise RuntimeError(f"The {page} page failed: {app.exception[0].value}")
+    return statistics.median(seconds)

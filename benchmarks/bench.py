@@ -1,0 +1,208 @@
+"""Times the entropy kernels beside what a user would write instead, and checks them against float64 SciPy.
+
+    python benchmarks/bench.py [--output benchmarks/results.json] [--rounds 7] [--sizes 50000x1000 ...]
+
+Everything of one size runs in one process, interleaved: each round times every kernel and the bare read once, and the
+best round counts, for peers as well. Peers that take long run in the first rounds only (`PEER_ROUNDS`), always on the
+full size, except the loops over 64 temperatures: one temperature is timed and counted 64 times, as its cost does not
+depend on the temperature.
+
+- SciPy: `softmax` and `entropy` (or `rel_entr` for KL) as a user writes them, on the float32 logits.
+- torch: `log_softmax`, then ``-(p log p).sum``, in eager mode, with as many threads as the kernels.
+- read: a sum over the array by numba's parallel loop, with as many threads.
+
+- app: the server's share of a slider move on each page (`app_rerun`).
+
+The first pass also gives the centred maximum, top-1, gap and deviation; its peers give the entropy alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from app_rerun import CLASSES, SAMPLES, measure_app
+from numpy.typing import NDArray
+from scipy import special, stats
+
+from cist_core import kernels
+
+SIZES = ("10000x100", "50000x100", "50000x1000")
+SWEEP = {"start": 0.25, "step": 0.25, "count": 64}
+TAU, RHO, STUDENT_TAU = 2.0, 4.0, 3.0
+PEER_ROUNDS = 2
+CHECKED_ROWS = 200
+CHECKED_RATIOS = (0.004, 0.01, 0.05, 0.1, 0.2, 0.29, 0.5, 0.7, 1.1, 2.3, 4.0, 7.9, 12.3, 16.0)
+CHECKED_TAUS = (0.25, 0.5, 1.0, 2.0, 4.0, 20.0)
+
+Logits = NDArray[np.float32]
+Row = dict[str, str | float | None]
+
+
+@numba.njit(parallel=True, fastmath=True)  # type: ignore[untyped-decorator]
+def read_memory(values):  # type: ignore[no-untyped-def]
+    total = np.float32(0)
+    for i in numba.prange(values.size):
+        total += values[i]
+    return total
+
+
+def realistic_logits(samples: int, classes: int) -> Logits:
+    """Gaussian logits of different spread per sample, with one class raised: some samples are sure, some are not."""
+    rng = np.random.default_rng(0)
+    logits = rng.standard_normal((samples, classes), dtype=np.float32)
+    logits *= rng.uniform(1, 3, (samples, 1)).astype(np.float32)
+    logits[np.arange(samples), rng.integers(0, classes, samples)] += rng.gamma(3.0, 3.0, samples).astype(np.float32)
+    return logits
+
+
+def scipy_entropy(logits: NDArray[Any], tau: Any) -> NDArray[Any]:
+    return np.asarray(stats.entropy(special.softmax(logits / tau, axis=1), axis=1))
+
+
+def torch_entropy(logits: torch.Tensor, tau: float) -> torch.Tensor:
+    log_p = torch.log_softmax(logits / tau, dim=1)
+    return -(log_p.exp() * log_p).sum(dim=1)
+
+
+def scipy_divergence(teacher: NDArray[Any], student: NDArray[Any]) -> NDArray[Any]:
+    p, q = special.softmax(teacher / TAU, axis=1), special.softmax(student / STUDENT_TAU, axis=1)
+    return np.asarray(special.rel_entr(p, q).sum(axis=1))
+
+
+def torch_divergence(teacher: torch.Tensor, student: torch.Tensor) -> torch.Tensor:
+    log_p, log_q = torch.log_softmax(teacher / TAU, dim=1), torch.log_softmax(student / STUDENT_TAU, dim=1)
+    return torch.nn.functional.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=1)
+
+
+def measure(size: str, rounds: int) -> list[Row]:
+    samples, classes = (int(part) for part in size.split("x"))
+    logits = realistic_logits(samples, classes)
+    student = (logits * np.float32(0.7) + np.float32(0.5) * realistic_logits(samples, classes)[::-1]).astype(np.float32)
+    flat, tensor, student_tensor = logits.reshape(-1), torch.from_numpy(logits), torch.from_numpy(student)
+    statistics = kernels.row_statistics(logits)
+    table = kernels.entropy_table(logits, statistics)
+    tau = np.full(samples, TAU, np.float32)
+
+    ours: dict[str, Callable[[], object]] = {
+        "first pass": lambda: kernels.first_pass(logits, tau=TAU),
+        "exact slider move": lambda: kernels.entropy(logits, statistics.peak, tau),
+        "64-ratio sweep": lambda: kernels.entropy_sweep(logits, statistics, **SWEEP),  # type: ignore[arg-type]
+        "table build": lambda: kernels.entropy_table(logits, statistics),
+        "table read": lambda: kernels.read_table(table, RHO),
+        "KL divergence": lambda: kernels.kl_divergence(logits, student, TAU, STUDENT_TAU),
+        "read": lambda: read_memory(flat),
+    }
+    peers: dict[str, Callable[[], object]] = {
+        "scipy entropy": lambda: scipy_entropy(logits, np.float32(TAU)),
+        "torch entropy": lambda: torch_entropy(tensor, TAU),
+        "scipy KL": lambda: scipy_divergence(logits, student),
+        "torch KL": lambda: torch_divergence(tensor, student_tensor),
+    }
+    best: dict[str, float] = {}
+    for function in ours.values():  # compiles, and pages the results in
+        function()
+    for turn in range(rounds):
+        for name, function in (ours | peers if turn < PEER_ROUNDS else ours).items():
+            start = time.perf_counter()
+            function()
+            best[name] = min(best.get(name, math.inf), time.perf_counter() - start)
+
+    errors = largest_errors(logits, student)
+    peer_of = {  # the peer, and how many times it must run for the same answer
+        "first pass": ("entropy", 1),
+        "exact slider move": ("entropy", 1),
+        "64-ratio sweep": ("entropy", SWEEP["count"]),
+        "table build": ("entropy", len(kernels.RATIO_GRID)),
+        "table read": ("entropy", 1),
+        "KL divergence": ("KL", 1),
+    }
+    rows: list[Row] = [{"name": "bare read of the memory", "size": size, "seconds": best["read"], "versus_scipy": None,
+                        "versus_torch": None, "versus_read": 1.0, "max_error": None}]  # fmt: skip
+    for name, (peer, times) in peer_of.items():
+        rows.append(
+            {
+                "name": name,
+                "size": size,
+                "seconds": best[name],
+                "versus_scipy": times * best[f"scipy {peer}"] / best[name],
+                "versus_torch": times * best[f"torch {peer}"] / best[name],
+                "versus_read": best[name] / best["read"],
+                "max_error": errors[name],
+            }
+        )
+    return rows
+
+
+def largest_errors(logits: Logits, student: Logits) -> dict[str, float]:
+    """Largest difference in nats from float64 SciPy, on evenly spread rows."""
+    chosen = np.linspace(0, len(logits) - 1, CHECKED_ROWS).astype(int)
+    logits, student = logits[chosen], student[chosen]
+    exact = logits.astype(np.float64)
+    maximum = (exact.max(axis=1) - exact.mean(axis=1))[:, None]
+    statistics = kernels.row_statistics(logits)
+    table = kernels.entropy_table(logits, statistics)
+    at_ratio = {ratio: scipy_entropy(exact, maximum / ratio) for ratio in CHECKED_RATIOS}
+
+    def worst(pairs: list[tuple[Any, Any]]) -> float:
+        return max(float(np.abs(ours - reference).max()) for ours, reference in pairs)
+
+    fine = kernels.entropy_sweep(logits, statistics, start=0.01, step=0.25, count=64)
+    reading = worst([(kernels.read_table(table, ratio), reference) for ratio, reference in at_ratio.items()])
+    divergence = kernels.kl_divergence(logits, student, TAU, STUDENT_TAU)
+    return {
+        "first pass": worst([(kernels.first_pass(logits, rho=r)[1], reference) for r, reference in at_ratio.items()]),
+        "exact slider move": worst(
+            [(kernels.entropy(logits, statistics.peak, tau), scipy_entropy(exact, tau)) for tau in CHECKED_TAUS]
+        ),
+        "64-ratio sweep": worst([(fine[:, j], scipy_entropy(exact, maximum / (0.01 + 0.25 * j))) for j in range(64)]),
+        "table build": worst(
+            [
+                (table[:, k, 0], scipy_entropy(exact, maximum / ratio))
+                for k, ratio in enumerate(kernels.RATIO_GRID)
+                if ratio > 0
+            ]
+        ),
+        "table read": reading,
+        "KL divergence": worst([(divergence, scipy_divergence(exact, student.astype(np.float64)))]),
+    }
+
+
+def print_table(rows: list[Row]) -> None:
+    def times(value: Any) -> str:
+        return "-" if value is None else f"{value:,.1f}x"
+
+    print(f"{'':30} {'size':>11} {'ms':>9} {'vs SciPy':>10} {'vs torch':>10} {'of a read':>10} {'max error':>10}")
+    for row in rows:
+        error = "-" if row["max_error"] is None else f"{row['max_error']:.1e}"
+        milliseconds = float(row["seconds"] or 0) * 1e3
+        ratios = "".join(f"{times(row[f'versus_{peer}']):>11}" for peer in ("scipy", "torch", "read"))
+        print(f"{row['name']:30} {row['size']:>11} {milliseconds:9.3f}{ratios} {error:>10}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Time the entropy kernels beside SciPy, torch and a bare read.")
+    parser.add_argument("--output", type=Path, default=Path(__file__).with_name("results.json"), help="JSON to write")
+    parser.add_argument("--rounds", type=int, default=7, help="repetitions; the best counts")
+    parser.add_argument("--sizes", nargs="+", default=SIZES, metavar="SAMPLESxCLASSES")
+    arguments = parser.parse_args()
+
+    torch.set_num_threads(numba.config.NUMBA_NUM_THREADS)
+    rows: list[Row] = []
+    for size in arguments.sizes:
+        rows += measure(size, arguments.rounds)
+    rows += measure_app(realistic_logits(SAMPLES, CLASSES))
+    print_table(rows)
+    arguments.output.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

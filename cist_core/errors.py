@@ -1,0 +1,12 @@
+"""The errors that a user can cause."""
+
+
+class CistError(ValueError):
+    """One clear sentence that names the thing, the value and the remedy.
+
+    The command line prints it and exits with code 2; the app shows it where the user looks.
+    """
+
+
+class Cancelled(CistError):  # noqa: N818 - it reports a wish, not a fault
+    """The user stopped a long computation; nothing was lost."""

@@ -1,0 +1,186 @@
+"""Entropy of softened rows, fast: NumPy arrays run on the CPU, torch tensors where they live.
+
+Every function takes finite logits ``(N, C)`` with ``C >= 2``: a float16 or float32 NumPy array (it may be
+memory-mapped) or a floating torch tensor (meant for a GPU). Results are float32 in nats, of the same kind as the
+logits, within 1e-4 nats of float64 arithmetic on the stored values.
+
+Write ``c = z - mean(z)`` and ``m = max(c)``; a ratio is ``r = m / tau``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cist_core.kernels.grid import MAX_TABLE_RATIO, RATIO_GRID
+from cist_core.kernels.statistics import RowStatistics
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+__all__ = [
+    "MAX_TABLE_RATIO",
+    "RATIO_GRID",
+    "RowStatistics",
+    "entropy",
+    "entropy_sweep",
+    "entropy_table",
+    "first_pass",
+    "kl_divergence",
+    "ratio_grid",
+    "read_table",
+    "row_statistics",
+]
+
+Array = Any
+"""A NumPy array or a torch tensor."""
+
+
+def row_statistics(logits: Array) -> RowStatistics:
+    """Centred maximum, largest logit, its class, gap to the second and deviation of every row.
+
+    Args:
+        logits: finite, ``(N, C)``.
+
+    Example:
+        >>> row_statistics(np.array([[4.0, 1.0, 1.0]], np.float32)).maximum.tolist()
+        [2.0]
+    """
+    return _backend(logits).row_statistics(logits)  # type: ignore[no-any-return]
+
+
+def first_pass(logits: Array, *, tau: float | None = None, rho: float | None = None) -> tuple[RowStatistics, Array]:
+    """Statistics and entropy in one pass over the memory.
+
+    ``H_i = entropy(softmax(z_i / tau))``, or with ``tau_i = m_i / rho``; a constant row has ``ln C``.
+
+    Args:
+        logits: finite, ``(N, C)``.
+        tau: one positive temperature in logit units (``inf`` gives ``ln C``), or
+        rho: one positive ratio.
+
+    Returns:
+        The statistics and the entropy ``(N,)`` in nats.
+
+    Raises:
+        ValueError: unless exactly one of tau and rho is given, and positive.
+
+    Example:
+        >>> _, entropies = first_pass(np.array([[4.0, 0.0, 0.0], [1.0, 0.0, 0.0]], np.float32), rho=2.0)
+        >>> print(entropies.round(4))
+        [0.3666 0.3666]
+    """
+    given = tau if rho is None else rho
+    if (tau is None) == (rho is None) or given is None or not given > 0:
+        raise ValueError(f"Expected exactly one of `tau` and `rho`, and positive, but got tau={tau} and rho={rho}.")
+    return _backend(logits).first_pass(logits, tau, rho)  # type: ignore[no-any-return]
+
+
+def entropy(logits: Array, peak: Array, tau: Array | float) -> Array:
+    """``H_i = entropy(softmax(z_i / tau_i))`` in nats, ``(N,)``: what a slider moves.
+
+    Args:
+        logits: finite, ``(N, C)``.
+        peak: ``max(z_i)``, ``(N,)``, from `row_statistics` or `first_pass`.
+        tau: positive temperatures in logit units, one or ``(N,)``; ``inf`` gives ``ln C``.
+
+    Example:
+        >>> logits = np.array([[2.0, 0.0], [2.0, 2.0]], np.float32)
+        >>> print(entropy(logits, logits.max(1), 1.0).round(4))
+        [0.3653 0.6931]
+    """
+    return _backend(logits).entropy(logits, peak, tau)
+
+
+def entropy_sweep(logits: Array, statistics: RowStatistics, *, start: float, step: float, count: int) -> Array:
+    """``H_i(r_j) = entropy(softmax(r_j c_i / m_i))`` at evenly spaced ratios ``r_j = start + j step``.
+
+    Uses ``e^((r + step) x) = e^(r x) e^(step x)``: after the first ratio, one multiplication per logit replaces the
+    exponential.
+
+    Args:
+        logits: finite, ``(N, C)``.
+        statistics: of the same rows.
+        start: the first ratio, at least 0.
+        step: the spacing, at least 0.
+        count: the number of ratios, at least 1.
+
+    Returns:
+        ``(N, count)`` in nats; constant rows have ``ln C``.
+
+    Raises:
+        ValueError: for a negative start or step, or a count below 1.
+    """
+    if not (start >= 0 and step >= 0 and count >= 1):
+        raise ValueError(f"Expected start >= 0, step >= 0 and count >= 1, but got {start}, {step} and {count}.")
+    return _backend(logits).entropy_sweep(logits, statistics, start, step, count)
+
+
+def ratio_grid() -> NDArray[np.float64]:
+    """The ratios of `entropy_table`, ``(K,)``: from 0 in steps of 1/1024, then 1/64 up to 0.5 and 0.25 up to 16."""
+    return RATIO_GRID
+
+
+def entropy_table(logits: Array, statistics: RowStatistics) -> Array:
+    """Every row's entropy curve, as ``H`` and ``dH/dr = -r Var(c / m)`` at the nodes of `ratio_grid`.
+
+    One pass; afterwards `read_table` gives any ratio without the logits.
+
+    Args:
+        logits: finite, ``(N, C)``.
+        statistics: of the same rows.
+
+    Returns:
+        ``(N, K, 2)``, in nats and nats per unit of ratio; constant rows have ``ln C`` and 0.
+    """
+    return _backend(logits).entropy_table(logits, statistics)
+
+
+def read_table(table: Array, ratio: Array | float) -> Array:
+    """``H_i(r_i)`` in nats from a table, ``(N,)``, by cubic Hermite interpolation.
+
+    Args:
+        table: from `entropy_table`.
+        ratio: one or ``(N,)``; the caller sees to ``0 <= ratio <= MAX_TABLE_RATIO``.
+    """
+    return _backend(table).read_table(table, ratio)
+
+
+def kl_divergence(
+    teacher_logits: Array, student_logits: Array, tau_teacher: Array | float, tau_student: Array | float
+) -> Array:
+    """``KL(softmax(z_t / tau_t) || softmax(z_s / tau_s))`` in nats, ``(N,)``.
+
+    Args:
+        teacher_logits: finite, ``(N, C)``.
+        student_logits: finite, ``(N, C)``, of the same kind.
+        tau_teacher: positive temperatures in logit units, one or ``(N,)``.
+        tau_student: the same for the student.
+
+    Raises:
+        ValueError: if the shapes differ.
+
+    Example:
+        >>> teacher, student = np.array([[2.0, 0.0]], np.float32), np.array([[0.0, 0.0]], np.float32)
+        >>> print(kl_divergence(teacher, student, 1.0, 1.0).round(4))
+        [0.3278]
+    """
+    if teacher_logits.shape != student_logits.shape:
+        raise ValueError(
+            f"Expected the student's logits to have the teacher's shape {tuple(teacher_logits.shape)}, "
+            f"but got {tuple(student_logits.shape)}."
+        )
+    return _backend(teacher_logits).kl_divergence(teacher_logits, student_logits, tau_teacher, tau_student)
+
+
+def _backend(array: Array) -> ModuleType:
+    """The module for the kind of array; torch is loaded only for those who use it."""
+    if isinstance(array, np.ndarray):
+        from cist_core.kernels import cpu
+
+        return cpu
+    from cist_core.kernels import torch_twin
+
+    return torch_twin

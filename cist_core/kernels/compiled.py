@@ -1,0 +1,609 @@
+"""The compiled loops: numba, vectorised, over a range of rows each.
+
+All arithmetic is in base 2: with ``u = (z - max(z)) log2(e) / tau``, ``S = sum 2^u`` and ``T = sum u 2^u``,
+
+    H = ln S - ln 2 * T / S.
+
+What makes them fast: an own ``2^u`` of a dozen operations that the compiler can vectorise (the library's exp is a call
+per element), and sums over blocks of `BLOCK` columns in float32, added up in float64, as a row may have 50,000 classes.
+
+Rows must be finite: the code is compiled to assume that there is no NaN. All compiled code stays in this one file,
+because numba's cache on disk notices changes of a kernel's own file only; numbers of other modules come as arguments.
+"""
+
+# Numba infers the types of all that follows; annotations would be decoration that nothing checks.
+# mypy: ignore-errors
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, overload
+
+BLOCK = 1024
+"""Columns summed in float32 before they join a float64 sum; three such buffers fit the L1 cache."""
+LANES = 32
+"""Buffers are padded to a multiple of this, so that vector loops have no remainder."""
+RUN = 128
+"""Columns that share one maximum; the largest logit is then sought in the winning run only."""
+LINE_ROWS = 8
+"""Rows of a table that share a cache line."""
+STEPS = 4
+"""Ratios taken per pass over a buffer: loads and stores are shared by that many."""
+RESTART = 64
+"""Multiplications after which a recurrence starts again from an exact power; the drift stays below 1e-5."""
+
+LOG2_E = math.log2(math.e)
+LN_2 = math.log(2.0)
+_MIN_EXPONENT = np.float32(-126.0)
+_LARGEST = 3e38
+_HALF = np.float32(0.5)
+_ZERO = np.float32(0.0)
+# Minimax in relative error for 2^f on [-0.5, 0.5], with the first coefficient held at 1 so that 2^0 is exactly 1: 9e-8.
+_C0 = np.float32(1.0)
+_C1 = np.float32(0.6931469775978846)
+_C2 = np.float32(0.24022242083388012)
+_C3 = np.float32(0.05550733744273165)
+_C4 = np.float32(0.009671512768486412)
+_C5 = np.float32(0.0013264727266305942)
+_HALF_TO_SINGLE = np.float32(2.0**112)
+
+
+# Infinities stay allowed: a huge difference over a tiny temperature overflows, and is clamped.
+_OPTIONS: dict[str, Any] = {
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": {"nnan", "nsz", "arcp", "contract", "reassoc"},
+}
+
+
+def _inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A piece of a kernel. A real call costs as much as 50 logits: each slice it takes is counted atomically."""
+    return numba.njit(forceinline=True, **_OPTIONS)(function)
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile on first use and keep the machine code on disk, so that the next process starts at once."""
+    try:
+        return numba.njit(cache=True, **_OPTIONS)(function)
+    except RuntimeError:  # neither the package's folder nor the user's cache folder can be written
+        return numba.njit(**_OPTIONS)(function)
+
+
+# --- Building blocks -------------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def _truncated(typing_context, value):
+    """float32 to int32 toward zero; numba widens integers to 64 bits, which halves the vector's lanes."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.fptosi(arguments[0], ir.IntType(32))
+
+    return types.int32(types.float32), generate
+
+
+@intrinsic
+def _times_power_of_two(typing_context, value, exponent):
+    """``value * 2**exponent`` by adding to the exponent field; exact while the result is a normal number."""
+
+    def generate(context, builder, signature, arguments):
+        word = ir.IntType(32)
+        bits = builder.bitcast(arguments[0], word)
+        shifted = builder.shl(arguments[1], ir.Constant(word, 23))
+        return builder.bitcast(builder.add(bits, shifted), ir.FloatType())
+
+    return types.float32(types.float32, types.int32), generate
+
+
+@intrinsic
+def _single_from_half(typing_context, bits, scale):
+    """The float32 value of float16 bits, in integer operations that every vector unit has.
+
+    Moving exponent and mantissa into place leaves a number too small by 2**112, subnormals included.
+    """
+
+    def generate(context, builder, signature, arguments):
+        word = ir.IntType(32)
+        wide = builder.zext(arguments[0], word)
+        size = builder.shl(builder.and_(wide, ir.Constant(word, 0x7FFF)), ir.Constant(word, 13))
+        scaled = builder.fmul(builder.bitcast(size, ir.FloatType()), arguments[1])
+        sign = builder.shl(builder.and_(wide, ir.Constant(word, 0x8000)), ir.Constant(word, 16))
+        return builder.bitcast(builder.or_(builder.bitcast(scaled, word), sign), ir.FloatType())
+
+    return types.float32(types.uint16, types.float32), generate
+
+
+@intrinsic
+def _larger(typing_context, first, second):
+    """Maximum of two numbers. A comparison in Python lacks the flags without which LLVM keeps the loop scalar."""
+
+    def generate(context, builder, signature, arguments):
+        single = ir.FloatType()
+        maximum = builder.module.declare_intrinsic("llvm.maxnum", [single], ir.FunctionType(single, [single, single]))
+        return builder.call(maximum, arguments, fastmath=("nnan", "nsz"))
+
+    return types.float32(types.float32, types.float32), generate
+
+
+@_inlined
+def _at(row, j):
+    """``row[j]`` for ``j >= 0``. A signed index may count from the end, and that choice keeps loops from vectors.
+
+    Slices would do as well, but their references are counted atomically, 50 logits' worth of time each.
+    """
+    return row[np.uintp(j)]
+
+
+@_inlined
+def _exp2(u):
+    """``2^u`` for ``u <= 0`` within 2e-7 of itself; below -126 it stays at 2^-126, which no sum notices."""
+    u = _larger(u, _MIN_EXPONENT)
+    whole = _truncated(u - _HALF)  # rounds to nearest, as u is not positive
+    part = u - np.float32(whole)
+    power = _C0 + part * (_C1 + part * (_C2 + part * (_C3 + part * (_C4 + part * _C5))))
+    return _times_power_of_two(power, whole)
+
+
+@intrinsic
+def _prefetch(typing_context, rows, row, column):
+    """Ask for the cache line of one element; the hardware's own prefetching stops at each 4 KiB page."""
+
+    def generate(context, builder, signature, arguments):
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        strides = cgutils.unpack_tuple(builder, array.strides)
+        byte_pointer = ir.IntType(8).as_pointer()
+        base = builder.bitcast(array.data, byte_pointer)
+        offset = builder.add(builder.mul(arguments[1], strides[0]), builder.mul(arguments[2], strides[1]))
+        place = builder.gep(base, [offset])
+        word = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte_pointer, word, word, word])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [byte_pointer], kind)
+        builder.call(function, [place, ir.Constant(word, 0), ir.Constant(word, 2), ir.Constant(word, 1)])
+        return context.get_dummy_value()
+
+    return types.void(rows, types.intp, types.intp), generate
+
+
+@intrinsic
+def _with_wide_vectors(typing_context):
+    """Let the calling kernel use 512-bit registers where the processor has them.
+
+    LLVM halves them by default, for chips whose clock drops; on those that do not, they are worth a fifth of the time.
+    """
+
+    def generate(context, builder, signature, arguments):
+        # llvmlite refuses attributes that it does not know; LLVM ignores this one where it does not apply.
+        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+def _as_single(row, buffer):
+    """The row in float32: itself, or its float16 bits converted into the buffer."""
+
+
+@overload(_as_single)
+def _choose_as_single(row, buffer):
+    if row.dtype == types.float32:
+        return lambda row, buffer: row
+
+    def convert(row, buffer):
+        # A loop of its own: conversion inside the arithmetic loop is three times slower.
+        for j in range(row.size):
+            buffer[j] = _single_from_half(row[j], _HALF_TO_SINGLE)
+        return buffer
+
+    return convert
+
+
+@_inlined
+def _prefetch_row(rows, row):
+    if row < rows.shape[0]:
+        for column in range(0, rows.shape[1], 64 // rows.itemsize):
+            _prefetch(rows, row, column)
+
+
+@_inlined
+def _buffer_for(logits):
+    return np.empty(logits.shape[1], np.float32)
+
+
+@_inlined
+def _scale(tau):
+    """``log2(e) / tau``, finite for any positive temperature and 0 for an infinite one."""
+    return np.float32(min(LOG2_E / np.float64(tau), _LARGEST))
+
+
+@_inlined
+def _row_maximum(row):
+    peak = row[0]
+    for j in range(row.size):
+        peak = _larger(peak, row[j])
+    return peak
+
+
+@_inlined
+def _entropy_sums(row, begin, end, peak, scale):
+    total = _ZERO
+    weighted = _ZERO
+    for j in range(begin, end):
+        u = _larger((_at(row, j) - peak) * scale, _MIN_EXPONENT)
+        power = _exp2(u)
+        total += power
+        weighted += power * u
+    return total, weighted
+
+
+@_inlined
+def _row_entropy(row, peak, scale, highest):
+    """Entropy of one row, at most ``highest = ln C``."""
+    if scale == _ZERO:
+        return highest
+    total = 0.0
+    weighted = 0.0
+    for begin in range(0, row.size, BLOCK):
+        block_total, block_weighted = _entropy_sums(row, begin, min(begin + BLOCK, row.size), peak, scale)
+        total += block_total
+        weighted += block_weighted
+    return _bounded(math.log(total) - LN_2 * weighted / total, highest)
+
+
+@_inlined
+def _bounded(entropy, highest):
+    """Rounding may leave ``[0, ln C]`` by 1e-7."""
+    return min(max(entropy, 0.0), highest)
+
+
+@_inlined
+def _row_statistics(row, smallest):
+    """Centred maximum (0 if below `smallest`), peak, top1, gap and deviation.
+
+    A vectorised loop cannot keep positions cheaply; it keeps the maximum of each short run of columns, and only the
+    winning run is searched.
+    """
+    classes = row.size
+    peak = np.float32(-_LARGEST)
+    second = np.float32(-_LARGEST)
+    winner = 0
+    for begin in range(0, classes, RUN):
+        run_peak = np.float32(-_LARGEST)
+        for j in range(begin, min(begin + RUN, classes)):
+            run_peak = _larger(run_peak, _at(row, j))
+        if run_peak > peak or begin == 0:
+            second = peak
+            peak = run_peak
+            winner = begin
+        else:
+            second = _larger(second, run_peak)
+    top1 = winner
+    while row[top1] != peak and top1 < classes - 1:
+        top1 += 1
+    for begin, end in ((winner, top1), (top1 + 1, min(winner + RUN, classes))):
+        for j in range(begin, end):
+            second = _larger(second, _at(row, j))
+    if second == peak:
+        constant = True
+        for j in range(classes):
+            if row[j] != peak:
+                constant = False
+                break
+        if constant:
+            return 0.0, peak, top1, 0.0, 0.0
+
+    # Moments about the rough mean do not cancel, wherever the row lies.
+    sum_ = 0.0
+    for begin in range(0, classes, BLOCK):
+        block_sum = _ZERO
+        for j in range(begin, min(begin + BLOCK, classes)):
+            block_sum += _at(row, j)
+        sum_ += block_sum
+    pivot = np.float32(sum_ / classes)
+    first_moment = 0.0
+    second_moment = 0.0
+    for begin in range(0, classes, BLOCK):
+        block_first = _ZERO
+        block_second = _ZERO
+        for j in range(begin, min(begin + BLOCK, classes)):
+            shifted = _at(row, j) - pivot
+            block_first += shifted
+            block_second += shifted * shifted
+        first_moment += block_first
+        second_moment += block_second
+    offset = first_moment / classes
+    maximum = np.float64(peak) - np.float64(pivot) - offset
+    if maximum < smallest:
+        return 0.0, peak, top1, np.float64(peak) - np.float64(second), 0.0
+    deviation = math.sqrt(max(second_moment / classes - offset * offset, 0.0))
+    return maximum, peak, top1, np.float64(peak) - np.float64(second), deviation
+
+
+# --- Kernels over rows [begin, end) ----------------------------------------------------------------------------------
+
+
+@compiled
+def statistics_kernel(begin, end, logits, smallest, maximum, peak, top1, gap, std):
+    _with_wide_vectors()
+    buffer = _buffer_for(logits)
+    for i in range(begin, end):
+        row = _as_single(logits[i], buffer)
+        maximum[i], peak[i], top1[i], gap[i], std[i] = _row_statistics(row, smallest)
+
+
+@compiled
+def first_pass_kernel(begin, end, logits, smallest, tau, rho, maximum, peak, top1, gap, std, entropy):
+    """The statistics and, while the row is in cache, the entropy at ``tau``, or at ``m / rho`` where tau is 0."""
+    _with_wide_vectors()
+    buffer = _buffer_for(logits)
+    highest = math.log(logits.shape[1])
+    for i in range(begin, end):
+        _prefetch_row(logits, i + 1)
+        row = _as_single(logits[i], buffer)
+        m, largest, top1[i], gap[i], std[i] = _row_statistics(row, smallest)
+        maximum[i] = m
+        peak[i] = largest
+        if tau > 0.0:
+            scale = _scale(tau)
+        elif m > 0.0:
+            scale = _scale(m / rho)
+        else:
+            scale = _ZERO
+        entropy[i] = _row_entropy(row, largest, scale, highest)
+
+
+@compiled
+def entropy_kernel(begin, end, logits, peak, tau, entropy):
+    _with_wide_vectors()
+    buffer = _buffer_for(logits)
+    highest = math.log(logits.shape[1])
+    for i in range(begin, end):
+        _prefetch_row(logits, i + 1)
+        entropy[i] = _row_entropy(_as_single(logits[i], buffer), peak[i], _scale(tau[i]), highest)
+
+
+@_inlined
+def _three_buffers():
+    """Room for a block each. At distances of 4096 bytes the processor takes a store to one for a load of another."""
+    buffers = np.empty((3, BLOCK + BLOCK // 3), np.float32)
+    return buffers[0], buffers[1], buffers[2]
+
+
+@_inlined
+def _fill_exponents(row, begin, end, peak, inverse, x):
+    """``x = (z - peak) / m log2(e)`` of one block; returns its length, and that with padding."""
+    size = end - begin
+    for j in range(size):
+        x[np.uintp(j)] = (_at(row, begin + j) - peak) * inverse
+    padded = (size + LANES - 1) // LANES * LANES
+    for j in range(size, padded):
+        x[np.uintp(j)] = _ZERO
+    return size, padded
+
+
+@_inlined
+def _fill_powers(x, size, padded, ratio, power):
+    """``2^(ratio x)``; the padding gets no weight."""
+    for j in range(size):
+        power[np.uintp(j)] = _exp2(ratio * _at(x, j))
+    for j in range(size, padded):
+        power[np.uintp(j)] = _ZERO
+
+
+@compiled
+def sweep_kernel(begin, end, logits, peak, maximum, start, step, sweep):
+    """``2^((r + step) x) = 2^(r x) 2^(step x)``: one multiplication for each further ratio."""
+    _with_wide_vectors()
+    buffer = _buffer_for(logits)
+    x, power, factor = _three_buffers()
+    count = sweep.shape[1]
+    padded_count = (count + STEPS - 1) // STEPS * STEPS
+    total = np.empty(padded_count)
+    weighted = np.empty(padded_count)
+    classes = logits.shape[1]
+    highest = math.log(classes)
+    for i in range(begin, end):
+        if maximum[i] <= _ZERO:
+            sweep[i, :] = highest
+            continue
+        row = _as_single(logits[i], buffer)
+        inverse = _scale(maximum[i])
+        total[:] = 0.0
+        weighted[:] = 0.0
+        for column in range(0, classes, BLOCK):
+            size, padded = _fill_exponents(row, column, min(column + BLOCK, classes), peak[i], inverse, x)
+            _fill_powers(x, size, padded, np.float32(step), factor)
+            for restart in range(0, padded_count, RESTART):
+                _fill_powers(x, size, padded, np.float32(start + restart * step), power)
+                for k in range(restart, min(restart + RESTART, padded_count), STEPS):
+                    sums = _four_sums(x, power, factor, padded)
+                    for s in range(STEPS):
+                        total[k + s] += sums[2 * s]
+                        weighted[k + s] += sums[2 * s + 1]
+        for k in range(count):
+            ratio = start + k * step
+            sweep[i, k] = _bounded(math.log(total[k]) - LN_2 * ratio * weighted[k] / total[k], highest)
+
+
+@_inlined
+def _flushed(power):
+    """Powers too small to count become 0: left alone they turn subnormal, where arithmetic is 100 times slower."""
+    return power if power > np.float32(1e-30) else _ZERO
+
+
+@_inlined
+def _four_sums(x, power, factor, size):
+    """``sum p`` and ``sum p x`` at the current and the next three ratios; moves the powers on by four."""
+    s0 = s1 = s2 = s3 = _ZERO
+    t0 = t1 = t2 = t3 = _ZERO
+    for j in range(size):
+        p = _at(power, j)
+        c = _at(x, j)
+        f = _at(factor, j)
+        s0 += p
+        t0 += p * c
+        p = p * f
+        s1 += p
+        t1 += p * c
+        p = p * f
+        s2 += p
+        t2 += p * c
+        p = p * f
+        s3 += p
+        t3 += p * c
+        power[np.uintp(j)] = _flushed(p * f)
+    return s0, t0, s1, t1, s2, t2, s3, t3
+
+
+@_inlined
+def _four_moments(x, power, factor, size):
+    """``sum p``, ``sum p x`` and ``sum p x^2`` at the current and the next three ratios; moves on by four."""
+    s0 = s1 = s2 = s3 = _ZERO
+    t0 = t1 = t2 = t3 = _ZERO
+    q0 = q1 = q2 = q3 = _ZERO
+    for j in range(size):
+        p = _at(power, j)
+        c = _at(x, j)
+        f = _at(factor, j)
+        square = c * c
+        s0 += p
+        t0 += p * c
+        q0 += p * square
+        p = p * f
+        s1 += p
+        t1 += p * c
+        q1 += p * square
+        p = p * f
+        s2 += p
+        t2 += p * c
+        q2 += p * square
+        p = p * f
+        s3 += p
+        t3 += p * c
+        q3 += p * square
+        power[np.uintp(j)] = _flushed(p * f)
+    return s0, t0, q0, s1, t1, q1, s2, t2, q2, s3, t3, q3
+
+
+@_inlined
+def _sum_moments(row, peak, inverse, ratios, run_starts, buffers, moments):
+    """``sum p``, ``sum p x`` and ``sum p x^2`` at every node, ``(K, 3)``."""
+    x, power, factor = buffers
+    moments[:] = 0.0
+    for column in range(0, row.size, BLOCK):
+        size, padded = _fill_exponents(row, column, min(column + BLOCK, row.size), peak, inverse, x)
+        steps_taken = 1
+        for run in range(run_starts.size - 1):
+            first, last = run_starts[run], run_starts[run + 1]
+            # A run of whole groups of steps leaves the powers at the start of the next.
+            if steps_taken % STEPS:
+                _fill_powers(x, size, padded, np.float32(ratios[first]), power)
+            _fill_powers(x, size, padded, np.float32(ratios[first + 1] - ratios[first]), factor)
+            steps_taken = last - first
+            for k in range(first, last, STEPS):
+                sums = _four_moments(x, power, factor, padded)
+                for s in range(min(STEPS, last - k)):
+                    moments[k + s, 0] += sums[3 * s]
+                    moments[k + s, 1] += sums[3 * s + 1]
+                    moments[k + s, 2] += sums[3 * s + 2]
+
+
+@compiled
+def table_kernel(begin, end, logits, peak, maximum, ratios, run_starts, table):
+    """``H`` and ``dH/dr = -r Var(x)`` at the nodes, by one recurrence for each run of even spacing.
+
+    The table lies node by node in memory, ``(K, N, 2)``, so that reading all rows at one ratio reads two stripes.
+    Rows are collected until they fill cache lines.
+    """
+    _with_wide_vectors()
+    buffer = _buffer_for(logits)
+    buffers = _three_buffers()
+    nodes = ratios.size
+    moments = np.empty((nodes, 3))
+    collected = np.empty((LINE_ROWS, nodes, 2), np.float32)
+    highest = math.log(logits.shape[1])
+    for i in range(begin, end):
+        curve = collected[(i - begin) % LINE_ROWS]
+        if maximum[i] > _ZERO:
+            _sum_moments(
+                _as_single(logits[i], buffer), peak[i], _scale(maximum[i]), ratios, run_starts, buffers, moments
+            )
+            for k in range(nodes):
+                total = moments[k, 0]
+                mean = LN_2 * moments[k, 1] / total
+                variance = max(LN_2 * LN_2 * moments[k, 2] / total - mean * mean, 0.0)
+                curve[k, 0] = _bounded(math.log(total) - ratios[k] * mean, highest)
+                curve[k, 1] = -ratios[k] * variance
+        else:
+            curve[:, 0] = highest
+            curve[:, 1] = 0.0
+        if (i - begin) % LINE_ROWS == LINE_ROWS - 1 or i == end - 1:
+            first = i - (i - begin) % LINE_ROWS
+            for k in range(nodes):
+                for n in range(first, i + 1):
+                    table[k, n, 0] = collected[n - first, k, 0]
+                    table[k, n, 1] = collected[n - first, k, 1]
+
+
+@_inlined
+def _interval(r, ratios, bin_width, bin_nodes):
+    """The node below a ratio, the spacing above it and the position between, in [0, 1]."""
+    k = bin_nodes[np.int64(r / bin_width)]
+    while k + 1 < ratios.size and ratios[k + 1] <= r:
+        k += 1
+    k = min(k, ratios.size - 2)
+    step = ratios[k + 1] - ratios[k]
+    return k, step, (r - ratios[k]) / step
+
+
+@compiled
+def read_kernel(begin, end, table, ratio, ratios, bin_width, bin_nodes, entropy):
+    """Cubic Hermite interpolation between the two nodes around each ratio."""
+    _with_wide_vectors()
+    k, step, t = _interval(ratio[0], ratios, bin_width, bin_nodes)
+    for i in range(begin, end):
+        if ratio.size > 1:
+            k, step, t = _interval(ratio[i], ratios, bin_width, bin_nodes)
+        h0 = table[k, i, 0]
+        rise = table[k + 1, i, 0] - h0
+        d0 = table[k, i, 1] * step
+        d1 = table[k + 1, i, 1] * step
+        entropy[i] = max(h0 + t * (d0 + t * (3.0 * rise - 2.0 * d0 - d1 + t * (d0 + d1 - 2.0 * rise))), 0.0)
+
+
+@compiled
+def divergence_kernel(begin, end, teacher, student, tau_teacher, tau_student, divergence):
+    """``KL = ln 2 * sum 2^u (u - v) / S_t - ln S_t + ln S_s`` for exponents u of the teacher and v of the student."""
+    _with_wide_vectors()
+    teacher_buffer = _buffer_for(teacher)
+    student_buffer = _buffer_for(student)
+    for i in range(begin, end):
+        t_row = _as_single(teacher[i], teacher_buffer)
+        s_row = _as_single(student[i], student_buffer)
+        t_peak = _row_maximum(t_row)
+        s_peak = _row_maximum(s_row)
+        t_scale = _scale(tau_teacher[i])
+        s_scale = _scale(tau_student[i])
+        t_total = 0.0
+        s_total = 0.0
+        weighted = 0.0
+        for start in range(0, t_row.size, BLOCK):
+            t_sum = _ZERO
+            s_sum = _ZERO
+            w_sum = _ZERO
+            for j in range(start, min(start + BLOCK, t_row.size)):
+                u = (_at(t_row, j) - t_peak) * t_scale
+                v = (_at(s_row, j) - s_peak) * s_scale
+                power = _exp2(u)
+                t_sum += power
+                s_sum += _exp2(v)
+                w_sum += power * (u - v)
+            t_total += t_sum
+            s_total += s_sum
+            weighted += w_sum
+        divergence[i] = max(LN_2 * weighted / t_total - math.log(t_total) + math.log(s_total), 0.0)

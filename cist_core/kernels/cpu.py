@@ -1,0 +1,100 @@
+"""The kernels for NumPy rows: from arrays to compiled loops and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cist_core.kernels import compiled, grid
+from cist_core.kernels.statistics import SMALLEST_MAXIMUM, RowStatistics
+from cist_core.kernels.threads import over_rows
+
+Rows = NDArray[np.float16] | NDArray[np.float32]
+Vector = NDArray[np.float32]
+
+READ_COST = 8
+"""A table read costs about as much as this many logits."""
+
+
+def row_statistics(logits: Rows) -> RowStatistics:
+    statistics = _empty_statistics(len(logits))
+    over_rows(compiled.statistics_kernel, *logits.shape, _typed(logits), SMALLEST_MAXIMUM, *statistics)
+    return statistics
+
+
+def first_pass(logits: Rows, tau: float | None, rho: float | None) -> tuple[RowStatistics, Vector]:
+    statistics = _empty_statistics(len(logits))
+    result = np.empty(len(logits), np.float32)
+    # One signature for both: a temperature of 0 stands for "not given".
+    parameters = float(tau or 0.0), float(rho or 0.0)
+    arguments = _typed(logits), SMALLEST_MAXIMUM, *parameters, *statistics, result
+    over_rows(compiled.first_pass_kernel, *logits.shape, *arguments)
+    return statistics, result
+
+
+def entropy(logits: Rows, peak: Vector, tau: ArrayLike) -> Vector:
+    result = np.empty(len(logits), np.float32)
+    over_rows(
+        compiled.entropy_kernel, *logits.shape, _typed(logits), _column(peak, logits), _column(tau, logits), result
+    )
+    return result
+
+
+def entropy_sweep(logits: Rows, statistics: RowStatistics, start: float, step: float, count: int) -> Vector:
+    rows, classes = logits.shape
+    sweep = np.empty((rows, count), np.float32)
+    columns = _column(statistics.peak, logits), _column(statistics.maximum, logits)
+    work = classes * max(1, count // compiled.STEPS)
+    over_rows(compiled.sweep_kernel, rows, work, _typed(logits), *columns, float(start), float(step), sweep)
+    return sweep
+
+
+def entropy_table(logits: Rows, statistics: RowStatistics) -> Vector:
+    rows, classes = logits.shape
+    nodes = len(grid.RATIO_GRID)
+    table = np.empty((nodes, rows, 2), np.float32)
+    columns = _column(statistics.peak, logits), _column(statistics.maximum, logits)
+    work = classes * nodes // compiled.STEPS
+    over_rows(compiled.table_kernel, rows, work, _typed(logits), *columns, grid.RATIO_GRID, grid.RUN_STARTS, table)
+    return table.transpose(1, 0, 2)
+
+
+def read_table(table: Vector, ratio: ArrayLike) -> Vector:
+    rows = len(table)
+    result = np.empty(rows, np.float32)
+    ratios = np.ascontiguousarray(ratio, np.float64).reshape(-1)
+    nodes = grid.RATIO_GRID, grid.BIN, grid.BIN_NODES
+    over_rows(compiled.read_kernel, rows, READ_COST, _typed(table.transpose(1, 0, 2)), _typed(ratios), *nodes, result)
+    return result
+
+
+def kl_divergence(teacher: Rows, student: Rows, tau_teacher: ArrayLike, tau_student: ArrayLike) -> Vector:
+    result = np.empty(len(teacher), np.float32)
+    temperatures = _column(tau_teacher, teacher), _column(tau_student, student)
+    over_rows(compiled.divergence_kernel, *teacher.shape, _typed(teacher), _typed(student), *temperatures, result)
+    return result
+
+
+def _empty_statistics(rows: int) -> RowStatistics:
+    single = [np.empty(rows, np.float32) for _ in range(4)]
+    return RowStatistics(single[0], single[1], np.empty(rows, np.int64), single[2], single[3])
+
+
+def _typed(array: NDArray[Any]) -> NDArray[Any]:
+    """One read-only contiguous view, so that mapped and ordinary arrays share one compiled kernel.
+
+    Numba knows no float16 on the CPU: its bits go in as uint16.
+    """
+    view = np.ascontiguousarray(array).view(np.ndarray)
+    view = view.view(np.uint16) if view.dtype == np.float16 else view.view()
+    view.flags.writeable = False
+    return view
+
+
+def _column(value: ArrayLike, logits: Rows) -> NDArray[np.float32]:
+    """One float32 number per row, from one per row or one for all; above float32's range it is infinite."""
+    with np.errstate(over="ignore"):
+        single = np.asarray(value).astype(np.float32)
+    return _typed(np.broadcast_to(single, len(logits)))

@@ -1,0 +1,29 @@
+"""What is kept of a row of logits besides its entropy."""
+
+from typing import Any, NamedTuple
+
+Vector = Any
+"""A NumPy array, or a torch tensor where the logits are one; ``(N,)``."""
+
+
+SMALLEST_MAXIMUM = 1e-36
+"""Below it a row counts as constant: a ratio over its spread would leave float32."""
+
+
+class RowStatistics(NamedTuple):
+    """Per row of ``(N, C)`` logits, in logit units.
+
+    Attributes:
+        maximum: centred maximum ``m = max(z) - mean(z) >= 0``, float32; exactly 0 for a constant row
+            (and below `SMALLEST_MAXIMUM`).
+        peak: ``max(z)``, float32.
+        top1: the class of the maximum, the first one on a tie, int64.
+        gap: ``max(z)`` minus the second largest logit, float32; 0 on a tie.
+        std: population standard deviation (divides by C), float32.
+    """
+
+    maximum: Vector
+    peak: Vector
+    top1: Vector
+    gap: Vector
+    std: Vector

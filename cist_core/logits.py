@@ -1,0 +1,320 @@
+"""A set of logits with its labels and where they came from: what every analysis starts from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cist_core.errors import CistError
+from cist_core.files import write_whole
+
+FloatArray = NDArray[np.floating[Any]]
+LabelArray = NDArray[np.int64]
+
+# Validation, hashing and accuracy read this many values at a time, so a memory-mapped file larger than memory passes.
+_CHUNK_VALUES = 1 << 24
+
+# The kernels compute in float32, where the differences of larger numbers would overflow.
+_LARGEST_LOGIT = 1e30
+
+# What NumPy can map; a tensor of another type (BF16) is left out.
+_SAFETENSORS_TYPES: dict[str, type[np.generic]] = {
+    "F16": np.float16,
+    "F32": np.float32,
+    "F64": np.float64,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "U8": np.uint8,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class LogitSet:
+    """Validated logits of one model on one set of samples.
+
+    Build it with `LogitSet.create` (arrays), `LogitSet.load` (our own files) or `cist_core.logit_files.read_logits`
+    (foreign files).
+
+    Attributes:
+        logits: ``(N, C)`` float16 or float32, finite, row-contiguous; may be memory-mapped.
+        labels: ``(N,)`` int64 in ``[0, C)``, or None.
+        class_names: C names, or None.
+        provenance: where the logits came from, as text: ``teacher``, ``data``, ``split``, ...
+        constant_rows: number of rows whose logits are all equal; their entropy is ``ln C`` at any temperature.
+
+    Example:
+        >>> logit_set = LogitSet.create([[2.0, 0.0, -1.0], [0.0, 3.0, 0.0]], labels=[0, 2])
+        >>> logit_set.num_samples, logit_set.num_classes, logit_set.accuracy
+        (2, 3, 0.5)
+    """
+
+    logits: FloatArray
+    labels: LabelArray | None
+    class_names: tuple[str, ...] | None
+    provenance: Mapping[str, str]
+    constant_rows: int = field(default=0)
+
+    @classmethod
+    def create(
+        cls,
+        logits: ArrayLike,
+        labels: ArrayLike | None = None,
+        *,
+        class_names: Sequence[str] | None = None,
+        provenance: Mapping[str, str] | None = None,
+    ) -> LogitSet:
+        """Validate arrays and wrap them.
+
+        Args:
+            logits: ``(N, C)`` with N >= 1 and C >= 2. float16 and float32 are kept, anything else numeric becomes
+                float32.
+            labels: ``(N,)`` integers in ``[0, C)``.
+            class_names: C names.
+            provenance: free text.
+
+        Raises:
+            CistError: for a wrong shape or type, NaN or infinite logits, or labels out of range.
+        """
+        array = _as_logits(logits)
+        count, classes = array.shape
+        constant_rows = _check_finite(array)
+        checked = None if labels is None else as_labels(labels, count, classes)
+        names = None if class_names is None else tuple(str(name) for name in class_names)
+        if names is not None and len(names) != classes:
+            raise CistError(f"Expected {classes} class names, one for each column of the logits, but got {len(names)}.")
+        return cls(array, checked, names, MappingProxyType(dict(provenance or {})), constant_rows)
+
+    @property
+    def num_samples(self) -> int:
+        return int(self.logits.shape[0])
+
+    @property
+    def num_classes(self) -> int:
+        return int(self.logits.shape[1])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the logits and labels: equal content has an equal fingerprint, whatever file it is in."""
+        digest = hashlib.sha256(f"{self.logits.dtype.name}{self.logits.shape}".encode())
+        for rows in self._chunks():
+            digest.update(_bytes(rows))
+        if self.labels is not None:
+            digest.update(b"labels")
+            digest.update(_bytes(self.labels))
+        return digest.hexdigest()
+
+    @cached_property
+    def accuracy(self) -> float | None:
+        """Share of samples whose largest logit is the label's (the first class wins a tie); None without labels."""
+        if self.labels is None:
+            return None
+        top1 = np.concatenate([rows.argmax(axis=1) for rows in self._chunks()])
+        return float(np.mean(top1 == self.labels))
+
+    @cached_property
+    def nll(self) -> float | None:
+        """Mean negative log-likelihood of the labels at temperature 1, in nats; None without labels."""
+        if self.labels is None:
+            return None
+        total, start = 0.0, 0
+        for rows in self._chunks():
+            shifted = rows.astype(np.float64)
+            shifted -= shifted.max(axis=1, keepdims=True)
+            labels = self.labels[start : start + len(rows)]
+            total += float(np.sum(np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(rows)), labels]))
+            start += len(rows)
+        return total / self.num_samples
+
+    def take(self, indices: ArrayLike) -> LogitSet:
+        """The samples at the given positions, as a set of its own."""
+        index = np.asarray(indices)
+        labels = None if self.labels is None else self.labels[index]
+        return LogitSet.create(self.logits[index], labels, class_names=self.class_names, provenance=self.provenance)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one safetensors file: ``logits``, ``labels``, and class names and provenance as metadata.
+
+        The file appears whole or not at all.
+
+        Raises:
+            CistError: if the file cannot be written.
+        """
+        from safetensors.numpy import save_file
+
+        tensors: dict[str, NDArray[Any]] = {"logits": np.ascontiguousarray(self.logits)}
+        if self.labels is not None:
+            tensors["labels"] = self.labels
+        metadata = {"format": "cist-logits-1", "provenance": json.dumps(dict(self.provenance))}
+        if self.class_names is not None:
+            metadata["class_names"] = json.dumps(self.class_names)
+        write_whole(path, lambda file: save_file(tensors, file, metadata=metadata), what="The logits")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> LogitSet:
+        """Open a safetensors file without reading its logits into memory (they are memory-mapped).
+
+        Any safetensors file with a 2-D tensor ``logits`` opens; ``labels`` and our metadata are optional.
+
+        Raises:
+            CistError: if the file is missing, is not safetensors, or holds no valid logits.
+        """
+        source = Path(path)
+        metadata, tensors = _map_safetensors(source)
+        if "logits" not in tensors:
+            raise CistError(
+                f"{source} holds the tensors {sorted(tensors)}, but no numeric one named 'logits'; "
+                "name the (N, C) one 'logits' and store it as F16 or F32."
+            )
+        names = metadata.get("class_names")
+        try:
+            return cls.create(
+                tensors["logits"],
+                tensors.get("labels"),
+                class_names=None if names is None else json.loads(names),
+                provenance=json.loads(metadata.get("provenance", "{}")),
+            )
+        except CistError as error:
+            raise CistError(f"{source}: {error}") from error
+        except (ValueError, TypeError) as error:
+            raise CistError(f"{source} has damaged metadata ({error}); write the file again.") from error
+
+    def _chunks(self) -> Iterator[FloatArray]:
+        return _row_chunks(self.logits)
+
+
+def centre_for_storage(logits: FloatArray) -> NDArray[np.float16]:
+    """``z - max(z)`` in float16: shifting changes no soft label, and small numbers keep their digits.
+
+    Entropy read from it stays within 4e-4 nats of the float32 logits at temperature 1; raw float16 logits only
+    within 6e-3. Logits more than 65,504 below their maximum are clipped there, where they carry no probability.
+    """
+    shifted = logits.astype(np.float32) - logits.max(axis=1, keepdims=True).astype(np.float32)
+    centred: NDArray[np.float16] = np.maximum(shifted, np.finfo(np.float16).min).astype(np.float16)
+    return centred
+
+
+def _bytes(array: NDArray[Any]) -> memoryview:
+    return np.ascontiguousarray(array).data.cast("B")
+
+
+def _row_chunks(array: FloatArray) -> Iterator[FloatArray]:
+    step = max(1, _CHUNK_VALUES // array.shape[1])
+    for start in range(0, array.shape[0], step):
+        yield array[start : start + step]
+
+
+def _as_logits(logits: ArrayLike) -> FloatArray:
+    try:
+        array = np.asanyarray(logits)
+    except ValueError as error:
+        raise CistError(
+            "Expected `logits` to be a rectangular (samples, classes) array, but its rows differ in length."
+        ) from error
+    if array.ndim != 2:
+        raise CistError(f"Expected `logits` to have the shape (samples, classes), but got {array.shape}.")
+    if array.shape[0] < 1 or array.shape[1] < 2:
+        raise CistError(f"Expected at least 1 sample and 2 classes of logits, but got the shape {array.shape}.")
+    if not (np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)):
+        raise CistError(f"Expected `logits` to be real numbers, but got the type {array.dtype}.")
+    if array.dtype not in (np.float16, np.float32) or not array.dtype.isnative:
+        if array.dtype.itemsize > 4:
+            _check_size(np.where(np.isfinite(array), array, 0))
+        array = array.astype(np.float32)
+    return np.require(array, requirements=["C", "A"])
+
+
+def _check_finite(array: FloatArray) -> int:
+    """Refuse NaN and infinities, which the fast kernels would not notice; count constant rows on the way."""
+    constant, start = 0, 0
+    for rows in _row_chunks(array):
+        low, high = rows.min(axis=1), rows.max(axis=1)  # NaN and infinities reach one of the two
+        finite = np.isfinite(low) & np.isfinite(high)
+        if not finite.all():
+            row = int(np.flatnonzero(~finite)[0])
+            column = int(np.flatnonzero(~np.isfinite(rows[row]))[0])
+            raise CistError(
+                f"Expected finite logits, but the value at sample {start + row}, class {column} is "
+                f"{rows[row, column]}; remove that sample or export the logits again in float32."
+            )
+        _check_size(low)
+        _check_size(high)
+        constant += int(np.count_nonzero(low == high))
+        start += len(rows)
+    return constant
+
+
+def _check_size(values: NDArray[Any]) -> None:
+    largest = max(-float(values.min()), float(values.max()))
+    if largest > _LARGEST_LOGIT:
+        raise CistError(
+            f"Expected logits of at most {_LARGEST_LOGIT:g} in size, but got {largest:.3g}; divide all by one number."
+        )
+
+
+def as_labels(labels: ArrayLike, count: int, classes: int) -> LabelArray:
+    """Validated labels, ``(count,)`` int64 in ``[0, classes)``; whole floats count as integers.
+
+    Raises:
+        CistError: for another shape, other values, or labels that are not whole numbers.
+    """
+    try:
+        array = np.asarray(labels)
+    except ValueError as error:
+        raise CistError(f"Expected {count} labels, one for each sample, but got nested lists.") from error
+    if array.shape != (count,):
+        raise CistError(f"Expected {count} labels, one for each sample, but got the shape {array.shape}.")
+    if np.issubdtype(array.dtype, np.floating) and np.all(np.isfinite(array) & (array == np.floor(array))):
+        array = array.astype(np.int64)
+    if not np.issubdtype(array.dtype, np.integer):
+        raise CistError(
+            f"Expected integer labels from 0 to {classes - 1}, but got the type {array.dtype}; "
+            "give each sample the position of its class."
+        )
+    low, high = int(array.min()), int(array.max())
+    if low < 0 or high >= classes:
+        wrong = low if low < 0 else high
+        raise CistError(
+            f"Expected labels from 0 to {classes - 1}, but found {wrong}; the logits have {classes} classes."
+        )
+    return array.astype(np.int64)
+
+
+def _map_safetensors(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
+    """Metadata and memory-mapped arrays of a safetensors file.
+
+    The library validates the header, but its numpy reader copies whole tensors, so the mapping is done here.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+    except FileNotFoundError as error:
+        raise CistError(f"There is no file {path}.") from error
+    except (SafetensorError, OSError) as error:
+        raise CistError(f"{path} is not a readable safetensors file ({error}); write it again.") from error
+    with path.open("rb") as stream:
+        header_size = int.from_bytes(stream.read(8), "little")
+        header = json.loads(stream.read(header_size))
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, entry in header.items():
+        if name == "__metadata__" or entry["dtype"] not in _SAFETENSORS_TYPES:
+            continue
+        shape, (begin, end) = tuple(entry["shape"]), entry["data_offsets"]
+        dtype = np.dtype(_SAFETENSORS_TYPES[entry["dtype"]])
+        if begin == end:
+            arrays[name] = np.empty(shape, dtype)
+        else:
+            arrays[name] = np.memmap(path, dtype, mode="r", offset=8 + header_size + begin, shape=shape)
+    return metadata, arrays

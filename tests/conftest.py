@@ -1,0 +1,50 @@
+"""Shared by all tests: real data where it is at hand, and example logits."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+from cist_core import LogitSet
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# The first call of a kernel compiles it, which a deadline would report as a flaky test.
+settings.register_profile("cist", deadline=None, max_examples=60)
+settings.load_profile("cist")
+
+
+@pytest.fixture(scope="session")
+def shared_file() -> Callable[[str], Path]:
+    """The path of a real data file by its name; the test is skipped where the file is absent."""
+    folder = Path(os.environ.get("CIST_SHARED_DATA", ROOT.parent / "shared" / "data"))
+
+    def find(name: str) -> Path:
+        path = folder / name
+        if not path.is_file():
+            pytest.skip(f"needs the real data file {name}; set CIST_SHARED_DATA to its folder")
+        return path
+
+    return find
+
+
+@pytest.fixture
+def logits() -> np.ndarray:
+    """300 x 10 float32 rows like a teacher's: some confident, some not, each with its own offset."""
+    rng = np.random.default_rng(7)
+    rows = rng.standard_normal((300, 10)) * rng.uniform(0.5, 6.0, (300, 1)) + rng.uniform(-20, 20, (300, 1))
+    return rows.astype(np.float32)
+
+
+@pytest.fixture
+def labels() -> np.ndarray:
+    return np.random.default_rng(8).integers(0, 10, 300)
+
+
+@pytest.fixture
+def logit_set(logits: np.ndarray, labels: np.ndarray) -> LogitSet:
+    names = [f"class {index}" for index in range(10)]
+    return LogitSet.create(logits, labels, class_names=names, provenance={"teacher": "example", "data": "random"})
