@@ -1,0 +1,63 @@
+"""One rule read on one set of curves: the arrays behind every chart, table and sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cist_core.curves import EntropyCurves
+from cist_core.profile import OVER_SHARP, OVER_SMOOTHED, Association, EntropyProfile
+from cist_core.temperature import TemperatureRule
+
+
+@dataclass(frozen=True, eq=False)
+class RuleReading:
+    """What one rule does to every sample.
+
+    Attributes:
+        rule: the rule.
+        temperatures: ``(N,)`` in logit units.
+        entropy: ``(N,)`` nats.
+        ratios: ``(N,)``, centred maximum over temperature.
+        profile: the numbers over all samples.
+    """
+
+    rule: TemperatureRule
+    temperatures: NDArray[np.floating]
+    entropy: NDArray[np.float32]
+    ratios: NDArray[np.floating]
+    profile: EntropyProfile
+
+    @cached_property
+    def association(self) -> Association:
+        """How far the ratio explains the entropy."""
+        return Association.of(self.entropy, self.ratios)
+
+
+def read_rule(
+    rule: TemperatureRule,
+    curves: EntropyCurves,
+    *,
+    over_sharp_below: float = OVER_SHARP,
+    over_smoothed_above: float = OVER_SMOOTHED,
+) -> RuleReading:
+    """Read a rule on curves; thresholds are shares of ``ln C``."""
+    temperatures = rule.temperatures(curves)
+    entropy = curves.at_temperature(temperatures)
+    profile = EntropyProfile.from_arrays(
+        str(rule),
+        entropy,
+        temperatures,
+        classes=curves.num_classes,
+        over_sharp_below=over_sharp_below,
+        over_smoothed_above=over_smoothed_above,
+    )
+    return RuleReading(rule, temperatures, entropy, curves.statistics.maximum / temperatures, profile)
+
+
+def read_rules(rules: Iterable[TemperatureRule], curves: EntropyCurves, **thresholds: float) -> list[RuleReading]:
+    return [read_rule(rule, curves, **thresholds) for rule in rules]

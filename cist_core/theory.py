@@ -1,0 +1,40 @@
+"""What the ratio fixes about the entropy, and what it does not."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def equal_others_top1(ratio: ArrayLike, num_classes: int) -> NDArray[np.float64]:
+    """Top-1 probability of a row whose other classes are all equal.
+
+    ``p = e^r / (e^r + (C - 1) e^{-r / (C - 1)})``. By Jensen's inequality it is also the largest top-1 probability
+    that any row of ratio ``r`` can have.
+
+    Args:
+        ratio: ``r >= 0``, any shape.
+        num_classes: ``C >= 2``.
+    """
+    r = np.asarray(ratio, dtype=np.float64)
+    others = num_classes - 1
+    return np.asarray(1.0 / (1.0 + others * np.exp(-r * num_classes / others)))
+
+
+def equal_others_entropy(ratio: ArrayLike, num_classes: int) -> NDArray[np.float64]:
+    """Entropy in nats of a row whose other classes are all equal: ``-p ln p - (1 - p) ln((1 - p) / (C - 1))``.
+
+    Args:
+        ratio: ``r >= 0``, any shape.
+        num_classes: ``C >= 2``.
+
+    Example:
+        >>> equal_others_entropy([0.0, 2.0, 50.0], 10).round(4).tolist()
+        [2.3026, 1.778, 0.0]
+    """
+    r = np.asarray(ratio, dtype=np.float64)
+    others = num_classes - 1
+    p = equal_others_top1(r, num_classes)
+    # The odds against the top class are (C - 1) e^{-rC/(C-1)}; in this form neither logarithm loses digits at large r.
+    exponent = r * num_classes / others
+    return np.asarray(np.log1p(others * np.exp(-exponent)) + (1.0 - p) * exponent)
