@@ -1,0 +1,98 @@
+"""Files from the internet that are either whole or not there."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.client
+import shutil
+import tarfile
+import tempfile
+import urllib.request
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from uuid import uuid4
+
+from cist_core.errors import CistError
+
+Progress = Callable[[int, int], None]
+CHUNK_BYTES = 1 << 16
+TIMEOUT_SECONDS = 30
+
+
+def fetch(urls: Sequence[str], target: Path, md5: str, *, progress: Progress | None = None) -> None:
+    """Download a file from the first mirror that delivers it, unless it is there already.
+
+    It is written under another name and renamed once its checksum is right, so a broken transfer leaves nothing that
+    could be taken for the file.
+
+    Args:
+        urls: mirrors, tried in order.
+        target: where the file belongs.
+        md5: of its bytes, in hex.
+        progress: called with the bytes so far and in all (0 where the server does not say).
+
+    Raises:
+        CistError: if no mirror delivers the file; it says where to put a copy by hand.
+    """
+    if target.is_file() and _md5(target) == md5:
+        return
+    reasons = []
+    for url in urls:
+        partial = _partial(target)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _transfer(url, partial, progress)
+            if _md5(partial) == md5:
+                partial.replace(target)
+                return
+            reasons.append("it arrived damaged")
+        except (OSError, http.client.HTTPException) as error:  # URLError, HTTPError and time-outs are OSErrors
+            reasons.append(str(getattr(error, "reason", "") or error) or type(error).__name__)
+        finally:
+            partial.unlink(missing_ok=True)
+    raise CistError(
+        f"{target.name} could not be downloaded from {urls[-1]} ({reasons[-1]}); "
+        f"check the connection, or put a copy into {target.parent} by hand."
+    )
+
+
+def extract_gzip(archive: Path, target: Path) -> None:
+    """Decompress one file; it appears whole or not at all."""
+    partial = _partial(target)
+    try:
+        with gzip.open(archive) as source, partial.open("wb") as sink:
+            shutil.copyfileobj(source, sink)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def extract_tar(archive: Path, folder: str) -> None:
+    """Unpack the top-level ``folder`` of an archive beside it, in place of an older one."""
+    target = archive.parent / folder
+    with tempfile.TemporaryDirectory(dir=archive.parent) as temporary:
+        with tarfile.open(archive) as source:
+            source.extractall(temporary, filter="data")
+        shutil.rmtree(target, ignore_errors=True)
+        (Path(temporary) / folder).rename(target)
+
+
+def _transfer(url: str, partial: Path, progress: Progress | None) -> None:
+    request = urllib.request.Request(url, headers={"User-Agent": "cist-studio"})
+    with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response, partial.open("wb") as sink:
+        total, done = int(response.headers.get("Content-Length") or 0), 0
+        while chunk := response.read(CHUNK_BYTES):
+            done += sink.write(chunk)
+            if progress is not None:
+                progress(done, total)
+
+
+def _partial(target: Path) -> Path:
+    """A name of its own for each attempt, as several may run at once."""
+    return target.with_name(f".{target.name}.{uuid4().hex}.partial")
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

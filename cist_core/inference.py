@@ -1,0 +1,257 @@
+"""Logits of a teacher on a data set: batched, interruptible, in bounded memory, and computed once.
+
+A result is a file in the cache (`cist_core.logit_cache`), named after everything that decides it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from cist_core.data import FolderImages, ImageDataset, evenly_spaced
+from cist_core.errors import Cancelled, CistError
+from cist_core.logit_cache import InferenceResult, LogitWriter, read_cached
+from cist_core.logits import LogitSet
+from cist_core.zoo import Teacher, fold_batch_norm
+
+Precision = Literal["float32", "bfloat16", "float16"]
+PRECISIONS: dict[str, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+# Raised when the same key would have to mean other logits.
+CACHE_FORMAT = 1
+# Pixels that one batch may hold by default: enough to keep the device busy, few enough for a small one.
+PIXELS_PER_BATCH = {"cpu": 250 * 32 * 32, "mps": 500 * 32 * 32, "cuda": 2000 * 32 * 32}
+
+
+def default_cache_dir() -> Path:
+    """Where results are kept: ``CIST_CACHE``, or a folder in the user's cache."""
+    override = os.environ.get("CIST_CACHE")
+    if override:
+        return Path(override).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("cist-studio"))
+
+
+def choose_device(device: str = "auto") -> torch.device:
+    """``"auto"`` is CUDA where there is a GPU, then Apple's MPS, then the CPU.
+
+    Raises:
+        CistError: for a device that torch does not know or this machine does not have.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return torch.device(next(name for name, there in available.items() if there))
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise CistError(f"There is no device '{device}'; expected auto, cuda, mps or cpu.") from error
+    if not available.get(chosen.type, False):
+        there = ", ".join(name for name, found in available.items() if found)
+        raise CistError(f"The device '{device}' is not available on this machine; it has {there}.")
+    return chosen
+
+
+def check_compatible(teacher: Teacher, dataset: ImageDataset) -> None:
+    """Refuse data that a teacher was not made for.
+
+    Raises:
+        CistError: if the number of classes, the image size or the number of channels differ.
+    """
+    known = dataset.class_names is not None
+    if dataset.num_classes > teacher.num_classes or (known and dataset.num_classes != teacher.num_classes):
+        raise CistError(
+            f"The teacher '{teacher.name}' tells {teacher.num_classes} classes apart, but the data set "
+            f"'{dataset.name}' has {dataset.num_classes}; choose a teacher and a data set with the same classes."
+        )
+    if isinstance(dataset.images, FolderImages):
+        return  # a folder is read at the teacher's size
+    try:
+        teacher.preprocessing.check(dataset.images.shape[1:])
+    except CistError as error:
+        raise CistError(f"'{teacher.name}' cannot read '{dataset.name}': {error}") from error
+
+
+def infer(
+    teacher: Teacher,
+    dataset: ImageDataset,
+    *,
+    batch_size: int | None = None,
+    device: str = "auto",
+    precision: Precision = "float32",
+    progress: Callable[[int, int], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    limit: int | None = None,
+) -> InferenceResult:
+    """Run a teacher over a data set, or read what an earlier run with the same inputs left in the cache.
+
+    Args:
+        teacher: see `cist_core.zoo.load_teacher` and `load_checkpoint`.
+        dataset: see `cist_core.data.load_dataset`.
+        batch_size: images at a time; by default as many as suit the device. It is halved as often as memory runs out.
+        device: ``"auto"``, ``"cuda"``, ``"mps"`` or ``"cpu"``.
+        precision: of the network's arithmetic; logits are stored in float32 in any case. On a CPU, ``"bfloat16"`` is
+            slower than ``"float32"`` and ``"float16"`` is refused.
+        progress: called after each batch with the number of samples done and in all.
+        should_stop: asked before each batch; True ends the run and nothing is kept.
+        cache_dir: by default `default_cache_dir`.
+        limit: use only this many samples, evenly spaced over the data set.
+
+    Raises:
+        Cancelled: if ``should_stop`` said so.
+        CistError: if teacher and data do not fit, an image cannot be read, or an option is not available here.
+    """
+    started = time.perf_counter()
+    check_compatible(teacher, dataset)
+    target_device = choose_device(device)
+    _check_options(precision, batch_size, target_device)
+    indices = evenly_spaced(dataset.num_samples, limit)
+    provenance = _provenance(teacher, dataset, precision, len(indices))
+    cache = Path(cache_dir) if cache_dir is not None else default_cache_dir()
+    path = cache / "logits" / f"{_key(provenance)}.safetensors"
+
+    logit_set = read_cached(path)
+    cached = logit_set is not None
+    if logit_set is None:
+        class_names = dataset.class_names or teacher.class_names
+        labels = dataset.labels[indices]
+        with LogitWriter(path, labels, teacher.num_classes, class_names=class_names, provenance=provenance) as writer:
+            run = _Run(teacher, dataset, indices, target_device, PRECISIONS[precision])
+            run.fill(writer.logits, batch_size, progress, should_stop)
+            logit_set = _finish(writer, teacher)
+    elif progress is not None:
+        progress(len(indices), len(indices))
+    return InferenceResult(logit_set, len(indices) / (time.perf_counter() - started), cached)
+
+
+def _check_options(precision: str, batch_size: int | None, device: torch.device) -> None:
+    if precision not in PRECISIONS:
+        raise CistError(f"Expected `precision` to be one of {', '.join(PRECISIONS)}, but got '{precision}'.")
+    if precision == "float16" and device.type == "cpu":
+        raise CistError("float16 arithmetic is not available on the CPU; use float32 there, or a GPU.")
+    if batch_size is not None and batch_size < 1:
+        raise CistError(f"Expected `batch_size` to be at least 1, but got {batch_size}.")
+
+
+def _provenance(teacher: Teacher, dataset: ImageDataset, precision: str, samples: int) -> dict[str, str]:
+    return {
+        "teacher": teacher.name,
+        "architecture": teacher.architecture,
+        "checkpoint_sha256": teacher.checkpoint_sha256,
+        "data": dataset.name,
+        "split": dataset.split,
+        "data_fingerprint": dataset.fingerprint,
+        "preprocessing": str(teacher.preprocessing),
+        "precision": precision,
+        "images": dataset.source,
+        "samples": f"{samples} of {dataset.num_samples}",
+    }
+
+
+def _key(provenance: dict[str, str]) -> str:
+    """Names and paths do not decide logits; weights, pixels and arithmetic do."""
+    decisive = ("architecture", "checkpoint_sha256", "data_fingerprint", "preprocessing", "precision", "samples")
+    text = json.dumps([CACHE_FORMAT, *(provenance[name] for name in decisive)])
+    return hashlib.sha256(text.encode()).hexdigest()[:40]
+
+
+class _Run:
+    """One pass of a folded model over the chosen images."""
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        dataset: ImageDataset,
+        indices: NDArray[np.int64],
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.teacher, self.indices, self.device, self.dtype = teacher, indices, device, dtype
+        size, channels = teacher.preprocessing.image_size, teacher.preprocessing.channels
+        images = dataset.images
+        self.images = images.at(size, channels) if isinstance(images, FolderImages) else images
+        model: nn.Module = fold_batch_norm(teacher.model).to(device)
+        self.model = model.to(memory_format=torch.channels_last)
+
+    def fill(
+        self,
+        out: NDArray[np.float32],
+        batch_size: int | None,
+        progress: Callable[[int, int], None] | None,
+        should_stop: Callable[[], bool] | None,
+    ) -> None:
+        total, done = len(self.indices), 0
+        batch = batch_size or max(1, PIXELS_PER_BATCH[self.device.type] // self.teacher.preprocessing.image_size**2)
+        while done < total:
+            if should_stop is not None and should_stop():
+                raise Cancelled(f"Inference was stopped after {done} of {total} samples; nothing was kept.")
+            end = min(done + batch, total)
+            if not self._fits(out, done, end):
+                if end - done == 1:
+                    raise CistError(
+                        f"The device {self.device} has too little memory for a single image; use another device."
+                    )
+                batch = (end - done) // 2
+                _release_memory(self.device)
+                continue
+            done = end
+            if progress is not None:
+                progress(done, total)
+
+    def _fits(self, out: NDArray[np.float32], start: int, end: int) -> bool:
+        """Fill some rows; False if memory ran out. The error dies here, and with it its hold on the batch's tensors."""
+        try:
+            out[start:end] = self.forward(self.indices[start:end])
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                raise
+            return False
+        return True
+
+    def forward(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
+        mixed = self.dtype != torch.float32
+        context = torch.autocast(self.device.type, self.dtype) if mixed else contextlib.nullcontext()
+        with torch.inference_mode(), context:
+            pixels = torch.from_numpy(self.images[indices]).to(self.device)
+            logits = self.model(self.teacher.preprocessing(pixels))
+            expected = (len(indices), self.teacher.num_classes)
+            if not isinstance(logits, torch.Tensor) or logits.shape != expected:
+                got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+                raise CistError(
+                    f"Expected the teacher '{self.teacher.name}' to return logits of shape {expected}, but got {got}."
+                )
+            result: NDArray[np.float32] = logits.float().cpu().numpy()
+        return result
+
+
+def _finish(writer: LogitWriter, teacher: Teacher) -> LogitSet:
+    try:
+        return writer.finish()
+    except CistError as error:
+        raise CistError(f"The logits of the teacher '{teacher.name}' cannot be used: {error}") from error
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error).lower()
+
+
+def _release_memory(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()

@@ -1,0 +1,137 @@
+"""Files of logits that are filled in place and are either whole or not there.
+
+A plain save needs all logits in memory. Here the file is laid out first and filled row by row through a memory map,
+under a temporary name; when it is complete, a digest of its content goes into its header and it gets its name. So a
+killed run leaves no entry, and a damaged entry is known from its digest.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cist_core.errors import CistError
+from cist_core.logits import LogitSet
+
+DIGEST_FIELD = "content_sha256"
+# The header comes first in a safetensors file, so room for the digest is kept while the content is being written.
+_PENDING_DIGEST = "?" * 64
+_STALE_SECONDS = 24 * 3600
+
+
+@dataclass(frozen=True, eq=False)
+class InferenceResult:
+    """Logits, and how this call came by them.
+
+    Attributes:
+        logit_set: float32 logits with labels and provenance; memory-mapped.
+        samples_per_second: samples over the wall time of this call, computed or not.
+        cached: whether they were read, not computed.
+    """
+
+    logit_set: LogitSet
+    samples_per_second: float
+    cached: bool
+
+
+def read_cached(path: Path) -> LogitSet | None:
+    """The entry at ``path``, or None if there is none or its content is not what was written."""
+    if not path.is_file():
+        return None
+    try:
+        logit_set = LogitSet.load(path)
+    except CistError:
+        return None
+    return logit_set if logit_set.fingerprint == logit_set.provenance.get(DIGEST_FIELD) else None
+
+
+class LogitWriter:
+    """Context manager around one new entry: assign to rows of ``logits``, then call `finish`.
+
+    Leaving without `finish` removes what was written.
+
+    Attributes:
+        logits: ``(N, C)`` float32, memory-mapped into the file.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        labels: NDArray[np.int64],
+        num_classes: int,
+        *,
+        class_names: Sequence[str] | None,
+        provenance: Mapping[str, str],
+    ) -> None:
+        self._path, self._labels = path, labels
+        self._partial = path.with_name(f".{path.name}.{uuid4().hex}.partial")
+        self._header = _header(len(labels), num_classes, class_names, provenance)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_stale(path.parent)
+        with self._partial.open("wb") as stream:
+            stream.write(self._header)
+            stream.write(labels.astype("<i8").tobytes())
+            start = stream.tell()
+            stream.truncate(start + 4 * len(labels) * num_classes)
+        self.logits: NDArray[np.float32] = np.memmap(
+            self._partial, np.float32, mode="r+", offset=start, shape=(len(labels), num_classes)
+        )
+
+    def __enter__(self) -> LogitWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._partial.unlink(missing_ok=True)
+
+    def finish(self) -> LogitSet:
+        """Check the logits, give the file its name and open it.
+
+        Raises:
+            CistError: if a logit is NaN or infinite.
+        """
+        digest = LogitSet.create(self.logits, self._labels).fingerprint
+        del self.logits  # Windows renames no file that is mapped
+        with self._partial.open("r+b") as stream:
+            stream.write(self._header.replace(_PENDING_DIGEST.encode(), digest.encode()))
+        self._partial.replace(self._path)
+        return LogitSet.load(self._path)
+
+
+def _header(samples: int, num_classes: int, class_names: Sequence[str] | None, provenance: Mapping[str, str]) -> bytes:
+    """The head of a safetensors file: its own length, then names, types, shapes and places of the tensors as JSON."""
+    metadata = {
+        "format": "cist-logits-1",
+        "provenance": json.dumps({**provenance, DIGEST_FIELD: _PENDING_DIGEST}),
+    }
+    if class_names is not None:
+        metadata["class_names"] = json.dumps(class_names)
+    labels_end = 8 * samples
+    logits_end = labels_end + 4 * samples * num_classes
+    head = {
+        "__metadata__": metadata,
+        "labels": {"dtype": "I64", "shape": [samples], "data_offsets": [0, labels_end]},
+        "logits": {"dtype": "F32", "shape": [samples, num_classes], "data_offsets": [labels_end, logits_end]},
+    }
+    text = json.dumps(head).encode()
+    text += b" " * (-len(text) % 8)  # aligns the tensors
+    return len(text).to_bytes(8, "little") + text
+
+
+def _remove_stale(folder: Path) -> None:
+    """Drop what runs that were killed more than a day ago have left."""
+    for partial in folder.glob(".*.partial"):
+        try:
+            if time.time() - partial.stat().st_mtime > _STALE_SECONDS:
+                partial.unlink()
+        except FileNotFoundError:  # another run was faster
+            continue

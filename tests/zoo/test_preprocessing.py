@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+import torch
+
+from cist_core.errors import CistError
+from cist_core.zoo import ARCHITECTURES, Preprocessing
+
+COLOUR = Preprocessing(mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.5), image_size=4)
+
+
+def test_normalises_by_channel_as_float64_does() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 3), np.uint8)
+    expected = (images / 255.0 - np.array(COLOUR.mean)) / np.array(COLOUR.std)
+    out = COLOUR(torch.from_numpy(images))
+    np.testing.assert_allclose(out.numpy(), expected.transpose(0, 3, 1, 2), atol=1e-6)
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    assert images.dtype == np.uint8  # the caller's pixels are not touched
+    assert int(images.max()) > 1
+
+
+def test_size_mismatch_is_refused_unless_asked_for() -> None:
+    images = torch.zeros(2, 8, 8, 3, dtype=torch.uint8)
+    with pytest.raises(CistError, match=r"4x4 pixels, but these have 8x8; .*resize=True"):
+        COLOUR(images)
+    resizing = Preprocessing(COLOUR.mean, COLOUR.std, 4, resize=True)
+    assert resizing(images).shape == (2, 3, 4, 4)
+
+
+def test_resize_keeps_a_flat_image_flat() -> None:
+    resizing = Preprocessing((0.0,), (1.0,), 5, resize=True)
+    out = resizing(torch.full((1, 9, 7, 1), 51, dtype=torch.uint8))
+    torch.testing.assert_close(out, torch.full((1, 1, 5, 5), 0.2))
+
+
+def test_grey_is_repeated_only_if_asked_for() -> None:
+    images = torch.full((1, 4, 4, 1), 255, dtype=torch.uint8)
+    with pytest.raises(CistError, match=r"3 channel\(s\), but these have 1; .*grey_to_colour=True"):
+        COLOUR(images)
+    out = Preprocessing(COLOUR.mean, COLOUR.std, 4, grey_to_colour=True)(images)
+    torch.testing.assert_close(out[0, :, 0, 0], torch.tensor([0.5 / 0.2, 0.6 / 0.25, 0.7 / 0.5]))
+
+
+def test_colour_never_becomes_grey() -> None:
+    grey = Preprocessing((0.1,), (0.3,), 4, resize=True, grey_to_colour=True)
+    with pytest.raises(CistError, match=r"1 channel\(s\), but these have 3; choose other images\."):
+        grey(torch.zeros(1, 4, 4, 3, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize(("mean", "std"), [((0.5,), (0.5, 0.5)), ((0.5,), (0.0,)), ((), ())])
+def test_bad_statistics_are_refused(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    with pytest.raises(CistError, match="one value per channel"):
+        Preprocessing(mean, std, 32)
+
+
+def test_survives_a_round_trip_through_a_card() -> None:
+    import json
+
+    original = ARCHITECTURES["resnet20"].preprocessing
+    assert Preprocessing.from_dict(json.loads(json.dumps(original.to_dict()))) == original
