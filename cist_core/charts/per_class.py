@@ -1,0 +1,99 @@
+"""Mean entropy of every class under two rules."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import altair as alt
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cist_core.charts.figure import Figure, named, rule_name, rule_scale, rules_legend
+from cist_core.findings import rule_label, three_digits
+from cist_core.profile import class_means
+from cist_core.readings import RuleReading
+
+MOST_NAMED = 30
+"""Up to this many classes have their names on the axis; with more, the tooltip says them."""
+
+
+def per_class_figure(
+    readings: Sequence[RuleReading],
+    labels: NDArray[np.int64],
+    class_names: Sequence[str] | None,
+    *,
+    height: int = 340,
+) -> Figure:
+    """Mean and spread of the entropy of each class, sorted by the mean under the first rule."""
+    classes = readings[0].profile.classes
+    names = list(class_names) if class_names is not None else [str(index) for index in range(classes)]
+    tables, runs = [], []
+    order: NDArray[np.int64] | None = None
+    for reading in readings:
+        means = class_means(reading.entropy, labels, classes)
+        if order is None:
+            order = np.argsort(means["mean"])  # NaN, a class without samples, goes last
+            order = order[: np.count_nonzero(means["count"])]
+        mean, std, count = (means[key][order] for key in ("mean", "std", "count"))
+        tables.append(
+            pd.DataFrame(
+                {
+                    "rule": rule_name(reading.rule),
+                    "label": rule_label(reading.rule),
+                    "class": [names[index] for index in order],
+                    "position": np.arange(len(order)),
+                    "mean": mean,
+                    "low": np.maximum(mean - std, 0.0),
+                    "high": mean + std,
+                    "spread": std,
+                    "samples": count,
+                }
+            )
+        )
+        lowest, highest = names[order[np.argmin(mean)]], names[order[np.argmax(mean)]]
+        runs.append(
+            f"{three_digits(float(np.ptp(mean)))} nats apart under {rule_label(reading.rule)} ({lowest} to {highest})"
+        )
+    title = "Class means lie " + ", ".join(runs)
+    return Figure(
+        title=title,
+        caption=(
+            f"One dot a class and rule, sorted by the mean under {rule_label(readings[0].rule)}; "
+            "lines reach one standard deviation."
+        ),
+        alt=title,
+        spec=_spec(tuple(reading.rule.name for reading in readings), classes > MOST_NAMED, math.log(classes), height),
+        datasets={"classes": pd.concat(tables, ignore_index=True)},
+    )
+
+
+@lru_cache(maxsize=32)
+def _spec(rules: tuple[str, ...], many: bool, limit: float, height: int) -> dict[str, Any]:
+    x = alt.X(
+        "class:N",
+        sort=alt.EncodingSortField("position", op="min"),
+        title="class" if not many else "classes, sorted (point at one for its name)",
+        axis=alt.Axis(labels=not many, ticks=not many, labelAngle=0, labelOverlap=True, grid=False),
+    )
+    offset = alt.XOffset("rule:N", sort=None) if not many else alt.Undefined
+    colour = alt.Color("rule:N", scale=rule_scale(rules), legend=rules_legend())
+    tooltip = [
+        alt.Tooltip("class:N"),
+        alt.Tooltip("label:N", title="rule"),
+        alt.Tooltip("mean:Q", title="mean entropy (nats)", format=".3f"),
+        alt.Tooltip("spread:Q", title="spread (nats)", format=".3f"),
+        alt.Tooltip("samples:Q", format=","),
+    ]
+    base = alt.Chart(named("classes"))
+    y = alt.Y("mean:Q", title="entropy (nats)", scale=alt.Scale(domain=[0, limit], nice=False, clamp=True))
+    bars = base.mark_rule(opacity=0.45 if not many else 0.3, strokeWidth=2 if not many else 1).encode(
+        x=x, xOffset=offset, y=alt.Y("low:Q", title="entropy (nats)"), y2="high:Q", color=colour, tooltip=tooltip
+    )
+    dots = base.mark_circle(size=64 if not many else 24, opacity=1).encode(
+        x=x, xOffset=offset, y=y, color=colour, tooltip=tooltip
+    )
+    return dict(alt.layer(bars, dots).properties(width="container", height=height).to_dict())

@@ -1,0 +1,71 @@
+"""`cist`: the analysis of the app without a browser.
+
+Results go to standard output, progress and remarks to standard error. Exit codes: 0, 2 for input that cannot be used
+(with one sentence that says why), 130 after Ctrl-C, 141 when the reader of a pipe has left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from cist_core import CistError, __version__
+from cist_core.cli import analyze, convert, infer, listings
+
+BAD_INPUT, INTERRUPTED, CLOSED_PIPE = 2, 130, 141
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(BAD_INPUT, f"{self.prog}: {message.rstrip('.')}; see '{self.prog} --help'.\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line; each command stores the function that runs it as ``run``."""
+    parser = _Parser(
+        prog="cist",
+        allow_abbrev=False,
+        description="See your soft labels before you distill: fixed temperatures against one temperature per sample.",
+        epilog="Entropies are in nats, temperatures in the unit of the logits. 'cist COMMAND --help' shows examples.",
+    )
+    parser.add_argument("--version", action="version", version=f"cist {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in (analyze, infer, convert, listings):
+        command.add_parser(commands)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Raises:
+        SystemExit: after ``--help``, ``--version`` (code 0) or a command line that cannot be parsed (code 2).
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a Greek letter must not fail on a terminal that has none
+    options = build_parser().parse_args(arguments)
+    try:
+        options.run(options)
+        sys.stdout.flush()
+    except CistError as error:
+        return _stop(str(error), BAD_INPUT)
+    except BrokenPipeError:
+        # Whoever reads has seen enough. Python would complain when it flushes the closed pipe on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED_PIPE
+    except OSError as error:
+        named = f"{error.filename}: {error.strerror}." if error.filename else f"{error}."
+        return _stop(named, BAD_INPUT)
+    except KeyboardInterrupt:
+        return _stop("Interrupted; the command did not finish.", INTERRUPTED)
+    return 0
+
+
+def _stop(sentence: str, code: int) -> int:
+    print(f"cist: {sentence}", file=sys.stderr)
+    return code

@@ -1,0 +1,191 @@
+"""``cist analyze``: the entropy profiles of temperature rules on one set of logits."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from cist_core import (
+    Cist,
+    CistError,
+    EntropyCurves,
+    Fixed,
+    LogitSet,
+    Matched,
+    TemperatureRule,
+    default_pair,
+    matched_pair,
+    parse_rule,
+    read_logits,
+)
+from cist_core.cli.output import Progress, add_inference_options, add_json_option, print_json, remark, size, table
+from cist_core.findings import are_matched, comparison, extremes, percent, rule_label, three_digits
+from cist_core.profile import OVER_SHARP, OVER_SMOOTHED
+from cist_core.readings import RuleReading, read_rules
+
+_EXAMPLES = """\
+examples:
+  cist analyze --logits teacher.npz                          the matched pair: same mean entropy, two spreads
+  cist analyze --logits teacher.npz --tau 1 2 4 --rho 3 5    rules of your choice
+  cist analyze --logits teacher.csv --rule matched:H=0.6 --rule lskd:tau=2 --json
+  cist analyze --teacher mnist5k-cnn --data mnist-5k --out report.html
+
+rules: tau=4, cist:rho=3, lskd:tau=2, normkd:k=2, matched:H=0.6 (the oracle). Entropies are in nats, tau in the unit of
+the logits, rho has no unit. A share of samples is over-sharp below 5 % and over-smoothed above 95 % of ln C.
+"""
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "analyze",
+        help="entropy of the soft labels under temperature rules",
+        description="Profile the entropy of a teacher's soft labels under fixed temperatures, CIST and other rules.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    source = parser.add_argument_group("what to analyze: a file of logits, or a teacher on a data set")
+    source.add_argument("--logits", metavar="FILE", help=".safetensors, .npy, .npz, .pt, .csv or .parquet")
+    source.add_argument("--teacher", metavar="NAME", help="a sample model ('cist models') or a checkpoint file")
+    source.add_argument("--data", metavar="NAME", help="a data set ('cist data'), an .npz file or an image folder")
+    add_inference_options(parser)
+    rules = parser.add_argument_group("rules (default: a fixed temperature and a rho of the same mean entropy)")
+    rules.add_argument("--tau", nargs="+", action="extend", default=[], metavar="T", help="fixed temperatures")
+    rules.add_argument("--rho", nargs="+", action="extend", default=[], metavar="R", help="CIST at these ratios")
+    rules.add_argument("--rule", nargs="+", action="extend", default=[], metavar="TEXT", help="any rule, as text")
+    rules.add_argument(
+        "--over-sharp", type=float, default=OVER_SHARP, metavar="S", help="share of ln C (default: 0.05)"
+    )
+    rules.add_argument(
+        "--over-smoothed", type=float, default=OVER_SMOOTHED, metavar="S", help="likewise (default: 0.95)"
+    )
+    add_json_option(parser)
+    parser.add_argument("--out", metavar="FILE", help="also write a report: one HTML file that opens offline")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    if options.out is not None and not options.out.lower().endswith((".html", ".htm")):
+        raise CistError(f"Expected the report of --out to end in .html, but got '{options.out}'.")
+    if not 0 <= options.over_sharp < options.over_smoothed <= 1:
+        raise CistError(
+            f"Expected 0 <= --over-sharp < --over-smoothed <= 1, but got {options.over_sharp:g} and "
+            f"{options.over_smoothed:g}; both are shares of ln C."
+        )
+    rules = _given_rules(options)
+    logit_set = _load(options)
+    if logit_set.constant_rows:
+        remark(f"Samples whose logits are all equal: {logit_set.constant_rows:,}; their entropy is ln C at any rule.")
+    curves = EntropyCurves.from_logits(logit_set)
+    if not rules:
+        rules = _default_rules(curves)
+        remark(
+            f"No rule was given: {' and '.join(map(str, rules))} are the pair whose mean entropy is a quarter of ln C."
+        )
+    readings = read_rules(rules, curves, over_sharp_below=options.over_sharp, over_smoothed_above=options.over_smoothed)
+    if options.json:
+        profiles = [reading.profile.to_dict() for reading in readings]
+        print_json({"samples": logit_set.num_samples, "classes": logit_set.num_classes, "profiles": profiles})
+    else:
+        print(_text(logit_set, curves, readings))
+    if options.out is not None:
+        from cist_core.report import write_report
+
+        write_report(options.out, logit_set, curves, readings)
+        remark(f"Wrote {options.out}.")
+
+
+def _given_rules(options: argparse.Namespace) -> list[TemperatureRule]:
+    texts = [f"tau={tau}" for tau in options.tau] + [f"cist:rho={rho}" for rho in options.rho] + options.rule
+    return list(dict.fromkeys(map(parse_rule, texts)))
+
+
+def _default_rules(curves: EntropyCurves) -> list[TemperatureRule]:
+    """The default pair in numbers that a person would write, still matched."""
+    tau = float(f"{default_pair(curves).tau:.3g}")
+    rho = float(f"{matched_pair(curves, tau=tau).rho:.4g}")
+    return [parse_rule(f"tau={tau}"), parse_rule(f"cist:rho={rho}")]
+
+
+def _load(options: argparse.Namespace) -> LogitSet:
+    if (options.logits is None) == (options.teacher is None):
+        raise CistError("Expected either --logits FILE, or --teacher NAME with --data NAME.")
+    if options.logits is not None:
+        if options.data is not None:
+            raise CistError("Expected --data only together with --teacher; a file of logits has its data behind it.")
+        return read_logits(options.logits)
+    if options.data is None:
+        raise CistError(f"Expected --data NAME for the teacher '{options.teacher}'; 'cist data' lists the data sets.")
+    from cist_core.sources import load_logits
+
+    with Progress("Running the teacher") as progress:
+        result = load_logits(
+            options.teacher,
+            options.data,
+            options.split,
+            architecture=options.arch,
+            download=options.download,
+            device=options.device,
+            precision=options.precision,
+            limit=options.limit,
+            progress=progress,
+        )
+    return result.logit_set
+
+
+def _text(logit_set: LogitSet, curves: EntropyCurves, readings: Sequence[RuleReading]) -> str:
+    head = ["rule", "mean", "spread", "5 %", "median", "95 %", "of ln C", "over-sharp", "over-smoothed", "mean tau"]
+    rows = [_row(reading) for reading in readings]
+    return "\n".join(
+        [
+            size(logit_set.num_samples, logit_set.num_classes, logit_set.accuracy),
+            "",
+            f"Entropy of the soft labels in nats (ln C = {three_digits(curves.max_entropy)})",
+            "",
+            table(head, rows),
+            "",
+            *(f"{sentence}." for sentence in findings(readings, curves)),
+        ]
+    )
+
+
+def _row(reading: RuleReading) -> list[str]:
+    profile = reading.profile
+    numbers = (profile.mean, profile.std, profile.q05, profile.median, profile.q95)
+    return [
+        str(reading.rule),
+        *map(three_digits, numbers),
+        percent(profile.normalised_mean),
+        percent(profile.over_sharp),
+        percent(profile.over_smoothed),
+        three_digits(profile.tau_mean),
+    ]
+
+
+def findings(readings: Sequence[RuleReading], curves: EntropyCurves) -> list[str]:
+    """What the numbers say: every matched pair compared; without one, why not and what would match.
+
+    Other rules are compared with the fixed temperatures; where there is none, with the first rule. The oracle's spread
+    is 0 by construction and compares with nothing.
+    """
+    if len(readings) == 1:
+        return [extremes(readings[0]), *_partner(readings[0].rule, curves)]
+    bases = [reading for reading in readings if isinstance(reading.rule, Fixed)] or list(readings[:1])
+    others = [reading for reading in readings if not isinstance(reading.rule, Matched)]
+    pairs = [(base, other) for base in bases for other in others if type(base.rule) is not type(other.rule)]
+    matched = [comparison(*pair) for pair in pairs if are_matched(pair[0].profile, pair[1].profile)]
+    return matched or [*(comparison(*pair) for pair in pairs[:1]), *_partner(bases[0].rule, curves)]
+
+
+def _partner(rule: TemperatureRule, curves: EntropyCurves) -> list[str]:
+    try:
+        if isinstance(rule, Fixed):
+            rho = matched_pair(curves, tau=rule.tau).rho
+            return [f"The rho with the mean entropy of {rule_label(rule)} is {three_digits(rho)}"]
+        if isinstance(rule, Cist):
+            tau = matched_pair(curves, rho=rule.rho).tau
+            return [f"The fixed temperature with the mean entropy of {rule_label(rule)} is {three_digits(tau)}"]
+    except CistError:  # every soft label is one-hot or uniform already: nothing to match
+        pass
+    return []

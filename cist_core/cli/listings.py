@@ -1,0 +1,133 @@
+"""``cist models`` and ``cist data``: what there is to work with."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from cist_core import CistError
+from cist_core.cli.output import add_json_option, print_json, table
+from cist_core.findings import percent
+
+
+def add_parser(commands: Any) -> None:
+    models = commands.add_parser(
+        "models",
+        help="the teachers and students that ship, and the known architectures",
+        description="List the trained models that ship, for --teacher, and the architectures a checkpoint may have.",
+        allow_abbrev=False,
+    )
+    add_json_option(models)
+    models.set_defaults(run=list_models)
+    data = commands.add_parser(
+        "data",
+        help="the data sets by name, and whether they are there",
+        description="List the data sets for --data. Those that are not there are fetched with --download; CIST_DATA "
+        "says where they lie.",
+        allow_abbrev=False,
+    )
+    add_json_option(data)
+    data.set_defaults(run=list_data)
+
+
+def list_models(options: argparse.Namespace) -> None:
+    from cist_core.cards import sample_models
+    from cist_core.zoo import ARCHITECTURES
+
+    cards, architectures = sample_models(), list(ARCHITECTURES.values())
+    if options.json:
+        print_json(
+            {
+                "models": [{"name": card.name, **card.content} for card in cards],
+                "architectures": [
+                    {
+                        "name": architecture.name,
+                        "family": architecture.family,
+                        "image_size": architecture.image_size,
+                        "channels": architecture.channels,
+                        "description": architecture.description,
+                    }
+                    for architecture in architectures
+                ],
+            }
+        )
+        return
+    print("Sample models (--teacher)\n")
+    print(
+        table(
+            ["name", "role", "architecture", "data", "classes", "test accuracy"],
+            [
+                [card.name, card.role, card.architecture, card.data, f"{card.num_classes:,}", _test_accuracy(card)]
+                for card in cards
+            ],
+            left=4,
+        )
+    )
+    print("\nArchitectures (--arch)\n")
+    print(
+        table(
+            ["name", "images", "description"],
+            [[item.name, _image_shape(item), item.description] for item in architectures],
+            left=3,
+        )
+    )
+
+
+def list_data(options: argparse.Namespace) -> None:
+    from cist_core.data import DATASETS, data_root
+
+    infos = list(DATASETS.values())
+    there = {info.name: info.bundled or _is_there(info.name) for info in infos}
+    if options.json:
+        print_json(
+            {
+                "root": str(data_root()),
+                "datasets": [
+                    {
+                        "name": info.name,
+                        "description": info.description,
+                        "classes": info.classes,
+                        "splits": info.splits,
+                        "image_shape": list(info.image_shape),
+                        "bundled": info.bundled,
+                        "present": there[info.name],
+                        "licence": info.licence,
+                    }
+                    for info in infos
+                ],
+            }
+        )
+        return
+    rows = [
+        [
+            info.name,
+            "bundled" if info.bundled else "yes" if there[info.name] else "with --download",
+            info.description,
+            "x".join(map(str, info.image_shape)),
+            f"{info.classes:,}",
+            f"{sum(info.splits.values()):,}",
+        ]
+        for info in infos
+    ]
+    print(table(["name", "there?", "description", "pixels", "classes", "images"], rows, left=3))
+    print(f"\nDownloads lie in {data_root()} (CIST_DATA changes it).")
+
+
+def _test_accuracy(card: Any) -> str:
+    accuracy = card.accuracy.get("test")
+    return "-" if accuracy is None else percent(accuracy)
+
+
+def _image_shape(architecture: Any) -> str:
+    return f"{architecture.image_size}x{architecture.image_size}x{architecture.channels}"
+
+
+def _is_there(name: str) -> bool:
+    """A data set is there if it can be loaded; a folder that was cut off in a download cannot."""
+    from cist_core.data import load_dataset
+
+    try:
+        load_dataset(name, "test")
+    except CistError:
+        return False
+    return True

@@ -1,0 +1,112 @@
+"""What the commands print: one JSON object, aligned tables, remarks and progress."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
+
+def print_json(record: Mapping[str, Any]) -> None:
+    """Exactly one object on standard output; a number that JSON does not know becomes null."""
+    print(json.dumps(_finite(record), indent=2, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
+    """Columns as wide as their longest cell: the first ``left`` flush left, the others flush right."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if index < left else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in (head, *rows)
+    ]
+    return "\n".join([lines[0], "-" * (sum(widths) + 2 * (len(widths) - 1)), *lines[1:]])
+
+
+def remark(text: str) -> None:
+    """A sentence beside the result, on standard error."""
+    print(text, file=sys.stderr)
+
+
+class Progress:
+    """How far a long step is, on standard error.
+
+    A terminal shows one line that is written over; a log gets a line only every `LOG_SECONDS`.
+    """
+
+    TERMINAL_SECONDS = 0.1
+    LOG_SECONDS = 10.0
+
+    def __init__(self, doing: str, unit: str = "", stream: TextIO | None = None) -> None:
+        self._doing = doing
+        self._unit = f" {unit}" if unit else ""
+        self._stream = sys.stderr if stream is None else stream
+        self._terminal = self._stream.isatty()
+        self._last = time.monotonic() if not self._terminal else -math.inf
+        self._shown = 0
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self._last < (self.TERMINAL_SECONDS if self._terminal else self.LOG_SECONDS):
+            return
+        self._last = now
+        share = f" ({100 * done // total} %)" if total else ""
+        line = f"{self._doing}: {done:,}{f' of {total:,}' if total else ''}{self._unit}{share}"
+        if self._terminal:
+            self._stream.write("\r" + line.ljust(self._shown))
+            self._shown = len(line)
+        else:
+            self._stream.write(line + "\n")
+        self._stream.flush()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown:
+            self._stream.write("\r" + " " * self._shown + "\r")
+            self._stream.flush()
+
+
+def add_inference_options(parser: argparse.ArgumentParser) -> None:
+    """How a teacher is run, the same in every command that runs one."""
+    group = parser.add_argument_group("running the teacher")
+    group.add_argument("--split", default="test", help="train, validation or test (default: test)")
+    group.add_argument(
+        "--arch", metavar="NAME", help="architecture of a checkpoint (default: recognised; 'cist models')"
+    )
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+    group.add_argument(
+        "--precision",
+        default="float32",
+        choices=["float32", "bfloat16", "float16"],
+        help="of the network's arithmetic; half precision needs a GPU to be quicker (default: float32)",
+    )
+    group.add_argument("--limit", type=int, metavar="N", help="use only N samples, evenly spaced (default: all)")
+    group.add_argument("--download", action="store_true", help="download the data set if it is not there")
+
+
+def add_json_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+
+
+def size(samples: int, classes: int, accuracy: float | None) -> str:
+    """``10,000 samples, 10 classes, accuracy 93.4 %``."""
+    from cist_core.findings import percent
+
+    known = "" if accuracy is None else f", accuracy {percent(accuracy)}"
+    return f"{samples:,} sample{'s' * (samples != 1)}, {classes:,} classes{known}"

@@ -1,0 +1,117 @@
+"""Sentences computed from the data: the titles of the charts, the same in the app, the report and the terminal."""
+
+from __future__ import annotations
+
+from cist_core.profile import EntropyProfile
+from cist_core.readings import RuleReading
+from cist_core.temperature import Cist, Fixed, Matched, TemperatureRule
+
+NO_SPREAD = 1e-4
+"""A spread below this, in nats, is rounding: the kernels are exact to about that."""
+
+_GREEK = {"tau": "τ", "rho": "ρ"}
+
+
+def rule_label(rule: TemperatureRule) -> str:
+    """The rule as a person reads it: ``τ = 4``, ``CIST ρ = 3``, ``oracle H = 0.6``."""
+    text = str(rule)
+    name, colon, parameters = text.rpartition(":")
+    named = {"cist": "CIST", "lskd": "LSKD", "normkd": "NormKD", "matched": "oracle"}.get(name, name)
+    pairs = [item.partition("=") for item in parameters.split(",")]
+    written = ", ".join(f"{_GREEK.get(key, key)} = {float(value):.4g}" for key, _, value in pairs)
+    return f"{named} {written}" if colon else written
+
+
+def three_digits(value: float) -> str:
+    """Three significant digits without an exponent for ordinary sizes: ``0.603``, ``12.0``, ``1,230``, ``0``."""
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if not 1e-4 <= size < 1e6:
+        return f"{value:.2e}"
+    rounded = f"{value:.2e}"
+    exponent = int(rounded.partition("e")[2])
+    return f"{float(rounded):,.{max(0, 2 - exponent)}f}"
+
+
+def percent(share: float) -> str:
+    """A share as a percentage of three significant digits; never rounded to 0 or 100 % when it is not."""
+    if share in (0.0, 1.0):
+        return f"{share * 100:.0f} %"
+    if share < 0.001:
+        return "< 0.1 %"
+    if share > 0.999:
+        return "> 99.9 %"
+    return f"{share * 100:.1f} %"
+
+
+def are_matched(a: EntropyProfile, b: EntropyProfile) -> bool:
+    """Whether two rules have the same mean entropy, up to what a slider step of 0.01 can express."""
+    return abs(a.mean - b.mean) <= 0.002 + 0.01 * min(a.mean, b.mean)
+
+
+def consistency_gain(fixed: EntropyProfile, other: EntropyProfile) -> float | None:
+    """``std(H | fixed) / std(H | other)``; None where the other spread is nothing but rounding."""
+    return fixed.std / other.std if other.std >= NO_SPREAD else None
+
+
+def comparison(fixed: RuleReading, other: RuleReading) -> str:
+    """The headline: which of two rules has the smaller spread, by how much, and whether that can be compared."""
+    a, b = fixed.profile, other.profile
+    first, second = _short(fixed.rule), _short(other.rule)
+    if not are_matched(a, b):
+        return (
+            f"Not matched: the mean entropy is {three_digits(a.mean)} nats under {first} and {three_digits(b.mean)} "
+            f"under {second}, so their spreads do not compare"
+        )
+    prefix = f"At the same mean entropy ({three_digits(a.mean)} nats) {second} spreads"
+    if min(a.std, b.std) < NO_SPREAD:
+        return f"{prefix} {_spread(b.std)}, {first} {_spread(a.std)}"
+    gain = a.std / b.std
+    if 0.95 < gain < 1.05:
+        return f"{prefix} about as much as {first}"
+    if gain > 1:
+        return f"{prefix} {_times(gain)} times less than {first}"
+    return f"{prefix} {_times(1 / gain)} times more than {first}"
+
+
+def extremes(reading: RuleReading) -> str:
+    """How many soft labels are over-sharp or over-smoothed under one rule."""
+    profile = reading.profile
+    return (
+        f"{_short(reading.rule)} leaves {percent(profile.over_sharp)} over-sharp and {percent(profile.over_smoothed)} "
+        "over-smoothed"
+    )
+
+
+def ratio_story(fixed: RuleReading, other: RuleReading) -> str:
+    """What the ratio explains under a fixed temperature, and what is left when it is held."""
+    a, b = fixed.association, other.association
+    if a.explained is None:
+        return "Every sample has the same entropy: there is nothing to explain"
+    start = f"Under {_short(fixed.rule)} the ratio explains {percent(a.explained)} of the entropy's variance"
+    if b.explained == 0 or b.explained is None:
+        left = percent_of(b.variance, a.variance)
+        return f"{start}; {_short(other.rule)} holds the ratio, and {left} of that variance is left"
+    return f"{start}, under {_short(other.rule)} {percent(b.explained)}"
+
+
+def percent_of(part: float, whole: float) -> str:
+    """A part as a percentage of a whole, which it may exceed."""
+    return "none" if part == 0 else percent(part / whole) if part <= whole else f"{part / whole * 100:.0f} %"
+
+
+def _times(factor: float) -> str:
+    return f"{factor:.1f}" if factor < 100 else f"{factor:,.0f}"
+
+
+def _spread(std: float) -> str:
+    return "not at all" if std < NO_SPREAD else f"{three_digits(std)} nats"
+
+
+def _short(rule: TemperatureRule) -> str:
+    if isinstance(rule, Cist):
+        return "CIST"
+    if isinstance(rule, Matched):
+        return "the oracle"
+    return f"τ = {rule.tau:.4g}" if isinstance(rule, Fixed) else rule_label(rule)

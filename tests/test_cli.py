@@ -1,0 +1,634 @@
+"""The command line: every command, every way to misuse it, and the numbers against SciPy."""
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from reference import entropy_at, entropy_at_ratio
+
+from cist_core import CistError, EntropyCurves, LogitSet, __version__, parse_rule, read_logits
+from cist_core.cli import analyze, build_parser, convert, infer, main
+from cist_core.cli.output import Progress, print_json, table
+from cist_core.readings import read_rules
+
+SAMPLE_MODELS = Path(__file__).resolve().parent.parent / "sample_models"
+PROFILE_KEYS = {"rule", "mean", "std", "q05", "q25", "median", "q75", "q95", "over_sharp", "over_smoothed", "tau_mean"}
+
+
+@pytest.fixture(autouse=True)
+def folders(monkeypatch, tmp_path):
+    """No test sees or leaves anything in the user's folders, nor finds a real download there."""
+    monkeypatch.setenv("CIST_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("CIST_DATA", str(tmp_path / "data"))
+    monkeypatch.delenv("CIST_SAMPLE_MODELS", raising=False)
+
+
+@pytest.fixture
+def file(tmp_path, logit_set):
+    path = tmp_path / "teacher.safetensors"
+    logit_set.save(path)
+    return str(path)
+
+
+def run(capsys, *arguments):
+    """Exit code, standard output and standard error of one command."""
+    try:
+        code = main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        code = stop.code
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def run_json(capsys, *arguments):
+    code, out, err = run(capsys, *arguments, "--json")
+    assert code == 0, err
+    return json.loads(out), err
+
+
+# ---- analyze ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_profiles_are_those_of_scipy(capsys, file, logits):
+    record, err = run_json(capsys, "analyze", "--logits", file, "--tau", 1, 2.5, "--rho", 3, "--rule", "lskd:tau=2")
+    assert err == ""
+    assert set(record) == {"samples", "classes", "profiles"}
+    assert (record["samples"], record["classes"]) == (300, 10)
+    assert [profile["rule"] for profile in record["profiles"]] == ["tau=1", "tau=2.5", "cist:rho=3", "lskd:tau=2"]
+    expected = [
+        entropy_at(logits, 1),
+        entropy_at(logits, 2.5),
+        entropy_at_ratio(logits, 3),
+        entropy_at(logits, 2 * logits.astype(np.float64).std(axis=1, ddof=1)),
+    ]
+    for profile, entropy in zip(record["profiles"], expected, strict=True):
+        assert set(profile) >= PROFILE_KEYS
+        assert profile["mean"] == pytest.approx(entropy.mean(), abs=1e-4)
+        assert profile["std"] == pytest.approx(entropy.std(), abs=1e-4)
+        for key, share in (("q05", 5), ("q25", 25), ("median", 50), ("q75", 75), ("q95", 95)):
+            assert profile[key] == pytest.approx(np.percentile(entropy, share), abs=1e-4)
+        assert profile["over_sharp"] == pytest.approx(np.mean(entropy < 0.05 * np.log(10)), abs=0.004)
+        assert profile["over_smoothed"] == pytest.approx(np.mean(entropy > 0.95 * np.log(10)), abs=0.004)
+    assert record["profiles"][1]["tau_mean"] == pytest.approx(2.5)
+
+
+def test_without_rules_the_pair_is_matched_and_announced(capsys, file):
+    record, err = run_json(capsys, "analyze", "--logits", file)
+    fixed, cist = record["profiles"]
+    assert fixed["rule"].startswith("tau=")
+    assert cist["rule"].startswith("cist:rho=")
+    assert fixed["mean"] == pytest.approx(np.log(10) / 4, rel=0.01)
+    assert cist["mean"] == pytest.approx(fixed["mean"], abs=1e-3)
+    assert f"No rule was given: {fixed['rule']} and {cist['rule']} are the pair" in err
+    assert "a quarter of ln C" in err
+
+
+def test_rules_may_be_given_in_pieces_and_twice(capsys, file):
+    arguments = ["--tau", 4, "--rule", "tau=4.0", "--tau", 2, "--rule", "normkd", "cist:rho=3", "--rho", 3]
+    record, _ = run_json(capsys, "analyze", "--logits", file, *arguments)
+    assert [profile["rule"] for profile in record["profiles"]] == ["tau=4", "tau=2", "cist:rho=3", "normkd:k=2"]
+
+
+def test_thresholds_can_be_set(capsys, file, logits):
+    arguments = ["--tau", 2, "--over-sharp", 0.2, "--over-smoothed", 0.5]
+    record, _ = run_json(capsys, "analyze", "--logits", file, *arguments)
+    share = entropy_at(logits, 2) / np.log(10)
+    assert record["profiles"][0]["over_sharp"] == pytest.approx(np.mean(share < 0.2), abs=0.004)
+    assert record["profiles"][0]["over_smoothed"] == pytest.approx(np.mean(share > 0.5), abs=0.004)
+
+
+def test_the_table_of_a_real_teacher(capsys, shared_file):
+    path = shared_file("cifar10_resnet56_test_logits.npz")
+    code, out, err = run(capsys, "analyze", "--logits", path, "--tau", 4, "--rho", 4.187)
+    assert (code, err) == (0, "")
+    assert "10,000 samples, 10 classes, accuracy 93.4 %" in out
+    assert "in nats (ln C = 2.30)" in out
+    fixed = next(line for line in out.splitlines() if line.startswith("tau=4 "))
+    assert fixed.split()[:3] == ["tau=4", "0.599", "0.459"]
+    assert "At the same mean entropy (0.599 nats) CIST spreads 2.9 times less than τ = 4." in out
+    table_lines = out.split("\n\n")[2].splitlines()
+    assert len({len(line) for line in table_lines}) == 1, "the columns are not aligned"
+
+
+def test_the_finding_turns_against_cist_where_the_data_do(capsys, shared_file):
+    path = shared_file("imagenet1k_sample_efflite0_logits.npz")
+    _, out, _ = run(capsys, "analyze", "--logits", path, "--tau", 4, "--rho", 2.4775)
+    assert "CIST spreads 1.2 times more than τ = 4." in out
+
+
+def readings_of(logits, *rules):
+    curves = EntropyCurves.from_logits(LogitSet.create(logits))
+    return read_rules([parse_rule(rule) for rule in rules], curves), curves
+
+
+def test_unmatched_rules_are_not_compared_and_the_partner_is_named(logits):
+    sentences = analyze.findings(*readings_of(logits, "tau=2", "cist:rho=9"))
+    assert len(sentences) == 2
+    assert sentences[0].startswith("Not matched: the mean entropy is ")
+    assert not any("times less" in sentence or "times more" in sentence for sentence in sentences)
+    rho = float(sentences[1].removeprefix("The rho with the mean entropy of τ = 2 is "))
+    assert entropy_at_ratio(logits, rho).mean() == pytest.approx(entropy_at(logits, 2).mean(), rel=0.01)
+
+
+def test_every_matched_pair_is_compared_and_no_other(logits):
+    readings, curves = readings_of(logits, "tau=1", "tau=2", "cist:rho=1", "lskd:tau=2")
+    target = readings[1].profile.mean
+    rho = min(np.linspace(1, 8, 1401), key=lambda r: abs(entropy_at_ratio(logits, r).mean() - target))
+    readings, curves = readings_of(logits, "tau=1", "tau=2", f"cist:rho={rho}", f"matched:H={target}")
+    sentences = analyze.findings(readings, curves)
+    assert len(sentences) == 1
+    assert sentences[0].startswith("At the same mean entropy")
+    assert sentences[0].endswith("than τ = 2") or "about as much as τ = 2" in sentences[0]
+
+
+def test_a_single_rule_says_what_it_leaves_and_what_matches_it(logits):
+    first, second = analyze.findings(*readings_of(logits, "cist:rho=3"))
+    assert first.startswith("CIST leaves")
+    tau = float(second.removeprefix("The fixed temperature with the mean entropy of CIST ρ = 3 is "))
+    assert entropy_at(logits, tau).mean() == pytest.approx(entropy_at_ratio(logits, 3).mean(), rel=0.01)
+    assert len(analyze.findings(*readings_of(logits, "normkd"))) == 1
+
+
+def test_without_a_fixed_temperature_the_first_rule_is_the_base(logits):
+    sentences = analyze.findings(*readings_of(logits, "cist:rho=3", "cist:rho=4", "normkd:k=40"))
+    assert sentences[0].startswith("Not matched")
+    assert "NormKD" in sentences[0]
+
+
+def test_constant_rows_are_reported_and_harmless(capsys, tmp_path):
+    np.save(tmp_path / "set.npy", np.array([[1.0, 1.0, 1.0], [4.0, 0.0, 1.0]]))
+    arguments = ["--tau", 1, "--rho", 2, "--rule", "normkd", "lskd"]
+    record, err = run_json(capsys, "analyze", "--logits", tmp_path / "set.npy", *arguments)
+    assert "Samples whose logits are all equal: 1;" in err
+    assert all(profile["q95"] <= np.log(3) + 1e-6 for profile in record["profiles"])
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".pt", ".csv", ".parquet", ".safetensors"])
+def test_every_kind_of_file_gives_the_same_numbers(capsys, tmp_path, logits, suffix):
+    path = tmp_path / f"set{suffix}"
+    frame = pd.DataFrame(logits, columns=[f"c{index}" for index in range(10)])
+    if suffix == ".npy":
+        np.save(path, logits)
+    elif suffix == ".npz":
+        np.savez(path, logits=logits)
+    elif suffix == ".pt":
+        import torch
+
+        torch.save(torch.from_numpy(logits), path)
+    elif suffix == ".csv":
+        frame.to_csv(path, index=False)
+    elif suffix == ".parquet":
+        frame.to_parquet(path)
+    else:
+        LogitSet.create(logits).save(path)
+    record, _ = run_json(capsys, "analyze", "--logits", path, "--tau", 2)
+    assert record["profiles"][0]["mean"] == pytest.approx(entropy_at(logits, 2).mean(), abs=1e-4)
+
+
+def test_a_sample_teacher_on_the_bundled_data(capsys):
+    record, _ = run_json(capsys, "analyze", "--teacher", "mnist5k-cnn", "--data", "mnist-5k", "--tau", 4)
+    assert (record["samples"], record["classes"]) == (1000, 10)
+    shipped = read_logits(SAMPLE_MODELS / "mnist5k-cnn/logits-mnist-5k-test.safetensors")
+    assert record["profiles"][0]["mean"] == pytest.approx(entropy_at(shipped.logits, 4).mean(), abs=1e-4)
+
+
+def test_a_report_is_written_beside_the_numbers(capsys, file, tmp_path):
+    out = tmp_path / "new" / "report.html"
+    record, err = run_json(capsys, "analyze", "--logits", file, "--tau", 2, "--rho", 3, "--out", out)
+    assert len(record["profiles"]) == 2
+    assert f"Wrote {out}." in err
+    html = out.read_text(encoding="utf-8")
+    assert html.lstrip().lower().startswith("<!doctype html>")
+    assert "300 samples, 10 classes" in html
+    assert "tau=2" in html or "τ = 2" in html
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Expected either --logits FILE, or --teacher NAME with --data NAME."),
+        (["--logits", "FILE", "--teacher", "mnist5k-cnn"], "Expected either --logits FILE, or --teacher NAME"),
+        (["--logits", "FILE", "--data", "mnist-5k"], "Expected --data only together with --teacher"),
+        (["--teacher", "mnist5k-cnn"], "Expected --data NAME for the teacher 'mnist5k-cnn'; 'cist data' lists"),
+        (["--teacher", "nobody", "--data", "mnist-5k"], "There is no teacher 'nobody'"),
+        (["--teacher", "mnist5k-cnn", "--data", "nothing"], "There is no data set 'nothing'"),
+        (["--teacher", "mnist5k-cnn", "--data", "mnist-5k", "--split", "half"], "has no split 'half'"),
+        (["--teacher", "mnist5k-cnn", "--data", "mnist"], "'mnist' is not (or not completely) in"),
+        (["--logits", "none.npz"], "There is no file none.npz."),
+        (["--logits", "none.xyz"], "none.xyz has the ending '.xyz'; logits are read from"),
+        (["--logits", "FILE", "--tau", "0"], "Expected tau of the rule 'fixed' to be a positive number, but got 0"),
+        (["--logits", "FILE", "--tau", "-1"], "Expected tau of the rule 'fixed' to be a positive number, but got -1"),
+        (["--logits", "FILE", "--tau", "four"], "Expected tau in 'tau=four' to be a positive number, but got 'four'"),
+        (["--logits", "FILE", "--rho", "nan"], "Expected rho of the rule 'cist' to be a positive number, but got nan"),
+        (["--logits", "FILE", "--rule", "softest"], "There is no temperature rule 'softest' in 'softest'; known are"),
+        (["--logits", "FILE", "--rule", "matched:H=9"], "to be below ln C = 2.3026 nats for 10 classes"),
+        (["--logits", "FILE", "--out", "report.pdf"], "Expected the report of --out to end in .html, but got"),
+        (["--logits", "FILE", "--over-sharp", "0.9", "--over-smoothed", "0.5"], "Expected 0 <= --over-sharp <"),
+        (["--logits"], "argument --logits: expected one argument; see 'cist analyze --help'."),
+        (["--logits", "FILE", "--tau"], "argument --tau: expected at least one argument"),
+        (["--logits", "FILE", "--over-sharp", "x"], "argument --over-sharp: invalid float value: 'x'"),
+        (["--logit", "FILE"], "unrecognized arguments: --logit"),
+    ],
+)
+def test_analyze_refuses_with_one_sentence(capsys, file, arguments, message):
+    code, out, err = run(capsys, "analyze", *[argument.replace("FILE", file) for argument in arguments])
+    assert_refused(code, err, message)
+    assert out == ""
+
+
+def test_a_report_that_cannot_be_written_is_one_sentence(capsys, file):
+    code, out, err = run(capsys, "analyze", "--logits", file, "--tau", 2, "--out", f"{file}/report.html")
+    assert_refused(code, err, "report cannot be written to")
+    assert "tau=2" in out
+
+
+def assert_refused(code, err, message):
+    assert code == 2
+    assert message in err
+    assert err.startswith("cist")
+    assert err.count("\n") == 1
+    assert err.endswith((".\n", "?\n"))
+    assert "Traceback" not in err
+
+
+# ---- infer -----------------------------------------------------------------------------------------------------------
+
+
+def test_infer_writes_what_analyze_reads(capsys, tmp_path):
+    out = tmp_path / "logits.safetensors"
+    arguments = ["infer", "--teacher", "mnist5k-mlp", "--data", "mnist-5k", "--limit", 200, "--out", out]
+    record, err = run_json(capsys, *arguments)
+    assert err == ""
+    assert (record["samples"], record["classes"], record["cached"]) == (200, 10, False)
+    assert record["samples_per_second"] > 0
+    logit_set = read_logits(out)
+    assert logit_set.provenance["teacher"] == "mnist5k-mlp"
+    assert record["accuracy"] == logit_set.accuracy == pytest.approx(0.93, abs=0.07)
+    assert record["nll"] == pytest.approx(logit_set.nll)
+    assert run_json(capsys, "analyze", "--logits", out, "--tau", 2)[0]["samples"] == 200
+
+    code, text, _ = run(capsys, *arguments)
+    assert code == 0
+    assert "200 samples, 10 classes, accuracy" in text
+    assert "read from the cache" in text
+    assert f"Wrote {out}; next: cist analyze --logits {out}" in text
+
+
+def test_infer_agrees_with_the_shipped_logits(capsys, tmp_path):
+    out = tmp_path / "logits.safetensors"
+    run_json(capsys, "infer", "--teacher", "mnist5k-mlp", "--data", "mnist-5k", "--out", out, "--batch-size", 77)
+    shipped = read_logits(SAMPLE_MODELS / "mnist5k-mlp/logits-mnist-5k-test.safetensors")
+    computed = read_logits(out)
+    np.testing.assert_array_equal(computed.labels, shipped.labels)
+    np.testing.assert_allclose(entropy_at(computed.logits, 2), entropy_at(shipped.logits, 2), rtol=0, atol=2e-3)
+
+
+def test_a_public_checkpoint_on_an_array_of_images(capsys, tmp_path, shared_file):
+    arguments = [
+        "infer",
+        "--checkpoint",
+        shared_file("resnet20-12fca82f.th"),
+        "--data",
+        shared_file("cifar10_test.npz"),
+    ]
+    arguments += ["--limit", 300, "--out", tmp_path / "logits.safetensors"]
+    usual, _ = run_json(capsys, *arguments)
+    assert usual["accuracy"] > 0.87
+    named, _ = run_json(capsys, *arguments, "--arch", "resnet20-plain")
+    assert named["cached"]
+    black = ["--mean", 9, 9, 9, "--std", 0.2, 0.2, 0.2]
+    other, _ = run_json(capsys, *arguments, *black)
+    assert not other["cached"]
+    assert other["accuracy"] < 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: --data, --out; see 'cist infer --help'."),
+        (["--data", "mnist-5k", "--out", "o.safetensors"], "one of the arguments --teacher --checkpoint is required"),
+        (["--teacher", "a", "--checkpoint", "b", "--data", "c", "--out", "d"], "not allowed with argument --teacher"),
+        (["--teacher", "mnist5k-mlp", "--data", "mnist-5k", "--out", "o.npz"], "Expected --out to end in .safetensors"),
+        (
+            ["--teacher", "x", "--data", "mnist-5k", "--out", "o.safetensors"],
+            "There is no sample model 'x'; there are:",
+        ),
+        (
+            ["--teacher", "mnist5k-mlp", "--data", "x", "--out", "o.safetensors"],
+            "There is no data set 'x'; expected one",
+        ),
+        (["--checkpoint", "x.pt", "--data", "mnist-5k", "--out", "o.safetensors"], "x.pt"),
+        (
+            ["--teacher", "mnist5k-mlp", "--data", "mnist-5k", "--out", "o.safetensors", "--mean", "0.5"],
+            "Expected --mean only together with --checkpoint; a sample model brings its own.",
+        ),
+        (
+            ["--teacher", "mnist5k-mlp", "--data", "mnist-5k", "--out", "o.safetensors", "--grey-to-colour"],
+            "Expected --grey-to-colour only together with --checkpoint",
+        ),
+        (
+            ["--checkpoint", "WEIGHTS", "--data", "mnist-5k", "--out", "o.safetensors", "--mean", "0.5", "0.5"],
+            "Expected 1 values for --mean, one for each channel, but got 2.",
+        ),
+        (
+            ["--checkpoint", "WEIGHTS", "--data", "mnist-5k", "--out", "o.safetensors", "--std", "0"],
+            "each `std` above 0",
+        ),
+        (
+            ["--checkpoint", "WEIGHTS", "--arch", "resnet9999", "--data", "mnist-5k", "--out", "o.safetensors"],
+            "resnet9999",
+        ),
+        (
+            ["--teacher", "mnist5k-mlp", "--data", "mnist-5k", "--out", "o.safetensors", "--device", "abacus"],
+            "There is no device 'abacus'",
+        ),
+        (
+            ["--teacher", "mnist5k-mlp", "--data", "mnist-5k", "--out", "o.safetensors", "--batch-size", "0"],
+            "Expected `batch_size` to be at least 1, but got 0",
+        ),
+        (
+            ["--teacher", "mnist5k-mlp", "--data", "mnist-5k", "--out", "o.safetensors", "--limit", "0"],
+            "Expected `limit` to be at least 1, but got 0",
+        ),
+        (
+            ["--teacher", "mnist5k-mlp", "--data", "mnist-5k", "--out", "o.safetensors", "--precision", "int4"],
+            "argument --precision: invalid choice: 'int4'",
+        ),
+        (
+            ["--teacher", "mnist5k-mlp", "--data", "mnist-5k", "--limit", "9", "--out", "WEIGHTS/o.safetensors"],
+            "The logits cannot be written to",
+        ),
+    ],
+)
+def test_infer_refuses_with_one_sentence(capsys, tmp_path, monkeypatch, arguments, message):
+    weights = str(SAMPLE_MODELS / "mnist5k-mlp" / "model.safetensors")
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, "infer", *[argument.replace("WEIGHTS", weights) for argument in arguments])
+    assert_refused(code, err, message)
+    assert out == ""
+    assert not os.path.exists("o.safetensors")
+
+
+# ---- convert, models, data -------------------------------------------------------------------------------------------
+
+
+def test_convert_adds_labels(capsys, tmp_path, logits, labels):
+    np.save(tmp_path / "in.npy", logits)
+    (tmp_path / "labels.txt").write_text("\n".join(map(str, labels)))
+    arguments = ["convert", tmp_path / "in.npy", tmp_path / "out.safetensors", "--labels", tmp_path / "labels.txt"]
+    record, _ = run_json(capsys, *arguments)
+    converted = LogitSet.load(tmp_path / "out.safetensors")
+    np.testing.assert_array_equal(converted.logits, logits)
+    np.testing.assert_array_equal(converted.labels, labels)
+    assert converted.provenance["file"] == "in.npy"
+    assert record["fingerprint"] == converted.fingerprint == LogitSet.create(logits, labels).fingerprint
+    assert record["accuracy"] == np.mean(logits.argmax(axis=1) == labels)
+    assert record["dtype"] == "float32"
+
+
+def test_convert_to_half_precision_keeps_labels_and_names(capsys, file, tmp_path, logits, labels):
+    code, out, _ = run(capsys, "convert", file, tmp_path / "out.safetensors", "--float16")
+    assert code == 0
+    assert "300 samples, 10 classes, accuracy" in out
+    assert "float16" in out
+    converted = LogitSet.load(tmp_path / "out.safetensors")
+    assert converted.logits.dtype == np.float16
+    assert converted.class_names == read_logits(file).class_names
+    np.testing.assert_array_equal(converted.labels, labels)
+    np.testing.assert_allclose(entropy_at(converted.logits, 1), entropy_at(logits, 1), rtol=0, atol=2e-3)
+
+
+def test_a_file_converts_onto_itself(capsys, file):
+    before = LogitSet.load(file).fingerprint
+    assert run(capsys, "convert", file, file)[0] == 0
+    assert LogitSet.load(file).fingerprint == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["FILE"], "the following arguments are required: OUT"),
+        (["FILE", "out.npz"], "Expected OUT to end in .safetensors, but got 'out.npz'."),
+        (["none.npy", "out.safetensors"], "There is no file none.npy."),
+        (["FILE", "out.safetensors", "--labels", "none.txt"], "There is no file none.txt."),
+        (["FILE", "out.safetensors", "--labels", "FILE"], "the ending '.safetensors'; labels are read from"),
+        (["FILE", "FILE/out.safetensors"], "The logits cannot be written to"),
+    ],
+)
+def test_convert_refuses_with_one_sentence(capsys, file, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, "convert", *[argument.replace("FILE", file) for argument in arguments])
+    assert_refused(code, err, message)
+    assert out == ""
+    assert not os.path.exists("out.safetensors")
+
+
+def test_models_lists_what_ships_and_what_can_be_loaded(capsys):
+    record, err = run_json(capsys, "models")
+    assert err == ""
+    models = {model["name"]: model for model in record["models"]}
+    assert models["mnist5k-cnn"]["role"] == "teacher"
+    assert models["mnist5k-cnn"]["accuracy"]["test"] > 0.9
+    names = [architecture["name"] for architecture in record["architectures"]]
+    assert {"resnet56", "resnet32x4", "wrn_40_2", "vgg8", "MobileNetV2", "ShuffleV2"} <= set(names)
+    _, out, _ = run(capsys, "models")
+    assert all(name in out for name in [*models, *names])
+
+
+def test_models_without_the_folder_of_models(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("CIST_SAMPLE_MODELS", str(tmp_path / "none"))
+    assert run_json(capsys, "models")[0]["models"] == []
+    assert run(capsys, "models")[0] == 0
+
+
+def test_data_says_what_is_there(capsys, tmp_path):
+    record, _ = run_json(capsys, "data")
+    there = {info["name"]: (info["bundled"], info["present"]) for info in record["datasets"]}
+    assert there["mnist-5k"] == (True, True)
+    assert there["cifar100"] == (False, False)
+    assert record["root"] == str(tmp_path / "data")
+    _, out, _ = run(capsys, "data")
+    assert all(name in out for name in there)
+    assert "bundled" in out
+    assert "with --download" in out
+    assert "5,000" in out
+
+
+# ---- the shell around them -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [[], ["analyze"], ["infer"], ["convert"], ["models"], ["data"]])
+def test_help_exits_with_success(capsys, command):
+    code, out, err = run(capsys, *command, "--help")
+    assert (code, err) == (0, "")
+    assert out.startswith(f"usage: {' '.join(['cist', *command])}")
+    if command and command[0] in ("analyze", "infer", "convert"):
+        assert "examples:" in out
+
+
+@pytest.mark.parametrize("module", [analyze, infer, convert], ids=lambda module: module.__name__)
+def test_the_examples_of_the_help_parse(module):
+    text = re.sub(r"\\\n *", "", module._EXAMPLES)  # a continued line is one command
+    examples = [line.split("   ")[0].split() for line in text.splitlines() if line.startswith("  cist ")]
+    assert len(examples) >= 2
+    for example in examples:
+        assert build_parser().parse_args(example[1:]).run is module.run
+
+
+def test_version(capsys):
+    assert run(capsys, "--version") == (0, f"cist {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "cist: the following arguments are required: COMMAND; see 'cist --help'."),
+        (["conjure"], "invalid choice: 'conjure'"),
+        (["models", "--colour"], "unrecognized arguments: --colour"),
+    ],
+)
+def test_a_wrong_command_line_is_one_sentence(capsys, arguments, message):
+    code, _, err = run(capsys, *arguments)
+    assert_refused(code, err, message)
+
+
+def test_ctrl_c_is_one_sentence(capsys, monkeypatch, file):
+    def interrupted(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(analyze, "read_logits", interrupted)
+    code, out, err = run(capsys, "analyze", "--logits", file)
+    assert (code, out) == (130, "")
+    assert err == "cist: Interrupted; the command did not finish.\n"
+
+
+def test_an_error_of_the_system_is_one_sentence(capsys, monkeypatch, file):
+    def full(options):
+        raise OSError(28, "No space left on device", "somewhere.html")
+
+    monkeypatch.setattr(analyze, "read_logits", full)
+    assert run(capsys, "analyze", "--logits", file) == (2, "", "cist: somewhere.html: No space left on device.\n")
+
+
+def cist(*arguments, **options):
+    return subprocess.Popen(
+        [sys.executable, "-m", "cist_core.cli", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        **options,
+    )
+
+
+def test_a_real_process_analyzes_and_refuses(file):
+    with cist("analyze", "--logits", file, "--tau", "2", "--json") as process:
+        out, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, "")
+    assert json.loads(out)["samples"] == 300
+    with cist("analyze", "--logits", "none.npz") as process:
+        out, err = process.communicate(timeout=120)
+    assert (process.returncode, out, err) == (2, "", "cist: There is no file none.npz.\n")
+
+
+def test_a_terminal_without_greek_letters_gets_the_text_all_the_same(file):
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    with cist("analyze", "--logits", file, "--tau", "2", env=environment) as process:
+        out, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, "")
+    assert "? = 2 leaves" in out
+
+
+def test_a_closed_pipe_is_quiet(file):
+    with cist("analyze", "--logits", file, "--tau", "2", "--json") as process:
+        process.stdout.close()
+        err = process.stderr.read()
+    assert process.wait(timeout=120) == 141
+    assert err == ""
+
+
+def test_analyzing_a_file_and_asking_for_help_do_not_load_torch(file):
+    code = (
+        "import sys, contextlib\nfrom cist_core.cli import main\n"
+        f"main(['analyze', '--logits', {file!r}, '--json'])\n"
+        "with contextlib.suppress(SystemExit): main(['infer', '--help'])\n"
+        "sys.exit(int('torch' in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, timeout=120).returncode == 0
+
+
+# ---- output ----------------------------------------------------------------------------------------------------------
+
+
+def test_json_knows_no_nan(capsys):
+    print_json({"a": float("nan"), "b": [1.5, float("inf"), (2, None)], "c": {"d": -float("inf"), "e": "NaN"}})
+    assert json.loads(capsys.readouterr().out) == {"a": None, "b": [1.5, None, [2, None]], "c": {"d": None, "e": "NaN"}}
+
+
+def test_tables_are_aligned():
+    assert table(["name", "n"], [["a", "1"], ["longer", "1,000"]]).splitlines() == [
+        "name        n",
+        "-------------",
+        "a           1",
+        "longer  1,000",
+    ]
+
+
+class Stream(io.StringIO):
+    def __init__(self, terminal):
+        super().__init__()
+        self.terminal = terminal
+
+    def isatty(self):
+        return self.terminal
+
+
+def test_progress_is_one_line_on_a_terminal_and_leaves_nothing(monkeypatch):
+    monkeypatch.setattr(Progress, "TERMINAL_SECONDS", 0.0)
+    stream = Stream(terminal=True)
+    with Progress("Running", "samples", stream) as progress:
+        progress(10_000, 20_000)
+        progress(3, 0)
+    first, second, cleared, end = stream.getvalue().split("\r")[1:]
+    assert first == "Running: 10,000 of 20,000 samples (50 %)"
+    assert second.rstrip() == "Running: 3 samples"
+    assert len(second) == len(first)
+    assert cleared.strip() == end == ""
+
+
+def test_progress_in_a_log_is_a_line_now_and_then(monkeypatch):
+    stream = Stream(terminal=False)
+    with Progress("Running", stream=stream) as progress:
+        progress(1, 2)
+        assert stream.getvalue() == ""
+        monkeypatch.setattr(Progress, "LOG_SECONDS", 0.0)
+        progress(2, 2)
+    assert stream.getvalue() == "Running: 2 of 2 (100 %)\n"
+
+
+def test_progress_does_not_flood_a_terminal():
+    stream = Stream(terminal=True)
+    with Progress("Running", stream=stream) as progress:
+        for done in range(10_000):
+            progress(done, 10_000)
+    assert stream.getvalue().count("\r") < 50
+
+
+def test_a_failure_of_a_command_leaves_no_progress_behind():
+    stream = Stream(terminal=True)
+
+    def fail():
+        with Progress("Running", stream=stream) as progress:
+            progress(1, 2)
+            raise CistError("stopped")
+
+    with pytest.raises(CistError, match="stopped"):
+        fail()
+    assert stream.getvalue().endswith("\r")
