@@ -1,0 +1,45 @@
+"""CIST Studio: the entry point. `streamlit run app/main.py`."""
+
+import streamlit as st
+
+from app.sidebar import choose_rules, choose_source
+from app.state import set_view
+from app.widgets import share_link
+
+st.set_page_config(page_title="CIST Studio", page_icon=":material/thermostat:", layout="wide")
+
+page = st.navigation(
+    [
+        st.Page(
+            "../pages/overview.py",
+            title="Overview",
+            icon=":material/home:",
+            default=True,
+            help="What is loaded, and whether the temperature matters here: one sentence, one picture, three numbers.",
+        ),
+        st.Page(
+            "../pages/entropy.py",
+            title="Entropy",
+            icon=":material/bar_chart:",
+            help="How consistent the soft labels are: histograms, profiles of any rule, and the view by class.",
+        ),
+        st.Page(
+            "../pages/ratio.py",
+            title="Ratio",
+            icon=":material/scatter_plot:",
+            help="Why a fixed temperature spreads: entropy against the ratio of the maximum logit to the temperature.",
+        ),
+    ]
+)
+
+# The sidebar comes first: it loads the source and reads the two rules that every page shows.
+with st.sidebar:
+    sidebar = st.container()
+source = choose_source(sidebar)
+if source is not None:
+    view = choose_rules(sidebar, source)
+    set_view(view)
+    page.run()
+    # After the page, whose own controls are part of the link.
+    with sidebar:
+        share_link(view)

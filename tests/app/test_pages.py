@@ -1,0 +1,147 @@
+"""Every page in Streamlit's own test runner: it renders, its controls work, and errors stay where the user looks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from cist_core.readings import read_rule
+from cist_core.rho import matched_pair
+from cist_core.temperature import Cist, Fixed
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = ["overview", "entropy", "ratio"]
+
+
+def open_app(page: str = "overview", **query: str) -> AppTest:
+    app = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
+    for key, value in query.items():
+        app.query_params[key] = value
+    app.run()
+    if page != "overview":
+        app.switch_page(f"../pages/{page}.py").run()
+    assert not app.exception
+    return app
+
+
+def view_of(app: AppTest):
+    return app.session_state["_view"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_shows_a_chart_with_words(page: str) -> None:
+    app = open_app(page)
+    charts = app.get("vega_lite_chart")
+    assert charts
+    for chart in charts:
+        assert chart.proto.alt
+    assert [*app.title, *app.subheader]
+    assert not app.error
+
+
+def test_first_view_is_the_matched_default_pair() -> None:
+    view = view_of(open_app())
+    assert view.matched
+    assert view.fixed.profile.normalised_mean == pytest.approx(0.25, abs=0.005)
+
+
+def test_moving_tau_gives_rho_the_same_mean_entropy() -> None:
+    app = open_app()
+    app.slider(key="tau").set_value(3.0).run()
+    view = view_of(app)
+    expected = matched_pair(view.source.curves, tau=3.0).rho
+    assert app.slider(key="rho").value == pytest.approx(expected, abs=0.0051)
+    assert view.fixed.profile.mean == pytest.approx(view.cist.profile.mean, abs=0.005)
+
+
+def test_moving_rho_gives_tau_the_same_mean_entropy() -> None:
+    app = open_app()
+    app.slider(key="rho").set_value(2.0).run()
+    view = view_of(app)
+    assert app.slider(key="tau").value == pytest.approx(matched_pair(view.source.curves, rho=2.0).tau, abs=0.0051)
+
+
+def test_unlocked_sliders_leave_each_other_alone_and_relock_from_tau() -> None:
+    app = open_app()
+    rho = app.slider(key="rho").value
+    app.toggle(key="matched").set_value(False).run()
+    app.slider(key="tau").set_value(1.0).run()
+    assert app.slider(key="rho").value == rho
+    assert app.title[0].value.startswith("Not matched")
+    assert any("not matched" in metric.value for metric in app.metric)
+    app.toggle(key="matched").set_value(True).run()
+    assert app.slider(key="tau").value == 1.0
+    assert app.slider(key="rho").value != rho
+
+
+@pytest.mark.parametrize("key", ["tau", "rho"])
+def test_a_link_with_one_value_gets_its_partner(key: str) -> None:
+    app = open_app(**{key: "2.5"})
+    assert app.slider(key=key).value == 2.5
+    assert view_of(app).matched
+
+
+@pytest.mark.parametrize("text", ["abc", "-3", "nan", "1e9"])
+def test_a_broken_link_opens_a_working_view(text: str) -> None:
+    view = view_of(open_app(tau=text))
+    assert 0.25 <= view.tau <= 20
+    assert np.isfinite(view.fixed.entropy).all()
+
+
+def test_another_teacher_starts_at_its_own_pair() -> None:
+    app = open_app()
+    app.slider(key="tau").set_value(19.0).run()
+    app.selectbox(key="teacher").select("cifar100-resnet20").run()
+    view = view_of(app)
+    assert view.source.logit_set.num_classes == 100
+    assert view.tau == pytest.approx(view.source.default_pair.tau, abs=0.0051)
+    assert not app.exception
+
+
+def test_numbers_on_the_overview_are_those_of_the_library() -> None:
+    app = open_app()
+    view = view_of(app)
+    fixed = read_rule(Fixed(view.tau), view.source.curves).profile
+    cist = read_rule(Cist(view.rho), view.source.curves).profile
+    assert app.metric[0].value.startswith(f"{fixed.std:.3g}"[:4])
+    assert app.metric[2].value.startswith(f"{fixed.std / cist.std:.3g}"[:3])
+
+
+def test_data_that_are_not_there_leave_a_remedy_and_a_working_app(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("CIST_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("CIST_CACHE", str(tmp_path / "cache"))
+    app = open_app()
+    app.selectbox(key="data").select("mnist").run()
+    assert app.error
+    assert "mnist" in app.error[0].value.lower()
+    assert any("Download" in button.label for button in app.button)
+    app.selectbox(key="data").select("mnist-5k").run()
+    assert not app.error
+    assert app.get("vega_lite_chart")
+
+
+def test_entropy_page_reads_further_rules_and_names_bad_ones() -> None:
+    app = open_app("entropy", rules="lskd:tau=2")
+    table = app.dataframe[0].value
+    assert table["Rule"].tolist()[2] == "lskd:tau=2"
+    app = open_app("entropy", rules="tau=-1")
+    assert "tau" in app.error[0].value
+    assert len(app.dataframe[0].value) == 2
+
+
+def test_entropy_page_thresholds_move_the_shares() -> None:
+    app = open_app("entropy")
+    before = app.dataframe[0].value["Over-sharp"].iloc[0]
+    app.slider(key="sharp").set_value(0.30).run()
+    assert app.dataframe[0].value["Over-sharp"].iloc[0] > before
+
+
+def test_entropy_page_stacks_one_chart_a_rule() -> None:
+    app = open_app("entropy", rules="lskd:tau=2")
+    overlaid = len(app.get("vega_lite_chart"))
+    app.get_by_key("layout").set_value("stacked").run()
+    assert not app.exception
+    assert len(app.get("vega_lite_chart")) == overlaid + 2

@@ -1,0 +1,124 @@
+"""What a person does: look, move a slider, see the chart change, send the link."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.browser.conftest import SCREENSHOTS, wait_until_drawn
+
+pytestmark = pytest.mark.browser
+
+PAGES = {"overview": "", "entropy": "entropy", "ratio": "ratio"}
+
+
+def press(page, label: str, key: str, times: int = 1) -> None:
+    """Move a slider by keyboard, as a person who tabs to it does."""
+    thumb = page.get_by_role("slider", name=label)
+    thumb.focus()
+    for _ in range(times):
+        page.keyboard.press(key)
+    wait_for_rerun(page)
+
+
+def wait_for_rerun(page) -> None:
+    page.wait_for_timeout(500)
+    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]", timeout=30_000)
+    page.wait_for_timeout(300)
+
+
+def value(page, label: str) -> float:
+    return float(page.get_by_role("slider", name=label).get_attribute("aria-valuenow"))
+
+
+def drawing(page) -> str:
+    """The marks of the first chart, whichever renderer drew it."""
+    return page.evaluate(
+        """() => {
+            const chart = document.querySelector('[data-testid=stVegaLiteChart] :is(svg, canvas)');
+            return chart.tagName === 'CANVAS' ? chart.toDataURL() : chart.outerHTML;
+        }"""
+    )
+
+
+def test_first_screen_answers_without_a_click(open_page) -> None:
+    page = open_page()
+    assert re.search(
+        r"At the same mean entropy \(.* nats\) CIST spreads", page.get_by_role("heading", level=1).inner_text()
+    )
+    assert page.get_by_text("Consistency gain").is_visible()
+    assert page.get_by_text("Accuracy", exact=True).is_visible()
+
+
+def test_moving_tau_moves_the_chart_the_matched_rho_and_the_url(open_page) -> None:
+    page = open_page()
+    before, tau, rho = drawing(page), value(page, "Fixed temperature τ"), value(page, "CIST ρ")
+    press(page, "Fixed temperature τ", "ArrowRight", times=20)
+    assert value(page, "Fixed temperature τ") > tau
+    assert value(page, "CIST ρ") < rho  # softer fixed labels are matched by a smaller ratio
+    assert drawing(page) != before
+    assert f"tau={value(page, 'Fixed temperature τ'):g}" in page.url
+    assert page.get_by_role("heading", level=1).inner_text().startswith("At the same mean entropy")
+
+
+def test_unlocked_sliders_move_apart_and_the_headline_says_so(open_page) -> None:
+    page = open_page("?tau=2&rho=9&matched=false")
+    assert value(page, "Fixed temperature τ") == 2
+    assert value(page, "CIST ρ") == 9
+    assert page.get_by_role("heading", level=1).inner_text().startswith("Not matched")
+
+
+@pytest.mark.parametrize("path", ["", "entropy", "ratio"])
+def test_a_copied_url_opens_the_same_view(open_page, path: str) -> None:
+    first = open_page(path)
+    press(first, "Fixed temperature τ", "ArrowRight", times=30)
+    second = open_page(first.url.split("/", 3)[3])
+    for label in ("Fixed temperature τ", "CIST ρ"):
+        assert value(second, label) == value(first, label)
+    headings = [page.get_by_role("heading").all_inner_texts() for page in (first, second)]
+    assert headings[0] == headings[1]
+    assert drawing(first) == drawing(second)
+
+
+def test_sliders_keep_their_place_from_page_to_page(open_page) -> None:
+    page = open_page("?tau=3")
+    rho = value(page, "CIST ρ")
+    page.get_by_role("link", name="Ratio").first.click()
+    page.wait_for_url("**/ratio**")
+    wait_until_drawn(page)
+    assert value(page, "Fixed temperature τ") == 3
+    assert value(page, "CIST ρ") == rho
+
+
+def test_choosing_another_teacher_loads_its_logits(open_page) -> None:
+    page = open_page()
+    page.get_by_role("combobox", name="Teacher").click()
+    page.get_by_role("option", name="cifar100-resnet20").click()
+    wait_for_rerun(page)
+    wait_until_drawn(page)
+    assert page.get_by_text("10,000").first.is_visible()
+    assert "teacher=cifar100-resnet20" in page.url
+
+
+def test_a_rule_that_cannot_be_read_is_named_and_the_rest_stays(open_page) -> None:
+    page = open_page("entropy?rules=nonsense")
+    assert page.get_by_text("There is no temperature rule 'nonsense'").is_visible()
+    assert page.locator("[data-testid=stVegaLiteChart]").count() >= 2
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 390])
+@pytest.mark.parametrize("name", PAGES)
+def test_screenshots(open_page, name: str, width: int, scheme: str) -> None:
+    """The pictures in the documentation; nothing may stick out at the side."""
+    page = open_page(PAGES[name], width=width, height=1000 if width > 1000 else 844, scheme=scheme)
+    overflow = page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth")
+    assert overflow <= 0
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    main = page.locator("[data-testid=stMain]")
+    height = main.evaluate("element => element.scrollHeight")
+    page.set_viewport_size({"width": width, "height": min(max(height, 600), 3000)})
+    page.wait_for_timeout(600)
+    suffix = "" if width > 1000 else "-phone"
+    page.screenshot(path=SCREENSHOTS / f"{name}-{scheme}{suffix}.png")
