@@ -11,6 +11,22 @@ from typing import Any
 
 from cist_core.errors import CistError
 
+# What other modules read from a card; a dot leads into an object.
+_REQUIRED: dict[str, type] = {
+    "title": str,
+    "role": str,
+    "architecture": str,
+    "num_classes": int,
+    "class_names": list,
+    "preprocessing.mean": list,
+    "preprocessing.std": list,
+    "preprocessing.image_size": int,
+    "data.name": str,
+    "accuracy": dict,
+    "logits": dict,
+}
+_KINDS = {str: "text", int: "a whole number", list: "a list", dict: "an object"}
+
 
 @dataclass(frozen=True)
 class Card:
@@ -61,19 +77,26 @@ class Card:
         return path if data == self.data and split in self.content["logits"] and path.is_file() else None
 
 
-def sample_models_folder() -> Path:
-    """Where the shipped models lie: ``CIST_SAMPLE_MODELS``, or ``sample_models`` beside the package."""
+def sample_models_folder() -> Path | None:
+    """Where the shipped models lie: ``CIST_SAMPLE_MODELS``, or ``sample_models`` beside the package in a clone.
+
+    An installed package has none: what lies beside it in site-packages belongs to others.
+    """
     override = os.environ.get("CIST_SAMPLE_MODELS")
-    return Path(override) if override else Path(__file__).resolve().parents[1] / "sample_models"
+    if override:
+        return Path(override).expanduser()
+    clone = Path(__file__).resolve().parents[1]
+    return clone / "sample_models" if (clone / "pyproject.toml").is_file() else None
 
 
 def sample_models() -> list[Card]:
     """The cards of all shipped models, by name; empty if none are installed.
 
     Raises:
-        CistError: if a card cannot be read.
+        CistError: if a card cannot be read or is not complete.
     """
-    return [_read(path) for path in sorted(sample_models_folder().glob("*/card.json"))]
+    folder = sample_models_folder()
+    return [] if folder is None else [_read(path) for path in sorted(folder.glob("*/card.json"))]
 
 
 def find_sample_model(name: str) -> Card | None:
@@ -81,9 +104,29 @@ def find_sample_model(name: str) -> Card | None:
     return next((card for card in sample_models() if card.name == name), None)
 
 
+def known_sample_models() -> str:
+    """The names of the shipped models for an error message; where there are none, how to come by them."""
+    names = ", ".join(card.name for card in sample_models())
+    return names or "none installed; set CIST_SAMPLE_MODELS to the folder 'sample_models' of a clone of the project"
+
+
 def _read(path: Path) -> Card:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise CistError(f"The card {path} cannot be read ({error}); restore it or remove its folder.") from error
+    for key, kind in _REQUIRED.items():
+        value = content
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if not isinstance(value, kind):
+            raise CistError(
+                f"Expected '{key}' in the card {path} to be {_KINDS[kind]}, but it is "
+                f"{'missing' if value is None else json.dumps(value)}; restore the card or remove its folder."
+            )
+    if len(content["class_names"]) != content["num_classes"]:
+        raise CistError(
+            f"Expected 'class_names' in the card {path} to be {content['num_classes']} names, one for each class, "
+            f"but got {len(content['class_names'])}; restore the card or remove its folder."
+        )
     return Card(path.parent.name, path.parent, content)

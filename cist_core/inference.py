@@ -114,7 +114,8 @@ def infer(
 
     Raises:
         Cancelled: if ``should_stop`` said so.
-        CistError: if teacher and data do not fit, an image cannot be read, or an option is not available here.
+        CistError: if teacher and data do not fit, an image cannot be read, an option is not available here, or the
+            cache cannot be written to.
     """
     started = time.perf_counter()
     check_compatible(teacher, dataset)
@@ -125,10 +126,11 @@ def infer(
     cache = Path(cache_dir) if cache_dir is not None else default_cache_dir()
     path = cache / "logits" / f"{_key(provenance)}.safetensors"
 
-    logit_set = read_cached(path)
+    class_names = dataset.class_names or teacher.class_names
+
+    logit_set = read_cached(path, class_names=class_names, provenance=provenance)
     cached = logit_set is not None
     if logit_set is None:
-        class_names = dataset.class_names or teacher.class_names
         labels = dataset.labels[indices]
         with LogitWriter(path, labels, teacher.num_classes, class_names=class_names, provenance=provenance) as writer:
             run = _Run(teacher, dataset, indices, target_device, PRECISIONS[precision])
@@ -247,7 +249,9 @@ def _finish(writer: LogitWriter, teacher: Teacher) -> LogitSet:
 
 
 def _out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error).lower()
+    """On the CPU torch raises a plain RuntimeError that names the allocator."""
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "defaultcpuallocator" in text
 
 
 def _release_memory(device: torch.device) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +26,7 @@ DIGEST_FIELD = "content_sha256"
 # The header comes first in a safetensors file, so room for the digest is kept while the content is being written.
 _PENDING_DIGEST = "?" * 64
 _STALE_SECONDS = 24 * 3600
+_ZEROS = bytes(1 << 20)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,15 +44,27 @@ class InferenceResult:
     cached: bool
 
 
-def read_cached(path: Path) -> LogitSet | None:
-    """The entry at ``path``, or None if there is none or its content is not what was written."""
-    if not path.is_file():
-        return None
+def read_cached(path: Path, *, class_names: Sequence[str] | None, provenance: Mapping[str, str]) -> LogitSet | None:
+    """The entry at ``path``, or None if there is none or its content is not what was written.
+
+    The names are the caller's: whoever wrote the entry may have had the same images and weights under others.
+
+    Args:
+        path: of the entry.
+        class_names: of the result.
+        provenance: of the result; the digest of the content is added.
+    """
     try:
-        logit_set = LogitSet.load(path)
-    except CistError:
+        if not path.is_file():
+            return None
+        entry = LogitSet.load(path)
+    except (CistError, OSError):
         return None
-    return logit_set if logit_set.fingerprint == logit_set.provenance.get(DIGEST_FIELD) else None
+    digest = entry.fingerprint
+    if digest != entry.provenance.get(DIGEST_FIELD):
+        return None
+    described = {**provenance, DIGEST_FIELD: digest}
+    return LogitSet.create(entry.logits, entry.labels, class_names=class_names, provenance=described)
 
 
 class LogitWriter:
@@ -60,6 +74,9 @@ class LogitWriter:
 
     Attributes:
         logits: ``(N, C)`` float32, memory-mapped into the file.
+
+    Raises:
+        CistError: if the file cannot be written.
     """
 
     def __init__(
@@ -74,16 +91,31 @@ class LogitWriter:
         self._path, self._labels = path, labels
         self._partial = path.with_name(f".{path.name}.{uuid4().hex}.partial")
         self._header = _header(len(labels), num_classes, class_names, provenance)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale(path.parent)
+        with _writing_to(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_stale(path.parent)
+            try:
+                start = self._lay_out(4 * len(labels) * num_classes)
+                self.logits: NDArray[np.float32] = np.memmap(
+                    self._partial, np.float32, mode="r+", offset=start, shape=(len(labels), num_classes)
+                )
+            except OSError:
+                self._partial.unlink(missing_ok=True)
+                raise
+
+    def _lay_out(self, size: int) -> int:
+        """Write the file with zeros for its logits, ``size`` bytes; returns where they start.
+
+        They are written, not left as a hole: on a full disk this is an error, where filling a hole through the memory
+        map would end the process with a signal.
+        """
         with self._partial.open("wb") as stream:
             stream.write(self._header)
-            stream.write(labels.astype("<i8").tobytes())
+            stream.write(self._labels.astype("<i8").tobytes())
             start = stream.tell()
-            stream.truncate(start + 4 * len(labels) * num_classes)
-        self.logits: NDArray[np.float32] = np.memmap(
-            self._partial, np.float32, mode="r+", offset=start, shape=(len(labels), num_classes)
-        )
+            for done in range(0, size, len(_ZEROS)):
+                stream.write(_ZEROS[: size - done])
+        return start
 
     def __enter__(self) -> LogitWriter:
         return self
@@ -97,14 +129,26 @@ class LogitWriter:
         """Check the logits, give the file its name and open it.
 
         Raises:
-            CistError: if a logit is NaN or infinite.
+            CistError: if a logit is NaN or infinite, or the file cannot be written.
         """
         digest = LogitSet.create(self.logits, self._labels).fingerprint
         del self.logits  # Windows renames no file that is mapped
-        with self._partial.open("r+b") as stream:
-            stream.write(self._header.replace(_PENDING_DIGEST.encode(), digest.encode()))
-        self._partial.replace(self._path)
+        with _writing_to(self._path.parent):
+            with self._partial.open("r+b") as stream:
+                stream.write(self._header.replace(_PENDING_DIGEST.encode(), digest.encode()))
+            self._partial.replace(self._path)
         return LogitSet.load(self._path)
+
+
+@contextmanager
+def _writing_to(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CistError(
+            f"The logits cannot be kept in {folder} ({error.strerror or error}); "
+            "make room there, or set CIST_CACHE to a folder that can be written to."
+        ) from error
 
 
 def _header(samples: int, num_classes: int, class_names: Sequence[str] | None, provenance: Mapping[str, str]) -> bytes:

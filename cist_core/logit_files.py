@@ -21,17 +21,6 @@ CLASS_NAMES = ("classes", "class_names")
 
 _PROBED_ROWS = 1000
 
-# What NumPy, pandas, pyarrow and torch raise over files that are damaged or not what their name says.
-_READER_ERRORS = (
-    OSError,
-    ValueError,
-    TypeError,
-    EOFError,
-    KeyError,
-    RuntimeError,
-    zipfile.BadZipFile,
-)
-
 
 @dataclass(frozen=True)
 class _Contents:
@@ -52,29 +41,30 @@ def read_logits(path: str | os.PathLike[str]) -> LogitSet:
     ``.parquet``        as ``.csv``
     ==================  ============================================================================================
 
+    Probabilities are refused whatever file they are in, our own included: rows that hold no negative number and sum
+    to 1 within 2e-3. Logits do so by chance only, and then not row after row.
+
     Raises:
         CistError: if the file is missing, damaged, of another kind, or its logits are not valid.
     """
     source = Path(path)
     suffix = source.suffix.lower()
-    if suffix == ".safetensors":
-        return LogitSet.load(source)
     reader = _READERS.get(suffix)
-    if reader is None:
+    if reader is None and suffix != ".safetensors":
         known = ", ".join([".safetensors", *_READERS])
         raise CistError(f"{source} has the ending '{suffix}'; logits are read from {known}.")
     if not source.is_file():
         raise CistError(f"There is no file {source}.")
     with _naming(source):
-        contents = reader(source)
-        logit_set = LogitSet.create(
-            contents.logits,
-            contents.labels,
-            class_names=contents.class_names,
-            provenance={"file": source.name},
-        )
+        logit_set = LogitSet.load(source) if reader is None else _wrap(reader(source), source)
         _refuse_probabilities(logit_set)
         return logit_set
+
+
+def _wrap(contents: _Contents, source: Path) -> LogitSet:
+    return LogitSet.create(
+        contents.logits, contents.labels, class_names=contents.class_names, provenance={"file": source.name}
+    )
 
 
 def read_labels(path: str | os.PathLike[str], *, count: int, classes: int) -> LabelArray:
@@ -107,8 +97,11 @@ def _naming(source: Path) -> Iterator[None]:
     try:
         yield
     except CistError as error:
+        if str(error).startswith(str(source)):
+            raise
         raise CistError(f"{source}: {error}") from error
-    except _READER_ERRORS as error:
+    # A damaged file can make NumPy, pandas, pyarrow and torch raise anything (zlib.error, tokenize.TokenError, ...).
+    except Exception as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         kind = source.suffix.lower()
         raise CistError(f"{source} cannot be read as {kind} ({reason.rstrip('.')}); write the file again.") from error
@@ -117,7 +110,7 @@ def _naming(source: Path) -> Iterator[None]:
 def _refuse_probabilities(logit_set: LogitSet) -> None:
     """A softmax of probabilities is nearly uniform at any temperature: a plausible picture, and wrong."""
     rows = logit_set.logits[:_PROBED_ROWS].astype(np.float64)
-    if len(rows) > 1 and rows.min() >= 0 and np.allclose(rows.sum(axis=1), 1, rtol=0, atol=2e-3):
+    if rows.min() >= 0 and np.allclose(rows.sum(axis=1), 1, rtol=0, atol=2e-3):
         raise CistError(
             "every row is positive and sums to 1, so these are probabilities; store their logarithms, "
             "log(max(p, 1e-12)), which are logits of the same soft labels."
@@ -139,7 +132,8 @@ def _read_npz(path: Path) -> _Contents:
 def _load_npz(path: Path) -> dict[str, Any]:
     if not zipfile.is_zipfile(path):
         raise CistError("this is not an .npz archive; write it with numpy.savez.")
-    with np.load(path, allow_pickle=False) as archive:
+    # NumPy leaves a file open that it cannot read, unless it is handed an open one.
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
 
 
@@ -199,14 +193,19 @@ def _from_mapping(arrays: Mapping[str, Any]) -> _Contents:
 
 
 def _from_table(table: Any) -> _Contents:
-    names = [str(column) for column in table.columns]
-    if names and all(map(_is_fraction, names)):
-        raise CistError("the first line holds numbers where the column names should be; add a header line.")
+    names = [str(column).strip() for column in table.columns]
+    table = table.set_axis(names, axis="columns")
+    numbers = [name for name in names if _is_number(name)]
+    if numbers != [str(index) for index in range(len(numbers))]:
+        raise CistError(
+            f"the first line holds numbers ({numbers[0]}, ...) where the column names should be; "
+            "add a header line with a name for each class, or 0, 1, 2 and so on."
+        )
     if names and names[0].startswith("Unnamed:"):
         raise CistError("the first column has no name and looks like a row index; write the file without it.")
-    label = next((column for column in table.columns if str(column).lower() in LABEL_NAMES), None)
+    label = next((name for name in names if name.lower() in LABEL_NAMES), None)
     logits = table.drop(columns=[label]) if label is not None else table
-    textual = [str(column) for column, kind in logits.dtypes.items() if kind.kind not in "fiu"]
+    textual = [column for column, kind in logits.dtypes.items() if kind.kind not in "fiu"]
     if textual:
         raise CistError(
             f"column '{textual[0]}' is not numeric; keep one numeric column a class and, optionally, a column 'label'."
@@ -216,23 +215,24 @@ def _from_table(table: Any) -> _Contents:
     return _Contents(
         matrix,
         None if label is None else table[label].to_numpy(),
-        [str(column) for column in logits.columns],
+        list(logits.columns),
     )
 
 
-def _is_fraction(name: str) -> bool:
-    """Whether a column is named like a logit; whole numbers are good names of classes."""
+def _is_number(name: str) -> bool:
+    """Whether a column is named like a logit: then the name may be one, taken from the first sample."""
     try:
-        return not float(name).is_integer()
+        float(name)
     except ValueError:
         return False
+    return True
 
 
 def _label_column(path: Path) -> Any:
     import pandas as pd
 
     table = pd.read_csv(path)
-    column = next((name for name in table.columns if str(name).lower() in LABEL_NAMES), None)
+    column = next((name for name in table.columns if str(name).strip().lower() in LABEL_NAMES), None)
     if column is None and len(table.columns) != 1:
         raise CistError(f"found the columns {[str(name) for name in table.columns]}, but none named 'label'.")
     return table[table.columns[0] if column is None else column].to_numpy()

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from cist_core.cards import find_sample_model, sample_models
+from cist_core.cards import Card, find_sample_model, known_sample_models
 from cist_core.data import load_dataset
 from cist_core.errors import CistError
 from cist_core.logit_cache import InferenceResult
@@ -27,18 +27,28 @@ def find_teacher(name_or_path: str, architecture: str | None = None) -> Teacher:
         architecture: of a checkpoint; by default it is recognised from the weights.
 
     Raises:
-        CistError: if there is neither, or the checkpoint cannot be loaded.
+        CistError: if there is neither, the checkpoint cannot be loaded, or a sample model is given an architecture.
     """
     from cist_core.zoo import load_checkpoint, load_teacher
 
-    if find_sample_model(name_or_path) is not None:
+    if _find_card(name_or_path, architecture) is not None:
         return load_teacher(name_or_path)
     if os.path.isfile(name_or_path):
         return load_checkpoint(name_or_path, architecture)
-    known = ", ".join(card.name for card in sample_models()) or "none installed"
     raise CistError(
-        f"There is no teacher '{name_or_path}'; expected a sample model ({known}) or the path of a checkpoint."
+        f"There is no teacher '{name_or_path}'; expected a sample model ({known_sample_models()}) "
+        "or the path of a checkpoint."
     )
+
+
+def _find_card(teacher: str, architecture: str | None) -> Card | None:
+    card = find_sample_model(teacher)
+    if card is not None and architecture is not None:
+        raise CistError(
+            f"Expected `architecture` (--arch on the command line) only together with a checkpoint, but got "
+            f"'{architecture}' for '{teacher}'; a sample model brings its own."
+        )
+    return card
 
 
 def load_logits(
@@ -52,6 +62,7 @@ def load_logits(
     precision: Precision = "float32",
     limit: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    download_progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> InferenceResult:
@@ -64,12 +75,14 @@ def load_logits(
         teacher: name of a sample model, or path of a checkpoint.
         data: name of a data set, or path of an ``.npz`` file or an image folder.
         split: of the data set.
-        architecture: of a checkpoint; by default it is recognised from the weights.
+        architecture: of a checkpoint, not of a sample model; by default it is recognised from the weights.
         download: whether a data set that is not there may be downloaded.
         device: see `infer`.
         precision: see `infer`. Anything but ``"float32"`` is computed, not taken from what is shipped.
         limit: see `infer`. A limited set is computed, not taken from what is shipped.
-        progress: called with what is done and what there is to do: bytes of a download, then samples.
+        progress: called after each batch with the number of samples done and in all.
+        download_progress: called during a download with the bytes so far and in all, for each file; in all is 0 where
+            the server does not say.
         should_stop: see `infer`.
         cache_dir: see `infer`.
 
@@ -78,7 +91,7 @@ def load_logits(
         Cancelled: if ``should_stop`` said so.
     """
     started = time.perf_counter()
-    card = find_sample_model(teacher)
+    card = _find_card(teacher, architecture)
     shipped = card.logits(data, split) if card is not None else None
     if shipped is not None and precision == "float32" and limit is None:
         logit_set = LogitSet.load(shipped)
@@ -86,7 +99,7 @@ def load_logits(
     from cist_core.inference import infer
 
     loaded = find_teacher(teacher, architecture)
-    dataset = load_dataset(data, split, download=download, progress=progress)
+    dataset = load_dataset(data, split, download=download, progress=download_progress)
     return infer(
         loaded,
         dataset,

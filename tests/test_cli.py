@@ -216,6 +216,19 @@ def test_a_report_is_written_beside_the_numbers(capsys, file, tmp_path):
         ([], "Expected either --logits FILE, or --teacher NAME with --data NAME."),
         (["--logits", "FILE", "--teacher", "mnist5k-cnn"], "Expected either --logits FILE, or --teacher NAME"),
         (["--logits", "FILE", "--data", "mnist-5k"], "Expected --data only together with --teacher"),
+        (
+            ["--logits", "FILE", "--split", "test"],
+            "Expected --split only together with --teacher; a file of logits has",
+        ),
+        (["--logits", "FILE", "--arch", "vgg8"], "Expected --arch only together with --teacher"),
+        (["--logits", "FILE", "--device", "auto"], "Expected --device only together with --teacher"),
+        (["--logits", "FILE", "--precision", "float32"], "Expected --precision only together with --teacher"),
+        (["--logits", "FILE", "--limit", "0"], "Expected --limit only together with --teacher"),
+        (["--logits", "FILE", "--download"], "Expected --download only together with --teacher"),
+        (
+            ["--teacher", "mnist5k-cnn", "--data", "mnist-5k", "--arch", "vgg8"],
+            "(--arch on the command line) only together with a checkpoint, but got 'vgg8' for 'mnist5k-cnn'",
+        ),
         (["--teacher", "mnist5k-cnn"], "Expected --data NAME for the teacher 'mnist5k-cnn'; 'cist data' lists"),
         (["--teacher", "nobody", "--data", "mnist-5k"], "There is no teacher 'nobody'"),
         (["--teacher", "mnist5k-cnn", "--data", "nothing"], "There is no data set 'nothing'"),
@@ -461,6 +474,16 @@ def test_data_says_what_is_there(capsys, tmp_path):
     assert "5,000" in out
 
 
+def test_data_are_there_when_their_files_are_and_none_is_opened(capsys, tmp_path):
+    raw = tmp_path / "data" / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        for kind in ("images-idx3", "labels-idx1"):
+            (raw / f"{part}-{kind}-ubyte").touch()
+    record, _ = run_json(capsys, "data")
+    assert [info["name"] for info in record["datasets"] if info["present"]] == ["mnist-5k", "fashion-mnist"]
+
+
 # ---- the shell around them -------------------------------------------------------------------------------------------
 
 
@@ -597,10 +620,40 @@ def test_progress_is_one_line_on_a_terminal_and_leaves_nothing(monkeypatch):
         progress(10_000, 20_000)
         progress(3, 0)
     first, second, cleared, end = stream.getvalue().split("\r")[1:]
-    assert first == "Running: 10,000 of 20,000 samples (50 %)"
+    assert first.rstrip() == "Running: 10,000 of 20,000 samples (50 %)"
     assert second.rstrip() == "Running: 3 samples"
     assert len(second) == len(first)
     assert cleared.strip() == end == ""
+
+
+def test_a_shorter_line_of_the_next_step_leaves_nothing_of_the_last(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    stream = Stream(terminal=True)
+    with Progress("Downloading", "bytes", stream) as downloading, Progress("Running", "samples", stream) as running:
+        downloading(170_498_071, 170_498_071)
+        running(1, 2)
+    first, second = stream.getvalue().split("\r")[1:3]
+    assert first.startswith("Downloading: 170,498,071 of 170,498,071 bytes (100 %)")
+    assert second == "Running: 1 of 2 samples (50 %)".ljust(59)
+    assert len(first) == 59
+
+
+def test_downloading_and_running_are_told_apart(capsys, monkeypatch, tmp_path):
+    from cist_core.data import load_dataset
+
+    digits = load_dataset("mnist-5k")
+
+    def download(name, split, *, download, progress):
+        progress(1_000, 0)
+        return digits
+
+    monkeypatch.setattr(Progress, "LOG_SECONDS", 0.0)
+    monkeypatch.setattr("cist_core.sources.load_dataset", download)
+    monkeypatch.setattr("cist_core.data.load_dataset", download)
+    arguments = ["--teacher", "mnist5k-mlp", "--data", "mnist", "--limit", 10, "--download"]
+    for command in (["analyze", *arguments, "--tau", 2], ["infer", *arguments, "--out", tmp_path / "l.safetensors"]):
+        _, err = run_json(capsys, *command)
+        assert err.splitlines() == ["Downloading: 1,000 bytes", "Running the teacher: 10 of 10 samples (100 %)"]
 
 
 def test_progress_in_a_log_is_a_line_now_and_then(monkeypatch):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from resources import file_size_limit
 from torch import Tensor, nn
 
 from cist_core.data import ImageDataset, load_dataset
@@ -139,8 +140,27 @@ def test_whatever_decides_the_logits_is_in_the_key(teacher: Teacher, dataset: Im
     ]
     for other_teacher, other_dataset, options in others:
         assert not infer(other_teacher, other_dataset, device="cpu", cache_dir=tmp_path, **options).cached
-    renamed = replace(dataset, name="other name", source="/elsewhere")
-    assert infer(replace(teacher, name="other name"), renamed, device="cpu", cache_dir=tmp_path).cached
+
+
+def test_a_hit_is_described_as_this_call_describes_it(teacher: Teacher, dataset: ImageDataset, tmp_path: Path) -> None:
+    first = infer(teacher, dataset, device="cpu", cache_dir=tmp_path)
+    names = tuple("abcdefghij")
+    renamed = replace(dataset, name="other data", split="test", source="/elsewhere", class_names=names)
+    hit = infer(replace(teacher, name="other teacher"), renamed, device="cpu", cache_dir=tmp_path)
+    assert hit.cached
+    assert hit.logit_set.class_names == names
+    described = {"teacher": "other teacher", "data": "other data", "split": "test", "images": "/elsewhere"}
+    assert dict(hit.logit_set.provenance) == {**first.logit_set.provenance, **described}
+    assert hit.logit_set.provenance["content_sha256"] == hit.logit_set.fingerprint == first.logit_set.fingerprint
+
+    unnamed = infer(teacher, replace(dataset, class_names=None), device="cpu", cache_dir=tmp_path)
+    assert unnamed.cached
+    assert unnamed.logit_set.class_names is None
+    again = infer(teacher, dataset, device="cpu", cache_dir=tmp_path)
+    assert (again.logit_set.class_names, again.logit_set.provenance) == (
+        dataset.class_names,
+        first.logit_set.provenance,
+    )
 
 
 @pytest.mark.parametrize("damage", ["flipped bit", "cut off", "emptied", "header"])
@@ -230,8 +250,17 @@ def test_killed_run_leaves_no_entry(tmp_path: Path) -> None:
     assert not partial.exists()
 
 
+def _cpu_memory_error() -> RuntimeError:
+    """What torch raises, in its own words: no machine has a pebibyte."""
+    with pytest.raises(RuntimeError, match="memory") as caught:
+        torch.empty(1 << 50, dtype=torch.uint8)
+    return caught.value
+
+
 @pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("MPS backend out of memory")]
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("MPS backend out of memory"), _cpu_memory_error()],
+    ids=["cuda", "mps", "cpu"],
 )
 def test_batch_is_halved_until_it_fits(dataset: ImageDataset, tmp_path: Path, error: RuntimeError) -> None:
     model = Counting()
@@ -382,6 +411,22 @@ def test_folder_is_read_at_the_teachers_size_and_in_its_channels(
     logits = infer(teacher, folder, device="cpu", cache_dir=tmp_path).logit_set.logits
     order = np.argsort(np.arange(20) % 10, kind="stable")
     np.testing.assert_allclose(logits, _reference(teacher, dataset)[:20][order], atol=1e-4)
+
+
+def test_a_cache_that_cannot_be_written_to_is_told(teacher: Teacher, dataset: ImageDataset, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CistError, match=r"cannot be kept in .*/file/logits \(Not a directory\); .*set CIST_CACHE to"):
+        infer(teacher, dataset, device="cpu", cache_dir=tmp_path / "file")
+
+
+def test_a_full_disk_is_told_before_the_run_and_leaves_nothing(
+    teacher: Teacher, dataset: ImageDataset, tmp_path: Path
+) -> None:
+    ran: list[tuple[int, int]] = []
+    with file_size_limit(2000), pytest.raises(CistError, match=r"cannot be kept in .*; make room there, or set CIST_"):
+        infer(teacher, dataset, device="cpu", cache_dir=tmp_path, progress=lambda *counts: ran.append(counts))
+    assert ran == []
+    assert list((tmp_path / "logits").iterdir()) == []
 
 
 def test_cache_folder_comes_from_the_environment(

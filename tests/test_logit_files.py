@@ -146,6 +146,44 @@ def test_truncated_files_are_named(tmp_path, name):
         read_logits(tmp_path / name)
 
 
+def _mutations(content, count, seed):
+    """Copies with a few bytes changed, cut out or doubled."""
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        mutated = bytearray(content)
+        for _ in range(rng.integers(1, 4)):
+            start = int(rng.integers(len(mutated)))
+            kind = rng.integers(4)
+            if kind == 0:
+                del mutated[start : start + int(rng.integers(1, 40))]
+            elif kind == 1:
+                mutated[start:start] = mutated[start : start + 8]
+            else:
+                mutated[start] = rng.integers(256)
+        yield bytes(mutated)
+
+
+@pytest.mark.parametrize("name", [*WRITERS, "set.npy", "deflated.npz"])
+def test_damage_anywhere_gives_a_set_or_one_sentence(tmp_path, name):
+    path = tmp_path / name
+    logits = np.tile(LOGITS, (4, 1))
+    if name == "set.npy":
+        np.save(path, logits)
+    elif name == "deflated.npz":
+        np.savez_compressed(path, logits=logits)
+    else:
+        WRITERS[name](path, logits, np.tile(LABELS, 4))
+    messages = []
+    for content in _mutations(path.read_bytes(), 150, seed=0):
+        path.write_bytes(content)
+        try:
+            assert read_logits(path).logits.ndim == 2
+        except CistError as error:
+            messages.append(str(error))
+    assert messages
+    assert all(name in message and "\n" not in message for message in messages)
+
+
 @pytest.mark.parametrize("suffix", [".safetensors", ".npy", ".npz", ".pt", ".csv", ".parquet"])
 def test_missing_files_are_named(tmp_path, suffix):
     with pytest.raises(CistError, match=f"There is no file .*none{suffix}"):
@@ -203,6 +241,11 @@ def _zip_of_text(path):
         ("a.csv", lambda path: path.write_text("a,b\n"), "Expected at least 1 sample|is not numeric"),
         ("a.csv", lambda path: path.write_text("a,b\n1,2\n1,2,3\n"), "a.csv cannot be read as .csv"),
         ("a.csv", lambda path: path.write_text("1.5,-0.25\n1,2\n"), "first line holds numbers.*add a header"),
+        ("a.csv", lambda path: path.write_text("2.0,-1.5,0.3\n1,2,3\n"), r"a.csv: the first line .*\(2.0, .*a header"),
+        ("a.csv", lambda path: path.write_text("3,1,0\n1,2,3\n"), r"holds numbers \(3, ...\).*add a header"),
+        ("a.csv", lambda path: path.write_text("0,0,0\n1,2,3\n"), "first line holds numbers"),
+        ("a.csv", lambda path: path.write_text("1,0,label\n1,2,0\n"), "first line holds numbers"),
+        ("a.csv", lambda path: path.write_text("2.0,NA,0.3\n1,2,3\n"), "first line holds numbers"),
         (
             "a.csv",
             lambda path: pd.DataFrame(LOGITS).to_csv(path),
@@ -221,6 +264,9 @@ def test_files_that_do_not_hold_logits_say_why(tmp_path, name, write, message):
 def test_whole_numbers_are_names_of_classes(tmp_path):
     pd.DataFrame(LOGITS).to_csv(tmp_path / "set.csv", index=False)
     assert read_logits(tmp_path / "set.csv").class_names == ("0", "1", "2")
+    (tmp_path / "set.csv").write_text("0, 1, A, label\n1, 2, 3, 2\n")  # digits, then letters; a space after each comma
+    logit_set = read_logits(tmp_path / "set.csv")
+    assert (logit_set.class_names, logit_set.accuracy) == (("0", "1", "A"), 1.0)
 
 
 def test_the_index_of_a_parquet_table_is_not_a_class(tmp_path):
@@ -239,7 +285,16 @@ def test_probabilities_are_refused_and_their_logarithms_accepted(tmp_path):
     assert read_logits(tmp_path / "set.npy").num_classes == 3
 
 
-@pytest.mark.parametrize("rows", [[[1.0, 0.0], [2.0, 0.5]], [[2.0, -1.0], [1.5, -0.5]], [[1.0, 0.0]]])
+@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("rows", [1, 2])
+def test_probabilities_are_refused_from_every_kind_of_file(tmp_path, name, rows):
+    probabilities = np.array([[0.7, 0.2, 0.1], [0.0, 1.0, 0.0]], np.float32)[:rows]
+    WRITERS[name](tmp_path / name, probabilities, LABELS[:rows])
+    with pytest.raises(CistError, match=f"{name}: every row .* sums to 1, so these are probabilities"):
+        read_logits(tmp_path / name)
+
+
+@pytest.mark.parametrize("rows", [[[1.0, 0.0], [2.0, 0.5]], [[2.0, -1.0], [1.5, -0.5]], [[2.0, -1.0]]])
 def test_logits_that_happen_to_sum_to_one_are_not_taken_for_probabilities(tmp_path, rows):
     np.save(tmp_path / "set.npy", np.array(rows))
     assert read_logits(tmp_path / "set.npy").num_samples == len(rows)

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -6,15 +7,15 @@ import torch
 from scipy.special import softmax
 from scipy.stats import entropy
 
-from cist_core.data import load_dataset
+from cist_core.data import ImageDataset, load_dataset
 from cist_core.errors import CistError
 from cist_core.sources import find_teacher, load_logits
 from cist_core.zoo import create_model
 
 
 def test_shipped_logits_need_neither_images_nor_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("load_dataset", "infer", "find_teacher"):
-        monkeypatch.delattr(f"cist_core.sources.{name}")
+    for name in ("sources.load_dataset", "sources.find_teacher", "inference.infer"):
+        monkeypatch.delattr(f"cist_core.{name}")
     result = load_logits("mnist5k-cnn", "mnist-5k", cache_dir=tmp_path)
     assert result.cached
     assert (result.logit_set.num_samples, result.logit_set.num_classes) == (1000, 10)
@@ -55,6 +56,37 @@ def test_given_architecture_is_respected(tmp_path: Path) -> None:
     torch.save(create_model("mlp_14x14", num_classes=10).state_dict(), tmp_path / "mine.pth")
     with pytest.raises(CistError, match="not those of vgg8"):
         load_logits(str(tmp_path / "mine.pth"), "mnist-5k", architecture="vgg8", cache_dir=tmp_path)
+
+
+@pytest.mark.parametrize("limit", [None, 10])  # shipped, and computed
+def test_architecture_of_a_sample_model_is_refused(tmp_path: Path, limit: int | None) -> None:
+    message = r"`architecture` .* only together with a checkpoint, but got 'vgg8' for 'mnist5k-mlp'; .* its own"
+    with pytest.raises(CistError, match=message):
+        load_logits("mnist5k-mlp", "mnist-5k", architecture="vgg8", limit=limit, cache_dir=tmp_path)
+    with pytest.raises(CistError, match=message):
+        find_teacher("mnist5k-mlp", "vgg8")
+
+
+def test_bytes_and_samples_are_counted_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digits = load_dataset("mnist-5k")
+
+    def download(name: str, split: str, *, download: bool, progress: Callable[[int, int], None]) -> ImageDataset:
+        progress(300_000, 0)
+        return digits
+
+    monkeypatch.setattr("cist_core.sources.load_dataset", download)
+    samples: list[tuple[int, int]] = []
+    sizes: list[tuple[int, int]] = []
+    load_logits(
+        "mnist5k-mlp",
+        "mnist",
+        cache_dir=tmp_path,
+        progress=lambda done, total: samples.append((done, total)),
+        download_progress=lambda done, total: sizes.append((done, total)),
+    )
+    assert sizes == [(300_000, 0)]
+    assert samples[-1] == (1000, 1000)
+    assert {total for _, total in samples} == {1000}
 
 
 def test_teacher_and_data_of_different_classes(tmp_path: Path) -> None:

@@ -19,7 +19,17 @@ from cist_core import (
     parse_rule,
     read_logits,
 )
-from cist_core.cli.output import Progress, add_inference_options, add_json_option, print_json, remark, size, table
+from cist_core.cli.output import (
+    INFERENCE_OPTIONS,
+    Progress,
+    add_inference_options,
+    add_json_option,
+    print_json,
+    refuse_options,
+    remark,
+    size,
+    table,
+)
 from cist_core.findings import are_matched, comparison, extremes, percent, rule_label, three_digits
 from cist_core.profile import OVER_SHARP, OVER_SMOOTHED
 from cist_core.readings import RuleReading, read_rules
@@ -85,7 +95,7 @@ def run(options: argparse.Namespace) -> None:
         )
     readings = read_rules(rules, curves, over_sharp_below=options.over_sharp, over_smoothed_above=options.over_smoothed)
     if options.json:
-        profiles = [reading.profile.to_dict() for reading in readings]
+        profiles = [{**reading.profile.to_dict(), **reading.association.to_dict()} for reading in readings]
         print_json({"samples": logit_set.num_samples, "classes": logit_set.num_classes, "profiles": profiles})
     else:
         print(_text(logit_set, curves, readings))
@@ -112,24 +122,25 @@ def _load(options: argparse.Namespace) -> LogitSet:
     if (options.logits is None) == (options.teacher is None):
         raise CistError("Expected either --logits FILE, or --teacher NAME with --data NAME.")
     if options.logits is not None:
-        if options.data is not None:
-            raise CistError("Expected --data only together with --teacher; a file of logits has its data behind it.")
+        reason = "a file of logits has its data behind it"
+        refuse_options(options, ("data", *INFERENCE_OPTIONS), needs="--teacher", reason=reason)
         return read_logits(options.logits)
     if options.data is None:
         raise CistError(f"Expected --data NAME for the teacher '{options.teacher}'; 'cist data' lists the data sets.")
     from cist_core.sources import load_logits
 
-    with Progress("Running the teacher") as progress:
+    with Progress("Downloading", "bytes") as downloading, Progress("Running the teacher", "samples") as running:
         result = load_logits(
             options.teacher,
             options.data,
-            options.split,
+            options.split or "test",
             architecture=options.arch,
             download=options.download,
-            device=options.device,
-            precision=options.precision,
+            device=options.device or "auto",
+            precision=options.precision or "float32",
             limit=options.limit,
-            progress=progress,
+            progress=running,
+            download_progress=downloading,
         )
     return result.logit_set
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cist_core import CistError
-from cist_core.cli.output import Progress, add_inference_options, add_json_option, print_json, size
+from cist_core.cli.output import Progress, add_inference_options, add_json_option, print_json, refuse_options, size
 from cist_core.findings import three_digits
 
 if TYPE_CHECKING:
@@ -59,15 +59,15 @@ def run(options: argparse.Namespace) -> None:
     from cist_core.inference import infer
 
     teacher = _teacher(options)
-    with Progress("Loading the data", "bytes") as progress:
-        dataset = load_dataset(options.data, options.split, download=options.download, progress=progress)
+    with Progress("Downloading", "bytes") as progress:
+        dataset = load_dataset(options.data, options.split or "test", download=options.download, progress=progress)
     with Progress("Running the teacher", "samples") as progress:
         result = infer(
             teacher,
             dataset,
             batch_size=options.batch_size,
-            device=options.device,
-            precision=options.precision,
+            device=options.device or "auto",
+            precision=options.precision or "float32",
             progress=progress,
             limit=options.limit,
         )
@@ -98,10 +98,8 @@ def _teacher(options: argparse.Namespace) -> Teacher:
     if options.checkpoint is not None:
         teacher = load_checkpoint(options.checkpoint, options.arch)
         return dataclasses.replace(teacher, preprocessing=_preprocessing(options, teacher.preprocessing))
-    given = ("arch", "mean", "std", "resize", "grey_to_colour")
-    extra = next((f"--{name.replace('_', '-')}" for name in given if getattr(options, name)), None)
-    if extra is not None:
-        raise CistError(f"Expected {extra} only together with --checkpoint; a sample model brings its own.")
+    own = ("arch", "mean", "std", "resize", "grey_to_colour")
+    refuse_options(options, own, needs="--checkpoint", reason="a sample model brings its own")
     return load_teacher(options.teacher)
 
 

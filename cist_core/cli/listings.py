@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from cist_core import CistError
 from cist_core.cli.output import add_json_option, print_json, table
 from cist_core.findings import percent
 
@@ -74,10 +73,10 @@ def list_models(options: argparse.Namespace) -> None:
 
 
 def list_data(options: argparse.Namespace) -> None:
-    from cist_core.data import DATASETS, data_root
+    from cist_core.data import DATASETS, data_root, is_present
 
     infos = list(DATASETS.values())
-    there = {info.name: info.bundled or _is_there(info.name) for info in infos}
+    there = {info.name: is_present(info.name) for info in infos}
     if options.json:
         print_json(
             {
@@ -120,14 +119,3 @@ def _test_accuracy(card: Any) -> str:
 
 def _image_shape(architecture: Any) -> str:
     return f"{architecture.image_size}x{architecture.image_size}x{architecture.channels}"
-
-
-def _is_there(name: str) -> bool:
-    """A data set is there if it can be loaded; a folder that was cut off in a download cannot."""
-    from cist_core.data import load_dataset
-
-    try:
-        load_dataset(name, "test")
-    except CistError:
-        return False
-    return True

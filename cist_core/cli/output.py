@@ -5,10 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
+
+from cist_core import CistError
+
+INFERENCE_OPTIONS = ("split", "arch", "device", "precision", "limit", "download")
 
 
 def print_json(record: Mapping[str, Any]) -> None:
@@ -57,7 +62,7 @@ class Progress:
         self._stream = sys.stderr if stream is None else stream
         self._terminal = self._stream.isatty()
         self._last = time.monotonic() if not self._terminal else -math.inf
-        self._shown = 0
+        self._width = 0  # of what is on the terminal's line
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
@@ -67,8 +72,9 @@ class Progress:
         share = f" ({100 * done // total} %)" if total else ""
         line = f"{self._doing}: {done:,}{f' of {total:,}' if total else ''}{self._unit}{share}"
         if self._terminal:
-            self._stream.write("\r" + line.ljust(self._shown))
-            self._shown = len(line)
+            # The whole line is written over, as the step before may have left a longer one.
+            self._width = shutil.get_terminal_size().columns - 1
+            self._stream.write("\r" + line[: self._width].ljust(self._width))
         else:
             self._stream.write(line + "\n")
         self._stream.flush()
@@ -77,27 +83,38 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._shown:
-            self._stream.write("\r" + " " * self._shown + "\r")
+        if self._width:
+            self._stream.write("\r" + " " * self._width + "\r")
             self._stream.flush()
 
 
 def add_inference_options(parser: argparse.ArgumentParser) -> None:
-    """How a teacher is run, the same in every command that runs one."""
+    """How a teacher is run, the same in every command that runs one. What is not given is None or False."""
     group = parser.add_argument_group("running the teacher")
-    group.add_argument("--split", default="test", help="train, validation or test (default: test)")
+    group.add_argument("--split", help="train, validation or test (default: test)")
     group.add_argument(
         "--arch", metavar="NAME", help="architecture of a checkpoint (default: recognised; 'cist models')"
     )
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+    group.add_argument("--device", help="auto, cpu, cuda or mps (default: auto)")
     group.add_argument(
         "--precision",
-        default="float32",
         choices=["float32", "bfloat16", "float16"],
         help="of the network's arithmetic; half precision needs a GPU to be quicker (default: float32)",
     )
     group.add_argument("--limit", type=int, metavar="N", help="use only N samples, evenly spaced (default: all)")
     group.add_argument("--download", action="store_true", help="download the data set if it is not there")
+
+
+def refuse_options(options: argparse.Namespace, names: Sequence[str], *, needs: str, reason: str) -> None:
+    """Refuse options that were given but would have no effect.
+
+    Raises:
+        CistError: naming the first of them.
+    """
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and value is not False:
+            raise CistError(f"Expected --{name.replace('_', '-')} only together with {needs}; {reason}.")
 
 
 def add_json_option(parser: argparse.ArgumentParser) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +21,10 @@ def read_arrays(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in ("images", "labels", "classes") if name in archive.files}
             names = archive.files
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise CistError(f"{path} is not a readable .npz archive of plain arrays ({error}).") from error
+    # Damage can make NumPy raise anything: zlib.error, NotImplementedError, tokenize.TokenError, ...
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise CistError(f"{path} is not a readable .npz archive of plain arrays ({reason}).") from error
     for name in ("images", "labels"):
         if name not in arrays:
             raise CistError(f"{path} holds the arrays {sorted(names)}, but not '{name}'; save it with `{name}=`.")
@@ -37,6 +38,10 @@ def read_arrays(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple
         raise CistError(
             f"Expected `labels` in {path} to be whole numbers of shape (N,), "
             f"but it is {labels.dtype} of shape {labels.shape}."
+        )
+    if "classes" in arrays and arrays["classes"].ndim != 1:
+        raise CistError(
+            f"Expected `classes` in {path} to be a list of names, but its shape is {arrays['classes'].shape}."
         )
     classes = tuple(str(name) for name in arrays["classes"]) if "classes" in arrays else None
     return images if images.ndim == 4 else images[..., None], labels.astype(np.int64), classes

@@ -9,7 +9,8 @@ import shutil
 import tarfile
 import tempfile
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -53,29 +54,49 @@ def fetch(urls: Sequence[str], target: Path, md5: str, *, progress: Progress | N
             partial.unlink(missing_ok=True)
     raise CistError(
         f"{target.name} could not be downloaded from {urls[-1]} ({reasons[-1]}); "
-        f"check the connection, or put a copy into {target.parent} by hand."
+        f"check the connection and that {target.parent} has room, or put a copy there by hand."
     )
 
 
 def extract_gzip(archive: Path, target: Path) -> None:
-    """Decompress one file; it appears whole or not at all."""
+    """Decompress one file; it appears whole or not at all.
+
+    Raises:
+        CistError: if the folder cannot be written to or is full.
+    """
     partial = _partial(target)
-    try:
-        with gzip.open(archive) as source, partial.open("wb") as sink:
-            shutil.copyfileobj(source, sink)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with _unpacking(archive, target.parent):
+        try:
+            with gzip.open(archive) as source, partial.open("wb") as sink:
+                shutil.copyfileobj(source, sink)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def extract_tar(archive: Path, folder: str) -> None:
-    """Unpack the top-level ``folder`` of an archive beside it, in place of an older one."""
+    """Unpack the top-level ``folder`` of an archive beside it, in place of an older one.
+
+    Raises:
+        CistError: if the folder of the archive cannot be written to or is full.
+    """
     target = archive.parent / folder
-    with tempfile.TemporaryDirectory(dir=archive.parent) as temporary:
+    with _unpacking(archive, archive.parent), tempfile.TemporaryDirectory(dir=archive.parent) as temporary:
         with tarfile.open(archive) as source:
             source.extractall(temporary, filter="data")
         shutil.rmtree(target, ignore_errors=True)
         (Path(temporary) / folder).rename(target)
+
+
+@contextmanager
+def _unpacking(archive: Path, folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CistError(
+            f"{archive.name} cannot be unpacked in {folder} ({error.strerror or error}); "
+            "make room there, or set CIST_DATA to a folder that can be written to."
+        ) from error
 
 
 def _transfer(url: str, partial: Path, progress: Progress | None) -> None:

@@ -11,7 +11,7 @@ from cist_core.data.bundled import DIGITS, mnist_5k
 from cist_core.data.dataset import ImageDataset
 from cist_core.data.download import Progress
 from cist_core.data.folder import find_images
-from cist_core.data.torchvision_sets import read_torchvision
+from cist_core.data.torchvision_sets import is_downloaded, read_torchvision
 from cist_core.errors import CistError
 
 
@@ -77,6 +77,16 @@ def data_root() -> Path:
     return Path(platformdirs.user_cache_dir("cist-studio")) / "data"
 
 
+def is_present(name: str, *, root: str | os.PathLike[str] | None = None) -> bool:
+    """Whether a data set of `DATASETS` comes along or has been downloaded; its files are not opened.
+
+    Args:
+        name: a key of `DATASETS`.
+        root: folder of the downloaded data sets; by default `data_root`.
+    """
+    return DATASETS[name].bundled or is_downloaded(name, _root(root))
+
+
 def load_dataset(
     name_or_path: str | os.PathLike[str],
     split: str = "test",
@@ -95,15 +105,15 @@ def load_dataset(
             loaded whole, and the result's ``split`` says ``"all"``.
         root: folder of the downloaded data sets; by default `data_root`.
         download: whether a data set that is not there may be downloaded.
-        progress: called during a download with the bytes so far and in all, for each file.
+        progress: called during a download with the bytes so far and in all, for each file; in all is 0 where the
+            server does not say.
 
     Raises:
         CistError: for an unknown name or split, data that are not there or cannot be read, or a failed download.
     """
     name = os.fspath(name_or_path)
     if name in DATASETS:
-        folder = Path(root).expanduser() if root is not None else data_root()
-        return _load_named(DATASETS[name], split, folder, download=download, progress=progress)
+        return _load_named(DATASETS[name], split, _root(root), download=download, progress=progress)
     path = Path(name).expanduser()
     source = str(path.resolve())
     if path.is_dir():
@@ -116,6 +126,10 @@ def load_dataset(
         f"There is no data set '{name}'; expected one of {', '.join(DATASETS)}, or the path of an .npz file "
         "or of a folder with one subfolder of images per class."
     )
+
+
+def _root(root: str | os.PathLike[str] | None) -> Path:
+    return Path(root).expanduser() if root is not None else data_root()
 
 
 def _load_named(

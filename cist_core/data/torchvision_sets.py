@@ -40,6 +40,18 @@ def read_torchvision(name: str, split: str, root: Path, *, download: bool, progr
     return images[chosen], labels[chosen], classes
 
 
+def is_downloaded(name: str, root: Path) -> bool:
+    """Whether every file that torchvision reads is there. None is opened: that would take seconds for each set."""
+    dataset = _dataset_class(name)
+    if name.startswith("cifar"):
+        folder = root / dataset.base_folder
+        files = [file for file, _ in dataset.train_list + dataset.test_list] + [dataset.meta["filename"]]
+    else:
+        folder = root / CLASSES[name] / "raw"
+        files = [Path(archive).stem for archive, _ in dataset.resources]
+    return all((folder / file).is_file() for file in files)
+
+
 def _open_or_download(name: str, train: bool, root: Path, download: bool, progress: Progress | None) -> Arrays:
     try:
         return _open(name, train, root)

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from cist_core.cards import find_sample_model, sample_models
+from cist_core.cards import find_sample_model, known_sample_models
 from cist_core.errors import CistError
 from cist_core.zoo.architectures import create_model, find_architecture
 from cist_core.zoo.checkpoints import (
@@ -56,8 +56,7 @@ def load_teacher(name: str) -> Teacher:
     """
     card = find_sample_model(name)
     if card is None:
-        known = ", ".join(card.name for card in sample_models()) or "none (the folder of sample models is missing)"
-        raise CistError(f"There is no sample model '{name}'; there are: {known}.")
+        raise CistError(f"There is no sample model '{name}'; there are: {known_sample_models()}.")
     model = create_model(card.architecture, num_classes=card.num_classes)
     load_weights(model, read_checkpoint(card.checkpoint), source=str(card.checkpoint))
     return Teacher(

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from resources import file_size_limit
 from torchvision import datasets
 
-from cist_core.data import load_dataset
-from cist_core.data.download import fetch
+from cist_core.data import is_present, load_dataset
+from cist_core.data.download import extract_gzip, extract_tar, fetch
 from cist_core.errors import Cancelled, CistError
 
 
@@ -129,6 +130,25 @@ def test_a_download_can_be_cancelled_from_its_progress(server: Server, tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_archives_that_cannot_be_unpacked_are_told_with_folder_and_remedy(tmp_path: Path) -> None:
+    (tmp_path / "data.gz").write_bytes(gzip.compress(CONTENT))
+    (tmp_path / "file").touch()
+    with pytest.raises(CistError, match=r"data\.gz cannot be unpacked in .*/file \(Not a directory\).*set CIST_DATA"):
+        extract_gzip(tmp_path / "data.gz", tmp_path / "file" / "data")
+    with pytest.raises(CistError, match=r"data\.tar cannot be unpacked in .*/file \(Not a directory\).*set CIST_DATA"):
+        extract_tar(tmp_path / "file" / "data.tar", "data")
+
+
+def test_a_full_disk_while_unpacking_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "data.gz").write_bytes(gzip.compress(CONTENT))
+    with (
+        file_size_limit(1000),
+        pytest.raises(CistError, match=r"cannot be unpacked in .*make room there, or set CIST_"),
+    ):
+        extract_gzip(tmp_path / "data.gz", tmp_path / "data")
+    assert [path.name for path in tmp_path.iterdir()] == ["data.gz"]
+
+
 def _idx(array: np.ndarray) -> bytes:
     """The format of MNIST: two zeros, the type (8 is uint8), the rank, the sizes, the bytes."""
     header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
@@ -161,6 +181,16 @@ def test_mnist_downloads_once_and_opens(server: Server, mnist: dict[str, np.ndar
     assert (train.num_samples, validation.num_samples) == (90, 10)
     assert np.bincount(validation.labels).tolist() == [1] * 10
     assert len(server.requests) == 4
+
+
+def test_what_is_present_is_told_from_the_names_of_the_files(mnist: dict[str, np.ndarray], tmp_path: Path) -> None:
+    assert is_present("mnist-5k", root=tmp_path)
+    assert not is_present("mnist", root=tmp_path)
+    load_dataset("mnist", root=tmp_path, download=True)
+    assert is_present("mnist", root=tmp_path)
+    assert not is_present("fashion-mnist", root=tmp_path)
+    (tmp_path / "MNIST" / "raw" / "train-labels-idx1-ubyte").unlink()
+    assert not is_present("mnist", root=tmp_path)
 
 
 def test_data_root_comes_from_the_environment(
@@ -234,6 +264,8 @@ def test_cifar_archive_opens_without_the_remark_on_its_age(
 
     dataset = load_dataset("cifar10", root=tmp_path, download=True)
     assert dataset.class_names == tuple("abcdefghij")
+    assert is_present("cifar10", root=tmp_path)
+    assert not is_present("cifar100", root=tmp_path)
     np.testing.assert_array_equal(dataset.images[:], pixels.reshape(20, 3, 32, 32).transpose(0, 2, 3, 1))
     assert load_dataset("cifar10", root=tmp_path).fingerprint == dataset.fingerprint
     assert server.requests == ["cifar.tar.gz"]

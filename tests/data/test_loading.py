@@ -76,6 +76,10 @@ def test_archive_of_grey_images_without_names(tmp_path: Path) -> None:
             {"images": np.zeros((2, 4, 4), np.uint8), "labels": np.array([0, 2]), "classes": np.array(["a", "b"])},
             "below its 2 classes, but they run from 0 to 2",
         ),
+        (
+            {"images": np.zeros((2, 4, 4), np.uint8), "labels": np.array([0, 1]), "classes": np.array("ab")},
+            r"`classes` .* to be a list of names, but its shape is \(\)",
+        ),
     ],
 )
 def test_unsuitable_archives_are_refused(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
@@ -107,6 +111,24 @@ def test_damaged_archive_is_named(tmp_path: Path) -> None:
     (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04 and no more")
     with pytest.raises(CistError, match=r"cut\.npz is not a readable"):
         load_dataset(tmp_path / "cut.npz")
+
+
+def test_damage_anywhere_in_an_archive_gives_a_set_or_one_sentence(tmp_path: Path) -> None:
+    path, rng = tmp_path / "set.npz", np.random.default_rng(0)
+    images = rng.integers(0, 256, (4, 5, 5, 3), np.uint8)
+    np.savez_compressed(path, images=images, labels=np.arange(4), classes=np.array(list("abcd")))
+    content, messages = path.read_bytes(), []
+    for _ in range(400):
+        mutated = bytearray(content)
+        for _ in range(rng.integers(1, 4)):
+            mutated[rng.integers(len(mutated))] = rng.integers(256)
+        path.write_bytes(mutated)
+        try:
+            assert load_dataset(path).num_samples > 0
+        except CistError as error:
+            messages.append(str(error))
+    assert messages
+    assert all("set" in message and "\n" not in message for message in messages)
 
 
 def _write(path: Path, colour: tuple[int, int, int], size: tuple[int, int] = (8, 8)) -> None:

@@ -65,7 +65,7 @@ def test_unknown_sample_model_lists_the_known() -> None:
 
 def test_missing_folder_of_sample_models_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CIST_SAMPLE_MODELS", str(tmp_path))
-    with pytest.raises(CistError, match="folder of sample models is missing"):
+    with pytest.raises(CistError, match="there are: none installed; set CIST_SAMPLE_MODELS to"):
         load_teacher("mnist5k-cnn")
 
 
