@@ -5,8 +5,8 @@ Streamlit's own test runner executes the app without a browser; the time is from
 
 from __future__ import annotations
 
-import json
 import os
+import shutil
 import statistics
 import tempfile
 import time
@@ -18,6 +18,7 @@ from streamlit.testing.v1 import AppTest
 from cist_core.logits import LogitSet, centre_for_storage
 
 ROOT = Path(__file__).resolve().parents[1]
+TEACHER = "cifar100-resnet20"
 SAMPLES, CLASSES = 50_000, 100
 MOVES = 15
 
@@ -45,20 +46,12 @@ def measure_app(logits: np.ndarray) -> list[dict[str, str | float | None]]:
 
 
 def _write_sample_model(folder: Path, logits: np.ndarray) -> None:
-    """A card and logits: all that the app needs to show a teacher."""
-    card = {
-        "title": "Random logits for timing",
-        "role": "teacher",
-        "architecture": "none",
-        "num_classes": CLASSES,
-        "class_names": [str(index) for index in range(CLASSES)],
-        "data": {"name": "cifar100"},
-        "logits": ["test"],
-    }
-    (folder / "random").mkdir()
-    (folder / "random" / "card.json").write_text(json.dumps(card))
+    """The card of the shipped 100-class teacher over other logits: all that the app needs to show it."""
+    model = folder / TEACHER
+    model.mkdir()
+    shutil.copy(ROOT / "sample_models" / TEACHER / "card.json", model)
     labels = np.arange(len(logits)) % CLASSES
-    LogitSet.create(centre_for_storage(logits), labels).save(folder / "random" / "logits-cifar100-test.safetensors")
+    LogitSet.create(centre_for_storage(logits), labels).save(model / "logits-cifar100-test.safetensors")
 
 
 def _median_move(page: str) -> float:

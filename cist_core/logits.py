@@ -24,8 +24,8 @@ LabelArray = NDArray[np.int64]
 # Validation, hashing and accuracy read this many values at a time, so a memory-mapped file larger than memory passes.
 _CHUNK_VALUES = 1 << 24
 
-# The kernels compute in float32, where the differences of larger numbers would overflow.
-_LARGEST_LOGIT = 1e30
+# The kernels compute in float32, where the squared differences of larger numbers would overflow.
+_LARGEST_LOGIT = 1e15
 
 # What NumPy can map; a tensor of another type (BF16) is left out.
 _SAFETENSORS_TYPES: dict[str, type[np.generic]] = {

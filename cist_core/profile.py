@@ -180,21 +180,26 @@ class Association:
 
         ``E[H | r]`` is estimated by the mean over neighbours: the samples are sorted by ratio and cut into equal
         groups of at least 25 (at most 200 groups); equal ratios never part. The two terms add up to the variance
-        exactly. With n samples a group, chance alone makes ``between`` about ``within / n`` too large.
+        exactly. With n samples a group, chance alone makes ``between`` about ``within / n`` too large. Constant rows,
+        which have no ratio, are left out.
         """
-        h, r = entropy.astype(np.float64), ratio.astype(np.float64)
+        varied = ratio > 0
+        if not varied.any():
+            return cls(None, None, 0.0, 0.0, 0.0, None)
+        h, r = entropy[varied].astype(np.float64), ratio[varied].astype(np.float64)
         variance = float(h.var())
         # A rule that fixes the ratio leaves it constant up to the rounding of m / (m / rho).
         if np.ptp(r) <= 1e-9 * max(1.0, float(np.max(np.abs(r)))):
             return cls(None, None, variance, 0.0, variance, None if variance == 0 else 0.0)
         if variance == 0:
             return cls(None, None, 0.0, 0.0, 0.0, None)
-        group = _equal_groups(r)
+        ratio_ranks = _ranks(r)
+        group = _equal_groups(ratio_ranks)
         sizes = np.bincount(group)
         means = np.bincount(group, h) / np.maximum(sizes, 1)
         between = float(np.sum(sizes * (means - h.mean()) ** 2) / len(h))
         return cls(
-            spearman=_correlation(_ranks(h), _ranks(r)),
+            spearman=_correlation(_ranks(h), ratio_ranks),
             r_squared=_correlation(h, r) ** 2,
             variance=variance,
             between=between,
@@ -206,10 +211,10 @@ class Association:
         return asdict(self)
 
 
-def _equal_groups(ratio: NDArray[np.float64], smallest: int = 25, most: int = 200) -> NDArray[np.int64]:
-    groups = int(np.clip(len(ratio) // smallest, 1, most))
-    edges = np.quantile(ratio, np.linspace(0, 1, groups + 1)[1:-1])
-    return np.searchsorted(edges, ratio, side="right")
+def _equal_groups(ranks: NDArray[np.float64], smallest: int = 25, most: int = 200) -> NDArray[np.int64]:
+    """The group of each sample from its rank, ``(N,)``; ties share an average rank, and so a group."""
+    groups = int(np.clip(len(ranks) // smallest, 1, most))
+    return ((ranks - 0.5) * (groups / len(ranks))).astype(np.int64)
 
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:

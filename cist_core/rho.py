@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cist_core.curves import EntropyCurves
 from cist_core.errors import CistError
+from cist_core.temperature import Cist
 
 DEFAULT_TARGET = 0.25
 """Default mean normalised entropy. The field's own settings, tau 4 on CIFAR-10 and tau 1 on ImageNet, sit at 0.21 to
@@ -22,9 +24,9 @@ DEFAULT_TARGET = 0.25
 
 _USUAL_RHO = 4.0
 _LOG_RHO = (math.log(1e-3), math.log(1e5))
-_LOG_TAU = (math.log(1e-4), math.log(1e7))
-# Relative precision of the parameter: it moves the mean entropy by no more than the kernels' float32 rounding does.
-_PRECISION = 1e-6
+_LOG_TAU = (math.log(1e-9), math.log(1e9))
+# Relative precision of the parameter: it moves the mean entropy by 2e-5 nats at most.
+_PRECISION = 1e-5
 
 
 def match_rho(curves: EntropyCurves, mean_entropy: float, *, guess: float = _USUAL_RHO) -> float:
@@ -37,7 +39,7 @@ def match_rho(curves: EntropyCurves, mean_entropy: float, *, guess: float = _USU
     """
     upper = min(_LOG_RHO[1], math.log(curves.max_ratio))
     bracket = (_LOG_RHO[0], upper)
-    return _solve("rho", lambda rho: _mean(curves.at_ratio(rho)), curves, mean_entropy, bracket, guess)
+    return _solve("rho", lambda rho: _mean(Cist(rho).entropy(curves)), curves, mean_entropy, bracket, guess)
 
 
 def match_tau(curves: EntropyCurves, mean_entropy: float, *, guess: float | None = None) -> float:
@@ -69,8 +71,11 @@ def matched_pair(
     tau: float | None = None,
     rho: float | None = None,
     mean_entropy: float | None = None,
+    guess: float | None = None,
 ) -> MatchedPair:
     """Complete a matched pair from exactly one of its three numbers.
+
+    A ``guess`` of the partner of ``tau`` or ``rho`` saves evaluations and changes nothing else.
 
     Raises:
         CistError: if the given number leaves no partner with the same mean entropy.
@@ -79,10 +84,10 @@ def matched_pair(
         raise TypeError("matched_pair takes exactly one of tau, rho and mean_entropy.")
     if tau is not None:
         mean_entropy = _mean(curves.at_temperature(tau))
-        return MatchedPair(tau, match_rho(curves, mean_entropy, guess=_partner(curves, tau)), mean_entropy)
+        return MatchedPair(tau, match_rho(curves, mean_entropy, guess=guess or _partner(curves, tau)), mean_entropy)
     if rho is not None:
-        mean_entropy = _mean(curves.at_ratio(rho))
-        return MatchedPair(match_tau(curves, mean_entropy, guess=_partner(curves, rho)), rho, mean_entropy)
+        mean_entropy = _mean(Cist(rho).entropy(curves))
+        return MatchedPair(match_tau(curves, mean_entropy, guess=guess or _partner(curves, rho)), rho, mean_entropy)
     assert mean_entropy is not None
     return MatchedPair(match_tau(curves, mean_entropy), match_rho(curves, mean_entropy), mean_entropy)
 
@@ -116,12 +121,16 @@ def _solve(
         )
     from scipy.optimize import brentq  # takes longer to import than the rest of the analysis
 
+    @cache  # brentq asks for both ends of its bracket again
+    def at(log: float) -> float:
+        return mean_at(math.exp(log))
+
     # A bracket around the guess, widened until the root is inside: far fewer evaluations than the whole range costs.
     lowest, highest = log_bracket
-    centre, step = min(max(math.log(guess), lowest), highest), 0.2
+    centre, step = min(max(math.log(guess), lowest), highest), 0.05
     while True:
         low, high = max(lowest, centre - step), min(highest, centre + step)
-        at_low, at_high = mean_at(math.exp(low)), mean_at(math.exp(high))
+        at_low, at_high = at(low), at(high)
         inside = min(at_low, at_high) <= target <= max(at_low, at_high)
         if inside or (low, high) == (lowest, highest):
             break
@@ -136,4 +145,4 @@ def _solve(
             f"No {name} gives these samples a mean entropy of {target:.4g} nats; they reach {min(at_low, at_high):.4g} "
             f"to {max(at_low, at_high):.4g} ({reason})."
         )
-    return math.exp(float(brentq(lambda log: mean_at(math.exp(log)) - target, low, high, xtol=_PRECISION)))
+    return math.exp(float(brentq(lambda log: at(log) - target, low, high, xtol=_PRECISION)))

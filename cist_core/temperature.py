@@ -67,6 +67,8 @@ class TemperatureRule(ABC):
 
     def __str__(self) -> str:
         fields = dataclasses.fields(self)
+        if not dataclasses.fields(self):
+            return self.name
         parameters = ",".join(f"{field.name}={_number(getattr(self, field.name))}" for field in fields)
         return parameters if self.name == FIXED else f"{self.name}:{parameters}"
 

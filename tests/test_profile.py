@@ -206,3 +206,17 @@ def test_on_a_real_teacher_the_ratio_explains_most_of_the_entropy_under_a_fixed_
     reference = spearmanr(entropy_at(logit_set.logits, 4), centred_maximum(logit_set.logits)).statistic
     assert association.spearman == pytest.approx(reference, abs=1e-5)
     assert association.explained > 0.8
+
+
+def test_constant_rows_have_no_ratio_to_be_explained_by():
+    rng = np.random.default_rng(3)
+    logits = rng.normal(size=(500, 6)) * rng.uniform(1, 5, (500, 1))
+    with_constant = np.concatenate([logits, np.zeros((5, 6))])
+    association = Association.of(*_under_cist(with_constant))
+    assert association.explained == 0
+    assert association.variance == pytest.approx(Association.of(*_under_cist(logits)).variance)
+
+
+def _under_cist(logits):
+    curves = EntropyCurves.from_logits(LogitSet.create(logits))
+    return Cist(3).entropy(curves), Cist(3).ratios(curves)

@@ -144,3 +144,10 @@ def test_the_consistency_gain_of_real_teachers(shared_file, name, tau, normalise
     assert cist.std == pytest.approx(std_cist, abs=0.0011)
     assert fixed.std / cist.std == pytest.approx(gain, abs=0.06)
     assert cist.std == pytest.approx(entropy_at_ratio(logit_set.logits, pair.rho).std(), abs=1e-4)
+
+
+def test_a_pair_of_tiny_logits_is_matched_as_the_rules_read_it():
+    """Below the guard on CIST's temperature, the ratio is no longer rho; matching must see what the rule gives."""
+    curves = EntropyCurves.from_logits(LogitSet.create(np.random.default_rng(0).normal(size=(50, 8)) * 2e-6))
+    pair = matched_pair(curves, rho=3.0)
+    assert Cist(pair.rho).entropy(curves).mean() == pytest.approx(Fixed(pair.tau).entropy(curves).mean(), abs=1e-4)

@@ -26,6 +26,7 @@ from cist_core import (
     rule_names,
 )
 from cist_core import temperature as temperature_module
+from cist_core.findings import rule_label
 
 ALL = [Fixed(4), Cist(3), Lskd(), NormKd(), Matched(0.6)]
 
@@ -250,6 +251,19 @@ def test_a_rule_of_ones_own(curves, logits):
     np.testing.assert_allclose(rule.temperatures(curves), 2 * (ordered[:, -1] - ordered[:, -2]) + 0.5, rtol=1e-5)
     with pytest.raises(CistError, match=re.escape("gap:slope=...,base=...")):
         parse_rule("none")
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_rule_without_parameters_is_its_name(curves):
+    @register_rule("gapless")
+    @dataclass(frozen=True)
+    class Gapless(TemperatureRule):
+        def temperatures(self, curves):
+            return np.ones(curves.num_samples)
+
+    assert str(Gapless()) == "gapless"
+    assert parse_rule("gapless") == Gapless()
+    assert rule_label(Gapless()) == "gapless"
 
 
 @pytest.mark.usefixtures("registry")

@@ -41,6 +41,8 @@ RESTART = 64
 LOG2_E = math.log2(math.e)
 LN_2 = math.log(2.0)
 _MIN_EXPONENT = np.float32(-126.0)
+# Exponents of a divergence end here: an infinite one times a weight of 0 would be NaN.
+_FAR = np.float32(1e30)
 _LARGEST = 3e38
 _HALF = np.float32(0.5)
 _ZERO = np.float32(0.0)
@@ -297,14 +299,11 @@ def _row_statistics(row, smallest):
         if constant:
             return 0.0, peak, top1, 0.0, 0.0
 
-    # Moments about the rough mean do not cancel, wherever the row lies.
-    sum_ = 0.0
-    for begin in range(0, classes, BLOCK):
-        block_sum = _ZERO
-        for j in range(begin, min(begin + BLOCK, classes)):
-            block_sum += _at(row, j)
-        sum_ += block_sum
-    pivot = np.float32(sum_ / classes)
+    # Moments about a rough mean, that of the first run, do not cancel, wherever the row lies.
+    run_sum = _ZERO
+    for j in range(min(RUN, classes)):
+        run_sum += _at(row, j)
+    pivot = np.float32(run_sum / min(RUN, classes))
     first_moment = 0.0
     second_moment = 0.0
     for begin in range(0, classes, BLOCK):
@@ -565,10 +564,20 @@ def _interval(r, ratios, bin_width, bin_nodes):
 def read_kernel(begin, end, table, ratio, ratios, bin_width, bin_nodes, entropy):
     """Cubic Hermite interpolation between the two nodes around each ratio."""
     _with_wide_vectors()
-    k, step, t = _interval(ratio[0], ratios, bin_width, bin_nodes)
+    if ratio.size == 1:  # the four weights are the same for all rows, which leaves a loop that vectorises
+        k, step, t = _interval(ratio[0], ratios, bin_width, bin_nodes)
+        at_high = np.float32(t * t * (3.0 - 2.0 * t))
+        at_low = _C0 - at_high
+        low_slope = np.float32(step * t * (1.0 - t) * (1.0 - t))
+        high_slope = np.float32(step * t * t * (t - 1.0))
+        low, high = table[k], table[k + 1]
+        for i in range(begin, end):
+            j = np.uintp(i)
+            value = at_low * low[j, 0] + at_high * high[j, 0] + low_slope * low[j, 1] + high_slope * high[j, 1]
+            entropy[j] = _larger(value, _ZERO)
+        return
     for i in range(begin, end):
-        if ratio.size > 1:
-            k, step, t = _interval(ratio[i], ratios, bin_width, bin_nodes)
+        k, step, t = _interval(ratio[i], ratios, bin_width, bin_nodes)
         h0 = table[k, i, 0]
         rise = table[k + 1, i, 0] - h0
         d0 = table[k, i, 1] * step
@@ -597,8 +606,8 @@ def divergence_kernel(begin, end, teacher, student, tau_teacher, tau_student, di
             s_sum = _ZERO
             w_sum = _ZERO
             for j in range(start, min(start + BLOCK, t_row.size)):
-                u = (_at(t_row, j) - t_peak) * t_scale
-                v = (_at(s_row, j) - s_peak) * s_scale
+                u = _larger((_at(t_row, j) - t_peak) * t_scale, -_FAR)
+                v = _larger((_at(s_row, j) - s_peak) * s_scale, -_FAR)
                 power = _exp2(u)
                 t_sum += power
                 s_sum += _exp2(v)

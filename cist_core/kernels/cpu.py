@@ -15,7 +15,7 @@ Rows = NDArray[np.float16] | NDArray[np.float32]
 Vector = NDArray[np.float32]
 
 READ_COST = 8
-"""A table read costs about as much as this many logits."""
+"""A table read costs about as much as this many logits; at one ratio for all rows, as one."""
 
 
 def row_statistics(logits: Rows) -> RowStatistics:
@@ -66,7 +66,8 @@ def read_table(table: Vector, ratio: ArrayLike) -> Vector:
     result = np.empty(rows, np.float32)
     ratios = np.ascontiguousarray(ratio, np.float64).reshape(-1)
     nodes = grid.RATIO_GRID, grid.BIN, grid.BIN_NODES
-    over_rows(compiled.read_kernel, rows, READ_COST, _typed(table.transpose(1, 0, 2)), _typed(ratios), *nodes, result)
+    cost = READ_COST if ratios.size > 1 else 1
+    over_rows(compiled.read_kernel, rows, cost, _typed(table.transpose(1, 0, 2)), _typed(ratios), *nodes, result)
     return result
 
 

@@ -19,6 +19,7 @@ from cist_core.kernels.statistics import SMALLEST_MAXIMUM, RowStatistics
 CHUNK_VALUES = 1 << 25
 """Logits per chunk: 128 MiB in float32."""
 RESTART = 64
+_FAR = -1e30  # an infinite exponent times a weight of 0 would be NaN
 _MIN_EXPONENT = -200.0
 """exp underflows to 0 well above; keeps ``0 * exponent`` finite."""
 
@@ -88,7 +89,7 @@ def kl_divergence(teacher: Tensor, student: Tensor, tau_teacher: Number, tau_stu
     for rows in _chunks(teacher):
         target, scores = teacher[rows].float(), student[rows].float()
         target = (target - target.amax(1, keepdim=True)) / t_tau[rows, None]
-        scores = (scores - scores.amax(1, keepdim=True)) / s_tau[rows, None]
+        scores = ((scores - scores.amax(1, keepdim=True)) / s_tau[rows, None]).clamp_min(_FAR)
         difference = (torch.softmax(target, 1) * (target.clamp_min(_MIN_EXPONENT) - scores)).sum(1)
         parts.append((difference - target.logsumexp(1) + scores.logsumexp(1)).clamp_min(0.0))
     return torch.cat(parts)

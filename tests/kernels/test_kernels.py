@@ -403,3 +403,10 @@ def test_divergence_is_not_negative(to_backend, rows, tau):
     divergence = as_numpy(kernels.kl_divergence(to_backend(rows), to_backend(rows[:, ::-1].copy()), tau, 2 * tau))
     assert (divergence >= 0).all()
     assert np.isfinite(divergence).all()
+
+
+@backends
+def test_divergence_of_a_row_from_itself_is_0_at_any_temperature(to_backend):
+    rows = to_backend(np.array([[1e4, 0.0, -1e4], [0.0, 1.0, 2.0]], np.float32))
+    divergence = as_numpy(kernels.kl_divergence(rows, rows, 1e-35, 1e-35))
+    np.testing.assert_allclose(divergence, 0, atol=1e-6)
