@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from app.state import Source, View
 from app.widgets import show_error
-from cist_core.cards import Card, sample_models
+from cist_core.cards import Card, known_sample_models, sample_models
 from cist_core.data import DATASETS
 from cist_core.errors import CistError
 from cist_core.rho import matched_pair
@@ -24,11 +25,11 @@ _KEPT_SOURCES = 4
 
 def choose_source(sidebar: DeltaGenerator) -> Source | None:
     """Let the user pick teacher, data and split, and load them; None after an error, which is on the page then."""
-    # Teachers before students, and the one whose images come along first: it is what the app opens on.
-    cards = {
-        card.name: card
-        for card in sorted(sample_models(), key=lambda c: (c.role != "teacher", not DATASETS[c.data].bundled))
-    }
+    try:
+        cards = _cards()
+    except CistError as error:
+        show_error(error)
+        return None
     teacher = sidebar.selectbox("Teacher", list(cards), key="teacher", bind="query-params")
     sidebar.caption(cards[teacher].title)
     data = sidebar.selectbox("Data", _suitable_data(cards[teacher]), key="data", bind="query-params")
@@ -36,6 +37,22 @@ def choose_source(sidebar: DeltaGenerator) -> Source | None:
         "Split", list(DATASETS[data].splits), default="test", required=True, key="split", bind="query-params"
     )
     return _load(teacher, data, str(split))
+
+
+def _cards() -> dict[str, Card]:
+    """Teachers before students, and the one whose images come along first: it is what the app opens on."""
+    cards = sample_models()
+    if not cards:
+        raise CistError(f"Expected a sample model to open on, but there are {known_sample_models()}.")
+    for card in cards:
+        if card.data not in DATASETS:
+            raise CistError(
+                f"The card of {card.name} names the data set '{card.data}'; expected one of {', '.join(DATASETS)}."
+            )
+    return {
+        card.name: card
+        for card in sorted(cards, key=lambda card: (card.role != "teacher", not DATASETS[card.data].bundled))
+    }
 
 
 def _suitable_data(card: Card) -> list[str]:
@@ -65,8 +82,9 @@ def _load(teacher: str, data: str, split: str) -> Source | None:
                 data,
                 split,
                 download=download,
-                progress=lambda done, total: bar.progress(
-                    done / total, text=f"{teacher} on {data}: {done / total:.0%}"
+                progress=lambda done, total: bar.progress(done / total, f"{teacher} on {data}: {done / total:.0%}"),
+                download_progress=lambda done, total: bar.progress(
+                    min(done / total, 1.0) if total else 0.0, f"Downloading {data}: {done / 1e6:,.1f} MB"
                 ),
             )
             source = Source.of(teacher, data, split, result.logit_set)
@@ -88,11 +106,12 @@ def _allow_download() -> None:
 
 def choose_rules(sidebar: DeltaGenerator, source: Source) -> View:
     """The two sliders and the switch that ties them to the same mean entropy."""
-    _start_pair(source)
+    settled_here = _settle(source)
+    start = source.default_pair
     sidebar.slider(
         "Fixed temperature τ",
         *TAU_RANGE,
-        value=_in_range(source.default_pair.tau, TAU_RANGE),
+        value=_in_range(start.tau, TAU_RANGE),
         step=STEP,
         key="tau",
         bind="query-params",
@@ -103,7 +122,7 @@ def choose_rules(sidebar: DeltaGenerator, source: Source) -> View:
     sidebar.slider(
         "CIST ρ",
         *RHO_RANGE,
-        value=_in_range(source.default_pair.rho, RHO_RANGE),
+        value=_in_range(start.rho, RHO_RANGE),
         step=STEP,
         key="rho",
         bind="query-params",
@@ -111,7 +130,7 @@ def choose_rules(sidebar: DeltaGenerator, source: Source) -> View:
         args=(source, "rho"),
         help="The ratio that CIST gives every sample: τᵢ = max(centred logits) / ρ. Higher is sharper.",
     )
-    sidebar.toggle(
+    together = sidebar.toggle(
         "Match mean entropy",
         value=True,
         key="matched",
@@ -122,45 +141,87 @@ def choose_rules(sidebar: DeltaGenerator, source: Source) -> View:
     )
     # A link may carry anything, and Streamlit passes NaN on.
     view = View.of(source, *(_number(st.session_state[key], key, source) for key in ("tau", "rho")))
-    if st.session_state["matched"] and not view.matched:
-        sidebar.caption("No partner within the sliders has this mean entropy: the pair is not matched.")
-    elif not view.matched:
-        sidebar.caption("Not matched: spreads at different mean entropies do not compare.")
+    _follow_link(view, together, settled_here)
+    if not view.matched:
+        sidebar.caption(
+            "No partner within the sliders has this mean entropy: the pair is not matched."
+            if together
+            else "Not matched: spreads at different mean entropies do not compare."
+        )
     return view
 
 
-def _start_pair(source: Source) -> None:
-    """A new source starts at its own default pair; a link that names only one of the two gets its partner."""
-    name = (source.teacher, source.data, source.split)
-    before = st.session_state.get("_pair_of")
-    st.session_state["_pair_of"] = name
-    if before is None:
-        given = [key for key in ("tau", "rho") if key in st.query_params]
-        if len(given) == 1 and "matched" not in st.query_params:
-            st.session_state[given[0]] = _number(st.query_params[given[0]], given[0], source)
-            _match(source, given[0])
-    elif before != name:
+@dataclass(frozen=True)
+class _Settled:
+    """The sliders as the last run left them."""
+
+    source: tuple[str, str, str]
+    tau: float
+    rho: float
+    together: bool
+
+
+def _settle(source: Source) -> bool:
+    """Bring the sliders in order before they are drawn; true if what they show now needs no second look.
+
+    A new source starts at its own default pair. What a link changed was noticed at the end of the run before.
+    """
+    settled: _Settled | None = st.session_state.get("_settled")
+    change = st.session_state.pop("_link_changed", None)
+    matched_by_hand = st.session_state.pop("_matched_here", False)
+    if settled is not None and settled.source != _name(source):
         st.session_state["tau"] = _in_range(source.default_pair.tau, TAU_RANGE)
         st.session_state["rho"] = _in_range(source.default_pair.rho, RHO_RANGE)
+        return True
+    if change == "both":
+        st.session_state["matched"] = False
+    elif change is not None:
+        st.session_state[change] = _number(st.session_state[change], change, source)
+        _match(source, change)
+        st.session_state.pop("_matched_here")
+    return matched_by_hand or change is not None
 
 
-def _number(value: str | float, key: str, source: Source) -> float:
+def _follow_link(view: View, together: bool, settled_here: bool) -> None:
+    """Match a pair that an address broke: a link, or the browser's back button, moves sliders without a callback.
+
+    One new value gets its partner; two new values that do not match were meant, so the switch goes off. Both need
+    another run, as a slider that is drawn cannot be moved.
+    """
+    start = view.source.default_pair
+    before: _Settled = st.session_state.get("_settled") or _Settled(
+        _name(view.source), _in_range(start.tau, TAU_RANGE), _in_range(start.rho, RHO_RANGE), True
+    )
+    now = _Settled(_name(view.source), view.tau, view.rho, together)
+    st.session_state["_settled"] = now
+    if settled_here or now == before or not together or view.matched:
+        return
+    changed = [key for key in ("tau", "rho") if getattr(now, key) != getattr(before, key)]
+    st.session_state["_link_changed"] = "both" if len(changed) == 2 else (changed or ["tau"])[0]
+    st.rerun()
+
+
+def _name(source: Source) -> tuple[str, str, str]:
+    return source.teacher, source.data, source.split
+
+
+def _number(value: float, key: str, source: Source) -> float:
     """A slider position from a link: within the slider's range, or the default if it is no number at all."""
-    try:
-        number = float(value)
-    except ValueError:
-        number = math.nan
-    if math.isnan(number):
-        number = getattr(source.default_pair, key)
+    number = getattr(source.default_pair, key) if math.isnan(value) else value
     return _in_range(number, TAU_RANGE if key == "tau" else RHO_RANGE)
 
 
 def _match(source: Source, moved: str) -> None:
     """Give the slider that was not moved the value with the same mean entropy, as near as its range allows."""
+    st.session_state["_matched_here"] = True
     if not st.session_state.get("matched", True):
         return
+    value = st.session_state[moved]
+    settled: _Settled | None = st.session_state.get("_settled")
+    # Temperature times rho is a logit, and moves little with the slider.
+    guess = settled.tau * settled.rho / value if settled is not None else None
     try:
-        pair = matched_pair(source.curves, **{moved: st.session_state[moved]})
+        pair = matched_pair(source.curves, **{moved: value}, guess=guess)
     except CistError:
         return  # tied or constant logits: the note under the sliders says that the pair is not matched
     if moved == "tau":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import streamlit as st
@@ -9,6 +10,7 @@ import streamlit as st
 from cist_core.curves import EntropyCurves
 from cist_core.findings import are_matched
 from cist_core.logits import LogitSet
+from cist_core.profile import OVER_SHARP, OVER_SMOOTHED
 from cist_core.readings import RuleReading, read_rule
 from cist_core.rho import MatchedPair, default_pair
 from cist_core.temperature import Cist, Fixed
@@ -30,19 +32,35 @@ class Source:
         curves = EntropyCurves.from_logits(logit_set)
         return cls(teacher, data, split, logit_set, curves, default_pair(curves))
 
-    @property
-    def command_line(self) -> str:
-        """The arguments that name this source to the `cist` command."""
-        return f"--teacher {self.teacher} --data {self.data} --split {self.split}"
+    def command(self, readings: Sequence[RuleReading]) -> str:
+        """The command line that prints the numbers of these readings."""
+        first = readings[0].profile
+        rules = " ".join(str(reading.rule) for reading in readings)
+        thresholds = ""
+        if (first.over_sharp_below, first.over_smoothed_above) != (OVER_SHARP, OVER_SMOOTHED):
+            thresholds = f" --over-sharp {first.over_sharp_below:g} --over-smoothed {first.over_smoothed_above:g}"
+        return (
+            f"cist analyze --teacher {self.teacher} --data {self.data} --split {self.split} --rule {rules}{thresholds}"
+        )
 
-    @property
-    def python(self) -> str:
-        """Python that loads this source."""
+    def python(self, readings: Sequence[RuleReading]) -> str:
+        """Python that computes them."""
+        first = readings[0].profile
+        rules = ", ".join(f'"{reading.rule}"' for reading in readings)
         return (
             "from cist_core import EntropyCurves, EntropyProfile, parse_rule\n"
             "from cist_core.sources import load_logits\n\n"
             f'logits = load_logits("{self.teacher}", "{self.data}", "{self.split}").logit_set\n'
             "curves = EntropyCurves.from_logits(logits)\n"
+            f"for rule in [{rules}]:\n"
+            "    print(\n"
+            "        EntropyProfile.of(\n"
+            "            parse_rule(rule),\n"
+            "            curves,\n"
+            f"            over_sharp_below={first.over_sharp_below:g},\n"
+            f"            over_smoothed_above={first.over_smoothed_above:g},\n"
+            "        )\n"
+            "    )\n"
         )
 
 
@@ -66,18 +84,8 @@ class View:
         return are_matched(self.fixed.profile, self.cist.profile)
 
     @property
-    def command(self) -> str:
-        """The command line that prints these numbers."""
-        return f"cist analyze {self.source.command_line} --tau {self.tau:g} --rho {self.rho:g}"
-
-    @property
-    def python(self) -> str:
-        """Python that computes these numbers."""
-        return (
-            f"{self.source.python}"
-            f'for rule in ("tau={self.tau:g}", "cist:rho={self.rho:g}"):\n'
-            "    print(EntropyProfile.of(parse_rule(rule), curves))"
-        )
+    def pair(self) -> list[RuleReading]:
+        return [self.fixed, self.cist]
 
 
 def set_view(view: View) -> None:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from urllib.parse import urlencode
 
 import pandas as pd
 import streamlit as st
 
-from app.state import View
+from app.state import Source, View
 from cist_core.charts import Figure
 from cist_core.errors import CistError
 from cist_core.readings import RuleReading
 
 
-def show_figure(figure: Figure, view: View, *, key: str, heading: bool = True) -> None:
-    """The finding, the chart under it, and beside its caption the way out: code, command and data."""
+def show_figure(
+    figure: Figure, source: Source, readings: Sequence[RuleReading], *, key: str, heading: bool = True
+) -> None:
+    """The finding, the chart of the readings, and beside its caption the way out: code, command and data."""
     if heading:
         st.subheader(figure.title, anchor=False)
     st.vega_lite_chart(figure.spec | {"datasets": figure.datasets}, key=key, alt=figure.alt)
@@ -23,9 +25,9 @@ def show_figure(figure: Figure, view: View, *, key: str, heading: bool = True) -
     words.caption(figure.caption)
     with exit_.popover("Export", icon=":material/ios_share:", width="stretch"):
         st.caption("Command line")
-        st.code(view.command, language="bash", wrap_lines=True)
+        st.code(source.command(readings), language="bash", wrap_lines=True)
         st.caption("Python")
-        st.code(view.python, language="python", wrap_lines=True)
+        st.code(source.python(readings), language="python", wrap_lines=True)
         for name, table in figure.datasets.items():
             st.download_button(
                 f"Data of the chart: {name} (CSV)",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from cist_core.profile import EntropyProfile
 from cist_core.readings import RuleReading
 from cist_core.temperature import Cist, Fixed, Matched, TemperatureRule
@@ -9,17 +11,21 @@ from cist_core.temperature import Cist, Fixed, Matched, TemperatureRule
 NO_SPREAD = 1e-4
 """A spread below this, in nats, is rounding: the kernels are exact to about that."""
 
+_NAMES = {"fixed": "fixed τ", "cist": "CIST", "matched": "oracle", "lskd": "LSKD", "normkd": "NormKD"}
 _GREEK = {"tau": "τ", "rho": "ρ"}
 
 
 def rule_label(rule: TemperatureRule) -> str:
     """The rule as a person reads it: ``τ = 4``, ``CIST ρ = 3``, ``oracle H = 0.6``."""
-    text = str(rule)
-    name, colon, parameters = text.rpartition(":")
-    named = {"cist": "CIST", "lskd": "LSKD", "normkd": "NormKD", "matched": "oracle"}.get(name, name)
-    pairs = [item.partition("=") for item in parameters.split(",")]
-    written = ", ".join(f"{_GREEK.get(key, key)} = {float(value):.4g}" for key, _, value in pairs)
-    return f"{named} {written}" if colon else written
+    parameters = ", ".join(
+        f"{_GREEK.get(field.name, field.name)} = {getattr(rule, field.name):.4g}" for field in dataclasses.fields(rule)
+    )
+    return parameters if isinstance(rule, Fixed) else f"{rule_name(rule)} {parameters}".rstrip()
+
+
+def rule_name(rule: TemperatureRule) -> str:
+    """The rule's name without its parameters: ``fixed τ``, ``CIST``, ``oracle``; a rule of one's own as registered."""
+    return _NAMES.get(rule.name, rule.name)
 
 
 def three_digits(value: float) -> str:
@@ -35,11 +41,13 @@ def three_digits(value: float) -> str:
 
 
 def percent(share: float) -> str:
-    """A share as a percentage of three significant digits; never rounded to 0 or 100 % when it is not."""
+    """A share as a percentage to one decimal, two below 1 %; never rounded to 0 or 100 % when it is not."""
     if share in (0.0, 1.0):
         return f"{share * 100:.0f} %"
-    if share < 0.001:
-        return "< 0.1 %"
+    if share < 0.0001:
+        return "< 0.01 %"
+    if share < 0.01:
+        return f"{share * 100:.2f} %"
     if share > 0.999:
         return "> 99.9 %"
     return f"{share * 100:.1f} %"
@@ -47,7 +55,7 @@ def percent(share: float) -> str:
 
 def are_matched(a: EntropyProfile, b: EntropyProfile) -> bool:
     """Whether two rules have the same mean entropy, up to what a slider step of 0.01 can express."""
-    return abs(a.mean - b.mean) <= 0.002 + 0.01 * min(a.mean, b.mean)
+    return abs(a.mean - b.mean) <= 0.002 + 0.02 * min(a.mean, b.mean)
 
 
 def consistency_gain(fixed: EntropyProfile, other: EntropyProfile) -> float | None:

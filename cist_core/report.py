@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from importlib.resources import files
 
-from cist_core.charts import Figure, histogram_figure, per_class_figure, ratio_figure, variance_figure
+from cist_core.charts import STACKED_HEIGHT, Figure, histogram_figure, per_class_figure, ratio_figure, variance_figure
 from cist_core.curves import EntropyCurves
 from cist_core.files import write_whole
 from cist_core.findings import percent, rule_label, three_digits
@@ -62,7 +62,7 @@ def _figures(logit_set: LogitSet, curves: EntropyCurves, readings: Sequence[Rule
     else:
         pair = [readings[0]]
         figures.append(histogram_figure(pair))
-    figures += [histogram_figure([reading], height=170) for reading in readings if reading not in pair]
+    figures += [histogram_figure([reading], height=STACKED_HEIGHT) for reading in readings if reading not in pair]
     if curves.labels is not None:
         figures.append(per_class_figure(pair, curves.labels, logit_set.class_names))
     return figures

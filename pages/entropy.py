@@ -4,7 +4,7 @@ import streamlit as st
 
 from app.state import current_view
 from app.widgets import show_error, show_figure, show_profiles
-from cist_core.charts import histogram_figure, per_class_figure
+from cist_core.charts import STACKED_HEIGHT, histogram_figure, per_class_figure
 from cist_core.errors import CistError
 from cist_core.profile import OVER_SHARP, OVER_SMOOTHED
 from cist_core.readings import RuleReading, read_rules
@@ -13,7 +13,7 @@ from cist_core.temperature import Matched, parse_rule
 SUGGESTED = ["tau=1", "tau=2", "lskd:tau=2", "normkd:k=2"]
 
 view = current_view()
-curves = view.source.curves
+source, curves = view.source, view.source.curves
 
 
 def controls() -> tuple[str, list[str], float, float]:
@@ -43,8 +43,9 @@ def controls() -> tuple[str, list[str], float, float]:
 
 def read_all(extra: list[str], sharp: float, smooth: float) -> list[RuleReading]:
     """The pair of the sidebar and the further rules; one that cannot be read is named and left out."""
-    rules = [view.fixed.rule, view.cist.rule]
-    readings = read_rules(rules, curves, over_sharp_below=sharp, over_smoothed_above=smooth)
+    rules = [reading.rule for reading in view.pair]
+    usual = (sharp, smooth) == (OVER_SHARP, OVER_SMOOTHED)
+    readings = view.pair if usual else read_rules(rules, curves, over_sharp_below=sharp, over_smoothed_above=smooth)
     for text in extra:
         try:
             rule = parse_rule(text)
@@ -60,10 +61,11 @@ layout, extra, sharp, smooth = controls()
 readings = read_all(extra, sharp, smooth)
 
 if layout == "overlaid":
-    show_figure(histogram_figure(readings), view, key="entropy-histogram")
+    show_figure(histogram_figure(readings), source, readings, key="entropy-histogram")
 else:
     for index, reading in enumerate(readings):
-        show_figure(histogram_figure([reading], height=170), view, key=f"entropy-histogram-{index}")
+        figure = histogram_figure([reading], height=STACKED_HEIGHT)
+        show_figure(figure, source, [reading], key=f"entropy-histogram-{index}")
 
 st.subheader("Profiles", anchor=False)
 show_profiles(readings, key="profiles")
@@ -71,6 +73,5 @@ show_profiles(readings, key="profiles")
 if curves.labels is None:
     st.info("These logits have no labels, so there is no view by class.", icon=":material/label_off:")
 else:
-    show_figure(
-        per_class_figure(readings[:2], curves.labels, view.source.logit_set.class_names), view, key="entropy-classes"
-    )
+    classes = per_class_figure(readings[:2], curves.labels, source.logit_set.class_names)
+    show_figure(classes, source, readings[:2], key="entropy-classes")

@@ -10,13 +10,13 @@ from cist_core.findings import consistency_gain, percent, three_digits
 view = current_view()
 logit_set = view.source.logit_set
 fixed, cist = view.fixed.profile, view.cist.profile
-figure = histogram_figure([view.fixed, view.cist])
+figure = histogram_figure(view.pair)
 
 st.title(figure.title, anchor=False)
 
 chart, numbers = st.columns([3, 1], gap="large")
 with chart:
-    show_figure(figure, view, key="overview-histogram", heading=False)
+    show_figure(figure, view.source, view.pair, key="overview-histogram", heading=False)
 
 with numbers:
     gain = consistency_gain(fixed, cist)
@@ -32,7 +32,7 @@ with numbers:
     )
     st.metric(
         "Consistency gain",
-        f"{three_digits(gain)} ×" if view.matched and gain is not None else "not matched",
+        "not matched" if not view.matched else "no spread left" if gain is None else f"{three_digits(gain)} ×",
         help="Spread at the fixed temperature over spread under CIST, at the same mean entropy. "
         "Below 1, CIST is the less consistent one.",
     )
@@ -48,9 +48,11 @@ with st.container(border=True):
         "Accuracy": percent(logit_set.accuracy) if logit_set.accuracy is not None else "no labels",
         "NLL at τ = 1": f"{three_digits(logit_set.nll)} nats" if logit_set.nll is not None else "no labels",
     }
-    for column, (name, value) in zip(st.columns(len(facts)), facts.items(), strict=True):
-        column.caption(name)
-        column.markdown(value)
+    with st.container(horizontal=True):  # wraps on a phone, where columns would stack
+        for name, value in facts.items():
+            with st.container(width=125, gap=None):
+                st.caption(name)
+                st.markdown(value)
     if logit_set.constant_rows:
         st.warning(
             f"{logit_set.constant_rows:,} samples have constant logits: uniform soft labels at any temperature.",

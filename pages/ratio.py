@@ -9,7 +9,7 @@ from cist_core.findings import three_digits
 
 view = current_view()
 
-show_figure(ratio_figure(view.fixed, view.cist), view, key="ratio-density")
+show_figure(ratio_figure(*view.pair), view.source, view.pair, key="ratio-density")
 
 held = "held constant"
 association = view.fixed.association
@@ -35,4 +35,4 @@ left.metric(
     help="With the ratio held, only differences in the shape of the logits are left: ties and second modes.",
 )
 
-show_figure(variance_figure(view.fixed, view.cist), view, key="ratio-variance")
+show_figure(variance_figure(*view.pair), view.source, view.pair, key="ratio-variance")

@@ -86,7 +86,14 @@ def test_three_digits(value: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("share", "text"),
-    [(0.0, "0 %"), (1.0, "100 %"), (0.0004, "< 0.1 %"), (0.9996, "> 99.9 %"), (0.123456, "12.3 %")],
+    [
+        (0.0, "0 %"),
+        (1.0, "100 %"),
+        (0.00004, "< 0.01 %"),
+        (0.0014, "0.14 %"),
+        (0.9996, "> 99.9 %"),
+        (0.123456, "12.3 %"),
+    ],
 )
 def test_percent_never_rounds_some_to_none_or_all(share: float, text: str) -> None:
     assert percent(share) == text

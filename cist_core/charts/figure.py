@@ -6,22 +6,30 @@ the picture steady.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import altair as alt
 import numpy as np
 import pandas as pd
 
+from cist_core.findings import rule_label, rule_name
 from cist_core.temperature import TemperatureRule
 
 AMBER, BLUE, GREY = "#C77700", "#2E7FD1", "#7F8694"
 """Fixed temperature, CIST, oracle and theory: 3 to 1 or more against both page backgrounds, told apart by any eye."""
 
 RULE_COLOURS = {"fixed": AMBER, "cist": BLUE, "matched": GREY, "lskd": "#009E73", "normkd": "#C05A9B"}
-RULE_NAMES = {"fixed": "fixed τ", "cist": "CIST", "matched": "oracle", "lskd": "LSKD", "normkd": "NormKD"}
-OTHER_COLOUR = "#D55E00"
-"""For rules registered by others."""
+SPARE_COLOURS = ("#8C6BB1", "#E15759", "#B8A100", "#56B4E9", "#D55E00")
+"""For rules of one's own, and for a second rule of a kind on the same chart."""
+
+
+class Slot(NamedTuple):
+    """How one rule appears on a chart: its entry in the legend and its colour."""
+
+    name: str
+    colour: str
 
 
 @dataclass(frozen=True)
@@ -47,17 +55,25 @@ class Figure:
         return {**self.spec, "datasets": {name: _records(table) for name, table in self.datasets.items()}}
 
 
-def rule_name(rule: TemperatureRule) -> str:
-    """The rule's name without its parameters, as legends show it."""
-    return RULE_NAMES.get(rule.name, rule.name)
+def slots(rules: Sequence[TemperatureRule]) -> tuple[Slot, ...]:
+    """One slot a rule, in order.
+
+    The first rule of a kind has the kind's name and colour, so that the legend stands still while a slider moves; a
+    further one, say a second fixed temperature, is told apart by its parameters and a colour of its own.
+    """
+    taken: list[Slot] = []
+    for rule in rules:
+        name, colour = rule_name(rule), RULE_COLOURS.get(rule.name)
+        if any(slot.name == name for slot in taken):
+            name, colour = rule_label(rule), None
+        used = {slot.colour for slot in taken}
+        spare = next((colour for colour in SPARE_COLOURS if colour not in used), SPARE_COLOURS[-1])
+        taken.append(Slot(name, colour or spare))
+    return tuple(taken)
 
 
-def rule_scale(rules: tuple[str, ...]) -> alt.Scale:
-    """One colour per rule, the same in every chart; ``rules`` are registered names."""
-    return alt.Scale(
-        domain=[RULE_NAMES.get(name, name) for name in rules],
-        range=[RULE_COLOURS.get(name, OTHER_COLOUR) for name in rules],
-    )
+def rule_scale(taken: tuple[Slot, ...]) -> alt.Scale:
+    return alt.Scale(domain=[slot.name for slot in taken], range=[slot.colour for slot in taken])
 
 
 def rules_legend() -> alt.Legend:

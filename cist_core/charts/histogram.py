@@ -11,25 +11,30 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from cist_core.charts.figure import GREY, Figure, named, rule_name, rule_scale, rules_legend
+from cist_core.charts.figure import GREY, Figure, Slot, named, rule_scale, rules_legend, slots
 from cist_core.findings import comparison, extremes, percent, rule_label, three_digits
-from cist_core.profile import EntropyProfile, entropy_histogram
+from cist_core.profile import entropy_histogram
 from cist_core.readings import RuleReading
 
 BINS = 60
+STACKED_HEIGHT = 270
+"""In pixels, for one rule above another; the axes and words take 150 of it."""
 
 
 def histogram_figure(readings: Sequence[RuleReading], *, height: int = 400) -> Figure:
     """Histograms of several rules over one another; the first two are the pair that the title compares."""
     first = readings[0].profile
     limit = math.log(first.classes)
-    bins = pd.concat([_bins(reading, limit) for reading in readings], ignore_index=True)
+    taken = slots([reading.rule for reading in readings])
+    pairs = list(zip(readings, taken, strict=True))
+    bins = pd.concat([_bins(reading, slot, limit) for reading, slot in pairs], ignore_index=True)
     title = comparison(readings[0], readings[1]) if len(readings) > 1 else extremes(readings[0])
     return Figure(
         title=title,
         caption=(
             f"{first.samples:,} samples in {BINS} bins; vertical lines are the means. Shaded: over-sharp, below "
-            f"{percent(first.over_sharp_below)} of ln C, and over-smoothed, above {percent(first.over_smoothed_above)}."
+            f"{first.over_sharp_below * 100:g} % of ln C, and over-smoothed, above "
+            f"{first.over_smoothed_above * 100:g} %."
         ),
         alt=title
         + ". "
@@ -38,12 +43,12 @@ def histogram_figure(readings: Sequence[RuleReading], *, height: int = 400) -> F
             f"{three_digits(reading.profile.std)} nats"
             for reading in readings
         ),
-        spec=_spec(tuple(reading.rule.name for reading in readings), limit, height),
+        spec=_spec(taken, limit, height),
         datasets={
             "bins": bins,
             "means": pd.DataFrame(
                 {
-                    "rule": [rule_name(reading.rule) for reading in readings],
+                    "rule": [slot.name for slot in taken],
                     "label": [rule_label(reading.rule) for reading in readings],
                     "mean": [reading.profile.mean for reading in readings],
                     "spread": [reading.profile.std for reading in readings],
@@ -51,17 +56,17 @@ def histogram_figure(readings: Sequence[RuleReading], *, height: int = 400) -> F
                     "headroom": bins["samples"].max() * (1 + 0.1 * len(readings)),
                 }
             ),
-            "regions": _regions([reading.profile for reading in readings], readings, limit),
+            "regions": _regions(pairs, limit),
         },
     )
 
 
-def _bins(reading: RuleReading, limit: float) -> pd.DataFrame:
+def _bins(reading: RuleReading, slot: Slot, limit: float) -> pd.DataFrame:
     counts = entropy_histogram(reading.entropy, reading.profile.classes, BINS)
     edges = np.linspace(0.0, limit, BINS + 1)
     return pd.DataFrame(
         {
-            "rule": rule_name(reading.rule),
+            "rule": slot.name,
             "label": rule_label(reading.rule),
             "from": edges[:-1],
             "to": edges[1:],
@@ -71,32 +76,40 @@ def _bins(reading: RuleReading, limit: float) -> pd.DataFrame:
     )
 
 
-def _regions(profiles: list[EntropyProfile], readings: Sequence[RuleReading], limit: float) -> pd.DataFrame:
+def _regions(pairs: Sequence[tuple[RuleReading, Slot]], limit: float) -> pd.DataFrame:
     """The two shaded bands, and the share of each rule in them as lines of text."""
-    low, high = profiles[0].over_sharp_below * limit, profiles[0].over_smoothed_above * limit
     rows = []
-    for line, (reading, profile) in enumerate(zip(readings, profiles, strict=True)):
-        common = {"rule": rule_name(reading.rule), "label": rule_label(reading.rule), "line": line}
-        rows.append(
-            {**common, "from": 0.0, "to": low, "region": "over-sharp", "text": percent(profile.over_sharp),
-             "samples": round(profile.over_sharp * profile.samples)}
-        )  # fmt: skip
-        rows.append(
-            {**common, "from": high, "to": limit, "region": "over-smoothed", "text": percent(profile.over_smoothed),
-             "samples": round(profile.over_smoothed * profile.samples)}
-        )  # fmt: skip
+    for line, (reading, slot) in enumerate(pairs):
+        profile = reading.profile
+        low, high = profile.over_sharp_below * limit, profile.over_smoothed_above * limit
+        for region, start, end, share in (
+            ("over-sharp", 0.0, low, profile.over_sharp),
+            ("over-smoothed", high, limit, profile.over_smoothed),
+        ):
+            rows.append(
+                {
+                    "rule": slot.name,
+                    "label": rule_label(reading.rule),
+                    "line": line,
+                    "from": start,
+                    "to": end,
+                    "region": region,
+                    "text": percent(share),
+                    "samples": round(share * profile.samples),
+                }
+            )
     return pd.DataFrame(rows)
 
 
 @lru_cache(maxsize=64)
-def _spec(rules: tuple[str, ...], limit: float, height: int) -> dict[str, Any]:
+def _spec(taken: tuple[Slot, ...], limit: float, height: int) -> dict[str, Any]:
     x = alt.X(
         "from:Q",
         title="entropy (nats)",
         scale=alt.Scale(domain=[0, limit], nice=False),
         axis=alt.Axis(tickCount=8, grid=False),
     )
-    colour = alt.Color("rule:N", scale=rule_scale(rules), legend=rules_legend())
+    colour = alt.Color("rule:N", scale=rule_scale(taken), legend=rules_legend())
     bands = (
         alt.Chart(named("regions"))
         .transform_filter("datum.line === 0")

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cist_core.charts.figure import Figure, named, rule_name, rule_scale, rules_legend
+from cist_core.charts.figure import Figure, Slot, named, rule_scale, rules_legend, slots
 from cist_core.findings import rule_label, three_digits
 from cist_core.profile import class_means
 from cist_core.readings import RuleReading
@@ -33,7 +33,8 @@ def per_class_figure(
     names = list(class_names) if class_names is not None else [str(index) for index in range(classes)]
     tables, runs = [], []
     order: NDArray[np.int64] | None = None
-    for reading in readings:
+    taken = slots([reading.rule for reading in readings])
+    for reading, slot in zip(readings, taken, strict=True):
         means = class_means(reading.entropy, labels, classes)
         if order is None:
             order = np.argsort(means["mean"])  # NaN, a class without samples, goes last
@@ -42,7 +43,7 @@ def per_class_figure(
         tables.append(
             pd.DataFrame(
                 {
-                    "rule": rule_name(reading.rule),
+                    "rule": slot.name,
                     "label": rule_label(reading.rule),
                     "class": [names[index] for index in order],
                     "position": np.arange(len(order)),
@@ -66,13 +67,13 @@ def per_class_figure(
             "lines reach one standard deviation."
         ),
         alt=title,
-        spec=_spec(tuple(reading.rule.name for reading in readings), classes > MOST_NAMED, math.log(classes), height),
+        spec=_spec(taken, classes > MOST_NAMED, math.log(classes), height),
         datasets={"classes": pd.concat(tables, ignore_index=True)},
     )
 
 
 @lru_cache(maxsize=32)
-def _spec(rules: tuple[str, ...], many: bool, limit: float, height: int) -> dict[str, Any]:
+def _spec(taken: tuple[Slot, ...], many: bool, limit: float, height: int) -> dict[str, Any]:
     x = alt.X(
         "class:N",
         sort=alt.EncodingSortField("position", op="min"),
@@ -80,7 +81,7 @@ def _spec(rules: tuple[str, ...], many: bool, limit: float, height: int) -> dict
         axis=alt.Axis(labels=not many, ticks=not many, labelAngle=0, labelOverlap=True, grid=False),
     )
     offset = alt.XOffset("rule:N", sort=None) if not many else alt.Undefined
-    colour = alt.Color("rule:N", scale=rule_scale(rules), legend=rules_legend())
+    colour = alt.Color("rule:N", scale=rule_scale(taken), legend=rules_legend())
     tooltip = [
         alt.Tooltip("class:N"),
         alt.Tooltip("label:N", title="rule"),

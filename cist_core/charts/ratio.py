@@ -10,9 +10,9 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from cist_core.charts.figure import AMBER, GREY, Figure, named, rule_name, rule_scale, rules_legend
+from cist_core.charts.figure import AMBER, GREY, Figure, Slot, named, rule_scale, rules_legend, slots
 from cist_core.findings import ratio_story, rule_label, three_digits
-from cist_core.profile import Association, entropy_histogram
+from cist_core.profile import entropy_histogram
 from cist_core.readings import RuleReading
 from cist_core.temperature import Cist
 from cist_core.theory import equal_others_entropy
@@ -40,34 +40,39 @@ def ratio_figure(fixed: RuleReading, held: RuleReading, *, height: int = 420) ->
     binned = profile.samples > MOST_POINTS
     rule = held.rule
     violin = isinstance(rule, Cist)
-    scattered = [fixed] if violin else [fixed, held]
+    taken = slots([fixed.rule, held.rule])
+    scattered = list(zip([fixed] if violin else [fixed, held], taken, strict=False))
     curve = np.linspace(0.0, reach, _CURVE_POINTS)
     title = ratio_story(fixed, held)
     caption = (
         f"{profile.samples:,} samples"
         + (", a stronger colour is more of them" if binned else "")
-        + (f"; {beyond:,} beyond the axis are drawn at its end" if beyond else "")
-        + (f". The blue shape at ρ = {rule.rho:.4g} is the distribution under CIST" if isinstance(rule, Cist) else "")
+        + (f"; {beyond:,} of them beyond the axis, drawn at its end" if beyond else "")
+        + (f". The blue shape at ρ = {rule.rho:.4g}: the samples under CIST" if isinstance(rule, Cist) else "")
         + ". Grey line: the entropy if all other classes were equal."
     )
-    cloud = [_density(reading, reach, limit) if binned else _points(reading, reach) for reading in scattered]
+    cloud = [
+        _density(reading, slot, reach, limit) if binned else _points(reading, slot, reach)
+        for reading, slot in scattered
+    ]
+    shape = _violin(held, taken[1], reach, limit)
     return Figure(
         title=title,
         caption=caption,
         alt=f"{title}. Horizontal: ratio of the maximum centred logit to the temperature; vertical: entropy in nats",
-        spec=_spec(tuple(reading.rule.name for reading in (fixed, held)), limit, binned, height),
+        spec=_spec(taken, limit, binned, height),
         datasets={
             "cloud": pd.concat(cloud, ignore_index=True),
-            "violin": _violin(held, reach, limit) if violin else _violin(held, reach, limit).iloc[:0],
+            "violin": shape if violin else shape.iloc[:0],
             "curve": pd.DataFrame({"ratio": curve, "entropy": equal_others_entropy(curve, profile.classes)}),
         },
     )
 
 
-def _points(reading: RuleReading, reach: float) -> pd.DataFrame:
+def _points(reading: RuleReading, slot: Slot, reach: float) -> pd.DataFrame:
     return pd.DataFrame(
         {
-            "rule": rule_name(reading.rule),
+            "rule": slot.name,
             "label": rule_label(reading.rule),
             "sample": np.arange(len(reading.entropy)),
             "ratio": np.minimum(reading.ratios, reach).astype(float),
@@ -77,7 +82,7 @@ def _points(reading: RuleReading, reach: float) -> pd.DataFrame:
     )
 
 
-def _density(reading: RuleReading, reach: float, limit: float) -> pd.DataFrame:
+def _density(reading: RuleReading, slot: Slot, reach: float, limit: float) -> pd.DataFrame:
     """Counts on a grid; only cells that hold a sample."""
     column = np.clip((reading.ratios * (_RATIO_BINS / reach)).astype(np.int64), 0, _RATIO_BINS - 1)
     row = np.clip((reading.entropy * (_ENTROPY_BINS / limit)).astype(np.int64), 0, _ENTROPY_BINS - 1)
@@ -86,7 +91,7 @@ def _density(reading: RuleReading, reach: float, limit: float) -> pd.DataFrame:
     left, low = (cells // _ENTROPY_BINS) * (reach / _RATIO_BINS), (cells % _ENTROPY_BINS) * (limit / _ENTROPY_BINS)
     return pd.DataFrame(
         {
-            "rule": rule_name(reading.rule),
+            "rule": slot.name,
             "label": rule_label(reading.rule),
             "ratio": left,
             "ratio_to": left + reach / _RATIO_BINS,
@@ -99,7 +104,7 @@ def _density(reading: RuleReading, reach: float, limit: float) -> pd.DataFrame:
     )
 
 
-def _violin(reading: RuleReading, reach: float, limit: float) -> pd.DataFrame:
+def _violin(reading: RuleReading, slot: Slot, reach: float, limit: float) -> pd.DataFrame:
     """Horizontal bars around the common ratio, as long as their share of the samples."""
     bins = 2 * _ENTROPY_BINS
     counts = entropy_histogram(reading.entropy, reading.profile.classes, bins)
@@ -109,7 +114,7 @@ def _violin(reading: RuleReading, reach: float, limit: float) -> pd.DataFrame:
     low = filled * (limit / bins)
     return pd.DataFrame(
         {
-            "rule": rule_name(reading.rule),
+            "rule": slot.name,
             "label": rule_label(reading.rule),
             "ratio": centre - half,
             "ratio_to": centre + half,
@@ -121,7 +126,7 @@ def _violin(reading: RuleReading, reach: float, limit: float) -> pd.DataFrame:
 
 
 @lru_cache(maxsize=64)
-def _spec(rules: tuple[str, str], limit: float, binned: bool, height: int) -> dict[str, Any]:
+def _spec(taken: tuple[Slot, ...], limit: float, binned: bool, height: int) -> dict[str, Any]:
     x = alt.X(
         "ratio:Q",
         title="ratio r = m / τ (maximum centred logit over temperature)",
@@ -131,7 +136,7 @@ def _spec(rules: tuple[str, str], limit: float, binned: bool, height: int) -> di
     y = alt.Y(
         "entropy:Q", title="entropy (nats)", scale=alt.Scale(domain=[0, limit], nice=False), axis=alt.Axis(tickCount=6)
     )
-    colour = alt.Color("rule:N", scale=rule_scale(rules), legend=rules_legend())
+    colour = alt.Color("rule:N", scale=rule_scale(taken), legend=rules_legend())
     ranges = [
         alt.Tooltip("label:N", title="rule"),
         alt.Tooltip("entropy:Q", title="entropy from (nats)", format=".3f"),
@@ -191,7 +196,8 @@ def _spec(rules: tuple[str, str], limit: float, binned: bool, height: int) -> di
 
 def variance_figure(fixed: RuleReading, held: RuleReading, *, height: int = 190) -> Figure:
     """The variance of the entropy under each rule, cut into what the ratio explains and what it does not."""
-    rows = [_variance_rows(reading, reading.association) for reading in (fixed, held)]
+    taken = slots([fixed.rule, held.rule])
+    rows = [_variance_rows(reading, slot) for reading, slot in zip((fixed, held), taken, strict=True)]
     a, b = fixed.association, held.association
     title = (
         f"The variance of the entropy is {three_digits(a.variance)} nats² under {rule_label(fixed.rule)} and "
@@ -201,15 +207,16 @@ def variance_figure(fixed: RuleReading, held: RuleReading, *, height: int = 190)
         title=title,
         caption="Var(H) = Var(E[H | r]) + E[Var(H | r)]: what the ratio explains, and what is left at equal ratios.",
         alt=title,
-        spec=_variance_spec(tuple(reading.rule.name for reading in (fixed, held)), height),
+        spec=_variance_spec(taken, height),
         datasets={"variance": pd.concat(rows, ignore_index=True)},
     )
 
 
-def _variance_rows(reading: RuleReading, association: Association) -> pd.DataFrame:
+def _variance_rows(reading: RuleReading, slot: Slot) -> pd.DataFrame:
+    association = reading.association
     return pd.DataFrame(
         {
-            "rule": rule_name(reading.rule),
+            "rule": slot.name,
             "label": rule_label(reading.rule),
             "part": ["explained by the ratio", "left at equal ratios"],
             "variance": [association.between, association.within],
@@ -219,14 +226,14 @@ def _variance_rows(reading: RuleReading, association: Association) -> pd.DataFra
 
 
 @lru_cache(maxsize=16)
-def _variance_spec(rules: tuple[str, str], height: int) -> dict[str, Any]:
+def _variance_spec(taken: tuple[Slot, ...], height: int) -> dict[str, Any]:
     chart = (
         alt.Chart(named("variance"))
         .mark_bar()
         .encode(
             x=alt.X("variance:Q", title="variance of the entropy (nats²)", axis=alt.Axis(tickCount=5)),
             y=alt.Y("rule:N", title=None, sort=None),
-            color=alt.Color("rule:N", scale=rule_scale(rules), legend=None),
+            color=alt.Color("rule:N", scale=rule_scale(taken), legend=None),
             opacity=alt.Opacity(
                 "part:O",
                 sort=None,

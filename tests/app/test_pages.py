@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +86,31 @@ def test_a_link_with_one_value_gets_its_partner(key: str) -> None:
     assert view_of(app).matched
 
 
+def test_a_link_that_names_both_and_does_not_match_unlocks_them() -> None:
+    app = open_app(tau="2", rho="9")
+    assert (app.slider(key="tau").value, app.slider(key="rho").value) == (2.0, 9.0)
+    assert app.toggle(key="matched").value is False
+    assert "do not compare" in app.sidebar.caption[-1].value
+
+
+def test_a_link_that_asks_for_matching_gets_it() -> None:
+    app = open_app(tau="2", matched="true")
+    assert view_of(app).matched
+    assert app.toggle(key="matched").value is True
+
+
+def test_a_number_that_is_none_beside_a_good_one() -> None:
+    app = open_app(tau="nan", rho="3")
+    assert app.slider(key="rho").value == 3.0
+    assert view_of(app).matched
+
+
+def test_without_sample_models_the_app_says_what_to_do(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("CIST_SAMPLE_MODELS", str(tmp_path))
+    app = open_app()
+    assert "CIST_SAMPLE_MODELS" in app.error[0].value
+
+
 @pytest.mark.parametrize("text", ["abc", "-3", "nan", "1e9"])
 def test_a_broken_link_opens_a_working_view(text: str) -> None:
     view = view_of(open_app(tau=text))
@@ -108,6 +135,21 @@ def test_numbers_on_the_overview_are_those_of_the_library() -> None:
     cist = read_rule(Cist(view.rho), view.source.curves).profile
     assert app.metric[0].value.startswith(f"{fixed.std:.3g}"[:4])
     assert app.metric[2].value.startswith(f"{fixed.std / cist.std:.3g}"[:3])
+
+
+def test_without_shipped_logits_the_teacher_is_run_on_the_bundled_images(monkeypatch, tmp_path) -> None:
+    for source in (ROOT / "sample_models" / "mnist5k-cnn-small").iterdir():
+        if not source.name.startswith("logits"):
+            target = tmp_path / "models" / "mnist5k-cnn-small" / source.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target)
+    monkeypatch.setenv("CIST_SAMPLE_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("CIST_CACHE", str(tmp_path / "cache"))
+    logit_set = view_of(open_app()).source.logit_set
+    card = json.loads((tmp_path / "models" / "mnist5k-cnn-small" / "card.json").read_text())
+    assert logit_set.num_samples == 1_000
+    assert logit_set.accuracy == pytest.approx(card["accuracy"]["test"])
+    assert list((tmp_path / "cache").rglob("*.safetensors"))
 
 
 def test_data_that_are_not_there_leave_a_remedy_and_a_working_app(monkeypatch, tmp_path) -> None:

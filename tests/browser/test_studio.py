@@ -29,7 +29,7 @@ def wait_for_rerun(page) -> None:
 
 
 def value(page, label: str) -> float:
-    return float(page.get_by_role("slider", name=label).get_attribute("aria-valuenow"))
+    return float(page.get_by_role("slider", name=label).input_value())
 
 
 def drawing(page) -> str:
@@ -89,6 +89,19 @@ def test_sliders_keep_their_place_from_page_to_page(open_page) -> None:
     wait_until_drawn(page)
     assert value(page, "Fixed temperature τ") == 3
     assert value(page, "CIST ρ") == rho
+
+
+def test_the_back_button_brings_back_a_matched_pair(open_page) -> None:
+    page = open_page("?tau=2")
+    page.get_by_role("combobox", name="Teacher").click()
+    page.get_by_role("option", name="mnist5k-mlp").click()
+    wait_for_rerun(page)
+    page.go_back()
+    wait_for_rerun(page)
+    page.wait_for_timeout(1000)
+    assert page.get_by_role("heading", level=1).inner_text().startswith("At the same mean entropy")
+    assert page.get_by_text("No partner").count() == 0
+    assert value(page, "Fixed temperature τ") == 2
 
 
 def test_choosing_another_teacher_loads_its_logits(open_page) -> None:

@@ -78,6 +78,19 @@ def test_ratio_draws_another_rule_than_cist_as_a_cloud() -> None:
     assert cloud["rule"].value_counts().to_dict() == {"fixed τ": 300, "LSKD": 300}
 
 
+def test_several_fixed_temperatures_are_told_apart() -> None:
+    _, curves = example()
+    figure = histogram_figure(read_rules([Fixed(2.0), Cist(3.0), Fixed(1.0), Lskd(2.0), Fixed(4.0)], curves))
+    assert list(figure.datasets["means"]["rule"]) == ["fixed τ", "CIST", "τ = 1", "LSKD", "τ = 4"]
+    scale = next(
+        layer["encoding"]["color"]["scale"]
+        for layer in figure.spec["layer"][0]["layer"][0]["layer"]
+        if "scale" in layer["encoding"].get("color", {})
+    )
+    assert len(set(scale["range"])) == 5
+    assert scale["domain"] == list(figure.datasets["means"]["rule"])
+
+
 def test_variance_parts_add_up() -> None:
     _, curves = example()
     readings = read_rules([Fixed(2.0), Cist(3.0)], curves)

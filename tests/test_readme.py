@@ -1,0 +1,46 @@
+"""What the README tells people to type works."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cist_core.cli import main
+
+README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(autouse=True)
+def folder_with_logits(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(300, 10)) * rng.uniform(1, 8, (300, 1))
+    np.savez(tmp_path / "my_logits.npz", logits=logits.astype(np.float32), labels=rng.integers(0, 10, 300))
+    monkeypatch.chdir(tmp_path)
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def commands() -> list[str]:
+    lines = [line.partition("   #")[0].strip() for block in blocks("sh") for line in block.splitlines()]
+    return [line for line in lines if line.startswith("cist ")]
+
+
+def test_there_is_something_to_try() -> None:
+    assert len(commands()) >= 6
+    assert len(blocks("python")) == 1
+
+
+# `cist infer` with a foreign checkpoint needs one; the tests of the command run it on real ones.
+@pytest.mark.parametrize("command", [command for command in commands() if not command.startswith("cist infer")])
+def test_command(command: str, capsys) -> None:
+    assert main(shlex.split(command)[1:]) == 0
+    assert capsys.readouterr().out.strip()
+
+
+def test_python(capsys) -> None:
+    exec(compile(blocks("python")[0], "README.md", "exec"), {})
+    assert capsys.readouterr().out.count("EntropyProfile(") == 2
