@@ -1,0 +1,64 @@
+"""Dynamic temperature (Wei, Bai 2024, arXiv 2404.12711)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from torch import Tensor
+
+from cist_core.objectives.batch import Batch
+from cist_core.objectives.divergences import forward_kl
+from cist_core.objectives.options import LambdaCe, Tau, Warmup
+from cist_core.objectives.parameters import Number
+from cist_core.objectives.registry import register_objective
+from cist_core.objectives.softening import Softening, fixed
+from cist_core.objectives.temperatures import opposed_temperatures
+from cist_core.objectives.terms import Terms, collect, linear_warmup
+
+
+@register_objective("dtkd")
+def dtkd_loss(
+    *,
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    labels: Tensor,
+    mask: Tensor | None = None,
+    epoch: float | None = None,
+    alpha: Annotated[float, Number("weight of the part with dynamic temperatures", minimum=0)] = 3.0,
+    beta: Annotated[float, Number("weight of the part with the fixed temperature", minimum=0)] = 1.0,
+    tau: Tau = 4.0,
+    warmup: Warmup = 20.0,
+    lambda_ce: LambdaCe = 1.0,
+) -> Terms:
+    """Temperatures that share out ``2 tau`` between teacher and student by their largest logits (DTKD, Wei, Bai 2024).
+
+    ``L = lambda_ce CE + min(epoch / warmup, 1) mean_i( alpha tau_t,i tau_s,i KL_i(tau_t,i, tau_s,i) + beta tau^2
+    KL_i(tau) )`` with ``tau_t = 2 tau m_t / (m_t + m_s)``, ``tau_s = 2 tau m_s / (m_t +
+    m_s)`` and ``m`` the largest raw logit. As in the published code the gradient flows through both temperatures, in
+    the softmaxes and in the weight. Shapes and errors as in `dkd_loss`.
+
+    Raw maxima can be negative, which would reverse the ranking of the classes, or cancel, which would divide by 0.
+    Where one of them is not positive, the centred maxima take their place (our guard; see `opposed_temperatures`).
+
+    Returns:
+        `Terms` with ``dynamic``, ``fixed`` (weighted means without alpha and beta) and ``ramp``;
+        ``kd = alpha dynamic + beta fixed``. Per-sample terms are those of the dynamic part.
+    """
+    batch = Batch.create(student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask)
+    ramp = linear_warmup(epoch, warmup)
+    teacher, student = opposed_temperatures(batch, tau=tau)
+    dynamic = Softening(teacher, student, alpha * teacher * student)
+    constant = fixed(batch, tau)
+    dynamic_kl = forward_kl(*dynamic.log_probabilities(batch))
+    fixed_part = constant.weight * forward_kl(*constant.log_probabilities(batch))
+    return collect(
+        batch,
+        dynamic,
+        dynamic_kl,
+        lambda_ce=lambda_ce,
+        lambda_kl=ramp,
+        added=beta * fixed_part,
+        dynamic=(teacher * student * dynamic_kl).mean(),
+        fixed=fixed_part.mean(),
+        ramp=dynamic_kl.new_tensor(ramp),
+    )

@@ -1,0 +1,71 @@
+"""Rules that divide by the spread of the logits: logit standardization and NormKD."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from cist_core.objectives.batch import Batch
+from cist_core.objectives.divergences import forward_kl
+from cist_core.objectives.options import LambdaCe, LambdaKl, Tau
+from cist_core.objectives.parameters import Number
+from cist_core.objectives.registry import register_objective
+from cist_core.objectives.softening import each_its_own
+from cist_core.objectives.temperatures import deviation_temperature, z_score_temperature
+from cist_core.objectives.terms import Terms, collect
+
+
+@register_objective("lskd")
+def lskd_loss(
+    *,
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    labels: Tensor,
+    mask: Tensor | None = None,
+    tau: Tau = 2.0,
+    lambda_ce: LambdaCe = 0.1,
+    lambda_kl: LambdaKl = 9.0,
+) -> Terms:
+    """KD on z-scored logits (LSKD, Sun et al. 2024, arXiv 2403.01427).
+
+    ``L = lambda_ce CE + lambda_kl tau^2 mean_i KL(softmax(zs(z_t,i) / tau) || softmax(zs(z_s,i) / tau))`` with
+    ``zs(z) = (z - mean(z)) / (std(z) + 1e-7)``, the deviation over C - 1. The gradient flows through the student's
+    deviation. Shapes, terms and errors as in `kd_loss`; ``tau_i = (std(z_i) + 1e-7) tau``.
+
+    A constant student row, where ``1 / (std + 1e-7)`` makes the published gradient explode, gets ``tau_t (q - p)``.
+    """
+    batch = Batch.create(student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask)
+    softening = each_its_own(
+        batch, partial(z_score_temperature, tau=tau), lambda teacher, student: torch.full_like(teacher, tau**2)
+    )
+    divergence = forward_kl(*softening.log_probabilities(batch))
+    return collect(batch, softening, divergence, lambda_ce=lambda_ce, lambda_kl=lambda_kl)
+
+
+@register_objective("normkd")
+def normkd_loss(
+    *,
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    labels: Tensor,
+    mask: Tensor | None = None,
+    k: Annotated[float, Number("temperature in standard deviations of the logits", above=0)] = 2.0,
+    lambda_ce: LambdaCe = 0.1,
+    lambda_kl: LambdaKl = 0.9,
+) -> Terms:
+    """Temperature proportional to the deviation of the logits (NormKD, Chi et al. 2023, arXiv 2308.00520).
+
+    ``L = lambda_ce CE + lambda_kl mean_i( tau_t,i^2 KL(softmax(z_t,i / tau_t,i) || softmax(z_s,i / tau_s,i)) )`` with
+    ``tau_i = max(k std(z_i), TAU_MIN)``, the deviation over C - 1. The gradient flows through the student's deviation.
+    Shapes, terms and errors as in `kd_loss`.
+
+    A constant row, which gives NaN in the published code, is uniform; a constant student row has the gradient
+    ``tau_t (q - p)``.
+    """
+    batch = Batch.create(student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask)
+    softening = each_its_own(batch, partial(deviation_temperature, k=k), lambda teacher, student: teacher.square())
+    divergence = forward_kl(*softening.log_probabilities(batch))
+    return collect(batch, softening, divergence, lambda_ce=lambda_ce, lambda_kl=lambda_kl)

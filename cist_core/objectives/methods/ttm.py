@@ -1,0 +1,70 @@
+"""Transformed teacher matching (Zheng, Yang 2024, arXiv 2402.11148): the student keeps temperature 1."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from cist_core.objectives.batch import Batch
+from cist_core.objectives.divergences import forward_kl
+from cist_core.objectives.options import LambdaCe
+from cist_core.objectives.parameters import Number
+from cist_core.objectives.registry import register_objective
+from cist_core.objectives.softening import Softening
+from cist_core.objectives.terms import Terms, collect
+
+Gamma = Annotated[float, Number("exponent of the teacher's probabilities", above=0)]
+Beta = Annotated[float, Number("weight of the divergence", minimum=0)]
+
+
+@register_objective("ttm")
+def ttm_loss(
+    *,
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    labels: Tensor,
+    mask: Tensor | None = None,
+    gamma: Gamma = 0.1,
+    beta: Beta = 45.0,
+    lambda_ce: LambdaCe = 1.0,
+) -> Terms:
+    """Only the teacher is softened, by a power of its probabilities (TTM, Zheng, Yang 2024).
+
+    ``L = lambda_ce CE + beta mean_i KL(p_i^gamma / sum_k p_ik^gamma || softmax(z_s,i))`` with ``p = softmax(z_t)``,
+    which is the teacher at temperature ``1 / gamma``. Computed in log space: the powers underflow in half precision.
+    Shapes, terms and errors as in `kd_loss`.
+    """
+    batch = Batch.create(student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask)
+    ones = torch.ones_like(batch.student.maximum)
+    return _transformed(batch, ones, gamma=gamma, beta=beta, lambda_ce=lambda_ce)
+
+
+@register_objective("wttm")
+def wttm_loss(
+    *,
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    labels: Tensor,
+    mask: Tensor | None = None,
+    gamma: Gamma = 0.1,
+    beta: Beta = 45.0,
+    lambda_ce: LambdaCe = 1.0,
+) -> Terms:
+    """TTM whose samples weigh by the power sum of the teacher (WTTM, Zheng, Yang 2024).
+
+    `ttm_loss` with the weight ``S_i = sum_k p_ik^gamma``, between 1 for a certain teacher and ``C^(1 - gamma)`` for a
+    uniform one (``gamma < 1``).
+    """
+    batch = Batch.create(student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask)
+    log_p = batch.teacher.log_probabilities(torch.ones_like(batch.teacher.maximum))
+    power_sum = (gamma * log_p).logsumexp(-1).exp()
+    return _transformed(batch, power_sum, gamma=gamma, beta=beta, lambda_ce=lambda_ce)
+
+
+def _transformed(batch: Batch, weight: Tensor, *, gamma: float, beta: float, lambda_ce: float) -> Terms:
+    ones = torch.ones_like(weight)
+    softening = Softening(teacher=ones / gamma, student=ones, weight=weight)
+    divergence = forward_kl(*softening.log_probabilities(batch))
+    return collect(batch, softening, divergence, lambda_ce=lambda_ce, lambda_kl=beta)

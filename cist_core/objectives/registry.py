@@ -1,0 +1,272 @@
+"""Objectives by name: a pure function becomes known, checked and callable as a module."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ParamSpec
+
+import torch
+from torch import Tensor, nn
+
+from cist_core.errors import CistError
+from cist_core.objectives.parameters import REQUIRED, Kind, Learnable, Parameter
+from cist_core.objectives.terms import Terms
+
+P = ParamSpec("P")
+
+LOGITS = ("student_logits", "teacher_logits", "labels")
+OPTIONAL_INPUTS = ("mask", "epoch", "strong_student_logits", "strong_teacher_logits")
+
+
+@dataclass(frozen=True)
+class Specification:
+    """What is known of an objective before one is made.
+
+    Attributes:
+        name: as written.
+        function: the pure function.
+        parameters: its hyper-parameters, in the order of the signature.
+        inputs: names of what a call hands it.
+        summary: first line of the function's docstring.
+    """
+
+    name: str
+    function: Callable[..., Terms]
+    parameters: tuple[Parameter, ...]
+    inputs: frozenset[str]
+    summary: str
+
+
+_OBJECTIVES: dict[str, Specification] = {}
+
+
+def register_objective(name: str) -> Callable[[Callable[P, Terms]], Callable[P, Terms]]:
+    """Make a function an objective, known by its name to `create_objective`.
+
+    The function takes keyword-only ``student_logits``, ``teacher_logits``, ``labels`` and ``mask``, where it needs them
+    ``epoch``, ``strong_student_logits`` and ``strong_teacher_logits``, and its hyper-parameters, annotated with a kind
+    from `cist_core.objectives.parameters`. It comes back the same but for one thing: autocast is off inside.
+
+    Raises:
+        ValueError: if another function has that name.
+        TypeError: if the signature is another one.
+
+    Example:
+        >>> from typing import Annotated
+        >>> from cist_core.objectives import Number
+        >>> @register_objective("example")
+        ... def squared_error(
+        ...     *, student_logits, teacher_logits, labels, mask=None, scale: Annotated[float, Number(above=0)] = 1.0
+        ... ):
+        ...     '''Mean squared difference of the logits.'''
+        ...     return {"total": scale * (student_logits - teacher_logits.detach()).square().mean()}
+        >>> str(create_objective("example:scale=2"))
+        'example:scale=2'
+        >>> del _OBJECTIVES["example"]
+    """
+
+    def register(function: Callable[P, Terms]) -> Callable[P, Terms]:
+        known = _OBJECTIVES.get(name)
+        if known is not None and _home(known.function) != _home(function):
+            raise ValueError(f"The objective name '{name}' belongs to {'.'.join(_home(known.function))} already.")
+        full_precision = _without_autocast(function)
+        _OBJECTIVES[name] = _specify(name, full_precision)
+        return full_precision
+
+    return register
+
+
+def objective_names() -> list[str]:
+    """Every name that `create_objective` knows, sorted."""
+    return sorted(_OBJECTIVES)
+
+
+def objective_specification(name: str) -> Specification:
+    """What is known of an objective: its parameters, inputs and summary.
+
+    Raises:
+        CistError: for an unknown name.
+    """
+    if name not in _OBJECTIVES:
+        raise CistError(f"There is no objective '{name}'; known are {', '.join(objective_names())}.")
+    return _OBJECTIVES[name]
+
+
+def create_objective(text: str, /, **parameters: object) -> Objective:
+    """Make an objective from its text, its parameters, or both.
+
+    Args:
+        text: ``name`` or ``name:parameter=value,...``.
+        parameters: by name; each stands either here or in the text.
+
+    Raises:
+        CistError: for an unknown name or parameter, a value out of bounds, a parameter that is missing or stands twice.
+
+    Example:
+        >>> str(create_objective("cist:rho=4.0"))
+        'cist:rho=4'
+        >>> create_objective("dkd", beta=2).config()
+        {'alpha': 1.0, 'beta': 2.0, 'tau': 4.0, 'warmup': 20.0, 'lambda_ce': 1.0}
+    """
+    name, _, rest = text.strip().partition(":")
+    specification = objective_specification(name.strip())
+    values: dict[str, Any] = {}
+    for item in filter(str.strip, rest.split(",")):
+        key, _, written = (part.strip() for part in item.partition("="))
+        _take(specification, values, key, written, from_text=True)
+    for key, given in parameters.items():
+        _take(specification, values, key, given, from_text=False)
+    for parameter in specification.parameters:
+        if parameter.name not in values and parameter.required:
+            raise CistError(
+                f"The objective '{specification.name}' needs {parameter.name}; write for example "
+                f"'{specification.name}:{parameter.name}=...'."
+            )
+        values.setdefault(parameter.name, parameter.default)
+    return Objective(specification, {parameter.name: values[parameter.name] for parameter in specification.parameters})
+
+
+def _take(specification: Specification, values: dict[str, Any], key: str, given: Any, *, from_text: bool) -> None:
+    kinds = {parameter.name: parameter.kind for parameter in specification.parameters}
+    if key not in kinds:
+        raise CistError(
+            f"The objective '{specification.name}' has no parameter '{key}'; it knows {', '.join(kinds) or 'none'}."
+        )
+    if key in values:
+        raise CistError(
+            f"The parameter '{key}' of the objective '{specification.name}' stands twice; give it one value."
+        )
+    try:
+        values[key] = kinds[key].read(given) if from_text else kinds[key].accept(given)
+    except (ValueError, KeyError):
+        raise CistError(
+            f"Expected {key} of the objective '{specification.name}' to be {kinds[key].expected}, but got '{given}'."
+        ) from None
+
+
+class Objective(nn.Module):
+    """An objective as a module: its function, with its hyper-parameters bound.
+
+    A learnable hyper-parameter (the temperature of CTKD) is an ``nn.Parameter``: hand ``objective.parameters()`` to the
+    optimiser beside those of the student. Made by `create_objective`.
+    """
+
+    def __init__(self, specification: Specification, values: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.specification = specification
+        self._values = dict(values)
+        for parameter in specification.parameters:
+            if isinstance(parameter.kind, Learnable):
+                start = torch.tensor(self._values[parameter.name], dtype=torch.float32)
+                self.register_parameter(parameter.name, nn.Parameter(start))
+
+    @property
+    def name(self) -> str:
+        return self.specification.name
+
+    def fields(self) -> tuple[Parameter, ...]:
+        """The hyper-parameters of this objective and no others, for a form."""
+        return self.specification.parameters
+
+    def config(self) -> dict[str, Any]:
+        """The value of every hyper-parameter; a learnable one appears as it started."""
+        return dict(self._values)
+
+    def forward(
+        self,
+        *,
+        student_logits: Tensor,
+        teacher_logits: Tensor,
+        labels: Tensor,
+        mask: Tensor | None = None,
+        epoch: float | None = None,
+        strong_student_logits: Tensor | None = None,
+        strong_teacher_logits: Tensor | None = None,
+    ) -> Terms:
+        """The named terms of one batch; see `cist_core.objectives.terms.Terms`.
+
+        Args:
+            student_logits: ``(B, C)`` or ``(B, L, C)``.
+            teacher_logits: likewise.
+            labels: ``(B,)`` or ``(B, L)`` integers.
+            mask: ``(B, L)`` boolean, true where a token counts.
+            epoch: from 1, for the objectives that ramp up; the others do without.
+            strong_student_logits: of a strongly augmented view, for the objectives with two views.
+            strong_teacher_logits: likewise.
+
+        Raises:
+            CistError: for inputs that do not fit, or a view that this objective cannot use.
+        """
+        inputs = self.specification.inputs
+        if "strong_student_logits" not in inputs and not (
+            strong_student_logits is None and strong_teacher_logits is None
+        ):
+            raise CistError(
+                f"The objective '{self.name}' uses one view; leave strong_student_logits and its teacher out."
+            )
+        optional = {
+            "mask": mask,
+            "epoch": epoch,
+            "strong_student_logits": strong_student_logits,
+            "strong_teacher_logits": strong_teacher_logits,
+        }
+        return self.specification.function(
+            student_logits=student_logits,
+            teacher_logits=teacher_logits,
+            labels=labels,
+            **{key: value for key, value in optional.items() if key in inputs},
+            **(self._values | dict(self.named_parameters())),
+        )
+
+    def __str__(self) -> str:
+        written = [
+            f"{parameter.name}={parameter.kind.write(self._values[parameter.name])}"
+            for parameter in self.specification.parameters
+            if parameter.required or self._values[parameter.name] != parameter.default
+        ]
+        return f"{self.name}:{','.join(written)}" if written else self.name
+
+    def __repr__(self) -> str:
+        return f"create_objective({str(self)!r})"
+
+
+def _without_autocast(function: Callable[P, Terms]) -> Callable[P, Terms]:
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> Terms:
+        logits = kwargs.get("student_logits")
+        if not isinstance(logits, Tensor):
+            return function(*args, **kwargs)
+        with torch.autocast(logits.device.type, enabled=False):
+            return function(*args, **kwargs)
+
+    return call
+
+
+def _home(function: Callable[..., Terms]) -> tuple[str, str]:
+    return function.__module__, function.__qualname__
+
+
+def _specify(name: str, function: Callable[..., Terms]) -> Specification:
+    hints = typing.get_type_hints(function, include_extras=True)
+    inputs: list[str] = []
+    parameters: list[Parameter] = []
+    for argument in inspect.signature(function).parameters.values():
+        kinds = [item for item in getattr(hints.get(argument.name), "__metadata__", ()) if isinstance(item, Kind)]
+        if argument.kind is not inspect.Parameter.KEYWORD_ONLY:
+            raise TypeError(f"Expected the arguments of the objective '{name}' to be keyword-only: {argument.name}.")
+        if kinds:
+            default = REQUIRED if argument.default is argument.empty else kinds[0].accept(argument.default)
+            parameters.append(Parameter(argument.name, kinds[0], default))
+        elif argument.name in LOGITS + OPTIONAL_INPUTS:
+            inputs.append(argument.name)
+        else:
+            raise TypeError(f"Annotate the parameter {argument.name} of the objective '{name}' with a kind.")
+    missing = {*LOGITS, "mask"} - set(inputs)
+    if missing:
+        raise TypeError(f"The objective '{name}' does not take {', '.join(sorted(missing))}.")
+    summary = (inspect.getdoc(function) or "").partition("\n")[0]
+    return Specification(name, function, tuple(parameters), frozenset(inputs), summary)

@@ -1,0 +1,81 @@
+"""What the objectives ask of the logits of one model: centred, scaled, in log space."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+ABSENT = -1e30
+"""Logit and log-probability of a class that takes no part: ``0 * ABSENT`` is 0, where ``0 * -inf`` would be NaN in the
+value or in the gradient. No logit over a temperature comes near it."""
+
+
+class Rows:
+    """The logits of one model, ``(N, C)``, and which classes take part in each row.
+
+    Args:
+        logits: float32 or float64; what stands at classes that take no part is not read.
+        takes_part: ``(N, C)`` boolean, true at least once in every row.
+    """
+
+    def __init__(self, logits: Tensor, takes_part: Tensor) -> None:
+        self._logits = torch.where(takes_part, logits, 0.0)
+        self.takes_part = takes_part
+
+    def detach(self) -> Rows:
+        """The same rows without gradient."""
+        return Rows(self._logits.detach(), self.takes_part)
+
+    @cached_property
+    def classes(self) -> Tensor:
+        """How many classes take part, ``(N,)``."""
+        return self.takes_part.sum(-1).to(self._logits.dtype)
+
+    @cached_property
+    def peak(self) -> Tensor:
+        """The largest logit, ``(N,)``."""
+        return self._over_classes(self._logits).amax(-1)
+
+    @cached_property
+    def centred(self) -> Tensor:
+        """``c = z - mean(z)`` over the classes that take part, ``(N, C)``; 0 at the others."""
+        # Taken from the peak first, so that a constant row is exactly 0 however large its logits are.
+        shifted = torch.where(self.takes_part, self._logits - self.peak.detach().unsqueeze(-1), 0.0)
+        mean = shifted.sum(-1) / self.classes
+        return torch.where(self.takes_part, shifted - mean.unsqueeze(-1), 0.0)
+
+    @cached_property
+    def maximum(self) -> Tensor:
+        """The centred maximum ``m = max(c)``, ``(N,)``; exactly 0 for a constant row."""
+        return self._over_classes(self.centred).amax(-1)
+
+    @cached_property
+    def deviation(self) -> Tensor:
+        """Standard deviation over the classes that take part (divides by their number less one), ``(N,)``."""
+        variance = self.centred.square().sum(-1) / (self.classes - 1).clamp(min=1)
+        positive = variance > 0
+        # The square root has no finite slope at 0: a constant row must not pass through it.
+        return torch.where(positive, torch.where(positive, variance, 1.0).sqrt(), 0.0)
+
+    def log_probabilities(self, tau: Tensor, damping: Tensor | None = None) -> Tensor:
+        """``log softmax(z_i / tau_i)``, ``(N, C)``; `ABSENT` or less at classes that take no part.
+
+        Args:
+            tau: ``(N,)``, positive.
+            damping: ``(N,)``, factors on the gradient through the logits; the value does not depend on them.
+        """
+        centred = self.centred
+        if damping is not None:
+            factor = damping.unsqueeze(-1)
+            centred = centred * factor + (centred * (1 - factor)).detach()
+        return self._over_classes(centred / tau.unsqueeze(-1), ABSENT).log_softmax(-1)
+
+    def _over_classes(self, values: Tensor, elsewhere: float = -torch.inf) -> Tensor:
+        return values.masked_fill(~self.takes_part, elsewhere)
+
+
+def entropy(log_p: Tensor) -> Tensor:
+    """Shannon entropy in nats of log-probabilities ``(N, C)``, ``(N,)``."""
+    return -(log_p.exp() * log_p).sum(-1)

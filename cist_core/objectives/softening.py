@@ -1,0 +1,130 @@
+"""Temperature and weight of every sample: the half of an objective that says how soft, before the half that compares.
+
+An objective reads ``batch -> softening -> log-probabilities -> divergence -> terms``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from cist_core.objectives.batch import Batch
+from cist_core.objectives.parameters import Choice, Number, Switch
+from cist_core.objectives.rows import Rows
+from cist_core.objectives.temperatures import centred_maximum_temperature
+from cist_core.temperature import TAU_MIN
+
+Rule = Callable[[Rows], Tensor]
+"""From the logits of one model to its temperatures, ``(N,)``."""
+
+WEIGHTINGS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "product": lambda teacher, student: teacher * student,
+    "teacher": lambda teacher, student: teacher.square(),
+    "student": lambda teacher, student: student.square(),
+    "uniform": lambda teacher, student: (teacher * student).mean().expand_as(teacher),
+    "none": lambda teacher, student: torch.ones_like(teacher),
+}
+"""Weight of each sample from both temperatures, ``(N,)``. ``product`` is the per-sample form of Hinton's ``T^2``."""
+
+GRADIENTS: Mapping[str, tuple[bool, bool]] = {
+    "scale-free": (True, False),
+    "constant": (False, False),
+    "full": (True, True),
+}
+"""Whether the gradient flows through the student's temperature in the softmax, and in the weight."""
+
+Rho = Annotated[float, Number("ratio of the centred maximum to the temperature", above=0)]
+Weighting = Annotated[str, Choice(tuple(WEIGHTINGS), "weight of a sample, from the two temperatures")]
+Normalise = Annotated[bool, Switch("divide the weights by their batch mean")]
+GradientMode = Annotated[str, Choice(tuple(GRADIENTS), "where the gradient flows through the student's temperature")]
+
+
+@dataclass(frozen=True, eq=False)
+class Softening:
+    """One temperature for each model and one weight, per sample, ``(N,)`` each.
+
+    Attributes:
+        teacher: temperatures of the teacher.
+        student: temperatures of the student, as they stand in the softmax.
+        weight: of the sample's divergence.
+        follows_scale: whether the student's temperature shrinks with its logits.
+    """
+
+    teacher: Tensor
+    student: Tensor
+    weight: Tensor
+    follows_scale: bool = False
+
+    def log_probabilities(self, batch: Batch, *, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Log soft labels of teacher and student, ``(N, C)`` each.
+
+        A temperature that follows the scale of the logits is near 0 on a constant student row (``m_s <= TAU_MIN``), and
+        the gradient ``w / tau_s (q - p)`` would know no bound. There it is damped to what the weight ``tau_t tau_s``
+        gives, ``tau_t (q - p)``; smaller gradients stay, and so does every value.
+
+        Args:
+            batch: the logits.
+            weight: what the divergence will be multiplied by; the softening's own weight unless given.
+        """
+        damping = None
+        if self.follows_scale:
+            applied = self.weight if weight is None else weight
+            bound = (self.teacher * self.student / applied).detach().clamp(max=1)
+            damping = torch.where(batch.student.maximum.detach() <= TAU_MIN, bound, 1.0)
+        return (
+            batch.teacher.log_probabilities(self.teacher),
+            batch.student.log_probabilities(self.student, damping),
+        )
+
+    def scaled(self, factor: float | Tensor) -> Softening:
+        """Both temperatures times a factor, the weight times its square."""
+        return replace(
+            self, teacher=self.teacher * factor, student=self.student * factor, weight=self.weight * factor**2
+        )
+
+
+def fixed(batch: Batch, tau: float | Tensor) -> Softening:
+    """The same temperature for every sample and model, weight ``tau^2`` (Hinton et al. 2015, arXiv 1503.02531)."""
+    taus = torch.as_tensor(tau, dtype=batch.student.maximum.dtype, device=batch.student.maximum.device)
+    taus = taus.expand_as(batch.student.maximum)
+    return Softening(taus, taus, taus.square())
+
+
+def each_its_own(
+    batch: Batch, rule: Rule, weigh: Callable[[Tensor, Tensor], Tensor], *, gradient: str = "scale-free"
+) -> Softening:
+    """Teacher and student each get the temperatures that the rule reads from their own logits.
+
+    Args:
+        batch: the logits.
+        rule: a temperature rule.
+        weigh: from the teacher's and the student's temperatures to the weights.
+        gradient: one of `GRADIENTS`.
+    """
+    through_softmax, through_weight = GRADIENTS[gradient]
+    teacher, student = rule(batch.teacher), rule(batch.student)
+    weight = weigh(teacher, student if through_weight else student.detach())
+    return Softening(teacher, student if through_softmax else student.detach(), weight, follows_scale=True)
+
+
+def weighted(
+    batch: Batch, rule: Rule, *, weighting: str = "product", normalise: bool = False, gradient: str = "scale-free"
+) -> Softening:
+    """`each_its_own` with one of `WEIGHTINGS`, on request divided by the batch mean of the weights."""
+
+    def weigh(teacher: Tensor, student: Tensor) -> Tensor:
+        weight = WEIGHTINGS[weighting](teacher, student)
+        return weight / weight.mean() if normalise else weight
+
+    return each_its_own(batch, rule, weigh, gradient=gradient)
+
+
+def cist(batch: Batch, *, rho: float, weighting: str, normalise: bool, gradient: str) -> Softening:
+    """The temperatures and weights of CIST: ``tau_i = m_i / rho`` for each model (arXiv 2605.20357)."""
+    rule = partial(centred_maximum_temperature, rho=rho)
+    return weighted(batch, rule, weighting=weighting, normalise=normalise, gradient=gradient)

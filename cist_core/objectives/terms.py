@@ -1,0 +1,82 @@
+"""From the divergence of every sample to the named terms that an objective returns."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from cist_core.errors import CistError
+from cist_core.objectives.batch import Batch
+from cist_core.objectives.softening import Softening
+
+Terms = dict[str, Tensor]
+"""Named results of one call.
+
+Scalars that carry the gradient: ``total``, ``ce``, ``kd``. Per sample, ``(N,)``, without gradient: ``tau_teacher``,
+``tau_student``, ``weight``, and ``kl``, the divergence before its weight. An objective may add terms of its own.
+"""
+
+
+def collect(
+    batch: Batch,
+    softening: Softening,
+    divergence: Tensor,
+    *,
+    lambda_ce: float,
+    lambda_kl: float,
+    added: Tensor | None = None,
+    **own: Tensor,
+) -> Terms:
+    """``total = lambda_ce ce + lambda_kl kd``, with ``ce`` and ``kd = mean_i(w_i D_i)`` means over the samples.
+
+    Args:
+        batch: the samples.
+        softening: their temperatures and weights.
+        divergence: ``D_i``, ``(N,)``.
+        lambda_ce: weight of the mean cross-entropy.
+        lambda_kl: weight of ``kd``.
+        added: ``(N,)``, added to ``w_i D_i`` before the mean.
+        own: further terms of the objective.
+    """
+    ce = batch.cross_entropy.mean()
+    contributions = softening.weight * divergence
+    kd = (contributions if added is None else contributions + added).mean()
+    return {"total": lambda_ce * ce + lambda_kl * kd, "ce": ce, "kd": kd, **own, **per_sample(softening, divergence)}
+
+
+def per_sample(softening: Softening, divergence: Tensor) -> Terms:
+    """The per-sample terms, without gradient."""
+    return {
+        "tau_teacher": softening.teacher.detach(),
+        "tau_student": softening.student.detach(),
+        "weight": softening.weight.detach(),
+        "kl": divergence.detach(),
+    }
+
+
+def linear_warmup(epoch: float | None, epochs: float) -> float:
+    """``min(epoch / epochs, 1)``; 1 where ``epochs`` is 0.
+
+    Args:
+        epoch: the current one, counted from 1 (fractions are welcome).
+        epochs: how long the warm-up lasts.
+
+    Raises:
+        CistError: if the epoch is missing or negative.
+    """
+    if epochs == 0:
+        return 1.0
+    return min(checked_epoch(epoch) / epochs, 1.0)
+
+
+def checked_epoch(epoch: float | None) -> float:
+    """The epoch, present and not negative.
+
+    Raises:
+        CistError: otherwise.
+    """
+    if epoch is None or not epoch >= 0:
+        raise CistError(
+            "This objective grows to full strength over some epochs: expected epoch=1 in the first, 2 in the next, but "
+            f"got {epoch}; set its warm-up (`warmup` or `ramp`) to 0 to do without."
+        )
+    return epoch

@@ -1,0 +1,169 @@
+"""Every snippet of docs/objectives.md runs, with small stand-ins for the projects that it plugs into."""
+
+import re
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from cist_core.objectives import create_objective, objective_names, registry
+
+DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "objectives.md").read_text(encoding="utf-8")
+
+
+def snippets():
+    """Code by the heading that it stands under."""
+    found = {}
+    for section in re.split(r"^#+ ", DOCUMENT, flags=re.MULTILINE)[1:]:
+        heading = section.partition("\n")[0]
+        for code in re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL):
+            assert heading not in found, "one snippet for each heading"
+            found[heading] = code
+    return found
+
+
+CODE = snippets()
+
+
+def run(heading, **names):
+    exec(compile(CODE[heading], heading, "exec"), names)
+    return names
+
+
+@pytest.fixture
+def module(monkeypatch):
+    def install(name, **contents):
+        parts = name.split(".")
+        for end in range(1, len(parts) + 1):
+            monkeypatch.setitem(sys.modules, ".".join(parts[:end]), ModuleType(".".join(parts[:end])))
+        for key, value in contents.items():
+            setattr(sys.modules[name], key, value)
+
+    return install
+
+
+@pytest.fixture(autouse=True)
+def no_trace(monkeypatch):
+    monkeypatch.setattr(registry, "_OBJECTIVES", dict(registry._OBJECTIVES))
+    torch.manual_seed(0)
+
+
+def network(classes=4):
+    return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, classes))
+
+
+def test_every_snippet_has_a_test():
+    assert set(CODE) == {
+        "Objectives",
+        "In a plain PyTorch loop",
+        "In an mdistiller `Distiller`",
+        "In a Hugging Face `Trainer`",
+        "A new objective",
+    }
+
+
+def test_the_table_names_every_objective():
+    table = DOCUMENT.partition("## The methods")[2].partition("## What the text")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert set(re.findall(r"`([^`]+)`", " ".join(rows))) == set(objective_names())
+
+
+def test_the_introduction():
+    student_logits = torch.randn(5, 4, requires_grad=True)
+    run("Objectives", student_logits=student_logits, teacher_logits=torch.randn(5, 4), labels=torch.arange(5) % 4)
+    assert student_logits.grad.abs().sum() > 0
+
+
+def test_a_plain_loop():
+    student, teacher = network(), network()
+    images = torch.randn(32, 6)
+    loader = [(images[:16], torch.randint(0, 4, (16,))), (images[16:], torch.randint(0, 4, (16,)))]
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.05)
+    names = {"student": student, "teacher": teacher, "loader": loader, "optimizer": optimizer}
+    first = run("In a plain PyTorch loop", **names, epochs=1)["terms"]["kd"].item()
+    last = run("In a plain PyTorch loop", **names, epochs=40)["terms"]["kd"].item()
+    assert last < first
+
+
+class StandInDistiller(nn.Module):
+    """What mdistiller's base class does with its children: train mode for the student, a call of forward_train."""
+
+    def __init__(self, student, teacher):
+        super().__init__()
+        self.student, self.teacher = student, teacher
+
+    def get_learnable_parameters(self):
+        return list(self.student.parameters())
+
+    def forward(self, **kwargs):
+        return self.forward_train(**kwargs)
+
+
+class WithFeatures(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.network = network()
+
+    def forward(self, x):
+        return self.network(x), {"feats": []}
+
+
+def test_an_mdistiller_distiller(module):
+    module("mdistiller.distillers._base", Distiller=StandInDistiller)
+    distiller = run("In an mdistiller `Distiller`")["CIST"](WithFeatures(), WithFeatures(), cfg=None)
+    parameters = distiller.get_learnable_parameters()
+    image, target = torch.randn(8, 6), torch.randint(0, 4, (8,))
+    logits, losses = distiller(image=image, target=target, index=torch.arange(8), epoch=1)
+    sum(loss.mean() for loss in losses.values()).backward()  # as its trainer does
+    assert logits.shape == (8, 4)
+    assert len(parameters) == 4
+    assert all(parameter.grad.abs().sum() > 0 for parameter in parameters)
+    assert all(parameter.grad is None for parameter in distiller.teacher.parameters())
+
+
+class StandInTrainer:
+    def __init__(self, model):
+        self.model, self.state = model, SimpleNamespace(epoch=None)
+
+
+class LanguageModel(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(11, 8), nn.Linear(8, 11)
+
+    def forward(self, input_ids, labels=None):
+        return SimpleNamespace(logits=self.head(self.embedding(input_ids)))
+
+
+@pytest.mark.parametrize("text", ["cist:rho=4", "cist+jsd:rho=4", "dkd"])
+def test_a_hugging_face_trainer(module, text):
+    module("transformers", Trainer=StandInTrainer)
+    student, teacher = LanguageModel(), LanguageModel()
+    trainer = run("In a Hugging Face `Trainer`")["DistillationTrainer"](student, teacher=teacher, objective=text)
+    tokens = torch.randint(0, 11, (3, 7))
+    labels = tokens.clone()
+    labels[:, :3] = -100
+    loss, outputs = trainer.compute_loss(student, {"input_ids": tokens, "labels": labels}, return_outputs=True)
+    loss.backward()
+    assert student.head.weight.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+    # Token t is learnt from position t - 1, and the prompt does not count.
+    expected = create_objective(text)(
+        student_logits=outputs.logits[:, 2:6].reshape(-1, 11),
+        teacher_logits=teacher(tokens).logits[:, 2:6].reshape(-1, 11),
+        labels=tokens[:, 3:].reshape(-1),
+        epoch=1,
+    )
+    torch.testing.assert_close(loss, expected["total"])
+
+
+def test_a_new_objective(capsys):
+    run("A new objective")
+    assert capsys.readouterr().out == "gap:slope=0.5\n"
+    terms = create_objective("gap")(
+        student_logits=torch.zeros(1, 3), teacher_logits=torch.tensor([[5.0, 2.0, 0.0]]), labels=torch.tensor([0])
+    )
+    assert terms["tau_teacher"].item() == 3

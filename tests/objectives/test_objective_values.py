@@ -1,0 +1,285 @@
+"""The values of every objective: against frozen float64 NumPy, SciPy, and one another where they meet."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from objectives.objective_reference import CASES, FROZEN, example
+from objectives.objective_reference import reference as numpy_reference
+from reference import hard_rows
+from scipy.special import softmax
+from scipy.stats import entropy
+
+from cist_core import EntropyCurves, LogitSet, parse_rule
+from cist_core.objectives import (
+    cist_dkd_loss,
+    cist_loss,
+    create_objective,
+    dkd_loss,
+    dtkd_loss,
+    entropy_matched_loss,
+    jsd_loss,
+    kd_entropy_outliers_ce_loss,
+    kd_entropy_outliers_ht_loss,
+    kd_loss,
+    mlkd_loss,
+    objective_names,
+    reverse_kl_loss,
+    wttm_loss,
+)
+from cist_core.objectives.divergences import forward_kl, jensen_shannon, non_target_kl, reverse_kl, target_kl
+from cist_core.objectives.rows import Rows
+from cist_core.objectives.temperatures import (
+    centred_maximum_temperature,
+    deviation_temperature,
+    matched_temperature,
+    z_score_temperature,
+)
+
+FROZEN_VALUES = json.loads(FROZEN.read_text())
+
+
+def inputs(dtype=torch.float64, **kwargs):
+    data = example(**kwargs)
+    return {
+        "student_logits": torch.tensor(data["student"], dtype=dtype),
+        "teacher_logits": torch.tensor(data["teacher"], dtype=dtype),
+        "labels": torch.tensor(data["labels"]),
+    }
+
+
+@pytest.mark.parametrize("text", CASES)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 2e-5)])
+def test_every_objective_has_its_frozen_value(text, dtype, tolerance):
+    data = {name: torch.from_numpy(np.array(values)) for name, values in FROZEN_VALUES["inputs"].items()}
+    views = {}
+    if "mlkd" in text:
+        views = {f"strong_{model}_logits": data[f"strong_{model}"].to(dtype) for model in ("student", "teacher")}
+    terms = create_objective(text)(
+        student_logits=data["student"].to(dtype),
+        teacher_logits=data["teacher"].to(dtype),
+        labels=data["labels"],
+        epoch=FROZEN_VALUES["epoch"],
+        **views,
+    )
+    for name, expected in FROZEN_VALUES["expected"][text].items():
+        assert terms[name].dtype == dtype
+        assert terms[name].item() == pytest.approx(expected, rel=tolerance), name
+
+
+def test_every_registered_objective_has_a_frozen_value():
+    assert {text.partition(":")[0] for text in CASES} == set(objective_names())
+
+
+def test_the_frozen_values_are_those_of_the_formulas():
+    data = {name: np.array(values) for name, values in FROZEN_VALUES["inputs"].items()}
+    for text, expected in FROZEN_VALUES["expected"].items():
+        assert numpy_reference(text, data) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("classes", [2, 10, 1000])
+def test_divergences_against_scipy(classes):
+    rng = np.random.default_rng(classes)
+    z_t, z_s = rng.standard_normal((2, 40, classes)) * 4
+    p, q = softmax(z_t, axis=1), softmax(z_s, axis=1)
+    log_p, log_q = torch.tensor(z_t).log_softmax(-1), torch.tensor(z_s).log_softmax(-1)
+    np.testing.assert_allclose(forward_kl(log_p, log_q), entropy(p, q, axis=1), rtol=1e-9)
+    np.testing.assert_allclose(reverse_kl(log_p, log_q), entropy(q, p, axis=1), rtol=1e-9)
+    m = 0.3 * p + 0.7 * q
+    expected = 0.3 * entropy(p, m, axis=1) + 0.7 * entropy(q, m, axis=1)
+    np.testing.assert_allclose(jensen_shannon(log_p, log_q, beta=0.3), expected, rtol=1e-9)
+
+
+def test_kl_is_accurate_in_float32_where_the_soft_labels_underflow():
+    z_t, z_s = np.array([[200.0, 0.0, -300.0]]), np.array([[0.0, 150.0, -10.0]])
+    terms = kd_loss(
+        student_logits=torch.tensor(z_s, dtype=torch.float32),
+        teacher_logits=torch.tensor(z_t, dtype=torch.float32),
+        labels=torch.tensor([0]),
+        tau=1,
+    )
+    assert terms["kl"].item() == pytest.approx(150, rel=1e-6)
+
+
+# --- where methods meet ---
+
+
+def test_cist_is_kd_at_that_tau_where_all_maxima_are_equal():
+    data = inputs()
+    for model in ("student_logits", "teacher_logits"):
+        centred = data[model] - data[model].mean(1, keepdim=True)
+        data[model] = 12 * centred / centred.amax(1, keepdim=True)
+    terms = cist_loss(**data, rho=4)
+    torch.testing.assert_close(terms["tau_teacher"], torch.full((8,), 3.0, dtype=torch.float64))
+    for weighting in ("product", "teacher", "student", "uniform"):
+        torch.testing.assert_close(
+            cist_loss(**data, rho=4, weighting=weighting)["total"], kd_loss(**data, tau=3)["total"]
+        )
+
+
+def test_wttm_with_gamma_one_is_kd_at_tau_one():
+    data = inputs()
+    wttm = wttm_loss(**data, gamma=1, beta=0.9, lambda_ce=0.1)
+    torch.testing.assert_close(wttm["weight"], torch.ones(8, dtype=torch.float64))
+    torch.testing.assert_close(wttm["total"], kd_loss(**data, tau=1)["total"])
+
+
+def test_the_parts_of_dkd_sum_to_kd_with_the_weight_of_the_other_classes():
+    data = inputs()
+    log_p, log_q = ((data[f"{model}_logits"] / 4).log_softmax(-1) for model in ("teacher", "student"))
+    labels = data["labels"]
+    p_y = log_p.exp().gather(1, labels[:, None])[:, 0]
+    total = target_kl(log_p, log_q, labels) + (1 - p_y) * non_target_kl(log_p, log_q, labels)
+    torch.testing.assert_close(total, kd_loss(**data, tau=4)["kl"])
+
+
+def test_cist_dkd_is_dkd_where_all_maxima_are_equal():
+    data = inputs()
+    for model in ("student_logits", "teacher_logits"):
+        centred = data[model] - data[model].mean(1, keepdim=True)
+        data[model] = 12 * centred / centred.amax(1, keepdim=True)
+    expected = dkd_loss(**data, tau=3, warmup=0)["total"]
+    torch.testing.assert_close(cist_dkd_loss(**data, rho=4, warmup=0)["total"], expected)
+
+
+def test_two_classes_have_no_non_target_part():
+    data = inputs(classes=2)
+    assert dkd_loss(**data, warmup=0)["non_target"].item() == 0
+
+
+def test_dtkd_with_equal_maxima_is_kd():
+    data = inputs()
+    for model in ("student_logits", "teacher_logits"):
+        data[model] = data[model] - data[model].amax(1, keepdim=True) + 5
+    terms = dtkd_loss(**data, alpha=0.5, beta=0.5, warmup=0)
+    torch.testing.assert_close(terms["kd"], kd_loss(**data, tau=4)["kd"])
+
+
+def test_dtkd_keeps_the_ranking_where_raw_maxima_are_negative():
+    data = inputs()
+    data["student_logits"] = data["student_logits"] - 100
+    terms = dtkd_loss(**data, warmup=0)
+    assert (terms["tau_teacher"] > 0).all()
+    assert (terms["tau_student"] > 0).all()
+    torch.testing.assert_close(terms["tau_teacher"] + terms["tau_student"], torch.full((8,), 8.0, dtype=torch.float64))
+
+
+def test_jensen_shannon_is_symmetric_at_one_half_and_tends_to_both_kl():
+    data = inputs()
+    swapped = {**data, "student_logits": data["teacher_logits"], "teacher_logits": data["student_logits"]}
+    torch.testing.assert_close(jsd_loss(**data)["kd"], jsd_loss(**swapped)["kd"])
+    small = 1e-6
+    torch.testing.assert_close(jsd_loss(**data, beta=small)["kd"] / small, kd_loss(**data)["kd"], rtol=1e-4, atol=0)
+    near_one = jsd_loss(**data, beta=1 - small)["kd"] / small
+    torch.testing.assert_close(near_one, reverse_kl_loss(**data)["kd"], rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("H", [0.05, 0.7, 1.5])
+def test_entropy_matched_gives_exactly_that_entropy(H):
+    data = inputs()
+    terms = entropy_matched_loss(**data, H=H)
+    for model in ("teacher", "student"):
+        labels = softmax(data[f"{model}_logits"].numpy() / terms[f"tau_{model}"].numpy()[:, None], axis=1)
+        np.testing.assert_allclose(entropy(labels, axis=1), H, rtol=1e-10)
+
+
+def test_equal_logits_up_to_scale_leave_cist_nothing_to_teach():
+    data = inputs()
+    data["student_logits"] = 0.3 * data["teacher_logits"] + 7
+    assert cist_loss(**data, rho=4)["kd"].item() == pytest.approx(0, abs=1e-12)
+    assert kd_loss(**data)["kd"].item() > 0.01
+
+
+# --- weights, outliers, masks ---
+
+
+def test_weightings_and_normalisation():
+    data = inputs()
+    plain = cist_loss(**data, rho=3)
+    t, s = plain["tau_teacher"], plain["tau_student"]
+    for weighting, expected in {
+        "product": t * s,
+        "teacher": t**2,
+        "student": s**2,
+        "uniform": torch.full_like(t, (t * s).mean().item()),
+        "none": torch.ones_like(t),
+    }.items():
+        weight = cist_loss(**data, rho=3, weighting=weighting)["weight"]
+        torch.testing.assert_close(weight, expected)
+        normalised = cist_loss(**data, rho=3, weighting=weighting, normalise=True)["weight"]
+        torch.testing.assert_close(normalised, expected / expected.mean())
+
+
+def test_outliers_leave_kd_and_only_they():
+    student, teacher = torch.randn(4, 10), torch.randn(4, 10)
+    teacher[0, 3] = 80.0  # over-sharp at tau 4
+    teacher[1] *= 1e-3  # over-smoothed
+    labels = torch.tensor([3, 1, 2, 0])
+    data = {"student_logits": student, "teacher_logits": teacher, "labels": labels}
+    hard = kd_entropy_outliers_ce_loss(**data, high=0.9999)
+    assert hard["weight"].tolist() == [0, 0, 16, 16]
+    assert hard["outliers"].item() == 0.5
+    ordinary = 16 * kd_loss(**data)["kl"]
+    cross_entropy = torch.nn.functional.cross_entropy(student, labels, reduction="none")
+    expected = torch.cat([cross_entropy[:2], ordinary[2:]]).mean()
+    torch.testing.assert_close(hard["kd"], expected)
+    higher = kd_entropy_outliers_ht_loss(**data, higher_tau=10)
+    assert higher["tau_teacher"].tolist() == higher["tau_student"].tolist() == [10, 4, 4, 4]
+    assert higher["weight"].tolist() == [100, 16, 16, 16]
+
+
+def test_the_masks_of_mlkd_select():
+    data = inputs()
+    terms = mlkd_loss(**data)
+    confidence = data["teacher_logits"].softmax(-1).amax(-1)
+    kept = confidence <= confidence.quantile(0.5)
+    assert kept.sum() == 4
+    assert ((terms["weight"] > 0) == kept).all()
+    # What the student says of a sample that the mask leaves out does not move the instance or the batch level.
+    moved = {**data, "student_logits": data["student_logits"] + 3 * torch.randn(8, 5) * ~kept[:, None]}
+    torch.testing.assert_close(mlkd_loss(**moved)["instance"], terms["instance"])
+    torch.testing.assert_close(mlkd_loss(**moved)["batch"], terms["batch"])
+    assert mlkd_loss(**moved, keep=1)["instance"] != mlkd_loss(**data, keep=1)["instance"]
+
+
+# --- temperatures: the same rules as in the analysis ---
+
+
+@pytest.mark.parametrize(
+    ("rule", "in_torch"),
+    [
+        ("cist:rho=3", lambda rows: centred_maximum_temperature(rows, rho=3)),
+        ("lskd:tau=2", lambda rows: z_score_temperature(rows, tau=2)),
+        ("normkd:k=2", lambda rows: deviation_temperature(rows, k=2)),
+        ("matched:H=0.6", lambda rows: matched_temperature(rows, H=0.6)),
+    ],
+)
+def test_temperature_rules_agree_with_those_of_the_analysis(rule, in_torch, logits):
+    rows = np.concatenate([logits, hard_rows(10)])
+    curves = EntropyCurves.from_logits(LogitSet.create(rows))
+    tensor = torch.from_numpy(rows)
+    tau = in_torch(Rows(tensor, torch.ones_like(tensor, dtype=torch.bool))).numpy()
+    if rule.startswith("matched"):  # a bisection in float32: compare what the temperatures are for
+        np.testing.assert_allclose(curves.at_temperature(tau), parse_rule(rule).entropy(curves), rtol=0, atol=2e-4)
+    else:
+        np.testing.assert_allclose(tau, parse_rule(rule).temperatures(curves), rtol=3e-5, atol=1e-12)
+
+
+@pytest.mark.parametrize("classes", [2, 10, 300])
+def test_cist_makes_the_ratio_rho_for_both_models(classes):
+    data = inputs(torch.float32, classes=classes)
+    terms = cist_loss(**data, rho=5)
+    for model in ("teacher", "student"):
+        z = data[f"{model}_logits"]
+        ratio = (z.amax(1) - z.mean(1)) / terms[f"tau_{model}"]
+        torch.testing.assert_close(ratio, torch.full_like(ratio, 5))
+
+
+def test_normalised_entropy_of_outliers_is_that_of_scipy():
+    data = inputs()
+    share = entropy(softmax(data["teacher_logits"].numpy() / 4, axis=1), axis=1) / math.log(5)
+    middle = float(np.sort(share)[3:5].mean())
+    terms = kd_entropy_outliers_ce_loss(**data, low=middle, high=1.0)
+    assert ((terms["weight"] == 0).numpy() == (share < middle)).all()
