@@ -19,6 +19,15 @@ from cist_core.sources import load_logits
 TAU_RANGE = (0.25, 20.0)
 RHO_RANGE = (0.5, 15.0)
 STEP = 0.01
+SLIDERS = (
+    ("Fixed temperature τ", "tau", TAU_RANGE, "One temperature for all samples. Higher is softer."),
+    (
+        "CIST ρ",
+        "rho",
+        RHO_RANGE,
+        "The ratio that CIST gives every sample: τᵢ = max(centred logits) / ρ. Higher is sharper.",
+    ),
+)
 
 _KEPT_SOURCES = 4
 
@@ -107,29 +116,18 @@ def _allow_download() -> None:
 def choose_rules(sidebar: DeltaGenerator, source: Source) -> View:
     """The two sliders and the switch that ties them to the same mean entropy."""
     settled_here = _settle(source)
-    start = source.default_pair
-    sidebar.slider(
-        "Fixed temperature τ",
-        *TAU_RANGE,
-        value=_in_range(start.tau, TAU_RANGE),
-        step=STEP,
-        key="tau",
-        bind="query-params",
-        on_change=_match,
-        args=(source, "tau"),
-        help="One temperature for all samples. Higher is softer.",
-    )
-    sidebar.slider(
-        "CIST ρ",
-        *RHO_RANGE,
-        value=_in_range(start.rho, RHO_RANGE),
-        step=STEP,
-        key="rho",
-        bind="query-params",
-        on_change=_match,
-        args=(source, "rho"),
-        help="The ratio that CIST gives every sample: τᵢ = max(centred logits) / ρ. Higher is sharper.",
-    )
+    for label, key, bounds, explanation in SLIDERS:
+        sidebar.slider(
+            label,
+            *bounds,
+            value=_in_range(getattr(source.default_pair, key), bounds),
+            step=STEP,
+            key=key,
+            bind="query-params",
+            on_change=_match,
+            args=(source, key),
+            help=explanation,
+        )
     together = sidebar.toggle(
         "Match mean entropy",
         value=True,
