@@ -42,4 +42,4 @@ if source is not None:
     page.run()
     # After the page, whose own controls are part of the link.
     with sidebar:
-        share_link(view)
+        share_link(view, page.url_path)

@@ -13,6 +13,9 @@ from cist_core.charts import Figure
 from cist_core.errors import CistError
 from cist_core.readings import RuleReading
 
+PAGE_SETTINGS = {"entropy": ("layout", "rules", "sharp", "smooth")}
+"""Keys of the widgets that belong to one page's view, by the page's address."""
+
 
 def show_figure(
     figure: Figure, source: Source, readings: Sequence[RuleReading], *, key: str, heading: bool = True
@@ -45,11 +48,14 @@ def _csv(table: pd.DataFrame) -> Callable[[], bytes]:
     return lambda: table.to_csv(index=False).encode()
 
 
-def share_link(view: View) -> None:
-    """The address of this screen with every shared setting in it, also those that stand at their default."""
+def share_link(view: View, page: str) -> None:
+    """The address of this screen with every setting in it, also those that stand at their default.
+
+    The settings come from their widgets: the server's copy of the address is as old as the last page load.
+    """
     if st.context.url is None:
         return
-    own = {key: st.query_params.get_all(key) for key in st.query_params}
+    own = {key: st.session_state[key] for key in PAGE_SETTINGS.get(page, ()) if key in st.session_state}
     shared = {
         "teacher": view.source.teacher,
         "data": view.source.data,
@@ -60,7 +66,7 @@ def share_link(view: View) -> None:
     }
     with st.popover("Link to this view", icon=":material/link:", width="stretch"):
         st.code(
-            f"{st.context.url.partition('?')[0]}?{urlencode(own | shared, doseq=True)}", language=None, wrap_lines=True
+            f"{st.context.url.partition('?')[0]}?{urlencode(shared | own, doseq=True)}", language=None, wrap_lines=True
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = ["overview", "entropy", "ratio"]
 
 
-def open_app(page: str = "overview", **query: str) -> AppTest:
+def open_app(page: str = "overview", **query: str | list[str]) -> AppTest:
     app = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
     for key, value in query.items():
         app.query_params[key] = value
@@ -172,6 +173,23 @@ def test_entropy_page_reads_further_rules_and_names_bad_ones() -> None:
     app = open_app("entropy", rules="tau=-1")
     assert "tau" in app.error[0].value
     assert len(app.dataframe[0].value) == 2
+
+
+def test_the_link_holds_what_is_on_the_screen_now() -> None:
+    app = open_app("entropy")
+    app.context = {"url": "http://127.0.0.1/entropy"}
+    app.get_by_key("rules").set_value(["tau=1", "lskd:tau=2"])
+    app.slider(key="sharp").set_value(0.1)
+    app.slider(key="tau").set_value(3.0).run()
+    link = app.sidebar.code[-1].value
+    query = parse_qs(urlsplit(link).query)
+    assert query["rules"] == ["tau=1", "lskd:tau=2"]
+    assert query["sharp"] == ["0.1"]
+    assert query["tau"] == ["3"]
+    assert query["teacher"] == ["mnist5k-cnn"]
+    reopened = open_app("entropy", **{key: values if len(values) > 1 else values[0] for key, values in query.items()})
+    assert reopened.dataframe[0].value["Rule"].tolist() == app.dataframe[0].value["Rule"].tolist()
+    assert reopened.slider(key="sharp").value == 0.1
 
 
 def test_entropy_page_thresholds_move_the_shares() -> None:
