@@ -32,9 +32,11 @@ $(BIN)/python:
 	$(PYTHON) -m venv .venv
 
 .venv/installed: pyproject.toml | $(BIN)/python
+	@echo "Installing into .venv: a few minutes the first time, about 5 GB with the CUDA libraries that torch brings"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[studio]'
 	touch $@
 
 .venv/installed-dev: pyproject.toml | $(BIN)/python
+	@echo "Installing into .venv: a few minutes the first time, about 5 GB with the CUDA libraries that torch brings"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@ .venv/installed

@@ -86,10 +86,8 @@ def comparison(fixed: RuleReading, other: RuleReading) -> str:
 def extremes(reading: RuleReading) -> str:
     """How many soft labels are over-sharp or over-smoothed under one rule."""
     profile = reading.profile
-    return (
-        f"{_short(reading.rule)} leaves {percent(profile.over_sharp)} over-sharp and {percent(profile.over_smoothed)} "
-        "over-smoothed"
-    )
+    sharp, smoothed = percent(profile.over_sharp), percent(profile.over_smoothed)
+    return f"{rule_label(reading.rule)} leaves {sharp} over-sharp and {smoothed} over-smoothed"
 
 
 def ratio_story(fixed: RuleReading, other: RuleReading) -> str:

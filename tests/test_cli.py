@@ -150,7 +150,7 @@ def test_every_matched_pair_is_compared_and_no_other(logits):
 
 def test_a_single_rule_says_what_it_leaves_and_what_matches_it(logits):
     first, second = analyze.findings(*readings_of(logits, "cist:rho=3"))
-    assert first.startswith("CIST leaves")
+    assert first.startswith("CIST ρ = 3 leaves")
     tau = float(second.removeprefix("The fixed temperature with the mean entropy of CIST ρ = 3 is "))
     assert entropy_at(logits, tau).mean() == pytest.approx(entropy_at_ratio(logits, 3).mean(), rel=0.01)
     assert len(analyze.findings(*readings_of(logits, "normkd"))) == 1
