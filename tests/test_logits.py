@@ -305,3 +305,9 @@ def test_centred_half_precision_keeps_the_entropy(shared_file):
 def test_centring_does_not_overflow_half_precision():
     stored = centre_for_storage(np.array([[1e6, 0.0, 1e6 - 2.0]], np.float32))
     assert stored.tolist() == [[0.0, -65504.0, -2.0]]
+
+
+def test_a_saved_file_is_as_readable_as_any_other(tmp_path):
+    (tmp_path / "ordinary").touch()
+    LogitSet.create([[1.0, 0.0]]).save(tmp_path / "logits.safetensors")
+    assert (tmp_path / "logits.safetensors").stat().st_mode == (tmp_path / "ordinary").stat().st_mode
