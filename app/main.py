@@ -1,12 +1,15 @@
 """CIST Studio: the entry point. `streamlit run app/main.py`."""
 
+from pathlib import Path
+
 import streamlit as st
 
 from app.sidebar import choose_rules, choose_source
 from app.state import set_view
 from app.widgets import share_link
 
-st.set_page_config(page_title="CIST Studio", page_icon=":material/thermostat:", layout="wide")
+# A picture of our own: Streamlit fetches a named icon from the internet.
+st.set_page_config(page_title="CIST Studio", page_icon=str(Path(__file__).with_name("icon.png")), layout="wide")
 
 page = st.navigation(
     [
