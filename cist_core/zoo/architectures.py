@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from torch import nn
@@ -94,6 +94,18 @@ def _wide_resnet(depth: int, width: int) -> Architecture:
     )
 
 
+def _imagenet_resnet(depth: int) -> Architecture:
+    def build(num_classes: int) -> nn.Module:
+        from torchvision.models import get_model
+
+        model: nn.Module = get_model(f"resnet{depth}", weights=None, num_classes=num_classes)
+        return model
+
+    pixels = replace(IMAGENET_PIXELS, image_size=224)
+    text = f"ResNet of {depth} layers for 224x224 photographs, torchvision's"
+    return Architecture(f"resnet{depth}", build, "fc.weight", pixels, "ImageNet ResNet", text)
+
+
 def _vgg(depth: int) -> Architecture:
     text = f"VGG of {depth} layers with batch normalisation"
     return _cifar(f"vgg{depth}", "VGG", "classifier.weight", partial(VGG, depth), text)
@@ -107,6 +119,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         *(_plain_resnet(depth) for depth in (20, 32, 44, 56, 110)),
         *(_wide_resnet(depth, width) for depth in (16, 40) for width in (1, 2)),
         *(_vgg(depth) for depth in CONVOLUTIONS),
+        *(_imagenet_resnet(depth) for depth in (18, 34)),
         _cifar("MobileNetV2", "Mobile", "classifier.0.weight", MobileNetV2, "MobileNetV2 at half width"),
         _cifar("ShuffleV1", "Mobile", "linear.weight", ShuffleNetV1, "ShuffleNet V1, three groups"),
         _cifar("ShuffleV2", "Mobile", "linear.weight", ShuffleNetV2, "ShuffleNet V2 at width 1"),

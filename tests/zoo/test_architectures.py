@@ -30,7 +30,7 @@ PUBLISHED_MILLIONS = {
     "ShuffleV1": 0.95,
     "ShuffleV2": 1.36,
 }
-# Exact counts of the public CIFAR-10 family and of the networks for digits, at 10 classes.
+# Exact counts of the public CIFAR-10 family, of the networks for digits and of torchvision's, at 10 classes.
 EXACT = {
     "resnet20-plain": 269_722,
     "resnet32-plain": 464_154,
@@ -40,6 +40,8 @@ EXACT = {
     "cnn_32_64": 458_890,
     "cnn_16_32": 115_274,
     "mlp_14x14": 2_494,
+    "resnet18": 11_181_642,
+    "resnet34": 21_289_802,
 }
 # A few names and shapes of each family's public checkpoints, at 100 classes.
 CHECKPOINT_SHAPES = {

@@ -1,0 +1,146 @@
+"""``cist distill``: one run in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cist_core import CistError
+
+if TYPE_CHECKING:
+    from cist_core.training import RunConfig
+
+_EXAMPLES = """\
+examples:
+  cist distill --preset demo
+  cist distill --preset demo --objective kd:tau=4 --seed 1 --run-dir runs/kd
+  cist distill --preset cifar-240 --set student.architecture=resnet14 --set data.download=true --print > config.json
+  cist distill config.json --estimate
+  cist distill config.json --run-dir runs/one
+  cist distill config.json --run-dir runs/one --resume
+
+Ctrl-C saves the run where it is. Several GPUs: accelerate launch -m cist_core.training config.json --run-dir runs/one
+"""
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "distill",
+        help="train a student",
+        description="Train a student on a teacher's soft labels; everything about the run goes to one directory.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("config", nargs="?", metavar="CONFIG.json", help="a RunConfig")
+    what.add_argument("--preset", metavar="NAME", help="demo, cifar-240 or imagenet-100")
+    what.add_argument("--schema", action="store_true", help="print the JSON schema of a config and train nothing")
+    add_config_options(parser)
+    parser.add_argument("--print", action="store_true", help="print the config and train nothing")
+    parser.add_argument("--estimate", action="store_true", help="measure a few steps and print how long a run takes")
+    parser.add_argument("--run-dir", metavar="DIR", help="where the run is kept (default: runs/DATE-TIME)")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in the run directory")
+    parser.set_defaults(run=run)
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """What may be changed in a config on the command line."""
+    parser.add_argument(
+        "--objective", metavar="TEXT", help="in place of the config's, for example cist:rho=4 or kd:tau=4"
+    )
+    parser.add_argument("--seed", type=int, metavar="N", help="in place of the config's")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="any other field, dots lead into parts: optimiser.learning_rate=0.02; may be repeated",
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    from cist_core.training import config_schema
+
+    if options.schema:
+        print(json.dumps(config_schema(), indent=2))
+        return
+    config = chosen_config(options)
+    if options.print:
+        print(config.model_dump_json(indent=2))
+    elif options.estimate:
+        from cist_core.training.estimate import estimate
+
+        print(json.dumps(estimate(config).to_dict()))
+    else:
+        _train(config, options)
+
+
+def _train(config: RunConfig, options: argparse.Namespace) -> None:
+    if options.resume and options.run_dir is None:
+        raise CistError("Expected --run-dir together with --resume: the directory of the run to go on with.")
+    from cist_core.training.engine import train
+
+    directory = Path(options.run_dir or Path("runs") / time.strftime("%Y%m%d-%H%M%S"))
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(lambda record: record.levelno < logging.ERROR)  # how a run ended is said once, by the caller
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, format="%(message)s")
+    with _StopSignals() as stopped:
+        status = train(config, directory, resume=options.resume, should_stop=stopped)
+    print(f"Test accuracy {status['test_accuracy']:.4f} after the last epoch; everything is in {directory}")
+
+
+class _StopSignals:
+    """Whether Ctrl-C or SIGTERM has come; a second one ends the process at once."""
+
+    def __init__(self) -> None:
+        self._came = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Callable[[], bool]:
+        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return lambda: self._came
+
+    def _note(self, *_: object) -> None:
+        self._came = True
+        self.__exit__()
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def chosen_config(options: argparse.Namespace) -> RunConfig:
+    """The config of the file or preset, with what the command line changes in it."""
+    from cist_core.training import load_config, preset
+
+    config = load_config(options.config) if options.preset is None else preset(options.preset)
+    changes: dict[str, Any] = {}
+    for item in options.set:
+        field, equals, text = item.partition("=")
+        if not equals:
+            raise CistError(f"Expected --set FIELD=VALUE, but got '{item}'.")
+        part = changes
+        *parts, name = field.strip().split(".")
+        for key in parts:
+            part = part.setdefault(key, {})
+        part[name] = _value(text.strip())
+    for name in ("objective", "seed"):
+        if getattr(options, name) is not None:
+            changes[name] = getattr(options, name)
+    return config.changed(**changes) if changes else config
+
+
+def _value(text: str) -> Any:
+    """JSON where it is JSON (numbers, true, null, lists), else the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -1,0 +1,310 @@
+"""`RunConfig`: everything that decides the result of a distillation run, and nothing else."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from cist_core.errors import CistError
+from cist_core.files import write_whole
+from cist_core.objectives import Objective, create_objective
+from cist_core.zoo import find_architecture
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Part(BaseModel):
+    """One part of a config: unknown fields are errors, values do not change after they were checked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class DataConfig(_Part):
+    """The images. Validation never shares an image with training or test."""
+
+    name: Annotated[str, Field(min_length=1)]
+    """A data set that `cist data` lists, or the path of an .npz file or image folder with the training images."""
+    test: str | None = None
+    """Path of the test images, for a ``name`` that is a path without a test split of its own."""
+    train_samples: Count | None = None
+    """Train on this many images only, as many of each class as they divide into; None: on all."""
+    validation_samples: Count | None = None
+    """Validate on this many images only, likewise; for students so quick that validation takes longer than training."""
+    validation_share: Share = 0.1
+    """Part of every class set apart where the data bring no validation split (and again for test, likewise)."""
+    split_seed: Annotated[int, Field(ge=0)] = 0
+    """Decides which images are set apart and which are taken, whatever ``seed`` is."""
+    download: bool = False
+    """Whether a data set that is not there may be downloaded."""
+
+
+class TeacherConfig(_Part):
+    """The network that is distilled."""
+
+    name: Annotated[str, Field(min_length=1)]
+    """A sample model that `cist models` lists, or the path of a checkpoint."""
+    architecture: str | None = None
+    """Of a checkpoint; None: recognised from the weights."""
+
+    @field_validator("architecture")
+    @classmethod
+    def _known(cls, name: str | None) -> str | None:
+        return name if name is None else find_architecture(name).name
+
+
+class StudentConfig(_Part):
+    """The network that learns."""
+
+    architecture: str
+    """One that `cist models` lists."""
+    weights: str | None = None
+    """A checkpoint to start from; None: fresh weights, drawn under ``seed``."""
+
+    @field_validator("architecture")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return find_architecture(name).name
+
+
+class ObjectiveConfig(_Part):
+    """The loss, with the value of every hyper-parameter. Its text, ``"cist:rho=4"``, is accepted in its place."""
+
+    name: str
+    parameters: dict[str, Any] = {}
+    """By name; one that is left out has its published default, and is filled in."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        object.__setattr__(self, "parameters", self.create().config())
+        return self
+
+    def create(self) -> Objective:
+        """The objective; its learnable parameters, if any, start anew."""
+        return create_objective(self.name, **self.parameters)
+
+    def __str__(self) -> str:
+        return str(self.create())
+
+
+class OptimiserConfig(_Part):
+    """How the weights move."""
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: Positive = 0.05
+    """The largest of the schedule."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """SGD only."""
+    nesterov: bool = False
+    """SGD only."""
+    weight_decay: NotNegative = 5e-4
+    clip_norm: Positive | None = None
+    """Longest gradient, in the 2-norm over all weights; a longer one is shortened to it. None: any."""
+
+    @model_validator(mode="after")
+    def _used(self) -> Self:
+        if (
+            self.name != "sgd"
+            and {"momentum", "nesterov"} & self.model_fields_set
+            and (self.momentum, self.nesterov) != (0.9, False)
+        ):
+            raise ValueError(f"momentum and nesterov belong to sgd; leave them out for {self.name}")
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs a momentum above 0")
+        return self
+
+
+class ScheduleConfig(_Part):
+    """How the learning rate moves, step by step."""
+
+    name: Literal["constant", "cosine", "multistep"] = "cosine"
+    warmup_epochs: NotNegative = 0.0
+    """Linear growth from near 0 at the start."""
+    milestones: tuple[NotNegative, ...] = ()
+    """multistep: epochs after which the learning rate is multiplied by ``gamma``."""
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
+
+    @model_validator(mode="after")
+    def _used(self) -> Self:
+        if self.name == "multistep" and (not self.milestones or list(self.milestones) != sorted(set(self.milestones))):
+            raise ValueError("multistep needs milestones, epochs that grow, such as [150, 180, 210]")
+        if self.name != "multistep" and self.milestones:
+            raise ValueError(f"milestones belong to multistep; leave them out for {self.name}")
+        return self
+
+
+class AugmentationConfig(_Part):
+    """Random changes of every training image; none by default, and then the teacher's logits are computed once."""
+
+    crop_padding: Annotated[int, Field(ge=0, le=64)] = 0
+    """Shift by up to this many pixels; zeros (black before normalisation) move in."""
+    flip: bool = False
+    """Mirror half of the images."""
+    resized_crop: tuple[Share, Annotated[float, Field(gt=0, le=1)]] | None = None
+    """Cut out a part of this share of the area, e.g. [0.08, 1.0], and bring it to the network's size (ImageNet)."""
+    strong_view: bool = False
+    """A second view of every image under RandAugment, for the objectives that take one (MLKD)."""
+
+    @property
+    def any(self) -> bool:
+        return bool(self.crop_padding or self.flip or self.resized_crop or self.strong_view)
+
+
+def _objective_from_text(value: object) -> object:
+    if isinstance(value, str):
+        objective = create_objective(value)
+        return {"name": objective.name, "parameters": objective.config()}
+    return value
+
+
+class RunConfig(_Part):
+    """One distillation run.
+
+    Example:
+        >>> from cist_core.training import preset
+        >>> config = preset("demo").changed(objective="kd:tau=4", seed=1)
+        >>> str(config.objective), config.epochs
+        ('kd', 12)
+    """
+
+    task: Literal["image-classification"] = "image-classification"
+    data: DataConfig
+    teacher: TeacherConfig
+    student: StudentConfig
+    objective: Annotated[ObjectiveConfig, BeforeValidator(_objective_from_text)]
+    optimiser: OptimiserConfig = OptimiserConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    epochs: Count | None = None
+    """Passes over the training images; give this or ``steps``."""
+    steps: Count | None = None
+    """Updates of the weights, in place of ``epochs``; the last epoch may be a partial one."""
+    batch_size: Count = 64
+    """Images a step, over all processes together. Images that do not fill a last batch wait for the next epoch."""
+    augmentation: AugmentationConfig = AugmentationConfig()
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Of the fresh weights, the order of the images and the augmentation."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of the networks' arithmetic; the loss is always computed in float32. Half precision pays on GPUs only."""
+    threads: Count | None = None
+    """CPU threads; None: torch's choice. For students this small one is often the quickest."""
+    checkpoint_every_steps: Count | None = None
+    """Checkpoints beside the one after every epoch; for epochs that take hours."""
+    trackers: tuple[Literal["tensorboard", "mlflow", "trackio"], ...] = ()
+    """Also report there (each a package of its own); ``metrics.jsonl`` is written in any case."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give epochs or steps, one of the two")
+        return self
+
+    @model_validator(mode="after")
+    def _view_used(self) -> Self:
+        if (
+            self.augmentation.strong_view
+            and "strong_student_logits" not in self.objective.create().specification.inputs
+        ):
+            raise ValueError(
+                f"augmentation.strong_view is for objectives with two views; '{self.objective.name}' uses one"
+            )
+        return self
+
+    def changed(self, **changes: Any) -> RunConfig:
+        """The config with some fields replaced and checked again; a part is given as a mapping of what changes in it.
+
+        Raises:
+            CistError: as `parse_config`.
+        """
+        return parse_config(merge(self.model_dump(mode="json"), changes))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the config as JSON.
+
+        Raises:
+            CistError: if the file cannot be written.
+        """
+        write_whole(path, lambda file: file.write_text(self.model_dump_json(indent=2) + "\n"), what="The config")
+
+
+def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a config replaced by others; parts are merged field by field, an objective is replaced whole.
+
+    ``epochs`` and ``steps`` take each other's place.
+    """
+    merged = dict(base)
+    for name, other in (("epochs", "steps"), ("steps", "epochs")):
+        if changes.get(name) is not None and other not in changes:
+            merged[other] = None
+    for name, value in changes.items():
+        part = merged.get(name)
+        together = isinstance(part, dict) and isinstance(value, dict) and name != "objective"
+        merged[name] = {**part, **value} if together else value  # type: ignore[dict-item]
+    return merged
+
+
+def parse_config(content: object, *, source: str = "the config") -> RunConfig:
+    """Check the content of a JSON file.
+
+    Raises:
+        CistError: with one clause for every field that is wrong: its name, what is expected, what was given.
+    """
+    try:
+        return RunConfig.model_validate(content)
+    except ValidationError as error:
+        faults = "; ".join(_fault(fault) for fault in error.errors())
+        raise CistError(f"Mend {source}: {faults}.") from None
+
+
+def load_config(path: str | os.PathLike[str]) -> RunConfig:
+    """Read a config from a JSON file.
+
+    Raises:
+        CistError: if there is no such file, it is no JSON, or a field is wrong.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CistError(f"The config {path} cannot be read ({error.strerror or error}); check the path.") from error
+    except ValueError as error:
+        raise CistError(
+            f"The config {path} is not JSON ({error}); `cist distill --preset demo --print` shows one."
+        ) from error
+    return parse_config(content, source=f"the config {path}")
+
+
+def _fault(fault: Any) -> str:
+    where = ".".join(map(str, fault["loc"]))
+    reason = fault["msg"].removeprefix("Value error, ")
+    if isinstance(fault.get("ctx", {}).get("error"), CistError):
+        return f"{where}: {reason.rstrip('.')}" if where else reason.rstrip(".")
+    if fault["type"] == "extra_forbidden":
+        known = _fields_of(fault["loc"][:-1])
+        near = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1)
+        return f"there is no field '{where}'; " + (
+            f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+        )
+    if fault["type"] == "missing":
+        return f"'{where}' is missing"
+    given = "" if isinstance(fault["input"], dict) else f", but got {json.dumps(fault['input'], default=str)}"
+    reason = reason[0].lower() + reason[1:]
+    return f"{where}: {reason}{given}" if where else reason
+
+
+def _fields_of(location: tuple[int | str, ...]) -> list[str]:
+    model: Any = RunConfig
+    for name in location:
+        model = model.model_fields[name].annotation
+    return list(model.model_fields)
+
+
+def config_schema() -> dict[str, Any]:
+    """The JSON schema of `RunConfig`, for editors and other programs."""
+    return RunConfig.model_json_schema()

@@ -1,0 +1,440 @@
+"""From a config to a finished run directory."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from filelock import FileLock, Timeout
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from cist_core.data.download import Progress
+from cist_core.errors import Cancelled, CistError
+from cist_core.files import write_whole
+from cist_core.logits import LogitSet
+from cist_core.training.checkpoints import load_checkpoint, save_checkpoint
+from cist_core.training.config import RunConfig
+from cist_core.training.learner import Learner, create_accelerator, evaluate
+from cist_core.training.run_directory import RunDirectory
+from cist_core.training.statistics import EpochStatistics
+from cist_core.zoo import create_model
+
+HEARTBEAT_SECONDS = 1.0
+COLLAPSED = 0.5
+"""A mean centred maximum of the student's logits below this is nearly a uniform prediction at temperature 1."""
+
+log = logging.getLogger("cist_core.training")
+
+
+def train(
+    config: RunConfig,
+    path: str | os.PathLike[str],
+    *,
+    resume: bool = False,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """Run a distillation to its end, in this process.
+
+    Args:
+        config: what to do.
+        path: the run directory; see `RunDirectory` for what appears in it.
+        resume: go on from the last checkpoint there; afresh if there is none yet.
+        should_stop: asked before every step. True ends the run like the file ``cancel`` in its directory does: it is
+            saved where it is.
+
+    Returns:
+        The final status, as in ``status.json``.
+
+    Raises:
+        Cancelled: if the run was stopped; the message says how to resume.
+        CistError: if it cannot start or go on; the status holds the same sentence as its ``reason``.
+    """
+    directory = RunDirectory(path)
+    directory.check_writable()
+    accelerator = create_accelerator(
+        config, log_with=list(config.trackers) or None, project_dir=str(directory.path) if config.trackers else None
+    )
+    with _locked(directory, accelerator), _logging_to(directory, accelerator):
+        state = _state_to_resume(config, directory) if resume else None
+        if not resume and any(directory.checkpoints.glob("*.pt")):
+            raise CistError(
+                f"There is a run in {directory.path} already; go on with it (--resume), or choose another --run-dir."
+            )
+        run = _Run(config, directory, accelerator, should_stop)
+        try:
+            return run.run(state)
+        except Cancelled as stop:
+            run.end("cancelled", str(stop))
+            log.error("%s", stop)
+            raise
+        except (CistError, OSError, RuntimeError) as error:
+            failure = error if isinstance(error, CistError) else CistError(f"The run failed: {error}")
+            log.error("%s", failure)
+            run.end("failed", str(failure))
+            if isinstance(error, CistError):
+                raise
+            raise failure from error
+
+
+@contextlib.contextmanager
+def _locked(directory: RunDirectory, accelerator: Accelerator) -> Iterator[None]:
+    """Only one run at a time in a directory. The system frees the lock of a process that was killed."""
+    if not accelerator.is_main_process:
+        yield
+        return
+    lock = FileLock(directory.lock_file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise CistError(
+            f"Another process is training in {directory.path}; wait for it, stop it, or choose another --run-dir."
+        ) from None
+    except OSError as error:
+        raise CistError(
+            f"The run directory {directory.path} cannot be written to ({error.strerror or error}); "
+            "choose another place."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _state_to_resume(config: RunConfig, directory: RunDirectory) -> dict[str, Any] | None:
+    if directory.status().get("state") == "finished":
+        raise CistError(f"The run in {directory.path} has finished; there is nothing to resume.")
+    state = load_checkpoint(directory.checkpoints)
+    if state is not None and json.loads(state["config"]) != config.model_dump(mode="json"):
+        raise CistError(
+            f"The checkpoints in {directory.path} belong to another config; resume with the "
+            f"{directory.config_file.name} that lies there, or choose another --run-dir."
+        )
+    return state
+
+
+@contextlib.contextmanager
+def _logging_to(directory: RunDirectory, accelerator: Accelerator) -> Iterator[None]:
+    log.setLevel(logging.INFO if accelerator.is_main_process else logging.ERROR)
+    handler = _QuietFileHandler(directory.log_file, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        with contextlib.suppress(OSError):
+            handler.close()
+
+
+class _QuietFileHandler(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is logging's
+        """A full disk is reported by what fails for it, not by the log that cannot be written."""
+
+
+class _Run:
+    """One run: the learner, and what is written about it."""
+
+    def __init__(
+        self, config: RunConfig, directory: RunDirectory, accelerator: Accelerator, should_stop: Callable[[], bool]
+    ) -> None:
+        self.config, self.directory, self.accelerator = config, directory, accelerator
+        self._asked_to_stop = should_stop
+        self._beat = 0.0
+        self.step = 0
+        self.statistics = EpochStatistics()
+        self.best: dict[str, Any] = {}
+        self.status: dict[str, Any] = {
+            "state": "running",
+            "phase": "starting",
+            "pid": os.getpid(),
+            "started_at": time.time(),
+            "warnings": [],
+        }
+
+    # What the run says of itself
+
+    def heartbeat(self, *, now: bool = False, **changes: Any) -> None:
+        self.status.update(changes)
+        if not self.accelerator.is_main_process or not (now or time.monotonic() - self._beat >= HEARTBEAT_SECONDS):
+            return
+        self._beat = time.monotonic()
+        self.directory.write_status({**self.status, "updated_at": time.time()})
+
+    def end(self, state: str, reason: str | None = None) -> None:
+        with contextlib.suppress(CistError):  # a full disk cannot say so in a file; the caller does in words
+            self.heartbeat(now=True, state=state, reason=reason, ended_at=time.time(), eta_seconds=None)
+
+    def warn(self, sentence: str) -> None:
+        if sentence not in self.status["warnings"]:
+            self.status["warnings"].append(sentence)
+            log.warning("%s", sentence)
+
+    def should_stop(self) -> bool:
+        asked = self._asked_to_stop() or self.directory.cancel_file.exists()
+        if self.accelerator.num_processes > 1:  # all of them stop at the same step
+            flag = torch.tensor([float(asked)], device=self.accelerator.device)
+            asked = bool(self.accelerator.reduce(flag, reduction="sum").item())
+        return asked
+
+    def _progress(self, phase: str) -> Progress:
+        def report(done: int, total: int) -> None:
+            self.heartbeat(phase=phase, phase_done=done, phase_total=total)
+
+        return report
+
+    # The run
+
+    def run(self, state: dict[str, Any] | None) -> dict[str, Any]:
+        if self.accelerator.is_main_process:
+            self.directory.cancel_file.unlink(missing_ok=True)
+            self.config.save(self.directory.config_file)
+        self.heartbeat(now=True)
+        learner = self._learner()
+        self._start_trackers()
+        length = learner.length
+        self.status.update(epochs=length.epochs, steps=length.steps)
+        if state is not None:
+            self._restore(learner, state)
+        self._cut_metrics()
+        learner.prepare_teacher(self._progress("teacher on training images"))
+        validation_teacher = learner.teacher_logits(learner.splits.validation, self._progress("teacher on validation"))
+        self.heartbeat(now=True, phase="training", phase_done=None, phase_total=None)
+
+        started, first = time.monotonic(), self.step
+        epoch_started = time.monotonic()
+        while self.step < length.steps:
+            if self.should_stop():
+                self._save(learner)
+                raise Cancelled(
+                    f"The run was stopped after {self.step:,} of {length.steps:,} steps and saved; "
+                    f"go on with: cist distill {self.directory.config_file} --run-dir {self.directory.path} --resume"
+                )
+            self._step(learner)
+            speed = (self.step - first) * self.config.batch_size / (time.monotonic() - started)
+            self.heartbeat(
+                step=self.step,
+                epoch=(self.step - 1) // length.steps_per_epoch,
+                samples_per_second=speed,
+                eta_seconds=(length.steps - self.step) * self.config.batch_size / speed,
+            )
+            if self.step % length.steps_per_epoch == 0 or self.step == length.steps:
+                self._end_epoch(learner, validation_teacher, time.monotonic() - epoch_started)
+                epoch_started = time.monotonic()
+            elif self.config.checkpoint_every_steps and self.step % self.config.checkpoint_every_steps == 0:
+                self._save(learner)
+        self._finish(learner)
+        return self.status
+
+    def _learner(self) -> Learner:
+        return Learner(
+            self.config,
+            accelerator=self.accelerator,
+            should_stop=self.should_stop if self.accelerator.num_processes == 1 else lambda: False,
+            download_progress=self._progress("download"),
+        )
+
+    def _start_trackers(self) -> None:
+        if self.config.trackers:
+            try:
+                self.accelerator.init_trackers("cist-studio", config={"config": self.config.model_dump_json()})
+            except (ImportError, ValueError) as error:
+                named = ", ".join(self.config.trackers)
+                raise CistError(f"A tracker of {named} cannot be started ({error}); install its package.") from error
+
+    def _step(self, learner: Learner) -> None:
+        try:
+            learner.step(self.step, self.statistics)
+        except CistError as error:
+            rate = learner.schedule.get_last_lr()[0]
+            raise CistError(
+                f"Training diverged in epoch {learner.length.epoch_of(self.step)}, step {self.step + 1:,}, at learning "
+                f"rate {rate:.3g}: {str(error).rstrip('.')}. Try a smaller optimiser.learning_rate, a warm-up or "
+                "optimiser.clip_norm."
+            ) from error
+        self.step += 1
+
+    def _end_epoch(self, learner: Learner, validation_teacher: LogitSet, seconds: float) -> None:
+        logits = learner.student_logits(learner.splits.validation)
+        state = self.statistics.state()
+        if self.accelerator.num_processes > 1:
+            self.statistics.load({name: self.accelerator.reduce(sums) for name, sums in state.items()})
+        row: dict[str, Any] = {
+            "epoch": -(-self.step // learner.length.steps_per_epoch),
+            "step": self.step,
+            "learning_rate": learner.last_rate,
+            **self.statistics.row(),
+        }
+        try:
+            scores = evaluate(logits, learner.splits.validation, validation_teacher)
+        except CistError as error:
+            raise CistError(f"Training diverged in epoch {row['epoch']}: {error}") from error
+        row |= {f"val_{name}": value for name, value in scores.items()}
+        row |= {"seconds": seconds, "samples_per_second": self._samples_of_epoch(learner) / max(seconds, 1e-9)}
+        self.statistics = EpochStatistics()
+        self._warn_of_collapse(row, learner.length.epochs)
+        if row["val_accuracy"] > self.best.get("val_accuracy", -1.0):
+            self.best = {"val_accuracy": row["val_accuracy"], "epoch": row["epoch"]}
+            self._save_student(learner, self.directory.best_student)
+        self._append_metrics(row)
+        self._save(learner)
+        self.accelerator.log({key: value for key, value in row.items() if key != "epoch"}, step=self.step)
+        log.info(
+            "Epoch %d of %d: loss %.4f, train %.2f %%, validation %.2f %%, %.1f s",
+            row["epoch"],
+            learner.length.epochs,
+            row["loss_total"],
+            100 * row["train_accuracy"],
+            100 * row["val_accuracy"],
+            seconds,
+        )
+        self.heartbeat(
+            now=True,
+            epoch=row["epoch"],
+            step=self.step,
+            last_val_accuracy=row["val_accuracy"],
+            best_val_accuracy=self.best["val_accuracy"],
+            best_epoch=self.best["epoch"],
+        )
+
+    def _samples_of_epoch(self, learner: Learner) -> int:
+        steps = self.step % learner.length.steps_per_epoch or learner.length.steps_per_epoch
+        return steps * self.config.batch_size
+
+    def _warn_of_collapse(self, row: dict[str, Any], epochs: int) -> None:
+        if row["student_maximum_mean"] < COLLAPSED and row["epoch"] >= max(3, epochs / 4):
+            self.warn(
+                f"The student's logits have collapsed: their mean centred maximum is "
+                f"{row['student_maximum_mean']:.3g} in epoch {row['epoch']}. Its predictions are nearly uniform at "
+                'temperature 1; gradient="scale-free" or a larger lambda_ce keeps their scale.'
+            )
+
+    def _finish(self, learner: Learner) -> None:
+        test = learner.splits.test
+        teacher = learner.teacher_logits(test, self._progress("teacher on test images"))
+        self.heartbeat(now=True, phase="testing", phase_done=None, phase_total=None)
+        logits = learner.student_logits(test)
+        last = evaluate(logits, test, teacher)
+        best_network = create_model(self.config.student.architecture, num_classes=learner.teacher.num_classes)
+        best_network.load_state_dict(load_file(self.directory.best_student))
+        best_network = best_network.to(learner.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        best = evaluate(learner.student_logits(test, best_network), test, teacher)
+        if self.accelerator.is_main_process:
+            self._save_student(learner, self.directory.student)
+            self._save_card(learner)
+            provenance = {
+                "teacher": f"student of {learner.teacher.name}",
+                "architecture": self.config.student.architecture,
+            }
+            provenance |= {"data": test.name, "split": "test", "objective": str(self.config.objective)}
+            names = test.class_names or learner.teacher.class_names
+            LogitSet.create(logits, test.labels, class_names=names, provenance=provenance).save(
+                self.directory.test_logits
+            )
+        self.status.update(
+            phase=None,
+            epoch=learner.length.epochs,
+            test_accuracy=last["accuracy"],
+            test_nll=last["nll"],
+            test_ece=last["ece"],
+            test_agreement=last["agreement"],
+            test_accuracy_at_best=best["accuracy"],
+            teacher_test_accuracy=teacher.accuracy,
+        )
+        log.info(
+            "Finished: test %.2f %% (last epoch), %.2f %% (epoch %d, best on validation); the teacher has %.2f %%",
+            100 * last["accuracy"],
+            100 * best["accuracy"],
+            self.best["epoch"],
+            100 * (teacher.accuracy or 0.0),
+        )
+        self.end("finished")
+        self.accelerator.end_training()
+
+    # Files
+
+    def _save(self, learner: Learner) -> None:
+        statistics = self.statistics.state()
+        if self.accelerator.num_processes > 1:
+            gathered = {name: self.accelerator.gather(sums.unsqueeze(0)) for name, sums in statistics.items()}
+        else:
+            gathered = {name: sums.unsqueeze(0) for name, sums in statistics.items()}
+        if not self.accelerator.is_main_process:
+            return
+        scaler = self.accelerator.scaler
+        save_checkpoint(
+            self.directory.checkpoints,
+            self.step,
+            {
+                "config": self.config.model_dump_json(),
+                "step": self.step,
+                "student": self.accelerator.unwrap_model(learner.student).state_dict(),
+                "objective": learner.objective.state_dict(),
+                "optimiser": learner.optimiser.state_dict(),
+                "schedule": learner.schedule.state_dict(),
+                "scaler": None if scaler is None else scaler.state_dict(),
+                "statistics": gathered,
+                "best": self.best,
+                "warnings": self.status["warnings"],
+            },
+        )
+
+    def _restore(self, learner: Learner, state: dict[str, Any]) -> None:
+        self.accelerator.unwrap_model(learner.student).load_state_dict(state["student"])
+        learner.objective.load_state_dict(state["objective"])
+        learner.optimiser.load_state_dict(state["optimiser"])
+        learner.schedule.load_state_dict(state["schedule"])
+        if self.accelerator.scaler is not None and state["scaler"] is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        rank, device = self.accelerator.process_index, self.accelerator.device
+        self.statistics.load({name: sums[rank].to(device) for name, sums in state["statistics"].items()})
+        self.step, self.best = state["step"], state["best"]
+        self.status.update(step=self.step, warnings=list(state["warnings"]))
+        if self.best:
+            self.status.update(best_val_accuracy=self.best["val_accuracy"], best_epoch=self.best["epoch"])
+        log.info("Resumed after %d steps", self.step)
+
+    def _cut_metrics(self) -> None:
+        """Rows of epochs after the checkpoint are about to come again."""
+        if not self.accelerator.is_main_process:
+            return
+        rows = [row for row in self.directory.metrics() if row["step"] <= self.step] if self.step else []
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        write_whole(self.directory.metrics_file, lambda file: file.write_text(text), what="The metrics")
+
+    def _append_metrics(self, row: dict[str, Any]) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        try:
+            with self.directory.metrics_file.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(row, allow_nan=False) + "\n")
+        except OSError as error:
+            raise CistError(
+                f"The metrics cannot be written to {self.directory.metrics_file} ({error.strerror or error}); "
+                "make room and resume."
+            ) from error
+
+    def _save_student(self, learner: Learner, path: Path) -> None:
+        if self.accelerator.is_main_process:
+            network: nn.Module = self.accelerator.unwrap_model(learner.student)
+            state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+            write_whole(path, lambda file: save_file(state, file), what="The student")
+
+    def _save_card(self, learner: Learner) -> None:
+        card = {
+            "architecture": self.config.student.architecture,
+            "num_classes": learner.teacher.num_classes,
+            "class_names": list(learner.splits.test.class_names or learner.teacher.class_names or ()),
+            "preprocessing": learner.student_preprocessing.to_dict(),
+            "config": self.config.model_dump(mode="json"),
+        }
+        text = json.dumps(card, indent=2) + "\n"
+        write_whole(self.directory.student_card, lambda file: file.write_text(text), what="The student's card")

@@ -1,0 +1,158 @@
+"""The images of a run: its three parts, and batches of them as the networks read them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cist_core.data import DATASETS, FolderImages, ImageDataset, load_dataset, stratified_split
+from cist_core.data.download import Progress
+from cist_core.errors import CistError
+from cist_core.training.config import AugmentationConfig, DataConfig
+from cist_core.zoo import Preprocessing
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """Images to learn from, to choose by, and to report on; no two parts share one."""
+
+    train: ImageDataset
+    validation: ImageDataset
+    test: ImageDataset
+
+
+def load_splits(config: DataConfig, progress: Progress | None = None) -> Splits:
+    """Load the images; what the source does not set apart is cut from the training images, class by class.
+
+    Args:
+        config: see `DataConfig`.
+        progress: see `load_dataset`.
+
+    Raises:
+        CistError: if images cannot be loaded, or there are fewer than asked for.
+    """
+    parts = _named(config, progress) if config.name in DATASETS else _from_path(config)
+    train = parts.pop("train")
+    for name in ("validation", "test"):
+        if name not in parts:
+            kept, apart = stratified_split(
+                train.labels, (1 - config.validation_share, config.validation_share), config.split_seed
+            )
+            parts[name] = train.take(apart, split=name)
+            train = train.take(kept, split="train")
+    return Splits(
+        _limited(train, config.train_samples, config.split_seed),
+        _limited(parts["validation"], config.validation_samples, config.split_seed),
+        parts["test"],
+    )
+
+
+def _named(config: DataConfig, progress: Progress | None) -> dict[str, ImageDataset]:
+    if config.test is not None:
+        raise CistError(f"The data set '{config.name}' brings its test images; leave data.test out.")
+    return {
+        split: load_dataset(config.name, split, download=config.download, progress=progress)
+        for split in DATASETS[config.name].splits
+    }
+
+
+def _from_path(config: DataConfig) -> dict[str, ImageDataset]:
+    parts = {"train": load_dataset(config.name, "train")}
+    if parts["train"].split != "all":
+        for split in ("validation", "test"):
+            try:
+                parts[split] = load_dataset(config.name, split)
+            except CistError:
+                if any((Path(config.name) / name).is_dir() for name in (split, split[:3])):
+                    raise  # it is there, and something is wrong with it
+    if config.test is not None:
+        if "test" in parts:
+            raise CistError(f"{config.name} holds a folder of test images; leave data.test out.")
+        parts["test"] = load_dataset(config.test, "test")
+    return parts
+
+
+def _limited(part: ImageDataset, wanted: int | None, seed: int) -> ImageDataset:
+    if wanted is None or wanted == part.num_samples:
+        return part
+    name = f"data.{part.split}_samples"
+    if wanted > part.num_samples:
+        raise CistError(f"Expected {name} to be at most {part.num_samples:,}, all there are, but got {wanted:,}.")
+    (taken,) = stratified_split(part.labels, (wanted / part.num_samples,), seed)
+    if not len(taken):
+        raise CistError(f"Expected {name} to leave an image in some class, but got {wanted}; raise it.")
+    return part.take(taken)
+
+
+class Batches:
+    """Images of one part, read by index, as one network reads them."""
+
+    def __init__(self, dataset: ImageDataset, preprocessing: Preprocessing, device: torch.device) -> None:
+        images = dataset.images
+        if isinstance(images, FolderImages):
+            images = images.at(preprocessing.image_size, preprocessing.channels)
+        self._preprocessing, self._device = preprocessing, device
+        self._images = images
+        self._pixels = None if isinstance(images, FolderImages) else torch.from_numpy(images).to(device)
+
+    def pixels(self, indices: Tensor) -> Tensor:
+        """``(B, H, W, channels)`` uint8, as stored."""
+        if self._pixels is not None:
+            return self._pixels[indices.to(self._device)]
+        return torch.from_numpy(self._images[indices.numpy()]).to(self._device)
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """``(B, channels, S, S)`` float32."""
+        return self._preprocessing(pixels)
+
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        return self.normalise(self.pixels(indices))
+
+
+def augment(pixels: Tensor, config: AugmentationConfig) -> Tensor:
+    """The weak view: each image cut, shifted and mirrored on its own, under torch's global generator.
+
+    Args:
+        pixels: ``(B, H, W, channels)`` uint8.
+        config: what may happen.
+    """
+    images = pixels.permute(0, 3, 1, 2)
+    count, _, height, width = images.shape
+    if config.resized_crop is not None:
+        from torchvision.transforms import v2
+
+        cut = v2.RandomResizedCrop((height, width), scale=config.resized_crop, antialias=True)
+        images = torch.stack([cut(image) for image in images])
+    if config.crop_padding:
+        pad = config.crop_padding
+        windows = F.pad(images, (pad, pad, pad, pad)).unfold(2, height, 1).unfold(3, width, 1)
+        down, right = torch.randint(2 * pad + 1, (2, count), device=images.device)
+        images = windows[torch.arange(count, device=images.device), :, down, right]
+    if config.flip:
+        mirrored = torch.rand(count, device=images.device) < 0.5
+        images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
+    return images.permute(0, 2, 3, 1)
+
+
+def strong_view(pixels: Tensor) -> Tensor:
+    """Each image under RandAugment of its own, two operations of strength 9 (Cubuk, Zoph, Shlens, Le 2020)."""
+    from torchvision.transforms import v2
+
+    change = v2.RandAugment()
+    return torch.stack([change(image) for image in pixels.permute(0, 3, 1, 2)]).permute(0, 2, 3, 1)
+
+
+def random_order(count: int, *key: int) -> Tensor:
+    """A permutation of ``count`` images that depends on the key alone."""
+    generator = torch.Generator().manual_seed(derived_seed(*key))
+    return torch.randperm(count, generator=generator)
+
+
+def derived_seed(*key: int) -> int:
+    """One seed for each key of whole numbers, unrelated between keys."""
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -1,0 +1,156 @@
+"""A run on disk: files that any program can read while the run goes on, and after it has ended however it did."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cist_core.errors import CistError
+from cist_core.files import write_whole
+from cist_core.training.config import RunConfig, load_config
+
+CLOCK_FIELDS = ("seconds", "samples_per_second")
+"""What a row of metrics says of the machine, not of the result: two runs of one config differ in these alone."""
+
+
+class RunDirectory:
+    """Where everything about one run lies.
+
+    ``config.json`` (`RunConfig`), ``metrics.jsonl`` (one object an epoch), ``status.json`` (replaced whole, several
+    times a minute while the run goes on), ``log.txt``, ``checkpoints/`` and, at the end, ``student.safetensors``,
+    ``student-best.safetensors`` (best epoch on validation), ``student.json`` (what is needed to use them) and
+    ``test-logits.safetensors`` (of the last epoch, for per-sample comparisons).
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def status_file(self) -> Path:
+        return self.path / "status.json"
+
+    @property
+    def log_file(self) -> Path:
+        return self.path / "log.txt"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def student(self) -> Path:
+        return self.path / "student.safetensors"
+
+    @property
+    def best_student(self) -> Path:
+        return self.path / "student-best.safetensors"
+
+    @property
+    def student_card(self) -> Path:
+        return self.path / "student.json"
+
+    @property
+    def test_logits(self) -> Path:
+        return self.path / "test-logits.safetensors"
+
+    @property
+    def cancel_file(self) -> Path:
+        """While this file is there, the run stops at its next step, saving where it was."""
+        return self.path / "cancel"
+
+    @property
+    def lock_file(self) -> Path:
+        """Locked by the process that trains here; a second one is refused."""
+        return self.path / "lock"
+
+    def config(self) -> RunConfig:
+        """The config of the run.
+
+        Raises:
+            CistError: if it is missing or wrong.
+        """
+        return load_config(self.config_file)
+
+    def status(self) -> dict[str, Any]:
+        """What the run last said of itself; empty before it has said anything.
+
+        ``state`` (running, finished, failed, cancelled), ``epoch`` and ``epochs``, ``step`` and ``steps``,
+        ``phase`` (with ``phase_done`` and ``phase_total`` while the teacher is computed), ``started_at``,
+        ``updated_at`` and ``ended_at`` (seconds since 1970), ``eta_seconds``, ``samples_per_second``, ``pid``,
+        ``reason`` (why it failed or was cancelled), ``warnings``, ``last_val_accuracy``, ``best_val_accuracy`` and
+        ``best_epoch``; of a finished run also ``test_accuracy``, ``test_nll``, ``test_ece`` and ``test_agreement``
+        (last epoch), ``test_accuracy_at_best`` (best epoch on validation) and ``teacher_test_accuracy``.
+        """
+        try:
+            content = json.loads(self.status_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) else {}
+
+    def write_status(self, status: Mapping[str, Any]) -> None:
+        """Replace the status whole.
+
+        Raises:
+            CistError: if the file cannot be written.
+        """
+        text = json.dumps(status, indent=2, allow_nan=False) + "\n"
+        write_whole(self.status_file, lambda file: file.write_text(text, encoding="utf-8"), what="The status")
+
+    def metrics(self) -> list[dict[str, float]]:
+        """One row for every finished epoch, in order; a line that is still being written is left out."""
+        try:
+            lines = self.metrics_file.read_text(encoding="utf-8").split("\n")
+        except OSError:
+            return []
+        rows = []
+        for line in lines[:-1]:
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                break
+        return rows
+
+    def log_tail(self, lines: int = 40) -> str:
+        """The last lines of the log."""
+        try:
+            with self.log_file.open("rb") as stream:
+                stream.seek(0, os.SEEK_END)
+                stream.seek(max(0, stream.tell() - 400 * lines))
+                text = stream.read().decode("utf-8", errors="replace")
+        except OSError:
+            return ""
+        return "\n".join(text.splitlines()[-lines:])
+
+    def bytes_used(self) -> int:
+        """Size of all files of the run."""
+        total = 0
+        for file in self.path.rglob("*"):
+            try:
+                total += file.stat().st_size if file.is_file() else 0
+            except OSError:
+                continue  # it has just been replaced
+        return total
+
+    def check_writable(self) -> None:
+        """Make the folder.
+
+        Raises:
+            CistError: if it cannot be made or written to.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CistError(
+                f"The run directory {self.path} cannot be made ({error.strerror or error}); choose another place."
+            ) from error

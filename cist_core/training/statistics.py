@@ -1,0 +1,78 @@
+"""What one epoch of training looked like: means and spreads over its samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cist_core.objectives import Terms
+
+SPREAD = ("teacher_entropy", "student_entropy", "tau_teacher", "tau_student", "weight")
+"""Quantities with one value a sample, of which mean and standard deviation are reported."""
+
+
+class EpochStatistics:
+    """Counts, sums and sums of squares of every quantity; they add up over steps and processes."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def add(self, *, terms: Terms, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> None:
+        """Take one step in.
+
+        Args:
+            terms: what the objective returned.
+            student_logits: ``(B, C)``.
+            teacher_logits: likewise.
+            labels: ``(B,)``.
+        """
+        student, teacher = student_logits.detach().float(), teacher_logits.float()
+        count = len(labels)
+        for name, term in terms.items():
+            if term.dim() == 0:
+                self._add(f"loss_{name}", term.detach().float().expand(count))
+        self._add("train_accuracy", (student.argmax(1) == labels).float())
+        self._add("student_maximum", student.amax(1) - student.mean(1))
+        if "tau_teacher" in terms:
+            for name in ("tau_teacher", "tau_student", "weight"):
+                self._add(name, terms[name].float())
+            self._add("teacher_entropy", entropy(teacher / terms["tau_teacher"].float().unsqueeze(1)))
+            self._add("student_entropy", entropy(student / terms["tau_student"].float().unsqueeze(1)))
+
+    def _add(self, name: str, values: Tensor) -> None:
+        wide = values if values.device.type == "mps" else values.double()
+        added = torch.stack([torch.ones_like(wide).sum(), wide.sum(), wide.square().sum()])
+        self._sums[name] = self._sums[name] + added if name in self._sums else added
+
+    def state(self) -> dict[str, Tensor]:
+        """The sums, to be kept or added up over processes."""
+        return dict(self._sums)
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        self._sums = dict(state)
+
+    def row(self) -> dict[str, float]:
+        """Every quantity by its name in ``metrics.jsonl``; empty before the first step."""
+        out: dict[str, float] = {}
+        for name, sums in self._sums.items():
+            count, total, squares = sums.tolist()
+            mean = total / count
+            if name in SPREAD:
+                out[f"{name}_mean"] = mean
+                out[f"{name}_std"] = math.sqrt(max(squares / count - mean * mean, 0.0))
+            elif name == "student_maximum":
+                out[f"{name}_mean"] = mean
+            else:
+                out[name] = mean
+        return out
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """Entropy of ``softmax(logits)`` in nats, ``(N,)``."""
+    log_p = F.log_softmax(logits, dim=1)
+    return -(log_p.exp() * log_p).sum(1)

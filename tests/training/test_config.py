@@ -1,0 +1,94 @@
+"""Configs: what is refused and how, what is filled in, and what changes when a field does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cist_core.errors import CistError
+from cist_core.training import PRESETS, config_schema, load_config, parse_config, preset
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_valid_and_survive_json(name: str, tmp_path: Path) -> None:
+    config = preset(name)
+    config.save(tmp_path / "config.json")
+    assert load_config(tmp_path / "config.json") == config
+
+
+def test_an_objective_is_recorded_with_every_parameter() -> None:
+    parameters = preset("demo").changed(objective="cist:rho=3").objective.parameters
+    assert parameters == {
+        "rho": 3.0,
+        "weighting": "product",
+        "normalise": False,
+        "gradient": "scale-free",
+        "lambda_ce": 0.1,
+        "lambda_kl": 0.9,
+    }
+
+
+def test_changing_a_part_keeps_its_other_fields() -> None:
+    config = preset("cifar-240").changed(optimiser={"learning_rate": 0.1}, epochs=3)
+    assert (config.optimiser.learning_rate, config.optimiser.weight_decay, config.epochs) == (0.1, 5e-4, 3)
+
+
+def test_steps_take_the_place_of_epochs() -> None:
+    config = preset("demo").changed(steps=7)
+    assert (config.steps, config.epochs) == (7, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"epoch": 3}, "there is no field 'epoch'; did you mean epochs?"),
+        ({"schedule": {"nme": "cosine"}}, "there is no field 'schedule.nme'; did you mean name?"),
+        ({"batch_size": 0}, "batch_size: input should be greater than or equal to 1, but got 0"),
+        ({"optimiser": {"learning_rate": float("nan")}}, "optimiser.learning_rate: input should be a finite number"),
+        ({"epochs": 3, "steps": 3}, "give epochs or steps, one of the two"),
+        ({"objective": "cist"}, "needs rho"),
+        ({"objective": "cist:rho=-1"}, "rho of the objective 'cist' to be a positive number, but got '-1'"),
+        ({"objective": {"name": "kd", "parameters": {"rho": 3}}}, "has no parameter 'rho'"),
+        ({"student": {"architecture": "resne8"}}, "did you mean resnet8"),
+        ({"schedule": {"name": "multistep"}}, "multistep needs milestones"),
+        ({"schedule": {"milestones": [3]}}, "milestones belong to multistep"),
+        ({"optimiser": {"name": "adamw", "nesterov": True}}, "momentum and nesterov belong to sgd"),
+        ({"augmentation": {"strong_view": True}}, "strong_view is for objectives with two views"),
+    ],
+)
+def test_a_wrong_field_is_named_with_its_value(changes: dict, sentence: str) -> None:
+    with pytest.raises(CistError) as error:
+        preset("demo").changed(**changes)
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_part_is_named() -> None:
+    with pytest.raises(CistError, match="'teacher' is missing"):
+        parse_config(
+            {"data": {"name": "mnist-5k"}, "student": {"architecture": "resnet8"}, "objective": "kd", "epochs": 1}
+        )
+
+
+def test_files_that_hold_no_config(tmp_path: Path) -> None:
+    with pytest.raises(CistError, match="cannot be read"):
+        load_config(tmp_path / "none.json")
+    (tmp_path / "broken.json").write_text("{")
+    with pytest.raises(CistError, match="is not JSON"):
+        load_config(tmp_path / "broken.json")
+    (tmp_path / "list.json").write_text("[]")
+    with pytest.raises(CistError, match="Mend"):
+        load_config(tmp_path / "list.json")
+
+
+def test_the_schema_describes_every_field() -> None:
+    schema = json.loads(json.dumps(config_schema()))
+    assert set(schema["required"]) == {"data", "teacher", "student", "objective"}
+    assert "Updates of the weights" in schema["properties"]["steps"]["description"]
+
+
+def test_unknown_preset() -> None:
+    with pytest.raises(CistError, match="known are demo"):
+        preset("none")

@@ -1,0 +1,351 @@
+"""The engine by its ways to fail: another result the second time or after a crash, two at once, divergence, no disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from filelock import FileLock
+from safetensors.torch import load_file
+
+from cist_core.errors import Cancelled, CistError
+from cist_core.logits import LogitSet
+from cist_core.objectives import objective_names, objective_specification
+from cist_core.sources import load_logits
+from cist_core.training import CLOCK_FIELDS, RunConfig, RunDirectory, preset
+from cist_core.training.engine import train
+from cist_core.training.estimate import estimate
+from cist_core.zoo import load_checkpoint
+
+TINY = preset("demo").changed(
+    data={"train_samples": 100, "validation_samples": 50},
+    student={"architecture": "mlp_14x14"},
+    objective="cist:rho=3",
+    epochs=4,
+    batch_size=20,
+    device="cpu",
+)
+# Batch norm, shifted images, a learnable temperature: everything that a checkpoint could forget.
+FORGETFUL = TINY.changed(
+    student={"architecture": "cnn_16_32"},
+    augmentation={"crop_padding": 2, "flip": True},
+    objective="ctkd:ramp=2",
+    data={"train_samples": 60},
+    epochs=3,
+)
+
+
+@pytest.fixture(autouse=True)
+def _same_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CIST_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def results(path: Path) -> list[dict[str, float]]:
+    """Metrics without what depends on the clock."""
+    return [
+        {name: value for name, value in row.items() if name not in CLOCK_FIELDS} for row in RunDirectory(path).metrics()
+    ]
+
+
+def outcome(path: Path) -> dict[str, Any]:
+    status = RunDirectory(path).status()
+    names = ("state", "epochs", "steps", "best_val_accuracy", "best_epoch", "last_val_accuracy", "test_accuracy")
+    return {name: status[name] for name in (*names, "test_nll", "test_ece", "test_agreement", "test_accuracy_at_best")}
+
+
+def stop_after(steps: int):
+    calls = iter(range(steps))
+    return lambda: next(calls, None) is None
+
+
+def engine(config: Path, *options: str, **kwargs: Any) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "cist_core.training", str(config), *options]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **kwargs)
+
+
+def wait_for(condition, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def test_a_run_leaves_everything_that_its_directory_promises(tmp_path: Path) -> None:
+    status = train(TINY, tmp_path)
+    directory = RunDirectory(tmp_path)
+    assert directory.config() == TINY
+    assert directory.status()["state"] == status["state"] == "finished"
+    assert [row["epoch"] for row in directory.metrics()] == [1, 2, 3, 4]
+    assert status["last_val_accuracy"] == directory.metrics()[-1]["val_accuracy"]
+    assert status["best_val_accuracy"] == max(row["val_accuracy"] for row in directory.metrics())
+    test = LogitSet.load(directory.test_logits)
+    assert test.accuracy == status["test_accuracy"]
+    student = load_checkpoint(directory.student)
+    assert student.architecture == json.loads(directory.student_card.read_text())["architecture"] == "mlp_14x14"
+    assert "Finished: test" in directory.log_tail()
+    teacher = load_logits("mnist5k-cnn", "mnist-5k", "test").logit_set
+    agreement = np.mean(np.asarray(test.logits).argmax(1) == np.asarray(teacher.logits).argmax(1))
+    assert status["test_agreement"] == pytest.approx(agreement, abs=0.002)
+    assert status["teacher_test_accuracy"] == pytest.approx(teacher.accuracy)
+
+
+def test_the_student_learns(tmp_path: Path) -> None:
+    status = train(TINY.changed(data={"train_samples": 1000, "validation_samples": None}, epochs=8), tmp_path)
+    assert status["test_accuracy"] > 0.8
+
+
+def test_best_and_last_students_are_those_of_their_epochs(tmp_path: Path) -> None:
+    status = train(TINY.changed(epochs=6), tmp_path)
+    weights = {name: load_file(tmp_path / f"{name}.safetensors") for name in ("student", "student-best")}
+    same = all(torch.equal(weights["student"][key], weights["student-best"][key]) for key in weights["student"])
+    assert same == (status["best_epoch"] == 6)
+
+
+@pytest.mark.parametrize("config", [TINY, FORGETFUL], ids=["cached", "augmented"])
+def test_same_config_and_seed_give_the_same_metrics(config: RunConfig, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        train(config, tmp_path / name)
+    train(config.changed(seed=1), tmp_path / "other")
+    assert results(tmp_path / "one") == results(tmp_path / "two")
+    assert outcome(tmp_path / "one") == outcome(tmp_path / "two")
+    assert results(tmp_path / "one") != results(tmp_path / "other")
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3, 4, 7])
+@pytest.mark.parametrize("config", [TINY, FORGETFUL], ids=["cached", "augmented"])
+def test_a_stopped_run_resumes_to_exactly_the_same_end(config: RunConfig, steps: int, tmp_path: Path) -> None:
+    train(config, tmp_path / "whole")
+    with pytest.raises(Cancelled, match="--resume"):
+        train(config, tmp_path / "cut", should_stop=stop_after(steps + 1))
+    assert RunDirectory(tmp_path / "cut").status()["state"] == "cancelled"
+    assert RunDirectory(tmp_path / "cut").status().get("step", 0) <= steps + 1
+    train(config, tmp_path / "cut", resume=True)
+    assert results(tmp_path / "cut") == results(tmp_path / "whole")
+    assert outcome(tmp_path / "cut") == outcome(tmp_path / "whole")
+    ours, theirs = (load_file(tmp_path / name / "student.safetensors") for name in ("cut", "whole"))
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+@pytest.mark.slow
+def test_kill_9_at_any_point_and_resume_give_exactly_the_same_end(tmp_path: Path) -> None:
+    """Killed again and again wherever it happens to be, until it finishes."""
+    config = FORGETFUL.changed(epochs=12, checkpoint_every_steps=2)
+    config.save(tmp_path / "config.json")
+    train(config, tmp_path / "whole")
+    cut = RunDirectory(tmp_path / "cut")
+    kills = 0
+    for wanted in (1, 9, 10, 25):
+        process = engine(tmp_path / "config.json", "--run-dir", str(cut.path), *["--resume"] * (kills > 0))
+        wait_for(lambda at=wanted, p=process: p.poll() is not None or newest(cut) >= at)
+        process.kill()
+        process.communicate()
+        kills += process.returncode == -signal.SIGKILL
+    process = engine(tmp_path / "config.json", "--run-dir", str(cut.path), "--resume")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert kills >= 3
+    assert results(cut.path) == results(tmp_path / "whole")
+    assert outcome(cut.path) == outcome(tmp_path / "whole")
+
+
+def newest(directory: RunDirectory) -> int:
+    return max((int(path.stem.partition("-")[2]) for path in directory.checkpoints.glob("step-*.pt")), default=0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_says_how_to_resume(number: signal.Signals, tmp_path: Path) -> None:
+    TINY.changed(epochs=100_000).save(tmp_path / "config.json")
+    process = engine(tmp_path / "config.json", "--run-dir", str(tmp_path / "run"))
+    wait_for(lambda: newest(RunDirectory(tmp_path / "run")) > 0)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.count("go on with: cist distill") == 1
+    assert "Traceback" not in err
+    assert RunDirectory(tmp_path / "run").status()["state"] == "cancelled"
+
+
+def test_the_cancel_file_stops_a_run_and_is_gone_when_it_goes_on(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+
+    third_step = stop_after(2)
+
+    def ask() -> bool:
+        if third_step():
+            directory.cancel_file.touch()
+        return False
+
+    with pytest.raises(Cancelled):
+        train(TINY, tmp_path, should_stop=ask)
+    assert train(TINY, tmp_path, resume=True)["state"] == "finished"
+    assert not directory.cancel_file.exists()
+
+
+def test_divergence_stops_the_run_with_its_cause(tmp_path: Path) -> None:
+    with pytest.raises(CistError, match=r"diverged in epoch \d+, step \d+, at learning rate 1e\+08.*smaller"):
+        train(
+            TINY.changed(optimiser={"learning_rate": 1e8}, schedule={"name": "constant"}, epochs=50, objective="kd"),
+            tmp_path,
+        )
+    status = RunDirectory(tmp_path).status()
+    assert status["state"] == "failed"
+    assert "diverged" in status["reason"]
+
+
+def test_a_collapse_of_the_students_scale_is_warned_of(tmp_path: Path) -> None:
+    status = train(TINY.changed(objective="cist:rho=3,gradient=full,lambda_ce=0", epochs=20), tmp_path)
+    assert status["warnings"] == [warning for warning in status["warnings"] if "collapsed" in warning]
+    assert status["warnings"]
+    assert train(TINY, tmp_path / "healthy")["warnings"] == []
+
+
+def test_a_second_engine_in_one_directory_is_refused(tmp_path: Path) -> None:
+    with (
+        FileLock(tmp_path / "lock", is_singleton=False),
+        pytest.raises(CistError, match="Another process is training in"),
+    ):
+        train(TINY, tmp_path)
+    assert RunDirectory(tmp_path).status() == {}
+
+
+def test_an_old_run_is_neither_overwritten_nor_mixed_with_another(tmp_path: Path) -> None:
+    train(TINY, tmp_path)
+    before = outcome(tmp_path)
+    with pytest.raises(CistError, match="There is a run in"):
+        train(TINY, tmp_path)
+    with pytest.raises(CistError, match="has finished"):
+        train(TINY, tmp_path, resume=True)
+    assert outcome(tmp_path) == before
+    with pytest.raises(Cancelled):
+        train(TINY, tmp_path / "b", should_stop=stop_after(3))
+    with pytest.raises(CistError, match="belong to another config"):
+        train(TINY.changed(seed=5), tmp_path / "b", resume=True)
+
+
+def test_a_run_directory_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CistError, match="cannot be made"):
+        train(TINY, tmp_path / "file" / "run")
+
+
+def test_a_full_disk_is_named_and_the_run_can_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = torch.save
+
+    def full(state: dict[str, Any], file: Path) -> None:
+        if state["step"] >= 10:
+            raise OSError(28, "No space left on device")
+        real(state, file)
+
+    train(TINY, tmp_path / "whole")
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(CistError, match="No space left on device"):
+        train(TINY, tmp_path / "cut")
+    assert RunDirectory(tmp_path / "cut").status()["state"] == "failed"
+    monkeypatch.undo()
+    train(TINY, tmp_path / "cut", resume=True)
+    assert results(tmp_path / "cut") == results(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("name", objective_names())
+def test_every_objective_trains(name: str, tmp_path: Path) -> None:
+    specification = objective_specification(name)
+    needed = {"rho": 3, "H": 0.6}
+    given = {item.name: needed[item.name] for item in specification.parameters if item.required}
+    two_views = "strong_student_logits" in specification.inputs
+    config = TINY.changed(
+        objective={"name": name, "parameters": given}, steps=6, augmentation={"strong_view": two_views}
+    )
+    assert train(config, tmp_path)["state"] == "finished"
+    row = RunDirectory(tmp_path).metrics()[-1]
+    assert row["step"] == 6
+    assert np.isfinite(list(row.values())).all()
+
+
+def test_teacher_and_student_are_each_fed_in_their_own_way(tmp_path: Path) -> None:
+    """A cached teacher and one asked for every batch say the same, whatever the student's own preprocessing is."""
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 3), dtype=np.uint8)
+    np.savez(
+        tmp_path / "colour.npz",
+        images=pixels,
+        labels=np.arange(60) % 10,
+        classes=np.array([str(i) for i in range(100)]),
+    )
+    config = TINY.changed(
+        data={"name": str(tmp_path / "colour.npz"), "train_samples": None, "validation_samples": None},
+        teacher={"name": "cifar100-resnet20"},
+        student={"architecture": "resnet20-plain"},
+        steps=2,
+        batch_size=10,
+        objective="kd",
+    )
+    train(config, tmp_path / "cached")
+    train(config.changed(augmentation={"resized_crop": [0.999999, 1.0]}), tmp_path / "asked")
+    cached, asked = (RunDirectory(tmp_path / name).metrics()[0] for name in ("cached", "asked"))
+    assert cached["teacher_entropy_mean"] == pytest.approx(asked["teacher_entropy_mean"], rel=0.05)
+
+
+def test_a_student_that_cannot_read_the_images_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CistError, match="32x32"):
+        train(TINY.changed(student={"architecture": "resnet8"}), tmp_path)
+
+
+def test_a_student_may_start_from_weights(tmp_path: Path) -> None:
+    train(TINY, tmp_path / "first")
+    config = TINY.changed(student={"weights": str(tmp_path / "first" / "student.safetensors")}, steps=1)
+    train(config.changed(optimiser={"learning_rate": 1e-12}), tmp_path / "second")
+    last = RunDirectory(tmp_path / "first").metrics()[-1]["val_accuracy"]
+    assert RunDirectory(tmp_path / "second").metrics()[-1]["val_accuracy"] == last
+
+
+def test_an_estimate_counts_every_step_and_trains_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    measured = estimate(TINY)
+    assert (measured.steps, measured.steps_per_epoch, measured.epochs) == (20, 5, 4)
+    assert measured.seconds >= measured.steps * measured.seconds_per_step > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_two_processes_over_gloo_train_like_one(tmp_path: Path) -> None:
+    """A network without batch norm, full batches: the mean of two half-batch gradients is the gradient of the batch."""
+    config = TINY.changed(objective="kd", optimiser={"weight_decay": 0.0})
+    config.save(tmp_path / "config.json")
+    train(config, tmp_path / "one")
+    command = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+    ]
+    command += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    command += ["-m", "cist_core.training", str(tmp_path / "config.json"), "--run-dir", str(tmp_path / "two")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, two = results(tmp_path / "one"), results(tmp_path / "two")
+    assert len(two) == len(one) == 4
+    for name in ("loss_total", "train_accuracy", "teacher_entropy_mean", "student_maximum_mean", "val_nll"):
+        assert [row[name] for row in two] == pytest.approx([row[name] for row in one], rel=1e-3)

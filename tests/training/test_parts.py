@@ -1,0 +1,137 @@
+"""Schedule, epoch statistics, calibration and checkpoints, each against an independent account of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax
+from scipy.stats import entropy as scipy_entropy
+
+from cist_core.calibration import expected_calibration_error
+from cist_core.errors import CistError
+from cist_core.objectives import create_objective
+from cist_core.training.checkpoints import load_checkpoint, save_checkpoint
+from cist_core.training.config import OptimiserConfig, ScheduleConfig
+from cist_core.training.optimisation import create_optimiser, create_schedule, rate
+from cist_core.training.statistics import EpochStatistics
+
+
+def test_multistep_is_torchs_own() -> None:
+    config = ScheduleConfig(name="multistep", milestones=(2, 4), gamma=0.1)
+    weight = torch.nn.Parameter(torch.zeros(1))
+    reference = torch.optim.SGD([weight], lr=1.0)
+    theirs = torch.optim.lr_scheduler.MultiStepLR(reference, [6, 12], gamma=0.1)
+    for step in range(18):
+        assert rate(config, step, steps=18, steps_per_epoch=3) == pytest.approx(theirs.get_last_lr()[0])
+        reference.step()
+        theirs.step()
+
+
+def test_cosine_is_torchs_own_after_a_linear_warmup() -> None:
+    weight = torch.nn.Parameter(torch.zeros(1))
+    reference = torch.optim.SGD([weight], lr=1.0)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(reference, 20)
+    config = ScheduleConfig(name="cosine", warmup_epochs=2)
+    assert [rate(config, step, steps=24, steps_per_epoch=2) for step in range(4)] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    for step in range(4, 24):
+        assert rate(config, step, steps=24, steps_per_epoch=2) == pytest.approx(theirs.get_last_lr()[0])
+        reference.step()
+        theirs.step()
+
+
+def test_the_schedule_moves_the_optimiser() -> None:
+    optimiser = create_optimiser([torch.nn.Parameter(torch.zeros(1))], OptimiserConfig(learning_rate=0.4))
+    schedule = create_schedule(optimiser, ScheduleConfig(name="cosine"), steps=2, steps_per_epoch=1)
+    optimiser.step()
+    schedule.step()
+    assert optimiser.param_groups[0]["lr"] == pytest.approx(0.2)
+
+
+def test_adamw_and_sgd_are_made_as_asked() -> None:
+    weights = [torch.nn.Parameter(torch.zeros(1))]
+    assert isinstance(create_optimiser(weights, OptimiserConfig(name="adamw")), torch.optim.AdamW)
+    sgd = create_optimiser(weights, OptimiserConfig(momentum=0.8, nesterov=True, weight_decay=0.1))
+    assert {name: sgd.defaults[name] for name in ("momentum", "nesterov", "weight_decay")} == {
+        "momentum": 0.8,
+        "nesterov": True,
+        "weight_decay": 0.1,
+    }
+
+
+def test_statistics_over_steps_are_those_of_all_samples_together() -> None:
+    rng = np.random.default_rng(0)
+    student, teacher = rng.normal(0, 3, (60, 7)), rng.normal(0, 5, (60, 7))
+    labels = rng.integers(0, 7, 60)
+    objective, statistics = create_objective("cist:rho=2"), EpochStatistics()
+    taus = {"teacher": [], "student": []}
+    for part in np.split(np.arange(60), 3):
+        batch = {"student_logits": torch.tensor(student[part]), "teacher_logits": torch.tensor(teacher[part])}
+        terms = objective(**batch, labels=torch.tensor(labels[part]))
+        statistics.add(terms=terms, **batch, labels=torch.tensor(labels[part]))
+        for model in taus:
+            taus[model] += terms[f"tau_{model}"].tolist()
+    row = statistics.row()
+    assert row["train_accuracy"] == pytest.approx(np.mean(student.argmax(1) == labels))
+    assert row["student_maximum_mean"] == pytest.approx(np.mean(student.max(1) - student.mean(1)), rel=1e-6)
+    for model, logits in (("teacher", teacher), ("student", student)):
+        tau = np.array(taus[model])
+        expected = scipy_entropy(softmax(logits / tau[:, None], axis=1), axis=1)
+        assert row[f"tau_{model}_mean"] == pytest.approx(tau.mean(), rel=1e-6)
+        assert row[f"tau_{model}_std"] == pytest.approx(tau.std(), rel=1e-5)
+        assert row[f"{model}_entropy_mean"] == pytest.approx(expected.mean(), abs=1e-4)
+        assert row[f"{model}_entropy_std"] == pytest.approx(expected.std(), abs=1e-4)
+
+
+def test_statistics_of_an_objective_without_soft_labels_name_none() -> None:
+    statistics = EpochStatistics()
+    batch = {"student_logits": torch.randn(4, 3), "teacher_logits": torch.randn(4, 3)}
+    labels = torch.tensor([0, 1, 2, 0])
+    statistics.add(terms=create_objective("ce")(**batch, labels=labels), **batch, labels=labels)
+    assert set(statistics.row()) == {"loss_total", "loss_ce", "train_accuracy", "student_maximum_mean"}
+
+
+def test_calibration_error_is_the_one_of_the_definition() -> None:
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(0, 2, (500, 5)), rng.integers(0, 5, 500)
+    p = softmax(logits, axis=1)
+    confidence, right = p.max(1), p.argmax(1) == labels
+    expected = 0.0
+    for low in np.arange(15) / 15:
+        inside = (confidence > low) & (confidence <= low + 1 / 15)
+        if inside.any():
+            expected += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
+    assert expected_calibration_error(logits, labels) == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_last_two_checkpoints_are_kept(tmp_path: Path) -> None:
+    for step in (3, 6, 9):
+        save_checkpoint(tmp_path, step, {"step": step})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000006.pt", "step-000000009.pt"]
+    assert load_checkpoint(tmp_path) == {"step": 9}
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path) -> None:
+    for step in (3, 6):
+        save_checkpoint(tmp_path, step, {"step": step})
+    newest = tmp_path / "step-000000006.pt"
+    newest.write_bytes(newest.read_bytes()[:-100])
+    assert load_checkpoint(tmp_path) == {"step": 3}
+    (tmp_path / "step-000000003.pt").write_bytes(b"")
+    with pytest.raises(CistError, match="None of the checkpoints"):
+        load_checkpoint(tmp_path)
+    assert load_checkpoint(tmp_path / "none") is None
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_checkpoint(tmp_path, 3, {"step": 3})
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(CistError, match=r"The checkpoint cannot be written .* \(No space left on device\)"):
+        save_checkpoint(tmp_path, 6, {"step": 6})
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000000003.pt"]
