@@ -63,10 +63,17 @@ def consistency_gain(fixed: EntropyProfile, other: EntropyProfile) -> float | No
     return fixed.std / other.std if other.std >= NO_SPREAD else None
 
 
-def comparison(fixed: RuleReading, other: RuleReading) -> str:
-    """The headline: which of two rules has the smaller spread, by how much, and whether that can be compared."""
+def comparison(fixed: RuleReading, other: RuleReading, *, in_full: bool = False) -> str:
+    """The headline: which of two rules has the smaller spread, by how much, and whether that can be compared.
+
+    Args:
+        fixed: the rule to compare with.
+        other: the rule that is compared.
+        in_full: name both with their parameters, where CIST alone could be several rules.
+    """
     a, b = fixed.profile, other.profile
-    first, second = _short(fixed.rule), _short(other.rule)
+    name = rule_label if in_full else _short
+    first, second = name(fixed.rule), name(other.rule)
     if not are_matched(a, b):
         return (
             f"Not matched: the mean entropy is {three_digits(a.mean)} nats under {first} and {three_digits(b.mean)} "

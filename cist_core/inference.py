@@ -147,7 +147,7 @@ def _check_options(precision: str, batch_size: int | None, device: torch.device)
     if precision == "float16" and device.type == "cpu":
         raise CistError("float16 arithmetic is not available on the CPU; use float32 there, or a GPU.")
     if batch_size is not None and batch_size < 1:
-        raise CistError(f"Expected `batch_size` to be at least 1, but got {batch_size}.")
+        raise CistError(f"Expected a batch size of at least 1 image, but got {batch_size}.")
 
 
 def _provenance(teacher: Teacher, dataset: ImageDataset, precision: str, samples: int) -> dict[str, str]:

@@ -18,7 +18,13 @@ from cist_core.logits import LabelArray, LogitSet, as_labels
 
 LABEL_NAMES = ("labels", "label", "targets", "target", "y")
 CLASS_NAMES = ("classes", "class_names")
+IDENTIFIER_NAMES = (
+    "id", "uid", "uuid", "idx", "index", "row", "sample", "sample_id", "image", "image_id", "image_name", "image_path",
+    "file", "file_name", "filename", "file_path", "filepath", "path",
+)  # fmt: skip
+"""What a column that names the samples may be called, if its values do: see `read_logits`."""
 
+_UNNAMED_FIRST = "Unnamed: 0"  # to pandas
 _PROBED_ROWS = 1000
 
 
@@ -27,6 +33,7 @@ class _Contents:
     logits: Any
     labels: Any = None
     class_names: Any = None
+    identifiers: tuple[str, ...] = ()
 
 
 def read_logits(path: str | os.PathLike[str]) -> LogitSet:
@@ -37,9 +44,14 @@ def read_logits(path: str | os.PathLike[str]) -> LogitSet:
     ``.npy``            the array itself, memory-mapped; no labels
     ``.npz``            ``logits`` (or the only 2-D array), optionally ``labels`` and ``classes``
     ``.pt``, ``.pth``   a tensor, or a dict as for ``.npz``; read with ``weights_only=True``
-    ``.csv``            a header; a column ``label`` if there is one; every other column is one class
+    ``.csv``            a header; a column ``label`` if there is one; every other column is one class, except for
+                        those that name the samples
     ``.parquet``        as ``.csv``
     ==================  ============================================================================================
+
+    A column names the samples if it is called ``id``, ``index``, ``image``, ``filename`` or alike (`IDENTIFIER_NAMES`),
+    or stands first without a name, as the index that pandas writes, and if it holds text or whole numbers that are all
+    different. Any other column of numbers is a class. ``provenance["identifiers"]`` lists what was left out.
 
     Probabilities are refused whatever file they are in, our own included: rows that hold no negative number and sum
     to 1 within 2e-3. Logits do so by chance only, and then not row after row.
@@ -62,9 +74,10 @@ def read_logits(path: str | os.PathLike[str]) -> LogitSet:
 
 
 def _wrap(contents: _Contents, source: Path) -> LogitSet:
-    return LogitSet.create(
-        contents.logits, contents.labels, class_names=contents.class_names, provenance={"file": source.name}
-    )
+    provenance = {"file": source.name}
+    if contents.identifiers:
+        provenance["identifiers"] = ", ".join(contents.identifiers)
+    return LogitSet.create(contents.logits, contents.labels, class_names=contents.class_names, provenance=provenance)
 
 
 def read_labels(path: str | os.PathLike[str], *, count: int, classes: int) -> LabelArray:
@@ -201,22 +214,33 @@ def _from_table(table: Any) -> _Contents:
             f"the first line holds numbers ({numbers[0]}, ...) where the column names should be; "
             "add a header line with a name for each class, or 0, 1, 2 and so on."
         )
-    if names and names[0].startswith("Unnamed:"):
-        raise CistError("the first column has no name and looks like a row index; write the file without it.")
     label = next((name for name in names if name.lower() in LABEL_NAMES), None)
     logits = table.drop(columns=[label]) if label is not None else table
-    textual = [column for column, kind in logits.dtypes.items() if kind.kind not in "fiu"]
-    if textual:
-        raise CistError(
-            f"column '{textual[0]}' is not numeric; keep one numeric column a class and, optionally, a column 'label'."
-        )
+    identifiers = [name for name, values in logits.items() if _names_samples(name, values)]
+    logits = logits.drop(columns=identifiers)
+    for name, kind in logits.dtypes.items():
+        if kind.kind not in "fiu":
+            raise CistError(
+                f"column '{name}' is not numeric; keep one numeric column a class and, optionally, a column 'label' "
+                "and one that names the samples, such as 'id' or 'filename'."
+            )
+        if name.startswith("Unnamed:"):  # what pandas calls a column without a name
+            raise CistError(f"column {names.index(name) + 1} has no name; give it that of its class, or remove it.")
     with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused with its place
         matrix = logits.to_numpy(np.float32)
     return _Contents(
         matrix,
         None if label is None else table[label].to_numpy(),
         list(logits.columns),
+        tuple("the first, without a name" if name == _UNNAMED_FIRST else name for name in identifiers),
     )
+
+
+def _names_samples(name: str, values: Any) -> bool:
+    """Whether a column holds no logits but tells the samples apart: its name says so, and so do its values."""
+    if name.lower() not in IDENTIFIER_NAMES and name != _UNNAMED_FIRST:
+        return False
+    return values.dtype.kind not in "fiub" or (values.dtype.kind in "iu" and bool(values.is_unique))
 
 
 def _is_number(name: str) -> bool:

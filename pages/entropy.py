@@ -4,7 +4,7 @@ import streamlit as st
 
 from app.state import current_view
 from app.widgets import show_error, show_figure, show_profiles
-from cist_core.charts import STACKED_HEIGHT, histogram_figure, per_class_figure
+from cist_core.charts import histogram_figure, per_class_figure, stacked_histograms
 from cist_core.errors import CistError
 from cist_core.profile import OVER_SHARP, OVER_SMOOTHED
 from cist_core.readings import RuleReading, read_rules
@@ -63,8 +63,7 @@ readings = read_all(extra, sharp, smooth)
 if layout == "overlaid":
     show_figure(histogram_figure(readings), source, readings, key="entropy-histogram")
 else:
-    for index, reading in enumerate(readings):
-        figure = histogram_figure([reading], height=STACKED_HEIGHT)
+    for index, (reading, figure) in enumerate(zip(readings, stacked_histograms(readings), strict=True)):
         show_figure(figure, source, [reading], key=f"entropy-histogram-{index}")
 
 st.subheader("Profiles", anchor=False)

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ import pandas as pd
 import pytest
 from reference import entropy_at, entropy_at_ratio
 
-from cist_core import CistError, EntropyCurves, LogitSet, __version__, parse_rule, read_logits
+from cist_core import CistError, EntropyCurves, LogitSet, __version__, matched_pair, parse_rule, read_logits
 from cist_core.cli import analyze, build_parser, convert, infer, main
 from cist_core.cli.output import Progress, print_json, table
+from cist_core.errors import CistWarning
 from cist_core.readings import read_rules
 
 SAMPLE_MODELS = Path(__file__).resolve().parent.parent / "sample_models"
@@ -148,6 +150,28 @@ def test_every_matched_pair_is_compared_and_no_other(logits):
     assert sentences[0].endswith("than τ = 2") or "about as much as τ = 2" in sentences[0]
 
 
+def test_several_matched_pairs_are_told_apart_by_their_parameters(logits):
+    rhos = [matched_pair(readings_of(logits, "tau=2")[1], tau=tau).rho for tau in (2, 4)]
+    rules = ["tau=2", "tau=4", *(f"cist:rho={rho}" for rho in rhos)]
+    sentences = analyze.findings(*readings_of(logits, *rules))
+    assert len(sentences) == 2
+    for sentence, tau, rho in zip(sentences, (2, 4), rhos, strict=True):
+        assert f"CIST ρ = {rho:.4g} spreads" in sentence
+        assert f"τ = {tau}" in sentence
+
+
+def test_several_unmatched_rules_are_all_named(logits):
+    sentences = analyze.findings(*readings_of(logits, "tau=2", "tau=4", "cist:rho=9", "cist:rho=12"))
+    assert sentences[0] == (
+        "Not matched: the mean entropy of τ = 2 or τ = 4 is not that of CIST ρ = 9 or CIST ρ = 12, "
+        "so their spreads do not compare"
+    )
+    assert [sentence.partition(" is ")[0] for sentence in sentences[1:]] == [
+        "The rho with the mean entropy of τ = 2",
+        "The rho with the mean entropy of τ = 4",
+    ]
+
+
 def test_a_single_rule_says_what_it_leaves_and_what_matches_it(logits):
     first, second = analyze.findings(*readings_of(logits, "cist:rho=3"))
     assert first.startswith("CIST ρ = 3 leaves")
@@ -208,6 +232,54 @@ def test_a_report_is_written_beside_the_numbers(capsys, file, tmp_path):
     assert html.lstrip().lower().startswith("<!doctype html>")
     assert "300 samples, 10 classes" in html
     assert "tau=2" in html or "τ = 2" in html
+
+
+def test_the_report_says_which_of_several_rules_it_compares(capsys, file, tmp_path, logits):
+    rho = f"{matched_pair(readings_of(logits, 'tau=2')[1], tau=4).rho:.4g}"
+    out = tmp_path / "report.html"
+    for rhos, choice in (
+        ([9, 12], "Compared: τ = 2 and CIST ρ = 9, the first of each kind, as none match."),
+        ([9, rho], f"Compared: τ = 4 and CIST ρ = {rho}, the first two of the same mean entropy."),
+    ):
+        run_json(capsys, "analyze", "--logits", file, "--tau", 2, 4, "--rho", *rhos, "--out", out)
+        assert choice in out.read_text(encoding="utf-8")
+    run_json(capsys, "analyze", "--logits", file, "--tau", 2, "--rho", 9, "--out", out)
+    assert "Compared:" not in out.read_text(encoding="utf-8")
+
+
+def test_columns_that_are_no_classes_are_told(capsys, tmp_path):
+    (tmp_path / "set.csv").write_text("id,a,b,filename\n1,0.5,2,x.png\n2,1.5,0.5,y.png\n")
+    record, err = run_json(capsys, "analyze", "--logits", tmp_path / "set.csv", "--tau", 2)
+    assert record["classes"] == 2
+    assert err == "Columns that name the samples and are no classes: id, filename.\n"
+
+
+def test_a_split_of_data_without_splits_is_refused(capsys, tmp_path):
+    images = tmp_path / "images.npz"
+    np.savez(images, images=np.zeros((4, 28, 28), np.uint8), labels=np.arange(4), classes=list("abcdefghij"))
+    folder = tmp_path / "folder"
+    for name in "ab":
+        (folder / name).mkdir(parents=True)
+    for data in (images, folder):
+        source = ["--teacher", "mnist5k-mlp", "--data", data, "--split", "train"]
+        for command in (["analyze", *source], ["infer", *source, "--out", tmp_path / "l.safetensors"]):
+            code, _, err = run(capsys, *command)
+            message = f"Expected --split only together with data that have splits, but got 'train' for {data}, which is"
+            assert_refused(code, err, message)
+    assert run_json(capsys, "analyze", "--teacher", "mnist5k-mlp", "--data", images)[0]["samples"] == 4
+
+
+def test_a_warning_of_ours_is_a_remark_and_others_keep_their_form(capsys, monkeypatch, file):
+    def warn(options):
+        warnings.warn("The copy is not whole.", CistWarning, stacklevel=1)
+        warnings.warn("other", UserWarning, stacklevel=1)
+        return read_logits(file)
+
+    monkeypatch.setattr(analyze, "read_logits", warn)
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="other"):
+            _, err = run_json(capsys, "analyze", "--logits", file, "--tau", 2)
+        assert err == "The copy is not whole.\n"
 
 
 @pytest.mark.parametrize(
@@ -364,11 +436,11 @@ def test_a_public_checkpoint_on_an_array_of_images(capsys, tmp_path, shared_file
         ),
         (
             ["--teacher", "mnist5k-mlp", "--data", "mnist-5k", "--out", "o.safetensors", "--batch-size", "0"],
-            "Expected `batch_size` to be at least 1, but got 0",
+            "Expected a batch size of at least 1 image, but got 0",
         ),
         (
             ["--teacher", "mnist5k-mlp", "--data", "mnist-5k", "--out", "o.safetensors", "--limit", "0"],
-            "Expected `limit` to be at least 1, but got 0",
+            "Expected a limit of at least 1 sample, but got 0",
         ),
         (
             ["--teacher", "mnist5k-mlp", "--data", "mnist-5k", "--out", "o.safetensors", "--precision", "int4"],

@@ -55,6 +55,11 @@ def test_headline_refuses_to_compare_unmatched_rules() -> None:
     assert "times" not in comparison(fixed, cist)
 
 
+def test_headline_names_the_parameters_of_both_where_asked_to() -> None:
+    fixed, cist = pair_of(mixed_scales(), 2.0)
+    assert f"{rule_label(cist.rule)} spreads" in comparison(fixed, cist, in_full=True)
+
+
 def test_ratio_story_tells_what_is_left() -> None:
     fixed, cist = pair_of(mixed_scales(), 2.0)
     share = cist.profile.std**2 / fixed.profile.std**2

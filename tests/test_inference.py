@@ -312,8 +312,8 @@ def test_bfloat16_is_close_and_stored_in_float32(teacher: Teacher, dataset: Imag
     [
         ({"precision": "float16"}, "float16 arithmetic is not available on the CPU"),
         ({"precision": "float8"}, "one of float32, bfloat16, float16, but got 'float8'"),
-        ({"batch_size": 0}, "`batch_size` to be at least 1, but got 0"),
-        ({"limit": 0}, "`limit` to be at least 1, but got 0"),
+        ({"batch_size": 0}, "a batch size of at least 1 image, but got 0"),
+        ({"limit": 0}, "a limit of at least 1 sample, but got 0"),
     ],
 )
 def test_impossible_options_are_refused(

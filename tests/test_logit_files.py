@@ -246,11 +246,9 @@ def _zip_of_text(path):
         ("a.csv", lambda path: path.write_text("0,0,0\n1,2,3\n"), "first line holds numbers"),
         ("a.csv", lambda path: path.write_text("1,0,label\n1,2,0\n"), "first line holds numbers"),
         ("a.csv", lambda path: path.write_text("2.0,NA,0.3\n1,2,3\n"), "first line holds numbers"),
-        (
-            "a.csv",
-            lambda path: pd.DataFrame(LOGITS).to_csv(path),
-            "first column has no name and looks like a row index",
-        ),
+        ("a.csv", lambda path: path.write_text("a,b,name\n1,2,x\n"), "column 'name' is not numeric.*such as 'id' or"),
+        ("a.csv", lambda path: path.write_text(",a,b\n0.5,1,2\n"), "column 1 has no name; give it that of its class"),
+        ("a.csv", lambda path: path.write_text("a,b,\n1,2,\n"), "column 3 has no name; give it that of its class"),
         ("a.parquet", lambda path: pd.DataFrame({"a": ["x"], "b": [1]}).to_parquet(path), "column 'a' is not numeric"),
     ],
 )
@@ -267,6 +265,40 @@ def test_whole_numbers_are_names_of_classes(tmp_path):
     (tmp_path / "set.csv").write_text("0, 1, A, label\n1, 2, 3, 2\n")  # digits, then letters; a space after each comma
     logit_set = read_logits(tmp_path / "set.csv")
     assert (logit_set.class_names, logit_set.accuracy) == (("0", "1", "A"), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [("id", [17, 4]), ("Index", [0, 1]), ("image", ["a.png", "b.png"]), ("filename", ["a.png", "a.png"])],
+)
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_column_that_names_the_samples_is_not_a_class(tmp_path, name, values, suffix):
+    table = pd.DataFrame({name: values, **dict(zip("abc", LOGITS.T, strict=True)), "label": LABELS})
+    path = tmp_path / f"set{suffix}"
+    table.to_csv(path, index=False) if suffix == ".csv" else table.to_parquet(path)
+    logit_set = read_logits(path)
+    np.testing.assert_array_equal(logit_set.logits, LOGITS)
+    assert logit_set.class_names == ("a", "b", "c")
+    assert logit_set.provenance["identifiers"] == name
+
+
+@pytest.mark.parametrize("index", [None, ["x", "y"]])
+def test_the_index_that_pandas_writes_is_not_a_class(tmp_path, index):
+    pd.DataFrame(LOGITS, index=index).to_csv(tmp_path / "set.csv")
+    logit_set = read_logits(tmp_path / "set.csv")
+    assert logit_set.class_names == ("0", "1", "2")
+    assert logit_set.provenance["identifiers"] == "the first, without a name"
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [("id", [0.5, -1.5]), ("path", [3.0, 0.25]), ("image", [2, 2]), ("cat", [1, 2]), ("rowing boat", [1, 2])],
+)
+def test_a_column_of_numbers_that_may_be_logits_is_a_class(tmp_path, name, values):
+    pd.DataFrame({name: values, "a": [1.5, 2.5]}).to_csv(tmp_path / "set.csv", index=False)
+    logit_set = read_logits(tmp_path / "set.csv")
+    assert logit_set.class_names == (name, "a")
+    assert "identifiers" not in logit_set.provenance
 
 
 def test_the_index_of_a_parquet_table_is_not_a_class(tmp_path):

@@ -10,6 +10,7 @@ from typing import Any
 import altair as alt
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from cist_core.charts.figure import GREY, Figure, Slot, named, rule_scale, rules_legend, slots
 from cist_core.findings import comparison, extremes, percent, rule_label, three_digits
@@ -17,12 +18,24 @@ from cist_core.profile import entropy_histogram
 from cist_core.readings import RuleReading
 
 BINS = 60
-STACKED_HEIGHT = 270
-"""In pixels, for one rule above another; the axes and words take 150 of it."""
+STACKED_HEIGHT = 340
+"""In pixels, for one rule above another; the axes take 130 of it."""
 
 
-def histogram_figure(readings: Sequence[RuleReading], *, height: int = 400) -> Figure:
-    """Histograms of several rules over one another; the first two are the pair that the title compares."""
+def stacked_histograms(readings: Sequence[RuleReading]) -> list[Figure]:
+    """One histogram a rule, to stand above one another: on one scale, so that their heights compare."""
+    tallest = max((_counts(reading).max() for reading in readings), default=0)
+    return [histogram_figure([reading], height=STACKED_HEIGHT, tallest=tallest) for reading in readings]
+
+
+def histogram_figure(readings: Sequence[RuleReading], *, height: int = 400, tallest: int = 0) -> Figure:
+    """Histograms of several rules over one another; the first two are the pair that the title compares.
+
+    Args:
+        readings: one or more.
+        height: in pixels, the axes included.
+        tallest: samples in the highest bar that the scale has room for, where other charts share it.
+    """
     first = readings[0].profile
     limit = math.log(first.classes)
     taken = slots([reading.rule for reading in readings])
@@ -53,7 +66,7 @@ def histogram_figure(readings: Sequence[RuleReading], *, height: int = 400) -> F
                     "mean": [reading.profile.mean for reading in readings],
                     "spread": [reading.profile.std for reading in readings],
                     # The words need room above the highest bar.
-                    "headroom": bins["samples"].max() * (1 + 0.1 * len(readings)),
+                    "headroom": max(tallest, bins["samples"].max()) * (1 + 0.1 * len(readings)),
                 }
             ),
             "regions": _regions(pairs, limit),
@@ -61,8 +74,12 @@ def histogram_figure(readings: Sequence[RuleReading], *, height: int = 400) -> F
     )
 
 
+def _counts(reading: RuleReading) -> NDArray[np.int64]:
+    return entropy_histogram(reading.entropy, reading.profile.classes, BINS)
+
+
 def _bins(reading: RuleReading, slot: Slot, limit: float) -> pd.DataFrame:
-    counts = entropy_histogram(reading.entropy, reading.profile.classes, BINS)
+    counts = _counts(reading)
     edges = np.linspace(0.0, limit, BINS + 1)
     return pd.DataFrame(
         {
@@ -109,7 +126,8 @@ def _spec(taken: tuple[Slot, ...], limit: float, height: int) -> dict[str, Any]:
         scale=alt.Scale(domain=[0, limit], nice=False),
         axis=alt.Axis(tickCount=8, grid=False),
     )
-    colour = alt.Color("rule:N", scale=rule_scale(taken), legend=rules_legend())
+    legend = rules_legend() if len(taken) > 1 else None  # the title names a single rule
+    colour = alt.Color("rule:N", scale=rule_scale(taken), legend=legend)
     bands = (
         alt.Chart(named("regions"))
         .transform_filter("datum.line === 0")

@@ -26,6 +26,7 @@ from cist_core.cli.output import (
     add_json_option,
     print_json,
     refuse_options,
+    refuse_split_of_one_set,
     remark,
     size,
     table,
@@ -85,6 +86,8 @@ def run(options: argparse.Namespace) -> None:
         )
     rules = _given_rules(options)
     logit_set = _load(options)
+    if "identifiers" in logit_set.provenance:
+        remark(f"Columns that name the samples and are no classes: {logit_set.provenance['identifiers']}.")
     if logit_set.constant_rows:
         remark(f"Samples whose logits are all equal: {logit_set.constant_rows:,}; their entropy is ln C at any rule.")
     curves = EntropyCurves.from_logits(logit_set)
@@ -127,6 +130,7 @@ def _load(options: argparse.Namespace) -> LogitSet:
         return read_logits(options.logits)
     if options.data is None:
         raise CistError(f"Expected --data NAME for the teacher '{options.teacher}'; 'cist data' lists the data sets.")
+    refuse_split_of_one_set(options)
     from cist_core.sources import load_logits
 
     with Progress("Downloading", "bytes") as downloading, Progress("Running the teacher", "samples") as running:
@@ -175,7 +179,7 @@ def _row(reading: RuleReading) -> list[str]:
 
 
 def findings(readings: Sequence[RuleReading], curves: EntropyCurves) -> list[str]:
-    """What the numbers say: every matched pair compared; without one, why not and what would match.
+    """What the numbers say: every matched pair compared; without one, which are not matched and what would match.
 
     Other rules are compared with the fixed temperatures; where there is none, with the first rule. The oracle's spread
     is 0 by construction and compares with nothing.
@@ -185,8 +189,18 @@ def findings(readings: Sequence[RuleReading], curves: EntropyCurves) -> list[str
     bases = [reading for reading in readings if isinstance(reading.rule, Fixed)] or list(readings[:1])
     others = [reading for reading in readings if not isinstance(reading.rule, Matched)]
     pairs = [(base, other) for base in bases for other in others if type(base.rule) is not type(other.rule)]
-    matched = [comparison(*pair) for pair in pairs if are_matched(pair[0].profile, pair[1].profile)]
-    return matched or [*(comparison(*pair) for pair in pairs[:1]), *_partner(bases[0].rule, curves)]
+    matched = [pair for pair in pairs if are_matched(pair[0].profile, pair[1].profile)]
+    if matched:
+        return [comparison(*pair, in_full=len(pairs) > 1) for pair in matched]
+    unmatched = [_unmatched(pairs)] if len(pairs) > 1 else [comparison(*pair) for pair in pairs]
+    return unmatched + [sentence for base in bases for sentence in _partner(base.rule, curves)]
+
+
+def _unmatched(pairs: Sequence[tuple[RuleReading, RuleReading]]) -> str:
+    bases, others = (
+        " or ".join(dict.fromkeys(rule_label(reading.rule) for reading in side)) for side in zip(*pairs, strict=True)
+    )
+    return f"Not matched: the mean entropy of {bases} is not that of {others}, so their spreads do not compare"
 
 
 def _partner(rule: TemperatureRule, curves: EntropyCurves) -> list[str]:

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cist_core import CistError
-from cist_core.cli.output import Progress, add_inference_options, add_json_option, print_json, refuse_options, size
+from cist_core.cli.output import (
+    Progress,
+    add_inference_options,
+    add_json_option,
+    print_json,
+    refuse_options,
+    refuse_split_of_one_set,
+    size,
+)
 from cist_core.findings import three_digits
 
 if TYPE_CHECKING:
@@ -55,6 +63,7 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> None:
     if Path(options.out).suffix.lower() != ".safetensors":
         raise CistError(f"Expected --out to end in .safetensors, but got '{options.out}'.")
+    refuse_split_of_one_set(options)
     from cist_core.data import load_dataset
     from cist_core.inference import infer
 

@@ -117,6 +117,21 @@ def refuse_options(options: argparse.Namespace, names: Sequence[str], *, needs: 
             raise CistError(f"Expected --{name.replace('_', '-')} only together with {needs}; {reason}.")
 
 
+def refuse_split_of_one_set(options: argparse.Namespace) -> None:
+    """Refuse a split of data that have none.
+
+    Raises:
+        CistError: naming the split and the data.
+    """
+    from cist_core.data import is_one_set
+
+    if options.split is not None and is_one_set(options.data):
+        raise CistError(
+            f"Expected --split only together with data that have splits, but got '{options.split}' for {options.data}, "
+            "which is one set; leave --split out."
+        )
+
+
 def add_json_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 

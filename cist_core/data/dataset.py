@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +59,11 @@ class ImageDataset:
         """Number of named classes; without names, one more than the largest label."""
         return len(self.class_names) if self.class_names is not None else int(self.labels.max()) + 1
 
+    def take(self, indices: NDArray[np.integer[Any]], *, split: str | None = None) -> ImageDataset:
+        """The samples at the given positions, under another split's name if there is one."""
+        images = self.images.take(indices) if isinstance(self.images, FolderImages) else self.images[indices]
+        return replace(self, images=images, labels=self.labels[indices], split=split or self.split)
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the pixels and labels in their order, whatever file or name they come under."""
@@ -84,5 +90,5 @@ def evenly_spaced(count: int, limit: int | None) -> NDArray[np.int64]:
     if limit is None or limit >= count:
         return np.arange(count)
     if limit < 1:
-        raise CistError(f"Expected `limit` to be at least 1, but got {limit}.")
+        raise CistError(f"Expected a limit of at least 1 sample, but got {limit}.")
     return np.linspace(0, count - 1, limit).round().astype(np.int64)

@@ -34,11 +34,11 @@ def fetch(urls: Sequence[str], target: Path, md5: str, *, progress: Progress | N
         progress: called with the bytes so far and in all (0 where the server does not say).
 
     Raises:
-        CistError: if no mirror delivers the file; it says where to put a copy by hand.
+        CistError: if no mirror delivers the file; it names each with its reason, and where to put a copy by hand.
     """
     if target.is_file() and _md5(target) == md5:
         return
-    reasons = []
+    failures = []
     for url in urls:
         partial = _partial(target)
         try:
@@ -47,13 +47,14 @@ def fetch(urls: Sequence[str], target: Path, md5: str, *, progress: Progress | N
             if _md5(partial) == md5:
                 partial.replace(target)
                 return
-            reasons.append("it arrived damaged")
+            reason = "it arrived damaged"
         except (OSError, http.client.HTTPException) as error:  # URLError, HTTPError and time-outs are OSErrors
-            reasons.append(str(getattr(error, "reason", "") or error) or type(error).__name__)
+            reason = str(getattr(error, "reason", "") or error) or type(error).__name__
         finally:
             partial.unlink(missing_ok=True)
+        failures.append(f"from {url} ({reason})")
     raise CistError(
-        f"{target.name} could not be downloaded from {urls[-1]} ({reasons[-1]}); "
+        f"{target.name} could not be downloaded {', nor '.join(failures)}; "
         f"check the connection and that {target.parent} has room, or put a copy there by hand."
     )
 

@@ -69,6 +69,10 @@ class FolderImages:
         """The same files, read at another size or in another number of channels."""
         return replace(self, size=size, channels=channels)
 
+    def take(self, indices: NDArray[np.integer[Any]]) -> FolderImages:
+        """The files at the given positions."""
+        return replace(self, paths=tuple(self.paths[index] for index in indices))
+
     def digest(self) -> _Hash:
         """SHA-256 over names and bytes of the files; the size they are read at is not part of it."""
         digest = hashlib.sha256(b"folder")
@@ -92,13 +96,21 @@ def find_images(root: Path, split: str) -> tuple[FolderImages, NDArray[np.int64]
     Raises:
         CistError: if the split or any class folder is missing, or a class folder holds no images.
     """
-    folders = _subfolders(root)
-    splits = {SPLIT_FOLDERS[folder.name.lower()]: folder for folder in folders if folder.name.lower() in SPLIT_FOLDERS}
+    splits = split_folders(root)
     if not splits:
-        return *_collect(root, folders), "all"
+        return *_collect(root, _subfolders(root)), "all"
     if split not in splits:
         raise CistError(f"{root} has no split '{split}'; it has: {', '.join(sorted(splits))}.")
     return *_collect(splits[split], _subfolders(splits[split])), split
+
+
+def split_folders(root: Path) -> dict[str, Path]:
+    """The folders of ``root`` that hold a split each; empty where it is one set."""
+    return {
+        SPLIT_FOLDERS[folder.name.lower()]: folder
+        for folder in _subfolders(root)
+        if folder.name.lower() in SPLIT_FOLDERS
+    }
 
 
 def _collect(root: Path, classes: Sequence[Path]) -> tuple[FolderImages, NDArray[np.int64], tuple[str, ...]]:

@@ -10,7 +10,7 @@ from cist_core.data.arrays import read_arrays
 from cist_core.data.bundled import DIGITS, mnist_5k
 from cist_core.data.dataset import ImageDataset
 from cist_core.data.download import Progress
-from cist_core.data.folder import find_images
+from cist_core.data.folder import find_images, split_folders
 from cist_core.data.torchvision_sets import is_downloaded, read_torchvision
 from cist_core.errors import CistError
 
@@ -85,6 +85,12 @@ def is_present(name: str, *, root: str | os.PathLike[str] | None = None) -> bool
         root: folder of the downloaded data sets; by default `data_root`.
     """
     return DATASETS[name].bundled or is_downloaded(name, _root(root))
+
+
+def is_one_set(name_or_path: str | os.PathLike[str]) -> bool:
+    """Whether a path leads to data without splits, which `load_dataset` loads whole whatever split it is given."""
+    path = Path(name_or_path).expanduser()
+    return str(name_or_path) not in DATASETS and (path.is_file() or (path.is_dir() and not split_folders(path)))
 
 
 def load_dataset(

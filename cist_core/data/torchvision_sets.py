@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cist_core.data.download import Progress, extract_gzip, extract_tar, fetch
-from cist_core.data.pinned_splits import pinned_positions
+from cist_core.data.pinned_splits import PINNED, pinned_positions
 from cist_core.data.splits import stratified_split
-from cist_core.errors import CistError
+from cist_core.errors import CistError, CistWarning
 
 VALIDATION_FRACTION = 0.1
 SPLIT_SEED = 0
@@ -26,12 +26,20 @@ def read_torchvision(name: str, split: str, root: Path, *, download: bool, progr
 
     ``"test"`` is the official test part. The official training part is cut, by class, into 90 % ``"train"`` and 10 %
     ``"validation"``: image by image where a shipped model was trained on them (`pinned_splits`), else with a seed.
+    A `CistWarning` tells where images of such a split are missing, and it is cut with a seed after all.
 
     Raises:
         CistError: if the data are not there (or damaged) and ``download`` is off, or the download fails.
     """
     images, labels, classes = _open_or_download(name, split != "test", root, download, progress)
     chosen = pinned_positions(name, split, images, labels)
+    if chosen is None and name in PINNED:
+        warnings.warn(
+            f"The copy of '{name}' in {root} lacks images of its usual {split} split; another one is used, which may "
+            "hold images that the sample models have learned. Download the set again for the usual one.",
+            CistWarning,
+            stacklevel=2,
+        )
     if chosen is None and split == "test":
         return images, labels, classes
     if chosen is None:
@@ -58,8 +66,8 @@ def _open_or_download(name: str, train: bool, root: Path, download: bool, progre
     except _UNREADABLE as error:
         if not download:
             raise CistError(
-                f"The data set '{name}' is not (or not completely) in {root}; load it once with `download=True` "
-                "(--download on the command line), or set CIST_DATA to the folder that holds it."
+                f"The data set '{name}' is not (or not completely) in {root}; download it (--download on the "
+                "command line, `download=True` in Python), or set CIST_DATA to the folder that holds it."
             ) from error
     _download(name, root, progress)
     try:

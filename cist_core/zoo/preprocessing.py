@@ -53,11 +53,17 @@ class Preprocessing:
         if (height, width) != (self.image_size, self.image_size) and not self.resize:
             raise CistError(
                 f"The teacher reads images of {self.image_size}x{self.image_size} pixels, but these have "
-                f"{height}x{width}; choose other images, or set `resize=True` in the preprocessing."
+                f"{height}x{width}; choose other images, or have them resized (--resize for a checkpoint on the "
+                "command line, `resize=True` of `Preprocessing` in Python)."
             )
         if channels == self.channels or (channels == 1 and self.channels == 3 and self.grey_to_colour):
             return
-        remedy = ", or set `grey_to_colour=True` in the preprocessing" if (channels, self.channels) == (1, 3) else ""
+        remedy = (
+            ", or have the grey channel repeated (--grey-to-colour for a checkpoint on the command line, "
+            "`grey_to_colour=True` of `Preprocessing` in Python)"
+            if (channels, self.channels) == (1, 3)
+            else ""
+        )
         raise CistError(
             f"The teacher reads images of {self.channels} channel(s), but these have {channels}; "
             f"choose other images{remedy}."

@@ -2,13 +2,14 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
 from scipy.special import softmax
 from scipy.stats import entropy as scipy_entropy
 
-from cist_core.charts import histogram_figure, per_class_figure, ratio_figure, variance_figure
+from cist_core.charts import histogram_figure, per_class_figure, ratio_figure, stacked_histograms, variance_figure
 from cist_core.charts.ratio import MOST_POINTS
 from cist_core.curves import EntropyCurves
 from cist_core.logits import LogitSet
@@ -54,6 +55,22 @@ def test_spec_is_the_same_object_for_another_slider_position() -> None:
     second = histogram_figure(read_rules([Fixed(7.5), Cist(1.5)], curves))
     assert first.spec is second.spec
     assert not first.datasets["bins"].equals(second.datasets["bins"])
+
+
+def test_stacked_histograms_share_one_scale() -> None:
+    vl_convert = pytest.importorskip("vl_convert")
+    _, curves = example()
+    figures = stacked_histograms(read_rules([Fixed(2.0), Cist(3.0), Lskd(2.0)], curves))
+    assert [len(figure.datasets["means"]) for figure in figures] == [1, 1, 1]
+    tallest = [figure.datasets["bins"]["samples"].max() for figure in figures]
+    assert max(tallest) > 2 * min(tallest)
+    tops = []
+    for figure in figures:
+        svg = vl_convert.vegalite_to_svg({**figure.vega_lite(), "width": 600})
+        (axis,) = re.findall(r"Y-axis titled 'samples' for a linear scale with values from 0 to (\d+)", svg)
+        tops.append(int(axis))
+    assert tops == [tops[0]] * 3
+    assert max(tallest) <= tops[0] < 2 * max(tallest)
 
 
 @pytest.mark.parametrize("samples", [300, MOST_POINTS + 1])

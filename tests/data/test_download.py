@@ -93,6 +93,15 @@ def test_a_second_mirror_is_tried(server: Server, closed_url: str, tmp_path: Pat
     assert (tmp_path / "data.gz").read_bytes() == CONTENT
 
 
+def test_every_mirror_is_named_with_its_reason(server: Server, closed_url: str, tmp_path: Path) -> None:
+    with pytest.raises(CistError) as caught:
+        fetch([closed_url + "a.gz", server.url + "b.gz"], tmp_path / "data.gz", _md5(CONTENT))
+    first, second = str(caught.value).partition("; check the connection")[0].split(", nor ")
+    assert first.startswith(f"data.gz could not be downloaded from {closed_url}a.gz (")
+    assert "refused" in first
+    assert second == f"from {server.url}b.gz (Not Found)"
+
+
 @pytest.mark.parametrize("fault", ["cut off", "other content", "absent", "no server"])
 def test_failures_are_told_and_leave_nothing(server: Server, closed_url: str, tmp_path: Path, fault: str) -> None:
     server.files["data.gz"] = CONTENT[:-1] + b"?" if fault == "other content" else CONTENT
@@ -171,7 +180,9 @@ def mnist(server: Server, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarr
 
 
 def test_mnist_downloads_once_and_opens(server: Server, mnist: dict[str, np.ndarray], tmp_path: Path) -> None:
-    with pytest.raises(CistError, match=r"'mnist' is not \(or not completely\) in .*download=True"):
+    with pytest.raises(
+        CistError, match=r"'mnist' is not \(or not completely\) in .*--download .*, `download=True` in Python"
+    ):
         load_dataset("mnist", root=tmp_path)
     assert server.requests == []
     dataset = load_dataset("mnist", root=tmp_path, download=True)

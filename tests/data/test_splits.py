@@ -1,11 +1,13 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cist_core.data import evenly_spaced, stratified_split
+from cist_core.data import evenly_spaced, load_dataset, stratified_split
 from cist_core.data.pinned_splits import image_keys, pinned_positions, write_pins
-from cist_core.errors import CistError
+from cist_core.errors import CistError, CistWarning
 
 
 @given(
@@ -45,7 +47,7 @@ def test_a_limited_number_of_samples_covers_sorted_classes() -> None:
     assert np.bincount(labels[evenly_spaced(1000, 50)]).tolist() == [5] * 10
     assert evenly_spaced(5, None).tolist() == evenly_spaced(5, 9).tolist() == [0, 1, 2, 3, 4]
     assert len(np.unique(evenly_spaced(1000, 999))) == 999
-    with pytest.raises(CistError, match="`limit` to be at least 1, but got 0"):
+    with pytest.raises(CistError, match="a limit of at least 1 sample, but got 0"):
         evenly_spaced(5, 0)
 
 
@@ -69,6 +71,25 @@ def test_pinned_split_does_not_depend_on_the_order_of_the_mirror(
     np.testing.assert_array_equal(images[shuffled][positions], images[30:])
     assert pinned_positions("toy", "train", images[5:], labels[5:]) is None  # five of its images are missing
     assert pinned_positions("other", "train", images, labels) is None
+
+
+def test_a_copy_that_lacks_images_of_a_pinned_split_is_told(
+    images: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = np.arange(40, dtype=np.int64) % 2
+    pinned = {"train": (images[:36], labels[:36]), "validation": (images[36:], labels[36:])}
+    write_pins(tmp_path / "toy.npz", {**pinned, "test": (images, labels)})
+    monkeypatch.setattr("cist_core.data.pinned_splits.PINNED", {"cifar100": "toy.npz"})
+    monkeypatch.setattr("cist_core.data.pinned_splits.resources.files", lambda package: tmp_path)
+    copy = images.copy()
+    monkeypatch.setattr("cist_core.data.torchvision_sets._open", lambda *_: (copy, labels, ("a", "b")))
+    assert load_dataset("cifar100", "validation", root=tmp_path).num_samples == 4
+
+    copy[-1] = 0
+    for split, size in (("validation", 4), ("test", 40)):
+        with pytest.warns(CistWarning, match=rf"'cifar100' in .* lacks images of its usual {split} split; another"):
+            dataset = load_dataset("cifar100", split, root=tmp_path)
+        assert dataset.num_samples == size
 
 
 def test_key_tells_images_and_labels_apart(images: np.ndarray) -> None:

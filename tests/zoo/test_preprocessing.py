@@ -20,7 +20,7 @@ def test_normalises_by_channel_as_float64_does() -> None:
 
 def test_size_mismatch_is_refused_unless_asked_for() -> None:
     images = torch.zeros(2, 8, 8, 3, dtype=torch.uint8)
-    with pytest.raises(CistError, match=r"4x4 pixels, but these have 8x8; .*resize=True"):
+    with pytest.raises(CistError, match=r"4x4 pixels, but these have 8x8; .*--resize .*resize=True"):
         COLOUR(images)
     resizing = Preprocessing(COLOUR.mean, COLOUR.std, 4, resize=True)
     assert resizing(images).shape == (2, 3, 4, 4)
@@ -34,7 +34,7 @@ def test_resize_keeps_a_flat_image_flat() -> None:
 
 def test_grey_is_repeated_only_if_asked_for() -> None:
     images = torch.full((1, 4, 4, 1), 255, dtype=torch.uint8)
-    with pytest.raises(CistError, match=r"3 channel\(s\), but these have 1; .*grey_to_colour=True"):
+    with pytest.raises(CistError, match=r"3 channel\(s\), but these have 1; .*--grey-to-colour .*grey_to_colour=True"):
         COLOUR(images)
     out = Preprocessing(COLOUR.mean, COLOUR.std, 4, grey_to_colour=True)(images)
     torch.testing.assert_close(out[0, :, 0, 0], torch.tensor([0.5 / 0.2, 0.6 / 0.25, 0.7 / 0.5]))
