@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cist_core.training.images import shift_and_mirror
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -31,21 +33,6 @@ class Recipe:
 
     def to_dict(self) -> dict[str, float | int | bool]:
         return asdict(self)
-
-
-def augment(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-    """Shift each image by up to ``crop_padding`` pixels (zeros move in) and mirror half of them."""
-    count, _, height, width = images.shape
-    if recipe.crop_padding:
-        pad = recipe.crop_padding
-        padded = F.pad(images, (pad, pad, pad, pad))
-        windows = padded.unfold(2, height, 1).unfold(3, width, 1)
-        down, right = torch.randint(2 * pad + 1, (2, count), generator=generator)
-        images = windows[torch.arange(count), :, down, right]
-    if recipe.flip:
-        mirrored = torch.rand(count, generator=generator) < 0.5
-        images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
-    return images
 
 
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
@@ -93,7 +80,9 @@ def train(
         total_loss, hits = 0.0, 0
         order = torch.randperm(len(labels), generator=generator)[: steps * recipe.batch_size]
         for batch in order.split(recipe.batch_size):
-            x = augment(images[batch], recipe, generator).contiguous(memory_format=torch.channels_last)
+            x = shift_and_mirror(
+                images[batch], padding=recipe.crop_padding, flip=recipe.flip, generator=generator
+            ).contiguous(memory_format=torch.channels_last)
             logits = model(x)
             loss = F.cross_entropy(logits, labels[batch])
             optimizer.zero_grad()

@@ -10,11 +10,15 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NoReturn, TextIO
 
 from cist_core import CistError, __version__
-from cist_core.cli import analyze, convert, infer, listings
+from cist_core.cli import analyze, convert, distill, infer, listings, runs, sweep, worker
+from cist_core.cli.output import remark
+from cist_core.errors import Cancelled, CistWarning
 
 BAD_INPUT, INTERRUPTED, CLOSED_PIPE = 2, 130, 141
 
@@ -34,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"cist {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in (analyze, infer, convert, listings):
+    for command in (analyze, infer, convert, listings, distill, sweep, runs, worker):
         command.add_parser(commands)
     return parser
 
@@ -50,8 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # a Greek letter must not fail on a terminal that has none
     options = build_parser().parse_args(arguments)
     try:
-        options.run(options)
+        with _warnings_as_remarks():
+            options.run(options)
         sys.stdout.flush()
+    except Cancelled as stop:
+        return _stop(str(stop), INTERRUPTED)
     except CistError as error:
         return _stop(str(error), BAD_INPUT)
     except BrokenPipeError:
@@ -64,6 +71,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _stop("Interrupted; the command did not finish.", INTERRUPTED)
     return 0
+
+
+@contextmanager
+def _warnings_as_remarks() -> Iterator[None]:
+    """Print our own warnings without the place in the code that Python puts before them."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, CistWarning):
+                remark(str(message))
+            else:
+                usual(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show
+        warnings.simplefilter("always", CistWarning)
+        yield
 
 
 def _stop(sentence: str, code: int) -> int:

@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> None:
     if options.print:
         print(config.model_dump_json(indent=2))
     elif options.estimate:
-        from cist_core.training.estimate import estimate
+        from cist_core.training.estimation import estimate
 
         print(json.dumps(estimate(config).to_dict()))
     else:

@@ -195,7 +195,6 @@ class _Run:
 
     def run(self, state: dict[str, Any] | None) -> dict[str, Any]:
         if self.accelerator.is_main_process:
-            self.directory.cancel_file.unlink(missing_ok=True)
             self.config.save(self.directory.config_file)
         self.heartbeat(now=True)
         learner = self._learner()
@@ -214,6 +213,7 @@ class _Run:
         while self.step < length.steps:
             if self.should_stop():
                 self._save(learner)
+                self.directory.cancel_file.unlink(missing_ok=True)  # heard; it must not stop the resumed run as well
                 raise Cancelled(
                     f"The run was stopped after {self.step:,} of {length.steps:,} steps and saved; "
                     f"go on with: cist distill {self.directory.config_file} --run-dir {self.directory.path} --resume"

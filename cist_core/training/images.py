@@ -122,21 +122,32 @@ def augment(pixels: Tensor, config: AugmentationConfig) -> Tensor:
         config: what may happen.
     """
     images = pixels.permute(0, 3, 1, 2)
-    count, _, height, width = images.shape
     if config.resized_crop is not None:
         from torchvision.transforms import v2
 
-        cut = v2.RandomResizedCrop((height, width), scale=config.resized_crop, antialias=True)
+        cut = v2.RandomResizedCrop(images.shape[2:], scale=config.resized_crop, antialias=True)
         images = torch.stack([cut(image) for image in images])
-    if config.crop_padding:
-        pad = config.crop_padding
-        windows = F.pad(images, (pad, pad, pad, pad)).unfold(2, height, 1).unfold(3, width, 1)
-        down, right = torch.randint(2 * pad + 1, (2, count), device=images.device)
+    return shift_and_mirror(images, padding=config.crop_padding, flip=config.flip).permute(0, 2, 3, 1)
+
+
+def shift_and_mirror(images: Tensor, *, padding: int, flip: bool, generator: torch.Generator | None = None) -> Tensor:
+    """Shift each image by up to ``padding`` pixels (zeros move in) and mirror half of them.
+
+    Args:
+        images: ``(N, channels, H, W)``.
+        padding: 0 shifts nothing.
+        flip: whether to mirror.
+        generator: by default torch's global one.
+    """
+    count, _, height, width = images.shape
+    if padding:
+        windows = F.pad(images, (padding, padding, padding, padding)).unfold(2, height, 1).unfold(3, width, 1)
+        down, right = torch.randint(2 * padding + 1, (2, count), generator=generator, device=images.device)
         images = windows[torch.arange(count, device=images.device), :, down, right]
-    if config.flip:
-        mirrored = torch.rand(count, device=images.device) < 0.5
+    if flip:
+        mirrored = torch.rand(count, generator=generator, device=images.device) < 0.5
         images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
-    return images.permute(0, 2, 3, 1)
+    return images
 
 
 def strong_view(pixels: Tensor) -> Tensor:

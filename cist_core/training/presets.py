@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cist_core.errors import CistError
-from cist_core.training.config import RunConfig, parse_config
+
+if TYPE_CHECKING:
+    from cist_core.training.config import RunConfig
 
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "demo": (
@@ -62,4 +64,6 @@ def preset(name: str) -> RunConfig:
     """
     if name not in PRESETS:
         raise CistError(f"There is no preset '{name}'; known are {', '.join(PRESETS)}.")
+    from cist_core.training.config import parse_config
+
     return parse_config(PRESETS[name][1], source=f"the preset {name}")

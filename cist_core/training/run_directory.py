@@ -6,11 +6,13 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cist_core.errors import CistError
 from cist_core.files import write_whole
-from cist_core.training.config import RunConfig, load_config
+
+if TYPE_CHECKING:
+    from cist_core.training.config import RunConfig
 
 CLOCK_FIELDS = ("seconds", "samples_per_second")
 """What a row of metrics says of the machine, not of the result: two runs of one config differ in these alone."""
@@ -80,6 +82,8 @@ class RunDirectory:
         Raises:
             CistError: if it is missing or wrong.
         """
+        from cist_core.training.config import load_config  # knows every objective and network, and so imports torch
+
         return load_config(self.config_file)
 
     def status(self) -> dict[str, Any]:

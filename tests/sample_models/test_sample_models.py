@@ -15,7 +15,7 @@ from cist_core.zoo import file_sha256, load_teacher
 from sample_models import train as train_script
 from sample_models.export import render_card
 from sample_models.train import SAMPLE_MODELS, SampleModel, export, load_splits, train_model
-from sample_models.training import Recipe, augment
+from sample_models.training import Recipe
 
 CARDS = sample_models()
 
@@ -135,14 +135,3 @@ def test_splits_from_a_folder_of_arrays(tmp_path: Path) -> None:
         "test": 20,
     }
     assert np.bincount(splits["validation"].labels).tolist() == [1] * 10
-
-
-def test_augmentation_shifts_and_mirrors_without_changing_size() -> None:
-    images = torch.zeros(2000, 1, 9, 9)
-    images[:, :, 4, 3] = 1
-    recipe = Recipe(epochs=1, crop_padding=2, flip=True)
-    out = augment(images, recipe, torch.Generator().manual_seed(0))
-    assert out.shape == images.shape
-    places = {tuple(int(i) for i in place[1:]) for place in out[:, 0].nonzero()}
-    assert places == {(row, column) for row in range(2, 7) for column in range(1, 8)}
-    assert out.sum() == 2000

@@ -24,7 +24,7 @@ from cist_core.objectives import objective_names, objective_specification
 from cist_core.sources import load_logits
 from cist_core.training import CLOCK_FIELDS, RunConfig, RunDirectory, preset
 from cist_core.training.engine import train
-from cist_core.training.estimate import estimate
+from cist_core.training.estimation import estimate
 from cist_core.zoo import load_checkpoint
 
 TINY = preset("demo").changed(

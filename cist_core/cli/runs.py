@@ -1,0 +1,183 @@
+"""``cist runs``: the runs of this machine, and what can be done with one."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cist_core import CistError
+from cist_core.cli.output import add_json_option, print_json, table
+from cist_core.findings import percent
+
+if TYPE_CHECKING:
+    from cist_core.runs import Run, RunStore
+
+_EXAMPLES = """\
+examples:
+  cist runs
+  cist runs --group rho-sweep --json
+  cist runs show ab12                the end of an id is enough
+  cist runs cancel 20261124-171500-ab12
+  cist runs resume ab12              continue from its last checkpoint
+  cist runs retry ab12 cd34          from scratch
+  cist runs delete ab12
+"""
+_VERBS = {
+    "cancel": "stop it at its next step, or take it out of the queue",
+    "resume": "queue it again, to continue from its last checkpoint",
+    "retry": "queue it again, to start from scratch",
+    "delete": "remove it and its files",
+}
+
+
+def add_root_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--root", metavar="DIR", help="folder of the runs (default: CIST_RUNS, or one among the user's data)"
+    )
+
+
+def open_store(options: argparse.Namespace) -> RunStore:
+    from cist_core.runs import RunStore
+
+    return RunStore(None if options.root is None else Path(options.root))
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "runs",
+        help="list, show, cancel, resume, retry or delete runs",
+        description="List the runs, or do something with some of them.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add_root_option(parser)
+    parser.add_argument("--group", metavar="NAME", help="list the runs of this sweep only")
+    add_json_option(parser)
+    parser.set_defaults(run=list_runs)
+    verbs = parser.add_subparsers(metavar="[VERB]")
+    show = verbs.add_parser("show", help="everything about one run", allow_abbrev=False)
+    show.add_argument("id", help="of the run, or the end of it")
+    show.set_defaults(run=show_run)
+    for verb, effect in _VERBS.items():
+        act = verbs.add_parser(verb, help=effect, description=f"Take each run and {effect}.", allow_abbrev=False)
+        act.add_argument("ids", nargs="+", metavar="ID", help="of a run, or the end of it")
+        act.set_defaults(run=act_on_runs, verb=verb)
+    for verb_parser in verbs.choices.values():
+        # The options of `cist runs` may stand behind the verb as well, and only count where they were given.
+        verb_parser.add_argument("--root", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        verb_parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON object")
+
+
+def list_runs(options: argparse.Namespace) -> None:
+    store = open_store(options)
+    store.reconcile()
+    runs = store.list(options.group)
+    if options.json:
+        print_json({"root": str(store.root), "runs": [_record(run) for run in runs]})
+        return
+    if not runs:
+        print(f"There are no runs in {store.root}{f' of the sweep {options.group}' if options.group else ''}.")
+        return
+    rows = [[run.id, _state(run), run.name, run.group or "-", _progress(run), _accuracy(run)] for run in runs]
+    print(table(["id", "state", "name", "sweep", "epoch", "val. accuracy"], rows, left=4))
+
+
+def show_run(options: argparse.Namespace) -> None:
+    store = open_store(options)
+    store.reconcile()
+    run = _find(store, options.id)
+    if options.json:
+        print_json({**_record(run), "config": run.directory.config().model_dump(mode="json")})
+        return
+    facts = {
+        "id": run.id,
+        "name": run.name,
+        "state": _state(run),
+        "reason": run.reason,
+        "note": run.note,
+        "sweep": run.group,
+        "objective": str(run.directory.config().objective),
+        "epoch": _progress(run),
+        "validation accuracy": _accuracy(run),
+        "test accuracy": _percent(run.directory.status().get("test_accuracy")),
+        "created": _moment(run.created_at),
+        "started": _moment(run.started_at),
+        "ended": _moment(run.ended_at),
+        "attempts": str(run.attempt),
+        "files": str(run.directory.path),
+    }
+    width = max(map(len, facts))
+    print("\n".join(f"{name.ljust(width)}  {fact}" for name, fact in facts.items() if fact not in (None, "", "-")))
+
+
+def act_on_runs(options: argparse.Namespace) -> None:
+    store = open_store(options)
+    store.reconcile()
+    actions: dict[str, Callable[[str], object]] = {
+        "cancel": store.cancel,
+        "resume": store.resume,
+        "retry": store.retry,
+        "delete": store.delete,
+    }
+    runs = [_find(store, text) for text in options.ids]
+    for run in runs:
+        actions[options.verb](run.id)
+    left = {run.id: run for run in store.list()}
+    if options.json:
+        print_json({"runs": [_record(left[run.id]) for run in runs if run.id in left]})
+        return
+    for run in runs:
+        print(f"{run.id}  {_state(left[run.id]) if run.id in left else 'deleted'}")
+    if options.verb in ("resume", "retry"):
+        print("A worker starts them in their turn: 'cist worker', unless one works already.")
+
+
+def _find(store: RunStore, text: str) -> Run:
+    matches = [run for run in store.list() if run.id == text or run.id.endswith(f"-{text}")]
+    if len(matches) > 1:
+        raise CistError(f"There are {len(matches)} runs whose id ends in '{text}'; give the whole id.")
+    return matches[0] if matches else store.get(text)
+
+
+def _record(run: Run) -> dict[str, Any]:
+    return {
+        "id": run.id,
+        "name": run.name,
+        "state": run.state,
+        "cancel_requested": run.cancel_requested,
+        "reason": run.reason,
+        "note": run.note,
+        "group": run.group,
+        "created_at": run.created_at,
+        "started_at": run.started_at,
+        "ended_at": run.ended_at,
+        "attempt": run.attempt,
+        "directory": str(run.directory.path),
+        "status": run.directory.status(),
+    }
+
+
+def _state(run: Run) -> str:
+    return "stopping" if run.cancel_requested else run.state
+
+
+def _progress(run: Run) -> str:
+    status = run.directory.status()
+    return f"{status['epoch']} of {status['epochs']}" if {"epoch", "epochs"} <= status.keys() else "-"
+
+
+def _accuracy(run: Run) -> str:
+    status = run.directory.status()
+    return _percent(status.get("last_val_accuracy", status.get("val_accuracy")))
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else percent(share)
+
+
+def _moment(seconds: float | None) -> str:
+    return "-" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

@@ -1,0 +1,88 @@
+"""How a run has ended, told from what its process left behind."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from cist_core.runs.run import Run, RunState
+
+_FULL_BYTES = 1_000_000
+_LONGEST_REASON = 500
+_TAIL_BYTES = 8192
+
+
+@dataclass(frozen=True)
+class Ending:
+    """A state that does not change by itself any more, and why, in a sentence."""
+
+    state: RunState
+    reason: str | None = None
+
+
+def ending(run: Run, exit_code: int | None) -> Ending:
+    """How a run whose process is gone has ended.
+
+    What the run said itself counts most, then why it was stopped, then how its process ended.
+
+    Args:
+        run: still running according to its row.
+        exit_code: None if it is not known (the process was not our child); ``-N`` for signal N.
+    """
+    status = _own_words(run)
+    said, reason = status.get("state"), status.get("reason")
+    if said == RunState.FINISHED:
+        return Ending(RunState.FINISHED)
+    if run.limit_reason is not None:
+        return Ending(RunState.FAILED, run.limit_reason)
+    if said in (RunState.CANCELLED, RunState.FAILED):
+        return Ending(RunState(str(said)), str(reason) if reason else None)
+    if run.stop_requested_at is not None:
+        return Ending(RunState.CANCELLED, "It was ended by force; resume it from its last checkpoint.")
+    if exit_code is not None and exit_code > 0:
+        last_words = _last_line(run.stderr_file) or f"The process ended with exit code {exit_code} and no message."
+        return Ending(RunState.FAILED, last_words + _remark_on_disk(run.directory.path))
+    return Ending(RunState.LOST, f"The process {_how(exit_code)}; resume it from its last checkpoint.")
+
+
+def _own_words(run: Run) -> dict[str, object]:
+    """The status, unless an earlier attempt wrote it."""
+    status = run.directory.status()
+    updated_at = status.get("updated_at")
+    fresh = isinstance(updated_at, int | float) and updated_at >= (run.started_at or 0)
+    return status if fresh else {}
+
+
+def _how(exit_code: int | None) -> str:
+    if exit_code is None:
+        return "is gone and left no word, as after a restart of the machine"
+    if exit_code == 0:
+        return "ended without saying that it had finished"
+    try:
+        name = signal.Signals(-exit_code).name
+    except ValueError:
+        name = f"signal {-exit_code}"
+    by = " (somebody, or the system when memory ran out)" if exit_code == -signal.SIGKILL else ""
+    return f"was ended by {name}{by}"
+
+
+def _last_line(path: Path) -> str:
+    """Where a command says what was wrong, and where Python names the exception."""
+    try:
+        with path.open("rb") as stream:
+            stream.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+            text = stream.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1].removeprefix("cist: ")[:_LONGEST_REASON] if lines else ""
+
+
+def _remark_on_disk(path: Path) -> str:
+    try:
+        full = shutil.disk_usage(path).free < _FULL_BYTES
+    except OSError:
+        return ""
+    return f" The disk that holds {path} is full." if full else ""

@@ -1,0 +1,85 @@
+"""How much the runs of one root may use: `limits.toml`, a file for whoever keeps the machine."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cist_core.errors import CistError
+
+if TYPE_CHECKING:
+    from cist_core.training.config import RunConfig
+
+LIMITS_FILE = "limits.toml"
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class Limits(BaseModel):
+    """The limits and their defaults; a file states those that differ.
+
+    Example of a ``limits.toml``::
+
+        concurrent_runs = 2
+        wall_seconds = 3600
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+    concurrent_runs: Count = 1
+    """Runs at the same time."""
+    queued_runs: Annotated[int, Field(ge=0)] = 1000
+    """Runs that wait."""
+    epochs: Count = 10_000
+    """Epochs of one run."""
+    steps: Count = 10_000_000
+    """Steps of a run whose length is given in steps."""
+    wall_seconds: Annotated[float, Field(gt=0)] = 7 * 24 * 3600
+    """Time of one attempt; a run that is resumed has it anew."""
+    disk_bytes: Count = 20_000_000_000
+    """Size of the directory of one run."""
+
+    @classmethod
+    def load(cls, root: Path) -> Limits:
+        """The limits of a root; the defaults if it has no ``limits.toml``.
+
+        Raises:
+            CistError: if the file cannot be read, is no TOML, or states something else than the limits.
+        """
+        path = root / LIMITS_FILE
+        try:
+            return cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return cls()
+        except ValidationError as error:
+            faults = "; ".join(_fault(fault) for fault in error.errors())
+            raise CistError(f"Mend {path}: {faults}.") from None
+        except OSError as error:
+            raise CistError(f"The limits {path} cannot be read ({error.strerror or error}); mend the file.") from error
+        except ValueError as error:  # of tomllib, and of bytes that are no text
+            raise CistError(f"The limits {path} are not TOML ({error}); write lines like 'epochs = 300'.") from None
+
+    def check_length(self, config: RunConfig) -> None:
+        """Refuse a run that is longer than allowed.
+
+        Raises:
+            CistError: naming the limit.
+        """
+        for unit, given, allowed in (("epochs", config.epochs, self.epochs), ("steps", config.steps, self.steps)):
+            if given is not None and given > allowed:
+                raise CistError(
+                    f"Expected at most {allowed:,} {unit} in a run, but got {given:,}; "
+                    f"shorten it, or raise '{unit}' in {LIMITS_FILE}."
+                )
+
+
+def _fault(fault: object) -> str:
+    match fault:
+        case {"type": "extra_forbidden", "loc": (name, *_)}:
+            return f"there is no limit '{name}'; known are {', '.join(Limits.model_fields)}"
+        case {"loc": (name, *_), "msg": str(message), "input": given}:
+            return f"{name}: {message[0].lower()}{message[1:]}, but got {given!r}"
+    return str(fault)

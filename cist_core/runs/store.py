@@ -1,0 +1,516 @@
+"""`RunStore`: the table of runs, which is also the queue.
+
+The table alone decides what runs: a claim is one transaction, so two workers never run one row twice. A task queue such
+as huey would be a second queue beside it, and one that forgets a running task when its consumer is killed.
+
+Every method opens the database, does one short transaction and closes it, so a store may be shared by threads, and any
+number of processes may have one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from cist_core.errors import CistError
+from cist_core.runs.endings import Ending, ending
+from cist_core.runs.limits import Limits
+from cist_core.runs.processes import is_alive
+from cist_core.runs.run import Run, RunState
+from cist_core.training.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from cist_core.training.config import RunConfig
+
+# Inside the class, `list` is the method.
+Runs = list[Run]
+Rows = list[sqlite3.Row]
+
+_BUSY_SECONDS = 30.0
+_TABLE_VERSION = 1
+_TABLE = """
+CREATE TABLE IF NOT EXISTS runs (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    note TEXT NOT NULL,
+    state TEXT NOT NULL,
+    sweep TEXT,
+    created_at REAL NOT NULL,
+    queued_at REAL NOT NULL,
+    started_at REAL,
+    ended_at REAL,
+    reason TEXT,
+    stop_requested_at REAL,
+    limit_reason TEXT,
+    attempt INTEGER NOT NULL DEFAULT 0,
+    resume INTEGER NOT NULL DEFAULT 0,
+    pid INTEGER,
+    pid_created_at REAL,
+    working_directory TEXT NOT NULL
+)
+"""
+_NEXT_IN_QUEUE = "SELECT * FROM runs WHERE state = 'queued' ORDER BY queued_at, rowid LIMIT 1"
+
+
+class Claim:
+    """A row taken from the queue, while nobody else can take one: say what became of it."""
+
+    def __init__(self, connection: sqlite3.Connection, run: Run) -> None:
+        self._connection = connection
+        self.run = run
+
+    def started(self, pid: int, created_at: float) -> None:
+        """Its process is there, and may go to work once the claim is over."""
+        self._connection.execute(
+            "UPDATE runs SET state = 'running', attempt = attempt + 1, started_at = ?, ended_at = NULL, reason = NULL, "
+            "stop_requested_at = NULL, limit_reason = NULL, pid = ?, pid_created_at = ? WHERE id = ?",
+            (time.time(), pid, created_at, self.run.id),
+        )
+
+    def failed(self, reason: str) -> None:
+        """It has no process and gets none."""
+        now = time.time()
+        self._connection.execute(
+            "UPDATE runs SET state = 'failed', attempt = attempt + 1, started_at = ?, ended_at = ?, reason = ?, "
+            "stop_requested_at = NULL, limit_reason = NULL, pid = NULL, pid_created_at = NULL WHERE id = ?",
+            (now, now, reason, self.run.id),
+        )
+
+
+class RunStore:
+    """The runs of one root: a folder with the table ``runs.sqlite`` and one directory a run, named by its id."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        """Open the runs of a root, which is made if there is none.
+
+        Args:
+            root: default: ``CIST_RUNS``, or a folder among the user's data.
+
+        Raises:
+            CistError: if the folder or the table cannot be made.
+        """
+        self.root = Path(_default_root() if root is None else root).resolve()
+        self.table_file = self.root / "runs.sqlite"
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CistError(
+                f"The folder of runs {self.root} cannot be made ({error.strerror or error}); set CIST_RUNS to another."
+            ) from error
+        version = self._read("PRAGMA user_version")[0][0] if self.table_file.exists() else 0
+        if version > _TABLE_VERSION:
+            raise CistError(f"The table of runs {self.table_file} is of a newer version; update cist-studio.")
+        if version < _TABLE_VERSION:
+            with self._connection("rwc") as connection:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute(_TABLE)
+                connection.execute(f"PRAGMA user_version = {_TABLE_VERSION}")
+
+    # ---- look --------------------------------------------------------------------------------------------------------
+
+    @property
+    def limits(self) -> Limits:
+        """The limits as they are now.
+
+        Raises:
+            CistError: if `limits.toml` is wrong.
+        """
+        return Limits.load(self.root)
+
+    def get(self, run_id: str) -> Run:
+        """One run.
+
+        Raises:
+            CistError: if there is none of this id.
+        """
+        runs = self._select("SELECT * FROM runs WHERE id = :id", id=run_id)
+        if not runs:
+            raise self._unknown(run_id)
+        return runs[0]
+
+    def list(self, group: str | None = None) -> Runs:
+        """All runs, or those of one sweep; newest first."""
+        where = "" if group is None else "WHERE sweep = :group"
+        return self._select(f"SELECT * FROM runs {where} ORDER BY created_at DESC, rowid DESC", group=group)
+
+    def running(self) -> Runs:
+        """The runs that have a process, or had one when somebody last looked."""
+        return self._select("SELECT * FROM runs WHERE state = 'running' ORDER BY started_at, rowid")
+
+    def has_queued(self) -> bool:
+        """Whether a run waits."""
+        return bool(self._select(_NEXT_IN_QUEUE))
+
+    # ---- change ------------------------------------------------------------------------------------------------------
+
+    def add(self, config: RunConfig, *, name: str = "", note: str = "", group: str | None = None) -> Run:
+        """Queue a run.
+
+        Args:
+            config: saved in the new run's directory.
+            name: default: the text of the objective.
+            note: anything.
+            group: the sweep that it belongs to.
+
+        Raises:
+            CistError: if it is longer than allowed, the queue is full, or the directory cannot be written.
+        """
+        return self.add_all([(name, config)], note=note, group=group)[0]
+
+    def add_all(self, entries: Sequence[tuple[str, RunConfig]], *, note: str = "", group: str | None = None) -> Runs:
+        """Queue several runs, given by name and config, or none of them.
+
+        Raises:
+            CistError: as `add`.
+        """
+        limits = self.limits
+        for _, config in entries:
+            limits.check_length(config)
+        made: list[Path] = []
+        try:
+            with self._transaction() as connection:
+                _check_queue(connection, limits, len(entries))
+                runs = []
+                for name, config in entries:
+                    directory = self._make_directory()
+                    made.append(directory)
+                    config.save(RunDirectory(directory).config_file)
+                    now = time.time()
+                    connection.execute(
+                        "INSERT INTO runs (id, name, note, state, sweep, created_at, queued_at, working_directory) "
+                        "VALUES (?, ?, ?, 'queued', ?, ?, ?, ?)",
+                        (directory.name, name or str(config.objective), note, group, now, now, str(Path.cwd())),
+                    )
+                    runs.append(self._get(connection, directory.name))
+        except BaseException:
+            for directory in made:
+                shutil.rmtree(directory, ignore_errors=True)
+            raise
+        return runs
+
+    def cancel(self, run_id: str) -> Run:
+        """Take a run out of the queue, or tell it to stop: it does so at its next step, saving where it is.
+
+        A worker sees to it that a run which does not listen ends as well.
+
+        Raises:
+            CistError: if it has ended already.
+        """
+        with self._transaction() as connection:
+            run = self._get(connection, run_id)
+            if run.state.ended:
+                raise CistError(f"The run {run_id} cannot be cancelled: it is {run.state} already.")
+            if run.state is RunState.QUEUED:
+                _end(connection, run, Ending(RunState.CANCELLED, "Cancelled while it waited."))
+            elif run.stop_requested_at is None:
+                _request_stop(connection, run, limit_reason=None)
+        self.reconcile()
+        return self.get(run_id)
+
+    def stop_for_limit(self, run: Run, reason: str) -> None:
+        """Tell a running run to stop because it has used up a limit, unless it was told to stop before.
+
+        Args:
+            run: as it was read.
+            reason: the sentence that becomes the reason of its failure.
+        """
+        with self._transaction() as connection:
+            current = self._get(connection, run.id)
+            if (current.state, current.attempt) == (RunState.RUNNING, run.attempt) and not current.cancel_requested:
+                _request_stop(connection, current, limit_reason=reason)
+
+    def resume(self, run_id: str) -> Run:
+        """Queue a run that did not finish; it continues from its last checkpoint.
+
+        Raises:
+            CistError: if it waits, runs, or has finished; if the queue is full.
+        """
+        return self._requeue(run_id, resume=True)
+
+    def retry(self, run_id: str) -> Run:
+        """Queue a run that has ended, to start from scratch: all of its files but the config are removed.
+
+        Raises:
+            CistError: if it waits or runs; if the queue is full; if the files cannot be removed.
+        """
+        return self._requeue(run_id, resume=False)
+
+    def delete(self, run_id: str) -> None:
+        """Remove a run and its directory.
+
+        Raises:
+            CistError: if it runs, or the directory cannot be removed.
+        """
+        doomed, moved = self.root / f".{run_id}.deleted", False
+        try:
+            with self._transaction() as connection:
+                run = self._get(connection, run_id)
+                if run.state is RunState.RUNNING:
+                    raise CistError(f"The run {run_id} cannot be deleted while it runs; cancel it first.")
+                connection.execute("DELETE FROM runs WHERE id = ?", (run_id,))
+                with _explained(f"The directory {run.directory.path} cannot be removed"):
+                    if os.path.lexists(run.directory.path):
+                        run.directory.path.rename(doomed)  # large files are removed when nobody waits for us
+                        moved = True
+        except BaseException:
+            if moved:
+                doomed.rename(self.root / run_id)
+            raise
+        with _explained(f"The run {run_id} is deleted, but its files in {doomed} cannot be removed"):
+            _remove(doomed)
+
+    def rename(self, run_id: str, name: str) -> Run:
+        """Give a run another name.
+
+        Raises:
+            CistError: if the name is empty.
+        """
+        if not name.strip():
+            raise CistError(f"The run {run_id} needs a name of at least one character.")
+        return self._set(run_id, "name", name.strip())
+
+    def set_note(self, run_id: str, note: str) -> Run:
+        """Replace the note of a run."""
+        return self._set(run_id, "note", note)
+
+    # ---- for workers -------------------------------------------------------------------------------------------------
+
+    def worker_lock(self) -> FileLock:
+        """Held by the one worker of this root; the system frees it when the worker ends, however it does."""
+        return FileLock(self.root / "worker.lock")
+
+    def has_worker(self) -> bool:
+        """Whether a worker lives.
+
+        Raises:
+            CistError: if the root cannot be written.
+        """
+        with _explained(f"No worker can work in {self.root}"):
+            try:
+                with self.worker_lock().acquire(timeout=0):
+                    return False
+            except Timeout:
+                return True
+
+    @contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """Keep the journal beside the table, so that a worker can write down how a run ended on a full disk."""
+        with self._connection():
+            yield
+
+    @contextmanager
+    def claiming(self, concurrent_runs: int) -> Iterator[Claim | None]:
+        """Take the run that has waited longest, unless as many as may run do; nobody else can claim meanwhile.
+
+        An exception inside leaves the run in the queue, and so does the end of this process.
+
+        Args:
+            concurrent_runs: how many may run at the same time.
+        """
+        with self._transaction() as connection:
+            (running,) = connection.execute("SELECT count(*) FROM runs WHERE state = 'running'").fetchone()
+            row = connection.execute(_NEXT_IN_QUEUE).fetchone() if running < concurrent_runs else None
+            yield None if row is None else Claim(connection, self._run(row))
+
+    def settle(self, run: Run, exit_code: int | None = None) -> Ending | None:
+        """Write down how a run whose process is gone has ended; None if somebody did so before.
+
+        Args:
+            run: as it was read.
+            exit_code: of the process, if known; ``-N`` for signal N.
+        """
+        with self._transaction() as connection:
+            current = self._get(connection, run.id)
+            if (current.state, current.attempt) != (RunState.RUNNING, run.attempt):
+                return None
+            how = ending(current, exit_code)
+            _end(connection, current, how)
+            with contextlib.suppress(OSError):
+                run.directory.cancel_file.unlink(missing_ok=True)
+        return how
+
+    def reconcile(self) -> None:
+        """Settle the runs whose process is gone, unless a worker lives, which does so itself."""
+        try:
+            with self.worker_lock().acquire(timeout=0):
+                for run in self.running():
+                    if not is_alive(run.pid, run.pid_created_at):
+                        self.settle(run)
+        except (Timeout, OSError):  # a worker lives; or nothing can be written here
+            return
+
+    # ---- inside ------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _connection(self, mode: str = "rw") -> Iterator[sqlite3.Connection]:
+        """A connection; in the usual mode a table that somebody removed does not come back empty."""
+        try:
+            connection = sqlite3.connect(
+                f"{self.table_file.as_uri()}?mode={mode}", uri=True, timeout=_BUSY_SECONDS, isolation_level=None
+            )
+            with contextlib.closing(connection):
+                connection.row_factory = sqlite3.Row
+                # The journal is used over again after every transaction, so on a full disk there is room for the next.
+                connection.execute("PRAGMA wal_autocheckpoint = 1")
+                yield connection
+        except sqlite3.Error as error:
+            raise CistError(
+                f"The table of runs {self.table_file} cannot be used ({error}); "
+                "see that the folder exists, can be written to and has room."
+            ) from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._connection() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+
+    def _select(self, query: str, **values: object) -> Runs:
+        return [self._run(row) for row in self._read(query, **values)]
+
+    def _read(self, query: str, **values: object) -> Rows:
+        try:
+            with self._connection() as connection:
+                return connection.execute(query, values).fetchall()
+        except CistError:
+            # Even to read, SQLite makes files beside the table: not on a full disk, nor in a folder that is read-only.
+            # Where its journal is empty, the table is whole as it lies.
+            journal = self.table_file.with_name("runs.sqlite-wal")
+            if journal.exists() and journal.stat().st_size:
+                raise
+            with self._connection("ro&immutable=1") as connection:
+                return connection.execute(query, values).fetchall()
+
+    def _get(self, connection: sqlite3.Connection, run_id: str) -> Run:
+        row = connection.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone()
+        if row is None:
+            raise self._unknown(run_id)
+        return self._run(row)
+
+    def _unknown(self, run_id: str) -> CistError:
+        return CistError(f"There is no run '{run_id}' in {self.root}; 'cist runs' lists those that there are.")
+
+    def _run(self, row: sqlite3.Row) -> Run:
+        return Run(
+            id=row["id"],
+            name=row["name"],
+            note=row["note"],
+            state=RunState(row["state"]),
+            group=row["sweep"],
+            created_at=row["created_at"],
+            started_at=row["started_at"],
+            ended_at=row["ended_at"],
+            reason=row["reason"],
+            stop_requested_at=row["stop_requested_at"],
+            limit_reason=row["limit_reason"],
+            attempt=row["attempt"],
+            resume=bool(row["resume"]),
+            pid=row["pid"],
+            pid_created_at=row["pid_created_at"],
+            working_directory=Path(row["working_directory"]),
+            directory=RunDirectory(self.root / row["id"]),
+        )
+
+    def _set(self, run_id: str, column: str, value: str) -> Run:
+        with self._transaction() as connection:
+            connection.execute(f"UPDATE runs SET {column} = ? WHERE id = ?", (value, run_id))
+            return self._get(connection, run_id)
+
+    def _requeue(self, run_id: str, *, resume: bool) -> Run:
+        limits = self.limits
+        with self._transaction() as connection:
+            run = self._get(connection, run_id)
+            if not run.state.ended:
+                raise CistError(f"The run {run_id} is {run.state}; only one that has ended starts again.")
+            if resume and run.state is RunState.FINISHED:
+                raise CistError(f"The run {run_id} has finished; retry it to train it anew.")
+            _check_queue(connection, limits, 1)
+            if not resume:
+                with _explained(f"The files of the run {run_id} cannot be removed"):
+                    _clear(run.directory)
+            connection.execute(
+                "UPDATE runs SET state = 'queued', queued_at = ?, resume = ?, started_at = NULL, ended_at = NULL, "
+                "reason = NULL, stop_requested_at = NULL, limit_reason = NULL WHERE id = ?",
+                (time.time(), resume, run_id),
+            )
+            return self._get(connection, run_id)
+
+    def _make_directory(self) -> Path:
+        with _explained(f"The directory of a run cannot be made in {self.root}"):
+            while True:
+                directory = self.root / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+                with contextlib.suppress(FileExistsError):
+                    directory.mkdir()
+                    return directory
+
+
+def _default_root() -> Path:
+    override = os.environ.get("CIST_RUNS")
+    if override:
+        return Path(override)
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("cist-studio")) / "runs"
+
+
+def _check_queue(connection: sqlite3.Connection, limits: Limits, more: int) -> None:
+    (queued,) = connection.execute("SELECT count(*) FROM runs WHERE state = 'queued'").fetchone()
+    if queued + more > limits.queued_runs:
+        raise CistError(
+            f"Expected at most {limits.queued_runs:,} runs in the queue, but {queued:,} wait and {more:,} more do not "
+            "fit; cancel some, or raise 'queued_runs' in limits.toml."
+        )
+
+
+def _request_stop(connection: sqlite3.Connection, run: Run, *, limit_reason: str | None) -> None:
+    connection.execute(
+        "UPDATE runs SET stop_requested_at = ?, limit_reason = ? WHERE id = ?", (time.time(), limit_reason, run.id)
+    )
+    with contextlib.suppress(OSError):  # where no file can be made, the worker sends a signal after the grace
+        run.directory.cancel_file.touch()
+
+
+def _end(connection: sqlite3.Connection, run: Run, how: Ending) -> None:
+    connection.execute(
+        "UPDATE runs SET state = ?, reason = ?, ended_at = ? WHERE id = ?", (how.state, how.reason, time.time(), run.id)
+    )
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CistError(f"{what} ({error.strerror or error}); mend that and try again.") from error
+
+
+def _clear(directory: RunDirectory) -> None:
+    if directory.path.is_symlink():
+        raise CistError(f"{directory.path} is a link, so what is in it is left alone; delete the run instead.")
+    for entry in directory.path.iterdir():
+        if entry != directory.config_file:
+            _remove(entry)
+
+
+def _remove(path: Path) -> None:
+    """A file, a link (never what it points to), a folder with all that is in it, or nothing."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,161 @@
+"""A grid of configs: every method with every value of its parameters, every value of other fields, every seed."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cist_core.errors import CistError
+
+if TYPE_CHECKING:
+    from cist_core.training.config import RunConfig
+
+_OWN_OPTION = {"seed": "--seeds", "objective": "--objective"}
+
+
+@dataclass(frozen=True)
+class SweepEntry:
+    """One run of a sweep."""
+
+    name: str
+    config: RunConfig
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """One field and the values it takes, as text."""
+
+    field: str
+    text: str
+
+    @property
+    def is_config_field(self) -> bool:
+        from cist_core.training.config import RunConfig
+
+        return self.field.partition(".")[0] in RunConfig.model_fields
+
+    def words(self) -> list[str]:
+        return [word.strip() for word in self.text.split(",") if word.strip()]
+
+    def values(self) -> list[Any]:
+        """As JSON where it is JSON (``0.1``, ``true``, ``[150,180]``), else as words."""
+        try:
+            values: list[Any] = json.loads(f"[{self.text}]")
+        except ValueError:
+            return self.words()
+        return values
+
+
+def expand_sweep(
+    base: RunConfig, *, objectives: Sequence[str] = (), grid: Sequence[str] = (), seeds: Sequence[int] = ()
+) -> list[SweepEntry]:
+    """All combinations, each once; the seeds of one setting follow each other.
+
+    Args:
+        base: what the runs have in common.
+        objectives: texts such as ``"kd"`` or ``"cist:rho=4"``; default: that of ``base``.
+        grid: ``field=value,value,...``, where a field is a hyper-parameter of objectives (it applies to those that have
+            it) or a field of the config (``epochs``, ``optimiser.learning_rate``).
+        seeds: default: that of ``base``.
+
+    Raises:
+        CistError: for a field that nothing has, a value out of bounds, or what stands twice.
+
+    Example:
+        >>> from cist_core.training import preset
+        >>> for entry in expand_sweep(preset("demo"), objectives=["kd", "ce"], grid=["tau=2,8"], seeds=[0]):
+        ...     print(entry.name)
+        kd:tau=2, seed 0
+        kd:tau=8, seed 0
+        ce, seed 0
+    """
+    axes = [_axis(text) for text in grid]
+    _refuse_repeats("seed", seeds)
+    _refuse_repeats("field in the grid", [axis.field for axis in axes])
+    methods = objectives or [str(base.objective)]
+    parameter_axes = [axis for axis in axes if not axis.is_config_field]
+    _refuse_unused(parameter_axes, methods)
+    settings: dict[str, tuple[str, RunConfig]] = {}
+    for method in methods:
+        for objective in _objective_texts(method, parameter_axes):
+            for changes in _products([axis for axis in axes if axis.is_config_field]):
+                config = base.changed(**_nested({**changes, "objective": objective, "seed": base.seed}))
+                name = ", ".join(
+                    [
+                        str(config.objective),
+                        *(f"{field.rpartition('.')[2]}={value}" for field, value in changes.items()),
+                    ]
+                )
+                settings.setdefault(config.model_dump_json(), (name, config))
+    return [
+        SweepEntry(f"{name}, seed {seed}", config.changed(seed=seed))
+        for name, config in settings.values()
+        for seed in seeds or [base.seed]
+    ]
+
+
+def _axis(text: str) -> _Axis:
+    field, _, values = (part.strip() for part in text.partition("="))
+    axis = _Axis(field, values)
+    if not field or not axis.words():
+        raise CistError(f"Expected --grid FIELD=VALUE,VALUE,..., but got '{text}'; write for example tau=1,2,4.")
+    top = field.partition(".")[0]
+    if top in _OWN_OPTION:
+        raise CistError(f"The field '{field}' has an option of its own: {_OWN_OPTION[top]}, not --grid.")
+    return axis
+
+
+def _refuse_repeats(what: str, values: Sequence[object]) -> None:
+    for value in values:
+        if values.count(value) > 1:
+            raise CistError(f"The {what} '{value}' stands twice; once is enough.")
+
+
+def _refuse_unused(axes: Sequence[_Axis], methods: Sequence[str]) -> None:
+    known = {method.partition(":")[0].strip(): _parameters(method) for method in methods}
+    for axis in axes:
+        if not any(axis.field in parameters for parameters in known.values()):
+            has = "; ".join(f"{name} has {', '.join(parameters) or 'none'}" for name, parameters in known.items())
+            raise CistError(
+                f"The field '{axis.field}' is no parameter of these objectives ({has}), nor a field of the config such "
+                "as optimiser.learning_rate."
+            )
+
+
+def _parameters(method: str) -> list[str]:
+    from cist_core.objectives import objective_specification
+
+    name = method.partition(":")[0].strip()
+    return [parameter.name for parameter in objective_specification(name).parameters]
+
+
+def _objective_texts(method: str, axes: Sequence[_Axis]) -> list[str]:
+    """The text with every combination of those axes that belong to it."""
+    own = [axis for axis in axes if axis.field in _parameters(method)]
+    texts = []
+    for words in itertools.product(*(axis.words() for axis in own)):
+        given = [f"{axis.field}={word}" for axis, word in zip(own, words, strict=True)]
+        texts.append(method if not given else f"{method}{',' if ':' in method else ':'}{','.join(given)}")
+    return texts
+
+
+def _products(axes: Sequence[_Axis]) -> list[dict[str, Any]]:
+    combinations = itertools.product(*(axis.values() for axis in axes))
+    return [dict(zip([axis.field for axis in axes], values, strict=True)) for values in combinations]
+
+
+def _nested(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``{"optimiser.momentum": 0.5}`` as ``{"optimiser": {"momentum": 0.5}}``."""
+    nested: dict[str, Any] = {}
+    for field, value in changes.items():
+        part = nested
+        *parents, last = field.split(".")
+        for parent in parents:
+            part = part.setdefault(parent, {})
+            if not isinstance(part, dict):
+                raise CistError(f"The grid has both '{parent}' and '{field}', which is in it; leave one out.")
+        part[last] = value
+    return nested

@@ -1,0 +1,231 @@
+"""`cist runs`, `cist sweep`, `cist worker` and `ensure_worker`: real processes, and the real engine at the end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from cist_core import CistError
+from cist_core.cli import main
+from cist_core.runs import RunState, ensure_worker
+from cist_core.runs import worker as worker_module
+from tests.runs.workplace import config, until
+
+
+@pytest.fixture(autouse=True)
+def root(monkeypatch, workplace, tmp_path):
+    monkeypatch.setenv("CIST_RUNS", str(workplace.store.root))
+    monkeypatch.setenv("CIST_CACHE", str(tmp_path / "cache"))
+    return workplace.store.root
+
+
+@pytest.fixture
+def base(tmp_path):
+    path = tmp_path / "config.json"
+    config(epochs=None, steps=4).save(path)
+    return path
+
+
+def run(capsys, *arguments):
+    """Exit code, standard output and standard error of one command."""
+    try:
+        code = main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        code = stop.code
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def run_json(capsys, *arguments):
+    code, out, err = run(capsys, *arguments, "--json")
+    assert code == 0, err
+    return json.loads(out)
+
+
+def finish(store, run_id, **status):
+    """As if a worker had trained it."""
+    with store.claiming(1000) as claim:
+        assert claim.run.id == run_id
+        claim.started(2**22 + 1, 1.0)
+    status = {"state": "finished", "updated_at": time.time() + 1, **status}
+    store.get(run_id).directory.write_status(status)
+    store.reconcile()
+
+
+# ---- cist runs -------------------------------------------------------------------------------------------------------
+
+
+def test_runs_are_listed(capsys, workplace):
+    assert run(capsys, "runs") == (0, f"There are no runs in {workplace.store.root}.\n", "")
+    first, second = workplace.add(0, group="g"), workplace.add(1, name="mine")
+    finish(workplace.store, first, epoch=3, epochs=3, last_val_accuracy=0.75)
+    code, out, _ = run(capsys, "runs")
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[2].split() == [second, "queued", "mine", "-", "-", "-"]
+    assert lines[3].split() == [first, "finished", "cist:rho=4", "g", "3", "of", "3", "75.0", "%"]
+    record = run_json(capsys, "runs", "--group", "g")
+    assert record["root"] == str(workplace.store.root)
+    assert [item["id"] for item in record["runs"]] == [first]
+    assert record["runs"][0]["status"]["last_val_accuracy"] == 0.75
+
+
+def test_one_run_is_shown(capsys, workplace):
+    run_id = workplace.add(0, note="a note")
+    code, out, _ = run(capsys, "runs", "show", run_id.rpartition("-")[2])
+    assert code == 0
+    assert run_id in out
+    assert "a note" in out
+    assert str(workplace.store.get(run_id).directory.path) in out
+    record = run_json(capsys, "runs", "show", run_id)
+    assert record["config"]["seed"] == 0
+    assert record["state"] == "queued"
+
+
+def test_runs_are_cancelled_queued_again_and_deleted(capsys, workplace):
+    ids = [workplace.add(seed) for seed in range(2)]
+    assert run(capsys, "runs", "cancel", *ids)[1] == "".join(f"{run_id}  cancelled\n" for run_id in ids)
+    assert [item["state"] for item in run_json(capsys, "runs", "resume", ids[0])["runs"]] == ["queued"]
+    code, out, _ = run(capsys, "runs", "retry", ids[1])
+    assert code == 0
+    assert "cist worker" in out
+    assert run(capsys, "runs", "delete", ids[1])[1] == f"{ids[1]}  deleted\n"
+    assert [item.id for item in workplace.store.list()] == [ids[0]]
+
+
+def test_a_wrong_id_or_state_is_told_in_a_sentence(capsys, workplace):
+    run_id = workplace.add()
+    code, out, err = run(capsys, "runs", "resume", run_id)
+    assert (code, out) == (2, "")
+    assert err == f"cist: The run {run_id} is queued; only one that has ended starts again.\n"
+    for verb in ("show", "cancel", "delete"):
+        code, _, err = run(capsys, "runs", verb, "nothing")
+        assert code == 2
+        assert "There is no run 'nothing'" in err
+
+
+def test_looking_settles_what_nobody_watches(capsys, workplace):
+    run_id = workplace.add()
+    with workplace.store.claiming(1) as claim:
+        claim.started(2**22 + 1, 1.0)
+    assert run_json(capsys, "runs", "show", run_id)["state"] == "lost"
+
+
+# ---- cist sweep ------------------------------------------------------------------------------------------------------
+
+
+def test_a_sweep_is_queued_and_summed_up(capsys, workplace, base):
+    options = ["--objective", "kd", "cist", "--grid", "tau=2", "rho=3", "--seeds", 0, 1, "--group", "s"]
+    record = run_json(capsys, "sweep", base, *options)
+    assert record["group"] == "s"
+    runs = [workplace.store.get(run_id) for run_id in record["runs"]]
+    assert [item.name for item in runs] == [
+        "kd:tau=2, seed 0",
+        "kd:tau=2, seed 1",
+        "cist:rho=3, seed 0",
+        "cist:rho=3, seed 1",
+    ]
+    for item, accuracy in zip(runs[:3], (0.80, 0.90, 0.70), strict=True):
+        finish(workplace.store, item.id, test_accuracy=accuracy, last_val_accuracy=accuracy)
+    code, out, err = run(capsys, "sweep", "--summary", "s")
+    assert code == 0
+    assert out.splitlines()[2].split()[:6] == ["kd:tau=2", "2", "of", "2", "85.00", "%"]
+    assert out.splitlines()[3].split()[:6] == ["cist:rho=3", "1", "of", "2", "70.00", "%"]
+    assert err == "1 of 4 runs have not ended yet.\n"
+    settings = run_json(capsys, "sweep", "--summary", "s")["settings"]
+    assert settings[0]["measures"]["test_accuracy"]["mean"] == pytest.approx(0.85)
+    assert settings[1]["measures"]["test_accuracy"]["sd"] is None
+    assert "already; choose another name" in run(capsys, "sweep", base, "--group", "s")[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "is required"),
+        (["--preset", "nothing"], "There is no preset 'nothing'"),
+        (["/no/config.json"], "cannot be read"),
+        (["--preset", "demo", "--grid", "zeta=1"], "'zeta' is no parameter"),
+        (["--summary", "nothing"], "There is no sweep 'nothing'"),
+        (["--summary", "x", "--seeds", "1"], "Expected --seeds only together with a new sweep"),
+    ],
+)
+def test_a_sweep_that_makes_no_sense_is_refused(capsys, workplace, arguments, sentence):
+    code, _, err = run(capsys, "sweep", *arguments)
+    assert code == 2
+    assert sentence in err
+    assert workplace.store.list() == []
+
+
+# ---- cist worker, with the real engine -------------------------------------------------------------------------------
+
+
+def test_cist_worker_says_what_it_does_and_leaves_on_a_signal(workplace):
+    command = [sys.executable, "-m", "cist_core.cli", "worker", "--root", str(workplace.store.root)]
+    worker = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert f"working on {workplace.store.root}" in worker.stderr.readline()
+    until(workplace.store.has_worker)
+    worker.send_signal(signal.SIGTERM)
+    _, err = worker.communicate(timeout=60)
+    assert worker.returncode == 0
+    assert err.endswith("left; runs that have started go on\n")
+
+
+@pytest.mark.slow
+def test_a_sweep_waits_for_a_worker_that_it_starts_and_the_engine_fills_the_summary(
+    capsys, workplace, base, monkeypatch
+):
+    monkeypatch.setattr(worker_module, "IDLE_SECONDS", 0.5)
+    code, out, err = run(capsys, "sweep", base, "--grid", "teacher.name=mnist5k-cnn,nothing", "--group", "s", "--wait")
+    assert code == 2  # so that a script notices
+    assert "1 of 2 runs of the sweep 's' did not finish" in err
+    assert "'nothing'" in err  # in the words of the engine
+    rows = {line.split()[1]: line for line in out.splitlines()[2:]}
+    assert set(rows) == {"name=mnist5k-cnn", "name=nothing"}
+    assert "1 of 1" in rows["name=mnist5k-cnn"]
+    assert "0 of 1" in rows["name=nothing"]
+    states = [item.state for item in workplace.store.list("s")[::-1]]
+    assert states == ["finished", "failed"]
+    until(lambda: not workplace.store.has_worker(), "for the idle worker to leave")
+
+
+@pytest.mark.slow
+def test_a_worker_is_started_once_and_its_run_outlives_it_and_is_resumed(workplace):
+    store = workplace.store
+    run_id = store.add(config(epochs=None, steps=1_000_000)).id
+    ensure_worker(store)
+    ensure_worker(store)
+    pid = workplace.trains(run_id)
+    ensure_worker(store)
+    worker = worker_module._started[store.root]
+    assert os.getsid(worker.pid) == worker.pid  # in a session of its own: closing the terminal does not reach it
+    assert os.getsid(pid) == pid
+    worker.kill()
+    worker.wait()
+    ensure_worker(store)
+    assert worker_module._started[store.root] is not worker
+    until(store.has_worker)
+    store.cancel(run_id)
+    workplace.reaches(run_id, RunState.CANCELLED)
+    stopped_at = store.get(run_id).directory.status()["step"]
+    store.resume(run_id)
+    workplace.trains(run_id, beyond=stopped_at)
+    assert not store.get(run_id).cancel_requested
+    os.kill(store.get(run_id).pid, signal.SIGKILL)
+    workplace.reaches(run_id, RunState.LOST)
+
+
+def test_a_worker_that_cannot_work_is_told_once_and_tried_again(workplace):
+    store = workplace.store
+    (store.root / "limits.toml").write_text("nonsense")
+    ensure_worker(store)
+    until(lambda: worker_module._started[store.root].poll() is not None)
+    with pytest.raises(CistError, match=r"has failed; .*worker\.log says why"):
+        ensure_worker(store)
+    assert "are not TOML" in (store.root / "worker.log").read_text()
+    (store.root / "limits.toml").unlink()
+    ensure_worker(store)
+    until(store.has_worker)

@@ -1,0 +1,106 @@
+"""A store, real worker processes on it that start fake engines, and ways to wait for what they do."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from cist_core.runs import RunState, RunStore, Worker
+from cist_core.runs.processes import is_alive, signal_group
+from cist_core.runs.worker import _started
+from cist_core.training import RunConfig, parse_config
+
+FAKE_ENGINE = Path(__file__).with_name("fake_engine.py")
+QUICK = {"tick_seconds": 0.02, "grace_seconds": 60.0, "disk_seconds": 0.0}
+
+# Its processes start in milliseconds and without our threads; a worker that is killed is not this process.
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload(["cist_core.runs"])
+
+
+def until(condition: Callable[[], object], what: str = "", seconds: float = 60.0) -> None:
+    """Wait for something that happens within milliseconds on a free machine."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain {what}"
+        time.sleep(0.01)
+
+
+class Workplace:
+    """A store, and how to start workers on it that start fake engines."""
+
+    def __init__(self, root: Path) -> None:
+        self.store = RunStore(root)
+        self.workers: list[BaseProcess] = []
+
+    def add(self, seed: int = 0, **more: object) -> str:
+        return self.store.add(config(seed), **more).id
+
+    def worker(self, behaviours: str = "finish", **settings: object) -> Worker:
+        """A worker in this process, to be ticked by hand."""
+        command = [sys.executable, str(FAKE_ENGINE), behaviours]
+        return Worker(self.store, command=command, **(QUICK | settings))
+
+    def start(self, behaviours: str = "finish", **settings: object) -> BaseProcess:
+        """A worker in a process of its own."""
+        process = _processes.Process(target=self.worker(behaviours, **settings).run)
+        process.start()
+        self.workers.append(process)
+        return process
+
+    def state(self, run_id: str) -> RunState:
+        return self.store.get(run_id).state
+
+    def reaches(self, run_id: str, state: RunState) -> None:
+        until(lambda: self.state(run_id) is state, f"for {state}: {self.store.get(run_id)}")
+
+    def trains(self, run_id: str, *, beyond: int = 2) -> int:
+        """Wait until a run has done some steps in its current attempt; its pid."""
+
+        def status() -> dict[str, object]:
+            run = self.store.get(run_id)
+            said = run.directory.status()
+            return said if run.state is RunState.RUNNING and said.get("pid") == run.pid else {}
+
+        until(lambda: status().get("step", 0) > beyond, f"for steps: {self.store.get(run_id)}")
+        return self.store.get(run_id).pid
+
+    def starts(self) -> list[str]:
+        """The ids of the runs, once for each time that a process was started for them."""
+        file = self.store.root / "starts.txt"
+        return file.read_text().split() if file.exists() else []
+
+    def stop(self) -> None:
+        """End everything that works on the store, by force."""
+        if ensured := _started.pop(self.store.root, None):
+            ensured.kill()
+            ensured.wait()
+        for worker in self.workers:
+            worker.kill()
+            worker.join()
+            worker.close()
+        for run in self.store.list():
+            if is_alive(run.pid, run.pid_created_at):
+                signal_group(run.pid, signal.SIGKILL)
+
+
+def config(seed: int = 0, **changes: object) -> RunConfig:
+    return parse_config(
+        {
+            "data": {"name": "mnist-5k", "train_samples": 100},
+            "teacher": {"name": "mnist5k-cnn"},
+            "student": {"architecture": "mlp_14x14"},
+            "objective": "cist:rho=4",
+            "epochs": 3,
+            "seed": seed,
+            **changes,
+        }
+    )
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
