@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import logging
 import os
@@ -60,6 +61,7 @@ def train(
     """
     directory = RunDirectory(path)
     directory.check_writable()
+    _check_trackers(config)
     accelerator = create_accelerator(
         config, log_with=list(config.trackers) or None, project_dir=str(directory.path) if config.trackers else None
     )
@@ -83,6 +85,15 @@ def train(
             if isinstance(error, CistError):
                 raise
             raise failure from error
+
+
+def _check_trackers(config: RunConfig) -> None:
+    """accelerate leaves out what is not installed, and a run without its curves is noticed too late."""
+    missing = [name for name in config.trackers if importlib.util.find_spec(name) is None]
+    if missing:
+        raise CistError(
+            f"The tracker {missing[0]} is not installed; pip install {missing[0]}, or take it out of trackers."
+        )
 
 
 @contextlib.contextmanager
@@ -244,11 +255,7 @@ class _Run:
 
     def _start_trackers(self) -> None:
         if self.config.trackers:
-            try:
-                self.accelerator.init_trackers("cist-studio", config={"config": self.config.model_dump_json()})
-            except (ImportError, ValueError) as error:
-                named = ", ".join(self.config.trackers)
-                raise CistError(f"A tracker of {named} cannot be started ({error}); install its package.") from error
+            self.accelerator.init_trackers("cist-studio", config={"config": self.config.model_dump_json()})
 
     def _step(self, learner: Learner) -> None:
         try:
