@@ -18,6 +18,7 @@ def folder_with_logits(tmp_path, monkeypatch):
     logits = rng.normal(size=(300, 10)) * rng.uniform(1, 8, (300, 1))
     np.savez(tmp_path / "my_logits.npz", logits=logits.astype(np.float32), labels=rng.integers(0, 10, 300))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CIST_RUNS", str(tmp_path / "background"))
 
 
 def blocks(language: str) -> list[str]:
@@ -34,8 +35,11 @@ def test_there_is_something_to_try() -> None:
     assert len(blocks("python")) == 1
 
 
-# `cist infer` with a foreign checkpoint needs one; the tests of the command run it on real ones.
-@pytest.mark.parametrize("command", [command for command in commands() if not command.startswith("cist infer")])
+# `cist infer` with a foreign checkpoint needs one, and a sweep takes minutes: the tests of the commands run both.
+QUICK = [command for command in commands() if not command.startswith(("cist infer", "cist sweep"))]
+
+
+@pytest.mark.parametrize("command", QUICK)
 def test_command(command: str, capsys) -> None:
     assert main(shlex.split(command)[1:]) == 0
     assert capsys.readouterr().out.strip()
