@@ -32,6 +32,18 @@ page = st.navigation(
             icon=":material/scatter_plot:",
             help="Why a fixed temperature spreads: entropy against the ratio of the maximum logit to the temperature.",
         ),
+        st.Page(
+            "../pages/distill.py",
+            title="Distill",
+            icon=":material/science:",
+            help="Try it: choose a student, an objective and a recipe, and train in the background.",
+        ),
+        st.Page(
+            "../pages/runs.py",
+            title="Runs",
+            icon=":material/monitoring:",
+            help="What came of it: progress, curves, comparison and the trained students.",
+        ),
     ]
 )
 

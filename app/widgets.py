@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from urllib.parse import urlencode
 
 import pandas as pd
@@ -13,8 +15,8 @@ from cist_core.charts import Figure
 from cist_core.errors import CistError
 from cist_core.readings import RuleReading
 
-PAGE_SETTINGS = {"entropy": ("layout", "rules", "sharp", "smooth")}
-"""Keys of the widgets that belong to one page's view, by the page's address."""
+PAGE_SETTINGS = {"entropy": ("layout", "rules", "sharp", "smooth"), "runs": ("run", "term")}
+"""Keys of the widgets that belong to one page's view, by the page's address; further ones come by `share_settings`."""
 
 
 def show_figure(
@@ -55,7 +57,8 @@ def share_link(view: View, page: str) -> None:
     """
     if st.context.url is None:
         return
-    own = {key: st.session_state[key] for key in PAGE_SETTINGS.get(page, ()) if key in st.session_state}
+    keys = (*PAGE_SETTINGS.get(page, ()), *st.session_state.pop("_page_settings", ()))
+    own = {key: _as_text(st.session_state[key]) for key in keys if key in st.session_state}
     shared = {
         "teacher": view.source.teacher,
         "data": view.source.data,
@@ -68,6 +71,24 @@ def share_link(view: View, page: str) -> None:
         st.code(
             f"{st.context.url.partition('?')[0]}?{urlencode(shared | own, doseq=True)}", language=None, wrap_lines=True
         )
+
+
+def loading_torch() -> AbstractContextManager[None]:
+    """Around the imports of a page that needs torch: the first one in a process takes seconds, the others nothing."""
+    loaded = "torch" in sys.modules
+    return nullcontext() if loaded else st.spinner("Loading PyTorch, which takes a moment the first time")
+
+
+def share_settings(keys: Sequence[str]) -> None:
+    """Add settings to the link of this page, for a page whose widgets vary."""
+    st.session_state["_page_settings"] = tuple(keys)
+
+
+def _as_text(value: object) -> object:
+    """A widget's value as its query parameter: an empty field is empty, a switch is lower case."""
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def show_error(error: CistError, *, action: str | None = None, on_click: Callable[[], None] | None = None) -> None:

@@ -12,11 +12,13 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = ROOT / "docs" / "screenshots"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+A_CHART = "[data-testid=stVegaLiteChart] :is(svg, canvas)"
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -29,7 +31,17 @@ FLAGS = [
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def runs_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where the server keeps its runs; whatever works there when the tests are over is ended."""
+    root = tmp_path_factory.mktemp("runs")
+    yield root
+    for process in psutil.process_iter(["cmdline"]):
+        if any(str(root) in part for part in process.info["cmdline"] or ()):
+            process.kill()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, runs_root: Path) -> Iterator[str]:
     """The address of a freshly started Studio."""
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine; `apt-get install chromium` brings one")
@@ -38,8 +50,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         port = probe.getsockname()[1]
     log = tmp_path_factory.mktemp("server") / "log.txt"
     command = [sys.executable, "-m", "streamlit", "run", "app/main.py", "--server.port", str(port)]
+    environment = os.environ | {"CIST_RUNS": str(runs_root)}
     with log.open("w") as stream:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT, env=dict(os.environ))
+        process = subprocess.Popen(command, cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT, env=environment)
         try:
             address = f"http://127.0.0.1:{port}"
             _wait_until_healthy(address, process, log)
@@ -78,12 +91,12 @@ def open_page(browser, server):
     """``open_page("entropy?tau=4", width=390, scheme="dark")`` opens a page in a context of its own, charts drawn."""
     contexts = []
 
-    def open_(path: str = "", *, width: int = 1440, height: int = 1000, scheme: str = "light"):
+    def open_(path: str = "", *, width: int = 1440, height: int = 1000, scheme: str = "light", sign: str = A_CHART):
         context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
         contexts.append(context)
         page = context.new_page()
         page.goto(f"{server}/{path}")
-        wait_until_drawn(page)
+        wait_until_drawn(page, sign)
         return page
 
     yield open_
@@ -91,8 +104,8 @@ def open_page(browser, server):
         context.close()
 
 
-def wait_until_drawn(page) -> None:
-    """Until a chart is on the page and the script has come to rest."""
-    page.wait_for_selector("[data-testid=stVegaLiteChart] :is(svg, canvas)", timeout=60_000)
+def wait_until_drawn(page, sign: str = A_CHART) -> None:
+    """Until a chart, or another sign, is on the page and the script has come to rest."""
+    page.wait_for_selector(sign, timeout=60_000)
     page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]", timeout=60_000)
     page.wait_for_timeout(400)  # fonts and the chart's own resize

@@ -1,0 +1,235 @@
+"""Training runs over their epochs, several over one another: one colour a run, teacher solid, student dashed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from cist_core.charts.figure import AMBER, BLUE, GREY, Figure, Slot, named, rule_scale, rules_legend
+from cist_core.charts.training_stories import (
+    RunCurve,
+    accuracy_story,
+    entropy_story,
+    loss_story,
+    maximum_story,
+    temperature_story,
+    term_name,
+)
+
+RUN_COLOURS = (BLUE, AMBER, "#0F9D58", "#B03060", GREY, "#9C4F96")
+"""3 to 1 or more against both page backgrounds, and at least 15 apart (CIE Lab) for any colour vision."""
+
+MOST_DOTS = 40
+"""Up to this many epochs have a dot each; more are a line whose points appear under the pointer."""
+
+MOST_BANDS = 2
+"""Up to this many runs have their spread drawn as a band; more would cover one another."""
+
+FLOORS = (95, 90, 80, 70, 60, 50, 40, 30, 20, 10)
+"""Where the axis of accuracies may begin, in percent: few values, because the chart is drawn anew for another one."""
+
+FEWEST_FOR_A_FLOOR = 6
+"""Shorter runs are shown whole."""
+
+TEACHER, STUDENT = "teacher", "student"
+TRAINING, VALIDATION = "training", "validation"
+
+
+def accuracy_figure(runs: Sequence[RunCurve], *, height: int = 320) -> Figure:
+    """Share of right answers on validation (thick) and training images (thin)."""
+    floor = _floor(runs)
+    lines = [
+        *(_line(run, VALIDATION, "val_accuracy", scale=100) for run in runs),
+        *(_line(run, TRAINING, "train_accuracy", scale=100) for run in runs),
+    ]
+    return _figure(
+        runs,
+        lines,
+        title=accuracy_story(runs),
+        caption="Thick: validation. Thin: the training images as the student saw them during the epoch."
+        + ("" if floor is None else f" The first epochs, below {floor} %, are cut off.")
+        + ("" if len(runs) == 1 else " One run each: seeds alone move these numbers, too."),
+        y_title="accuracy (%)",
+        kind="accuracy",
+        height=height,
+        floor=floor,
+    )
+
+
+def _floor(runs: Sequence[RunCurve]) -> int | None:
+    """Where the axis begins so that what differs at the end can be seen: below every second half on validation."""
+    if not runs or min(len(run.rows) for run in runs) < FEWEST_FOR_A_FLOOR:
+        return None
+    keys = ("val_accuracy", "train_accuracy")
+    late = [100 * row[key] for run in runs for row in run.rows[len(run.rows) // 2 :] for key in keys]
+    everything = [100 * row[key] for run in runs for row in run.rows for key in keys]
+    fitting = (floor for floor in FLOORS if floor < min(late))
+    return next((floor for floor in fitting if floor > min(everything)), None)
+
+
+def loss_figure(runs: Sequence[RunCurve], term: str = "loss_total", *, height: int = 260) -> Figure:
+    """One term of the loss, mean over each epoch."""
+    return _figure(
+        runs,
+        [_line(run, TRAINING, term) for run in runs],
+        title=loss_story(runs, term),
+        caption="Mean over the epoch, in nats."
+        + ("" if len(runs) == 1 else " Losses of different objectives do not compare, only their course does."),
+        y_title=f"{term_name(term)} (nats)",
+        kind="loss",
+        height=height,
+    )
+
+
+def entropy_figure(runs: Sequence[RunCurve], *, height: int = 260) -> Figure:
+    """Mean entropy of the soft labels of teacher and student, with the spread over the samples as a band."""
+    return _figure(
+        runs,
+        _both(runs, "entropy"),
+        title=entropy_story(runs),
+        caption=_caption_of_bands(runs, "entropy over the samples of the epoch, at the temperatures used"),
+        y_title="mean entropy (nats)",
+        kind="models",
+        height=height,
+    )
+
+
+def temperature_figure(runs: Sequence[RunCurve], *, height: int = 260) -> Figure:
+    """Mean temperature of teacher and student, with the spread over the samples as a band."""
+    return _figure(
+        runs,
+        _both(runs, "tau"),
+        title=temperature_story(runs),
+        caption=_caption_of_bands(runs, "temperature over the samples of the epoch"),
+        y_title="mean temperature (logit units)",
+        kind="models",
+        height=height,
+    )
+
+
+def maximum_figure(runs: Sequence[RunCurve], *, height: int = 260) -> Figure:
+    """The student's centred maximum logit: its scale, which an objective may leave free."""
+    return _figure(
+        runs,
+        [_line(run, STUDENT, "student_maximum_mean") for run in runs],
+        title=maximum_story(runs),
+        caption="Mean over the epoch of the student's largest logit above the mean of its logits.",
+        y_title="centred maximum (logit units)",
+        kind="models",
+        height=height,
+    )
+
+
+def loss_terms(runs: Sequence[RunCurve]) -> list[str]:
+    """The terms that any run has, the total first."""
+    found = {key for run in runs for row in run.rows for key in row if key.startswith("loss_")}
+    return sorted(found, key=lambda term: (term != "loss_total", term != "loss_ce", term != "loss_kd", term))
+
+
+def _figure(
+    runs: Sequence[RunCurve],
+    lines: Sequence[pd.DataFrame],
+    *,
+    title: str,
+    caption: str,
+    y_title: str,
+    kind: str,
+    height: int,
+    floor: int | None = None,
+) -> Figure:
+    table = pd.concat(lines, ignore_index=True)
+    taken = tuple(Slot(run.name, run.colour) for run in runs)
+    longest = max((run.epochs for run in runs), default=1)
+    return Figure(
+        title=title,
+        caption=caption,
+        alt=f"{title}. Horizontal: epoch; vertical: {y_title}",
+        spec=_spec(taken, kind, y_title, longest <= MOST_DOTS, height, floor),
+        # The axis has its full length from the first epoch on: nothing moves while a run goes on.
+        datasets={"lines": table, "extent": pd.DataFrame({"epoch": [1, max(longest, 2)]})},
+    )
+
+
+def _both(runs: Sequence[RunCurve], quantity: str) -> list[pd.DataFrame]:
+    """Teacher and student of every run, with bands where they do not cover one another."""
+    banded = len(runs) <= MOST_BANDS
+    keys = {TEACHER: f"teacher_{quantity}", STUDENT: f"student_{quantity}"}
+    if quantity == "tau":
+        keys = {TEACHER: "tau_teacher", STUDENT: "tau_student"}
+    return [
+        _line(run, model, f"{key}_mean", spread=f"{key}_std", banded=banded)
+        for run in runs
+        for model, key in keys.items()
+    ]
+
+
+def _caption_of_bands(runs: Sequence[RunCurve], what: str) -> str:
+    bands = f"bands: one standard deviation of the {what}" if len(runs) <= MOST_BANDS else f"means of the {what}"
+    return f"Solid: teacher. Dashed: student; {bands}."
+
+
+def _line(
+    run: RunCurve, series: str, key: str, *, spread: str | None = None, banded: bool = False, scale: float = 1.0
+) -> pd.DataFrame:
+    """One line of a chart; epochs that lack the metric are left out."""
+    rows = [row for row in run.rows if row.get(key) is not None]
+    value = pd.Series([row[key] * scale for row in rows], dtype=float)
+    deviation = pd.Series([row.get(spread, float("nan")) if spread else float("nan") for row in rows], dtype=float)
+    return pd.DataFrame(
+        {
+            "run": pd.Series([run.name] * len(rows), dtype=object),
+            "series": pd.Series([series] * len(rows), dtype=object),
+            "epoch": pd.Series([row["epoch"] for row in rows], dtype=float),
+            "value": value,
+            "spread": deviation,
+            "low": (value - deviation).clip(lower=0.0) if banded else float("nan"),
+            "high": value + deviation if banded else float("nan"),
+        }
+    )
+
+
+@lru_cache(maxsize=64)
+def _spec(
+    taken: tuple[Slot, ...], kind: str, y_title: str, dots: bool, height: int, floor: int | None
+) -> dict[str, Any]:
+    x = alt.X(
+        "epoch:Q",
+        title="epoch",
+        scale=alt.Scale(nice=False, zero=False),
+        axis=alt.Axis(tickMinStep=1, format="d", grid=False, tickCount=10),
+    )
+    begin = alt.Undefined if floor is None else floor
+    y = alt.Y("value:Q", title=y_title, scale=alt.Scale(zero=False, domainMin=begin), axis=alt.Axis(tickCount=5))
+    colour = alt.Color("run:N", scale=rule_scale(taken), legend=rules_legend())
+    tooltip = [
+        alt.Tooltip("run:N"),
+        alt.Tooltip("series:N", title=" "),
+        alt.Tooltip("epoch:Q", format=",d"),
+        alt.Tooltip("value:Q", title=y_title, format=".4~g"),
+    ]
+    if kind == "models":
+        tooltip.append(alt.Tooltip("spread:Q", title="spread", format=".3~g"))
+    base = alt.Chart(named("lines")).encode(x=x, y=y, color=colour, detail="series:N")
+    extent = alt.Chart(named("extent")).mark_point(opacity=0, tooltip=None).encode(x=x)
+    lines = base.mark_line(clip=True).encode(**_style(kind))
+    points = base.mark_circle(size=30 if dots else 60, opacity=1 if dots else 0, clip=True).encode(tooltip=tooltip)
+    layers = [extent, lines, points]
+    if kind == "models":
+        band = base.mark_area(opacity=0.14).encode(y=alt.Y("low:Q", title=y_title), y2="high:Q")
+        layers.insert(1, band)
+    return dict(alt.layer(*layers).properties(width="container", height=height).to_dict())
+
+
+def _style(kind: str) -> dict[str, Any]:
+    """How the series of one run are told apart."""
+    if kind == "accuracy":
+        width = alt.condition(f"datum.series === '{VALIDATION}'", alt.value(3), alt.value(1))
+        return {"strokeWidth": width}
+    if kind == "models":
+        dash = alt.Scale(domain=[TEACHER, STUDENT], range=[[1, 0], [6, 4]])
+        return {"strokeDash": alt.StrokeDash("series:N", scale=dash, legend=None)}
+    return {}

@@ -1,0 +1,316 @@
+"""Distill: try it. Three steps, an estimate, and a run in the background."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from app.run_views import duration
+from app.state import current_view
+from app.widgets import loading_torch, share_settings, show_error
+from cist_core.cards import find_sample_model
+from cist_core.data import DATASETS, is_present
+from cist_core.errors import CistError
+from cist_core.findings import percent, three_digits
+
+with loading_torch():
+    from app import distill_form as form
+    from cist_core.objectives import create_objective, objective_specification
+    from cist_core.objectives.parameters import Choice, Number, Parameter, Switch
+    from cist_core.runs import RunStore, ensure_worker
+    from cist_core.training import PRESETS, RunConfig
+
+# Every field is in the address, and so in the link, and on the page when somebody comes back to it.
+SHARED = {"bind": "query-params"}
+
+view = current_view()
+source = view.source
+settings: list[str] = []  # keys of the fields on the screen, for the link
+
+
+def keyed(key: str) -> dict[str, Any]:
+    settings.append(key)
+    return {"key": key, **SHARED}
+
+
+def follow(key: str, value: float) -> None:
+    """Keep a field at the sidebar's value until somebody gives it one of its own."""
+    followed = st.session_state.setdefault("_followed", {})
+    if key in st.session_state and st.session_state[key] == followed.get(key):
+        st.session_state[key] = value
+    followed[key] = value
+
+
+def apply_preset() -> None:
+    """Bring the fields of the third step to the chosen recipe."""
+    st.session_state.update(form.recipe_answers(st.session_state["preset"]))
+
+
+def start_anew() -> None:
+    """Another teacher starts at its own student, other images at their own recipe: the answers before do not fit."""
+    before = st.session_state.get("_distilled", (source.teacher, source.data))
+    st.session_state["_distilled"] = (source.teacher, source.data)
+    if before != (source.teacher, source.data):
+        st.session_state["student"] = form.default_student(data, architecture)
+    if before[1] != source.data:
+        st.session_state["preset"] = form.default_preset(source.data)
+        st.session_state["images"] = form.preset_images(st.session_state["preset"])
+        apply_preset()
+
+
+def choose_networks() -> tuple[dict[str, Any], form.Student]:
+    """Step 1: what is distilled, on what, into what."""
+    st.subheader("1 · Teacher, data, student", anchor=False)
+    st.markdown(
+        f"**{source.teacher}** ({architecture}, {form.count_parameters(architecture, data.classes):,} parameters, "
+        f"{percent(card.accuracy['test'])} on test) on **{source.data}**",
+        help="Choose another teacher or data set in the sidebar.",
+    )
+    offered = {student.name: student for student in form.students(data)}
+    name = st.selectbox(
+        "Student",
+        list(offered),
+        index=list(offered).index(form.default_student(data, architecture)),
+        help="The architectures that take images of this size, the smallest first.",
+        **keyed("student"),
+    )
+    st.caption(f"{offered[name].parameters:,} parameters. {offered[name].description}")
+    images = st.number_input(
+        "Training images",
+        min_value=data.classes,
+        max_value=data.splits["train"],
+        value=form.preset_images(form.default_preset(source.data)),
+        step=100,
+        placeholder=f"all {data.splits['train']:,}",
+        help="Train on this many images only, as many of each class; empty: on all.",
+        **keyed("images"),
+    )
+    st.caption(
+        f"{data.splits['validation']:,} images for validation, {data.splits['test']:,} for test; none is shared."
+    )
+    download = False
+    if not is_present(source.data):
+        st.warning(f"{source.data} is not on this machine.", icon=":material/cloud_download:")
+        download = st.toggle(f"Download {source.data} when the run starts", **keyed("download"))
+    content = {
+        "data": {"name": source.data, "train_samples": images, "download": download},
+        "teacher": {"name": source.teacher},
+        "student": {"architecture": name},
+    }
+    return content, offered[name]
+
+
+def choose_objective() -> tuple[dict[str, Any] | None, bool]:
+    """Step 2: the loss and its own parameters, None if they are wrong; and whether it takes two views of an image."""
+    st.subheader("2 · Objective", anchor=False)
+    method = st.selectbox(
+        "Method", form.methods(), help="A loss of `cist_core.objectives`, by its name.", **keyed("method")
+    )
+    specification = objective_specification(method)
+    st.caption(specification.summary.replace("``", "`"))
+    from_sidebar = [parameter.name for parameter in specification.parameters if parameter.name in form.FROM_SIDEBAR]
+    values: dict[str, Any] = {}
+    with st.grid(2, min_column_width=100, vertical_alignment="bottom"):
+        for parameter in specification.parameters:
+            values[parameter.name] = form.answer(parameter, parameter_field(method, parameter))
+    if from_sidebar:
+        names = " and ".join(form.LABELS[name].split()[0] for name in from_sidebar)
+        st.caption(f"{names} comes from the sidebar, and follows it until you change it here.")
+    two_views = "strong_student_logits" in specification.inputs
+    try:
+        create_objective(method, **values)
+    except CistError as error:
+        show_error(error)
+        return None, two_views
+    return {"name": method, "parameters": values}, two_views
+
+
+def parameter_field(method: str, parameter: Parameter) -> Any:
+    """The widget for one hyper-parameter, from what its kind says of it."""
+    kind, key = parameter.kind, f"{method}.{parameter.name}"
+    start = form.start_of(parameter, tau=view.tau, rho=view.rho, mean_entropy=view.fixed.profile.mean)
+    label, help_ = form.label(parameter), parameter.help
+    if parameter.name in form.FROM_SIDEBAR:
+        follow(key, start)
+    if isinstance(kind, Choice):
+        return st.selectbox(label, kind.options, index=kind.options.index(start), help=help_, **keyed(key))
+    if isinstance(kind, Switch):
+        return st.checkbox(label, value=start, help=help_, **keyed(key))
+    if isinstance(kind, Number):
+        low, high = form.bounds(kind)
+        step = 0.1 if start < 10 else 1.0
+        return st.number_input(label, low, high, float(start), step, format="%g", help=help_, **keyed(key))
+    return st.text_input(label, value=start, help=f"{help_}; {kind.expected}", **keyed(key))
+
+
+def choose_recipe(two_views: bool) -> tuple[dict[str, Any], str, DeltaGenerator]:
+    """Step 3: how long and how fast; the seeds, as they were written; and the place for what is wrong with them."""
+    st.subheader("3 · Recipe", anchor=False)
+    names = list(PRESETS)
+    name = st.selectbox(
+        "Recipe",
+        names,
+        index=names.index(form.default_preset(source.data)),
+        on_change=apply_preset,
+        help="Brings the fields below to the values of the recipe.",
+        **keyed("preset"),
+    )
+    st.caption(PRESETS[name][0])
+    start = form.recipe_answers(name)
+    answers: dict[str, Any] = {}
+
+    def number(label: str, key: str, low: float | None, high: float | None, step: float, help_: str = "") -> None:
+        value = start[key]
+        format_ = "%g" if isinstance(step, float) else None
+        answers[key] = st.number_input(
+            label, low, high, value, step, format=format_, help=help_ or None, placeholder="none", **keyed(key)
+        )
+
+    def choice(label: str, key: str, options: tuple[str, ...], help_: str = "") -> None:
+        answers[key] = st.selectbox(label, options, options.index(start[key]), help=help_ or None, **keyed(key))
+
+    with st.grid(2, min_column_width=100, vertical_alignment="bottom"):
+        number("Epochs", "epochs", 1, 100_000, 1)
+        number("Learning rate", "lr", 0.0, None, 0.01, "The largest of the schedule.")
+        number("Batch size", "batch", 1, 100_000, 1, "Images a step.")
+        seeds = st.text_input("Seeds", "0", help="Several, such as 0, 1, 2, make a run each.", **keyed("seeds"))
+        number("Shift (pixels)", "shift", 0, 64, 1, "Shift every training image by up to this many pixels.")
+        answers["mirror"] = st.checkbox(
+            "Mirror", start["mirror"], help="Mirror half of the images. Digits and letters do not survive it.",
+            **keyed("mirror"),
+        )  # fmt: skip
+        answers["strong"] = two_views and st.checkbox(
+            "Second view", start["strong"], help="A strongly changed copy of every image, for this method.",
+            **keyed("strong"),
+        )  # fmt: skip
+    faults = st.container()
+    with st.expander("Advanced", icon=":material/tune:"), st.grid(2, min_column_width=100, vertical_alignment="bottom"):
+        choice("Optimiser", "optimiser", ("sgd", "adamw"))
+        number("Weight decay", "decay", 0.0, None, 0.0001)
+        if answers["optimiser"] == "sgd":
+            number("Momentum", "momentum", 0.0, 1.0, 0.05)
+            answers["nesterov"] = st.checkbox("Nesterov", start["nesterov"], **keyed("nesterov"))
+        choice("Schedule", "schedule", ("constant", "cosine", "multistep"))
+        number("Warm-up (epochs)", "warmup", 0.0, None, 1.0, "Linear growth of the learning rate at the start.")
+        if answers["schedule"] == "multistep":
+            answers["milestones"] = st.text_input(
+                "Milestones (epochs)", start["milestones"], help="Epochs after which the learning rate shrinks.",
+                **keyed("milestones"),
+            )  # fmt: skip
+            number("Factor", "factor", 0.0, 1.0, 0.05, "What the learning rate is multiplied by there.")
+        number("Cut out from (share)", "cut", 0.0, 1.0, 0.01, "Train on a part of each image, at least so large.")
+        number("Longest gradient", "clip", 0.0, None, 1.0, "A longer one is shortened to this norm; empty: any.")
+        number("Checkpoint every (steps)", "checkpoint", 1, None, 100, "Empty: after every epoch only.")
+        number("CPU threads", "threads", 1, 1024, 1, "Empty: torch's choice. For small students 1 is often quickest.")
+        choice("Precision", "precision", ("float32", "bfloat16", "float16"), "Half precision pays on GPUs only.")
+        choice("Device", "device", ("auto", "cpu", "cuda", "mps"))
+    return answers, seeds, faults
+
+
+def export(configs: list[RunConfig]) -> None:
+    """The way out: the command line, and the config it takes."""
+    text = configs[0].model_dump_json(indent=2) + "\n"
+    with st.popover("Export", icon=":material/ios_share:"):
+        st.caption("Command line")
+        st.code(form.commands(configs), language="bash", wrap_lines=True)
+        st.download_button(
+            "config.json", text, file_name="config.json", mime="application/json", icon=":material/download:",
+            key="distill-config", on_click="ignore", width="stretch",
+        )  # fmt: skip
+        st.code(text, language="json", height=360)
+
+
+def show_estimate(configs: list[RunConfig], wanted: bool) -> None:
+    """Time the first config if asked to, and keep the answer while the form stands."""
+    kept: dict[str, form.Estimate] = st.session_state.setdefault("_estimates", {})
+    key = configs[0].model_dump_json(exclude={"seed"})
+    if wanted and key not in kept:
+        with st.spinner("Timing a few steps"):
+            kept[key] = form.estimate(configs[0])
+    if key in kept:
+        found = kept[key]
+        whole = found.seconds * len(configs)
+        each = "" if len(configs) == 1 else f"for {len(configs)} runs of {duration(found.seconds)}, "
+        st.info(
+            f"About **{duration(whole)}**: {each}{found.steps:,} steps of "
+            f"{three_digits(found.seconds_per_step * 1000)} ms and {duration(found.teacher_seconds)} "
+            f"for the teacher's logits, on {found.device}.",
+            icon=":material/schedule:",
+        )
+
+
+def launch(configs: list[RunConfig], name: str) -> None:
+    """Queue the runs, and leave the confirmation standing until the form changes."""
+    store = RunStore()
+    group = form.group_name(configs) if len(configs) > 1 else None
+    runs = store.add_all([(name, config) for config in configs], group=group)
+    ensure_worker(store)
+    ahead = sum(run.state in ("queued", "running") for run in store.list()) - len(runs)
+    st.session_state["_launched"] = ([config.model_dump_json() for config in configs], [run.id for run in runs], ahead)
+    st.session_state["run"] = [run.id for run in runs]  # what Runs opens on
+
+
+def show_confirmation(configs: list[RunConfig]) -> None:
+    launched, ids, ahead = st.session_state.get("_launched", ([], [], 0))
+    if launched != [config.model_dump_json() for config in configs]:
+        return
+    count = "The run is" if len(ids) == 1 else f"{len(ids)} runs are"
+    behind = "" if ahead == 0 else " behind 1 other" if ahead == 1 else f" behind {ahead} others"
+    st.success(f"{count} in the queue{behind}. You may leave this page, or close it.", icon=":material/check_circle:")
+    st.page_link("../pages/runs.py", label="Watch it on Runs", icon=":material/monitoring:")
+
+
+def check(content: dict[str, Any], answers: dict[str, Any], seeds: str, faults: DeltaGenerator) -> list[RunConfig]:
+    """A config for each seed; none if anything is wrong, which is said in its own step."""
+    if content["objective"] is None:
+        return []
+    try:
+        return form.make_configs({**content, **form.recipe(answers)}, form.read_seeds(seeds))
+    except CistError as error:
+        with faults:
+            show_error(error)
+        return []
+
+
+def finish(content: dict[str, Any], configs: list[RunConfig]) -> None:
+    """Offer what can be done with the form."""
+    ready = bool(configs) and (is_present(source.data) or content["data"]["download"])
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        usual = form.run_name(configs[0]) if configs else ""
+        name = st.text_input("Name", placeholder=usual, key="run-name", persist_state="session", width=260)
+        timed = st.button("Estimate time", icon=":material/schedule:", key="estimate-time", disabled=not ready)
+        label = "Launch" if len(configs) < 2 else f"Launch {len(configs)} runs"
+        launched = st.button(label, icon=":material/play_arrow:", type="primary", key="launch", disabled=not ready)
+        if configs:
+            export(configs)
+    try:
+        if launched:
+            launch(configs, name)
+        if configs:
+            show_estimate(configs, timed)
+            show_confirmation(configs)
+    except CistError as error:
+        show_error(error)
+
+
+card, data = find_sample_model(source.teacher), DATASETS.get(source.data)
+if card is None or data is None:
+    st.title("Distillation needs the teacher's network and the images", anchor=False)
+    st.info("Choose a teacher and a data set of the list in the sidebar.", icon=":material/arrow_back:")
+else:
+    architecture = card.architecture
+    start_anew()
+    title = st.container()  # filled at the end; what stood there stays until then
+    first, second, third = st.columns(3, border=True)
+    with first:
+        content, student = choose_networks()
+    with second:
+        objective, two_views = choose_objective()
+    with third:
+        answers, seeds, faults = choose_recipe(two_views)
+    title.title(form.headline(source.teacher, architecture, student, data), anchor=False)
+    content["objective"] = objective
+    finish(content, check(content, answers, seeds, faults))
+    share_settings(settings)

@@ -1,0 +1,317 @@
+"""The Distill page and the form behind it: its fields make the config that a run is trained with."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from example_runs import ExampleStore
+from streamlit.testing.v1 import AppTest
+
+from app import distill_form as form
+from cist_core.data import DATASETS
+from cist_core.errors import CistError
+from cist_core.objectives import objective_specification
+from cist_core.training import PRESETS, RunConfig, preset
+from cist_core.zoo import ARCHITECTURES, create_model
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch) -> ExampleStore:
+    """The store that the page puts runs in."""
+    example = ExampleStore(tmp_path)
+    monkeypatch.setattr("cist_core.runs.RunStore", lambda: example)
+    monkeypatch.setattr("cist_core.runs.ensure_worker", lambda store: example.asked.append(("worker",)))
+    return example
+
+
+def open_distill(**query: str) -> AppTest:
+    app = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
+    app.run()
+    for key, value in query.items():
+        app.query_params[key] = value
+    app.switch_page("../pages/distill.py").run()
+    assert not app.exception
+    return app
+
+
+def config_of(app: AppTest) -> RunConfig:
+    """The config that the page exports."""
+    text = next(code.value for code in app.main.code if code.language == "json")
+    return RunConfig.model_validate_json(text)
+
+
+# The form
+
+
+@pytest.mark.parametrize("name", ["mnist-5k", "cifar100"])
+def test_students_fit_the_images_and_are_counted_rightly(name: str) -> None:
+    data = DATASETS[name]
+    offered = form.students(data)
+    assert offered
+    assert [student.parameters for student in offered] == sorted(student.parameters for student in offered)
+    for student in offered[:3]:
+        architecture = ARCHITECTURES[student.name]
+        assert (architecture.image_size, architecture.channels) == (data.image_shape[0], data.image_shape[2])
+        model = create_model(student.name, num_classes=data.classes)
+        assert student.parameters == sum(weight.numel() for weight in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("data", "teacher", "student"),
+    [
+        ("mnist-5k", "cnn_32_64", "cnn_16_32"),
+        ("mnist-5k", "mlp_14x14", "mlp_14x14"),
+        ("cifar100", "resnet20", "resnet8"),
+        ("cifar100", "vgg13", "vgg8"),
+    ],
+)
+def test_the_student_is_smaller_where_there_is_a_smaller_one(data: str, teacher: str, student: str) -> None:
+    assert form.default_student(DATASETS[data], teacher) == student
+
+
+def test_every_recipe_survives_its_way_through_the_form() -> None:
+    for name in PRESETS:
+        config = preset(name)
+        made = config.changed(**form.recipe(form.recipe_answers(name)))
+        assert made.model_dump() == config.model_dump()
+
+
+def test_a_recipe_is_chosen_by_its_images() -> None:
+    assert form.default_preset("mnist-5k") == "demo"
+    assert form.default_preset("fashion-mnist") == "demo"
+    assert form.default_preset("cifar10") == "cifar-240"
+    assert form.default_preset("elsewhere") == next(iter(PRESETS))
+
+
+def test_what_an_optimiser_or_schedule_ignores_is_left_out() -> None:
+    answers = form.recipe_answers("cifar-240") | {"optimiser": "adamw", "schedule": "cosine"}
+    made = form.recipe(answers)
+    assert "momentum" not in made["optimiser"]
+    assert "milestones" not in made["schedule"]
+
+
+def test_milestones_that_are_no_numbers_are_named() -> None:
+    with pytest.raises(CistError, match=r"milestones .* got 'soon'"):
+        form.recipe(form.recipe_answers("cifar-240") | {"milestones": "soon"})
+
+
+@pytest.mark.parametrize(("text", "seeds"), [("0", [0]), ("0, 1,2", [0, 1, 2]), ("7 7 3", [7, 3])])
+def test_seeds_are_read(text: str, seeds: list[int]) -> None:
+    assert form.read_seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", "one", "-1", "1.5", "0;1"])
+def test_other_seeds_are_refused_with_an_example(text: str) -> None:
+    with pytest.raises(CistError, match="such as 0, 1, 2"):
+        form.read_seeds(text)
+
+
+def test_every_objective_starts_at_values_that_it_accepts() -> None:
+    content = preset("demo").model_dump(mode="json")
+    for method in form.methods():
+        parameters = objective_specification(method).parameters
+        values = {
+            parameter.name: form.answer(parameter, form.start_of(parameter, tau=2.0, rho=3.0, mean_entropy=0.6))
+            for parameter in parameters
+        }
+        config = form.make_configs({**content, "objective": {"name": method, "parameters": values}}, [0])[0]
+        made = config.objective.parameters
+        assert made.get("tau", 2.0) == 2.0
+        assert made.get("rho", 3.0) == 3.0
+        defaults = {p.name: p.default for p in parameters if not p.required and p.name not in form.FROM_SIDEBAR}
+        assert {name: made[name] for name in defaults} == defaults
+
+
+def test_the_command_trains_what_the_form_says() -> None:
+    config = preset("demo")
+    assert form.commands([config]) == "cist distill config.json"
+    several = [config.changed(seed=seed) for seed in (0, 4)]
+    assert form.commands(several) == "cist sweep config.json --seeds 0 4"
+
+
+def test_an_estimate_is_read_from_the_engine(monkeypatch) -> None:
+    answer = {
+        "seconds_per_step": 0.01, "steps": 240, "steps_per_epoch": 20, "epochs": 12, "seconds": 3.0,
+        "teacher_seconds": 0.4, "device": "cpu",
+    }  # fmt: skip
+
+    def run(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+        assert command[-1] == "--estimate"
+        assert json.loads(Path(command[-2]).read_text())["epochs"] == 12
+        return subprocess.CompletedProcess(command, 0, json.dumps(answer), "a line of the log\n")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert form.estimate(preset("demo")).seconds == 3.0
+
+
+def test_an_engine_that_refuses_is_quoted(monkeypatch) -> None:
+    refusal = subprocess.CompletedProcess([], 2, "", "starting\ncist: The images are too small; choose others.\n")
+    monkeypatch.setattr(subprocess, "run", lambda *command, **options: refusal)
+    with pytest.raises(CistError, match=r"^The images are too small; choose others\.$"):
+        form.estimate(preset("demo"))
+
+
+# The page
+
+
+def test_the_first_view_distills_the_teacher_of_the_sidebar(store) -> None:
+    app = open_distill()
+    config = config_of(app)
+    assert app.title[0].value == "Distill mnist5k-cnn into cnn_16_32, 3.98 times smaller"
+    assert (config.teacher.name, config.data.name, config.data.train_samples) == ("mnist5k-cnn", "mnist-5k", 1000)
+    assert config.student.architecture == "cnn_16_32"
+    assert config.objective.parameters["rho"] == app.slider(key="rho").value
+    assert (config.epochs, config.optimiser.learning_rate) == (12, 0.02)
+    assert not app.error
+
+
+def test_rho_follows_the_sidebar_until_it_is_changed_here(store) -> None:
+    app = open_distill()
+    app.slider(key="rho").set_value(3.0).run()
+    assert config_of(app).objective.parameters["rho"] == 3.0
+    app.number_input(key="cist.rho").set_value(5.5).run()
+    app.slider(key="rho").set_value(2.0).run()
+    assert config_of(app).objective.parameters["rho"] == 5.5
+
+
+@pytest.mark.parametrize("method", form.methods())
+def test_every_method_shows_its_own_fields_and_makes_a_config(store, method: str) -> None:
+    app = open_distill(method=method)
+    fields = {
+        str(widget.key).removeprefix(f"{method}.")
+        for widget in [*app.main.number_input, *app.main.selectbox, *app.main.checkbox, *app.main.text_input]
+        if widget.key and str(widget.key).startswith(f"{method}.")
+    }
+    assert fields == {parameter.name for parameter in objective_specification(method).parameters}
+    assert config_of(app).objective.name == method
+
+
+def test_a_recipe_brings_its_values(store) -> None:
+    app = open_distill()
+    app.selectbox(key="preset").select("cifar-240").run()
+    config = config_of(app)
+    assert config.schedule == preset("cifar-240").schedule
+    assert (config.epochs, config.batch_size, config.augmentation.crop_padding) == (240, 64, 4)
+
+
+def test_another_data_set_starts_at_its_own_student_and_recipe(store) -> None:
+    app = open_distill()
+    app.number_input(key="epochs").set_value(3).run()
+    app.selectbox(key="teacher").select("cifar100-resnet20").run()
+    assert not app.exception
+    assert app.selectbox(key="student").value == "resnet8"
+    assert app.number_input(key="epochs").value == 240
+
+
+def test_another_teacher_starts_at_its_own_student_and_leaves_the_recipe(store) -> None:
+    app = open_distill(student="cnn_16_32")
+    app.number_input(key="epochs").set_value(3).run()
+    app.selectbox(key="teacher").select("mnist5k-cnn-small").run()
+    assert app.selectbox(key="student").value == "mlp_14x14"
+    assert app.number_input(key="epochs").value == 3
+
+
+def test_data_that_are_not_there_wait_for_permission(store, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("CIST_DATA", str(tmp_path / "none"))
+    app = open_distill()
+    app.selectbox(key="teacher").select("cifar100-resnet20").run()
+    assert "cifar100 is not on this machine" in app.main.warning[0].value
+    assert app.button(key="launch").disabled
+    app.toggle(key="download").set_value(True).run()
+    assert not app.button(key="launch").disabled
+    assert config_of(app).data.download is True
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("seeds", "a, b", "such as 0, 1, 2"),
+        ("cist.rho", 0.0, "Expected rho of the objective 'cist' to be a positive number"),
+        ("lr", 0.0, "optimiser.learning_rate"),
+    ],
+)
+def test_a_wrong_field_is_named_and_nothing_can_be_launched(store, key: str, value: object, words: str) -> None:
+    app = open_distill()
+    app.get_by_key(key).set_value(value).run()
+    assert not app.exception
+    assert words in app.error[0].value
+    assert app.button(key="launch").disabled
+    assert app.button(key="estimate-time").disabled
+
+
+def test_launching_queues_the_run_and_says_where_to_watch_it(store) -> None:
+    app = open_distill()
+    app.number_input(key="epochs").set_value(2).run()
+    app.text_input(key="run-name").set_value("my first").run()
+    app.button(key="launch").click().run()
+    (run,) = store.list()
+    assert run.name == "my first"
+    assert run.group is None
+    assert run.directory.config() == config_of(app)
+    assert ("worker",) in store.asked
+    assert "The run is in the queue" in app.success[0].value
+    assert app.session_state["run"] == [run.id]
+    app.number_input(key="epochs").set_value(3).run()
+    assert not app.success
+
+
+def test_several_seeds_are_several_runs_of_one_group(store) -> None:
+    app = open_distill(seeds="0, 1")
+    assert app.button(key="launch").label == "Launch 2 runs"
+    app.button(key="launch").click().run()
+    runs = store.list()
+    assert {run.directory.config().seed for run in runs} == {0, 1}
+    assert len({run.group for run in runs}) == 1
+    assert runs[0].group
+    assert "2 runs are in the queue" in app.success[0].value
+
+
+def test_a_store_that_refuses_is_quoted(store, monkeypatch) -> None:
+    def full(*arguments: object, **options: object) -> None:
+        raise CistError("The queue holds 1,000 runs; wait for some to end.")
+
+    monkeypatch.setattr(store, "add_all", full)
+    app = open_distill()
+    app.button(key="launch").click().run()
+    assert app.error[0].value == "The queue holds 1,000 runs; wait for some to end."
+
+
+def test_an_estimate_stays_while_the_form_stands(store, monkeypatch) -> None:
+    found = form.Estimate(seconds=75.0, steps=240, seconds_per_step=0.31, teacher_seconds=1.2, device="cpu")
+    monkeypatch.setattr(form, "estimate", lambda config: found)
+    app = open_distill()
+    app.button(key="estimate-time").click().run()
+    assert "About **1 min 15 s**" in app.info[0].value
+    app.slider(key="tau").set_value(2.0).run()
+    app.text_input(key="run-name").set_value("x").run()
+    app.number_input(key="epochs").set_value(3).run()
+    assert not app.info
+
+
+def test_the_link_opens_the_same_form(store) -> None:
+    app = open_distill(method="mlkd", **{"mlkd.temperatures": "4/2", "student": "mlp_14x14", "images": ""})
+    app.context = {"url": "http://127.0.0.1/distill"}
+    app.number_input(key="lr").set_value(0.3).run()
+    query = {key: values[0] for key, values in parse_qs(urlsplit(app.sidebar.code[-1].value).query).items()}
+    assert query["mlkd.temperatures"] == "4/2"
+    assert query["mirror"] == "false"
+    again = open_distill(**query)
+    assert config_of(again) == config_of(app)
+    assert config_of(again).objective.parameters["temperatures"] == (4.0, 2.0)
+
+
+def test_choices_are_there_after_a_look_at_another_page(store) -> None:
+    app = open_distill()
+    app.number_input(key="epochs").set_value(5).run()
+    app.selectbox(key="method").select("dkd").run()
+    app.number_input(key="dkd.beta").set_value(2.0).run()
+    app.switch_page("../pages/ratio.py").run()
+    app.switch_page("../pages/distill.py").run()
+    config = config_of(app)
+    assert (config.epochs, config.objective.name, config.objective.parameters["beta"]) == (5, "dkd", 2.0)

@@ -1,0 +1,364 @@
+"""The Runs page and what it is made of: lists, colours, comparison, and every state a run can be in."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from example_runs import ExampleStore
+from streamlit.testing.v1 import AppTest
+
+from app.run_views import (
+    MOST_SELECTED,
+    Answers,
+    RunView,
+    agreement,
+    agreement_story,
+    assign_colours,
+    config_difference,
+    duration,
+    everything,
+    headline,
+    listing,
+    metrics_table,
+    over_seeds,
+    read_runs,
+    results,
+    student_archive,
+    told_apart,
+    who_is_right,
+)
+from cist_core.charts.training import RUN_COLOURS
+from cist_core.errors import CistError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch) -> ExampleStore:
+    """The store that the page finds."""
+    example = ExampleStore(tmp_path)
+    monkeypatch.setattr("cist_core.runs.RunStore", lambda: example)
+    monkeypatch.setattr("cist_core.runs.ensure_worker", lambda store: example.asked.append(("worker",)))
+    return example
+
+
+def open_runs(**query: str | list[str]) -> AppTest:
+    app = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
+    app.run()
+    for key, value in query.items():
+        app.query_params[key] = value
+    app.switch_page("../pages/runs.py").run()
+    assert not app.exception
+    return app
+
+
+def views_of(store: ExampleStore) -> list[RunView]:
+    return read_runs(store.list())
+
+
+def charts(app: AppTest) -> int:
+    return len(app.get("vega_lite_chart"))
+
+
+# What the page is made of
+
+
+def test_list_shows_progress_accuracy_and_what_is_left(store) -> None:
+    store.put("running", done=3)
+    store.put("finished", objective="kd:tau=4", done=12, right=0.9)
+    table = listing(views_of(store), {"run-2": "#123456"})
+    assert table["Run"].tolist() == ["kd:tau=4", "cist:rho=3.5"]
+    assert table["State"].tolist() == [["finished"], ["running"]]
+    assert table["Progress"].tolist() == [100.0, 25.0]
+    assert table["Epoch"].tolist() == ["12 / 12", "3 / 12, 27 s left"]
+    assert table["Test"].iloc[0] == pytest.approx(90.0)
+    assert np.isnan(table["Test"].iloc[1])
+    assert "%23123456" in table["Colour"].iloc[0]
+    assert "Group" not in table
+
+
+def test_a_run_whose_config_is_gone_is_listed_all_the_same(store) -> None:
+    run = store.put("lost", done=2)
+    run.directory.config_file.write_text("{")
+    run.directory.status_file.unlink()
+    view = views_of(store)[0]
+    assert (view.method, view.student, view.seed, view.epochs) == ("?", "?", None, 1)
+    assert len(listing([view], {})) == 1
+
+
+def test_labels_differ_by_what_differs(store) -> None:
+    store.put("finished", name="a", seed=0)
+    store.put("finished", name="a", seed=1)
+    store.put("finished", name="b", seed=1)
+    assert [view.label for view in told_apart(views_of(store))] == ["b", "a, seed 1", "a, seed 0"]
+    store.put("finished", name="b", seed=1)
+    assert [view.label for view in told_apart(views_of(store))][:2] == ["b (1)", "b (2)"]
+
+
+def test_colours_stay_with_their_runs_and_none_is_used_twice(store) -> None:
+    for objective in ("cist:rho=3", "kd", "dkd", "cist:rho=4", "ce", "jsd"):
+        store.put("finished", objective=objective)
+    views = views_of(store)
+    colours = assign_colours(views, {})
+    assert len(set(colours.values())) == MOST_SELECTED == len(views)
+    kd = next(view for view in views if view.method == "kd")
+    assert colours[kd.id] == RUN_COLOURS[1]
+    some = views[::2]
+    assert assign_colours(some, colours) == {view.id: colours[view.id] for view in some}
+
+
+def test_headline_of_a_run_without_an_epoch_says_where_it_stands(store) -> None:
+    for state, words in {
+        "queued": "waits in the queue",
+        "running": "is in its first epoch",
+        "failed": "failed before its first epoch ended",
+        "cancelled": "was cancelled before",
+        "lost": "was lost before",
+    }.items():
+        store.put(state, name="mine")
+        view = views_of(store)[0]
+        assert words in headline([view], [view.curve("#000000")])
+
+
+def test_results_leave_out_what_no_run_has(store) -> None:
+    store.put("running", done=3)
+    assert "Test, last" not in results(views_of(store))
+    store.put("finished", done=12, right=0.8)
+    table = results(views_of(store))
+    assert table["Test, last"].iloc[0] == pytest.approx(80.0)
+    assert table["Best epoch"].tolist() == [12, 3]
+    assert table["Time"].tolist()[0] == "1 min"
+
+
+def test_a_run_that_gets_ready_says_with_what(store) -> None:
+    run = store.put("running", name="mine")
+    run.directory.write_status(
+        {"state": "running", "phase": "teacher on test images", "phase_done": 600, "phase_total": 1000}
+    )
+    view = views_of(store)[0]
+    assert view.details() == "teacher on test images, 600 of 1,000"
+    assert headline([view], [view.curve("#000000")]) == "mine is getting ready: teacher on test images, 600 of 1,000"
+
+
+def test_seeds_are_summed_up_where_nothing_else_differs(store) -> None:
+    for seed, right in enumerate((0.8, 0.9)):
+        store.put("finished", seed=seed, done=12, right=right)
+    store.put("finished", objective="kd:tau=4", done=12)
+    table = over_seeds(views_of(store)).set_index("Accuracy on")
+    assert table.loc["test", "Seeds"] == 2
+    assert table.loc["test", "Mean"] == pytest.approx(85.0)
+    assert table.loc["test", "Deviation"] == pytest.approx(100 * np.std([0.8, 0.9], ddof=1))
+    assert table.loc["test", "From"] < 80.0
+    assert over_seeds(views_of(store)[:2]).empty
+
+
+def test_only_fields_that_differ_are_compared(store) -> None:
+    store.put("finished", objective="kd:tau=4", seed=1)
+    store.put("finished", objective="kd:tau=2", seed=1)
+    views = told_apart(views_of(store))
+    table = config_difference(views)
+    assert table["Field"].tolist() == ["objective.parameters.tau"]
+    assert table.iloc[0].tolist()[1:] == ["2.0", "4.0"]
+    store.put("finished", objective="ce")
+    fields = config_difference(views_of(store)).set_index("Field")
+    assert fields.loc["objective.parameters.tau"].tolist() == ["–", "2.0", "4.0"]
+    assert set(fields.index) >= {"objective.name", "seed"}
+    assert "epochs" not in fields.index
+
+
+def test_agreement_is_the_share_of_equal_answers() -> None:
+    labels = np.array([0, 1, 2, 3])
+    a = Answers(np.array([0, 1, 2, 0]), labels)
+    b = Answers(np.array([0, 1, 0, 0]), labels)
+    c = Answers(np.array([1, 0, 0, 3]), labels)
+    table = agreement({"a": a, "b": b, "c": c}).set_index("Run")
+    assert table.loc["a", "b"] == table.loc["b", "a"] == 75.0
+    assert table.loc["b", "c"] == 25.0
+    assert [table.loc[name, name] for name in "abc"] == [100.0] * 3
+    assert who_is_right(a, b) == {"both": 2, "first": 1, "second": 0, "neither": 1}
+    assert sum(who_is_right(a, c).values()) == 4
+    assert agreement_story({"a": a, "b": b}) == (
+        "The students agree on 75.0 % of 4 test images; only a is right on 1, only b on 0"
+    )
+    assert agreement_story({"a": a, "b": b, "c": c}) == "The students agree on 0.0 to 75.0 % of 4 test images"
+
+
+def test_without_labels_nobody_is_right() -> None:
+    a = Answers(np.array([0, 1]), None)
+    assert who_is_right(a, a) is None
+    assert agreement_story({"a": a, "b": a}) == "The students agree on 100 % of 2 test images"
+
+
+def test_students_of_different_images_do_not_compare() -> None:
+    a = Answers(np.array([0, 1]), np.array([0, 1]))
+    for other in (Answers(np.array([0, 1, 1]), np.array([0, 1, 1])), Answers(np.array([0, 1]), np.array([1, 1]))):
+        with pytest.raises(CistError, match="different images"):
+            agreement({"a": a, "b": other})
+
+
+def test_exports_hold_everything(store) -> None:
+    store.put("finished", done=12)
+    store.put("failed", done=2, reason="It burst.")
+    views = views_of(store)
+    table = metrics_table(views)
+    assert table.groupby("id").size().to_dict() == {"run-1": 12, "run-2": 2}
+    content = json.loads(everything(views))
+    assert [(run["state"], len(run["metrics"])) for run in content] == [("failed", 2), ("finished", 12)]
+    assert content[1]["config"]["objective"]["parameters"]["rho"] == 3.5
+    with zipfile.ZipFile(io.BytesIO(student_archive(views[1]))) as archive:
+        assert set(archive.namelist()) == {"student.safetensors", "student.json", "config.json"}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.2, "1 s"), (59.6, "1 min"), (200, "3 min 20 s"), (3600, "1 h"), (187_200, "2 d 4 h")]
+)
+def test_times_are_said_as_a_person_says_them(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+# The page
+
+
+def test_without_runs_one_sentence_and_a_way_on(store) -> None:
+    app = open_runs()
+    assert app.title[0].value.startswith("No runs yet")
+    assert [button.label for button in app.main.button] == ["Distill a teacher"]
+    assert not charts(app)
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "finished", "failed", "cancelled", "lost"])
+@pytest.mark.parametrize("done", [0, 5])
+def test_every_state_renders_with_its_remedy(store, state: str, done: int) -> None:
+    store.put(state, name="mine", done=done, reason="The disk was full." if state in ("failed", "lost") else None)
+    app = open_runs()
+    labels = [button.label for button in app.main.button]
+    assert ("Cancel" in labels) == (state in ("queued", "running"))
+    assert ("Resume" in labels) == (state in ("failed", "cancelled", "lost"))
+    assert ("Delete" in labels) == (state not in ("queued", "running"))
+    assert charts(app) == (5 if done else 0)
+    if state in ("failed", "lost"):
+        assert any("The disk was full" in caption.value for caption in app.main.caption)
+    assert f"-badge[{state}]" in app.main.markdown[0].value
+
+
+def test_the_page_asks_for_a_worker_only_while_there_is_something_to_do(store) -> None:
+    store.put("finished", done=12)
+    open_runs()
+    assert store.asked == []
+    store.put("queued")
+    open_runs()
+    assert ("worker",) in store.asked
+
+
+def test_a_link_selects_the_runs_it_names(store) -> None:
+    store.put("finished", name="old", done=12)
+    store.put("finished", name="new", objective="kd:tau=4", done=12)
+    store.put("queued", name="waiting")
+    assert open_runs().title[0].value == "waiting waits in the queue"
+    app = open_runs(run=["run-1", "run-2", "run-99"])
+    assert app.title[0].value.startswith("new and old are level")
+    assert app.session_state["run"] == ["run-1", "run-2"]
+
+
+def test_two_runs_are_compared_side_by_side(store) -> None:
+    store.put("finished", name="one", done=12, right=0.9)
+    store.put("finished", name="two", objective="kd:tau=4", done=12, right=0.8, gain=0.01)
+    app = open_runs(run=["run-1", "run-2"])
+    headings = [heading.value for heading in app.main.subheader]
+    assert app.title[0].value == "two reached 95.1 % on validation after 12 epochs, 1.0 points above one"
+    assert "What differs in the configs" in headings
+    assert any(heading.startswith("The students agree on 90.0 % of 200") for heading in headings)
+    assert any("only one on 20" in heading for heading in headings)
+
+
+def test_runs_on_different_images_leave_the_rest_of_the_page(store) -> None:
+    first = store.put("finished", name="one", done=12)
+    store.put("finished", name="two", done=12)
+    answers = np.zeros((5, 10), dtype=np.float32)
+    answers[:, 1] = 1
+    from cist_core import LogitSet
+
+    LogitSet.create(answers, np.zeros(5, dtype=np.int64)).save(first.directory.test_logits)
+    app = open_runs(run=["run-1", "run-2"])
+    assert "different images" in app.error[0].value
+    assert charts(app) == 5
+
+
+@pytest.mark.parametrize(
+    ("state", "key", "asked"),
+    [
+        ("running", "cancel-run-1", ("cancel", "run-1")),
+        ("lost", "resume-run-1", ("resume", "run-1")),
+        ("failed", "retry-run-1", ("retry", "run-1")),
+    ],
+)
+def test_actions_reach_the_store(store, state: str, key: str, asked: tuple[str, str]) -> None:
+    store.put(state, done=2)
+    app = open_runs()
+    app.button(key=key).click().run()
+    assert not app.exception
+    assert asked in store.asked
+
+
+def test_deleting_needs_a_second_thought(store) -> None:
+    store.put("finished", done=12)
+    app = open_runs()
+    assert app.button(key="delete-run-1").disabled
+    app.checkbox(key="sure-run-1").check().run()
+    app.button(key="delete-run-1").click().run()
+    assert ("delete", "run-1") in store.asked
+    assert app.title[0].value.startswith("No runs yet")
+
+
+def test_names_and_notes_are_kept(store) -> None:
+    store.put("finished", name="before", done=12)
+    app = open_runs()
+    app.text_input(key="name-run-1").set_value("after").run()
+    app.text_input(key="note-run-1").set_value("with more patience").run()
+    assert ("rename", "run-1", "after") in store.asked
+    assert ("set_note", "run-1", "with more patience") in store.asked
+
+
+def test_a_refusal_stands_beside_its_run(store) -> None:
+    store.put("failed", done=2)
+    store.refuse = "The run run-1 is being deleted; wait a moment."
+    app = open_runs()
+    app.button(key="resume-run-1").click().run()
+    assert app.error[0].value == store.refuse
+    assert charts(app) == 5
+
+
+def test_the_part_of_the_loss_is_a_choice(store) -> None:
+    store.put("finished", done=12)
+    app = open_runs(term="distillation term")
+    assert any(heading.value.startswith("The distillation term") for heading in app.main.subheader)
+
+
+def test_a_part_that_the_next_selection_lacks_is_left(store) -> None:
+    store.put("finished", objective="ce", done=12)
+    store.put("finished", done=12)
+    app = open_runs(term="distillation term")
+    app.session_state["run"] = ["run-1"]
+    app.run()
+    assert not app.exception
+    assert any(heading.value.startswith("The total loss") for heading in app.main.subheader)
+
+
+def test_a_store_that_cannot_be_read_is_explained(store, monkeypatch) -> None:
+    def broken(group: str | None = None) -> list[object]:
+        raise CistError("The table of runs cannot be used; see that the folder exists.")
+
+    monkeypatch.setattr(store, "list", broken)
+    assert "cannot be used" in open_runs().error[0].value
+
+
+def test_a_run_without_soft_labels_has_no_charts_of_them(store) -> None:
+    store.put("finished", objective="ce", done=12)
+    assert charts(open_runs()) == 3
+    store.put("finished", objective="kd:tau=4", done=12)
+    assert charts(open_runs(run=["run-1", "run-2"])) == 5

@@ -1,0 +1,172 @@
+"""What a person does: launch a run, watch it, lose it, resume it, compare it with another."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cist_core.runs import Run, RunState, RunStore, ensure_worker
+from cist_core.training import preset
+from tests.browser.conftest import SCREENSHOTS
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+HEADING = "[data-testid=stMain] h1"
+MINUTES = 60_000
+
+
+@pytest.fixture
+def store(server, runs_root: Path) -> RunStore:
+    """The server's own runs."""
+    return RunStore(runs_root)
+
+
+@pytest.fixture
+def two_runs(store: RunStore) -> list[Run]:
+    """CIST and KD on the digits, both finished."""
+    wanted = {"CIST": "cist:rho=3.5", "KD": "kd:tau=4"}
+    done = {run.name: run for run in store.list() if run.state is RunState.FINISHED}
+    for name, objective in wanted.items():
+        if name not in done:
+            store.add(preset("demo").changed(objective=objective), name=name)
+    ensure_worker(store)
+    wait_for(lambda: all(run.state.ended for run in store.list()), seconds=480)
+    runs = [next(run for run in store.list() if run.name == name) for name in wanted]
+    assert [run.state for run in runs] == [RunState.FINISHED] * 2, [run.reason for run in runs]
+    return runs
+
+
+def wait_for(condition: Callable[[], object], *, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.2)
+
+
+def fill(page, label: str, value: str) -> None:
+    """Type into a field and leave it."""
+    field = page.get_by_label(label, exact=True)
+    field.fill(value)
+    field.press("Enter")
+    settle(page)
+
+
+def settle(page) -> None:
+    page.wait_for_timeout(500)
+    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]", timeout=30_000)
+    page.wait_for_timeout(300)
+
+
+def launch(page, *, epochs: int) -> None:
+    fill(page, "Epochs", str(epochs))
+    fill(page, "Training images", "300")
+    page.get_by_role("button", name="Launch", exact=True).click()
+    page.get_by_text("The run is in the queue").wait_for(timeout=30_000)
+    page.get_by_role("link", name="Watch it on Runs").click()
+    page.wait_for_url("**/runs**")
+
+
+def heading(page) -> str:
+    return page.locator(HEADING).inner_text()
+
+
+def test_a_run_is_launched_watched_and_left_alone_when_it_has_finished(open_page, store: RunStore) -> None:
+    page = open_page("distill?tau=3", sign=HEADING)
+    frames: list[float] = []
+    page.on("websocket", lambda socket: socket.on("framereceived", lambda _: frames.append(time.monotonic())))
+    page.reload()
+    page.wait_for_selector(HEADING)
+    settle(page)
+    launch(page, epochs=2)
+    page.wait_for_selector(f"{HEADING}:has-text('on validation after 2 epochs')", timeout=2 * MINUTES)
+    settle(page)
+    assert page.get_by_role("slider", name="Fixed temperature τ").input_value() == "3"
+    assert page.get_by_role("link", name="Distill").first.is_visible()
+    assert page.locator("[data-testid=stVegaLiteChart]").count() == 5
+    page.wait_for_timeout(2_000)
+    seen = len(frames)
+    page.wait_for_timeout(5_000)
+    assert len(frames) == seen, "the page asks on although nothing runs"
+    run = store.list()[0]
+    assert run.state is RunState.FINISHED
+    assert run.directory.config().epochs == 2
+
+
+def test_a_killed_run_is_resumed_where_it_was(open_page, store: RunStore) -> None:
+    page = open_page("distill", sign=HEADING)
+    launch(page, epochs=400)
+    page.wait_for_selector(f"{HEADING}:has-text('of 400 epochs')", timeout=2 * MINUTES)
+    run = store.list()[0]
+    assert run.pid is not None
+    os.kill(run.pid, signal.SIGKILL)
+    page.get_by_role("button", name="Resume").wait_for(timeout=30_000)
+    assert page.locator(".stMarkdownBadge", has_text="lost").is_visible()
+    before = epoch_on_screen(page)
+    page.get_by_role("button", name="Resume").click()
+    page.get_by_role("button", name="Cancel").wait_for(timeout=30_000)
+    page.wait_for_function(
+        "([selector, before]) => Number(/after ([0-9]+) of/.exec(document.querySelector(selector).innerText)[1])"
+        " > before + 1",
+        arg=[HEADING, before],
+        timeout=2 * MINUTES,
+    )
+    steps = [row["epoch"] for row in store.get(run.id).directory.metrics()]
+    assert steps == list(range(1, len(steps) + 1)), "it began anew, or left epochs out"
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_role("button", name="Resume").wait_for(timeout=60_000)
+    assert store.get(run.id).state is RunState.CANCELLED
+
+
+def epoch_on_screen(page) -> int:
+    match = re.search(r"after (\d+) of", heading(page))
+    assert match, heading(page)
+    return int(match[1])
+
+
+def test_two_runs_are_compared_by_pressing_their_rows(open_page, two_runs: list[Run], store: RunStore) -> None:
+    cist, kd = two_runs
+    page = open_page(f"runs?run={cist.id}")
+    assert heading(page).startswith("CIST reached")
+    row = [run.id for run in store.list()].index(kd.id)
+    table = page.locator("[data-testid=stDataFrame]").first.bounding_box()
+    page.mouse.click(table["x"] + 20, table["y"] + 36 + 35 * row + 17)
+    page.wait_for_selector(f"{HEADING}:has-text('KD')", timeout=30_000)
+    settle(page)
+    assert re.search(r"(points above|level at)", heading(page))
+    assert page.get_by_text("What differs in the configs").is_visible()
+    assert page.get_by_text("The students agree on").is_visible()
+    assert set(re.findall(r"run=([^&]+)", page.url)) == {cist.id, kd.id}
+    second = open_page(page.url.split("/", 3)[3])
+    assert heading(second) == heading(page)
+
+
+def test_a_student_is_downloaded(open_page, two_runs: list[Run]) -> None:
+    page = open_page(f"runs?run={two_runs[0].id}")
+    page.get_by_role("button", name="Export").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Student of CIST (zip)").click()
+    assert Path(download.value.path()).read_bytes()[:2] == b"PK"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 390])
+@pytest.mark.parametrize("name", ["distill", "runs"])
+def test_screenshots(open_page, two_runs: list[Run], name: str, width: int, scheme: str) -> None:
+    """The pictures in the documentation; nothing may stick out at the side."""
+    path = name if name == "distill" else "runs?" + "&".join(f"run={run.id}" for run in two_runs)
+    page = open_page(path, width=width, height=1000 if width > 1000 else 844, scheme=scheme, sign=HEADING)
+    page.wait_for_function("document.querySelectorAll('[data-testid=stSkeleton]').length == 0")
+    settle(page)
+    assert page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth") <= 0
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    height = page.locator("[data-testid=stMain]").evaluate("element => element.scrollHeight")
+    page.set_viewport_size({"width": width, "height": min(max(height, 600), 4000)})
+    page.wait_for_timeout(800)
+    suffix = "" if width > 1000 else "-phone"
+    page.screenshot(path=SCREENSHOTS / f"{name}-{scheme}{suffix}.png")

@@ -1,0 +1,186 @@
+"""Charts over epochs: what is drawn, and that the sentences above say what the rows say."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from example_runs import metric_rows
+
+from cist_core.charts.training import (
+    MOST_BANDS,
+    RUN_COLOURS,
+    accuracy_figure,
+    entropy_figure,
+    loss_figure,
+    loss_terms,
+    maximum_figure,
+    temperature_figure,
+)
+from cist_core.charts.training_stories import RunCurve
+
+FIGURES = [accuracy_figure, entropy_figure, temperature_figure, loss_figure, maximum_figure]
+
+
+def cist(done: int = 12, **options: float) -> RunCurve:
+    return RunCurve("cist", RUN_COLOURS[0], metric_rows(done, **options), 12)
+
+
+def kd(done: int = 12, **options: float) -> RunCurve:
+    return RunCurve("kd", RUN_COLOURS[1], metric_rows(done, fixed_tau=True, **options), 12)
+
+
+def test_accuracy_draws_every_epoch_of_every_run_in_percent() -> None:
+    lines = accuracy_figure([cist(), kd(7)]).datasets["lines"]
+    counts = lines.groupby(["run", "series"]).size().to_dict()
+    assert counts == {
+        ("cist", "training"): 12, ("cist", "validation"): 12, ("kd", "training"): 7, ("kd", "validation"): 7
+    }  # fmt: skip
+    last = lines.query("run == 'cist' and series == 'validation' and epoch == 12").iloc[0]
+    assert last["value"] == pytest.approx(100 * metric_rows(12)[-1]["val_accuracy"])
+
+
+def test_the_axis_has_its_full_length_from_the_first_epoch_on() -> None:
+    for figure in (accuracy_figure([cist(1)]), accuracy_figure([cist(12)])):
+        assert figure.datasets["extent"]["epoch"].tolist() == [1, 12]
+
+
+def test_spec_is_the_same_object_while_a_run_goes_on() -> None:
+    for make in FIGURES:
+        assert make([cist(3)]).spec is make([cist(4)]).spec
+
+
+def test_what_differs_at_the_end_can_be_seen() -> None:
+    figure = accuracy_figure([cist(), kd()])
+    lowest = min(row["val_accuracy"] for row in metric_rows(12)[6:])
+    assert lowest > 0.89
+    assert '"domainMin": 80' in json.dumps(figure.spec)
+    assert "below 80 %, are cut off" in figure.caption
+    assert len(figure.datasets["lines"]) == 48
+    for whole in (accuracy_figure([cist(5), kd()]), accuracy_figure([cist(0)])):
+        assert "domainMin" not in json.dumps(whole.spec)
+        assert "cut off" not in whole.caption
+
+
+@pytest.mark.parametrize("make", FIGURES)
+def test_bands_surround_the_mean_and_stay_above_zero(make) -> None:
+    lines = make([cist(), kd()]).datasets["lines"]
+    banded = lines.dropna(subset=["low"])
+    assert (banded["low"] >= 0).all()
+    assert (banded["low"] <= banded["value"]).all()
+    assert (banded["high"] >= banded["value"]).all()
+    assert banded.empty == (make not in (entropy_figure, temperature_figure))
+
+
+def test_many_runs_have_no_bands_and_the_caption_says_so() -> None:
+    runs = [RunCurve(f"run {index}", RUN_COLOURS[index], metric_rows(3), 3) for index in range(MOST_BANDS + 1)]
+    figure = entropy_figure(runs)
+    assert figure.datasets["lines"]["low"].isna().all()
+    assert "bands" not in figure.caption
+    assert "bands" in entropy_figure(runs[:MOST_BANDS]).caption
+
+
+def test_teacher_is_solid_and_student_dashed() -> None:
+    text = json.dumps(entropy_figure([cist()]).spec)
+    assert '"domain": ["teacher", "student"], "range": [[1, 0], [6, 4]]' in text
+
+
+def test_colours_are_those_of_the_runs() -> None:
+    for make in FIGURES:
+        text = json.dumps(make([cist(), kd()]).spec)
+        assert f'"domain": ["cist", "kd"], "range": ["{RUN_COLOURS[0]}", "{RUN_COLOURS[1]}"]' in text
+    assert len(set(RUN_COLOURS)) == 6
+
+
+def test_loss_terms_come_with_the_total_first() -> None:
+    assert loss_terms([cist()]) == ["loss_total", "loss_ce", "loss_kd"]
+    assert loss_terms([RunCurve("ce", RUN_COLOURS[0], metric_rows(2, soft=False), 2)]) == ["loss_total", "loss_ce"]
+
+
+@pytest.mark.parametrize(
+    ("runs", "title"),
+    [
+        ([cist(0)], "No epoch has ended yet"),
+        ([cist(3)], "cist is at 76.6 % on validation after 3 of 12 epochs"),
+        ([cist()], "cist reached 94.1 % on validation after 12 epochs"),
+        (
+            [cist(gain=0.004), kd()],
+            "cist reached 94.5 % on validation after 12 epochs, 0.4 points above kd",
+        ),
+        ([cist(), kd(gain=0.01)], "kd reached 95.1 % on validation after 12 epochs, 1.0 points above cist"),
+        ([cist(), kd()], "cist and kd are level at 94.1 % on validation after 12 epochs"),
+        (
+            [cist(12), kd(3, gain=0.02)],
+            "kd is at 78.6 % on validation after 3 epochs, the last that all have, 2.0 points above cist",
+        ),
+        (
+            [cist(), kd(gain=0.01), RunCurve("ce", RUN_COLOURS[2], metric_rows(12, gain=-0.01), 12)],
+            "kd reached 95.1 % on validation after 12 epochs, 1.0 points above cist, the next of 3",
+        ),
+        ([cist(), kd(0)], "cist reached 94.1 % on validation after 12 epochs"),
+    ],
+)
+def test_accuracy_title_says_who_is_ahead(runs: list[RunCurve], title: str) -> None:
+    assert accuracy_figure(runs).title == title
+
+
+def test_accuracy_title_says_that_the_best_epoch_is_past() -> None:
+    rows = metric_rows(12)
+    rows[4] = rows[4] | {"val_accuracy": 0.96}
+    title = accuracy_figure([RunCurve("cist", RUN_COLOURS[0], rows, 12)]).title
+    assert title.endswith("after 12 epochs, 1.9 points below its best, epoch 5")
+
+
+def test_entropy_title_compares_the_spreads_of_the_teacher() -> None:
+    assert entropy_figure([cist(), kd()]).title == (
+        "Spread of the teacher's entropy: 0.00400 nats under cist, 0.450 nats under kd"
+    )
+    assert "the teacher's" not in entropy_figure([cist(0)]).title
+
+
+def test_temperature_title_knows_a_single_temperature() -> None:
+    assert temperature_figure([kd()]).title == "One temperature for everything: τ = 4.00"
+    assert temperature_figure([cist()]).title.startswith("The student's temperature went from 0.567 to 2.40")
+
+
+def test_vanishing_logits_are_named() -> None:
+    rows = [row | {"student_maximum_mean": 4.0 / 4**index} for index, row in enumerate(metric_rows(6))]
+    title = maximum_figure([kd(), RunCurve("ttm", RUN_COLOURS[2], rows, 12)]).title
+    assert title == "The logits of ttm are vanishing: its centred maximum fell from 4.00 to 0.00391"
+
+
+def test_losses_are_told_by_their_course() -> None:
+    assert loss_figure([cist()]).title == "The total loss went from 1.99 to 0.571"
+    title = loss_figure([cist(), kd()], "loss_kd").title
+    assert title == "The distillation term since the first epoch: cist −68 %, kd −68 %"
+    assert loss_figure([cist()], "loss_batch").title == "No epoch with a batch term has ended yet"
+
+
+def test_an_objective_without_soft_labels_is_drawn_empty() -> None:
+    figure = entropy_figure([RunCurve("ce", RUN_COLOURS[0], metric_rows(3, soft=False), 3)])
+    assert figure.datasets["lines"].empty
+    assert figure.title == "No soft labels so far"
+
+
+@pytest.mark.parametrize("done", [0, 1, 12])
+@pytest.mark.parametrize("make", FIGURES)
+def test_figures_compile_draw_and_name_only_data_they_carry(make, done: int) -> None:
+    vl_convert = pytest.importorskip("vl_convert")
+    figure = make([cist(done), kd(done)])
+    text = json.dumps(figure.vega_lite(), allow_nan=False)
+    for name in figure.datasets:
+        assert f'"name": "{name}"' in text
+    svg = vl_convert.vegalite_to_svg({**figure.vega_lite(), "width": 600})
+    assert "NaN" not in svg
+    assert "undefined" not in svg
+    # Two circles an epoch at least, one for each run.
+    assert svg.count("<path") > 2 * done
+
+
+def test_long_runs_have_no_dots() -> None:
+    short, long = (
+        json.dumps(accuracy_figure([RunCurve("cist", RUN_COLOURS[0], metric_rows(2), epochs)]).spec)
+        for epochs in (40, 240)
+    )
+    assert '"opacity": 1, "size": 30' in short
+    assert '"opacity": 0, "size": 60' in long
