@@ -4,6 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from app.background import wake_worker
 from app.sidebar import choose_rules, choose_source
 from app.state import set_view
 from app.widgets import share_link
@@ -46,6 +47,8 @@ page = st.navigation(
         ),
     ]
 )
+
+wake_worker()
 
 # The sidebar comes first: it loads the source and reads the two rules that every page shows.
 with st.sidebar:

@@ -78,10 +78,10 @@ def _load(teacher: str, data: str, split: str) -> Source | None:
     """The source from this session's few last ones, or read, or inferred with a progress bar on the page."""
     kept: dict[tuple[str, str, str], Source] = st.session_state.setdefault("_sources", {})
     name = (teacher, data, split)
+    place = st.empty()  # on every run, or everything below it would move by one place
     if name in kept:
         kept[name] = kept.pop(name)
         return kept[name]
-    place = st.empty()
     download = st.session_state.pop("_download", False)
     try:
         with place.container():

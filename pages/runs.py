@@ -11,7 +11,7 @@ import streamlit as st
 
 from app import run_views
 from app.run_views import MOST_SELECTED, Answers, RunView
-from app.widgets import loading_torch, show_error
+from app.widgets import show_error
 from cist_core.charts import Figure
 from cist_core.charts.training import (
     accuracy_figure,
@@ -23,9 +23,7 @@ from cist_core.charts.training import (
 )
 from cist_core.charts.training_stories import RunCurve, term_name
 from cist_core.errors import CistError
-
-with loading_torch():
-    from cist_core.runs import RunStore, ensure_worker
+from cist_core.runs import RunStore, ensure_worker
 
 POLL_SECONDS = 2
 CHART_HEIGHT = 320

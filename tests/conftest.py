@@ -1,7 +1,7 @@
 """Shared by all tests: real data where it is at hand, and example logits."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,14 @@ ROOT = Path(__file__).resolve().parent.parent
 # The first call of a kernel compiles it, which a deadline would report as a flaky test.
 settings.register_profile("cist", deadline=None, max_examples=60)
 settings.load_profile("cist")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _runs_of_nobody(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The runs of whoever tests are neither shown nor started."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CIST_RUNS", str(tmp_path_factory.mktemp("runs")))
+        yield
 
 
 @pytest.fixture(scope="session")
