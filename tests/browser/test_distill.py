@@ -123,6 +123,7 @@ def test_a_killed_run_is_resumed_where_it_was_and_finishes(open_page, store: Run
     page.screenshot(path=SCREENSHOTS / "run-killed.png")
     page.get_by_role("button", name="Resume").click()
     page.wait_for_selector(f"{HEADING}:has-text('on validation after 100 epochs')", timeout=5 * MINUTES)
+    page.locator(".stMarkdownBadge", has_text="finished").wait_for(timeout=30_000)
     settle(page)
     page.screenshot(path=SCREENSHOTS / "run-resumed.png")
     run = store.get(run.id)
