@@ -14,6 +14,7 @@ test: .venv/installed-dev lint
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/bench.py
+	$(BIN)/python benchmarks/training.py
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
