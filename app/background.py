@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import streamlit as st
 
+from cist_core import runs
 from cist_core.errors import CistError
-from cist_core.runs import RunStore, ensure_worker
 
 
 @st.cache_resource(show_spinner=False)
 def wake_worker() -> None:
     """Once a server: runs that wait, or ran when the machine went down, get a worker without anybody opening Runs."""
     try:
-        store = RunStore()
+        store = runs.RunStore()
         if store.has_queued() or store.running():
-            ensure_worker(store)
+            runs.ensure_worker(store)
     except CistError:
         return  # Runs says what is wrong, where it matters

@@ -233,7 +233,18 @@ def make_configs(content: Mapping[str, Any], seeds: Sequence[int]) -> list[RunCo
     Raises:
         CistError: with one clause for every field that is wrong.
     """
-    return [parse_config({**content, "seed": seed}, source="the form") for seed in seeds]
+    configs = [parse_config({**content, "seed": seed}, source="the form") for seed in seeds]
+    for config in configs[:1]:
+        there = DATASETS[config.data.name].splits["train"]
+        images = config.data.train_samples or there
+        if images > there:
+            raise CistError(f"Expected at most {there:,} training images, all there are, but got {images:,}.")
+        if config.batch_size > images:
+            raise CistError(
+                f"Expected a batch size of at most {images:,}, the number of training images, but got "
+                f"{config.batch_size:,}."
+            )
+    return configs
 
 
 def run_name(config: RunConfig) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -43,6 +44,11 @@ def show_figure(
                 on_click="ignore",
                 width="stretch",
             )
+
+
+def plain(text: str) -> str:
+    """Text that somebody typed, for a place that reads Markdown: no formulas, links, colours or code come of it."""
+    return re.sub(r"([\\`*\[\]$~<])", r"\\\1", text)
 
 
 def _csv(table: pd.DataFrame) -> Callable[[], bytes]:

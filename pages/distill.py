@@ -79,8 +79,6 @@ def choose_networks() -> tuple[dict[str, Any], form.Student]:
     st.caption(f"{offered[name].parameters:,} parameters. {offered[name].description}")
     images = st.number_input(
         "Training images",
-        min_value=data.classes,
-        max_value=data.splits["train"],
         value=form.preset_images(form.default_preset(source.data)),
         step=100,
         placeholder=f"all {data.splits['train']:,}",
@@ -161,22 +159,23 @@ def choose_recipe(two_views: bool) -> tuple[dict[str, Any], str, DeltaGenerator]
     start = form.recipe_answers(name)
     answers: dict[str, Any] = {}
 
-    def number(label: str, key: str, low: float | None, high: float | None, step: float, help_: str = "") -> None:
+    def number(label: str, key: str, step: float, help_: str = "") -> None:
+        """Without bounds: a widget that refuses a value keeps the one before, and would launch that."""
         value = start[key]
         format_ = "%g" if isinstance(step, float) else None
         answers[key] = st.number_input(
-            label, low, high, value, step, format=format_, help=help_ or None, placeholder="none", **keyed(key)
+            label, None, None, value, step, format=format_, help=help_ or None, placeholder="none", **keyed(key)
         )
 
     def choice(label: str, key: str, options: tuple[str, ...], help_: str = "") -> None:
         answers[key] = st.selectbox(label, options, options.index(start[key]), help=help_ or None, **keyed(key))
 
     with st.grid(2, min_column_width=100, vertical_alignment="bottom"):
-        number("Epochs", "epochs", 1, 100_000, 1)
-        number("Learning rate", "lr", 0.0, None, 0.01, "The largest of the schedule.")
-        number("Batch size", "batch", 1, 100_000, 1, "Images a step.")
+        number("Epochs", "epochs", 1)
+        number("Learning rate", "lr", 0.01, "The largest of the schedule.")
+        number("Batch size", "batch", 1, "Images a step.")
         seeds = st.text_input("Seeds", "0", help="Several, such as 0, 1, 2, make a run each.", **keyed("seeds"))
-        number("Shift (pixels)", "shift", 0, 64, 1, "Shift every training image by up to this many pixels.")
+        number("Shift (pixels)", "shift", 1, "Shift every training image by up to this many pixels.")
         answers["mirror"] = st.checkbox(
             "Mirror", start["mirror"], help="Mirror half of the images. Digits and letters do not survive it.",
             **keyed("mirror"),
@@ -188,22 +187,22 @@ def choose_recipe(two_views: bool) -> tuple[dict[str, Any], str, DeltaGenerator]
     faults = st.container()
     with st.expander("Advanced", icon=":material/tune:"), st.grid(2, min_column_width=100, vertical_alignment="bottom"):
         choice("Optimiser", "optimiser", ("sgd", "adamw"))
-        number("Weight decay", "decay", 0.0, None, 0.0001)
+        number("Weight decay", "decay", 0.0001)
         if answers["optimiser"] == "sgd":
-            number("Momentum", "momentum", 0.0, 1.0, 0.05)
+            number("Momentum", "momentum", 0.05)
             answers["nesterov"] = st.checkbox("Nesterov", start["nesterov"], **keyed("nesterov"))
         choice("Schedule", "schedule", ("constant", "cosine", "multistep"))
-        number("Warm-up (epochs)", "warmup", 0.0, None, 1.0, "Linear growth of the learning rate at the start.")
+        number("Warm-up (epochs)", "warmup", 1.0, "Linear growth of the learning rate at the start.")
         if answers["schedule"] == "multistep":
             answers["milestones"] = st.text_input(
                 "Milestones (epochs)", start["milestones"], help="Epochs after which the learning rate shrinks.",
                 **keyed("milestones"),
             )  # fmt: skip
-            number("Factor", "factor", 0.0, 1.0, 0.05, "What the learning rate is multiplied by there.")
-        number("Cut out from (share)", "cut", 0.0, 1.0, 0.01, "Train on a part of each image, at least so large.")
-        number("Longest gradient", "clip", 0.0, None, 1.0, "A longer one is shortened to this norm; empty: any.")
-        number("Checkpoint every (steps)", "checkpoint", 1, None, 100, "Empty: after every epoch only.")
-        number("CPU threads", "threads", 1, 1024, 1, "Empty: torch's choice. For small students 1 is often quickest.")
+            number("Factor", "factor", 0.05, "What the learning rate is multiplied by there.")
+        number("Cut out from (share)", "cut", 0.01, "Train on a part of each image, at least so large.")
+        number("Longest gradient", "clip", 1.0, "A longer one is shortened to this norm; empty: any.")
+        number("Checkpoint every (steps)", "checkpoint", 100, "Empty: after every epoch only.")
+        number("CPU threads", "threads", 1, "Empty: torch's choice. For small students 1 is often quickest.")
         choice("Precision", "precision", ("float32", "bfloat16", "float16"), "Half precision pays on GPUs only.")
         choice("Device", "device", ("auto", "cpu", "cuda", "mps"))
     return answers, seeds, faults

@@ -11,7 +11,7 @@ import streamlit as st
 
 from app import run_views
 from app.run_views import MOST_SELECTED, Answers, RunView
-from app.widgets import show_error
+from app.widgets import plain, show_error
 from cist_core.charts import Figure
 from cist_core.charts.training import (
     accuracy_figure,
@@ -102,7 +102,7 @@ def show_run(view: RunView, colour: str) -> None:
     with st.container(gap="xxsmall"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.image(run_views.swatch(colour), width=16)
-            st.markdown(f"**{view.label}** :{BADGES[view.state]}-badge[{view.state}]", width="stretch")
+            st.markdown(f"**{plain(view.label)}** :{BADGES[view.state]}-badge[{view.state}]", width="stretch")
             if view.active:
                 stopping = view.run.cancel_requested
                 st.button(
@@ -117,7 +117,7 @@ def show_run(view: RunView, colour: str) -> None:
                 )  # fmt: skip
             show_more(view)
         if details := view.details():
-            st.caption(details)
+            st.caption(plain(details))
     refused_id, refusal = st.session_state.get("_refused", (None, ""))
     if refused_id == view.id:
         show_error(CistError(refusal))
@@ -174,9 +174,9 @@ def show_curves(curves: list[RunCurve]) -> None:
 
 def show_curve(figure: Figure, key: str, *, heading: bool = True) -> None:
     if heading:
-        st.subheader(figure.title, anchor=False)
+        st.subheader(plain(figure.title), anchor=False)
     st.vega_lite_chart(figure.spec | {"datasets": figure.datasets}, key=f"runs-{key}", alt=figure.alt)
-    st.caption(figure.caption)
+    st.caption(plain(figure.caption))
 
 
 def show_results(views: list[RunView]) -> None:
@@ -243,7 +243,7 @@ def show_comparison(views: list[RunView]) -> None:
             for view in tested
             for file in [view.run.directory.test_logits]
         }
-        st.subheader(run_views.agreement_story(answers), anchor=False)
+        st.subheader(plain(run_views.agreement_story(answers)), anchor=False)
         if len(tested) == 2:
             show_outcomes(answers)
         else:
@@ -294,7 +294,7 @@ def show_exports(views: list[RunView]) -> None:
         for view in views:
             if view.run.directory.student.is_file():
                 st.download_button(
-                    f"Student of {view.label} (zip)", lambda view=view: run_views.student_archive(view),
+                    f"Student of {plain(view.label)} (zip)", lambda view=view: run_views.student_archive(view),
                     file_name=f"student-{view.id}.zip", mime="application/zip", key=f"student-{view.id}",
                     on_click="ignore", width="stretch",
                 )  # fmt: skip
@@ -307,7 +307,7 @@ def show_logs(views: list[RunView]) -> None:
     with st.expander("Log", icon=":material/notes:"):
         for view in views:
             if len(views) > 1:
-                st.caption(view.label)
+                st.caption(plain(view.label))
             st.code(view.run.directory.log_tail(30) or "Nothing was logged yet.", language=None, height=220)
 
 
@@ -329,7 +329,7 @@ def show_page(polling: bool) -> None:
     st.session_state["_run_colours"] = colours
     curves = [view.curve(colours[view.id]) for view in selected]
 
-    st.title(run_views.headline(selected, curves), anchor=False)
+    st.title(plain(run_views.headline(selected, curves)), anchor=False)
     show_list(views, chosen, colours)
     for view in selected:
         show_run(view, colours[view.id])

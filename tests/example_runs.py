@@ -133,6 +133,12 @@ class ExampleStore:
         self.runs.insert(0, run)
         return run
 
+    def has_queued(self) -> bool:
+        return False  # nothing that the app's start would begin to train
+
+    def running(self) -> tuple[()]:
+        return ()
+
     def list(self, group: str | None = None) -> list[Run]:
         return list(self.runs)
 

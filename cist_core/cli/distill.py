@@ -43,16 +43,6 @@ def add_parser(commands: Any) -> None:
     what.add_argument("config", nargs="?", metavar="CONFIG.json", help="a RunConfig")
     what.add_argument("--preset", metavar="NAME", help="demo, cifar-240 or imagenet-100")
     what.add_argument("--schema", action="store_true", help="print the JSON schema of a config and train nothing")
-    add_config_options(parser)
-    parser.add_argument("--print", action="store_true", help="print the config and train nothing")
-    parser.add_argument("--estimate", action="store_true", help="measure a few steps and print how long a run takes")
-    parser.add_argument("--run-dir", metavar="DIR", help="where the run is kept (default: runs/DATE-TIME)")
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in the run directory")
-    parser.set_defaults(run=run)
-
-
-def add_config_options(parser: argparse.ArgumentParser) -> None:
-    """What may be changed in a config on the command line."""
     parser.add_argument(
         "--objective", metavar="TEXT", help="in place of the config's, for example cist:rho=4 or kd:tau=4"
     )
@@ -64,6 +54,11 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
         metavar="FIELD=VALUE",
         help="any other field, dots lead into parts: optimiser.learning_rate=0.02; may be repeated",
     )
+    parser.add_argument("--print", action="store_true", help="print the config and train nothing")
+    parser.add_argument("--estimate", action="store_true", help="measure a few steps and print how long a run takes")
+    parser.add_argument("--run-dir", metavar="DIR", help="where the run is kept (default: runs/DATE-TIME)")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in the run directory")
+    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -119,23 +114,27 @@ class _StopSignals:
 
 def chosen_config(options: argparse.Namespace) -> RunConfig:
     """The config of the file or preset, with what the command line changes in it."""
-    from cist_core.training import load_config, preset
+    from cist_core.training.config import nested
 
-    config = load_config(options.config) if options.preset is None else preset(options.preset)
-    changes: dict[str, Any] = {}
+    config = base_config(options)
+    given: dict[str, Any] = {}
     for item in options.set:
         field, equals, text = item.partition("=")
         if not equals:
             raise CistError(f"Expected --set FIELD=VALUE, but got '{item}'.")
-        part = changes
-        *parts, name = field.strip().split(".")
-        for key in parts:
-            part = part.setdefault(key, {})
-        part[name] = _value(text.strip())
+        given[field.strip()] = _value(text.strip())
+    changes = nested(given)
     for name in ("objective", "seed"):
         if getattr(options, name) is not None:
             changes[name] = getattr(options, name)
     return config.changed(**changes) if changes else config
+
+
+def base_config(options: argparse.Namespace) -> RunConfig:
+    """The config of the file or the preset, as it stands there."""
+    from cist_core.training import load_config, preset
+
+    return load_config(options.config) if options.preset is None else preset(options.preset)
 
 
 def _value(text: str) -> Any:

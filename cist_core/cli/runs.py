@@ -172,7 +172,7 @@ def _progress(run: Run) -> str:
 
 def _accuracy(run: Run) -> str:
     status = run.directory.status()
-    return _percent(status.get("last_val_accuracy", status.get("val_accuracy")))
+    return _percent(status.get("last_val_accuracy"))
 
 
 def _percent(share: float | None) -> str:

@@ -9,12 +9,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from cist_core import CistError
+from cist_core.cli.distill import base_config
 from cist_core.cli.output import Progress, add_json_option, print_json, refuse_options, remark, table
 from cist_core.cli.runs import add_root_option, open_store
 
 if TYPE_CHECKING:
     from cist_core.runs import Run, RunStore, Setting, Statistics
-    from cist_core.training import RunConfig
 
 _EXAMPLES = """\
 examples:
@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
     from cist_core.runs import expand_sweep
 
     entries = expand_sweep(
-        _base(options), objectives=options.objective or (), grid=options.grid or (), seeds=options.seeds or ()
+        base_config(options), objectives=options.objective or (), grid=options.grid or (), seeds=options.seeds or ()
     )
     store = open_store(options)
     group = options.group or time.strftime("sweep-%Y%m%d-%H%M%S")
@@ -80,12 +80,6 @@ def run(options: argparse.Namespace) -> None:
         print_json({"group": group, "runs": [run.id for run in runs]})
     else:
         print(f"Train them with 'cist worker', unless one works already; then: cist sweep --summary {group}")
-
-
-def _base(options: argparse.Namespace) -> RunConfig:
-    from cist_core.training import load_config, preset
-
-    return load_config(options.config) if options.preset is None else preset(options.preset)
 
 
 def _members(store: RunStore, group: str) -> list[Run]:

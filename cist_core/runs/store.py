@@ -38,6 +38,7 @@ Rows = list[sqlite3.Row]
 
 _BUSY_SECONDS = 30.0
 _TABLE_VERSION = 1
+_LONGEST_NAME = 80
 _TABLE = """
 CREATE TABLE IF NOT EXISTS runs (
     id TEXT PRIMARY KEY,
@@ -189,7 +190,15 @@ class RunStore:
                     connection.execute(
                         "INSERT INTO runs (id, name, note, state, sweep, created_at, queued_at, working_directory) "
                         "VALUES (?, ?, ?, 'queued', ?, ?, ?, ?)",
-                        (directory.name, name or str(config.objective), note, group, now, now, str(Path.cwd())),
+                        (
+                            directory.name,
+                            _one_line(name) or str(config.objective),
+                            note,
+                            group,
+                            now,
+                            now,
+                            str(Path.cwd()),
+                        ),
                     )
                     runs.append(self._get(connection, directory.name))
         except BaseException:
@@ -277,7 +286,7 @@ class RunStore:
         """
         if not name.strip():
             raise CistError(f"The run {run_id} needs a name of at least one character.")
-        return self._set(run_id, "name", name.strip())
+        return self._set(run_id, "name", _one_line(name))
 
     def set_note(self, run_id: str, note: str) -> Run:
         """Replace the note of a run."""
@@ -458,6 +467,12 @@ class RunStore:
                 with contextlib.suppress(FileExistsError):
                     directory.mkdir()
                     return directory
+
+
+def _one_line(name: str) -> str:
+    """A name that fits into a table and a heading."""
+    words = " ".join(name.split())
+    return words if len(words) <= _LONGEST_NAME else words[: _LONGEST_NAME - 1] + "…"
 
 
 def _default_root() -> Path:

@@ -102,7 +102,7 @@ def outcomes(runs: Iterable[Run]) -> list[Outcome]:
 
 
 def summarise(outcomes: Iterable[Outcome]) -> list[Setting]:
-    """One entry a setting, in the order in which they first appear. Only finished runs count."""
+    """One entry a setting, in the order in which they first appear. Only finished runs count, and each seed once."""
     groups: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
         groups.setdefault(_setting_key(outcome.config), []).append(outcome)
@@ -117,7 +117,9 @@ def summarise(outcomes: Iterable[Outcome]) -> list[Setting]:
 
 def _setting(members: Sequence[Outcome], differences: Mapping[str, Any]) -> Setting:
     objective = str(members[0].config.objective)
-    finished = [member.status for member in members if member.state is RunState.FINISHED]
+    # A seed that was trained twice says the same twice: it counts once, or the interval would be too narrow.
+    by_seed = {member.config.seed: member.status for member in members if member.state is RunState.FINISHED}
+    finished = list(by_seed.values())
     written = [f"{name.rpartition('.')[2]}={value}" for name, value in differences.items()]
     return Setting(
         name=", ".join([objective, *written]),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cist_core.errors import CistError
 
 if TYPE_CHECKING:
-    from cist_core.training.config import RunConfig
+    from cist_core.training.config import ObjectiveConfig, RunConfig
 
 _OWN_OPTION = {"seed": "--seeds", "objective": "--objective"}
 
@@ -72,17 +72,19 @@ def expand_sweep(
         kd:tau=8, seed 0
         ce, seed 0
     """
+    from cist_core.training.config import nested  # imports torch
+
     axes = [_axis(text) for text in grid]
     _refuse_repeats("seed", seeds)
     _refuse_repeats("field in the grid", [axis.field for axis in axes])
-    methods = objectives or [str(base.objective)]
     parameter_axes = [axis for axis in axes if not axis.is_config_field]
+    methods = objectives or [_without(base.objective, {axis.field for axis in parameter_axes})]
     _refuse_unused(parameter_axes, methods)
     settings: dict[str, tuple[str, RunConfig]] = {}
     for method in methods:
         for objective in _objective_texts(method, parameter_axes):
             for changes in _products([axis for axis in axes if axis.is_config_field]):
-                config = base.changed(**_nested({**changes, "objective": objective, "seed": base.seed}))
+                config = base.changed(**nested({**changes, "objective": objective, "seed": base.seed}))
                 name = ", ".join(
                     [
                         str(config.objective),
@@ -95,6 +97,13 @@ def expand_sweep(
         for name, config in settings.values()
         for seed in seeds or [base.seed]
     ]
+
+
+def _without(objective: ObjectiveConfig, fields: Collection[str]) -> str:
+    """The objective of the config as text, but for the parameters that the grid gives."""
+    name, _, written = str(objective).partition(":")
+    kept = [item for item in written.split(",") if item and item.partition("=")[0] not in fields]
+    return f"{name}:{','.join(kept)}" if kept else name
 
 
 def _axis(text: str) -> _Axis:
@@ -145,17 +154,3 @@ def _objective_texts(method: str, axes: Sequence[_Axis]) -> list[str]:
 def _products(axes: Sequence[_Axis]) -> list[dict[str, Any]]:
     combinations = itertools.product(*(axis.values() for axis in axes))
     return [dict(zip([axis.field for axis in axes], values, strict=True)) for values in combinations]
-
-
-def _nested(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """``{"optimiser.momentum": 0.5}`` as ``{"optimiser": {"momentum": 0.5}}``."""
-    nested: dict[str, Any] = {}
-    for field, value in changes.items():
-        part = nested
-        *parents, last = field.split(".")
-        for parent in parents:
-            part = part.setdefault(parent, {})
-            if not isinstance(part, dict):
-                raise CistError(f"The grid has both '{parent}' and '{field}', which is in it; leave one out.")
-        part[last] = value
-    return nested

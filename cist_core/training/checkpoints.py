@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,10 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> None:
     Raises:
         CistError: if it cannot be written; the ones before it are left alone.
     """
-    write_whole(folder / f"step-{step:09d}.pt", lambda file: torch.save(state, file), what="The checkpoint")
+    content = io.BytesIO()  # torch's own writer has no words for a full disk
+    torch.save(state, content)
+    path = folder / f"step-{step:09d}.pt"
+    write_whole(path, lambda file: file.write_bytes(content.getbuffer()), what="The checkpoint")
     for old in _newest_first(folder)[KEPT:]:
         with contextlib.suppress(OSError):
             old.unlink()
@@ -40,7 +44,7 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
             continue
         return state
     if found:
-        raise CistError(f"None of the checkpoints in {folder} can be read; start the run anew, without --resume.")
+        raise CistError(f"None of the checkpoints in {folder} can be read; start anew in another --run-dir.")
     return None
 
 

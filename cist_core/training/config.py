@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -152,6 +153,13 @@ class AugmentationConfig(_Part):
     strong_view: bool = False
     """A second view of every image under RandAugment, for the objectives that take one (MLKD)."""
 
+    @field_validator("resized_crop")
+    @classmethod
+    def _grows(cls, shares: tuple[float, float] | None) -> tuple[float, float] | None:
+        if shares is not None and shares[0] > shares[1]:
+            raise ValueError("the smaller share comes first")
+        return shares
+
     @property
     def any(self) -> bool:
         return bool(self.crop_padding or self.flip or self.resized_crop or self.strong_view)
@@ -248,6 +256,24 @@ def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         together = isinstance(part, dict) and isinstance(value, dict) and name != "objective"
         merged[name] = {**part, **value} if together else value  # type: ignore[dict-item]
     return merged
+
+
+def nested(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``{"optimiser.momentum": 0.5}`` as ``{"optimiser": {"momentum": 0.5}}``.
+
+    Raises:
+        CistError: if a field is given beside the part that it is in.
+    """
+    outer: dict[str, Any] = {}
+    for field, value in changes.items():
+        part = outer
+        *parents, last = field.split(".")
+        for parent in parents:
+            part = part.setdefault(parent, {})
+            if not isinstance(part, dict):
+                raise CistError(f"Both '{parent}' and '{field}', which is in it, are given; leave one out.")
+        part[last] = value
+    return outer
 
 
 def parse_config(content: object, *, source: str = "the config") -> RunConfig:

@@ -24,7 +24,7 @@ from cist_core.files import write_whole
 from cist_core.logits import LogitSet
 from cist_core.training.checkpoints import load_checkpoint, save_checkpoint
 from cist_core.training.config import RunConfig
-from cist_core.training.learner import Learner, create_accelerator, evaluate
+from cist_core.training.learner import Learner, NotFiniteError, create_accelerator, evaluate
 from cist_core.training.run_directory import RunDirectory
 from cist_core.training.statistics import EpochStatistics
 from cist_core.zoo import create_model
@@ -60,30 +60,38 @@ def train(
         CistError: if it cannot start or go on; the status holds the same sentence as its ``reason``.
     """
     directory = RunDirectory(path)
-    directory.check_writable()
+    directory.make()
+    _refuse_foreign_folder(directory)
     _check_trackers(config)
     accelerator = create_accelerator(
         config, log_with=list(config.trackers) or None, project_dir=str(directory.path) if config.trackers else None
     )
     with _locked(directory, accelerator), _logging_to(directory, accelerator):
-        state = _state_to_resume(config, directory) if resume else None
-        if not resume and any(directory.checkpoints.glob("*.pt")):
-            raise CistError(
-                f"There is a run in {directory.path} already; go on with it (--resume), or choose another --run-dir."
-            )
+        _refuse_what_is_there(directory, resume=resume)
+        state = _state_to_resume(config, directory, accelerator.num_processes) if resume else None
+        if resume and state is None:
+            log.warning("There is no checkpoint in %s yet: the run starts from its beginning.", directory.path)
+        _remove_partial_files(directory)
         run = _Run(config, directory, accelerator, should_stop)
         try:
             return run.run(state)
         except Cancelled as stop:
-            run.end("cancelled", str(stop))
-            log.error("%s", stop)
+            directory.cancel_file.unlink(missing_ok=True)  # heard; it must not stop the resumed run as well
+            again = "the same command and --resume"
+            if accelerator.num_processes == 1:
+                again = f"cist distill {directory.config_file} --run-dir {directory.path} --resume"
+            sentence = f"The run was stopped after {run.step:,} steps and saved; go on with: {again}"
+            run.end("cancelled", sentence)
+            log.error("%s", sentence)
+            raise Cancelled(sentence) from stop
+        except CistError as error:
+            run.end("failed", str(error))
+            log.error("%s", error)
             raise
-        except (CistError, OSError, RuntimeError) as error:
-            failure = error if isinstance(error, CistError) else CistError(f"The run failed: {error}")
-            log.error("%s", failure)
+        except Exception as error:  # whatever it is, the status must not say for ever that the run goes on
+            failure = CistError(f"The run failed: {error}")
             run.end("failed", str(failure))
-            if isinstance(error, CistError):
-                raise
+            log.exception("%s", failure)
             raise failure from error
 
 
@@ -120,16 +128,48 @@ def _locked(directory: RunDirectory, accelerator: Accelerator) -> Iterator[None]
         lock.release()
 
 
-def _state_to_resume(config: RunConfig, directory: RunDirectory) -> dict[str, Any] | None:
-    if directory.status().get("state") == "finished":
+def _refuse_what_is_there(directory: RunDirectory, *, resume: bool) -> None:
+    finished = directory.status().get("state") == "finished"
+    if finished and resume:
         raise CistError(f"The run in {directory.path} has finished; there is nothing to resume.")
+    if not resume and any(directory.checkpoints.glob("*.pt")):
+        go_on = "" if finished else "go on with it (--resume), or "
+        raise CistError(f"There is a run in {directory.path} already; {go_on}choose another --run-dir.")
+
+
+def _refuse_foreign_folder(directory: RunDirectory) -> None:
+    """A folder with somebody's files is no place for a run."""
+    ours = {directory.lock_file, directory.cancel_file, directory.checkpoints}
+    foreign = sorted(set(directory.path.iterdir()) - ours)
+    if foreign and not directory.config_file.exists():
+        raise CistError(
+            f"Expected {directory.path} to be a run directory, a new one or an empty one, but it holds "
+            f"{foreign[0].name}; choose another --run-dir."
+        )
+
+
+def _state_to_resume(config: RunConfig, directory: RunDirectory, processes: int) -> dict[str, Any] | None:
     state = load_checkpoint(directory.checkpoints)
-    if state is not None and json.loads(state["config"]) != config.model_dump(mode="json"):
+    if state is None:
+        return None
+    if json.loads(state["config"]) != config.model_dump(mode="json"):
         raise CistError(
             f"The checkpoints in {directory.path} belong to another config; resume with the "
             f"{directory.config_file.name} that lies there, or choose another --run-dir."
         )
+    if state["processes"] != processes:
+        raise CistError(
+            f"The run in {directory.path} was trained by {state['processes']} process(es), and this is {processes}; "
+            "resume it with as many, because each has its share of every batch."
+        )
     return state
+
+
+def _remove_partial_files(directory: RunDirectory) -> None:
+    """What a killed process was writing."""
+    for folder in (directory.path, directory.checkpoints):
+        for partial in folder.glob(".*.partial"):
+            partial.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -167,6 +207,7 @@ class _Run:
             "state": "running",
             "phase": "starting",
             "pid": os.getpid(),
+            "processes": accelerator.num_processes,
             "started_at": time.time(),
             "warnings": [],
         }
@@ -190,11 +231,7 @@ class _Run:
             log.warning("%s", sentence)
 
     def should_stop(self) -> bool:
-        asked = self._asked_to_stop() or self.directory.cancel_file.exists()
-        if self.accelerator.num_processes > 1:  # all of them stop at the same step
-            flag = torch.tensor([float(asked)], device=self.accelerator.device)
-            asked = bool(self.accelerator.reduce(flag, reduction="sum").item())
-        return asked
+        return self._asked_to_stop() or self.directory.cancel_file.exists()
 
     def _progress(self, phase: str) -> Progress:
         def report(done: int, total: int) -> None:
@@ -222,13 +259,9 @@ class _Run:
         started, first = time.monotonic(), self.step
         epoch_started = time.monotonic()
         while self.step < length.steps:
-            if self.should_stop():
+            if learner.somewhere(self.should_stop()):  # all processes stop at the same step
                 self._save(learner)
-                self.directory.cancel_file.unlink(missing_ok=True)  # heard; it must not stop the resumed run as well
-                raise Cancelled(
-                    f"The run was stopped after {self.step:,} of {length.steps:,} steps and saved; "
-                    f"go on with: cist distill {self.directory.config_file} --run-dir {self.directory.path} --resume"
-                )
+                raise Cancelled
             self._step(learner)
             speed = (self.step - first) * self.config.batch_size / (time.monotonic() - started)
             self.heartbeat(
@@ -260,7 +293,7 @@ class _Run:
     def _step(self, learner: Learner) -> None:
         try:
             learner.step(self.step, self.statistics)
-        except CistError as error:
+        except NotFiniteError as error:
             rate = learner.schedule.get_last_lr()[0]
             raise CistError(
                 f"Training diverged in epoch {learner.length.epoch_of(self.step)}, step {self.step + 1:,}, at learning "
@@ -383,6 +416,7 @@ class _Run:
             {
                 "config": self.config.model_dump_json(),
                 "step": self.step,
+                "processes": self.accelerator.num_processes,
                 "student": self.accelerator.unwrap_model(learner.student).state_dict(),
                 "objective": learner.objective.state_dict(),
                 "optimiser": learner.optimiser.state_dict(),
@@ -414,6 +448,8 @@ class _Run:
         if not self.accelerator.is_main_process:
             return
         rows = [row for row in self.directory.metrics() if row["step"] <= self.step] if self.step else []
+        if rows:
+            self.status.update(last_val_accuracy=rows[-1]["val_accuracy"])
         text = "".join(json.dumps(row) + "\n" for row in rows)
         write_whole(self.directory.metrics_file, lambda file: file.write_text(text), what="The metrics")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +46,7 @@ def load_splits(config: DataConfig, progress: Progress | None = None) -> Splits:
             )
             parts[name] = train.take(apart, split=name)
             train = train.take(kept, split="train")
+    _refuse_other_classes({"train": train, **parts})
     return Splits(
         _limited(train, config.train_samples, config.split_seed),
         _limited(parts["validation"], config.validation_samples, config.split_seed),
@@ -74,7 +76,21 @@ def _from_path(config: DataConfig) -> dict[str, ImageDataset]:
         if "test" in parts:
             raise CistError(f"{config.name} holds a folder of test images; leave data.test out.")
         parts["test"] = load_dataset(config.test, "test")
+        if parts["test"].source == parts["train"].source:
+            raise CistError(f"Expected data.test to hold other images than data.name, but both are {config.test}.")
     return parts
+
+
+def _refuse_other_classes(parts: Mapping[str, ImageDataset]) -> None:
+    """Labels are positions in a list of names: another list would give every label another meaning."""
+    named = [(name, part.class_names) for name, part in parts.items() if part.class_names is not None]
+    for name, classes in named[1:]:
+        first, expected = named[0]
+        if classes != expected:
+            apart = sorted(set(classes) ^ set(expected)) or ["their order"]
+            raise CistError(
+                f"Expected the same classes in the {first} and the {name} images, but they differ in {apart[0]}."
+            )
 
 
 def _limited(part: ImageDataset, wanted: int | None, seed: int) -> ImageDataset:

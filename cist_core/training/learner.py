@@ -65,6 +65,10 @@ class Length:
         return step // self.steps_per_epoch + 1
 
 
+class NotFiniteError(CistError):
+    """A loss or a logit is NaN or infinite."""
+
+
 class Learner:
     """Everything of a run that is in memory.
 
@@ -118,15 +122,21 @@ class Learner:
         if self.config.student.weights is not None:
             state = read_checkpoint(self.config.student.weights)
             load_weights(student, state, source=f"{self.config.student.weights} ({architecture})")
-        find_architecture(architecture).preprocessing.check(self._image_shape(architecture))
+        self._check_images(architecture)
         return student.to(memory_format=torch.channels_last)
 
-    def _image_shape(self, architecture: str) -> tuple[int, ...]:
-        images = self.splits.train.images
-        if isinstance(images, FolderImages):  # read at the size of whoever asks
-            size = find_architecture(architecture).preprocessing
-            return size.image_size, size.image_size, size.channels
-        return images.shape[1:]
+    def _check_images(self, architecture: str) -> None:
+        images, reads = self.splits.train.images, find_architecture(architecture).preprocessing
+        if isinstance(images, FolderImages):
+            return  # read at the size of whoever asks
+        try:
+            reads.check(images.shape[1:])
+        except CistError:
+            height, width, channels = images.shape[1:]
+            raise CistError(
+                f"The student {architecture} reads {reads.image_size}x{reads.image_size} pixels in {reads.channels} "
+                f"channel(s), but the images have {height}x{width} in {channels}; choose another student.architecture."
+            ) from None
 
     def prepare_teacher(self, progress: Progress | None = None) -> None:
         """Compute the teacher's logits on all training images, unless it has to see each of them augmented.
@@ -161,7 +171,8 @@ class Learner:
         """One update of the weights; ``step`` counts those before it.
 
         Raises:
-            CistError: if a loss or a logit is not finite.
+            NotFiniteError: if a loss or a logit is not finite.
+        CistError: if an image cannot be read.
         """
         config, processes = self.config, self.accelerator.num_processes
         rank, epoch = self.accelerator.process_index, self.length.epoch_of(step)
@@ -188,10 +199,7 @@ class Learner:
             student_logits = self.student(images)
         if config.augmentation.strong_view:
             student_logits, inputs["strong_student_logits"] = student_logits.float().chunk(2)
-        terms: Terms = self.objective(
-            student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, **inputs
-        )
-        self._check_finite(terms)
+        terms = self._terms(student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, **inputs)
         self.optimiser.zero_grad()
         self.accelerator.backward(terms["total"])
         if config.optimiser.clip_norm is not None:
@@ -215,11 +223,27 @@ class Learner:
             logits: Tensor = self._teacher_network(self._teacher_batches.normalise(pixels))
         return logits.float().clone()
 
-    def _check_finite(self, terms: Terms) -> None:
-        if torch.isfinite(terms["total"]):
-            return
-        named = ", ".join(f"{name} {term.item():.4g}" for name, term in terms.items() if term.dim() == 0)
-        raise CistError(f"the loss is not finite ({named})")
+    def _terms(self, **inputs: Any) -> Terms:
+        """What the objective returns, if it is finite in every process; otherwise all of them stop here."""
+        terms: Terms = {}
+        fault = ""
+        try:
+            terms = self.objective(**inputs)
+            if not torch.isfinite(terms["total"]):
+                named = ", ".join(f"{name} {term.item():.4g}" for name, term in terms.items() if term.dim() == 0)
+                fault = f"the loss is not finite ({named})"
+        except CistError as error:
+            fault = str(error).rstrip(".")
+        if self.somewhere(bool(fault)):
+            raise NotFiniteError(fault or "the loss is not finite in another process")
+        return terms
+
+    def somewhere(self, here: bool) -> bool:
+        """Whether something is so in any of the processes."""
+        if self.accelerator.num_processes == 1:
+            return here
+        flag = torch.tensor([float(here)], device=self.device)
+        return bool(self.accelerator.reduce(flag, reduction="sum").item())
 
     def _share_objective_gradients(self) -> None:
         """A learnable temperature lives outside the student that DDP wraps: its gradient is averaged here."""
@@ -273,4 +297,7 @@ def create_accelerator(config: RunConfig, **options: Any) -> Accelerator:
     device = choose_device(config.device)
     if config.precision == "float16" and device.type == "cpu":
         raise CistError("float16 arithmetic is not available on the CPU; use float32 there, or a GPU.")
-    return Accelerator(cpu=device.type == "cpu", mixed_precision=_PRECISIONS[config.precision], **options)
+    try:
+        return Accelerator(cpu=device.type == "cpu", mixed_precision=_PRECISIONS[config.precision], **options)
+    except ValueError as error:  # accelerate keeps one device and precision for a whole process
+        raise CistError(f"This process has trained on another device or in another precision ({error}).") from error

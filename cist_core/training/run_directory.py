@@ -146,7 +146,7 @@ class RunDirectory:
                 continue  # it has just been replaced
         return total
 
-    def check_writable(self) -> None:
+    def make(self) -> None:
         """Make the folder.
 
         Raises:

@@ -315,3 +315,12 @@ def test_choices_are_there_after_a_look_at_another_page(store) -> None:
     app.switch_page("../pages/distill.py").run()
     config = config_of(app)
     assert (config.epochs, config.objective.name, config.objective.parameters["beta"]) == (5, "dkd", 2.0)
+
+
+def test_more_images_a_step_than_there_are_is_refused_before_anything_is_queued() -> None:
+    content = preset("demo").model_dump(mode="json", exclude={"seed"})
+    with pytest.raises(CistError, match="batch size of at most 1,000, the number of training images, but got 5,000"):
+        form.make_configs({**content, "batch_size": 5000}, [0])
+    content["data"]["train_samples"] = 4000
+    with pytest.raises(CistError, match="at most 3,500 training images"):
+        form.make_configs(content, [0])

@@ -85,6 +85,7 @@ def test_a_run_is_launched_watched_and_left_alone_when_it_has_finished(open_page
     settle(page)
     launch(page, epochs=2)
     page.wait_for_selector(f"{HEADING}:has-text('on validation after 2 epochs')", timeout=2 * MINUTES)
+    page.locator(".stMarkdownBadge", has_text="finished").wait_for(timeout=MINUTES)
     settle(page)
     assert page.get_by_role("slider", name="Fixed temperature τ").input_value() == "3"
     assert page.get_by_role("link", name="Distill").first.is_visible()

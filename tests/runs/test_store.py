@@ -254,3 +254,9 @@ def test_a_table_of_a_newer_version_is_left_alone(store):
 def test_the_config_on_disk_is_json_that_other_programs_read(store):
     run = store.add(config(3))
     assert json.loads(run.directory.config_file.read_text())["seed"] == 3
+
+
+def test_a_name_is_one_line_that_fits_into_a_table(store):
+    run = store.add(config(), name="a\nname " + 100 * "x")
+    assert run.name == "a name " + 72 * "x" + "…"
+    assert len(store.rename(run.id, 200 * "y").name) == 80

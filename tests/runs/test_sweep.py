@@ -8,6 +8,7 @@ from scipy import stats
 
 from cist_core import CistError
 from cist_core.runs import Outcome, RunState, Statistics, expand_sweep, outcomes, summarise
+from cist_core.training import preset
 from tests.runs.workplace import config
 
 # ---- the grid --------------------------------------------------------------------------------------------------------
@@ -81,7 +82,7 @@ def test_what_is_the_same_is_run_once():
         ({"grid": ["objective.parameters.rho=1"]}, "option of its own: --objective"),
         ({"grid": ["optimiser.rate=1"]}, "there is no field 'optimiser.rate'"),
         ({"grid": ["epochs=0"]}, "epochs: .*greater than or equal to 1, but got 0"),
-        ({"grid": ["epochs=1", "epochs.x=2"]}, "both 'epochs' and 'epochs.x'"),
+        ({"grid": ["epochs=1", "epochs.x=2"]}, "Both 'epochs' and 'epochs.x'"),
         ({"seeds": [1, 1]}, "seed '1' stands twice"),
         ({"seeds": [-1]}, "seed: .*greater than or equal to 0, but got -1"),
     ],
@@ -149,6 +150,16 @@ def test_only_finished_runs_count():
     (setting,) = summarise([outcome(0, 0.8, state=RunState.LOST)])
     assert setting.measures == {"test_accuracy": None, "val_accuracy": None}
     assert summarise([]) == []
+
+
+def test_a_seed_that_was_trained_twice_counts_once():
+    (setting,) = summarise([outcome(0, 0.8), outcome(1, 0.9), outcome(1, 0.9)])
+    assert setting.measures["test_accuracy"] == Statistics.of([0.8, 0.9])
+
+
+def test_the_grid_takes_the_place_of_what_the_configs_objective_says():
+    entries = expand_sweep(preset("demo"), grid=["rho=2,3"])
+    assert [entry.config.objective.parameters["rho"] for entry in entries] == [2, 3]
 
 
 def test_outcomes_are_read_from_the_directories(store):

@@ -55,6 +55,7 @@ def test_steps_take_the_place_of_epochs() -> None:
         ({"schedule": {"name": "multistep"}}, "multistep needs milestones"),
         ({"schedule": {"milestones": [3]}}, "milestones belong to multistep"),
         ({"optimiser": {"name": "adamw", "nesterov": True}}, "momentum and nesterov belong to sgd"),
+        ({"augmentation": {"resized_crop": [0.9, 0.1]}}, "the smaller share comes first"),
         ({"augmentation": {"strong_view": True}}, "strong_view is for objectives with two views"),
     ],
 )

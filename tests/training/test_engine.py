@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
+from PIL import Image
 from safetensors.torch import load_file
 
 from cist_core.errors import Cancelled, CistError
@@ -25,6 +26,7 @@ from cist_core.sources import load_logits
 from cist_core.training import CLOCK_FIELDS, RunConfig, RunDirectory, preset
 from cist_core.training.engine import train
 from cist_core.training.estimation import estimate
+from cist_core.training.learner import Learner
 from cist_core.zoo import load_checkpoint
 
 TINY = preset("demo").changed(
@@ -256,15 +258,15 @@ def test_a_run_directory_that_cannot_be_made(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_named_and_the_run_can_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = torch.save
+    real = Path.write_bytes
 
-    def full(state: dict[str, Any], file: Path) -> None:
-        if state["step"] >= 10:
+    def full(path: Path, content: bytes) -> int:
+        if "step-000000010" in path.name:
             raise OSError(28, "No space left on device")
-        real(state, file)
+        return real(path, content)
 
     train(TINY, tmp_path / "whole")
-    monkeypatch.setattr(torch, "save", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(CistError, match="No space left on device"):
         train(TINY, tmp_path / "cut")
     assert RunDirectory(tmp_path / "cut").status()["state"] == "failed"
@@ -312,7 +314,7 @@ def test_teacher_and_student_are_each_fed_in_their_own_way(tmp_path: Path) -> No
 
 
 def test_a_student_that_cannot_read_the_images_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CistError, match="32x32"):
+    with pytest.raises(CistError, match="The student resnet8 reads 32x32 pixels in 3 channel"):
         train(TINY.changed(student={"architecture": "resnet8"}), tmp_path)
 
 
@@ -332,28 +334,99 @@ def test_an_estimate_counts_every_step_and_trains_nothing(tmp_path: Path, monkey
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_unreadable_image_is_no_divergence(tmp_path: Path) -> None:
+    image = Image.fromarray(np.zeros((28, 28), np.uint8))
+    for label in range(10):
+        (tmp_path / "images" / str(label)).mkdir(parents=True)
+        for number in range(4):
+            image.save(tmp_path / "images" / str(label) / f"{number}.png")
+    for number in range(4):
+        (tmp_path / "images" / "3" / f"{number}.png").write_bytes(b"no picture")
+    data = {
+        "name": str(tmp_path / "images"),
+        "train_samples": None,
+        "validation_samples": None,
+        "validation_share": 0.25,
+    }
+    with pytest.raises(CistError, match=r"is not a readable image") as error:
+        train(TINY.changed(data=data, augmentation={"flip": True}, batch_size=10), tmp_path / "run")
+    assert "diverged" not in str(error.value)
+
+
+def test_any_other_error_ends_the_run_in_its_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Learner, "prepare_teacher", lambda *_: {}["missing"])
+    with pytest.raises(CistError, match="The run failed: 'missing'"):
+        train(TINY, tmp_path)
+    assert RunDirectory(tmp_path).status()["state"] == "failed"
+    assert "Traceback" in RunDirectory(tmp_path).log_tail(200)
+
+
+def test_a_cancel_before_the_first_step_does_not_stop_the_resumed_run(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    directory.cancel_file.touch()
+    with pytest.raises(Cancelled, match="go on with: cist distill"):
+        train(TINY, tmp_path)
+    assert train(TINY, tmp_path, resume=True)["state"] == "finished"
+
+
+def test_a_run_killed_after_its_last_step_resumes_with_every_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(TINY, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr("cist_core.training.engine._Run._finish", lambda *_: {}["killed"])
+        with pytest.raises(CistError):
+            train(TINY, tmp_path / "cut")
+    train(TINY, tmp_path / "cut", resume=True)
+    assert outcome(tmp_path / "cut") == outcome(tmp_path / "whole")
+
+
+def test_somebody_elses_folder_is_no_run_directory(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(CistError, match=r"holds thesis\.tex"):
+        train(TINY, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_what_a_killed_process_was_writing_is_removed(tmp_path: Path) -> None:
+    TINY.save(tmp_path / "config.json")
+    for folder in (tmp_path, tmp_path / "checkpoints"):
+        folder.mkdir(exist_ok=True)
+        (folder / ".step-000000003.pt.77.partial").touch()
+    train(TINY, tmp_path)
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+# Two processes as `accelerate launch` starts them for GPUs; its own launcher starts one on a CPU.
+TWO = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
+
+
+def two_processes(config: RunConfig, run: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    config.save(run.with_suffix(".json"))
+    command = [*TWO, "-m", "cist_core.training", str(run.with_suffix(".json")), "--run-dir", str(run), *options]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+
+
 @pytest.mark.slow
 def test_two_processes_over_gloo_train_like_one(tmp_path: Path) -> None:
     """A network without batch norm, full batches: the mean of two half-batch gradients is the gradient of the batch."""
     config = TINY.changed(objective="kd", optimiser={"weight_decay": 0.0})
-    config.save(tmp_path / "config.json")
     train(config, tmp_path / "one")
-    command = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-    ]
-    command += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    command += ["-m", "cist_core.training", str(tmp_path / "config.json"), "--run-dir", str(tmp_path / "two")]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+    done = two_processes(config, tmp_path / "two")
     assert done.returncode == 0, done.stderr[-3000:]
+    assert RunDirectory(tmp_path / "two").status()["processes"] == 2
     one, two = results(tmp_path / "one"), results(tmp_path / "two")
     assert len(two) == len(one) == 4
     for name in ("loss_total", "train_accuracy", "teacher_entropy_mean", "student_maximum_mean", "val_nll"):
         assert [row[name] for row in two] == pytest.approx([row[name] for row in one], rel=1e-3)
+
+
+def test_a_run_is_resumed_by_as_many_processes(tmp_path: Path) -> None:
+    with pytest.raises(Cancelled):
+        train(TINY, tmp_path, should_stop=stop_after(3))
+    checkpoint = next(RunDirectory(tmp_path).checkpoints.glob("*.pt"))
+    state = torch.load(checkpoint, weights_only=True)
+    torch.save(state | {"processes": 2}, checkpoint)
+    with pytest.raises(CistError, match=r"trained by 2 process\(es\), and this is 1"):
+        train(TINY, tmp_path, resume=True)

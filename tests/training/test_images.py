@@ -41,6 +41,19 @@ def test_a_test_file_stays_whole(tmp_path: Path) -> None:
     assert splits.train.num_samples == 90
 
 
+def test_the_training_images_are_no_test(tmp_path: Path) -> None:
+    np.savez(tmp_path / "train.npz", **numbered(100, 2))
+    with pytest.raises(CistError, match=r"to hold other images than data\.name"):
+        load_splits(DataConfig(name=str(tmp_path / "train.npz"), test=str(tmp_path / "train.npz")))
+
+
+def test_classes_that_differ_are_named(tmp_path: Path) -> None:
+    np.savez(tmp_path / "train.npz", **numbered(100, 2), classes=np.array(["cat", "dog"]))
+    np.savez(tmp_path / "test.npz", **numbered(30, 2), classes=np.array(["cat", "cow"]))
+    with pytest.raises(CistError, match="same classes in the train and the test images, but they differ in cow"):
+        load_splits(DataConfig(name=str(tmp_path / "train.npz"), test=str(tmp_path / "test.npz")))
+
+
 def test_a_limit_takes_as_many_of_every_class() -> None:
     splits = load_splits(DataConfig(name="mnist-5k", train_samples=50, validation_samples=20))
     assert np.bincount(splits.train.labels).tolist() == [5] * 10

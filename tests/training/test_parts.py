@@ -128,10 +128,10 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path) -> Non
 def test_a_checkpoint_that_cannot_be_written_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_checkpoint(tmp_path, 3, {"step": 3})
 
-    def full(*_: object, **__: object) -> None:
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(CistError, match=r"The checkpoint cannot be written .* \(No space left on device\)"):
         save_checkpoint(tmp_path, 6, {"step": 6})
     assert [path.name for path in tmp_path.iterdir()] == ["step-000000003.pt"]
