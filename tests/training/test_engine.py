@@ -398,7 +398,7 @@ def test_what_a_killed_process_was_writing_is_removed(tmp_path: Path) -> None:
 
 
 # Two processes as `accelerate launch` starts them for GPUs; its own launcher starts one on a CPU.
-TWO = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
+TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
 def two_processes(config: RunConfig, run: Path, *options: str) -> subprocess.CompletedProcess[str]:
