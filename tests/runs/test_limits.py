@@ -8,7 +8,10 @@ from tests.runs.workplace import config, until
 
 
 def write(store, text):
-    (store.root / "limits.toml").write_text(text)
+    """At once: a worker that read the file half written would go by the defaults."""
+    partial = store.root / "limits.partial"
+    partial.write_text(text)
+    partial.replace(store.root / "limits.toml")
 
 
 def test_without_a_file_the_defaults_hold(store):
