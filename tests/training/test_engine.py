@@ -150,7 +150,7 @@ def test_a_stopped_run_resumes_to_exactly_the_same_end(config: RunConfig, steps:
 @pytest.mark.slow
 def test_kill_9_at_any_point_and_resume_give_exactly_the_same_end(tmp_path: Path) -> None:
     """Killed again and again wherever it happens to be, until it finishes."""
-    config = FORGETFUL.changed(epochs=12, checkpoint_every_steps=2)
+    config = FORGETFUL.changed(epochs=40, checkpoint_every_steps=2)
     config.save(tmp_path / "config.json")
     train(config, tmp_path / "whole")
     cut = RunDirectory(tmp_path / "cut")
