@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from command_line import run
 from reference import entropy_at, entropy_at_ratio
 
 from cist_core import CistError, EntropyCurves, LogitSet, __version__, matched_pair, parse_rule, read_logits
-from cist_core.cli import analyze, build_parser, convert, infer, main
+from cist_core.cli import analyze, build_parser, convert, infer
 from cist_core.cli.output import Progress, print_json, table
 from cist_core.errors import CistWarning
 from cist_core.readings import read_rules
@@ -37,16 +38,6 @@ def file(tmp_path, logit_set):
     path = tmp_path / "teacher.safetensors"
     logit_set.save(path)
     return str(path)
-
-
-def run(capsys, *arguments):
-    """Exit code, standard output and standard error of one command."""
-    try:
-        code = main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        code = stop.code
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
 
 
 def run_json(capsys, *arguments):

@@ -8,9 +8,9 @@ import sys
 import time
 
 import pytest
+from command_line import run
 
 from cist_core import CistError
-from cist_core.cli import main
 from cist_core.runs import RunState, ensure_worker
 from cist_core.runs import worker as worker_module
 from tests.runs.workplace import config, until
@@ -28,16 +28,6 @@ def base(tmp_path):
     path = tmp_path / "config.json"
     config(epochs=None, steps=4).save(path)
     return path
-
-
-def run(capsys, *arguments):
-    """Exit code, standard output and standard error of one command."""
-    try:
-        code = main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        code = stop.code
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
 
 
 def run_json(capsys, *arguments):
