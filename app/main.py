@@ -48,8 +48,6 @@ page = st.navigation(
     ]
 )
 
-wake_worker()
-
 # The sidebar comes first: it loads the source and reads the two rules that every page shows.
 with st.sidebar:
     sidebar = st.container()
@@ -61,3 +59,5 @@ if source is not None:
     # After the page, whose own controls are part of the link.
     with sidebar:
         share_link(view, page.url_path)
+
+wake_worker()  # last, so that the first picture does not wait for it

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from app import background
+from cist_core import runs
 from cist_core.runs import RunStore
 from cist_core.training import preset
 
@@ -16,7 +17,7 @@ def test_waiting_runs_get_a_worker_and_none_is_started_for_nothing(
 ) -> None:
     monkeypatch.setenv("CIST_RUNS", str(tmp_path))
     woken: list[Path] = []
-    monkeypatch.setattr(background.runs, "ensure_worker", lambda store: woken.append(store.root))
+    monkeypatch.setattr(runs, "ensure_worker", lambda store: woken.append(store.root))
     background.wake_worker.clear()
     background.wake_worker()
     assert woken == []
