@@ -20,6 +20,7 @@ from cist_core.charts.training_stories import RunCurve, accuracy_story
 from cist_core.errors import CistError
 from cist_core.findings import percent
 from cist_core.logits import LogitSet
+from cist_core.training.fields import flat
 
 if TYPE_CHECKING:
     from cist_core.runs import Run
@@ -298,22 +299,17 @@ def over_seeds(views: Sequence[RunView]) -> pd.DataFrame:
 
 def config_difference(views: Sequence[RunView]) -> pd.DataFrame:
     """The fields of the configs that are not the same everywhere, one row a field."""
-    flat = {view.label: _flatten(view.config) for view in views}
-    fields = list(dict.fromkeys(name for fields in flat.values() for name in fields))
-    rows = {name: [fields.get(name, "–") for fields in flat.values()] for name in fields}
+    written = {
+        view.label: {
+            name: value if isinstance(value, str) else json.dumps(value) for name, value in flat(view.config).items()
+        }
+        for view in views
+    }
+    names = dict.fromkeys(name for fields in written.values() for name in fields)
+    rows = {name: [fields.get(name, "–") for fields in written.values()] for name in names}
     different = {name: values for name, values in rows.items() if len(set(values)) > 1}
-    table = pd.DataFrame.from_dict(different, orient="index", columns=list(flat))
+    table = pd.DataFrame.from_dict(different, orient="index", columns=list(written))
     return table.rename_axis("Field").reset_index()
-
-
-def _flatten(part: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for name, value in part.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value if isinstance(value, str) else json.dumps(value)
-    return flat
 
 
 @dataclass(frozen=True)

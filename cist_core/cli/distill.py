@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cist_core import CistError
+from cist_core.training.fields import nested
 
 if TYPE_CHECKING:
     from cist_core.training import RunConfig
@@ -114,8 +115,6 @@ class _StopSignals:
 
 def chosen_config(options: argparse.Namespace) -> RunConfig:
     """The config of the file or preset, with what the command line changes in it."""
-    from cist_core.training.config import nested
-
     config = base_config(options)
     given: dict[str, Any] = {}
     for item in options.set:

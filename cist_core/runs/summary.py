@@ -12,6 +12,7 @@ import numpy as np
 
 from cist_core.errors import CistError
 from cist_core.runs.run import Run, RunState
+from cist_core.training.fields import flat
 
 if TYPE_CHECKING:
     from cist_core.training.config import RunConfig
@@ -106,7 +107,7 @@ def summarise(outcomes: Iterable[Outcome]) -> list[Setting]:
     groups: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
         groups.setdefault(_setting_key(outcome.config), []).append(outcome)
-    fields = [_fields(json.loads(key)) for key in groups]
+    fields = [flat({**json.loads(key), "objective": None}) for key in groups]  # the objective has its text
     names = dict.fromkeys(name for setting in fields for name in setting)
     varying = [name for name in names if any(setting.get(name) != fields[0].get(name) for setting in fields)]
     return [
@@ -135,14 +136,3 @@ def _setting(members: Sequence[Outcome], differences: Mapping[str, Any]) -> Sett
 
 def _setting_key(config: RunConfig) -> str:
     return config.model_copy(update={"seed": 0}).model_dump_json()
-
-
-def _fields(part: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The fields of a config by dotted name, without the objective, which has its text."""
-    fields: dict[str, Any] = {}
-    for name, value in part.items():
-        if isinstance(value, Mapping) and name != "objective":
-            fields |= _fields(value, f"{prefix}{name}.")
-        elif name != "objective":
-            fields[prefix + name] = value
-    return fields

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cist_core.errors import CistError
+from cist_core.training.fields import nested
 
 if TYPE_CHECKING:
     from cist_core.training.config import ObjectiveConfig, RunConfig
@@ -72,8 +73,6 @@ def expand_sweep(
         kd:tau=8, seed 0
         ce, seed 0
     """
-    from cist_core.training.config import nested  # imports torch
-
     axes = [_axis(text) for text in grid]
     _refuse_repeats("seed", seeds)
     _refuse_repeats("field in the grid", [axis.field for axis in axes])

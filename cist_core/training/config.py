@@ -5,11 +5,19 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from cist_core.errors import CistError
 from cist_core.files import write_whole
@@ -20,6 +28,7 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+ArchitectureName = Annotated[str, AfterValidator(lambda name: find_architecture(name).name)]
 
 
 class _Part(BaseModel):
@@ -52,27 +61,17 @@ class TeacherConfig(_Part):
 
     name: Annotated[str, Field(min_length=1)]
     """A sample model that `cist models` lists, or the path of a checkpoint."""
-    architecture: str | None = None
+    architecture: ArchitectureName | None = None
     """Of a checkpoint; None: recognised from the weights."""
-
-    @field_validator("architecture")
-    @classmethod
-    def _known(cls, name: str | None) -> str | None:
-        return name if name is None else find_architecture(name).name
 
 
 class StudentConfig(_Part):
     """The network that learns."""
 
-    architecture: str
+    architecture: ArchitectureName
     """One that `cist models` lists."""
     weights: str | None = None
     """A checkpoint to start from; None: fresh weights, drawn under ``seed``."""
-
-    @field_validator("architecture")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        return find_architecture(name).name
 
 
 class ObjectiveConfig(_Part):
@@ -111,11 +110,7 @@ class OptimiserConfig(_Part):
 
     @model_validator(mode="after")
     def _used(self) -> Self:
-        if (
-            self.name != "sgd"
-            and {"momentum", "nesterov"} & self.model_fields_set
-            and (self.momentum, self.nesterov) != (0.9, False)
-        ):
+        if self.name != "sgd" and (self.momentum, self.nesterov) != (0.9, False):
             raise ValueError(f"momentum and nesterov belong to sgd; leave them out for {self.name}")
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs a momentum above 0")
@@ -256,24 +251,6 @@ def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         together = isinstance(part, dict) and isinstance(value, dict) and name != "objective"
         merged[name] = {**part, **value} if together else value  # type: ignore[dict-item]
     return merged
-
-
-def nested(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """``{"optimiser.momentum": 0.5}`` as ``{"optimiser": {"momentum": 0.5}}``.
-
-    Raises:
-        CistError: if a field is given beside the part that it is in.
-    """
-    outer: dict[str, Any] = {}
-    for field, value in changes.items():
-        part = outer
-        *parents, last = field.split(".")
-        for parent in parents:
-            part = part.setdefault(parent, {})
-            if not isinstance(part, dict):
-                raise CistError(f"Both '{parent}' and '{field}', which is in it, are given; leave one out.")
-        part[last] = value
-    return outer
 
 
 def parse_config(content: object, *, source: str = "the config") -> RunConfig:

@@ -71,7 +71,8 @@ def train(
         state = _state_to_resume(config, directory, accelerator.num_processes) if resume else None
         if resume and state is None:
             log.warning("There is no checkpoint in %s yet: the run starts from its beginning.", directory.path)
-        _remove_partial_files(directory)
+        if accelerator.is_main_process:  # the one that writes here, and holds the lock
+            _remove_partial_files(directory)
         run = _Run(config, directory, accelerator, should_stop)
         try:
             return run.run(state)
@@ -305,8 +306,7 @@ class _Run:
     def _end_epoch(self, learner: Learner, validation_teacher: LogitSet, seconds: float) -> None:
         logits = learner.student_logits(learner.splits.validation)
         state = self.statistics.state()
-        if self.accelerator.num_processes > 1:
-            self.statistics.load({name: self.accelerator.reduce(sums) for name, sums in state.items()})
+        self.statistics.load({name: self.accelerator.reduce(sums) for name, sums in state.items()})
         row: dict[str, Any] = {
             "epoch": -(-self.step // learner.length.steps_per_epoch),
             "step": self.step,
@@ -403,10 +403,7 @@ class _Run:
 
     def _save(self, learner: Learner) -> None:
         statistics = self.statistics.state()
-        if self.accelerator.num_processes > 1:
-            gathered = {name: self.accelerator.gather(sums.unsqueeze(0)) for name, sums in statistics.items()}
-        else:
-            gathered = {name: sums.unsqueeze(0) for name, sums in statistics.items()}
+        gathered = {name: self.accelerator.gather(sums.unsqueeze(0)) for name, sums in statistics.items()}
         if not self.accelerator.is_main_process:
             return
         scaler = self.accelerator.scaler

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cist_core.data import DATASETS, FolderImages, ImageDataset, load_dataset, stratified_split
+from cist_core.data import DATASETS, FolderImages, ImageDataset, is_one_set, load_dataset, stratified_split
 from cist_core.data.download import Progress
+from cist_core.data.folder import split_folders
 from cist_core.errors import CistError
 from cist_core.training.config import AugmentationConfig, DataConfig
 from cist_core.zoo import Preprocessing
@@ -65,13 +66,9 @@ def _named(config: DataConfig, progress: Progress | None) -> dict[str, ImageData
 
 def _from_path(config: DataConfig) -> dict[str, ImageDataset]:
     parts = {"train": load_dataset(config.name, "train")}
-    if parts["train"].split != "all":
-        for split in ("validation", "test"):
-            try:
-                parts[split] = load_dataset(config.name, split)
-            except CistError:
-                if any((Path(config.name) / name).is_dir() for name in (split, split[:3])):
-                    raise  # it is there, and something is wrong with it
+    if not is_one_set(config.name):
+        there = split_folders(Path(config.name).expanduser())
+        parts |= {split: load_dataset(config.name, split) for split in ("validation", "test") if split in there}
     if config.test is not None:
         if "test" in parts:
             raise CistError(f"{config.name} holds a folder of test images; leave data.test out.")
@@ -122,12 +119,9 @@ class Batches:
             return self._pixels[indices.to(self._device)]
         return torch.from_numpy(self._images[indices.numpy()]).to(self._device)
 
-    def normalise(self, pixels: Tensor) -> Tensor:
-        """``(B, channels, S, S)`` float32."""
-        return self._preprocessing(pixels)
-
     def __getitem__(self, indices: Tensor) -> Tensor:
-        return self.normalise(self.pixels(indices))
+        """``(B, channels, S, S)`` float32, normalised."""
+        return self._preprocessing(self.pixels(indices))
 
 
 def augment(pixels: Tensor, config: AugmentationConfig) -> Tensor:

@@ -99,6 +99,7 @@ class Learner:
                 f"Expected batch_size to be a multiple of the {accelerator.num_processes} processes, "
                 f"but got {config.batch_size}."
             )
+        self.student_preprocessing = find_architecture(config.student.architecture).preprocessing
         student = self._fresh_student()
         self.objective = config.objective.create().to(self.device)
         optimiser = create_optimiser([*student.parameters(), *self.objective.parameters()], config.optimiser)
@@ -106,11 +107,8 @@ class Learner:
             optimiser, config.schedule, steps=self.length.steps, steps_per_epoch=self.length.steps_per_epoch
         )
         self.student, self.optimiser = accelerator.prepare(student, optimiser)
-        preprocessing = find_architecture(config.student.architecture).preprocessing
-        self.student_preprocessing = preprocessing
         self.last_rate = config.optimiser.learning_rate
-        self._train_batches = Batches(self.splits.train, preprocessing, self.device)
-        self._teacher_batches = Batches(self.splits.train, self.teacher.preprocessing, self.device)
+        self._train_batches = Batches(self.splits.train, self.student_preprocessing, self.device)
         self._teacher_logits: Tensor | None = None
         self._order_of: tuple[int, Tensor] | None = None
         self._labels = torch.from_numpy(self.splits.train.labels).to(self.device)
@@ -122,11 +120,11 @@ class Learner:
         if self.config.student.weights is not None:
             state = read_checkpoint(self.config.student.weights)
             load_weights(student, state, source=f"{self.config.student.weights} ({architecture})")
-        self._check_images(architecture)
+        self._check_images()
         return student.to(memory_format=torch.channels_last)
 
-    def _check_images(self, architecture: str) -> None:
-        images, reads = self.splits.train.images, find_architecture(architecture).preprocessing
+    def _check_images(self) -> None:
+        images, reads = self.splits.train.images, self.student_preprocessing
         if isinstance(images, FolderImages):
             return  # read at the size of whoever asks
         try:
@@ -134,8 +132,9 @@ class Learner:
         except CistError:
             height, width, channels = images.shape[1:]
             raise CistError(
-                f"The student {architecture} reads {reads.image_size}x{reads.image_size} pixels in {reads.channels} "
-                f"channel(s), but the images have {height}x{width} in {channels}; choose another student.architecture."
+                f"The student {self.config.student.architecture} reads {reads.image_size}x{reads.image_size} pixels "
+                f"in {reads.channels} channel(s), but the images have {height}x{width} in {channels}; choose another "
+                "student.architecture."
             ) from None
 
     def prepare_teacher(self, progress: Progress | None = None) -> None:
@@ -172,7 +171,7 @@ class Learner:
 
         Raises:
             NotFiniteError: if a loss or a logit is not finite.
-        CistError: if an image cannot be read.
+            CistError: if an image cannot be read.
         """
         config, processes = self.config, self.accelerator.num_processes
         rank, epoch = self.accelerator.process_index, self.length.epoch_of(step)
@@ -190,11 +189,11 @@ class Learner:
         else:
             pixels = self._train_batches.pixels(chosen)
             weak = augment(pixels, config.augmentation)
-            images, teacher_logits = self._train_batches.normalise(weak), self.ask_teacher(weak)
+            images, teacher_logits = self.student_preprocessing(weak), self.ask_teacher(weak)
             if config.augmentation.strong_view:
                 strong = strong_view(weak)
                 inputs["strong_teacher_logits"] = self.ask_teacher(strong)
-                images = torch.cat([images, self._train_batches.normalise(strong)])
+                images = torch.cat([images, self.student_preprocessing(strong)])
         with self.accelerator.autocast():
             student_logits = self.student(images)
         if config.augmentation.strong_view:
@@ -220,7 +219,7 @@ class Learner:
     def ask_teacher(self, pixels: Tensor) -> Tensor:
         """Logits of the teacher on stored or augmented pixels, ``(B, C)`` float32."""
         with torch.inference_mode(), self.accelerator.autocast():
-            logits: Tensor = self._teacher_network(self._teacher_batches.normalise(pixels))
+            logits: Tensor = self._teacher_network(self.teacher.preprocessing(pixels))
         return logits.float().clone()
 
     def _terms(self, **inputs: Any) -> Terms:
