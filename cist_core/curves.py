@@ -7,6 +7,7 @@ A fixed temperature reads each curve at ``m_i / tau``, CIST reads all of them at
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable
 from functools import cached_property
@@ -31,6 +32,7 @@ class EntropyCurves:
         statistics: per sample the centred maximum, largest logit, its class, gap to the second and deviation.
         num_classes: C.
         labels: ``(N,)`` or None.
+        student: the statistics of a student on the same samples, for rules that look at both models, or None.
 
     Example:
         >>> curves = EntropyCurves.from_logits(LogitSet.create([[4.0, 0.0, 0.0], [1.0, 0.0, 0.0]]))
@@ -54,6 +56,7 @@ class EntropyCurves:
         self.statistics = statistics
         self.num_classes = num_classes
         self.labels = labels
+        self.student: kernels.RowStatistics | None = None
         self._logits = logits
         self._table = table
 
@@ -88,6 +91,27 @@ class EntropyCurves:
         merged = kernels.RowStatistics(*(np.concatenate(column) for column in zip(*statistics, strict=True)))
         checked = None if labels is None else as_labels(labels, count, classes)
         return cls(merged, classes, table=np.concatenate(tables), labels=checked)
+
+    def beside(self, student: EntropyCurves) -> EntropyCurves:
+        """The same curves, knowing the student's statistics on the same samples; nothing is copied.
+
+        Raises:
+            CistError: if the student has another number of samples.
+
+        Example:
+            >>> teacher, student = (LogitSet.create([[top, 0.0], [0.0, 2.0]]) for top in (9.0, 3.0))
+            >>> curves = EntropyCurves.from_logits(teacher).beside(EntropyCurves.from_logits(student))
+            >>> curves.student.maximum.tolist()
+            [1.5, 1.0]
+        """
+        if student.num_samples != self.num_samples:
+            raise CistError(
+                f"Expected the student's logits on the teacher's {self.num_samples:,} samples, but got "
+                f"{student.num_samples:,}; use the same data and split for both."
+            )
+        joined = copy.copy(self)
+        joined.student = student.statistics
+        return joined
 
     @property
     def num_samples(self) -> int:

@@ -11,7 +11,9 @@ from cist_core.temperature import Cist, Fixed, Matched, TemperatureRule
 NO_SPREAD = 1e-4
 """A spread below this, in nats, is rounding: the kernels are exact to about that."""
 
-_NAMES = {"fixed": "fixed τ", "cist": "CIST", "matched": "oracle", "lskd": "LSKD", "normkd": "NormKD"}
+ABOUT_AS_MUCH = (0.95, 1.05)
+"""A consistency gain between these is no difference worth words."""
+
 _GREEK = {"tau": "τ", "rho": "ρ"}
 
 
@@ -25,7 +27,7 @@ def rule_label(rule: TemperatureRule) -> str:
 
 def rule_name(rule: TemperatureRule) -> str:
     """The rule's name without its parameters: ``fixed τ``, ``CIST``, ``oracle``; a rule of one's own as registered."""
-    return _NAMES.get(rule.name, rule.name)
+    return rule.label or rule.name
 
 
 def three_digits(value: float) -> str:
@@ -83,7 +85,7 @@ def comparison(fixed: RuleReading, other: RuleReading, *, in_full: bool = False)
     if min(a.std, b.std) < NO_SPREAD:
         return f"{prefix} {_spread(b.std)}, {first} {_spread(a.std)}"
     gain = a.std / b.std
-    if 0.95 < gain < 1.05:
+    if ABOUT_AS_MUCH[0] < gain < ABOUT_AS_MUCH[1]:
         return f"{prefix} about as much as {first}"
     if gain > 1:
         return f"{prefix} {_times(gain)} times less than {first}"

@@ -2,7 +2,9 @@
 
 import math
 import re
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,8 +27,9 @@ from cist_core import (
     register_rule,
     rule_names,
 )
-from cist_core import temperature as temperature_module
-from cist_core.findings import rule_label
+from cist_core.findings import rule_label, rule_name
+from cist_core.temperature import Dtkd, rule_class, rules
+from cist_core.temperature import rule as rule_module
 
 ALL = [Fixed(4), Cist(3), Lskd(), NormKd(), Matched(0.6)]
 
@@ -157,6 +160,8 @@ def test_the_oracle_refuses_an_entropy_that_no_row_can_have(curves):
         ("lskd", Lskd(2)),
         ("lskd:tau=2.5", Lskd(2.5)),
         ("normkd:k=2", NormKd(2)),
+        ("dtkd", Dtkd(4)),
+        ("dtkd:tau=2", Dtkd(2)),
         ("matched:H=0.6", Matched(0.6)),
     ],
 )
@@ -182,7 +187,7 @@ def test_rules_are_written_in_one_form(rule, text):
 
 
 @given(
-    st.sampled_from([Fixed, Cist, Lskd, NormKd, Matched]),
+    st.sampled_from([Fixed, Cist, Lskd, NormKd, Dtkd, Matched]),
     st.floats(min_value=0, exclude_min=True, allow_infinity=False, allow_nan=False),
 )
 def test_what_is_written_reads_back_as_the_same_rule(rule_class, value):
@@ -191,7 +196,7 @@ def test_what_is_written_reads_back_as_the_same_rule(rule_class, value):
     assert str(parse_rule(str(rule))) == str(rule)
 
 
-EXAMPLES = re.escape("cist:rho=..., tau=..., lskd:tau=..., matched:H=..., normkd:k=...")
+EXAMPLES = re.escape("cist:rho=..., dtkd:tau=..., tau=..., lskd:tau=..., matched:H=..., normkd:k=...")
 
 
 @pytest.mark.parametrize(
@@ -228,7 +233,7 @@ def test_bad_parameters_are_refused_in_code_as_well(value):
 @pytest.fixture
 def registry(monkeypatch):
     """The known rules, restored after the test."""
-    monkeypatch.setattr(temperature_module, "_RULES", dict(temperature_module._RULES))
+    monkeypatch.setattr(rule_module, "_RULES", dict(rule_module._RULES))
 
 
 @pytest.mark.usefixtures("registry")
@@ -268,7 +273,9 @@ def test_a_rule_without_parameters_is_its_name(curves):
 
 @pytest.mark.usefixtures("registry")
 def test_a_name_belongs_to_one_rule():
-    with pytest.raises(ValueError, match=r"The rule name 'cist' belongs to cist_core.temperature.Cist already"):
+    with pytest.raises(
+        ValueError, match=r"The rule name 'cist' belongs to cist_core.temperature.rules.cist.Cist already"
+    ):
 
         @register_rule("cist")
         @dataclass(frozen=True)
@@ -281,4 +288,96 @@ def test_a_name_belongs_to_one_rule():
 
 
 def test_the_built_in_rules_have_their_names():
-    assert {"fixed", "cist", "lskd", "normkd", "matched"} <= set(rule_names())
+    assert {"fixed", "cist", "lskd", "normkd", "dtkd", "matched"} <= set(rule_names())
+    assert rule_class("lskd") is Lskd
+    with pytest.raises(CistError, match=f"There is no temperature rule 'none'; known are {EXAMPLES}"):
+        rule_class("none")
+
+
+def test_every_file_in_the_folder_of_rules_registers_one_with_its_words_for_the_screen():
+    files = {path.stem for path in Path(rules.__file__).parent.glob("*.py")} - {"__init__"}
+    built_in = [rule_class(name) for name in rule_names()]
+    homes = {rule.__module__.rpartition(".")[2] for rule in built_in if rule.__module__.startswith(rules.__name__)}
+    assert homes == files
+    labels = [rule_name(rule) for rule in (Fixed(4), Cist(3), Lskd(), NormKd(), Dtkd(), Matched(0.6))]
+    assert labels == ["fixed τ", "CIST", "LSKD", "NormKD", "DTKD", "oracle"]
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_rule_is_one_new_file(tmp_path, monkeypatch):
+    """The label on screen, the text of links and the parsing all come from that file."""
+    (tmp_path / "spread_rule.py").write_text(
+        """
+from dataclasses import dataclass
+from typing import ClassVar
+
+from cist_core.temperature import TemperatureRule, register_rule
+
+@register_rule("gap-times")
+@dataclass(frozen=True)
+class GapTimes(TemperatureRule):
+    label: ClassVar[str] = "Gap"
+    slope: float = 1.0
+
+    def temperatures(self, curves):
+        return self.slope * (curves.statistics.gap + 1)
+"""
+    )
+    monkeypatch.setattr(rules, "__path__", [*rules.__path__, str(tmp_path)])
+    exec(Path(rules.__file__).read_text(), {"__name__": rules.__name__, "__path__": [str(tmp_path)]})
+    assert rule_label(parse_rule("gap-times:slope=3")) == "Gap slope = 3"
+    sys.modules.pop(f"{rules.__name__}.spread_rule")
+
+
+def pair_of_rows():
+    """A teacher and a student: ordinary rows, negative and zero maxima on either side, and constant ones."""
+    rng = np.random.default_rng(4)
+    teacher, student = (rng.standard_normal((60, 6)).astype(np.float32) * scale for scale in (5, 2))
+    teacher[:10] -= 40  # every logit negative
+    student[5:15] -= 40
+    teacher[15:20] -= teacher[15:20].max(axis=1, keepdims=True)  # stored less the row maximum
+    teacher[20:25], student[23:28] = 3.0, 0.0  # constant rows, three of them on both sides
+    teacher[28:30] = -3.0
+    student[29] = -1.0
+    return teacher, student
+
+
+def test_dtkd_shares_out_twice_the_temperature_by_the_raw_maxima():
+    teacher, student = pair_of_rows()
+    usual = (teacher.max(1) > 0) & (student.max(1) > 0)
+    assert 30 < usual.sum() < 50
+    a, b = teacher.max(1).astype(np.float64), student.max(1).astype(np.float64)
+    given = Dtkd(tau=3).temperatures(curves_of(teacher).beside(curves_of(student)))
+    np.testing.assert_allclose(given[usual], (2 * 3 * a / (a + b))[usual], rtol=1e-6)
+    swapped = Dtkd(tau=3).temperatures(curves_of(student).beside(curves_of(teacher)))
+    np.testing.assert_allclose((given + swapped)[usual], 6, rtol=1e-6)
+
+
+def test_dtkd_gives_the_temperatures_of_training():
+    torch = pytest.importorskip("torch")
+    from cist_core.objectives import Batch
+    from cist_core.objectives.temperatures import opposed_temperatures
+
+    teacher, student = pair_of_rows()
+    batch = Batch.create(
+        student_logits=torch.tensor(student), teacher_logits=torch.tensor(teacher), labels=torch.zeros(60, dtype=int)
+    )
+    expected, _ = opposed_temperatures(batch, tau=4)
+    given = Dtkd(tau=4).temperatures(curves_of(teacher).beside(curves_of(student)))
+    np.testing.assert_allclose(given, expected.numpy(), rtol=1e-5)
+    assert (given[23:25] == 4).all()  # constant on both sides: the base temperature
+
+
+def test_dtkd_says_that_it_needs_a_student(curves):
+    with pytest.raises(CistError, match=r"'dtkd:tau=4' needs a student .*; choose a student, or join its curves with"):
+        Dtkd().temperatures(curves)
+
+
+def test_curves_join_a_student_of_the_same_samples_and_stay_as_they_are(curves, logits):
+    student = curves_of(logits[:, ::-1] / 2)
+    joined = curves.beside(student)
+    assert joined.student is student.statistics
+    assert curves.student is None
+    np.testing.assert_array_equal(joined.at_ratio(3.0), curves.at_ratio(3.0))
+    with pytest.raises(CistError, match=r"on the teacher's 300 samples, but got 299; use the same data and split"):
+        curves.beside(curves_of(logits[:-1]))

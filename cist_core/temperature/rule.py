@@ -1,15 +1,7 @@
-"""Temperature rules: anything that gives each sample a temperature.
+"""What a temperature rule is, and how one becomes known by its name.
 
 A rule is written the same everywhere (command line, URL, configuration): ``tau=4``, ``cist:rho=3``, ``lskd:tau=2``,
-``normkd:k=2``, ``matched:H=0.6``. A new rule is a frozen dataclass with a `temperatures` method and a name::
-
-    @register_rule("linear")
-    @dataclass(frozen=True)
-    class Linear(TemperatureRule):
-        slope: float = 1.0
-
-        def temperatures(self, curves):
-            return self.slope * curves.statistics.gap
+``normkd:k=2``, ``dtkd:tau=4``, ``matched:H=0.6``.
 """
 
 from __future__ import annotations
@@ -28,13 +20,6 @@ from numpy.typing import NDArray
 from cist_core.curves import EntropyCurves
 from cist_core.errors import CistError
 
-TAU_MIN = 1e-6
-"""Smallest temperature CIST gives, in logit units: a row whose centred maximum is below ``rho * TAU_MIN`` is constant
-in float32 for any logits of ordinary size. The text states no guard; this one is our choice."""
-
-LSKD_EPSILON = 1e-7
-"""Added to the deviation by LSKD's published code."""
-
 
 @dataclass(frozen=True)
 class TemperatureRule(ABC):
@@ -44,6 +29,8 @@ class TemperatureRule(ABC):
     """
 
     name: ClassVar[str] = ""
+    label: ClassVar[str] = ""
+    """The rule's name as a person reads it; the registered name where this is empty."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -100,6 +87,17 @@ def rule_names() -> list[str]:
     return sorted(_RULES)
 
 
+def rule_class(name: str) -> type[TemperatureRule]:
+    """The rule that was registered under a name.
+
+    Raises:
+        CistError: if there is none.
+    """
+    if name not in _RULES:
+        raise CistError(f"There is no temperature rule '{name}'; known are {_examples()}.")
+    return _RULES[name]
+
+
 def parse_rule(text: str) -> TemperatureRule:
     """Read a rule from its text: ``name:parameter=value,...``, or ``tau=4`` for a fixed temperature.
 
@@ -150,94 +148,3 @@ def _examples() -> str:
 def _number(value: float) -> str:
     """The shortest text that reads back as the same number, without a trailing ``.0``."""
     return repr(float(value)).removesuffix(".0")
-
-
-@register_rule(FIXED)
-@dataclass(frozen=True)
-class Fixed(TemperatureRule):
-    """One temperature for all samples (Hinton et al. 2015, arXiv 1503.02531)."""
-
-    tau: float
-
-    def temperatures(self, curves: EntropyCurves) -> NDArray[np.floating]:
-        return np.full(curves.num_samples, self.tau)
-
-
-@register_rule("cist")
-@dataclass(frozen=True)
-class Cist(TemperatureRule):
-    """``tau_i = max(m_i / rho, TAU_MIN)``: the same ratio for every sample (arXiv 2605.20357)."""
-
-    rho: float
-
-    def temperatures(self, curves: EntropyCurves) -> NDArray[np.floating]:
-        return np.asarray(np.maximum(curves.statistics.maximum.astype(np.float64) / self.rho, TAU_MIN))
-
-
-@register_rule("lskd")
-@dataclass(frozen=True)
-class Lskd(TemperatureRule):
-    """``tau_i = (std(z_i) + 1e-7) * tau``: z-scored logits at a base temperature (Sun et al. 2024, arXiv 2403.01427).
-
-    The deviation divides by C - 1, as the published code does.
-    """
-
-    tau: float = 2.0
-
-    def temperatures(self, curves: EntropyCurves) -> NDArray[np.floating]:
-        return np.asarray((_sample_deviation(curves) + LSKD_EPSILON) * self.tau)
-
-
-@register_rule("normkd")
-@dataclass(frozen=True)
-class NormKd(TemperatureRule):
-    """``tau_i = max(std(z_i) * k, TAU_MIN)`` (Chi et al. 2023, arXiv 2308.00520).
-
-    The published code gives NaN for a constant row; the guard is ours.
-    """
-
-    k: float = 2.0
-
-    def temperatures(self, curves: EntropyCurves) -> NDArray[np.floating]:
-        return np.asarray(np.maximum(_sample_deviation(curves) * self.k, TAU_MIN))
-
-
-@register_rule("matched")
-@dataclass(frozen=True)
-class Matched(TemperatureRule):
-    """The oracle: the temperature at which each sample's entropy is exactly ``H`` nats.
-
-    It is the upper bound of consistency, found by bisection on each curve. A sample that cannot reach ``H`` (its
-    largest logit is tied, so its entropy never falls below the logarithm of the number of tied classes) takes the
-    temperature that comes closest.
-    """
-
-    H: float
-
-    # exp(-7) to exp(14): from "every class alike" to "one class in a million times the second" for any real row.
-    _LOG_RATIOS: ClassVar[tuple[float, float]] = (-7.0, 14.0)
-    _STEPS: ClassVar[int] = 32
-
-    def temperatures(self, curves: EntropyCurves) -> NDArray[np.floating]:
-        if curves.max_entropy <= self.H:
-            raise CistError(
-                f"Expected H of the rule '{self}' to be below ln C = {curves.max_entropy:.4f} nats for "
-                f"{curves.num_classes} classes; choose a smaller H."
-            )
-        low = np.full(curves.num_samples, self._LOG_RATIOS[0])
-        high = np.full(curves.num_samples, min(self._LOG_RATIOS[1], math.log(curves.max_ratio)))
-        if not curves.exact and np.any(curves.at_ratio(curves.max_ratio) > self.H):
-            raise CistError(
-                f"Some samples reach H = {self.H:g} nats only beyond the table of this stream; choose a larger H, or "
-                "load the logits into memory."
-            )
-        for _ in range(self._STEPS):
-            middle = (low + high) / 2
-            too_soft = curves.at_ratio(np.exp(middle)) > self.H
-            low, high = np.where(too_soft, middle, low), np.where(too_soft, high, middle)
-        return np.asarray(np.maximum(curves.statistics.maximum / np.exp(high), TAU_MIN))
-
-
-def _sample_deviation(curves: EntropyCurves) -> NDArray[np.float64]:
-    classes = curves.num_classes
-    return np.asarray(curves.statistics.std.astype(np.float64) * math.sqrt(classes / (classes - 1)))

@@ -1,0 +1,24 @@
+"""One temperature for all samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cist_core.curves import EntropyCurves
+from cist_core.temperature.rule import FIXED, TemperatureRule, register_rule
+
+
+@register_rule(FIXED)
+@dataclass(frozen=True)
+class Fixed(TemperatureRule):
+    """One temperature for all samples (Hinton et al. 2015, arXiv 1503.02531)."""
+
+    label: ClassVar[str] = "fixed τ"
+    tau: float
+
+    def temperatures(self, curves: EntropyCurves) -> NDArray[np.floating]:
+        return np.full(curves.num_samples, self.tau)
