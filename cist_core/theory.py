@@ -38,3 +38,29 @@ def equal_others_entropy(ratio: ArrayLike, num_classes: int) -> NDArray[np.float
     # The odds against the top class are (C - 1) e^{-rC/(C-1)}; in this form neither logarithm loses digits at large r.
     exponent = r * num_classes / others
     return np.asarray(np.log1p(others * np.exp(-exponent)) + (1.0 - p) * exponent)
+
+
+def second_class_entropy(ratio: ArrayLike, gap: ArrayLike, num_classes: int) -> NDArray[np.float64]:
+    """Entropy in nats of a row with a second class at its own gap and all further classes equal.
+
+    With drops ``d_j`` below the largest scaled logit, which add up to ``C r``: ``d_2 = g`` and
+    ``d = (C r - g) / (C - 2)`` for the others; ``H = ln Z + sum_j d_j e^{-d_j} / Z``, ``Z = 1 + sum_j e^{-d_j}``.
+
+    Args:
+        ratio: ``r >= 0``, any shape.
+        gap: of the scaled row, ``g = (z_1 - z_2) / tau >= 0``, of a shape that broadcasts with the ratio's. What
+            exceeds ``r C / (C - 1)``, the largest gap there is, counts as that.
+        num_classes: ``C >= 2``; with two classes the ratio decides the gap.
+
+    Example:
+        >>> second_class_entropy(4.0, [0.0, 2.0, 40 / 9], 10).round(4).tolist()  # the last is the equal-others curve
+        [0.851, 0.6837, 0.5253]
+    """
+    r, g = np.broadcast_arrays(np.asarray(ratio, dtype=np.float64), np.asarray(gap, dtype=np.float64))
+    total = num_classes * r
+    second = np.minimum(g, total / (num_classes - 1)) if num_classes > 2 else total
+    further = num_classes - 2
+    drop = (total - second) / max(further, 1)
+    odds, further_odds = np.exp(-second), further * np.exp(-drop)
+    rest = odds + further_odds
+    return np.asarray(np.log1p(rest) + (odds * second + further_odds * drop) / (1.0 + rest))

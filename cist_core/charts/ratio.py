@@ -3,33 +3,56 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from collections.abc import Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 import altair as alt
 import numpy as np
 import pandas as pd
 
-from cist_core.charts.figure import AMBER, GREY, Figure, Slot, named, rule_scale, rules_legend, slots
-from cist_core.findings import ratio_story, rule_label, three_digits
+from cist_core.charts.cloud import COLUMNS, MOST_POINTS, ROWS, cells, cloud_layer, points
+from cist_core.charts.figure import (
+    AMBER,
+    BRUSH,
+    GREY,
+    SELECTED,
+    Figure,
+    Mask,
+    Slot,
+    named,
+    rule_scale,
+    rules_legend,
+    slots,
+)
+from cist_core.envelope import entropy_envelope
+from cist_core.findings import percent, ratio_story, rule_label, three_digits
 from cist_core.profile import entropy_histogram
 from cist_core.readings import RuleReading
+from cist_core.residuals import Residuals
 from cist_core.temperature import Cist
 from cist_core.theory import equal_others_entropy
 
-MOST_POINTS = 2_000
-"""Up to this many samples are drawn one by one; more are binned here, not in the browser."""
-
-_RATIO_BINS, _ENTROPY_BINS = 72, 48
 _CURVE_POINTS = 200
+# The marginal histograms stand beyond the ends of both axes, in this part of the range.
+_MARGIN_FROM, _MARGIN_TO = 1.03, 1.15
 
 
-def ratio_figure(fixed: RuleReading, held: RuleReading, *, height: int = 420) -> Figure:
-    """Ratio against entropy under two rules.
+def ratio_figure(
+    fixed: RuleReading,
+    held: RuleReading,
+    *,
+    selected: Mask | None = None,
+    gap: float = 0.0,
+    height: int = 460,
+) -> Figure:
+    """Ratio against entropy under two rules, inside the envelope of what the ratio allows.
 
     Args:
         fixed: drawn as points, or as a density above `MOST_POINTS` samples.
         held: drawn the same way; CIST, whose samples share one ratio, as a violin at ``rho``.
+        selected: the samples to draw once more in front, ``(N,)``.
+        gap: the envelope is that of rows whose scaled gap is at least this.
         height: in pixels.
     """
     profile = fixed.profile
@@ -49,67 +72,72 @@ def ratio_figure(fixed: RuleReading, held: RuleReading, *, height: int = 420) ->
         + (", a stronger colour is more of them" if binned else "")
         + (f"; {beyond:,} of them beyond the axis, drawn at its end" if beyond else "")
         + (f". The blue shape at ρ = {rule.rho:.4g}: the samples under CIST" if isinstance(rule, Cist) else "")
-        + ". Grey line: the entropy if all other classes were equal."
+        + ". Line: the entropy if all other classes were equal. Grey band: every entropy that this ratio allows"
+        + (f" where the gap of the scaled logits is at least {gap:g}" if gap else "")
+        + ". Beyond the axes: how many samples have each ratio and each entropy."
     )
-    cloud = [
-        _density(reading, slot, reach, limit) if binned else _points(reading, slot, reach)
-        for reading, slot in scattered
-    ]
-    shape = _violin(held, taken[1], reach, limit)
+    everyone = np.ones(profile.samples, bool)
+    nobody = np.zeros(profile.samples, bool)
+    chosen = nobody if selected is None else selected
     return Figure(
         title=title,
         caption=caption,
         alt=f"{title}. Horizontal: ratio of the maximum centred logit to the temperature; vertical: entropy in nats",
         spec=_spec(taken, limit, binned, height),
+        brush={"ratio": "ratio", "entropy": "entropy"},
         datasets={
-            "cloud": pd.concat(cloud, ignore_index=True),
-            "violin": shape if violin else shape.iloc[:0],
+            "envelope": _band(profile.classes, gap, reach),
+            "cloud": _cloud(scattered, everyone, reach, limit, binned),
+            "violin": _violin(held, taken[1], everyone if violin else nobody, reach, limit),
+            "selected": _cloud(scattered, chosen, reach, limit, binned),
+            "selected_violin": _violin(held, taken[1], chosen if violin else nobody, reach, limit),
             "curve": pd.DataFrame({"ratio": curve, "entropy": equal_others_entropy(curve, profile.classes)}),
+            "margins": _margins(list(zip([fixed, held], taken, strict=True)), reach, limit),
         },
     )
 
 
-def _points(reading: RuleReading, slot: Slot, reach: float) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "rule": slot.name,
-            "label": rule_label(reading.rule),
-            "sample": np.arange(len(reading.entropy)),
-            "ratio": np.minimum(reading.ratios, reach).astype(float),
-            "entropy": reading.entropy.astype(float),
-            "tau": reading.temperatures,
-        }
+def envelope_story(residuals: Residuals, rho: float, gap: float) -> str:
+    """What a ratio of ``rho`` and a gap of at least ``gap`` allow, and what of it the samples of CIST use."""
+    low, high = entropy_envelope(rho, residuals.num_classes, gap)
+    if np.isnan(low):
+        largest = rho * residuals.num_classes / (residuals.num_classes - 1)
+        return f"No row of ratio {rho:.4g} has a gap of {gap:g}: the largest is {three_digits(largest)}"
+    room = f"{three_digits(float(low))} to {three_digits(float(high))} nats"
+    if gap == 0:
+        start, end = np.quantile(residuals.entropy, [0.05, 0.95])
+        return (
+            f"At ρ = {rho:.4g} the ratio alone allows any entropy from {room}; 90 % of the samples lie between "
+            f"{three_digits(float(start))} and {three_digits(float(end))}"
+        )
+    have = float(np.mean(residuals.gap >= gap))
+    inside = float(np.mean((residuals.entropy >= low) & (residuals.entropy <= high)))
+    return (
+        f"At ρ = {rho:.4g} a gap of at least {gap:g} allows {room}; {percent(have)} of the samples have such a gap, "
+        f"{percent(inside)} such an entropy"
     )
 
 
-def _density(reading: RuleReading, slot: Slot, reach: float, limit: float) -> pd.DataFrame:
-    """Counts on a grid; only cells that hold a sample."""
-    column = np.clip((reading.ratios * (_RATIO_BINS / reach)).astype(np.int64), 0, _RATIO_BINS - 1)
-    row = np.clip((reading.entropy * (_ENTROPY_BINS / limit)).astype(np.int64), 0, _ENTROPY_BINS - 1)
-    counts = np.bincount(column * _ENTROPY_BINS + row, minlength=_RATIO_BINS * _ENTROPY_BINS)
-    cells = np.flatnonzero(counts)
-    left, low = (cells // _ENTROPY_BINS) * (reach / _RATIO_BINS), (cells % _ENTROPY_BINS) * (limit / _ENTROPY_BINS)
-    return pd.DataFrame(
-        {
-            "rule": slot.name,
-            "label": rule_label(reading.rule),
-            "ratio": left,
-            "ratio_to": left + reach / _RATIO_BINS,
-            "entropy": low,
-            "entropy_to": low + limit / _ENTROPY_BINS,
-            "samples": counts[cells],
-            # The eye reads area; the square root keeps thin regions visible beside a peak.
-            "weight": np.sqrt(counts[cells] / counts.max()),
-        }
-    )
+def _cloud(
+    scattered: Sequence[tuple[RuleReading, Slot]], chosen: Mask, reach: float, limit: float, binned: bool
+) -> pd.DataFrame:
+    tables = []
+    for reading, slot in scattered:
+        if binned:
+            ratios, entropy = reading.ratios[chosen], reading.entropy[chosen]
+            tables.append(cells("ratio", ratios, entropy, reach, limit, reading.rule, slot))
+        else:
+            tables.append(points("ratio", reading.ratios, reading.entropy, reach, reading.rule, slot)[chosen])
+    return pd.concat(tables, ignore_index=True)
 
 
-def _violin(reading: RuleReading, slot: Slot, reach: float, limit: float) -> pd.DataFrame:
+def _violin(reading: RuleReading, slot: Slot, chosen: Mask, reach: float, limit: float) -> pd.DataFrame:
     """Horizontal bars around the common ratio, as long as their share of the samples."""
-    bins = 2 * _ENTROPY_BINS
-    counts = entropy_histogram(reading.entropy, reading.profile.classes, bins)
+    bins = 2 * ROWS
+    widest = entropy_histogram(reading.entropy, reading.profile.classes, bins).max()
+    counts = entropy_histogram(reading.entropy[chosen], reading.profile.classes, bins)
     filled = np.flatnonzero(counts)
-    half = 0.06 * reach * counts[filled] / counts.max()
+    half = 0.06 * reach * counts[filled] / widest
     centre = float(np.median(reading.ratios))
     low = filled * (limit / bins)
     return pd.DataFrame(
@@ -125,73 +153,126 @@ def _violin(reading: RuleReading, slot: Slot, reach: float, limit: float) -> pd.
     )
 
 
+def _band(classes: int, gap: float, reach: float) -> pd.DataFrame:
+    """The envelope up to the end of the axis."""
+    ratio, low, high = _envelope(classes, gap, math.ceil(reach))
+    inside = int(np.searchsorted(ratio, reach)) + 1
+    return pd.DataFrame(
+        {"ratio": np.minimum(ratio[:inside], reach), "entropy": low[:inside], "entropy_to": high[:inside]}
+    )
+
+
+@lru_cache(maxsize=64)
+def _envelope(classes: int, gap: float, end: int) -> tuple[Any, Any, Any]:
+    """On whole ranges of the ratio, so that a slider that moves the end of the axis does not compute it anew."""
+    first = gap * (classes - 1) / classes  # below it no row has this gap
+    ratio = np.linspace(first, max(end, first), 120)
+    return (ratio, *entropy_envelope(ratio, classes, gap * (1 - 1e-9)))
+
+
+def _margins(pairs: Sequence[tuple[RuleReading, Slot]], reach: float, limit: float) -> pd.DataFrame:
+    """Histograms of the ratios above the chart and of the entropies beside it, as bars in its own units."""
+    tables = []
+    for of, end, other_end, bins in (("ratio", reach, limit, COLUMNS), ("entropy", limit, reach, ROWS)):
+        values = [reading.ratios if of == "ratio" else reading.entropy for reading, _ in pairs]
+        counts = [np.histogram(np.clip(value, 0, end), bins, (0, end))[0] for value in values]
+        # CIST has all samples at one ratio, beside which no other bar could be seen.
+        tallest = [count.max() if of == "ratio" else max(map(np.max, counts)) for count in counts]
+        edges = np.linspace(0.0, end, bins + 1)
+        other = "entropy" if of == "ratio" else "ratio"
+        for (reading, slot), count, most in zip(pairs, counts, tallest, strict=True):
+            filled = np.flatnonzero(count)
+            length = (_MARGIN_TO - _MARGIN_FROM) * other_end * count[filled] / most
+            tables.append(
+                pd.DataFrame(
+                    {
+                        "rule": slot.name,
+                        "label": rule_label(reading.rule),
+                        "of": of,
+                        of: edges[filled],
+                        f"{of}_to": edges[filled + 1],
+                        other: _MARGIN_FROM * other_end,
+                        f"{other}_to": _MARGIN_FROM * other_end + length,
+                        "samples": count[filled],
+                    }
+                )
+            )
+    return pd.concat(tables, ignore_index=True)
+
+
 @lru_cache(maxsize=64)
 def _spec(taken: tuple[Slot, ...], limit: float, binned: bool, height: int) -> dict[str, Any]:
+    def axis(channel: str, ticks: int) -> alt.Axis:
+        """Without numbers where the marginal histogram stands."""
+        words = f"datum.value > domain('{channel}')[1] / {_MARGIN_TO} ? '' : datum.label"
+        return alt.Axis(tickCount=ticks, grid=False, ticks=False, labelPadding=5, labelExpr=words)
+
     x = alt.X(
         "ratio:Q",
-        title="ratio r = m / τ (maximum centred logit over temperature)",
+        title="ratio r = m / τ",
         scale=alt.Scale(nice=False, zero=True),
-        axis=alt.Axis(tickCount=8),
+        axis=axis("x", 8),
     )
     y = alt.Y(
-        "entropy:Q", title="entropy (nats)", scale=alt.Scale(domain=[0, limit], nice=False), axis=alt.Axis(tickCount=6)
+        "entropy:Q",
+        title="entropy (nats)",
+        scale=alt.Scale(domain=[0, limit * _MARGIN_TO], nice=False),
+        axis=axis("y", 7),
     )
     colour = alt.Color("rule:N", scale=rule_scale(taken), legend=rules_legend())
-    ranges = [
-        alt.Tooltip("label:N", title="rule"),
+    bar = {"x": x, "x2": "ratio_to:Q", "y": y, "y2": "entropy_to:Q"}
+    label, samples = alt.Tooltip("label:N", title="rule"), alt.Tooltip("samples:Q", format=",")
+    entropies = [
         alt.Tooltip("entropy:Q", title="entropy from (nats)", format=".3f"),
         alt.Tooltip("entropy_to:Q", title="to (nats)", format=".3f"),
-        alt.Tooltip("samples:Q", format=","),
     ]
-    if binned:
-        cloud = (
-            alt.Chart(named("cloud"))
-            .mark_rect()
-            .encode(
-                x=x,
-                x2="ratio_to:Q",
-                y=y,
-                y2="entropy_to:Q",
-                color=colour,
-                opacity=alt.Opacity("weight:Q", scale=alt.Scale(domain=[0, 1], range=[0.12, 1]), legend=None),
-                tooltip=[*ranges, alt.Tooltip("ratio:Q", title="ratio from", format=".2f")],
-            )
+    ratio = alt.Tooltip("ratio:Q", format=".2f")
+    band = (
+        alt.Chart(named("envelope"))
+        .mark_area(color=GREY, opacity=0.14)
+        .encode(
+            x=x,
+            y=y,
+            y2="entropy_to:Q",
+            tooltip=[
+                ratio,
+                alt.Tooltip("entropy:Q", title="smallest entropy (nats)", format=".3f"),
+                alt.Tooltip("entropy_to:Q", title="largest (nats)", format=".3f"),
+            ],
         )
-    else:
-        cloud = (
-            alt.Chart(named("cloud"))
-            .mark_circle(size=18, opacity=0.45)
-            .encode(
-                x=x,
-                y=y,
-                color=colour,
-                tooltip=[
-                    alt.Tooltip("label:N", title="rule"),
-                    alt.Tooltip("sample:Q", format=","),
-                    alt.Tooltip("ratio:Q", format=".2f"),
-                    alt.Tooltip("entropy:Q", title="entropy (nats)", format=".3f"),
-                    alt.Tooltip("tau:Q", title="temperature", format=".3f"),
-                ],
-            )
-        )
+    )
+    samples_of = partial(cloud_layer, field="ratio", title="ratio", binned=binned)
+    cloud = samples_of("cloud", x, y, colour).add_params(alt.selection_interval(name=BRUSH, encodings=["x", "y"]))
+    chosen = samples_of("selected", x, y, alt.value(SELECTED), front=True)
     violin = (
         alt.Chart(named("violin"))
         .mark_rect(opacity=0.8)
-        .encode(x=x, x2="ratio_to:Q", y=y, y2="entropy_to:Q", color=colour, tooltip=ranges)
+        .encode(**bar, color=colour, tooltip=[label, *entropies, samples])
+    )
+    chosen_violin = (
+        alt.Chart(named("selected_violin"))
+        .mark_rect(opacity=0.9, color=SELECTED)
+        .encode(**bar, tooltip=[label, *entropies, samples])
     )
     curve = (
         alt.Chart(named("curve"))
         .mark_line(color=GREY, strokeWidth=2)
         .encode(
-            x=x,
-            y=y,
-            tooltip=[
-                alt.Tooltip("ratio:Q", format=".2f"),
-                alt.Tooltip("entropy:Q", title="entropy, all others equal (nats)", format=".3f"),
-            ],
+            x=x, y=y, tooltip=[ratio, alt.Tooltip("entropy:Q", title="entropy, all others equal (nats)", format=".3f")]
         )
     )
-    return dict(alt.layer(cloud, violin, curve).properties(width="container", height=height).to_dict())
+    margins = alt.Chart(named("margins")).mark_rect(opacity=0.6).encode(**bar, color=colour)
+    above = margins.transform_filter("datum.of === 'ratio'").encode(
+        tooltip=[
+            label,
+            alt.Tooltip("ratio:Q", title="ratio from", format=".2f"),
+            alt.Tooltip("ratio_to:Q", title="to", format=".2f"),
+            samples,
+        ]
+    )
+    beside = margins.transform_filter("datum.of === 'entropy'").encode(tooltip=[label, *entropies, samples])
+    chart = alt.layer(band, cloud, violin, curve, chosen, chosen_violin, above, beside)
+    return dict(chart.properties(width="container", height=height).to_dict())
 
 
 def variance_figure(fixed: RuleReading, held: RuleReading, *, height: int = 190) -> Figure:

@@ -1,0 +1,200 @@
+"""Why samples lie far from the equal-others curve: the gap against the entropy, and the reasons counted."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache, partial
+from typing import Any
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from cist_core.charts.cloud import MOST_POINTS, cells, cloud_layer, points
+from cist_core.charts.figure import BLUE, BRUSH, GREY, SELECTED, Figure, Mask, Slot, named
+from cist_core.envelope import entropy_envelope
+from cist_core.findings import percent, three_digits
+from cist_core.residuals import REASONS, SECOND_MODE, TIE, TIE_GAP, UNEVEN_OTHERS, Residuals
+from cist_core.temperature import Cist
+from cist_core.theory import second_class_entropy
+
+_WHY = {
+    TIE: "of a tie",
+    SECOND_MODE: "of a second mode",
+    UNEVEN_OTHERS: "their other classes are uneven",
+}
+_MEANING = {
+    TIE: f"The scaled gap is below ln 2 = {TIE_GAP:.3f}: the second class has over half the probability of the first",
+    SECOND_MODE: "The second class, alone at its gap, explains at least half of the distance",
+    UNEVEN_OTHERS: "Differences between the further classes explain more than the second class does",
+}
+_AS_LIST = {TIE: "by a tie", SECOND_MODE: "by a second mode", UNEVEN_OTHERS: "by uneven others"}
+_SIDES = ("above the curve", "below the curve")
+_CIST = Slot("CIST", BLUE)
+
+
+def gap_figure(residuals: Residuals, rule: Cist, *, selected: Mask | None = None, height: int = 340) -> Figure:
+    """Scaled gap against entropy at the one ratio of CIST, with what the gap alone predicts.
+
+    Args:
+        residuals: under the rule.
+        rule: CIST.
+        selected: the samples to draw once more in front, ``(N,)``.
+        height: in pixels.
+    """
+    classes = residuals.num_classes
+    limit, reach = math.log(classes), rule.rho * classes / (classes - 1)
+    binned = len(residuals.gap) > MOST_POINTS
+    gaps = np.linspace(0.0, reach, 100)
+    low, high = entropy_envelope(rule.rho, classes, gaps * (1 - 1e-9))
+    chosen = np.zeros(len(residuals.gap), bool) if selected is None else selected
+    title = spread_story(residuals)
+    return Figure(
+        title=title,
+        caption=(
+            f"{len(residuals.gap):,} samples at ρ = {rule.rho:.4g}. Line: the entropy if all classes after the second "
+            "were equal; it ends where the second is one of them. Grey band: every entropy that a gap of at least this "
+            "allows."
+        ),
+        alt=f"{title}. Horizontal: gap between the two largest logits over the temperature; vertical: entropy in nats",
+        spec=_gap_spec(limit, binned, height),
+        brush={"entropy": "entropy_cist"},
+        datasets={
+            "envelope": pd.DataFrame({"gap": gaps, "entropy": low, "entropy_to": high}),
+            "cloud": _cloud(residuals, rule, np.ones(len(chosen), bool), reach, limit, binned),
+            "selected": _cloud(residuals, rule, chosen, reach, limit, binned),
+            "curve": pd.DataFrame({"gap": gaps, "entropy": second_class_entropy(rule.rho, gaps, classes)}),
+        },
+    )
+
+
+def spread_story(residuals: Residuals) -> str:
+    """The spread that the gaps predict, the one measured, and how much of its variance the gap explains."""
+    spread = residuals.spread
+    if spread.explained is None:
+        return "Under CIST every sample has the same entropy: there is nothing to explain"
+    return (
+        f"From the gap alone the spread under CIST would be {three_digits(spread.predicted)} nats; it is "
+        f"{three_digits(spread.measured)}, and the gap explains {percent(spread.explained)} of its variance"
+    )
+
+
+def _cloud(residuals: Residuals, rule: Cist, chosen: Mask, reach: float, limit: float, binned: bool) -> pd.DataFrame:
+    if binned:
+        return cells("gap", residuals.gap[chosen], residuals.entropy[chosen], reach, limit, rule, _CIST)
+    return points("gap", residuals.gap, residuals.entropy, reach, rule, _CIST)[chosen].reset_index(drop=True)
+
+
+@lru_cache(maxsize=16)
+def _gap_spec(limit: float, binned: bool, height: int) -> dict[str, Any]:
+    x = alt.X(
+        "gap:Q",
+        title="gap g = (largest − second logit) / τᵢ",
+        scale=alt.Scale(nice=False, zero=True),
+        axis=alt.Axis(tickCount=8, grid=False),
+    )
+    y = alt.Y(
+        "entropy:Q",
+        title="entropy under CIST (nats)",
+        scale=alt.Scale(domain=[0, limit], nice=False),
+        axis=alt.Axis(tickCount=6, grid=False),
+    )
+    gap = alt.Tooltip("gap:Q", format=".2f")
+    band = (
+        alt.Chart(named("envelope"))
+        .mark_area(color=GREY, opacity=0.14)
+        .encode(
+            x=x,
+            y=y,
+            y2="entropy_to:Q",
+            tooltip=[
+                gap,
+                alt.Tooltip("entropy:Q", title="smallest entropy (nats)", format=".3f"),
+                alt.Tooltip("entropy_to:Q", title="largest (nats)", format=".3f"),
+            ],
+        )
+    )
+    samples_of = partial(cloud_layer, field="gap", title="gap", binned=binned)
+    cloud = samples_of("cloud", x, y, alt.value(BLUE)).add_params(alt.selection_interval(name=BRUSH, encodings=["y"]))
+    chosen = samples_of("selected", x, y, alt.value(SELECTED), front=True)
+    curve = (
+        alt.Chart(named("curve"))
+        .mark_line(color=GREY, strokeWidth=2)
+        .encode(x=x, y=y, tooltip=[gap, alt.Tooltip("entropy:Q", title="entropy, further classes equal", format=".3f")])
+    )
+    return dict(alt.layer(band, cloud, curve, chosen).properties(width="container", height=height).to_dict())
+
+
+def reasons_figure(residuals: Residuals, *, height: int = 190) -> Figure:
+    """How many samples are far from the curve, by reason and by side."""
+    far, above = residuals.far, residuals.residual > 0
+    rows = [
+        {
+            "reason": reason,
+            "meaning": _MEANING[reason],
+            "side": side,
+            "order": order,
+            "samples": int(np.count_nonzero(far & on_side & (residuals.reason == reason))),
+        }
+        for reason in REASONS
+        for order, (side, on_side) in enumerate(zip(_SIDES, (above, ~above), strict=True))
+    ]
+    title = reasons_story(residuals)
+    return Figure(
+        title=title,
+        caption=f"Far is more than {three_digits(residuals.far_from)} nats, 5 % of ln C. "
+        "Tie: the second class has over half the probability of the first. Second mode: it has less, and explains at "
+        "least half of the distance. Uneven others: the rest.",
+        alt=title,
+        spec=_reasons_spec(height),
+        datasets={"reasons": pd.DataFrame(rows)},
+    )
+
+
+def reasons_story(residuals: Residuals) -> str:
+    """How many samples lie far from the equal-others curve, and the commonest reason."""
+    total, far = len(residuals.far), int(residuals.far.sum())
+    distance = f"more than {three_digits(residuals.far_from)} nats from the equal-others curve"
+    if far == 0:
+        return f"No sample lies {distance}"
+    names, counts = np.unique(residuals.reason[residuals.far], return_counts=True)
+    most = int(counts.argmax())
+    lie = "lies" if far == 1 else "lie"
+    return (
+        f"{far:,} of {total:,} samples {lie} {distance}, {percent(counts[most] / far)} of them because "
+        f"{_WHY[str(names[most])]}"
+    )
+
+
+def furthest_story(residuals: Residuals, count: int) -> str:
+    """Why the samples that are furthest from the curve are there."""
+    names = residuals.reason[residuals.furthest(count)]
+    words = [f"{number} {_AS_LIST[reason]}" for reason in REASONS if (number := int(np.count_nonzero(names == reason)))]
+    return f"The {len(names)} samples furthest from the curve: {', '.join(words)}"
+
+
+@lru_cache(maxsize=4)
+def _reasons_spec(height: int) -> dict[str, Any]:
+    chart = (
+        alt.Chart(named("reasons"))
+        .mark_bar(color=BLUE)
+        .encode(
+            x=alt.X("samples:Q", title="samples far from the curve", axis=alt.Axis(format=",d", tickCount=5)),
+            y=alt.Y("reason:N", title=None, sort=None),
+            opacity=alt.Opacity(
+                "side:O",
+                scale=alt.Scale(domain=list(_SIDES), range=[1, 0.45]),
+                legend=alt.Legend(
+                    title=None, orient="top", symbolType="square", symbolFillColor=BLUE, symbolStrokeWidth=0
+                ),
+            ),
+            order="order:Q",
+            tooltip=[
+                alt.Tooltip("reason:N"),
+                alt.Tooltip("side:N"),
+                alt.Tooltip("samples:Q", format=","),
+                alt.Tooltip("meaning:N"),
+            ],
+        )
+    )
+    return dict(chart.properties(width="container", height=height).to_dict())

@@ -1,0 +1,190 @@
+"""The ratio's charts: what is drawn inside the envelope, beside the axes and in front, and the sentences above."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from cist_core.charts.cloud import MOST_POINTS
+from cist_core.charts.ratio import envelope_story, ratio_figure
+from cist_core.charts.residuals import furthest_story, gap_figure, reasons_figure, reasons_story, spread_story
+from cist_core.curves import EntropyCurves
+from cist_core.envelope import entropy_envelope
+from cist_core.logits import LogitSet
+from cist_core.readings import read_rules
+from cist_core.residuals import REASONS, Residuals, why_far
+from cist_core.temperature import Cist, Fixed
+
+CLASSES = 8
+
+
+def example(samples=300, rho=3.0):
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(samples, CLASSES)) * rng.uniform(0.3, 6.0, (samples, 1))
+    curves = EntropyCurves.from_logits(LogitSet.create(rows.astype(np.float32)))
+    fixed, held = read_rules([Fixed(2.0), Cist(rho)], curves)
+    return fixed, held, why_far(curves, held)
+
+
+def crafted(entropy, *, gap, second, classes=10, curve=0.5):
+    """Residuals with numbers of one's own."""
+    columns = (np.broadcast_to(np.asarray(value, float), np.shape(entropy)) for value in (gap, entropy, curve, second))
+    return Residuals(classes, *columns)
+
+
+@pytest.mark.parametrize("samples", [300, MOST_POINTS + 1])
+def test_every_sample_is_inside_the_band_of_gap_0(samples):
+    fixed, held, _ = example(samples)
+    band = ratio_figure(fixed, held).datasets["envelope"]
+    inside = fixed.ratios < band["ratio"].max()
+    low = np.interp(fixed.ratios, band["ratio"], band["entropy"])
+    high = np.interp(fixed.ratios, band["ratio"], band["entropy_to"])
+    # The band is a polygon, whose sides leave the curve by a little.
+    assert np.all(low[inside] - 2e-3 <= fixed.entropy[inside])
+    assert np.all(fixed.entropy[inside] <= high[inside] + 2e-3)
+
+
+def test_the_band_of_a_gap_starts_where_a_row_can_have_it():
+    fixed, held, _ = example()
+    band = ratio_figure(fixed, held, gap=1.6).datasets["envelope"]
+    assert band["ratio"].iloc[0] == pytest.approx(1.6 * (CLASSES - 1) / CLASSES)
+    assert band["entropy"].iloc[0] == pytest.approx(band["entropy_to"].iloc[0], abs=1e-6)
+    middle = band.iloc[60]
+    low, high = entropy_envelope(middle["ratio"], CLASSES, 1.6)
+    assert (middle["entropy"], middle["entropy_to"]) == (pytest.approx(low, abs=1e-6), pytest.approx(high, abs=1e-6))
+    assert band["ratio"].max() == ratio_figure(fixed, held).datasets["curve"]["ratio"].max()
+
+
+def test_a_gap_beyond_every_ratio_leaves_no_band_and_a_chart():
+    fixed, held, _ = example()
+    figure = ratio_figure(fixed, held, gap=500.0)
+    assert figure.datasets["envelope"]["entropy_to"].max() <= math.log(CLASSES)
+    json.dumps(figure.vega_lite(), allow_nan=False)
+
+
+def test_the_margins_count_every_sample_of_both_rules_on_both_axes():
+    fixed, held, _ = example()
+    margins = ratio_figure(fixed, held).datasets["margins"]
+    assert margins.groupby(["rule", "of"])["samples"].sum().tolist() == [300] * 4
+    ratios = margins.query("rule == 'CIST' and of == 'ratio'")
+    assert len(ratios) == 1
+    assert ratios["ratio"].iloc[0] <= 3.0 <= ratios["ratio_to"].iloc[0]
+    entropies = margins.query("rule == 'CIST' and of == 'entropy'")
+    counts, _ = np.histogram(held.entropy, 48, (0, math.log(CLASSES)))
+    assert entropies["samples"].tolist() == counts[counts > 0].tolist()
+    # Both rules' bars have one scale: as long as they are many.
+    bars = margins.query("of == 'entropy'")
+    lengths = (bars["ratio_to"] - bars["ratio"]) / bars["samples"]
+    np.testing.assert_allclose(lengths, lengths.iloc[0])
+
+
+@pytest.mark.parametrize("samples", [300, MOST_POINTS + 1])
+def test_selected_samples_are_drawn_in_front_under_both_rules(samples):
+    fixed, held, residuals = example(samples)
+    selected = fixed.entropy > np.median(fixed.entropy)
+    for figure in (ratio_figure(fixed, held, selected=selected), gap_figure(residuals, held.rule, selected=selected)):
+        front = figure.datasets["selected"]
+        assert (len(front) if samples == 300 else front["samples"].sum()) == selected.sum()
+    violin = ratio_figure(fixed, held, selected=selected).datasets["selected_violin"]
+    assert violin["samples"].sum() == selected.sum()
+    assert ratio_figure(fixed, held).datasets["selected"].empty
+    assert gap_figure(residuals, held.rule).datasets["selected"].empty
+
+
+def test_one_spec_for_every_slider_position_gap_and_selection():
+    fixed, held, residuals = example()
+    other_fixed, other_held, other = example(rho=5.0)
+    everyone = np.ones(300, bool)
+    first, second = ratio_figure(fixed, held), ratio_figure(other_fixed, other_held, selected=everyone, gap=1.0)
+    assert first.spec is second.spec
+    assert gap_figure(residuals, held.rule).spec is gap_figure(other, other_held.rule, selected=everyone).spec
+    assert reasons_figure(residuals).spec is reasons_figure(other).spec
+    for a, b in ((first, second), (gap_figure(residuals, held.rule), gap_figure(other, other_held.rule))):
+        assert a.datasets.keys() == b.datasets.keys()
+        for name in a.datasets:
+            assert list(a.datasets[name]) == list(b.datasets[name])
+
+
+def test_the_brush_selects_by_ratio_and_entropy():
+    fixed, held, residuals = example()
+    figure = ratio_figure(fixed, held)
+    assert figure.brush == {"ratio": "ratio", "entropy": "entropy"}
+    assert gap_figure(residuals, held.rule).brush == {"entropy": "entropy_cist"}
+    for spec in (figure.spec, gap_figure(residuals, held.rule).spec):
+        assert [param["name"] for param in spec["params"]] == ["brush"]
+
+
+def test_reasons_are_counted_by_side():
+    residuals = crafted([1.5, 1.4, 0.9, 0.2, 0.51], gap=[0.1, 2.0, 2.0, 2.0, 0.1], second=[0.9, 1.3, 0.6, 0.3, 0.51])
+    counts = reasons_figure(residuals).datasets["reasons"].set_index(["reason", "side"])["samples"]
+    assert counts.loc[("tie", "above the curve")] == 1
+    assert counts.loc[("second mode", "above the curve")] == 1
+    assert counts.loc[("uneven others", "above the curve")] == 1
+    assert counts.loc[("second mode", "below the curve")] == 1
+    assert counts.sum() == 4  # the last is near the curve
+    assert list(dict.fromkeys(counts.index.get_level_values("reason"))) == list(REASONS)
+
+
+def test_the_title_names_the_commonest_reason():
+    two_modes = crafted([1.4, 1.4, 0.9], gap=2.0, second=[1.3, 1.3, 0.6])
+    assert reasons_story(two_modes) == (
+        "3 of 3 samples lie more than 0.115 nats from the equal-others curve, 66.7 % of them because of a second mode"
+    )
+    one = crafted([1.4, 0.5], gap=0.1, second=[1.3, 0.5])
+    assert reasons_story(one) == (
+        "1 of 2 samples lies more than 0.115 nats from the equal-others curve, 100 % of them because of a tie"
+    )
+    none = crafted([0.52, 0.5], gap=0.1, second=0.5)
+    assert reasons_story(none) == "No sample lies more than 0.115 nats from the equal-others curve"
+
+
+def test_the_furthest_samples_are_counted_by_reason():
+    residuals = crafted([1.5, 1.4, 0.9, 0.51], gap=[0.1, 2.0, 2.0, 2.0], second=[0.9, 1.3, 0.6, 0.51])
+    assert furthest_story(residuals, 2) == "The 2 samples furthest from the curve: 1 by a tie, 1 by a second mode"
+    assert furthest_story(residuals, 3).endswith("1 by a tie, 1 by a second mode, 1 by uneven others")
+
+
+def test_the_spread_that_the_gap_predicts_is_said_with_what_it_explains():
+    _, _, residuals = example()
+    words = spread_story(residuals)
+    assert f"{residuals.second_class.std():.3f}" in words
+    assert f"{residuals.entropy.std():.3f}" in words
+    same = crafted([0.9, 0.9], gap=1.0, second=0.8)
+    assert "nothing to explain" in spread_story(same)
+
+
+def test_the_envelope_in_words():
+    _, _, residuals = example()
+    low, high = entropy_envelope(3.0, CLASSES)
+    words = envelope_story(residuals, 3.0, 0.0)
+    assert f"any entropy from {low:.3f} to {high:.2f} nats" in words
+    assert "3.43" in envelope_story(residuals, 3.0, 5.0)  # the largest gap, 3 * 8 / 7
+    share = np.mean(residuals.gap >= 1.0)
+    assert f"{share * 100:.1f} % of the samples have such a gap" in envelope_story(residuals, 3.0, 1.0)
+
+
+def test_with_two_classes_everything_is_on_the_curve():
+    rng = np.random.default_rng(0)
+    curves = EntropyCurves.from_logits(LogitSet.create(rng.normal(size=(60, 2)).astype(np.float32)))
+    fixed, held = read_rules([Fixed(1.0), Cist(2.0)], curves)
+    residuals = why_far(curves, held)
+    assert reasons_story(residuals).startswith("No sample")
+    for figure in (ratio_figure(fixed, held), gap_figure(residuals, held.rule), reasons_figure(residuals)):
+        json.dumps(figure.vega_lite(), allow_nan=False)
+
+
+@pytest.mark.parametrize("samples", [300, MOST_POINTS + 1])
+def test_the_charts_compile_and_draw(samples):
+    vl_convert = pytest.importorskip("vl_convert")
+    fixed, held, residuals = example(samples)
+    selected = fixed.ratios > 2
+    for figure in (
+        ratio_figure(fixed, held, selected=selected, gap=0.5),
+        gap_figure(residuals, held.rule, selected=selected),
+        reasons_figure(residuals),
+    ):
+        svg = vl_convert.vegalite_to_svg({**figure.vega_lite(), "width": 600})
+        assert svg.count("<path") > 5
+        assert "NaN" not in svg
+        assert "undefined" not in svg
