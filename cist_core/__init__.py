@@ -17,11 +17,14 @@ Logits in, one entropy curve per sample, a temperature rule, the numbers out:
 from importlib.metadata import PackageNotFoundError, version
 
 from cist_core.curves import EntropyCurves
+from cist_core.envelope import Envelope, entropy_envelope
 from cist_core.errors import Cancelled, CistError
 from cist_core.logit_files import read_logits
 from cist_core.logits import LogitSet, centre_for_storage
 from cist_core.profile import Association, EntropyProfile, class_means, entropy_histogram
+from cist_core.recommendation import RhoOutcome, RhoRecommendation, recommend_rho, rho_outcome
 from cist_core.rho import MatchedPair, default_pair, match_rho, match_tau, matched_pair
+from cist_core.rho_curves import GainCurve, RhoSweep, gain_curve, rho_sweep
 from cist_core.temperature import (
     Cist,
     Fixed,
@@ -47,25 +50,35 @@ __all__ = [
     "CistError",
     "EntropyCurves",
     "EntropyProfile",
+    "Envelope",
     "Fixed",
+    "GainCurve",
     "LogitSet",
     "Lskd",
     "Matched",
     "MatchedPair",
     "NormKd",
+    "RhoOutcome",
+    "RhoRecommendation",
+    "RhoSweep",
     "TemperatureRule",
     "__version__",
     "centre_for_storage",
     "class_means",
     "default_pair",
+    "entropy_envelope",
     "entropy_histogram",
     "equal_others_entropy",
     "equal_others_top1",
+    "gain_curve",
     "match_rho",
     "match_tau",
     "matched_pair",
     "parse_rule",
     "read_logits",
+    "recommend_rho",
     "register_rule",
+    "rho_outcome",
+    "rho_sweep",
     "rule_names",
 ]

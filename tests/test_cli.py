@@ -266,7 +266,7 @@ def test_a_warning_of_ours_is_a_remark_and_others_keep_their_form(capsys, monkey
         warnings.warn("other", UserWarning, stacklevel=1)
         return read_logits(file)
 
-    monkeypatch.setattr(analyze, "read_logits", warn)
+    monkeypatch.setattr("cist_core.cli.loading.read_logits", warn)
     for _ in range(2):
         with pytest.warns(UserWarning, match="other"):
             _, err = run_json(capsys, "analyze", "--logits", file, "--tau", 2)
@@ -589,7 +589,7 @@ def test_ctrl_c_is_one_sentence(capsys, monkeypatch, file):
     def interrupted(options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(analyze, "read_logits", interrupted)
+    monkeypatch.setattr("cist_core.cli.loading.read_logits", interrupted)
     code, out, err = run(capsys, "analyze", "--logits", file)
     assert (code, out) == (130, "")
     assert err == "cist: Interrupted; the command did not finish.\n"
@@ -599,7 +599,7 @@ def test_an_error_of_the_system_is_one_sentence(capsys, monkeypatch, file):
     def full(options):
         raise OSError(28, "No space left on device", "somewhere.html")
 
-    monkeypatch.setattr(analyze, "read_logits", full)
+    monkeypatch.setattr("cist_core.cli.loading.read_logits", full)
     assert run(capsys, "analyze", "--logits", file) == (2, "", "cist: somewhere.html: No space left on device.\n")
 
 

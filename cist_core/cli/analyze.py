@@ -17,22 +17,10 @@ from cist_core import (
     default_pair,
     matched_pair,
     parse_rule,
-    read_logits,
 )
-from cist_core.cli.output import (
-    INFERENCE_OPTIONS,
-    Progress,
-    add_inference_options,
-    add_json_option,
-    print_json,
-    refuse_options,
-    refuse_split_of_one_set,
-    remark,
-    size,
-    table,
-)
+from cist_core.cli.loading import add_source_options, add_threshold_options, given_thresholds, load_source
+from cist_core.cli.output import add_json_option, print_json, remark, size, table
 from cist_core.findings import are_matched, comparison, extremes, percent, rule_label, three_digits
-from cist_core.profile import OVER_SHARP, OVER_SMOOTHED
 from cist_core.readings import RuleReading, read_rules
 
 _EXAMPLES = """\
@@ -56,21 +44,12 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    source = parser.add_argument_group("what to analyze: a file of logits, or a teacher on a data set")
-    source.add_argument("--logits", metavar="FILE", help=".safetensors, .npy, .npz, .pt, .csv or .parquet")
-    source.add_argument("--teacher", metavar="NAME", help="a sample model ('cist models') or a checkpoint file")
-    source.add_argument("--data", metavar="NAME", help="a data set ('cist data'), an .npz file or an image folder")
-    add_inference_options(parser)
+    add_source_options(parser, "what to analyze")
     rules = parser.add_argument_group("rules (default: a fixed temperature and a rho of the same mean entropy)")
     rules.add_argument("--tau", nargs="+", action="extend", default=[], metavar="T", help="fixed temperatures")
     rules.add_argument("--rho", nargs="+", action="extend", default=[], metavar="R", help="CIST at these ratios")
     rules.add_argument("--rule", nargs="+", action="extend", default=[], metavar="TEXT", help="any rule, as text")
-    rules.add_argument(
-        "--over-sharp", type=float, default=OVER_SHARP, metavar="S", help="share of ln C (default: 0.05)"
-    )
-    rules.add_argument(
-        "--over-smoothed", type=float, default=OVER_SMOOTHED, metavar="S", help="likewise (default: 0.95)"
-    )
+    add_threshold_options(rules)
     add_json_option(parser)
     parser.add_argument("--out", metavar="FILE", help="also write a report: one HTML file that opens offline")
     parser.set_defaults(run=run)
@@ -79,24 +58,16 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> None:
     if options.out is not None and not options.out.lower().endswith((".html", ".htm")):
         raise CistError(f"Expected the report of --out to end in .html, but got '{options.out}'.")
-    if not 0 <= options.over_sharp < options.over_smoothed <= 1:
-        raise CistError(
-            f"Expected 0 <= --over-sharp < --over-smoothed <= 1, but got {options.over_sharp:g} and "
-            f"{options.over_smoothed:g}; both are shares of ln C."
-        )
+    thresholds = given_thresholds(options)
     rules = _given_rules(options)
-    logit_set = _load(options)
-    if "identifiers" in logit_set.provenance:
-        remark(f"Columns that name the samples and are no classes: {logit_set.provenance['identifiers']}.")
-    if logit_set.constant_rows:
-        remark(f"Samples whose logits are all equal: {logit_set.constant_rows:,}; their entropy is ln C at any rule.")
+    logit_set = load_source(options)
     curves = EntropyCurves.from_logits(logit_set)
     if not rules:
         rules = _default_rules(curves)
         remark(
             f"No rule was given: {' and '.join(map(str, rules))} are the pair whose mean entropy is a quarter of ln C."
         )
-    readings = read_rules(rules, curves, over_sharp_below=options.over_sharp, over_smoothed_above=options.over_smoothed)
+    readings = read_rules(rules, curves, **thresholds)
     if options.json:
         profiles = [{**reading.profile.to_dict(), **reading.association.to_dict()} for reading in readings]
         print_json({"samples": logit_set.num_samples, "classes": logit_set.num_classes, "profiles": profiles})
@@ -119,34 +90,6 @@ def _default_rules(curves: EntropyCurves) -> list[TemperatureRule]:
     tau = float(f"{default_pair(curves).tau:.3g}")
     rho = float(f"{matched_pair(curves, tau=tau).rho:.4g}")
     return [parse_rule(f"tau={tau}"), parse_rule(f"cist:rho={rho}")]
-
-
-def _load(options: argparse.Namespace) -> LogitSet:
-    if (options.logits is None) == (options.teacher is None):
-        raise CistError("Expected either --logits FILE, or --teacher NAME with --data NAME.")
-    if options.logits is not None:
-        reason = "a file of logits has its data behind it"
-        refuse_options(options, ("data", *INFERENCE_OPTIONS), needs="--teacher", reason=reason)
-        return read_logits(options.logits)
-    if options.data is None:
-        raise CistError(f"Expected --data NAME for the teacher '{options.teacher}'; 'cist data' lists the data sets.")
-    refuse_split_of_one_set(options)
-    from cist_core.sources import load_logits
-
-    with Progress("Downloading", "bytes") as downloading, Progress("Running the teacher", "samples") as running:
-        result = load_logits(
-            options.teacher,
-            options.data,
-            options.split or "test",
-            architecture=options.arch,
-            download=options.download,
-            device=options.device or "auto",
-            precision=options.precision or "float32",
-            limit=options.limit,
-            progress=running,
-            download_progress=downloading,
-        )
-    return result.logit_set
 
 
 def _text(logit_set: LogitSet, curves: EntropyCurves, readings: Sequence[RuleReading]) -> str:

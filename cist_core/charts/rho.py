@@ -1,0 +1,360 @@
+"""Choosing rho: the entropy against rho, and the consistency gain against the mean entropy."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from cist_core.charts.figure import BLUE, GREY, PICK, Figure, named
+from cist_core.findings import are_matched, consistency_gain, three_digits
+from cist_core.readings import RuleReading
+from cist_core.recommendation import RhoRecommendation, recommendation_story
+from cist_core.rho_curves import GainCurve, RhoSweep, gain_story
+from cist_core.temperature import Cist
+
+PICK_STEP = 0.05
+"""A click means the nearest multiple of this."""
+
+_FADED = 0.02
+"""The axis of rho ends where the mean normalised entropy falls below this,"""
+_BEYOND = 1.7
+"""or this many times as far as the band."""
+_TEACHER, _STUDENT = "teacher", "student"
+_MODELS = alt.Scale(domain=[_TEACHER, _STUDENT], range=[[1, 0], [6, 4]])
+
+
+def rho_figure(
+    sweep: RhoSweep,
+    found: RhoRecommendation,
+    current: RuleReading,
+    *,
+    student: RhoSweep | None = None,
+    turn: int = 0,
+    height: int = 400,
+) -> Figure:
+    """Mean entropy against rho with its 5 to 95 % band, the practical range, and the recommended and current rho.
+
+    A click anywhere picks the rho below it: its selection has the field ``rho``.
+
+    Args:
+        sweep: of the teacher.
+        found: the recommendation for the teacher.
+        current: CIST at the rho that is set now.
+        student: of the student, on the same samples.
+        turn: how many picks came before, part of the next: a browser reports only a pick that differs from the last.
+        height: in pixels.
+    """
+    rule = current.rule
+    assert isinstance(rule, Cist)
+    reach = _reach(sweep, found, rule.rho)
+    limit = sweep.max_entropy
+    title = recommendation_story(found)
+    ends = [found.low * limit, found.high * limit]
+    softer, sharper = (end if end is not None else np.nan for end in found.band)
+    return Figure(
+        title=title,
+        caption=(
+            f"{current.profile.samples:,} samples. Line: mean entropy under CIST; band around it: 5 to 95 % of the "
+            "samples. Grey: the practical range, and on the axis the ρ that lie in it."
+            + (" Dashed: the student at the same ρ." if student is not None else "")
+        ),
+        hint="A click sets ρ.",
+        alt=f"{title}. Now ρ = {rule.rho:.4g}, mean entropy {three_digits(current.profile.mean)} nats",
+        spec=_rho_spec(limit, student is not None, height),
+        datasets={
+            "curve": _curve(sweep, reach, _TEACHER),
+            "student": _curve(student, reach, _STUDENT) if student is not None else _curve(sweep, 0.0, _STUDENT),
+            "range": pd.DataFrame(
+                {
+                    "low": ends[:1],
+                    "high": ends[1:],
+                    "low_label": [f"{found.low * 100:.3g} % of ln C"],
+                    "high_label": [f"{found.high * 100:.3g} % of ln C"],
+                    "rho_from": [softer],
+                    "rho_to": [min(sharper, reach) if np.isfinite(sharper) else reach],  # an open end
+                }
+            ),
+            "points": pd.DataFrame(
+                {
+                    "kind": ["recommended", "now"],
+                    "rho": [found.rho, rule.rho],
+                    "mean": [found.outcome.cist.mean, current.profile.mean],
+                    "label": [f"recommended {three_digits(found.rho)}", f"now {rule.rho:.4g}"],
+                }
+            ),
+            "picks": _picks(sweep, reach, turn),
+        },
+    )
+
+
+def _reach(sweep: RhoSweep, found: RhoRecommendation, rho: float) -> float:
+    """Where the axis ends: beyond every rho that is marked, and where little is left of the entropy."""
+    marked = [found.rho, *(end for end in found.band if end is not None)]
+    faded = sweep.rho[sweep.mean < _FADED * sweep.max_entropy]
+    wanted = min(_BEYOND * max(marked), float(faded[0]) if faded.size else np.inf)
+    return max(min(max(wanted, 1.1 * max(marked), 1.1 * rho), float(sweep.rho[-1])), rho)
+
+
+def _curve(sweep: RhoSweep, reach: float, model: str) -> pd.DataFrame:
+    shown = sweep.rho <= reach * (1 + 1e-9)
+    return pd.DataFrame(
+        {
+            "model": model,
+            "rho": sweep.rho[shown],
+            "mean": sweep.mean[shown],
+            "normalised_mean": sweep.mean[shown] / sweep.max_entropy,
+            "spread": sweep.std[shown],
+            "q05": sweep.q05[shown],
+            "q95": sweep.q95[shown],
+            "over_sharp": sweep.over_sharp[shown],
+            "over_smoothed": sweep.over_smoothed[shown],
+        }
+    )
+
+
+def _picks(sweep: RhoSweep, reach: float, turn: int) -> pd.DataFrame:
+    """One strip a rho that can be picked, with the numbers read between those of the sweep."""
+    first, last = float(sweep.rho[0]), reach
+    offered = PICK_STEP * np.arange(np.ceil(first / PICK_STEP - 1e-9), np.floor(last / PICK_STEP + 1e-9) + 1)
+    return pd.DataFrame(
+        {
+            "rho": offered.round(2),
+            "turn": turn,
+            "from": offered - PICK_STEP / 2,
+            "to": offered + PICK_STEP / 2,
+            **{
+                name: np.interp(offered, sweep.rho, values)
+                for name, values in (
+                    ("mean", sweep.mean),
+                    ("q05", sweep.q05),
+                    ("q95", sweep.q95),
+                    ("over_sharp", sweep.over_sharp),
+                    ("over_smoothed", sweep.over_smoothed),
+                )
+            },
+        }
+    )
+
+
+@lru_cache(maxsize=32)
+def _rho_spec(limit: float, with_student: bool, height: int) -> dict[str, Any]:
+    along: dict[str, Any] = {
+        "title": "ρ (ratio of the maximum centred logit to the temperature)",
+        "scale": alt.Scale(nice=False, zero=True),
+        "axis": alt.Axis(tickCount=8, grid=False),
+    }
+    x = alt.X("rho:Q", **along)
+    y_scale = alt.Scale(domain=[0, limit], nice=False)
+    y = alt.Y("mean:Q", title="entropy (nats)", scale=y_scale, axis=alt.Axis(tickCount=6))
+    dash = alt.StrokeDash(
+        "model:N",
+        scale=_MODELS,
+        legend=alt.Legend(title=None, orient="top", symbolStrokeColor=BLUE) if with_student else None,
+    )
+    practical = (
+        alt.Chart(named("range"))
+        .mark_rect(color=GREY, opacity=0.16)
+        .encode(y=alt.Y("low:Q", scale=y_scale), y2="high:Q")
+    )
+    ends = alt.Chart(named("range"))
+    labels = [
+        ends.mark_text(align="left", dx=6, dy=9, color=GREY, fontSize=12).encode(
+            x=alt.value(0), y=alt.Y("high:Q", scale=y_scale), text="high_label:N"
+        ),
+        ends.mark_text(align="left", dx=6, dy=-8, color=GREY, fontSize=12).encode(
+            x=alt.value(0), y=alt.Y("low:Q", scale=y_scale), text="low_label:N"
+        ),
+    ]
+    on_axis = (
+        alt.Chart(named("range"))
+        .mark_rule(color=BLUE, strokeWidth=7, opacity=0.45)
+        .encode(x="rho_from:Q", x2="rho_to:Q", y=alt.Y("zero:Q", scale=y_scale))
+        .transform_calculate(zero="0")
+    )
+    band = (
+        alt.Chart(named("curve"))
+        .mark_area(color=BLUE, opacity=0.2)
+        .encode(x=x, y=alt.Y("q05:Q", title="entropy (nats)", scale=y_scale), y2="q95:Q")
+    )
+    lines = [
+        alt.Chart(named(name))
+        .mark_line(color=BLUE, strokeWidth=2.5, interpolate="monotone")
+        .encode(x=x, y=y, strokeDash=dash)
+        for name in ("curve", "student")
+    ]
+    point = alt.Chart(named("points")).encode(x=x, y=y)
+    recommended = point.transform_filter("datum.kind === 'recommended'")
+    now = point.transform_filter("datum.kind === 'now'")
+    marks = [
+        recommended.mark_point(shape="diamond", size=170, color=BLUE, strokeWidth=2.5, filled=False),
+        recommended.mark_text(align="left", dx=12, dy=-10, color=BLUE, fontSize=12, fontWeight=600).encode(
+            text="label:N"
+        ),
+        now.mark_point(shape="circle", size=110, color=BLUE, filled=True, opacity=1),
+        now.mark_text(align="right", dx=-11, dy=11, color=BLUE, fontSize=12, fontWeight=600).encode(text="label:N"),
+    ]
+    picks = (
+        alt.Chart(named("picks"))
+        .mark_rect(opacity=0, cursor="pointer")
+        .encode(
+            x=alt.X("from:Q", **along),
+            x2="to:Q",
+            tooltip=[
+                alt.Tooltip("rho:Q", title="ρ", format=".2f"),
+                alt.Tooltip("mean:Q", title="mean entropy (nats)", format=".2f"),
+                alt.Tooltip("q05:Q", title="5 % (nats)", format=".2f"),
+                alt.Tooltip("q95:Q", title="95 % (nats)", format=".2f"),
+                alt.Tooltip("over_sharp:Q", title="over-sharp", format=".1%"),
+                alt.Tooltip("over_smoothed:Q", title="over-smoothed", format=".1%"),
+            ],
+        )
+        .add_params(alt.selection_point(name=PICK, fields=["rho", "turn"], on="click", toggle=False))
+    )
+    normalised = (
+        alt.Chart(named("points"))
+        .mark_point(opacity=0)
+        .encode(
+            y=alt.Y(
+                "unit:Q",
+                scale=alt.Scale(domain=[0, 1], nice=False),
+                axis=alt.Axis(
+                    title="normalised entropy (H / ln C)", orient="right", grid=False, format=".1f", tickCount=5
+                ),
+            )
+        )
+        .transform_calculate(unit="0")
+    )
+    drawn = alt.layer(practical, *labels, band, *lines, on_axis, *marks, picks)
+    chart = alt.layer(drawn, normalised).resolve_scale(y="independent")
+    return dict(chart.properties(width="container", height=height).to_dict())
+
+
+def gain_figure(
+    curve: GainCurve,
+    found: RhoRecommendation,
+    fixed: RuleReading,
+    cist: RuleReading,
+    *,
+    student: GainCurve | None = None,
+    height: int = 320,
+) -> Figure:
+    """The consistency gain against the mean entropy, with the region in which CIST is the less consistent one.
+
+    Args:
+        curve: of the teacher.
+        found: for its practical range.
+        fixed: the fixed temperature that is set now.
+        cist: CIST as it is set now; the pair is drawn where the mean entropies are the same.
+        student: of the student, on the same samples.
+        height: in pixels.
+    """
+    title = gain_story(curve, found.low, found.high)
+    rows = _gains(curve, _TEACHER)
+    others = _gains(student, _STUDENT) if student is not None else rows.iloc[:0]
+    known = np.concatenate([rows["gain"], others["gain"]])
+    return Figure(
+        title=title,
+        caption=(
+            "Spread at a fixed temperature over spread under CIST, both at the same mean entropy; a gain of 2 and one "
+            "of 1/2 are as far from 1. Dotted: the practical range."
+            + (" Dashed: the student." if student is not None else "")
+        ),
+        alt=title,
+        spec=_gain_spec(student is not None, height),
+        datasets={
+            "gain": rows,
+            "student": others,
+            "region": pd.DataFrame(
+                {
+                    "bottom": [min(0.5, 0.9 * np.min(known, initial=1.0))],
+                    "one": [1.0],
+                    "top": [max(2.0, 1.15 * np.max(known, initial=1.0))],
+                    "label": ["CIST less consistent here"],
+                }
+            ),
+            "range": pd.DataFrame({"normalised": [found.low, found.high]}),
+            "now": _now(fixed, cist),
+        },
+    )
+
+
+def _gains(curve: GainCurve, model: str) -> pd.DataFrame:
+    known = np.isfinite(curve.gain) & (curve.gain > 0)
+    return pd.DataFrame(
+        {
+            "model": model,
+            "normalised": curve.normalised[known],
+            "mean": curve.mean_entropy[known],
+            "rho": curve.rho[known],
+            "tau": curve.tau[known],
+            "spread_fixed": curve.std_fixed[known],
+            "spread_cist": curve.std_cist[known],
+            "gain": curve.gain[known],
+        }
+    )
+
+
+def _now(fixed: RuleReading, cist: RuleReading) -> pd.DataFrame:
+    gain = consistency_gain(fixed.profile, cist.profile) if are_matched(fixed.profile, cist.profile) else None
+    rows = [] if not gain else [(cist.profile.normalised_mean, gain, f"now {three_digits(gain)} ×")]
+    return pd.DataFrame(rows, columns=["normalised", "gain", "label"])
+
+
+@lru_cache(maxsize=8)
+def _gain_spec(with_student: bool, height: int) -> dict[str, Any]:
+    x = alt.X(
+        "normalised:Q",
+        title="mean normalised entropy (H / ln C)",
+        scale=alt.Scale(domain=[0, 1], nice=False),
+        axis=alt.Axis(format=".1f", grid=False, tickCount=10),
+    )
+    up: dict[str, Any] = {
+        "title": "consistency gain (×)",
+        "scale": alt.Scale(type="log", base=2, nice=False),
+        "axis": alt.Axis(values=[2.0**k for k in range(-6, 11)], format="~g"),
+    }
+    y = alt.Y("gain:Q", **up)
+    dash = alt.StrokeDash(
+        "model:N",
+        scale=_MODELS,
+        legend=alt.Legend(title=None, orient="top", symbolStrokeColor=BLUE) if with_student else None,
+    )
+    region = alt.Chart(named("region"))
+    shaded = region.mark_rect(color=GREY, opacity=0.2).encode(y=alt.Y("bottom:Q", **up), y2="one:Q")
+    even = region.mark_rule(color=GREY, strokeWidth=1.5).encode(y=alt.Y("one:Q", **up))
+    room = region.mark_point(opacity=0).encode(y=alt.Y("top:Q", **up))
+    words = region.mark_text(align="left", dx=8, dy=12, color=GREY, fontSize=12, fontWeight=600).encode(
+        x=alt.value(0), y=alt.Y("one:Q", **up), text="label:N"
+    )
+    ends = alt.Chart(named("range")).mark_rule(color=GREY, strokeDash=[2, 3], strokeWidth=1.5).encode(x=x)
+    tooltip = [
+        alt.Tooltip("model:N"),
+        alt.Tooltip("normalised:Q", title="mean H / ln C", format=".3f"),
+        alt.Tooltip("gain:Q", title="consistency gain", format=".2f"),
+        alt.Tooltip("rho:Q", title="ρ", format=".2f"),
+        alt.Tooltip("tau:Q", title="matched τ", format=".3f"),
+        alt.Tooltip("spread_fixed:Q", title="spread fixed (nats)", format=".3f"),
+        alt.Tooltip("spread_cist:Q", title="spread CIST (nats)", format=".3f"),
+    ]
+    lines = [
+        layer
+        for name in ("gain", "student")
+        for layer in (
+            alt.Chart(named(name))
+            .mark_line(color=BLUE, strokeWidth=2.5, interpolate="monotone")
+            .encode(x=x, y=y, strokeDash=dash),
+            # Larger than they look, so that the pointer need not hit the line itself.
+            alt.Chart(named(name)).mark_point(size=140, opacity=0, filled=True).encode(x=x, y=y, tooltip=tooltip),
+        )
+    ]
+    now = alt.Chart(named("now")).encode(x=x, y=y)
+    marks = [
+        now.mark_point(shape="circle", size=110, color=BLUE, filled=True, opacity=1),
+        now.mark_text(align="right", dx=-11, dy=-9, color=BLUE, fontSize=12, fontWeight=600).encode(text="label:N"),
+    ]
+    chart = alt.layer(shaded, even, room, ends, words, *lines, *marks)
+    return dict(chart.properties(width="container", height=height).to_dict())

@@ -1,0 +1,107 @@
+"""Which logits a command works on: a file of them, or a teacher on a data set. The same in every command that reads."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from cist_core import CistError, LogitSet, read_logits
+from cist_core.cli.output import (
+    INFERENCE_OPTIONS,
+    Progress,
+    add_inference_options,
+    refuse_options,
+    refuse_split_of_one_set,
+    remark,
+)
+from cist_core.profile import OVER_SHARP, OVER_SMOOTHED
+
+
+def add_source_options(parser: Any, purpose: str) -> None:
+    """``--logits FILE``, or ``--teacher NAME --data NAME`` and how the teacher is run."""
+    source = parser.add_argument_group(f"{purpose}: a file of logits, or a teacher on a data set")
+    source.add_argument("--logits", metavar="FILE", help=".safetensors, .npy, .npz, .pt, .csv or .parquet")
+    source.add_argument("--teacher", metavar="NAME", help="a sample model ('cist models') or a checkpoint file")
+    source.add_argument("--data", metavar="NAME", help="a data set ('cist data'), an .npz file or an image folder")
+    add_inference_options(parser)
+
+
+def add_threshold_options(group: Any) -> None:
+    """Where a sample counts as over-sharp or over-smoothed."""
+    group.add_argument(
+        "--over-sharp", type=float, default=OVER_SHARP, metavar="S", help="share of ln C (default: 0.05)"
+    )
+    group.add_argument(
+        "--over-smoothed", type=float, default=OVER_SMOOTHED, metavar="S", help="likewise (default: 0.95)"
+    )
+
+
+def given_thresholds(options: argparse.Namespace) -> dict[str, float]:
+    """The thresholds by the names that the library has for them.
+
+    Raises:
+        CistError: if they are no shares, or not in order.
+    """
+    if not 0 <= options.over_sharp < options.over_smoothed <= 1:
+        raise CistError(
+            f"Expected 0 <= --over-sharp < --over-smoothed <= 1, but got {options.over_sharp:g} and "
+            f"{options.over_smoothed:g}; both are shares of ln C."
+        )
+    return {"over_sharp_below": options.over_sharp, "over_smoothed_above": options.over_smoothed}
+
+
+def load_source(options: argparse.Namespace) -> LogitSet:
+    """The logits that `add_source_options` names, with remarks on what is unusual about them.
+
+    Raises:
+        CistError: if the options name neither or both, do not fit together, or what they name cannot be read.
+    """
+    if (options.logits is None) == (options.teacher is None):
+        raise CistError("Expected either --logits FILE, or --teacher NAME with --data NAME.")
+    if options.logits is not None:
+        reason = "a file of logits has its data behind it"
+        refuse_options(options, ("data", *INFERENCE_OPTIONS), needs="--teacher", reason=reason)
+        logit_set = read_logits(options.logits)
+    else:
+        logit_set = load_model(options.teacher, options, architecture=options.arch)
+    _remark(logit_set)
+    return logit_set
+
+
+def load_model(name: str, options: argparse.Namespace, *, architecture: str | None = None) -> LogitSet:
+    """The logits of one model on the data of the options.
+
+    Args:
+        name: a sample model or a checkpoint file.
+        options: with ``data`` and those of `add_inference_options`.
+        architecture: of a checkpoint; by default it is recognised from the weights.
+
+    Raises:
+        CistError: if the data are not named, or model or data cannot be loaded.
+    """
+    if options.data is None:
+        raise CistError(f"Expected --data NAME for the teacher '{name}'; 'cist data' lists the data sets.")
+    refuse_split_of_one_set(options)
+    from cist_core.sources import load_logits
+
+    with Progress("Downloading", "bytes") as downloading, Progress("Running the teacher", "samples") as running:
+        result = load_logits(
+            name,
+            options.data,
+            options.split or "test",
+            architecture=architecture,
+            download=options.download,
+            device=options.device or "auto",
+            precision=options.precision or "float32",
+            limit=options.limit,
+            progress=running,
+            download_progress=downloading,
+        )
+    return result.logit_set
+
+
+def _remark(logit_set: LogitSet) -> None:
+    if "identifiers" in logit_set.provenance:
+        remark(f"Columns that name the samples and are no classes: {logit_set.provenance['identifiers']}.")
+    if logit_set.constant_rows:
+        remark(f"Samples whose logits are all equal: {logit_set.constant_rows:,}; their entropy is ln C at any rule.")

@@ -1,0 +1,203 @@
+"""``cist rho``: which rho to distill with, and what it gives beside a fixed temperature."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Any
+
+from cist_core import CistError, EntropyCurves, LogitSet, read_logits
+from cist_core.cli.loading import add_source_options, add_threshold_options, given_thresholds, load_model, load_source
+from cist_core.cli.output import add_json_option, print_json, remark, size, table
+from cist_core.findings import percent, three_digits
+from cist_core.profile import EntropyProfile
+from cist_core.recommendation import (
+    PRACTICAL_RANGE,
+    RhoOutcome,
+    RhoRecommendation,
+    recommend_rho,
+    recommendation_story,
+    rho_outcome,
+)
+from cist_core.rho import match_rho
+from cist_core.rho_curves import gain_curve, gain_story
+
+_SHARES = (0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95)
+"""Mean normalised entropies of the table of gains."""
+_BAR, _LONGEST_BAR = "█", 30
+
+_EXAMPLES = """\
+examples:
+  cist rho --logits teacher.npz                              the rho whose mean entropy is a quarter of ln C
+  cist rho --logits teacher.npz --target 0.4 --range 0.2 0.6
+  cist rho --logits teacher.npz --tau-range 1 4 --json       the range that two temperatures give
+  cist rho --teacher mnist5k-cnn --data mnist-5k --student mnist5k-cnn-small --config run.json
+
+Target and range are mean entropies as shares of ln C. A smaller rho is softer. The gain is the spread of the entropy at
+the fixed temperature over that under CIST, at the same mean entropy; below 1, CIST is the less consistent one.
+"""
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "rho",
+        help="which rho to distill with",
+        description="Recommend a rho for a teacher, and show what it gives beside a fixed temperature.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add_source_options(parser, "which teacher")
+    parser.add_argument(
+        "--student", metavar="NAME|FILE", help="also a student: a sample model or a checkpoint, or a file of its logits"
+    )
+    wanted = parser.add_argument_group("what is wanted of the soft labels")
+    wanted.add_argument("--target", type=float, metavar="S", help="mean entropy, share of ln C (default: 0.25)")
+    ends = wanted.add_mutually_exclusive_group()
+    ends.add_argument(
+        "--range",
+        nargs=2,
+        type=float,
+        default=PRACTICAL_RANGE,
+        metavar=("LOW", "HIGH"),
+        help="practical range of the mean entropy, shares of ln C (default: 0.15 0.55)",
+    )
+    ends.add_argument(
+        "--tau-range", nargs=2, type=float, metavar=("T1", "T2"), help="the range that two temperatures give"
+    )
+    add_threshold_options(wanted)
+    add_json_option(parser)
+    parser.add_argument(
+        "--config", metavar="FILE", help="also write a config for 'cist distill' (JSON; needs --teacher)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    if options.config is not None and options.teacher is None:
+        raise CistError("Expected --config only together with --teacher and --data: a run trains from both.")
+    thresholds = given_thresholds(options)
+    logit_set = load_source(options)
+    curves = EntropyCurves.from_logits(logit_set)
+    found = recommend_rho(
+        curves,
+        target=options.target,
+        low=options.range[0],
+        high=options.range[1],
+        tau_range=None if options.tau_range is None else tuple(options.tau_range),
+        **thresholds,
+    )
+    student = None
+    if options.student is not None:
+        student = rho_outcome(EntropyCurves.from_logits(_load_student(options, logit_set)), found.rho, **thresholds)
+    if options.json:
+        record = found.to_dict()
+        print_json(record if student is None else {**record, "student": student.to_dict()})
+    else:
+        print(_text(logit_set, curves, found, student))
+    if options.config is not None:
+        from cist_core.training.suggestion import suggest_config
+
+        suggest_config(_short(found.rho), teacher=options.teacher, data=options.data).save(options.config)
+        remark(f"Wrote {options.config}; next: cist distill {options.config}")
+
+
+def _short(rho: float) -> float:
+    """A rho that a person would write; the mean entropy moves by less than a thousandth of ln C."""
+    return float(f"{rho:.4g}")
+
+
+def _load_student(options: argparse.Namespace, teacher: LogitSet) -> LogitSet:
+    """The student's logits on the teacher's samples: a model beside --data, or a file of logits."""
+    if options.data is not None and not _holds_logits(options.student):
+        student = load_model(options.student, options)
+    else:
+        student = read_logits(options.student)
+    if student.logits.shape != teacher.logits.shape:
+        raise CistError(
+            f"Expected the student {options.student} to have the teacher's {teacher.num_samples:,} samples and "
+            f"{teacher.num_classes:,} classes, but got {student.num_samples:,} and {student.num_classes:,}; "
+            "use logits of the same data."
+        )
+    return student
+
+
+def _holds_logits(name: str) -> bool:
+    """Whether this is a file of logits; a checkpoint can have the same ending, but holds no logits."""
+    if not os.path.isfile(name):
+        return False
+    try:
+        read_logits(name)
+    except CistError:
+        return False
+    return True
+
+
+def _text(logit_set: LogitSet, curves: EntropyCurves, found: RhoRecommendation, student: RhoOutcome | None) -> str:
+    parts = [
+        size(logit_set.num_samples, logit_set.num_classes, logit_set.accuracy),
+        f"{recommendation_story(found)}.",
+        f"Entropy of the soft labels in nats (ln C = {three_digits(curves.max_entropy)})",
+        _profiles(found.outcome, student),
+        "At other mean entropies",
+        _gains(curves, found),
+        f"{gain_story(gain_curve(curves), found.low, found.high)}.",
+    ]
+    return "\n\n".join(parts)
+
+
+def _profiles(teacher: RhoOutcome, student: RhoOutcome | None) -> str:
+    head = ["model", "rule", "mean", "spread", "5 %", "95 %", "of ln C", "over-sharp", "over-smoothed"]
+    rows = [
+        [model, label, *_numbers(profile)]
+        for model, outcome in (("teacher", teacher), ("student", student))
+        if outcome is not None
+        for label, profile in _rules(outcome)
+    ]
+    return table(head, rows, left=2)
+
+
+def _rules(outcome: RhoOutcome) -> list[tuple[str, EntropyProfile]]:
+    fixed = [] if outcome.fixed is None else [(f"tau={three_digits(outcome.fixed.tau_mean)}", outcome.fixed)]
+    return [*fixed, (f"cist:rho={_short(outcome.rho):g}", outcome.cist)]
+
+
+def _numbers(profile: EntropyProfile) -> list[str]:
+    return [
+        *map(three_digits, (profile.mean, profile.std, profile.q05, profile.q95)),
+        percent(profile.normalised_mean),
+        percent(profile.over_sharp),
+        percent(profile.over_smoothed),
+    ]
+
+
+def _gains(curves: EntropyCurves, found: RhoRecommendation) -> str:
+    """One line a mean entropy, those of the practical range marked, the gain as a number and as a bar."""
+    outcomes = [(share, outcome) for share in _SHARES if (outcome := _outcome_at(curves, share)) is not None]
+    head = ["of ln C", "rho", "tau", "spread at tau", "under CIST", "gain"]
+    lines = table(head, [_gain_row(*each) for each in outcomes], left=0).splitlines()
+    longest = max((outcome.gain or 0.0 for _, outcome in outcomes), default=1.0)
+    marked = [
+        f"{'*' if found.low <= share <= found.high else ' '} {line}  {_bar(outcome.gain, longest)}".rstrip()
+        for (share, outcome), line in zip(outcomes, lines[2:], strict=True)
+    ]
+    return "\n".join([*(f"  {line}" for line in lines[:2]), *marked, "  * in the practical range"])
+
+
+def _outcome_at(curves: EntropyCurves, share: float) -> RhoOutcome | None:
+    try:
+        return rho_outcome(curves, match_rho(curves, share * curves.max_entropy))
+    except CistError:
+        return None  # ties, or the end of a table: no rho has this mean entropy
+
+
+def _gain_row(share: float, outcome: RhoOutcome) -> list[str]:
+    numbers = (outcome.rho, outcome.matched_tau, outcome.std_fixed, outcome.std_cist, outcome.gain)
+    return [f"{share * 100:.0f} %", *("-" if number is None else three_digits(number) for number in numbers)]
+
+
+def _bar(gain: float | None, longest: float) -> str:
+    if gain is None:
+        return ""
+    bar = _BAR * max(1, round(_LONGEST_BAR * gain / longest))
+    return bar if gain >= 1 else f"{bar} CIST is the less consistent one"

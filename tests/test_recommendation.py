@@ -1,0 +1,197 @@
+"""The recommended rho against SciPy in float64, the published gains of real teachers, and rows that resist."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from reference import centred_maximum, entropy_at, entropy_at_ratio
+from scipy.optimize import brentq
+
+from cist_core import CistError, EntropyCurves, LogitSet, read_logits
+from cist_core.recommendation import recommend_rho, recommendation_story, rho_outcome
+
+
+@pytest.fixture
+def curves(logits):
+    return EntropyCurves.from_logits(LogitSet.create(logits))
+
+
+def tied(samples=6, classes=6, ties=3):
+    """Rows whose entropy never falls below ln 3."""
+    rows = np.zeros((samples, classes))
+    rows[:, :ties] = 5.0
+    return EntropyCurves.from_logits(LogitSet.create(rows))
+
+
+def test_rho_and_its_band_are_the_roots_of_scipy(curves, logits):
+    found = recommend_rho(curves)
+
+    def rho_at(share):
+        return brentq(lambda rho: entropy_at_ratio(logits, rho).mean() - share * math.log(10), 0.01, 100)
+
+    def tau_at(share):
+        return brentq(lambda tau: entropy_at(logits, tau).mean() - share * math.log(10), 0.01, 100)
+
+    assert found.rho == pytest.approx(rho_at(0.25), rel=2e-4)
+    assert found.band == (pytest.approx(rho_at(0.55), rel=2e-4), pytest.approx(rho_at(0.15), rel=2e-4))
+    assert found.matched_tau == pytest.approx(tau_at(0.25), rel=2e-4)
+    assert found.tau_band == (pytest.approx(tau_at(0.15), rel=2e-4), pytest.approx(tau_at(0.55), rel=2e-4))
+    assert found.target_entropy == pytest.approx(0.25 * math.log(10))
+
+
+def test_the_spreads_beside_it_are_those_of_scipy(curves, logits):
+    outcome = recommend_rho(curves, target=0.4).outcome
+    under_cist, under_tau = entropy_at_ratio(logits, outcome.rho), entropy_at(logits, outcome.matched_tau)
+    assert outcome.std_cist == pytest.approx(under_cist.std(), abs=1e-4)
+    assert outcome.std_fixed == pytest.approx(under_tau.std(), abs=1e-4)
+    assert outcome.gain == pytest.approx(under_tau.std() / under_cist.std(), rel=1e-3)
+    assert outcome.cist.q05 == pytest.approx(np.quantile(under_cist, 0.05), abs=1e-4)
+    assert outcome.fixed.over_sharp == pytest.approx(np.mean(under_tau < 0.05 * math.log(10)), abs=0.004)
+    assert outcome.fixed.mean == pytest.approx(outcome.cist.mean, abs=1e-4)
+
+
+def test_two_temperatures_name_the_range(curves, logits):
+    found = recommend_rho(curves, tau_range=(1.0, 3.0))
+    assert found.tau_band == (1.0, 3.0)
+    assert found.low == pytest.approx(entropy_at(logits, 1).mean() / math.log(10), abs=1e-4)
+    assert found.high == pytest.approx(entropy_at(logits, 3).mean() / math.log(10), abs=1e-4)
+    softer, sharper = found.band
+    assert entropy_at_ratio(logits, softer).mean() == pytest.approx(entropy_at(logits, 3).mean(), abs=1e-4)
+    assert entropy_at_ratio(logits, sharper).mean() == pytest.approx(entropy_at(logits, 1).mean(), abs=1e-4)
+
+
+def test_a_range_without_a_quarter_is_met_in_its_middle(curves):
+    assert recommend_rho(curves, low=0.1, high=0.3).target == 0.25
+    assert recommend_rho(curves, low=0.4, high=0.6).target == pytest.approx(0.5)
+    assert recommend_rho(curves, tau_range=(8.0, 12.0)).target > 0.5
+
+
+def test_thresholds_reach_the_profiles(curves, logits):
+    outcome = recommend_rho(curves, over_sharp_below=0.2, over_smoothed_above=0.5).outcome
+    share = entropy_at(logits, outcome.matched_tau) / math.log(10)
+    assert outcome.fixed.over_sharp == pytest.approx(np.mean(share < 0.2), abs=0.004)
+    assert outcome.fixed.over_smoothed == pytest.approx(np.mean(share > 0.5), abs=0.004)
+
+
+def test_the_record_is_json_and_says_both_units(curves):
+    found = recommend_rho(curves)
+    record = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert {"rho", "band", "target_entropy", "matched_tau", "std_fixed", "std_cist", "gain"} <= set(record)
+    assert record["band"][0] < record["rho"] < record["band"][1]
+    assert record["tau_band"][0] < record["matched_tau"] < record["tau_band"][1]
+    assert record["range_entropy"] == pytest.approx([0.15 * math.log(10), 0.55 * math.log(10)])
+    assert record["range_normalised_entropy"] == [0.15, 0.55]
+    assert record["target_normalised_entropy"] == 0.25
+    assert record["gain"] == pytest.approx(record["fixed"]["std"] / record["cist"]["std"])
+
+
+@pytest.mark.parametrize(
+    ("name", "tau", "rho", "std_fixed", "std_cist", "gain"),
+    [
+        ("cifar10_resnet56_test_logits.npz", 4, 4.19, 0.459, 0.157, 2.9),
+        ("imagenet1k_sample_efflite0_logits.npz", 1, 9.62, 1.207, 0.498, 2.4),
+        ("imagenet1k_sample_efflite0_logits.npz", 4, 2.48, 0.031, 0.038, 0.8),
+    ],
+)
+def test_real_teachers_give_the_table_of_the_method(shared_file, name, tau, rho, std_fixed, std_cist, gain):
+    """The wanted entropy is that of a published temperature; good and bad rows."""
+    logit_set = read_logits(shared_file(name))
+    target = entropy_at(logit_set.logits, tau).mean() / math.log(logit_set.num_classes)
+    found = recommend_rho(EntropyCurves.from_logits(logit_set), target=target, low=target / 2, high=1.0)
+    assert found.rho == pytest.approx(rho, abs=0.006)
+    assert found.matched_tau == pytest.approx(tau, rel=2e-3)
+    assert found.outcome.std_fixed == pytest.approx(std_fixed, abs=0.0011)
+    assert found.outcome.std_cist == pytest.approx(std_cist, abs=0.0011)
+    assert found.gain == pytest.approx(gain, abs=0.06)
+
+
+def test_a_table_answers_within_its_ratios_and_says_none_beyond(logits):
+    exact = EntropyCurves.from_logits(LogitSet.create(logits))
+    streamed = EntropyCurves.from_chunks(np.array_split(logits, 3))
+    assert recommend_rho(streamed, low=0.2, target=0.5).rho == pytest.approx(
+        recommend_rho(exact, low=0.2, target=0.5).rho, rel=1e-3
+    )
+    # Far below what the ratio 16 reaches there is no end of the band, and no fixed temperature either.
+    lowest = entropy_at_ratio(logits, 16).mean() / math.log(10)
+    found = recommend_rho(streamed, low=lowest / 10)
+    assert found.band[1] is None
+    assert found.tau_band[0] is None
+    coolest = entropy_at(logits, centred_maximum(logits).max() / 16).mean() / math.log(10)
+    assert lowest < coolest  # some samples reach the end of the table long before others
+    sharp = rho_outcome(streamed, 15.5)
+    assert sharp.cist.mean == pytest.approx(entropy_at_ratio(logits, 15.5).mean(), abs=1e-4)
+    assert (sharp.matched_tau, sharp.fixed, sharp.std_fixed, sharp.gain) == (None, None, None, None)
+    assert sharp.to_dict()["fixed"] is None
+    with pytest.raises(CistError, match="the table of this stream ends at the ratio 16"):
+        recommend_rho(streamed, low=0.0, target=lowest / 2)
+
+
+def test_ties_leave_an_end_of_the_band_open():
+    curves = tied()
+    reached = math.log(3) / math.log(6)
+    found = recommend_rho(curves, low=reached - 0.1, high=0.9, target=0.8)
+    softer, sharper = found.band
+    assert sharper is None
+    assert softer < found.rho
+    assert found.to_dict()["band"] == [softer, None]
+    assert f"ρ from {softer:.3g} up stays" in recommendation_story(found)
+
+
+def test_a_target_below_every_tie_is_refused():
+    with pytest.raises(CistError, match=r"No rho gives .*they reach 1\.099 to .*tied or constant logits"):
+        recommend_rho(tied())
+
+
+def test_constant_rows_have_no_recommendation():
+    with pytest.raises(CistError, match="tied or constant logits"):
+        recommend_rho(EntropyCurves.from_logits(LogitSet.create(np.ones((5, 4)))))
+
+
+def test_two_classes_leave_nothing_to_spread():
+    """With two classes the ratio is all there is: CIST has no spread, and a gain over nothing is no number."""
+    rows = np.random.default_rng(0).normal(size=(200, 2)) * 3
+    found = recommend_rho(EntropyCurves.from_logits(LogitSet.create(rows)))
+    odds = 2 * found.rho  # the two logits are rho and -rho
+    p = 1 / (1 + math.exp(-odds))
+    assert -(p * math.log(p) + (1 - p) * math.log(1 - p)) == pytest.approx(0.25 * math.log(2), abs=1e-4)
+    assert found.outcome.std_cist < 1e-4
+    assert found.outcome.std_fixed > 0.1
+    assert found.gain is None
+
+
+def test_one_sample_has_a_rho_and_no_spread():
+    row = np.array([[5.0, 1.0, 0.0, -2.0]])
+    found = recommend_rho(EntropyCurves.from_logits(LogitSet.create(row)))
+    assert entropy_at_ratio(row, found.rho).mean() == pytest.approx(0.25 * math.log(4), abs=1e-4)
+    assert found.matched_tau == pytest.approx(centred_maximum(row)[0] / found.rho, rel=1e-4)
+    assert (found.outcome.std_cist, found.outcome.std_fixed, found.gain) == (0, 0, None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"low": 0.5, "high": 0.2}, r"0 <= low < high <= 1, shares of ln C, but got 0\.5 to 0\.2"),
+        ({"low": 0.3, "high": 0.3}, "0 <= low < high <= 1"),
+        ({"low": -0.1}, "0 <= low < high <= 1"),
+        ({"high": 1.2}, "0 <= low < high <= 1"),
+        ({"low": math.nan}, "0 <= low < high <= 1"),
+        ({"target": 0.7}, r"The target 0\.7 lies outside the practical range 0\.15 to 0\.55"),
+        ({"target": math.nan}, "The target nan lies outside"),
+        ({"target": 0.0, "low": 0.0}, "cannot be matched"),
+        ({"tau_range": (4.0, 1.0)}, "the smaller of two different temperatures first, but got 4 and 1"),
+        ({"tau_range": (2.0, 2.0)}, "the smaller of two different temperatures first"),
+        ({"tau_range": (0.0, 2.0)}, "to be a positive number, but got 0"),
+        ({"tau_range": (1e-9, 1e-8)}, "give the same mean entropy"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(curves, arguments, message):
+    with pytest.raises(CistError, match=message):
+        recommend_rho(curves, **arguments)
+
+
+def test_the_story_holds_the_numbers(curves):
+    found = recommend_rho(curves)
+    story = recommendation_story(found)
+    assert story.startswith(f"ρ = {found.rho:.3g} gives the wanted mean entropy, 0.576 nats (25 % of ln C), as τ = ")
+    assert f"ρ from {found.band[0]:.3g} to {found.band[1]:.3g} stays in the practical range" in story

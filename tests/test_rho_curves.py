@@ -1,0 +1,129 @@
+"""Curves over rho against SciPy: the sweep, the consistency gain, and its honesty at the ends."""
+
+import math
+
+import numpy as np
+import pytest
+from reference import entropy_at, entropy_at_ratio
+
+from cist_core import EntropyCurves, LogitSet, matched_pair, read_logits
+from cist_core.rho_curves import COMPARED, GainCurve, gain_curve, gain_story, rho_sweep
+
+
+@pytest.fixture
+def curves(logits):
+    return EntropyCurves.from_logits(LogitSet.create(logits))
+
+
+def made(normalised, gain):
+    """A curve of which only the gain matters."""
+    x, gain = np.asarray(normalised, float), np.asarray(gain, float)
+    return GainCurve(x, x * 2.0, x, gain, np.ones_like(x), gain, max_entropy=2.0)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_the_sweep_is_that_of_scipy(curves, logits, streamed):
+    sweep = rho_sweep(EntropyCurves.from_chunks(np.array_split(logits, 3)) if streamed else curves)
+    limit = math.log(10)
+    assert sweep.max_entropy == pytest.approx(limit)
+    for index in (0, 4, 15, 40, 79):
+        entropy = entropy_at_ratio(logits, sweep.rho[index])
+        assert sweep.mean[index] == pytest.approx(entropy.mean(), abs=1e-4)
+        assert sweep.std[index] == pytest.approx(entropy.std(), abs=1e-4)
+        assert sweep.q05[index] == pytest.approx(np.quantile(entropy, 0.05), abs=2e-4)
+        assert sweep.q95[index] == pytest.approx(np.quantile(entropy, 0.95), abs=2e-4)
+        assert sweep.over_sharp[index] == pytest.approx(np.mean(entropy < 0.05 * limit), abs=0.004)
+        assert sweep.over_smoothed[index] == pytest.approx(np.mean(entropy > 0.95 * limit), abs=0.004)
+    assert (np.diff(sweep.mean) < 0).all()
+
+
+def test_thresholds_of_the_sweep_can_be_set(curves, logits):
+    sweep = rho_sweep(curves, over_sharp_below=0.3, over_smoothed_above=0.6)
+    share = entropy_at_ratio(logits, sweep.rho[15]) / math.log(10)
+    assert sweep.over_sharp[15] == pytest.approx(np.mean(share < 0.3), abs=0.004)
+    assert sweep.over_smoothed[15] == pytest.approx(np.mean(share > 0.6), abs=0.004)
+
+
+def test_the_gain_between_the_computed_temperatures_is_that_of_scipy(curves, logits):
+    curve = gain_curve(curves)
+    assert (np.diff(curve.mean_entropy) > 0).all()
+    for index in range(0, len(curve.rho), 7):
+        under_tau = entropy_at(logits, curve.tau[index])
+        under_cist = entropy_at_ratio(logits, curve.rho[index])
+        assert under_tau.mean() == pytest.approx(under_cist.mean(), rel=2e-3)
+        assert curve.std_cist[index] == pytest.approx(under_cist.std(), abs=1e-4)
+        exact = entropy_at(logits, matched_pair(curves, rho=curve.rho[index]).tau).std() / under_cist.std()
+        assert curve.gain[index] == pytest.approx(exact, rel=0.01)
+
+
+def test_the_gain_of_a_real_teacher_turns_against_cist_where_nearly_all_is_uniform(shared_file):
+    """The last row of the method's table: a gain of 0.8 at a mean normalised entropy of 0.99."""
+    curve = gain_curve(EntropyCurves.from_logits(read_logits(shared_file("imagenet1k_sample_efflite0_logits.npz"))))
+    known = dict(zip((0.21, 0.63), np.interp((0.2076, 0.63), curve.normalised, curve.gain), strict=True))
+    assert known[0.21] == pytest.approx(2.4, abs=0.1)
+    assert known[0.63] == pytest.approx(6.8, abs=0.3)
+    assert np.interp(0.99, curve.normalised, curve.gain) == pytest.approx(0.8, abs=0.05)
+    ((start, end),) = curve.less_consistent()
+    assert 0.97 < start < 0.99 < end <= COMPARED[1]
+    assert gain_story(curve, 0.15, 0.55).endswith("; above 98.2 % it is the less consistent one")
+
+
+def test_ends_are_left_out_and_not_guessed(curves):
+    curve = gain_curve(curves)
+    assert curve.normalised.min() >= COMPARED[0]
+    assert curve.normalised.max() <= COMPARED[1]
+    assert np.isfinite(curve.gain).all()
+
+
+def test_a_table_has_no_gain_where_its_temperatures_end(logits):
+    rows = logits * np.where(np.arange(len(logits)) < 5, 8.0, 1.0)[:, None]  # five samples reach the end of it early
+    curve = gain_curve(EntropyCurves.from_chunks([rows]))
+    exact = gain_curve(EntropyCurves.from_logits(LogitSet.create(rows)))
+    missing = np.isnan(curve.gain)
+    assert 0 < missing.sum() < len(missing)
+    assert missing[: missing.sum()].all()  # the sharp end
+    np.testing.assert_allclose(curve.gain[~missing], exact.gain[~missing], rtol=0.02)
+
+
+def test_without_any_spread_there_is_no_gain():
+    """With two classes CIST gives all samples one entropy."""
+    rows = np.random.default_rng(0).normal(size=(100, 2))
+    curve = gain_curve(EntropyCurves.from_logits(LogitSet.create(rows)))
+    assert len(curve.gain) > 10
+    assert np.isnan(curve.gain).all()
+    assert (curve.std_fixed[5:-5] > 0.01).all()
+    assert gain_story(curve, 0.15, 0.55) == "Between 15 % and 55 % of ln C there is no spread to compare"
+    assert curve.less_consistent() == []
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [np.ones((4, 5)), np.array([[3.0, 1.0, 0.0]]), np.repeat([[5.0, 5.0, 0.0, 0.0]], 4, axis=0)],
+    ids=["constant", "one sample", "tied"],
+)
+def test_rows_that_leave_nothing_to_compare(rows):
+    curve = gain_curve(EntropyCurves.from_logits(LogitSet.create(rows)))
+    assert not np.isfinite(curve.gain).any()
+    assert curve.within(0.0, 1.0) is None
+
+
+def test_intervals_of_lower_consistency_end_where_the_gain_crosses_one():
+    curve = made([0.1, 0.2, 0.3, 0.5, 0.6, 0.9], [0.5, 2.0, 2.0, 4.0, 0.25, 0.5])
+    first, second = curve.less_consistent()
+    assert first == (pytest.approx(0.1), pytest.approx(0.15))  # halfway: 0.5 and 2 are as far from 1
+    assert second == (pytest.approx(0.55), pytest.approx(0.9))
+    assert made([0.1, 0.9], [2, 3]).less_consistent() == []
+    assert made([0.1, 0.9], [0.5, 0.4]).less_consistent() == [(pytest.approx(0.1), pytest.approx(0.9))]
+
+
+def test_the_story_in_every_direction():
+    x = [0.05, 0.15, 0.3, 0.55, 0.8, 0.99]
+    assert "CIST spreads 2.0 to 3.0 times less than the fixed" in gain_story(made(x, [2, 2, 3, 2, 2, 2]), 0.15, 0.55)
+    assert "CIST spreads 1.2 to 2.0 times more than" in gain_story(made(x, [1, 0.8, 0.5, 0.6, 1, 1]), 0.15, 0.55)
+    mixed = gain_story(made(x, [1, 0.8, 1.5, 2, 3, 3]), 0.15, 0.55)
+    assert "from 1.2 times more to 2.0 times less than" in mixed
+    assert "about as much as the fixed" in gain_story(made(x, [2, 1.01, 0.99, 1, 2, 2]), 0.15, 0.55)
+    assert gain_story(made([0.02, 0.14, *x[1:]], [0.5, 2, 2, 2, 2, 2, 2]), 0.15, 0.55).endswith(
+        "; below 8 % it is the less consistent one"
+    )
+    assert "; from " in gain_story(made([*x[:4], 0.7, 0.8, 0.9, 0.99], [2, 2, 2, 2, 0.5, 0.5, 2, 2]), 0.15, 0.55)
