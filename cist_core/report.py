@@ -1,10 +1,19 @@
-"""One self-contained HTML file with the charts and tables of an analysis; it opens without a network."""
+"""One self-contained HTML file with the charts and tables of an analysis; it opens without a network.
+
+Its first charts follow two sliders without a server: every position is in the file (`cist_core.slider_grid`).
+"""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
+from functools import cache
 from importlib.resources import files
+from typing import Any, NamedTuple
+
+import pandas as pd
 
 from cist_core.charts import (
     Figure,
@@ -14,50 +23,134 @@ from cist_core.charts import (
     stacked_histograms,
     variance_figure,
 )
+from cist_core.charts.figure import slots
+from cist_core.charts.moving_ratio import BEYOND, equal_others_curve, moving_ratio_figure
+from cist_core.charts.pictures import DARK, LIGHT, Theme, vega_config
+from cist_core.charts.rho import gain_figure, rho_figure
 from cist_core.curves import EntropyCurves
+from cist_core.errors import CistError
 from cist_core.files import write_whole
 from cist_core.findings import are_matched, percent, rule_label, three_digits
 from cist_core.logits import LogitSet
 from cist_core.readings import RuleReading
+from cist_core.recommendation import recommend_rho
+from cist_core.rho_curves import gain_curve, rho_sweep
+from cist_core.slider_grid import NOTES, NUMBERS, Position, SliderGrid, gain_words, number_words, slider_grid
 from cist_core.temperature import Cist, Fixed
 
 
 def write_report(
-    path: str | os.PathLike[str], logit_set: LogitSet, curves: EntropyCurves, readings: Sequence[RuleReading]
+    path: str | os.PathLike[str],
+    logit_set: LogitSet,
+    curves: EntropyCurves,
+    readings: Sequence[RuleReading],
+    *,
+    slices: pd.DataFrame | None = None,
 ) -> None:
     """Write the report of some readings of one set of logits; the file appears whole or not at all.
+
+    Args: see `render_report`.
 
     Raises:
         CistError: if the file cannot be written.
     """
-    text = render_report(logit_set, curves, readings)
+    text = render_report(logit_set, curves, readings, slices=slices)
     write_whole(path, lambda file: file.write_text(text, encoding="utf-8"), what="The report")
 
 
-def render_report(logit_set: LogitSet, curves: EntropyCurves, readings: Sequence[RuleReading]) -> str:
-    """The report as HTML; every name and text from outside is escaped."""
-    import vl_convert
+def render_report(
+    logit_set: LogitSet,
+    curves: EntropyCurves,
+    readings: Sequence[RuleReading],
+    *,
+    slices: pd.DataFrame | None = None,
+) -> str:
+    """The report as HTML; every name and text from outside is escaped.
+
+    With a fixed temperature and a CIST rule among the readings it has sliders for the two, which start there.
+
+    Args:
+        logit_set: names the samples, classes and origin.
+        curves: of the logits.
+        readings: of one or more rules on these curves.
+        slices: as `cist_core.slices.slice_statistics` makes it, of the same pair; a column ``rule`` may say what each
+            slice selects.
+    """
     from jinja2 import Environment
     from jinja2.utils import htmlsafe_json_dumps
     from markupsafe import Markup
 
     pair = _pair(readings)
     figures = _figures(logit_set, curves, readings, pair)
-    template = files("cist_core").joinpath("templates/report.html.jinja").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True)
+    grid = slider_grid(pair[0], pair[1], curves) if len(pair) == 2 else None
+    moving = moving_ratio_figure(grid, *grid.start) if grid is not None else None
+    charts = {f"chart-{index}": figure for index, figure in enumerate(figures, 1)}
+    data: dict[str, Any] = {"themes": {"light": _config(LIGHT), "dark": _config(DARK)}}
+    if grid is not None and moving is not None:
+        charts["chart-ratios"] = moving
+        curve = equal_others_curve(curves.num_classes).to_dict(orient="records")
+        data |= {"grid": grid.to_json(), "curve": curve, "beyond": BEYOND}
+    data["charts"] = {name: figure.vega_lite() for name, figure in charts.items()}
     accuracy = "" if logit_set.accuracy is None else f", accuracy {percent(logit_set.accuracy)}"
-    return environment.from_string(template).render(
+    environment = Environment(autoescape=True)
+    style = environment.from_string(_template("report.css")).render(light=_variables(LIGHT), dark=_variables(DARK))
+    return environment.from_string(_template("report.html.jinja")).render(
         title=figures[0].title,
         source=f"{logit_set.num_samples:,} samples, {logit_set.num_classes:,} classes{accuracy}",
         choice=_choice(readings, pair),
+        policy=_POLICY,
+        style=Markup(style),
+        sliders=None if grid is None else _sliders(grid, moving),
         figures=figures,
-        specs=htmlsafe_json_dumps([figure.vega_lite() for figure in figures]),
-        bundle=Markup(vl_convert.javascript_bundle(_GLOBALS)),
-        columns=_COLUMNS,
-        rows=[_row(reading) for reading in readings],
-        note="H / ln C is the mean normalised entropy; over-sharp and over-smoothed are shares of the samples.",
+        tables=[_profiles(readings), *([] if slices is None or slices.empty else [_slices(slices, pair)])],
         facts=[*logit_set.provenance.items(), ("fingerprint (SHA-256)", logit_set.fingerprint)],
+        bundle=Markup(_bundle()),
+        data=htmlsafe_json_dumps(data, separators=(",", ":"), ensure_ascii=False),
+        script=Markup(_template("report.js")),
     )
+
+
+@cache  # bundling takes a second
+def _bundle() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script, which hands `vegaEmbed` to the page's own."""
+    import vl_convert
+
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+
+
+def _template(name: str) -> str:
+    return files("cist_core").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _variables(theme: Theme) -> str:
+    return " ".join(f"--{name}: {colour};" for name, colour in asdict(theme).items())
+
+
+def _config(theme: Theme) -> dict[str, Any]:
+    return vega_config(theme, "system-ui, sans-serif") | {"background": "transparent"}
+
+
+def _sliders(grid: SliderGrid, ratios: Figure | None) -> dict[str, Any]:
+    """What the template says of the sliders where they start."""
+    tau, rho = grid.taus[grid.start[0]], grid.rhos[grid.start[1]]
+    matched = bool(grid.matched[grid.start])
+    colours = [slot.colour for slot in slots([tau.rule, rho.rule])]
+
+    def side(position: Position, colour: str) -> dict[str, Any]:
+        return {"label": rule_label(position.rule), "colour": colour, "cells": number_words(position)}
+
+    return {
+        "tau": side(tau, colours[0]),
+        "rho": side(rho, colours[1]),
+        "taus": len(grid.taus),
+        "rhos": len(grid.rhos),
+        "start": grid.start,
+        "matched": matched,
+        "note": "" if matched else NOTES["apart"],
+        "columns": NUMBERS,
+        "gain": gain_words(tau, rho),
+        "ratios": ratios,
+    }
 
 
 def _pair(readings: Sequence[RuleReading]) -> list[RuleReading]:
@@ -91,15 +184,43 @@ def _figures(
     """The pair first, then each further rule by itself."""
     figures = [histogram_figure(pair)]
     if len(pair) > 1:
-        figures += [ratio_figure(*pair), variance_figure(*pair)]
+        figures += [ratio_figure(*pair), variance_figure(*pair), *_choosing_rho(curves, *pair)]
     figures += stacked_histograms([reading for reading in readings if reading not in pair])
     if curves.labels is not None:
         figures.append(per_class_figure(pair, curves.labels, logit_set.class_names))
     return figures
 
 
-# What the bundle hands to the page's own script.
-_GLOBALS = "window.vegaEmbed = vegaEmbed;"
+def _choosing_rho(curves: EntropyCurves, fixed: RuleReading, cist: RuleReading) -> list[Figure]:
+    """Every rho and its gain; nothing where tied or constant logits have no rho to recommend."""
+    sharp, smoothed = cist.profile.over_sharp_below, cist.profile.over_smoothed_above
+    try:
+        found = recommend_rho(curves, over_sharp_below=sharp, over_smoothed_above=smoothed)
+        sweep = rho_sweep(curves, over_sharp_below=sharp, over_smoothed_above=smoothed)
+        return [rho_figure(sweep, found, cist), gain_figure(gain_curve(curves, sweep), found, fixed, cist)]
+    except CistError:
+        return []
+
+
+# The browser itself keeps the page off the network, whatever is written in it; Vega compiles its expressions.
+_POLICY = "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:"
+
+
+class _Table(NamedTuple):
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str
+
+
+def _profiles(readings: Sequence[RuleReading]) -> _Table:
+    return _Table(
+        "Profiles, in nats",
+        _COLUMNS,
+        [_row(reading) for reading in readings],
+        "H / ln C is the mean normalised entropy; over-sharp and over-smoothed are shares of the samples.",
+    )
+
 
 _COLUMNS = (
     "rule",
@@ -128,3 +249,28 @@ def _row(reading: RuleReading) -> list[str]:
         percent(profile.over_smoothed),
         three_digits(profile.tau_mean),
     ]
+
+
+def _slices(slices: pd.DataFrame, pair: Sequence[RuleReading]) -> _Table:
+    labels = {
+        f"{number}_{side}": f"{number}, {rule_label(reading.rule)}"
+        for side, reading in zip(("fixed", "cist"), pair, strict=False)
+        for number in ("mean", "spread")
+    }
+    columns = [labels.get(name, name.replace("_", " ")) for name in map(str, slices.columns)]
+    rows = [
+        [_slice_cell(str(name), value) for name, value in zip(slices.columns, row, strict=True)]
+        for row in slices.itertuples(index=False, name=None)
+    ]
+    return _Table("Slices", columns, rows, "Mean and spread of the entropy in nats over the samples of each slice.")
+
+
+def _slice_cell(name: str, value: object) -> str:
+    if isinstance(value, str):
+        return value
+    number = float(value)  # type: ignore[arg-type]  # slice_statistics has texts and numbers only
+    if math.isnan(number):
+        return "–"
+    if name == "samples":
+        return f"{number:,.0f}"
+    return percent(number) if name in ("share", "accuracy") else three_digits(number)

@@ -6,13 +6,14 @@ the picture steady.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import altair as alt
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from cist_core.findings import rule_label, rule_name
 from cist_core.temperature import TemperatureRule
@@ -23,6 +24,16 @@ AMBER, BLUE, GREY = "#C77700", "#2E7FD1", "#7F8694"
 RULE_COLOURS = {"fixed": AMBER, "cist": BLUE, "matched": GREY, "lskd": "#009E73", "normkd": "#C05A9B"}
 SPARE_COLOURS = ("#8C6BB1", "#E15759", "#B8A100", "#56B4E9", "#D55E00")
 """For rules of one's own, and for a second rule of a kind on the same chart."""
+
+
+SELECTED = "#D1495B"
+"""The samples that a person has selected, on every chart."""
+BRUSH, PICK = "brush", "pick"
+"""Names of a chart's own selections: an interval over some of its fields, and a point of it."""
+
+
+Mask = NDArray[np.bool_]
+"""Which samples are selected, ``(N,)``."""
 
 
 class Slot(NamedTuple):
@@ -42,6 +53,9 @@ class Figure:
         alt: the same for somebody who cannot see it.
         spec: Vega-Lite without data; it names its data sets.
         datasets: the tables it names.
+        hint: what a click or a drag does in the app; reports and pictures leave it out.
+        brush: which measure of `cist_core.samples` each field of the interval `BRUSH` selects samples by; empty for a
+            chart that cannot be brushed.
     """
 
     title: str
@@ -49,6 +63,8 @@ class Figure:
     alt: str
     spec: dict[str, Any]
     datasets: dict[str, pd.DataFrame]
+    hint: str = ""
+    brush: Mapping[str, str] = field(default_factory=dict)
 
     def vega_lite(self) -> dict[str, Any]:
         """The whole chart as one JSON-ready object."""

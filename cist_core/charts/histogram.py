@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import zip_longest
 from typing import Any
 
 import altair as alt
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cist_core.charts.figure import GREY, Figure, Slot, named, rule_scale, rules_legend, slots
+from cist_core.charts.figure import BRUSH, GREY, SELECTED, Figure, Mask, Slot, named, rule_scale, rules_legend, slots
 from cist_core.findings import comparison, extremes, percent, rule_label, three_digits
 from cist_core.profile import entropy_histogram
 from cist_core.readings import RuleReading
@@ -22,17 +23,39 @@ STACKED_HEIGHT = 340
 """In pixels, for one rule above another; the axes take 130 of it."""
 
 
-def stacked_histograms(readings: Sequence[RuleReading]) -> list[Figure]:
-    """One histogram a rule, to stand above one another: on one scale, so that their heights compare."""
+# On a phone the two regions stand so near to one another that only the numbers fit.
+_SHARE = alt.ExprRef("width < 420 ? datum.text : datum.text + ' ' + datum.region")
+
+_PAIR = ("entropy", "entropy_cist")
+"""The measures that are the entropies of the first two readings, the pair of the sidebar."""
+
+
+def stacked_histograms(readings: Sequence[RuleReading], *, selected: Mask | None = None) -> list[Figure]:
+    """One histogram a rule, to stand above one another: on one scale, so that their heights compare.
+
+    Those of the first two, the pair of the sidebar, can be brushed.
+    """
     tallest = max((_counts(reading).max() for reading in readings), default=0)
-    return [histogram_figure([reading], height=STACKED_HEIGHT, tallest=tallest) for reading in readings]
+    return [
+        histogram_figure([reading], selected=selected, brushed=measure, height=STACKED_HEIGHT, tallest=tallest)
+        for reading, measure in zip_longest(readings, _PAIR[: len(readings)])
+    ]
 
 
-def histogram_figure(readings: Sequence[RuleReading], *, height: int = 400, tallest: int = 0) -> Figure:
+def histogram_figure(
+    readings: Sequence[RuleReading],
+    *,
+    selected: Mask | None = None,
+    brushed: str | None = None,
+    height: int = 400,
+    tallest: int = 0,
+) -> Figure:
     """Histograms of several rules over one another; the first two are the pair that the title compares.
 
     Args:
         readings: one or more.
+        selected: the samples to count once more in front, ``(N,)``.
+        brushed: the measure that a dragged interval selects by, if any.
         height: in pixels, the axes included.
         tallest: samples in the highest bar that the scale has room for, where other charts share it.
     """
@@ -41,6 +64,7 @@ def histogram_figure(readings: Sequence[RuleReading], *, height: int = 400, tall
     taken = slots([reading.rule for reading in readings])
     pairs = list(zip(readings, taken, strict=True))
     bins = pd.concat([_bins(reading, slot, limit) for reading, slot in pairs], ignore_index=True)
+    chosen = pd.concat([_bins(reading, slot, limit, selected) for reading, slot in pairs], ignore_index=True)
     title = comparison(readings[0], readings[1]) if len(readings) > 1 else extremes(readings[0])
     return Figure(
         title=title,
@@ -56,9 +80,12 @@ def histogram_figure(readings: Sequence[RuleReading], *, height: int = 400, tall
             f"{three_digits(reading.profile.std)} nats"
             for reading in readings
         ),
-        spec=_spec(taken, limit, height),
+        spec=_spec(taken, limit, height, brushed is not None),
+        hint="" if brushed is None else "Drag over it to select samples.",
+        brush={} if brushed is None else {"from": brushed},
         datasets={
             "bins": bins,
+            "selected": chosen[chosen["samples"] > 0] if selected is not None else chosen.iloc[:0],
             "means": pd.DataFrame(
                 {
                     "rule": [slot.name for slot in taken],
@@ -74,12 +101,13 @@ def histogram_figure(readings: Sequence[RuleReading], *, height: int = 400, tall
     )
 
 
-def _counts(reading: RuleReading) -> NDArray[np.int64]:
-    return entropy_histogram(reading.entropy, reading.profile.classes, BINS)
+def _counts(reading: RuleReading, chosen: Mask | None = None) -> NDArray[np.int64]:
+    entropy = reading.entropy if chosen is None else reading.entropy[chosen]
+    return entropy_histogram(entropy, reading.profile.classes, BINS)
 
 
-def _bins(reading: RuleReading, slot: Slot, limit: float) -> pd.DataFrame:
-    counts = _counts(reading)
+def _bins(reading: RuleReading, slot: Slot, limit: float, chosen: Mask | None = None) -> pd.DataFrame:
+    counts = _counts(reading, chosen)
     edges = np.linspace(0.0, limit, BINS + 1)
     return pd.DataFrame(
         {
@@ -88,7 +116,7 @@ def _bins(reading: RuleReading, slot: Slot, limit: float) -> pd.DataFrame:
             "from": edges[:-1],
             "to": edges[1:],
             "samples": counts,
-            "share": counts / counts.sum(),
+            "share": counts / reading.profile.samples,
         }
     )
 
@@ -119,7 +147,7 @@ def _regions(pairs: Sequence[tuple[RuleReading, Slot]], limit: float) -> pd.Data
 
 
 @lru_cache(maxsize=64)
-def _spec(taken: tuple[Slot, ...], limit: float, height: int) -> dict[str, Any]:
+def _spec(taken: tuple[Slot, ...], limit: float, height: int, can_brush: bool) -> dict[str, Any]:
     x = alt.X(
         "from:Q",
         title="entropy (nats)",
@@ -134,24 +162,24 @@ def _spec(taken: tuple[Slot, ...], limit: float, height: int) -> dict[str, Any]:
         .mark_rect(color=GREY, opacity=0.16)
         .encode(x=x, x2="to:Q", tooltip=["region:N"])
     )
-    bars = (
-        alt.Chart(named("bins"))
-        .mark_rect(opacity=0.55)
-        .encode(
-            x=x,
-            x2="to:Q",
-            y=alt.Y("samples:Q", title="samples", axis=alt.Axis(format=",d", tickCount=5)),
-            y2=alt.datum(0),
-            color=colour,
-            tooltip=[
-                alt.Tooltip("label:N", title="rule"),
-                alt.Tooltip("from:Q", title="entropy from (nats)", format=".3f"),
-                alt.Tooltip("to:Q", title="to (nats)", format=".3f"),
-                alt.Tooltip("samples:Q", format=","),
-                alt.Tooltip("share:Q", title="share of samples", format=".1%"),
-            ],
-        )
-    )
+    counted_from_0 = {
+        "x": x,
+        "x2": "to:Q",
+        "y": alt.Y("samples:Q", title="samples", axis=alt.Axis(format=",d", tickCount=5)),
+        "y2": alt.datum(0),
+        "color": colour,
+        "tooltip": [
+            alt.Tooltip("label:N", title="rule"),
+            alt.Tooltip("from:Q", title="entropy from (nats)", format=".3f"),
+            alt.Tooltip("to:Q", title="to (nats)", format=".3f"),
+            alt.Tooltip("samples:Q", format=","),
+            alt.Tooltip("share:Q", title="share of samples", format=".1%"),
+        ],
+    }
+    bars = alt.Chart(named("bins")).mark_rect(opacity=0.55).encode(**counted_from_0)
+    if can_brush:
+        bars = bars.add_params(alt.selection_interval(name=BRUSH, encodings=["x"]))
+    chosen = alt.Chart(named("selected")).mark_rect(opacity=0.9, stroke=SELECTED).encode(**counted_from_0)
     means = (
         alt.Chart(named("means"))
         .mark_rule(strokeWidth=2, strokeDash=[5, 3])
@@ -168,10 +196,9 @@ def _spec(taken: tuple[Slot, ...], limit: float, height: int) -> dict[str, Any]:
     # The shares stand at the inner top of their band, one line a rule, in the rule's colour.
     share = (
         alt.Chart(named("regions"))
-        .transform_calculate(words="datum.text + ' ' + datum.region", row="12 + 16 * datum.line")
+        .transform_calculate(row="12 + 16 * datum.line")
         .encode(
             y=alt.Y("row:Q", scale=None, axis=None),
-            text="words:N",
             color=colour,
             tooltip=[
                 alt.Tooltip("label:N", title="rule"),
@@ -184,8 +211,8 @@ def _spec(taken: tuple[Slot, ...], limit: float, height: int) -> dict[str, Any]:
     sharp = share.transform_filter("datum.region === 'over-sharp'").encode(x="to:Q")
     smoothed = share.transform_filter("datum.region === 'over-smoothed'").encode(x="from:Q")
     words = [
-        sharp.mark_text(align="left", dx=6, fontSize=12, fontWeight=600),
-        smoothed.mark_text(align="right", dx=-6, fontSize=12, fontWeight=600),
+        sharp.mark_text(align="left", dx=6, text=_SHARE, fontSize=12, fontWeight=600),
+        smoothed.mark_text(align="right", dx=-6, text=_SHARE, fontSize=12, fontWeight=600),
     ]
     normalised = (
         alt.Chart(named("means"))
@@ -202,7 +229,7 @@ def _spec(taken: tuple[Slot, ...], limit: float, height: int) -> dict[str, Any]:
         .transform_calculate(unit="0")
     )
     headroom = alt.Chart(named("means")).mark_point(opacity=0).encode(y="headroom:Q")
-    counted = alt.layer(bands, bars, headroom, means)
+    counted = alt.layer(bands, bars, chosen, headroom, means)
     chart = alt.layer(alt.layer(counted, *words).resolve_scale(y="independent"), normalised).resolve_scale(
         x="independent"
     )

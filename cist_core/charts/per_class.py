@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cist_core.charts.figure import Figure, Slot, named, rule_scale, rules_legend, slots
+from cist_core.charts.figure import PICK, Figure, Slot, named, rule_scale, rules_legend, slots
 from cist_core.findings import rule_label, three_digits
 from cist_core.profile import class_means
 from cist_core.readings import RuleReading
@@ -46,6 +46,7 @@ def per_class_figure(
                     "rule": slot.name,
                     "label": rule_label(reading.rule),
                     "class": [names[index] for index in order],
+                    "index": order,
                     "position": np.arange(len(order)),
                     "mean": mean,
                     "low": np.maximum(mean - std, 0.0),
@@ -66,6 +67,7 @@ def per_class_figure(
             f"One dot a class and rule, sorted by the mean under {rule_label(readings[0].rule)}; "
             "lines reach one standard deviation."
         ),
+        hint="A click selects a class.",
         alt=title,
         spec=_spec(taken, classes > MOST_NAMED, math.log(classes), height),
         datasets={"classes": pd.concat(tables, ignore_index=True)},
@@ -94,7 +96,9 @@ def _spec(taken: tuple[Slot, ...], many: bool, limit: float, height: int) -> dic
     bars = base.mark_rule(opacity=0.45 if not many else 0.3, strokeWidth=2 if not many else 1).encode(
         x=x, xOffset=offset, y=alt.Y("low:Q", title="entropy (nats)"), y2="high:Q", color=colour, tooltip=tooltip
     )
-    dots = base.mark_circle(size=64 if not many else 24, opacity=1).encode(
-        x=x, xOffset=offset, y=y, color=colour, tooltip=tooltip
+    dots = (
+        base.mark_circle(size=64 if not many else 24, opacity=1, cursor="pointer")
+        .encode(x=x, xOffset=offset, y=y, color=colour, tooltip=tooltip)
+        .add_params(alt.selection_point(name=PICK, fields=["index"], on="click"))
     )
     return dict(alt.layer(bars, dots).properties(width="container", height=height).to_dict())

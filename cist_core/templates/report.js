@@ -1,0 +1,172 @@
+"use strict";
+// Draws the charts, and moves the first ones with the sliders. Words and numbers come from the report's data; what is
+// decided here (which pair, which of the sentences) is what cist_core.findings decides.
+const data = JSON.parse(document.getElementById("data").textContent);
+const grid = data.grid;
+const dark = window.matchMedia("(prefers-color-scheme: dark)");
+const element = (id) => document.getElementById(id);
+
+// ---- Charts
+
+const views = {};
+
+function draw() {
+  const config = dark.matches ? data.themes.dark : data.themes.light;
+  const options = {
+    config: config, renderer: "svg", actions: { export: true, source: false, compiled: false, editor: false }
+  };
+  for (const [id, spec] of Object.entries(data.charts)) {
+    vegaEmbed("#" + id, structuredClone(spec), options).then((result) => {
+      views[id] = result.view;
+      if (grid) show(id);
+    });
+  }
+}
+
+// ---- Numbers as Python writes them
+
+function threeDigits(value) {
+  if (value === 0) return "0";
+  const [digits, exponent] = value.toExponential(2).split("e");
+  const size = Math.abs(value);
+  if (!(size >= 1e-4 && size < 1e6)) {
+    return digits + "e" + exponent[0] + exponent.slice(1).padStart(2, "0");
+  }
+  const decimals = Math.max(0, 2 - Number(exponent));
+  return Number(digits + "e" + exponent).toLocaleString("en-US",
+    { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
+}
+
+function times(factor) {
+  return factor < 100 ? factor.toFixed(1) : factor.toLocaleString("en-US", { maximumFractionDigits: 0 });
+}
+
+function fill(sentence, blanks) {
+  return sentence.replace(/\{(\w+)\}/g, (blank, name) => blanks[name]);
+}
+
+// ---- A pair of positions
+
+function areMatched(tau, rho) {
+  const [first, last] = grid.matched[tau];
+  return first <= rho && rho <= last;
+}
+
+function headline(tau, rho) {
+  const a = grid.taus[tau], b = grid.rhos[rho];
+  const blanks = { first: a.label, mean: a.words[0], otherMean: b.words[0] };
+  const say = (name, more) => fill(grid.headlines[name], { ...blanks, ...more });
+  if (!areMatched(tau, rho)) return say("unmatched");
+  const first = a.std >= grid.noSpread, second = b.std >= grid.noSpread;
+  if (!first && !second) return say("neitherSpreads");
+  if (!second) return say("firstSpreads", { spread: a.words[1] });
+  if (!first) return say("secondSpreads", { spread: b.words[1] });
+  const gain = a.std / b.std;
+  if (grid.aboutAsMuch[0] < gain && gain < grid.aboutAsMuch[1]) return say("level");
+  return gain > 1 ? say("less", { times: times(gain) }) : say("more", { times: times(1 / gain) });
+}
+
+function gainWords(tau, rho) {
+  const a = grid.taus[tau], b = grid.rhos[rho];
+  if (!areMatched(tau, rho)) return grid.gains.unmatched;
+  return b.std < grid.noSpread ? grid.gains.rounding : fill(grid.gains.gain, { gain: threeDigits(a.std / b.std) });
+}
+
+function ratiosMove(tau, rho) {
+  const a = grid.taus[tau];
+  return fill(grid.ratiosMove, { first: a.label, low: a.low, high: a.high, rho: grid.rhos[rho].value });
+}
+
+// The tables of the first chart with the numbers of a pair in the places of those it was made with.
+function histogramTables(tau, rho) {
+  const sides = [grid.taus[tau], grid.rhos[rho]];
+  const made = data.charts["chart-1"].datasets;
+  const bins = sides[0].counts.length;
+  const highest = Math.max(...sides.flatMap((side) => side.counts));
+  return {
+    bins: made.bins.map((row, index) => {
+      const side = sides[Math.floor(index / bins)], samples = side.counts[index % bins];
+      return { ...row, label: side.label, samples: samples, share: samples / grid.samples };
+    }),
+    means: made.means.map((row, index) => ({
+      ...row, label: sides[index].label, mean: sides[index].mean, spread: sides[index].std, headroom: highest * 1.2
+    })),
+    regions: made.regions.map((row) => {
+      const side = sides[row.line], sharp = row.region === "over-sharp";
+      return {
+        ...row, label: side.label, text: side.words[sharp ? 4 : 5], samples: sharp ? side.sharp : side.smoothed
+      };
+    })
+  };
+}
+
+function ratioTables(tau, rho) {
+  const sides = [grid.taus[tau], grid.rhos[rho]];
+  const made = data.charts["chart-ratios"].datasets.points;
+  const shown = grid.maxima.length;
+  const heights = sides.map((side) => Uint8Array.from(atob(side.drawn), (letter) => letter.charCodeAt(0)));
+  const points = made.map((row, index) => {
+    const held = index >= shown, sample = index % shown, maximum = grid.maxima[sample];
+    const ratio = held ? (maximum > 0 ? sides[1].at : 0) : maximum / sides[0].at;
+    const side = held ? 1 : 0;
+    return { ...row, label: sides[side].label, ratio: ratio, entropy: heights[side][sample] * grid.maxEntropy / 255 };
+  });
+  const reach = points.reduce((most, row) => Math.max(most, row.ratio), 0) * data.beyond;
+  return { points: points, curve: data.curve.filter((row) => row.ratio <= reach) };
+}
+
+const TABLES = { "chart-1": histogramTables, "chart-ratios": ratioTables };
+
+// ---- The page
+
+const pair = () => [Number(element("tau").value), Number(element("rho").value)];
+
+function show(id) {
+  if (!(id in TABLES) || !views[id]) return;
+  for (const [name, rows] of Object.entries(TABLES[id](...pair()))) views[id].data(name, rows);
+  views[id].runAsync();
+}
+
+let waiting = false;
+
+function showPair() {
+  const [tau, rho] = pair();
+  const sides = { tau: grid.taus[tau], rho: grid.rhos[rho] };
+  for (const [id, side] of Object.entries(sides)) {
+    element(id + "-label").textContent = side.label;
+    element(id).setAttribute("aria-valuetext", side.label);
+  }
+  element("headline").textContent = headline(tau, rho);
+  element("gain").textContent = gainWords(tau, rho);
+  element("ratios").textContent = ratiosMove(tau, rho);
+  element("note").textContent = areMatched(tau, rho) ? "" : grid.notes[element("matching").checked ? "out of reach" : "apart"];
+  element("chart-1").setAttribute("aria-label", headline(tau, rho));
+  element("chart-ratios").setAttribute("aria-label", ratiosMove(tau, rho));
+  document.querySelectorAll("#numbers tbody tr").forEach((row, index) => {
+    const side = index === 0 ? sides.tau : sides.rho;
+    row.querySelector("th span:last-child").textContent = side.label;
+    row.querySelectorAll("td").forEach((cell, column) => { cell.textContent = side.words[column]; });
+  });
+  // A dragged slider moves more often than a screen is drawn.
+  if (!waiting) requestAnimationFrame(() => { waiting = false; Object.keys(TABLES).forEach(show); });
+  waiting = true;
+}
+
+function match(moved) {
+  if (!element("matching").checked) return;
+  const [tau, rho] = pair();
+  if (moved === "tau") element("rho").value = grid.partnersOfTaus[tau];
+  else element("tau").value = grid.partnersOfRhos[rho];
+}
+
+if (grid) {
+  for (const id of ["tau", "rho"]) element(id).addEventListener("input", () => { match(id); showPair(); });
+  element("matching").addEventListener("change", () => { match("tau"); showPair(); });
+  element("reset").addEventListener("click", () => {
+    [element("tau").value, element("rho").value] = grid.start;
+    element("matching").checked = areMatched(...grid.start);
+    showPair();
+  });
+}
+dark.addEventListener("change", draw);
+draw();
