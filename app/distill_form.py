@@ -22,7 +22,7 @@ from cist_core.errors import CistError
 from cist_core.findings import three_digits
 from cist_core.objectives import objective_names
 from cist_core.objectives.parameters import Number, Numbers, Parameter
-from cist_core.training import PRESETS, RunConfig, parse_config, preset
+from cist_core.training import RunConfig, parse_config, preset
 from cist_core.zoo import ARCHITECTURES, create_model, find_architecture
 
 FIRST_METHODS = ("cist", "kd", "ce")
@@ -131,18 +131,6 @@ def headline(teacher: str, teacher_architecture: str, student: Student, data: Da
         return f"Distill {teacher} into {student.name}, a network of the same size"
     size = f"{three_digits(times)} times smaller" if times > 1 else f"{three_digits(1 / times)} times larger"
     return f"Distill {teacher} into {student.name}, {size}"
-
-
-def default_preset(data: str) -> str:
-    """The recipe made for these images, or for others of their shape; without one, the first."""
-
-    def shape(name: str) -> object:
-        return DATASETS[name].image_shape if name in DATASETS else None
-
-    made_for = {name: preset(name).data.name for name in PRESETS}
-    own = [name for name in PRESETS if made_for[name] == data]
-    alike = [name for name in PRESETS if shape(made_for[name]) == shape(data) is not None]
-    return [*own, *alike, *PRESETS][0]
 
 
 def preset_images(name: str) -> int | None:

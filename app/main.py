@@ -5,6 +5,8 @@ from pathlib import Path
 import streamlit as st
 
 from app.background import wake_worker
+from app.pages import DEFAULT, SECTIONS, find_pages
+from app.selection_bar import choose_samples
 from app.sidebar import choose_rules, choose_source
 from app.state import set_view
 from app.widgets import share_link
@@ -12,52 +14,30 @@ from app.widgets import share_link
 # A picture of our own: Streamlit fetches a named icon from the internet.
 st.set_page_config(page_title="CIST Studio", page_icon=str(Path(__file__).with_name("icon.png")), layout="wide")
 
-page = st.navigation(
-    [
-        st.Page(
-            "../pages/overview.py",
-            title="Overview",
-            icon=":material/home:",
-            default=True,
-            help="What is loaded, and whether the temperature matters here: one sentence, one picture, three numbers.",
-        ),
-        st.Page(
-            "../pages/entropy.py",
-            title="Entropy",
-            icon=":material/bar_chart:",
-            help="How consistent the soft labels are: histograms, profiles of any rule, and the view by class.",
-        ),
-        st.Page(
-            "../pages/ratio.py",
-            title="Ratio",
-            icon=":material/scatter_plot:",
-            help="Why a fixed temperature spreads: entropy against the ratio of the maximum logit to the temperature.",
-        ),
-        st.Page(
-            "../pages/distill.py",
-            title="Distill",
-            icon=":material/science:",
-            help="Try it: choose a student, an objective and a recipe, and train in the background.",
-        ),
-        st.Page(
-            "../pages/runs.py",
-            title="Runs",
-            icon=":material/monitoring:",
-            help="What came of it: progress, curves, comparison and the trained students.",
-        ),
-    ]
+pages = {
+    info: st.Page(info.path, title=info.title, icon=info.icon, help=info.help, default=info.name == DEFAULT)
+    for info in find_pages()
+}
+# Above the page, so that the sliders have the sidebar to themselves.
+chosen = st.navigation(
+    {section: [page for info, page in pages.items() if info.section == section] for section in SECTIONS},
+    position="top",
 )
+info = next(info for info, page in pages.items() if page == chosen)
 
 # The sidebar comes first: it loads the source and reads the two rules that every page shows.
 with st.sidebar:
     sidebar = st.container()
-source = choose_source(sidebar)
+source = choose_source(sidebar, needed=info.needs_source)
 if source is not None:
-    view = choose_rules(sidebar, source)
+    view = choose_samples(choose_rules(sidebar, source), page=info.title, with_bar=info.shows_samples)
     set_view(view)
-    page.run()
+    chosen.run()
     # After the page, whose own controls are part of the link.
     with sidebar:
-        share_link(view, page.url_path)
+        share_link(view)
+elif not info.needs_source:
+    set_view(None)
+    chosen.run()
 
 wake_worker()  # last, so that the first picture does not wait for it

@@ -8,16 +8,18 @@ from dataclasses import dataclass
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from app.state import Source, View
+from app.state import NO_STUDENT, Source, View
 from app.widgets import show_error
 from cist_core.cards import Card, known_sample_models, sample_models
+from cist_core.curves import EntropyCurves
 from cist_core.data import DATASETS
 from cist_core.errors import CistError
+from cist_core.logits import LogitSet
 from cist_core.rho import matched_pair
+from cist_core.samples import Student
+from cist_core.slider_grid import NOTES, RHO_RANGE, TAU_RANGE
 from cist_core.sources import load_logits
 
-TAU_RANGE = (0.25, 20.0)
-RHO_RANGE = (0.5, 15.0)
 STEP = 0.01
 SLIDERS = (
     ("Fixed temperature τ", "tau", TAU_RANGE, "One temperature for all samples. Higher is softer."),
@@ -32,12 +34,16 @@ SLIDERS = (
 _KEPT_SOURCES = 4
 
 
-def choose_source(sidebar: DeltaGenerator) -> Source | None:
-    """Let the user pick teacher, data and split, and load them; None after an error, which is on the page then."""
+def choose_source(sidebar: DeltaGenerator, *, needed: bool = True) -> Source | None:
+    """Let the user pick teacher, student, data and split, and load them.
+
+    None after an error, which is on the page then, unless the page does not need a source.
+    """
     try:
         cards = _cards()
     except CistError as error:
-        show_error(error)
+        if needed:
+            show_error(error)
         return None
     teacher = sidebar.selectbox("Teacher", list(cards), key="teacher", bind="query-params")
     sidebar.caption(cards[teacher].title)
@@ -45,7 +51,22 @@ def choose_source(sidebar: DeltaGenerator) -> Source | None:
     split = sidebar.segmented_control(
         "Split", list(DATASETS[data].splits), default="test", required=True, key="split", bind="query-params"
     )
-    return _load(teacher, data, str(split))
+    student = sidebar.selectbox(
+        "Student",
+        _students(cards, teacher, data),
+        key="student",
+        bind="query-params",
+        help="Its logits on the same samples, for the weights of CIST and for what the teacher can tell it.",
+    )
+    return _load(teacher, data, str(split), student, needed=needed)
+
+
+def _students(cards: dict[str, Card], teacher: str, data: str) -> list[str]:
+    """Models that answer on the same data, those trained as students first; the first is the default."""
+    fitting = [card for card in cards.values() if card.name != teacher and data in _suitable_data(card)]
+    ordered = sorted(fitting, key=lambda card: (card.role != "student", card.data != data))
+    names = [card.name for card in ordered]
+    return [*names, NO_STUDENT] if ordered and ordered[0].role == "student" else [NO_STUDENT, *names]
 
 
 def _cards() -> dict[str, Card]:
@@ -74,10 +95,10 @@ def _suitable_data(card: Card) -> list[str]:
     ]
 
 
-def _load(teacher: str, data: str, split: str) -> Source | None:
+def _load(teacher: str, data: str, split: str, student: str, *, needed: bool) -> Source | None:
     """The source from this session's few last ones, or read, or inferred with a progress bar on the page."""
-    kept: dict[tuple[str, str, str], Source] = st.session_state.setdefault("_sources", {})
-    name = (teacher, data, split)
+    kept: dict[tuple[str, ...], Source] = st.session_state.setdefault("_sources", {})
+    name = (teacher, data, split, student)
     place = st.empty()  # on every run, or everything below it would move by one place
     if name in kept:
         kept[name] = kept.pop(name)
@@ -85,28 +106,40 @@ def _load(teacher: str, data: str, split: str) -> Source | None:
     download = st.session_state.pop("_download", False)
     try:
         with place.container():
-            bar = st.progress(0.0, text=f"Preparing {teacher} on {data}, {split} split")
-            result = load_logits(
-                teacher,
-                data,
-                split,
-                download=download,
-                progress=lambda done, total: bar.progress(done / total, f"{teacher} on {data}: {done / total:.0%}"),
-                download_progress=lambda done, total: bar.progress(
-                    min(done / total, 1.0) if total else 0.0, f"Downloading {data}: {done / 1e6:,.1f} MB"
-                ),
-            )
-            source = Source.of(teacher, data, split, result.logit_set)
+            logit_set = _logits(teacher, data, split, download)
+            learner = None if student == NO_STUDENT else _student(student, data, split, logit_set)
+            source = Source.of(teacher, data, split, logit_set, learner)
     except CistError as error:
-        with place.container():
-            action = None if DATASETS[data].bundled else f"Download {data}"
-            show_error(error, action=action, on_click=_allow_download)
+        place.empty()
+        if needed:
+            with place.container():
+                action = None if DATASETS[data].bundled else f"Download {data}"
+                show_error(error, action=action, on_click=_allow_download)
         return None
     place.empty()
     while len(kept) >= _KEPT_SOURCES:
         kept.pop(next(iter(kept)))
     kept[name] = source
     return source
+
+
+def _logits(model: str, data: str, split: str, download: bool) -> LogitSet:
+    bar = st.progress(0.0, text=f"Preparing {model} on {data}, {split} split")
+    return load_logits(
+        model,
+        data,
+        split,
+        download=download,
+        progress=lambda done, total: bar.progress(done / total, f"{model} on {data}: {done / total:.0%}"),
+        download_progress=lambda done, total: bar.progress(
+            min(done / total, 1.0) if total else 0.0, f"Downloading {data}: {done / 1e6:,.1f} MB"
+        ),
+    ).logit_set
+
+
+def _student(name: str, data: str, split: str, teacher: LogitSet) -> Student:
+    logit_set = _logits(name, data, split, download=False)
+    return Student(name, logit_set, EntropyCurves.from_logits(logit_set), teacher=teacher)
 
 
 def _allow_download() -> None:
@@ -141,11 +174,7 @@ def choose_rules(sidebar: DeltaGenerator, source: Source) -> View:
     view = View.of(source, *(_number(st.session_state[key], key, source) for key in ("tau", "rho")))
     _follow_link(view, together, settled_here)
     if not view.matched:
-        sidebar.caption(
-            "No partner within the sliders has this mean entropy: the pair is not matched."
-            if together
-            else "Not matched: spreads at different mean entropies do not compare."
-        )
+        sidebar.caption(NOTES["out of reach" if together else "apart"])
     return view
 
 
@@ -194,6 +223,8 @@ def _follow_link(view: View, together: bool, settled_here: bool) -> None:
     st.session_state["_settled"] = now
     if settled_here or now == before or not together or view.matched:
         return
+    if view.rho == _partner(view.source, "tau", view.tau) or view.tau == _partner(view.source, "rho", view.rho):
+        return  # matched as near as the sliders reach
     changed = [key for key in ("tau", "rho") if getattr(now, key) != getattr(before, key)]
     st.session_state["_link_changed"] = "both" if len(changed) == 2 else (changed or ["tau"])[0]
     st.rerun()
@@ -218,14 +249,36 @@ def _match(source: Source, moved: str) -> None:
     settled: _Settled | None = st.session_state.get("_settled")
     # Temperature times rho is a logit, and moves little with the slider.
     guess = settled.tau * settled.rho / value if settled is not None else None
+    partner = _partner(source, moved, value, guess)
+    if partner is not None:
+        st.session_state["rho" if moved == "tau" else "tau"] = partner
+
+
+def _partner(source: Source, key: str, value: float, guess: float | None = None) -> float | None:
+    """Where the other slider has the same mean entropy, as near as its range allows.
+
+    None for tied or constant logits: the note under the sliders says that the pair is not matched.
+    """
     try:
-        pair = matched_pair(source.curves, **{moved: value}, guess=guess)
+        pair = matched_pair(source.curves, **{key: value}, guess=guess)
     except CistError:
-        return  # tied or constant logits: the note under the sliders says that the pair is not matched
-    if moved == "tau":
-        st.session_state["rho"] = _in_range(pair.rho, RHO_RANGE)
-    else:
-        st.session_state["tau"] = _in_range(pair.tau, TAU_RANGE)
+        return None
+    return _in_range(pair.rho, RHO_RANGE) if key == "tau" else _in_range(pair.tau, TAU_RANGE)
+
+
+def move_tau(source: Source, value: float) -> None:
+    """Move the fixed temperature for the whole app, from a callback; the partner follows where they are matched."""
+    _move(source, "tau", value, TAU_RANGE)
+
+
+def move_rho(source: Source, value: float) -> None:
+    """Move rho for the whole app, from a callback; the partner follows where they are matched."""
+    _move(source, "rho", value, RHO_RANGE)
+
+
+def _move(source: Source, key: str, value: float, bounds: tuple[float, float]) -> None:
+    st.session_state[key] = _in_range(value, bounds)
+    _match(source, key)
 
 
 def _in_range(value: float, bounds: tuple[float, float]) -> float:

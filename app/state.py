@@ -1,11 +1,14 @@
-"""What every page shares: the source that is loaded, and the two rules that are compared on it."""
+"""What every page shares: the source that is loaded, the two rules that are compared on it, the samples selected."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+import numpy as np
 import streamlit as st
+from numpy.typing import NDArray
 
 from cist_core.curves import EntropyCurves
 from cist_core.findings import are_matched
@@ -13,12 +16,24 @@ from cist_core.logits import LogitSet
 from cist_core.profile import OVER_SHARP, OVER_SMOOTHED
 from cist_core.readings import RuleReading, read_rule
 from cist_core.rho import MatchedPair, default_pair
+from cist_core.samples import SampleTable, Student
+from cist_core.selection import Selection
 from cist_core.temperature import Cist, Fixed
+
+NO_STUDENT = "none"
+"""The student that a link names where there is none."""
+
+
+class Code(NamedTuple):
+    """The same numbers without the app."""
+
+    command: str
+    python: str
 
 
 @dataclass(frozen=True)
 class Source:
-    """A teacher's logits on one split of a data set, ready to be read."""
+    """A teacher's logits on one split of a data set, ready to be read, and perhaps a student's on the same samples."""
 
     teacher: str
     data: str
@@ -26,14 +41,20 @@ class Source:
     logit_set: LogitSet
     curves: EntropyCurves
     default_pair: MatchedPair
+    student: Student | None = None
 
     @classmethod
-    def of(cls, teacher: str, data: str, split: str, logit_set: LogitSet) -> Source:
+    def of(cls, teacher: str, data: str, split: str, logit_set: LogitSet, student: Student | None = None) -> Source:
         curves = EntropyCurves.from_logits(logit_set)
-        return cls(teacher, data, split, logit_set, curves, default_pair(curves))
+        if student is not None:
+            curves = curves.beside(student.curves)
+        return cls(teacher, data, split, logit_set, curves, default_pair(curves), student)
 
-    def command(self, readings: Sequence[RuleReading]) -> str:
-        """The command line that prints the numbers of these readings."""
+    def code(self, readings: Sequence[RuleReading]) -> Code:
+        """What prints the numbers of these readings."""
+        return Code(self._command(readings), self._python(readings))
+
+    def _command(self, readings: Sequence[RuleReading]) -> str:
         first = readings[0].profile
         rules = " ".join(str(reading.rule) for reading in readings)
         thresholds = ""
@@ -43,8 +64,7 @@ class Source:
             f"cist analyze --teacher {self.teacher} --data {self.data} --split {self.split} --rule {rules}{thresholds}"
         )
 
-    def python(self, readings: Sequence[RuleReading]) -> str:
-        """Python that computes them."""
+    def _python(self, readings: Sequence[RuleReading]) -> str:
         first = readings[0].profile
         rules = ", ".join(f'"{reading.rule}"' for reading in readings)
         return (
@@ -66,18 +86,34 @@ class Source:
 
 @dataclass(frozen=True)
 class View:
-    """What is on the screen: a source and the two rules of the sidebar."""
+    """What is on the screen: a source, the two rules of the sidebar, and which samples are selected.
+
+    Attributes:
+        source: what is loaded.
+        tau: of the fixed temperature.
+        rho: of CIST.
+        fixed: the fixed temperature read on the source.
+        cist: CIST read on the source.
+        samples: every measure of every sample under the two.
+        selection: the rule that the selected samples fulfil; empty for all.
+        selected: the same as a mask, ``(N,)``; None where nothing is selected.
+        slices: named selections.
+    """
 
     source: Source
     tau: float
     rho: float
     fixed: RuleReading = field(repr=False)
     cist: RuleReading = field(repr=False)
+    samples: SampleTable = field(repr=False)
+    selection: Selection = field(default_factory=Selection)
+    selected: NDArray[np.bool_] | None = field(default=None, repr=False)
+    slices: Mapping[str, Selection] = field(default_factory=dict)
 
     @classmethod
     def of(cls, source: Source, tau: float, rho: float) -> View:
         fixed, cist = read_rule(Fixed(tau), source.curves), read_rule(Cist(rho), source.curves)
-        return cls(source, tau, rho, fixed, cist)
+        return cls(source, tau, rho, fixed, cist, SampleTable(source.curves, fixed, cist, student=source.student))
 
     @property
     def matched(self) -> bool:
@@ -87,12 +123,21 @@ class View:
     def pair(self) -> list[RuleReading]:
         return [self.fixed, self.cist]
 
+    def code(self) -> Code:
+        return self.source.code(self.pair)
 
-def set_view(view: View) -> None:
+
+def set_view(view: View | None) -> None:
     st.session_state["_view"] = view
 
 
 def current_view() -> View:
-    """The view that the sidebar made; `app/main.py` runs it before any page."""
+    """The view that the sidebar made; `app/main.py` runs it before any page that needs one."""
     view: View = st.session_state["_view"]
+    return view
+
+
+def optional_view() -> View | None:
+    """The same for a page that can do without: None where no source could be loaded."""
+    view: View | None = st.session_state["_view"]
     return view

@@ -4,46 +4,120 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any
 from urllib.parse import urlencode
 
 import pandas as pd
 import streamlit as st
 
-from app.state import Source, View
+from app.selection import SELECT, SLICES, brush_round, deselect, select_where
+from app.state import NO_STUDENT, Code, View
 from cist_core.charts import Figure
+from cist_core.charts.figure import BRUSH, PICK
+from cist_core.charts.pictures import png, svg
 from cist_core.errors import CistError
 from cist_core.readings import RuleReading
-
-PAGE_SETTINGS = {"entropy": ("layout", "rules", "sharp", "smooth"), "runs": ("run", "term")}
-"""Keys of the widgets that belong to one page's view, by the page's address; further ones come by `share_settings`."""
+from cist_core.tables import to_csv, to_parquet
 
 
 def show_figure(
-    figure: Figure, source: Source, readings: Sequence[RuleReading], *, key: str, heading: bool = True
+    figure: Figure,
+    *,
+    key: str,
+    code: Code | None = None,
+    heading: bool = True,
+    on_pick: Callable[[list[dict[str, Any]]], None] | None = None,
 ) -> None:
-    """The finding, the chart of the readings, and beside its caption the way out: code, command and data."""
+    """The finding, the chart, and beside its caption the way out: code, command, picture and data.
+
+    Args:
+        figure: what to show. One that can be brushed selects samples in the whole app.
+        key: of the chart, and the name of its files.
+        code: what computes its numbers without the app.
+        heading: whether its title stands above it.
+        on_pick: called with the picked points of a chart that has the selection `PICK`.
+    """
     if heading:
-        st.subheader(figure.title, anchor=False)
-    st.vega_lite_chart(figure.spec | {"datasets": figure.datasets}, key=key, alt=figure.alt)
-    words, exit_ = st.columns([5, 1], vertical_alignment="top")
-    words.caption(figure.caption)
-    with exit_.popover("Export", icon=":material/ios_share:", width="stretch"):
-        st.caption("Command line")
-        st.code(source.command(readings), language="bash", wrap_lines=True)
-        st.caption("Python")
-        st.code(source.python(readings), language="python", wrap_lines=True)
+        st.subheader(plain(figure.title), anchor=False)
+    st.vega_lite_chart(
+        figure.spec | {"datasets": figure.datasets}, alt=figure.alt, **_chart_selection(figure, key, on_pick)
+    )
+    below = st.container(horizontal=True, vertical_alignment="top")
+    below.container().caption(plain(f"{figure.caption} {figure.hint}"))
+    with below.popover("Export", icon=":material/ios_share:"):
+        if code is not None:
+            st.caption("Command line")
+            st.code(code.command, language="bash", wrap_lines=True)
+            st.caption("Python")
+            st.code(code.python, language="python", wrap_lines=True)
+        dark = st.context.theme.type == "dark"
+        _download("Picture (PNG)", partial(png, figure, dark=dark), f"{key}.png", "image/png")
+        _download("Picture (SVG)", partial(svg, figure, dark=dark), f"{key}.svg", "image/svg+xml")
         for name, table in figure.datasets.items():
-            st.download_button(
-                f"Data of the chart: {name} (CSV)",
-                _csv(table),
-                file_name=f"{key}-{name}.csv",
-                mime="text/csv",
-                key=f"{key}-{name}-csv",
-                on_click="ignore",
-                width="stretch",
-            )
+            if len(table):
+                download_table(table, f"{key}-{name}", label=f"Data: {name}")
+
+
+def _chart_selection(
+    figure: Figure, key: str, on_pick: Callable[[list[dict[str, Any]]], None] | None
+) -> dict[str, Any]:
+    """The arguments that make a chart answer to a brush or a click."""
+    if figure.brush:
+        key = f"{key}-{brush_round()}"
+        return {"key": key, "on_select": partial(_follow_brush, key, figure.brush), "selection_mode": BRUSH}
+    if on_pick is not None:
+        return {"key": key, "on_select": partial(_follow_pick, key, on_pick), "selection_mode": PICK}
+    return {"key": key}
+
+
+def _follow_brush(key: str, measures: Mapping[str, str]) -> None:
+    """A brush that was drawn selects, one that was wiped away lifts its conditions."""
+    intervals = st.session_state[key].selection.get(BRUSH) or {}
+    for field, measure in measures.items():
+        if field in intervals:
+            low, high = (float(f"{end:.4g}") for end in intervals[field])
+            select_where(measure, low, high)
+        else:
+            deselect(measure)
+
+
+def _follow_pick(key: str, on_pick: Callable[[list[dict[str, Any]]], None]) -> None:
+    points = st.session_state[key].selection.get(PICK) or []
+    if points:
+        on_pick(points)
+
+
+def show_table(
+    frame: pd.DataFrame, *, key: str, alt: str, columns: Mapping[str, Any] | None = None, **dataframe: Any
+) -> Any:
+    """A table that scrolls inside itself, with its exports under it; returns what `st.dataframe` returns.
+
+    Args:
+        frame: what to show.
+        key: of the table, and the name of its files.
+        alt: what it says, for somebody who cannot see it.
+        columns: `st.column_config` by column.
+        dataframe: further arguments of `st.dataframe`.
+    """
+    event = st.dataframe(frame, column_config=columns, hide_index=True, key=key, alt=alt, **dataframe)
+    with st.popover("Export", icon=":material/ios_share:"):
+        download_table(frame, key)
+    return event
+
+
+def download_table(frame: pd.DataFrame, name: str, *, label: str = "Table") -> None:
+    """Buttons for a table as CSV and as Parquet, made only when somebody downloads them."""
+    _download(f"{label} (CSV)", partial(to_csv, frame), f"{name}.csv", "text/csv")
+    _download(f"{label} (Parquet)", partial(to_parquet, frame), f"{name}.parquet", "application/vnd.apache.parquet")
+
+
+def _download(label: str, make: Callable[[], bytes | str], file_name: str, mime: str) -> None:
+    st.download_button(
+        label, make, file_name=file_name, mime=mime, key=f"download-{file_name}", on_click="ignore", width="stretch"
+    )
 
 
 def plain(text: str) -> str:
@@ -51,19 +125,14 @@ def plain(text: str) -> str:
     return re.sub(r"([\\`*\[\]$~<])", r"\\\1", text)
 
 
-def _csv(table: pd.DataFrame) -> Callable[[], bytes]:
-    """Made only when somebody downloads it."""
-    return lambda: table.to_csv(index=False).encode()
-
-
-def share_link(view: View, page: str) -> None:
+def share_link(view: View) -> None:
     """The address of this screen with every setting in it, also those that stand at their default.
 
     The settings come from their widgets: the server's copy of the address is as old as the last page load.
     """
     if st.context.url is None:
         return
-    keys = (*PAGE_SETTINGS.get(page, ()), *st.session_state.pop("_page_settings", ()))
+    keys = st.session_state.pop("_page_settings", ())
     own = {key: _as_text(st.session_state[key]) for key in keys if key in st.session_state}
     shared = {
         "teacher": view.source.teacher,
@@ -72,7 +141,9 @@ def share_link(view: View, page: str) -> None:
         "tau": f"{view.tau:g}",
         "rho": f"{view.rho:g}",
         "matched": str(st.session_state["matched"]).lower(),
+        "student": view.source.student.name if view.source.student is not None else NO_STUDENT,
     }
+    shared |= {key: st.session_state[key] for key in (SELECT, SLICES) if st.session_state.get(key)}
     with st.popover("Link to this view", icon=":material/link:", width="stretch"):
         st.code(
             f"{st.context.url.partition('?')[0]}?{urlencode(shared | own, doseq=True)}", language=None, wrap_lines=True
@@ -86,8 +157,8 @@ def loading_torch() -> AbstractContextManager[None]:
 
 
 def share_settings(keys: Sequence[str]) -> None:
-    """Add settings to the link of this page, for a page whose widgets vary."""
-    st.session_state["_page_settings"] = tuple(keys)
+    """Add the widgets of a page to the link to its view."""
+    st.session_state["_page_settings"] = (*st.session_state.get("_page_settings", ()), *keys)
 
 
 def _as_text(value: object) -> object:
@@ -130,7 +201,7 @@ def profile_table(readings: list[RuleReading]) -> pd.DataFrame:
 
 
 def show_profiles(readings: list[RuleReading], *, key: str) -> None:
-    """The table of profiles; it scrolls inside itself and exports from its own toolbar."""
+    """The table of profiles."""
     nats = {name: f"{name} of the entropy over the samples, in nats" for name in ("Mean", "Median")}
     nats |= {
         share: f"{share} of the samples have a smaller entropy, in nats" for share in ("5 %", "25 %", "75 %", "95 %")
@@ -145,10 +216,4 @@ def show_profiles(readings: list[RuleReading], *, key: str) -> None:
         config[name] = st.column_config.NumberColumn(format="%.1f %%", help="Share of the samples in the shaded region")
     for name in ("τ mean", "τ min", "τ max"):
         config[name] = st.column_config.NumberColumn(format="%.3g", help="Temperature over the samples, in logit units")
-    st.dataframe(
-        profile_table(readings),
-        column_config=config,
-        hide_index=True,
-        key=key,
-        alt="Entropy profile of each rule, in nats",
-    )
+    show_table(profile_table(readings), key=key, alt="Entropy profile of each rule, in nats", columns=config)

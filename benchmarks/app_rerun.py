@@ -5,8 +5,8 @@ Streamlit's own test runner executes the app without a browser; the time is from
 
 from __future__ import annotations
 
+import json
 import os
-import shutil
 import statistics
 import tempfile
 import time
@@ -18,7 +18,7 @@ from streamlit.testing.v1 import AppTest
 from cist_core.logits import LogitSet, centre_for_storage
 
 ROOT = Path(__file__).resolve().parents[1]
-TEACHER = "cifar100-resnet20"
+TEACHER, STUDENT = "cifar100-resnet20", "cifar100-resnet8"
 SAMPLES, CLASSES = 50_000, 100
 MOVES = 15
 
@@ -26,7 +26,7 @@ MOVES = 15
 def measure_app(logits: np.ndarray) -> list[dict[str, str | float | None]]:
     """Median over `MOVES` moves of tau on each page, as rows for `results.json`."""
     with tempfile.TemporaryDirectory() as folder:
-        _write_sample_model(Path(folder), logits)
+        write_sample_models(Path(folder), logits)
         os.environ["CIST_SAMPLE_MODELS"] = folder
         try:
             return [
@@ -45,13 +45,16 @@ def measure_app(logits: np.ndarray) -> list[dict[str, str | float | None]]:
             del os.environ["CIST_SAMPLE_MODELS"]
 
 
-def _write_sample_model(folder: Path, logits: np.ndarray) -> None:
-    """The card of the shipped 100-class teacher over other logits: all that the app needs to show it."""
-    model = folder / TEACHER
-    model.mkdir()
-    shutil.copy(ROOT / "sample_models" / TEACHER / "card.json", model)
-    labels = np.arange(len(logits)) % CLASSES
-    LogitSet.create(centre_for_storage(logits), labels).save(model / "logits-cifar100-test.safetensors")
+def write_sample_models(folder: Path, logits: np.ndarray) -> None:
+    """The cards of the shipped 100-class teacher and student over other logits: all that the app needs to show them."""
+    labels = np.arange(len(logits)) % logits.shape[1]
+    for name, values in ((TEACHER, logits), (STUDENT, np.roll(logits, 1, axis=1) + logits)):
+        model = folder / name
+        model.mkdir()
+        card = json.loads((ROOT / "sample_models" / name / "card.json").read_text(encoding="utf-8"))
+        card |= {"num_classes": logits.shape[1], "class_names": [f"class {index}" for index in range(logits.shape[1])]}
+        (model / "card.json").write_text(json.dumps(card), encoding="utf-8")
+        LogitSet.create(centre_for_storage(values), labels).save(model / "logits-cifar100-test.safetensors")
 
 
 def _median_move(page: str) -> float:

@@ -1,4 +1,4 @@
-"""Distill: try it. Three steps, an estimate, and a run in the background."""
+"""Distill: try it: choose a student, an objective and a recipe, and train in the background."""
 
 from __future__ import annotations
 
@@ -15,12 +15,17 @@ from cist_core.data import DATASETS, is_present
 from cist_core.errors import CistError
 from cist_core.findings import percent, three_digits
 
+SECTION = "Train"
+ORDER = 10
+ICON = ":material/science:"
+
 with loading_torch():
     from app import distill_form as form
     from cist_core.objectives import create_objective, objective_specification
     from cist_core.objectives.parameters import Choice, Number, Parameter, Switch
     from cist_core.runs import RunStore, ensure_worker
     from cist_core.training import PRESETS, RunConfig
+    from cist_core.training.suggestion import suggested_preset
 
 # Every field is in the address, and so in the link, and on the page when somebody comes back to it.
 SHARED = {"bind": "query-params"}
@@ -55,7 +60,7 @@ def start_anew() -> None:
     if before != (source.teacher, source.data):
         st.session_state["student"] = form.default_student(data, architecture)
     if before[1] != source.data:
-        st.session_state["preset"] = form.default_preset(source.data)
+        st.session_state["preset"] = suggested_preset(source.data)
         st.session_state["images"] = form.preset_images(st.session_state["preset"])
         apply_preset()
 
@@ -79,7 +84,7 @@ def choose_networks() -> tuple[dict[str, Any], form.Student]:
     st.caption(f"{offered[name].parameters:,} parameters. {offered[name].description}")
     images = st.number_input(
         "Training images",
-        value=form.preset_images(form.default_preset(source.data)),
+        value=form.preset_images(suggested_preset(source.data)),
         step=100,
         placeholder=f"all {data.splits['train']:,}",
         help="Train on this many images only, as many of each class; empty: on all.",
@@ -150,7 +155,7 @@ def choose_recipe(two_views: bool) -> tuple[dict[str, Any], str, DeltaGenerator]
     name = st.selectbox(
         "Recipe",
         names,
-        index=names.index(form.default_preset(source.data)),
+        index=names.index(suggested_preset(source.data)),
         on_change=apply_preset,
         help="Brings the fields below to the values of the recipe.",
         **keyed("preset"),

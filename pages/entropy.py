@@ -1,26 +1,43 @@
-"""Entropy: how consistent the soft labels are."""
+"""Entropy: how consistent the soft labels are: histograms, profiles of any rule, slices, and the view by class."""
 
 import streamlit as st
 
+from app.selection import current_selection, select
+from app.selection_bar import show_slices
 from app.state import current_view
-from app.widgets import show_error, show_figure, show_profiles
+from app.widgets import share_settings, show_error, show_figure, show_profiles
 from cist_core.charts import histogram_figure, per_class_figure, stacked_histograms
 from cist_core.errors import CistError
 from cist_core.profile import OVER_SHARP, OVER_SMOOTHED
 from cist_core.readings import RuleReading, read_rules
 from cist_core.temperature import Matched, parse_rule
 
+SECTION = "Look"
+ORDER = 20
+ICON = ":material/bar_chart:"
+
+BRUSHED = {"fixed τ": "entropy", "CIST": "entropy_cist"}
 SUGGESTED = ["tau=1", "tau=2", "lskd:tau=2", "normkd:k=2"]
 
 view = current_view()
 source, curves = view.source, view.source.curves
 
 
-def controls() -> tuple[str, list[str], float, float]:
-    """The page's own controls: layout, further rules, and the two thresholds."""
-    left, middle, right = st.columns([2, 5, 2], vertical_alignment="bottom")
+def controls() -> tuple[str, str, list[str], float, float]:
+    """The page's own controls: layout, what a brush reads, further rules, and the two thresholds."""
+    left, next_, middle, right = st.columns([2, 2, 4, 2], vertical_alignment="bottom")
     layout = left.segmented_control(
         "Histograms", ["overlaid", "stacked"], default="overlaid", required=True, key="layout", bind="query-params"
+    )
+    brushed = next_.segmented_control(
+        "Drag selects by",
+        list(BRUSHED),
+        default="fixed τ",
+        required=True,
+        key="entropy_brush",
+        bind="query-params",
+        disabled=layout == "stacked",
+        help="Both rules share the axis: which of the two entropies the dragged interval is about.",
     )
     oracle = str(Matched(round(max(view.fixed.profile.mean, 1e-3), 3)))
     extra = middle.multiselect(
@@ -38,7 +55,7 @@ def controls() -> tuple[str, list[str], float, float]:
         smooth = st.slider(
             "Over-smoothed above, share of ln C", 0.70, 0.99, OVER_SMOOTHED, 0.01, key="smooth", bind="query-params"
         )
-    return str(layout), list(extra), sharp, smooth
+    return str(layout), str(brushed), list(extra), sharp, smooth
 
 
 def read_all(extra: list[str], sharp: float, smooth: float) -> list[RuleReading]:
@@ -57,20 +74,32 @@ def read_all(extra: list[str], sharp: float, smooth: float) -> list[RuleReading]
     return readings
 
 
-layout, extra, sharp, smooth = controls()
+def pick_class(points: list[dict[str, object]]) -> None:
+    """A click on a class selects its samples everywhere."""
+    select(current_selection().among("class", [int(str(point["index"])) for point in points]))
+
+
+layout, brushed, extra, sharp, smooth = controls()
+share_settings(["layout", "entropy_brush", "rules", "sharp", "smooth"])
 readings = read_all(extra, sharp, smooth)
 
 if layout == "overlaid":
-    show_figure(histogram_figure(readings), source, readings, key="entropy-histogram")
+    figure = histogram_figure(readings, selected=view.selected, brushed=BRUSHED[brushed])
+    show_figure(figure, key="entropy-histogram", code=source.code(readings))
 else:
-    for index, (reading, figure) in enumerate(zip(readings, stacked_histograms(readings), strict=True)):
-        show_figure(figure, source, [reading], key=f"entropy-histogram-{index}")
+    for index, figure in enumerate(stacked_histograms(readings, selected=view.selected)):
+        show_figure(figure, key=f"entropy-histogram-{index}", code=source.code([readings[index]]))
 
 st.subheader("Profiles", anchor=False)
 show_profiles(readings, key="profiles")
+
+st.subheader("Slices", anchor=False)
+show_slices(view)
+if view.selected is None and not view.slices:
+    st.caption("Drag over the chart to select samples; keep a selection under a name to compare it here.")
 
 if curves.labels is None:
     st.info("These logits have no labels, so there is no view by class.", icon=":material/label_off:")
 else:
     classes = per_class_figure(readings[:2], curves.labels, source.logit_set.class_names)
-    show_figure(classes, source, readings[:2], key="entropy-classes")
+    show_figure(classes, key="entropy-classes", code=source.code(readings[:2]), on_pick=pick_class)

@@ -1,22 +1,35 @@
-"""Overview: what is loaded, and whether the temperature matters here."""
+"""Overview: what is loaded, and whether the temperature matters here: one sentence, one picture, three numbers."""
 
 import streamlit as st
 
+from app.selection_bar import slice_table
 from app.state import current_view
 from app.widgets import show_figure
 from cist_core.charts import histogram_figure
 from cist_core.findings import consistency_gain, percent, three_digits
+from cist_core.report import render_report
+
+SECTION = "Look"
+ORDER = 10
+ICON = ":material/home:"
 
 view = current_view()
 logit_set = view.source.logit_set
 fixed, cist = view.fixed.profile, view.cist.profile
-figure = histogram_figure(view.pair)
+
+
+def report() -> bytes:
+    """Made when somebody downloads it."""
+    return render_report(logit_set, view.source.curves, view.pair, slices=slice_table(view)).encode()
+
+
+figure = histogram_figure(view.pair, selected=view.selected, brushed="entropy")
 
 st.title(figure.title, anchor=False)
 
 chart, numbers = st.columns([3, 1], gap="large")
 with chart:
-    show_figure(figure, view.source, view.pair, key="overview-histogram", heading=False)
+    show_figure(figure, key="overview-histogram", code=view.code(), heading=False)
 
 with numbers:
     gain = consistency_gain(fixed, cist)
@@ -61,5 +74,18 @@ with st.container(border=True):
     with st.expander("Provenance"):
         st.table({"": list(logit_set.provenance), "value": list(logit_set.provenance.values())})
 
-st.page_link("../pages/entropy.py", label="See every rule's entropies", icon=":material/bar_chart:")
-st.page_link("../pages/ratio.py", label="See why: the ratio", icon=":material/scatter_plot:")
+with st.container(horizontal=True):
+    st.page_link("../pages/entropy.py", label="Every rule's entropies", icon=":material/bar_chart:")
+    st.page_link("../pages/ratio.py", label="Why: the ratio", icon=":material/scatter_plot:")
+    st.page_link("../pages/samples.py", label="The samples one by one", icon=":material/photo_library:")
+    st.page_link("../pages/rho.py", label="Choose ρ", icon=":material/target:")
+    st.page_link("../pages/learn.py", label="New to this? The lesson", icon=":material/school:")
+
+st.download_button(
+    "Report: one HTML file with sliders that work offline",
+    report,
+    file_name=f"{view.source.teacher}-{view.source.data}-{view.source.split}.html",
+    mime="text/html",
+    icon=":material/description:",
+    on_click="ignore",
+)

@@ -1,4 +1,4 @@
-"""Runs: what came of it. A live list, curves over epochs, comparison, and the trained students."""
+"""Runs: what came of it: progress, curves, comparison and the trained students."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import streamlit as st
 
 from app import run_views
 from app.run_views import MOST_SELECTED, Answers, RunView
-from app.widgets import plain, show_error
-from cist_core.charts import Figure
+from app.widgets import plain, share_settings, show_error, show_figure, show_table
 from cist_core.charts.training import (
     accuracy_figure,
     entropy_figure,
@@ -24,6 +23,10 @@ from cist_core.charts.training import (
 from cist_core.charts.training_stories import RunCurve, term_name
 from cist_core.errors import CistError
 from cist_core.runs import RunStore, ensure_worker
+
+SECTION = "Train"
+ORDER = 20
+ICON = ":material/monitoring:"
 
 POLL_SECONDS = 2
 CHART_HEIGHT = 320
@@ -150,16 +153,16 @@ def show_more(view: RunView) -> None:
 
 def show_curves(curves: list[RunCurve]) -> None:
     """Everything over the epochs; the sentence of the first chart is the title of the page."""
-    show_curve(accuracy_figure(curves, height=CHART_HEIGHT), "accuracy", heading=False)
+    show_figure(accuracy_figure(curves, height=CHART_HEIGHT), key="runs-accuracy", heading=False)
     if any(curve.softened for curve in curves):
         left, right = st.columns(2, gap="large")
         with left:
-            show_curve(entropy_figure(curves), "entropy")
+            show_figure(entropy_figure(curves), key="runs-entropy")
         with right:
-            show_curve(temperature_figure(curves), "temperature")
+            show_figure(temperature_figure(curves), key="runs-temperature")
     left, right = st.columns(2, gap="large")
     with left:
-        show_curve(maximum_figure(curves), "maximum")
+        show_figure(maximum_figure(curves), key="runs-maximum")
     with right:
         place = st.container()
         terms = {term_name(term): term for term in loss_terms(curves)}
@@ -169,14 +172,7 @@ def show_curves(curves: list[RunCurve]) -> None:
         )  # fmt: skip
         with place:
             # The term of one method may be none of the next selection's.
-            show_curve(loss_figure(curves, terms.get(str(chosen), "loss_total")), "loss")
-
-
-def show_curve(figure: Figure, key: str, *, heading: bool = True) -> None:
-    if heading:
-        st.subheader(plain(figure.title), anchor=False)
-    st.vega_lite_chart(figure.spec | {"datasets": figure.datasets}, key=f"runs-{key}", alt=figure.alt)
-    st.caption(plain(figure.caption))
+            show_figure(loss_figure(curves, terms.get(str(chosen), "loss_total")), key="runs-loss")
 
 
 def show_results(views: list[RunView]) -> None:
@@ -191,13 +187,13 @@ def show_results(views: list[RunView]) -> None:
     }
     shares = table.select_dtypes("float").columns
     st.subheader("Results", anchor=False)
-    st.dataframe(
+    show_table(
         table,
-        column_config={
+        key="runs-results",
+        columns={
             "Run": st.column_config.TextColumn(pinned=True),
             **{name: st.column_config.NumberColumn(format="%.2f %%", help=help_.get(name)) for name in shares},
         },
-        hide_index=True,
         placeholder="",
         alt="Results of the selected runs",
     )
@@ -216,7 +212,7 @@ def show_seeds(views: list[RunView]) -> None:
     }
     shares = table.select_dtypes("float").columns
     config = {name: st.column_config.NumberColumn(format="%.2f %%", help=help_.get(name)) for name in shares}
-    st.dataframe(table, column_config=config, hide_index=True, alt="Accuracy over seeds, in percent")
+    show_table(table, key="runs-seeds", columns=config, alt="Accuracy over seeds, in percent")
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
@@ -232,7 +228,7 @@ def show_comparison(views: list[RunView]) -> None:
     if difference.empty:
         st.caption("Nothing: these runs have one and the same config.")
     else:
-        st.dataframe(difference, hide_index=True, alt="Fields of the configs that differ between the selected runs")
+        show_table(difference, key="runs-difference", alt="Fields of the configs that differ between the selected runs")
 
     tested = [view for view in views if view.run.directory.test_logits.is_file()]
     if len(tested) < 2:
@@ -249,9 +245,7 @@ def show_comparison(views: list[RunView]) -> None:
         else:
             table = run_views.agreement(answers)
             config = {name: st.column_config.NumberColumn(format="%.1f %%") for name in answers}
-            st.dataframe(
-                table, column_config=config, hide_index=True, alt="Share of equal answers of each two students"
-            )
+            show_table(table, key="runs-agreement", columns=config, alt="Share of equal answers of each two students")
     except CistError as error:
         show_error(error)
 
@@ -269,13 +263,13 @@ def show_outcomes(answers: dict[str, Answers]) -> None:
             "Share": [100 * counts[key] / len(a.top) for key in labels],
         }
     )
-    st.dataframe(
+    show_table(
         table,
-        column_config={
+        key="runs-outcomes",
+        columns={
             "Images": st.column_config.NumberColumn(format="localized"),
             "Share": st.column_config.ProgressColumn(format="%.1f %%", min_value=0, max_value=100),
         },
-        hide_index=True,
         alt="Test images by who is right",
     )
 
@@ -352,6 +346,7 @@ def show_page_or_error(polling: bool) -> None:
         show_error(error)
 
 
+share_settings(["run", "term"])
 try:
     store = RunStore()
     polling = any(run.state in run_views.ACTIVE for run in store.list())

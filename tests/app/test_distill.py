@@ -82,13 +82,6 @@ def test_every_recipe_survives_its_way_through_the_form() -> None:
         assert made.model_dump() == config.model_dump()
 
 
-def test_a_recipe_is_chosen_by_its_images() -> None:
-    assert form.default_preset("mnist-5k") == "demo"
-    assert form.default_preset("fashion-mnist") == "demo"
-    assert form.default_preset("cifar10") == "cifar-240"
-    assert form.default_preset("elsewhere") == next(iter(PRESETS))
-
-
 def test_what_an_optimiser_or_schedule_ignores_is_left_out() -> None:
     answers = form.recipe_answers("cifar-240") | {"optimiser": "adamw", "schedule": "cosine"}
     made = form.recipe(answers)

@@ -94,6 +94,15 @@ def test_a_link_that_names_both_and_does_not_match_unlocks_them() -> None:
     assert "do not compare" in app.sidebar.caption[-1].value
 
 
+def test_a_link_to_a_pair_at_the_end_of_a_slider_stays_tied() -> None:
+    app = open_app(teacher="cifar100-resnet20")
+    app.slider(key="tau").set_value(0.25).run()
+    assert not view_of(app).matched  # no rho on the slider is that sharp
+    again = open_app(teacher="cifar100-resnet20", tau="0.25", rho=f"{app.slider(key='rho').value:g}")
+    assert again.toggle(key="matched").value is True
+    assert "No partner within the sliders" in again.sidebar.caption[-1].value
+
+
 def test_a_link_that_asks_for_matching_gets_it() -> None:
     app = open_app(tau="2", matched="true")
     assert view_of(app).matched

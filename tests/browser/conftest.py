@@ -109,3 +109,11 @@ def wait_until_drawn(page, sign: str = A_CHART) -> None:
     page.wait_for_selector(sign, timeout=60_000)
     page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]", timeout=60_000)
     page.wait_for_timeout(400)  # fonts and the chart's own resize
+
+
+def go_to(page, section: str, title: str) -> None:
+    """Open another page by the menu above."""
+    page.get_by_role("button", name=section, exact=True).click()
+    page.get_by_role("menuitem", name=title).click()
+    page.wait_for_timeout(500)
+    wait_until_drawn(page)

@@ -1,0 +1,138 @@
+"""The bar above the pages that show samples: which of them are selected, and the slices that have names."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from app.selection import SELECT, SLICES, current_selection, forget_brush, select
+from app.state import View
+from app.widgets import plain, show_error, show_table
+from cist_core.errors import CistError
+from cist_core.findings import percent
+from cist_core.samples import MEASURES
+from cist_core.selection import Selection
+from cist_core.slices import format_slices, parse_slices, slice_statistics
+
+
+def choose_samples(view: View, *, page: str, with_bar: bool) -> View:
+    """The view with its selection and slices, which stand in a bar above the page where it shows samples."""
+    if not with_bar:
+        return _with_samples(view)
+    bar = st.container(horizontal=True, vertical_alignment="center", key="selection-bar")
+    words, problem = bar.container(), st.container()
+    with bar.popover("Select", icon=":material/filter_alt:"):
+        st.text_input(
+            "Samples",
+            key=SELECT,
+            bind="query-params",
+            persist_state="session",
+            placeholder="entropy=0.1..0.5 & correct=no",
+            help="Conditions joined by &. Dragging over a chart writes them for you.",
+            on_change=forget_brush,
+        )
+        st.button("Select every sample", icon=":material/clear:", on_click=select, args=(Selection(),), width="stretch")
+        st.caption(_vocabulary(view))
+    with bar.popover("Slices", icon=":material/bookmarks:"):
+        st.text_area(
+            "Slices, one a line",
+            key=SLICES,
+            bind="query-params",
+            persist_state="session",
+            placeholder="confused: correct=no & margin=..1",
+            help="A name, a colon and a rule as under Select. Their statistics are on the page Entropy.",
+        )
+        name = st.text_input("Keep the selection under the name", key="slice_name")
+        st.button(
+            "Keep as slice",
+            icon=":material/bookmark_add:",
+            on_click=_keep,
+            args=(name,),
+            disabled=not st.session_state.get(SELECT),
+            width="stretch",
+        )
+    with problem:
+        chosen = _with_samples(view, complain=True)
+    words.markdown(f"**{page}**&emsp;{_in_words(chosen)}")
+    return chosen
+
+
+def slice_table(view: View) -> pd.DataFrame:
+    """Statistics of all samples, the selected ones and every slice, each with its rule."""
+    rules = {"selected": view.selection} if view.selection else {}
+    rules |= view.slices
+    table = slice_statistics(view.samples, {name: rule.mask(view.samples) for name, rule in rules.items()})
+    table.insert(1, "rule", ["", *map(str, rules.values())])
+    return table
+
+
+def show_slices(view: View) -> None:
+    """The statistics of the selection and of every slice."""
+    nats = {
+        name: st.column_config.NumberColumn(title, format="%.3f", help="In nats")
+        for name, title in (
+            ("mean_fixed", "Mean, fixed τ"),
+            ("spread_fixed", "Spread, fixed τ"),
+            ("mean_cist", "Mean, CIST"),
+            ("spread_cist", "Spread, CIST"),
+        )
+    }
+    show_table(
+        slice_table(view),
+        key="slices-table",
+        alt="Statistics of the slices: samples, accuracy, mean and spread of the entropy in nats",
+        columns={
+            "slice": st.column_config.TextColumn("Slice", pinned=True),
+            "rule": st.column_config.TextColumn("Rule"),
+            "samples": st.column_config.NumberColumn("Samples", format="localized"),
+            "share": st.column_config.NumberColumn("Share", format="percent"),
+            "accuracy": st.column_config.NumberColumn("Accuracy", format="percent"),
+            **nats,
+            "mean_ratio": st.column_config.NumberColumn("Mean ratio at τ", format="%.3f"),
+        },
+    )
+
+
+def _with_samples(view: View, *, complain: bool = False) -> View:
+    """The view with the selection and the slices that these samples have; what cannot be read is named once."""
+    try:
+        selection = Selection.parse(st.session_state.get(SELECT) or "")
+        selected = selection.mask(view.samples) if selection else None
+    except CistError as error:
+        selection, selected = Selection(), None
+        if complain:
+            show_error(error)
+    try:
+        slices = parse_slices(st.session_state.get(SLICES) or "")
+        for rule in slices.values():
+            rule.mask(view.samples)
+    except CistError as error:
+        slices = {}
+        if complain:
+            show_error(error)
+    return replace(view, selection=selection, selected=selected, slices=slices)
+
+
+def _in_words(view: View) -> str:
+    total = view.source.logit_set.num_samples
+    if view.selected is None:
+        return f"All {total:,} samples"
+    count = int(np.count_nonzero(view.selected))
+    described = view.selection.describe(view.source.logit_set.class_names)
+    return f":red[■] {count:,} of {total:,} samples ({percent(count / total)}): {plain(described)}"
+
+
+def _vocabulary(view: View) -> str:
+    names = ", ".join(f"`{measure.name}`" for measure in view.samples.measures())
+    missing = [name for name in MEASURES if name not in {measure.name for measure in view.samples.measures()}]
+    lacking = f" Not here: {', '.join(f'`{name}`' for name in missing)}." if missing else ""
+    return f"Known are {names}.{lacking} Ranges: `0.1..0.5`, `..0.5`, `2..`; classes: `3,5`; flags: `yes`, `no`."
+
+
+def _keep(name: str) -> None:
+    kept = parse_slices(st.session_state.get(SLICES) or "")
+    kept[name.strip() or f"slice {len(kept) + 1}"] = current_selection()
+    st.session_state[SLICES] = format_slices(kept)

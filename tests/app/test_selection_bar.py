@@ -1,0 +1,90 @@
+"""One selection for the whole app: typed, linked, kept under a name, and shown on every page that shows samples."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from app.selection import SELECT, SLICES
+from tests.app.test_pages import open_app, view_of
+
+RULE = "entropy=0.1..0.5 & correct=yes"
+
+
+def words(app) -> str:
+    return app.markdown[0].value
+
+
+def test_nothing_is_selected_at_first() -> None:
+    app = open_app()
+    assert view_of(app).selected is None
+    assert "All 1,000 samples" in words(app)
+
+
+@pytest.mark.parametrize("page", ["overview", "entropy", "ratio"])
+def test_a_link_selects_the_same_samples_on_every_page(page: str) -> None:
+    app = open_app(page, **{SELECT: RULE})
+    view = view_of(app)
+    entropy = view.fixed.entropy
+    assert np.array_equal(view.selected, (entropy >= 0.1) & (entropy <= 0.5) & view.source.curves.correct)
+    assert f"{view.selected.sum():,} of 1,000 samples" in words(app)
+    assert not app.error
+
+
+def test_the_selection_survives_a_visit_to_a_page_without_a_bar() -> None:
+    app = open_app(**{SELECT: RULE})
+    before = view_of(app).selected
+    app.switch_page("../pages/distill.py").run()
+    assert np.array_equal(view_of(app).selected, before)
+    app.switch_page("../pages/entropy.py").run()
+    assert app.text_input(key=SELECT).value == RULE
+    assert np.array_equal(view_of(app).selected, before)
+
+
+def test_the_rule_follows_the_sliders() -> None:
+    app = open_app(**{SELECT: "entropy=0.1..0.5"})
+    before = view_of(app).selected.sum()
+    app.slider(key="tau").set_value(6.0).run()
+    view = view_of(app)
+    assert view.selected.sum() != before
+    assert np.array_equal(view.selected, (view.fixed.entropy >= 0.1) & (view.fixed.entropy <= 0.5))
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"), [("nonsense=1", "no measure 'nonsense'"), ("entropy=2..1", "from a smaller number")]
+)
+def test_a_rule_that_cannot_be_read_is_named_and_the_page_stays(rule: str, message: str) -> None:
+    app = open_app("entropy", **{SELECT: rule})
+    assert message in app.error[0].value
+    assert view_of(app).selected is None
+    assert app.get("vega_lite_chart")
+
+
+def test_a_rule_about_the_student_needs_one() -> None:
+    app = open_app(student="none", **{SELECT: "weight=1.."})
+    assert "needs a student" in app.error[0].value
+
+
+def test_select_every_sample_clears_the_rule() -> None:
+    app = open_app(**{SELECT: RULE})
+    next(button for button in app.button if button.label == "Select every sample").click().run()
+    assert view_of(app).selected is None
+    assert app.text_input(key=SELECT).value == ""
+
+
+def test_a_selection_kept_as_a_slice_has_its_row_of_statistics() -> None:
+    app = open_app("entropy", **{SELECT: "correct=no"})
+    app.text_input(key="slice_name").set_value("wrong ones").run()
+    next(button for button in app.button if button.label == "Keep as slice").click().run()
+    assert app.text_area(key=SLICES).value == "wrong ones: correct=no"
+    view = view_of(app)
+    assert list(view.slices) == ["wrong ones"]
+    table = next(frame.value for frame in app.dataframe if "slice" in frame.value.columns)
+    assert table["slice"].tolist() == ["all samples", "selected", "wrong ones"]
+    assert table["samples"].tolist()[2] == np.count_nonzero(~view.source.curves.correct)
+    assert table["accuracy"].tolist()[2] == 0
+
+
+def test_a_slice_that_cannot_be_read_is_named() -> None:
+    app = open_app("entropy", **{SLICES: "no colon here"})
+    assert "Expected a slice as 'name: rule'" in app.error[0].value
