@@ -1,38 +1,149 @@
-"""Ratio: why a fixed temperature spreads."""
+"""Ratio: why a fixed temperature spreads: entropy against the ratio of the maximum logit to the temperature."""
 
+import pandas as pd
 import streamlit as st
 
-from app.state import current_view
-from app.widgets import show_figure
+from app.selection import select
+from app.state import Code, current_view
+from app.widgets import plain, share_settings, show_figure, show_table
 from cist_core.charts import ratio_figure, variance_figure
+from cist_core.charts.ratio import envelope_story
+from cist_core.charts.residuals import furthest_story, gap_figure, reasons_figure
 from cist_core.findings import three_digits
+from cist_core.residuals import Residuals, why_far
+from cist_core.selection import Selection
+from cist_core.temperature import Cist
+
+SECTION = "Look"
+ORDER = 30
+ICON = ":material/scatter_plot:"
+
+FURTHEST = 12
 
 view = current_view()
+source = view.source
 
-show_figure(ratio_figure(*view.pair), view.source, view.pair, key="ratio-density")
 
-held = "held constant"
-association = view.fixed.association
-spearman, r_squared, explained, left = st.columns(4)
-spearman.metric(
-    f"Spearman at τ = {view.tau:g}",
-    held if association.spearman is None else f"{association.spearman:.3f}",
-    help="Rank correlation of entropy and ratio over the samples. Under CIST the ratio does not vary.",
-)
-r_squared.metric(
-    f"R² at τ = {view.tau:g}",
-    held if association.r_squared is None else f"{association.r_squared:.3f}",
-    help="Share of the entropy's variance that a straight line in the ratio explains.",
-)
-explained.metric(
-    f"Explained at τ = {view.tau:g}",
-    "none" if association.explained is None else f"{association.explained:.3f}",
-    help="Var(E[H | r]) over Var(H): the share that any function of the ratio explains.",
-)
-left.metric(
-    "Spread left under CIST",
-    f"{three_digits(view.cist.profile.std)} nats",
-    help="With the ratio held, only differences in the shape of the logits are left: ties and second modes.",
-)
+def show_ratio() -> None:
+    """The headline chart, and under it how far the envelope is to be narrowed."""
+    place = st.container()
+    left, right = st.columns([2, 5], vertical_alignment="center", gap="large")
+    gap = left.slider(
+        "Envelope for a gap of at least",
+        0.0, 3.0, 0.0, 0.1, format="%.1f", key="ratio_gap", bind="query-params", persist_state="session",
+        help="The gap between the two largest logits, over the temperature. 0 allows ties.",
+    )  # fmt: skip
+    right.caption(plain(envelope_story(residuals, view.rho, gap)))
+    share_settings(["ratio_gap"])
+    with place:
+        show_figure(
+            ratio_figure(*view.pair, selected=view.selected, gap=gap),
+            key="ratio-density",
+            code=view.code(),
+        )
 
-show_figure(variance_figure(*view.pair), view.source, view.pair, key="ratio-variance")
+
+def show_numbers() -> None:
+    held = "held constant"
+    association = view.fixed.association
+    spearman, r_squared, explained, left = st.columns(4)
+    spearman.metric(
+        f"Spearman at τ = {view.tau:g}",
+        held if association.spearman is None else f"{association.spearman:.3f}",
+        help="Rank correlation of entropy and ratio over the samples. Under CIST the ratio does not vary.",
+    )
+    r_squared.metric(
+        f"R² at τ = {view.tau:g}",
+        held if association.r_squared is None else f"{association.r_squared:.3f}",
+        help="Share of the entropy's variance that a straight line in the ratio explains.",
+    )
+    explained.metric(
+        f"Explained at τ = {view.tau:g}",
+        "none" if association.explained is None else f"{association.explained:.3f}",
+        help="Var(E[H | r]) over Var(H): the share that any function of the ratio explains.",
+    )
+    left.metric(
+        "Spread left under CIST",
+        f"{three_digits(view.cist.profile.std)} nats",
+        help="With the ratio held, only differences in the shape of the logits are left: ties and second modes.",
+    )
+
+
+def residual_code() -> Code:
+    """The pair's command, and Python for the distances from the curve."""
+    return Code(
+        view.code().command,
+        "from cist_core import EntropyCurves, parse_rule\n"
+        "from cist_core.readings import read_rule\n"
+        "from cist_core.residuals import why_far\n"
+        "from cist_core.sources import load_logits\n\n"
+        f'logits = load_logits("{source.teacher}", "{source.data}", "{source.split}").logit_set\n'
+        "curves = EntropyCurves.from_logits(logits)\n"
+        f'found = why_far(curves, read_rule(parse_rule("{view.cist.rule}"), curves))\n'
+        "print(found.spread)\n"
+        f"for sample in found.furthest({FURTHEST}):\n"
+        "    print(sample, found.reason[sample], found.residual[sample])\n",
+    )
+
+
+def furthest_table() -> pd.DataFrame:
+    """The samples that lie furthest from the curve, with the reason."""
+    rows = residuals.furthest(FURTHEST)
+    names, labels = source.logit_set.class_names, source.curves.labels
+
+    def classes(of: object) -> list[str]:
+        return [str(index) if names is None else names[index] for index in of]
+
+    return pd.DataFrame(
+        {
+            "Sample": rows,
+            **({} if labels is None else {"Class": classes(labels[rows])}),
+            "Prediction": classes(source.curves.statistics.top1[rows]),
+            "Gap": residuals.gap[rows],
+            "Entropy": residuals.entropy[rows],
+            "Curve": residuals.equal_others[rows],
+            "Distance": residuals.residual[rows],
+            "By the second class": residuals.from_second[rows],
+            "Reason": residuals.reason[rows],
+        }
+    )
+
+
+def show_furthest() -> None:
+    st.subheader(furthest_story(residuals, FURTHEST), anchor=False)
+    table = furthest_table()
+    help_ = {
+        "Gap": "Largest less second logit, over the sample's temperature",
+        "Entropy": "Of the soft label under CIST, in nats",
+        "Curve": "Entropy if all other classes were equal, in nats",
+        "Distance": "Entropy less curve, in nats",
+        "By the second class": "The part of the distance that the second class alone explains, in nats",
+    }
+    show_table(
+        table,
+        key="ratio-furthest",
+        height="content",
+        alt=f"The {len(table)} samples that lie furthest from the equal-others curve under CIST, with the reason",
+        columns={
+            "Sample": st.column_config.NumberColumn(pinned=True, format="%d", help="Position in the split"),
+            **{name: st.column_config.NumberColumn(format="%.3f", help=words) for name, words in help_.items()},
+        },
+    )
+    st.button(
+        f"Select these {len(table)} on every chart",
+        icon=":material/my_location:",
+        key="ratio-select-furthest",
+        on_click=select,
+        args=(Selection().among("index", table["Sample"]),),
+    )
+
+
+residuals: Residuals = why_far(source.curves, view.cist)
+rule = Cist(view.rho)
+
+show_ratio()
+show_numbers()
+show_figure(variance_figure(*view.pair), key="ratio-variance", code=view.code())
+show_figure(reasons_figure(residuals), key="ratio-reasons", code=residual_code())
+show_furthest()
+show_figure(gap_figure(residuals, rule, selected=view.selected), key="ratio-gap", code=residual_code())

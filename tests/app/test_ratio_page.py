@@ -1,0 +1,71 @@
+"""The Ratio page: its numbers are the library's, its slider narrows the envelope, and its button selects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from cist_core.charts.ratio import envelope_story
+from cist_core.charts.residuals import reasons_story, spread_story
+from cist_core.residuals import why_far
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def open_page(**query: str) -> AppTest:
+    app = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
+    for key, value in query.items():
+        app.query_params[key] = value
+    app.run()
+    app.switch_page("../pages/ratio.py").run()
+    assert not app.exception
+    return app
+
+
+def view_of(app: AppTest):
+    return app.session_state["_view"]
+
+
+def test_the_findings_and_the_table_are_those_of_the_library() -> None:
+    app = open_page()
+    view = view_of(app)
+    found = why_far(view.source.curves, view.cist)
+    titles = [title.value for title in app.subheader]
+    assert reasons_story(found) in titles
+    assert spread_story(found) in titles
+    table = app.dataframe[0].value
+    expected = found.furthest(12)
+    assert table["Sample"].tolist() == expected.tolist()
+    assert table["Reason"].tolist() == found.reason[expected].tolist()
+    np.testing.assert_allclose(table["Entropy"] - table["Curve"], table["Distance"], atol=1e-9)
+    names = view.source.logit_set.class_names
+    assert table["Prediction"].tolist() == [names[index] for index in view.source.curves.statistics.top1[expected]]
+    assert not app.error
+
+
+def test_the_gap_narrows_the_envelope_and_the_words_say_so() -> None:
+    app = open_page()
+    view = view_of(app)
+    found = why_far(view.source.curves, view.cist)
+    assert envelope_story(found, view.rho, 0.0) in [caption.value for caption in app.caption]
+    app.slider(key="ratio_gap").set_value(2.0).run()
+    assert not app.exception
+    assert envelope_story(found, view.rho, 2.0) in [caption.value for caption in app.caption]
+
+
+def test_the_furthest_samples_can_be_selected() -> None:
+    app = open_page()
+    expected = app.dataframe[0].value["Sample"].tolist()
+    app.button(key="ratio-select-furthest").click().run()
+    assert not app.exception
+    assert np.flatnonzero(view_of(app).selected).tolist() == sorted(expected)
+
+
+@pytest.mark.parametrize("query", [{"ratio_gap": "2.5"}, {"ratio_gap": "nan"}, {"tau": "20"}, {"tau": "0.25"}])
+def test_any_link_opens_a_working_page(query: dict[str, str]) -> None:
+    app = open_page(**query)
+    assert not app.error
+    assert len(app.get("vega_lite_chart")) == 4
