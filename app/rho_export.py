@@ -1,0 +1,98 @@
+"""A chosen rho to take away: a config, a snippet for one's own loop, and the command lines."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cist_core.temperature import Cist
+from cist_core.training.fields import flat
+from cist_core.training.presets import PRESETS
+from cist_core.training.suggestion import suggest_config, suggested_changes, suggested_preset
+
+if TYPE_CHECKING:
+    from cist_core.training import RunConfig
+
+KINDS = ("Python", "RunConfig JSON", "RunConfig YAML", "Command line")
+CONFIGS = ("RunConfig JSON", "RunConfig YAML")
+"""The kinds that need torch: a config is checked by the objective and the architecture it names."""
+
+
+class Chosen(NamedTuple):
+    """What is exported: a rho, and what it was chosen for; the student is an architecture."""
+
+    rho: float
+    teacher: str
+    data: str
+    student: str | None = None
+
+
+class Export(NamedTuple):
+    """A text and how it is shown and saved."""
+
+    text: str
+    language: str
+    file_name: str
+    mime: str
+
+
+def export(kind: str, chosen: Chosen, recommending: str) -> Export:
+    """One of `KINDS`; ``recommending`` is the command line that prints the recommendation."""
+    if kind == "Python":
+        return Export(snippet(chosen.rho), "python", "cist_step.py", "text/x-python")
+    if kind == "Command line":
+        return Export(f"{recommending}\n{training_command(chosen)}\n", "bash", "cist.sh", "text/x-shellscript")
+    config = run_config(chosen)
+    if kind == "RunConfig JSON":
+        return Export(config.model_dump_json(indent=2) + "\n", "json", "config.json", "application/json")
+    return Export(as_yaml(config), "yaml", "config.yaml", "application/yaml")
+
+
+def snippet(rho: float) -> str:
+    """One training step of somebody's own loop."""
+    return (
+        "import torch\n"
+        "\n"
+        "from cist_core.objectives import create_objective\n"
+        "\n"
+        f'objective = create_objective("{Cist(rho)}")\n'
+        "\n"
+        "\n"
+        "def training_step(student, teacher, images, labels, optimiser):\n"
+        '    """Distill one batch; returns the loss and its terms, among them both mean temperatures."""\n'
+        "    with torch.no_grad():\n"
+        "        teacher_logits = teacher(images)\n"
+        "    terms = objective(student_logits=student(images), teacher_logits=teacher_logits, labels=labels)\n"
+        "    optimiser.zero_grad()\n"
+        '    terms["total"].backward()\n'
+        "    optimiser.step()\n"
+        "    return terms\n"
+    )
+
+
+def run_config(chosen: Chosen) -> RunConfig:
+    """The recipe made for such images, with this teacher and this rho."""
+    return suggest_config(chosen.rho, teacher=chosen.teacher, data=chosen.data, student=chosen.student)
+
+
+def as_yaml(config: RunConfig) -> str:
+    """The config for programs that read YAML; `cist distill` reads JSON."""
+    import yaml
+
+    return str(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+
+
+def training_command(chosen: Chosen) -> str:
+    """The command line that trains the config, from its preset."""
+    name = suggested_preset(chosen.data)
+    changes = suggested_changes(chosen.rho, teacher=chosen.teacher, data=chosen.data, student=chosen.student)
+    usual = flat(PRESETS[name][1])
+    words = ["cist", "distill", "--preset", name, "--objective", changes.pop("objective")]
+    for field, value in flat(changes).items():
+        if value != usual.get(field):
+            words += ["--set", f"{field}={_json(value)}"]
+    return shlex.join(words)
+
+
+def _json(value: Any) -> str:
+    return "null" if value is None else str(value)

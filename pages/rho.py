@@ -1,0 +1,259 @@
+"""Choose ρ: which ρ gives soft labels that say something, and how consistent they are beside a fixed temperature."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from app.rho_export import CONFIGS, KINDS, Chosen, export
+from app.sidebar import TAU_RANGE, move_rho
+from app.state import Code, current_view
+from app.widgets import loading_torch, plain, share_settings, show_error, show_figure, show_table
+from cist_core.cards import find_sample_model
+from cist_core.charts.rho import gain_figure, rho_figure
+from cist_core.curves import EntropyCurves
+from cist_core.errors import CistError
+from cist_core.findings import comparison, three_digits
+from cist_core.profile import EntropyProfile
+from cist_core.recommendation import PRACTICAL_RANGE, RhoOutcome, RhoRecommendation, recommend_rho, rho_outcome
+from cist_core.rho import DEFAULT_TARGET
+from cist_core.rho_curves import GainCurve, RhoSweep, gain_curve, rho_sweep
+
+SECTION = "Decide"
+ORDER = 10
+ICON = ":material/tune:"
+
+BY_ENTROPY, BY_TEMPERATURE = "entropies", "temperatures"
+_KEPT = 8
+
+view = current_view()
+source, student = view.source, view.source.student
+
+
+@st.cache_data(show_spinner="Reading every ρ", max_entries=_KEPT)
+def all_rhos(fingerprint: str, _curves: EntropyCurves) -> tuple[RhoSweep, GainCurve]:
+    """The curves of both charts; they depend on the logits alone."""
+    sweep = rho_sweep(_curves)
+    return sweep, gain_curve(_curves, sweep)
+
+
+@st.cache_data(show_spinner=False, max_entries=4 * _KEPT)
+def recommended(
+    fingerprint: str,
+    _curves: EntropyCurves,
+    target: float | None,
+    ends: tuple[float, float],
+    tau_range: tuple[float, float] | None,
+) -> RhoRecommendation:
+    return recommend_rho(_curves, target=target, low=ends[0], high=ends[1], tau_range=tau_range)
+
+
+def controls() -> tuple[float, tuple[float, float], tuple[float, float] | None]:
+    """The target and the practical range, as entropies or as two temperatures."""
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        with st.container(width=250):
+            target = st.slider(
+                "Wanted mean entropy, share of ln C",
+                0.01, 0.99, DEFAULT_TARGET, 0.01, key="rho_target", bind="query-params", persist_state="session",
+                help="The mean over the samples. The settings of the field sit near 0.25.",
+            )  # fmt: skip
+        by = st.segmented_control(
+            "Practical range by", [BY_ENTROPY, BY_TEMPERATURE],
+            default=BY_ENTROPY, required=True, key="rho_by", bind="query-params", persist_state="session",
+            help="Which soft labels are of use: mean entropies from and to, or those of two fixed temperatures.",
+        )  # fmt: skip
+        with st.container(width=320):
+            ends, taus = (range_of_entropies(), None) if by == BY_ENTROPY else (PRACTICAL_RANGE, two_temperatures())
+    share_settings(["rho_target", "rho_by", "rho_ends" if taus is None else "rho_taus"])
+    return target, ends, taus
+
+
+def range_of_entropies() -> tuple[float, float]:
+    low, high = st.slider(
+        "From and to, shares of ln C",
+        0.0, 1.0, PRACTICAL_RANGE, 0.01, key="rho_ends", bind="query-params", persist_state="session",
+        on_change=keep_target_inside,
+    )  # fmt: skip
+    return low, high
+
+
+def two_temperatures() -> tuple[float, float]:
+    coolest, warmest = TAU_RANGE
+    cooler, warmer = (round(end or source.default_pair.tau, 1) for end in usual.tau_band)
+    low, high = st.slider(
+        "From and to, fixed temperatures τ",
+        coolest, warmest, (max(coolest, cooler), min(warmest, warmer)), 0.05,
+        key="rho_taus", bind="query-params", persist_state="session",
+        help="They start where the default range of entropies ends on this teacher.",
+    )  # fmt: skip
+    return low, high
+
+
+def keep_target_inside() -> None:
+    low, high = st.session_state["rho_ends"]
+    st.session_state["rho_target"] = min(max(st.session_state["rho_target"], low, 0.01), high, 0.99)
+
+
+def recommend() -> tuple[RhoRecommendation, Code]:
+    """What the controls ask for; where they contradict one another, that is said, and the usual stands in."""
+    target, ends, taus = controls()
+    try:
+        return recommended(source.logit_set.fingerprint, source.curves, target, ends, taus), code(target, ends, taus)
+    except CistError as error:
+        show_error(error)
+        return usual, code(DEFAULT_TARGET, PRACTICAL_RANGE, None)
+
+
+def code(target: float, ends: tuple[float, float], taus: tuple[float, float] | None) -> Code:
+    """The same numbers without the app."""
+    range_option = f"--range {ends[0]:g} {ends[1]:g}" if taus is None else f"--tau-range {taus[0]:g} {taus[1]:g}"
+    range_argument = f"low={ends[0]:g}, high={ends[1]:g}" if taus is None else f"tau_range=({taus[0]:g}, {taus[1]:g})"
+    beside = "" if student is None else f" --student {student.name}"
+    return Code(
+        f"cist rho --teacher {source.teacher} --data {source.data} --split {source.split}{beside} "
+        f"--target {target:g} {range_option}",
+        "from cist_core import EntropyCurves\n"
+        "from cist_core.recommendation import recommend_rho\n"
+        "from cist_core.rho_curves import gain_curve, rho_sweep\n"
+        "from cist_core.sources import load_logits\n\n"
+        f'logits = load_logits("{source.teacher}", "{source.data}", "{source.split}").logit_set\n'
+        "curves = EntropyCurves.from_logits(logits)\n"
+        f"found = recommend_rho(curves, target={target:g}, {range_argument})\n"
+        "print(found.rho, found.band, found.matched_tau, found.gain)\n"
+        "sweep = rho_sweep(curves)  # the first chart\n"
+        "gains = gain_curve(curves, sweep)  # the second\n",
+    )
+
+
+def pick(points: list[dict[str, float]]) -> None:
+    st.session_state["_rho_turn"] = st.session_state.get("_rho_turn", 0) + 1
+    move_rho(source, points[0]["rho"])
+
+
+def show_choice(found: RhoRecommendation) -> None:
+    """The recommendation in numbers, and the button that takes it."""
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        st.metric("Recommended ρ", three_digits(found.rho), help="Its mean entropy is the wanted one.", width="content")
+        softer, sharper = ("open" if end is None else three_digits(end) for end in found.band)
+        st.metric("Practical ρ", f"{softer} to {sharper}", help="Those of the two ends of the range.", width="content")
+        st.metric(
+            "Same mean entropy as",
+            "no τ" if found.matched_tau is None else f"τ = {three_digits(found.matched_tau)}",
+            help="The fixed temperature that the recommended ρ stands beside.",
+            width="content",
+        )
+        st.metric(
+            "Consistency gain there",
+            "no spread left" if found.gain is None else f"{three_digits(found.gain)} ×",
+            help="Spread at that fixed temperature over spread under CIST. Below 1, CIST is the less consistent one.",
+            width="content",
+        )
+        st.button(
+            "Use the recommended ρ",
+            key="rho_use",
+            on_click=move_rho,
+            args=(source, found.rho),
+            type="primary",
+            icon=":material/check:",
+            disabled=abs(view.rho - found.rho) <= 0.0051,
+            help="Moves the slider in the sidebar; a click in the chart does so too.",
+        )
+
+
+def side_by_side() -> pd.DataFrame:
+    """Fixed temperature and CIST as they are set now, the student at the same ρ; entropies in nats, shares in %."""
+    rows = [("teacher", view.fixed.profile), ("teacher", view.cist.profile)]
+    if student is not None:
+        outcome: RhoOutcome = rho_outcome(student.curves, view.rho)
+        rows += [("student", profile) for profile in (outcome.fixed, outcome.cist) if profile is not None]
+    return pd.DataFrame([{"Model": model, **numbers(profile)} for model, profile in rows])
+
+
+def numbers(profile: EntropyProfile) -> dict[str, str | float]:
+    name, _, value = profile.rule.rpartition("=")
+    return {
+        "Rule": f"{'CIST ρ' if name.startswith('cist') else 'fixed τ'} = {three_digits(float(value))}",
+        "Spread": profile.std,
+        "Mean": profile.mean,
+        "Mean / ln C": profile.normalised_mean,
+        "5 %": profile.q05,
+        "95 %": profile.q95,
+        "Over-sharp": profile.over_sharp * 100,
+        "Over-smoothed": profile.over_smoothed * 100,
+    }
+
+
+def show_side_by_side() -> None:
+    st.subheader(comparison(*view.pair), anchor=False)
+    nats = {
+        "Spread": "Standard deviation of the entropy over the samples, in nats",
+        "Mean": "Mean entropy over the samples, in nats",
+        "5 %": "5 % of the samples have a smaller entropy, in nats",
+        "95 %": "95 % of the samples have a smaller entropy, in nats",
+    }
+    shares = {
+        "Over-sharp": "Samples with an entropy below 5 % of ln C",
+        "Over-smoothed": "Samples with an entropy above 95 % of ln C",
+    }
+    show_table(
+        side_by_side(),
+        key="rho-side-by-side",
+        alt="Spread, over-sharp and over-smoothed shares of the fixed temperature and of CIST, side by side",
+        columns={
+            **{name: st.column_config.NumberColumn(help=help_, format="%.3f") for name, help_ in nats.items()},
+            **{name: st.column_config.NumberColumn(help=help_, format="%.1f %%") for name, help_ in shares.items()},
+            "Mean / ln C": st.column_config.NumberColumn(help="Mean normalised entropy", format="%.3f"),
+        },
+    )
+    if student is not None:
+        st.caption(
+            f"The student {plain(student.name)} stands at the same ρ and has its own mean entropy there; its fixed "
+            "temperature is the one with that mean entropy."
+        )
+
+
+def show_export(recommending: str) -> None:
+    """The ρ that is set now, for a run or for a loop of one's own."""
+    with st.container(border=True):
+        st.subheader(f"Take ρ = {view.rho:g} with you", anchor=False)
+        kind = st.segmented_control(
+            "As", KINDS, default=KINDS[0], required=True, key="rho_export", persist_state="session"
+        )
+        card = None if student is None else find_sample_model(student.name)
+        chosen = Chosen(view.rho, source.teacher, source.data, None if card is None else card.architecture)
+        try:
+            if kind in CONFIGS:
+                with loading_torch():
+                    made = export(kind, chosen, recommending)
+            else:
+                made = export(str(kind), chosen, recommending)
+        except CistError as error:
+            show_error(error)
+            return
+        st.code(made.text, language=made.language, wrap_lines=True, height=320 if kind in CONFIGS else "content")
+        st.download_button(
+            f"Download {made.file_name}",
+            made.text,
+            file_name=made.file_name,
+            mime=made.mime,
+            key="rho_download",
+            on_click="ignore",
+            icon=":material/download:",
+        )
+
+
+usual = recommended(source.logit_set.fingerprint, source.curves, None, PRACTICAL_RANGE, None)
+sweep, gains = all_rhos(source.logit_set.fingerprint, source.curves)
+others, other_gains = (None, None) if student is None else all_rhos(student.logit_set.fingerprint, student.curves)
+
+place = st.container()
+found, commands = recommend()
+with place:
+    turn = st.session_state.get("_rho_turn", 0)
+    show_figure(
+        rho_figure(sweep, found, view.cist, student=others, turn=turn), key="rho-entropy", code=commands, on_pick=pick
+    )
+show_choice(found)
+show_side_by_side()
+show_figure(gain_figure(gains, found, *view.pair, student=other_gains), key="rho-gain", code=commands)
+show_export(commands.command)

@@ -1,0 +1,204 @@
+"""Choose ρ in Streamlit's own test runner: the numbers are the library's, the button and the controls work."""
+
+from __future__ import annotations
+
+import ast
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from command_line import run
+from streamlit.testing.v1 import AppTest
+
+from app.rho_export import KINDS, Chosen, as_yaml, export, run_config, snippet, training_command
+from cist_core.cli import build_parser
+from cist_core.cli.distill import chosen_config
+from cist_core.curves import EntropyCurves
+from cist_core.findings import three_digits
+from cist_core.objectives import cist_loss
+from cist_core.recommendation import recommend_rho, rho_outcome
+from cist_core.sources import load_logits
+from cist_core.training import parse_config
+from tests.app.test_pages import open_app
+
+ROOT = Path(__file__).resolve().parents[2]
+CHOSEN = Chosen(4.36, "mnist5k-cnn", "mnist-5k", "cnn_16_32")
+
+
+def open_rho(**query: str | list[str]) -> AppTest:
+    return open_app("rho", **query)
+
+
+def curves_of(model: str = "mnist5k-cnn") -> EntropyCurves:
+    return EntropyCurves.from_logits(load_logits(model, "mnist-5k").logit_set)
+
+
+def metrics(app: AppTest) -> dict[str, str]:
+    return {metric.label: metric.value for metric in app.metric}
+
+
+def test_the_page_shows_the_numbers_of_the_library() -> None:
+    app = open_rho()
+    found = recommend_rho(curves_of())
+    shown = metrics(app)
+    assert shown["Recommended ρ"] == three_digits(found.rho)
+    assert shown["Practical ρ"] == " to ".join(map(three_digits, found.band))
+    assert shown["Same mean entropy as"] == f"τ = {three_digits(found.matched_tau)}"
+    assert shown["Consistency gain there"] == f"{three_digits(found.gain)} ×"
+    charts = app.get("vega_lite_chart")
+    assert len(charts) == 2
+    assert all(chart.proto.alt for chart in charts)
+    assert app.subheader[0].value.startswith(f"ρ = {three_digits(found.rho)} gives the wanted mean entropy")
+    assert app.subheader[2].value.startswith("Between 15 % and 55 % of ln C CIST spreads")
+    assert not app.error
+
+
+def test_teacher_and_student_stand_side_by_side_at_the_rho_of_the_slider() -> None:
+    app = open_rho(rho="3", student="mnist5k-cnn-small")
+    table = app.dataframe[0].value
+    assert table["Model"].tolist() == ["teacher", "teacher", "student", "student"]
+    assert table["Rule"].tolist()[1] == table["Rule"].tolist()[3] == "CIST ρ = 3.00"
+    outcome = rho_outcome(curves_of("mnist5k-cnn-small"), 3.0)
+    student = table.iloc[3]
+    assert student["Spread"] == pytest.approx(outcome.std_cist, abs=1e-6)
+    assert student["Over-sharp"] == pytest.approx(outcome.cist.over_sharp * 100)
+    assert table.iloc[2]["Mean"] == pytest.approx(student["Mean"], abs=1e-3)
+    alone = open_rho(student="none")
+    assert alone.dataframe[0].value["Model"].tolist() == ["teacher", "teacher"]
+    assert len(alone.get("vega_lite_chart")) == 2
+
+
+def test_the_button_moves_rho_for_the_whole_app() -> None:
+    app = open_rho(rho="2")
+    button = app.button(key="rho_use")
+    assert not button.disabled
+    button.click().run()
+    assert app.slider(key="rho").value == pytest.approx(recommend_rho(curves_of()).rho, abs=0.0051)
+    assert app.session_state["_view"].matched
+    assert app.button(key="rho_use").disabled
+    app.switch_page("../pages/entropy.py").run()
+    assert app.slider(key="rho").value == pytest.approx(recommend_rho(curves_of()).rho, abs=0.0051)
+
+
+def test_the_target_and_the_range_move_the_recommendation() -> None:
+    app = open_rho()
+    app.slider(key="rho_target").set_value(0.4)
+    app.slider(key="rho_ends").set_value((0.3, 0.6)).run()
+    found = recommend_rho(curves_of(), target=0.4, low=0.3, high=0.6)
+    assert metrics(app)["Recommended ρ"] == three_digits(found.rho)
+    assert metrics(app)["Practical ρ"] == " to ".join(map(three_digits, found.band))
+    app.slider(key="rho_ends").set_value((0.5, 0.8)).run()
+    assert app.slider(key="rho_target").value == 0.5
+    assert not app.error
+
+
+def test_two_temperatures_can_name_the_range() -> None:
+    app = open_rho(rho_by="temperatures")
+    app.slider(key="rho_taus").set_value((2.0, 5.0)).run()
+    found = recommend_rho(curves_of(), target=0.25, tau_range=(2.0, 5.0))
+    assert metrics(app)["Practical ρ"] == " to ".join(map(three_digits, found.band))
+    assert not app.error
+
+
+def test_a_contradiction_is_said_and_the_page_goes_on() -> None:
+    app = open_rho(rho_by="temperatures", rho_target="0.9")
+    assert "The target 0.9 lies outside the practical range" in app.error[0].value
+    assert metrics(app)["Recommended ρ"] == three_digits(recommend_rho(curves_of()).rho)
+    assert len(app.get("vega_lite_chart")) == 2
+
+
+@pytest.mark.parametrize("query", [{"rho_target": "x"}, {"rho_ends": ["0.9", "0.1"]}, {"rho_by": "moon"}])
+def test_a_broken_link_opens_a_working_page(query) -> None:
+    app = open_rho(**query)
+    assert len(app.get("vega_lite_chart")) == 2
+
+
+def test_the_link_holds_the_controls() -> None:
+    app = open_rho(rho_target="0.3", rho_ends=["0.2", "0.5"])
+    assert app.slider(key="rho_ends").value == (0.2, 0.5)
+    app.context = {"url": "http://127.0.0.1/rho"}
+    app.run()
+    link = app.sidebar.code[-1].value
+    assert "rho_target=0.3" in link
+    assert "rho_ends=0.2&rho_ends=0.5" in link
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_export_is_shown_and_can_be_downloaded(kind: str) -> None:
+    app = open_rho(rho="4.36")
+    app.get_by_key("rho_export").set_value(kind).run()
+    assert not app.exception
+    recommending = next(code.value for code in app.code if code.value.startswith("cist rho"))
+    shown = export(kind, CHOSEN, recommending.splitlines()[0])
+    assert shown.text.strip() in [code.value.strip() for code in app.code]
+    assert any(button.label == f"Download {shown.file_name}" for button in app.get("download_button"))
+
+
+def test_the_config_reads_back_from_json_and_from_yaml() -> None:
+    config = run_config(CHOSEN)
+    assert config.objective.parameters["rho"] == 4.36
+    assert (config.teacher.name, config.student.architecture) == ("mnist5k-cnn", "cnn_16_32")
+    assert parse_config(json.loads(export("RunConfig JSON", CHOSEN, "").text)) == config
+    assert parse_config(yaml.safe_load(as_yaml(config))) == config
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        CHOSEN,
+        Chosen(3.5, "mnist5k-mlp", "fashion-mnist"),
+        Chosen(7.16, "cifar100-resnet20", "cifar100", "resnet14"),
+        Chosen(9.0, "my model.pt", "my photos/train"),
+    ],
+)
+def test_the_training_command_makes_the_same_config(chosen: Chosen) -> None:
+    options = build_parser().parse_args(shlex.split(training_command(chosen))[1:])
+    assert chosen_config(options) == run_config(chosen)
+
+
+def test_the_command_line_prints_the_number_on_the_page(capsys) -> None:
+    app = open_rho(rho_target="0.3")
+    command = next(code.value for code in app.code if code.value.startswith("cist rho")).splitlines()[0]
+    code, out, _ = run(capsys, *command.split()[1:], "--json")
+    assert code == 0
+    assert three_digits(json.loads(out)["rho"]) == metrics(app)["Recommended ρ"]
+
+
+def test_the_snippet_trains_a_student_with_the_loss_of_the_library() -> None:
+    torch.manual_seed(0)
+    student, teacher = torch.nn.Linear(5, 7), torch.nn.Linear(5, 7)
+    images, labels = torch.randn(16, 5), torch.randint(0, 7, (16,))
+    optimiser = torch.optim.SGD(student.parameters(), lr=0.1)
+    place: dict[str, object] = {}
+    exec(snippet(4.36), place)
+    expected = cist_loss(student_logits=student(images), teacher_logits=teacher(images), labels=labels, rho=4.36)
+    before = student.weight.detach().clone()
+    terms = place["training_step"](student, teacher, images, labels, optimiser)
+    assert terms["total"].item() == pytest.approx(expected["total"].item())
+    assert not torch.equal(student.weight, before)
+    assert teacher.weight.grad is None
+
+
+def test_the_python_beside_the_charts_runs_and_agrees() -> None:
+    app = open_rho()
+    text = next(code.value for code in app.code if "recommend_rho" in code.value)
+    ast.parse(text)
+    result = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True, timeout=120)
+    assert float(result.stdout.split()[0]) == pytest.approx(recommend_rho(curves_of()).rho, rel=1e-6)
+
+
+def test_the_page_needs_no_torch_until_a_config_is_wanted() -> None:
+    text = (
+        "import sys\nfrom streamlit.testing.v1 import AppTest\n"
+        f"app = AppTest.from_file({str(ROOT / 'app' / 'main.py')!r}, default_timeout=60).run()\n"
+        "app.switch_page('../pages/rho.py').run()\n"
+        "assert not app.exception and len(app.get('vega_lite_chart')) == 2\n"
+        "sys.exit(int('torch' in sys.modules))"
+    )
+    result = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=120, cwd=ROOT)
+    assert result.returncode == 0, result.stderr[-2000:]
