@@ -27,6 +27,7 @@ from cist_core.rho import MatchedPair, default_pair, match_rho, match_tau, match
 from cist_core.rho_curves import GainCurve, RhoSweep, gain_curve, rho_sweep
 from cist_core.temperature import (
     Cist,
+    Dtkd,
     Fixed,
     Lskd,
     Matched,
@@ -48,6 +49,7 @@ __all__ = [
     "Cancelled",
     "Cist",
     "CistError",
+    "Dtkd",
     "EntropyCurves",
     "EntropyProfile",
     "Envelope",

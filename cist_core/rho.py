@@ -39,7 +39,7 @@ def match_rho(curves: EntropyCurves, mean_entropy: float, *, guess: float = _USU
     """
     upper = min(_LOG_RHO[1], math.log(curves.max_ratio))
     bracket = (_LOG_RHO[0], upper)
-    return _solve("rho", lambda rho: _mean(Cist(rho).entropy(curves)), curves, mean_entropy, bracket, guess)
+    return solve_for_mean("rho", lambda rho: _mean(Cist(rho).entropy(curves)), curves, mean_entropy, bracket, guess)
 
 
 def match_tau(curves: EntropyCurves, mean_entropy: float, *, guess: float | None = None) -> float:
@@ -53,7 +53,9 @@ def match_tau(curves: EntropyCurves, mean_entropy: float, *, guess: float | None
     lower = math.log(max(math.exp(_LOG_TAU[0]), float(curves.statistics.maximum.max()) / curves.max_ratio))
     bracket = (lower, _LOG_TAU[1])
     start = guess or _partner(curves, _USUAL_RHO)
-    return _solve("temperature", lambda tau: _mean(curves.at_temperature(tau)), curves, mean_entropy, bracket, start)
+    return solve_for_mean(
+        "temperature", lambda tau: _mean(curves.at_temperature(tau)), curves, mean_entropy, bracket, start
+    )
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def _partner(curves: EntropyCurves, value: float) -> float:
     return max(float(np.median(curves.statistics.maximum)), 1e-6) / value
 
 
-def _solve(
+def solve_for_mean(
     name: str,
     mean_at: Callable[[float], float],
     curves: EntropyCurves,

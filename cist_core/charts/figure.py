@@ -21,8 +21,15 @@ from cist_core.temperature import TemperatureRule
 AMBER, BLUE, GREY = "#C77700", "#2E7FD1", "#7F8694"
 """Fixed temperature, CIST, oracle and theory: 3 to 1 or more against both page backgrounds, told apart by any eye."""
 
-RULE_COLOURS = {"fixed": AMBER, "cist": BLUE, "matched": GREY, "lskd": "#009E73", "normkd": "#C05A9B"}
-SPARE_COLOURS = ("#8C6BB1", "#E15759", "#B8A100", "#56B4E9", "#D55E00")
+RULE_COLOURS = {
+    "fixed": AMBER,
+    "cist": BLUE,
+    "matched": GREY,
+    "lskd": "#009E73",
+    "normkd": "#C05A9B",
+    "dtkd": "#8C6BB1",
+}
+SPARE_COLOURS = ("#E15759", "#B8A100", "#56B4E9", "#D55E00")
 """For rules of one's own, and for a second rule of a kind on the same chart."""
 
 

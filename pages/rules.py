@@ -1,0 +1,166 @@
+"""Rules: is CIST the best rule for this teacher? Every rule at the same mean entropy, ranked by its spread."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from app.state import Code, current_view
+from app.widgets import plain, share_settings, show_error, show_figure, show_table
+from cist_core.charts.ranking import ranking_figure
+from cist_core.curves import EntropyCurves
+from cist_core.errors import CistError
+from cist_core.findings import rule_label
+from cist_core.ranking import CONFIDENCE, RESAMPLES, RankedRule, rank_rules
+from cist_core.temperature import Dtkd
+
+SECTION = "Decide"
+ORDER = 20
+ICON = ":material/leaderboard:"
+
+CHOICES = [200, RESAMPLES, 2000]
+LARGEST_SEED = 2**31 - 1
+
+view = current_view()
+source, student = view.source, view.source.student
+
+
+# Without a spinner: the last picture stays, dimmed, while a slider moves.
+@st.cache_data(show_spinner=False, max_entries=32)
+def ranking_of(
+    fingerprint: str, student: str | None, _curves: EntropyCurves, mean_entropy: float, resamples: int, seed: int
+) -> list[RankedRule]:
+    return rank_rules(_curves, mean_entropy, resamples=resamples, seed=seed)
+
+
+def controls() -> tuple[int, int]:
+    """The resamples behind the intervals; the mean entropy is that of the sidebar's pair."""
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        resamples = st.segmented_control(
+            "Bootstrap resamples", CHOICES,
+            default=RESAMPLES, required=True, key="rules_resamples", bind="query-params", persist_state="session",
+            help="More of them steady the ends of the intervals, and take longer.",
+        )  # fmt: skip
+        seed = st.number_input(
+            "Seed", 0, LARGEST_SEED, 0, key="rules_seed", bind="query-params", persist_state="session", width=140,
+            help="Of the resamples: the same seed gives the same intervals.",
+        )  # fmt: skip
+    share_settings(["rules_resamples", "rules_seed"])
+    return int(resamples or RESAMPLES), int(seed)
+
+
+def code(ranking: list[RankedRule], mean_entropy: float, resamples: int, seed: int) -> Code:
+    """The same numbers without the app."""
+    rules = " ".join(str(ranked.rule) for ranked in ranking if ranked.rule)
+    load = f'EntropyCurves.from_logits(load_logits("{{}}", "{source.data}", "{source.split}").logit_set)'
+    beside = "" if student is None else f"curves = curves.beside({load.format(student.name)})\n"
+    return Code(
+        f"cist analyze --teacher {source.teacher} --data {source.data} --split {source.split}"
+        f"{'' if student is None else f' --student {student.name}'} --rule {rules}",
+        "from cist_core import EntropyCurves\n"
+        "from cist_core.ranking import rank_rules\n"
+        "from cist_core.sources import load_logits\n\n"
+        f"curves = {load.format(source.teacher)}\n"
+        f"{beside}"
+        f"for ranked in rank_rules(curves, {mean_entropy:g}, resamples={resamples}, seed={seed}):\n"
+        "    print(ranked.rule or ranked.reason, ranked.std, ranked.interval, ranked.gain, ranked.gain_interval)\n",
+    )
+
+
+def as_table(ranking: list[RankedRule]) -> pd.DataFrame:
+    """One row a rule; spreads in nats, shares in percent."""
+    return pd.DataFrame(
+        [
+            {
+                "Rule": ranked.label if ranked.rule is None else rule_label(ranked.rule),
+                "Spread": ranked.profile.std if ranked.profile else np.nan,
+                "from": ranked.interval.low if ranked.interval else np.nan,
+                "to": ranked.interval.high if ranked.interval else np.nan,
+                "Gain": np.nan if ranked.gain is None else ranked.gain,
+                "gain from": ranked.gain_interval.low if ranked.gain_interval else np.nan,
+                "gain to": ranked.gain_interval.high if ranked.gain_interval else np.nan,
+                "Over-sharp": ranked.profile.over_sharp * 100 if ranked.profile else np.nan,
+                "Over-smoothed": ranked.profile.over_smoothed * 100 if ranked.profile else np.nan,
+                "Note": note(ranked),
+            }
+            for ranked in ranking
+        ]
+    )
+
+
+def note(ranked: RankedRule) -> str:
+    if ranked.reason is not None:
+        return ranked.reason
+    if ranked.is_oracle:
+        return "the best that any rule could do, not a rule to train with"
+    return f"the same rule here as {' and '.join(ranked.same_as)}" if ranked.same_as else ""
+
+
+def show_ranking(ranking: list[RankedRule]) -> None:
+    share = f"{CONFIDENCE * 100:g} % interval"
+    show_table(
+        as_table(ranking),
+        key="rules-ranking",
+        alt="Spread, interval and consistency gain of every rule at the same mean entropy",
+        columns={
+            "Rule": st.column_config.TextColumn(pinned=True, help="With the parameter that has this mean entropy"),
+            "Spread": st.column_config.NumberColumn(
+                format="%.3f", help="Standard deviation of the entropy over the samples, in nats"
+            ),
+            "from": st.column_config.NumberColumn(format="%.3f", help=f"Lower end of the {share} of the spread"),
+            "to": st.column_config.NumberColumn(format="%.3f", help=f"Upper end of the {share} of the spread"),
+            "Gain": st.column_config.NumberColumn(
+                format="%.2f", help="Consistency gain: spread of the fixed temperature over this one; above 1 is better"
+            ),
+            "gain from": st.column_config.NumberColumn(
+                format="%.2f", help=f"Lower end of the {share} of the gain, both rules on the same resamples"
+            ),
+            "gain to": st.column_config.NumberColumn(format="%.2f", help=f"Upper end of the {share} of the gain"),
+            "Over-sharp": st.column_config.NumberColumn(format="%.1f %%", help="Entropy below 5 % of ln C"),
+            "Over-smoothed": st.column_config.NumberColumn(format="%.1f %%", help="Entropy above 95 % of ln C"),
+            "Note": st.column_config.TextColumn(width="large"),
+        },
+    )
+
+
+def show_notes(ranking: list[RankedRule]) -> None:
+    """What a reader needs to know of rules that look at the student."""
+    dtkd = next((ranked for ranked in ranking if ranked.name == Dtkd.name), None)
+    if dtkd is None:
+        return
+    if dtkd.reason is not None and student is None:
+        st.info(
+            "DTKD is not in the picture: it depends on the student's logits as well. Choose a student in the sidebar.",
+            icon=":material/school:",
+        )
+    elif dtkd.rule is not None and not np.any(source.curves.statistics.peak > 0):
+        st.caption(
+            f"DTKD beside the student {plain(student.name) if student else ''} takes the maxima of the centred logits: "
+            "these logits are stored less their row maximum, so the raw maxima of the published rule are not known."
+        )
+
+
+mean_entropy = float(f"{view.fixed.profile.mean:.4g}")
+place = st.container()
+st.caption(
+    f"The mean entropy is that of τ = {view.tau:g} in the sidebar: move the slider to rank the rules at another."
+)
+resamples, seed = controls()
+try:
+    ranking = ranking_of(
+        source.logit_set.fingerprint,
+        None if student is None else student.logit_set.fingerprint,
+        source.curves,
+        mean_entropy,
+        resamples,
+        seed,
+    )
+except CistError as error:
+    show_error(error)
+else:
+    with place:
+        commands = code(ranking, mean_entropy, resamples, seed)
+        show_figure(ranking_figure(ranking), key="rules-spread", code=commands)
+    show_ranking(ranking)
+    show_notes(ranking)

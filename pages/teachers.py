@@ -1,0 +1,277 @@
+"""Teachers: which teacher suits this student? Consistency, calibration and capacity gap, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from app.state import Code, current_view
+from app.widgets import loading_torch, plain, share_settings, show_error, show_figure, show_table
+from cist_core.cards import Card, sample_models
+from cist_core.charts.teachers import (
+    TEACHER_COLOURS,
+    reliability_figure,
+    teacher_entropy_figure,
+    teacher_ratio_figure,
+)
+from cist_core.data import DATASETS
+from cist_core.errors import CistError
+from cist_core.logits import LogitSet
+from cist_core.rho import DEFAULT_TARGET
+from cist_core.sources import load_logits
+from cist_core.teacher_comparison import CIST, FIXED, TeacherReading, check_same_samples, nearness_finding, read_teacher
+
+SECTION = "Decide"
+ORDER = 30
+ICON = ":material/compare_arrows:"
+
+view = current_view()
+source, student = view.source, view.source.student
+
+
+@st.cache_resource(show_spinner="Reading the logits of the other teacher", max_entries=6)
+def logits_of(teacher: str, data: str, split: str) -> LogitSet:
+    return load_logits(teacher, data, split).logit_set
+
+
+@st.cache_data(show_spinner="Comparing the teachers", max_entries=12)
+def reading_of(
+    name: str, fingerprint: str, student: str | None, _logits: LogitSet, _student: LogitSet | None
+) -> TeacherReading:
+    return read_teacher(name, _logits, student=_student)
+
+
+def fitting_models() -> list[Card]:
+    """Every other shipped model for this data set or one with the same classes and images, its teachers first."""
+    own = DATASETS[source.data]
+    fitting = [
+        card
+        for card in sample_models()
+        if card.name != source.teacher
+        and card.data in DATASETS
+        and (DATASETS[card.data].classes, DATASETS[card.data].image_shape) == (own.classes, own.image_shape)
+    ]
+    return sorted(fitting, key=lambda card: (card.role != "teacher", card.data != source.data))
+
+
+def choose_others() -> list[str]:
+    """The teachers beside that of the sidebar; those whose logits are at hand, but for the student, to begin with."""
+    cards = fitting_models()
+    at_hand = [card.name for card in cards if card.logits(source.data, source.split) is not None]
+    own_student = None if student is None else student.name
+    key = f"teachers_beside_{source.teacher}"  # each teacher has others beside it
+    chosen = st.multiselect(
+        f"Beside {source.teacher}",
+        [card.name for card in cards],
+        default=[name for name in at_hand if name != own_student][: len(TEACHER_COLOURS) - 1],
+        max_selections=len(TEACHER_COLOURS) - 1,
+        key=key,
+        bind="query-params",
+        persist_state="session",
+        placeholder="Add a teacher" if cards else "No other shipped model answers on this data",
+        help="Shipped models on the same data and split; where no logits are at hand, they are computed once.",
+    )
+    share_settings([key])
+    return chosen
+
+
+def read_all(others: Sequence[str]) -> list[TeacherReading]:
+    """The sidebar's teacher first; one that cannot be read is named and left out."""
+    readings = []
+    for name in (source.teacher, *others):
+        try:
+            if name == source.teacher:
+                logit_set = source.logit_set
+            else:
+                logit_set = load(name)
+                check_same_samples(source.logit_set, logit_set)
+            beside = None if student is None or student.name == name else student
+            readings.append(
+                reading_of(
+                    name,
+                    logit_set.fingerprint,
+                    None if beside is None else beside.logit_set.fingerprint,
+                    logit_set,
+                    None if beside is None else beside.logit_set,
+                )
+            )
+        except CistError as error:
+            show_error(error)
+    return readings
+
+
+def load(name: str) -> LogitSet:
+    with loading_torch() if no_logits(name) else st.container():
+        return logits_of(name, source.data, source.split)
+
+
+def no_logits(name: str) -> bool:
+    return all(card.logits(source.data, source.split) is None for card in sample_models() if card.name == name)
+
+
+def code(readings: Sequence[TeacherReading]) -> Code:
+    """The same numbers without the app."""
+    place = f"--data {source.data} --split {source.split}"
+    names = ", ".join(f'"{reading.name}"' for reading in readings)
+    student_logits = f'logits_of("{student.name}")' if student is not None else "None"
+    return Code(
+        "\n".join(
+            f"cist analyze --teacher {reading.name} {place} --rule {reading.fixed.rule} {reading.cist.rule}"
+            for reading in readings
+        ),
+        "from cist_core.sources import load_logits\n"
+        "from cist_core.teacher_comparison import read_teacher\n\n\n"
+        "def logits_of(name):\n"
+        f'    return load_logits(name, "{source.data}", "{source.split}").logit_set\n\n\n'
+        f"student = {student_logits}\n"
+        f"for name in [{names}]:\n"
+        "    teacher = read_teacher(name, logits_of(name), student=student)\n"
+        "    print(name, teacher.rho, teacher.fixed.profile.std, teacher.cist.profile.std, teacher.gap)\n",
+    )
+
+
+def consistency_table(readings: Sequence[TeacherReading]) -> pd.DataFrame:
+    """One row a teacher; entropies in nats, shares in percent."""
+    return pd.DataFrame(
+        [
+            {
+                "Teacher": reading.name,
+                "Accuracy": _percent(reading.accuracy),
+                "Recommended ρ": reading.rho,
+                "Matched τ": reading.tau,
+                "Spread fixed": reading.fixed.profile.std,
+                "Spread CIST": reading.cist.profile.std,
+                "Gain": reading.gain,
+            }
+            for reading in readings
+        ]
+    ).astype({"Gain": float, "Accuracy": float})
+
+
+def calibration_table(readings: Sequence[TeacherReading]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "Teacher": reading.name,
+                "Fitted τ": reading.calibration.tau,
+                "ECE at τ = 1": reading.calibration.before.error * 100,
+                "ECE at fitted τ": reading.calibration.after.error * 100,
+                "NLL at τ = 1": reading.calibration.nll_before,
+                "NLL at fitted τ": reading.calibration.nll_after,
+            }
+            for reading in readings
+            if reading.calibration is not None
+        ]
+    )
+
+
+def gap_table(readings: Sequence[TeacherReading]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "Teacher": reading.name,
+                "Agreement": reading.gap.agreement * 100,
+                "KL at τ = 1": reading.gap.kl,
+                "KL under CIST": reading.gap.kl_cist,
+                "Scale": reading.gap.scale,
+                "Accuracy gap": _percent(reading.gap.accuracy),
+            }
+            for reading in readings
+            if reading.gap is not None
+        ]
+    )
+
+
+def _percent(share: float | None) -> float:
+    return np.nan if share is None else share * 100
+
+
+def number(format_: str, help_: str) -> object:
+    return st.column_config.NumberColumn(format=format_, help=help_)
+
+
+def show_consistency(readings: Sequence[TeacherReading]) -> None:
+    place = st.container()
+    rule = st.segmented_control(
+        "Soft labels under", [FIXED, CIST], default=FIXED, required=True,
+        key="teachers_rule", bind="query-params", persist_state="session",
+    )  # fmt: skip
+    share_settings(["teachers_rule"])
+    with place:
+        show_figure(teacher_entropy_figure(readings, str(rule)), key="teachers-entropy", code=commands)
+    show_table(
+        consistency_table(readings),
+        key="teachers-consistency",
+        alt="Accuracy, recommended ρ, matched temperature and spreads of each teacher",
+        columns={
+            "Accuracy": number("%.1f %%", "Share of right answers on this split"),
+            "Recommended ρ": number("%.2f", f"Its mean entropy is {DEFAULT_TARGET:g} ln C"),
+            "Matched τ": number("%.2f", "The fixed temperature with that mean entropy"),
+            "Spread fixed": number("%.3f", "Standard deviation of the entropy at the matched temperature, in nats"),
+            "Spread CIST": number("%.3f", "Standard deviation of the entropy at the recommended ρ, in nats"),
+            "Gain": number("%.2f", "Consistency gain: the one over the other; below 1, CIST is the less consistent"),
+        },
+    )
+    show_figure(teacher_ratio_figure(readings), key="teachers-ratio", code=commands)
+
+
+def show_gap(readings: Sequence[TeacherReading]) -> None:
+    if student is None:
+        st.info("Choose a student in the sidebar to see how far it is from each teacher.", icon=":material/school:")
+        return
+    measured = gap_table(readings)
+    if measured.empty:
+        return
+    st.subheader(plain(nearness_finding(readings, student.name)), anchor=False)
+    show_table(
+        measured,
+        key="teachers-gap",
+        alt=f"Capacity gap between each teacher and the student {student.name}",
+        columns={
+            "Agreement": number("%.1f %%", "Share of the samples with the same top-1 class"),
+            "KL at τ = 1": number("%.3f", "Mean KL(teacher ‖ student) in nats, both at temperature 1"),
+            "KL under CIST": number("%.3f", "The same, each at its own CIST temperature for the recommended ρ"),
+            "Scale": number(
+                "%.2f", "Mean centred maximum of the teacher over the student's: what one temperature makes it copy"
+            ),
+            "Accuracy gap": number(
+                "%+.1f points", "Accuracy of the teacher less that of the student, in percentage points"
+            ),
+        },
+    )
+
+
+def show_calibration(readings: Sequence[TeacherReading]) -> None:
+    if source.curves.labels is None:
+        st.info("These logits have no labels, so their calibration is not known.", icon=":material/label_off:")
+        return
+    show_figure(reliability_figure(readings), key="teachers-reliability", code=commands)
+    show_table(
+        calibration_table(readings),
+        key="teachers-calibration",
+        alt="Calibration error and negative log-likelihood of each teacher before and after one fitted temperature",
+        columns={
+            "Fitted τ": number("%.2f", "The temperature with the smallest NLL on these labels; above 1: overconfident"),
+            **{
+                f"ECE at {when}": number("%.2f %%", "Expected calibration error over 15 bins")
+                for when in ("τ = 1", "fitted τ")
+            },
+            **{
+                f"NLL at {when}": number("%.3f", "Negative log-likelihood of the labels, in nats")
+                for when in ("τ = 1", "fitted τ")
+            },
+        },
+    )
+
+
+others = choose_others()
+readings = read_all(others)
+if readings:
+    commands = code(readings)
+    st.caption(f"Every teacher at its own τ and ρ, where its mean entropy is {DEFAULT_TARGET:g} ln C.")
+    show_consistency(readings)
+    show_gap(readings)
+    show_calibration(readings)

@@ -1,0 +1,78 @@
+"""Rules in Streamlit's own test runner: the ranking is the library's and follows the sidebar."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from cist_core.curves import EntropyCurves
+from cist_core.ranking import rank_rules, ranking_finding
+from cist_core.sources import load_logits
+from tests.app.test_pages import open_app, view_of
+
+
+def open_rules(**query: str | list[str]) -> AppTest:
+    app = open_app("rules", **query)
+    assert not app.error
+    return app
+
+
+def curves_of(model: str) -> EntropyCurves:
+    return EntropyCurves.from_logits(load_logits(model, "mnist-5k").logit_set)
+
+
+def table(app: AppTest):
+    return app.dataframe[0].value.set_index("Rule")
+
+
+def test_the_page_shows_the_ranking_of_the_library() -> None:
+    app = open_rules()
+    view = view_of(app)
+    curves = curves_of(view.source.teacher).beside(curves_of(view.source.student.name))
+    expected = rank_rules(curves, float(f"{view.fixed.profile.mean:.4g}"))
+    assert app.subheader[0].value == ranking_finding(expected)
+    shown = table(app)
+    assert len(shown) == len(expected) == 6
+    for (_, row), ranked in zip(shown.iterrows(), expected, strict=True):
+        assert row["Spread"] == pytest.approx(ranked.std, abs=1e-6)
+        assert (row["from"], row["to"]) == pytest.approx(ranked.interval, abs=1e-6)
+        assert row["Gain"] == pytest.approx(np.nan if ranked.gain is None else ranked.gain, nan_ok=True)
+    (chart,) = app.get("vega_lite_chart")
+    assert chart.proto.alt.startswith(ranking_finding(expected))
+
+
+def test_moving_the_temperature_ranks_again() -> None:
+    app = open_rules()
+    before = table(app)
+    app.slider(key="tau").set_value(1.0).run()
+    after = table(app)
+    assert not app.exception
+    assert "τ = 1" in " ".join(after.index)
+    assert not set(before["Spread"].round(4)) & set(after["Spread"].round(4)) - {0.0}
+    assert any(caption.value.startswith("The mean entropy is that of τ = 1 in the sidebar") for caption in app.caption)
+
+
+def test_without_a_student_dtkd_is_listed_with_what_it_needs() -> None:
+    app = open_rules(student="none")
+    row = table(app).loc["DTKD"]
+    assert np.isnan(row["Spread"])
+    assert "needs a student" in row["Note"]
+    assert "Choose a student in the sidebar" in app.info[0].value
+
+
+def test_a_seed_gives_its_intervals_again_and_another_one_others() -> None:
+    app = open_rules()
+    first = table(app)[["from", "to"]]
+    app.number_input(key="rules_seed").set_value(1).run()
+    second = table(app)[["from", "to"]]
+    assert not first.equals(second)
+    assert table(open_rules(rules_seed="1"))[["from", "to"]].equals(second)
+    app.number_input(key="rules_seed").set_value(0).run()
+    assert table(app)[["from", "to"]].equals(first)
+
+
+def test_logits_stored_less_their_maximum_are_said_to_be_so() -> None:
+    app = open_rules()
+    assert not (view_of(app).source.curves.statistics.peak > 0).any()
+    assert any("takes the maxima of the centred logits" in caption.value for caption in app.caption)

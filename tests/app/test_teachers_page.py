@@ -1,0 +1,91 @@
+"""Teachers in Streamlit's own test runner: the numbers are the library's, and one teacher is enough."""
+
+from __future__ import annotations
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from cist_core.cards import find_sample_model
+from cist_core.sources import load_logits
+from cist_core.teacher_comparison import CIST, FIXED, consistency_finding, nearness_finding, read_teacher
+from tests.app.test_pages import open_app, view_of
+
+BESIDE = "teachers_beside_mnist5k-cnn"
+
+
+def open_teachers(**query: str | list[str]) -> AppTest:
+    app = open_app("teachers", **query)
+    assert not app.error
+    return app
+
+
+def logits_of(model: str, data: str = "mnist-5k"):
+    return load_logits(model, data).logit_set
+
+
+def subheaders(app: AppTest) -> list[str]:
+    return [subheader.value for subheader in app.subheader]
+
+
+def test_the_page_compares_the_shipped_teachers_with_the_numbers_of_the_library() -> None:
+    app = open_teachers()
+    student = view_of(app).source.student.name
+    assert app.multiselect(key=BESIDE).value == ["mnist5k-mlp"]
+    teachers = [
+        read_teacher(name, logits_of(name), student=logits_of(student)) for name in ("mnist5k-cnn", "mnist5k-mlp")
+    ]
+    assert subheaders(app)[0] == consistency_finding(teachers, FIXED)
+    assert nearness_finding(teachers, student) in subheaders(app)
+    consistency, gap, calibration = (frame.value.set_index("Teacher") for frame in app.dataframe)
+    for teacher in teachers:
+        row = consistency.loc[teacher.name]
+        assert row["Accuracy"] == pytest.approx(find_sample_model(teacher.name).accuracy["test"] * 100, abs=0.05)
+        assert row["Recommended ρ"] == pytest.approx(teacher.rho)
+        assert row["Gain"] == pytest.approx(teacher.fixed.profile.std / teacher.cist.profile.std)
+        assert gap.loc[teacher.name, "KL under CIST"] == pytest.approx(teacher.gap.kl_cist)
+        assert calibration.loc[teacher.name, "Fitted τ"] == pytest.approx(teacher.calibration.tau)
+    charts = app.get("vega_lite_chart")
+    assert len(charts) == 3
+    assert all(chart.proto.alt for chart in charts)
+
+
+def test_the_title_and_the_histogram_follow_the_rule() -> None:
+    app = open_teachers(teachers_rule=CIST)
+    assert subheaders(app)[0].startswith("Under CIST")
+    app.segmented_control(key="teachers_rule").set_value(FIXED).run()
+    assert not app.exception
+    assert subheaders(app)[0].startswith("Under fixed τ")
+
+
+def test_one_teacher_alone_is_shown_and_the_page_says_how_to_add_another() -> None:
+    app = open_teachers()
+    app.multiselect(key=BESIDE).set_value([]).run()
+    assert not app.exception
+    assert "add a teacher to compare it with" in subheaders(app)[0]
+    assert len(app.dataframe[0].value) == 1
+    assert len(app.get("vega_lite_chart")) == 3
+
+
+def test_the_student_as_a_teacher_has_no_gap_to_itself() -> None:
+    app = open_teachers()
+    student = view_of(app).source.student.name
+    app.multiselect(key=BESIDE).set_value([student]).run()
+    assert not app.exception
+    assert list(app.dataframe[0].value["Teacher"]) == ["mnist5k-cnn", student]
+    assert list(app.dataframe[1].value["Teacher"]) == ["mnist5k-cnn"]
+
+
+def test_another_teacher_in_the_sidebar_has_others_beside_it() -> None:
+    app = open_teachers()
+    app.selectbox(key="teacher").select("mnist5k-mlp").run()
+    assert not app.exception
+    assert app.multiselect(key="teachers_beside_mnist5k-mlp").value == ["mnist5k-cnn"]
+    app.selectbox(key="teacher").select("cifar100-resnet20").run()
+    assert not app.exception
+    assert app.multiselect(key="teachers_beside_cifar100-resnet20").value == []
+
+
+def test_without_a_student_there_is_no_gap_but_a_word_about_it() -> None:
+    app = open_teachers(student="none")
+    assert "Choose a student in the sidebar" in app.info[0].value
+    assert len(app.dataframe) == 2
