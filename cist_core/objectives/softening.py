@@ -18,16 +18,24 @@ from cist_core.objectives.parameters import Choice, Number, Switch
 from cist_core.objectives.rows import Rows
 from cist_core.objectives.temperatures import centred_maximum_temperature
 from cist_core.temperature import TAU_MIN
+from cist_core.weights import WEIGHT_FORMULAS
 
 Rule = Callable[[Rows], Tensor]
 """From the logits of one model to its temperatures, ``(N,)``."""
 
+
+def _for_every_sample(formula: Callable[[Tensor, Tensor], Tensor | float]) -> Callable[[Tensor, Tensor], Tensor]:
+    """The formula with its one weight for all, where it has one, given to each."""
+
+    def weigh(teacher: Tensor, student: Tensor) -> Tensor:
+        weight = torch.as_tensor(formula(teacher, student), dtype=teacher.dtype, device=teacher.device)
+        return weight.expand_as(teacher)
+
+    return weigh
+
+
 WEIGHTINGS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "product": lambda teacher, student: teacher * student,
-    "teacher": lambda teacher, student: teacher.square(),
-    "student": lambda teacher, student: student.square(),
-    "uniform": lambda teacher, student: (teacher * student).mean().expand_as(teacher),
-    "none": lambda teacher, student: torch.ones_like(teacher),
+    name: _for_every_sample(formula) for name, formula in WEIGHT_FORMULAS.items()
 }
 """Weight of each sample from both temperatures, ``(N,)``. ``product`` is the per-sample form of Hinton's ``T^2``."""
 

@@ -1,0 +1,317 @@
+"""Weights: who is heard more and who less: temperatures, weights against difficulty, shares of the gradient."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from app.selection import select
+from app.state import Code, current_view
+from app.thumbnails import thumbnails
+from app.widgets import loading_torch, plain, share_settings, show_figure, show_table
+from cist_core.charts.gradients import gradient_figure
+from cist_core.charts.weights import difficulty_figure, factors_figure, weight_figure
+from cist_core.findings import percent, three_digits
+from cist_core.gradients import GradientNorms, cist_gradients, kd_gradients
+from cist_core.samples import Measure
+from cist_core.selection import Selection
+from cist_core.weights import WEIGHT_FORMULAS, SampleWeights, rank_correlation
+
+SECTION = "Look"
+ORDER = 40
+ICON = ":material/balance:"
+
+# What the segmented control says, and the measure it means.
+DIFFICULTY = {"margin": "margin", "student loss": "student_loss", "entropy": "entropy"}
+GRADIENT_MODES = ("scale-free", "constant", "full")
+LOSSES = ("divergence", "whole loss")
+ROWS = 8
+# Up to this many logits the gradients follow the sliders unasked.
+AT_ONCE = 2_000_000
+
+view = current_view()
+source, student, labels = view.source, view.source.student, view.source.curves.labels
+
+
+def choose_weighting() -> tuple[str, bool]:
+    """The weighting and whether it is normalised; without a student only the teacher's own is possible."""
+    if student is None:
+        st.info(
+            "No student is chosen, so this page shows the teacher's half: its temperatures, and its factor squared as "
+            "the weight. Choose a student in the sidebar for the product, the student's loss and the gradients.",
+            icon=":material/person_off:",
+        )
+        return "teacher", False
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        weighting = st.segmented_control(
+            "Weighting",
+            list(WEIGHT_FORMULAS),
+            default="product",
+            required=True,
+            key="weights_weighting",
+            bind="query-params",
+            persist_state="session",
+            help="product: τₜ τₛ, teacher: τₜ², student: τₛ², uniform: the mean of the product, none: 1.",
+        )
+        normalise = st.toggle(
+            "Normalise to mean 1",
+            key="weights_normalise",
+            bind="query-params",
+            persist_state="session",
+            help="Divide the weights by their mean. It moves no sample against another.",
+        )
+    share_settings(["weights_weighting", "weights_normalise"])
+    return str(weighting), normalise
+
+
+def choose_measure() -> Measure:
+    """The measure of difficulty; only those that these samples have are offered."""
+    have = {measure.name: measure for measure in view.samples.measures()}
+    options = {words: have[name] for words, name in DIFFICULTY.items() if name in have}
+    if st.session_state.get("weights_measure") not in options:
+        st.session_state.pop("weights_measure", None)
+    chosen = st.segmented_control(
+        "Against",
+        list(options),
+        default=next(iter(options)),
+        required=True,
+        key="weights_measure",
+        bind="query-params",
+        persist_state="session",
+        help="; ".join(f"{words}: {measure.help}" for words, measure in options.items()),
+    )
+    share_settings(["weights_measure"])
+    return options[str(chosen)]
+
+
+def code(imports: str, lines: str) -> Code:
+    """The pair's command, and Python that loads the logits first."""
+    of = f'"{source.data}", "{source.split}"'
+    loads = f'teacher = load_logits("{source.teacher}", {of}).logit_set\n'
+    if student is not None:
+        loads += f'student = load_logits("{student.name}", {of}).logit_set\n'
+    return Code(view.code().command, f"{imports}from cist_core.sources import load_logits\n\n{loads}{lines}")
+
+
+def weights_code() -> Code:
+    models = "teacher" if student is None else "teacher, student"
+    return code(
+        "from cist_core import EntropyCurves\nfrom cist_core.weights import SampleWeights\n",
+        f"curves = [EntropyCurves.from_logits(logits) for logits in [{models}]]\n"
+        f'weights = SampleWeights.of(*curves, rho={view.rho:g}, weighting="{weighting}", normalise={normalise})\n'
+        f"print(weights.effective_samples, weights.raised({ROWS}), weights.lowered({ROWS}))\n",
+    )
+
+
+def show_difficulty() -> None:
+    place = st.container()
+    measure = choose_measure()
+    values = view.samples.column(measure.name)
+    with place:
+        show_figure(
+            difficulty_figure(weights, values, measure, selected=view.selected),
+            key="weights-difficulty",
+            code=weights_code(),
+        )
+    correlation = None if weights.equal else rank_correlation(weights.weight, values)
+    count, spread, rank = st.columns(3)
+    count.metric(
+        "Effective sample size",
+        f"{round(weights.effective_samples):,} ({percent(weights.effective_share)})",
+        help="(Σw)² / Σw²: how many samples of equal weight would count as much; in brackets, as a share of all.",
+    )
+    spread.metric(
+        "Spread of the weight",
+        f"{three_digits(weights.spread)} of its mean",
+        help="Standard deviation of the weights over their mean.",
+    )
+    rank.metric(
+        f"Spearman with {measure.title}",
+        "held constant" if correlation is None else f"{correlation:.3f}",
+        help="Rank correlation of the weight and the measure over the samples.",
+    )
+
+
+def show_distributions() -> None:
+    left, right = st.columns(2, gap="large")
+    with left:
+        show_figure(factors_figure(weights, selected=view.selected), key="weights-factors", code=weights_code())
+    with right:
+        show_figure(weight_figure(weights, selected=view.selected), key="weights-weight", code=weights_code())
+
+
+def choose_gradient() -> tuple[str, bool, bool]:
+    """Where the gradient flows, whether it is that of the whole loss, and whether it is wanted at all."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        mode = st.segmented_control(
+            "Gradient through the student's temperature",
+            GRADIENT_MODES,
+            default=GRADIENT_MODES[0],
+            required=True,
+            key="weights_gradient",
+            bind="query-params",
+            persist_state="session",
+            help="scale-free: in the softmax; constant: nowhere; full: in the softmax and in the weight. "
+            "The fixed temperature has none.",
+        )
+        loss = LOSSES[0] if labels is None else st.segmented_control(
+            "Of",
+            LOSSES,
+            default=LOSSES[0],
+            required=True,
+            key="weights_loss",
+            bind="query-params",
+            persist_state="session",
+            help="The weighted divergence alone, or 0.1 of the cross-entropy and 0.9 of the divergence.",
+        )  # fmt: skip
+        wanted = source.logit_set.logits.size <= AT_ONCE or st.toggle(
+            f"Compute for all {source.logit_set.num_samples:,} samples",
+            key="weights_compute",
+            help="So many logits take seconds after every move of a slider.",
+        )
+    share_settings(["weights_gradient", "weights_loss"])
+    return str(mode), loss == LOSSES[1], wanted
+
+
+def show_gradients() -> list[GradientNorms]:
+    """The share of the gradient under both rules; nothing without a student, or until somebody asks for a large set."""
+    if student is None:
+        return []
+    place = st.container()
+    mode, whole, wanted = choose_gradient()
+    if not wanted:
+        place.info(
+            f"The gradients of {source.logit_set.num_samples:,} samples take a while: switch them on below.",
+            icon=":material/hourglass:",
+        )
+        return []
+    with place:
+        with loading_torch():
+            import cist_core.objectives  # noqa: F401 - so that the wait has its words
+        fingerprints = (source.logit_set.fingerprint, student.logit_set.fingerprint)
+        fixed = kd_norms(fingerprints, view.tau, whole)
+        cist = cist_norms(fingerprints, view.rho, weighting, normalise, mode, whole)
+        show_figure(
+            gradient_figure((view.fixed.rule, fixed), (view.cist.rule, cist), selected=view.selected),
+            key="weights-gradients",
+            code=gradients_code(mode, whole),
+        )
+    return [fixed, cist]
+
+
+def gradients_code(mode: str, whole: bool) -> Code:
+    terms = ", labels=teacher.labels, lambda_ce=0.1, lambda_kl=0.9" if whole else ""
+    options = f'weighting="{weighting}", normalise={normalise}, gradient="{mode}"{terms}'
+    return code(
+        "from cist_core.gradients import cist_gradients, kd_gradients\n",
+        'models = {"student_logits": student.logits, "teacher_logits": teacher.logits}\n'
+        f"print(kd_gradients(**models, tau={view.tau:g}{terms}).held_by(0.1))\n"
+        f"print(cist_gradients(**models, rho={view.rho:g}, {options}).held_by(0.1))\n",
+    )
+
+
+@st.cache_data(show_spinner="Computing the gradients under τ", max_entries=16)
+def kd_norms(fingerprints: tuple[str, str], tau: float, whole: bool) -> GradientNorms:
+    return kd_gradients(**inputs(whole), tau=tau)
+
+
+@st.cache_data(show_spinner="Computing the gradients under CIST", max_entries=16)
+def cist_norms(
+    fingerprints: tuple[str, str], rho: float, weighting: str, normalise: bool, mode: str, whole: bool
+) -> GradientNorms:
+    return cist_gradients(**inputs(whole), rho=rho, weighting=weighting, normalise=normalise, gradient=mode)
+
+
+def inputs(whole: bool) -> dict[str, Any]:
+    """The logits that the fingerprints are of; for the whole loss also the labels and the weights of its terms."""
+    both = {"student_logits": student.logit_set.logits, "teacher_logits": source.logit_set.logits}
+    return both | ({"labels": labels, "lambda_ce": 0.1, "lambda_kl": 0.9} if whole else {})
+
+
+def table_of(rows: np.ndarray, norms: list[GradientNorms]) -> pd.DataFrame:
+    names = source.logit_set.class_names
+
+    def classes(of: np.ndarray) -> list[str]:
+        return [str(index) if names is None else names[index] for index in of]
+
+    pictures = thumbnails(view, rows)
+    table = {
+        **({} if pictures is None else {"Image": pictures}),
+        "Sample": rows,
+        **({} if labels is None else {"Class": classes(labels[rows])}),
+        "Prediction": classes(source.curves.statistics.top1[rows]),
+        "Weight": weights.relative[rows],
+        "τ teacher": weights.teacher[rows],
+    }
+    if student is not None:
+        table["τ student"] = weights.student[rows]
+        if labels is not None:
+            table["Student loss"] = student.loss[rows]
+    table["Margin"] = source.curves.statistics.gap[rows]
+    for rule, of in zip(("τ", "CIST"), norms, strict=False):
+        table[f"Gradient {rule}"] = of.share[rows] * weights.samples
+    return pd.DataFrame(table)
+
+
+def show_ends(norms: list[GradientNorms]) -> None:
+    """The samples with the largest and with the smallest weight, side by side."""
+    if weights.equal:
+        st.caption("Under this weighting no sample is raised or lowered.")
+        return
+    help_ = {
+        "Weight": "Times the mean weight",
+        "τ teacher": "The teacher's factor, in logit units",
+        "τ student": "The student's factor, in logit units",
+        "Student loss": "Cross-entropy with the label, in nats",
+        "Margin": "The teacher's largest logit minus the second, in logit units",
+        "Gradient τ": f"Size of the gradient at τ = {view.tau:g}, times the mean over the samples",
+        "Gradient CIST": "Size of the gradient under CIST, times the mean over the samples",
+    }
+    columns = {
+        "Image": st.column_config.ImageColumn(width="small", pinned=True),
+        "Sample": st.column_config.NumberColumn(format="%d", help="Position in the split"),
+        **{name: st.column_config.NumberColumn(format="%.3g", help=words) for name, words in help_.items()},
+    }
+    ends = {"raised": (weights.raised(ROWS), "most"), "lowered": (weights.lowered(ROWS), "least")}
+    for place, (end, (rows, words)) in zip(st.columns(2, gap="large"), ends.items(), strict=True):
+        with place:
+            st.subheader(end_story(end, rows), anchor=False)
+            table = table_of(rows, norms)
+            show_table(
+                table,
+                key=f"weights-{end}",
+                alt=f"The {len(rows)} samples that weigh {words} under CIST",
+                columns=columns,
+                row_height=56 if "Image" in table else None,
+                height="content",
+            )
+            st.button(
+                f"Select these {len(rows)} on every chart",
+                icon=":material/my_location:",
+                key=f"weights-select-{end}",
+                on_click=select,
+                args=(Selection().among("index", rows),),
+            )
+
+
+def end_story(end: str, rows: np.ndarray) -> str:
+    """By how much these samples are raised or lowered, and how often the teacher is right on them."""
+    times = weights.relative[rows]
+    reach = f"{three_digits(float(times.min()))} to {three_digits(float(times.max()))}"
+    right = "" if labels is None else f"; the teacher is right on {int(source.curves.correct[rows].sum())}"
+    return plain(f"The {len(rows)} most {end} weigh {reach} times the mean{right}")
+
+
+weighting, normalise = choose_weighting()
+weights = SampleWeights.of(
+    source.curves,
+    None if student is None else student.curves,
+    rho=view.rho,
+    weighting=weighting,
+    normalise=normalise,
+)
+
+show_difficulty()
+show_distributions()
+show_ends(show_gradients())
