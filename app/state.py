@@ -54,24 +54,37 @@ class Source:
         """What prints the numbers of these readings."""
         return Code(self._command(readings), self._python(readings))
 
+    def _needed_student(self, readings: Sequence[RuleReading]) -> str:
+        """The student's name, if a rule reads its logits; else empty."""
+        if self.student is None or not any(reading.rule.needs_student for reading in readings):
+            return ""
+        return self.student.name
+
     def _command(self, readings: Sequence[RuleReading]) -> str:
         first = readings[0].profile
         rules = " ".join(str(reading.rule) for reading in readings)
         thresholds = ""
         if (first.over_sharp_below, first.over_smoothed_above) != (OVER_SHARP, OVER_SMOOTHED):
             thresholds = f" --over-sharp {first.over_sharp_below:g} --over-smoothed {first.over_smoothed_above:g}"
+        student = self._needed_student(readings)
+        beside = f" --student {student}" if student else ""
         return (
-            f"cist analyze --teacher {self.teacher} --data {self.data} --split {self.split} --rule {rules}{thresholds}"
+            f"cist analyze --teacher {self.teacher} --data {self.data} --split {self.split}{beside} "
+            f"--rule {rules}{thresholds}"
         )
 
     def _python(self, readings: Sequence[RuleReading]) -> str:
         first = readings[0].profile
         rules = ", ".join(f'"{reading.rule}"' for reading in readings)
+        student = self._needed_student(readings)
+        beside = f'.beside(curves_of("{student}"))' if student else ""
         return (
             "from cist_core import EntropyCurves, EntropyProfile, parse_rule\n"
-            "from cist_core.sources import load_logits\n\n"
-            f'logits = load_logits("{self.teacher}", "{self.data}", "{self.split}").logit_set\n'
-            "curves = EntropyCurves.from_logits(logits)\n"
+            "from cist_core.sources import load_logits\n\n\n"
+            "def curves_of(model):\n"
+            f'    logits = load_logits(model, "{self.data}", "{self.split}").logit_set\n'
+            "    return EntropyCurves.from_logits(logits)\n\n\n"
+            f'curves = curves_of("{self.teacher}"){beside}\n'
             f"for rule in [{rules}]:\n"
             "    print(\n"
             "        EntropyProfile.of(\n"

@@ -369,7 +369,7 @@ def test_dtkd_gives_the_temperatures_of_training():
 
 
 def test_dtkd_says_that_it_needs_a_student(curves):
-    with pytest.raises(CistError, match=r"'dtkd:tau=4' needs a student .*; choose a student, or join its curves with"):
+    with pytest.raises(CistError, match=r"'dtkd:tau=4' needs a student .*; choose one \(--student"):
         Dtkd().temperatures(curves)
 
 

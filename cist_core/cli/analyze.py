@@ -18,7 +18,14 @@ from cist_core import (
     matched_pair,
     parse_rule,
 )
-from cist_core.cli.loading import add_source_options, add_threshold_options, given_thresholds, load_source
+from cist_core.cli.loading import (
+    add_source_options,
+    add_student_option,
+    add_threshold_options,
+    given_thresholds,
+    load_source,
+    load_student,
+)
 from cist_core.cli.output import add_json_option, print_json, remark, size, table
 from cist_core.findings import are_matched, comparison, extremes, percent, rule_label, three_digits
 from cist_core.readings import RuleReading, read_rules
@@ -30,8 +37,9 @@ examples:
   cist analyze --logits teacher.csv --rule matched:H=0.6 --rule lskd:tau=2 --json
   cist analyze --teacher mnist5k-cnn --data mnist-5k --out report.html
 
-rules: tau=4, cist:rho=3, lskd:tau=2, normkd:k=2, matched:H=0.6 (the oracle). Entropies are in nats, tau in the unit of
-the logits, rho has no unit. A share of samples is over-sharp below 5 % and over-smoothed above 95 % of ln C.
+rules: tau=4, cist:rho=3, lskd:tau=2, normkd:k=2, matched:H=0.6 (the oracle), and beside a student dtkd:tau=4. Entropies
+are in nats, tau in the unit of the logits, rho has no unit. A share of samples is over-sharp below 5 % and
+over-smoothed above 95 % of ln C.
 """
 
 
@@ -45,13 +53,14 @@ def add_parser(commands: Any) -> None:
         allow_abbrev=False,
     )
     add_source_options(parser, "what to analyze")
+    add_student_option(parser, "for rules that read its logits too, such as dtkd:tau=4")
     rules = parser.add_argument_group("rules (default: a fixed temperature and a rho of the same mean entropy)")
     rules.add_argument("--tau", nargs="+", action="extend", default=[], metavar="T", help="fixed temperatures")
     rules.add_argument("--rho", nargs="+", action="extend", default=[], metavar="R", help="CIST at these ratios")
     rules.add_argument("--rule", nargs="+", action="extend", default=[], metavar="TEXT", help="any rule, as text")
     add_threshold_options(rules)
     add_json_option(parser)
-    parser.add_argument("--out", metavar="FILE", help="also write a report: one HTML file that opens offline")
+    parser.add_argument("--out", metavar="FILE", help="also write a report: one HTML file with sliders, opens offline")
     parser.set_defaults(run=run)
 
 
@@ -62,6 +71,8 @@ def run(options: argparse.Namespace) -> None:
     rules = _given_rules(options)
     logit_set = load_source(options)
     curves = EntropyCurves.from_logits(logit_set)
+    if options.student is not None:
+        curves = curves.beside(EntropyCurves.from_logits(load_student(options, logit_set)))
     if not rules:
         rules = _default_rules(curves)
         remark(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Any
 
 from cist_core import CistError, LogitSet, read_logits
@@ -24,6 +25,15 @@ def add_source_options(parser: Any, purpose: str) -> None:
     source.add_argument("--teacher", metavar="NAME", help="a sample model ('cist models') or a checkpoint file")
     source.add_argument("--data", metavar="NAME", help="a data set ('cist data'), an .npz file or an image folder")
     add_inference_options(parser)
+
+
+def add_student_option(parser: Any, purpose: str) -> None:
+    """``--student NAME`` beside ``--data``, or a file of its logits."""
+    parser.add_argument(
+        "--student",
+        metavar="NAME|FILE",
+        help=f"a student {purpose}: a sample model or a checkpoint, or a file of its logits",
+    )
 
 
 def add_threshold_options(group: Any) -> None:
@@ -98,6 +108,36 @@ def load_model(name: str, options: argparse.Namespace, *, architecture: str | No
             download_progress=downloading,
         )
     return result.logit_set
+
+
+def load_student(options: argparse.Namespace, teacher: LogitSet) -> LogitSet:
+    """The student's logits on the teacher's samples: a model beside --data, or a file of logits.
+
+    Raises:
+        CistError: if it cannot be loaded or has other samples or classes.
+    """
+    if options.data is not None and not _holds_logits(options.student):
+        student = load_model(options.student, options)
+    else:
+        student = read_logits(options.student)
+    if student.logits.shape != teacher.logits.shape:
+        raise CistError(
+            f"Expected the student {options.student} to have the teacher's {teacher.num_samples:,} samples and "
+            f"{teacher.num_classes:,} classes, but got {student.num_samples:,} and {student.num_classes:,}; "
+            "use logits of the same data."
+        )
+    return student
+
+
+def _holds_logits(name: str) -> bool:
+    """Whether this is a file of logits; a checkpoint can have the same ending, but holds no logits."""
+    if not os.path.isfile(name):
+        return False
+    try:
+        read_logits(name)
+    except CistError:
+        return False
+    return True
 
 
 def _remark(logit_set: LogitSet) -> None:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import os
 from typing import Any
 
-from cist_core import CistError, EntropyCurves, LogitSet, read_logits
-from cist_core.cli.loading import add_source_options, add_threshold_options, given_thresholds, load_model, load_source
+from cist_core import CistError, EntropyCurves, LogitSet
+from cist_core.cli.loading import (
+    add_source_options,
+    add_student_option,
+    add_threshold_options,
+    given_thresholds,
+    load_source,
+    load_student,
+)
 from cist_core.cli.output import add_json_option, print_json, remark, size, table
 from cist_core.findings import percent, three_digits
 from cist_core.profile import EntropyProfile
@@ -48,9 +54,7 @@ def add_parser(commands: Any) -> None:
         allow_abbrev=False,
     )
     add_source_options(parser, "which teacher")
-    parser.add_argument(
-        "--student", metavar="NAME|FILE", help="also a student: a sample model or a checkpoint, or a file of its logits"
-    )
+    add_student_option(parser, "whose numbers at the same rho are wanted as well")
     wanted = parser.add_argument_group("what is wanted of the soft labels")
     wanted.add_argument("--target", type=float, metavar="S", help="mean entropy, share of ln C (default: 0.25)")
     ends = wanted.add_mutually_exclusive_group()
@@ -89,7 +93,7 @@ def run(options: argparse.Namespace) -> None:
     )
     student = None
     if options.student is not None:
-        student = rho_outcome(EntropyCurves.from_logits(_load_student(options, logit_set)), found.rho, **thresholds)
+        student = rho_outcome(EntropyCurves.from_logits(load_student(options, logit_set)), found.rho, **thresholds)
     if options.json:
         record = found.to_dict()
         print_json(record if student is None else {**record, "student": student.to_dict()})
@@ -105,32 +109,6 @@ def run(options: argparse.Namespace) -> None:
 def _short(rho: float) -> float:
     """A rho that a person would write; the mean entropy moves by less than a thousandth of ln C."""
     return float(f"{rho:.4g}")
-
-
-def _load_student(options: argparse.Namespace, teacher: LogitSet) -> LogitSet:
-    """The student's logits on the teacher's samples: a model beside --data, or a file of logits."""
-    if options.data is not None and not _holds_logits(options.student):
-        student = load_model(options.student, options)
-    else:
-        student = read_logits(options.student)
-    if student.logits.shape != teacher.logits.shape:
-        raise CistError(
-            f"Expected the student {options.student} to have the teacher's {teacher.num_samples:,} samples and "
-            f"{teacher.num_classes:,} classes, but got {student.num_samples:,} and {student.num_classes:,}; "
-            "use logits of the same data."
-        )
-    return student
-
-
-def _holds_logits(name: str) -> bool:
-    """Whether this is a file of logits; a checkpoint can have the same ending, but holds no logits."""
-    if not os.path.isfile(name):
-        return False
-    try:
-        read_logits(name)
-    except CistError:
-        return False
-    return True
 
 
 def _text(logit_set: LogitSet, curves: EntropyCurves, found: RhoRecommendation, student: RhoOutcome | None) -> str:

@@ -31,6 +31,8 @@ class TemperatureRule(ABC):
     name: ClassVar[str] = ""
     label: ClassVar[str] = ""
     """The rule's name as a person reads it; the registered name where this is empty."""
+    needs_student: ClassVar[bool] = False
+    """Whether it reads `EntropyCurves.student` as well."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

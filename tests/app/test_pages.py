@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
+from command_line import run
 from streamlit.testing.v1 import AppTest
 
+from app.pages import find_pages
 from cist_core.readings import read_rule
 from cist_core.rho import matched_pair
 from cist_core.temperature import Cist, Fixed
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ["overview", "entropy", "ratio"]
+PAGES = [page.name for page in find_pages() if page.section in ("Look", "Decide")]
 
 
 def open_app(page: str = "overview", **query: str | list[str]) -> AppTest:
@@ -214,3 +217,18 @@ def test_entropy_page_stacks_one_chart_a_rule() -> None:
     app.get_by_key("layout").set_value("stacked").run()
     assert not app.exception
     assert len(app.get("vega_lite_chart")) == overlaid + 2
+
+
+@pytest.mark.parametrize("rule", ["lskd:tau=2", "dtkd:tau=4"])
+def test_the_exported_code_prints_the_numbers_of_the_page(rule: str, capsys) -> None:
+    app = open_app("entropy", rules=rule)
+    assert not app.error
+    shown = next(frame.value for frame in app.dataframe if "Spread" in frame.value.columns)
+    spread = shown.set_index("Rule").loc[rule, "Spread"]
+    command, python = (code.value for code in app.code[:2])
+    code, output, _ = run(capsys, *shlex.split(command)[1:], "--json")
+    assert code == 0
+    printed = {profile["rule"]: profile["std"] for profile in json.loads(output)["profiles"]}
+    assert printed[rule] == pytest.approx(spread, abs=1e-6)
+    exec(python, {})
+    assert f"rule='{rule}'" in capsys.readouterr().out

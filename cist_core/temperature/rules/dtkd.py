@@ -29,13 +29,14 @@ class Dtkd(TemperatureRule):
     """
 
     label: ClassVar[str] = "DTKD"
+    needs_student: ClassVar[bool] = True
     tau: float = 4.0
 
     def temperatures(self, curves: EntropyCurves) -> NDArray[np.floating]:
         if curves.student is None:
             raise CistError(
                 f"The rule '{self}' needs a student beside the teacher, as it depends on the largest logits of both; "
-                "choose a student, or join its curves with `EntropyCurves.beside`."
+                "choose one (--student on the command line, `EntropyCurves.beside` in Python)."
             )
         ours, theirs = curves.statistics, curves.student
         as_published = (ours.peak > 0) & (theirs.peak > 0)
