@@ -1,0 +1,387 @@
+"""The eight steps of the lesson: what is said, what is shown, what is asked.
+
+A step draws its words and logits on the left and its picture with the sliders on the right. Its widgets have keys that
+begin with ``lesson_``: they are what a link to the step carries.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import streamlit as st
+from numpy.typing import ArrayLike
+from streamlit.delta_generator import DeltaGenerator
+
+from app.lesson.editor import CLASSES, edit_logits
+from app.lesson.material import Material, Sample, lesson_material, shipped_readings
+from app.state import Code, View
+from app.widgets import plain, show_figure
+from cist_core.charts import Figure, histogram_figure
+from cist_core.charts.lesson import (
+    HEIGHT,
+    both_rules_figure,
+    divergence_figure,
+    envelope_figure,
+    hard_and_soft_figure,
+    held_figure,
+    row_with_gap,
+    scaling_figure,
+    students_figure,
+    temperature_at,
+    temperature_figure,
+    tempered_figure,
+)
+from cist_core.findings import consistency_gain, three_digits
+from cist_core.soft_labels import centred_maximum, divergence_of, entropy_of, soft_labels
+from cist_core.temperature import Cist, Fixed
+
+START_TAU, START_RHO = 4.0, 4.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step.
+
+    Attributes:
+        title: what it says, in a line.
+        show: draws it: on the left, on the right, from the view if there is one.
+        questions: pairs of a question and its answer, folded under the words.
+    """
+
+    title: str
+    show: Callable[[DeltaGenerator, DeltaGenerator, View | None], None]
+    questions: Sequence[tuple[str, str]] = ()
+
+
+def _hard_and_soft(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -> None:
+    material = lesson_material(view)
+    choices = {"undecided": material.undecided, "ambiguous": material.ambiguous, "confident": material.confident}
+    with right, st.container(gap=None):
+        chosen = st.segmented_control(
+            "Sample", list(choices), default="undecided", required=True, key="lesson_sample", bind="query-params"
+        )
+        st.space("xsmall")  # as high as a slider, so that the picture keeps its place
+    sample = choices[str(chosen)]
+    entropy = _entropy(sample.logits, 1.0)
+    with left:
+        st.markdown(
+            "The **hard label** of this sample names one class and is silent about all others. The teacher gives "
+            "*every* class a probability: what the sample resembles, and how sure it is. This **soft label** is what "
+            "a student can learn from."
+        )
+        st.latex(r"p_k = \frac{e^{z_k}}{\sum_j e^{z_j}}")
+        st.latex(r"H = -\sum_k p_k \ln p_k")
+        _show_samples(material, {str(chosen).capitalize(): sample})
+    with right:
+        _numbers(
+            ("Hard label", "0 nats", "Its entropy: nothing is left open"),
+            ("Soft label", f"{three_digits(entropy)} nats", "Entropy of the soft label at τ = 1"),
+            ("Normalised", three_digits(entropy / math.log(len(sample.logits))), "Entropy over ln C"),
+        )
+        _pictures(hard_and_soft_figure(sample.logits, material.names, sample.label))
+
+
+def _temperature(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -> None:
+    with left:
+        st.markdown(
+            "Divide the logits by a **temperature** τ before the softmax. Near 0 only the top class is left, at a "
+            "large τ all classes are equal. What the student can learn, the *dark knowledge*, lies in between: find it."
+        )
+        st.latex(r"p_k = \frac{e^{z_k / \tau}}{\sum_j e^{z_j / \tau}}")
+        logits = edit_logits(st.container())
+    with right:
+        tau = _tau_slider(st.container())
+        _row_numbers(logits, tau)
+        _pictures(tempered_figure(logits, CLASSES, tau), temperature_figure(logits, tau))
+
+
+def _two_samples(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -> None:
+    material = lesson_material(view)
+    with left:
+        st.markdown(
+            "Two real samples, softened by **the same τ**. The teacher is sure of the first, so its logits are large; "
+            "it wavers over the second, so they are small. Move τ: when one is informative, the other is "
+            "still a spike or already mush."
+        )
+        st.latex(r"p = \mathrm{softmax}(z / \tau)")
+        _show_samples(material, {"Confident": material.confident, "Ambiguous": material.ambiguous})
+    with right:
+        tau = _tau_slider(st.container())
+        _pair_numbers(material, tau, tau)
+        _pictures(
+            tempered_figure(material.confident.logits, material.names, tau, who="Confident"),
+            tempered_figure(material.ambiguous.logits, material.names, tau, who="Ambiguous"),
+        )
+
+
+def _ratio(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -> None:
+    with left:
+        st.markdown(
+            "What decides how sharp a soft label is? Not τ alone, but the **ratio** of the maximum centred logit to "
+            "it. Multiply all logits by one number: the order of the classes stays, yet at the same τ the label "
+            "becomes another. Hold the ratio, and it stays what it was."
+        )
+        st.latex(r"m = \max_k \, (z_k - \bar z) \qquad r = m / \tau")
+        logits = edit_logits(st.container())
+    with right:
+        first, second = st.columns(2, gap="medium")
+        scale = _slider(first, "Scale all logits by", 0.5, 5.0, 3.0, 0.5, "lesson_scale")
+        tau = _tau_slider(second)
+        # The ratio that this temperature gives the row as it is: both sides start from the same soft label.
+        ratio = max(round(float(centred_maximum(logits)) / tau, 3), 0.001)
+        _numbers(
+            ("Ratio at τ", _change(ratio, scale), "m / τ, before and after"),
+            ("Ratio held", three_digits(ratio), "τ grows with the logits"),
+            ("Its τ", _change(tau, scale), "The temperature that holds the ratio"),
+        )
+        _pictures(
+            scaling_figure(logits, CLASSES, scale, Fixed(tau)), scaling_figure(logits, CLASSES, scale, Cist(ratio))
+        )
+
+
+def _cist(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -> None:
+    material = lesson_material(view)
+    with left:
+        st.markdown(
+            "**CIST** chooses one ratio ρ for all and gives every sample the temperature that has it. The confident "
+            "sample gets a high one, the ambiguous one a low one: both soft labels say about as much. Amber is the "
+            "fixed τ of before."
+        )
+        st.latex(r"\tau_i = \frac{m_i}{\rho}")
+        _show_samples(material, {"Confident": material.confident, "Ambiguous": material.ambiguous})
+    with right:
+        first, second = st.columns(2, gap="medium")
+        rho, tau = _rho_slider(first), _tau_slider(second)
+        pair = (material.confident, material.ambiguous)
+        _pair_numbers(material, *(float(temperature_at(sample.logits, rho)) for sample in pair))
+        _pictures(
+            both_rules_figure(material.confident.logits, material.names, tau=tau, rho=rho, who="Confident"),
+            both_rules_figure(material.ambiguous.logits, material.names, tau=tau, rho=rho, who="Ambiguous"),
+        )
+
+
+def _limits(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -> None:
+    with left:
+        st.markdown(
+            "The ratio fixes how far the top class stands out, not how the others share the rest. Two rows of one "
+            "ratio can differ: with a tie at the top the entropy stays high, with all others equal it is nearly as "
+            "low as it can be. Drag the gap to the second place."
+        )
+        st.latex(r"H_{\min}(r) \;\le\; H \;\le\; H_{\max}(r)")
+        gap = st.slider(
+            "Gap to the second class, % of the largest possible", 0, 100, 20, 5, key="lesson_gap", bind="query-params"
+        )
+        seconds = st.segmented_control(
+            "Classes in the second place", ["1", "2", "3", "4"], default="1", required=True, key="lesson_seconds",
+            bind="query-params",
+        )  # fmt: skip
+    with right:
+        rho = _rho_slider(st.container())
+        row = row_with_gap(rho, len(CLASSES), gap / 100, int(seconds))
+        _row_numbers(row, 1.0)
+        _pictures(
+            envelope_figure(len(CLASSES), ratio=rho, gap_share=gap / 100, seconds=int(seconds)),
+            held_figure(row, CLASSES, rho),
+        )
+
+
+def _two_scales(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -> None:
+    with left:
+        st.markdown(
+            "A small student orders and spaces the classes as its teacher does, on a smaller scale. Under **one τ** "
+            "the loss still sees a difference, and asks the student to copy the scale. With **its own τ** for each, "
+            "there is nothing left to ask for. Dashed: the student."
+        )
+        st.latex(r"\mathrm{KL}(p^t \| p^s) = \sum_k p^t_k \ln \frac{p^t_k}{p^s_k}")
+        logits = np.array(edit_logits(st.container()))
+    with right:
+        first, second = st.columns(2, gap="medium")
+        scale = _slider(first, "Scale of the student", 0.1, 3.0, 0.3, 0.1, "lesson_student")
+        tau = _tau_slider(second)
+        teacher = soft_labels(logits, tau)
+        apart = [float(divergence_of(teacher, soft_labels(scale * logits, own))) for own in (tau, scale * tau)]
+        _numbers(
+            ("Apart, one τ", f"{three_digits(apart[0])} nats", "Divergence of the student from the teacher"),
+            ("Apart, own τ", f"{three_digits(round(apart[1], 9))} nats", "The same, each at its own temperature"),
+            ("Student's own τ", three_digits(scale * tau), "Its maximum over the ratio of the teacher"),
+        )
+        _pictures(students_figure(logits, CLASSES, scale, tau), divergence_figure(logits, scale, tau))
+
+
+def _whole_set(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -> None:
+    if view is None:
+        logit_set, pair = shipped_readings()
+    else:
+        logit_set, pair = view.source.logit_set, view.pair
+    fixed, cist = (reading.profile for reading in pair)
+    gain = consistency_gain(fixed, cist)
+    with left:
+        st.markdown(
+            f"Now all {logit_set.num_samples:,} samples, one entropy each. Amber on the left are the spikes, amber on "
+            "the right the mush: the two samples of step 3, many times over. Under CIST they share a ratio; the width "
+            "that is left is the shape of the rows, as in step 6."
+        )
+        st.latex(
+            r"\text{spread} = \mathrm{std}_i\, H_i \qquad \text{gain} = \frac{\text{spread}_\tau}{\text{spread}_\rho}"
+        )
+    with right:
+        _show_source(view)
+        _numbers(
+            ("Spread, fixed τ", f"{three_digits(fixed.std)} nats", "Standard deviation of the entropy over samples"),
+            ("Spread, CIST", f"{three_digits(cist.std)} nats", "Standard deviation of the entropy over samples"),
+            ("Consistency gain", "none" if gain is None else f"{three_digits(gain)} ×", "At the same mean entropy"),
+        )
+        _pictures(histogram_figure(pair, height=HEIGHT), code=view.code() if view is not None else None)
+
+
+def _entropy(logits: ArrayLike, tau: float) -> float:
+    return float(entropy_of(soft_labels(logits, tau)))
+
+
+def _change(value: ArrayLike, scale: float) -> str:
+    before = float(np.asarray(value))
+    return f"{three_digits(before)} → {three_digits(scale * before)}"
+
+
+def _tau_slider(place: DeltaGenerator) -> float:
+    return _slider(place, "Temperature τ", 0.25, 15.0, START_TAU, 0.05, "lesson_tau")
+
+
+def _rho_slider(place: DeltaGenerator) -> float:
+    return _slider(place, "CIST ρ", 0.5, 10.0, START_RHO, 0.05, "lesson_rho")
+
+
+def _slider(place: DeltaGenerator, label: str, low: float, high: float, start: float, step: float, key: str) -> float:
+    value = place.slider(label, low, high, start, step, key=key, bind="query-params")
+    return start if math.isnan(value) else value  # an address may carry anything
+
+
+def _numbers(*items: tuple[str, str, str]) -> None:
+    """The live numbers: name, value, explanation."""
+    with st.container(horizontal=True, gap="small"):
+        for name, value, explanation in items:
+            st.metric(name, value, help=explanation, width=160)
+
+
+def _row_numbers(logits: ArrayLike, tau: float) -> None:
+    entropy, classes = _entropy(logits, tau), np.shape(logits)[-1]
+    ratio = float(centred_maximum(logits)) / tau
+    _numbers(
+        ("Entropy", f"{three_digits(entropy)} nats", "Of the soft label"),
+        ("Normalised", three_digits(entropy / math.log(classes)), "Entropy over ln C: 1 is uniform"),
+        ("Ratio m / τ", three_digits(ratio), "Maximum centred logit over temperature"),
+    )
+
+
+def _pair_numbers(material: Material, *temperatures: float) -> None:
+    """The ratio and temperature of the confident and of the ambiguous sample, and how far their entropies are apart."""
+    samples = (material.confident, material.ambiguous)
+    entropies = [_entropy(sample.logits, tau) for sample, tau in zip(samples, temperatures, strict=True)]
+    ratios = [float(centred_maximum(sample.logits)) / tau for sample, tau in zip(samples, temperatures, strict=True)]
+    _numbers(
+        ("Entropies differ by", f"{three_digits(abs(entropies[0] - entropies[1]))} nats", "Of the two soft labels"),
+        ("Temperatures", _two(temperatures), "Confident and ambiguous"),
+        ("Ratios m / τ", _two(ratios), "Confident and ambiguous"),
+    )
+
+
+def _two(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.3g}" for value in values)
+
+
+def _pictures(*figures: Figure, code: Code | None = None) -> None:
+    """One or two pictures beside each other, each under its finding."""
+    places = st.columns(len(figures), gap="medium")
+    for place, figure, key in zip(places, figures, ("lesson-picture", "lesson-second-picture"), strict=False):
+        with place:
+            show_figure(figure, key=key, code=code)
+
+
+def _show_source(view: View | None) -> None:
+    """Whose logits the last step shows, and where to go on with them."""
+    if view is None:
+        st.markdown("200 samples of mnist5k-cnn, which come along; load a teacher to see all of its own.")
+        return
+    st.markdown(f"{plain(view.source.teacher)} on {plain(view.source.data)}; τ and ρ are those of the sidebar.")
+    with st.container(gap=None):
+        st.page_link("../pages/overview.py", label="The same on Overview", icon=":material/home:")
+        st.space(6)  # as high as a slider, so that the picture keeps its place
+
+
+def _show_samples(material: Material, samples: dict[str, Sample]) -> None:
+    """What the samples are and where they come from."""
+    for name, sample in samples.items():
+        _show_sample(material, name, sample)
+    st.caption(f"From {plain(material.origin)}")
+
+
+def _show_sample(material: Material, name: str, sample: Sample) -> None:
+    """One sample, with its picture where there is one."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        if sample.picture is not None:
+            st.image(sample.picture, width=84, alt=f"Sample {sample.index}, class {material.names[sample.label]}")
+        st.markdown(
+            f"**{name}**, m = {three_digits(float(centred_maximum(sample.logits)))}  \n"
+            f":small[sample {sample.index:,}, class {plain(material.names[sample.label])}]",
+            width=180,
+        )
+
+
+STEPS = (
+    Step("A hard label says one thing; a teacher says them all", _hard_and_soft),
+    Step(
+        "Temperature decides how much is said",
+        _temperature,
+        (
+            (
+                "What is left of the label as τ goes to 0, and as τ grows without end?",
+                "At 0 only the top class: the hard label, entropy 0. Without end every class gets 1/C: entropy ln C, "
+                "and the label says nothing about the sample. The presets “confident” and “flat” get there at very "
+                "different τ.",
+            ),
+            (
+                "Which τ would you choose for “confident”, and is it a good one for “ambiguous”?",
+                "About 6 to 10, where its entropy is 0.43 to 0.72 of ln C. “Ambiguous” has 0.87 to 0.94 there, nearly "
+                "uniform, and 0.56 at τ = 2. No single τ is good for both, which is the next step.",
+            ),
+        ),
+    ),
+    Step("One temperature, two samples: a spike and mush", _two_samples),
+    Step(
+        "The ratio decides: τ fails under scaling, the ratio holds",
+        _ratio,
+        (
+            (
+                "Add 10 to all logits. What changes, under τ and under the ratio?",
+                "Nothing. A softmax does not see a constant, and centring removes it from m as well. That is what "
+                "the centring is for.",
+            ),
+            (
+                "“Big scale” is “ambiguous” times 3. Which τ gives it the soft label that “ambiguous” has at τ = 4?",
+                "τ = 12: three times the logits, three times the temperature, the same ratio.",
+            ),
+        ),
+    ),
+    Step("CIST: one ρ, and every sample its own τ", _cist),
+    Step(
+        "What the ratio leaves open: ties and second modes",
+        _limits,
+        (
+            (
+                "Set the gap to 0. Which entropy can no ratio, however large, get below?",
+                "ln 2 with one class in the second place, ln 3 with two, and so on: the tied classes share "
+                "everything. CIST cannot tell such a row from one with a clear winner.",
+            ),
+            (
+                "Is CIST then always the more consistent rule?",
+                "No. Where shapes differ more than scales do, or where nearly all soft labels are uniform anyway, a "
+                "fixed τ can spread less. The Studio says so in its titles when it happens.",
+            ),
+        ),
+    ),
+    Step("Teacher and student: one τ makes the student copy the scale", _two_scales),
+    Step("The whole data set: a histogram you can now read", _whole_set),
+)

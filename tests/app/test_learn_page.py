@@ -1,0 +1,195 @@
+"""The lesson: every step shows its picture and live numbers, a link is a step, and it works without any model."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+from scipy.stats import entropy
+from streamlit.testing.v1 import AppTest
+
+from app.lesson.editor import CLASSES, PRESETS, read_logits, write_logits
+from app.lesson.material import SHIPPED, choose_samples
+from app.lesson.steps import STEPS
+from cist_core.curves import EntropyCurves
+from cist_core.logits import LogitSet
+from cist_core.sources import load_logits
+
+ROOT = Path(__file__).resolve().parents[2]
+NUMBERS = [str(number + 1) for number in range(len(STEPS))]
+
+
+def open_lesson(**query: str) -> AppTest:
+    app = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
+    for key, value in query.items():
+        app.query_params[key] = value
+    app.run()
+    app.switch_page("../pages/learn.py").run()
+    assert not app.exception
+    return app
+
+
+def metric(app: AppTest, label: str) -> str:
+    return next(item.value for item in app.main.metric if item.label == label)
+
+
+def number(app: AppTest, label: str) -> float:
+    return float(metric(app, label).removesuffix(" nats"))
+
+
+def scipy_entropy(logits: object, tau: float) -> float:
+    return float(entropy(softmax(np.asarray(logits, dtype=float) / tau)))
+
+
+@pytest.fixture(params=["a source", "no model at all"])
+def with_or_without(request, monkeypatch, tmp_path) -> str:
+    if request.param == "no model at all":
+        monkeypatch.setenv("CIST_SAMPLE_MODELS", str(tmp_path))
+    return request.param
+
+
+@pytest.mark.parametrize("step", NUMBERS)
+def test_every_step_has_words_numbers_a_formula_and_a_picture(step: str, with_or_without: str) -> None:
+    app = open_lesson(lesson_step=step)
+    assert app.title[0].value.startswith(f"{step}. ")
+    assert not app.error
+    assert app.main.markdown
+    assert app.main.latex
+    assert len(app.main.metric) == 3
+    charts = app.get("vega_lite_chart")
+    assert charts
+    assert all(chart.proto.alt for chart in charts)
+    assert len(app.subheader) == len(charts)
+    assert len(app.main.expander) == (2 if step in "246" else 0)
+
+
+def test_next_and_previous_walk_through_all_steps() -> None:
+    app = open_lesson()
+    assert app.button(key="lesson-previous").disabled
+    for step in NUMBERS[1:]:
+        app.button(key="lesson-next").click().run()
+        assert app.title[0].value.startswith(f"{step}. ")
+    assert app.button(key="lesson-next").disabled
+    app.button(key="lesson-previous").click().run()
+    assert app.title[0].value.startswith("7. ")
+
+
+def test_the_temperature_moves_the_entropy_as_scipy_says() -> None:
+    app = open_lesson(lesson_step="2")
+    for tau in (1.0, 10.0):
+        app.slider(key="lesson_tau").set_value(tau).run()
+        expected = scipy_entropy(PRESETS["ambiguous"], tau)
+        assert number(app, "Entropy") == pytest.approx(expected, rel=6e-3)
+        assert number(app, "Normalised") == pytest.approx(expected / math.log(len(CLASSES)), rel=6e-3)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_becomes_the_text_of_the_address(name: str) -> None:
+    app = open_lesson(lesson_step="2", lesson_logits="1,2,3,4,5,6")
+    assert app.get_by_key("lesson-preset").value is None
+    app.get_by_key("lesson-preset").set_value(name).run()
+    assert app.text_input(key="lesson_logits").value == write_logits(PRESETS[name])
+    assert number(app, "Entropy") == pytest.approx(scipy_entropy(PRESETS[name], 4.0), rel=6e-3)
+
+
+def test_typed_logits_are_used_and_wrong_ones_named() -> None:
+    app = open_lesson(lesson_step="2")
+    app.text_input(key="lesson_logits").set_value("1 2 3 4 5 6").run()
+    assert number(app, "Entropy") == pytest.approx(scipy_entropy([1, 2, 3, 4, 5, 6], 4.0), rel=6e-3)
+    app.text_input(key="lesson_logits").set_value("1, 2, three").run()
+    assert "six numbers" in app.error[0].value
+    assert number(app, "Entropy") == pytest.approx(scipy_entropy(PRESETS["ambiguous"], 4.0), rel=6e-3)
+
+
+@pytest.mark.parametrize("text", ["", "1,2,3", "1,2,3,4,5,x", "nan,1,2,3,4,5", "inf,1,2,3,4,5", "1,2,3,4,5,6,7"])
+def test_what_is_not_six_numbers_is_refused(text: str) -> None:
+    assert read_logits(text) is None
+
+
+def test_scaling_changes_the_label_under_tau_and_not_at_the_ratio() -> None:
+    app = open_lesson(lesson_step="4", lesson_tau="3", lesson_scale="3")
+    before, after = (scipy_entropy(np.multiply(PRESETS["ambiguous"], scale), 3) for scale in (1, 3))
+    fixed, held = (heading.value for heading in app.subheader)
+    assert fixed == f"τ = 3: {before:.3g} become {after:.3g} nats"
+    assert held.endswith(f"{before:.3g} nats stay")
+
+
+def test_cist_brings_the_two_samples_together() -> None:
+    apart = number(open_lesson(lesson_step="3"), "Entropies differ by")
+    under_cist = number(open_lesson(lesson_step="5"), "Entropies differ by")
+    assert apart > 1
+    assert under_cist < 0.1 * apart
+
+
+def test_a_tie_keeps_the_entropy_at_ln_2() -> None:
+    app = open_lesson(lesson_step="6", lesson_gap="0", lesson_rho="10")
+    assert number(app, "Entropy") == pytest.approx(math.log(2), abs=5e-3)
+    app = open_lesson(lesson_step="6", lesson_gap="0", lesson_rho="10", lesson_seconds="3")
+    assert number(app, "Entropy") == pytest.approx(math.log(4), abs=5e-3)
+
+
+def test_one_temperature_sees_the_scale_of_the_student_and_two_do_not() -> None:
+    app = open_lesson(lesson_step="7", lesson_student="0.5", lesson_tau="3")
+    z = np.array(PRESETS["ambiguous"])
+    expected = float(entropy(softmax(z / 3), softmax(0.5 * z / 3)))
+    assert number(app, "Apart, one τ") == pytest.approx(expected, rel=6e-3)
+    assert number(app, "Apart, own τ") == 0
+    assert number(app, "Student's own τ") == 1.5
+
+
+def test_the_last_step_is_the_histogram_of_overview() -> None:
+    app = open_lesson(lesson_step="8", tau="3")
+    spread = float(app.session_state["_view"].fixed.profile.std)
+    assert number(app, "Spread, fixed τ") == pytest.approx(spread, rel=6e-3)
+
+
+@pytest.mark.parametrize(
+    ("key", "text"), [("lesson_tau", "nan"), ("lesson_tau", "-3"), ("lesson_step", "9"), ("lesson_seconds", "x")]
+)
+def test_a_broken_link_opens_a_working_step(key: str, text: str) -> None:
+    app = open_lesson(**({"lesson_step": "6"} | {key: text}))
+    assert not app.error
+    assert app.get("vega_lite_chart")
+
+
+def test_the_link_holds_the_step_and_its_numbers() -> None:
+    app = open_lesson(lesson_step="4")
+    app.context = {"url": "http://127.0.0.1/learn"}
+    app.slider(key="lesson_tau").set_value(2.5)
+    app.slider(key="lesson_scale").set_value(2.0)
+    app.text_input(key="lesson_logits").set_value("9,1,1,0,0,0").run()
+    query = {key: values[0] for key, values in parse_qs(urlsplit(app.sidebar.code[-1].value).query).items()}
+    assert query["lesson_step"] == "4"
+    again = open_lesson(**{key: value for key, value in query.items() if key.startswith("lesson_")})
+    assert [item.value for item in again.main.metric] == [item.value for item in app.main.metric]
+
+
+def test_settings_survive_steps_that_do_not_show_them() -> None:
+    app = open_lesson(lesson_step="4", lesson_scale="2", lesson_logits="9,1,1,0,0,0")
+    for step in ("5", "8", "1", "4"):
+        app.get_by_key("lesson_step").set_value(step).run()
+    assert app.slider(key="lesson_scale").value == 2
+    assert app.text_input(key="lesson_logits").value == "9,1,1,0,0,0"
+
+
+def test_the_samples_are_telling_ones() -> None:
+    curves = EntropyCurves.from_logits(LogitSet.load(SHIPPED))
+    undecided, confident, ambiguous = choose_samples(curves)
+    maximum = curves.statistics.maximum
+    assert curves.correct is not None
+    assert curves.correct[[undecided, confident, ambiguous]].all()
+    assert curves.at_temperature(1.0)[undecided] == curves.at_temperature(1.0)[curves.correct].max()
+    assert maximum[confident] > 2 * maximum[ambiguous]
+    near = curves.at_ratio(4.0)[[confident, ambiguous]]
+    assert abs(near[0] - near[1]) < 0.1
+
+
+def test_the_shipped_rows_are_those_of_the_sample_model() -> None:
+    logit_set = load_logits("mnist5k-cnn", "mnist-5k", "test").logit_set
+    shipped = LogitSet.load(SHIPPED)
+    np.testing.assert_array_equal(shipped.logits, logit_set.logits[::5])
+    np.testing.assert_array_equal(shipped.labels, logit_set.labels[::5])
