@@ -13,7 +13,7 @@ import pytest
 
 from cist_core.runs import Run, RunState, RunStore, ensure_worker
 from cist_core.training import preset
-from tests.browser.conftest import SCREENSHOTS
+from tests.browser.conftest import save_picture
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -113,7 +113,7 @@ def test_a_killed_run_is_resumed_where_it_was_and_finishes(open_page, store: Run
     launch(page, epochs=100)
     page.wait_for_selector(f"{HEADING}:has-text('of 100 epochs')", timeout=2 * MINUTES)
     settle(page)
-    page.screenshot(path=SCREENSHOTS / "run-watched.png")
+    save_picture(page, "run-watched")
     run = store.list()[0]
     assert run.pid is not None
     os.kill(run.pid, signal.SIGKILL)
@@ -121,12 +121,12 @@ def test_a_killed_run_is_resumed_where_it_was_and_finishes(open_page, store: Run
     assert page.locator(".stMarkdownBadge", has_text="lost").is_visible()
     before = epoch_on_screen(page)
     settle(page)
-    page.screenshot(path=SCREENSHOTS / "run-killed.png")
+    save_picture(page, "run-killed")
     page.get_by_role("button", name="Resume").click()
     page.wait_for_selector(f"{HEADING}:has-text('on validation after 100 epochs')", timeout=5 * MINUTES)
     page.locator(".stMarkdownBadge", has_text="finished").wait_for(timeout=30_000)
     settle(page)
-    page.screenshot(path=SCREENSHOTS / "run-resumed.png")
+    save_picture(page, "run-resumed")
     run = store.get(run.id)
     assert (run.state, run.attempt) == (RunState.FINISHED, 2)
     assert [row["epoch"] for row in run.directory.metrics()] == list(range(1, 101)), "it left epochs out"
@@ -175,9 +175,8 @@ def test_screenshots(open_page, two_runs: list[Run], name: str, width: int, sche
     page.wait_for_function("document.querySelectorAll('[data-testid=stSkeleton]').length == 0")
     settle(page)
     assert page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth") <= 0
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     height = page.locator("[data-testid=stMain]").evaluate("element => element.scrollHeight")
     page.set_viewport_size({"width": width, "height": min(max(height, 600), 4000)})
     page.wait_for_timeout(800)
     suffix = "" if width > 1000 else "-phone"
-    page.screenshot(path=SCREENSHOTS / f"{name}-{scheme}{suffix}.png")
+    save_picture(page, f"{name}-{scheme}{suffix}")

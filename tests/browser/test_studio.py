@@ -6,11 +6,14 @@ import re
 
 import pytest
 
-from tests.browser.conftest import SCREENSHOTS, go_to, wait_until_drawn
+from app.pages import DEFAULT, find_pages
+from tests.browser.conftest import go_to, save_picture, wait_until_drawn
 
 pytestmark = pytest.mark.browser
 
-PAGES = {"overview": "", "entropy": "entropy", "ratio": "ratio"}
+PAGES = {page.name: page.name.removeprefix(DEFAULT) for page in find_pages() if page.section != "Train"}
+PAGES["learn"] = "learn?lesson_step=5"
+"""The address of every page that shows something without a run."""
 
 
 def press(page, label: str, key: str) -> None:
@@ -130,10 +133,9 @@ def test_screenshots(open_page, name: str, width: int, scheme: str) -> None:
     page = open_page(PAGES[name], width=width, height=1000 if width > 1000 else 844, scheme=scheme)
     overflow = page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth")
     assert overflow <= 0
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     main = page.locator("[data-testid=stMain]")
     height = main.evaluate("element => element.scrollHeight")
     page.set_viewport_size({"width": width, "height": min(max(height, 600), 3000)})
     page.wait_for_timeout(600)
     suffix = "" if width > 1000 else "-phone"
-    page.screenshot(path=SCREENSHOTS / f"{name}-{scheme}{suffix}.png")
+    save_picture(page, f"{name}-{scheme}{suffix}")
