@@ -17,7 +17,7 @@ from app.selection import SELECT, SLICES, brush_round, deselect, select_where
 from app.state import NO_STUDENT, Code, View
 from cist_core.charts import Figure
 from cist_core.charts.figure import BRUSH, PICK
-from cist_core.charts.pictures import png, svg
+from cist_core.charts.pictures import DARK, LIGHT, png, svg
 from cist_core.errors import CistError
 from cist_core.readings import RuleReading
 from cist_core.tables import to_csv, to_parquet
@@ -42,8 +42,11 @@ def show_figure(
     """
     if heading:
         st.subheader(plain(figure.title), anchor=False)
+    dark = st.context.theme.type == "dark"
+    # Streamlit's theme leaves words in a chart black.
+    ink = {"config": {"text": {"color": (DARK if dark else LIGHT).ink}}}
     st.vega_lite_chart(
-        figure.spec | {"datasets": figure.datasets}, alt=figure.alt, **_chart_selection(figure, key, on_pick)
+        figure.spec | {"datasets": figure.datasets} | ink, alt=figure.alt, **_chart_selection(figure, key, on_pick)
     )
     below = st.container(horizontal=True, vertical_alignment="top")
     below.container().caption(plain(f"{figure.caption} {figure.hint}"))
@@ -53,7 +56,6 @@ def show_figure(
             st.code(code.command, language="bash", wrap_lines=True)
             st.caption("Python")
             st.code(code.python, language="python", wrap_lines=True)
-        dark = st.context.theme.type == "dark"
         _download("Picture (PNG)", partial(png, figure, dark=dark), f"{key}.png", "image/png")
         _download("Picture (SVG)", partial(svg, figure, dark=dark), f"{key}.svg", "image/svg+xml")
         for name, table in figure.datasets.items():

@@ -58,7 +58,7 @@ def start_anew() -> None:
     before = st.session_state.get("_distilled", (source.teacher, source.data))
     st.session_state["_distilled"] = (source.teacher, source.data)
     if before != (source.teacher, source.data):
-        st.session_state["student"] = form.default_student(data, architecture)
+        st.session_state["architecture"] = form.default_student(data, architecture)
     if before[1] != source.data:
         st.session_state["preset"] = suggested_preset(source.data)
         st.session_state["images"] = form.preset_images(st.session_state["preset"])
@@ -79,7 +79,7 @@ def choose_networks() -> tuple[dict[str, Any], form.Student]:
         list(offered),
         index=list(offered).index(form.default_student(data, architecture)),
         help="The architectures that take images of this size, the smallest first.",
-        **keyed("student"),
+        **keyed("architecture"),
     )
     st.caption(f"{offered[name].parameters:,} parameters. {offered[name].description}")
     images = st.number_input(

@@ -1,7 +1,5 @@
 """Samples: what the student actually sees, one sample at a time, as pictures and as soft labels."""
 
-from dataclasses import replace
-
 import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
@@ -12,8 +10,6 @@ from app.inspector import show_sample
 from app.selection import select
 from app.state import Code, View, current_view
 from app.widgets import share_settings, show_figure
-from cist_core.charts import Figure
-from cist_core.charts.pictures import DARK, LIGHT
 from cist_core.charts.soft_labels import MOST_IN_MATRIX, class_mass_figures, confused_pairs_figure, names_of
 from cist_core.dark_knowledge import ClassMass, mean_soft_labels
 from cist_core.selection import Selection
@@ -137,12 +133,6 @@ def class_code() -> Code:
     )
 
 
-def in_ink(figure: Figure) -> Figure:
-    """With the numbers in its cells in the colour of the page's text, which Streamlit's theme leaves black."""
-    theme = DARK if st.context.theme.type == "dark" else LIGHT
-    return replace(figure, spec=figure.spec | {"config": {"text": {"color": theme.ink}}})
-
-
 def show_classes() -> None:
     """Which wrong classes get the mass of which class, over all selected samples."""
     rules = [reading.rule for reading in view.pair]
@@ -156,7 +146,7 @@ def show_classes() -> None:
     columns = st.columns(2, gap="large")
     for column, name, figure in zip(columns, ("fixed", "cist"), class_mass_figures(masses, names), strict=True):
         with column:
-            show_figure(in_ink(figure), key=f"samples-classes-{name}", code=code)
+            show_figure(figure, key=f"samples-classes-{name}", code=code)
 
 
 share_settings([*SETTINGS, *PINS.values(), TOP])

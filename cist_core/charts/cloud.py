@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cist_core.charts.figure import Slot, named
+from cist_core.charts.figure import GREY, Slot, named
 from cist_core.findings import rule_label
 from cist_core.temperature import TemperatureRule
 
@@ -122,3 +122,22 @@ def cloud_layer(
         )
     )
     return grid
+
+
+def envelope_layer(field: str, x: alt.X, y: alt.Y) -> alt.Chart:
+    """The band of the data set ``envelope``: from the smallest to the largest entropy at each value of the field."""
+    band: alt.Chart = (
+        alt.Chart(named("envelope"))
+        .mark_area(color=GREY, opacity=0.14)
+        .encode(
+            x=x,
+            y=y,
+            y2="entropy_to:Q",
+            tooltip=[
+                alt.Tooltip(f"{field}:Q", format=".2f"),
+                alt.Tooltip("entropy:Q", title="smallest entropy (nats)", format=".3f"),
+                alt.Tooltip("entropy_to:Q", title="largest (nats)", format=".3f"),
+            ],
+        )
+    )
+    return band

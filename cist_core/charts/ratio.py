@@ -11,7 +11,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from cist_core.charts.cloud import COLUMNS, MOST_POINTS, ROWS, cells, cloud_layer, points
+from cist_core.charts.cloud import COLUMNS, MOST_POINTS, ROWS, cells, cloud_layer, envelope_layer, points
 from cist_core.charts.figure import (
     AMBER,
     BRUSH,
@@ -227,20 +227,7 @@ def _spec(taken: tuple[Slot, ...], limit: float, binned: bool, height: int) -> d
         alt.Tooltip("entropy_to:Q", title="to (nats)", format=".3f"),
     ]
     ratio = alt.Tooltip("ratio:Q", format=".2f")
-    band = (
-        alt.Chart(named("envelope"))
-        .mark_area(color=GREY, opacity=0.14)
-        .encode(
-            x=x,
-            y=y,
-            y2="entropy_to:Q",
-            tooltip=[
-                ratio,
-                alt.Tooltip("entropy:Q", title="smallest entropy (nats)", format=".3f"),
-                alt.Tooltip("entropy_to:Q", title="largest (nats)", format=".3f"),
-            ],
-        )
-    )
+    band = envelope_layer("ratio", x, y)
     samples_of = partial(cloud_layer, field="ratio", title="ratio", binned=binned)
     cloud = samples_of("cloud", x, y, colour).add_params(alt.selection_interval(name=BRUSH, encodings=["x", "y"]))
     chosen = samples_of("selected", x, y, alt.value(SELECTED), front=True)

@@ -10,7 +10,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from cist_core.charts.cloud import MOST_POINTS, cells, cloud_layer, points
+from cist_core.charts.cloud import MOST_POINTS, cells, cloud_layer, envelope_layer, points
 from cist_core.charts.figure import BLUE, BRUSH, GREY, SELECTED, Figure, Mask, Slot, named
 from cist_core.envelope import entropy_envelope
 from cist_core.findings import percent, three_digits
@@ -100,20 +100,7 @@ def _gap_spec(limit: float, binned: bool, height: int) -> dict[str, Any]:
         axis=alt.Axis(tickCount=6, grid=False),
     )
     gap = alt.Tooltip("gap:Q", format=".2f")
-    band = (
-        alt.Chart(named("envelope"))
-        .mark_area(color=GREY, opacity=0.14)
-        .encode(
-            x=x,
-            y=y,
-            y2="entropy_to:Q",
-            tooltip=[
-                gap,
-                alt.Tooltip("entropy:Q", title="smallest entropy (nats)", format=".3f"),
-                alt.Tooltip("entropy_to:Q", title="largest (nats)", format=".3f"),
-            ],
-        )
-    )
+    band = envelope_layer("gap", x, y)
     samples_of = partial(cloud_layer, field="gap", title="gap", binned=binned)
     cloud = samples_of("cloud", x, y, alt.value(BLUE)).add_params(alt.selection_interval(name=BRUSH, encodings=["y"]))
     chosen = samples_of("selected", x, y, alt.value(SELECTED), front=True)

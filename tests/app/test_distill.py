@@ -198,15 +198,15 @@ def test_another_data_set_starts_at_its_own_student_and_recipe(store) -> None:
     app.number_input(key="epochs").set_value(3).run()
     app.selectbox(key="teacher").select("cifar100-resnet20").run()
     assert not app.exception
-    assert app.selectbox(key="student").value == "resnet8"
+    assert app.selectbox(key="architecture").value == "resnet8"
     assert app.number_input(key="epochs").value == 240
 
 
 def test_another_teacher_starts_at_its_own_student_and_leaves_the_recipe(store) -> None:
-    app = open_distill(student="cnn_16_32")
+    app = open_distill(architecture="cnn_16_32")
     app.number_input(key="epochs").set_value(3).run()
     app.selectbox(key="teacher").select("mnist5k-cnn-small").run()
-    assert app.selectbox(key="student").value == "mlp_14x14"
+    assert app.selectbox(key="architecture").value == "mlp_14x14"
     assert app.number_input(key="epochs").value == 3
 
 
@@ -288,7 +288,7 @@ def test_an_estimate_stays_while_the_form_stands(store, monkeypatch) -> None:
 
 
 def test_the_link_opens_the_same_form(store) -> None:
-    app = open_distill(method="mlkd", **{"mlkd.temperatures": "4/2", "student": "mlp_14x14", "images": ""})
+    app = open_distill(method="mlkd", **{"mlkd.temperatures": "4/2", "architecture": "mlp_14x14", "images": ""})
     app.context = {"url": "http://127.0.0.1/distill"}
     app.number_input(key="lr").set_value(0.3).run()
     query = {key: values[0] for key, values in parse_qs(urlsplit(app.sidebar.code[-1].value).query).items()}

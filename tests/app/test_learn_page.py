@@ -18,19 +18,14 @@ from app.lesson.steps import STEPS
 from cist_core.curves import EntropyCurves
 from cist_core.logits import LogitSet
 from cist_core.sources import load_logits
+from tests.app.driver import open_app
 
 ROOT = Path(__file__).resolve().parents[2]
 NUMBERS = [str(number + 1) for number in range(len(STEPS))]
 
 
 def open_lesson(**query: str) -> AppTest:
-    app = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
-    for key, value in query.items():
-        app.query_params[key] = value
-    app.run()
-    app.switch_page("../pages/learn.py").run()
-    assert not app.exception
-    return app
+    return open_app("learn", **query)
 
 
 def metric(app: AppTest, label: str) -> str:

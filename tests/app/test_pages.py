@@ -5,36 +5,19 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
 from command_line import run
-from streamlit.testing.v1 import AppTest
 
 from app.pages import find_pages
 from cist_core.readings import read_rule
 from cist_core.rho import matched_pair
 from cist_core.temperature import Cist, Fixed
+from tests.app.driver import ROOT, open_app, view_of
 
-ROOT = Path(__file__).resolve().parents[2]
 PAGES = [page.name for page in find_pages() if page.section in ("Look", "Decide")]
-
-
-def open_app(page: str = "overview", **query: str | list[str]) -> AppTest:
-    app = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
-    for key, value in query.items():
-        app.query_params[key] = value
-    app.run()
-    if page != "overview":
-        app.switch_page(f"../pages/{page}.py").run()
-    assert not app.exception
-    return app
-
-
-def view_of(app: AppTest):
-    return app.session_state["_view"]
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -11,22 +9,11 @@ from streamlit.testing.v1 import AppTest
 from cist_core.charts.ratio import envelope_story
 from cist_core.charts.residuals import reasons_story, spread_story
 from cist_core.residuals import why_far
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.app.driver import open_app, view_of
 
 
 def open_page(**query: str) -> AppTest:
-    app = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
-    for key, value in query.items():
-        app.query_params[key] = value
-    app.run()
-    app.switch_page("../pages/ratio.py").run()
-    assert not app.exception
-    return app
-
-
-def view_of(app: AppTest):
-    return app.session_state["_view"]
+    return open_app("ratio", **query)
 
 
 def test_the_findings_and_the_table_are_those_of_the_library() -> None:

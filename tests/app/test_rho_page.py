@@ -24,7 +24,7 @@ from cist_core.objectives import cist_loss
 from cist_core.recommendation import recommend_rho, rho_outcome
 from cist_core.sources import load_logits
 from cist_core.training import parse_config
-from tests.app.test_pages import open_app
+from tests.app.driver import open_app
 
 ROOT = Path(__file__).resolve().parents[2]
 CHOSEN = Chosen(4.36, "mnist5k-cnn", "mnist-5k", "cnn_16_32")

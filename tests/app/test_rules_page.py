@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 from cist_core.curves import EntropyCurves
 from cist_core.ranking import rank_rules, ranking_finding
 from cist_core.sources import load_logits
-from tests.app.test_pages import open_app, view_of
+from tests.app.driver import open_app, view_of
 
 
 def open_rules(**query: str | list[str]) -> AppTest:

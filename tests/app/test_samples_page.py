@@ -9,7 +9,7 @@ import pytest
 from scipy.special import softmax
 from streamlit.testing.v1 import AppTest
 
-from tests.app.test_pages import open_app, view_of
+from tests.app.driver import open_app, view_of
 
 CIFAR = "cifar100-resnet20"
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from app.selection import SELECT, SLICES
-from tests.app.test_pages import open_app, view_of
+from tests.app.driver import open_app, view_of
 
 RULE = "entropy=0.1..0.5 & correct=yes"
 

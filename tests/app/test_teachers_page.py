@@ -8,7 +8,7 @@ from streamlit.testing.v1 import AppTest
 from cist_core.cards import find_sample_model
 from cist_core.sources import load_logits
 from cist_core.teacher_comparison import CIST, FIXED, consistency_finding, nearness_finding, read_teacher
-from tests.app.test_pages import open_app, view_of
+from tests.app.driver import open_app, view_of
 
 BESIDE = "teachers_beside_mnist5k-cnn"
 

@@ -9,7 +9,7 @@ import pytest
 
 from cist_core.gradients import cist_gradients
 from cist_core.weights import SampleWeights
-from tests.app.test_pages import open_app, view_of
+from tests.app.driver import open_app, view_of
 
 CHARTS = ("weights-difficulty", "weights-factors", "weights-weight", "weights-gradients")
 
