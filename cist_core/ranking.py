@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ _USUAL_PARAMETER = 4.0
 # Two rules are one and the same where no sample's entropy differs by more than this, in nats; the solver and the
 # kernels leave 1e-4.
 _SAME = 1e-3
-# Numbers of one batch of resamples: 32 MB of indices, whatever the number of samples.
+# Numbers of one batch of resamples: 16 MB in float32, whatever the number of samples.
 _BATCH_VALUES = 1 << 22
 
 
@@ -126,7 +127,7 @@ def rank_rules(
     for name in dict.fromkeys(rule_names() if rules is None else rules):
         kind = rule_class(name)
         try:
-            read[name] = fixed if kind is Fixed else read_rule(match_rule(kind, curves, mean_entropy, near=tau), curves)
+            read[name] = fixed if kind is Fixed else _read_matched(kind, curves, mean_entropy, near=tau)
         except CistError as error:
             unmatched.append(RankedRule(name, _label(kind), reason=str(error)))
     spreads, gains = _intervals(fixed, list(read.values()), resamples, confidence, seed)
@@ -149,6 +150,17 @@ def rank_rules(
     # Rules that tie differ by rounding, which must not decide their order.
     place = {name: min(read[other].profile.std for other in (name, *same[name])) for name in read}
     return sorted(ranked, key=lambda rule: (place[rule.name], rule.name)) + unmatched
+
+
+def _read_matched(
+    kind: type[TemperatureRule], curves: EntropyCurves, mean_entropy: float, *, near: float
+) -> RuleReading:
+    """`match_rule` and what it reads; the oracle, which takes longest, is read once where that is enough."""
+    if kind is Matched:
+        direct = read_rule(Matched(mean_entropy), curves)
+        if abs(direct.profile.mean - mean_entropy) <= NO_SPREAD:
+            return direct
+    return read_rule(match_rule(kind, curves, mean_entropy, near=near), curves)
 
 
 def match_rule(
@@ -206,36 +218,37 @@ def _intervals(
     fixed: RuleReading, readings: Sequence[RuleReading], resamples: int, confidence: float, seed: int
 ) -> tuple[list[Interval], list[Interval]]:
     """The intervals of every spread, and of the fixed temperature's spread over it."""
-    from scipy.stats import bootstrap  # takes longer to import than the rest of the analysis
-
     entropies = np.stack([reading.entropy for reading in (fixed, *readings)], axis=1).astype(np.float64)
     entropies -= entropies.mean(axis=0)  # so that the squares lose no digits
-    moments = np.concatenate([entropies, entropies**2], axis=1)
-    count, rules = entropies.shape
+    moments = np.concatenate([entropies, entropies**2], axis=1).astype(np.float32)
+    drawn = _resamples(len(entropies), resamples, seed)
+    rows = max(1, _BATCH_VALUES // len(entropies))
+    sums = [drawn[start : start + rows].astype(np.float32) @ moments for start in range(0, resamples, rows)]
+    mean, square = np.split(np.concatenate(sums).astype(np.float64) / len(entropies), 2, axis=1)
+    stds = np.sqrt(np.maximum(square - mean**2, 0.0))
+    # What is smaller is rounding; and a resample may consist of one sample only, which does not spread.
+    gains = np.maximum(stds[:, :1], NO_SPREAD) / np.maximum(stds[:, 1:], NO_SPREAD)
+    tail = (1 - confidence) / 2
+    return _between(stds[:, 1:], tail), _between(gains, tail)
 
-    def statistic(sample: NDArray[np.int64], axis: int = -1) -> NDArray[np.float64]:
-        """Spreads and gains of resampled positions, from how often each sample was drawn."""
-        drawn = np.moveaxis(sample, axis, -1)
-        counts = np.stack([np.bincount(row, minlength=count) for row in drawn.reshape(-1, count)])
-        mean, square = np.split(counts @ moments / count, [rules], axis=1)
-        stds = np.sqrt(np.maximum(square - mean**2, 0.0))
-        # What is smaller is rounding; and a resample may consist of one sample only, which does not spread.
-        gains = np.maximum(stds[:, :1], NO_SPREAD) / np.maximum(stds[:, 1:], NO_SPREAD)
-        return np.concatenate([stds[:, 1:], gains], axis=1).T.reshape(-1, *drawn.shape[:-1])
 
-    result = bootstrap(
-        (np.arange(count),),
-        statistic,
-        n_resamples=resamples,
-        batch=max(1, _BATCH_VALUES // count),
-        vectorized=True,
-        confidence_level=confidence,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    ends = zip(np.asarray(result.low), np.asarray(result.high), strict=True)
-    intervals = [Interval(float(low), float(high)) for low, high in ends]
-    return intervals[: len(readings)], intervals[len(readings) :]
+def _between(values: NDArray[np.float64], tail: float) -> list[Interval]:
+    """The middle of each column, without a tail on either side."""
+    low, high = np.quantile(values, [tail, 1 - tail], axis=0)
+    return [Interval(float(start), float(end)) for start, end in zip(low, high, strict=True)]
+
+
+@lru_cache(maxsize=1)
+def _resamples(count: int, resamples: int, seed: int) -> NDArray[np.uint8]:
+    """How often each sample is drawn in each resample, ``(resamples, count)``; kept, as no entropy decides it.
+
+    They take longer to draw than to use, which is why `scipy.stats.bootstrap`, which draws anew each time, is not here.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = np.empty((resamples, count), np.uint8)
+    for row in drawn:
+        row[:] = np.bincount(rng.integers(0, count, count), minlength=count)
+    return drawn
 
 
 def _same_rules(readings: Mapping[str, RuleReading]) -> dict[str, list[str]]:

@@ -75,7 +75,7 @@ def choose_networks() -> tuple[dict[str, Any], form.Student]:
     )
     offered = {student.name: student for student in form.students(data)}
     name = st.selectbox(
-        "Student",
+        "Student architecture",
         list(offered),
         index=list(offered).index(form.default_student(data, architecture)),
         help="The architectures that take images of this size, the smallest first.",
