@@ -24,18 +24,26 @@ def choose_samples(view: View, *, page: str, with_bar: bool) -> View:
         return _with_samples(view)
     bar = st.container(horizontal=True, vertical_alignment="center", key="selection-bar")
     words, problem = bar.container(), st.container()
-    with bar.popover("Select", icon=":material/filter_alt:"):
-        st.text_input(
-            "Samples",
-            key=SELECT,
-            bind="query-params",
-            persist_state="session",
-            placeholder="entropy=0.1..0.5 & correct=no",
-            help="Conditions joined by &. Dragging over a chart writes them for you.",
-            on_change=forget_brush,
-        )
-        st.button("Select every sample", icon=":material/clear:", on_click=select, args=(Selection(),), width="stretch")
-        st.caption(_vocabulary(view))
+    # In sight, not in a popover: Streamlit keeps only what is on the screen in the browser's address from page to page.
+    bar.text_input(
+        "Select samples",
+        key=SELECT,
+        bind="query-params",
+        persist_state="session",
+        placeholder="Select: correct=no & margin=..1",
+        label_visibility="collapsed",
+        width=300,
+        on_change=forget_brush,
+    )
+    bar.button(
+        "All",
+        key="select-all",
+        icon=":material/clear:",
+        help="Select every sample",
+        on_click=select,
+        args=(Selection(),),
+        disabled=not st.session_state.get(SELECT),
+    )
     with bar.popover("Slices", icon=":material/bookmarks:"):
         st.text_area(
             "Slices, one a line",
@@ -56,7 +64,7 @@ def choose_samples(view: View, *, page: str, with_bar: bool) -> View:
         )
     with problem:
         chosen = _with_samples(view, complain=True)
-    words.markdown(f"**{page}**&emsp;{_in_words(chosen)}")
+    words.markdown(f"**{page}**&emsp;{_count(chosen)}", help=_explanation(chosen))
     return chosen
 
 
@@ -116,20 +124,25 @@ def _with_samples(view: View, *, complain: bool = False) -> View:
     return replace(view, selection=selection, selected=selected, slices=slices)
 
 
-def _in_words(view: View) -> str:
+def _count(view: View) -> str:
     total = view.source.logit_set.num_samples
     if view.selected is None:
         return f"All {total:,} samples"
     count = int(np.count_nonzero(view.selected))
-    described = view.selection.describe(view.source.logit_set.class_names)
-    return f":red[■] {count:,} of {total:,} samples ({percent(count / total)}): {plain(described)}"
+    return f":red[■] {count:,} of {total:,} samples ({percent(count / total)})"
 
 
-def _vocabulary(view: View) -> str:
-    names = ", ".join(f"`{measure.name}`" for measure in view.samples.measures())
-    missing = [name for name in MEASURES if name not in {measure.name for measure in view.samples.measures()}]
-    lacking = f" Not here: {', '.join(f'`{name}`' for name in missing)}." if missing else ""
-    return f"Known are {names}.{lacking} Ranges: `0.1..0.5`, `..0.5`, `2..`; classes: `3,5`; flags: `yes`, `no`."
+def _explanation(view: View) -> str:
+    """What is selected, and how to say something else."""
+    have = {measure.name for measure in view.samples.measures()}
+    names, missing = (", ".join(f"`{name}`" for name in MEASURES if (name in have) is here) for here in (True, False))
+    described = plain(view.selection.describe(view.source.logit_set.class_names))
+    return (
+        f"Selected: {described}.\n\n"
+        f"Drag over a chart, or write conditions joined by `&`. Measures: {names}."
+        f"{f' Not here: {missing}.' if missing else ''} "
+        "Ranges: `0.1..0.5`, `..0.5`, `2..`; classes and samples: `3,5`; flags: `yes`, `no`."
+    )
 
 
 def _keep(name: str) -> None:

@@ -67,7 +67,7 @@ def test_a_rule_about_the_student_needs_one() -> None:
 
 def test_select_every_sample_clears_the_rule() -> None:
     app = open_app(**{SELECT: RULE})
-    next(button for button in app.button if button.label == "Select every sample").click().run()
+    app.button(key="select-all").click().run()
     assert view_of(app).selected is None
     assert app.text_input(key=SELECT).value == ""
 
