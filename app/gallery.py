@@ -164,6 +164,6 @@ def _values(view: View, shown: list[int]) -> list[str]:
     measure = find_measure(st.session_state[SORT])
     values = view.samples.column(measure.name)[shown]
     if measure.kind != NUMBER:
-        return [f"# {value}" for value in values]
+        return [f"no. {value}" for value in values]
     unit = measure.unit if measure.unit == "nats" else ""
     return [f"{three_digits(float(value))} {unit}".rstrip() for value in values]

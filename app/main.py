@@ -9,7 +9,7 @@ from app.pages import DEFAULT, SECTIONS, find_pages
 from app.selection_bar import choose_samples
 from app.sidebar import choose_rules, choose_source
 from app.state import set_view
-from app.widgets import share_link
+from app.widgets import forget_settings, share_link
 
 # A picture of our own: Streamlit fetches a named icon from the internet.
 st.set_page_config(page_title="CIST Studio", page_icon=str(Path(__file__).with_name("icon.png")), layout="wide")
@@ -29,15 +29,15 @@ info = next(info for info, page in pages.items() if page == chosen)
 with st.sidebar:
     sidebar = st.container()
 source = choose_source(sidebar, needed=info.needs_source)
+view = None
 if source is not None:
     view = choose_samples(choose_rules(sidebar, source), page=info.title, with_bar=info.shows_samples)
+if view is not None or not info.needs_source:
     set_view(view)
+    forget_settings()
     chosen.run()
     # After the page, whose own controls are part of the link.
     with sidebar:
         share_link(view)
-elif not info.needs_source:
-    set_view(None)
-    chosen.run()
 
 wake_worker()  # last, so that the first picture does not wait for it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from cist_core.errors import CistError
 from cist_core.findings import percent
 from cist_core.samples import MEASURES
 from cist_core.selection import Selection
-from cist_core.slices import format_slices, parse_slices, slice_statistics
+from cist_core.slices import SELECTED, format_slices, parse_slices, slice_statistics
 
 
 def choose_samples(view: View, *, page: str, with_bar: bool) -> View:
@@ -70,7 +71,7 @@ def choose_samples(view: View, *, page: str, with_bar: bool) -> View:
 
 def slice_table(view: View) -> pd.DataFrame:
     """Statistics of all samples, the selected ones and every slice, each with its rule."""
-    rules = {"selected": view.selection} if view.selection else {}
+    rules = {SELECTED: view.selection} if view.selection else {}
     rules |= view.slices
     table = slice_statistics(view.samples, {name: rule.mask(view.samples) for name, rule in rules.items()})
     table.insert(1, "rule", ["", *map(str, rules.values())])
@@ -128,8 +129,8 @@ def _count(view: View) -> str:
     total = view.source.logit_set.num_samples
     if view.selected is None:
         return f"All {total:,} samples"
-    count = int(np.count_nonzero(view.selected))
-    return f":red[■] {count:,} of {total:,} samples ({percent(count / total)})"
+    chosen = int(np.count_nonzero(view.selected))
+    return f":red[■] {chosen:,} of {total:,} samples ({percent(chosen / total)})"
 
 
 def _explanation(view: View) -> str:
@@ -146,6 +147,11 @@ def _explanation(view: View) -> str:
 
 
 def _keep(name: str) -> None:
-    kept = parse_slices(st.session_state.get(SLICES) or "")
-    kept[name.strip() or f"slice {len(kept) + 1}"] = current_selection()
+    """Add the selection to the slices, unless their text cannot be read: its error is on the page."""
+    try:
+        kept = parse_slices(st.session_state.get(SLICES) or "")
+    except CistError:
+        return
+    unnamed = (f"slice {number}" for number in count(1))
+    kept[name.strip() or next(free for free in unnamed if free not in kept)] = current_selection()
     st.session_state[SLICES] = format_slices(kept)

@@ -22,6 +22,10 @@ from cist_core.errors import CistError
 from cist_core.readings import RuleReading
 from cist_core.tables import to_csv, to_parquet
 
+_SETTINGS = "_page_settings"
+# Inside a word they do not slant it.
+_OUTER_UNDERSCORES = re.compile(r"(?<![^\W_])_+|_+(?![^\W_])")
+
 
 def show_figure(
     figure: Figure,
@@ -123,33 +127,41 @@ def _download(label: str, make: Callable[[], bytes | str], file_name: str, mime:
 
 
 def plain(text: str) -> str:
-    """Text that somebody typed, for a place that reads Markdown: no formulas, links, colours or code come of it."""
-    return re.sub(r"([\\`*\[\]$~<])", r"\\\1", text)
+    """Text from outside for a place that reads Markdown: no formula, link, colour, code, emoji or list comes of it."""
+    text = re.sub(r"([\\`*\[\]$~<>&#|])", r"\\\1", text)
+    text = re.sub(_OUTER_UNDERSCORES, lambda found: r"\_" * len(found[0]), text)
+    text = re.sub(r"^(\s*)([-+])", r"\1\\\2", text, flags=re.MULTILINE)
+    text = re.sub(r"^(\s*\d+)([.)])(?=\s|$)", r"\1\\\2", text, flags=re.MULTILINE)
+    # Emoji and icons are looked for after the escapes are gone; an invisible joiner breaks their names.
+    return re.sub(r":(?=[\w/+-]+:)", ":\u2060", text)
 
 
-def share_link(view: View) -> None:
+def share_link(view: View | None) -> None:
     """The address of this screen with every setting in it, also those that stand at their default.
 
     The settings come from their widgets: the server's copy of the address is as old as the last page load.
     """
     if st.context.url is None:
         return
-    keys = st.session_state.pop("_page_settings", ())
-    own = {key: _as_text(st.session_state[key]) for key in keys if key in st.session_state}
-    shared = {
-        "teacher": view.source.teacher,
-        "data": view.source.data,
-        "split": view.source.split,
+    own = {key: _as_text(st.session_state[key]) for key in st.session_state[_SETTINGS] if key in st.session_state}
+    query = urlencode((_shared(view) if view is not None else {}) | own, doseq=True)
+    with st.popover("Link to this view", icon=":material/link:", width="stretch"):
+        st.code(f"{st.context.url.partition('?')[0]}?{query}", language=None, wrap_lines=True)
+
+
+def _shared(view: View) -> dict[str, str]:
+    """What every page shows."""
+    source = view.source
+    settings = {
+        "teacher": source.teacher,
+        "student": source.student.name if source.student is not None else NO_STUDENT,
+        "data": source.data,
+        "split": source.split,
         "tau": f"{view.tau:g}",
         "rho": f"{view.rho:g}",
         "matched": str(st.session_state["matched"]).lower(),
-        "student": view.source.student.name if view.source.student is not None else NO_STUDENT,
     }
-    shared |= {key: st.session_state[key] for key in (SELECT, SLICES) if st.session_state.get(key)}
-    with st.popover("Link to this view", icon=":material/link:", width="stretch"):
-        st.code(
-            f"{st.context.url.partition('?')[0]}?{urlencode(shared | own, doseq=True)}", language=None, wrap_lines=True
-        )
+    return settings | {key: st.session_state[key] for key in (SELECT, SLICES) if st.session_state.get(key)}
 
 
 def loading_torch() -> AbstractContextManager[None]:
@@ -160,7 +172,12 @@ def loading_torch() -> AbstractContextManager[None]:
 
 def share_settings(keys: Sequence[str]) -> None:
     """Add the widgets of a page to the link to its view."""
-    st.session_state["_page_settings"] = (*st.session_state.get("_page_settings", ()), *keys)
+    st.session_state[_SETTINGS] = (*st.session_state[_SETTINGS], *keys)
+
+
+def forget_settings() -> None:
+    """Before a page runs: the link knows nothing of its widgets yet."""
+    st.session_state[_SETTINGS] = ()
 
 
 def _as_text(value: object) -> object:
@@ -172,7 +189,7 @@ def _as_text(value: object) -> object:
 
 def show_error(error: CistError, *, action: str | None = None, on_click: Callable[[], None] | None = None) -> None:
     """What went wrong where the user looks, and one button that helps, if there is one."""
-    st.error(str(error), icon=":material/error:")
+    st.error(plain(str(error)), icon=":material/error:")
     if action is not None:
         st.button(action, on_click=on_click, type="primary")
 

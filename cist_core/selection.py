@@ -164,8 +164,8 @@ def _parse_condition(text: str) -> Condition:
         values = tuple(int(item) for item in value.split(","))
     except ValueError:
         raise CistError(f"Expected '{name}' to be whole numbers as in '{name}=3,5', but got '{text}'.") from None
-    if any(abs(item) > 2**53 for item in values):
-        raise CistError(f"Expected '{name}' to be positions of classes or samples, but got '{text}'.")
+    if any(not 0 <= item <= 2**53 for item in values):
+        raise CistError(f"Expected '{name}' to be positions of classes or samples, counted from 0, but got '{text}'.")
     return Among(name, tuple(dict.fromkeys(values)))
 
 
@@ -180,7 +180,7 @@ def _parse_range(name: str, value: str, text: str) -> Between:
         ends = (float(low) if low else -math.inf, float(high) if high else math.inf)
     except ValueError:
         raise CistError(f"Expected numbers on both sides of '..' in '{text}'.") from None
-    if any(map(math.isnan, ends)) or ends[0] > ends[1]:
+    if any(map(math.isnan, ends)) or ends[0] > ends[1] or all(map(math.isinf, ends)):
         raise CistError(f"Expected the range '{text}' to run from a smaller number to a larger one.")
     return Between(name, *ends)
 

@@ -12,14 +12,15 @@ from cist_core.errors import CistError
 from cist_core.samples import SampleTable
 from cist_core.selection import Selection
 
-EVERYTHING = "all samples"
+EVERYTHING, SELECTED = "all samples", "selected"
+"""Rows that the statistics of slices have of their own; no slice may take these names."""
 
 
 def parse_slices(text: str) -> dict[str, Selection]:
     """Named selections, one a line: ``name: rule``. A name that comes again replaces the first.
 
     Raises:
-        CistError: for a line without a name, or with a rule that cannot be read or selects by nothing.
+        CistError: for a line without a name or with one that is taken, or with a rule that cannot be read.
 
     Example:
         >>> {name: str(rule) for name, rule in parse_slices("confused: correct=no & margin=..1").items()}
@@ -32,13 +33,15 @@ def parse_slices(text: str) -> dict[str, Selection]:
             raise CistError(
                 f"Expected a slice as 'name: rule', but got '{line}'; write for example 'confused: correct=no'."
             )
+        if name in (EVERYTHING, SELECTED):
+            raise CistError(f"The name '{name}' belongs to the table of slices itself; give the slice another one.")
         slices[name] = Selection.parse(rule)
     return slices
 
 
 def format_slices(slices: Mapping[str, Selection]) -> str:
-    """The text that `parse_slices` reads."""
-    return "\n".join(f"{name}: {selection}" for name, selection in slices.items())
+    """The text that `parse_slices` reads; a name cannot hold the colon that ends it."""
+    return "\n".join(f"{' '.join(name.replace(':', ' ').split())}: {selection}" for name, selection in slices.items())
 
 
 def slice_statistics(samples: SampleTable, masks: Mapping[str, NDArray[np.bool_]]) -> pd.DataFrame:

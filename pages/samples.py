@@ -12,6 +12,7 @@ from app.state import Code, View, current_view
 from app.widgets import share_settings, show_figure
 from cist_core.charts.soft_labels import MOST_IN_MATRIX, class_mass_figures, confused_pairs_figure, names_of
 from cist_core.dark_knowledge import ClassMass, mean_soft_labels
+from cist_core.samples import find_measure
 from cist_core.selection import Selection
 
 SECTION = "Look"
@@ -115,18 +116,26 @@ def class_code() -> Code:
     """The same means without the app."""
     source = view.source
     answers = "curves.statistics.top1" if logit_set.labels is None else "logits.labels"
+    student = beside = ""
+    if any("a student" in find_measure(condition.measure).needs for condition in view.selection.conditions):
+        beside = ", student=student"
+        student = (
+            f'small = load_logits("{source.student.name}", "{source.data}", "{source.split}").logit_set\n'
+            f'student = Student("{source.student.name}", small, EntropyCurves.from_logits(small), teacher=logits)\n'
+        )
     return Code(
         view.code().command,
         "from cist_core import EntropyCurves, parse_rule\n"
         "from cist_core.dark_knowledge import confused_pairs, mean_soft_labels\n"
         "from cist_core.readings import read_rules\n"
-        "from cist_core.samples import SampleTable\n"
+        f"from cist_core.samples import SampleTable{', Student' if beside else ''}\n"
         "from cist_core.selection import Selection\n"
         "from cist_core.sources import load_logits\n\n"
         f'logits = load_logits("{source.teacher}", "{source.data}", "{source.split}").logit_set\n'
         "curves = EntropyCurves.from_logits(logits)\n"
         f'readings = read_rules(map(parse_rule, ["{view.fixed.rule}", "{view.cist.rule}"]), curves)\n'
-        f'chosen = Selection.parse("{view.selection}").mask(SampleTable(curves, *readings))\n'
+        f"{student}"
+        f'chosen = Selection.parse("{view.selection}").mask(SampleTable(curves, *readings{beside}))\n'
         "for reading in readings:\n"
         f"    mass = mean_soft_labels(logits.logits[chosen], reading.temperatures[chosen], {answers}[chosen])\n"
         "    print(reading.rule, confused_pairs(mass, 15))\n",

@@ -16,7 +16,7 @@ from cist_core.logits import LogitSet
 from cist_core.readings import read_rule
 from cist_core.samples import MEASURES, NUMBER, SampleTable, Student
 from cist_core.selection import Among, Between, Selection
-from cist_core.slices import EVERYTHING, format_slices, parse_slices, slice_statistics
+from cist_core.slices import EVERYTHING, SELECTED, format_slices, parse_slices, slice_statistics
 from cist_core.temperature import Cist, Fixed
 
 
@@ -119,6 +119,8 @@ def test_no_condition_is_every_sample() -> None:
         ("entropy=a..b", "Expected numbers on both sides"),
         ("entropy=nan..1", "from a smaller number to a larger one"),
         ("entropy=2..1", "from a smaller number to a larger one"),
+        ("entropy=-inf..inf", "from a smaller number to a larger one"),
+        ("class=-1", "counted from 0"),
         ("correct=maybe", "Expected 'correct' to be yes or no, but got 'maybe'"),
         ("class=cat", "Expected 'class' to be whole numbers"),
         ("class=99999999999999999999999", "positions of classes or samples"),
@@ -139,7 +141,7 @@ ranges = st.builds(
 sets = st.builds(
     Among,
     st.sampled_from(["class", "prediction", "index"]),
-    st.lists(st.integers(-5, 2**40), min_size=1, max_size=5, unique=True).map(tuple),
+    st.lists(st.integers(0, 2**40), min_size=1, max_size=5, unique=True).map(tuple),
 )
 flags = st.builds(lambda value: Among("correct", (value,)), st.sampled_from([0, 1]))
 
@@ -168,6 +170,17 @@ def test_slices_read_back() -> None:
     slices = parse_slices("confused: correct=no & margin=..1\n\n sure :entropy=..0.1\n")
     assert list(slices) == ["confused", "sure"]
     assert parse_slices(format_slices(slices)) == slices
+
+
+def test_the_names_of_the_table_s_own_rows_are_taken() -> None:
+    for name in (EVERYTHING, SELECTED):
+        with pytest.raises(CistError, match=f"The name '{name}' belongs to the table"):
+            parse_slices(f"{name}: correct=no")
+
+
+def test_a_colon_in_a_name_does_not_cut_it() -> None:
+    text = format_slices({"a: b": Selection.parse("correct=no")})
+    assert list(parse_slices(text)) == ["a b"]
 
 
 @pytest.mark.parametrize("line", ["no colon", ": entropy=0..1", "name:"])

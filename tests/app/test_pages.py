@@ -202,6 +202,16 @@ def test_entropy_page_stacks_one_chart_a_rule() -> None:
     assert len(app.get("vega_lite_chart")) == overlaid + 2
 
 
+def test_the_lesson_has_a_link_without_any_model(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("CIST_SAMPLE_MODELS", str(tmp_path))
+    app = open_app("learn", lesson_step="3")
+    app.context = {"url": "http://127.0.0.1/learn"}
+    app.run().run()
+    query = parse_qs(urlsplit(app.sidebar.code[-1].value).query)
+    assert query["lesson_step"] == ["3"]
+    assert "teacher" not in query
+
+
 @pytest.mark.parametrize("rule", ["lskd:tau=2", "dtkd:tau=4"])
 def test_the_exported_code_prints_the_numbers_of_the_page(rule: str, capsys) -> None:
     app = open_app("entropy", rules=rule)

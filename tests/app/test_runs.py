@@ -32,7 +32,6 @@ from app.run_views import (
     told_apart,
     who_is_right,
 )
-from app.widgets import plain
 from cist_core.charts.training import RUN_COLOURS
 from cist_core.errors import CistError
 
@@ -363,7 +362,3 @@ def test_a_run_without_soft_labels_has_no_charts_of_them(store) -> None:
     assert charts(open_runs()) == 3
     store.put("finished", objective="kd:tau=4", done=12)
     assert charts(open_runs(run=["run-1", "run-2"])) == 5
-
-
-def test_typed_text_is_no_markdown() -> None:
-    assert plain("a $x$ [l](u) :red[b] `c` *d* <b> 96.3 %") == (r"a \$x\$ \[l\](u) :red\[b\] \`c\` \*d\* \<b> 96.3 %")

@@ -196,8 +196,9 @@ def test_without_a_student_its_measures_are_not_offered() -> None:
     assert not app.exception
 
 
-def test_the_python_beside_a_figure_runs_and_gives_its_numbers(capsys: pytest.CaptureFixture[str]) -> None:
-    app = open_samples(samples_at="3", select="correct=no")
+@pytest.mark.parametrize("rule", ["correct=no", "student_loss=1.."])
+def test_the_python_beside_a_figure_runs_and_gives_its_numbers(rule: str, capsys: pytest.CaptureFixture[str]) -> None:
+    app = open_samples(samples_at="3", select=rule)
     for code in dict.fromkeys(block.value for block in app.main.get("code") if "import" in block.value):
         exec(code, {})
     printed = capsys.readouterr().out

@@ -88,3 +88,22 @@ def test_a_selection_kept_as_a_slice_has_its_row_of_statistics() -> None:
 def test_a_slice_that_cannot_be_read_is_named() -> None:
     app = open_app("entropy", **{SLICES: "no colon here"})
     assert "Expected a slice as 'name: rule'" in app.error[0].value
+
+
+def test_a_slice_without_a_name_takes_the_first_free_number() -> None:
+    app = open_app("entropy", **{SELECT: "correct=no", SLICES: "slice 1: margin=..1"})
+    next(button for button in app.button if button.label == "Keep as slice").click().run()
+    assert app.text_area(key=SLICES).value == "slice 1: margin=..1\nslice 2: correct=no"
+
+
+def test_slices_that_cannot_be_read_stay_as_they_are_when_another_is_kept() -> None:
+    app = open_app("entropy", **{SELECT: "correct=no", SLICES: "no colon here"})
+    next(button for button in app.button if button.label == "Keep as slice").click().run()
+    assert not app.exception
+    assert app.text_area(key=SLICES).value == "no colon here"
+
+
+def test_a_slice_with_a_name_that_is_taken_is_refused() -> None:
+    app = open_app("entropy", **{SLICES: "all samples: correct=no"})
+    assert "belongs to the table of slices" in app.error[0].value
+    assert not view_of(app).slices
