@@ -76,7 +76,7 @@ def run_config(chosen: Chosen) -> RunConfig:
 
 
 def as_yaml(config: RunConfig) -> str:
-    """The config for programs that read YAML; `cist distill` reads JSON."""
+    """The config as YAML, which `cist distill` reads as well."""
     import yaml
 
     return str(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))

@@ -22,6 +22,7 @@ from cist_core.slices import SELECTED, format_slices, parse_slices, slice_statis
 def choose_samples(view: View, *, page: str, with_bar: bool) -> View:
     """The view with its selection and slices, which stand in a bar above the page where it shows samples."""
     if not with_bar:
+        _remember_link()
         return _with_samples(view)
     bar = st.container(horizontal=True, vertical_alignment="center", key="selection-bar")
     words, problem = bar.container(), st.container()
@@ -60,13 +61,20 @@ def choose_samples(view: View, *, page: str, with_bar: bool) -> View:
             icon=":material/bookmark_add:",
             on_click=_keep,
             args=(name,),
-            disabled=not st.session_state.get(SELECT),
+            disabled=not current_selection(),
             width="stretch",
         )
     with problem:
         chosen = _with_samples(view, complain=True)
     words.markdown(f"**{page}**&emsp;{_count(chosen)}", help=_explanation(chosen))
     return chosen
+
+
+def _remember_link() -> None:
+    """Keep what a link selects until a page shows it; the fields that read it are not on this one."""
+    for key in (SELECT, SLICES):
+        if key not in st.session_state and key in st.query_params:
+            st.session_state[key] = st.query_params[key]
 
 
 def slice_table(view: View) -> pd.DataFrame:

@@ -53,7 +53,7 @@ def show_figure(
         figure.spec | {"datasets": figure.datasets} | ink, alt=figure.alt, **_chart_selection(figure, key, on_pick)
     )
     below = st.container(horizontal=True, vertical_alignment="top")
-    below.container().caption(plain(f"{figure.caption} {figure.hint}"))
+    below.container().caption(plain(f"{figure.caption} {_hint(figure)}"))
     with below.popover("Export", icon=":material/ios_share:"):
         if code is not None:
             st.caption("Command line")
@@ -65,6 +65,10 @@ def show_figure(
         for name, table in figure.datasets.items():
             if len(table):
                 download_table(table, f"{key}-{name}", label=f"Data: {name}")
+
+
+def _hint(figure: Figure) -> str:
+    return figure.hint or ("Drag over it to select samples." if figure.brush else "")
 
 
 def _chart_selection(
@@ -108,7 +112,8 @@ def show_table(
         columns: `st.column_config` by column.
         dataframe: further arguments of `st.dataframe`.
     """
-    event = st.dataframe(frame, column_config=columns, hide_index=True, key=key, alt=alt, **dataframe)
+    settings = {"placeholder": "–"} | dataframe  # for a number that is none
+    event = st.dataframe(frame, column_config=columns, hide_index=True, key=key, alt=alt, **settings)
     with st.popover("Export", icon=":material/ios_share:"):
         download_table(frame, key)
     return event
@@ -182,7 +187,7 @@ def forget_settings() -> None:
 
 def _as_text(value: object) -> object:
     """A widget's value as its query parameter: an empty field is empty, a switch is lower case."""
-    if value is None:
+    if value is None or value == []:
         return ""
     return str(value).lower() if isinstance(value, bool) else value
 

@@ -81,7 +81,6 @@ def histogram_figure(
             for reading in readings
         ),
         spec=_spec(taken, limit, height, brushed is not None),
-        hint="" if brushed is None else "Drag over it to select samples.",
         brush={} if brushed is None else {"from": brushed},
         datasets={
             "bins": bins,

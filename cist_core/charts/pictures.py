@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from dataclasses import dataclass
 from typing import Any
@@ -102,7 +103,9 @@ def _spec(figure: Figure, width: int) -> dict[str, Any]:
 
 
 def _lines(sentence: str, width: int, size: int) -> list[str]:
-    return textwrap.wrap(sentence, max(20, int((width - _BESIDE) / (size * _LETTER))))
+    # A number stays with its unit and its symbol.
+    joined = re.sub(r" (?=[%×=]|nats\b)|(?<==) ", "\u00a0", sentence)
+    return textwrap.wrap(joined, max(20, int((width - _BESIDE) / (size * _LETTER))))
 
 
 def _joined(spec: dict[str, Any]) -> bool:

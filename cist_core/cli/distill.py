@@ -41,7 +41,7 @@ def add_parser(commands: Any) -> None:
         allow_abbrev=False,
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("config", nargs="?", metavar="CONFIG.json", help="a RunConfig")
+    what.add_argument("config", nargs="?", metavar="CONFIG.json", help="a RunConfig, JSON or YAML")
     what.add_argument("--preset", metavar="NAME", help="demo, cifar-240 or imagenet-100")
     what.add_argument("--schema", action="store_true", help="print the JSON schema of a config and train nothing")
     parser.add_argument(

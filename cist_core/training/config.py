@@ -267,20 +267,31 @@ def parse_config(content: object, *, source: str = "the config") -> RunConfig:
 
 
 def load_config(path: str | os.PathLike[str]) -> RunConfig:
-    """Read a config from a JSON file.
+    """Read a config from a JSON file, or a YAML one by its ending ``.yaml`` or ``.yml``.
 
     Raises:
-        CistError: if there is no such file, it is no JSON, or a field is wrong.
+        CistError: if there is no such file, it cannot be read, or a field is wrong.
     """
+    kind = "YAML" if Path(path).suffix.lower() in (".yaml", ".yml") else "JSON"
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        content = _read_yaml(text) if kind == "YAML" else json.loads(text)
     except OSError as error:
         raise CistError(f"The config {path} cannot be read ({error.strerror or error}); check the path.") from error
     except ValueError as error:
         raise CistError(
-            f"The config {path} is not JSON ({error}); `cist distill --preset demo --print` shows one."
+            f"The config {path} is not {kind} ({error}); `cist distill --preset demo --print` shows one."
         ) from error
     return parse_config(content, source=f"the config {path}")
+
+
+def _read_yaml(text: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
 
 
 def _fault(fault: Any) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from app.selection import SELECT, SLICES
-from tests.app.driver import open_app, view_of
+from tests.app.driver import ROOT, open_app, view_of
 
 RULE = "entropy=0.1..0.5 & correct=yes"
 
@@ -107,3 +108,29 @@ def test_a_slice_with_a_name_that_is_taken_is_refused() -> None:
     app = open_app("entropy", **{SLICES: "all samples: correct=no"})
     assert "belongs to the table of slices" in app.error[0].value
     assert not view_of(app).slices
+
+
+@pytest.mark.parametrize("page", ["rho", "learn", "distill"])
+def test_a_link_to_a_page_without_a_bar_selects_on_the_next_one(page: str) -> None:
+    app = open_at(page, **{SELECT: RULE, SLICES: "wrong: correct=no"})
+    app.switch_page("../pages/entropy.py").run()
+    assert app.text_input(key=SELECT).value == RULE
+    view = view_of(app)
+    assert str(view.selection) == RULE
+    assert list(view.slices) == ["wrong"]
+
+
+def open_at(page: str, **query: str) -> AppTest:
+    """Opened there, not reached from the first page."""
+    app = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
+    app.switch_page(f"../pages/{page}.py")
+    for key, value in query.items():
+        app.query_params[key] = value
+    app.run()
+    assert not app.exception
+    return app
+
+
+def test_a_selection_that_cannot_be_read_cannot_be_kept() -> None:
+    app = open_app("entropy", **{SELECT: "banana"})
+    assert next(button for button in app.button if button.label == "Keep as slice").disabled

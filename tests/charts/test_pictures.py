@@ -46,7 +46,8 @@ def joined(how: str) -> Figure:
 
 
 def words(picture: str) -> str:
-    return " ".join(text for element in ElementTree.fromstring(picture).iter(LABELS) for text in element.itertext())
+    texts = (text for element in ElementTree.fromstring(picture).iter(LABELS) for text in element.itertext())
+    return " ".join(texts).replace("\u00a0", " ")  # which holds a number and its unit together
 
 
 def size(picture: str) -> tuple[float, float]:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cist_core.errors import CistError
 from cist_core.training import PRESETS, config_schema, load_config, parse_config, preset
@@ -16,6 +17,8 @@ def test_presets_are_valid_and_survive_json(name: str, tmp_path: Path) -> None:
     config = preset(name)
     config.save(tmp_path / "config.json")
     assert load_config(tmp_path / "config.json") == config
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(json.loads((tmp_path / "config.json").read_text())))
+    assert load_config(tmp_path / "config.yaml") == config
 
 
 def test_an_objective_is_recorded_with_every_parameter() -> None:
@@ -79,6 +82,9 @@ def test_files_that_hold_no_config(tmp_path: Path) -> None:
     (tmp_path / "broken.json").write_text("{")
     with pytest.raises(CistError, match="is not JSON"):
         load_config(tmp_path / "broken.json")
+    (tmp_path / "broken.yml").write_text("a: [")
+    with pytest.raises(CistError, match="is not YAML"):
+        load_config(tmp_path / "broken.yml")
     (tmp_path / "list.json").write_text("[]")
     with pytest.raises(CistError, match="Mend"):
         load_config(tmp_path / "list.json")
