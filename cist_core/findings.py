@@ -55,6 +55,11 @@ def percent(share: float) -> str:
     return f"{share * 100:.1f} %"
 
 
+def times(factor: float) -> str:
+    """A factor, to be read before "times": ``1.3``, ``12.0``, ``123``."""
+    return f"{factor:.1f}" if factor < 100 else f"{factor:,.0f}"
+
+
 def are_matched(a: EntropyProfile, b: EntropyProfile) -> bool:
     """Whether two rules have the same mean entropy, up to what a slider step of 0.01 can express."""
     return abs(a.mean - b.mean) <= 0.002 + 0.02 * min(a.mean, b.mean)
@@ -88,8 +93,8 @@ def comparison(fixed: RuleReading, other: RuleReading, *, in_full: bool = False)
     if ABOUT_AS_MUCH[0] < gain < ABOUT_AS_MUCH[1]:
         return f"{prefix} about as much as {first}"
     if gain > 1:
-        return f"{prefix} {_times(gain)} times less than {first}"
-    return f"{prefix} {_times(1 / gain)} times more than {first}"
+        return f"{prefix} {times(gain)} times less than {first}"
+    return f"{prefix} {times(1 / gain)} times more than {first}"
 
 
 def extremes(reading: RuleReading) -> str:
@@ -114,10 +119,6 @@ def ratio_story(fixed: RuleReading, other: RuleReading) -> str:
 def percent_of(part: float, whole: float) -> str:
     """A part as a percentage of a whole, which it may exceed."""
     return "none" if part == 0 else percent(part / whole) if part <= whole else f"{part / whole * 100:.0f} %"
-
-
-def _times(factor: float) -> str:
-    return f"{factor:.1f}" if factor < 100 else f"{factor:,.0f}"
 
 
 def _spread(std: float) -> str:

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cist_core.errors import CistError
-from cist_core.weights import FloatVector, check_same_samples, share_of_largest
+from cist_core.logits import check_same_samples
+from cist_core.weights import FloatVector, share_of_largest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -132,6 +133,8 @@ def cist_gradients(
 
 @dataclass(frozen=True, eq=False)
 class _Samples:
+    """Logits as they are stored, ``(N, C)`` each, and the type that they are differentiated in."""
+
     student: NDArray[Any]
     teacher: NDArray[Any]
     labels: NDArray[Any] | None
@@ -144,6 +147,11 @@ class _Samples:
             raise CistError("The cross-entropy needs labels, and these logits have none; set lambda_ce to 0.")
         return cls(student_logits, teacher_logits, None if labels is None else np.asarray(labels))
 
+    @property
+    def precision(self) -> np.dtype[Any]:
+        """Single, or double where one of both is: in half precision a gradient over N would be rounded to 0."""
+        return np.result_type(self.student, self.teacher, np.float32)
+
     def batches(self) -> Iterator[tuple[slice, Tensor, Batch]]:
         """Chunk by chunk: which rows, the student's logits as a leaf, and the batch that hangs on it."""
         import torch
@@ -153,14 +161,15 @@ class _Samples:
         step = max(1, _CHUNK_VALUES // self.student.shape[1])
         for start in range(0, len(self.student), step):
             rows = slice(start, start + step)
-            leaf = torch.tensor(self.student[rows]).requires_grad_()
+            student, teacher = (torch.tensor(of[rows].astype(self.precision)) for of in (self.student, self.teacher))
+            leaf = student.requires_grad_()
             labels = torch.zeros(len(leaf), dtype=torch.int64) if self.labels is None else self.labels[rows]
             yield (
                 rows,
                 leaf,
                 Batch.create(
                     student_logits=leaf,
-                    teacher_logits=torch.tensor(self.teacher[rows]),
+                    teacher_logits=teacher,
                     labels=torch.as_tensor(labels),
                 ),
             )

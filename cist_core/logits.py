@@ -193,6 +193,43 @@ class LogitSet:
         return _row_chunks(self.logits)
 
 
+def check_same_samples(
+    teacher: tuple[int, ...],
+    other: tuple[int, ...],
+    *,
+    labels: tuple[LabelArray | None, LabelArray | None] = (None, None),
+    name: str = "the student",
+) -> None:
+    """Refuse a model whose logits cannot be of a teacher's samples.
+
+    Args:
+        teacher: ``(N, C)``, the shape of the teacher's logits.
+        other: that of the other model's.
+        labels: of both, in this order; they are compared where both have some.
+        name: the other model, as the error is to call it.
+
+    Raises:
+        CistError: if samples, classes or labels differ.
+
+    Example:
+        >>> check_same_samples((300, 10), (300, 10))
+        >>> check_same_samples((300, 10), (299, 10), name="resnet20")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        cist_core.errors.CistError: Expected resnet20 to have logits of the teacher's 300 samples and 10 classes, ...
+    """
+    if tuple(teacher) != tuple(other):
+        raise CistError(
+            f"Expected {name} to have logits of the teacher's {teacher[0]:,} samples and {teacher[1]:,} classes, but "
+            f"they have {other[0]:,} samples and {other[1]:,} classes; use the same data and split for both."
+        )
+    expected, found = labels
+    if expected is not None and found is not None and not np.array_equal(expected, found):
+        raise CistError(
+            f"Expected {name} to have logits of the teacher's samples in the same order, but the labels differ, first "
+            f"at sample {int(np.argmax(expected != found))}; use the same data and split for both."
+        )
+
+
 def centre_for_storage(logits: FloatArray) -> NDArray[np.float16]:
     """``z - max(z)`` in float16: shifting changes no soft label, and small numbers keep their digits.
 

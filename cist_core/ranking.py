@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cist_core.curves import EntropyCurves
 from cist_core.errors import CistError
-from cist_core.findings import NO_SPREAD, three_digits
+from cist_core.findings import ABOUT_AS_MUCH, NO_SPREAD, three_digits, times
 from cist_core.profile import EntropyProfile
 from cist_core.readings import RuleReading, read_rule
 from cist_core.rho import match_rho, match_tau, solve_for_mean
@@ -304,13 +304,9 @@ def _lead(first: Sequence[RankedRule], following: RankedRule) -> str:
     )
     if best.std < NO_SPREAD:
         return f": {'it does' if len(first) == 1 else 'they do'} not spread at all"
-    if best.gain is None or best.gain < 1.05:
+    if best.gain is None or best.gain < ABOUT_AS_MUCH[1]:
         return close or f": {three_digits(best.std)} nats against {three_digits(following.std)} under {following.label}"
-    return f": {_factor(best.gain)} times less spread than fixed τ{close}"
-
-
-def _factor(gain: float) -> str:
-    return f"{gain:.1f}" if gain < 100 else f"{gain:,.0f}"
+    return f": {times(best.gain)} times less spread than fixed τ{close}"
 
 
 def listed(words: Sequence[str]) -> str:

@@ -232,10 +232,14 @@ def _end(match: Callable[[EntropyCurves, float], float], curves: EntropyCurves, 
 
 def recommendation_story(found: RhoRecommendation) -> str:
     """The recommendation as a sentence without a full stop."""
-    softer, sharper = ("any" if end is None else three_digits(end) for end in found.band)
     alike = "" if found.matched_tau is None else f", as τ = {three_digits(found.matched_tau)} does"
-    practical = f"ρ from {softer} up" if found.band[1] is None else f"ρ from {softer} to {sharper}"
     return (
         f"ρ = {three_digits(found.rho)} gives the wanted mean entropy, {three_digits(found.target_entropy)} nats "
-        f"({found.target * 100:.3g} % of ln C){alike}; {practical} stays in the practical range"
+        f"({found.target * 100:.3g} % of ln C){alike}; {_band_in_words(*found.band)} stays in the practical range"
     )
+
+
+def _band_in_words(softer: float | None, sharper: float | None) -> str:
+    if softer is None:
+        return "every ρ" if sharper is None else f"ρ up to {three_digits(sharper)}"
+    return f"ρ from {three_digits(softer)} {'up' if sharper is None else f'to {three_digits(sharper)}'}"

@@ -9,20 +9,21 @@ from numpy.typing import NDArray
 
 from cist_core.curves import EntropyCurves
 from cist_core.errors import CistError
-from cist_core.findings import NO_SPREAD
+from cist_core.findings import ABOUT_AS_MUCH, NO_SPREAD, three_digits, times
 from cist_core.profile import OVER_SHARP, OVER_SMOOTHED, EntropyProfile
 from cist_core.rho import match_tau
 from cist_core.temperature import Cist
 
 RHOS = np.linspace(0.2, 16.0, 80)
-"""Where curves over rho are computed; they end where a table of streamed logits does."""
+"""Where curves over rho are computed, if none beyond is asked for; they end where a table of streamed logits does."""
 RHOS.setflags(write=False)
+_BEYOND = 16
+"""Points between their end and a rho that is further out."""
 
 COMPARED = (0.01, 0.995)
 """Mean normalised entropies between which spreads are compared; nearer to 0 or 1 every spread is next to nothing."""
 
 _TEMPERATURES = 64
-_ABOUT_EQUAL = (0.95, 1.05)
 
 Array = NDArray[np.float64]
 
@@ -55,6 +56,7 @@ class RhoSweep:
 def rho_sweep(
     curves: EntropyCurves,
     *,
+    reach: float = 0.0,
     over_sharp_below: float = OVER_SHARP,
     over_smoothed_above: float = OVER_SMOOTHED,
 ) -> RhoSweep:
@@ -62,6 +64,7 @@ def rho_sweep(
 
     Args:
         curves: of one model.
+        reach: a rho beyond `RHOS` to go on to; a table ends where it ends.
         over_sharp_below: threshold as a share of ``ln C``.
         over_smoothed_above: threshold as a share of ``ln C``.
 
@@ -71,13 +74,15 @@ def rho_sweep(
         >>> [f"{mean:.2f}" for mean in sweep.mean[::20]]  # at 0.2, 4.2, 8.2 and 12.2
         ['1.09', '0.03', '0.00', '0.00']
     """
+    end = min(reach, curves.max_ratio)
+    rhos = np.append(RHOS, np.geomspace(RHOS[-1], end, _BEYOND + 1)[1:]) if end > RHOS[-1] else RHOS
     profiles = [
         EntropyProfile.of(Cist(rho), curves, over_sharp_below=over_sharp_below, over_smoothed_above=over_smoothed_above)
-        for rho in RHOS.tolist()
+        for rho in rhos.tolist()
     ]
     names = ("mean", "std", "q05", "q95", "over_sharp", "over_smoothed")
     columns = {name: np.array([getattr(profile, name) for profile in profiles]) for name in names}
-    return RhoSweep(rho=RHOS, **columns, max_entropy=curves.max_entropy)
+    return RhoSweep(rho=rhos, **columns, max_entropy=curves.max_entropy)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,15 +114,24 @@ class GainCurve:
 
     def within(self, low: float, high: float) -> tuple[float, float] | None:
         """Smallest and largest gain between two mean normalised entropies; None where nothing can be compared."""
-        known = np.isfinite(self.gain)
+        return self._extremes(self.gain, np.isfinite(self.gain), low, high)
+
+    def fixed_alone(self, low: float, high: float) -> tuple[float, float] | None:
+        """Smallest and largest spread under the fixed temperature where CIST does not spread, in nats; None likewise.
+
+        A gain over no spread is no number, but that is CIST at its best.
+        """
+        return self._extremes(self.std_fixed, np.isfinite(self.std_fixed) & (self.std_cist < NO_SPREAD), low, high)
+
+    def _extremes(self, of: Array, known: NDArray[np.bool_], low: float, high: float) -> tuple[float, float] | None:
         if not known.any():
             return None
-        x, gain = self.normalised[known], self.gain[known]
+        x, height = self.normalised[known], of[known]
         start, end = max(low, float(x[0])), min(high, float(x[-1]))
         if start > end:
             return None
-        inside = gain[(x >= start) & (x <= end)]
-        values = np.concatenate([np.interp([start, end], x, gain), inside])
+        inside = height[(x >= start) & (x <= end)]
+        values = np.concatenate([np.interp([start, end], x, height), inside])
         return float(values.min()), float(values.max())
 
     def less_consistent(self) -> list[tuple[float, float]]:
@@ -187,7 +201,13 @@ def gain_story(curve: GainCurve, low: float, high: float) -> str:
     gains = curve.within(low, high)
     where = f"Between {_share(low)} and {_share(high)} of ln C"
     if gains is None:
-        return f"{where} there is no spread to compare"
+        alone = curve.fixed_alone(low, high)
+        if alone is None or alone[1] < NO_SPREAD:
+            return f"{where} there is no spread to compare"
+        spread = " to ".join(dict.fromkeys(three_digits(std) for std in alone))
+        return (
+            f"{where} CIST does not spread at all; the fixed temperature of the same mean entropy spreads {spread} nats"
+        )
     worse = [
         interval
         for interval in curve.less_consistent()
@@ -211,15 +231,14 @@ def _share(value: float) -> str:
 
 
 def _range(least: float, most: float) -> str:
-    if _ABOUT_EQUAL[0] < least and most < _ABOUT_EQUAL[1]:
+    if ABOUT_AS_MUCH[0] < least and most < ABOUT_AS_MUCH[1]:
         return "about as much as"
     if least >= 1:
-        return f"{_times(least, most)} times less than"
+        return f"{_from_to(least, most)} times less than"
     if most <= 1:
-        return f"{_times(1 / most, 1 / least)} times more than"
-    return f"from {1 / least:.1f} times more to {most:.1f} times less than"
+        return f"{_from_to(1 / most, 1 / least)} times more than"
+    return f"from {times(1 / least)} times more to {times(most)} times less than"
 
 
-def _times(least: float, most: float) -> str:
-    first, second = (f"{factor:.1f}" if factor < 100 else f"{factor:,.0f}" for factor in (least, most))
-    return first if first == second else f"{first} to {second}"
+def _from_to(least: float, most: float) -> str:
+    return " to ".join(dict.fromkeys((times(least), times(most))))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cist_core.errors import CistError
-from cist_core.logits import LogitSet
+from cist_core.logits import LogitSet, check_same_samples
 from cist_core.readings import RuleReading
 from cist_core.theory import equal_others_entropy
 
@@ -109,15 +109,16 @@ class Student:
         loss: its cross-entropy with the labels at temperature 1, ``(N,)`` nats; computed once.
 
     Raises:
-        CistError: if samples or classes are not as many as the teacher's.
+        CistError: if samples, classes or labels are not the teacher's.
     """
 
     def __init__(self, name: str, logit_set: LogitSet, curves: EntropyCurves, *, teacher: LogitSet) -> None:
-        if logit_set.logits.shape != teacher.logits.shape:
-            raise CistError(
-                f"Expected the student {name} to have logits of the teacher's shape {teacher.logits.shape}, but got "
-                f"{logit_set.logits.shape}; run both on the same split."
-            )
+        check_same_samples(
+            teacher.logits.shape,
+            logit_set.logits.shape,
+            labels=(teacher.labels, logit_set.labels),
+            name=f"the student {name}",
+        )
         self.name, self.logit_set, self.curves = name, logit_set, curves
         self._labels = teacher.labels
         self._loss: Column | None = None

@@ -10,9 +10,9 @@ import numpy as np
 from cist_core import kernels
 from cist_core.calibration import Reliability, fit_temperature, nll, reliability
 from cist_core.curves import EntropyCurves
-from cist_core.errors import CistError
-from cist_core.findings import NO_SPREAD, consistency_gain, percent, three_digits
-from cist_core.logits import LogitSet
+from cist_core.findings import ABOUT_AS_MUCH, NO_SPREAD, consistency_gain, percent, three_digits
+from cist_core.logits import LogitSet, check_same_samples
+from cist_core.ranking import listed
 from cist_core.readings import RuleReading, read_rule
 from cist_core.rho import DEFAULT_TARGET, matched_pair
 from cist_core.temperature import Cist, Fixed
@@ -77,13 +77,23 @@ class CapacityGap:
     accuracy: float | None
 
     @classmethod
-    def of(cls, teacher: LogitSet, student: LogitSet, rho: float) -> CapacityGap:
+    def of(
+        cls,
+        teacher: LogitSet,
+        student: LogitSet,
+        rho: float,
+        *,
+        teacher_curves: EntropyCurves | None = None,
+        student_curves: EntropyCurves | None = None,
+    ) -> CapacityGap:
         """Measure the gap.
 
         Args:
             teacher: logits on some samples.
             student: logits on the same samples, in the same order.
             rho: of CIST, for both.
+            teacher_curves: of the teacher's logits, where they are at hand.
+            student_curves: of the student's, likewise.
 
         Raises:
             CistError: if the two are not on the same samples and classes.
@@ -95,8 +105,9 @@ class CapacityGap:
             >>> gap.agreement, gap.scale  # right on one of two; half the teacher's scale
             (0.5, 2.0)
         """
-        check_same_samples(teacher, student)
-        ours, theirs = (EntropyCurves.from_logits(logit_set) for logit_set in (teacher, student))
+        check_same_samples(teacher.logits.shape, student.logits.shape, labels=(teacher.labels, student.labels))
+        ours = EntropyCurves.from_logits(teacher) if teacher_curves is None else teacher_curves
+        theirs = EntropyCurves.from_logits(student) if student_curves is None else student_curves
         # The kernel asks for one type, and shipped logits are half as wide as computed ones.
         widest = np.result_type(teacher.logits, student.logits)
         rows, other_rows = (logit_set.logits.astype(widest, copy=False) for logit_set in (teacher, student))
@@ -148,7 +159,12 @@ class TeacherReading:
 
 
 def read_teacher(
-    name: str, logit_set: LogitSet, *, target: float = DEFAULT_TARGET, student: LogitSet | None = None
+    name: str,
+    logit_set: LogitSet,
+    *,
+    target: float = DEFAULT_TARGET,
+    student: LogitSet | None = None,
+    student_curves: EntropyCurves | None = None,
 ) -> TeacherReading:
     """Read a teacher at a mean normalised entropy.
 
@@ -157,6 +173,7 @@ def read_teacher(
         logit_set: its logits.
         target: mean entropy over ``ln C``, between 0 and 1.
         student: logits on the same samples, for the capacity gap.
+        student_curves: of these logits, where they are at hand: every teacher needs the same.
 
     Raises:
         CistError: if the mean entropy cannot be reached, or the student's logits are on other samples.
@@ -171,28 +188,10 @@ def read_teacher(
         read_rule(Cist(pair.rho), curves),
         logit_set.accuracy,
         Calibration.of(logit_set),
-        None if student is None else CapacityGap.of(logit_set, student, pair.rho),
+        None
+        if student is None
+        else CapacityGap.of(logit_set, student, pair.rho, teacher_curves=curves, student_curves=student_curves),
     )
-
-
-def check_same_samples(first: LogitSet, other: LogitSet) -> None:
-    """Refuse two sets of logits that cannot be of the same samples.
-
-    Raises:
-        CistError: if their sizes or labels differ.
-    """
-    if first.logits.shape != other.logits.shape:
-        (samples, classes), (others, other_classes) = first.logits.shape, other.logits.shape
-        raise CistError(
-            f"Expected logits on the same {samples:,} samples and {classes} classes, but got {others:,} samples and "
-            f"{other_classes} classes; use the same data and split for both."
-        )
-    if first.labels is not None and other.labels is not None and not np.array_equal(first.labels, other.labels):
-        position = int(np.argmax(first.labels != other.labels))
-        raise CistError(
-            f"Expected logits on the same samples in the same order, but their labels differ, first at sample "
-            f"{position}; use the same data and split for both."
-        )
 
 
 def consistency_finding(teachers: Sequence[TeacherReading], rule: str = CIST) -> str:
@@ -206,12 +205,19 @@ def consistency_finding(teachers: Sequence[TeacherReading], rule: str = CIST) ->
     best, second = sorted(teachers, key=lambda teacher: teacher.under(rule).profile.std)[:2]
     spread, other = (teacher.under(rule).profile.std for teacher in (best, second))
     numbers = f"{three_digits(spread)} nats against {three_digits(other)}"
-    if other < NO_SPREAD or other / max(spread, NO_SPREAD) < 1.05:
+    if _about_equal(spread, other):
         return f"Under {rule} {best.name} and {second.name} are about equally consistent: {numbers}"
     opposite = FIXED if rule == CIST else CIST
-    there = min(teachers, key=lambda teacher: teacher.under(opposite).profile.std)
-    also = "" if there is best else f"; under {opposite} {there.name} does"
+    least = min(teacher.under(opposite).profile.std for teacher in teachers)
+    there = [teacher for teacher in teachers if _about_equal(least, teacher.under(opposite).profile.std)]
+    does = "does" if len(there) == 1 else "do"
+    also = "" if best in there else f"; under {opposite} {listed([teacher.name for teacher in there])} {does}"
     return f"Under {rule} {best.name} spreads least: {numbers} of {second.name}{also}"
+
+
+def _about_equal(smaller: float, larger: float) -> bool:
+    """Whether two numbers in nats differ by less than is worth words, or by rounding."""
+    return larger < NO_SPREAD or larger / max(smaller, NO_SPREAD) < ABOUT_AS_MUCH[1]
 
 
 def nearness_finding(teachers: Sequence[TeacherReading], student: str) -> str:
@@ -226,12 +232,17 @@ def nearness_finding(teachers: Sequence[TeacherReading], student: str) -> str:
             f"{student} agrees with {teacher.name} on {percent(gap.agreement)} of the samples and is "
             f"{three_digits(gap.kl_cist)} nats away under CIST"
         )
-    agreeing = max(near, key=lambda pair: pair[1].agreement)[0]
-    start = (
-        f"Under CIST {teacher.name} is nearest to {student}: {three_digits(gap.kl_cist)} nats against "
-        f"{three_digits(by_divergence[1][1].kl_cist)}"
-    )
-    if agreeing is teacher:
-        return f"{start}, and they agree most often ({percent(gap.agreement)})"
-    most = max(pair[1].agreement for pair in near)
-    return f"{start}, but {agreeing.name} agrees with it more often ({percent(most)})"
+    second, other = by_divergence[1]
+    numbers = f"{three_digits(gap.kl_cist)} nats against {three_digits(other.kl_cist)}"
+    most = max(gap.agreement for _, gap in near)
+    agreeing = [teacher.name for teacher, gap in near if gap.agreement == most]
+    they_agree = f"{listed(agreeing)} {'agrees' if len(agreeing) == 1 else 'agree'} with it"
+    if _about_equal(gap.kl_cist, other.kl_cist):
+        start = f"Under CIST {teacher.name} and {second.name} are about equally near to {student}: {numbers}"
+        return f"{start}; {they_agree} most often ({percent(most)})"
+    start = f"Under CIST {teacher.name} is nearest to {student}: {numbers}"
+    if gap.agreement < most:
+        return f"{start}, but {they_agree} more often ({percent(most)})"
+    if len(agreeing) == 1:
+        return f"{start}, and they agree most often ({percent(most)})"
+    return f"{start}, and none agrees with it more often ({percent(most)})"

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from cist_core.curves import EntropyCurves
 from cist_core.errors import CistError
+from cist_core.logits import check_same_samples
 from cist_core.temperature import Cist
 
 FloatVector = NDArray[np.float64]
@@ -99,7 +100,11 @@ class SampleWeights:
                 f"weightings without: {' and '.join(WITHOUT_STUDENT)}."
             )
         if student is not None:
-            check_same_samples((teacher.num_samples, teacher.num_classes), (student.num_samples, student.num_classes))
+            check_same_samples(
+                (teacher.num_samples, teacher.num_classes),
+                (student.num_samples, student.num_classes),
+                labels=(teacher.labels, student.labels),
+            )
         rule = Cist(rho)
         tau_t = np.asarray(rule.temperatures(teacher), dtype=np.float64)
         tau_s = None if student is None else np.asarray(rule.temperatures(student), dtype=np.float64)
@@ -153,16 +158,6 @@ class SampleWeights:
         """Up to ``count`` samples with the smallest weights below the mean, smallest first."""
         order = np.argsort(self.relative, kind="stable")[:count]
         return order[self.relative[order] < 1] if not self.equal else order[:0]
-
-
-def check_same_samples(teacher: tuple[int, ...], student: tuple[int, ...]) -> None:
-    """Raise a `CistError` unless the shapes ``(N, C)`` of both models' logits are equal."""
-    if tuple(teacher) != tuple(student):
-        raise CistError(
-            f"Expected the student's logits to be of the teacher's {teacher[0]:,} samples and {teacher[1]:,} classes, "
-            f"but they have {student[0]:,} samples and {student[1]:,} classes; choose a student and a split with the "
-            "same."
-        )
 
 
 def share_of_largest(values: NDArray[np.floating], part: float) -> float:

@@ -1,5 +1,6 @@
 """Ratio: why a fixed temperature spreads: entropy against the ratio of the maximum logit to the temperature."""
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -104,7 +105,7 @@ def furthest_table() -> pd.DataFrame:
             "Curve": residuals.equal_others[rows],
             "Distance": residuals.residual[rows],
             "By the second class": residuals.from_second[rows],
-            "Reason": residuals.reason[rows],
+            "Reason": np.where(residuals.far[rows], residuals.reason[rows], ""),
         }
     )
 

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from app.rho_export import CONFIGS, KINDS, Chosen, export
-from app.sidebar import TAU_RANGE, move_rho
+from app.sidebar import RHO_RANGE, TAU_RANGE, move_rho
 from app.state import Code, current_view
 from app.widgets import loading_torch, plain, share_settings, show_error, show_figure, show_table
 from cist_core.cards import find_sample_model
@@ -17,7 +17,7 @@ from cist_core.findings import comparison, three_digits
 from cist_core.profile import EntropyProfile
 from cist_core.recommendation import PRACTICAL_RANGE, RhoOutcome, RhoRecommendation, recommend_rho, rho_outcome
 from cist_core.rho import DEFAULT_TARGET
-from cist_core.rho_curves import GainCurve, RhoSweep, gain_curve, rho_sweep
+from cist_core.rho_curves import RHOS, GainCurve, RhoSweep, gain_curve, rho_sweep
 
 SECTION = "Decide"
 ORDER = 10
@@ -31,9 +31,9 @@ source, student = view.source, view.source.student
 
 
 @st.cache_data(show_spinner="Reading every ρ", max_entries=_KEPT)
-def all_rhos(fingerprint: str, _curves: EntropyCurves) -> tuple[RhoSweep, GainCurve]:
-    """The curves of both charts; they depend on the logits alone."""
-    sweep = rho_sweep(_curves)
+def all_rhos(fingerprint: str, _curves: EntropyCurves, reach: float) -> tuple[RhoSweep, GainCurve]:
+    """The curves of both charts; they depend on the logits, and on a ρ only if it is further out than all others."""
+    sweep = rho_sweep(_curves, reach=reach)
     return sweep, gain_curve(_curves, sweep)
 
 
@@ -64,7 +64,7 @@ def controls() -> tuple[float, tuple[float, float], tuple[float, float] | None]:
         )  # fmt: skip
         with st.container(width=320):
             ends, taus = (range_of_entropies(), None) if by == BY_ENTROPY else (PRACTICAL_RANGE, two_temperatures())
-    share_settings(["rho_target", "rho_by", "rho_ends" if taus is None else "rho_taus"])
+    share_settings(["rho_export", "rho_target", "rho_by", "rho_ends" if taus is None else "rho_taus"])
     return target, ends, taus
 
 
@@ -120,7 +120,7 @@ def code(target: float, ends: tuple[float, float], taus: tuple[float, float] | N
         "curves = EntropyCurves.from_logits(logits)\n"
         f"found = recommend_rho(curves, target={target:g}, {range_argument})\n"
         "print(found.rho, found.band, found.matched_tau, found.gain)\n"
-        "sweep = rho_sweep(curves)  # the first chart\n"
+        "sweep = rho_sweep(curves, reach=1.2 * found.rho)  # the first chart\n"
         "gains = gain_curve(curves, sweep)  # the second\n",
     )
 
@@ -148,15 +148,21 @@ def show_choice(found: RhoRecommendation) -> None:
             help="Spread at that fixed temperature over spread under CIST. Below 1, CIST is the less consistent one.",
             width="content",
         )
+        nearest = min(max(found.rho, RHO_RANGE[0]), RHO_RANGE[1])
         st.button(
-            "Use the recommended ρ",
+            "Use the recommended ρ" if nearest == found.rho else f"Use ρ = {nearest:g}, the nearest",
             key="rho_use",
             on_click=move_rho,
-            args=(source, found.rho),
+            args=(source, nearest),
             type="primary",
             icon=":material/check:",
-            disabled=abs(view.rho - found.rho) <= 0.0051,
+            disabled=abs(view.rho - nearest) <= 0.0051,
             help="Moves the slider in the sidebar; a click in the chart does so too.",
+        )
+    if nearest != found.rho:
+        st.caption(
+            f"The slider goes from ρ = {RHO_RANGE[0]:g} to {RHO_RANGE[1]:g}: the recommended {three_digits(found.rho)} "
+            "lies beyond it, and can be used on the command line and in Python."
         )
 
 
@@ -217,7 +223,7 @@ def show_export(recommending: str) -> None:
     with st.container(border=True):
         st.subheader(f"Take ρ = {view.rho:g} with you", anchor=False)
         kind = st.segmented_control(
-            "As", KINDS, default=KINDS[0], required=True, key="rho_export", persist_state="session"
+            "As", KINDS, default=KINDS[0], required=True, key="rho_export", bind="query-params", persist_state="session"
         )
         card = None if student is None else find_sample_model(student.name)
         chosen = Chosen(view.rho, source.teacher, source.data, None if card is None else card.architecture)
@@ -243,12 +249,14 @@ def show_export(recommending: str) -> None:
 
 
 usual = recommended(source.logit_set.fingerprint, source.curves, None, PRACTICAL_RANGE, None)
-sweep, gains = all_rhos(source.logit_set.fingerprint, source.curves)
-others, other_gains = (None, None) if student is None else all_rhos(student.logit_set.fingerprint, student.curves)
-
 place = st.container()
 found, commands = recommend()
+reach = max(float(RHOS[-1]), 1.2 * found.rho)  # with room for its words
 with place:
+    sweep, gains = all_rhos(source.logit_set.fingerprint, source.curves, reach)
+    others, other_gains = (
+        (None, None) if student is None else all_rhos(student.logit_set.fingerprint, student.curves, reach)
+    )
     turn = st.session_state.get("_rho_turn", 0)
     show_figure(
         rho_figure(sweep, found, view.cist, student=others, turn=turn), key="rho-entropy", code=commands, on_pick=pick

@@ -19,10 +19,11 @@ from cist_core.charts.teachers import (
 )
 from cist_core.data import DATASETS
 from cist_core.errors import CistError
-from cist_core.logits import LogitSet
+from cist_core.logits import LogitSet, check_same_samples
 from cist_core.rho import DEFAULT_TARGET
+from cist_core.samples import Student
 from cist_core.sources import load_logits
-from cist_core.teacher_comparison import CIST, FIXED, TeacherReading, check_same_samples, nearness_finding, read_teacher
+from cist_core.teacher_comparison import CIST, FIXED, TeacherReading, nearness_finding, read_teacher
 
 SECTION = "Decide"
 ORDER = 30
@@ -39,9 +40,11 @@ def logits_of(teacher: str, data: str, split: str) -> LogitSet:
 
 @st.cache_data(show_spinner="Comparing the teachers", max_entries=12)
 def reading_of(
-    name: str, fingerprint: str, student: str | None, _logits: LogitSet, _student: LogitSet | None
+    name: str, fingerprint: str, student: str | None, _logits: LogitSet, _student: Student | None
 ) -> TeacherReading:
-    return read_teacher(name, _logits, student=_student)
+    if _student is None:
+        return read_teacher(name, _logits)
+    return read_teacher(name, _logits, student=_student.logit_set, student_curves=_student.curves)
 
 
 def fitting_models() -> list[Card]:
@@ -87,7 +90,10 @@ def read_all(others: Sequence[str]) -> list[TeacherReading]:
                 logit_set = source.logit_set
             else:
                 logit_set = load(name)
-                check_same_samples(source.logit_set, logit_set)
+                own = source.logit_set
+                check_same_samples(
+                    own.logits.shape, logit_set.logits.shape, labels=(own.labels, logit_set.labels), name=name
+                )
             beside = None if student is None or student.name == name else student
             readings.append(
                 reading_of(
@@ -95,7 +101,7 @@ def read_all(others: Sequence[str]) -> list[TeacherReading]:
                     logit_set.fingerprint,
                     None if beside is None else beside.logit_set.fingerprint,
                     logit_set,
-                    None if beside is None else beside.logit_set,
+                    beside,
                 )
             )
         except CistError as error:

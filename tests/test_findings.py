@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cist_core.curves import EntropyCurves
-from cist_core.findings import are_matched, comparison, percent, ratio_story, rule_label, three_digits
+from cist_core.findings import are_matched, comparison, percent, ratio_story, rule_label, three_digits, times
 from cist_core.logits import LogitSet
 from cist_core.readings import read_rule
 from cist_core.rho import matched_pair
@@ -87,6 +87,11 @@ def test_constant_logits_have_a_story_too() -> None:
 )
 def test_three_digits(value: float, text: str) -> None:
     assert three_digits(value) == text
+
+
+@pytest.mark.parametrize(("factor", "text"), [(1.26, "1.3"), (12, "12.0"), (99.94, "99.9"), (1234.5, "1,234")])
+def test_times(factor: float, text: str) -> None:
+    assert times(factor) == text
 
 
 @pytest.mark.parametrize(

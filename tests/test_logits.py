@@ -11,6 +11,7 @@ from scipy.special import log_softmax
 
 from cist_core import CistError, LogitSet, centre_for_storage
 from cist_core import logits as logits_module
+from cist_core.logits import check_same_samples
 
 SMALL = [[2.0, 0.0, -1.0], [0.0, 3.0, 0.0]]
 
@@ -119,6 +120,30 @@ def test_nll_agrees_with_scipy(logits, labels):
 
 def test_nll_survives_logits_that_overflow_an_exponential():
     assert LogitSet.create([[1e4, 0.0]], [1]).nll == pytest.approx(1e4)
+
+
+@pytest.mark.parametrize(
+    ("other", "labels", "message"),
+    [
+        (
+            (299, 10),
+            None,
+            "Expected mlp to have logits of the teacher's 1,300 samples and 10 classes, but they have 299",
+        ),
+        ((1300, 9), None, "but they have 1,300 samples and 9 classes; use the same data and split"),
+        ((1300, 10), np.arange(1300) % 10 + (np.arange(1300) == 7), "the labels differ, first at sample 7; use"),
+    ],
+)
+def test_a_model_on_other_samples_is_refused(other, labels, message):
+    with pytest.raises(CistError, match=message):
+        check_same_samples((1300, 10), other, labels=(np.arange(1300) % 10, labels), name="mlp")
+
+
+@pytest.mark.parametrize(
+    "labels", [(None, None), (np.arange(3), None), (None, np.arange(3)), (np.arange(3), np.arange(3))]
+)
+def test_without_labels_on_both_sides_the_sizes_decide(labels):
+    check_same_samples((3, 4), (3, 4), labels=labels)
 
 
 def test_without_labels_there_is_no_accuracy():

@@ -195,3 +195,12 @@ def test_the_story_holds_the_numbers(curves):
     story = recommendation_story(found)
     assert story.startswith(f"ρ = {found.rho:.3g} gives the wanted mean entropy, 0.576 nats (25 % of ln C), as τ = ")
     assert f"ρ from {found.band[0]:.3g} to {found.band[1]:.3g} stays in the practical range" in story
+
+
+def test_the_story_of_a_range_without_ends(curves):
+    assert recommend_rho(curves, high=1.0).band[0] is None
+    softest = recommend_rho(curves, high=1.0)
+    assert f"; ρ up to {softest.band[1]:.3g} stays in" in recommendation_story(softest)
+    sharpest = recommend_rho(curves, low=0.0)
+    assert f"; ρ from {sharpest.band[0]:.3g} up stays in" in recommendation_story(sharpest)
+    assert "; every ρ stays in" in recommendation_story(recommend_rho(curves, low=0.0, high=1.0))

@@ -1,10 +1,12 @@
 """Curves over rho against SciPy: the sweep, the consistency gain, and its honesty at the ends."""
 
 import math
+import re
 
 import numpy as np
 import pytest
 from reference import entropy_at, entropy_at_ratio
+from scipy.optimize import brentq
 
 from cist_core import EntropyCurves, LogitSet, matched_pair, read_logits
 from cist_core.rho_curves import COMPARED, GainCurve, gain_curve, gain_story, rho_sweep
@@ -92,8 +94,39 @@ def test_without_any_spread_there_is_no_gain():
     assert len(curve.gain) > 10
     assert np.isnan(curve.gain).all()
     assert (curve.std_fixed[5:-5] > 0.01).all()
-    assert gain_story(curve, 0.15, 0.55) == "Between 15 % and 55 % of ln C there is no spread to compare"
+    assert curve.within(0.15, 0.55) is None
     assert curve.less_consistent() == []
+
+
+def test_where_cist_alone_does_not_spread_the_story_says_so():
+    """The best that CIST can do is no gain, as a gain over nothing is no number."""
+    rows = np.random.default_rng(0).normal(size=(100, 2))
+    story = gain_story(gain_curve(EntropyCurves.from_logits(LogitSet.create(rows))), 0.25, 0.5)
+    low, high = map(
+        float,
+        re.match(
+            r"Between 25 % and 50 % of ln C CIST does not spread at all; .* ([\d.]+) to (.+) nats", story
+        ).groups(),
+    )
+
+    def spread_at(share):
+        wanted = share * math.log(2)
+        return entropy_at(rows, brentq(lambda tau: entropy_at(rows, tau).mean() - wanted, 0.01, 50)).std()
+
+    spreads = [spread_at(share) for share in np.linspace(0.25, 0.5, 99)]
+    assert (low, high) == (pytest.approx(min(spreads), rel=0.01), pytest.approx(max(spreads), rel=0.01))
+
+
+def test_a_sweep_goes_on_to_a_rho_further_out(logits):
+    curves = EntropyCurves.from_logits(LogitSet.create(logits))
+    sweep, usual = rho_sweep(curves, reach=40.0), rho_sweep(curves)
+    assert sweep.rho[-1] == pytest.approx(40)
+    assert (np.diff(sweep.rho) > 0).all()
+    np.testing.assert_array_equal(sweep.mean[: len(usual.rho)], usual.mean)
+    assert sweep.mean[-1] == pytest.approx(entropy_at_ratio(logits, 40.0).mean(), abs=1e-4)
+    np.testing.assert_array_equal(rho_sweep(curves, reach=12.3).rho, usual.rho)
+    table = EntropyCurves.from_chunks([logits])
+    np.testing.assert_array_equal(rho_sweep(table, reach=40.0).rho, usual.rho)  # a table ends there
 
 
 @pytest.mark.parametrize(
@@ -105,6 +138,7 @@ def test_rows_that_leave_nothing_to_compare(rows):
     curve = gain_curve(EntropyCurves.from_logits(LogitSet.create(rows)))
     assert not np.isfinite(curve.gain).any()
     assert curve.within(0.0, 1.0) is None
+    assert gain_story(curve, 0.15, 0.55).endswith("there is no spread to compare")
 
 
 def test_intervals_of_lower_consistency_end_where_the_gain_crosses_one():

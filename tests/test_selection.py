@@ -70,7 +70,7 @@ def test_a_measure_says_what_it_lacks() -> None:
 def test_a_student_of_another_shape_is_refused() -> None:
     teacher = LogitSet.create(np.eye(4))
     other = LogitSet.create(np.eye(4)[:3])
-    with pytest.raises(CistError, match=r"Expected the student tiny to have logits of the teacher's shape \(4, 4\)"):
+    with pytest.raises(CistError, match="Expected the student tiny to have logits of the teacher's 4 samples"):
         Student("tiny", other, EntropyCurves.from_logits(other), teacher=teacher)
 
 

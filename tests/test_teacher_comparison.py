@@ -14,7 +14,6 @@ from cist_core.teacher_comparison import (
     FIXED,
     CapacityGap,
     TeacherReading,
-    check_same_samples,
     consistency_finding,
     nearness_finding,
     read_teacher,
@@ -69,13 +68,20 @@ def test_logits_of_two_precisions_compare(teacher, student):
 
 
 def test_logits_of_other_samples_are_refused(teacher, labels):
-    with pytest.raises(CistError, match="same 300 samples and 10 classes, but got 299 samples and 10 classes"):
-        check_same_samples(teacher, teacher.take(np.arange(299)))
-    others = labels.copy()
-    others[7] = (others[7] + 1) % 10
-    with pytest.raises(CistError, match="their labels differ, first at sample 7; use the same data and split"):
-        check_same_samples(teacher, LogitSet.create(teacher.logits, others))
-    check_same_samples(teacher, LogitSet.create(teacher.logits))  # without labels the sizes decide
+    with pytest.raises(CistError, match="300 samples and 10 classes, but they have 299 samples and 10 classes"):
+        CapacityGap.of(teacher, teacher.take(np.arange(299)), rho=3.0)
+    others = LogitSet.create(teacher.logits, np.roll(labels, 1))
+    with pytest.raises(CistError, match="but the labels differ, first at sample"):
+        read_teacher("example", teacher, student=others)
+
+
+def test_curves_at_hand_are_not_built_again(teacher, student, monkeypatch):
+    """Every teacher is compared with the same student."""
+    expected = read_teacher("example", teacher, student=student).gap
+    at_hand, build, built = EntropyCurves.from_logits(student), EntropyCurves.from_logits, []
+    monkeypatch.setattr(EntropyCurves, "from_logits", lambda logit_set: built.append(logit_set) or build(logit_set))
+    assert read_teacher("example", teacher, student=student, student_curves=at_hand).gap == expected
+    assert built == [teacher]
 
 
 def test_a_teacher_is_read_where_its_mean_entropy_is_the_target(teacher, student):
@@ -150,6 +156,14 @@ def made_up(name: str, teacher: LogitSet, *, fixed: float, cist: float, kl: floa
             (0.1, 0.2),
             "Under fixed τ B spreads least: 0.400 nats against 0.500 of A; under CIST A does",
         ),
+        # Under the other rule they tie, and nobody spreads least.
+        (CIST, (0.5, 0.499), (0.1, 0.2), "Under CIST A spreads least: 0.100 nats against 0.200 of B"),
+        (
+            CIST,
+            (0.5, 5e-5),
+            (0.1, 0.2),
+            "Under CIST A spreads least: 0.100 nats against 0.200 of B; under fixed τ B does",
+        ),
         (CIST, (0.5, 0.6), (0.1, 0.102), "Under CIST A and B are about equally consistent: 0.100 nats against 0.102"),
     ],
 )
@@ -169,5 +183,19 @@ def test_the_finding_names_the_nearer_teacher_and_admits_another_view(teacher):
     assert nearness_finding([far, near], "pupil") == f"{start}, but far agrees with it more often (80.0 %)"
     alike = dataclasses.replace(far, gap=dataclasses.replace(far.gap, agreement=0.6))
     assert nearness_finding([alike, near], "pupil") == f"{start}, and they agree most often (70.0 %)"
+    tied = dataclasses.replace(far, gap=dataclasses.replace(far.gap, agreement=0.7))
+    assert nearness_finding([tied, near], "pupil") == f"{start}, and none agrees with it more often (70.0 %)"
+    three = nearness_finding([far, near, dataclasses.replace(far, name="third")], "pupil")
+    assert three == f"{start}, but far and third agree with it more often (80.0 %)"
     alone = nearness_finding([near], "pupil")
     assert alone == "pupil agrees with near on 70.0 % of the samples and is 0.100 nats away under CIST"
+
+
+def test_the_finding_names_no_nearer_teacher_where_two_are_as_near(teacher):
+    one, other = (
+        made_up(name, teacher, fixed=1, cist=1, kl=kl, agreement=0.7) for name, kl in (("A", 0.1), ("B", 0.102))
+    )
+    start = "Under CIST A and B are about equally near to pupil: 0.100 nats against 0.102"
+    assert nearness_finding([other, one], "pupil") == f"{start}; B and A agree with it most often (70.0 %)"
+    ahead = dataclasses.replace(other, gap=dataclasses.replace(other.gap, agreement=0.8))
+    assert nearness_finding([one, ahead], "pupil") == f"{start}; B agrees with it most often (80.0 %)"

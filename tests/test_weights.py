@@ -136,14 +136,19 @@ def test_without_a_student_only_some_weightings_are_possible(weighting):
     ("change", "words"),
     [
         ({"weighting": "cubic"}, "no weighting 'cubic'; known are product, teacher, student, uniform, none"),
+        (
+            {"student": EntropyCurves.from_logits(LogitSet.create(STUDENT, np.roll(LABELS, 1)))},
+            "the teacher's samples in the same order, but the labels differ",
+        ),
         ({"student": curves_of(STUDENT[:50])}, "60 samples and 6 classes, but they have 50 samples and 6 classes"),
         ({"student": curves_of(STUDENT[:, :5])}, "60 samples and 5 classes"),
         ({"rho": 0.0}, "rho.*positive.*got 0"),
     ],
 )
 def test_what_does_not_fit_is_named(change, words):
+    teacher = EntropyCurves.from_logits(LogitSet.create(TEACHER, LABELS))
     with pytest.raises(CistError, match=words):
-        SampleWeights.of(curves_of(TEACHER), **{"student": curves_of(STUDENT), "rho": 3.0} | change)
+        SampleWeights.of(teacher, **{"student": curves_of(STUDENT), "rho": 3.0} | change)
 
 
 def test_concentration_is_that_of_a_sorted_sum():
@@ -251,6 +256,22 @@ def test_half_precision_logits_are_differentiated_in_single_precision():
     np.testing.assert_allclose(
         cist_gradients(**half, rho=3.0).norm, cist_gradients(**exact, rho=3.0).norm, rtol=1e-3, atol=1e-6
     )
+
+
+@pytest.mark.parametrize(("gradients_of", "options"), [(kd_gradients, {"tau": 4.0}), (cist_gradients, {"rho": 3.0})])
+def test_half_precision_logits_of_many_samples_lose_no_gradient(gradients_of, options):
+    """Over so many samples a gradient is below what half precision can hold."""
+    both = {"student_logits": logits(20_000, seed=1, scale=3.0), "teacher_logits": logits(20_000, seed=0)}
+    half = {name: rows.astype(np.float16) for name, rows in both.items()}
+    norm, single, double = (
+        gradients_of(**{name: rows.astype(kind) for name, rows in half.items()}, **options).norm
+        for kind in (np.float16, np.float32, np.float64)
+    )
+    np.testing.assert_array_equal(norm, single)
+    np.testing.assert_allclose(norm, double, rtol=1e-3, atol=0)
+    mixed = gradients_of(student_logits=half["student_logits"], teacher_logits=both["teacher_logits"], **options).norm
+    wide = {"student_logits": half["student_logits"].astype(np.float64), "teacher_logits": both["teacher_logits"]}
+    np.testing.assert_array_equal(mixed, gradients_of(**wide, **options).norm)
 
 
 def test_a_student_that_agrees_pulls_nowhere():

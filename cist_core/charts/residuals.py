@@ -13,7 +13,7 @@ import pandas as pd
 from cist_core.charts.cloud import MOST_POINTS, cells, cloud_layer, envelope_layer, points
 from cist_core.charts.figure import BLUE, BRUSH, GREY, SELECTED, Figure, Mask, Slot, named
 from cist_core.envelope import entropy_envelope
-from cist_core.findings import percent, three_digits
+from cist_core.findings import NO_SPREAD, percent, three_digits
 from cist_core.residuals import REASONS, SECOND_MODE, TIE, TIE_GAP, UNEVEN_OTHERS, Residuals
 from cist_core.temperature import Cist
 from cist_core.theory import second_class_entropy
@@ -71,11 +71,17 @@ def gap_figure(residuals: Residuals, rule: Cist, *, selected: Mask | None = None
 def spread_story(residuals: Residuals) -> str:
     """The spread that the gaps predict, the one measured, and how much of its variance the gap explains."""
     spread = residuals.spread
-    if spread.explained is None:
+    if spread.explained is None or spread.measured < NO_SPREAD:
         return "Under CIST every sample has the same entropy: there is nothing to explain"
+    measured, explained = f"{three_digits(spread.measured)} nats", percent(spread.explained)
+    if spread.predicted < NO_SPREAD:
+        return (
+            f"From the gap alone CIST would not spread at all; it spreads {measured}, and the gap explains {explained} "
+            "of the variance"
+        )
     return (
         f"From the gap alone the spread under CIST would be {three_digits(spread.predicted)} nats; it is "
-        f"{three_digits(spread.measured)}, and the gap explains {percent(spread.explained)} of its variance"
+        f"{three_digits(spread.measured)}, and the gap explains {explained} of its variance"
     )
 
 
@@ -154,10 +160,17 @@ def reasons_story(residuals: Residuals) -> str:
 
 
 def furthest_story(residuals: Residuals, count: int) -> str:
-    """Why the samples that are furthest from the curve are there."""
-    names = residuals.reason[residuals.furthest(count)]
-    words = [f"{number} {_AS_LIST[reason]}" for reason in REASONS if (number := int(np.count_nonzero(names == reason)))]
-    return f"The {len(names)} samples furthest from the curve: {', '.join(words)}"
+    """Why the samples that are furthest from the curve are there; one that is not far needs no reason."""
+    rows = residuals.furthest(count)
+    names = residuals.reason[rows][residuals.far[rows]]
+    one = len(rows) == 1
+    start = f"The {'sample' if one else f'{len(rows)} samples'} furthest from the curve"
+    near = f"within {three_digits(residuals.far_from)} nats of it"
+    if not len(names):
+        return f"{start} {'lies' if one else 'lie'} {near}"
+    counts = [(int(np.count_nonzero(names == reason)), _AS_LIST[reason]) for reason in REASONS]
+    counts.append((len(rows) - len(names), near))
+    return f"{start}: {', '.join(words if one else f'{number} {words}' for number, words in counts if number)}"
 
 
 @lru_cache(maxsize=4)

@@ -13,7 +13,7 @@ from cist_core.charts.figure import BLUE, GREY, PICK, Figure, named
 from cist_core.findings import are_matched, consistency_gain, three_digits
 from cist_core.readings import RuleReading
 from cist_core.recommendation import RhoRecommendation, recommendation_story
-from cist_core.rho_curves import GainCurve, RhoSweep, gain_story
+from cist_core.rho_curves import RHOS, GainCurve, RhoSweep, gain_story
 from cist_core.temperature import Cist
 
 PICK_STEP = 0.05
@@ -41,7 +41,7 @@ def rho_figure(
     A click anywhere picks the rho below it: its selection has the field ``rho``.
 
     Args:
-        sweep: of the teacher.
+        sweep: of the teacher, with a ``reach`` beyond the recommended rho.
         found: the recommendation for the teacher.
         current: CIST at the rho that is set now.
         student: of the student, on the same samples.
@@ -96,7 +96,7 @@ def _reach(sweep: RhoSweep, found: RhoRecommendation, rho: float) -> float:
     marked = [found.rho, *(end for end in found.band if end is not None)]
     faded = sweep.rho[sweep.mean < _FADED * sweep.max_entropy]
     wanted = min(_BEYOND * max(marked), float(faded[0]) if faded.size else np.inf)
-    return max(min(max(wanted, 1.1 * max(marked), 1.1 * rho), float(sweep.rho[-1])), rho)
+    return max(min(max(wanted, 1.1 * max(marked), 1.1 * rho), float(sweep.rho[-1])), rho, found.rho)
 
 
 def _curve(sweep: RhoSweep, reach: float, model: str) -> pd.DataFrame:
@@ -117,8 +117,11 @@ def _curve(sweep: RhoSweep, reach: float, model: str) -> pd.DataFrame:
 
 
 def _picks(sweep: RhoSweep, reach: float, turn: int) -> pd.DataFrame:
-    """One strip a rho that can be picked, with the numbers read between those of the sweep."""
-    first, last = float(sweep.rho[0]), reach
+    """One strip a rho that can be picked, with the numbers read between those of the sweep.
+
+    None beyond `RHOS`: further out the axis is so long that no strip could be met.
+    """
+    first, last = float(sweep.rho[0]), min(reach, float(RHOS[-1]))
     offered = PICK_STEP * np.arange(np.ceil(first / PICK_STEP - 1e-9), np.floor(last / PICK_STEP + 1e-9) + 1)
     return pd.DataFrame(
         {

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cist_core.charts.cloud import COLUMNS, MOST_POINTS, ROWS
 from cist_core.charts.figure import BLUE, BRUSH, GREY, SELECTED, Figure, Mask, named
-from cist_core.findings import percent, three_digits
+from cist_core.findings import ABOUT_AS_MUCH, percent, three_digits
 from cist_core.samples import Measure
 from cist_core.weights import SampleWeights, rank_correlation, share_of_largest
 
@@ -111,7 +111,7 @@ def factors_story(weights: SampleWeights) -> str:
             f"{three_digits(float(high))} logit units"
         )
     times = float(np.median(weights.teacher) / np.median(weights.student))
-    if 0.95 < times < 1.05:
+    if ABOUT_AS_MUCH[0] < times < ABOUT_AS_MUCH[1]:
         return "Teacher and student have about the same temperatures: their logits are on one scale"
     more, less = ("teacher's", "student's") if times > 1 else ("student's", "teacher's")
     return f"The {more} median temperature is {three_digits(max(times, 1 / times))} times the {less}"
@@ -307,9 +307,11 @@ def difficulty_figure(
 
 def difficulty_story(weights: SampleWeights, values: Values, measure: Measure) -> str:
     """Whether easy or hard samples weigh more, by Spearman's rank correlation."""
-    correlation = None if weights.equal else rank_correlation(weights.weight, values)
-    if correlation is None:
+    if weights.equal:
         return f"Every sample weighs the same, whatever its {measure.title}"
+    correlation = rank_correlation(weights.weight, values)
+    if correlation is None:
+        return f"Every sample has the same {measure.title}: it does not decide which weighs more"
     rank = f"Spearman {correlation:.2f}".replace("-", "−")
     if abs(correlation) < _WEAK:
         return f"The weight hardly depends on the {measure.title} ({rank})"

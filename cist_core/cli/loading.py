@@ -15,6 +15,7 @@ from cist_core.cli.output import (
     refuse_split_of_one_set,
     remark,
 )
+from cist_core.logits import check_same_samples
 from cist_core.profile import OVER_SHARP, OVER_SMOOTHED
 
 
@@ -120,12 +121,12 @@ def load_student(options: argparse.Namespace, teacher: LogitSet) -> LogitSet:
         student = load_model(options.student, options)
     else:
         student = read_logits(options.student)
-    if student.logits.shape != teacher.logits.shape:
-        raise CistError(
-            f"Expected the student {options.student} to have the teacher's {teacher.num_samples:,} samples and "
-            f"{teacher.num_classes:,} classes, but got {student.num_samples:,} and {student.num_classes:,}; "
-            "use logits of the same data."
-        )
+    check_same_samples(
+        teacher.logits.shape,
+        student.logits.shape,
+        labels=(teacher.labels, student.labels),
+        name=f"the student {options.student}",
+    )
     return student
 
 

@@ -97,6 +97,26 @@ def test_the_target_and_the_range_move_the_recommendation() -> None:
     assert not app.error
 
 
+def test_a_recommendation_beyond_the_slider_is_not_taken_in_silence() -> None:
+    app = open_rho(teacher="mnist5k-mlp", rho_target="0.01", rho_ends=["0.0", "0.6"])
+    found = recommend_rho(curves_of("mnist5k-mlp"), target=0.01, low=0.0, high=0.6)
+    assert found.rho > 20
+    assert metrics(app)["Recommended ρ"] == three_digits(found.rho)
+    assert any(
+        f"The slider goes from ρ = 0.5 to 15: the recommended {three_digits(found.rho)} lies beyond" in caption.value
+        for caption in app.caption
+    )
+    button = app.button(key="rho_use")
+    assert button.label == "Use ρ = 15, the nearest"
+    button.click().run()
+    assert not app.exception
+    assert app.slider(key="rho").value == 15
+    assert app.button(key="rho_use").disabled
+    inside = open_rho(teacher="mnist5k-mlp")
+    assert inside.button(key="rho_use").label == "Use the recommended ρ"
+    assert not any("The slider goes" in caption.value for caption in inside.caption)
+
+
 def test_two_temperatures_can_name_the_range() -> None:
     app = open_rho(rho_by="temperatures")
     app.slider(key="rho_taus").set_value((2.0, 5.0)).run()

@@ -11,6 +11,7 @@ from cist_core.charts.ratio import envelope_story, ratio_figure
 from cist_core.charts.residuals import furthest_story, gap_figure, reasons_figure, reasons_story, spread_story
 from cist_core.curves import EntropyCurves
 from cist_core.envelope import entropy_envelope
+from cist_core.findings import three_digits
 from cist_core.logits import LogitSet
 from cist_core.readings import read_rules
 from cist_core.residuals import REASONS, Residuals, why_far
@@ -143,6 +144,20 @@ def test_the_furthest_samples_are_counted_by_reason():
     residuals = crafted([1.5, 1.4, 0.9, 0.51], gap=[0.1, 2.0, 2.0, 2.0], second=[0.9, 1.3, 0.6, 0.51])
     assert furthest_story(residuals, 2) == "The 2 samples furthest from the curve: 1 by a tie, 1 by a second mode"
     assert furthest_story(residuals, 3).endswith("1 by a tie, 1 by a second mode, 1 by uneven others")
+    assert furthest_story(residuals, 4).endswith("1 by uneven others, 1 within 0.115 nats of it")
+    assert furthest_story(residuals, 1) == "The sample furthest from the curve: by a tie"
+
+
+@pytest.mark.parametrize(
+    "rows", [np.random.default_rng(0).normal(size=(60, 2)), np.eye(5)[[0, 1, 2]] * [[1], [4], [9]]]
+)
+def test_on_the_curve_there_are_neither_reasons_nor_shares_of_rounding(rows):
+    curves = EntropyCurves.from_logits(LogitSet.create(rows.astype(np.float32)))
+    residuals = why_far(curves, read_rules([Cist(2.0)], curves)[0])
+    near = f"within {three_digits(0.05 * math.log(rows.shape[1]))} nats of it"
+    assert furthest_story(residuals, 3) == f"The 3 samples furthest from the curve lie {near}"
+    assert furthest_story(residuals, 1) == f"The sample furthest from the curve lies {near}"
+    assert spread_story(residuals) == "Under CIST every sample has the same entropy: there is nothing to explain"
 
 
 def test_the_spread_that_the_gap_predicts_is_said_with_what_it_explains():
@@ -152,6 +167,12 @@ def test_the_spread_that_the_gap_predicts_is_said_with_what_it_explains():
     assert f"{residuals.entropy.std():.3f}" in words
     same = crafted([0.9, 0.9], gap=1.0, second=0.8)
     assert "nothing to explain" in spread_story(same)
+    rounding = crafted([0.9, 0.90001], gap=[1.0, 1.1], second=[0.8, 0.8000001])
+    assert "nothing to explain" in spread_story(rounding)
+    uneven = crafted([0.9, 1.3], gap=[1.0, 1.1], second=0.8)
+    assert spread_story(uneven).startswith(
+        "From the gap alone CIST would not spread at all; it spreads 0.200 nats, and"
+    )
 
 
 def test_the_envelope_in_words():

@@ -12,7 +12,7 @@ from cist_core.charts.figure import PICK
 from cist_core.charts.rho import PICK_STEP, gain_figure, rho_figure
 from cist_core.readings import read_rule
 from cist_core.recommendation import recommend_rho
-from cist_core.rho_curves import gain_curve, rho_sweep
+from cist_core.rho_curves import RHOS, gain_curve, rho_sweep
 from cist_core.temperature import Cist, Fixed
 
 
@@ -107,6 +107,20 @@ def test_the_axis_reaches_to_a_rho_far_out(curves):
     assert found.band[1] < near < 1.8 * found.band[1] < 12
 
 
+def test_a_recommendation_far_out_lies_on_the_curve():
+    """Wide Gaussian logits of many classes are recommended more than every rho that is swept by default."""
+    rows = np.random.default_rng(0).normal(size=(50, 1000))
+    curves = EntropyCurves.from_logits(LogitSet.create(rows))
+    found = recommend_rho(curves, target=0.05, low=0.04)
+    assert found.rho > RHOS[-1]
+    now = read_rule(Cist(3.0), curves)
+    figure = rho_figure(rho_sweep(curves, reach=1.2 * found.rho), found, now)
+    curve, points = figure.datasets["curve"], figure.datasets["points"].set_index("kind")
+    at = np.interp(found.rho, curve["rho"], curve["mean"], right=np.nan)
+    assert at == pytest.approx(points.loc["recommended", "mean"], rel=0.02)
+    assert figure.datasets["picks"]["rho"].max() == pytest.approx(RHOS[-1])
+
+
 def test_the_gains_are_those_of_scipy(curves, logits):
     figure = both(curves)[1]
     row = figure.datasets["gain"].iloc[20]
@@ -135,7 +149,7 @@ def test_without_a_spread_the_gain_is_empty_and_says_so():
     figure = both(EntropyCurves.from_logits(LogitSet.create(rows)), rho=0.8)[1]
     assert figure.datasets["gain"].empty
     assert figure.datasets["now"].empty
-    assert figure.title.endswith("there is no spread to compare")
+    assert "CIST does not spread at all; the fixed temperature of the same mean entropy spreads" in figure.title
     json.dumps(figure.vega_lite(), allow_nan=False)
 
 

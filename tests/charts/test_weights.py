@@ -139,6 +139,11 @@ def test_the_title_admits_that_there_is_no_dependence():
     assert equal.title == "Every sample weighs the same, whatever its teacher margin"
 
 
+def test_the_title_says_which_of_the_two_does_not_vary():
+    title = difficulty_figure(weights_of(), np.full(600, 2.5), MEASURES["margin"]).title
+    assert title == "Every sample has the same teacher margin: it does not decide which weighs more"
+
+
 def test_running_median_of_a_line_is_the_line():
     values = np.random.default_rng(6).permutation(900).astype(float)
     median = running_median(values, 2 * values + 1)
