@@ -103,8 +103,8 @@ def _two_samples(left: DeltaGenerator, right: DeltaGenerator, view: View | None)
     with left:
         st.markdown(
             "Two real samples, softened by **the same τ**. The teacher is sure of the first, so its logits are large; "
-            "it wavers over the second, so they are small. Move τ: when one is informative, the other is "
-            "still a spike or already mush."
+            "it wavers over the second, so they are small. Move τ and compare how much the two labels say: one "
+            "number for both is a compromise."
         )
         st.latex(r"p = \mathrm{softmax}(z / \tau)")
         _show_samples(material, {"Confident": material.confident, "Ambiguous": material.ambiguous})
@@ -131,11 +131,12 @@ def _ratio(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -> No
         scale = _slider(first, "Scale all logits by", 0.5, 5.0, 3.0, 0.5, "lesson_scale")
         tau = _tau_slider(second)
         # The ratio that this temperature gives the row as it is: both sides start from the same soft label.
-        ratio = max(round(float(centred_maximum(logits)) / tau, 3), 0.001)
+        maximum = float(centred_maximum(logits))
+        ratio = max(round(maximum / tau, 3), 0.001)
         _numbers(
-            ("Ratio at τ", _change(ratio, scale), "m / τ, before and after"),
-            ("Ratio held", three_digits(ratio), "τ grows with the logits"),
-            ("Its τ", _change(tau, scale), "The temperature that holds the ratio"),
+            ("Ratio at τ", _change(ratio, scale) if maximum else "0", "m / τ, before and after"),
+            ("Ratio held", three_digits(ratio) if maximum else "0", "τ grows with the logits"),
+            ("Its τ", _change(tau, scale) if maximum else "any", "The temperature that holds the ratio"),
         )
         _pictures(
             scaling_figure(logits, CLASSES, scale, Fixed(tau)), scaling_figure(logits, CLASSES, scale, Cist(ratio))
@@ -167,8 +168,8 @@ def _limits(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -> N
     with left:
         st.markdown(
             "The ratio fixes how far the top class stands out, not how the others share the rest. Two rows of one "
-            "ratio can differ: with a tie at the top the entropy stays high, with all others equal it is nearly as "
-            "low as it can be. Drag the gap to the second place."
+            "ratio can differ: at a large ratio a tie at the top keeps the entropy high, while equal others let it "
+            "fall almost to 0. Drag the gap to the second place."
         )
         st.latex(r"H_{\min}(r) \;\le\; H \;\le\; H_{\max}(r)")
         gap = st.slider(
@@ -345,11 +346,11 @@ STEPS = (
             (
                 "Which τ would you choose for “confident”, and is it a good one for “ambiguous”?",
                 "About 6 to 10, where its entropy is 0.43 to 0.72 of ln C. “Ambiguous” has 0.87 to 0.94 there, nearly "
-                "uniform, and 0.56 at τ = 2. No single τ is good for both, which is the next step.",
+                "uniform, and 0.56 at τ = 2. One τ serves one of them better than the other, which is the next step.",
             ),
         ),
     ),
-    Step("One temperature, two samples: a spike and mush", _two_samples),
+    Step("One temperature, two samples", _two_samples),
     Step(
         "The ratio decides: τ fails under scaling, the ratio holds",
         _ratio,

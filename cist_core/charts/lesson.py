@@ -210,7 +210,8 @@ def divergence_figure(logits: ArrayLike, scale: float, tau: float) -> Figure:
         FIXED.name: float(divergence_of(teacher, soft_labels(scale * z, tau))),
         HELD.name: float(divergence_of(teacher, soft_labels(scale * z, scale * tau))),
     }
-    title = "One τ asks for scale 1; two ask for none"
+    alike = np.ptp(z) == 0
+    title = "All classes are alike: there is no scale to copy" if alike else "One τ asks for scale 1; two ask for none"
     return Figure(
         title=title,
         caption="KL(teacher ‖ student) against the student's scale.",

@@ -13,8 +13,9 @@ from scipy.stats import entropy
 from streamlit.testing.v1 import AppTest
 
 from app.lesson.editor import CLASSES, PRESETS, read_logits, write_logits
-from app.lesson.material import SHIPPED, choose_samples
+from app.lesson.material import SHIPPED, choose_samples, lesson_material
 from app.lesson.steps import STEPS
+from cist_core.charts.lesson import informative_range
 from cist_core.curves import EntropyCurves
 from cist_core.logits import LogitSet
 from cist_core.sources import load_logits
@@ -188,3 +189,19 @@ def test_the_shipped_rows_are_those_of_the_sample_model() -> None:
     shipped = LogitSet.load(SHIPPED)
     np.testing.assert_array_equal(shipped.logits, logit_set.logits[::5])
     np.testing.assert_array_equal(shipped.labels, logit_set.labels[::5])
+
+
+def test_what_the_notes_say_of_the_shipped_pair_is_so() -> None:
+    material = lesson_material(None)
+    pair = (material.confident.logits, material.ambiguous.logits)
+    ranges = [informative_range(logits) for logits in pair]
+    assert max(low for low, _ in ranges) == pytest.approx(4.1, abs=0.05)
+    assert min(high for _, high in ranges) == pytest.approx(8.4, abs=0.06)
+    shares = [scipy_entropy(logits, 6.0) / np.log(10) for logits in pair]
+    assert shares == pytest.approx([0.22, 0.89], abs=0.005)
+
+
+def test_a_row_of_equal_logits_has_the_ratio_0_and_any_temperature() -> None:
+    app = open_lesson(lesson_step="4", lesson_logits="0,0,0,0,0,0")
+    assert metric(app, "Ratio at τ") == metric(app, "Ratio held") == "0"
+    assert metric(app, "Its τ") == "any"

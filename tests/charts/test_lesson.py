@@ -168,3 +168,16 @@ def test_every_picture_can_be_drawn_and_described(name: str) -> None:
     figure = MOVES[name](0.2)
     assert figure.title in figure.alt
     assert "<svg" in vl_convert.vegalite_to_svg({**figure.vega_lite(), "width": 400})
+
+
+def test_a_tie_keeps_the_entropy_above_ln_2_and_equal_others_let_it_fall() -> None:
+    for ratio in (4.0, 8.0, 12.0):
+        tied, equal = (entropy(softmax(row_with_gap(ratio, 6, share, 1))) for share in (0.0, 1.0))
+        assert tied > math.log(2)
+        assert equal < tied
+    assert equal < 0.001
+
+
+def test_classes_that_are_all_alike_have_no_scale_to_copy() -> None:
+    assert divergence_figure(np.zeros(6), 0.5, 4.0).title == "All classes are alike: there is no scale to copy"
+    assert "asks for scale 1" in divergence_figure(Z, 0.5, 4.0).title
