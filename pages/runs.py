@@ -276,7 +276,7 @@ def show_outcomes(answers: dict[str, Answers]) -> None:
 
 def show_exports(views: list[RunView]) -> None:
     """Metrics, students and commands to take along."""
-    with st.popover("Export", icon=":material/ios_share:"):
+    with st.popover("Export these runs", icon=":material/ios_share:"):
         st.download_button(
             "Metrics of every epoch (CSV)", lambda: run_views.metrics_table(views).to_csv(index=False).encode(),
             file_name="metrics.csv", mime="text/csv", key="runs-csv", on_click="ignore", width="stretch",

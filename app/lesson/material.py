@@ -54,6 +54,11 @@ class Material:
     ambiguous: Sample
     origin: str
 
+    @property
+    def pair(self) -> dict[str, Sample]:
+        """The two samples that are compared, by the name that they have on the screen."""
+        return {"Confident": self.confident, "Ambiguous": self.ambiguous}
+
 
 def lesson_material(view: View | None) -> Material:
     """The samples of the view's source, or those that come along where none could be loaded."""

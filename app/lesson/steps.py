@@ -22,6 +22,7 @@ from app.widgets import plain, show_figure
 from cist_core.charts import Figure, histogram_figure
 from cist_core.charts.lesson import (
     HEIGHT,
+    both_informative,
     both_rules_figure,
     divergence_figure,
     envelope_figure,
@@ -103,17 +104,16 @@ def _two_samples(left: DeltaGenerator, right: DeltaGenerator, view: View | None)
     with left:
         st.markdown(
             "Two real samples, softened by **the same τ**. The teacher is sure of the first, so its logits are large; "
-            "it wavers over the second, so they are small. Move τ and compare how much the two labels say: one "
-            "number for both is a compromise."
+            "it wavers over the second, so they are small. Move τ and compare how much the two labels say."
         )
+        st.markdown(both_informative(material.confident.logits, material.ambiguous.logits))
         st.latex(r"p = \mathrm{softmax}(z / \tau)")
-        _show_samples(material, {"Confident": material.confident, "Ambiguous": material.ambiguous})
+        _show_samples(material, material.pair)
     with right:
         tau = _tau_slider(st.container())
         _pair_numbers(material, tau, tau)
         _pictures(
-            tempered_figure(material.confident.logits, material.names, tau, who="Confident"),
-            tempered_figure(material.ambiguous.logits, material.names, tau, who="Ambiguous"),
+            *(tempered_figure(sample.logits, material.names, tau, who=who) for who, sample in material.pair.items())
         )
 
 
@@ -152,15 +152,16 @@ def _cist(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -> Non
             "fixed τ of before."
         )
         st.latex(r"\tau_i = \frac{m_i}{\rho}")
-        _show_samples(material, {"Confident": material.confident, "Ambiguous": material.ambiguous})
+        _show_samples(material, material.pair)
     with right:
         first, second = st.columns(2, gap="medium")
         rho, tau = _rho_slider(first), _tau_slider(second)
-        pair = (material.confident, material.ambiguous)
-        _pair_numbers(material, *(float(temperature_at(sample.logits, rho)) for sample in pair))
+        _pair_numbers(material, *(float(temperature_at(sample.logits, rho)) for sample in material.pair.values()))
         _pictures(
-            both_rules_figure(material.confident.logits, material.names, tau=tau, rho=rho, who="Confident"),
-            both_rules_figure(material.ambiguous.logits, material.names, tau=tau, rho=rho, who="Ambiguous"),
+            *(
+                both_rules_figure(sample.logits, material.names, tau=tau, rho=rho, who=who)
+                for who, sample in material.pair.items()
+            )
         )
 
 
@@ -207,7 +208,11 @@ def _two_scales(left: DeltaGenerator, right: DeltaGenerator, view: View | None) 
         _numbers(
             ("Apart, one τ", f"{three_digits(apart[0])} nats", "Divergence of the student from the teacher"),
             ("Apart, own τ", f"{three_digits(round(apart[1], 9))} nats", "The same, each at its own temperature"),
-            ("Student's own τ", three_digits(scale * tau), "Its maximum over the ratio of the teacher"),
+            (
+                "Student's own τ",
+                three_digits(scale * tau) if np.ptp(logits) else "any",
+                "Its maximum over the ratio of the teacher",
+            ),
         )
         _pictures(students_figure(logits, CLASSES, scale, tau), divergence_figure(logits, scale, tau))
 
@@ -279,7 +284,7 @@ def _row_numbers(logits: ArrayLike, tau: float) -> None:
 
 def _pair_numbers(material: Material, *temperatures: float) -> None:
     """The ratio and temperature of the confident and of the ambiguous sample, and how far their entropies are apart."""
-    samples = (material.confident, material.ambiguous)
+    samples = material.pair.values()
     entropies = [_entropy(sample.logits, tau) for sample, tau in zip(samples, temperatures, strict=True)]
     ratios = [float(centred_maximum(sample.logits)) / tau for sample, tau in zip(samples, temperatures, strict=True)]
     _numbers(

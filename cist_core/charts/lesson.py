@@ -95,7 +95,8 @@ def scaling_figure(logits: ArrayLike, names: Sequence[str], scale: float, rule: 
     tau = rule.tau if isinstance(rule, Fixed) else temperature_at(both, rule.rho)
     before, after = soft_labels(both, tau)
     colour = AMBER if isinstance(rule, Fixed) else BLUE
-    name = rule_label(rule) if isinstance(rule, Fixed) else f"Ratio {rule.rho:.3g}"
+    # The ratio of a constant row is 0 at any temperature.
+    name = rule_label(rule) if isinstance(rule, Fixed) else f"Ratio {rule.rho if np.ptp(z) else 0:.3g}"
     first, second = (three_digits(round(float(entropy_of(soft)), 9)) for soft in (before, after))
     title = f"{name}: {first} nats stay" if first == second else f"{name}: {first} become {second} nats"
     looks = (Look("as they are", colour, 0.4), Look("scaled", colour, 0.95))
@@ -130,6 +131,24 @@ def informative_range(logits: ArrayLike) -> tuple[float, float] | None:
     share = entropy_of(soft_labels(logits, tau)) / math.log(np.shape(logits)[-1])
     inside = tau[(share >= OVER_SHARP) & (share <= OVER_SMOOTHED)]
     return (float(inside[0]), float(inside[-1])) if inside.size else None
+
+
+def both_informative(confident: ArrayLike, ambiguous: ArrayLike) -> str:
+    """Which temperatures of `TAU_AXIS` leave both rows, ``(C,)``, informative, and what each row says there."""
+    ranges = [informative_range(row) for row in (confident, ambiguous)]
+    low = max((between[0] for between in ranges if between), default=math.inf)
+    high = min((between[1] for between in ranges if between), default=-math.inf)
+    if None in ranges or low > high:
+        return f"No τ from {TAU_AXIS[0]:g} to {TAU_AXIS[1]:g} makes both informative."
+    tau = float(f"{math.sqrt(low * high):.2g}")  # as it is read; the middle of a logarithmic axis
+    tau = min(max(tau, low), high)
+    first, second = (
+        float(entropy_of(soft_labels(row, tau))) / math.log(np.shape(row)[-1]) for row in (confident, ambiguous)
+    )
+    return (
+        f"From τ = {three_digits(low)} to {three_digits(high)} both are informative; at τ = {three_digits(tau)} the "
+        f"confident one says {first:.2f} of ln C, the ambiguous one {second:.2f}."
+    )
 
 
 def temperature_figure(logits: ArrayLike, tau: float) -> Figure:
@@ -353,6 +372,15 @@ def _entropy_axis(limit: float) -> alt.Y:
     )
 
 
+def _entropy_curve(data: str, colour: str, x: alt.X, y: alt.Y, where: alt.Tooltip) -> alt.Chart:
+    """The entropy over what a slider moves; ``where`` says in the tooltip how far along."""
+    line = alt.Chart(named(data)).mark_line(color=colour, strokeWidth=3)
+    curve: alt.Chart = line.encode(
+        x=x, y=y, tooltip=[where, alt.Tooltip("entropy:Q", title="entropy (nats)", format=".3f")]
+    )
+    return curve
+
+
 def _point(colour: str, x: alt.X, y: alt.Y) -> list[alt.Chart]:
     """Where the sliders stand: a line down to the axis, a dot, and its number."""
     base = alt.Chart(named("now")).encode(x=x)
@@ -388,18 +416,7 @@ def _temperature_spec(limit: float) -> dict[str, Any]:
         .encode(y=alt.Y("from:Q"))
         .mark_text(color=GREY, fontSize=_SMALL, align="right", dx=-8, dy=12),
     ]
-    curve = (
-        alt.Chart(named("curve"))
-        .mark_line(color=AMBER, strokeWidth=3)
-        .encode(
-            x=x,
-            y=y,
-            tooltip=[
-                alt.Tooltip("tau:Q", title="τ", format=".3g"),
-                alt.Tooltip("entropy:Q", title="entropy (nats)", format=".3f"),
-            ],
-        )
-    )
+    curve = _entropy_curve("curve", AMBER, x, y, alt.Tooltip("tau:Q", title="τ", format=".3g"))
     chart = alt.layer(bands, curve, *words, *_point(AMBER, x, y))
     return dict(chart.properties(width="container", height=HEIGHT).to_dict())
 
@@ -415,18 +432,7 @@ def _envelope_spec(limit: float) -> dict[str, Any]:
     y = _entropy_axis(limit)
     band = alt.Chart(named("band")).mark_area(color=GREY, opacity=0.2).encode(x=x, y=alt.Y("low:Q"), y2="high:Q")
     equal = alt.Chart(named("band")).mark_line(color=GREY, strokeWidth=2).encode(x=x, y=alt.Y("equal:Q"))
-    row = (
-        alt.Chart(named("row"))
-        .mark_line(color=BLUE, strokeWidth=3)
-        .encode(
-            x=x,
-            y=y,
-            tooltip=[
-                alt.Tooltip("ratio:Q", format=".2f"),
-                alt.Tooltip("entropy:Q", title="entropy (nats)", format=".3f"),
-            ],
-        )
-    )
+    row = _entropy_curve("row", BLUE, x, y, alt.Tooltip("ratio:Q", format=".2f"))
     chart = alt.layer(band, equal, row, *_point(BLUE, x, y))
     return dict(chart.properties(width="container", height=HEIGHT).to_dict())
 

@@ -205,3 +205,29 @@ def test_a_row_of_equal_logits_has_the_ratio_0_and_any_temperature() -> None:
     app = open_lesson(lesson_step="4", lesson_logits="0,0,0,0,0,0")
     assert metric(app, "Ratio at τ") == metric(app, "Ratio held") == "0"
     assert metric(app, "Its τ") == "any"
+    assert app.subheader[1].value == f"Ratio 0: {math.log(6):.3g} nats stay"
+
+
+def test_a_student_of_equal_logits_has_any_temperature() -> None:
+    app = open_lesson(lesson_step="7", lesson_logits="0,0,0,0,0,0")
+    assert metric(app, "Student's own τ") == "any"
+    assert app.subheader[1].value == "All classes are alike: there is no scale to copy"
+
+
+def test_step_3_names_the_temperatures_at_which_both_of_its_samples_are_informative() -> None:
+    app = open_lesson(lesson_step="3")
+    pair = lesson_material(app.session_state["_view"]).pair.values()
+    ranges = [informative_range(sample.logits) for sample in pair]
+    low, high = max(low for low, _ in ranges), min(high for _, high in ranges)
+    said = " ".join(item.value for item in app.main.markdown)
+    assert f"From τ = {low:.3g} to {high:.3g} both are informative" in said
+
+
+def test_what_step_2_says_of_its_presets_is_so() -> None:
+    ((_, answer),) = (pair for pair in STEPS[1].questions if "“confident”, and" in pair[0])
+    for name, tau, share in (
+        ("confident", 6, "0.43"), ("confident", 10, "0.72"),
+        ("ambiguous", 6, "0.87"), ("ambiguous", 10, "0.94"), ("ambiguous", 2, "0.56"),
+    ):  # fmt: skip
+        assert share in answer
+        assert scipy_entropy(PRESETS[name], tau) / math.log(6) == pytest.approx(float(share), abs=0.0055)

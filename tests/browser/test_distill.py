@@ -159,7 +159,7 @@ def test_two_runs_are_compared_by_pressing_their_rows(open_page, two_runs: list[
 
 def test_a_student_is_downloaded(open_page, two_runs: list[Run]) -> None:
     page = open_page(f"runs?run={two_runs[0].id}")
-    page.get_by_role("button", name="Export").click()
+    page.get_by_role("button", name="Export these runs").click()
     with page.expect_download() as download:
         page.get_by_role("button", name="Student of CIST (zip)").click()
     assert Path(download.value.path()).read_bytes()[:2] == b"PK"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from scipy.stats import entropy
 from cist_core.charts.lesson import (
     MOST_CLASSES,
     MOST_IN_PAIRS,
+    both_informative,
     both_rules_figure,
     divergence_figure,
     envelope_figure,
@@ -181,3 +183,31 @@ def test_a_tie_keeps_the_entropy_above_ln_2_and_equal_others_let_it_fall() -> No
 def test_classes_that_are_all_alike_have_no_scale_to_copy() -> None:
     assert divergence_figure(np.zeros(6), 0.5, 4.0).title == "All classes are alike: there is no scale to copy"
     assert "asks for scale 1" in divergence_figure(Z, 0.5, 4.0).title
+
+
+def test_at_a_small_ratio_the_tie_says_less_than_equal_others() -> None:
+    tied, equal = (entropy(softmax(row_with_gap(1.0, 6, share))) for share in (0.0, 1.0))
+    assert tied < equal
+    limit = 1.0 * 6 / 5  # the log-odds between the first class and each of five equal others
+    first = 1 / (1 + 5 * math.exp(-limit))
+    assert equal == pytest.approx(-first * math.log(first) - (1 - first) * math.log((1 - first) / 5), rel=1e-12)
+
+
+def test_two_rows_are_informative_where_both_ranges_say_so() -> None:
+    text = both_informative(3 * Z, Z)
+    low, high, tau, first, second = (float(number) for number in re.findall(r"\d+\.?\d*", text))
+    assert low == pytest.approx(informative_range(3 * Z)[0], rel=5e-3)
+    assert high == pytest.approx(informative_range(Z)[1], rel=5e-3)
+    assert low < tau < high
+    for share, row in ((first, 3 * Z), (second, Z)):
+        assert share == pytest.approx(entropy(softmax(row / tau)) / math.log(6), abs=0.006)
+
+
+@pytest.mark.parametrize(("confident", "ambiguous"), [(1000 * Z, Z), (Z, np.zeros(6)), (np.zeros(6), np.zeros(6))])
+def test_where_the_ranges_do_not_meet_no_temperature_is_named(confident: np.ndarray, ambiguous: np.ndarray) -> None:
+    assert both_informative(confident, ambiguous) == "No τ from 0.1 to 100 makes both informative."
+
+
+def test_a_constant_row_stays_uniform_at_ratio_0() -> None:
+    figure = scaling_figure(np.zeros(6), NAMES, 3.0, Cist(0.001))
+    assert figure.title == f"Ratio 0: {math.log(6):.3g} nats stay"
