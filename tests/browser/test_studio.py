@@ -125,8 +125,7 @@ def test_a_rule_that_cannot_be_read_is_named_and_the_rest_stays(open_page) -> No
     assert page.locator("[data-testid=stVegaLiteChart]").count() >= 2
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1440, 390])
+@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (1440, "dark"), (390, "light")])
 @pytest.mark.parametrize("name", PAGES)
 def test_screenshots(open_page, name: str, width: int, scheme: str) -> None:
     """The pictures in the documentation; nothing may stick out at the side."""
