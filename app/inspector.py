@@ -111,8 +111,7 @@ def _code(view: View, index: int, answer: int) -> Code:
         "from cist_core import EntropyCurves, parse_rule\n"
         "from cist_core.dark_knowledge import SoftLabel\n"
         "from cist_core.sources import load_logits\n\n"
-        f'logits = load_logits("{source.teacher}", "{source.data}", "{source.split}").logit_set\n'
-        "curves = EntropyCurves.from_logits(logits)\n"
+        f"{source.loading}"
         f"for rule in map(parse_rule, [{rules}]):\n"
         f"    temperature = rule.temperatures(curves)[{index}]\n"
         f"    label = SoftLabel.of(logits.logits[{index}], rule, temperature, answer={answer})\n"

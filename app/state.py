@@ -50,6 +50,19 @@ class Source:
             curves = curves.beside(student.curves)
         return cls(teacher, data, split, logit_set, curves, default_pair(curves), student)
 
+    @property
+    def arguments(self) -> str:
+        """What names this source on the command line."""
+        return f"--teacher {self.teacher} --data {self.data} --split {self.split}"
+
+    @property
+    def loading(self) -> str:
+        """Python that reads ``logits`` and ``curves``, once `EntropyCurves` and `load_logits` are imported."""
+        return (
+            f'logits = load_logits("{self.teacher}", "{self.data}", "{self.split}").logit_set\n'
+            "curves = EntropyCurves.from_logits(logits)\n"
+        )
+
     def code(self, readings: Sequence[RuleReading]) -> Code:
         """What prints the numbers of these readings."""
         return Code(self._command(readings), self._python(readings))
@@ -68,10 +81,7 @@ class Source:
             thresholds = f" --over-sharp {first.over_sharp_below:g} --over-smoothed {first.over_smoothed_above:g}"
         student = self._needed_student(readings)
         beside = f" --student {student}" if student else ""
-        return (
-            f"cist analyze --teacher {self.teacher} --data {self.data} --split {self.split}{beside} "
-            f"--rule {rules}{thresholds}"
-        )
+        return f"cist analyze {self.arguments}{beside} --rule {rules}{thresholds}"
 
     def _python(self, readings: Sequence[RuleReading]) -> str:
         first = readings[0].profile

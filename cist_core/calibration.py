@@ -95,11 +95,23 @@ def nll(logits: ArrayLike, labels: ArrayLike, *, tau: float = 1.0) -> float:
         >>> round(nll([[5.0, 0.0], [5.0, 0.0]], [0, 1], tau=1e9), 3)  # ln 2
         0.693
     """
-    total, count = 0.0, 0
-    for rows, wanted in _chunks(logits, labels):
-        total += float(np.sum(np.log(np.exp(rows / tau).sum(axis=1)) - rows[np.arange(len(rows)), wanted] / tau))
-        count += len(rows)
-    return total / count
+    return float(cross_entropies(logits, labels, tau=tau).mean())
+
+
+def cross_entropies(logits: ArrayLike, labels: ArrayLike, *, tau: float = 1.0) -> NDArray[np.float64]:
+    """``-ln softmax(z_i / tau)[y_i]`` of every sample, ``(N,)`` nats.
+
+    Args:
+        logits: ``(N, C)``.
+        labels: ``(N,)`` integers in ``[0, C)``.
+        tau: positive.
+    """
+    return np.concatenate(
+        [
+            np.log(np.exp(rows / tau).sum(axis=1)) - rows[np.arange(len(rows)), wanted] / tau
+            for rows, wanted in _chunks(logits, labels)
+        ]
+    )
 
 
 def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:

@@ -168,12 +168,11 @@ class EntropyCurves:
             return np.asarray(kernels.entropy(self._logits, self.statistics.peak, temperatures.astype(np.float32)))
         return self._read_table(ratios)
 
-    def mean_at_ratios(self, start: float, step: float, count: int) -> NDArray[np.float64]:
-        """Mean entropy over the samples at ``start + j * step``, ``(count,)`` nats."""
+    def at_ratios(self, start: float, step: float, count: int) -> NDArray[np.float32]:
+        """Entropy in nats at ``start + j * step``, ``(N, count)``; far quicker than one ratio after another."""
         if self._logits is not None:
-            sweep = kernels.entropy_sweep(self._logits, self.statistics, start=start, step=step, count=count)
-            return np.asarray(sweep.mean(axis=0, dtype=np.float64))
-        return np.array([self.at_ratio(start + j * step).mean(dtype=np.float64) for j in range(count)])
+            return np.asarray(kernels.entropy_sweep(self._logits, self.statistics, start=start, step=step, count=count))
+        return np.stack([self.at_ratio(start + j * step) for j in range(count)], axis=1)
 
     def _read_table(self, ratio: NDArray[np.floating]) -> Vector:
         largest = float(np.max(ratio))

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cist_core import calibration
 from cist_core.errors import CistError
 from cist_core.files import write_whole
 
@@ -127,14 +128,7 @@ class LogitSet:
         """Mean negative log-likelihood of the labels at temperature 1, in nats; None without labels."""
         if self.labels is None:
             return None
-        total, start = 0.0, 0
-        for rows in self._chunks():
-            shifted = rows.astype(np.float64)
-            shifted -= shifted.max(axis=1, keepdims=True)
-            labels = self.labels[start : start + len(rows)]
-            total += float(np.sum(np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(rows)), labels]))
-            start += len(rows)
-        return total / self.num_samples
+        return calibration.nll(self.logits, self.labels)
 
     def take(self, indices: ArrayLike) -> LogitSet:
         """The samples at the given positions, as a set of its own."""

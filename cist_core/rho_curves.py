@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from cist_core.temperature import Cist
 RHOS = np.linspace(0.2, 16.0, 80)
 """Where curves over rho are computed, if none beyond is asked for; they end where a table of streamed logits does."""
 RHOS.setflags(write=False)
+_AT_ONCE = 16
 _BEYOND = 16
 """Points between their end and a rho that is further out."""
 
@@ -77,12 +79,28 @@ def rho_sweep(
     end = min(reach, curves.max_ratio)
     rhos = np.append(RHOS, np.geomspace(RHOS[-1], end, _BEYOND + 1)[1:]) if end > RHOS[-1] else RHOS
     profiles = [
-        EntropyProfile.of(Cist(rho), curves, over_sharp_below=over_sharp_below, over_smoothed_above=over_smoothed_above)
-        for rho in rhos.tolist()
+        EntropyProfile.from_arrays(
+            str(Cist(rho)),
+            entropy,
+            Cist(rho).temperatures(curves),
+            classes=curves.num_classes,
+            over_sharp_below=over_sharp_below,
+            over_smoothed_above=over_smoothed_above,
+        )
+        for rho, entropy in zip(rhos.tolist(), _entropies(curves, rhos), strict=True)
     ]
     names = ("mean", "std", "q05", "q95", "over_sharp", "over_smoothed")
     columns = {name: np.array([getattr(profile, name) for profile in profiles]) for name in names}
     return RhoSweep(rho=rhos, **columns, max_entropy=curves.max_entropy)
+
+
+def _entropies(curves: EntropyCurves, rhos: Array) -> Iterator[NDArray[np.float32]]:
+    """The entropies at each rho; the even ones of `RHOS` a few at a time, so that any number of samples fits."""
+    step = float(RHOS[1] - RHOS[0])
+    for start in range(0, len(RHOS), _AT_ONCE):
+        yield from curves.at_ratios(float(RHOS[start]), step, _AT_ONCE).T
+    for rho in rhos[len(RHOS) :]:
+        yield curves.at_ratio(rho)
 
 
 @dataclass(frozen=True, eq=False)

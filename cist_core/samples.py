@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from cist_core.calibration import cross_entropies
 from cist_core.errors import CistError
 from cist_core.logits import LogitSet, check_same_samples
 from cist_core.readings import RuleReading
@@ -129,24 +130,6 @@ class Student:
             assert self._labels is not None
             self._loss = cross_entropies(self.logit_set.logits, self._labels)
         return self._loss
-
-
-def cross_entropies(logits: ArrayLike, labels: ArrayLike) -> Column:
-    """``-ln softmax(z_i)[y_i]`` in nats, ``(N,)``, in chunks of rows.
-
-    Args:
-        logits: ``(N, C)``.
-        labels: ``(N,)`` integers in ``[0, C)``.
-    """
-    values, targets = np.asanyarray(logits), np.asarray(labels)
-    step = max(1, 2**22 // values.shape[1])
-    parts = []
-    for start in range(0, len(values), step):
-        rows = values[start : start + step].astype(np.float32)
-        rows -= rows.max(axis=1, keepdims=True)
-        picked = rows[np.arange(len(rows)), targets[start : start + step]]
-        parts.append(np.log(np.exp(rows).sum(axis=1)) - picked)
-    return np.concatenate(parts)
 
 
 def find_measure(name: str) -> Measure:

@@ -78,8 +78,7 @@ def residual_code() -> Code:
         "from cist_core.readings import read_rule\n"
         "from cist_core.residuals import why_far\n"
         "from cist_core.sources import load_logits\n\n"
-        f'logits = load_logits("{source.teacher}", "{source.data}", "{source.split}").logit_set\n'
-        "curves = EntropyCurves.from_logits(logits)\n"
+        f"{source.loading}"
         f'found = why_far(curves, read_rule(parse_rule("{view.cist.rule}"), curves))\n'
         "print(found.spread)\n"
         f"for sample in found.furthest({FURTHEST}):\n"

@@ -110,14 +110,12 @@ def code(target: float, ends: tuple[float, float], taus: tuple[float, float] | N
     range_argument = f"low={ends[0]:g}, high={ends[1]:g}" if taus is None else f"tau_range=({taus[0]:g}, {taus[1]:g})"
     beside = "" if student is None else f" --student {student.name}"
     return Code(
-        f"cist rho --teacher {source.teacher} --data {source.data} --split {source.split}{beside} "
-        f"--target {target:g} {range_option}",
+        f"cist rho {source.arguments}{beside} --target {target:g} {range_option}",
         "from cist_core import EntropyCurves\n"
         "from cist_core.recommendation import recommend_rho\n"
         "from cist_core.rho_curves import gain_curve, rho_sweep\n"
         "from cist_core.sources import load_logits\n\n"
-        f'logits = load_logits("{source.teacher}", "{source.data}", "{source.split}").logit_set\n'
-        "curves = EntropyCurves.from_logits(logits)\n"
+        f"{source.loading}"
         f"found = recommend_rho(curves, target={target:g}, {range_argument})\n"
         "print(found.rho, found.band, found.matched_tau, found.gain)\n"
         "sweep = rho_sweep(curves, reach=1.2 * found.rho)  # the first chart\n"

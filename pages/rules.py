@@ -56,8 +56,7 @@ def code(ranking: list[RankedRule], mean_entropy: float, resamples: int, seed: i
     load = f'EntropyCurves.from_logits(load_logits("{{}}", "{source.data}", "{source.split}").logit_set)'
     beside = "" if student is None else f"curves = curves.beside({load.format(student.name)})\n"
     return Code(
-        f"cist analyze --teacher {source.teacher} --data {source.data} --split {source.split}"
-        f"{'' if student is None else f' --student {student.name}'} --rule {rules}",
+        f"cist analyze {source.arguments}{'' if student is None else f' --student {student.name}'} --rule {rules}",
         "from cist_core import EntropyCurves\n"
         "from cist_core.ranking import rank_rules\n"
         "from cist_core.sources import load_logits\n\n"

@@ -131,8 +131,7 @@ def class_code() -> Code:
         f"from cist_core.samples import SampleTable{', Student' if beside else ''}\n"
         "from cist_core.selection import Selection\n"
         "from cist_core.sources import load_logits\n\n"
-        f'logits = load_logits("{source.teacher}", "{source.data}", "{source.split}").logit_set\n'
-        "curves = EntropyCurves.from_logits(logits)\n"
+        f"{source.loading}"
         f'readings = read_rules(map(parse_rule, ["{view.fixed.rule}", "{view.cist.rule}"]), curves)\n'
         f"{student}"
         f'chosen = Selection.parse("{view.selection}").mask(SampleTable(curves, *readings{beside}))\n'

@@ -56,3 +56,11 @@ def labels() -> np.ndarray:
 def logit_set(logits: np.ndarray, labels: np.ndarray) -> LogitSet:
     names = [f"class {index}" for index in range(10)]
     return LogitSet.create(logits, labels, class_names=names, provenance={"teacher": "example", "data": "random"})
+
+
+@pytest.fixture
+def file(tmp_path, logit_set):
+    """The logit set as a file."""
+    path = tmp_path / "teacher.safetensors"
+    logit_set.save(path)
+    return str(path)

@@ -33,13 +33,6 @@ def folders(monkeypatch, tmp_path):
     monkeypatch.delenv("CIST_SAMPLE_MODELS", raising=False)
 
 
-@pytest.fixture
-def file(tmp_path, logit_set):
-    path = tmp_path / "teacher.safetensors"
-    logit_set.save(path)
-    return str(path)
-
-
 def run_json(capsys, *arguments):
     code, out, err = run(capsys, *arguments, "--json")
     assert code == 0, err

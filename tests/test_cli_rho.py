@@ -25,13 +25,6 @@ def folders(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def file(tmp_path, logit_set):
-    path = tmp_path / "teacher.safetensors"
-    logit_set.save(path)
-    return str(path)
-
-
-@pytest.fixture
 def student_file(tmp_path, logits):
     path = tmp_path / "student.npy"
     np.save(path, 0.5 * logits + np.random.default_rng(1).normal(size=logits.shape).astype(np.float32))

@@ -151,12 +151,14 @@ def test_the_last_ratio_of_the_table_survives_the_way_through_a_temperature(logi
     np.testing.assert_allclose(curves.at_temperature(tau), entropy_at_ratio(logits, 16), rtol=0, atol=TOLERANCE)
 
 
-def test_mean_over_a_sweep_of_ratios(logits):
-    expected = [entropy_at_ratio(logits, 0.5 + 0.75 * j).mean() for j in range(12)]
+def test_a_sweep_of_ratios(logits):
+    expected = np.stack([entropy_at_ratio(logits, 0.5 + 0.75 * j) for j in range(12)], axis=1)
     for curves in (exact(logits), EntropyCurves.from_chunks([logits])):
-        means = curves.mean_at_ratios(0.5, 0.75, 12)
-        assert means.dtype == np.float64
-        np.testing.assert_allclose(means, expected, rtol=0, atol=TOLERANCE)
+        entropies = curves.at_ratios(0.5, 0.75, 12)
+        np.testing.assert_allclose(entropies, expected, rtol=0, atol=TOLERANCE)
+        np.testing.assert_allclose(
+            entropies.mean(axis=0, dtype=np.float64), expected.mean(axis=0), rtol=0, atol=TOLERANCE
+        )
 
 
 def test_labels_tell_which_samples_are_correct(logits, labels):
