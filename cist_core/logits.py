@@ -13,23 +13,25 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from cist_core import calibration
 from cist_core.errors import CistError
 from cist_core.files import write_whole
+from cist_core.scratch import scratch_array
 
 FloatArray = NDArray[np.floating[Any]]
 LabelArray = NDArray[np.int64]
 
 # Validation, hashing and accuracy read this many values at a time, so a memory-mapped file larger than memory passes.
 _CHUNK_VALUES = 1 << 24
+_COPIED_VALUES = 1 << 20  # copies are made in smaller blocks
 
 # The kernels compute in float32, where the squared differences of larger numbers would overflow.
 _LARGEST_LOGIT = 1e15
 
 # What NumPy can map; a tensor of another type (BF16) is left out.
-_SAFETENSORS_TYPES: dict[str, type[np.generic]] = {
+SAFETENSORS_TYPES: dict[str, type[np.generic]] = {
     "F16": np.float16,
     "F32": np.float32,
     "F64": np.float64,
@@ -37,7 +39,9 @@ _SAFETENSORS_TYPES: dict[str, type[np.generic]] = {
     "I32": np.int32,
     "I16": np.int16,
     "U8": np.uint8,
+    "BOOL": np.bool_,
 }
+_LONGEST_HEADER = 64 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +168,7 @@ class LogitSet:
             CistError: if the file is missing, is not safetensors, or holds no valid logits.
         """
         source = Path(path)
-        metadata, tensors = _map_safetensors(source)
+        metadata, tensors = map_safetensors(source)
         if "logits" not in tensors:
             raise CistError(
                 f"{source} holds the tensors {sorted(tensors)}, but no numeric one named 'logits'; "
@@ -180,7 +184,7 @@ class LogitSet:
             )
         except CistError as error:
             raise CistError(f"{source}: {error}") from error
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise CistError(f"{source} has damaged metadata ({error}); write the file again.") from error
 
     def _chunks(self) -> Iterator[FloatArray]:
@@ -258,11 +262,22 @@ def _as_logits(logits: ArrayLike) -> FloatArray:
         raise CistError(f"Expected at least 1 sample and 2 classes of logits, but got the shape {array.shape}.")
     if not (np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)):
         raise CistError(f"Expected `logits` to be real numbers, but got the type {array.dtype}.")
-    if array.dtype not in (np.float16, np.float32) or not array.dtype.isnative:
+    kept = array.dtype in (np.float16, np.float32) and array.dtype.isnative
+    if kept and array.flags.c_contiguous and array.flags.aligned:
+        return array
+    return _copied(array, array.dtype if kept else np.dtype(np.float32))
+
+
+def _copied(array: NDArray[Any], dtype: np.dtype[Any]) -> FloatArray:
+    """In rows and of a type that the kernels read, a block at a time."""
+    copy: FloatArray = scratch_array(array.shape, dtype)
+    step = max(1, _COPIED_VALUES // array.shape[1])
+    for start in range(0, len(array), step):
+        rows = array[start : start + step]
         if array.dtype.itemsize > 4:
-            _check_size(np.where(np.isfinite(array), array, 0))
-        array = array.astype(np.float32)
-    return np.require(array, requirements=["C", "A"])
+            _check_size(np.where(np.isfinite(rows), rows, 0))
+        copy[start : start + step] = rows
+    return copy
 
 
 def _check_finite(array: FloatArray) -> int:
@@ -321,14 +336,27 @@ def as_labels(labels: ArrayLike, count: int, classes: int) -> LabelArray:
     return array.astype(np.int64)
 
 
-def _map_safetensors(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
+def map_safetensors(
+    path: Path, types: Mapping[str, DTypeLike] = SAFETENSORS_TYPES
+) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
     """Metadata and memory-mapped arrays of a safetensors file.
 
     The library validates the header, but its numpy reader copies whole tensors, so the mapping is done here.
+
+    Args:
+        path: of the file.
+        types: how each of the file's types is mapped; a tensor of another type is left out.
+
+    Raises:
+        CistError: if the file is missing or damaged.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
+        with path.open("rb") as stream:
+            header_size = int.from_bytes(stream.read(8), "little")
+        if header_size > _LONGEST_HEADER:
+            raise CistError(f"{path} is not a readable safetensors file (its header is too long); write it again.")
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
     except FileNotFoundError as error:
@@ -336,14 +364,13 @@ def _map_safetensors(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]
     except (SafetensorError, OSError) as error:
         raise CistError(f"{path} is not a readable safetensors file ({error}); write it again.") from error
     with path.open("rb") as stream:
-        header_size = int.from_bytes(stream.read(8), "little")
-        header = json.loads(stream.read(header_size))
+        header = json.loads(stream.read(8 + header_size)[8:])
     arrays: dict[str, NDArray[Any]] = {}
     for name, entry in header.items():
-        if name == "__metadata__" or entry["dtype"] not in _SAFETENSORS_TYPES:
+        if name == "__metadata__" or entry["dtype"] not in types:
             continue
         shape, (begin, end) = tuple(entry["shape"]), entry["data_offsets"]
-        dtype = np.dtype(_SAFETENSORS_TYPES[entry["dtype"]])
+        dtype = np.dtype(types[entry["dtype"]])
         if begin == end:
             arrays[name] = np.empty(shape, dtype)
         else:

@@ -18,6 +18,7 @@ from cist_core import (
     matched_pair,
     parse_rule,
 )
+from cist_core.cli.bounds import analyze_top_k
 from cist_core.cli.loading import (
     add_source_options,
     add_student_option,
@@ -29,6 +30,7 @@ from cist_core.cli.loading import (
 from cist_core.cli.output import add_json_option, print_json, remark, size, table
 from cist_core.findings import are_matched, comparison, extremes, percent, rule_label, three_digits
 from cist_core.readings import RuleReading, read_rules
+from cist_core.top_k import is_top_k_file
 
 _EXAMPLES = """\
 examples:
@@ -36,6 +38,7 @@ examples:
   cist analyze --logits teacher.npz --tau 1 2 4 --rho 3 5    rules of your choice
   cist analyze --logits teacher.csv --rule matched:H=0.6 --rule lskd:tau=2 --json
   cist analyze --teacher mnist5k-cnn --data mnist-5k --out report.html
+  cist analyze --logits topk.npz --vocabulary 50257 --tau 1 2 bounds from ids and log_probs of the most probable classes
 
 rules: tau=4, cist:rho=3, lskd:tau=2, normkd:k=2, matched:H=0.6 (the oracle), and beside a student dtkd:tau=4. Entropies
 are in nats, tau in the unit of the logits, rho has no unit. A share of samples is over-sharp below 5 % and
@@ -60,6 +63,12 @@ def add_parser(commands: Any) -> None:
     rules.add_argument("--rule", nargs="+", action="extend", default=[], metavar="TEXT", help="any rule, as text")
     add_threshold_options(rules)
     add_json_option(parser)
+    parser.add_argument(
+        "--vocabulary",
+        type=int,
+        metavar="V",
+        help="--logits holds only the most probable of V classes ('ids' and 'log_probs'): print bounds",
+    )
     parser.add_argument("--out", metavar="FILE", help="also write a report: one HTML file with sliders, opens offline")
     parser.set_defaults(run=run)
 
@@ -69,6 +78,9 @@ def run(options: argparse.Namespace) -> None:
         raise CistError(f"Expected the report of --out to end in .html, but got '{options.out}'.")
     thresholds = given_thresholds(options)
     rules = _given_rules(options)
+    if options.vocabulary is not None or (options.logits is not None and is_top_k_file(options.logits)):
+        analyze_top_k(options, rules)
+        return
     logit_set = load_source(options)
     curves = EntropyCurves.from_logits(logit_set)
     if options.student is not None:

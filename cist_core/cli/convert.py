@@ -6,14 +6,15 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from cist_core import CistError, LogitSet, centre_for_storage, read_logits
+from cist_core import CistError, LogitSet, centre_for_storage
+from cist_core.cli.loading import add_file_options, read_file
 from cist_core.cli.output import add_json_option, print_json, size
-from cist_core.logit_files import read_labels
 
 _EXAMPLES = """\
 examples:
   cist convert logits.npy logits.safetensors --labels labels.npy
   cist convert logits.csv logits.safetensors --float16
+  cist convert probabilities.npz logits.safetensors          their logarithms, which are logits
 
 --float16 stores z - max(z), which has the same soft labels, within 4e-4 nats at temperature 1, in half the space.
 """
@@ -30,7 +31,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("source", metavar="IN", help="the file to read")
     parser.add_argument("target", metavar="OUT", help="the .safetensors file to write")
-    parser.add_argument("--labels", metavar="FILE", help="labels of their own file: .npy, .npz, .csv or .txt")
+    add_file_options(parser)
     parser.add_argument("--float16", action="store_true", help="store centred logits in half precision")
     add_json_option(parser)
     parser.set_defaults(run=run)
@@ -39,12 +40,14 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> None:
     if Path(options.target).suffix.lower() != ".safetensors":
         raise CistError(f"Expected OUT to end in .safetensors, but got '{options.target}'.")
-    read = read_logits(options.source)
-    labels = read.labels
-    if options.labels is not None:
-        labels = read_labels(options.labels, count=read.num_samples, classes=read.num_classes)
-    logits = centre_for_storage(read.logits) if options.float16 else read.logits
-    logit_set = LogitSet.create(logits, labels, class_names=read.class_names, provenance=read.provenance)
+    logit_set = read_file(options.source, options)
+    if options.float16:
+        logit_set = LogitSet.create(
+            centre_for_storage(logit_set.logits),
+            logit_set.labels,
+            class_names=logit_set.class_names,
+            provenance=logit_set.provenance,
+        )
     logit_set.save(options.target)
     if options.json:
         print_json(

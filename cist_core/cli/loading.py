@@ -15,6 +15,7 @@ from cist_core.cli.output import (
     refuse_split_of_one_set,
     remark,
 )
+from cist_core.logit_files import GIVEN_AS
 from cist_core.logits import check_same_samples
 from cist_core.profile import OVER_SHARP, OVER_SMOOTHED
 
@@ -23,9 +24,21 @@ def add_source_options(parser: Any, purpose: str) -> None:
     """``--logits FILE``, or ``--teacher NAME --data NAME`` and how the teacher is run."""
     source = parser.add_argument_group(f"{purpose}: a file of logits, or a teacher on a data set")
     source.add_argument("--logits", metavar="FILE", help=".safetensors, .npy, .npz, .pt, .csv or .parquet")
+    add_file_options(source)
     source.add_argument("--teacher", metavar="NAME", help="a sample model ('cist models') or a checkpoint file")
     source.add_argument("--data", metavar="NAME", help="a data set ('cist data'), an .npz file or an image folder")
     add_inference_options(parser)
+
+
+def add_file_options(group: Any) -> None:
+    """What a file of logits does not say itself."""
+    group.add_argument(
+        "--given-as",
+        metavar="KIND",
+        choices=GIVEN_AS,
+        help="what the numbers of the file are: logits, log-probabilities or probabilities (default: recognised)",
+    )
+    group.add_argument("--labels", metavar="FILE", help="labels of their own file: .npy, .npz, .pt, .csv or .txt")
 
 
 def add_student_option(parser: Any, purpose: str) -> None:
@@ -72,9 +85,20 @@ def load_source(options: argparse.Namespace) -> LogitSet:
     if options.logits is not None:
         reason = "a file of logits has its data behind it"
         refuse_options(options, ("data", *INFERENCE_OPTIONS), needs="--teacher", reason=reason)
-        logit_set = read_logits(options.logits)
-    else:
-        logit_set = load_model(options.teacher, options, architecture=options.arch)
+        return read_file(options.logits, options)
+    refuse_options(options, ("given_as", "labels"), needs="--logits", reason="a teacher on a data set has its own")
+    logit_set = load_model(options.teacher, options, architecture=options.arch)
+    _remark(logit_set)
+    return logit_set
+
+
+def read_file(path: str, options: argparse.Namespace) -> LogitSet:
+    """A file of logits as `add_file_options` say, with remarks on what is unusual about it.
+
+    Raises:
+        CistError: if the file, or that of the labels, cannot be read.
+    """
+    logit_set = read_logits(path, labels=options.labels, given_as=options.given_as or "auto")
     _remark(logit_set)
     return logit_set
 
@@ -105,6 +129,7 @@ def load_model(name: str, options: argparse.Namespace, *, architecture: str | No
             device=options.device or "auto",
             precision=options.precision or "float32",
             limit=options.limit,
+            seed=options.seed,
             progress=running,
             download_progress=downloading,
         )
@@ -144,5 +169,9 @@ def _holds_logits(name: str) -> bool:
 def _remark(logit_set: LogitSet) -> None:
     if "identifiers" in logit_set.provenance:
         remark(f"Columns that name the samples and are no classes: {logit_set.provenance['identifiers']}.")
+    if "given_as" in logit_set.provenance:
+        remark(f"Given as {logit_set.provenance['given_as']}.")
+    if "tokens" in logit_set.provenance:
+        remark(f"Token logits, one sample a position: {logit_set.provenance['tokens']}.")
     if logit_set.constant_rows:
         remark(f"Samples whose logits are all equal: {logit_set.constant_rows:,}; their entropy is ln C at any rule.")

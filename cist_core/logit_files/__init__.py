@@ -1,0 +1,36 @@
+"""Logits from other people's files: NumPy, PyTorch, safetensors, CSV and Parquet. No code runs from any of them.
+
+=====================  ====================================================================
+``reading``            `read_logits`: what is in a file, as one set
+``labels``             `read_labels`: labels of their own file
+``limits``             how much a file may ask for
+``given``              logits, log-probabilities or probabilities
+``tokens``             ``(B, L, C)`` with a mask
+``names``              what people call their arrays and columns
+``opening``            which reader opens which ending; errors that name the file
+``arrays``             what the files of named arrays have in common
+``*_files``, ``tables``  one module a kind of file
+=====================  ====================================================================
+
+The k most probable classes of each sample only: `cist_core.top_k`.
+"""
+
+from cist_core.logit_files.given import GIVEN_AS, GivenAs, as_logits
+from cist_core.logit_files.labels import read_labels
+from cist_core.logit_files.limits import GENEROUS_LIMITS, UPLOAD_LIMITS, Limits
+from cist_core.logit_files.names import CLASS_NAMES, IDENTIFIER_NAMES, LABEL_NAMES
+from cist_core.logit_files.reading import read_logits
+
+__all__ = [
+    "CLASS_NAMES",
+    "GENEROUS_LIMITS",
+    "GIVEN_AS",
+    "IDENTIFIER_NAMES",
+    "LABEL_NAMES",
+    "UPLOAD_LIMITS",
+    "GivenAs",
+    "Limits",
+    "as_logits",
+    "read_labels",
+    "read_logits",
+]
