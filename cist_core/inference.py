@@ -19,7 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cist_core.data import FolderImages, ImageDataset, evenly_spaced
+from cist_core import scratch
+from cist_core.data import DecodedImages, ImageDataset, choose_samples, find_other_order, samples_text
 from cist_core.errors import Cancelled, CistError
 from cist_core.logit_cache import InferenceResult, LogitWriter, read_cached
 from cist_core.logits import LogitSet
@@ -35,16 +36,6 @@ PRECISIONS: dict[str, torch.dtype] = {
 CACHE_FORMAT = 1
 # Pixels that one batch may hold by default: enough to keep the device busy, few enough for a small one.
 PIXELS_PER_BATCH = {"cpu": 250 * 32 * 32, "mps": 500 * 32 * 32, "cuda": 2000 * 32 * 32}
-
-
-def default_cache_dir() -> Path:
-    """Where results are kept: ``CIST_CACHE``, or a folder in the user's cache."""
-    override = os.environ.get("CIST_CACHE")
-    if override:
-        return Path(override).expanduser()
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("cist-studio"))
 
 
 def choose_device(device: str = "auto") -> torch.device:
@@ -70,16 +61,19 @@ def check_compatible(teacher: Teacher, dataset: ImageDataset) -> None:
     """Refuse data that a teacher was not made for.
 
     Raises:
-        CistError: if the number of classes, the image size or the number of channels differ.
+        CistError: if the number of classes, their order, the image size or the number of channels differ.
     """
+    other = find_other_order(dataset.class_names, teacher.class_names)
+    if other is not None:
+        raise CistError(f"'{teacher.name}' would be judged by the wrong labels on '{dataset.name}': {other.sentence}")
     known = dataset.class_names is not None
     if dataset.num_classes > teacher.num_classes or (known and dataset.num_classes != teacher.num_classes):
         raise CistError(
             f"The teacher '{teacher.name}' tells {teacher.num_classes} classes apart, but the data set "
             f"'{dataset.name}' has {dataset.num_classes}; choose a teacher and a data set with the same classes."
         )
-    if isinstance(dataset.images, FolderImages):
-        return  # a folder is read at the teacher's size
+    if isinstance(dataset.images, DecodedImages):
+        return  # they are decoded at the teacher's size
     try:
         teacher.preprocessing.check(dataset.images.shape[1:])
     except CistError as error:
@@ -97,11 +91,12 @@ def infer(
     should_stop: Callable[[], bool] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     limit: int | None = None,
+    seed: int | None = None,
 ) -> InferenceResult:
     """Run a teacher over a data set, or read what an earlier run with the same inputs left in the cache.
 
     Args:
-        teacher: see `cist_core.zoo.load_teacher` and `load_checkpoint`.
+        teacher: see `cist_core.sources.find_teacher`.
         dataset: see `cist_core.data.load_dataset`.
         batch_size: images at a time; by default as many as suit the device. It is halved as often as memory runs out.
         device: ``"auto"``, ``"cuda"``, ``"mps"`` or ``"cpu"``.
@@ -109,8 +104,9 @@ def infer(
             slower than ``"float32"`` and ``"float16"`` is refused.
         progress: called after each batch with the number of samples done and in all.
         should_stop: asked before each batch; True ends the run and nothing is kept.
-        cache_dir: by default `default_cache_dir`.
-        limit: use only this many samples, evenly spaced over the data set.
+        cache_dir: by default `cist_core.scratch.cache_dir`.
+        limit: use only this many samples.
+        seed: draws them, each class in proportion to its size; by default they are evenly spaced over the data set.
 
     Raises:
         Cancelled: if ``should_stop`` said so.
@@ -121,9 +117,10 @@ def infer(
     check_compatible(teacher, dataset)
     target_device = choose_device(device)
     _check_options(precision, batch_size, target_device)
-    indices = evenly_spaced(dataset.num_samples, limit)
-    provenance = _provenance(teacher, dataset, precision, len(indices))
-    cache = Path(cache_dir) if cache_dir is not None else default_cache_dir()
+    indices = choose_samples(dataset.labels, limit, seed)
+    samples = samples_text(len(indices), dataset.num_samples, seed)
+    provenance = _provenance(teacher, dataset, precision, samples)
+    cache = Path(cache_dir) if cache_dir is not None else scratch.cache_dir()
     path = cache / "logits" / f"{_key(provenance)}.safetensors"
 
     class_names = dataset.class_names or teacher.class_names
@@ -132,7 +129,9 @@ def infer(
     cached = logit_set is not None
     if logit_set is None:
         labels = dataset.labels[indices]
-        with LogitWriter(path, labels, teacher.num_classes, class_names=class_names, provenance=provenance) as writer:
+        with LogitWriter(
+            path, (len(labels), teacher.num_classes), labels, class_names=class_names, provenance=provenance
+        ) as writer:
             run = _Run(teacher, dataset, indices, target_device, PRECISIONS[precision])
             run.fill(writer.logits, batch_size, progress, should_stop)
             logit_set = _finish(writer, teacher)
@@ -150,7 +149,8 @@ def _check_options(precision: str, batch_size: int | None, device: torch.device)
         raise CistError(f"Expected a batch size of at least 1 image, but got {batch_size}.")
 
 
-def _provenance(teacher: Teacher, dataset: ImageDataset, precision: str, samples: int) -> dict[str, str]:
+def _provenance(teacher: Teacher, dataset: ImageDataset, precision: str, samples: str) -> dict[str, str]:
+    mapped = {} if dataset.class_map is None else {"class_map": json.dumps(dataset.class_map)}
     return {
         "teacher": teacher.name,
         "architecture": teacher.architecture,
@@ -161,7 +161,8 @@ def _provenance(teacher: Teacher, dataset: ImageDataset, precision: str, samples
         "preprocessing": str(teacher.preprocessing),
         "precision": precision,
         "images": dataset.source,
-        "samples": f"{samples} of {dataset.num_samples}",
+        "samples": samples,
+        **mapped,
     }
 
 
@@ -184,9 +185,10 @@ class _Run:
         dtype: torch.dtype,
     ) -> None:
         self.teacher, self.indices, self.device, self.dtype = teacher, indices, device, dtype
-        size, channels = teacher.preprocessing.image_size, teacher.preprocessing.channels
-        images = dataset.images
-        self.images = images.at(size, channels) if isinstance(images, FolderImages) else images
+        reads, images = teacher.preprocessing, dataset.images
+        if isinstance(images, DecodedImages):
+            images = images.at(reads.image_size, reads.channels, reads.crop, reads.interpolation)
+        self.images = images
         model: nn.Module = fold_batch_norm(teacher.model).to(device)
         self.model = model.to(memory_format=torch.channels_last)
 
@@ -245,7 +247,14 @@ def _finish(writer: LogitWriter, teacher: Teacher) -> LogitSet:
     try:
         return writer.finish()
     except CistError as error:
-        raise CistError(f"The logits of the teacher '{teacher.name}' cannot be used: {error}") from error
+        broken = _first_broken_weight(teacher.model)
+        cause = "" if broken is None else f" Its weight '{broken}' is not finite: the checkpoint is damaged."
+        raise CistError(f"The logits of the teacher '{teacher.name}' cannot be used: {error}{cause}") from error
+
+
+def _first_broken_weight(model: nn.Module) -> str | None:
+    tensors = (*model.named_parameters(), *model.named_buffers())
+    return next((name for name, tensor in tensors if not torch.isfinite(tensor).all()), None)
 
 
 def _out_of_memory(error: RuntimeError) -> bool:

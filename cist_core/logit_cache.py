@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ DIGEST_FIELD = "content_sha256"
 _PENDING_DIGEST = "?" * 64
 _STALE_SECONDS = 24 * 3600
 _ZEROS = bytes(1 << 20)
+_VALUES_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,10 +68,35 @@ def read_cached(path: Path, *, class_names: Sequence[str] | None, provenance: Ma
     return LogitSet.create(entry.logits, entry.labels, class_names=class_names, provenance=described)
 
 
+def write_logits(path: Path, logit_set: LogitSet, *, progress: Callable[[int, int], None] | None = None) -> LogitSet:
+    """Write a set to a file in pieces, so that one which is larger than memory can be written; open the file.
+
+    Raises:
+        CistError: if the file cannot be written.
+    """
+    shape = (logit_set.num_samples, logit_set.num_classes)
+    step = max(1, _VALUES_AT_ONCE // shape[1])
+    with LogitWriter(
+        path, shape, logit_set.labels, class_names=logit_set.class_names, provenance=logit_set.provenance
+    ) as writer:
+        for start in range(0, shape[0], step):
+            writer.logits[start : start + step] = logit_set.logits[start : start + step]
+            if progress is not None:
+                progress(min(start + step, shape[0]), shape[0])
+        return writer.finish()
+
+
 class LogitWriter:
     """Context manager around one new entry: assign to rows of ``logits``, then call `finish`.
 
     Leaving without `finish` removes what was written.
+
+    Args:
+        path: of the entry.
+        shape: ``(N, C)``.
+        labels: ``(N,)``, or None.
+        class_names: C names, or None.
+        provenance: the digest of the content is added.
 
     Attributes:
         logits: ``(N, C)`` float32, memory-mapped into the file.
@@ -82,22 +108,22 @@ class LogitWriter:
     def __init__(
         self,
         path: Path,
-        labels: NDArray[np.int64],
-        num_classes: int,
+        shape: tuple[int, int],
+        labels: NDArray[np.int64] | None,
         *,
         class_names: Sequence[str] | None,
         provenance: Mapping[str, str],
     ) -> None:
         self._path, self._labels = path, labels
         self._partial = path.with_name(f".{path.name}.{uuid4().hex}.partial")
-        self._header = _header(len(labels), num_classes, class_names, provenance)
+        self._header = _header(*shape, labels is not None, class_names, provenance)
         with _writing_to(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
             _remove_stale(path.parent)
             try:
-                start = self._lay_out(4 * len(labels) * num_classes)
+                start = self._lay_out(4 * shape[0] * shape[1])
                 self.logits: NDArray[np.float32] = np.memmap(
-                    self._partial, np.float32, mode="r+", offset=start, shape=(len(labels), num_classes)
+                    self._partial, np.float32, mode="r+", offset=start, shape=shape
                 )
             except OSError:
                 self._partial.unlink(missing_ok=True)
@@ -111,7 +137,8 @@ class LogitWriter:
         """
         with self._partial.open("wb") as stream:
             stream.write(self._header)
-            stream.write(self._labels.astype("<i8").tobytes())
+            if self._labels is not None:
+                stream.write(self._labels.astype("<i8").tobytes())
             start = stream.tell()
             for done in range(0, size, len(_ZEROS)):
                 stream.write(_ZEROS[: size - done])
@@ -151,7 +178,13 @@ def _writing_to(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _header(samples: int, num_classes: int, class_names: Sequence[str] | None, provenance: Mapping[str, str]) -> bytes:
+def _header(
+    samples: int,
+    num_classes: int,
+    labelled: bool,
+    class_names: Sequence[str] | None,
+    provenance: Mapping[str, str],
+) -> bytes:
     """The head of a safetensors file: its own length, then names, types, shapes and places of the tensors as JSON."""
     metadata = {
         "format": "cist-logits-1",
@@ -159,13 +192,12 @@ def _header(samples: int, num_classes: int, class_names: Sequence[str] | None, p
     }
     if class_names is not None:
         metadata["class_names"] = json.dumps(class_names)
-    labels_end = 8 * samples
+    labels_end = 8 * samples if labelled else 0
     logits_end = labels_end + 4 * samples * num_classes
-    head = {
-        "__metadata__": metadata,
-        "labels": {"dtype": "I64", "shape": [samples], "data_offsets": [0, labels_end]},
-        "logits": {"dtype": "F32", "shape": [samples, num_classes], "data_offsets": [labels_end, logits_end]},
-    }
+    head: dict[str, object] = {"__metadata__": metadata}
+    if labelled:
+        head["labels"] = {"dtype": "I64", "shape": [samples], "data_offsets": [0, labels_end]}
+    head["logits"] = {"dtype": "F32", "shape": [samples, num_classes], "data_offsets": [labels_end, logits_end]}
     text = json.dumps(head).encode()
     text += b" " * (-len(text) % 8)  # aligns the tensors
     return len(text).to_bytes(8, "little") + text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cist_core.cards import Card, find_sample_model, known_sample_models
@@ -19,26 +20,103 @@ if TYPE_CHECKING:
     from cist_core.zoo import Teacher
 
 
-def find_teacher(name_or_path: str, architecture: str | None = None) -> Teacher:
-    """A shipped model by its name, or a checkpoint by its path.
+ENSEMBLE = " + "
+
+
+def find_teacher(reference: str, architecture: str | None = None, *, download: bool = False) -> Teacher:
+    """The teacher that a reference names, whatever kind it is.
 
     Args:
-        name_or_path: see `cist_core.zoo.load_teacher` and `cist_core.zoo.load_checkpoint`.
-        architecture: of a checkpoint; by default it is recognised from the weights.
+        reference: the name of a sample model; the path of a checkpoint, of an ``.onnx`` or ``.pt2`` file, or of a
+            folder with a Hugging Face ``config.json``; ``torchvision:NAME`` or ``torchvision:NAME@WEIGHTS``;
+            ``timm:NAME``; ``hf:OWNER/NAME``. Several, joined by ``" + "``, are an ensemble that averages logits.
+        architecture: of a checkpoint: a name in the zoo, ``torchvision:NAME`` or ``timm:NAME``; by default it is
+            recognised from the weights.
+        download: whether weights that are not on this machine may be fetched.
 
     Raises:
-        CistError: if there is neither, the checkpoint cannot be loaded, or a sample model is given an architecture.
+        CistError: if there is no such teacher, it cannot be loaded, a library that it needs is not installed, or an
+            architecture is given for anything but a checkpoint.
     """
+    members = split_ensemble(reference)
+    if len(members) > 1:
+        from cist_core.zoo import average_teachers
+
+        return average_teachers([find_teacher(member, architecture, download=download) for member in members])
     from cist_core.zoo import load_checkpoint, load_teacher
 
-    if _find_card(name_or_path, architecture) is not None:
-        return load_teacher(name_or_path)
-    if os.path.isfile(name_or_path):
-        return load_checkpoint(name_or_path, architecture)
+    if _find_card(reference, architecture) is not None:
+        return load_teacher(reference)
+    scheme, separator, name = reference.partition(":")
+    if separator and scheme in ("torchvision", "timm", "hf"):
+        _refuse_architecture(reference, architecture)
+        return _from_library(scheme, name, download)
+    path = Path(reference).expanduser()
+    if path.is_dir() and (path / "config.json").is_file():
+        from cist_core.zoo.foreign.hugging_face import load_folder
+
+        _refuse_architecture(reference, architecture)
+        return load_folder(path)
+    if path.is_file() and path.suffix.lower() in (".onnx", ".pt2"):
+        _refuse_architecture(reference, architecture)
+        return _from_graph(path)
+    if path.is_file():
+        return load_checkpoint(path, architecture)
     raise CistError(
-        f"There is no teacher '{name_or_path}'; expected a sample model ({known_sample_models()}) "
-        "or the path of a checkpoint."
+        f"There is no teacher '{reference}'; expected a sample model ({known_sample_models()}) or the path of a "
+        "checkpoint, of an .onnx or .pt2 file or of a folder with a Hugging Face config.json, or torchvision:NAME, "
+        "timm:NAME or hf:OWNER/NAME."
     )
+
+
+def split_ensemble(reference: str) -> list[str]:
+    """The members of an ensemble; one for any other reference, a path with " + " in it included.
+
+    Raises:
+        CistError: if a member is missing.
+
+    Example:
+        >>> split_ensemble("resnet20.th + torchvision:resnet50")
+        ['resnet20.th', 'torchvision:resnet50']
+    """
+    if ENSEMBLE not in reference or Path(reference).expanduser().exists():
+        return [reference]
+    members = [member.strip() for member in reference.split(ENSEMBLE)]
+    if not all(members):
+        raise CistError(f"Expected a teacher on both sides of each ' + ', but got '{reference}'.")
+    return members
+
+
+def _from_library(scheme: str, name: str, download: bool) -> Teacher:
+    if scheme == "torchvision":
+        from cist_core.zoo.foreign.torchvision_models import load_torchvision
+
+        return load_torchvision(name, download=download)
+    if scheme == "timm":
+        from cist_core.zoo.foreign.timm_models import load_timm
+
+        return load_timm(name, download=download)
+    from cist_core.zoo.foreign.hugging_face import load_hugging_face
+
+    return load_hugging_face(name, download=download)
+
+
+def _from_graph(path: Path) -> Teacher:
+    if path.suffix.lower() == ".onnx":
+        from cist_core.zoo.foreign.onnx_models import load_onnx
+
+        return load_onnx(path)
+    from cist_core.zoo.foreign.exported import load_exported
+
+    return load_exported(path)
+
+
+def _refuse_architecture(reference: str, architecture: str | None) -> None:
+    if architecture is not None:
+        raise CistError(
+            f"Expected `architecture` (--arch on the command line) only together with a checkpoint, but got "
+            f"'{architecture}' for '{reference}', which says itself what it is."
+        )
 
 
 def _find_card(teacher: str, architecture: str | None) -> Card | None:
@@ -61,6 +139,7 @@ def load_logits(
     device: str = "auto",
     precision: Precision = "float32",
     limit: int | None = None,
+    seed: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     download_progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -72,14 +151,16 @@ def load_logits(
     float16, which moves no soft label by more than rounding (`cist_core.logits.centre_for_storage`).
 
     Args:
-        teacher: name of a sample model, or path of a checkpoint.
-        data: name of a data set, or path of an ``.npz`` file or an image folder.
+        teacher: see `find_teacher`. The members of an ensemble are run one after the other, each on images of its own
+            size, and are cached one by one.
+        data: name or path of a data set; see `cist_core.data.load_dataset`.
         split: of the data set.
         architecture: of a checkpoint, not of a sample model; by default it is recognised from the weights.
-        download: whether a data set that is not there may be downloaded.
+        download: whether a data set or weights that are not there may be downloaded.
         device: see `infer`.
         precision: see `infer`. Anything but ``"float32"`` is computed, not taken from what is shipped.
         limit: see `infer`. A limited set is computed, not taken from what is shipped.
+        seed: see `infer`.
         progress: called after each batch with the number of samples done and in all.
         download_progress: called during a download with the bytes so far and in all, for each file; in all is 0 where
             the server does not say.
@@ -91,14 +172,35 @@ def load_logits(
         Cancelled: if ``should_stop`` said so.
     """
     started = time.perf_counter()
+    members = split_ensemble(teacher)
+    if len(members) > 1:
+        results = [
+            load_logits(
+                member,
+                data,
+                split,
+                architecture=architecture,
+                download=download,
+                device=device,
+                precision=precision,
+                limit=limit,
+                seed=seed,
+                progress=_share(progress, place, len(members)),
+                download_progress=download_progress,
+                should_stop=should_stop,
+                cache_dir=cache_dir,
+            )
+            for place, member in enumerate(members)
+        ]
+        return _average(results, time.perf_counter() - started)
     card = _find_card(teacher, architecture)
     shipped = card.logits(data, split) if card is not None else None
-    if shipped is not None and precision == "float32" and limit is None:
+    if shipped is not None and precision == "float32" and limit is None and seed is None:
         logit_set = LogitSet.load(shipped)
         return InferenceResult(logit_set, logit_set.num_samples / (time.perf_counter() - started), cached=True)
     from cist_core.inference import infer
 
-    loaded = find_teacher(teacher, architecture)
+    loaded = find_teacher(teacher, architecture, download=download)
     dataset = load_dataset(data, split, download=download, progress=download_progress)
     return infer(
         loaded,
@@ -106,7 +208,23 @@ def load_logits(
         device=device,
         precision=precision,
         limit=limit,
+        seed=seed,
         progress=progress,
         should_stop=should_stop,
         cache_dir=cache_dir,
     )
+
+
+def _share(progress: Callable[[int, int], None] | None, place: int, count: int) -> Callable[[int, int], None] | None:
+    """The progress of one member as a part of that of all."""
+    if progress is None:
+        return None
+    report = progress
+    return lambda done, total: report(place * total + done, count * total)
+
+
+def _average(results: list[InferenceResult], seconds: float) -> InferenceResult:
+    from cist_core.ensemble import average_logits
+
+    logit_set = average_logits([result.logit_set for result in results])
+    return InferenceResult(logit_set, logit_set.num_samples / seconds, all(result.cached for result in results))

@@ -400,6 +400,12 @@ def test_logits_that_are_not_finite_are_refused_with_the_teachers_name(dataset: 
     assert list((tmp_path / "logits").iterdir()) == []
 
 
+def test_a_broken_weight_is_named(teacher: Teacher, dataset: ImageDataset, tmp_path: Path) -> None:
+    teacher.model.get_parameter("fc2.weight").data[0, 0] = float("nan")
+    with pytest.raises(CistError, match=r"Its weight 'fc2\.weight' is not finite: the checkpoint is damaged"):
+        infer(teacher, dataset, device="cpu", cache_dir=tmp_path)
+
+
 def test_folder_is_read_at_the_teachers_size_and_in_its_channels(
     teacher: Teacher, dataset: ImageDataset, tmp_path: Path
 ) -> None:

@@ -97,7 +97,8 @@ def test_teacher_and_data_of_different_classes(tmp_path: Path) -> None:
 
 def test_unknown_teacher_lists_the_known() -> None:
     with pytest.raises(
-        CistError, match=r"no teacher 'resnet'; expected a sample model \(.*mnist5k-cnn.*\) or the path"
+        CistError,
+        match=r"no teacher 'resnet'; expected a sample model \(.*mnist5k-cnn.*\) or the path .*torchvision:NAME",
     ):
         find_teacher("resnet")
 

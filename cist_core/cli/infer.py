@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cist_core import CistError
+from cist_core.cards import find_sample_model
 from cist_core.cli.output import (
     Progress,
     add_inference_options,
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
 _EXAMPLES = """\
 examples:
   cist infer --teacher mnist5k-cnn --data mnist-5k --out logits.safetensors
-  cist infer --checkpoint resnet56.th --data cifar10 --download --out logits.safetensors
-  cist infer --checkpoint mine.pt --arch resnet32x4 --data images.npz --mean 0.5 0.5 0.5 --std 0.25 0.25 0.25 \\
+  cist infer --teacher resnet56.th --data cifar10 --download --out logits.safetensors
+  cist infer --teacher mine.pt --arch resnet32x4 --data images.npz --mean 0.5 0.5 0.5 --std 0.25 0.25 0.25 \\
       --out logits.safetensors --json
+  cist infer --teacher torchvision:resnet50@IMAGENET1K_V2 --data photographs/ --download --out logits.safetensors
+  cist infer --teacher 'mine.onnx + timm:resnet18.a1_in1k' --data photographs/ --out logits.safetensors
 
 Logits are cached by weights, pixels, preprocessing and precision (CIST_CACHE says where): a second run reads them.
 """
@@ -43,18 +46,31 @@ def add_parser(commands: Any) -> None:
         allow_abbrev=False,
     )
     who = parser.add_mutually_exclusive_group(required=True)
-    who.add_argument("--teacher", metavar="NAME", help="a sample model ('cist models')")
-    who.add_argument("--checkpoint", metavar="FILE", help=".safetensors, .pt, .pth or .th; no code runs from it")
+    who.add_argument(
+        "--teacher",
+        metavar="REFERENCE",
+        help="a sample model ('cist models'), a checkpoint, an .onnx or .pt2 file, a Hugging Face folder, "
+        "torchvision:NAME, timm:NAME or hf:OWNER/NAME; 'A + B' averages the logits of several",
+    )
+    who.add_argument(
+        "--checkpoint", metavar="FILE", help="a file as --teacher takes it, whatever its name; no code runs from it"
+    )
     parser.add_argument(
         "--data", required=True, metavar="NAME", help="a data set ('cist data'), an .npz file or an image folder"
     )
     parser.add_argument("--out", required=True, metavar="FILE", help="the .safetensors file to write")
     add_inference_options(parser)
     parser.add_argument("--batch-size", type=int, metavar="N", help="images at a time (default: suits the device)")
-    pixels = parser.add_argument_group("preprocessing of a checkpoint (default: that of its architecture's family)")
+    pixels = parser.add_argument_group(
+        "preprocessing of your own teacher (default: what its weights say, or is usual for it)"
+    )
     pixels.add_argument("--mean", type=float, nargs="+", metavar="M", help="of each channel, pixels scaled to 0..1")
     pixels.add_argument("--std", type=float, nargs="+", metavar="S", help="of each channel, pixels scaled to 0..1")
     pixels.add_argument("--resize", action="store_true", help="bring images of another size to the network's size")
+    pixels.add_argument(
+        "--crop", type=float, metavar="SHARE", help="of the shorter side, cut out of the centre before resizing"
+    )
+    pixels.add_argument("--interpolation", choices=["bilinear", "bicubic"], help="of the resizing")
     pixels.add_argument("--grey-to-colour", action="store_true", help="repeat a grey channel three times")
     add_json_option(parser)
     parser.set_defaults(run=run)
@@ -79,6 +95,7 @@ def run(options: argparse.Namespace) -> None:
             precision=options.precision or "float32",
             progress=progress,
             limit=options.limit,
+            seed=options.seed,
         )
     logit_set = result.logit_set
     logit_set.save(options.out)
@@ -92,32 +109,52 @@ def run(options: argparse.Namespace) -> None:
                 "samples_per_second": result.samples_per_second,
                 "cached": result.cached,
                 "out": options.out,
+                "teacher": {
+                    "name": teacher.name,
+                    "architecture": teacher.architecture,
+                    "preprocessing": str(teacher.preprocessing),
+                    "facts": dict(teacher.facts),
+                },
             }
         )
         return
     how = "read from the cache" if result.cached else f"{three_digits(result.samples_per_second)} samples a second"
     nll = "" if logit_set.nll is None else f", NLL {three_digits(logit_set.nll)} nats"
     print(f"{size(logit_set.num_samples, logit_set.num_classes, logit_set.accuracy)}{nll}, {how}")
+    if "licence" in teacher.facts:
+        print(f"Licence of the teacher: {teacher.facts['licence']}")
     print(f"Wrote {options.out}; next: cist analyze --logits {options.out}")
 
 
-def _teacher(options: argparse.Namespace) -> Teacher:
-    from cist_core.zoo import load_checkpoint, load_teacher
+_PREPROCESSING = ("mean", "std", "resize", "crop", "interpolation", "grey_to_colour")
 
-    if options.checkpoint is not None:
-        teacher = load_checkpoint(options.checkpoint, options.arch)
-        return dataclasses.replace(teacher, preprocessing=_preprocessing(options, teacher.preprocessing))
-    own = ("arch", "mean", "std", "resize", "grey_to_colour")
-    refuse_options(options, own, needs="--checkpoint", reason="a sample model brings its own")
-    return load_teacher(options.teacher)
+
+def _teacher(options: argparse.Namespace) -> Teacher:
+    from cist_core.sources import find_teacher, split_ensemble
+
+    reference = options.checkpoint or options.teacher
+    if find_sample_model(reference) is not None and options.checkpoint is None:
+        own = ("arch", *_PREPROCESSING)
+        refuse_options(options, own, needs="a teacher of your own", reason="a sample model brings its own")
+    elif len(split_ensemble(reference)) > 1:
+        reason = "each teacher of an ensemble brings its own"
+        refuse_options(options, _PREPROCESSING, needs="a single teacher", reason=reason)
+        return find_teacher(reference, options.arch, download=options.download)
+    if options.checkpoint is not None and not Path(options.checkpoint).exists():
+        raise CistError(f"There is no checkpoint file {options.checkpoint}.")
+    teacher = find_teacher(reference, options.arch, download=options.download)
+    return dataclasses.replace(teacher, preprocessing=_preprocessing(options, teacher.preprocessing))
 
 
 def _preprocessing(options: argparse.Namespace, usual: Preprocessing) -> Preprocessing:
-    mean = usual.mean if options.mean is None else tuple(options.mean)
-    std = usual.std if options.std is None else tuple(options.std)
-    for name, values in (("--mean", mean), ("--std", std)):
-        if len(values) != usual.channels:
-            raise CistError(
-                f"Expected {usual.channels} values for {name}, one for each channel, but got {len(values)}."
-            )
-    return dataclasses.replace(usual, mean=mean, std=std, resize=options.resize, grey_to_colour=options.grey_to_colour)
+    given = {name: getattr(options, name) for name in _PREPROCESSING}
+    changes = {name: value for name, value in given.items() if value is not None and value is not False}
+    for name in ("mean", "std"):
+        if name in changes:
+            changes[name] = tuple(changes[name])
+            if len(changes[name]) != usual.channels:
+                raise CistError(
+                    f"Expected {usual.channels} values for --{name}, one for each channel, but got "
+                    f"{len(changes[name])}."
+                )
+    return dataclasses.replace(usual, **changes)

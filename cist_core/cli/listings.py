@@ -8,6 +8,19 @@ from typing import Any
 from cist_core.cli.output import add_json_option, print_json, table
 from cist_core.findings import percent
 
+_OTHER_SOURCES = """
+Other teachers (--teacher)
+
+  FILE              a checkpoint of one of these architectures, or with --arch torchvision:NAME or timm:NAME of
+                    another; an .onnx file (extra onnx) or a .pt2 file of torch.export
+  FOLDER            a Hugging Face image classifier: config.json and safetensors (extra hf)
+  torchvision:NAME  with its best weights, or NAME@WEIGHTS
+  timm:NAME         with timm's weights (extra timm)
+  hf:OWNER/NAME     from the Hugging Face hub (extra hf)
+  'A + B'           several: their logits are averaged
+
+Weights that are not on this machine are fetched with --download. An extra: pip install 'cist-studio[EXTRA]'"""
+
 
 def add_parser(commands: Any) -> None:
     models = commands.add_parser(
@@ -22,7 +35,8 @@ def add_parser(commands: Any) -> None:
         "data",
         help="the data sets by name, and whether they are there",
         description="List the data sets for --data. Those that are not there are fetched with --download; CIST_DATA "
-        "says where they lie.",
+        "says where they lie. --data takes paths as well: an image folder, .npz, .csv or .parquet, a folder that "
+        "Hugging Face's datasets or torchvision wrote; and hf:REPO.",
         allow_abbrev=False,
     )
     add_json_option(data)
@@ -70,6 +84,7 @@ def list_models(options: argparse.Namespace) -> None:
             left=3,
         )
     )
+    print(_OTHER_SOURCES)
 
 
 def list_data(options: argparse.Namespace) -> None:

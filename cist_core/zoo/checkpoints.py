@@ -7,11 +7,15 @@ import hashlib
 import os
 import pickle
 import warnings
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -19,34 +23,79 @@ from torch.overrides import TorchFunctionMode
 from cist_core.errors import CistError
 from cist_core.zoo.architectures import ARCHITECTURES, find_architecture
 
-# Where the training scripts of the field put the weights inside a checkpoint.
-WRAPPERS = ("model", "state_dict")
-DATA_PARALLEL_PREFIX = "module."
+# Where the training scripts of the field put the weights inside a checkpoint. The first that is there is taken: of a
+# training's own weights and their running average, its own.
+WRAPPERS = ("model", "state_dict", "net", "model_state_dict", "teacher", "state_dict_ema", "model_ema")
+# What wraps every name of a state dict: data parallelism, Lightning and other loops around a module, torch.compile.
+PREFIXES = ("module.", "model.", "net.", "teacher.", "_orig_mod.")
+
+# A file may hold some weights under several names, but no more numbers than that: what claims to is an attack.
+_LOGICAL_SIZE = 4
+
+# Wrappers in wrappers; a pickle may hold a dict that holds itself.
+_DEEPEST = 8
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """The state dict in a checkpoint file, on the CPU.
 
     ``.safetensors`` files are memory-mapped. Anything else is read by ``torch.load(weights_only=True)``, which refuses
-    a file that asks for code to be run. A dict under ``"model"`` or ``"state_dict"`` is unwrapped and a ``module.``
-    prefix is removed.
+    a file that asks for code to be run, after a first reading without the numbers has shown that it holds as many as
+    it says. A dict under one of `WRAPPERS` is unwrapped, and one of `PREFIXES` that all names share is removed.
 
     Raises:
-        CistError: if the file is missing, damaged, holds objects other than weights, or holds no state dict.
+        CistError: if the file is missing, damaged, holds objects other than weights, holds no state dict, or claims
+            weights that are larger than itself.
     """
+    state, _ = read_weights(path)
+    return state
+
+
+def read_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """As `read_checkpoint`, and the names under which the file holds further weights, which are left out."""
     source = Path(path)
-    if not source.is_file():
-        raise CistError(f"There is no checkpoint file {source}.")
-    content = _read_safetensors(source) if source.suffix == ".safetensors" else _read_torch(source)
-    for key in WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
+    content = _read(source)
+    left_out: list[str] = []
+    for _ in range(_DEEPEST):
+        if not (found := _wrapped(content)) or not isinstance(content, Mapping):
+            break
+        left_out += found[1:]
+        content = content[found[0]]
     if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+        named = ", ".join(f"'{name}'" for name in WRAPPERS)
         raise CistError(
-            f"{source} holds no state dict, neither by itself nor under 'model' or 'state_dict'; "
+            f"{source} holds no state dict, neither by itself nor under one of {named}; "
             "save `model.state_dict()` into it."
         )
-    return {str(name).removeprefix(DATA_PARALLEL_PREFIX): tensor for name, tensor in content.items()}
+    return _without_prefix({str(name): tensor for name, tensor in content.items()}), tuple(left_out)
+
+
+def read_raw(path: Path) -> dict[str, Tensor]:
+    """A bare state dict, under the names that it has in the file; errors as of `read_checkpoint`."""
+    content = _read(path)
+    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+        raise CistError(f"{path} holds no state dict; save `model.state_dict()` into it.")
+    return {str(name): tensor for name, tensor in content.items()}
+
+
+def _read(path: Path) -> object:
+    if not path.is_file():
+        raise CistError(f"There is no checkpoint file {path}.")
+    return _read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_torch(path)
+
+
+def _wrapped(content: object) -> list[str]:
+    if not isinstance(content, Mapping):
+        return []
+    return [key for key in WRAPPERS if isinstance(content.get(key), Mapping) and content[key]]
+
+
+def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without the prefixes that all names share; ``module.`` is no layer's name and goes wherever it leads."""
+    state = {name.removeprefix(PREFIXES[0]): tensor for name, tensor in state.items()}
+    while shared := next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in state)), None):
+        state = {name.removeprefix(shared): tensor for name, tensor in state.items()}
+    return state
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
@@ -64,7 +113,7 @@ def identify_architecture(state: Mapping[str, Tensor]) -> list[tuple[str, int]]:
     Returns:
         ``(name, number of classes)`` of each fit, in the registry's order; empty if there is none.
     """
-    found = _shapes(state)
+    found = state_shapes(state)
     fits = []
     for name, architecture in ARCHITECTURES.items():
         classes = _num_classes(state, architecture.head)
@@ -76,8 +125,20 @@ def identify_architecture(state: Mapping[str, Tensor]) -> list[tuple[str, int]]:
 @lru_cache(maxsize=256)
 def expected_shapes(architecture: str, num_classes: int) -> dict[str, tuple[int, ...]]:
     """Names and shapes of an architecture's weights; it is built on the meta device, where nothing is allocated."""
+    with meta_device():
+        return state_shapes(find_architecture(architecture).build(num_classes).state_dict())
+
+
+def state_shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a state dict, less the counters of batch norm, which inference does not read."""
+    return {name: tuple(t.shape) for name, t in state.items() if not name.endswith("num_batches_tracked")}
+
+
+@contextmanager
+def meta_device() -> Iterator[None]:
+    """Modules that are built in here have shapes, but no numbers: nothing is allocated, whatever their size."""
     with torch.device("meta"), _NoRandomValues():
-        return _shapes(find_architecture(architecture).build(num_classes).state_dict())
+        yield
 
 
 def load_weights(model: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:
@@ -88,21 +149,83 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], *, source: str) 
     Raises:
         CistError: listing what is missing, unexpected or of another shape.
     """
-    differences = _differences(_shapes(model.state_dict()), _shapes(state))
+    differences = find_differences(state_shapes(model.state_dict()), state)
     if differences:
         raise CistError(f"The weights in {source} do not fit the architecture: {differences}.")
+    _check_numbers(model.state_dict(), state, source)
     model.load_state_dict(dict(state), strict=False)
+
+
+def _check_numbers(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str) -> None:
+    for name, tensor in state.items():
+        if name not in expected or not expected[name].is_floating_point():
+            continue
+        if not tensor.is_floating_point():
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise CistError(f"'{name}' in {source} holds numbers of the type {kind}; save the weights as float32.")
+        if not tensor.float().isfinite().all():
+            raise CistError(
+                f"'{name}' in {source} holds NaN or infinite numbers: its training diverged, or the file is damaged; "
+                "use an earlier checkpoint."
+            )
 
 
 def nearest_architecture(state: Mapping[str, Tensor]) -> str:
     """A sentence on the architecture with the fewest differing weights, for error messages."""
-    found = _shapes(state)
+    name = find_nearest(state)
+    return f"the nearest is {name} ({find_differences(_expected(name, state), state)})"
 
-    def expected(name: str) -> dict[str, tuple[int, ...]]:
-        return expected_shapes(name, _num_classes(state, ARCHITECTURES[name].head) or 2)
 
-    name = min(ARCHITECTURES, key=lambda candidate: len(expected(candidate).items() ^ found.items()))
-    return f"the nearest is {name} ({_differences(expected(name), found)})"
+def find_nearest(state: Mapping[str, Tensor]) -> str:
+    """The architecture of the zoo with the fewest differing weights."""
+    found = state_shapes(state)
+    return min(ARCHITECTURES, key=lambda candidate: len(_expected(candidate, state).items() ^ found.items()))
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Between the weights that an architecture has and those that a file holds.
+
+    Attributes:
+        missing: names that the file lacks.
+        unexpected: names that the architecture does not have.
+        reshaped: ``(name, shape in the file, shape in the architecture)``.
+    """
+
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    reshaped: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.unexpected or self.reshaped)
+
+    def __str__(self) -> str:
+        parts = {
+            "missing": self.missing,
+            "unexpected": self.unexpected,
+            "other shapes": tuple(f"{name} {found} instead of {wanted}" for name, found, wanted in self.reshaped),
+        }
+        return "; ".join(f"{len(names)} {kind}: {_shorten(names)}" for kind, names in parts.items() if names)
+
+
+def find_differences(expected: Mapping[str, tuple[int, ...]], state: Mapping[str, Tensor]) -> Differences:
+    """Compare names and shapes; counters of batch norm, which inference does not read, do not count.
+
+    Args:
+        expected: as from `expected_shapes`.
+        state: as from `read_checkpoint`.
+    """
+    found = state_shapes(state)
+    common = sorted(expected.keys() & found.keys())
+    return Differences(
+        tuple(name for name in expected if name not in found),
+        tuple(name for name in found if name not in expected),
+        tuple((name, found[name], expected[name]) for name in common if expected[name] != found[name]),
+    )
+
+
+def _expected(name: str, state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return expected_shapes(name, _num_classes(state, ARCHITECTURES[name].head) or 2)
 
 
 class _NoRandomValues(TorchFunctionMode):
@@ -127,12 +250,25 @@ def _read_safetensors(path: Path) -> object:
 
 
 def _read_torch(path: Path) -> object:
+    _refuse_compressed(path)
+    claimed = _torch_load(path, "meta")
+    size = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(claimed))
+    if size > _LOGICAL_SIZE * path.stat().st_size:
+        raise CistError(
+            f"{path} says that it holds weights of {size:,} bytes, but has only {path.stat().st_size:,}; "
+            "save `model.state_dict()` afresh, without expanded tensors."
+        )
+    return _torch_load(path, "cpu")
+
+
+def _torch_load(path: Path, device: str) -> object:
     try:
-        # Many training scripts store their options beside the weights; a Namespace only holds attributes.
-        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+        # Many training scripts store their options and accuracy beside the weights. A Namespace only holds
+        # attributes, a NumPy number only its bytes.
+        with torch.serialization.safe_globals([argparse.Namespace, *_numpy_numbers()]), warnings.catch_warnings():
             # Said of any pickle that torch did not write; whether it can be read is settled right after.
             warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location=device, weights_only=True)
     except pickle.UnpicklingError as error:
         raise CistError(
             f"{path} is not a file of weights alone (it is damaged, or holds Python objects, which are not loaded "
@@ -143,8 +279,38 @@ def _read_torch(path: Path) -> object:
         raise CistError(f"{path} is not a readable PyTorch checkpoint ({reason}).") from error
 
 
-def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(t.shape) for name, t in state.items() if not name.endswith("num_batches_tracked")}
+def _numpy_numbers() -> list[Any]:
+    scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]
+    kinds = [type(np.dtype(kind)) for kind in (np.bool_, np.int32, np.int64, np.float16, np.float32, np.float64)]
+    return [(scalar, "numpy.core.multiarray.scalar"), scalar, np.dtype, *kinds]
+
+
+def _refuse_compressed(path: Path) -> None:
+    """torch stores weights uncompressed; a file that unpacks to more than its size is made to fill the memory."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise CistError(f"{path} is not a readable PyTorch checkpoint ({error}).") from error
+    if unpacked > path.stat().st_size:
+        raise CistError(
+            f"{path} is not a checkpoint as torch writes it: its {path.stat().st_size:,} bytes unpack to "
+            f"{unpacked:,}; save `model.state_dict()` again."
+        )
+
+
+def _tensors(content: object) -> Iterator[Tensor]:
+    """All tensors in nested containers, each container once: a crafted file may hold one that contains itself."""
+    waiting, seen = [content], set[int]()
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, Tensor):
+            yield part
+        elif isinstance(part, Mapping | list | tuple) and id(part) not in seen:
+            seen.add(id(part))
+            waiting += part.values() if isinstance(part, Mapping) else part
 
 
 def _num_classes(state: Mapping[str, Tensor], head: str) -> int | None:
@@ -152,16 +318,5 @@ def _num_classes(state: Mapping[str, Tensor], head: str) -> int | None:
     return int(weight.shape[0]) if weight is not None and weight.ndim == 2 and weight.shape[0] >= 2 else None
 
 
-def _differences(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> str:
-    common = expected.keys() & found.keys()
-    reshaped = [f"{n} {found[n]} instead of {expected[n]}" for n in sorted(common) if expected[n] != found[n]]
-    parts = {
-        "missing": [name for name in expected if name not in found],
-        "unexpected": [name for name in found if name not in expected],
-        "other shapes": reshaped,
-    }
-    return "; ".join(f"{len(names)} {kind}: {_shorten(names)}" for kind, names in parts.items() if names)
-
-
-def _shorten(names: list[str], limit: int = 4) -> str:
+def _shorten(names: tuple[str, ...], limit: int = 4) -> str:
     return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")

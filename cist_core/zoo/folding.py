@@ -9,13 +9,16 @@ from typing import Any, cast
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from cist_core.zoo.foreign.wrapping import ForeignModel
+
 
 def fold_batch_norm(model: nn.Module) -> nn.Module:
     """A copy for inference in which each convolution absorbs the batch norm that reads it.
 
     With ``s = gamma / sqrt(var + eps)``, batch norm of ``conv(x; W, b)`` is ``conv(x; s W, s (b - mean) + beta)``.
     A pair is folded only where the batch norm is the convolution's one reader and both are called once. A model that
-    `torch.fx` cannot trace (its control flow depends on the data) is copied unfolded, and so stays correct.
+    `torch.fx` cannot trace (its control flow depends on the data) is copied unfolded, and so stays correct. A network
+    from elsewhere (`ForeignModel`) says itself what is run in its place.
 
     Args:
         model: any module; it is not changed.
@@ -23,6 +26,8 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
     Returns:
         A module in evaluation mode that maps equal inputs to equal outputs, up to rounding.
     """
+    if isinstance(model, ForeignModel):
+        return model.folded().eval()
     folded = copy.deepcopy(model).eval()
     try:
         traced = fx.symbolic_trace(folded)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from cist_core.errors import CistError
+
+Interpolation = Literal["bilinear", "bicubic"]
+# No classifier reads larger squares; a number from a foreign file is held against it before anything is allocated.
+LARGEST_IMAGE = 8192
+ENSEMBLE = " + "
+INTERPOLATIONS: tuple[Interpolation, ...] = ("bilinear", "bicubic")
 
 
 @dataclass(frozen=True)
@@ -21,9 +28,13 @@ class Preprocessing:
         mean: of each channel, on the scale of 0 to 1; its length is the number of channels.
         std: of each channel, on the same scale.
         image_size: height and width the network reads, in pixels.
-        resize: bring images of another size to ``image_size`` (bilinear, antialiased; the aspect ratio is not kept).
-            Off by default, because a silently resized image is a different data set.
+        resize: bring images of another size to ``image_size`` (antialiased). Off by default, because a silently
+            resized image is a different data set.
         grey_to_colour: repeat a single grey channel for a network that reads three. Off by default, as above.
+        crop: share of the shorter side that is cut out of the centre of an image before it is scaled; 1 takes the
+            whole image, and the aspect ratio of an array of images is then not kept. It concerns images that are
+            resized or decoded from files: those that have ``image_size`` already are read as they are.
+        interpolation: of the scaling; ``"bilinear"`` or ``"bicubic"``.
     """
 
     mean: tuple[float, ...]
@@ -31,12 +42,29 @@ class Preprocessing:
     image_size: int
     resize: bool = False
     grey_to_colour: bool = False
+    crop: float = 1.0
+    interpolation: Interpolation = "bilinear"
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or min(self.std, default=0) <= 0:
             raise CistError(
                 f"Expected `mean` and `std` to have one value per channel, each `std` above 0, "
                 f"but got {self.mean} and {self.std}."
+            )
+        if not all(math.isfinite(value) for value in (*self.mean, *self.std)):
+            raise CistError(f"Expected finite `mean` and `std`, but got {self.mean} and {self.std}.")
+        if not 1 <= self.image_size <= LARGEST_IMAGE:
+            raise CistError(
+                f"Expected `image_size` to be from 1 to {LARGEST_IMAGE:,} pixels, but got {self.image_size}."
+            )
+        if not 0 < self.crop <= 1:
+            raise CistError(
+                f"Expected `crop` to be a share of the image above 0 and at most 1, but got {self.crop:g}; 0.875 is "
+                "what many photograph networks use."
+            )
+        if self.interpolation not in INTERPOLATIONS:
+            raise CistError(
+                f"Expected `interpolation` to be {' or '.join(INTERPOLATIONS)}, but got '{self.interpolation}'."
             )
 
     @property
@@ -76,7 +104,9 @@ class Preprocessing:
         if x.shape[1] != self.channels:
             x = x.expand(-1, self.channels, -1, -1).contiguous(memory_format=torch.channels_last)
         if x.shape[2:] != (self.image_size, self.image_size):
-            x = F.interpolate(x, (self.image_size, self.image_size), mode="bilinear", antialias=True)
+            size = (self.image_size, self.image_size)
+            x = F.interpolate(_centre(x, self.crop), size, mode=self.interpolation, antialias=True)
+            x = x.clamp_(0, 1)  # bicubic weights are partly negative; an image has no such pixels
         mean = torch.tensor(self.mean, device=x.device)[:, None, None]
         std = torch.tensor(self.std, device=x.device)[:, None, None]
         return x.sub_(mean).div_(std)
@@ -85,9 +115,69 @@ class Preprocessing:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Preprocessing:
-        return cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+    def from_dict(cls, entries: Mapping[str, Any]) -> Preprocessing:
+        """From `to_dict`, or from the card of a model, which may lack what has a default."""
+        if "members" in entries:
+            return EachItsOwn.of([Preprocessing.from_dict(member) for member in entries["members"]])
+        return cls(**{**entries, "mean": tuple(entries["mean"]), "std": tuple(entries["std"])})
 
     def __str__(self) -> str:
         text = f"{self.image_size}x{self.image_size}, mean {self.mean}, std {self.std}"
-        return text + ", resized" * self.resize + ", grey repeated" * self.grey_to_colour
+        text += ", resized" * self.resize + ", grey repeated" * self.grey_to_colour
+        if self.crop != 1:
+            text += f", centre {self.crop:g}"
+        return text if self.interpolation == "bilinear" else f"{text}, {self.interpolation}"
+
+
+@dataclass(frozen=True)
+class EachItsOwn(Preprocessing):
+    """The preprocessing of an ensemble: stored pixels pass through, and each member prepares them for itself.
+
+    Attributes:
+        members: of each teacher. The other fields are those of the member that reads the largest images, which files
+            are decoded for; members that read smaller ones resize them.
+    """
+
+    members: tuple[Preprocessing, ...] = ()
+
+    @classmethod
+    def of(cls, members: Sequence[Preprocessing]) -> EachItsOwn:
+        """Raises a CistError for members that read other numbers of channels."""
+        channels = {member.channels for member in members}
+        if len(channels) > 1:
+            raise CistError(
+                f"Expected the teachers of an ensemble to read images with equally many channels, but they read "
+                f"{' and '.join(str(count) for count in sorted(channels))}."
+            )
+        largest = max(members, key=lambda member: member.image_size)
+        fitting = (
+            member if member.image_size == largest.image_size else replace(member, resize=True) for member in members
+        )
+        return cls(
+            **{field.name: getattr(largest, field.name) for field in fields(Preprocessing)}, members=tuple(fitting)
+        )
+
+    def check(self, image_shape: Sequence[int]) -> None:
+        for member in self.members:
+            member.check(image_shape)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """``(N, H, W, channels)`` uint8, as stored, unchanged."""
+        self.check(images.shape[1:])
+        return images
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**super().to_dict(), "members": [member.to_dict() for member in self.members]}
+
+    def __str__(self) -> str:
+        return ENSEMBLE.join(f"({member})" for member in self.members)
+
+
+def _centre(images: Tensor, share: float) -> Tensor:
+    """The middle square of ``(N, channels, H, W)``, a share of the shorter side wide; all of it at a share of 1."""
+    if share == 1:
+        return images
+    height, width = images.shape[2:]
+    side = max(1, round(share * min(height, width)))
+    top, left = (height - side) // 2, (width - side) // 2
+    return images[:, :, top : top + side, left : left + side]

@@ -1,51 +1,21 @@
-"""A teacher: a trained network, and what is needed to feed and cite it."""
+"""Teachers that ship with the project, and teachers from checkpoints."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from torch import nn
+from torch import Tensor
 
 from cist_core.cards import find_sample_model, known_sample_models
 from cist_core.errors import CistError
 from cist_core.zoo.architectures import create_model, find_architecture
-from cist_core.zoo.checkpoints import (
-    file_sha256,
-    identify_architecture,
-    load_weights,
-    nearest_architecture,
-    read_checkpoint,
-)
+from cist_core.zoo.checkpoints import file_sha256, load_weights, read_checkpoint, read_weights
+from cist_core.zoo.foreign import timm_models, torchvision_models
+from cist_core.zoo.inspection import choose_fit, classes_for
 from cist_core.zoo.preprocessing import Preprocessing
-
-
-@dataclass(frozen=True, eq=False)
-class Teacher:
-    """A network in evaluation mode, with what inference and provenance need.
-
-    Attributes:
-        name: for people.
-        model: maps preprocessed images to ``(N, C)`` logits.
-        architecture: name in the zoo, or any text for a network from elsewhere.
-        num_classes: C.
-        class_names: C names, or None.
-        preprocessing: from stored pixels to what ``model`` reads.
-        checkpoint_sha256: identifies the weights; inference caches its results under it.
-        card: ``card.json`` of a shipped model, or None.
-    """
-
-    name: str
-    model: nn.Module
-    architecture: str
-    num_classes: int
-    class_names: tuple[str, ...] | None
-    preprocessing: Preprocessing
-    checkpoint_sha256: str
-    card: Mapping[str, Any] | None = None
+from cist_core.zoo.teacher import Teacher
 
 
 def load_teacher(name: str) -> Teacher:
@@ -77,40 +47,48 @@ def load_checkpoint(
     preprocessing: Preprocessing | None = None,
     name: str | None = None,
 ) -> Teacher:
-    """Load a network of the zoo from a checkpoint file, whatever training script wrote it.
+    """Load a network from a checkpoint file, whatever training script wrote it.
 
     Args:
         path: see `read_checkpoint`.
-        architecture: name in the zoo; by default the one that the names and shapes of the weights fit.
+        architecture: name in the zoo, or ``torchvision:NAME`` or ``timm:NAME``; by default the one of the zoo or of
+            torchvision that the names and shapes of the weights fit.
         preprocessing: by default the usual one of the architecture's family. A checkpoint trained with another one
             needs it here: a wrong normalisation costs accuracy without any error.
         name: for people; by default the file's name.
 
     Raises:
-        CistError: if the file cannot be read or fits no architecture, or not the given one.
+        CistError: if the file cannot be read, fits no architecture or several, or not the given one.
     """
-    state = read_checkpoint(path)
-    if architecture is None:
-        fits = identify_architecture(state)
-        if not fits:
-            raise CistError(f"The weights in {path} fit no architecture of the zoo; {nearest_architecture(state)}.")
-        architecture, num_classes = fits[0]
+    state, left_out = read_weights(path)
+    architecture = architecture or choose_fit(state, path).architecture
+    source = f"{path} ({architecture})"
+    library, _, network = architecture.partition(":")
+    if network and f"{library}:" == torchvision_models.PREFIX:
+        model, num_classes, usual = torchvision_models.load_torchvision_checkpoint(state, network, source=str(path))
+    elif network and f"{library}:" == timm_models.PREFIX:
+        model, num_classes, usual = timm_models.load_timm_checkpoint(state, network, source=str(path))
     else:
-        head = find_architecture(architecture).head
-        if head not in state:
-            raise CistError(
-                f"The weights in {path} are not those of {architecture}: '{head}' is missing; "
-                f"{nearest_architecture(state)}."
-            )
-        num_classes = len(state[head])
-    model = create_model(architecture, num_classes=num_classes)
-    load_weights(model, state, source=f"{path} ({architecture})")
+        num_classes = classes_for(architecture, state, path)
+        model = create_model(architecture, num_classes=num_classes)
+        load_weights(model, state, source=source)
+        usual = find_architecture(architecture).preprocessing
     return Teacher(
         name=name or Path(path).name,
         model=model.eval(),
         architecture=architecture,
         num_classes=num_classes,
         class_names=None,
-        preprocessing=preprocessing or find_architecture(architecture).preprocessing,
+        preprocessing=preprocessing or usual,
         checkpoint_sha256=file_sha256(path),
+        facts=_facts(state, left_out, assumed=preprocessing is None),
     )
+
+
+def _facts(state: Mapping[str, Tensor], left_out: tuple[str, ...], *, assumed: bool) -> dict[str, str]:
+    facts = {"parameters": f"{sum(tensor.numel() for tensor in state.values()):,}, running statistics included"}
+    if assumed:
+        facts["preprocessing"] = "the usual one of this network, which the file does not say"
+    if left_out:
+        facts["left out"] = f"further weights in the file, under {', '.join(left_out)}"
+    return facts

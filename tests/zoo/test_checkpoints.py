@@ -1,15 +1,25 @@
 import argparse
 import os
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from cist_core.errors import CistError
-from cist_core.zoo import ARCHITECTURES, create_model, identify_architecture, load_checkpoint, read_checkpoint
+from cist_core.zoo import (
+    ARCHITECTURES,
+    create_model,
+    identify_architecture,
+    inspect_checkpoint,
+    load_checkpoint,
+    read_checkpoint,
+)
+from cist_core.zoo.checkpoints import expected_shapes
 
 
 @pytest.fixture
@@ -24,11 +34,31 @@ def _wrap(state: dict[str, torch.Tensor], kind: str) -> object:
         "model": {"epoch": 240, "model": state, "accuracy": torch.tensor(72.3)},
         "with options": {"opt": argparse.Namespace(lr=0.05, model="resnet8"), "model": state},
         "data parallel": {"best_prec1": 91.7, "state_dict": {f"module.{name}": t for name, t in state.items()}},
+        "net": {"net": state, "acc": 94.2, "epoch": 199},
+        "model_state_dict": {"model_state_dict": state, "optimizer_state_dict": {"state": {}, "param_groups": []}},
+        "accuracy of NumPy": {"epoch": 240, "model": state, "best_acc": np.float64(72.3), "accuracy": np.float32(1)},
+        "lightning": {"state_dict": {f"model.{name}": t for name, t in state.items()}, "epoch": 3},
+        "compiled": {"model": {f"_orig_mod.module.{name}": t for name, t in state.items()}},
+        "running average": {"model_ema": {"state_dict": {f"module.{name}": t for name, t in state.items()}}},
     }[kind]
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-@pytest.mark.parametrize("kind", ["bare", "model", "with options", "data parallel"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "bare",
+        "model",
+        "with options",
+        "data parallel",
+        "net",
+        "model_state_dict",
+        "accuracy of NumPy",
+        "lightning",
+        "compiled",
+        "running average",
+    ],
+)
 def test_reads_what_training_scripts_write(
     tmp_path: Path, state: dict[str, torch.Tensor], kind: str, legacy: bool
 ) -> None:
@@ -135,3 +165,79 @@ def test_given_architecture_must_fit(tmp_path: Path, state: dict[str, torch.Tens
         load_checkpoint(tmp_path / "weights.pth", architecture="resnet14")
     with pytest.raises(CistError, match=r"not those of vgg8: 'classifier\.weight' is missing; the nearest is resnet8"):
         load_checkpoint(tmp_path / "weights.pth", architecture="vgg8")
+
+
+def test_pickled_weights_may_have_any_ending(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    assert load_checkpoint(tmp_path / "pytorch_model.bin").architecture == "resnet8"
+
+
+def test_further_weights_in_the_file_are_named(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
+    average = {name: tensor + 1 for name, tensor in state.items()}
+    torch.save({"state_dict": state, "model_ema": average, "epoch": 3}, tmp_path / "both.pth")
+    report = inspect_checkpoint(tmp_path / "both.pth")
+    assert report.left_out == ("model_ema",)
+    assert torch.equal(read_checkpoint(tmp_path / "both.pth")["fc.bias"], state["fc.bias"])
+    assert "model_ema" in load_checkpoint(tmp_path / "both.pth").facts["left out"]
+
+
+def test_report_of_what_fits(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
+    torch.save(state, tmp_path / "weights.pth")
+    report = inspect_checkpoint(tmp_path / "weights.pth")
+    assert [(fit.architecture, fit.num_classes) for fit in report.fits] == [("resnet8", 100)]
+    assert (report.num_classes, report.nearest) == (100, None)
+    assert report.parameters == sum(tensor.numel() for tensor in state.values())
+    assert not report.differences
+
+
+def test_report_of_what_fits_nothing(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
+    del state["layer3.0.bn2.bias"]
+    state["extra.weight"] = torch.ones(2)
+    state["conv1.weight"] = torch.ones(16, 3, 5, 5)
+    torch.save(state, tmp_path / "odd.pth")
+    report = inspect_checkpoint(tmp_path / "odd.pth")
+    assert (report.fits, report.nearest, report.num_classes) == ((), "resnet8", 100)
+    assert report.differences.missing == ("layer3.0.bn2.bias",)
+    assert report.differences.unexpected == ("extra.weight",)
+    assert report.differences.reshaped == (("conv1.weight", (16, 3, 5, 5), (16, 3, 3, 3)),)
+
+
+def test_several_fits_are_a_question(
+    tmp_path: Path, state: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save(state, tmp_path / "weights.pth")
+    monkeypatch.setitem(ARCHITECTURES, "resnet8-twin", ARCHITECTURES["resnet8"])
+    expected_shapes.cache_clear()
+    with pytest.raises(
+        CistError, match=r"fit several architectures \(resnet8, resnet8-twin\); name the network with --arch"
+    ):
+        load_checkpoint(tmp_path / "weights.pth")
+    assert load_checkpoint(tmp_path / "weights.pth", architecture="resnet8-twin").num_classes == 100
+    expected_shapes.cache_clear()
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_weights_larger_than_their_file_are_refused_before_they_are_allocated(tmp_path: Path, legacy: bool) -> None:
+    vast = {"fc.weight": torch.zeros(1).expand(1 << 20, 1 << 20)}
+    torch.save(vast, tmp_path / "vast.pth", _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(CistError, match=r"holds weights of 4,398,046,511,104 bytes, but has only [\d,]+;"):
+        read_checkpoint(tmp_path / "vast.pth")
+
+
+def test_a_compressed_checkpoint_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    torch.save({"fc.weight": torch.zeros(1000, 1000)}, tmp_path / "plain.pth")
+    plain = zipfile.ZipFile(tmp_path / "plain.pth")
+    with plain, zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as bomb:
+        for name in plain.namelist():
+            bomb.writestr(name, plain.read(name))
+    assert (tmp_path / "bomb.pth").stat().st_size < 20_000
+    with pytest.raises(CistError, match=r"bytes unpack to 4,0\d\d,\d\d\d; save"):
+        read_checkpoint(tmp_path / "bomb.pth")
+
+
+def test_a_list_that_contains_itself_ends(tmp_path: Path) -> None:
+    knot: list[object] = []
+    knot += [knot] * 100
+    torch.save({"epoch": knot}, tmp_path / "knot.pth")
+    with pytest.raises(CistError, match="holds no state dict"):
+        read_checkpoint(tmp_path / "knot.pth")

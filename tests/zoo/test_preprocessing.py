@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from cist_core.errors import CistError
 from cist_core.zoo import ARCHITECTURES, Preprocessing
@@ -57,3 +58,51 @@ def test_survives_a_round_trip_through_a_card() -> None:
 
     original = ARCHITECTURES["resnet20"].preprocessing
     assert Preprocessing.from_dict(json.loads(json.dumps(original.to_dict()))) == original
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_the_centre_is_cut_out_before_it_is_scaled(interpolation: str) -> None:
+    """Against Pillow, which rounds to whole grey levels between its two passes."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (20, 32, 3), np.uint8)
+    cut = Image.fromarray(pixels).crop((8, 2, 24, 18))  # 0.8 of 20 pixels, in the middle
+    expected = np.asarray(cut.resize((8, 8), Image.Resampling[interpolation.upper()]), np.float64) / 255
+    read = Preprocessing((0.0,) * 3, (1.0,) * 3, 8, resize=True, crop=0.8, interpolation=interpolation)
+    out = read(torch.from_numpy(pixels[None]))[0].permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(out, expected, atol=1.01 / 255)
+    assert out.min() >= 0
+    assert out.max() <= 1
+
+
+def test_images_of_the_right_size_are_read_as_they_are() -> None:
+    images = torch.randint(0, 256, (2, 4, 4, 3), dtype=torch.uint8)
+    cropping = Preprocessing(COLOUR.mean, COLOUR.std, 4, resize=True, crop=0.5, interpolation="bicubic")
+    torch.testing.assert_close(cropping(images), COLOUR(images))
+
+
+def test_text_names_what_is_unusual_only() -> None:
+    assert str(COLOUR) == "4x4, mean (0.5, 0.4, 0.3), std (0.2, 0.25, 0.5)"
+    other = Preprocessing((0.1,), (0.2,), 4, crop=0.875, interpolation="bicubic")
+    assert str(other) == "4x4, mean (0.1,), std (0.2,), centre 0.875, bicubic"
+
+
+def test_a_card_from_before_the_crop_is_read() -> None:
+    card = {"mean": [0.5], "std": [0.5], "image_size": 8, "resize": True, "grey_to_colour": False}
+    assert Preprocessing.from_dict(card) == Preprocessing((0.5,), (0.5,), 8, resize=True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"crop": 0.0}, "`crop` to be a share of the image above 0 and at most 1, but got 0"),
+        ({"crop": 1.5}, "but got 1.5"),
+        ({"crop": float("nan")}, "but got nan"),
+        ({"interpolation": "nearest"}, "bilinear or bicubic, but got 'nearest'"),
+        ({"image_size": 0}, "from 1 to 8,192 pixels, but got 0"),
+        ({"image_size": 1 << 40}, "but got 1099511627776"),
+        ({"mean": (float("inf"),)}, "finite `mean` and `std`"),
+    ],
+)
+def test_impossible_fields_are_refused(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(CistError, match=message):
+        Preprocessing(**{"mean": (0.5,), "std": (0.5,), "image_size": 8, **fields})

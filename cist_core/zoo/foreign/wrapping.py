@@ -1,0 +1,96 @@
+"""What all foreign teachers have in common: a module that is taken as it is, digests, and sentences."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+
+from torch import Tensor, nn
+
+from cist_core.errors import CistError
+from cist_core.zoo.checkpoints import file_sha256
+from cist_core.zoo.preprocessing import Preprocessing
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+ASSUMED = "assumed, the file does not say; compare the accuracy on a sample before trusting it"
+
+
+class ForeignModel(nn.Module):
+    """A network that is run as it is: `cist_core.zoo.fold_batch_norm` neither copies nor rewrites it."""
+
+    def folded(self) -> nn.Module:
+        """What inference runs in its place."""
+        return self
+
+
+def require(extra: str, *modules: str, purpose: str) -> list[ModuleType]:
+    """Import the libraries of an extra.
+
+    Raises:
+        CistError: naming the library, what needs it, and how to install it.
+    """
+    found = []
+    for name in modules:
+        try:
+            found.append(importlib.import_module(name))
+        except ImportError as error:
+            raise CistError(
+                f"{purpose} needs the library {name.split('.')[0]}, which is not installed here ({error}); "
+                f"run: pip install 'cist-studio[{extra}]'"
+            ) from error
+    return found
+
+
+def assumed_preprocessing(channels: int, image_size: int) -> Preprocessing:
+    """For files that do not say how their images were prepared: ImageNet's statistics, or 0.5 for grey images.
+
+    Raises:
+        CistError: unless there are one or three channels.
+    """
+    if channels == 3:
+        return Preprocessing(IMAGENET_MEAN, IMAGENET_STD, image_size)
+    if channels == 1:
+        return Preprocessing((0.5,), (0.5,), image_size)
+    raise CistError(f"Expected a network that reads 1 or 3 channels, but it reads {channels}.")
+
+
+def digest_of_files(files: Iterable[Path]) -> str:
+    """SHA-256 (hex) over several files: their names and their bytes."""
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        digest.update(f"{path.name}\0{file_sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def first_line(error: BaseException) -> str:
+    """What a library says first about a failure."""
+    text = str(error).strip()
+    return text.splitlines()[0][:300] if text else type(error).__name__
+
+
+def distinct_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Class names, with its number behind one that is not the only one: ImageNet has two cranes and two maillots."""
+    counts = Counter(names)
+    return tuple(f"{name} ({index})" if counts[name] > 1 else name for index, name in enumerate(names))
+
+
+def only_text(facts: Mapping[str, object]) -> dict[str, str]:
+    """Facts without the unknown ones, as text."""
+    return {name: str(value) for name, value in facts.items() if value not in (None, "", (), [])}
+
+
+def logits_of(output: object) -> Tensor:
+    """The logits in what a network returned: itself, or the first of several.
+
+    Raises:
+        CistError: if there is no tensor.
+    """
+    if isinstance(output, tuple | list) and output:
+        output = output[0]
+    if not isinstance(output, Tensor):
+        raise CistError(f"Expected the network to return logits, but got {type(output).__name__}.")
+    return output

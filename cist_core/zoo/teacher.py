@@ -1,0 +1,39 @@
+"""A teacher: a trained network, and what is needed to feed and cite it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from cist_core.zoo.preprocessing import Preprocessing
+
+
+@dataclass(frozen=True, eq=False)
+class Teacher:
+    """A network in evaluation mode, with what inference and provenance need.
+
+    Attributes:
+        name: for people.
+        model: maps preprocessed images to ``(N, C)`` logits.
+        architecture: name in the zoo, ``torchvision:NAME`` or ``timm:NAME``, or any text for a network from elsewhere.
+        num_classes: C.
+        class_names: C names, or None.
+        preprocessing: from stored pixels to what ``model`` reads.
+        checkpoint_sha256: identifies the weights; inference caches its results under it.
+        card: ``card.json`` of a shipped model, or None.
+        facts: what people should know of it, by headings such as ``licence``, ``metrics`` and ``origin``; texts of
+            whoever made it, to be shown as plain text.
+    """
+
+    name: str
+    model: nn.Module
+    architecture: str
+    num_classes: int
+    class_names: tuple[str, ...] | None
+    preprocessing: Preprocessing
+    checkpoint_sha256: str
+    card: Mapping[str, Any] | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
