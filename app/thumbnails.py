@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import base64
-import io
+import json
 from collections.abc import Sequence
 
 import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
-from PIL import Image
 
+from app import catalogue
 from app.state import Source, View
-from cist_core.data import DATASETS, ImageDataset, evenly_spaced, is_present, load_dataset
+from cist_core.data import (
+    DATASETS,
+    ImageDataset,
+    apply_class_map,
+    evenly_spaced,
+    is_present,
+    load_dataset,
+    sample_positions,
+)
+from cist_core.data.thumbnail import SIZE, as_data_uri
 from cist_core.errors import CistError
-
-SIZE = 96
-"""Pixels of the longer side; a smaller image grows by a whole factor, so that its own pixels stay sharp."""
 
 
 def thumbnails(view: View, indices: Sequence[int] | NDArray[np.integer], *, size: int = SIZE) -> list[str] | None:
@@ -26,10 +31,10 @@ def thumbnails(view: View, indices: Sequence[int] | NDArray[np.integer], *, size
     """
     try:
         dataset, positions = _images_of(view.source)
+        pixels = dataset.images[positions[np.asarray(indices, dtype=np.int64)]]
     except CistError:
         return None
-    pixels = dataset.images[positions[np.asarray(indices, dtype=np.int64)]]
-    return [_as_data_uri(image, size) for image in pixels]
+    return [as_data_uri(image, size) for image in pixels]
 
 
 def why_no_images(view: View) -> str | None:
@@ -47,12 +52,17 @@ def _images_of(source: Source) -> tuple[ImageDataset, NDArray[np.int64]]:
     Raises:
         CistError: if the images are not there, or are not those that the logits were made from.
     """
-    if source.data in DATASETS and not is_present(source.data):
-        raise CistError(f"The images of {source.data} are not on this machine, so samples are shown without pictures.")
-    dataset = _load(source.data, source.split)
-    # Logits of a limited set were made from samples spread over all of it.
-    positions = evenly_spaced(dataset.num_samples, source.logit_set.num_samples)
-    labels = source.logit_set.labels
+    provenance, labels = source.logit_set.provenance, source.logit_set.labels
+    dataset = _load(_place_of(source), source.split)
+    if "class_map" in provenance:
+        dataset = apply_class_map(dataset, _class_map(provenance["class_map"]), None)
+    samples = provenance.get("samples")
+    positions = (
+        # Logits of a limited set were made from samples spread over all of it.
+        evenly_spaced(dataset.num_samples, source.logit_set.num_samples)
+        if samples is None
+        else sample_positions(samples, dataset.labels)
+    )
     if labels is None or not np.array_equal(dataset.labels[positions], labels):
         raise CistError(
             f"The labels of these logits are not those of the images in {source.data} ({source.split} split), "
@@ -61,20 +71,32 @@ def _images_of(source: Source) -> tuple[ImageDataset, NDArray[np.int64]]:
     return dataset, positions
 
 
+def _class_map(text: str) -> list[int | None]:
+    try:
+        return [None if number is None else int(number) for number in json.loads(text)]
+    except (ValueError, TypeError, RecursionError) as error:
+        raise CistError("The class map of these logits cannot be read, so no picture can be told.") from error
+
+
+def _place_of(source: Source) -> str:
+    """Where the images of a source lie. Of a file of logits that somebody gave us nothing is believed but its labels.
+
+    Raises:
+        CistError: if they are not at hand.
+    """
+    if source.data in DATASETS:
+        if not is_present(source.data):
+            raise CistError(
+                f"The images of {source.data} are not on this machine, so samples are shown without pictures."
+            )
+        return source.data
+    added = catalogue.find_added(source.teacher)
+    if added is None or added.spec is None or added.spec.model is None:
+        raise CistError(f"The logits of {source.teacher} came without images, so samples are shown without pictures.")
+    return added.spec.model.data  # checked when it was added
+
+
 # Errors are not kept: data that somebody downloads later are found.
 @st.cache_resource(show_spinner="Opening the images", max_entries=8)
 def _load(data: str, split: str) -> ImageDataset:
     return load_dataset(data, split)
-
-
-def _as_data_uri(pixels: NDArray[np.uint8], size: int) -> str:
-    """One image, ``(H, W, channels)``, as a PNG whose longer side has about ``size`` pixels."""
-    picture = Image.fromarray(pixels.squeeze(axis=2) if pixels.shape[2] == 1 else pixels)
-    factor = size // max(picture.size)
-    if factor >= 1:
-        picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
-    else:
-        picture.thumbnail((size, size))
-    file = io.BytesIO()
-    picture.save(file, format="PNG")
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

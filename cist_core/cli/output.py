@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from cist_core import CistError
 
-INFERENCE_OPTIONS = ("split", "arch", "device", "precision", "limit", "download")
+INFERENCE_OPTIONS = ("split", "arch", "device", "precision", "limit", "seed", "download")
 
 
 def print_json(record: Mapping[str, Any]) -> None:
@@ -102,7 +102,10 @@ def add_inference_options(parser: argparse.ArgumentParser) -> None:
         help="of the network's arithmetic; half precision needs a GPU to be quicker (default: float32)",
     )
     group.add_argument("--limit", type=int, metavar="N", help="use only N samples, evenly spaced (default: all)")
-    group.add_argument("--download", action="store_true", help="download the data set if it is not there")
+    group.add_argument(
+        "--seed", type=int, metavar="S", help="draw the N samples at random, each class in proportion to its size"
+    )
+    group.add_argument("--download", action="store_true", help="download data and weights that are not there")
 
 
 def refuse_options(options: argparse.Namespace, names: Sequence[str], *, needs: str, reason: str) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cist_core.data.folder import FolderImages
+from cist_core.data.decoded import DecodedImages
+from cist_core.data.names import MOST_CLASSES, checked_class_names
 from cist_core.errors import CistError
 
 PixelArray = NDArray[np.uint8]
@@ -28,14 +29,16 @@ class ImageDataset:
         labels: ``(N,)`` int64.
         class_names: one name per class, or None where the source has none.
         source: the name or path that `load_dataset` finds it by again.
+        class_map: the teacher's class for each class of the source, None for one left out; see `map_labels`.
     """
 
     name: str
     split: str
-    images: PixelArray | FolderImages
+    images: PixelArray | DecodedImages
     labels: LabelArray
     class_names: tuple[str, ...] | None
     source: str
+    class_map: tuple[int | None, ...] | None = None
 
     def __post_init__(self) -> None:
         if len(self.images) != len(self.labels) or len(self.labels) == 0:
@@ -43,11 +46,18 @@ class ImageDataset:
                 f"Expected {self.name} to hold at least one image and one label for each, "
                 f"but it has {len(self.images)} images and {len(self.labels)} labels."
             )
+        if self.class_names is not None:
+            checked_class_names(self.class_names, self.name)
         low, high = int(self.labels.min()), int(self.labels.max())
         if low < 0 or (self.class_names is not None and high >= len(self.class_names)):
             limit = "" if self.class_names is None else f" below its {len(self.class_names)} classes"
             raise CistError(
                 f"Expected the labels of {self.name} to be 0 or more{limit}, but they run from {low} to {high}."
+            )
+        if high >= MOST_CLASSES:
+            raise CistError(
+                f"The labels of {self.name} go up to {high:,}, and at most {MOST_CLASSES:,} classes are read; "
+                "are these labels?"
             )
 
     @property
@@ -61,13 +71,13 @@ class ImageDataset:
 
     def take(self, indices: NDArray[np.integer[Any]], *, split: str | None = None) -> ImageDataset:
         """The samples at the given positions, under another split's name if there is one."""
-        images = self.images.take(indices) if isinstance(self.images, FolderImages) else self.images[indices]
+        images = self.images.take(indices) if isinstance(self.images, DecodedImages) else self.images[indices]
         return replace(self, images=images, labels=self.labels[indices], split=split or self.split)
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the pixels and labels in their order, whatever file or name they come under."""
-        if isinstance(self.images, FolderImages):
+        if isinstance(self.images, DecodedImages):
             digest = self.images.digest()
         else:
             digest = hashlib.sha256(f"{self.images.shape}".encode())

@@ -6,12 +6,16 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from cist_core.data.arrays import read_arrays
+from cist_core.data.arrays import NpzArrays
 from cist_core.data.bundled import DIGITS, mnist_5k
+from cist_core.data.collection import ONE_SET, Collection, DataDescription
 from cist_core.data.dataset import ImageDataset
 from cist_core.data.download import Progress
-from cist_core.data.folder import find_images, split_folders
-from cist_core.data.torchvision_sets import is_downloaded, read_torchvision
+from cist_core.data.folder import ImageFolder
+from cist_core.data.hub import PREFIX, HubDataset
+from cist_core.data.path_table import PathTable
+from cist_core.data.tables import ParquetTables, SavedDataset, parquet_files
+from cist_core.data.torchvision_sets import TorchvisionFolder, is_downloaded, read_torchvision, torchvision_folders
 from cist_core.errors import CistError
 
 
@@ -40,6 +44,7 @@ class DatasetInfo:
 
 _BIG_MNIST = {"train": 54_000, "validation": 6_000, "test": 10_000}
 _CIFAR = {"train": 45_000, "validation": 5_000, "test": 10_000}
+_SVHN = {"train": 65_930, "validation": 7_327, "test": 26_032}
 
 DATASETS: dict[str, DatasetInfo] = {
     info.name: info
@@ -55,6 +60,7 @@ DATASETS: dict[str, DatasetInfo] = {
         ),
         DatasetInfo("mnist", "Handwritten digits", 10, _BIG_MNIST, (28, 28, 1), False, "CC BY-SA 3.0"),
         DatasetInfo("fashion-mnist", "Articles of clothing", 10, _BIG_MNIST, (28, 28, 1), False, "MIT"),
+        DatasetInfo("kmnist", "Handwritten Japanese letters", 10, _BIG_MNIST, (28, 28, 1), False, "CC BY-SA 4.0"),
         DatasetInfo(
             "cifar10", "Small photographs of 10 kinds of things", 10, _CIFAR, (32, 32, 3), False,
             "no licence stated, research data set",
@@ -62,6 +68,9 @@ DATASETS: dict[str, DatasetInfo] = {
         DatasetInfo(
             "cifar100", "Small photographs of 100 kinds of things", 100, _CIFAR, (32, 32, 3), False,
             "no licence stated, research data set",
+        ),
+        DatasetInfo(
+            "svhn", "Photographed digits of house numbers", 10, _SVHN, (32, 32, 3), False, "for non-commercial use only"
         ),
     )
 }  # fmt: skip
@@ -87,10 +96,44 @@ def is_present(name: str, *, root: str | os.PathLike[str] | None = None) -> bool
     return DATASETS[name].bundled or is_downloaded(name, _root(root))
 
 
+def data_splits(name_or_path: str | os.PathLike[str], *, download: bool = False) -> tuple[str, ...]:
+    """The splits of data, by the names that `load_dataset` takes; ``("all",)`` for data without splits.
+
+    Raises:
+        CistError: if there are no such data, or what tells of their splits cannot be read.
+    """
+    name = os.fspath(name_or_path)
+    return tuple(DATASETS[name].splits) if name in DATASETS else _find(name, download=download).splits
+
+
 def is_one_set(name_or_path: str | os.PathLike[str]) -> bool:
     """Whether a path leads to data without splits, which `load_dataset` loads whole whatever split it is given."""
-    path = Path(name_or_path).expanduser()
-    return str(name_or_path) not in DATASETS and (path.is_file() or (path.is_dir() and not split_folders(path)))
+    try:
+        return not os.fspath(name_or_path).startswith(PREFIX) and data_splits(name_or_path) == (ONE_SET,)
+    except CistError:
+        return False  # whoever loads the data says why they cannot be
+
+
+def describe_data(name_or_path: str | os.PathLike[str], *, download: bool = False) -> DataDescription:
+    """What data are, without decoding their images.
+
+    Args:
+        name_or_path: see `load_dataset`.
+        download: whether the splits of ``hf:REPO`` may be asked for on the hub.
+
+    Raises:
+        CistError: if there are no such data, or what describes them cannot be read.
+
+    Example:
+        >>> describe_data("mnist-5k").splits
+        {'train': 3500, 'validation': 500, 'test': 1000}
+    """
+    name = os.fspath(name_or_path)
+    if name not in DATASETS:
+        return _find(name, download=download).describe()
+    info = DATASETS[name]
+    names = DIGITS if info.bundled else None
+    return DataDescription(info.description, dict(info.splits), info.classes, names, info.image_shape)
 
 
 def load_dataset(
@@ -103,12 +146,23 @@ def load_dataset(
 ) -> ImageDataset:
     """Load one split of a data set.
 
+    ======================  ========================================================================================
+    a name                  a key of `DATASETS`
+    a folder                one subfolder of images per class, directly or below ``train``, ``validation``, ``test``
+    a folder                of Parquet files ``train-*.parquet``, ``test-*.parquet``, ...; or one such file
+    a folder                that ``save_to_disk`` of Hugging Face's `datasets` wrote
+    a folder                in which torchvision keeps CIFAR-10, CIFAR-100, or a set of MNIST's kin
+    ``.npz``                ``images``, ``labels`` and, optionally, ``classes``; or ``train_images``, ``x_train``, ...
+    ``.csv``, ``.tsv``      a header, a column of paths, one of labels, and perhaps one of splits
+    ``hf:REPO[:CONFIG]``    a data set of the Hugging Face hub (extra ``hf``)
+    ======================  ========================================================================================
+
+    No code runs from any of them, and no path in them leads out of their folder.
+
     Args:
-        name_or_path: a key of `DATASETS`; or a folder with one subfolder of images per class, directly or below
-            ``train``, ``validation`` and ``test``; or an ``.npz`` file with ``images``, ``labels`` and, optionally,
-            ``classes``.
-        split: ``"train"``, ``"validation"`` or ``"test"``. A file, and a folder without splits, is one set; it is
-            loaded whole, and the result's ``split`` says ``"all"``.
+        name_or_path: one of the above.
+        split: ``"train"``, ``"validation"`` or ``"test"``. Data without splits are one set; it is loaded whole, and the
+            result's ``split`` says ``"all"``.
         root: folder of the downloaded data sets; by default `data_root`.
         download: whether a data set that is not there may be downloaded.
         progress: called during a download with the bytes so far and in all, for each file; in all is 0 where the
@@ -120,18 +174,54 @@ def load_dataset(
     name = os.fspath(name_or_path)
     if name in DATASETS:
         return _load_named(DATASETS[name], split, _root(root), download=download, progress=progress)
+    found = _find(name, download=download)
+    loaded, (images, labels, class_names) = found.load(split)
+    if name.startswith(PREFIX):
+        return ImageDataset(name, loaded, images, labels, class_names, name)
+    title = found.path.name if found.path.is_dir() else found.path.stem
+    return ImageDataset(title, loaded, images, labels, class_names, str(found.path.resolve()))
+
+
+def _find(name: str, *, download: bool) -> Collection:
+    """What a path leads to."""
+    if name.startswith(PREFIX):
+        return HubDataset(name, download=download)
     path = Path(name).expanduser()
-    source = str(path.resolve())
-    if path.is_dir():
-        images, labels, class_names, found_split = find_images(path, split)
-        return ImageDataset(path.name, found_split, images, labels, class_names, source)
-    if path.is_file() and path.suffix.lower() == ".npz":
-        arrays, labels, names = read_arrays(path)
-        return ImageDataset(path.stem, "all", arrays, labels, names, source)
-    raise CistError(
-        f"There is no data set '{name}'; expected one of {', '.join(DATASETS)}, or the path of an .npz file "
-        "or of a folder with one subfolder of images per class."
-    )
+    try:
+        found = _in_folder(path) if path.is_dir() else _in_file(path)
+    except (OSError, ValueError) as error:
+        if isinstance(error, CistError):
+            raise
+        raise CistError(f"'{name}' cannot be opened ({error}).") from error
+    if found is None:
+        raise CistError(
+            f"There is no data set '{name}'; expected one of {', '.join(DATASETS)}, or the path of an .npz, .csv or "
+            ".parquet file, of a folder with one subfolder of images per class, or of one that Hugging Face's datasets "
+            "or torchvision wrote."
+        )
+    return found
+
+
+def _in_folder(path: Path) -> Collection | None:
+    if SavedDataset.is_one(path):
+        return SavedDataset(path)
+    kept = torchvision_folders(path)
+    if len(kept) > 1:
+        raise CistError(f"{path} holds several data sets; give the path of one: {', '.join(map(str, kept))}.")
+    if kept:
+        return TorchvisionFolder(path, kept[0])
+    return ParquetTables(path) if parquet_files(path) else ImageFolder(path)
+
+
+def _in_file(path: Path) -> Collection | None:
+    readers: dict[str, type[NpzArrays | PathTable | ParquetTables]] = {
+        ".npz": NpzArrays,
+        ".csv": PathTable,
+        ".tsv": PathTable,
+        ".parquet": ParquetTables,
+    }
+    reader = readers.get(path.suffix.lower()) if path.is_file() else None
+    return None if reader is None else reader(path)
 
 
 def _root(root: str | os.PathLike[str] | None) -> Path:

@@ -22,13 +22,20 @@ from pydantic import (
 from cist_core.errors import CistError
 from cist_core.files import write_whole
 from cist_core.objectives import Objective, create_objective
-from cist_core.zoo import find_architecture
+from cist_core.zoo import Preprocessing, find_architecture
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 ArchitectureName = Annotated[str, AfterValidator(lambda name: find_architecture(name).name)]
+
+
+def _checked_preprocessing(fields: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return Preprocessing.from_dict(fields).to_dict()
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"expected mean, std, image_size and other fields of Preprocessing, but {error}") from None
 
 
 class _Part(BaseModel):
@@ -60,9 +67,13 @@ class TeacherConfig(_Part):
     """The network that is distilled."""
 
     name: Annotated[str, Field(min_length=1)]
-    """A sample model that `cist models` lists, or the path of a checkpoint."""
-    architecture: ArchitectureName | None = None
+    """A sample model that `cist models` lists, the path of a checkpoint, or another of `cist infer --help`."""
+    architecture: str | None = None
     """Of a checkpoint; None: recognised from the weights."""
+    preprocessing: Annotated[dict[str, Any], AfterValidator(_checked_preprocessing)] | None = None
+    """What it reads images with (``mean``, ``std``, ``image_size``, ...); None: what is usual for its architecture."""
+    download: bool = False
+    """Whether weights that are known by a name and are not here may be downloaded."""
 
 
 class StudentConfig(_Part):

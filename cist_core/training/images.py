@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cist_core.data import DATASETS, FolderImages, ImageDataset, is_one_set, load_dataset, stratified_split
+from cist_core.data import DATASETS, DecodedImages, ImageDataset, data_splits, load_dataset, stratified_split
 from cist_core.data.download import Progress
-from cist_core.data.folder import split_folders
 from cist_core.errors import CistError
 from cist_core.training.config import AugmentationConfig, DataConfig
 from cist_core.zoo import Preprocessing
@@ -65,13 +63,14 @@ def _named(config: DataConfig, progress: Progress | None) -> dict[str, ImageData
 
 
 def _from_path(config: DataConfig) -> dict[str, ImageDataset]:
-    parts = {"train": load_dataset(config.name, "train")}
-    if not is_one_set(config.name):
-        there = split_folders(Path(config.name).expanduser())
-        parts |= {split: load_dataset(config.name, split) for split in ("validation", "test") if split in there}
+    there = data_splits(config.name, download=config.download)
+    parts = {"train": load_dataset(config.name, "train", download=config.download)}
+    for split in ("validation", "test"):
+        if split in there:
+            parts[split] = load_dataset(config.name, split, download=config.download)
     if config.test is not None:
         if "test" in parts:
-            raise CistError(f"{config.name} holds a folder of test images; leave data.test out.")
+            raise CistError(f"{config.name} holds test images itself; leave data.test out.")
         parts["test"] = load_dataset(config.test, "test")
         if parts["test"].source == parts["train"].source:
             raise CistError(f"Expected data.test to hold other images than data.name, but both are {config.test}.")
@@ -107,11 +106,12 @@ class Batches:
 
     def __init__(self, dataset: ImageDataset, preprocessing: Preprocessing, device: torch.device) -> None:
         images = dataset.images
-        if isinstance(images, FolderImages):
-            images = images.at(preprocessing.image_size, preprocessing.channels)
+        if isinstance(images, DecodedImages):
+            size, channels = preprocessing.image_size, preprocessing.channels
+            images = images.at(size, channels, preprocessing.crop, preprocessing.interpolation)
         self._preprocessing, self._device = preprocessing, device
         self._images = images
-        self._pixels = None if isinstance(images, FolderImages) else torch.from_numpy(images).to(device)
+        self._pixels = None if isinstance(images, DecodedImages) else torch.from_numpy(images).to(device)
 
     def pixels(self, indices: Tensor) -> Tensor:
         """``(B, H, W, channels)`` uint8, as stored."""

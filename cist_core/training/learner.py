@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,18 +16,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cist_core.calibration import expected_calibration_error
-from cist_core.data import FolderImages, ImageDataset
+from cist_core.data import DecodedImages, ImageDataset
 from cist_core.data.download import Progress
 from cist_core.errors import CistError
 from cist_core.inference import check_compatible, choose_device, infer
 from cist_core.logits import LogitSet
 from cist_core.objectives import Terms
 from cist_core.sources import find_teacher
-from cist_core.training.config import RunConfig
+from cist_core.training.config import RunConfig, TeacherConfig
 from cist_core.training.images import Batches, Splits, augment, derived_seed, load_splits, random_order, strong_view
 from cist_core.training.optimisation import create_optimiser, create_schedule
 from cist_core.training.statistics import EpochStatistics
-from cist_core.zoo import Teacher, create_model, find_architecture, fold_batch_norm
+from cist_core.zoo import Preprocessing, Teacher, create_model, find_architecture, fold_batch_norm
 from cist_core.zoo.checkpoints import load_weights, read_checkpoint
 
 _EVALUATION_BATCH = 500
@@ -90,7 +91,7 @@ class Learner:
         self.config, self.accelerator, self._should_stop = config, accelerator, should_stop
         self.device = accelerator.device
         self.splits: Splits = load_splits(config.data, download_progress)
-        self.teacher: Teacher = find_teacher(config.teacher.name, config.teacher.architecture)
+        self.teacher = _teacher(config.teacher)
         for part in (self.splits.train, self.splits.validation, self.splits.test):
             check_compatible(self.teacher, part)
         self.length = Length.of(config, self.splits.train.num_samples)
@@ -125,7 +126,7 @@ class Learner:
 
     def _check_images(self) -> None:
         images, reads = self.splits.train.images, self.student_preprocessing
-        if isinstance(images, FolderImages):
+        if isinstance(images, DecodedImages):
             return  # read at the size of whoever asks
         try:
             reads.check(images.shape[1:])
@@ -268,6 +269,13 @@ class Learner:
         logits = self.accelerator.gather(torch.cat(parts).clone())[:count]
         out: NDArray[np.float32] = logits.cpu().numpy()
         return out
+
+
+def _teacher(config: TeacherConfig) -> Teacher:
+    teacher = find_teacher(config.name, config.architecture, download=config.download)
+    if config.preprocessing is None:
+        return teacher
+    return dataclasses.replace(teacher, preprocessing=Preprocessing.from_dict(config.preprocessing))
 
 
 def evaluate(logits: NDArray[np.float32], dataset: ImageDataset, teacher: LogitSet) -> dict[str, float]:

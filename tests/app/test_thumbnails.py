@@ -10,16 +10,37 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from app import catalogue
 from app.thumbnails import thumbnails, why_no_images
-from cist_core.data import evenly_spaced, load_dataset
+from cist_core.data import evenly_spaced, load_dataset, map_labels, samples_text, stratified_sample
 from cist_core.logits import LogitSet
 
 
-def view_on(data: str, labels: np.ndarray | None, *, split: str = "test", samples: int | None = None):
-    """A view of which only the source's data, split and labels matter here."""
+def view_on(
+    data: str,
+    labels: np.ndarray | None,
+    *,
+    split: str = "test",
+    samples: int | None = None,
+    teacher: str = "somebody",
+    provenance: dict[str, str] | None = None,
+):
+    """A view of which only the source's teacher, data, split, labels and provenance matter here."""
     logits = np.random.default_rng(0).normal(size=(samples or len(labels), 10)).astype(np.float32)
-    logit_set = LogitSet.create(logits, labels)
-    return SimpleNamespace(source=SimpleNamespace(data=data, split=split, logit_set=logit_set))
+    logit_set = LogitSet.create(logits, labels, provenance=provenance or {})
+    return SimpleNamespace(source=SimpleNamespace(teacher=teacher, data=data, split=split, logit_set=logit_set))
+
+
+@pytest.fixture
+def added(monkeypatch: pytest.MonkeyPatch):
+    """Let a teacher be one that was added, with a model on data at a path."""
+
+    def add(teacher: str, data: str) -> None:
+        spec = SimpleNamespace(model=SimpleNamespace(data=data), logits=None)
+        known = {teacher: SimpleNamespace(spec=spec)}
+        monkeypatch.setattr(catalogue, "find_added", known.get)
+
+    return add
 
 
 def pixels_of(uri: str) -> np.ndarray:
@@ -71,12 +92,47 @@ def test_data_that_are_absent_are_not_downloaded(monkeypatch: pytest.MonkeyPatch
     assert not list(tmp_path.iterdir())
 
 
-def test_large_colour_images_shrink_and_keep_their_shape(tmp_path) -> None:
+def test_large_colour_images_shrink_and_keep_their_shape(tmp_path, added) -> None:
     images = np.zeros((3, 100, 300, 3), np.uint8)
     images[1, :, :, 0] = 200
     path = tmp_path / "photos.npz"
     np.savez(path, images=images, labels=np.array([0, 1, 2]))
-    (picture,) = thumbnails(view_on(str(path), np.array([0, 1, 2])), [1], size=60) or []
+    added("mine-1", str(path))
+    (picture,) = thumbnails(view_on("photos", np.array([0, 1, 2]), teacher="mine-1"), [1], size=60) or []
     pixels = pixels_of(picture)
     assert pixels.shape == (20, 60, 3)
     np.testing.assert_array_equal(pixels[10, 30], [200, 0, 0])
+
+
+def test_a_drawn_sample_gets_the_images_that_were_inferred() -> None:
+    dataset = load_dataset("mnist-5k", "test")
+    chosen = stratified_sample(dataset.labels, 90, 3)
+    provenance = {"samples": samples_text(90, dataset.num_samples, 3)}
+    view = view_on("mnist-5k", dataset.labels[chosen], provenance=provenance)
+    (picture,) = thumbnails(view, [40], size=28) or []
+    np.testing.assert_array_equal(pixels_of(picture), dataset.images[chosen[40], :, :, 0])
+
+
+def test_mapped_classes_keep_their_images(tmp_path, added) -> None:
+    images = np.arange(6, dtype=np.uint8)[:, None, None].repeat(8, 1).repeat(8, 2)
+    path = tmp_path / "few.npz"
+    np.savez(path, images=images, labels=np.array([0, 1, 2, 0, 1, 2]))
+    mapped = map_labels(load_dataset(path), {0: 9, 1: None, 2: 4}, 10)
+    added("mine-1", str(path))
+    provenance = {"samples": "4 of 4", "class_map": "[9, null, 4]"}
+    pictures = thumbnails(view_on("few", mapped.labels, teacher="mine-1", provenance=provenance), [0, 1, 2, 3], size=8)
+    assert [pixels_of(picture)[0, 0] for picture in pictures or []] == [0, 2, 3, 5]
+
+
+def test_a_path_that_a_file_of_logits_names_is_not_opened(tmp_path) -> None:
+    path = tmp_path / "private.npz"
+    np.savez(path, images=np.zeros((3, 8, 8), np.uint8), labels=np.arange(3))
+    view = view_on(str(path), np.arange(3), provenance={"images": str(path), "samples": "3 of 3"})
+    assert thumbnails(view, [0]) is None
+    assert "came without images" in str(why_no_images(view))
+
+
+@pytest.mark.parametrize("provenance", [{"samples": "many"}, {"samples": "5 of 7"}, {"class_map": "{"}])
+def test_a_provenance_that_makes_no_sense_means_no_pictures(provenance: dict[str, str]) -> None:
+    labels = load_dataset("mnist-5k", "test").labels
+    assert thumbnails(view_on("mnist-5k", labels, provenance=provenance), [0]) is None

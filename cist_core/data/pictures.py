@@ -1,0 +1,89 @@
+"""One compressed picture as pixels, with bounds on what it may ask for."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cist_core.errors import CistError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Interpolation = Literal["bilinear", "bicubic"]
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What is decoded. Pillow knows forty more, among them formats that call other programs."""
+MOST_PIXELS = 64_000_000
+"""A photograph of a good phone has 50 million."""
+MOST_BYTES = 256 << 20
+
+
+def decode(
+    picture: Path | bytes, name: str, size: int, channels: int, crop: float, interpolation: Interpolation
+) -> NDArray[np.uint8]:
+    """``(size, size, channels)`` uint8: the centre of a picture, upright.
+
+    The centre is a square of ``crop`` times the shorter side. It is scaled to ``size``, antialiased: photographs have
+    no common size, so there is none that could be kept. The result is that of timm and torchvision, which scale first
+    and cut then; pixels just outside of the square weigh in at its edge.
+
+    Args:
+        picture: a file, or its content.
+        name: of the picture, for errors.
+        size: height and width of the result, in pixels.
+        channels: 3 (colour) or 1 (grey).
+        crop: share of the shorter side, above 0 and at most 1.
+        interpolation: of the scaling.
+
+    Raises:
+        CistError: naming a picture that is damaged, of another kind, or too large.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    methods = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+    try:
+        with Image.open(io.BytesIO(_content(picture, name)), formats=FORMATS) as opened:
+            _check(opened, name)
+            upright = ImageOps.exif_transpose(opened)
+            # A palette with transparency has to pass through RGBA to keep its colours.
+            image = upright.convert("RGBA") if "transparency" in upright.info else upright
+            image = image.convert("L" if channels == 1 else "RGB")
+            image = ImageOps.fit(image, (size, size), methods[interpolation], bleed=(1 - crop) / 2)
+        return np.asarray(image, np.uint8).reshape(size, size, channels)
+    except CistError:
+        raise
+    except UnidentifiedImageError as error:
+        raise CistError(
+            f"{name} is not a readable image (it is none of {', '.join(FORMATS)}); replace or remove it."
+        ) from error
+    # Damage can make Pillow raise anything: OSError, SyntaxError, struct.error, zlib.error, DecompressionBombError, ...
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise CistError(f"{name} is not a readable image ({reason}); replace or remove it.") from error
+
+
+def _content(picture: Path | bytes, name: str) -> bytes:
+    if isinstance(picture, Path):
+        with picture.open("rb") as stream:
+            picture = stream.read(MOST_BYTES + 1)
+    if len(picture) > MOST_BYTES:
+        raise CistError(f"{name} is not a readable image (over {MOST_BYTES:,} bytes); save it smaller.")
+    return picture
+
+
+def _check(opened: Image, name: str) -> None:
+    width, height = opened.size
+    if width * height > MOST_PIXELS:
+        raise CistError(
+            f"{name} is not a readable image (it has {width:,} x {height:,} pixels, and at most {MOST_PIXELS:,} in all "
+            "are decoded); save it smaller."
+        )
+    # Pillow clips such values to 255, so that nearly every pixel would be white.
+    if opened.mode in ("I", "F") or opened.mode.startswith("I;16"):
+        raise CistError(
+            f"{name} is not a readable image (its pixels are numbers of 16 or 32 bits); save it with 8 bits a channel."
+        )
