@@ -17,12 +17,14 @@ Logits in, one entropy curve per sample, a temperature rule, the numbers out:
 from importlib.metadata import PackageNotFoundError, version
 
 from cist_core.curves import EntropyCurves
+from cist_core.ensemble import average_logits
 from cist_core.envelope import Envelope, entropy_envelope
 from cist_core.errors import Cancelled, CistError
 from cist_core.logit_files import read_logits
 from cist_core.logits import LogitSet, centre_for_storage
 from cist_core.profile import Association, EntropyProfile, class_means, entropy_histogram
 from cist_core.recommendation import RhoOutcome, RhoRecommendation, recommend_rho, rho_outcome
+from cist_core.recording import record
 from cist_core.rho import MatchedPair, default_pair, match_rho, match_tau, matched_pair
 from cist_core.rho_curves import GainCurve, RhoSweep, gain_curve, rho_sweep
 from cist_core.temperature import (
@@ -38,6 +40,7 @@ from cist_core.temperature import (
     rule_names,
 )
 from cist_core.theory import equal_others_entropy, equal_others_top1
+from cist_core.top_k import TopK, read_top_k
 
 try:
     __version__ = version("cist-studio")
@@ -64,7 +67,9 @@ __all__ = [
     "RhoRecommendation",
     "RhoSweep",
     "TemperatureRule",
+    "TopK",
     "__version__",
+    "average_logits",
     "centre_for_storage",
     "class_means",
     "default_pair",
@@ -78,7 +83,9 @@ __all__ = [
     "matched_pair",
     "parse_rule",
     "read_logits",
+    "read_top_k",
     "recommend_rho",
+    "record",
     "register_rule",
     "rho_outcome",
     "rho_sweep",
