@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from app import run_views
+from app.people import require_sign_in, run_store
 from app.run_views import MOST_SELECTED, Answers, RunView
 from app.widgets import plain, share_settings, show_error, show_figure, show_table
 from cist_core.charts.training import (
@@ -22,7 +24,7 @@ from cist_core.charts.training import (
 )
 from cist_core.charts.training_stories import RunCurve, term_name
 from cist_core.errors import CistError
-from cist_core.runs import RunStore, ensure_worker
+from cist_core.runs import Run, ensure_worker
 
 SECTION = "Train"
 ORDER = 20
@@ -42,11 +44,28 @@ BADGES = {
 }
 
 
-def selection(known: list[str]) -> list[str]:
-    """The ids of the selected runs: this session's, the link's, or the newest run."""
+def wanted() -> list[str]:
+    """The ids that this session has selected, or its link names."""
     if "run" not in st.session_state:
         st.session_state["run"] = st.query_params.get_all("run")
-    chosen = [run for run in st.session_state["run"] if run in known][:MOST_SELECTED] or known[:1]
+    return list(st.session_state["run"])
+
+
+def known_runs() -> list[Run]:
+    """The visitor's runs, and those of others that the link names."""
+    own = store.list()
+    known = {run.id for run in own}
+    shared = []
+    for run_id in dict.fromkeys(wanted()[:MOST_SELECTED]):
+        if run_id not in known:
+            with contextlib.suppress(CistError):  # deleted meanwhile
+                shared.append(store.get(run_id))
+    return own + shared
+
+
+def selection(known: list[str]) -> list[str]:
+    """The ids of the selected runs: this session's, the link's, or the newest run."""
+    chosen = [run for run in wanted() if run in known][:MOST_SELECTED] or known[:1]
     st.session_state["run"] = chosen
     if st.query_params.get_all("run") != chosen:
         st.query_params["run"] = chosen
@@ -106,7 +125,9 @@ def show_run(view: RunView, colour: str) -> None:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.image(run_views.swatch(colour), width=16)
             st.markdown(f"**{plain(view.label)}** :{BADGES[view.state]}-badge[{view.state}]", width="stretch")
-            if view.active:
+            if not store.owns(view.run):
+                st.caption("Somebody else's: to look at only.", width="content")
+            elif view.active:
                 stopping = view.run.cancel_requested
                 st.button(
                     "Stopping" if stopping else "Cancel", icon=":material/stop:", key=f"cancel-{view.id}",
@@ -118,7 +139,8 @@ def show_run(view: RunView, colour: str) -> None:
                     "Resume", icon=":material/resume:", type="primary", key=f"resume-{view.id}",
                     on_click=act, args=(view.id, store.resume), help="Continue from the last checkpoint.",
                 )  # fmt: skip
-            show_more(view)
+            if store.owns(view.run):
+                show_more(view)
         if details := view.details():
             st.caption(plain(details))
     refused_id, refusal = st.session_state.get("_refused", (None, ""))
@@ -274,21 +296,30 @@ def show_outcomes(answers: dict[str, Answers]) -> None:
     )
 
 
+def own(views: list[RunView]) -> list[RunView]:
+    """The runs once more, when somebody takes them away.
+
+    Raises:
+        CistError: if they are not the visitor's.
+    """
+    return run_views.read_runs([store.own(view.id) for view in views])
+
+
 def show_exports(views: list[RunView]) -> None:
     """Metrics, students and commands to take along."""
     with st.popover("Export these runs", icon=":material/ios_share:"):
         st.download_button(
-            "Metrics of every epoch (CSV)", lambda: run_views.metrics_table(views).to_csv(index=False).encode(),
+            "Metrics of every epoch (CSV)", lambda: run_views.metrics_table(own(views)).to_csv(index=False).encode(),
             file_name="metrics.csv", mime="text/csv", key="runs-csv", on_click="ignore", width="stretch",
         )  # fmt: skip
         st.download_button(
-            "Configs, results and metrics (JSON)", lambda: run_views.everything(views).encode(),
+            "Configs, results and metrics (JSON)", lambda: run_views.everything(own(views)).encode(),
             file_name="runs.json", mime="application/json", key="runs-json", on_click="ignore", width="stretch",
         )  # fmt: skip
         for view in views:
             if view.run.directory.student.is_file():
                 st.download_button(
-                    f"Student of {plain(view.label)} (zip)", lambda view=view: run_views.student_archive(view),
+                    f"Student of {plain(view.label)} (zip)", lambda view=view: run_views.student_archive(*own([view])),
                     file_name=f"student-{view.id}.zip", mime="application/zip", key=f"student-{view.id}",
                     on_click="ignore", width="stretch",
                 )  # fmt: skip
@@ -307,7 +338,7 @@ def show_logs(views: list[RunView]) -> None:
 
 def show_page(polling: bool) -> None:
     """The whole page, which repeats itself while a run is queued or running."""
-    views = run_views.read_runs(store.list())
+    views = run_views.read_runs(known_runs())
     if any(view.active for view in views):
         ensure_worker(store)
     elif polling:
@@ -315,7 +346,7 @@ def show_page(polling: bool) -> None:
     if not views:
         st.title("No runs yet: a run trains a student in the background, and its curves appear here", anchor=False)
         if st.button("Distill a teacher", icon=":material/science:", type="primary"):
-            st.switch_page("../pages/distill.py")
+            st.switch_page("../pages/distill.py", query_params={})
         return
     chosen = selection([view.id for view in views])
     selected = run_views.told_apart([view for view in views if view.id in chosen])
@@ -335,8 +366,10 @@ def show_page(polling: bool) -> None:
         st.caption("The curves begin when the first epoch has ended.")
     if len(selected) > 1:
         show_comparison(selected)
-    show_exports(selected)
-    show_logs(selected)
+    mine = [view for view in selected if store.owns(view.run)]
+    if mine:
+        show_exports(mine)
+        show_logs(mine)
 
 
 def show_page_or_error(polling: bool) -> None:
@@ -346,11 +379,16 @@ def show_page_or_error(polling: bool) -> None:
         show_error(error)
 
 
-share_settings(["run", "term"])
-try:
-    store = RunStore()
-    polling = any(run.state in run_views.ACTIVE for run in store.list())
-except CistError as error:
-    show_error(error)
-else:
+def show_polling() -> None:
+    """The page, with a clock while a run is queued or running."""
+    polling = any(run.state in run_views.ACTIVE for run in known_runs())
     st.fragment(show_page_or_error, run_every=POLL_SECONDS if polling else None)(polling)
+
+
+share_settings(["run", "term"])
+if require_sign_in("see your runs"):
+    try:
+        store = run_store()
+        show_polling()
+    except CistError as error:
+        show_error(error)

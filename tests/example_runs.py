@@ -142,6 +142,21 @@ class ExampleStore:
     def list(self, group: str | None = None) -> list[Run]:
         return list(self.runs)
 
+    def count_active(self) -> int:
+        return sum(not run.state.ended for run in self.runs)
+
+    def get(self, run: str) -> Run:
+        for known in self.runs:
+            if known.id == run:
+                return known
+        raise CistError(f"There is no run '{run}'.")
+
+    def own(self, run: str) -> Run:
+        return self.get(run)
+
+    def owns(self, run: Run) -> bool:
+        return True
+
     def cancel(self, run: str) -> None:
         self._ask("cancel", run)
 

@@ -82,8 +82,13 @@ def list_runs(options: argparse.Namespace) -> None:
     if not runs:
         print(f"There are no runs in {store.root}{f' of the sweep {options.group}' if options.group else ''}.")
         return
-    rows = [[run.id, _state(run), run.name, run.group or "-", _progress(run), _accuracy(run)] for run in runs]
-    print(table(["id", "state", "name", "sweep", "epoch", "val. accuracy"], rows, left=4))
+    head = ["id", "state", "name", "sweep"]
+    rows = [[run.id, _state(run), run.name, run.group or "-"] for run in runs]
+    if any(run.owner for run in runs):  # somebody has signed in to start one
+        head.append("owner")
+        rows = [[*row, run.owner or "-"] for row, run in zip(rows, runs, strict=True)]
+    rows = [[*row, _progress(run), _accuracy(run)] for row, run in zip(rows, runs, strict=True)]
+    print(table([*head, "epoch", "val. accuracy"], rows, left=len(head)))
 
 
 def show_run(options: argparse.Namespace) -> None:
@@ -100,6 +105,7 @@ def show_run(options: argparse.Namespace) -> None:
         "reason": run.reason,
         "note": run.note,
         "sweep": run.group,
+        "owner": run.owner,
         "objective": str(run.directory.config().objective),
         "epoch": _progress(run),
         "validation accuracy": _accuracy(run),
@@ -152,6 +158,7 @@ def _record(run: Run) -> dict[str, Any]:
         "reason": run.reason,
         "note": run.note,
         "group": run.group,
+        "owner": run.owner,
         "created_at": run.created_at,
         "started_at": run.started_at,
         "ended_at": run.ended_at,

@@ -41,6 +41,12 @@ class Limits(BaseModel):
     """Time of one attempt; a run that is resumed has it anew."""
     disk_bytes: Count = 20_000_000_000
     """Size of the directory of one run."""
+    user_runs_at_once: Count = 1
+    """Runs of one person at the same time; like the next two, only for those who sign in."""
+    user_queued_runs: Annotated[int, Field(ge=0)] = 100
+    """Runs of one person that wait."""
+    user_disk_bytes: Count = 50_000_000_000
+    """Size of the directories of all runs of one person, when another is queued."""
 
     @classmethod
     def load(cls, root: Path) -> Limits:
@@ -74,6 +80,42 @@ class Limits(BaseModel):
                     f"Expected at most {allowed:,} {unit} in a run, but got {given:,}; "
                     f"shorten it, or raise '{unit}' in {LIMITS_FILE}."
                 )
+
+    def check_queue(self, *, waiting: int, own_waiting: int, more: int, owner: str | None) -> None:
+        """Refuse runs that do not fit into the queue any more.
+
+        Args:
+            waiting: runs in the queue.
+            own_waiting: those of the owner.
+            more: runs to be added.
+            owner: theirs; None: of whoever keeps the machine, who has no limit of their own.
+
+        Raises:
+            CistError: naming the limit.
+        """
+        if waiting + more > self.queued_runs:
+            raise CistError(
+                f"Expected at most {self.queued_runs:,} runs in the queue, but {waiting:,} wait and {more:,} more do "
+                f"not fit; cancel some, or raise 'queued_runs' in {LIMITS_FILE}."
+            )
+        if owner is not None and own_waiting + more > self.user_queued_runs:
+            raise CistError(
+                f"Expected at most {self.user_queued_runs:,} runs of one person in the queue, but {own_waiting:,} of "
+                f"yours wait and {more:,} more do not fit; cancel some, or have 'user_queued_runs' in {LIMITS_FILE} "
+                "raised by whoever keeps this machine."
+            )
+
+    def check_user_disk(self, used: int) -> None:
+        """Refuse another run of somebody whose runs fill their share of the disk.
+
+        Raises:
+            CistError: naming the limit.
+        """
+        if used >= self.user_disk_bytes:
+            raise CistError(
+                f"Your runs use {used:,} bytes of the disk and {self.user_disk_bytes:,} are allowed; delete some, or "
+                f"have 'user_disk_bytes' in {LIMITS_FILE} raised by whoever keeps this machine."
+            )
 
 
 def _fault(fault: object) -> str:

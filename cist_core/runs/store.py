@@ -14,6 +14,7 @@ import os
 import secrets
 import shutil
 import sqlite3
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -37,7 +38,7 @@ Runs = list[Run]
 Rows = list[sqlite3.Row]
 
 _BUSY_SECONDS = 30.0
-_TABLE_VERSION = 1
+_TABLE_VERSION = 2
 _LONGEST_NAME = 80
 _TABLE = """
 CREATE TABLE IF NOT EXISTS runs (
@@ -57,10 +58,22 @@ CREATE TABLE IF NOT EXISTS runs (
     resume INTEGER NOT NULL DEFAULT 0,
     pid INTEGER,
     pid_created_at REAL,
-    working_directory TEXT NOT NULL
+    working_directory TEXT NOT NULL,
+    owner TEXT
 )
 """
-_NEXT_IN_QUEUE = "SELECT * FROM runs WHERE state = 'queued' ORDER BY queued_at, rowid LIMIT 1"
+# People take turns: whoever was served longest ago, or never, is next, and with them their run that waited longest.
+# Those who started a run without sign-in (NULL) count as one person without a limit.
+_NEXT_IN_QUEUE = """
+WITH people AS (
+    SELECT owner, max(started_at) AS served_at, total(state = 'running') AS running FROM runs GROUP BY owner
+)
+SELECT runs.* FROM runs JOIN people ON people.owner IS runs.owner
+WHERE state = 'queued' AND (runs.owner IS NULL OR people.running < ?)
+ORDER BY served_at, queued_at, runs.rowid LIMIT 1
+"""
+_ID_BYTES = 2
+_OWNED_ID_BYTES = 8  # nobody guesses the address of somebody's run
 
 
 class Claim:
@@ -89,17 +102,23 @@ class Claim:
 
 
 class RunStore:
-    """The runs of one root: a folder with the table ``runs.sqlite`` and one directory a run, named by its id."""
+    """The runs of one root: a folder with the table ``runs.sqlite`` and one directory a run, named by its id.
 
-    def __init__(self, root: Path | None = None) -> None:
+    A store that acts for somebody adds runs that are theirs, lists these alone, and changes no others. This is the one
+    place where it is decided who may do what: whoever shows runs opens the store for the person who looks.
+    """
+
+    def __init__(self, root: Path | None = None, *, owner: str | None = None) -> None:
         """Open the runs of a root, which is made if there is none.
 
         Args:
             root: default: ``CIST_RUNS``, or a folder among the user's data.
+            owner: whom the store acts for; None: whoever keeps the machine, to whom all runs are open.
 
         Raises:
             CistError: if the folder or the table cannot be made.
         """
+        self.owner = owner
         self.root = Path(_default_root() if root is None else root).resolve()
         self.table_file = self.root / "runs.sqlite"
         try:
@@ -114,7 +133,11 @@ class RunStore:
         if version < _TABLE_VERSION:
             with self._connection("rwc") as connection:
                 connection.execute("PRAGMA journal_mode = WAL")
+            with self._transaction() as connection:
                 connection.execute(_TABLE)
+                columns = {row["name"] for row in connection.execute("PRAGMA table_info(runs)")}
+                if "owner" not in columns:  # of version 1
+                    connection.execute("ALTER TABLE runs ADD COLUMN owner TEXT")
                 connection.execute(f"PRAGMA user_version = {_TABLE_VERSION}")
 
     # ---- look --------------------------------------------------------------------------------------------------------
@@ -129,7 +152,7 @@ class RunStore:
         return Limits.load(self.root)
 
     def get(self, run_id: str) -> Run:
-        """One run.
+        """One run, to look at: also somebody else's, whose id is only known to those who were given it.
 
         Raises:
             CistError: if there is none of this id.
@@ -139,10 +162,32 @@ class RunStore:
             raise self._unknown(run_id)
         return runs[0]
 
+    def own(self, run_id: str) -> Run:
+        """One run, to change it or to take it away.
+
+        Raises:
+            CistError: if there is none of this id, or it is not open to whom this store acts for.
+        """
+        return self._owned(self.get(run_id))
+
+    def owns(self, run: Run) -> bool:
+        """Whether whom this store acts for may change a run and take it away."""
+        return self.owner is None or run.owner == self.owner
+
     def list(self, group: str | None = None) -> Runs:
-        """All runs, or those of one sweep; newest first."""
-        where = "" if group is None else "WHERE sweep = :group"
-        return self._select(f"SELECT * FROM runs {where} ORDER BY created_at DESC, rowid DESC", group=group)
+        """All runs that are open to whom this store acts for, or those of one sweep; newest first."""
+        wanted = [
+            *(["sweep = :group"] if group is not None else []),
+            *(["owner = :owner"] if self.owner is not None else []),
+        ]
+        where = f"WHERE {' AND '.join(wanted)}" if wanted else ""
+        return self._select(
+            f"SELECT * FROM runs {where} ORDER BY created_at DESC, rowid DESC", group=group, owner=self.owner
+        )
+
+    def count_active(self) -> int:
+        """How many runs wait or run, whosever they are."""
+        return int(self._read("SELECT count(*) FROM runs WHERE state IN ('queued', 'running')")[0][0])
 
     def running(self) -> Runs:
         """The runs that have a process, or had one when somebody last looked."""
@@ -150,12 +195,12 @@ class RunStore:
 
     def has_queued(self) -> bool:
         """Whether a run waits."""
-        return bool(self._select(_NEXT_IN_QUEUE))
+        return bool(self._select("SELECT * FROM runs WHERE state = 'queued' LIMIT 1"))
 
     # ---- change ------------------------------------------------------------------------------------------------------
 
     def add(self, config: RunConfig, *, name: str = "", note: str = "", group: str | None = None) -> Run:
-        """Queue a run.
+        """Queue a run of whom this store acts for.
 
         Args:
             config: saved in the new run's directory.
@@ -164,7 +209,8 @@ class RunStore:
             group: the sweep that it belongs to.
 
         Raises:
-            CistError: if it is longer than allowed, the queue is full, or the directory cannot be written.
+            CistError: if it is longer than allowed, the queue is full, its owner has used up what one person may, or
+                the directory cannot be written.
         """
         return self.add_all([(name, config)], note=note, group=group)[0]
 
@@ -177,10 +223,11 @@ class RunStore:
         limits = self.limits
         for _, config in entries:
             limits.check_length(config)
+        self._check_disk(limits)
         made: list[Path] = []
         try:
             with self._transaction() as connection:
-                _check_queue(connection, limits, len(entries))
+                self._check_queue(connection, limits, len(entries))
                 runs = []
                 for name, config in entries:
                     directory = self._make_directory()
@@ -188,8 +235,9 @@ class RunStore:
                     config.save(RunDirectory(directory).config_file)
                     now = time.time()
                     connection.execute(
-                        "INSERT INTO runs (id, name, note, state, sweep, created_at, queued_at, working_directory) "
-                        "VALUES (?, ?, ?, 'queued', ?, ?, ?, ?)",
+                        "INSERT INTO runs "
+                        "(id, name, note, state, sweep, created_at, queued_at, working_directory, owner) "
+                        "VALUES (?, ?, ?, 'queued', ?, ?, ?, ?, ?)",
                         (
                             directory.name,
                             _one_line(name) or str(config.objective),
@@ -198,6 +246,7 @@ class RunStore:
                             now,
                             now,
                             str(Path.cwd()),
+                            self.owner,
                         ),
                     )
                     runs.append(self._get(connection, directory.name))
@@ -213,10 +262,10 @@ class RunStore:
         A worker sees to it that a run which does not listen ends as well.
 
         Raises:
-            CistError: if it has ended already.
+            CistError: if it has ended already, or is somebody else's, as in all that changes a run.
         """
         with self._transaction() as connection:
-            run = self._get(connection, run_id)
+            run = self._owned(self._get(connection, run_id))
             if run.state.ended:
                 raise CistError(f"The run {run_id} cannot be cancelled: it is {run.state} already.")
             if run.state is RunState.QUEUED:
@@ -263,7 +312,7 @@ class RunStore:
         doomed, moved = self.root / f".{run_id}.deleted", False
         try:
             with self._transaction() as connection:
-                run = self._get(connection, run_id)
+                run = self._owned(self._get(connection, run_id))
                 if run.state is RunState.RUNNING:
                     raise CistError(f"The run {run_id} cannot be deleted while it runs; cancel it first.")
                 connection.execute("DELETE FROM runs WHERE id = ?", (run_id,))
@@ -318,17 +367,20 @@ class RunStore:
             yield
 
     @contextmanager
-    def claiming(self, concurrent_runs: int) -> Iterator[Claim | None]:
-        """Take the run that has waited longest, unless as many as may run do; nobody else can claim meanwhile.
+    def claiming(self, concurrent_runs: int, user_runs_at_once: int = sys.maxsize) -> Iterator[Claim | None]:
+        """Take the run that is next, unless as many as may run do; nobody else can claim meanwhile.
 
-        An exception inside leaves the run in the queue, and so does the end of this process.
+        People take turns, and each one's runs go in the order in which they were queued. Somebody of whom as many run
+        as may is passed over. An exception inside leaves the run in the queue, and so does the end of this process.
 
         Args:
             concurrent_runs: how many may run at the same time.
+            user_runs_at_once: how many of one person may.
         """
         with self._transaction() as connection:
             (running,) = connection.execute("SELECT count(*) FROM runs WHERE state = 'running'").fetchone()
-            row = connection.execute(_NEXT_IN_QUEUE).fetchone() if running < concurrent_runs else None
+            free = running < concurrent_runs
+            row = connection.execute(_NEXT_IN_QUEUE, (user_runs_at_once,)).fetchone() if free else None
             yield None if row is None else Claim(connection, self._run(row))
 
     def settle(self, run: Run, exit_code: int | None = None) -> Ending | None:
@@ -412,6 +464,14 @@ class RunStore:
             raise self._unknown(run_id)
         return self._run(row)
 
+    def _owned(self, run: Run) -> Run:
+        """The run, if whom this store acts for may change it."""
+        if not self.owns(run):
+            raise CistError(
+                f"The run {run.id} belongs to somebody else: you can look at it, but not change it or take it away."
+            )
+        return run
+
     def _unknown(self, run_id: str) -> CistError:
         return CistError(f"There is no run '{run_id}' in {self.root}; 'cist runs' lists those that there are.")
 
@@ -434,22 +494,25 @@ class RunStore:
             pid_created_at=row["pid_created_at"],
             working_directory=Path(row["working_directory"]),
             directory=RunDirectory(self.root / row["id"]),
+            owner=row["owner"],
         )
 
     def _set(self, run_id: str, column: str, value: str) -> Run:
         with self._transaction() as connection:
+            self._owned(self._get(connection, run_id))
             connection.execute(f"UPDATE runs SET {column} = ? WHERE id = ?", (value, run_id))
             return self._get(connection, run_id)
 
     def _requeue(self, run_id: str, *, resume: bool) -> Run:
         limits = self.limits
+        self._check_disk(limits)
         with self._transaction() as connection:
-            run = self._get(connection, run_id)
+            run = self._owned(self._get(connection, run_id))
             if not run.state.ended:
                 raise CistError(f"The run {run_id} is {run.state}; only one that has ended starts again.")
             if resume and run.state is RunState.FINISHED:
                 raise CistError(f"The run {run_id} has finished; retry it to train it anew.")
-            _check_queue(connection, limits, 1)
+            self._check_queue(connection, limits, 1)
             if not resume:
                 with _explained(f"The files of the run {run_id} cannot be removed"):
                     _clear(run.directory)
@@ -460,10 +523,22 @@ class RunStore:
             )
             return self._get(connection, run_id)
 
+    def _check_queue(self, connection: sqlite3.Connection, limits: Limits, more: int) -> None:
+        waiting, own_waiting = connection.execute(
+            "SELECT count(*), total(owner = ?) FROM runs WHERE state = 'queued'", (self.owner,)
+        ).fetchone()
+        limits.check_queue(waiting=waiting, own_waiting=int(own_waiting), more=more, owner=self.owner)
+
+    def _check_disk(self, limits: Limits) -> None:
+        """Before a transaction: to look at many files takes a while."""
+        if self.owner is not None:
+            limits.check_user_disk(sum(run.directory.bytes_used() for run in self.list()))
+
     def _make_directory(self) -> Path:
         with _explained(f"The directory of a run cannot be made in {self.root}"):
             while True:
-                directory = self.root / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+                unguessed = secrets.token_hex(_ID_BYTES if self.owner is None else _OWNED_ID_BYTES)
+                directory = self.root / f"{time.strftime('%Y%m%d-%H%M%S')}-{unguessed}"
                 with contextlib.suppress(FileExistsError):
                     directory.mkdir()
                     return directory
@@ -482,15 +557,6 @@ def _default_root() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_data_dir("cist-studio")) / "runs"
-
-
-def _check_queue(connection: sqlite3.Connection, limits: Limits, more: int) -> None:
-    (queued,) = connection.execute("SELECT count(*) FROM runs WHERE state = 'queued'").fetchone()
-    if queued + more > limits.queued_runs:
-        raise CistError(
-            f"Expected at most {limits.queued_runs:,} runs in the queue, but {queued:,} wait and {more:,} more do not "
-            "fit; cancel some, or raise 'queued_runs' in limits.toml."
-        )
 
 
 def _request_stop(connection: sqlite3.Connection, run: Run, *, limit_reason: str | None) -> None:

@@ -123,7 +123,7 @@ class Worker:
         """Start one run, if one waits and may start; whether to ask for another."""
         child = None
         try:
-            with self.store.claiming(self._limits.concurrent_runs) as claim:
+            with self.store.claiming(self._limits.concurrent_runs, self._limits.user_runs_at_once) as claim:
                 if claim is None:
                     return False
                 run = claim.run

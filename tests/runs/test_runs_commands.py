@@ -11,7 +11,7 @@ import pytest
 from command_line import run
 
 from cist_core import CistError
-from cist_core.runs import RunState, ensure_worker
+from cist_core.runs import RunState, RunStore, ensure_worker
 from cist_core.runs import worker as worker_module
 from tests.runs.workplace import config, until
 
@@ -62,6 +62,17 @@ def test_runs_are_listed(capsys, workplace):
     assert record["root"] == str(workplace.store.root)
     assert [item["id"] for item in record["runs"]] == [first]
     assert record["runs"][0]["status"]["last_val_accuracy"] == 0.75
+
+
+def test_owners_are_listed_where_somebody_signed_in_to_start_a_run(capsys, workplace):
+    hers = RunStore(workplace.store.root, owner="ann@lab.edu").add(config()).id
+    keepers = workplace.add()
+    lines = run(capsys, "runs")[1].splitlines()
+    assert lines[2].split() == [keepers, "queued", "cist:rho=4", "-", "-", "-", "-"]
+    assert lines[3].split() == [hers, "queued", "cist:rho=4", "-", "ann@lab.edu", "-", "-"]
+    assert "ann@lab.edu" in run(capsys, "runs", "show", hers)[1]
+    assert [item["owner"] for item in run_json(capsys, "runs")["runs"]] == [None, "ann@lab.edu"]
+    assert run(capsys, "runs", "cancel", hers) == (0, f"{hers}  cancelled\n", "")
 
 
 def test_one_run_is_shown(capsys, workplace):
