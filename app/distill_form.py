@@ -23,7 +23,8 @@ from cist_core.findings import three_digits
 from cist_core.objectives import objective_names
 from cist_core.objectives.parameters import Number, Numbers, Parameter
 from cist_core.training import RunConfig, parse_config, preset
-from cist_core.zoo import ARCHITECTURES, create_model, find_architecture
+from cist_core.training.suggestion import suggested_preset
+from cist_core.zoo import ARCHITECTURES, create_model
 
 FIRST_METHODS = ("cist", "kd", "ce")
 """CIST, what it is compared with, and the baseline of both; the others follow by name."""
@@ -114,19 +115,18 @@ def students(data: DatasetInfo) -> list[Student]:
     return sorted(fitting, key=lambda student: student.parameters)
 
 
-def default_student(data: DatasetInfo, teacher_architecture: str) -> str:
+def default_student(data: DatasetInfo, teacher_architecture: str, teacher_parameters: int) -> str:
     """The largest of the teacher's family with at most half of its weights; without one, the smallest of all."""
-    limit = count_parameters(teacher_architecture, data.classes) / 2
-    family = find_architecture(teacher_architecture).family
+    known = ARCHITECTURES.get(teacher_architecture)
     offered = students(data)
-    smaller = [student for student in offered if student.parameters <= limit]
-    related = [student for student in smaller if ARCHITECTURES[student.name].family == family]
+    smaller = [student for student in offered if student.parameters <= teacher_parameters / 2]
+    related = [student for student in smaller if known and ARCHITECTURES[student.name].family == known.family]
     return (related or smaller or offered[:1])[-1].name
 
 
-def headline(teacher: str, teacher_architecture: str, student: Student, data: DatasetInfo) -> str:
+def headline(teacher: str, teacher_parameters: int, student: Student) -> str:
     """What is about to happen, in one line: into which network, and how much smaller it is."""
-    times = count_parameters(teacher_architecture, data.classes) / student.parameters
+    times = teacher_parameters / student.parameters
     if times == 1:
         return f"Distill {teacher} into {student.name}, a network of the same size"
     size = f"{three_digits(times)} times smaller" if times > 1 else f"{three_digits(1 / times)} times larger"
@@ -221,18 +221,13 @@ def make_configs(content: Mapping[str, Any], seeds: Sequence[int]) -> list[RunCo
     Raises:
         CistError: with one clause for every field that is wrong.
     """
-    configs = [parse_config({**content, "seed": seed}, source="the form") for seed in seeds]
-    for config in configs[:1]:
-        there = DATASETS[config.data.name].splits["train"]
-        images = config.data.train_samples or there
-        if images > there:
-            raise CistError(f"Expected at most {there:,} training images, all there are, but got {images:,}.")
-        if config.batch_size > images:
-            raise CistError(
-                f"Expected a batch size of at most {images:,}, the number of training images, but got "
-                f"{config.batch_size:,}."
-            )
-    return configs
+    return [parse_config({**content, "seed": seed}, source="the form") for seed in seeds]
+
+
+def preset_for(data: DatasetInfo) -> str:
+    """The recipe made for these images, or for others of their shape."""
+    alike = (name for name, other in DATASETS.items() if other.image_shape == data.image_shape)
+    return suggested_preset(data.name if data.name in DATASETS else next(alike, data.name))
 
 
 def run_name(config: RunConfig) -> str:

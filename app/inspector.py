@@ -110,7 +110,7 @@ def _code(view: View, index: int, answer: int) -> Code:
         view.code().command,
         "from cist_core import EntropyCurves, parse_rule\n"
         "from cist_core.dark_knowledge import SoftLabel\n"
-        "from cist_core.sources import load_logits\n\n"
+        f"{source.reference.imports}\n"
         f"{source.loading}"
         f"for rule in map(parse_rule, [{rules}]):\n"
         f"    temperature = rule.temperatures(curves)[{index}]\n"

@@ -6,6 +6,7 @@ import streamlit as st
 
 from app.background import wake_worker
 from app.pages import DEFAULT, SECTIONS, find_pages
+from app.people import account
 from app.selection_bar import choose_samples
 from app.sidebar import choose_rules, choose_source
 from app.state import set_view
@@ -40,4 +41,5 @@ if view is not None or not info.needs_source:
     with sidebar:
         share_link(view)
 
+account(sidebar)  # also where no page could be shown
 wake_worker()  # last, so that the first picture does not wait for it

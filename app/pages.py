@@ -50,7 +50,7 @@ class PageInfo:
     @property
     def shows_samples(self) -> bool:
         """Whether the selection of samples stands above it."""
-        return self.section == "Look"
+        return self.section == "Look" and self.needs_source
 
 
 @lru_cache(maxsize=4)

@@ -19,12 +19,20 @@ CONFIGS = ("RunConfig JSON", "RunConfig YAML")
 
 
 class Chosen(NamedTuple):
-    """What is exported: a rho, and what it was chosen for; the student is an architecture."""
+    """What is exported: a rho, and what it was chosen for; the student is an architecture.
+
+    The teacher is None where it is not one that ships: its runs are made on Distill, which knows its files.
+    """
 
     rho: float
-    teacher: str
+    teacher: str | None
     data: str
     student: str | None = None
+
+    @property
+    def kinds(self) -> list[str]:
+        """Those of `KINDS` that can be had."""
+        return [kind for kind in KINDS if self.teacher is not None or kind not in CONFIGS]
 
 
 class Export(NamedTuple):
@@ -41,7 +49,8 @@ def export(kind: str, chosen: Chosen, recommending: str) -> Export:
     if kind == "Python":
         return Export(snippet(chosen.rho), "python", "cist_step.py", "text/x-python")
     if kind == "Command line":
-        return Export(f"{recommending}\n{training_command(chosen)}\n", "bash", "cist.sh", "text/x-shellscript")
+        training = "" if chosen.teacher is None else f"{training_command(chosen)}\n"
+        return Export(f"{recommending}\n{training}", "bash", "cist.sh", "text/x-shellscript")
     config = run_config(chosen)
     if kind == "RunConfig JSON":
         return Export(config.model_dump_json(indent=2) + "\n", "json", "config.json", "application/json")
@@ -72,6 +81,7 @@ def snippet(rho: float) -> str:
 
 def run_config(chosen: Chosen) -> RunConfig:
     """The recipe made for such images, with this teacher and this rho."""
+    assert chosen.teacher is not None
     return suggest_config(chosen.rho, teacher=chosen.teacher, data=chosen.data, student=chosen.student)
 
 
@@ -84,6 +94,7 @@ def as_yaml(config: RunConfig) -> str:
 
 def training_command(chosen: Chosen) -> str:
     """The command line that trains the config, from its preset."""
+    assert chosen.teacher is not None
     name = suggested_preset(chosen.data)
     changes = suggested_changes(chosen.rho, teacher=chosen.teacher, data=chosen.data, student=chosen.student)
     usual = flat(PRESETS[name][1])

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from app import catalogue
+from app.references import Reference
 from app.state import NO_STUDENT, Source, View
-from app.widgets import show_error
-from cist_core.cards import Card, known_sample_models, sample_models
+from app.widgets import plain, show_error
+from cist_core.added import Added
+from cist_core.added.store import ADDED_ID
+from cist_core.cards import Card, find_sample_model
 from cist_core.curves import EntropyCurves
 from cist_core.data import DATASETS
 from cist_core.errors import CistError
@@ -40,20 +45,35 @@ def choose_source(sidebar: DeltaGenerator, *, needed: bool = True) -> Source | N
     None after an error, which is on the page then, unless the page does not need a source.
     """
     try:
-        cards = _cards()
+        cards = catalogue.cards()
     except CistError as error:
         if needed:
             show_error(error)
         return None
-    teacher = sidebar.selectbox("Teacher", list(cards), key="teacher", bind="query-params")
-    sidebar.caption(cards[teacher].title)
-    data = sidebar.selectbox("Data", _suitable_data(cards[teacher]), key="data", bind="query-params")
+    _follow_link_to_added(sidebar)
+    added = catalogue.ready_added()
+    teacher = sidebar.selectbox("Teacher", [*cards, *added], key="teacher", bind="query-params")
+    if teacher in added:
+        sidebar.caption(plain(added[teacher].title))
+        own_data, own_split = catalogue.data_of(added[teacher])
+        offered, splits = [own_data], [own_split]
+    else:
+        sidebar.caption(plain(cards[teacher].title))
+        offered, splits = catalogue.suitable_data(cards[teacher]), []
+    sidebar.page_link("../pages/add.py", label="Add your own", icon=":material/add_circle:")
+    _leave_behind("data", offered)
+    data = sidebar.selectbox("Data", offered, key="data", bind="query-params")
+    splits = splits or list(DATASETS[data].splits)
+    usual_split = "test" if "test" in splits else splits[0]
+    _leave_behind("split", [usual_split, *splits])
     split = sidebar.segmented_control(
-        "Split", list(DATASETS[data].splits), default="test", required=True, key="split", bind="query-params"
+        "Split", splits, default=usual_split, required=True, key="split", bind="query-params"
     )
+    students = _students(cards, added, teacher, data)
+    _leave_behind("student", students)
     student = sidebar.selectbox(
         "Student",
-        _students(cards, teacher, data),
+        students,
         key="student",
         bind="query-params",
         help="Its logits on the same samples, for the weights of CIST and for what the teacher can tell it.",
@@ -61,38 +81,43 @@ def choose_source(sidebar: DeltaGenerator, *, needed: bool = True) -> Source | N
     return _load(teacher, data, str(split), student, needed=needed)
 
 
-def _students(cards: dict[str, Card], teacher: str, data: str) -> list[str]:
-    """Models that answer on the same data, those trained as students first; the first is the default."""
-    fitting = [card for card in cards.values() if card.name != teacher and data in _suitable_data(card)]
+def open_source(added_id: str) -> None:
+    """Look at something that was added: the sidebar turns to it. For a callback, before the sidebar is drawn."""
+    catalogue.remember(added_id)
+    st.session_state["teacher"] = added_id
+
+
+def _leave_behind(key: str, offered: Sequence[str]) -> None:
+    """What another teacher had is not offered by this one: start at the first that is, in the browser as well."""
+    if key in st.session_state and st.session_state[key] not in offered:
+        st.session_state[key] = offered[0]
+
+
+def _follow_link_to_added(sidebar: DeltaGenerator) -> None:
+    """Offer what the link names; where it is gone, say so instead of showing something else in silence."""
+    linked = st.query_params.get("teacher", "")
+    if not ADDED_ID.fullmatch(linked) or find_sample_model(linked) is not None:
+        return
+    if catalogue.find_added(linked) is not None:
+        catalogue.remember(linked)
+    elif st.session_state.get("teacher") in (None, linked):
+        sidebar.warning(
+            f"There is nothing added under {plain(linked)} that can be shown here; it may have been deleted, or belong "
+            "to somebody who has signed in.",
+            icon=":material/link_off:",
+        )
+
+
+def _students(cards: dict[str, Card], added: dict[str, Added], teacher: str, data: str) -> list[str]:
+    """Models that answer the same samples, those made as students first; the first is the default."""
+    fitting = [card for card in cards.values() if card.name != teacher and data in catalogue.suitable_data(card)]
     ordered = sorted(fitting, key=lambda card: (card.role != "student", card.data != data))
     names = [card.name for card in ordered]
+    if teacher in added:
+        own = catalogue.own_student(added[teacher])
+        alike = [name for name, other in added.items() if name != teacher and other.shape == added[teacher].shape]
+        return [*([] if own is None else [own]), NO_STUDENT, *alike, *names]
     return [*names, NO_STUDENT] if ordered and ordered[0].role == "student" else [NO_STUDENT, *names]
-
-
-def _cards() -> dict[str, Card]:
-    """Teachers before students, and the one whose images come along first: it is what the app opens on."""
-    cards = sample_models()
-    if not cards:
-        raise CistError(f"Expected a sample model to open on, but there are {known_sample_models()}.")
-    for card in cards:
-        if card.data not in DATASETS:
-            raise CistError(
-                f"The card of {card.name} names the data set '{card.data}'; expected one of {', '.join(DATASETS)}."
-            )
-    return {
-        card.name: card
-        for card in sorted(cards, key=lambda card: (card.role != "teacher", not DATASETS[card.data].bundled))
-    }
-
-
-def _suitable_data(card: Card) -> list[str]:
-    """The data set of the teacher first, then those with as many classes and images of the same shape."""
-    own = DATASETS[card.data]
-    others = (info for info in DATASETS.values() if info is not own)
-    return [
-        own.name,
-        *(info.name for info in others if (info.classes, info.image_shape) == (own.classes, own.image_shape)),
-    ]
 
 
 def _load(teacher: str, data: str, split: str, student: str, *, needed: bool) -> Source | None:
@@ -107,13 +132,23 @@ def _load(teacher: str, data: str, split: str, student: str, *, needed: bool) ->
     try:
         with place.container():
             logit_set = _logits(teacher, data, split, download)
-            learner = None if student == NO_STUDENT else _student(student, data, split, logit_set)
-            source = Source.of(teacher, data, split, logit_set, learner)
+            learner, learner_reference = None, None
+            if student != NO_STUDENT:
+                learner, learner_reference = _student(student, teacher, data, split, logit_set)
+            source = Source.of(
+                teacher,
+                data,
+                split,
+                catalogue.reference(teacher, data, split),
+                logit_set,
+                learner,
+                learner_reference,
+            )
     except CistError as error:
         place.empty()
         if needed:
             with place.container():
-                action = None if DATASETS[data].bundled else f"Download {data}"
+                action = None if data not in DATASETS or DATASETS[data].bundled else f"Download {data}"
                 show_error(error, action=action, on_click=_allow_download)
         return None
     place.empty()
@@ -124,6 +159,8 @@ def _load(teacher: str, data: str, split: str, student: str, *, needed: bool) ->
 
 
 def _logits(model: str, data: str, split: str, download: bool) -> LogitSet:
+    if catalogue.find_added(model) is not None:
+        return catalogue.load(model, data, split)
     bar = st.progress(0.0, text=f"Preparing {model} on {data}, {split} split")
     return load_logits(
         model,
@@ -137,9 +174,14 @@ def _logits(model: str, data: str, split: str, download: bool) -> LogitSet:
     ).logit_set
 
 
-def _student(name: str, data: str, split: str, teacher: LogitSet) -> Student:
-    logit_set = _logits(name, data, split, download=False)
-    return Student(name, logit_set, EntropyCurves.from_logits(logit_set), teacher=teacher)
+def _student(name: str, teacher: str, data: str, split: str, teacher_logits: LogitSet) -> tuple[Student, Reference]:
+    added = catalogue.find_added(teacher)
+    if added is not None and name == catalogue.own_student(added):
+        logit_set, reference = catalogue.student_of(added)
+    else:
+        logit_set = _logits(name, data, split, download=False)
+        reference = catalogue.reference(name, data, split)
+    return Student(name, logit_set, EntropyCurves.from_logits(logit_set), teacher=teacher_logits), reference
 
 
 def _allow_download() -> None:

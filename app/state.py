@@ -10,6 +10,7 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
+from app.references import Reference
 from cist_core.curves import EntropyCurves
 from cist_core.findings import are_matched
 from cist_core.logits import LogitSet
@@ -33,45 +34,79 @@ class Code(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """A teacher's logits on one split of a data set, ready to be read, and perhaps a student's on the same samples."""
+    """A teacher's logits on one split of a data set, ready to be read, and perhaps a student's on the same samples.
+
+    Attributes:
+        teacher: name of a model that ships, or id of something that was added.
+        data: name of the data set, or of the file.
+        split: of the data.
+        reference: finds the teacher's logits without the app.
+        logit_set: the teacher's logits.
+        curves: of these.
+        default_pair: what the sliders start at.
+        student: beside the teacher, or None.
+        student_reference: finds its logits.
+    """
 
     teacher: str
     data: str
     split: str
+    reference: Reference
     logit_set: LogitSet
     curves: EntropyCurves
     default_pair: MatchedPair
     student: Student | None = None
+    student_reference: Reference | None = None
 
     @classmethod
-    def of(cls, teacher: str, data: str, split: str, logit_set: LogitSet, student: Student | None = None) -> Source:
+    def of(
+        cls,
+        teacher: str,
+        data: str,
+        split: str,
+        reference: Reference,
+        logit_set: LogitSet,
+        student: Student | None = None,
+        student_reference: Reference | None = None,
+    ) -> Source:
         curves = EntropyCurves.from_logits(logit_set)
         if student is not None:
             curves = curves.beside(student.curves)
-        return cls(teacher, data, split, logit_set, curves, default_pair(curves), student)
+        pair = default_pair(curves)
+        return cls(teacher, data, split, reference, logit_set, curves, pair, student, student_reference)
 
     @property
     def arguments(self) -> str:
-        """What names this source on the command line."""
-        return f"--teacher {self.teacher} --data {self.data} --split {self.split}"
+        """What names the teacher on the command line."""
+        return self.reference.arguments
+
+    @property
+    def student_arguments(self) -> str:
+        """What names the student beside it, after a space; empty where there is none."""
+        return "" if self.student_reference is None else f" {self.student_reference.as_student(self.reference)}"
+
+    @property
+    def imports(self) -> str:
+        """Lines of Python that import what reads the logits of both."""
+        references = (self.reference, self.student_reference)
+        return "".join(sorted({reference.imports for reference in references if reference is not None}))
 
     @property
     def loading(self) -> str:
-        """Python that reads ``logits`` and ``curves``, once `EntropyCurves` and `load_logits` are imported."""
-        return (
-            f'logits = load_logits("{self.teacher}", "{self.data}", "{self.split}").logit_set\n'
-            "curves = EntropyCurves.from_logits(logits)\n"
-        )
+        """Python that reads ``logits`` and ``curves``, after `imports` and that of `EntropyCurves`."""
+        return f"logits = {self.reference.expression}\ncurves = EntropyCurves.from_logits(logits)\n"
+
+    @property
+    def student_loading(self) -> str:
+        """Python that reads the student's logits as ``student_logits``; empty where there is none."""
+        return "" if self.student_reference is None else f"student_logits = {self.student_reference.expression}\n"
 
     def code(self, readings: Sequence[RuleReading]) -> Code:
         """What prints the numbers of these readings."""
         return Code(self._command(readings), self._python(readings))
 
-    def _needed_student(self, readings: Sequence[RuleReading]) -> str:
-        """The student's name, if a rule reads its logits; else empty."""
-        if self.student is None or not any(reading.rule.needs_student for reading in readings):
-            return ""
-        return self.student.name
+    def _needs_student(self, readings: Sequence[RuleReading]) -> bool:
+        return self.student is not None and any(reading.rule.needs_student for reading in readings)
 
     def _command(self, readings: Sequence[RuleReading]) -> str:
         first = readings[0].profile
@@ -79,22 +114,19 @@ class Source:
         thresholds = ""
         if (first.over_sharp_below, first.over_smoothed_above) != (OVER_SHARP, OVER_SMOOTHED):
             thresholds = f" --over-sharp {first.over_sharp_below:g} --over-smoothed {first.over_smoothed_above:g}"
-        student = self._needed_student(readings)
-        beside = f" --student {student}" if student else ""
+        beside = self.student_arguments if self._needs_student(readings) else ""
         return f"cist analyze {self.arguments}{beside} --rule {rules}{thresholds}"
 
     def _python(self, readings: Sequence[RuleReading]) -> str:
         first = readings[0].profile
         rules = ", ".join(f'"{reading.rule}"' for reading in readings)
-        student = self._needed_student(readings)
-        beside = f'.beside(curves_of("{student}"))' if student else ""
+        needed = self._needs_student(readings)
+        beside = "curves = curves.beside(EntropyCurves.from_logits(student_logits))\n" if needed else ""
         return (
             "from cist_core import EntropyCurves, EntropyProfile, parse_rule\n"
-            "from cist_core.sources import load_logits\n\n\n"
-            "def curves_of(model):\n"
-            f'    logits = load_logits(model, "{self.data}", "{self.split}").logit_set\n'
-            "    return EntropyCurves.from_logits(logits)\n\n\n"
-            f'curves = curves_of("{self.teacher}"){beside}\n'
+            f"{self.imports if needed else self.reference.imports}\n"
+            f"{self.loading}"
+            f"{self.student_loading if needed else ''}{beside}"
             f"for rule in [{rules}]:\n"
             "    print(\n"
             "        EntropyProfile.of(\n"

@@ -113,7 +113,7 @@ def known_sample_models() -> str:
 def _read(path: Path) -> Card:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CistError(f"The card {path} cannot be read ({error}); restore it or remove its folder.") from error
     for key, kind in _REQUIRED.items():
         value = content

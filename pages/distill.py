@@ -7,11 +7,10 @@ from typing import Any
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from app.people import require_sign_in, run_store
 from app.run_views import duration
 from app.state import current_view
-from app.widgets import loading_torch, share_settings, show_error
-from cist_core.cards import find_sample_model
-from cist_core.data import DATASETS, is_present
+from app.widgets import loading_torch, plain, share_settings, show_error
 from cist_core.errors import CistError
 from cist_core.findings import percent, three_digits
 
@@ -21,11 +20,11 @@ ICON = ":material/science:"
 
 with loading_torch():
     from app import distill_form as form
+    from app.distill_origin import find_origin
     from cist_core.objectives import create_objective, objective_specification
     from cist_core.objectives.parameters import Choice, Number, Parameter, Switch
-    from cist_core.runs import RunStore, ensure_worker
+    from cist_core.runs import ensure_worker
     from cist_core.training import PRESETS, RunConfig
-    from cist_core.training.suggestion import suggested_preset
 
 # Every field is in the address, and so in the link, and on the page when somebody comes back to it.
 SHARED = {"bind": "query-params"}
@@ -58,48 +57,55 @@ def start_anew() -> None:
     before = st.session_state.get("_distilled", (source.teacher, source.data))
     st.session_state["_distilled"] = (source.teacher, source.data)
     if before != (source.teacher, source.data):
-        st.session_state["architecture"] = form.default_student(data, architecture)
+        st.session_state["architecture"] = form.default_student(data, origin.architecture, origin.parameters)
     if before[1] != source.data:
-        st.session_state["preset"] = suggested_preset(source.data)
-        st.session_state["images"] = form.preset_images(st.session_state["preset"])
+        st.session_state["preset"] = form.preset_for(data)
+        st.session_state["images"] = usual_images()
         apply_preset()
+
+
+def usual_images() -> int | None:
+    """How many training images the usual recipe takes, as far as there are so many."""
+    images = form.preset_images(form.preset_for(data))
+    return images if images is None or images < origin.training_images else None
 
 
 def choose_networks() -> tuple[dict[str, Any], form.Student]:
     """Step 1: what is distilled, on what, into what."""
     st.subheader("1 · Teacher, data, student", anchor=False)
+    right = "" if origin.accuracy is None else f", {percent(origin.accuracy)} right"
     st.markdown(
-        f"**{source.teacher}** ({architecture}, {form.count_parameters(architecture, data.classes):,} parameters, "
-        f"{percent(card.accuracy['test'])} on test) on **{source.data}**",
+        f"**{plain(origin.name)}** ({plain(origin.architecture)}, {origin.parameters:,} parameters{right}) "
+        f"on **{plain(source.data)}**",
         help="Choose another teacher or data set in the sidebar.",
     )
     offered = {student.name: student for student in form.students(data)}
     name = st.selectbox(
         "Student architecture",
         list(offered),
-        index=list(offered).index(form.default_student(data, architecture)),
+        index=list(offered).index(form.default_student(data, origin.architecture, origin.parameters)),
         help="The architectures that take images of this size, the smallest first.",
         **keyed("architecture"),
     )
     st.caption(f"{offered[name].parameters:,} parameters. {offered[name].description}")
     images = st.number_input(
         "Training images",
-        value=form.preset_images(suggested_preset(source.data)),
+        value=usual_images(),
         step=100,
-        placeholder=f"all {data.splits['train']:,}",
+        placeholder=f"all {origin.training_images:,}",
         help="Train on this many images only, as many of each class; empty: on all.",
         **keyed("images"),
     )
-    st.caption(
-        f"{data.splits['validation']:,} images for validation, {data.splits['test']:,} for test; none is shared."
-    )
+    apart = [f"{data.splits[split]:,} for {split}" for split in ("validation", "test") if split in data.splits]
+    missing = "" if len(apart) == 2 else "What the data do not set apart is cut from the training images."
+    st.caption(f"{'Images: ' + ', '.join(apart) + '; none is shared. ' if apart else ''}{missing}")
     download = False
-    if not is_present(source.data):
+    if not origin.present:
         st.warning(f"{source.data} is not on this machine.", icon=":material/cloud_download:")
         download = st.toggle(f"Download {source.data} when the run starts", **keyed("download"))
     content = {
-        "data": {"name": source.data, "train_samples": images, "download": download},
-        "teacher": {"name": source.teacher},
+        "data": {**origin.data_fields, "train_samples": images, "download": download},
+        "teacher": origin.teacher_fields,
         "student": {"architecture": name},
     }
     return content, offered[name]
@@ -155,7 +161,7 @@ def choose_recipe(two_views: bool) -> tuple[dict[str, Any], str, DeltaGenerator]
     name = st.selectbox(
         "Recipe",
         names,
-        index=names.index(suggested_preset(source.data)),
+        index=names.index(form.preset_for(data)),
         on_change=apply_preset,
         help="Brings the fields below to the values of the recipe.",
         **keyed("preset"),
@@ -247,11 +253,11 @@ def show_estimate(configs: list[RunConfig], wanted: bool) -> None:
 
 def launch(configs: list[RunConfig], name: str) -> None:
     """Queue the runs, and leave the confirmation standing until the form changes."""
-    store = RunStore()
+    store = run_store()
     group = form.group_name(configs) if len(configs) > 1 else None
     runs = store.add_all([(name, config) for config in configs], group=group)
     ensure_worker(store)
-    ahead = sum(run.state in ("queued", "running") for run in store.list()) - len(runs)
+    ahead = store.count_active() - len(runs)
     st.session_state["_launched"] = ([config.model_dump_json() for config in configs], [run.id for run in runs], ahead)
     st.session_state["run"] = [run.id for run in runs]  # what Runs opens on
 
@@ -271,7 +277,9 @@ def check(content: dict[str, Any], answers: dict[str, Any], seeds: str, faults: 
     if content["objective"] is None:
         return []
     try:
-        return form.make_configs({**content, **form.recipe(answers)}, form.read_seeds(seeds))
+        configs = form.make_configs({**content, **form.recipe(answers)}, form.read_seeds(seeds))
+        origin.check(configs[0])
+        return configs
     except CistError as error:
         with faults:
             show_error(error)
@@ -280,7 +288,8 @@ def check(content: dict[str, Any], answers: dict[str, Any], seeds: str, faults: 
 
 def finish(content: dict[str, Any], configs: list[RunConfig]) -> None:
     """Offer what can be done with the form."""
-    ready = bool(configs) and (is_present(source.data) or content["data"]["download"])
+    may = require_sign_in("launch runs")
+    ready = may and bool(configs) and (origin.present or content["data"]["download"])
     with st.container(horizontal=True, vertical_alignment="bottom"):
         usual = form.run_name(configs[0]) if configs else ""
         name = st.text_input("Name", placeholder=usual, key="run-name", persist_state="session", width=260)
@@ -299,12 +308,16 @@ def finish(content: dict[str, Any], configs: list[RunConfig]) -> None:
         show_error(error)
 
 
-card, data = find_sample_model(source.teacher), DATASETS.get(source.data)
-if card is None or data is None:
+try:
+    origin = find_origin(source)
+    data = origin.data
+    if not form.students(data):
+        height, width, channels = data.image_shape
+        raise CistError(f"No student here reads images of {height}x{width}x{channels}; use smaller ones.")
+except CistError as error:
     st.title("Distillation needs the teacher's network and the images", anchor=False)
-    st.info("Choose a teacher and a data set of the list in the sidebar.", icon=":material/arrow_back:")
+    st.info(plain(str(error)), icon=":material/arrow_back:")
 else:
-    architecture = card.architecture
     start_anew()
     title = st.container()  # filled at the end; what stood there stays until then
     first, second, third = st.columns(3, border=True)
@@ -314,7 +327,7 @@ else:
         objective, two_views = choose_objective()
     with third:
         answers, seeds, faults = choose_recipe(two_views)
-    title.title(form.headline(source.teacher, architecture, student, data), anchor=False)
+    title.title(plain(form.headline(origin.name, origin.parameters, student)), anchor=False)
     content["objective"] = objective
     finish(content, check(content, answers, seeds, faults))
     share_settings(settings)

@@ -2,9 +2,10 @@
 
 import streamlit as st
 
+from app.catalogue import title_of
 from app.selection_bar import slice_table
 from app.state import current_view
-from app.widgets import show_figure
+from app.widgets import plain, show_figure
 from cist_core.charts import histogram_figure
 from cist_core.findings import consistency_gain, percent, three_digits
 from cist_core.report import render_report
@@ -53,7 +54,7 @@ with numbers:
 with st.container(border=True):
     st.subheader("What is loaded", anchor=False)
     facts = {
-        "Teacher": logit_set.provenance.get("teacher", view.source.teacher),
+        "Teacher": logit_set.provenance.get("teacher") or title_of(view.source.teacher),
         "Architecture": logit_set.provenance.get("architecture", "not recorded"),
         "Data": f"{view.source.data}, {view.source.split} split",
         "Samples": f"{logit_set.num_samples:,}",
@@ -65,14 +66,15 @@ with st.container(border=True):
         for name, value in facts.items():
             with st.container(width=125, gap=None):
                 st.caption(name)
-                st.markdown(value)
+                st.markdown(plain(value))
     if logit_set.constant_rows:
         st.warning(
             f"{logit_set.constant_rows:,} samples have constant logits: uniform soft labels at any temperature.",
             icon=":material/warning:",
         )
     with st.expander("Provenance"):
-        st.table({"": list(logit_set.provenance), "value": list(logit_set.provenance.values())})
+        provenance = {plain(name): plain(value) for name, value in logit_set.provenance.items()}
+        st.table({"": list(provenance), "value": list(provenance.values())})
 
 with st.container(horizontal=True):
     st.page_link("../pages/entropy.py", label="Every rule's entropies", icon=":material/bar_chart:")

@@ -77,7 +77,7 @@ def residual_code() -> Code:
         "from cist_core import EntropyCurves, parse_rule\n"
         "from cist_core.readings import read_rule\n"
         "from cist_core.residuals import why_far\n"
-        "from cist_core.sources import load_logits\n\n"
+        f"{source.reference.imports}\n"
         f"{source.loading}"
         f'found = why_far(curves, read_rule(parse_rule("{view.cist.rule}"), curves))\n'
         "print(found.spread)\n"

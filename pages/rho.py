@@ -108,13 +108,12 @@ def code(target: float, ends: tuple[float, float], taus: tuple[float, float] | N
     """The same numbers without the app."""
     range_option = f"--range {ends[0]:g} {ends[1]:g}" if taus is None else f"--tau-range {taus[0]:g} {taus[1]:g}"
     range_argument = f"low={ends[0]:g}, high={ends[1]:g}" if taus is None else f"tau_range=({taus[0]:g}, {taus[1]:g})"
-    beside = "" if student is None else f" --student {student.name}"
     return Code(
-        f"cist rho {source.arguments}{beside} --target {target:g} {range_option}",
+        f"cist rho {source.arguments}{source.student_arguments} --target {target:g} {range_option}",
         "from cist_core import EntropyCurves\n"
         "from cist_core.recommendation import recommend_rho\n"
         "from cist_core.rho_curves import gain_curve, rho_sweep\n"
-        "from cist_core.sources import load_logits\n\n"
+        f"{source.reference.imports}\n"
         f"{source.loading}"
         f"found = recommend_rho(curves, target={target:g}, {range_argument})\n"
         "print(found.rho, found.band, found.matched_tau, found.gain)\n"
@@ -220,11 +219,13 @@ def show_export(recommending: str) -> None:
     """The ρ that is set now, for a run or for a loop of one's own."""
     with st.container(border=True):
         st.subheader(f"Take ρ = {view.rho:g} with you", anchor=False)
-        kind = st.segmented_control(
-            "As", KINDS, default=KINDS[0], required=True, key="rho_export", bind="query-params", persist_state="session"
-        )
         card = None if student is None else find_sample_model(student.name)
-        chosen = Chosen(view.rho, source.teacher, source.data, None if card is None else card.architecture)
+        teacher = None if find_sample_model(source.teacher) is None else source.teacher
+        chosen = Chosen(view.rho, teacher, source.data, None if card is None else card.architecture)
+        kind = st.segmented_control(
+            "As", chosen.kinds, default=KINDS[0], required=True, key="rho_export", bind="query-params",
+            persist_state="session",
+        )  # fmt: skip
         try:
             if kind in CONFIGS:
                 with loading_torch():

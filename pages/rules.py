@@ -53,15 +53,13 @@ def controls() -> tuple[int, int]:
 def code(ranking: list[RankedRule], mean_entropy: float, resamples: int, seed: int) -> Code:
     """The same numbers without the app."""
     rules = " ".join(str(ranked.rule) for ranked in ranking if ranked.rule)
-    load = f'EntropyCurves.from_logits(load_logits("{{}}", "{source.data}", "{source.split}").logit_set)'
-    beside = "" if student is None else f"curves = curves.beside({load.format(student.name)})\n"
+    beside = "" if student is None else "curves = curves.beside(EntropyCurves.from_logits(student_logits))\n"
     return Code(
-        f"cist analyze {source.arguments}{'' if student is None else f' --student {student.name}'} --rule {rules}",
+        f"cist analyze {source.arguments}{source.student_arguments} --rule {rules}",
         "from cist_core import EntropyCurves\n"
         "from cist_core.ranking import rank_rules\n"
-        "from cist_core.sources import load_logits\n\n"
-        f"curves = {load.format(source.teacher)}\n"
-        f"{beside}"
+        f"{source.imports}\n"
+        f"{source.loading}{source.student_loading}{beside}"
         f"for ranked in rank_rules(curves, {mean_entropy:g}, resamples={resamples}, seed={seed}):\n"
         "    print(ranked.rule or ranked.reason, ranked.std, ranked.interval, ranked.gain, ranked.gain_interval)\n",
     )

@@ -120,8 +120,9 @@ def class_code() -> Code:
     if any("a student" in find_measure(condition.measure).needs for condition in view.selection.conditions):
         beside = ", student=student"
         student = (
-            f'small = load_logits("{source.student.name}", "{source.data}", "{source.split}").logit_set\n'
-            f'student = Student("{source.student.name}", small, EntropyCurves.from_logits(small), teacher=logits)\n'
+            f"{source.student_loading}"
+            "student_curves = EntropyCurves.from_logits(student_logits)\n"
+            'student = Student("student", student_logits, student_curves, teacher=logits)\n'
         )
     return Code(
         view.code().command,
@@ -130,7 +131,7 @@ def class_code() -> Code:
         "from cist_core.readings import read_rules\n"
         f"from cist_core.samples import SampleTable{', Student' if beside else ''}\n"
         "from cist_core.selection import Selection\n"
-        "from cist_core.sources import load_logits\n\n"
+        f"{source.imports if beside else source.reference.imports}\n"
         f"{source.loading}"
         f'readings = read_rules(map(parse_rule, ["{view.fixed.rule}", "{view.cist.rule}"]), curves)\n'
         f"{student}"

@@ -8,21 +8,20 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from app import catalogue
 from app.state import Code, current_view
 from app.widgets import loading_torch, plain, share_settings, show_error, show_figure, show_table
-from cist_core.cards import Card, sample_models
+from cist_core.cards import find_sample_model
 from cist_core.charts.teachers import (
     TEACHER_COLOURS,
     reliability_figure,
     teacher_entropy_figure,
     teacher_ratio_figure,
 )
-from cist_core.data import DATASETS
 from cist_core.errors import CistError
 from cist_core.logits import LogitSet, check_same_samples
 from cist_core.rho import DEFAULT_TARGET
 from cist_core.samples import Student
-from cist_core.sources import load_logits
 from cist_core.teacher_comparison import CIST, FIXED, TeacherReading, nearness_finding, read_teacher
 
 SECTION = "Decide"
@@ -35,7 +34,7 @@ source, student = view.source, view.source.student
 
 @st.cache_resource(show_spinner="Reading the logits of the other teacher", max_entries=6)
 def logits_of(teacher: str, data: str, split: str) -> LogitSet:
-    return load_logits(teacher, data, split).logit_set
+    return catalogue.load(teacher, data, split)
 
 
 @st.cache_data(show_spinner="Comparing the teachers", max_entries=12)
@@ -47,35 +46,22 @@ def reading_of(
     return read_teacher(name, _logits, student=_student.logit_set, student_curves=_student.curves)
 
 
-def fitting_models() -> list[Card]:
-    """Every other shipped model for this data set or one with the same classes and images, its teachers first."""
-    own = DATASETS[source.data]
-    fitting = [
-        card
-        for card in sample_models()
-        if card.name != source.teacher
-        and card.data in DATASETS
-        and (DATASETS[card.data].classes, DATASETS[card.data].image_shape) == (own.classes, own.image_shape)
-    ]
-    return sorted(fitting, key=lambda card: (card.role != "teacher", card.data != source.data))
-
-
 def choose_others() -> list[str]:
     """The teachers beside that of the sidebar; those whose logits are at hand, but for the student, to begin with."""
-    cards = fitting_models()
-    at_hand = [card.name for card in cards if card.logits(source.data, source.split) is not None]
+    others = catalogue.beside(source)
     own_student = None if student is None else student.name
+    at_hand = [name for name in others if not needs_inference(name) and name != own_student]
     key = f"teachers_beside_{source.teacher}"  # each teacher has others beside it
     chosen = st.multiselect(
         f"Beside {source.teacher}",
-        [card.name for card in cards],
-        default=[name for name in at_hand if name != own_student][: len(TEACHER_COLOURS) - 1],
+        others,
+        default=at_hand[: len(TEACHER_COLOURS) - 1],
         max_selections=len(TEACHER_COLOURS) - 1,
         key=key,
         bind="query-params",
         persist_state="session",
-        placeholder="Add a teacher" if cards else "No other shipped model answers on this data",
-        help="Shipped models on the same data and split; where no logits are at hand, they are computed once.",
+        placeholder="Add a teacher" if others else "No other model answers these samples",
+        help="Models on the same data and split, shipped or added; logits that are not at hand are computed once.",
     )
     share_settings([key])
     return chosen
@@ -110,31 +96,33 @@ def read_all(others: Sequence[str]) -> list[TeacherReading]:
 
 
 def load(name: str) -> LogitSet:
-    with loading_torch() if no_logits(name) else st.container():
+    with loading_torch() if needs_inference(name) else st.container():
         return logits_of(name, source.data, source.split)
 
 
-def no_logits(name: str) -> bool:
-    return all(card.logits(source.data, source.split) is None for card in sample_models() if card.name == name)
+def needs_inference(name: str) -> bool:
+    card = find_sample_model(name)
+    return card is not None and card.logits(source.data, source.split) is None
 
 
 def code(readings: Sequence[TeacherReading]) -> Code:
     """The same numbers without the app."""
-    place = f"--data {source.data} --split {source.split}"
-    names = ", ".join(f'"{reading.name}"' for reading in readings)
-    student_logits = f'logits_of("{student.name}")' if student is not None else "None"
+    references = {reading.name: catalogue.reference(reading.name, source.data, source.split) for reading in readings}
+    imports = {reference.imports for reference in references.values()}
+    if source.student_reference is not None:
+        imports.add(source.student_reference.imports)
+    teachers = "".join(f"    {name!r}: {reference.expression},\n" for name, reference in references.items())
     return Code(
         "\n".join(
-            f"cist analyze --teacher {reading.name} {place} --rule {reading.fixed.rule} {reading.cist.rule}"
+            f"cist analyze {references[reading.name].arguments} --rule {reading.fixed.rule} {reading.cist.rule}"
             for reading in readings
         ),
-        "from cist_core.sources import load_logits\n"
-        "from cist_core.teacher_comparison import read_teacher\n\n\n"
-        "def logits_of(name):\n"
-        f'    return load_logits(name, "{source.data}", "{source.split}").logit_set\n\n\n'
-        f"student = {student_logits}\n"
-        f"for name in [{names}]:\n"
-        "    teacher = read_teacher(name, logits_of(name), student=student)\n"
+        f"{''.join(sorted(imports))}"
+        "from cist_core.teacher_comparison import read_teacher\n\n"
+        f"teachers = {{\n{teachers}}}\n"
+        f"{source.student_loading or 'student_logits = None' + chr(10)}"
+        "for name, logits in teachers.items():\n"
+        "    teacher = read_teacher(name, logits, student=student_logits)\n"
         "    print(name, teacher.rho, teacher.fixed.profile.std, teacher.cist.profile.std, teacher.gap)\n",
     )
 

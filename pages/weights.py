@@ -87,11 +87,10 @@ def choose_measure() -> Measure:
 
 def code(imports: str, lines: str) -> Code:
     """The pair's command, and Python that loads the logits first."""
-    of = f'"{source.data}", "{source.split}"'
-    loads = f'teacher = load_logits("{source.teacher}", {of}).logit_set\n'
-    if student is not None:
-        loads += f'student = load_logits("{student.name}", {of}).logit_set\n'
-    return Code(view.code().command, f"{imports}from cist_core.sources import load_logits\n\n{loads}{lines}")
+    loads = f"teacher = {source.reference.expression}\n"
+    if source.student_reference is not None:
+        loads += f"student = {source.student_reference.expression}\n"
+    return Code(view.code().command, f"{imports}{source.imports}\n{loads}{lines}")
 
 
 def weights_code() -> Code:

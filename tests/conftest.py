@@ -19,9 +19,10 @@ settings.load_profile("cist")
 
 @pytest.fixture(scope="session", autouse=True)
 def _runs_of_nobody(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The runs of whoever tests are neither shown nor started."""
+    """The runs of whoever tests are neither shown nor started, and nothing is added to what they have added."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CIST_RUNS", str(tmp_path_factory.mktemp("runs")))
+        patch.setenv("CIST_ADDED", str(tmp_path_factory.mktemp("added")))
         yield
 
 

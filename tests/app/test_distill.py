@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -12,6 +13,7 @@ from example_runs import ExampleStore
 from streamlit.testing.v1 import AppTest
 
 from app import distill_form as form
+from app.distill_origin import find_origin
 from cist_core.data import DATASETS
 from cist_core.errors import CistError
 from cist_core.objectives import objective_specification
@@ -72,7 +74,9 @@ def test_students_fit_the_images_and_are_counted_rightly(name: str) -> None:
     ],
 )
 def test_the_student_is_smaller_where_there_is_a_smaller_one(data: str, teacher: str, student: str) -> None:
-    assert form.default_student(DATASETS[data], teacher) == student
+    info = DATASETS[data]
+    assert form.default_student(info, teacher, form.count_parameters(teacher, info.classes)) == student
+    assert form.default_student(info, "one that nobody knows", 10**9) == form.students(info)[-1].name
 
 
 def test_every_recipe_survives_its_way_through_the_form() -> None:
@@ -311,9 +315,10 @@ def test_choices_are_there_after_a_look_at_another_page(store) -> None:
 
 
 def test_more_images_a_step_than_there_are_is_refused_before_anything_is_queued() -> None:
-    content = preset("demo").model_dump(mode="json", exclude={"seed"})
+    origin = find_origin(SimpleNamespace(teacher="mnist5k-cnn", data="mnist-5k"))
+    config = preset("demo")
+    origin.check(config)
     with pytest.raises(CistError, match="batch size of at most 1,000, the number of training images, but got 5,000"):
-        form.make_configs({**content, "batch_size": 5000}, [0])
-    content["data"]["train_samples"] = 4000
+        origin.check(config.changed(batch_size=5000))
     with pytest.raises(CistError, match="at most 3,500 training images"):
-        form.make_configs(content, [0])
+        origin.check(config.changed(data={"train_samples": 4000}))

@@ -17,7 +17,7 @@ from cist_core.rho import matched_pair
 from cist_core.temperature import Cist, Fixed
 from tests.app.driver import ROOT, open_app, view_of
 
-PAGES = [page.name for page in find_pages() if page.section in ("Look", "Decide")]
+PAGES = [page.name for page in find_pages() if page.section in ("Look", "Decide") and page.needs_source]
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -94,7 +94,10 @@ def open_page(browser, server):
     contexts = []
 
     def open_(path: str = "", *, width: int = 1440, height: int = 1000, scheme: str = "light", sign: str = A_CHART):
-        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+        # Streamlit's placeholders pulsate while a page loads, which without a graphics card takes a core.
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce"
+        )
         contexts.append(context)
         page = context.new_page()
         page.goto(f"{server}/{path}")

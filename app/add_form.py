@@ -1,0 +1,393 @@
+"""The answers of the Add page as data: the files behind them, the `AddSpec` they make, and what came of it in words."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from app.run_views import duration
+from app.state import Code
+from cist_core.added import Added, AddSpec, Preview
+from cist_core.added.store import PreviewImage, Progress
+from cist_core.data import DATASETS, is_present
+from cist_core.data.loading import is_one_set
+from cist_core.errors import CistError
+from cist_core.findings import percent
+
+LOGITS, MODEL = "Logits", "Model"
+"""What is added."""
+UPLOAD, SERVER, NAME = "Upload", "Server path", "By name"
+"""Where a file or a model comes from."""
+
+LOGIT_TYPES = ("npy", "npz", "pt", "pth", "safetensors", "csv", "parquet")
+LABEL_TYPES = ("npy", "npz", "pt", "csv", "txt")
+CHECKPOINT_TYPES = ("safetensors", "pt", "pth", "th", "bin", "onnx")
+DATA_TYPES = ("npz", "parquet")
+GIVEN_AS = ("auto", "logits", "log-probabilities", "probabilities")
+SPLITS = ("test", "validation", "train")
+
+TEACHER, LABELS, STUDENT, DATA = "teacher", "labels", "student", "data"
+"""The places that a file can fill; uploads lie in a folder of this name."""
+PREVIEW = "preview"
+"""Where a fault is shown that belongs to no single place."""
+
+ENSEMBLE = " + "
+
+_PACKAGES = {"torchvision": "torchvision", "timm": "timm", "hf": "transformers"}
+_MANY = 2_000  # samples, from which on a tenth of a percent is more than one of them
+
+
+# ---- the files -------------------------------------------------------------------------------------------------------
+
+
+def keep_upload(added: Added, place: str, name: str, content: BinaryIO, *, beside: bool = False) -> Path:
+    """Copy an uploaded file into the folder of its place, piece by piece.
+
+    Args:
+        added: the draft that it belongs to.
+        place: what it is for.
+        name: as the browser sent it; only a tidy form of it becomes a path.
+        content: open for reading.
+        beside: whether the files that are there stay; else it replaces them.
+
+    Raises:
+        CistError: if it cannot be written.
+    """
+    try:
+        if not beside:
+            shutil.rmtree(added.uploads / place, ignore_errors=True)
+        path = added.place_for(name, place)
+        with path.open("wb") as file:
+            shutil.copyfileobj(content, file)
+    except OSError as error:
+        raise CistError(f"'{name}' cannot be kept ({error.strerror or error}); make room on the server.") from error
+    return path
+
+
+def uploaded(added: Added | None, place: str) -> list[Path]:
+    """The files that were uploaded for a place, the oldest first."""
+    folder = added.uploads / place if added is not None else None
+    if folder is None or not folder.is_dir():
+        return []
+    return sorted(folder.iterdir(), key=lambda file: file.stat().st_mtime_ns)
+
+
+def size(count: int) -> str:
+    """Bytes as a person reads them."""
+    return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count / 1e3:,.1f} kB"
+
+
+# ---- the spec --------------------------------------------------------------------------------------------------------
+
+
+def missing(answers: Mapping[str, Any]) -> str | None:
+    """What has to be answered before anything can be looked at; None where nothing has."""
+    if not answers[TEACHER]:
+        return "Choose a file of logits." if answers["kind"] == LOGITS else "Choose a model."
+    if answers["kind"] == MODEL and not answers[DATA]:
+        return "Choose the data that the model is to answer."
+    return None
+
+
+def make_spec(answers: Mapping[str, Any]) -> AddSpec:
+    """The spec of complete answers.
+
+    Raises:
+        CistError: for an answer that cannot be.
+    """
+    title = answers["title"] or suggested_title(answers)
+    if answers["kind"] == LOGITS:
+        files = {place: answers[place] or None for place in (TEACHER, LABELS, STUDENT)}
+        return AddSpec.of(title=title, logits={**files, "given_as": answers["given_as"]})
+    limit = answers["limit"]
+    return AddSpec.of(
+        title=title,
+        model={
+            "teacher": answers[TEACHER],
+            "architecture": answers["architecture"] or None,
+            "preprocessing": answers["preprocessing"],
+            "data": answers[DATA],
+            "split": answers["split"] or SPLITS[0],
+            "limit": limit,
+            "seed": answers["seed"] if limit is not None else None,
+            "class_map": read_class_map(answers["class_map"]),
+            "download": answers["download"],
+        },
+    )
+
+
+def same_but_for_the_title(a: AddSpec | None, b: AddSpec | None) -> bool:
+    """Whether a preview of one is a preview of the other."""
+    return a is not None and b is not None and (a.logits, a.model) == (b.logits, b.model)
+
+
+def suggested_title(answers: Mapping[str, Any]) -> str:
+    """What the new source is called unless somebody names it: the model, and the data it answered."""
+    teacher = ENSEMBLE.join(_stem(name) for name in str(answers[TEACHER]).split(ENSEMBLE))
+    whole = f"{teacher} on {_stem(str(answers[DATA]))}" if answers["kind"] == MODEL else teacher
+    return whole[:80]
+
+
+def read_class_map(text: str | None) -> dict[str, str] | None:
+    """Lines such as ``automobile = car``, the data's class before the teacher's; None where there are none.
+
+    Raises:
+        CistError: for a line without an equals sign.
+    """
+    found = {}
+    for line in filter(None, map(str.strip, (text or "").splitlines())):
+        of_data, equals, of_teacher = (part.strip() for part in line.partition("="))
+        if not (of_data and equals and of_teacher):
+            raise CistError(f"Expected a line such as 'automobile = car' in the class map, but got '{line}'.")
+        found[of_data] = of_teacher
+    return found or None
+
+
+def read_channels(text: str, what: str) -> list[float]:
+    """Numbers of each channel, such as ``0.485, 0.456, 0.406``.
+
+    Raises:
+        CistError: for anything else.
+    """
+    try:
+        return [float(part) for part in text.replace(",", " ").replace(";", " ").split()]
+    except ValueError:
+        raise CistError(
+            f"Expected {what} to be a number for each channel, such as 0.485, 0.456, 0.406, but got '{text}'."
+        ) from None
+
+
+def write_channels(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
+
+
+def is_checkpoint(answers: Mapping[str, Any]) -> bool:
+    """Whether the model's architecture can be chosen: a file of weights alone does not name it."""
+    teacher = str(answers[TEACHER] or "")
+    return bool(teacher) and all(
+        Path(name).suffix.lower().lstrip(".") in ("safetensors", "pt", "pth", "th", "bin")
+        for name in teacher.split(ENSEMBLE)
+    )
+
+
+def may_need_download(answers: Mapping[str, Any]) -> bool:
+    """Whether what is named may not be on this machine."""
+    named = f"{answers[TEACHER] or ''}{ENSEMBLE}{answers[DATA] or ''}".split(ENSEMBLE)
+    return any(
+        re.match(r"(torchvision|timm|hf):", name) or (name in DATASETS and not is_present(name)) for name in named
+    )
+
+
+def restored(added: Added) -> dict[str, Any]:
+    """The answers of what was asked for last, for somebody who comes back by a link."""
+    spec = added.spec
+    if spec is None:
+        return {}
+    if spec.logits is not None:
+        files = {place: getattr(spec.logits, place) for place in (TEACHER, LABELS, STUDENT)}
+        return {"kind": LOGITS, "given_as": spec.logits.given_as, **_origins(added, files)}
+    assert spec.model is not None
+    model = spec.model
+    answers = {
+        "kind": MODEL,
+        "architecture": model.architecture,
+        "split": model.split,
+        "limit": model.limit,
+        "seed": model.seed or 0,
+        "class_map": "\n".join(f"{a} = {b}" for a, b in (model.class_map or {}).items()),
+        "download": model.download,
+        "preprocessing": model.preprocessing,
+    }
+    return answers | _origins(added, {TEACHER: model.teacher, DATA: model.data})
+
+
+def _origins(added: Added, files: Mapping[str, str | None]) -> dict[str, Any]:
+    """Which control a file or name was given in."""
+    answers = {}
+    for place, text in files.items():
+        if text is None or uploaded(added, place):
+            answers[f"{place}_from"] = UPLOAD
+            continue
+        origin = SERVER if Path(text).is_absolute() else NAME
+        answers |= {f"{place}_from": origin, f"{place}_{'path' if origin == SERVER else 'name'}": text}
+    return answers
+
+
+# ---- what is there ---------------------------------------------------------------------------------------------------
+
+
+def known_prefixes() -> str:
+    """What models can be named with the packages that are installed, and what brings the others."""
+    there = [prefix for prefix, package in _PACKAGES.items() if importlib.util.find_spec(package) is not None]
+    known = (
+        f"A sample model, or {_listed([f'`{prefix}:NAME`' for prefix in there])}. Several joined by ` + ` are averaged."
+    )
+    lacking = [prefix for prefix in _PACKAGES if prefix not in there]
+    needs = "".join(f" For `{prefix}:`, `pip install 'cist-studio[{prefix}]'`." for prefix in lacking)
+    return known + needs
+
+
+def _listed(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+# ---- in words --------------------------------------------------------------------------------------------------------
+
+
+def headline(preview: Preview, name: str) -> str:
+    """What the preview found, in one sentence: how good the answers are, and how long all of them will take."""
+    if preview.accuracy is None:
+        found = f"{name} has {preview.num_classes:,} classes and {preview.num_samples:,} samples, without labels"
+    elif preview.sample_size < preview.num_samples:
+        share = accuracy(preview.accuracy, preview.sample_size)
+        found = f"{name} answers {share} of a sample of {preview.sample_size:,} right"
+    else:
+        found = (
+            f"{name} answers {accuracy(preview.accuracy, preview.num_samples)} of {preview.num_samples:,} samples right"
+        )
+    if preview.seconds is None:
+        return found
+    return f"{found}; all {preview.num_samples:,} will take about {duration(preview.seconds)}"
+
+
+def accuracy(share: float, count: int) -> str:
+    """A share with as many digits as the number of samples bears."""
+    return f"{share * 100:.2f} %" if count >= _MANY else percent(share)
+
+
+def facts_line(preview: Preview) -> str:
+    """What it is, in one line."""
+    parts = [preview.architecture] if preview.architecture else []
+    if preview.parameters:
+        parts.append(f"{preview.parameters:,} parameters")
+    parts += [f"{preview.num_classes:,} classes", f"{preview.num_samples:,} samples"]
+    return " · ".join(parts)
+
+
+def card(image: PreviewImage) -> tuple[str, bool]:
+    """The words under an image, and whether the answer is right."""
+    right = image.label == image.prediction
+    sure = percent(image.probability).replace(" ", "\u00a0")  # stays on one line under a narrow picture
+    return (f"{image.label}, {sure}" if right else f"{image.label}, taken for {image.prediction}, {sure}"), right
+
+
+def progress_words(progress: Progress | None) -> tuple[float, str]:
+    """The share that is done, and the line beside the bar."""
+    if progress is None or not progress.total:
+        return 0.0, "Opening the files"
+    share = min(progress.done / progress.total, 1.0)
+    words = f"{progress.done:,} of {progress.total:,} samples"
+    if progress.seconds_left is not None and share < 1:
+        words += f", about {duration(progress.seconds_left)} left"
+    return share, words
+
+
+def blame(reason: str, spec: AddSpec, uploads: Path) -> str:
+    """The place whose file or name a fault speaks of first; the preview where it speaks of none."""
+    found: dict[str, int] = {}
+    for place, text in _named(spec).items():
+        for name in {str(uploads / place), *text.split(ENSEMBLE), *(Path(part).name for part in text.split(ENSEMBLE))}:
+            at = reason.find(name)
+            if at >= 0:
+                found[place] = min(at, found.get(place, at))
+    return min(found, key=lambda place: found[place]) if found else PREVIEW
+
+
+def in_own_words(reason: str, uploads: Path) -> str:
+    """A fault with the user's file names instead of where they lie on the server."""
+    return re.sub(re.escape(str(uploads)) + r"/(\w+/)?", "", reason)
+
+
+def _named(spec: AddSpec) -> dict[str, str]:
+    part = spec.logits or spec.model
+    texts = {place: getattr(part, place, None) for place in (TEACHER, LABELS, STUDENT, DATA)}
+    return {place: text for place, text in texts.items() if text}
+
+
+def _stem(name: str) -> str:
+    """``resnet56`` of ``/data/resnet56.pt`` and of ``timm:resnet56``."""
+    tail = re.split(r"[/\\]", name.rpartition(":")[2])[-1]
+    return re.sub(r"\.(npy|npz|csv|txt|parquet|safetensors|onnx|pt2?|pth|th|bin)$", "", tail, flags=re.IGNORECASE)
+
+
+# ---- the same without the app ----------------------------------------------------------------------------------------
+
+
+def code(spec: AddSpec, uploads: Path) -> Code:
+    """The command line and the Python that make the same logits, with the user's own file names."""
+
+    def own(text: str) -> str:
+        """An upload by its name alone."""
+        return ENSEMBLE.join(
+            Path(part).name if Path(part).is_relative_to(uploads) else part for part in text.split(ENSEMBLE)
+        )
+
+    return _logits_code(spec, own) if spec.logits is not None else _model_code(spec, own)
+
+
+def _logits_code(spec: AddSpec, own: Any) -> Code:
+    files = spec.logits
+    assert files is not None
+    options = [
+        *("--logits", own(files.teacher)),
+        *(("--labels", own(files.labels)) if files.labels is not None else ()),
+        *(("--given-as", files.given_as) if files.given_as != "auto" else ()),
+        *(("--student", own(files.student)) if files.student is not None else ()),
+    ]
+    how = "" if files.given_as == "auto" else f', given_as="{files.given_as}"'
+    python = [
+        f"from cist_core import EntropyCurves{', LogitSet' if files.labels else ''}, read_logits",
+        *(["from cist_core.logit_files import read_labels"] if files.labels else []),
+        "",
+        f"logits = read_logits({own(files.teacher)!r}{how})",
+    ]
+    if files.labels is not None:
+        python += [
+            f"labels = read_labels({own(files.labels)!r}, count=logits.num_samples, classes=logits.num_classes)",
+            "logits = LogitSet.create(logits.logits, labels, class_names=logits.class_names)",
+        ]
+    python.append("curves = EntropyCurves.from_logits(logits)")
+    return Code(f"cist analyze {shlex.join(options)}", "\n".join(python) + "\n")
+
+
+def _model_code(spec: AddSpec, own: Any) -> Code:
+    model = spec.model
+    assert model is not None
+    teacher, data = own(model.teacher), own(model.data)
+    split = "" if is_one_set(model.data) else model.split
+    options = [
+        *("--teacher", teacher),
+        *(("--arch", model.architecture) if model.architecture else ()),
+        *("--data", data),
+        *(("--split", split) if split else ()),
+        *(("--limit", str(model.limit)) if model.limit else ()),
+        *(("--seed", str(model.seed)) if model.seed is not None else ()),
+        *(("--download",) if model.download else ()),
+        *("--out", "logits.safetensors"),
+    ]
+    only_python = model.class_map is not None or model.preprocessing is not None
+    command = "# The class map and the preprocessing are set in Python, below." if only_python else ""
+    fetch = ", download=True" if model.download else ""
+    arguments = (f", {model.architecture!r}" if model.architecture else "") + fetch
+    limit = "" if model.limit is None else f", limit={model.limit}, seed={model.seed}"
+    imports = ["from cist_core.data import load_dataset", "from cist_core.inference import infer"]
+    imports.append("from cist_core.sources import find_teacher")
+    body = [f"teacher = find_teacher({teacher!r}{arguments})"]
+    if model.preprocessing is not None:
+        imports = ["from dataclasses import replace", "", *imports, "from cist_core.zoo import Preprocessing"]
+        body += [
+            f"changed = {dict(model.preprocessing)!r}",
+            "preprocessing = Preprocessing.from_dict({**teacher.preprocessing.to_dict(), **changed})",
+            "teacher = replace(teacher, preprocessing=preprocessing)",
+        ]
+    body.append(f"dataset = load_dataset({data!r}{f', {split!r}' if split else ''}{fetch})")
+    if model.class_map is not None:
+        imports = [line.replace("load_dataset", "load_dataset, map_labels") for line in imports]
+        body.append(f"dataset = map_labels(dataset, {model.class_map!r}, teacher.class_names or teacher.num_classes)")
+    body += [f"logits = infer(teacher, dataset{limit}).logit_set", 'logits.save("logits.safetensors")']
+    return Code(command or f"cist infer {shlex.join(options)}", "\n".join([*imports, "", *body]) + "\n")

@@ -1,0 +1,152 @@
+"""``python -m cist_core.added preview|add FOLDER``: the child process in which other people's files are opened.
+
+It has a limit on its memory, and what a damaged file may do to a native library ends with it. What comes of it are
+files in the folder; see `cist_core.added.store`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+import safetensors  # noqa: F401 - `write_whole` needs it, also when there is no memory left to load it
+from filelock import FileLock, Timeout
+
+from cist_core.added.spec import AddSpec
+from cist_core.errors import Cancelled, CistError
+from cist_core.files import write_whole
+
+AT_ONCE = 2
+"""Child processes that work at the same time; the others wait for their turn."""
+PREVIEW_SECONDS = 180
+_REPORT_SECONDS = 0.3
+
+
+def main(arguments: list[str]) -> int:
+    task, folder = arguments[0], Path(arguments[1])
+    signal.signal(signal.SIGTERM, _cancelled)
+    entry = json.loads((folder / "entry.json").read_text(encoding="utf-8"))
+    try:
+        with _turn(folder.parent):
+            allowed = _limit_memory()
+            if task == "preview":
+                signal.signal(signal.SIGALRM, _too_slow)
+                signal.alarm(PREVIEW_SECONDS)
+            _work(task, AddSpec.of(**entry["spec"]), folder, allowed)
+    except Cancelled:
+        return 130
+    except CistError as error:
+        _fail(folder, str(error))
+        return 2
+    return 0
+
+
+def _work(task: str, spec: AddSpec, folder: Path, allowed: int | None) -> None:
+    try:
+        from cist_core.added import work
+
+        if task == "preview":
+            content = json.dumps(work.preview(spec).to_dict())
+            write_whole(folder / "preview.json", lambda f: f.write_text(content, encoding="utf-8"), what="The preview")
+        else:
+            work.add(spec, folder, progress=Reporter(folder))
+    except CistError:
+        raise
+    except (MemoryError, ImportError) as error:  # a library that cannot be mapped is an ImportError
+        raise CistError(_too_large(allowed)) from error
+    except RuntimeError as error:
+        if "alloc" in str(error).lower() or "out of memory" in str(error).lower():
+            raise CistError(_too_large(allowed)) from error
+        raise CistError(f"The model or the file cannot be used ({_first_line(error)}).") from error
+    except Exception as error:  # a library that failed over a foreign file in a way that nobody foresaw
+        raise CistError(f"The files cannot be used ({type(error).__name__}: {_first_line(error)}).") from error
+
+
+class Reporter:
+    """Writes down how far the work is, a few times a second."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "progress.json"
+        self._began: tuple[float, int] | None = None
+        self._last = 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if self._began is None:
+            self._began = (now, done)
+        if now - self._last < _REPORT_SECONDS and done < total:
+            return
+        self._last = now
+        since, at = self._began
+        left = (now - since) / (done - at) * (total - done) if done > at else None
+        content = json.dumps({"done": done, "total": total, "seconds_left": left})
+        write_whole(self._file, lambda file: file.write_text(content, encoding="utf-8"), what="The progress")
+
+
+@contextlib.contextmanager
+def _turn(root: Path) -> Iterator[None]:
+    """Wait until fewer than `AT_ONCE` others work."""
+    while True:
+        for place in range(AT_ONCE):
+            with contextlib.suppress(Timeout), FileLock(root / f".turn-{place}.lock").acquire(timeout=0):
+                yield
+                return
+        time.sleep(0.2)
+
+
+def _limit_memory() -> int | None:
+    """Let this process have ``CIST_ADDED_MEMORY`` bytes, by default three quarters of the machine's.
+
+    Returns:
+        the limit, or None where the system has none.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    import psutil
+
+    text = os.environ.get("CIST_ADDED_MEMORY", "")
+    try:
+        allowed = int(float(text)) if text else int(0.75 * psutil.virtual_memory().total)
+    except (ValueError, OverflowError):
+        raise CistError(f"Expected CIST_ADDED_MEMORY to be a number of bytes, but it is '{text}'.") from None
+    # Data, not address space: mapped files and what CUDA reserves would count there.
+    resource.setrlimit(resource.RLIMIT_DATA, (allowed, allowed))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    return allowed
+
+
+def _cancelled(number: int, frame: FrameType | None) -> None:
+    raise Cancelled("It was cancelled.")
+
+
+def _too_slow(number: int, frame: FrameType | None) -> None:
+    raise CistError(
+        f"The preview took longer than {PREVIEW_SECONDS} seconds; use a smaller file, or compute the logits on the "
+        "command line with 'cist infer' and add those."
+    )
+
+
+def _too_large(allowed: int | None) -> str:
+    limit = "there is" if allowed is None else f"the {allowed / 1e9:,.1f} GB that a file may take here"
+    return f"Opening it needs more memory than {limit}; use fewer samples, or raise CIST_ADDED_MEMORY."
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+
+
+def _fail(folder: Path, sentence: str) -> None:
+    write_whole(folder / "failure.txt", lambda file: file.write_text(sentence, encoding="utf-8"), what="The failure")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,81 @@
+"""`AddSpec`: what somebody wants to add, as the answers of three steps."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from cist_core.errors import CistError
+
+Count = Annotated[int, Field(ge=1)]
+Text = Annotated[str, Field(min_length=1, max_length=4096)]
+GivenAs = Literal["auto", "logits", "log-probabilities", "probabilities"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class LogitFiles(_Part):
+    """Logits that somebody has computed."""
+
+    teacher: Text
+    """Path of the teacher's; see `cist_core.read_logits`."""
+    labels: Text | None = None
+    """Path of the labels, where the file above has none."""
+    student: Text | None = None
+    """Path of a student's logits on the same samples."""
+    given_as: GivenAs = "auto"
+    """What the numbers are; both files."""
+
+
+class ModelOnData(_Part):
+    """A network, and the images it is to answer."""
+
+    teacher: Text
+    """See `cist_core.sources.find_teacher`."""
+    architecture: Text | None = None
+    """Of a checkpoint; None: recognised from the weights."""
+    preprocessing: dict[str, Any] | None = None
+    """Fields of `cist_core.zoo.Preprocessing`; those that are left out are the teacher's own."""
+    data: Text
+    """See `cist_core.data.load_dataset`."""
+    split: Text = "test"
+    """Of the data; data without splits are taken whole."""
+    limit: Count | None = None
+    """Use only this many samples; None: all."""
+    seed: Annotated[int, Field(ge=0)] | None = None
+    """Draws them, as many of each class; None: evenly spaced."""
+    class_map: dict[str, str] | None = None
+    """From the data's classes to the teacher's, by name or number; None: they are the same."""
+    download: bool = False
+    """Whether weights or data that are not here may be downloaded."""
+
+
+class AddSpec(_Part):
+    """One thing to add: logits, or a model on data."""
+
+    title: Annotated[str, Field(min_length=1, max_length=80)]
+    """For people."""
+    logits: LogitFiles | None = None
+    model: ModelOnData | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.logits is None) == (self.model is None):
+            raise ValueError("give either logits or a model")
+        return self
+
+    @classmethod
+    def of(cls, **answers: Any) -> AddSpec:
+        """The spec of these answers.
+
+        Raises:
+            CistError: with one clause for every answer that is wrong.
+        """
+        try:
+            return cls.model_validate(answers)
+        except ValidationError as error:
+            faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+            raise CistError(f"What is to be added is not complete: {'; '.join(faults)}.") from None

@@ -1,0 +1,182 @@
+"""What the child process does: look at what somebody wants to add, or turn it into logits."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cist_core.added.spec import AddSpec, LogitFiles, ModelOnData
+from cist_core.added.store import Preview, PreviewImage
+from cist_core.logit_cache import write_logits
+from cist_core.logit_files import UPLOAD_LIMITS, read_logits
+from cist_core.logits import LogitSet, check_same_samples
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cist_core.data import ImageDataset
+    from cist_core.zoo import Teacher
+
+SAMPLE = 512
+SAMPLE_SEED = 0
+IMAGES = 12
+_CHANCE_FACTOR = 2.0
+
+Progress = Callable[[int, int], None]
+
+
+def preview(spec: AddSpec) -> Preview:
+    """Look at the files, and let a model answer a sample.
+
+    Raises:
+        CistError: if they cannot be used.
+    """
+    if spec.logits is not None:
+        return _preview_logits(spec.logits)
+    assert spec.model is not None
+    return _preview_model(spec.model)
+
+
+def add(spec: AddSpec, folder: Path, *, progress: Progress) -> None:
+    """Write ``logits.safetensors``, and ``student.safetensors`` where there is a student, into the folder.
+
+    Raises:
+        CistError: if the files cannot be used, or the folder is full.
+    """
+    if spec.logits is not None:
+        teacher, student = _read(spec.logits)
+        if student is not None:
+            write_logits(folder / "student.safetensors", student)
+        write_logits(folder / "logits.safetensors", teacher, progress=progress)
+        return
+    assert spec.model is not None
+    from cist_core.inference import infer
+
+    model, dataset = _open(spec.model)
+    result = infer(model, dataset, limit=spec.model.limit, seed=spec.model.seed, progress=progress)
+    write_logits(folder / "logits.safetensors", result.logit_set)
+
+
+def _read(files: LogitFiles) -> tuple[LogitSet, LogitSet | None]:
+    teacher = read_logits(files.teacher, labels=files.labels, given_as=files.given_as, limits=UPLOAD_LIMITS)
+    if files.student is None:
+        return teacher, None
+    student = read_logits(files.student, given_as=files.given_as, limits=UPLOAD_LIMITS)
+    check_same_samples(
+        teacher.logits.shape, student.logits.shape, labels=(teacher.labels, student.labels), name="the student"
+    )
+    return teacher, student
+
+
+def _preview_logits(files: LogitFiles) -> Preview:
+    teacher, student = _read(files)
+    warnings = _doubts(teacher.accuracy, teacher.num_classes, "Check that the labels number the classes as the logits.")
+    if teacher.labels is None:
+        warnings += ("There are no labels, so nothing can be said of right and wrong; add a file of labels.",)
+    if teacher.constant_rows:
+        warnings += (f"{teacher.constant_rows:,} samples have constant logits: uniform soft labels whatever is done.",)
+    facts = dict(teacher.provenance)
+    if student is not None and student.accuracy is not None:
+        facts["student"] = f"accuracy {student.accuracy:.4f}"
+    return Preview(
+        name=Path(files.teacher).name,
+        num_samples=teacher.num_samples,
+        num_classes=teacher.num_classes,
+        class_names=teacher.class_names,
+        accuracy=teacher.accuracy,
+        sample_size=teacher.num_samples if teacher.labels is not None else 0,
+        warnings=warnings,
+        facts=facts,
+    )
+
+
+def _preview_model(answers: ModelOnData) -> Preview:
+    from cist_core.data import stratified_sample
+    from cist_core.inference import infer
+
+    teacher, dataset = _open(answers)
+    total = min(answers.limit or dataset.num_samples, dataset.num_samples)
+    chosen = stratified_sample(dataset.labels, min(SAMPLE, total), SAMPLE_SEED)
+    sample = dataset.take(chosen)
+    clock = _Clock()
+    logit_set = infer(teacher, sample, progress=clock).logit_set
+    reason = (
+        "Usual reasons are another normalisation, classes in another order, or an architecture that fits the weights "
+        "but is not theirs."
+    )
+    return Preview(
+        name=teacher.name,
+        architecture=teacher.architecture,
+        parameters=sum(parameter.numel() for parameter in teacher.model.parameters()),
+        num_samples=total,
+        num_classes=teacher.num_classes,
+        class_names=logit_set.class_names,
+        accuracy=logit_set.accuracy,
+        sample_size=len(chosen),
+        preprocessing=teacher.preprocessing.to_dict(),
+        warnings=_doubts(logit_set.accuracy, teacher.num_classes, reason),
+        facts=dict(teacher.facts),
+        images=_images(sample, logit_set),
+        seconds=None if clock.per_sample is None else clock.per_sample * total,
+    )
+
+
+class _Clock:
+    """Time of a sample, the first batch left out, as it pays for what all share."""
+
+    def __init__(self) -> None:
+        self._began: tuple[float, int] | None = None
+        self.per_sample: float | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if self._began is None:
+            self._began = (now, done)
+        elif done > self._began[1]:
+            self.per_sample = (now - self._began[0]) / (done - self._began[1])
+
+
+def _open(answers: ModelOnData) -> tuple[Teacher, ImageDataset]:
+    from cist_core.data import load_dataset, map_labels
+    from cist_core.sources import find_teacher
+    from cist_core.zoo import Preprocessing
+
+    teacher = find_teacher(answers.teacher, answers.architecture, download=answers.download)
+    if answers.preprocessing is not None:
+        teacher = dataclasses.replace(
+            teacher, preprocessing=Preprocessing.from_dict({**teacher.preprocessing.to_dict(), **answers.preprocessing})
+        )
+    dataset = load_dataset(answers.data, answers.split, download=answers.download)
+    if answers.class_map is not None:
+        mapping: dict[str | int, str | int | None] = dict(answers.class_map.items())
+        dataset = map_labels(dataset, mapping, teacher.class_names or teacher.num_classes)
+    return teacher, dataset
+
+
+def _doubts(accuracy: float | None, classes: int, reason: str) -> tuple[str, ...]:
+    if accuracy is None or accuracy >= _CHANCE_FACTOR / classes:
+        return ()
+    return (f"Only {accuracy:.1%} of the answers are right, hardly more than by chance ({1 / classes:.1%}). {reason}",)
+
+
+def _images(sample: ImageDataset, logit_set: LogitSet) -> tuple[PreviewImage, ...]:
+    """The first images of the sample, spread over it."""
+    from cist_core.data.thumbnail import as_data_uri
+
+    names = logit_set.class_names or tuple(str(index) for index in range(logit_set.num_classes))
+    chosen: NDArray[np.int64] = np.linspace(0, sample.num_samples - 1, min(IMAGES, sample.num_samples)).astype(np.int64)
+    pixels: Any = sample.images[chosen]
+    cards = []
+    for row, image in zip(chosen, pixels, strict=True):
+        logits = logit_set.logits[row].astype(np.float64)
+        soft = np.exp(logits - logits.max())
+        top = int(logits.argmax())
+        cards.append(
+            PreviewImage(as_data_uri(image), names[int(sample.labels[row])], names[top], float(soft[top] / soft.sum()))
+        )
+    return tuple(cards)

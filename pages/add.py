@@ -1,0 +1,669 @@
+"""Add: use mine: a teacher, data or logits of your own, in three steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+from streamlit.typing import UploadedFile
+
+from app import add_form as form
+from app.add_form import DATA, LABELS, LOGITS, MODEL, NAME, PREVIEW, SERVER, STUDENT, TEACHER, UPLOAD
+from app.catalogue import download_name, find_added, forget, my_added, remember
+from app.people import may_launch, may_read_server_paths, require_sign_in, visitor
+from app.sidebar import open_source
+from app.widgets import loading_torch, plain, show_error
+from cist_core.added import Added, AddedState, AddedStore, AddSpec, Preview, roots, under_roots
+from cist_core.data import DATASETS, is_one_set, is_present
+from cist_core.errors import CistError
+from cist_core.logits import LogitSet
+
+SECTION = "Look"
+ORDER = 60
+ICON = ":material/add_circle:"
+NEEDS_SOURCE = False
+
+POLL_SECONDS = 0.5
+PICTURE = 84  # pixels of an image in the preview
+RECOGNISED = "Recognised from the weights"
+WEIGHTS = ("safetensors", "pt", "pth", "th", "bin")
+
+# What this page remembers beside the answers: the draft, rounds of its uploaders, the teacher's preprocessing.
+ADDING, GO, ROUND, CHANGED, OWN_PIXELS, PIXELS, FAULTS = (
+    "_adding", "_add_go", "_add_round", "_add_changed", "_add_own_pixels", "_add_pixels", "_add_faults",
+)  # fmt: skip
+
+places: dict[str, DeltaGenerator] = {}  # where the faults of each field are shown
+
+
+# ---- the draft -------------------------------------------------------------------------------------------------------
+
+
+def current() -> Added | None:
+    """What this page works on: this session's, or the link's if it is this visitor's."""
+    if ADDING not in st.session_state:
+        st.session_state[ADDING] = st.query_params.get("adding")
+        added = _mine(st.session_state[ADDING])
+        if added is not None:
+            for key, value in form.restored(added).items():
+                st.session_state[PIXELS if key == "preprocessing" else f"add_{key}"] = value
+    added = _mine(st.session_state[ADDING])
+    if added is None:
+        st.session_state[ADDING] = None
+        st.query_params.pop("adding", None)
+    elif st.query_params.get("adding") != added.id:
+        st.query_params["adding"] = added.id
+    return added
+
+
+def _mine(added_id: str | None) -> Added | None:
+    added = find_added(added_id) if added_id else None
+    return added if added is not None and added.owner == visitor() else None
+
+
+def draft(title: str) -> Added:
+    """What this page works on, begun if there is none."""
+    added = _mine(st.session_state[ADDING])
+    if added is None:
+        added = AddedStore().draft(visitor(), title=title)
+        st.session_state[ADDING] = added.id
+    return added
+
+
+def start_another() -> None:
+    """Empty every field; what was added stays."""
+    for key in [key for key in st.session_state if str(key).startswith("add_")]:
+        del st.session_state[key]
+    st.session_state.update({ADDING: None, PIXELS: None, OWN_PIXELS: None, FAULTS: {}})
+    st.session_state[ROUND] = st.session_state.get(ROUND, 0) + 1
+
+
+def fault(place: str, error: CistError) -> None:
+    """Keep what stood against a callback, for the next run to show it in its place."""
+    st.session_state.setdefault(FAULTS, {})[place] = str(error)
+
+
+# ---- fields ----------------------------------------------------------------------------------------------------------
+
+
+def field(name: str) -> dict[str, Any]:
+    """An answer survives its field, which may be out of sight, and a look at another page."""
+    return {"key": f"add_{name}", "persist_state": "session"}
+
+
+def origin(place: str, options: Sequence[str]) -> str:
+    """Where the file of a place comes from, asked only where there is a choice."""
+    open_roots = roots() and may_read_server_paths()
+    options = [option for option in options if option != SERVER or open_roots]
+    if len(options) == 1:
+        return options[0]
+    if st.session_state.get(f"add_{place}_from") not in options:
+        st.session_state.pop(f"add_{place}_from", None)
+    return str(
+        st.segmented_control(
+            "From", options, default=options[0], required=True, label_visibility="collapsed", **field(f"{place}_from")
+        )
+    )
+
+
+def file_field(place: str, label: str, types: Sequence[str], help_: str, *, several: bool = False) -> str | None:
+    """Upload one file, or several; what was uploaded is named below, and stays until something else is."""
+    key = f"_upload_{place}_{st.session_state.get(ROUND, 0)}"
+    st.file_uploader(label, types, several, key=key, help=help_, on_change=take_upload, args=(place, key))
+    added = current()
+    files = form.uploaded(added, place)
+    for file in files:
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.markdown(f":material/check: {plain(file.name)}, {form.size(file.stat().st_size)}", width="stretch")
+            st.button(
+                "Remove", key=f"remove_{place}_{file.name}", type="tertiary", on_click=remove_upload, args=(file,)
+            )
+    return form.ENSEMBLE.join(map(str, files)) or None
+
+
+def take_upload(place: str, key: str) -> None:
+    """Put what arrived on the disk, and let go of it: a rerun should not carry it in memory."""
+    sent = st.session_state.get(key)
+    # A click that the browser sends before it has seen the new page brings the same files once more: already let go.
+    files = [file for file in (sent if isinstance(sent, list) else [sent]) if isinstance(file, UploadedFile)]
+    if not files:
+        return
+    st.session_state.get(FAULTS, {}).pop(place, None)
+    try:
+        for number, file in enumerate(files):
+            form.keep_upload(draft(Path(file.name).stem), place, file.name, file, beside=number > 0)
+    except CistError as error:
+        fault(place, error)
+    context = get_script_run_ctx()
+    for file in files:
+        if context is not None and hasattr(context.uploaded_file_mgr, "remove_file"):
+            context.uploaded_file_mgr.remove_file(context.session_id, file.file_id)
+    st.session_state[ROUND] = st.session_state.get(ROUND, 0) + 1
+    st.session_state[CHANGED] = True
+
+
+def remove_upload(file: Path) -> None:
+    file.unlink(missing_ok=True)
+    st.session_state[CHANGED] = True
+
+
+def path_field(place: str, label: str, help_: str) -> str | None:
+    """A path below the roots, or several joined by a plus."""
+    typed = st.text_input(label, help=help_, placeholder=f"{roots()[0]}/…", **field(f"{place}_path"))
+    try:
+        return form.ENSEMBLE.join(str(under_roots(part)) for part in (typed or "").split(form.ENSEMBLE) if part.strip())
+    except CistError as error:
+        st.session_state.setdefault(FAULTS, {})[place] = str(error)
+        return None
+
+
+def place_of_faults(place: str) -> None:
+    places[place] = st.container()
+
+
+# ---- step 1 ----------------------------------------------------------------------------------------------------------
+
+
+def choose_teacher() -> dict[str, Any]:
+    """What is added, and what decides how it is read."""
+    st.subheader("1 · Logits or a model", anchor=False)
+    kind = str(
+        st.segmented_control(
+            "What you have", [LOGITS, MODEL], default=LOGITS, required=True, label_visibility="collapsed",
+            **field("kind"),
+        )
+    )  # fmt: skip
+    answers: dict[str, Any] = {"kind": kind}
+    if kind == LOGITS:
+        answers["where"] = origin(TEACHER, (UPLOAD, SERVER))
+        answers[TEACHER] = choose_file(
+            TEACHER, "Logits of the teacher", form.LOGIT_TYPES, "One row a sample, one column a class",
+            where=answers["where"],
+        )  # fmt: skip
+        answers["given_as"] = st.selectbox(
+            "Given as", form.GIVEN_AS, format_func=lambda name: "recognised" if name == "auto" else name,
+            help="What the numbers are. Probabilities and log-probabilities make the same soft labels as logits.",
+            **field("given_as"),
+        )  # fmt: skip
+    else:
+        where = origin(TEACHER, (UPLOAD, SERVER, NAME))
+        if where == NAME:
+            answers[TEACHER] = st.text_input("Model", placeholder="torchvision:resnet18", **field("teacher_name"))
+            st.caption(form.known_prefixes())
+            place_of_faults(TEACHER)
+        else:
+            answers[TEACHER] = choose_file(
+                TEACHER, "Checkpoint", form.CHECKPOINT_TYPES,
+                "Weights: no code in a file is run. Several at once are an ensemble: their logits are averaged",
+                several=True, where=where,
+            )  # fmt: skip
+        answers["architecture"] = choose_architecture(answers)
+    say_what_opens_paths()
+    return answers
+
+
+def choose_file(
+    place: str,
+    label: str,
+    types: Sequence[str],
+    help_: str,
+    *,
+    where: str,
+    several: bool = False,
+) -> str | None:
+    """A file by upload or by its path, and the place for what is wrong with it."""
+    if where == SERVER:
+        found = path_field(place, label, help_)
+    else:
+        found = file_field(place, label, types, help_, several=several)
+    place_of_faults(place)
+    return found
+
+
+def choose_architecture(answers: dict[str, Any]) -> str | None:
+    """Of a checkpoint, where the weights alone do not say it."""
+    if not form.is_checkpoint(answers):
+        return None
+    with loading_torch():
+        from cist_core.zoo import ARCHITECTURES
+    chosen = st.selectbox(
+        "Architecture",
+        list(ARCHITECTURES),
+        index=None,
+        placeholder=RECOGNISED,
+        accept_new_options=True,
+        help="Choose one where the weights fit several or none; `torchvision:NAME` and `timm:NAME` can be typed.",
+        **field("architecture"),
+    )
+    return None if chosen is None else str(chosen)
+
+
+def say_what_opens_paths() -> None:
+    if not may_read_server_paths():
+        st.caption("Files on the server can be opened after signing in.")
+    elif not roots():
+        st.caption("Files on the server can be opened once `CIST_ROOTS` names their folders.")
+
+
+# ---- step 2 ----------------------------------------------------------------------------------------------------------
+
+
+def choose_beside(where: str) -> dict[str, Any]:
+    """What logits may have beside them."""
+    st.subheader("2 · Labels and a student", anchor=False)
+    st.caption("Neither is needed; labels inside the file are found.")
+    return {
+        LABELS: choose_file(
+            LABELS, "Labels", form.LABEL_TYPES, "The number of the right class of each sample", where=where
+        ),
+        STUDENT: choose_file(
+            STUDENT, "Logits of a student", form.LOGIT_TYPES, "On the same samples, in the same order", where=where
+        ),
+    }
+
+
+def choose_data(answers: dict[str, Any]) -> dict[str, Any]:
+    """What a model is to answer, and how it sees it."""
+    st.subheader("2 · Data", anchor=False)
+    where = origin(DATA, (NAME, UPLOAD, SERVER))
+    if where == NAME:
+        data = st.selectbox(
+            "Data set", list(DATASETS), index=None, placeholder="Choose, or type hf:OWNER/NAME",
+            accept_new_options=True, **field("data_name"),
+        )  # fmt: skip
+        if data in DATASETS:
+            st.caption(DATASETS[data].description)
+        place_of_faults(DATA)
+    else:
+        help_ = "Arrays `images` and `labels`, or a table with images"
+        if where == SERVER:
+            help_ = "A folder with one subfolder of images a class, .npz, Parquet, or .csv with paths and labels."
+        data = choose_file(DATA, "Images and labels", form.DATA_TYPES, help_, where=where)
+    found: dict[str, Any] = {DATA: data, "split": None}
+    with st.grid(2, min_column_width=100, vertical_alignment="bottom"):
+        if data and not is_one_set(data):
+            offered = list(DATASETS[data].splits) if data in DATASETS else list(form.SPLITS)
+            found["split"] = st.selectbox(
+                "Split", offered, index=offered.index("test"), accept_new_options=data not in DATASETS,
+                **field("split"),
+            )  # fmt: skip
+        found["limit"] = st.number_input(
+            "Samples", 1, None, None, 1_000, placeholder="all",
+            help="Use this many only, as many of each class; empty: all.", **field("limit"),
+        )  # fmt: skip
+        if found["limit"] is not None:
+            found["seed"] = st.number_input("Seed", 0, None, 0, 1, help="Draws the samples.", **field("seed"))
+    found["download"] = ask_for_download({**answers, **found})
+    found["preprocessing"] = choose_pixels(str(answers[TEACHER]))
+    with st.expander("Class names that differ", icon=":material/translate:"):
+        found["class_map"] = st.text_area(
+            "Class map", placeholder="automobile = car\n3 = cat", height=100,
+            help="One line a class: the name or number in the data, then the teacher's. "
+            "Classes that are not named stay as they are.", **field("class_map"),
+        )  # fmt: skip
+        place_of_faults("class_map")
+    return found
+
+
+def ask_for_download(answers: dict[str, Any]) -> bool:
+    if not form.may_need_download(answers):
+        return False
+    data = answers[DATA]
+    if data in DATASETS and not is_present(data):
+        st.caption(f"{data} is not on this machine.")
+    return st.toggle("Download what is not here", **field("download"))
+
+
+def choose_pixels(teacher: str) -> dict[str, Any] | None:
+    """The preprocessing of the teacher, or what somebody has made of it; None for the teacher's own."""
+    of, own = st.session_state.get(OWN_PIXELS) or (None, None)
+    changed = st.session_state.get(PIXELS)
+    if changed is not None and of not in (None, teacher):
+        changed = st.session_state[PIXELS] = None  # it was another teacher's
+    with st.expander("Preprocessing", icon=":material/tune:"):
+        place_of_faults("preprocessing")
+        if own is None or of != teacher:
+            st.caption("Taken from the teacher; its numbers stand here after the preview.")
+            return changed
+        shown = {**own, **(changed or {})}
+        edit_pixels(shown)
+        st.button(
+            "Back to the teacher's", icon=":material/undo:", key="add-own-pixels", disabled=changed is None,
+            on_click=set_pixels, args=(None,),
+        )  # fmt: skip
+    if changed is not None:
+        st.caption("The preprocessing is not the teacher's own.")
+    return changed
+
+
+def edit_pixels(shown: dict[str, Any]) -> None:
+    """The fields of a preprocessing; other values to begin with make new fields."""
+    key = f"_pixels_{hash(repr(sorted(shown.items())))}"
+    with st.form(f"form{key}", border=False), st.grid(2, min_column_width=110, vertical_alignment="bottom"):
+        mean = st.text_input("Mean", form.write_channels(shown["mean"]), key=f"{key}_mean", help="0 to 1, by channel")
+        std = st.text_input("Deviation", form.write_channels(shown["std"]), key=f"{key}_std", help="0 to 1, by channel")
+        size = st.number_input("Size (pixels)", 1, None, shown["image_size"], 1, key=f"{key}_size")
+        crop = st.number_input(
+            "Centre (share)", 0.01, 1.0, float(shown["crop"]), 0.025, format="%g", key=f"{key}_crop",
+            help="How much of the shorter side is cut out of the centre of an image before it is scaled.",
+        )  # fmt: skip
+        ways = ["bilinear", "bicubic"]
+        way = st.selectbox("Scaling", ways, ways.index(shown["interpolation"]), key=f"{key}_way")
+        resize = st.checkbox("Resize images", shown["resize"], key=f"{key}_resize")
+        grey = st.checkbox("Grey to colour", shown["grey_to_colour"], key=f"{key}_grey")
+        sent = st.form_submit_button("Use these", key=f"{key}_use")
+    if sent:
+        try:
+            means, deviations = form.read_channels(mean, "the mean"), form.read_channels(std, "the deviation")
+        except CistError as error:
+            with places["preprocessing"]:
+                show_error(error)
+            return
+        fields = {"mean": means, "std": deviations, "image_size": size, "resize": resize, "grey_to_colour": grey}
+        set_pixels({**fields, "crop": crop, "interpolation": way})
+        st.rerun()
+
+
+def set_pixels(fields: dict[str, Any] | None) -> None:
+    st.session_state[PIXELS] = fields
+
+
+def change_pixels(**fields: Any) -> None:
+    """Change some of the teacher's own."""
+    st.session_state[PIXELS] = {**(st.session_state.get(PIXELS) or {}), **fields}
+
+
+# ---- step 3 ----------------------------------------------------------------------------------------------------------
+
+
+def look(spec: AddSpec | None, lacking: str | None) -> None:
+    """Let the child process look at what is complete and new, and show what it has found."""
+    st.subheader("3 · Preview", anchor=False)
+    place_of_faults(PREVIEW)
+    if spec is None:
+        if lacking is not None:
+            st.caption(f"{lacking} A few answers of the teacher will stand here before the long work begins.")
+        return
+    added = _mine(st.session_state[ADDING])
+    if added is None:
+        begin_preview(spec)
+        return
+    state, preview = added.state, added.preview
+    fresh = form.same_but_for_the_title(added.spec, spec) and not st.session_state.get(CHANGED, False)
+    if state.at_work:
+        if not fresh:
+            added.cancel()
+        wait(added)
+    elif not fresh or state is AddedState.DRAFT or (state is AddedState.CANCELLED and preview is None):
+        begin_preview(spec)
+    else:
+        if state is AddedState.FAILED:
+            show_failure(added, spec, adding=preview is not None)
+        if preview is not None:
+            show_preview(added, spec, preview, cancelled=state is AddedState.CANCELLED)
+
+
+def begin_preview(spec: AddSpec) -> None:
+    if not require_sign_in("open files"):
+        return
+    try:
+        added = draft(spec.title)
+        added.start_preview(spec, server_paths=may_read_server_paths())
+    except CistError as error:
+        put_fault(PREVIEW, error)
+        return
+    st.session_state[CHANGED] = False
+    wait(added)
+
+
+def wait(added: Added) -> None:
+    """Grey shapes where the preview will be, until the child process is done."""
+
+    def poll() -> None:
+        if not added.state.at_work:
+            st.rerun()
+        st.caption("Opening the files, and letting the teacher answer a sample.")
+        st.skeleton(height=120)
+        st.skeleton(height=220)
+
+    st.fragment(poll, run_every=POLL_SECONDS)()
+
+
+def put_fault(place: str, error: CistError, **button: Any) -> None:
+    with places.get(place, places[PREVIEW]):
+        show_error(error, **button)
+
+
+def show_failure(added: Added, spec: AddSpec, *, adding: bool) -> None:
+    """Why it could not be read, under the field that caused it, and what helps."""
+    reason = added.reason or ""
+    place = form.blame(reason, spec, added.uploads)
+    error = CistError(form.in_own_words(reason, added.uploads))
+    if "resize=True" in reason:
+        put_fault(place, error, action="Resize the images", on_click=lambda: change_pixels(resize=True))
+    elif "grey_to_colour=True" in reason:
+        put_fault(place, error, action="Repeat the grey channel", on_click=lambda: change_pixels(grey_to_colour=True))
+    else:
+        put_fault(place, error)
+    if not adding:
+        with places[PREVIEW]:
+            if place != PREVIEW:
+                st.caption("There is no preview: see the remark beside the field on what stands against it.")
+            st.button("Try again", icon=":material/refresh:", key="add-again", on_click=look_again)
+
+
+def look_again() -> None:
+    st.session_state[CHANGED] = True
+
+
+def show_preview(added: Added, spec: AddSpec, preview: Preview, *, cancelled: bool) -> None:
+    """What was found, a few answers, and the button that adds all of it."""
+    if spec.model is not None and spec.model.preprocessing is None and preview.preprocessing is not None:
+        known = (spec.model.teacher, preview.preprocessing)
+        if st.session_state.get(OWN_PIXELS) != known:
+            st.session_state[OWN_PIXELS] = known
+            st.rerun()  # its fields stand above
+    st.markdown(plain(form.facts_line(preview)))
+    for warning in preview.warnings:
+        st.warning(plain(warning), icon=":material/warning:")
+    show_images(preview)
+    if cancelled:
+        st.info("It was cancelled; nothing is lost but the time.", icon=":material/stop_circle:")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.text_input("Name", placeholder=spec.title, key="add_title", persist_state="session", max_chars=80, width=210)
+        st.button(
+            "Add", icon=":material/add:", type="primary", key="add-start", disabled=not may_launch(),
+            on_click=add, args=(added.id, spec),
+        )  # fmt: skip
+        if preview.facts:
+            with st.popover("Facts", icon=":material/info:"):
+                show_facts(preview.facts)
+        show_code(spec, added)
+
+
+def show_images(preview: Preview) -> None:
+    """Cards with the label and the answer; a wrong one says so."""
+    if not preview.images:
+        return
+    with st.grid("auto", min_column_width=PICTURE, gap="small") as grid:
+        for number, image in enumerate(preview.images):
+            words, right = form.card(image)
+            with grid.cell(), st.container(gap="xxsmall"):
+                st.image(image.uri, width=PICTURE, alt=f"Image {number + 1}: {words}")
+                st.caption(plain(words) if right else f"**{plain(words)}**")
+
+
+def show_facts(facts: dict[str, str]) -> None:
+    for name, value in facts.items():
+        st.caption(plain(name[:1].upper() + name[1:]))
+        st.markdown(plain(str(value)))
+
+
+def show_code(spec: AddSpec, added: Added) -> None:
+    found = form.code(spec, added.uploads)
+    with st.popover("Show code", icon=":material/code:"):
+        st.caption("Command line")
+        st.code(found.command, language="bash", wrap_lines=True)
+        st.caption("Python")
+        st.code(found.python, language="python", wrap_lines=True)
+
+
+def add(added_id: str, spec: AddSpec) -> None:
+    """Begin the long work."""
+    title = (st.session_state.get("add_title") or "").strip()
+    try:
+        added = AddedStore().get(added_id)
+        added.start(spec.model_copy(update={"title": title}) if title else spec, server_paths=may_read_server_paths())
+        remember(added.id)
+    except CistError as error:
+        fault(PREVIEW, error)
+
+
+# ---- afterwards ------------------------------------------------------------------------------------------------------
+
+
+def show_progress(added: Added) -> None:
+    """How far the child process is; a fragment while it works, so that nothing else is drawn again."""
+
+    def poll() -> None:
+        if not added.state.at_work:
+            st.rerun()
+        share, words = form.progress_words(added.progress)
+        st.progress(share, words)
+
+    st.title(plain(f"{added.title} is being added"), anchor=False)
+    st.fragment(poll, run_every=POLL_SECONDS)()
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.button("Cancel", icon=":material/stop:", key="add-cancel", on_click=added.cancel)
+        st.caption("You may leave this page and come back.", width="stretch")
+    show_found(added)
+
+
+def show_found(added: Added) -> None:
+    """What the preview found, while more is on its way."""
+    preview = added.preview
+    if preview is not None:
+        st.markdown(plain(form.facts_line(preview)))
+        show_images(preview)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def read_size(file: str, changed_at: float) -> tuple[int, float | None]:
+    """Samples and accuracy of a file of logits."""
+    logit_set = LogitSet.load(file)
+    return logit_set.num_samples, logit_set.accuracy
+
+
+def show_ready(added: Added) -> None:
+    """It is there: what it is, and the way to look at it."""
+    remember(added.id)
+    samples, accuracy = read_size(str(added.logit_file), added.logit_file.stat().st_mtime)
+    right = "" if accuracy is None else f", {form.accuracy(accuracy, samples)} of them right"
+    st.title(plain(f"{added.title} is ready: {samples:,} samples{right}"), anchor=False)
+    spec = added.spec
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.button(
+            "Look at it", icon=":material/visibility:", type="primary", key="add-look",
+            on_click=look_at, args=(added.id,),
+        )  # fmt: skip
+        st.button("Add another", icon=":material/add:", key="add-another", on_click=start_another)
+        st.download_button(
+            "Logits (safetensors)", lambda: added.logit_file.read_bytes(), file_name=download_name(added),
+            mime="application/octet-stream", icon=":material/download:", key="add-download", on_click="ignore",
+        )  # fmt: skip
+        if spec is not None:
+            show_code(spec, added)
+    show_found(added)
+
+
+def look_at(added_id: str) -> None:
+    open_source(added_id)
+    st.session_state[GO] = True  # a callback cannot turn pages
+
+
+def show_added(but: Added | None) -> None:
+    """What was added so far."""
+    listed = [added for added in my_added() if added.spec is not None and (but is None or added.id != but.id)]
+    if not listed:
+        return
+    st.subheader("Added so far", anchor=False)
+    for added in listed:
+        with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"added-{added.id}"):
+            st.markdown(f"**{plain(added.title)}** {plain(describe(added))}", width="stretch")
+            if added.state is AddedState.READY:
+                st.button(
+                    "Open", icon=":material/visibility:", key=f"open-{added.id}", on_click=look_at, args=(added.id,)
+                )
+            else:
+                st.button("Continue", key=f"continue-{added.id}", on_click=go_on, args=(added.id,))
+            with st.popover("Delete", icon=":material/delete:", key=f"delete-menu-{added.id}"):
+                st.markdown("The logits and the uploaded files are removed.")
+                st.button("Delete it", key=f"delete-{added.id}", type="primary", on_click=delete, args=(added.id,))
+
+
+def go_on(added_id: str) -> None:
+    st.session_state[ADDING] = added_id
+
+
+def describe(added: Added) -> str:
+    if added.state is not AddedState.READY:
+        return f"· {added.state} · {form.size(added.size)}"
+    samples, accuracy = read_size(str(added.logit_file), added.logit_file.stat().st_mtime)
+    right = "" if accuracy is None else f" · {form.accuracy(accuracy, samples)} right"
+    return f"· {samples:,} samples{right} · {form.size(added.size)}"
+
+
+def delete(added_id: str) -> None:
+    try:
+        AddedStore().delete(added_id)
+        forget(added_id)
+    except CistError as error:
+        fault(PREVIEW, error)
+
+
+def fill_form(added: Added | None) -> None:
+    """The three steps: two to answer, one that shows what the answers lead to."""
+    title = st.container()  # filled at the end; what stood there stays until then
+    left, right = st.columns([2, 3], gap="medium")
+    with left.container(border=True):
+        answers = choose_teacher()
+    with left.container(border=True):
+        answers |= choose_beside(answers.pop("where")) if answers["kind"] == LOGITS else choose_data(answers)
+    answers["title"] = ""
+    faults: dict[str, str] = st.session_state.pop(FAULTS, {})
+    lacking = form.missing(answers) if not faults else None
+    spec = None
+    if lacking is None and not faults:
+        try:
+            spec = form.make_spec(answers)
+        except CistError as error:
+            faults["class_map"] = str(error)
+    with right.container(border=True):
+        look(spec, lacking)
+    for place, reason in faults.items():
+        put_fault(place, CistError(reason))
+    found = "Add a teacher, data or logits of your own"
+    if added is not None and spec is not None and form.same_but_for_the_title(added.spec, spec):
+        preview = added.preview
+        found = found if preview is None else form.headline(preview, spec.title)
+    title.title(plain(found), anchor=False)
+
+
+if st.session_state.pop(GO, False):
+    # Without a word on the parameters it would refuse to clear those of the sidebar, which come back by themselves.
+    st.switch_page("../pages/overview.py", query_params={})
+try:
+    adding = current()
+    if adding is not None and adding.state is AddedState.RUNNING:
+        show_progress(adding)
+    elif adding is not None and adding.state is AddedState.READY:
+        show_ready(adding)
+    else:
+        fill_form(adding)
+    show_added(adding)
+except CistError as error:
+    show_error(error)

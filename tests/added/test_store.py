@@ -1,0 +1,225 @@
+"""What is added is opened in a process of its own, and nothing but what may be read is opened."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cist_core import CistError, LogitSet
+from cist_core.added import Added, AddedState, AddedStore, AddSpec
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AddedStore:
+    monkeypatch.delenv("CIST_ROOTS", raising=False)
+    monkeypatch.setenv("CIST_CACHE", str(tmp_path / "cache"))
+    return AddedStore(tmp_path / "added")
+
+
+@pytest.fixture
+def added(store: AddedStore) -> Added:
+    return store.draft(title="My teacher")
+
+
+def wait(added: Added, seconds: float = 120) -> AddedState:
+    deadline = time.monotonic() + seconds
+    while added.state.at_work:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return added.state
+
+
+def upload(added: Added, name: str, **arrays: np.ndarray) -> str:
+    path = added.place_for(name, "teacher")
+    np.savez(path, **arrays)
+    return str(path)
+
+
+def test_logits_come_through_unchanged_with_their_labels(added: Added, logits: np.ndarray, labels: np.ndarray) -> None:
+    spec = AddSpec.of(title="Mine", logits={"teacher": upload(added, "mine.npz", logits=logits, labels=labels)})
+    added.start_preview(spec)
+    assert wait(added) is AddedState.PREVIEWED, added.reason
+    preview = added.preview
+    expected = LogitSet.create(logits, labels)
+    assert (preview.num_samples, preview.num_classes, preview.accuracy) == (300, 10, expected.accuracy)
+    added.start(spec)
+    assert wait(added) is AddedState.READY, added.reason
+    found = LogitSet.load(added.logit_file)
+    np.testing.assert_array_equal(found.logits, logits)
+    np.testing.assert_array_equal(found.labels, labels)
+    assert added.shape == (300, 10)
+    assert (added.progress.done, added.progress.total) == (300, 300)
+
+
+def test_a_file_that_cannot_be_read_fails_with_the_sentence_of_its_reader(added: Added, tmp_path: Path) -> None:
+    flag = tmp_path / "ran"
+
+    class Payload:
+        def __reduce__(self):
+            return os.mkdir, (str(flag),)
+
+    path = added.place_for("evil.pt", "teacher")
+    path.write_bytes(pickle.dumps(Payload()))
+    added.start_preview(AddSpec.of(title="Mine", logits={"teacher": str(path)}))
+    assert wait(added) is AddedState.FAILED
+    assert "evil.pt" in added.reason
+    assert "run code" in added.reason
+    assert not flag.exists()
+    assert pickle.loads(path.read_bytes()) is None  # the payload would have worked
+    assert flag.exists()
+
+
+def test_a_model_answers_its_data(added: Added) -> None:
+    spec = AddSpec.of(
+        title="Digits", model={"teacher": "mnist5k-mlp", "data": "mnist-5k", "limit": 200, "seed": 3, "split": "test"}
+    )
+    added.start_preview(spec)
+    assert wait(added) is AddedState.PREVIEWED, added.reason
+    preview = added.preview
+    assert (preview.num_samples, preview.num_classes, preview.sample_size) == (200, 10, 200)
+    assert preview.accuracy > 0.85
+    assert len(preview.images) == 12
+    assert {image.label for image in preview.images} == set("0123456789")
+    assert all(image.uri.startswith("data:image/png;base64,") for image in preview.images)
+    added.start(spec)
+    assert wait(added) is AddedState.READY, added.reason
+    found = LogitSet.load(added.logit_file)
+    assert found.num_samples == 200
+    np.testing.assert_array_equal(np.bincount(found.labels), np.full(10, 20))
+
+
+def test_cancelled_work_leaves_nothing_and_can_be_started_again(added: Added) -> None:
+    spec = AddSpec.of(title="Digits", model={"teacher": "mnist5k-mlp", "data": "mnist-5k"})
+    added.start(spec)
+    with pytest.raises(CistError, match="wait, or cancel"):
+        added.start(spec)
+    added.cancel()
+    assert wait(added) is AddedState.CANCELLED
+    assert not added.logit_file.exists()
+    added.start(spec)
+    assert wait(added) is AddedState.READY, added.reason
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"logits": {"teacher": "/etc/passwd"}},
+        {"logits": {"teacher": "uploads/teacher/mine.npz"}},
+        {"logits": {"teacher": "{mine}", "labels": "{mine}/../../../../entry.json"}},
+        {"logits": {"teacher": "{mine}", "student": "/etc/passwd"}},
+        {"model": {"teacher": "/etc/passwd", "data": "mnist-5k"}},
+        {"model": {"teacher": "mnist5k-cnn + /etc/passwd", "data": "mnist-5k"}},
+        {"model": {"teacher": "mnist5k-cnn", "data": "/etc"}},
+        {"model": {"teacher": "hf:../../etc", "data": "mnist-5k"}},
+        {"model": {"teacher": "hf:/etc/passwd", "data": "mnist-5k"}},
+    ],
+)
+def test_what_was_neither_uploaded_nor_opened_is_refused(added: Added, logits: np.ndarray, answers: dict) -> None:
+    mine = upload(added, "mine.npz", logits=logits)
+    spec = AddSpec.of(**json.loads(json.dumps({"title": "x", **answers}).replace("{mine}", mine)))
+    with pytest.raises(CistError, match="not uploaded, and is not in a folder that may be read"):
+        added.start_preview(spec)
+    assert added.state is AddedState.DRAFT
+
+
+def test_a_link_among_the_uploads_does_not_lead_out(added: Added, logits: np.ndarray, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.npz"
+    np.savez(secret, logits=logits)
+    link = added.place_for("mine.npz", "teacher")
+    link.symlink_to(secret)
+    with pytest.raises(CistError, match="not uploaded"):
+        added.start(AddSpec.of(title="x", logits={"teacher": str(link)}))
+
+
+def test_server_paths_are_open_below_a_root_to_those_who_may(
+    added: Added, logits: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez(tmp_path / "mine.npz", logits=logits)
+    monkeypatch.setenv("CIST_ROOTS", str(tmp_path))
+    spec = AddSpec.of(title="x", logits={"teacher": str(tmp_path / "mine.npz")})
+    with pytest.raises(CistError, match="not uploaded"):
+        added.start(spec, server_paths=False)
+    added.start(spec)
+    assert wait(added) is AddedState.READY, added.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("resnet20-12fca82f.th", "resnet20-12fca82f.th"),
+        ("../../etc/passwd", "passwd"),
+        ("C:\\Users\\me\\log its.NPZ", "log_its.npz"),
+        ("..", "file"),
+        ("<script>.npz", "script_.npz"),
+        ("a" * 300 + ".npz", "a" * 60 + ".npz"),
+        ("\0.npz", "npz"),
+    ],
+)
+def test_uploaded_files_get_tidy_names_inside_their_folder(added: Added, name: str, expected: str) -> None:
+    path = added.place_for(name, "teacher")
+    assert path.name == expected
+    assert path.resolve().is_relative_to(added.uploads.resolve())
+
+
+def test_ids_cannot_be_guessed_and_only_ids_become_paths(store: AddedStore) -> None:
+    first, second = store.draft(title="Mine & yours <b>"), store.draft(title="Mine & yours <b>")
+    assert first.id != second.id
+    assert first.id.startswith("mine-yours-b-")
+    assert store.get(first.id).id == first.id
+    for wrong in ("../added", "..", "", "mine-0000000000000000", f"{first.id}/uploads", f"{first.id}\n"):
+        with pytest.raises(CistError, match="nothing added under"):
+            store.get(wrong)
+
+
+def test_people_list_their_own_and_nobody_lists_anothers(store: AddedStore) -> None:
+    mine, other, nobodys = store.draft("a@x.org"), store.draft("b@x.org"), store.draft(None)
+    assert [added.id for added in store.list("a@x.org")] == [mine.id]
+    assert store.list(None) == []
+    assert (mine.owner, other.owner, nobodys.owner) == ("a@x.org", "b@x.org", None)
+
+
+def test_deleting_ends_the_work_and_removes_every_file(store: AddedStore, added: Added) -> None:
+    added.start(AddSpec.of(title="Digits", model={"teacher": "mnist5k-mlp", "data": "mnist-5k"}))
+    store.delete(added.id)
+    assert not added.folder.exists()
+    with pytest.raises(CistError):
+        store.get(added.id)
+
+
+def test_a_full_store_and_a_forgotten_draft(store: AddedStore, added: Added, monkeypatch: pytest.MonkeyPatch) -> None:
+    added.place_for("x.npz", "teacher").write_bytes(bytes(100_000))
+    monkeypatch.setenv("CIST_ADDED_BYTES", "5e4")
+    with pytest.raises(CistError, match="CIST_ADDED_BYTES"):
+        store.draft()
+    monkeypatch.delenv("CIST_ADDED_BYTES")
+    long_ago = time.time() - 2 * 24 * 3600
+    os.utime(added.folder, (long_ago, long_ago))
+    store.draft()
+    assert not added.folder.exists()
+
+
+def test_memory_is_bounded_and_the_sentence_says_so(added: Added, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CIST_ADDED_MEMORY", "3e8")  # enough for logits, not for torch with a network
+    added.start(AddSpec.of(title="x", model={"teacher": "mnist5k-mlp", "data": "mnist-5k"}))
+    assert wait(added) is AddedState.FAILED
+    assert "CIST_ADDED_MEMORY" in added.reason
+
+
+def test_a_process_that_dies_without_a_word_is_a_failure_with_a_sentence(added: Added) -> None:
+    added.start(AddSpec.of(title="Digits", model={"teacher": "mnist5k-mlp", "data": "mnist-5k"}))
+    os.kill(json.loads((added.folder / "entry.json").read_text())["pid"], 9)
+    assert wait(added) is AddedState.FAILED
+    assert "memory" in added.reason
+
+
+def test_answers_that_do_not_fit_together_are_named() -> None:
+    with pytest.raises(CistError, match="either logits or a model"):
+        AddSpec.of(title="x")
+    with pytest.raises(CistError, match=r"model\.limit.*greater than or equal to 1"):
+        AddSpec.of(title="x", model={"teacher": "a", "data": "b", "limit": 0})

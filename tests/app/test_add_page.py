@@ -1,0 +1,484 @@
+"""The Add page and the form behind it: answers become a spec, a child process looks, and what it found is shown.
+
+The child process works within the test here; `tests/added` starts real ones, and the browser tests all of it together.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import run
+from streamlit.testing.v1 import AppTest
+
+from app import add_form as form
+from app.add_form import DATA, LABELS, LOGITS, MODEL, PREVIEW, STUDENT, TEACHER
+from cist_core import CistError, LogitSet
+from cist_core.added import Added, AddedState, AddedStore, AddSpec, Preview
+from cist_core.added.store import PreviewImage, Progress
+
+ROOT = Path(__file__).resolve().parents[2]
+
+GIVEN = {TEACHER: "/up/t.npz", LABELS: None, STUDENT: None, "given_as": "auto", "title": ""}
+MODEL_GIVEN = {
+    "kind": MODEL, TEACHER: "/up/net.pt", DATA: "/srv/photos.npz", "architecture": None, "preprocessing": None,
+    "split": None, "limit": None, "seed": 3, "class_map": "", "download": False, "title": "",
+}  # fmt: skip
+
+
+class HereAndNow:
+    """In place of the child process: the same work, done when it is released."""
+
+    pid, created_at = 1, 0.0  # no process that started then is alive
+
+    def __init__(self, command: list[str], **_: object) -> None:
+        self.task, self.folder = command[-2], Path(command[-1])
+
+    def release(self) -> None:
+        from cist_core.added import __main__ as child
+
+        content = json.loads((self.folder / "entry.json").read_text())["spec"]
+        try:
+            child._work(self.task, AddSpec.of(**content), self.folder, None)
+        except CistError as error:
+            child._fail(self.folder, str(error))
+
+    def exit_code(self) -> int:
+        return 0
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path, monkeypatch) -> AddedStore:
+    monkeypatch.setenv("CIST_ADDED", str(tmp_path / "added"))
+    monkeypatch.setenv("CIST_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("CIST_ROOTS", raising=False)
+    monkeypatch.setattr("cist_core.added.store.Child", HereAndNow)
+    return AddedStore()
+
+
+@pytest.fixture
+def content(logits, labels) -> bytes:
+    """A file of logits with labels that have nothing to do with them."""
+    file = io.BytesIO()
+    np.savez(file, logits=logits, labels=labels)
+    return file.getvalue()
+
+
+def share_of_right(content: bytes) -> float:
+    with np.load(io.BytesIO(content)) as arrays:
+        return float((arrays["logits"].argmax(1) == arrays["labels"]).mean())
+
+
+# The files
+
+
+def test_an_upload_lands_under_a_tidy_name_in_the_folder_of_its_place(store) -> None:
+    added = store.draft()
+    path = form.keep_upload(added, TEACHER, "../../etc/<b>my net</b>.PT", io.BytesIO(b"abc"))
+    assert path.parent == added.uploads / TEACHER
+    assert path.read_bytes() == b"abc"
+    assert path.suffix == ".pt"
+    assert not set(path.name) & set("<>/ ")
+
+
+def test_another_upload_replaces_the_first_and_several_stand_beside_each_other(store) -> None:
+    added = store.draft()
+    form.keep_upload(added, TEACHER, "a.pt", io.BytesIO(b"a"))
+    form.keep_upload(added, LABELS, "labels.npy", io.BytesIO(b"l"))
+    form.keep_upload(added, TEACHER, "b.pt", io.BytesIO(b"b"))
+    assert [file.name for file in form.uploaded(added, TEACHER)] == ["b.pt"]
+    form.keep_upload(added, TEACHER, "c.pt", io.BytesIO(b"c"), beside=True)
+    assert {file.name for file in form.uploaded(added, TEACHER)} == {"b.pt", "c.pt"}
+    assert [file.name for file in form.uploaded(added, LABELS)] == ["labels.npy"]
+    assert form.uploaded(None, TEACHER) == []
+
+
+# The spec
+
+
+def test_what_is_missing_is_said_step_by_step() -> None:
+    assert form.missing({"kind": LOGITS, **GIVEN, TEACHER: None}) == "Choose a file of logits."
+    assert form.missing({"kind": LOGITS, **GIVEN}) is None
+    assert form.missing({**MODEL_GIVEN, TEACHER: ""}) == "Choose a model."
+    assert form.missing({**MODEL_GIVEN, DATA: None}) == "Choose the data that the model is to answer."
+    assert form.missing(MODEL_GIVEN) is None
+
+
+def test_answers_make_the_spec() -> None:
+    spec = form.make_spec({"kind": LOGITS, **GIVEN, LABELS: "/up/l.npy", "given_as": "probabilities"})
+    assert spec.title == "t"
+    assert spec.logits is not None
+    assert (spec.logits.labels, spec.logits.student, spec.logits.given_as) == ("/up/l.npy", None, "probabilities")
+
+    spec = form.make_spec({**MODEL_GIVEN, "class_map": "automobile = car\n 3=cat\n", "limit": 500})
+    assert spec.title == "net on photos"
+    assert spec.model is not None
+    assert (spec.model.limit, spec.model.seed, spec.model.split) == (500, 3, "test")
+    assert spec.model.class_map == {"automobile": "car", "3": "cat"}
+
+
+def test_all_samples_need_no_seed_and_a_title_changes_no_preview() -> None:
+    spec = form.make_spec(MODEL_GIVEN)
+    assert spec.model is not None
+    assert spec.model.seed is None
+    assert form.same_but_for_the_title(spec, form.make_spec({**MODEL_GIVEN, "title": "mine"}))
+    assert not form.same_but_for_the_title(spec, form.make_spec({**MODEL_GIVEN, "split": "train"}))
+    assert not form.same_but_for_the_title(None, spec)
+
+
+@pytest.mark.parametrize("text", ["car", "= car", "3 =", "a = b\nc"])
+def test_a_class_map_that_cannot_be_read_is_quoted(text: str) -> None:
+    with pytest.raises(CistError, match="such as 'automobile = car'"):
+        form.read_class_map(text)
+
+
+def test_channels_are_read_as_they_are_written() -> None:
+    assert form.read_channels(form.write_channels([0.485, 0.456, 0.4]), "the mean") == [0.485, 0.456, 0.4]
+    with pytest.raises(CistError, match=r"the mean .* got 'grey'"):
+        form.read_channels("grey", "the mean")
+
+
+@pytest.mark.parametrize(
+    ("teacher", "chosen"),
+    [("/a/net.pt", True), ("/a/a.pt + /a/b.th", True), ("/a/net.onnx", False), ("timm:resnet18", False), ("", False)],
+)
+def test_an_architecture_is_asked_of_weights_alone(teacher: str, chosen: bool) -> None:
+    assert form.is_checkpoint({TEACHER: teacher}) is chosen
+
+
+def test_a_download_is_offered_for_what_may_not_be_here(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("CIST_DATA", str(tmp_path / "none"))
+    assert form.may_need_download({TEACHER: "torchvision:resnet18", DATA: "mnist-5k"})
+    assert form.may_need_download({TEACHER: "/a/net.pt", DATA: "cifar10"})
+    assert not form.may_need_download({TEACHER: "/a/net.pt", DATA: "mnist-5k"})
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"kind": LOGITS, **GIVEN},
+        {**MODEL_GIVEN, "split": "train", "limit": 50, "class_map": "a = b", "architecture": "vgg8"},
+    ],
+)
+def test_answers_come_back_with_what_was_added(store, answers: dict) -> None:
+    added = store.draft()
+    added._write({**added._entry(), "spec": form.make_spec(answers).model_dump()})
+    found = form.restored(added)
+    kept = {name: value for name, value in answers.items() if name in found}
+    assert kept.items() <= found.items()
+    assert found["teacher_from"] == form.SERVER
+    assert found["teacher_path"] == answers[TEACHER]
+
+
+# In words
+
+
+def preview(**fields: object) -> Preview:
+    return Preview(**{"name": "n", "num_samples": 10_000, "num_classes": 10, **fields})
+
+
+def test_the_headline_says_how_good_and_how_long() -> None:
+    sample = preview(accuracy=0.934, sample_size=512, seconds=41.0)
+    assert form.headline(sample, "net") == (
+        "net answers 93.4 % of a sample of 512 right; all 10,000 will take about 41 s"
+    )
+    assert form.headline(preview(accuracy=0.9339, sample_size=10_000), "net") == (
+        "net answers 93.39 % of 10,000 samples right"
+    )
+    assert form.headline(preview(), "net") == "net has 10 classes and 10,000 samples, without labels"
+
+
+def test_a_wrong_answer_is_told_in_words() -> None:
+    assert form.card(PreviewImage("", "cat", "cat", 0.98)) == ("cat, 98.0\u00a0%", True)
+    assert form.card(PreviewImage("", "cat", "dog", 0.62)) == ("cat, taken for dog, 62.0\u00a0%", False)
+
+
+def test_progress_is_told_in_samples_and_time() -> None:
+    assert form.progress_words(None) == (0.0, "Opening the files")
+    assert form.progress_words(Progress(2_500, 10_000, 30.0)) == (0.25, "2,500 of 10,000 samples, about 30 s left")
+
+
+def test_a_fault_belongs_to_the_file_that_it_names_and_hides_where_it_lies(tmp_path) -> None:
+    uploads = tmp_path / "uploads"
+    files = {place: str(uploads / place / "x.npz") for place in (TEACHER, LABELS)}
+    spec = AddSpec.of(title="x", logits=files)
+    reason = f"{files[LABELS]} has 3 labels."
+    assert form.blame(reason, spec, uploads) == LABELS
+    assert form.in_own_words(reason, uploads) == "x.npz has 3 labels."
+    assert form.blame("It is too large.", spec, uploads) == PREVIEW
+
+
+# The same without the app
+
+
+def test_the_code_of_logits_reads_the_same(store, content, capsys, tmp_path, monkeypatch) -> None:
+    added = store.draft()
+    teacher = form.keep_upload(added, TEACHER, "mine.npz", io.BytesIO(content))
+    with np.load(io.BytesIO(content)) as arrays:
+        file = io.BytesIO()
+        np.save(file, arrays["labels"])
+    labels = form.keep_upload(added, LABELS, "labels.npy", io.BytesIO(file.getvalue()))
+    spec = form.make_spec({"kind": LOGITS, **GIVEN, TEACHER: str(teacher), LABELS: str(labels)})
+    code = form.code(spec, added.uploads)
+    assert str(added.uploads) not in code.command + code.python
+    for path in (teacher, labels):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    exit_code, out, err = run(capsys, *code.command.split()[1:], "--json")
+    assert exit_code == 0, err
+    names: dict = {}
+    exec(code.python, names)
+    assert json.loads(out)["samples"] == 300
+    assert names["logits"].accuracy == share_of_right(content)
+    assert names["curves"].num_samples == 300
+
+
+def test_the_code_of_a_model_makes_the_same_logits(store, capsys, tmp_path, monkeypatch) -> None:
+    answers = {**MODEL_GIVEN, TEACHER: "mnist5k-mlp", DATA: "mnist-5k", "split": "test", "limit": 60}
+    spec = form.make_spec(answers)
+    monkeypatch.chdir(tmp_path)
+    code = form.code(spec, tmp_path / "uploads")
+    exit_code, _, err = run(capsys, *code.command.split()[1:])
+    assert exit_code == 0, err
+    by_command = LogitSet.load(tmp_path / "logits.safetensors")
+    exec(form.code(form.make_spec({**answers, "preprocessing": {"resize": False}}), tmp_path).python, {})
+    by_python = LogitSet.load(tmp_path / "logits.safetensors")
+    assert by_command.num_samples == 60
+    np.testing.assert_array_equal(by_command.logits, by_python.logits)
+
+
+# The page
+
+
+def open_add(**query: str) -> AppTest:
+    app = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
+    app.run()
+    for key, value in query.items():
+        app.query_params[key] = value
+    app.switch_page("../pages/add.py").run()
+    assert not app.exception
+    return app
+
+
+def upload(app: AppTest, place: int, name: str, content: bytes) -> None:
+    app.file_uploader[place].upload(name, content).run()
+    assert not app.exception
+
+
+def adding(app: AppTest) -> Added:
+    return AddedStore().get(app.session_state["_adding"])
+
+
+def choose_sample_model(app: AppTest) -> None:
+    """The smallest model that ships, on the images that come along."""
+    app.button_group(key="add_kind").set_value(MODEL).run()
+    app.button_group(key="add_teacher_from").set_value(form.NAME).run()
+    app.text_input(key="add_teacher_name").set_value("mnist5k-mlp").run()
+    app.selectbox(key="add_data_name").select("mnist-5k").run()
+    assert not app.exception
+
+
+def test_the_first_view_says_what_to_choose(store) -> None:
+    app = open_add()
+    assert app.title[0].value == "Add a teacher, data or logits of your own"
+    captions = " ".join(caption.value for caption in app.main.caption)
+    assert "Choose a file of logits." in captions
+    assert "CIST_ROOTS" in captions
+    assert list(store.root.glob("*")) == []
+
+
+def test_logits_are_looked_at_added_and_opened(content) -> None:
+    app = open_add()
+    upload(app, 0, "mine.npz", content)
+    assert app.title[0].value == f"mine answers {share_of_right(content) * 100:.1f} % of 300 samples right"
+    assert adding(app).state is AddedState.PREVIEWED
+    app.text_input(key="add_title").set_value("my *own*").run()
+    app.button(key="add-start").click().run()
+    assert app.title[0].value.startswith(r"my \*own\* is ready: 300 samples")
+    app.button(key="add-look").click().run()
+    assert not app.exception
+    assert app.selectbox(key="teacher").value == adding(app).id
+
+
+def test_low_accuracy_is_explained(content) -> None:
+    app = open_add()
+    upload(app, 0, "mine.npz", content)
+    assert "hardly more than by chance" in app.main.warning[0].value
+
+
+def test_a_broken_file_is_refused_in_its_place_and_another_one_replaces_it(content) -> None:
+    app = open_add()
+    upload(app, 0, "broken.npz", b"PK\x03\x04 and no more")
+    assert "broken.npz" in app.main.error[0].value.replace("\\", "")
+    assert str(adding(app).uploads) not in app.main.error[0].value
+    assert app.button(key="add-again").label == "Try again"
+    upload(app, 0, "fine.npz", content)
+    assert not app.main.error
+    assert app.title[0].value.startswith("fine answers")
+
+
+def test_the_same_name_with_other_content_is_looked_at_again(content, logits) -> None:
+    app = open_add()
+    upload(app, 0, "mine.npz", content)
+    other = io.BytesIO()
+    np.savez(other, logits=logits[:50])
+    upload(app, 0, "mine.npz", other.getvalue())
+    assert app.title[0].value == "mine has 10 classes and 50 samples, without labels"
+
+
+def test_a_file_can_be_taken_away(content) -> None:
+    app = open_add()
+    upload(app, 0, "mine.npz", content)
+    app.button(key="remove_teacher_mine.npz").click().run()
+    assert app.title[0].value == "Add a teacher, data or logits of your own"
+    assert form.uploaded(adding(app), TEACHER) == []
+
+
+def test_a_model_is_previewed_with_images_and_its_preprocessing_can_be_changed_and_put_back() -> None:
+    app = open_add()
+    choose_sample_model(app)
+    assert "of a sample of 512 right; all 1,000 will take about" in app.title[0].value
+    found = adding(app).preview
+    assert found is not None
+    assert len(found.images) == 12
+    before = found.accuracy
+    field = next(field for field in app.text_input if field.label == "Mean")
+    assert field.value == "0.1307"
+    field.set_value("5")
+    next(button for button in app.button if button.label == "Use these").click().run()
+    assert not app.exception
+    spec = adding(app).spec
+    assert spec is not None
+    assert spec.model is not None
+    assert spec.model.preprocessing is not None
+    assert spec.model.preprocessing["mean"] == [5.0]
+    changed = adding(app).preview
+    assert changed is not None
+    assert changed.accuracy < before - 0.1
+    app.button(key="add-own-pixels").click().run()
+    assert adding(app).spec.model.preprocessing is None
+    assert adding(app).preview.accuracy == before
+
+
+def test_a_preprocessing_that_is_no_numbers_is_named() -> None:
+    app = open_add()
+    choose_sample_model(app)
+    next(field for field in app.text_input if field.label == "Deviation").set_value("wide")
+    next(button for button in app.button if button.label == "Use these").click().run()
+    assert "got 'wide'" in app.main.error[0].value
+
+
+def test_a_sample_is_drawn_by_a_seed() -> None:
+    app = open_add()
+    choose_sample_model(app)
+    app.number_input(key="add_limit").set_value(100).run()
+    app.number_input(key="add_seed").set_value(7).run()
+    model = adding(app).spec.model
+    assert (model.limit, model.seed) == (100, 7)
+    assert adding(app).preview.num_samples == 100
+
+
+def test_images_of_another_size_are_resized_by_one_press(monkeypatch) -> None:
+    app = open_add()
+    choose_sample_model(app)
+
+    def refuse(*_: object) -> None:
+        raise CistError("The teacher reads images of 28x28 pixels; have them resized (`resize=True`).")
+
+    monkeypatch.setattr("cist_core.added.__main__._work", refuse)
+    app.selectbox(key="add_split").select("train").run()
+    next(button for button in app.button if button.label == "Resize the images").click().run()
+    assert adding(app).spec.model.preprocessing == {"resize": True}
+
+
+def test_answers_are_there_after_a_look_at_another_page() -> None:
+    app = open_add()
+    choose_sample_model(app)
+    app.selectbox(key="add_split").select("validation").run()
+    app.switch_page("../pages/ratio.py").run()
+    app.switch_page("../pages/add.py").run()
+    assert app.text_input(key="add_teacher_name").value == "mnist5k-mlp"
+    assert app.selectbox(key="add_split").value == "validation"
+    assert "of a sample of 500 right" in app.title[0].value or "of 500 samples right" in app.title[0].value
+
+
+def test_a_link_brings_the_answers_back() -> None:
+    app = open_add()
+    choose_sample_model(app)
+    again = open_add(adding=adding(app).id)
+    assert again.title[0].value == app.title[0].value
+    assert again.text_input(key="add_teacher_name").value == "mnist5k-mlp"
+
+
+def test_a_link_to_nothing_begins_anew() -> None:
+    app = open_add(adding="nothing-0123456789abcdef")
+    assert app.title[0].value == "Add a teacher, data or logits of your own"
+
+
+def test_paths_on_the_server_open_only_below_the_roots(content, tmp_path, monkeypatch) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "mine.npz").write_bytes(content)
+    monkeypatch.setenv("CIST_ROOTS", str(tmp_path / "root"))
+    app = open_add()
+    app.button_group(key="add_teacher_from").set_value(form.SERVER).run()
+    app.text_input(key="add_teacher_path").set_value("/etc/passwd").run()
+    assert "in the folders that may be read" in app.main.error[0].value
+    app.text_input(key="add_teacher_path").set_value("mine.npz").run()
+    assert not app.main.error
+    assert app.title[0].value.startswith("mine answers")
+
+
+def test_nobody_opens_a_path_without_being_allowed_to(content, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("CIST_ROOTS", str(tmp_path))
+    monkeypatch.setattr("app.people.may_read_server_paths", lambda: False)
+    app = open_add()
+    assert not [group for group in app.button_group if group.key == "add_teacher_from"]
+    assert "after signing in" in " ".join(caption.value for caption in app.main.caption)
+
+
+def test_a_failure_of_the_long_work_can_be_tried_again(content, monkeypatch) -> None:
+    app = open_add()
+    upload(app, 0, "mine.npz", content)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "cist_core.added.work.add", lambda *_, **__: (_ for _ in ()).throw(CistError("The disk is full."))
+        )
+        app.button(key="add-start").click().run()
+    assert app.main.error[0].value == "The disk is full."
+    app.button(key="add-start").click().run()
+    assert "is ready" in app.title[0].value
+
+
+def test_another_can_be_added_and_what_there_is_deleted(content, store) -> None:
+    app = open_add()
+    upload(app, 0, "mine.npz", content)
+    app.button(key="add-start").click().run()
+    first = adding(app).id
+    app.button(key="add-another").click().run()
+    assert app.title[0].value == "Add a teacher, data or logits of your own"
+    assert app.button(key=f"open-{first}").label == "Open"
+    app.button(key=f"delete-{first}").click().run()
+    assert not app.exception
+    assert not (store.root / first).exists()
+    assert not [button for button in app.button if button.key == f"open-{first}"]
+
+
+def test_words_from_outside_are_plain(monkeypatch, content) -> None:
+    def fake(_: AddSpec) -> Preview:
+        return preview(
+            warnings=("Beware of **bold** and $x$.",), facts={"licence": "[x](http://evil)"},
+            images=(PreviewImage("data:image/png;base64,", "**a**", ":red[b]", 0.5),),
+        )  # fmt: skip
+
+    monkeypatch.setattr("cist_core.added.work.preview", fake)
+    app = open_add()
+    upload(app, 0, "mine.npz", content)
+    shown = [*app.main.warning, *app.main.markdown, *app.main.caption]
+    text = " ".join(element.value for element in shown)
+    assert r"\*\*bold\*\* and \$x\$" in text
+    assert r"\[x\](http://evil)" in text
+    assert r"\*\*a\*\*" in text
+    assert ":red[" not in text

@@ -1,0 +1,174 @@
+"""What a person brings: logits, a teacher, images; looked at, added, cancelled, found again, refused."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.browser.conftest import CHROMIUM, ROOT, _wait_until_healthy, go_to, save_picture, wait_until_drawn
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+HEADING = "[data-testid=stMain] h1"
+MINUTES = 60_000
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, runs_root: Path, shared_file) -> Iterator[str]:
+    """A Studio with one open root, the folder of the real data, and nothing added yet."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine; `apt-get install chromium` brings one")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = tmp_path_factory.mktemp("studio")
+    environment = os.environ | {
+        "CIST_RUNS": str(runs_root),
+        "CIST_ADDED": str(folder / "added"),
+        "CIST_CACHE": str(folder / "cache"),
+        "CIST_ROOTS": str(shared_file("cifar10_test.npz").parent),
+    }
+    options = ["--server.port", str(port), "--server.maxUploadSize", "200"]
+    log = folder / "log.txt"
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "streamlit", "run", "app/main.py", *options],
+            cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT, env=environment,
+        )  # fmt: skip
+        try:
+            _wait_until_healthy(f"http://127.0.0.1:{port}", process, log)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
+    assert "Traceback" not in log.read_text(), log.read_text()
+
+
+def settle(page) -> None:
+    page.wait_for_timeout(500)
+    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]", timeout=MINUTES)
+    page.wait_for_timeout(300)
+
+
+def choose(page, name: str, *, place: int = 0) -> None:
+    page.get_by_role("radio", name=name, exact=True).nth(place).click()
+    settle(page)
+
+
+def upload(page, file: Path | str, *, place: int = 0) -> None:
+    """As an impatient person does: whatever comes next is pressed while the page still draws itself."""
+    page.locator("input[type=file]").nth(place).set_input_files(file)
+    page.get_by_role("button", name="Remove").nth(place).wait_for(timeout=MINUTES)
+
+
+def type_path(page, name: str) -> None:
+    field = page.get_by_label("Images and labels", exact=True)
+    field.fill(name)
+    field.press("Enter")
+
+
+def wait_for_heading(page, words: str, *, minutes: float = 3) -> str:
+    page.wait_for_selector(f"{HEADING}:has-text('{words}')", timeout=minutes * MINUTES)
+    settle(page)
+    return page.locator(HEADING).inner_text()
+
+
+def test_a_teacher_is_uploaded_and_its_accuracy_is_the_published_one(open_page, shared_file) -> None:
+    page = open_page("add", sign=HEADING)
+    choose(page, "Model")
+    upload(page, shared_file("resnet20-12fca82f.th"))
+    choose(page, "Server path", place=1)
+    type_path(page, "cifar10_test.npz")
+    found = wait_for_heading(page, "of a sample of 512 right; all 10,000 will take about")
+    assert found.startswith("resnet20-12fca82f on cifar10_test answers 9")
+    assert page.get_by_text("resnet20-plain · 269,722 parameters · 10 classes").is_visible()
+    assert page.locator("[data-testid=stMain] [data-testid=stImage]").count() == 12
+    page.get_by_role("button", name="Add", exact=True).click()
+    assert "10,000 samples, 91.73 % of them right" in wait_for_heading(page, "is ready", minutes=8)
+    page.get_by_role("button", name="Look at it").click()
+    page.wait_for_selector("[data-testid=stVegaLiteChart]", timeout=MINUTES)
+    wait_until_drawn(page)
+    assert "resnet20-12fca82f" in page.url
+    assert page.locator("[data-testid=stMain]").get_by_text("91.7 %").is_visible()
+
+
+def test_the_long_work_is_left_found_again_cancelled_and_done(open_page, shared_file) -> None:
+    page = open_page("add", sign=HEADING)
+    choose(page, "Model")
+    upload(page, shared_file("resnet56-4bfd9763.th"))
+    choose(page, "Upload", place=1)
+    upload(page, shared_file("cifar10_test.npz"), place=1)
+    wait_for_heading(page, "of a sample of 512 right")
+    page.get_by_role("button", name="Add", exact=True).click()
+    page.get_by_text("of 10,000 samples").first.wait_for(timeout=2 * MINUTES)
+    go_to(page, "Look", "Ratio")
+    page.get_by_role("button", name="Look", exact=True).click()
+    page.get_by_role("menuitem", name="Add").click()
+    wait_for_heading(page, "is being added")
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_text("It was cancelled").wait_for(timeout=MINUTES)
+    page.reload()
+    wait_for_heading(page, "of a sample of 512 right")
+    page.get_by_role("button", name="Add", exact=True).click()
+    assert "10,000 samples, 93.39 % of them right" in wait_for_heading(page, "is ready", minutes=10)
+
+
+def test_logits_are_uploaded_and_added(open_page, shared_file) -> None:
+    page = open_page("add", sign=HEADING)
+    upload(page, shared_file("cifar10_resnet56_test_logits.npz"))
+    assert "answers 93.39 % of 10,000 samples right" in wait_for_heading(page, "answers")
+    page.get_by_role("button", name="Add", exact=True).click()
+    assert "93.39 % of them right" in wait_for_heading(page, "is ready")
+
+
+class Payload:
+    """What runs a command when somebody unpickles it."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+def test_a_file_with_a_payload_is_refused_in_its_place_and_nothing_runs(open_page, tmp_path) -> None:
+    proof = tmp_path / "it-ran"
+    file = tmp_path / "model.pt"
+    file.write_bytes(pickle.dumps({"state_dict": Payload(f"touch {proof}")}))
+    page = open_page("add", sign=HEADING)
+    choose(page, "Model")
+    upload(page, file)
+    page.get_by_role("combobox", name="Data set").click()
+    page.get_by_role("option", name="mnist-5k").click()
+    alert = page.locator("[data-testid=stAlert]")
+    alert.wait_for(timeout=2 * MINUTES)
+    assert "model.pt" in alert.inner_text()
+    assert str(tmp_path) not in alert.inner_text()
+    step = {number: page.get_by_role("heading", name=f"{number} ·").bounding_box() for number in (1, 2)}
+    place = alert.bounding_box()
+    assert step[1]["y"] < place["y"] < step[2]["y"]
+    assert abs(place["x"] - step[1]["x"]) < 10
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (1440, "dark"), (390, "light")])
+def test_screenshots(open_page, shared_file, width: int, scheme: str) -> None:
+    """The pictures in the documentation; nothing may stick out at the side."""
+    page = open_page("add", width=width, height=1000 if width > 1000 else 844, scheme=scheme, sign=HEADING)
+    choose(page, "Model")
+    upload(page, shared_file("resnet20-12fca82f.th"))
+    choose(page, "Server path", place=1)
+    type_path(page, "cifar10_test.npz")
+    wait_for_heading(page, "of a sample of 512 right")
+    assert page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth") <= 0
+    height = page.locator("[data-testid=stMain]").evaluate("element => element.scrollHeight")
+    page.set_viewport_size({"width": width, "height": min(max(height, 600), 4000)})
+    page.wait_for_timeout(800)
+    save_picture(page, f"add-{scheme}{'' if width > 1000 else '-phone'}")
