@@ -1,0 +1,103 @@
+"""Every page of the app with a teacher, data and classes called as nobody should: nothing of it runs or breaks out."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+from security.names import HOSTILE_NAMES
+
+from cist_core import LogitSet
+from cist_core.cards import sample_models
+
+ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+NAMES = [name for title, name in HOSTILE_NAMES.items() if title not in ("very long",)][:10]
+PAGES = ("", "entropy", "ratio", "rho", "weights", "rules", "samples", "teachers")
+
+SHOWN = "Card <img"
+"""The card's title stands in the sidebar of every page, as text."""
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One shipped model's card with hostile words in every field that is text, and logits under hostile classes."""
+    card = next(card for card in sample_models() if card.num_classes == len(NAMES))
+    folder = tmp_path_factory.mktemp("models") / "hostile"
+    folder.mkdir()
+    content = dict(card.content) | {"title": f"Card {HOSTILE_NAMES['HTML']} $x$", "class_names": NAMES}
+    shutil.copy(card.checkpoint, folder / "model.safetensors")
+    for file in card.folder.glob("logits-*.safetensors"):
+        shipped = LogitSet.load(file)
+        origin = dict.fromkeys(shipped.provenance, HOSTILE_NAMES["script"])
+        named = LogitSet.create(np.asarray(shipped.logits), shipped.labels, class_names=NAMES, provenance=origin)
+        named.save(folder / file.name)
+    (folder / "card.json").write_text(json.dumps(content))
+    return folder.parent
+
+
+@pytest.fixture(scope="module")
+def server(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine; `apt-get install chromium` brings one")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    scratch = tmp_path_factory.mktemp("server")
+    environment = os.environ | {
+        "CIST_SAMPLE_MODELS": str(models),
+        **{f"CIST_{name.upper()}": str(scratch / name) for name in ("runs", "cache", "added")},
+    }
+    command = [sys.executable, "-m", "streamlit", "run", "app/main.py", "--server.port", str(port)]
+    log = scratch / "log.txt"
+    with log.open("w") as stream:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT, env=environment)
+        try:
+            address = f"http://127.0.0.1:{port}"
+            for _ in range(600):
+                try:
+                    urllib.request.urlopen(f"{address}/_stcore/health", timeout=1).close()
+                    break
+                except OSError:
+                    time.sleep(0.1)
+            yield address
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
+    assert "Traceback" not in log.read_text(), log.read_text()
+
+
+def test_no_page_runs_or_renders_a_name(server: str) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    hostile_query = quote(f"x: entropy=0..1\n{HOSTILE_NAMES['HTML']}: correct=no")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"], headless=True
+        )
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.on("dialog", lambda dialog: pytest.fail(f"a dialog: {dialog.message}"))
+        for name in PAGES:
+            page.goto(f"{server}/{name}?slices={hostile_query}")
+            page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]", timeout=120_000)
+            page.get_by_text(SHOWN).first.wait_for(timeout=60_000)
+            assert page.evaluate("window.__ran") is None, f"a name ran on the page '{name}'"
+            assert page.locator("img[src=x]").count() == 0, f"a name became a picture on the page '{name}'"
+            assert page.locator("a[href^=javascript]").count() == 0, f"a name became a link on the page '{name}'"
+            assert page.locator("[data-testid=stSidebar] .katex").count() == 0, f"a name became a formula on '{name}'"
+            wide = page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
+            assert not wide, f"the page '{name}' scrolls sideways"
+            assert page.get_by_text("Traceback").count() == 0
+        browser.close()
