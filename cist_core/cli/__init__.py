@@ -1,7 +1,8 @@
 """`cist`: the analysis of the app without a browser.
 
-Results go to standard output, progress and remarks to standard error. Exit codes: 0, 2 for input that cannot be used
-(with one sentence that says why), 130 after Ctrl-C, 141 when the reader of a pipe has left.
+Results go to standard output, progress and remarks to standard error. Exit codes: 0, 1 where ``cist doctor`` finds
+something broken, 2 for input that cannot be used (with one sentence that says why), 130 after Ctrl-C, 141 when the
+reader of a pipe has left.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from contextlib import contextmanager
 from typing import NoReturn, TextIO
 
 from cist_core import CistError, __version__
-from cist_core.cli import analyze, convert, distill, infer, listings, rho, runs, sweep, worker
+from cist_core.cli import analyze, convert, distill, doctor, infer, listings, rho, runs, sweep, worker
 from cist_core.cli.output import remark
+from cist_core.cli.terminal import printable_output
 from cist_core.errors import Cancelled, CistWarning
 
 BAD_INPUT, INTERRUPTED, CLOSED_PIPE = 2, 130, 141
@@ -38,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"cist {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in (analyze, rho, infer, convert, listings, distill, sweep, runs, worker):
+    for command in (analyze, rho, infer, convert, listings, distill, sweep, runs, worker, doctor):
         command.add_parser(commands)
     return parser
 
@@ -52,6 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a Greek letter must not fail on a terminal that has none
+    with printable_output():
+        return _main(arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     options = build_parser().parse_args(arguments)
     try:
         with _warnings_as_remarks():

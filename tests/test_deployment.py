@@ -1,0 +1,209 @@
+"""What the container, the proxies' examples and docs/deploy.md say is what the code does."""
+
+import os
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+import urllib.request
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+GUIDE = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+CONFIG = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text(encoding="utf-8"))
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+
+
+def instructions() -> list[tuple[str, str]]:
+    """The Dockerfile's, continued lines joined and comments left out."""
+    lines = "\n".join(line for line in DOCKERFILE.splitlines() if not line.startswith("#"))
+    joined = re.sub(r"\\\n\s*", " ", lines)
+    return [(line.partition(" ")[0], line.partition(" ")[2].strip()) for line in joined.splitlines() if line.strip()]
+
+
+def values(name: str) -> list[str]:
+    return [value for instruction, value in instructions() if instruction == name]
+
+
+def environment() -> dict[str, str]:
+    return dict(part.split("=", 1) for value in values("ENV") for part in shlex.split(value))
+
+
+def compose(name: str) -> dict:
+    return yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))
+
+
+# ---- environment variables -------------------------------------------------------------------------------------------
+
+
+def test_the_guide_names_every_variable_that_the_code_reads_and_no_other():
+    code = [path for folder in ("cist_core", "app", "pages") for path in (ROOT / folder).rglob("*.py")]
+    read = set()
+    for path in code:
+        read |= set(re.findall(r"environ(?:\.get\(|\[)[\"'](CIST_\w+)", path.read_text(encoding="utf-8")))
+    table = GUIDE.partition("## Environment variables")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `(CIST_\w+)`", table, re.MULTILINE)) == read
+    assert set(re.findall(r"CIST_\w+", GUIDE + DOCKERFILE + (ROOT / "compose.yaml").read_text())) <= read
+
+
+# ---- the image -------------------------------------------------------------------------------------------------------
+
+
+def test_the_program_is_not_root_and_cannot_change_itself():
+    order = [name for name, _ in instructions()]
+    assert values("USER") == ["studio"]
+    assert order.index("USER") > max(index for index, name in enumerate(order) if name in ("RUN", "COPY"))
+    made = next(value for value in values("RUN") if "useradd" in value)
+    assert "--uid 1000" in made
+    assert re.search(r"chown -R studio:studio (\S+)$", made).group(1) == "/data"
+
+
+def test_what_people_keep_is_in_volumes():
+    volumes = yaml.safe_load(values("VOLUME")[0])
+    folders = {name: environment()[name] for name in ("CIST_CACHE", "CIST_DATA", "CIST_RUNS", "CIST_ADDED")}
+    assert set(folders.values()) == set(volumes)
+    mounted = {volume.split(":")[1] for volume in compose("compose.yaml")["services"]["studio"]["volumes"]}
+    assert set(volumes) <= mounted
+    assert environment()["NUMBA_CACHE_DIR"].startswith(folders["CIST_CACHE"])
+
+
+def test_what_is_copied_is_there_and_sent_to_the_builder_and_nothing_else_is():
+    sources = {word for value in values("COPY") for word in value.split()[:-1]}
+    assert all((ROOT / source).exists() for source in sources)
+    rules = (ROOT / ".dockerignore").read_text().splitlines()
+    assert rules[1] == "*"
+    assert {rule[1:] for rule in rules if rule.startswith("!")} == sources
+    assert "**/secrets.toml" in rules
+    needed = {"cist_core", "app", "pages", "sample_models", "pyproject.toml", ".streamlit/config.toml"}
+    assert needed <= sources
+
+
+def test_the_extras_exist_and_each_variant_has_an_index():
+    wanted = next(value.partition("=")[2] for value in values("ARG") if value.startswith("EXTRAS="))
+    assert set(wanted.split(",")) <= set(EXTRAS)
+    install = next(value for value in values("RUN") if "pip install --index-url" in value)
+    choose = install.replace(
+        'pip install --index-url "${TORCH_INDEX:-$index}" torch torchvision', 'echo "${TORCH_INDEX:-$index}"'
+    )
+    for variables, expected in (
+        ({"VARIANT": "cpu"}, "https://download.pytorch.org/whl/cpu"),
+        ({"VARIANT": "cuda"}, "https://pypi.org/simple"),
+        ({"VARIANT": "cuda", "TORCH_INDEX": "https://example.org"}, "https://example.org"),
+    ):
+        done = subprocess.run(["sh", "-c", choose], env=variables, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == expected
+    assert (
+        subprocess.run(["sh", "-c", choose], env={"VARIANT": "rocm"}, capture_output=True, check=False).returncode == 2
+    )
+
+
+# ---- compose ---------------------------------------------------------------------------------------------------------
+
+
+def test_compose_publishes_on_this_machine_only_and_gives_no_rights():
+    studio = compose("compose.yaml")["services"]["studio"]
+    assert [re.sub(r"\$\{PORT:-(\d+)\}", r"\1", port) for port in studio["ports"]] == ["127.0.0.1:8501:8501"]
+    assert (studio["read_only"], studio["cap_drop"]) == (True, ["ALL"])
+    shared = next(volume for volume in studio["volumes"] if "/mnt/shared" in volume)
+    assert shared.endswith(f"{studio['environment']['CIST_ROOTS']}:ro")
+    named = {volume.split(":")[0] for volume in studio["volumes"] if not volume.startswith("$")}
+    assert named == set(compose("compose.yaml")["volumes"])
+
+
+def test_the_other_compose_files_add_a_gpu_and_the_secrets():
+    cuda = compose("deploy/compose.cuda.yaml")["services"]["studio"]
+    assert cuda["build"]["args"] == {"VARIANT": "cuda"}
+    assert cuda["deploy"]["resources"]["reservations"]["devices"] == [
+        {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+    ]
+    content = compose("deploy/compose.sign-in.yaml")
+    (secret,) = content["services"]["studio"]["secrets"]
+    assert secret["source"] in content["secrets"]
+    assert secret["target"] == f"{values('WORKDIR')[0]}/.streamlit/secrets.toml"
+
+
+# ---- the proxies -----------------------------------------------------------------------------------------------------
+
+
+def test_the_proxies_take_uploads_as_large_as_the_studio_does():
+    limit = CONFIG["server"]["maxUploadSize"]
+    nginx = (ROOT / "deploy" / "nginx.conf").read_text()
+    caddy = (ROOT / "deploy" / "Caddyfile").read_text()
+    assert int(re.search(r"client_max_body_size (\d+)m;", nginx).group(1)) >= limit
+    assert int(re.search(r"max_size (\d+)MB", caddy).group(1)) * 10**6 >= limit * 2**20
+
+
+def test_nginx_understands_its_example(tmp_path):
+    nginx = shutil.which("nginx", path=os.environ["PATH"] + os.pathsep + "/usr/sbin")
+    openssl = shutil.which("openssl")
+    if nginx is None or openssl is None:
+        pytest.skip("needs nginx and openssl")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    request = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=studio.example.org"]
+    subprocess.run([openssl, *request, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    site = (ROOT / "deploy" / "nginx.conf").read_text()
+    site = re.sub(r"(ssl_certificate +)\S+;", rf"\g<1>{certificate};", site)
+    site = re.sub(r"(ssl_certificate_key +)\S+;", rf"\g<1>{key};", site)
+    (tmp_path / "site.conf").write_text(site)
+    (tmp_path / "nginx.conf").write_text(
+        f"pid {tmp_path}/pid; events {{}} http {{ access_log off; include {tmp_path}/site.conf; }}"
+    )
+    checked = subprocess.run(
+        [nginx, "-t", "-e", str(tmp_path / "log"), "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stderr
+
+
+# ---- the server ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("base", ["", "/studio"])
+def test_the_health_check_of_the_image_passes_on_a_server_started_by_its_command(base, tmp_path):
+    pytest.importorskip("streamlit")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    variables = os.environ | {
+        "PORT": port,
+        "STREAMLIT_SERVER_BASE_URL_PATH": base,
+        "PATH": str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"],
+        "CIST_RUNS": str(tmp_path),
+    }
+    command = yaml.safe_load(values("CMD")[0])
+    # The container's own network is the only one that may be bound to as a whole.
+    assert "--server.address 0.0.0.0" in command[-1]
+    command[-1] = command[-1].replace("0.0.0.0", "127.0.0.1")
+    check = ["sh", "-c", re.search(r" CMD (.*)", values("HEALTHCHECK")[0]).group(1)]
+    server = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}{base}/_stcore/health", timeout=1).close()
+                break
+            except OSError:
+                assert server.poll() is None, server.stdout.read()
+                time.sleep(0.1)
+        assert subprocess.run(check, env=variables, capture_output=True, check=False).returncode == 0
+    finally:
+        server.terminate()
+        server.communicate(timeout=20)
+    assert subprocess.run(check, env=variables, capture_output=True, check=False).returncode != 0
+
+
+def test_the_guide_names_files_that_are_there():
+    for name in re.findall(r"`((?:deploy/|docs/|\.streamlit/config)[\w./-]+)`|\]\(([\w./-]+\.md)\)", GUIDE):
+        path = name[0] or f"docs/{name[1]}"
+        assert (ROOT / path).is_file(), path
+    for path in re.findall(r"-f (\S+\.yaml)", GUIDE):
+        assert (ROOT / path).is_file(), path
