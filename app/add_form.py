@@ -25,8 +25,9 @@ UPLOAD, SERVER, NAME = "Upload", "Server path", "By name"
 """Where a file or a model comes from."""
 
 LOGIT_TYPES = ("npy", "npz", "pt", "pth", "safetensors", "csv", "parquet")
-LABEL_TYPES = ("npy", "npz", "pt", "csv", "txt")
-CHECKPOINT_TYPES = ("safetensors", "pt", "pth", "th", "bin", "onnx")
+LABEL_TYPES = ("npy", "npz", "pt", "pth", "csv", "parquet", "txt")
+WEIGHT_TYPES = ("safetensors", "pt", "pth", "th", "bin")
+CHECKPOINT_TYPES = (*WEIGHT_TYPES, "onnx", "pt2")
 DATA_TYPES = ("npz", "parquet")
 GIVEN_AS = ("auto", "logits", "log-probabilities", "probabilities")
 SPLITS = ("test", "validation", "train")
@@ -170,8 +171,7 @@ def is_checkpoint(answers: Mapping[str, Any]) -> bool:
     """Whether the model's architecture can be chosen: a file of weights alone does not name it."""
     teacher = str(answers[TEACHER] or "")
     return bool(teacher) and all(
-        Path(name).suffix.lower().lstrip(".") in ("safetensors", "pt", "pth", "th", "bin")
-        for name in teacher.split(ENSEMBLE)
+        Path(name).suffix.lower().lstrip(".") in WEIGHT_TYPES for name in teacher.split(ENSEMBLE)
     )
 
 

@@ -30,7 +30,6 @@ NEEDS_SOURCE = False
 POLL_SECONDS = 0.5
 PICTURE = 84  # pixels of an image in the preview
 RECOGNISED = "Recognised from the weights"
-WEIGHTS = ("safetensors", "pt", "pth", "th", "bin")
 
 # What this page remembers beside the answers: the draft, rounds of its uploaders, the teacher's preprocessing.
 ADDING, GO, ROUND, CHANGED, OWN_PIXELS, PIXELS, FAULTS = (
