@@ -24,6 +24,8 @@ from cist_core.tables import to_csv, to_parquet
 
 _SETTINGS = "_page_settings"
 # Inside a word they do not slant it.
+# Addresses that Markdown would turn into links by itself; an invisible joiner after it breaks each.
+_AUTOMATIC_LINKS = re.compile(r"(?i)\bwww(?=\.)|\b(?:https?|ftp|mailto|xmpp)(?=:)|(?<=[\w.+-])@(?=\w)")
 _OUTER_UNDERSCORES = re.compile(r"(?<![^\W_])_+|_+(?![^\W_])")
 
 
@@ -137,6 +139,7 @@ def plain(text: str) -> str:
     text = re.sub(_OUTER_UNDERSCORES, lambda found: r"\_" * len(found[0]), text)
     text = re.sub(r"^(\s*)([-+])", r"\1\\\2", text, flags=re.MULTILINE)
     text = re.sub(r"^(\s*\d+)([.)])(?=\s|$)", r"\1\\\2", text, flags=re.MULTILINE)
+    text = re.sub(_AUTOMATIC_LINKS, "\\g<0>\u2060", text)
     # Emoji and icons are looked for after the escapes are gone; an invisible joiner breaks their names.
     return re.sub(r":(?=[\w/+-]+:)", ":\u2060", text)
 

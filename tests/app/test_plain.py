@@ -34,6 +34,15 @@ def test_every_mark_is_escaped(text: str) -> None:
     assert shown.replace("\\", "").replace("\u2060", "") == text
 
 
+@pytest.mark.parametrize(
+    "text", ["https://a.org/b", "HTTP://a.org", "www.a.org", "write to me@a.org", "mailto:me@a.org"]
+)
+def test_addresses_are_broken_before_they_become_links(text: str) -> None:
+    shown = plain(text)
+    assert text not in shown
+    assert shown.replace("\u2060", "") == text
+
+
 @pytest.mark.parametrize("text", [":smile:", ":material/home:", "a :red: b"])
 def test_names_of_emoji_and_icons_are_broken(text: str) -> None:
     assert text not in plain(text)

@@ -3,13 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,9 +10,9 @@ import psutil
 import pytest
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.studio import CHROMIUM, ROOT, running_studio
+
 SCREENSHOTS = ROOT / "docs" / "screenshots"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 A_CHART = "[data-testid=stVegaLiteChart] :is(svg, canvas)"
 FLAGS = [
     "--no-sandbox",
@@ -45,36 +38,8 @@ def runs_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, runs_root: Path) -> Iterator[str]:
     """The address of a freshly started Studio."""
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine; `apt-get install chromium` brings one")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = tmp_path_factory.mktemp("server") / "log.txt"
-    command = [sys.executable, "-m", "streamlit", "run", "app/main.py", "--server.port", str(port)]
-    environment = os.environ | {"CIST_RUNS": str(runs_root)}
-    with log.open("w") as stream:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT, env=environment)
-        try:
-            address = f"http://127.0.0.1:{port}"
-            _wait_until_healthy(address, process, log)
-            yield address
-        finally:
-            process.terminate()
-            process.wait(timeout=20)
-    assert "Traceback" not in log.read_text(), log.read_text()
-
-
-def _wait_until_healthy(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(300):
-        if process.poll() is not None:
-            pytest.fail(f"The server stopped: {log.read_text()}")
-        try:
-            with urllib.request.urlopen(f"{address}/_stcore/health", timeout=1):
-                return
-        except OSError:
-            time.sleep(0.1)
-    pytest.fail(f"The server did not answer within 30 seconds: {log.read_text()}")
+    with running_studio(tmp_path_factory.mktemp("server"), CIST_RUNS=str(runs_root)) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

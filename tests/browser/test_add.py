@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import pickle
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.browser.conftest import CHROMIUM, ROOT, _wait_until_healthy, go_to, save_picture, wait_until_drawn
+from tests.browser.conftest import go_to, save_picture, wait_until_drawn
+from tests.studio import running_studio
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -23,32 +21,10 @@ MINUTES = 60_000
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, runs_root: Path, shared_file) -> Iterator[str]:
     """A Studio with one open root, the folder of the real data, and nothing added yet."""
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine; `apt-get install chromium` brings one")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     folder = tmp_path_factory.mktemp("studio")
-    environment = os.environ | {
-        "CIST_RUNS": str(runs_root),
-        "CIST_ADDED": str(folder / "added"),
-        "CIST_CACHE": str(folder / "cache"),
-        "CIST_ROOTS": str(shared_file("cifar10_test.npz").parent),
-    }
-    options = ["--server.port", str(port), "--server.maxUploadSize", "200"]
-    log = folder / "log.txt"
-    with log.open("w") as stream:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "streamlit", "run", "app/main.py", *options],
-            cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT, env=environment,
-        )  # fmt: skip
-        try:
-            _wait_until_healthy(f"http://127.0.0.1:{port}", process, log)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-            process.wait(timeout=20)
-    assert "Traceback" not in log.read_text(), log.read_text()
+    opened = str(shared_file("cifar10_test.npz").parent)
+    with running_studio(folder, CIST_RUNS=str(runs_root), CIST_ROOTS=opened) as address:
+        yield address
 
 
 def settle(page) -> None:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import psutil
@@ -14,8 +10,9 @@ import pytest
 
 from cist_core.runs import RunStore
 from cist_core.training import preset
-from tests.browser.conftest import A_CHART, ROOT, _wait_until_healthy, wait_until_drawn
+from tests.browser.conftest import A_CHART, wait_until_drawn
 from tests.browser.test_distill import HEADING, MINUTES, fill, settle, wait_for
+from tests.studio import free_port, running_studio
 
 pytest.importorskip("authlib")
 from tests.oidc_provider import CLIENT_ID, CLIENT_SECRET, Provider, provider
@@ -29,12 +26,6 @@ PEOPLE = {
     "bob": {"email": "bob@lab.edu", "email_verified": True, "name": "Bob"},
     "mallory": {"email": "ann@lab.edu", "email_verified": False, "name": "Ann"},
 }
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -72,21 +63,9 @@ cookie_secret = "{secrets.token_hex(32)}"
 allowed = ["@lab.edu"]
 """
     )
-    log = folder / "log.txt"
-    command = [
-        *(sys.executable, "-m", "streamlit", "run", "app/main.py", "--server.port", str(port)),
-        *("--secrets.files", str(folder / "secrets.toml")),
-    ]
-    environment = os.environ | {"CIST_RUNS": str(store.root), "CIST_CACHE": str(folder / "cache")}
-    with log.open("w") as stream:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT, env=environment)
-        try:
-            _wait_until_healthy(f"http://127.0.0.1:{port}", process, log)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-            process.wait(timeout=20)
-    assert "Traceback" not in log.read_text(), log.read_text()
+    options = ("--secrets.files", str(folder / "secrets.toml"))
+    with running_studio(folder, *options, port=port, CIST_RUNS=str(store.root)) as address:
+        yield address
 
 
 @pytest.fixture

@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -20,9 +14,8 @@ from security.names import HOSTILE_NAMES
 
 from cist_core import LogitSet
 from cist_core.cards import sample_models
+from tests.studio import CHROMIUM, running_studio
 
-ROOT = Path(__file__).resolve().parents[2]
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 NAMES = [name for title, name in HOSTILE_NAMES.items() if title not in ("very long",)][:10]
 PAGES = ("", "entropy", "ratio", "rho", "weights", "rules", "samples", "teachers")
 
@@ -51,33 +44,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine; `apt-get install chromium` brings one")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    scratch = tmp_path_factory.mktemp("server")
-    environment = os.environ | {
-        "CIST_SAMPLE_MODELS": str(models),
-        **{f"CIST_{name.upper()}": str(scratch / name) for name in ("runs", "cache", "added")},
-    }
-    command = [sys.executable, "-m", "streamlit", "run", "app/main.py", "--server.port", str(port)]
-    log = scratch / "log.txt"
-    with log.open("w") as stream:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT, env=environment)
-        try:
-            address = f"http://127.0.0.1:{port}"
-            for _ in range(600):
-                try:
-                    urllib.request.urlopen(f"{address}/_stcore/health", timeout=1).close()
-                    break
-                except OSError:
-                    time.sleep(0.1)
-            yield address
-        finally:
-            process.terminate()
-            process.wait(timeout=20)
-    assert "Traceback" not in log.read_text(), log.read_text()
+    with running_studio(tmp_path_factory.mktemp("server"), CIST_SAMPLE_MODELS=str(models)) as address:
+        yield address
 
 
 def test_no_page_runs_or_renders_a_name(server: str) -> None:
