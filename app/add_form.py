@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shlex
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from app.references import InFile, own_name
 from app.run_views import duration
 from app.state import Code
-from cist_core.added import Added, AddSpec, Preview
+from cist_core.added import Added, AddedStore, AddSpec, LogitFiles, ModelOnData, Preview
 from cist_core.added.store import PreviewImage, Progress
 from cist_core.data import DATASETS, is_present
-from cist_core.data.loading import is_one_set
 from cist_core.errors import CistError
 from cist_core.findings import percent
 
@@ -60,6 +61,8 @@ def keep_upload(added: Added, place: str, name: str, content: BinaryIO, *, besid
         CistError: if it cannot be written.
     """
     try:
+        AddedStore(added.folder.parent).check_room(content.seek(0, os.SEEK_END))
+        content.seek(0)
         if not beside:
             shutil.rmtree(added.uploads / place, ignore_errors=True)
         path = added.place_for(name, place)
@@ -318,48 +321,37 @@ def _stem(name: str) -> str:
 # ---- the same without the app ----------------------------------------------------------------------------------------
 
 
-def code(spec: AddSpec, uploads: Path) -> Code:
-    """The command line and the Python that make the same logits, with the user's own file names."""
+def code(spec: AddSpec, uploads: Path, split: str | None) -> Code:
+    """The command line and the Python that make the same logits, with the user's own file names.
+
+    Args:
+        spec: what was added.
+        uploads: the folder of its files.
+        split: of the data that was opened, as `Preview.split`.
+    """
 
     def own(text: str) -> str:
-        """An upload by its name alone."""
-        return ENSEMBLE.join(
-            Path(part).name if Path(part).is_relative_to(uploads) else part for part in text.split(ENSEMBLE)
-        )
+        return ENSEMBLE.join(own_name(part, uploads) for part in text.split(ENSEMBLE))
 
-    return _logits_code(spec, own) if spec.logits is not None else _model_code(spec, own)
-
-
-def _logits_code(spec: AddSpec, own: Any) -> Code:
-    files = spec.logits
-    assert files is not None
-    options = [
-        *("--logits", own(files.teacher)),
-        *(("--labels", own(files.labels)) if files.labels is not None else ()),
-        *(("--given-as", files.given_as) if files.given_as != "auto" else ()),
-        *(("--student", own(files.student)) if files.student is not None else ()),
-    ]
-    how = "" if files.given_as == "auto" else f', given_as="{files.given_as}"'
-    python = [
-        f"from cist_core import EntropyCurves{', LogitSet' if files.labels else ''}, read_logits",
-        *(["from cist_core.logit_files import read_labels"] if files.labels else []),
-        "",
-        f"logits = read_logits({own(files.teacher)!r}{how})",
-    ]
-    if files.labels is not None:
-        python += [
-            f"labels = read_labels({own(files.labels)!r}, count=logits.num_samples, classes=logits.num_classes)",
-            "logits = LogitSet.create(logits.logits, labels, class_names=logits.class_names)",
-        ]
-    python.append("curves = EntropyCurves.from_logits(logits)")
-    return Code(f"cist analyze {shlex.join(options)}", "\n".join(python) + "\n")
+    if spec.logits is not None:
+        return _logits_code(spec.logits, own)
+    assert spec.model is not None
+    return _model_code(spec.model, own, "" if split == "all" else spec.model.split)
 
 
-def _model_code(spec: AddSpec, own: Any) -> Code:
-    model = spec.model
-    assert model is not None
+def _logits_code(files: LogitFiles, own: Callable[[str], str]) -> Code:
+    teacher = InFile(own(files.teacher), None if files.labels is None else own(files.labels), files.given_as)
+    student = "" if files.student is None else f" {InFile(own(files.student)).as_student(teacher)}"
+    return Code(
+        f"cist analyze {teacher.arguments}{student}",
+        f"from cist_core import EntropyCurves\n{teacher.imports}\n"
+        f"logits = {teacher.expression}\n"
+        "curves = EntropyCurves.from_logits(logits)\n",
+    )
+
+
+def _model_code(model: ModelOnData, own: Callable[[str], str], split: str) -> Code:
     teacher, data = own(model.teacher), own(model.data)
-    split = "" if is_one_set(model.data) else model.split
     options = [
         *("--teacher", teacher),
         *(("--arch", model.architecture) if model.architecture else ()),

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import streamlit as st
 
-from app.people import visitor
+from app.people import may_read_server_paths, sign_in_configured, visitor
 from app.references import InFile, Named, Reference, own_name
 from app.state import Source
 from cist_core.added import Added, AddedState, AddedStore
+from cist_core.added.store import check_paths
 from cist_core.cards import Card, known_sample_models, sample_models
 from cist_core.data import DATASETS
 from cist_core.errors import CistError
 from cist_core.logits import LogitSet
 
-_MINE = "_added"
+_BEGUN, _LINKED = "_added", "_linked"
 
 
 def cards() -> dict[str, Card]:
@@ -51,43 +53,72 @@ def suitable_data(card: Card) -> list[str]:
 # ---- what was added --------------------------------------------------------------------------------------------------
 
 
-def remember(added_id: str) -> None:
-    """Offer something that was added to this session, beside what its visitor owns."""
-    mine: list[str] = st.session_state.setdefault(_MINE, [])
-    if added_id not in mine:
-        mine.insert(0, added_id)
+def added_store() -> AddedStore:
+    """The store as the visitor may use it; as anybody may where there is no sign-in.
+
+    Raises:
+        CistError: if nobody is signed in who would have to be.
+    """
+    if not sign_in_configured():
+        return AddedStore()
+    who = visitor()
+    if who is None:
+        raise CistError("What is added belongs to whoever added it; sign in to add something of your own.")
+    return AddedStore(owner=who)
+
+
+def remember(added_id: str, *, linked: bool = False) -> None:
+    """Offer something to this session, beside what its visitor owns: begun here, or shown by a link."""
+    ids: list[str] = st.session_state.setdefault(_LINKED if linked else _BEGUN, [])
+    if added_id not in ids:
+        ids.insert(0, added_id)
 
 
 def forget(added_id: str) -> None:
     """Stop offering it."""
-    mine: list[str] = st.session_state.get(_MINE, [])
-    if added_id in mine:
-        mine.remove(added_id)
+    for ids in (st.session_state.get(_BEGUN, []), st.session_state.get(_LINKED, [])):
+        if added_id in ids:
+            ids.remove(added_id)
 
 
 def find_added(added_id: str) -> Added | None:
-    """What was added under this id, if it is still there and this visitor may see it.
+    """What was added under this id, to look at, if it is still there.
 
-    Whoever knows an id may: it cannot be guessed, and is what a link passes on. Only where people sign in, what
-    belongs to somebody is shown to nobody who has not.
+    Whoever knows an id may: it cannot be guessed, and is what a link passes on. Where people sign in, they have to.
     """
     try:
-        added = AddedStore().get(added_id)
-        return added if added.owner is None or visitor() is not None else None
+        return added_store().get(added_id)
     except CistError:
         return None
 
 
 def my_added() -> list[Added]:
     """What this session or its visitor has added, the newest first."""
-    ids = [*st.session_state.get(_MINE, []), *(added.id for added in AddedStore().list(visitor()))]
-    found = (find_added(added_id) for added_id in dict.fromkeys(ids))
-    return [added for added in found if added is not None]
+    try:
+        store = added_store()
+    except CistError:
+        return []
+    found = []
+    for added_id in dict.fromkeys([*st.session_state.get(_BEGUN, []), *(added.id for added in store.list())]):
+        with suppress(CistError):  # deleted meanwhile, or of somebody who has signed out
+            found.append(store.own(added_id))
+    return found
 
 
 def ready_added() -> dict[str, Added]:
-    """Those of `my_added` that can be looked at."""
-    return {added.id: added for added in my_added() if added.state is AddedState.READY}
+    """Those of `my_added` that can be looked at, and what a link has shown."""
+    linked = filter(None, map(find_added, st.session_state.get(_LINKED, [])))
+    return {added.id: added for added in (*my_added(), *linked) if added.state is AddedState.READY}
+
+
+def check_readable(added: Added) -> None:
+    """Refuse to open the files behind something that was added, where they are no longer what may be read.
+
+    Raises:
+        CistError: naming the file.
+    """
+    if added.spec is not None:
+        check_paths(added.spec, added.uploads, server_paths=may_read_server_paths())
 
 
 def title_of(name: str) -> str:
@@ -101,16 +132,25 @@ def data_of(added: Added) -> tuple[str, str]:
     spec = added.spec
     assert spec is not None
     if spec.model is not None:
-        return Path(spec.model.data).stem, spec.model.split
+        known = spec.model.data in DATASETS
+        preview = added.preview
+        split = spec.model.split if preview is None or preview.split is None else preview.split
+        return spec.model.data if known else _called(spec.model.data), split
     assert spec.logits is not None
-    return Path(spec.logits.teacher).stem, "all"
+    return _called(spec.logits.teacher), "all"
+
+
+def _called(path: str) -> str:
+    """A file or folder in words that no data set or model goes by."""
+    name = Path(path).name
+    return name if "." in name else f"{name}/"
 
 
 def own_student(added: Added) -> str | None:
     """The name of the student whose logits were added along."""
     if added.student_file is None or added.spec is None or added.spec.logits is None:
         return None
-    return Path(str(added.spec.logits.student)).stem
+    return _called(str(added.spec.logits.student))
 
 
 def student_of(added: Added) -> tuple[LogitSet, Reference]:

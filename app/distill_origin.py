@@ -88,6 +88,7 @@ def find_origin(source: Source) -> Origin:
 
 
 def _added_origin(added: Added, source: Source) -> Origin:
+    catalogue.check_readable(added)
     model = None if added.spec is None else added.spec.model
     preview = added.preview
     if model is None or preview is None or preview.parameters is None:

@@ -10,6 +10,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from app import catalogue
+from app.people import may_launch
 from app.references import Reference
 from app.state import NO_STUDENT, Source, View
 from app.widgets import plain, show_error
@@ -36,7 +37,7 @@ SLIDERS = (
     ),
 )
 
-_KEPT_SOURCES = 4
+_KEPT_SOURCES, _KEPT_SAMPLES = 4, 1_000_000
 
 
 def choose_source(sidebar: DeltaGenerator, *, needed: bool = True) -> Source | None:
@@ -99,7 +100,7 @@ def _follow_link_to_added(sidebar: DeltaGenerator) -> None:
     if not ADDED_ID.fullmatch(linked) or find_sample_model(linked) is not None:
         return
     if catalogue.find_added(linked) is not None:
-        catalogue.remember(linked)
+        catalogue.remember(linked, linked=True)
     elif st.session_state.get("teacher") in (None, linked):
         sidebar.warning(
             f"There is nothing added under {plain(linked)} that can be shown here; it may have been deleted, or belong "
@@ -148,13 +149,15 @@ def _load(teacher: str, data: str, split: str, student: str, *, needed: bool) ->
         place.empty()
         if needed:
             with place.container():
-                action = None if data not in DATASETS or DATASETS[data].bundled else f"Download {data}"
-                show_error(error, action=action, on_click=_allow_download)
+                missing = data in DATASETS and not DATASETS[data].bundled and may_launch()
+                show_error(error, action=f"Download {data}" if missing else None, on_click=_allow_download)
         return None
     place.empty()
-    while len(kept) >= _KEPT_SOURCES:
-        kept.pop(next(iter(kept)))
     kept[name] = source
+    while len(kept) > _KEPT_SOURCES or (
+        len(kept) > 1 and sum(each.logit_set.num_samples for each in kept.values()) > _KEPT_SAMPLES
+    ):
+        kept.pop(next(iter(kept)))
     return source
 
 
@@ -185,7 +188,7 @@ def _student(name: str, teacher: str, data: str, split: str, teacher_logits: Log
 
 
 def _allow_download() -> None:
-    st.session_state["_download"] = True
+    st.session_state["_download"] = may_launch()  # asked again: the button may be older than the list of people
 
 
 def choose_rules(sidebar: DeltaGenerator, source: Source) -> View:

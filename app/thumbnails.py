@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import streamlit as st
@@ -15,6 +17,7 @@ from cist_core.data import (
     DATASETS,
     ImageDataset,
     apply_class_map,
+    describe_data,
     evenly_spaced,
     is_present,
     load_dataset,
@@ -22,6 +25,9 @@ from cist_core.data import (
 )
 from cist_core.data.thumbnail import SIZE, as_data_uri
 from cist_core.errors import CistError
+
+MOST_BYTES = 2 << 30
+"""Of images that lie in memory for everybody who looks; those that are decoded one by one have no such bound."""
 
 
 def thumbnails(view: View, indices: Sequence[int] | NDArray[np.integer], *, size: int = SIZE) -> list[str] | None:
@@ -53,7 +59,8 @@ def _images_of(source: Source) -> tuple[ImageDataset, NDArray[np.int64]]:
         CistError: if the images are not there, or are not those that the logits were made from.
     """
     provenance, labels = source.logit_set.provenance, source.logit_set.labels
-    dataset = _load(_place_of(source), source.split)
+    place = _place_of(source)
+    dataset = _load(place, source.split, _changed_at(place))
     if "class_map" in provenance:
         dataset = apply_class_map(dataset, _class_map(provenance["class_map"]), None)
     samples = provenance.get("samples")
@@ -93,10 +100,23 @@ def _place_of(source: Source) -> str:
     added = catalogue.find_added(source.teacher)
     if added is None or added.spec is None or added.spec.model is None:
         raise CistError(f"The logits of {source.teacher} came without images, so samples are shown without pictures.")
-    return added.spec.model.data  # checked when it was added
+    catalogue.check_readable(added)
+    return added.spec.model.data
 
 
 # Errors are not kept: data that somebody downloads later are found.
-@st.cache_resource(show_spinner="Opening the images", max_entries=8)
-def _load(data: str, split: str) -> ImageDataset:
+@st.cache_resource(show_spinner="Opening the images", max_entries=4)
+def _load(data: str, split: str, changed_at: float) -> ImageDataset:
+    found = describe_data(data)
+    largest = math.prod(found.image_shape or (0,)) * max((count or 0 for count in found.splits.values()), default=0)
+    if largest > MOST_BYTES:
+        raise CistError(f"These images take {largest / 1e9:.1f} GB, too much to be shown here.")
     return load_dataset(data, split)
+
+
+def _changed_at(data: str) -> float:
+    """So that another file under the same name is not taken for the one that was opened before."""
+    try:
+        return Path(data).stat().st_mtime
+    except OSError:  # a name
+        return 0.0

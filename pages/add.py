@@ -13,12 +13,12 @@ from streamlit.typing import UploadedFile
 
 from app import add_form as form
 from app.add_form import DATA, LABELS, LOGITS, MODEL, NAME, PREVIEW, SERVER, STUDENT, TEACHER, UPLOAD
-from app.catalogue import download_name, find_added, forget, my_added, remember
-from app.people import may_launch, may_read_server_paths, require_sign_in, visitor
+from app.catalogue import added_store, download_name, forget, my_added, remember
+from app.people import may_launch, may_read_server_paths, require_sign_in
 from app.sidebar import open_source
 from app.widgets import loading_torch, plain, show_error
-from cist_core.added import Added, AddedState, AddedStore, AddSpec, Preview, roots, under_roots
-from cist_core.data import DATASETS, is_one_set, is_present
+from cist_core.added import Added, AddedState, AddSpec, Preview, roots, under_roots
+from cist_core.data import DATASETS, is_present
 from cist_core.errors import CistError
 from cist_core.logits import LogitSet
 
@@ -60,15 +60,18 @@ def current() -> Added | None:
 
 
 def _mine(added_id: str | None) -> Added | None:
-    added = find_added(added_id) if added_id else None
-    return added if added is not None and added.owner == visitor() else None
+    """What this visitor may change, asked anew at every click: a button may be older than the list of people."""
+    try:
+        return added_store().own(added_id) if added_id else None
+    except CistError:
+        return None
 
 
 def draft(title: str) -> Added:
     """What this page works on, begun if there is none."""
     added = _mine(st.session_state[ADDING])
     if added is None:
-        added = AddedStore().draft(visitor(), title=title)
+        added = added_store().draft(title=title)
         st.session_state[ADDING] = added.id
     return added
 
@@ -146,7 +149,9 @@ def take_upload(place: str, key: str) -> None:
 
 
 def remove_upload(file: Path) -> None:
-    file.unlink(missing_ok=True)
+    added = _mine(st.session_state[ADDING])
+    if added is not None and file.is_relative_to(added.uploads):
+        file.unlink(missing_ok=True)
     st.session_state[CHANGED] = True
 
 
@@ -284,11 +289,11 @@ def choose_data(answers: dict[str, Any]) -> dict[str, Any]:
         data = choose_file(DATA, "Images and labels", form.DATA_TYPES, help_, where=where)
     found: dict[str, Any] = {DATA: data, "split": None}
     with st.grid(2, min_column_width=100, vertical_alignment="bottom"):
-        if data and not is_one_set(data):
+        if data:
             offered = list(DATASETS[data].splits) if data in DATASETS else list(form.SPLITS)
             found["split"] = st.selectbox(
                 "Split", offered, index=offered.index("test"), accept_new_options=data not in DATASETS,
-                **field("split"),
+                help="Data without splits are taken whole.", **field("split"),
             )  # fmt: skip
         found["limit"] = st.number_input(
             "Samples", 1, None, None, 1_000, placeholder="all",
@@ -407,8 +412,6 @@ def look(spec: AddSpec | None, lacking: str | None) -> None:
 
 
 def begin_preview(spec: AddSpec) -> None:
-    if not require_sign_in("open files"):
-        return
     try:
         added = draft(spec.title)
         added.start_preview(spec, server_paths=may_read_server_paths())
@@ -503,7 +506,8 @@ def show_facts(facts: dict[str, str]) -> None:
 
 
 def show_code(spec: AddSpec, added: Added) -> None:
-    found = form.code(spec, added.uploads)
+    preview = added.preview
+    found = form.code(spec, added.uploads, None if preview is None else preview.split)
     with st.popover("Show code", icon=":material/code:"):
         st.caption("Command line")
         st.code(found.command, language="bash", wrap_lines=True)
@@ -515,9 +519,18 @@ def add(added_id: str, spec: AddSpec) -> None:
     """Begin the long work."""
     title = (st.session_state.get("add_title") or "").strip()
     try:
-        added = AddedStore().get(added_id)
+        if not may_launch():
+            raise CistError("Whoever adds something has to be signed in; sign in, and add it again.")
+        added = added_store().own(added_id)
         added.start(spec.model_copy(update={"title": title}) if title else spec, server_paths=may_read_server_paths())
         remember(added.id)
+    except CistError as error:
+        fault(PREVIEW, error)
+
+
+def cancel(added_id: str) -> None:
+    try:
+        added_store().own(added_id).cancel()
     except CistError as error:
         fault(PREVIEW, error)
 
@@ -537,7 +550,7 @@ def show_progress(added: Added) -> None:
     st.title(plain(f"{added.title} is being added"), anchor=False)
     st.fragment(poll, run_every=POLL_SECONDS)()
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.button("Cancel", icon=":material/stop:", key="add-cancel", on_click=added.cancel)
+        st.button("Cancel", icon=":material/stop:", key="add-cancel", on_click=cancel, args=(added.id,))
         st.caption("You may leave this page and come back.", width="stretch")
     show_found(added)
 
@@ -618,7 +631,7 @@ def describe(added: Added) -> str:
 
 def delete(added_id: str) -> None:
     try:
-        AddedStore().delete(added_id)
+        added_store().delete(added_id)
         forget(added_id)
     except CistError as error:
         fault(PREVIEW, error)
@@ -656,13 +669,17 @@ if st.session_state.pop(GO, False):
     # Without a word on the parameters it would refuse to clear those of the sidebar, which come back by themselves.
     st.switch_page("../pages/overview.py", query_params={})
 try:
-    adding = current()
-    if adding is not None and adding.state is AddedState.RUNNING:
-        show_progress(adding)
-    elif adding is not None and adding.state is AddedState.READY:
-        show_ready(adding)
+    if not may_launch():
+        st.title("Add a teacher, data or logits of your own", anchor=False)
+        require_sign_in("add something of your own")
     else:
-        fill_form(adding)
-    show_added(adding)
+        adding = current()
+        if adding is not None and adding.state is AddedState.RUNNING:
+            show_progress(adding)
+        elif adding is not None and adding.state is AddedState.READY:
+            show_ready(adding)
+        else:
+            fill_form(adding)
+        show_added(adding)
 except CistError as error:
     show_error(error)

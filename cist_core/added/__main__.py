@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -20,26 +21,30 @@ import safetensors  # noqa: F401 - `write_whole` needs it, also when there is no
 from filelock import FileLock, Timeout
 
 from cist_core.added.spec import AddSpec
+from cist_core.added.store import check_paths
 from cist_core.errors import Cancelled, CistError
 from cist_core.files import write_whole
 
 AT_ONCE = 2
-"""Child processes that work at the same time; the others wait for their turn."""
-PREVIEW_SECONDS = 180
+"""Previews that work at the same time, and as many that add; the others wait for their turn."""
+PREVIEW_SECONDS, ADD_SECONDS = 180, 12 * 3600
+"""Time that each may take."""
 _REPORT_SECONDS = 0.3
 
 
 def main(arguments: list[str]) -> int:
     task, folder = arguments[0], Path(arguments[1])
     signal.signal(signal.SIGTERM, _cancelled)
+    os.environ["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"  # a visitor does not read what only the keeper may
     entry = json.loads((folder / "entry.json").read_text(encoding="utf-8"))
     try:
-        with _turn(folder.parent):
+        spec = AddSpec.of(**entry["spec"])
+        with _turn(folder.parent, task):
+            # Between the promise and now a link may have been turned.
+            check_paths(spec, folder / "uploads", server_paths=entry["server_paths"])
             allowed = _limit_memory()
-            if task == "preview":
-                signal.signal(signal.SIGALRM, _too_slow)
-                signal.alarm(PREVIEW_SECONDS)
-            _work(task, AddSpec.of(**entry["spec"]), folder, allowed)
+            _limit_time(task)
+            _work(task, spec, folder, allowed)
     except Cancelled:
         return 130
     except CistError as error:
@@ -91,18 +96,18 @@ class Reporter:
 
 
 @contextlib.contextmanager
-def _turn(root: Path) -> Iterator[None]:
-    """Wait until fewer than `AT_ONCE` others work."""
+def _turn(root: Path, task: str) -> Iterator[None]:
+    """Wait until fewer than `AT_ONCE` others do the same."""
     while True:
         for place in range(AT_ONCE):
-            with contextlib.suppress(Timeout), FileLock(root / f".turn-{place}.lock").acquire(timeout=0):
+            with contextlib.suppress(Timeout), FileLock(root / f".{task}-{place}.lock").acquire(timeout=0):
                 yield
                 return
         time.sleep(0.2)
 
 
 def _limit_memory() -> int | None:
-    """Let this process have ``CIST_ADDED_MEMORY`` bytes, by default three quarters of the machine's.
+    """Let this process have ``CIST_ADDED_MEMORY`` bytes, by default its part of three quarters of what there is.
 
     Returns:
         the limit, or None where the system has none.
@@ -115,7 +120,7 @@ def _limit_memory() -> int | None:
 
     text = os.environ.get("CIST_ADDED_MEMORY", "")
     try:
-        allowed = int(float(text)) if text else int(0.75 * psutil.virtual_memory().total)
+        allowed = int(float(text)) if text else int(0.75 * _memory(psutil.virtual_memory().total) / AT_ONCE)
     except (ValueError, OverflowError):
         raise CistError(f"Expected CIST_ADDED_MEMORY to be a number of bytes, but it is '{text}'.") from None
     # Data, not address space: mapped files and what CUDA reserves would count there.
@@ -124,13 +129,33 @@ def _limit_memory() -> int | None:
     return allowed
 
 
+def _memory(machine: int) -> int:
+    """What a container may have, if this is one."""
+    try:
+        return min(machine, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):  # no container, or "max"
+        return machine
+
+
+def _limit_time(task: str) -> None:
+    """End with a sentence when the time is up; a library that never comes back is ended by the system."""
+    seconds = PREVIEW_SECONDS if task == "preview" else ADD_SECONDS
+    with contextlib.suppress(ImportError):  # Windows
+        import resource
+
+        processor = seconds * (os.cpu_count() or 1)
+        resource.setrlimit(resource.RLIMIT_CPU, (processor, processor + 5))
+        signal.signal(signal.SIGALRM, partial(_too_slow, seconds))
+        signal.alarm(seconds)
+
+
 def _cancelled(number: int, frame: FrameType | None) -> None:
     raise Cancelled("It was cancelled.")
 
 
-def _too_slow(number: int, frame: FrameType | None) -> None:
+def _too_slow(seconds: int, number: int, frame: FrameType | None) -> None:
     raise CistError(
-        f"The preview took longer than {PREVIEW_SECONDS} seconds; use a smaller file, or compute the logits on the "
+        f"It took longer than {seconds:,} seconds; use a smaller file or fewer samples, or compute the logits on the "
         "command line with 'cist infer' and add those."
     )
 

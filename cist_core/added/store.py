@@ -23,6 +23,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from cist_core.added.roots import roots
 from cist_core.added.spec import AddSpec
 from cist_core.errors import CistError
@@ -35,8 +37,12 @@ _UNTIDY = re.compile(r"[^A-Za-z0-9._\-]+")
 
 DRAFT_SECONDS = 24 * 3600
 """A draft that nobody has touched for so long is removed."""
-MOST_AT_WORK = 8
-"""Child processes that work or wait, all visitors together."""
+KEPT_SECONDS = 7 * DRAFT_SECONDS
+"""What belongs to nobody is kept so long at least; then it goes when the room is needed."""
+MOST_AT_WORK, MOST_OF_ONE = 8, 2
+"""Child processes that work or wait: of all visitors together, and of one who has signed in."""
+MOST_FILES = 16
+"""Uploads for one purpose."""
 DEFAULT_BYTES = 50_000_000_000
 _KILL_AFTER_SECONDS = 10.0
 
@@ -84,6 +90,7 @@ class Preview:
         warnings: sentences, each with its remedy.
         facts: for people: origin, licence, what was recognised.
         images: a few of the sample.
+        split: of the data; ``"all"`` where they have none.
         seconds: estimate for all samples; None for logits.
     """
 
@@ -99,6 +106,7 @@ class Preview:
     warnings: tuple[str, ...] = ()
     facts: dict[str, str] = field(default_factory=dict)
     images: tuple[PreviewImage, ...] = ()
+    split: str | None = None
     seconds: float | None = None
 
     @classmethod
@@ -207,8 +215,8 @@ class Added:
             return self._failure_file.read_text(encoding="utf-8")
         return (
             "The process that read the files ended without a word, which happens when memory runs out "
-            "(CIST_ADDED_MEMORY bounds it) or a library crashes over a damaged file; check the file, or use fewer "
-            "samples."
+            "(CIST_ADDED_MEMORY bounds it), the time allowed is used up, or a library crashes over a damaged file; "
+            "check the file, or use fewer samples."
         )
 
     @property
@@ -238,11 +246,23 @@ class Added:
         Args:
             name: as the browser says it.
             role: what it is for, such as ``"teacher"``; files of the same name for other roles stay apart.
+
+        Raises:
+            CistError: if there are `MOST_FILES` already.
         """
-        stem, dot, ending = _UNTIDY.sub("_", Path(name.replace("\\", "/")).name).strip("._").rpartition(".")
+        plain = name.replace("\\", "/").rpartition("/")[2]
+        stem, _, ending = plain.rpartition(".") if "." in plain else (plain, "", "")
+        tidy = _UNTIDY.sub("_", stem).strip("._")[:60] or "file"
+        suffix = f".{_UNTIDY.sub('', ending)[:12].lower()}" if ending else ""
         folder = self.uploads / role
         folder.mkdir(parents=True, exist_ok=True)
-        return folder / (f"{stem[:60]}.{ending[:12].lower()}" if dot and stem else (ending or "file")[:60])
+        taken = {path.name for path in folder.iterdir()}
+        if len(taken) >= MOST_FILES:
+            raise CistError(
+                f"At most {MOST_FILES} files can be added at once, and so many are here; remove some first."
+            )
+        others = (f"{tidy}-{number}{suffix}" for number in range(2, MOST_FILES + 2))
+        return folder / next(name for name in (f"{tidy}{suffix}", *others) if name not in taken)
 
     def start_preview(self, spec: AddSpec, *, server_paths: bool = True) -> None:
         """Look at the files in a process of its own; `state` and `preview` tell what comes of it.
@@ -272,11 +292,14 @@ class Added:
             signal_group(entry["pid"], signal.SIGTERM)
 
     def _begin(self, task: str, spec: AddSpec, *, server_paths: bool) -> None:
+        check_paths(spec, self.uploads, server_paths=server_paths)
+        AddedStore(self.folder.parent).check_work(self.owner)
+        with FileLock(self.folder / ".begin.lock"):  # two tabs may show one draft
+            self._spawn(task, spec, server_paths=server_paths)
+
+    def _spawn(self, task: str, spec: AddSpec, *, server_paths: bool) -> None:
         if self.state.at_work:
             raise CistError(f"'{self.title}' is being read; wait, or cancel it first.")
-        check_paths(spec, self.uploads, server_paths=server_paths)
-        store = AddedStore(self.folder.parent)
-        store.check_room()
         for left in (self._preview_file, self._failure_file, self.folder / "progress.json"):
             if left != self._preview_file or task == "preview":
                 left.unlink(missing_ok=True)
@@ -286,6 +309,7 @@ class Added:
             {
                 **self._entry(),
                 "spec": spec.model_dump(),
+                "server_paths": server_paths,
                 "task": task,
                 "pid": child.pid,
                 "pid_created_at": child.created_at,
@@ -333,6 +357,7 @@ class Added:
                 "owner": owner,
                 "created_at": time.time(),
                 "spec": None,
+                "server_paths": False,
                 "task": None,
                 "pid": None,
                 "pid_created_at": None,
@@ -346,32 +371,34 @@ _children: list[Child] = []
 
 
 class AddedStore:
-    """Everything that was added, below one root."""
+    """Everything that was added, below one root, as one person may use it."""
 
-    def __init__(self, root: Path | None = None) -> None:
+    def __init__(self, root: Path | None = None, *, owner: str | None = None) -> None:
         """Open the store; its folder is made when something is added.
 
         Args:
             root: default: ``CIST_ADDED``, or a folder among the user's data.
+            owner: who uses it, and may change what is theirs; None: whoever keeps the machine, or anybody where nobody
+                signs in, who may change everything.
         """
         self.root = _default_root() if root is None else root
+        self.owner = owner
 
-    def draft(self, owner: str | None = None, *, title: str = "mine") -> Added:
-        """A new, empty one; drafts that were left lying are removed.
+    def draft(self, *, title: str = "mine") -> Added:
+        """A new, empty one of this owner; drafts that were left lying are removed.
 
         Args:
-            owner: who adds it; None: somebody who has not signed in.
             title: begins the id, as far as it can.
 
         Raises:
             CistError: if the folder cannot be made, or the store is full.
         """
-        self.check_room()
         self._sweep()
+        self.check_room()
         slug = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:40].strip("-") or "mine"
         folder = self.root / f"{slug}-{secrets.token_hex(8)}"
         try:
-            return Added._create(folder, owner)
+            return Added._create(folder, self.owner)
         except OSError as error:
             raise CistError(
                 f"Nothing can be added in {self.root} ({error.strerror or error}); "
@@ -379,7 +406,7 @@ class AddedStore:
             ) from error
 
     def get(self, added_id: str) -> Added:
-        """The one of this id.
+        """The one of this id, to look at: the id is what a link passes on.
 
         Raises:
             CistError: if there is none.
@@ -389,18 +416,29 @@ class AddedStore:
             return Added(self.root / added_id)
         raise CistError(f"There is nothing added under '{added_id}'; it may have been deleted. Add it again.")
 
-    def list(self, owner: str | None) -> Sequence[Added]:
-        """What this person has added, the newest first; for None nothing, as anybody may be nobody."""
-        found = [] if owner is None else [added for added in self._all() if added.owner == owner]
+    def own(self, added_id: str) -> Added:
+        """The one of this id, to change.
+
+        Raises:
+            CistError: if there is none, or it is somebody else's.
+        """
+        added = self.get(added_id)
+        if self.owner is not None and added.owner != self.owner:
+            raise CistError(f"'{added.title}' was added by somebody else; you may look at it, and add your own.")
+        return added
+
+    def list(self) -> Sequence[Added]:
+        """What the owner has added, the newest first; of nobody nothing, as anybody may be nobody."""
+        found = [] if self.owner is None else [added for added in self._all() if added.owner == self.owner]
         return sorted(found, key=lambda added: -added.created_at)
 
     def delete(self, added_id: str) -> None:
         """Remove one with all its files; its child process is ended.
 
         Raises:
-            CistError: if there is none, or its files cannot be removed.
+            CistError: if there is none, it is somebody else's, or its files cannot be removed.
         """
-        added = self.get(added_id)
+        added = self.own(added_id)
         entry = added._entry()
         if is_alive(entry["pid"], entry["pid_created_at"]):
             signal_group(entry["pid"], signal.SIGKILL)
@@ -411,15 +449,30 @@ class AddedStore:
                 f"{added.folder} cannot be removed ({error.strerror or error}); remove it by hand."
             ) from error
 
-    def check_room(self) -> None:
-        """Refuse more work or files than this machine should bear.
+    def check_work(self, owner: str | None) -> None:
+        """Refuse more child processes than this machine should bear, or than one person may have.
 
         Raises:
-            CistError: if too many are at work, or the store has used up ``CIST_ADDED_BYTES``.
+            CistError: naming the limit.
         """
-        if sum(added.state.at_work for added in self._all()) >= MOST_AT_WORK:
+        busy = [added.owner for added in self._all() if added.state.at_work]
+        if len(busy) >= MOST_AT_WORK:
             raise CistError(f"{MOST_AT_WORK} files are being read at the moment; wait until one is done.")
-        allowed, used = _allowed_bytes(), _size(self.root)
+        if owner is not None and busy.count(owner) >= MOST_OF_ONE:
+            raise CistError(f"{MOST_OF_ONE} of your files are being read at the moment; wait until one is done.")
+
+    def check_room(self, arriving: int = 0) -> None:
+        """Refuse more bytes than the store may hold; what belongs to nobody and is old makes room first.
+
+        Args:
+            arriving: bytes that are about to be written.
+
+        Raises:
+            CistError: if the store has used up ``CIST_ADDED_BYTES``.
+        """
+        allowed, used = _allowed_bytes(), _size(self.root) + arriving
+        if used > allowed:
+            used -= self._make_room(used - allowed)
         if used > allowed:
             raise CistError(
                 f"What was added takes {used / 1e9:,.1f} GB, and {allowed / 1e9:,.1f} GB are allowed; "
@@ -434,6 +487,17 @@ class AddedStore:
                         added = Added(folder)
                         added._entry()
                         yield added
+
+    def _make_room(self, wanted: int) -> int:
+        """Remove the oldest that are ready, of nobody, and not of this week; returns the bytes that came free."""
+        free = 0
+        for added in sorted(self._all(), key=lambda added: added.created_at):
+            old = time.time() - added.created_at > KEPT_SECONDS
+            if free < wanted and old and added.owner is None and added.state is AddedState.READY:
+                size = added.size
+                shutil.rmtree(added.folder, ignore_errors=True)
+                free += size
+        return free
 
     def _sweep(self) -> None:
         finished = (AddedState.READY, AddedState.PREVIEWING, AddedState.RUNNING)

@@ -12,6 +12,7 @@ import numpy as np
 
 from cist_core.added.spec import AddSpec, LogitFiles, ModelOnData
 from cist_core.added.store import Preview, PreviewImage
+from cist_core.errors import CistError
 from cist_core.logit_cache import write_logits
 from cist_core.logit_files import UPLOAD_LIMITS, read_logits
 from cist_core.logits import LogitSet, check_same_samples
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from cist_core.data import ImageDataset
     from cist_core.zoo import Teacher
 
+MOST_SAMPLES = 1_000_000
 SAMPLE = 512
 SAMPLE_SEED = 0
 IMAGES = 12
@@ -63,14 +65,29 @@ def add(spec: AddSpec, folder: Path, *, progress: Progress) -> None:
 
 
 def _read(files: LogitFiles) -> tuple[LogitSet, LogitSet | None]:
-    teacher = read_logits(files.teacher, labels=files.labels, given_as=files.given_as, limits=UPLOAD_LIMITS)
+    teacher = _read_some(files.teacher, labels=files.labels, given_as=files.given_as)
     if files.student is None:
         return teacher, None
-    student = read_logits(files.student, given_as=files.given_as, limits=UPLOAD_LIMITS)
+    student = _read_some(files.student, given_as=files.given_as)
     check_same_samples(
         teacher.logits.shape, student.logits.shape, labels=(teacher.labels, student.labels), name="the student"
     )
     return teacher, student
+
+
+def _read_some(path: str, **options: Any) -> LogitSet:
+    logit_set = read_logits(path, limits=UPLOAD_LIMITS, **options)
+    _check_samples(logit_set.num_samples, Path(path).name)
+    return logit_set
+
+
+def _check_samples(count: int, name: str) -> None:
+    """The app keeps a few hundred bytes a sample for everybody who looks."""
+    if count > MOST_SAMPLES:
+        raise CistError(
+            f"{name} has {count:,} samples, and the Studio looks at {MOST_SAMPLES:,} at most; use a part of them, or "
+            "'cist analyze', which has no such bound."
+        )
 
 
 def _preview_logits(files: LogitFiles) -> Preview:
@@ -101,6 +118,7 @@ def _preview_model(answers: ModelOnData) -> Preview:
 
     teacher, dataset = _open(answers)
     total = min(answers.limit or dataset.num_samples, dataset.num_samples)
+    _check_samples(total, dataset.name)
     chosen = stratified_sample(dataset.labels, min(SAMPLE, total), SAMPLE_SEED)
     sample = dataset.take(chosen)
     clock = _Clock()
@@ -122,6 +140,7 @@ def _preview_model(answers: ModelOnData) -> Preview:
         warnings=_doubts(logit_set.accuracy, teacher.num_classes, reason),
         facts=dict(teacher.facts),
         images=_images(sample, logit_set),
+        split=dataset.split,
         seconds=None if clock.per_sample is None else clock.per_sample * total,
     )
 

@@ -186,7 +186,10 @@ def _find(name: str, *, download: bool) -> Collection:
     """What a path leads to."""
     if name.startswith(PREFIX):
         return HubDataset(name, download=download)
-    path = Path(name).expanduser()
+    try:
+        path = Path(name).expanduser()
+    except RuntimeError as error:  # "~somebody" who is not there
+        raise CistError(f"There is no data set '{name}' ({error}); give the whole path.") from error
     try:
         found = _in_folder(path) if path.is_dir() else _in_file(path)
     except (OSError, ValueError) as error:

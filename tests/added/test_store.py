@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 
 from cist_core import CistError, LogitSet
 from cist_core.added import Added, AddedState, AddedStore, AddSpec
+from cist_core.added.store import MOST_FILES, MOST_OF_ONE
 
 
 @pytest.fixture
@@ -156,9 +159,10 @@ def test_server_paths_are_open_below_a_root_to_those_who_may(
         ("../../etc/passwd", "passwd"),
         ("C:\\Users\\me\\log its.NPZ", "log_its.npz"),
         ("..", "file"),
-        ("<script>.npz", "script_.npz"),
+        ("<script>.npz", "script.npz"),
         ("a" * 300 + ".npz", "a" * 60 + ".npz"),
-        ("\0.npz", "npz"),
+        ("\0.npz", "file.npz"),
+        ("логиты.npy", "file.npy"),
     ],
 )
 def test_uploaded_files_get_tidy_names_inside_their_folder(added: Added, name: str, expected: str) -> None:
@@ -177,11 +181,69 @@ def test_ids_cannot_be_guessed_and_only_ids_become_paths(store: AddedStore) -> N
             store.get(wrong)
 
 
-def test_people_list_their_own_and_nobody_lists_anothers(store: AddedStore) -> None:
-    mine, other, nobodys = store.draft("a@x.org"), store.draft("b@x.org"), store.draft(None)
-    assert [added.id for added in store.list("a@x.org")] == [mine.id]
-    assert store.list(None) == []
+def test_people_list_and_change_their_own_and_look_at_anothers(store: AddedStore) -> None:
+    ann, bob = AddedStore(store.root, owner="a@x.org"), AddedStore(store.root, owner="b@x.org")
+    mine, other, nobodys = ann.draft(), bob.draft(), store.draft()
     assert (mine.owner, other.owner, nobodys.owner) == ("a@x.org", "b@x.org", None)
+    assert [added.id for added in ann.list()] == [mine.id]
+    assert store.list() == []
+    assert ann.get(other.id).id == other.id
+    for foreign in (other, nobodys):
+        for change in (ann.own, ann.delete):
+            with pytest.raises(CistError, match="added by somebody else"):
+                change(foreign.id)
+        assert foreign.folder.is_dir()
+    store.delete(other.id)  # whoever keeps the machine
+
+
+def test_one_person_has_a_few_at_work_and_leaves_room_for_others(store: AddedStore) -> None:
+    ann, bob = AddedStore(store.root, owner="a@x.org"), AddedStore(store.root, owner="b@x.org")
+    spec = AddSpec.of(title="Digits", model={"teacher": "mnist5k-mlp", "data": "mnist-5k"})
+    busy = [ann.draft() for _ in range(MOST_OF_ONE + 1)]
+    for added in busy[:-1]:
+        added.start(spec)
+    with pytest.raises(CistError, match="of your files are being read"):
+        busy[-1].start(spec)
+    bob.check_work("b@x.org")
+    for added in busy[:-1]:
+        ann.delete(added.id)
+
+
+def test_files_of_one_name_stay_apart_and_their_number_has_an_end(added: Added) -> None:
+    names = []
+    for _ in range(MOST_FILES):
+        path = added.place_for("模型.pt", "teacher")
+        path.touch()
+        names.append(path.name)
+    assert names[:3] == ["file.pt", "file-2.pt", "file-3.pt"]
+    with pytest.raises(CistError, match="remove some first"):
+        added.place_for("another.pt", "teacher")
+
+
+def test_the_child_asks_again_what_may_be_read(added: Added, logits: np.ndarray, tmp_path: Path) -> None:
+    np.savez(tmp_path / "secret.npz", logits=logits)
+    entry = json.loads((added.folder / "entry.json").read_text())
+    entry["spec"] = AddSpec.of(title="x", logits={"teacher": str(tmp_path / "secret.npz")}).model_dump()
+    (added.folder / "entry.json").write_text(json.dumps(entry))
+    assert (
+        subprocess.run([sys.executable, "-m", "cist_core.added", "add", str(added.folder)], check=False).returncode == 2
+    )
+    assert "was not uploaded" in (added.folder / "failure.txt").read_text()
+    assert not added.logit_file.exists()
+
+
+def test_what_is_old_and_nobodys_makes_room(store: AddedStore, added: Added, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = AddedStore(store.root, owner="a@x.org").draft()
+    for one in (added, mine):
+        one.logit_file.write_bytes(bytes(100_000))
+        entry = json.loads((one.folder / "entry.json").read_text())
+        (one.folder / "entry.json").write_text(json.dumps({**entry, "created_at": time.time() - 30 * 24 * 3600}))
+    monkeypatch.setenv("CIST_ADDED_BYTES", "1.5e5")
+    store.check_room()
+    assert not added.folder.exists()
+    assert mine.folder.exists()
+    with pytest.raises(CistError, match="CIST_ADDED_BYTES"):
+        store.check_room(arriving=100_000)
 
 
 def test_deleting_ends_the_work_and_removes_every_file(store: AddedStore, added: Added) -> None:

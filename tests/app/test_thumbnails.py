@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 
 from app import catalogue
 from app.thumbnails import thumbnails, why_no_images
+from cist_core.added import AddSpec
 from cist_core.data import evenly_spaced, load_dataset, map_labels, samples_text, stratified_sample
 from cist_core.logits import LogitSet
 
@@ -36,8 +38,8 @@ def added(monkeypatch: pytest.MonkeyPatch):
     """Let a teacher be one that was added, with a model on data at a path."""
 
     def add(teacher: str, data: str) -> None:
-        spec = SimpleNamespace(model=SimpleNamespace(data=data), logits=None)
-        known = {teacher: SimpleNamespace(spec=spec)}
+        spec = AddSpec.of(title=teacher, model={"teacher": "mnist5k-cnn", "data": data})
+        known = {teacher: SimpleNamespace(spec=spec, uploads=Path(data).parent)}
         monkeypatch.setattr(catalogue, "find_added", known.get)
 
     return add
