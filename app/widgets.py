@@ -26,6 +26,10 @@ _SETTINGS = "_page_settings"
 # Inside a word they do not slant it.
 # Addresses that Markdown would turn into links by itself; an invisible joiner after it breaks each.
 _AUTOMATIC_LINKS = re.compile(r"(?i)\bwww(?=\.)|\b(?:https?|ftp|mailto|xmpp)(?=:)|(?<=[\w.+-])@(?=\w)")
+# Streamlit's own words for colours and badges, with or without a text in brackets.
+_COLOURS = re.compile(
+    r":(?=(?:red|orange|yellow|green|blue|violet|gr[ae]y|rainbow|primary|small|shimmer)(?:-background|-badge)?\b)"
+)
 _OUTER_UNDERSCORES = re.compile(r"(?<![^\W_])_+|_+(?![^\W_])")
 
 
@@ -140,6 +144,7 @@ def plain(text: str) -> str:
     text = re.sub(r"^(\s*)([-+])", r"\1\\\2", text, flags=re.MULTILINE)
     text = re.sub(r"^(\s*\d+)([.)])(?=\s|$)", r"\1\\\2", text, flags=re.MULTILINE)
     text = re.sub(_AUTOMATIC_LINKS, "\\g<0>\u2060", text)
+    text = re.sub(_COLOURS, ":\u2060", text)
     # Emoji and icons are looked for after the escapes are gone; an invisible joiner breaks their names.
     return re.sub(r":(?=[\w/+-]+:)", ":\u2060", text)
 

@@ -319,19 +319,24 @@ def as_labels(labels: ArrayLike, count: int, classes: int) -> LabelArray:
     except ValueError as error:
         raise CistError(f"Expected {count} labels, one for each sample, but got nested lists.") from error
     if array.shape != (count,):
-        raise CistError(f"Expected {count} labels, one for each sample, but got the shape {array.shape}.")
+        found = f"{len(array):,} label{'s' * (len(array) != 1)}" if array.ndim == 1 else f"labels of the shape {array.shape}"
+        raise CistError(
+            f"Expected {count:,} labels, one for each sample, but got {found}; give those of these samples."
+        )
     if np.issubdtype(array.dtype, np.floating) and np.all(np.isfinite(array) & (array == np.floor(array))):
         array = array.astype(np.int64)
     if not np.issubdtype(array.dtype, np.integer):
+        found = "words" if array.dtype.kind in "OUST" else f"the type {array.dtype}"
         raise CistError(
-            f"Expected integer labels from 0 to {classes - 1}, but got the type {array.dtype}; "
+            f"Expected integer labels from 0 to {classes - 1}, but got {found}; "
             "give each sample the position of its class."
         )
     low, high = int(array.min()), int(array.max())
     if low < 0 or high >= classes:
         wrong = low if low < 0 else high
+        remedy = " They begin at 1: subtract 1 from each." if (low, high) == (1, classes) else ""
         raise CistError(
-            f"Expected labels from 0 to {classes - 1}, but found {wrong}; the logits have {classes} classes."
+            f"Expected labels from 0 to {classes - 1}, but found {wrong}; the logits have {classes} classes.{remedy}"
         )
     return array.astype(np.int64)
 

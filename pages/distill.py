@@ -316,7 +316,10 @@ try:
         raise CistError(f"No student here reads images of {height}x{width}x{channels}; use smaller ones.")
 except CistError as error:
     st.title("Distillation needs the teacher's network and the images", anchor=False)
-    st.info(plain(str(error)), icon=":material/arrow_back:")
+    st.info(plain(str(error)), icon=":material/info:")
+    with st.container(horizontal=True):
+        st.page_link("../pages/add.py", label="Add a model", icon=":material/add_circle:")
+        st.page_link("../pages/rho.py", label="Choose ρ", icon=":material/target:")
 else:
     start_anew()
     title = st.container()  # filled at the end; what stood there stays until then

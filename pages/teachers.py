@@ -69,21 +69,22 @@ def choose_others() -> list[str]:
 
 def read_all(others: Sequence[str]) -> list[TeacherReading]:
     """The sidebar's teacher first; one that cannot be read is named and left out."""
-    readings = []
+    readings: list[TeacherReading] = []
     for name in (source.teacher, *others):
         try:
+            shown = catalogue.title_of(name)
             if name == source.teacher:
                 logit_set = source.logit_set
             else:
                 logit_set = load(name)
                 own = source.logit_set
                 check_same_samples(
-                    own.logits.shape, logit_set.logits.shape, labels=(own.labels, logit_set.labels), name=name
+                    own.logits.shape, logit_set.logits.shape, labels=(own.labels, logit_set.labels), name=shown
                 )
             beside = None if student is None or student.name == name else student
             readings.append(
                 reading_of(
-                    name,
+                    shown if shown not in [reading.name for reading in readings] else name,
                     logit_set.fingerprint,
                     None if beside is None else beside.logit_set.fingerprint,
                     logit_set,
@@ -107,7 +108,11 @@ def needs_inference(name: str) -> bool:
 
 def code(readings: Sequence[TeacherReading]) -> Code:
     """The same numbers without the app."""
-    references = {reading.name: catalogue.reference(reading.name, source.data, source.split) for reading in readings}
+    ids = {catalogue.title_of(name): name for name in (source.teacher, *others)}
+    references = {
+        reading.name: catalogue.reference(ids.get(reading.name, reading.name), source.data, source.split)
+        for reading in readings
+    }
     imports = {reference.imports for reference in references.values()}
     if source.student_reference is not None:
         imports.add(source.student_reference.imports)

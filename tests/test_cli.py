@@ -255,7 +255,7 @@ def test_a_split_of_data_without_splits_is_refused(capsys, tmp_path):
 
 
 def test_a_warning_of_ours_is_a_remark_and_others_keep_their_form(capsys, monkeypatch, file):
-    def warn(options):
+    def warn(path, **options):
         warnings.warn("The copy is not whole.", CistWarning, stacklevel=1)
         warnings.warn("other", UserWarning, stacklevel=1)
         return read_logits(file)
@@ -580,7 +580,7 @@ def test_a_wrong_command_line_is_one_sentence(capsys, arguments, message):
 
 
 def test_ctrl_c_is_one_sentence(capsys, monkeypatch, file):
-    def interrupted(options):
+    def interrupted(path, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("cist_core.cli.loading.read_logits", interrupted)
@@ -590,7 +590,7 @@ def test_ctrl_c_is_one_sentence(capsys, monkeypatch, file):
 
 
 def test_an_error_of_the_system_is_one_sentence(capsys, monkeypatch, file):
-    def full(options):
+    def full(path, **options):
         raise OSError(28, "No space left on device", "somewhere.html")
 
     monkeypatch.setattr("cist_core.cli.loading.read_logits", full)

@@ -13,6 +13,7 @@ import numpy as np
 from cist_core.added.spec import AddSpec, LogitFiles, ModelOnData
 from cist_core.added.store import Preview, PreviewImage
 from cist_core.errors import CistError
+from cist_core.findings import percent
 from cist_core.logit_cache import write_logits
 from cist_core.logit_files import UPLOAD_LIMITS, read_logits
 from cist_core.logits import LogitSet, check_same_samples
@@ -180,7 +181,10 @@ def _open(answers: ModelOnData) -> tuple[Teacher, ImageDataset]:
 def _doubts(accuracy: float | None, classes: int, reason: str) -> tuple[str, ...]:
     if accuracy is None or accuracy >= _CHANCE_FACTOR / classes:
         return ()
-    return (f"Only {accuracy:.1%} of the answers are right, hardly more than by chance ({1 / classes:.1%}). {reason}",)
+    return (
+        f"Only {percent(accuracy)} of the answers are right, hardly more than by chance ({percent(1 / classes)}). "
+        f"{reason}",
+    )
 
 
 def _images(sample: ImageDataset, logit_set: LogitSet) -> tuple[PreviewImage, ...]:

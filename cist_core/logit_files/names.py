@@ -15,7 +15,7 @@ IDENTIFIER_NAMES = (
 TOP_K_IDS = ("ids", "indices", "token_ids", "topk_ids", "top_k_ids", "topk_indices", "top_k_indices")
 TOP_K_LOG_PROBS = (
     "log_probs", "logprobs", "log_probabilities", "topk_log_probs", "top_k_log_probs", "topk_logprobs",
-    "top_k_logprobs",
+    "top_k_logprobs", "values", "topk_values", "top_k_values",
 )  # fmt: skip
 REMAINING_NAMES = ("remaining", "remaining_mass", "mass", "tail", "tail_mass")
 VOCABULARY_NAMES = ("vocabulary", "vocabulary_size", "vocab_size", "num_classes")

@@ -32,6 +32,8 @@ def existing_file(source: Path, endings: list[str], what: str) -> str:
         CistError: if it is none of the known ones, or there is no such file.
     """
     suffix = source.suffix.lower()
+    if source.is_dir():
+        raise CistError(f"{source} is a folder, and {what} are read from a file; data are named by --data.")
     if suffix not in endings:
         raise CistError(f"{source} has the ending '{suffix}'; {what} are read from {', '.join(endings)}.")
     if not source.is_file():

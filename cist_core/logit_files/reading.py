@@ -130,6 +130,10 @@ def _logits_name(file: StoredArrays) -> str:
             f"this holds the weights of a network ({next(iter(arrays))}, ...), not logits; "
             "'cist infer --teacher FILE --data NAME' runs it."
         )
+    if "images" in arrays:
+        raise CistError(
+            "this holds images, not logits; 'cist infer --teacher FILE --data' of this file lets a model answer them."
+        )
     others = {*LABEL_NAMES, *MASK_NAMES, *CLASS_NAMES}
     for axes in (2, 3):
         found = [name for name, array in arrays.items() if array.ndim == axes and name not in others]

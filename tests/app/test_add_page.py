@@ -482,3 +482,51 @@ def test_words_from_outside_are_plain(monkeypatch, content) -> None:
     assert "\\[x\\](http\u2060://evil)" in text
     assert r"\*\*a\*\*" in text
     assert ":red[" not in text
+
+
+# People
+
+
+def sign_in_as(monkeypatch, who: str | None) -> None:
+    """A Studio where people sign in, and this is who has."""
+    for module in ("app.people", "app.catalogue"):
+        monkeypatch.setattr(f"{module}.sign_in_configured", lambda: True)
+        monkeypatch.setattr(f"{module}.visitor", lambda: who)
+
+
+def test_nobody_adds_anything_without_signing_in_where_people_do(monkeypatch, store) -> None:
+    sign_in_as(monkeypatch, None)
+    app = open_add()
+    assert len(app.file_uploader) == 0
+    assert list(store.root.glob("*")) == []
+
+
+def test_a_link_shows_anothers_and_lets_nobody_but_its_owner_change_it(monkeypatch, store, content) -> None:
+    sign_in_as(monkeypatch, "ann@lab.edu")
+    anns = open_add()
+    upload(anns, 0, "mine.npz", content)
+    anns.button(key="add-start").click().run()
+    added_id = anns.session_state["_adding"]
+    assert store.get(added_id).owner == "ann@lab.edu"
+    sign_in_as(monkeypatch, "bob@lab.edu")
+    bobs = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
+    bobs.query_params["teacher"] = added_id
+    bobs.query_params["adding"] = added_id
+    bobs.run()
+    assert bobs.selectbox(key="teacher").value == added_id
+    bobs.switch_page("../pages/add.py").run()
+    assert not bobs.exception
+    assert not [button for button in bobs.button if "delete" in str(button.key)]
+    assert bobs.title[0].value == "Add a teacher, data or logits of your own"
+    assert store.get(added_id).logit_file.is_file()
+
+
+def test_a_button_drawn_before_somebody_lost_the_right_does_nothing(monkeypatch, store, content) -> None:
+    sign_in_as(monkeypatch, "ann@lab.edu")
+    app = open_add()
+    upload(app, 0, "mine.npz", content)
+    added_id = app.session_state["_adding"]
+    sign_in_as(monkeypatch, None)
+    app.button(key="add-start").click().run()
+    assert not app.exception
+    assert not store.get(added_id).logit_file.exists()
