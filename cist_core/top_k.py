@@ -39,8 +39,8 @@ _MASS_TOLERANCE = 5e-3  # of a sum of probabilities: half precision
 _CHUNK_VALUES = 1 << 20
 
 NO_CIST = (
-    "CIST is not among them: its temperature needs the mean of all logits, and the unseen ones, whose mean is at most "
-    "ln(m/n), may lie as low as they like; so only a lower bound of the centred maximum is known"
+    "CIST is not among them: its temperature needs the mean of all logits, and the unseen ones may lie as low as they "
+    "like, so nothing bounds it"
 )
 """Why CIST has no bounds."""
 
@@ -132,19 +132,6 @@ class TopK:
         parts = [_bounds(self.log_probs[rows], self.remaining[rows], self.vocabulary, 1 / tau) for rows in self._rows()]
         lower, upper = (np.concatenate(side) for side in zip(*parts, strict=True))
         return lower, upper
-
-    def least_centred_maximum(self) -> Vector:
-        """A lower bound of ``max(z) - mean(z)``, ``(N,)``; there is no upper one.
-
-        The mean of the unseen log-probabilities is at most ``ln(m/n)`` (Jensen), and nothing bounds it from below.
-        """
-        unseen = self.vocabulary - self.k
-        total = self.log_probs.sum(axis=1)
-        if unseen:
-            mass = np.maximum(self.remaining[:, 1], np.finfo(np.float64).tiny)
-            total = total + unseen * np.minimum(np.log(mass / unseen), self.log_probs[:, -1])
-        least: Vector = self.log_probs[:, 0] - total / self.vocabulary
-        return least
 
     def _rows(self) -> Iterator[slice]:
         step = max(1, _CHUNK_VALUES // self.k)
@@ -281,17 +268,22 @@ def _mass(log_probs: Vector, dtype: np.dtype[Any], given: NDArray[Any] | None, v
         raise CistError(
             f"Expected probabilities that sum to at most 1, but those of sample {row} have {seen[row]:.4g}."
         )
-    if given is None:
-        # A logarithm is stored to half a step of its type, and a sum of k numbers is rounded k times.
-        steps = np.abs(np.exp(log_probs) * log_probs).sum(axis=1)
-        doubt = float(np.finfo(dtype).eps) * steps + 2.0**-52 * (2 + log_probs.shape[1])
-        least, most = 1 - seen - doubt, 1 - seen + doubt
-    else:
-        least, most = _given_mass(given, seen)
+    # A logarithm is stored to half a step of its type, which near 0 is a number of its own, and a sum of k numbers is
+    # rounded k times.
+    step = np.finfo(dtype)
+    doubt = float(step.eps) * np.abs(np.exp(log_probs) * log_probs).sum(axis=1)
+    doubt += float(step.smallest_subnormal) * seen + 2.0**-52 * (2 + log_probs.shape[1])
+    least, most = 1 - seen - doubt, 1 - seen + doubt
+    if given is not None:
+        said_least, said_most = _given_mass(given, seen, log_probs.shape[1], doubt)
+        # Both hold; where rounding has driven them apart, neither is believed alone.
+        apart = np.maximum(least, said_least) > np.minimum(most, said_most)
+        least = np.where(apart, np.minimum(least, said_least), np.maximum(least, said_least))
+        most = np.where(apart, np.maximum(most, said_most), np.minimum(most, said_most))
     return _possible(np.stack([least, most], axis=1), log_probs, vocabulary)
 
 
-def _given_mass(given: NDArray[Any], seen: Vector) -> tuple[Vector, Vector]:
+def _given_mass(given: NDArray[Any], seen: Vector, k: int, doubt: Vector) -> tuple[Vector, Vector]:
     if given.shape != seen.shape or given.dtype.kind != "f":
         raise CistError(f"Expected a remaining mass for each of the {len(seen):,} samples, but got {given.shape}.")
     mass = given.astype(np.float64)
@@ -302,7 +294,9 @@ def _given_mass(given: NDArray[Any], seen: Vector) -> tuple[Vector, Vector]:
             f"Expected probabilities and remaining mass to sum to 1, but those of sample {row} sum to "
             f"{seen[row]:.4g} and {mass[row]:.4g}; store 1 minus the sum, or leave the mass out."
         )
-    doubt = float(np.finfo(given.dtype).eps) * np.abs(mass)
+    # It may be 1 minus a sum of k numbers, all in its own type, of probabilities that were rounded themselves.
+    step = np.finfo(given.dtype)
+    doubt = doubt + float(step.eps) * (1 + k) + float(step.smallest_subnormal)
     return mass - doubt, mass + doubt
 
 
