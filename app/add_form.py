@@ -19,6 +19,7 @@ from cist_core.added.store import PreviewImage, Progress
 from cist_core.data import DATASETS, is_present
 from cist_core.errors import CistError
 from cist_core.findings import percent
+from cist_core.sources import ENSEMBLE
 
 LOGITS, MODEL = "Logits", "Model"
 """What is added."""
@@ -37,8 +38,6 @@ TEACHER, LABELS, STUDENT, DATA = "teacher", "labels", "student", "data"
 """The places that a file can fill; uploads lie in a folder of this name."""
 PREVIEW = "preview"
 """Where a fault is shown that belongs to no single place."""
-
-ENSEMBLE = " + "
 
 _PACKAGES = {"torchvision": "torchvision", "timm": "timm", "hf": "transformers"}
 _MANY = 2_000  # samples, from which on a tenth of a percent is more than one of them

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from cist_core.errors import CistError
 from cist_core.logits import LogitSet
+from cist_core.scratch import require_room
 
 DIGEST_FIELD = "content_sha256"
 # The header comes first in a safetensors file, so room for the digest is kept while the content is being written.
@@ -120,6 +121,7 @@ class LogitWriter:
         with _writing_to(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
             _remove_stale(path.parent)
+            require_room(path.parent, 4 * shape[0] * shape[1])
             try:
                 start = self._lay_out(4 * shape[0] * shape[1])
                 self.logits: NDArray[np.float32] = np.memmap(

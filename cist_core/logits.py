@@ -319,10 +319,8 @@ def as_labels(labels: ArrayLike, count: int, classes: int) -> LabelArray:
     except ValueError as error:
         raise CistError(f"Expected {count} labels, one for each sample, but got nested lists.") from error
     if array.shape != (count,):
-        found = f"{len(array):,} label{'s' * (len(array) != 1)}" if array.ndim == 1 else f"labels of the shape {array.shape}"
-        raise CistError(
-            f"Expected {count:,} labels, one for each sample, but got {found}; give those of these samples."
-        )
+        found = f"{len(array):,}" if array.ndim == 1 else f"the shape {array.shape}"
+        raise CistError(f"Expected {count:,} labels, one for each sample, but got {found}; use those of these samples.")
     if np.issubdtype(array.dtype, np.floating) and np.all(np.isfinite(array) & (array == np.floor(array))):
         array = array.astype(np.int64)
     if not np.issubdtype(array.dtype, np.integer):

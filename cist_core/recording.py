@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cist_core.errors import CistError
+from cist_core.logit_files.tokens import IGNORED
 from cist_core.logits import LabelArray, LogitSet
 
 if TYPE_CHECKING:
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
 
 MEMORY_BYTES = 64 << 20
 """Logits beyond these go to a temporary file."""
-
-IGNORED_LABEL = -100
-"""What torch's cross-entropy leaves out is left out here: padding, prompts."""
 
 _ATTENTION_MASK = "attention_mask"
 _LABELS = "labels"
@@ -161,7 +159,7 @@ class Recording:
         counts = self._counting(kwargs, positions)
         if labels is not None:
             self._mixed = self._mixed or bool(self._unlabelled)
-            counts = counts & (labels != IGNORED_LABEL)
+            counts = counts & (labels != IGNORED)
         rows = logits.detach().reshape(-1, logits.shape[-1]).cpu()
         kept = _float32(rows)[counts]  # a copy, whatever the model does with its output
         self._masked += int(counts.size - counts.sum())
@@ -180,7 +178,7 @@ class Recording:
             return None
         tokens = _whole_numbers(kwargs.get("input_ids"))
         if len(positions) == 2 and not self._is_encoder_decoder and _repeats(labels, tokens):
-            labels = np.concatenate([labels[:, 1:], np.full((len(labels), 1), IGNORED_LABEL)], axis=1)
+            labels = np.concatenate([labels[:, 1:], np.full((len(labels), 1), IGNORED)], axis=1)
         return labels.reshape(-1)
 
     def _counting(self, kwargs: Mapping[str, Any], positions: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -248,7 +246,7 @@ class Recording:
                 f"Got {given.size:,} labels for {counts.sum():,} logits, from {len(self._unlabelled):,} calls of the "
                 "model since the last labels; give the labels after each call."
             )
-        known = given != IGNORED_LABEL
+        known = given != IGNORED
         if not known.all():
             self._masked += int(np.count_nonzero(~known))
             self._rows.append(self._rows.take_last(given.size)[known])
@@ -309,7 +307,7 @@ class Recording:
         yield "teacher", name if self._layer is None else f"{name} ({self._layer})"
         yield "recorded", f"{self.calls:,} call{'s' * (self.calls != 1)}"
         if self._masked:
-            yield "left out", f"{self._masked:,} positions by a mask or the label {IGNORED_LABEL}"
+            yield "left out", f"{self._masked:,} positions by a mask or the label {IGNORED}"
 
     def _why_nothing(self) -> str:
         if self._skipped:
@@ -318,7 +316,7 @@ class Recording:
                 "dropout and batch statistics change the logits; call model.eval() before the loop."
             )
         if self.calls:
-            return f"Nothing was recorded: the mask and the labels of {IGNORED_LABEL} left no position."
+            return f"Nothing was recorded: the mask and the labels of {IGNORED} left no position."
         return (
             "Nothing was recorded: the model was not called; give record(...) the object that the loop calls (the one "
             "that torch.compile or DataParallel returned), or name the layer that it calls."
@@ -436,9 +434,7 @@ def _whole_numbers(values: Any) -> LabelArray | None:
 def _repeats(labels: LabelArray, tokens: LabelArray | None) -> bool:
     """Whether labels are the tokens that went in, but for those that do not count: then the next is predicted."""
     return (
-        tokens is not None
-        and tokens.shape == labels.shape
-        and bool(np.all((labels == tokens) | (labels == IGNORED_LABEL)))
+        tokens is not None and tokens.shape == labels.shape and bool(np.all((labels == tokens) | (labels == IGNORED)))
     )
 
 

@@ -51,12 +51,7 @@ def scratch_array(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     folder = cache_dir() / "scratch"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder).free
-        if size > free - _KEPT_FREE_BYTES:
-            raise CistError(
-                f"Reading this takes {size / 2**30:,.1f} GiB of disk in {folder}, which has {free / 2**30:,.1f} GiB "
-                "left; make room there, or set CIST_CACHE to a folder on a larger disk."
-            )
+        require_room(folder, size)
         with tempfile.TemporaryFile(dir=folder) as file:
             _reserve(file, size)
             return np.memmap(file, kind, mode="r+", shape=shape)
@@ -65,6 +60,25 @@ def scratch_array(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
             f"A large file needs room in {folder}, which cannot be used ({error.strerror or error}); "
             "make room there, or set CIST_CACHE to a folder that can be written to."
         ) from error
+
+
+def require_room(folder: Path, size: int) -> None:
+    """Refuse what would fill a disk.
+
+    Args:
+        folder: on that disk.
+        size: in bytes.
+
+    Raises:
+        CistError: naming both sizes.
+        OSError: if there is no such folder.
+    """
+    free = shutil.disk_usage(folder).free
+    if size > free - _KEPT_FREE_BYTES:
+        raise CistError(
+            f"This takes {size / 2**30:,.1f} GiB of disk in {folder}, which has {free / 2**30:,.1f} GiB left; "
+            "make room there, or set CIST_CACHE to a folder on a larger disk."
+        )
 
 
 def _reserve(file: IO[bytes], size: int) -> None:

@@ -151,7 +151,7 @@ def test_names_and_labels_of_a_table_in_blocks(everything_large, suffix, logits,
 def test_a_disk_without_room_is_one_sentence(everything_large, monkeypatch, logits):
     np.savez(everything_large / "set.npz", logits=logits)
     monkeypatch.setattr(scratch, "_KEPT_FREE_BYTES", 1 << 60)
-    with pytest.raises(CistError, match=r"set.npz: Reading this takes .* GiB of disk in .*scratch, which has"):
+    with pytest.raises(CistError, match=r"set.npz: This takes .* GiB of disk in .*scratch, which has"):
         read_logits(everything_large / "set.npz")
 
 

@@ -356,13 +356,13 @@ def test_labels_of_their_own_file(tmp_path, name, write):
     [
         ("l.txt", lambda path: None, "There is no file .*l.txt"),
         ("l.json", lambda path: path.write_text(json.dumps([0, 2])), "ending '.json'; labels are read from .npy, .npz"),
-        ("l.txt", lambda path: path.write_text("zero\none\n"), "l.txt cannot be read as .txt"),
+        ("l.txt", lambda path: path.write_text("zero\none\n"), "l.txt: expected one whole number a line"),
         (
             "l.txt",
             lambda path: path.write_text("0\n" * 200),
             "l.txt: Expected 2 labels, one number a line, but .* 400 b",
         ),
-        ("l.txt", lambda path: path.write_text(""), r"l.txt: Expected 2 labels.*got 0 labels"),
+        ("l.txt", lambda path: path.write_text(""), r"l.txt: Expected 2 labels.*got 0"),
         ("l.txt", lambda path: path.write_text("0\n3\n"), "l.txt: Expected labels from 0 to 2, but found 3"),
         (
             "l.csv",

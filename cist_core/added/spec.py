@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cist_core.errors import CistError
+from cist_core.logit_files.given import GivenAs
 
 Count = Annotated[int, Field(ge=1)]
 Text = Annotated[str, Field(min_length=1, max_length=4096)]
-GivenAs = Literal["auto", "logits", "log-probabilities", "probabilities"]
 
 
 class _Part(BaseModel):
@@ -46,7 +46,7 @@ class ModelOnData(_Part):
     limit: Count | None = None
     """Use only this many samples; None: all."""
     seed: Annotated[int, Field(ge=0)] | None = None
-    """Draws them, as many of each class; None: evenly spaced."""
+    """Draws them, each class in proportion to its size; None: evenly spaced."""
     class_map: dict[str, str] | None = None
     """From the data's classes to the teacher's, by name or number; None: they are the same."""
     download: bool = False

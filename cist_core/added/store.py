@@ -515,6 +515,7 @@ def check_paths(spec: AddSpec, uploads: Path, *, server_paths: bool) -> None:
     """
     from cist_core.cards import find_sample_model
     from cist_core.data import DATASETS
+    from cist_core.sources import split_ensemble
 
     allowed = [uploads.resolve(), *(roots() if server_paths else ())]
     if spec.logits is not None:
@@ -522,7 +523,7 @@ def check_paths(spec: AddSpec, uploads: Path, *, server_paths: bool) -> None:
     else:
         assert spec.model is not None
         files = [] if spec.model.data in DATASETS or _is_remote(spec.model.data) else [spec.model.data]
-        members = spec.model.teacher.split(" + ")
+        members = split_ensemble(spec.model.teacher)
         files += [name for name in members if find_sample_model(name) is None and not _is_remote(name)]
     for file in files:
         if file is None:

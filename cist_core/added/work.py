@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cist_core.added.spec import AddSpec, LogitFiles, ModelOnData
-from cist_core.added.store import Preview, PreviewImage
+from cist_core.added.store import AddedStore, Preview, PreviewImage
 from cist_core.errors import CistError
 from cist_core.findings import percent
 from cist_core.logit_cache import write_logits
@@ -61,8 +63,16 @@ def add(spec: AddSpec, folder: Path, *, progress: Progress) -> None:
     from cist_core.inference import infer
 
     model, dataset = _open(spec.model)
-    result = infer(model, dataset, limit=spec.model.limit, seed=spec.model.seed, progress=progress)
-    write_logits(folder / "logits.safetensors", result.logit_set)
+    _check_size(spec.model, model, dataset)
+    AddedStore(folder.parent).check_room(4 * dataset.num_samples * model.num_classes)
+    cache = folder / "cache"  # of its own, so that what is deleted is gone
+    try:
+        found = infer(
+            model, dataset, limit=spec.model.limit, seed=spec.model.seed, progress=progress, cache_dir=cache
+        ).logit_set
+        write_logits(folder / "logits.safetensors", found)
+    finally:
+        shutil.rmtree(cache, ignore_errors=True)
 
 
 def _read(files: LogitFiles) -> tuple[LogitSet, LogitSet | None]:
@@ -89,6 +99,14 @@ def _check_samples(count: int, name: str) -> None:
             f"{name} has {count:,} samples, and the Studio looks at {MOST_SAMPLES:,} at most; use a part of them, or "
             "'cist analyze', which has no such bound."
         )
+
+
+def _check_size(answers: ModelOnData, teacher: Teacher, dataset: ImageDataset) -> int:
+    """Refuse more logits than the app looks at; returns the number of samples."""
+    total = min(answers.limit or dataset.num_samples, dataset.num_samples)
+    _check_samples(total, dataset.name)
+    UPLOAD_LIMITS.check_shape((total, teacher.num_classes), f"What {teacher.name} would answer")
+    return total
 
 
 def _preview_logits(files: LogitFiles) -> Preview:
@@ -118,12 +136,13 @@ def _preview_model(answers: ModelOnData) -> Preview:
     from cist_core.inference import infer
 
     teacher, dataset = _open(answers)
-    total = min(answers.limit or dataset.num_samples, dataset.num_samples)
-    _check_samples(total, dataset.name)
+    total = _check_size(answers, teacher, dataset)
     chosen = stratified_sample(dataset.labels, min(SAMPLE, total), SAMPLE_SEED)
     sample = dataset.take(chosen)
     clock = _Clock()
-    logit_set = infer(teacher, sample, progress=clock).logit_set
+    with tempfile.TemporaryDirectory(prefix="cist-preview-") as cache:
+        found = infer(teacher, sample, progress=clock, cache_dir=cache).logit_set
+        logit_set = dataclasses.replace(found, logits=np.array(found.logits))  # the file goes
     reason = (
         "Usual reasons are another normalisation, classes in another order, or an architecture that fits the weights "
         "but is not theirs."

@@ -60,4 +60,8 @@ def _lines(source: Path, count: int) -> Any:
     size = source.stat().st_size
     if size > (count + 1) * _LONGEST_LINE:
         raise CistError(f"Expected {count} labels, one number a line, but the file has {size:,} bytes.")
-    return np.array(source.read_text(encoding="utf-8").split(), dtype=np.float64)
+    words = source.read_text(encoding="utf-8").split()
+    try:
+        return np.array(words, dtype=np.float64)
+    except ValueError as error:
+        raise CistError("expected one whole number a line, the position of the class of each sample.") from error
