@@ -115,6 +115,8 @@ def origin(place: str, options: Sequence[str]) -> str:
 def file_field(place: str, label: str, types: Sequence[str], help_: str, *, several: bool = False) -> str | None:
     """Upload one file, or several; what was uploaded is named below, and stays until something else is."""
     key = f"_upload_{place}_{st.session_state.get(ROUND, 0)}"
+    endings = ", ".join(f".{ending}" for ending in types)  # those beside the button are cut off
+    help_ = f"{help_.rstrip('.')}. Endings: {endings}."
     st.file_uploader(label, types, several, key=key, help=help_, on_change=take_upload, args=(place, key))
     added = current()
     files = form.uploaded(added, place)

@@ -56,7 +56,10 @@ def add_parser(commands: Any) -> None:
         "--checkpoint", metavar="FILE", help="a file as --teacher takes it, whatever its name; no code runs from it"
     )
     parser.add_argument(
-        "--data", required=True, metavar="NAME", help="a data set ('cist data'), an .npz file or an image folder"
+        "--data",
+        required=True,
+        metavar="NAME",
+        help="a data set ('cist data'), or a path: an image folder, .npz, .csv, .parquet, ...",
     )
     parser.add_argument("--out", required=True, metavar="FILE", help="the .safetensors file to write")
     add_inference_options(parser)

@@ -26,7 +26,9 @@ def add_source_options(parser: Any, purpose: str) -> None:
     source.add_argument("--logits", metavar="FILE", help=".safetensors, .npy, .npz, .pt, .csv or .parquet")
     add_file_options(source)
     source.add_argument("--teacher", metavar="NAME", help="a sample model ('cist models') or a checkpoint file")
-    source.add_argument("--data", metavar="NAME", help="a data set ('cist data'), an .npz file or an image folder")
+    source.add_argument(
+        "--data", metavar="NAME", help="a data set ('cist data'), or a path: an image folder, .npz, .csv, .parquet, ..."
+    )
     add_inference_options(parser)
 
 

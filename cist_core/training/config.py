@@ -48,7 +48,7 @@ class DataConfig(_Part):
     """The images. Validation never shares an image with training or test."""
 
     name: Annotated[str, Field(min_length=1)]
-    """A data set that `cist data` lists, or the path of an .npz file or image folder with the training images."""
+    """A data set that `cist data` lists, or the path of training images: a folder, .npz, .csv, .parquet, ..."""
     test: str | None = None
     """Path of the test images, for a ``name`` that is a path without a test split of its own."""
     train_samples: Count | None = None
