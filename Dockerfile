@@ -48,6 +48,8 @@ ENV CIST_CACHE=/data/cache \
     CIST_RUNS=/data/runs \
     CIST_ADDED=/data/added \
     NUMBA_CACHE_DIR=/data/cache/numba \
+    HF_HOME=/data/cache/hf \
+    TORCH_HOME=/data/cache/torch \
     PORT=8501
 VOLUME ["/data/cache", "/data/sets", "/data/runs", "/data/added"]
 

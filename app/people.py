@@ -6,15 +6,15 @@ list of those allowed is out at their next click.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
+from streamlit.config_option import ConfigOption
 from streamlit.delta_generator import DeltaGenerator
 
 from app.widgets import plain, show_error
 from cist_core.errors import CistError
-from cist_core.sign_in import UNNAMED, SignIn, identity, read_sign_in
+from cist_core.sign_in import UNNAMED, SignIn, identity, read_sign_in, secrets_there
 
 if TYPE_CHECKING:
     from cist_core.runs import RunStore
@@ -171,15 +171,17 @@ def _sign_in() -> SignIn | None:
     Raises:
         CistError: if they cannot be read, or are there in part only.
     """
+    # Before they are read: Streamlit passes over a file that is not there, whoever named it.
+    named = st.config.get_where_defined("secrets.files") != ConfigOption.DEFAULT_DEFINITION
+    there = secrets_there(st.get_option("secrets.files"), named=named)
     try:
         secrets = st.secrets.to_dict()
-    except OSError as error:  # Streamlit's own for a file that is no TOML is one of these, too
-        present = [path for path in st.get_option("secrets.files") if os.path.lexists(path)]
-        if not present:
+    except (OSError, ValueError) as error:  # Streamlit's own for a file that is no TOML is one of these, too
+        if not there:
             return None
         raise CistError(
-            f"The secrets {', '.join(present)} cannot be read, so what needs sign-in is closed; see that each is TOML "
-            "and that the Studio may read it."
+            f"The secrets {', '.join(map(str, there))} cannot be read, so what needs sign-in is closed; see that each "
+            "is TOML and that the Studio may read it."
         ) from error
     return read_sign_in(secrets)
 

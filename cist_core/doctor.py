@@ -18,6 +18,7 @@ from enum import StrEnum
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from cist_core import __version__
 from cist_core.errors import CistError
@@ -352,34 +353,49 @@ def _sample_models(name: str) -> Iterator[Check]:
 
 
 def _sign_in(name: str) -> Iterator[Check]:
-    from cist_core.sign_in import read_sign_in
+    from cist_core.sign_in import read_sign_in, secrets_there
 
-    file = next((place for place in _secret_files() if place.is_file()), None)
-    if file is None:
+    named = os.environ.get("STREAMLIT_SECRETS_FILES", "").split()
+    files = secrets_there(named or _usual_secrets(), named=bool(named))
+    if not files:
         yield Check(name, State.OK, "Not set up: whoever reaches the app may use it; docs/sign-in.md says how to.")
         return
+    secrets: dict[str, Any] = {}
+    for file in files:
+        secrets |= _toml(file)  # a section of a later file replaces that of an earlier one, as Streamlit has it
+    sign_in, where = read_sign_in(secrets), ", ".join(map(str, files))
+    exposed = [str(file) for file in files if os.name == "posix" and file.stat().st_mode & stat.S_IROTH]
+    if sign_in is None:
+        yield Check(name, State.OK, f"Not set up in {where}: whoever reaches the app may use it.")
+    elif find_spec("authlib") is None:
+        yield Check(
+            name, State.BROKEN, f"{where} sets it up, but Authlib is missing: pip install '{DISTRIBUTION}[auth]'."
+        )
+    elif sign_in.allowed == ():
+        yield Check(name, State.NOTE, f"Set up in {where}, but allowed of [cist] is empty: nobody may; name somebody.")
+    elif exposed:
+        yield Check(
+            name,
+            State.NOTE,
+            f"Set up in {where}, but everybody on this machine can read it: chmod 600 {' '.join(exposed)}.",
+        )
+    else:
+        yield Check(name, State.OK, f"Set up in {where}, with {', '.join(sign_in.providers)}.")
+
+
+def _usual_secrets() -> list[Path]:
+    """Where Streamlit looks, in its order: at home, where it is started, beside the app."""
+    folders = (Path.home(), Path.cwd(), Path(__file__).parents[1] / "app")
+    return list(dict.fromkeys(folder / ".streamlit" / "secrets.toml" for folder in folders))
+
+
+def _toml(file: Path) -> dict[str, Any]:
     try:
-        secrets = tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise CistError(f"{file} cannot be read ({error.strerror}); let the user of the app read it.") from error
     except ValueError as error:  # without its text, which could quote a secret
         raise CistError(f"{file} is not valid TOML; docs/sign-in.md shows what it holds.") from error
-    sign_in = read_sign_in(secrets)
-    if sign_in is None:
-        yield Check(name, State.OK, f"Not set up in {file}: whoever reaches the app may use it.")
-    elif find_spec("authlib") is None:
-        yield Check(
-            name, State.BROKEN, f"{file} sets it up, but Authlib is missing: pip install '{DISTRIBUTION}[auth]'."
-        )
-    elif os.name == "posix" and file.stat().st_mode & stat.S_IROTH:
-        yield Check(name, State.NOTE, f"Set up in {file}, which everybody on this machine can read: chmod 600 {file}.")
-    else:
-        yield Check(name, State.OK, f"Set up in {file}, with {', '.join(sign_in.providers)}.")
-
-
-def _secret_files() -> tuple[Path, ...]:
-    """Where Streamlit looks, the later place first, as it overrides the other."""
-    return Path.cwd() / ".streamlit" / "secrets.toml", Path.home() / ".streamlit" / "secrets.toml"
 
 
 _CHECKS: dict[str, Callable[[str], Iterator[Check]]] = {

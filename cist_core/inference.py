@@ -33,7 +33,7 @@ PRECISIONS: dict[str, torch.dtype] = {
     "float16": torch.float16,
 }
 # Raised when the same key would have to mean other logits.
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 # Pixels that one batch may hold by default: enough to keep the device busy, few enough for a small one.
 PIXELS_PER_BATCH = {"cpu": 250 * 32 * 32, "mps": 500 * 32 * 32, "cuda": 2000 * 32 * 32}
 

@@ -5,10 +5,12 @@ Streamlit signs people in (`st.login`); here is what the app and ``cist doctor``
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from cist_core.errors import CistError
@@ -31,11 +33,12 @@ class SignIn:
     Attributes:
         providers: address of the metadata by the provider's name.
         allowed: who may: e-mail addresses, ``@domain`` for all addresses of one (both in lower case), or what else
-            `identity` says; empty: everybody whom a provider vouches for.
+            `identity` says; None: everybody whom a provider vouches for; empty: nobody, as when the last one is taken
+            off.
     """
 
     providers: Mapping[str, str]
-    allowed: tuple[str, ...] = ()
+    allowed: tuple[str, ...] | None = None
 
     def admits(self, who: str) -> bool:
         """Whether somebody is on the list.
@@ -49,28 +52,63 @@ class SignIn:
             (True, False, False)
         """
         domain = "@" + who.rpartition("@")[2] if _EMAIL.fullmatch(who) else who
-        return not self.allowed or who in self.allowed or domain in self.allowed
+        return self.allowed is None or who in self.allowed or domain in self.allowed
+
+
+def secrets_there(files: Iterable[str | os.PathLike[str]], *, named: bool) -> list[Path]:
+    """Those of the files with secrets that are there.
+
+    Args:
+        files: where Streamlit looks.
+        named: whether somebody has named them, and so relies on each; the usual places may be empty.
+
+    Raises:
+        CistError: if one that was named is missing, or nobody can tell whether one is there.
+    """
+    there = []
+    for file in map(Path, files):
+        try:
+            os.lstat(file)  # also of a link to nowhere: somebody meant to put secrets there
+        except FileNotFoundError as error:
+            if named:
+                raise CistError(
+                    f"The secrets {file} are named in Streamlit's option secrets.files, but they are not there, so "
+                    "what needs sign-in is closed; put them there, or name others."
+                ) from error
+        except OSError as error:
+            raise CistError(
+                f"Whether there are secrets {file} cannot be told ({error.strerror or error}), so what needs sign-in "
+                "is closed; let the user of the Studio look into that folder."
+            ) from error
+        else:
+            there.append(file)
+    return there
 
 
 def read_sign_in(secrets: Mapping[str, Any]) -> SignIn | None:
     """How people sign in; None where nothing is said about it.
 
     Args:
-        secrets: the content of ``secrets.toml``: ``[auth]`` as Streamlit reads it, and ``[cist] allowed``.
+        secrets: the content of ``secrets.toml``: ``[auth]`` as Streamlit reads it, and ``[cist] allowed``, without
+            which everybody may whom a provider vouches for.
 
     Raises:
         CistError: if it is set up in part, naming all that is missing or wrong, but no secret.
     """
-    auth, allowed = secrets.get("auth"), _section(secrets.get("cist")).get("allowed", [])
-    if auth is None and not allowed:
+    auth, cist = secrets.get("auth"), secrets.get("cist")
+    misplaced = _misplaced(secrets)
+    if auth is None and not misplaced and (cist is None or cist == {}):
         return None
-    faults = _faults(_section(auth), allowed)
+    allowed = _section(cist).get("allowed")  # TOML has no null, so None is said by leaving it out alone
+    faults = _faults(_section(auth), allowed) + misplaced
     if faults:
         raise CistError(
             f"Sign-in is only set up in part: {'; '.join(faults)}. Until secrets.toml is mended nobody can sign in, "
             "and what needs it is closed; docs/sign-in.md says how."
         )
     providers = {name: str(section["server_metadata_url"]) for name, section in _providers(_section(auth)).items()}
+    if allowed is None:
+        return SignIn(providers)
     return SignIn(providers, tuple(entry if "#" in entry else entry.lower() for entry in allowed))
 
 
@@ -113,10 +151,30 @@ def _faults(auth: Mapping[str, Any], allowed: Any) -> list[str]:
             faults.append(f"server_metadata_url of {where} is '{address}', expected an address that begins with https")
         if "_" in name:
             faults.append(f"the provider's name '{name}' has an underscore, which Streamlit does not take")
-    if not (isinstance(allowed, list | tuple) and all(isinstance(entry, str) and entry for entry in allowed)):
+    if allowed is not None and not (
+        isinstance(allowed, list | tuple) and all(isinstance(entry, str) and entry for entry in allowed)
+    ):
         faults.append('allowed of [cist] is no list of texts, such as ["@lab.edu", "me@example.org"]')
     if any(find_spec(package) is None for package in ("authlib", "httpx")):
         faults.append("Authlib is not installed (pip install 'cist-studio[auth]')")
+    return faults
+
+
+def _misplaced(secrets: Mapping[str, Any]) -> list[str]:
+    """What was meant to say who may, and would not be heard: without a list everybody may."""
+    cist, auth = secrets.get("cist"), _section(secrets.get("auth"))
+    faults = []
+    if cist is not None and not isinstance(cist, Mapping):
+        faults.append("cist is no section; write [cist] on a line of its own, and allowed below it")
+    unknown = sorted(str(key) for key in _section(cist) if key != "allowed")
+    if unknown:
+        faults.append(f"[cist] has {', '.join(unknown)}, but knows allowed only")
+    sections = {"above all sections": secrets, "in [auth]": auth} | {
+        f"in [auth.{name}]": section for name, section in auth.items() if isinstance(section, Mapping)
+    }
+    faults += [
+        f"allowed stands {where}, but belongs in [cist]" for where, section in sections.items() if "allowed" in section
+    ]
     return faults
 
 

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from cist_core.inference import Precision
     from cist_core.zoo import Teacher
 
-
 ENSEMBLE = " + "
+_LIBRARIES = ("torchvision", "timm", "hf")
+_GRAPHS = (".onnx", ".pt2")
 
 
 def find_teacher(reference: str, architecture: str | None = None, *, download: bool = False) -> Teacher:
@@ -31,7 +32,7 @@ def find_teacher(reference: str, architecture: str | None = None, *, download: b
             folder with a Hugging Face ``config.json``; ``torchvision:NAME`` or ``torchvision:NAME@WEIGHTS``;
             ``timm:NAME``; ``hf:OWNER/NAME``. Several, joined by ``" + "``, are an ensemble that averages logits.
         architecture: of a checkpoint: a name in the zoo, ``torchvision:NAME`` or ``timm:NAME``; by default it is
-            recognised from the weights.
+            recognised from the weights. In an ensemble it is that of each member that is a checkpoint.
         download: whether weights that are not on this machine may be fetched.
 
     Raises:
@@ -42,13 +43,14 @@ def find_teacher(reference: str, architecture: str | None = None, *, download: b
     if len(members) > 1:
         from cist_core.zoo import average_teachers
 
-        return average_teachers([find_teacher(member, architecture, download=download) for member in members])
+        pairs = zip(members, _architectures(members, architecture), strict=True)
+        return average_teachers([find_teacher(member, own, download=download) for member, own in pairs])
     from cist_core.zoo import load_checkpoint, load_teacher
 
     if _find_card(reference, architecture) is not None:
         return load_teacher(reference)
     scheme, separator, name = reference.partition(":")
-    if separator and scheme in ("torchvision", "timm", "hf"):
+    if separator and scheme in _LIBRARIES:
         _refuse_architecture(reference, architecture)
         return _from_library(scheme, name, download)
     path = Path(reference).expanduser()
@@ -57,7 +59,7 @@ def find_teacher(reference: str, architecture: str | None = None, *, download: b
 
         _refuse_architecture(reference, architecture)
         return load_folder(path)
-    if path.is_file() and path.suffix.lower() in (".onnx", ".pt2"):
+    if path.is_file() and path.suffix.lower() in _GRAPHS:
         _refuse_architecture(reference, architecture)
         return _from_graph(path)
     if path.is_file():
@@ -85,6 +87,19 @@ def split_ensemble(reference: str) -> list[str]:
     if not all(members):
         raise CistError(f"Expected a teacher on both sides of each ' + ', but got '{reference}'.")
     return members
+
+
+def _architectures(members: list[str], architecture: str | None) -> list[str | None]:
+    """The architecture for the members that are checkpoints; where none is, for all, which then refuse it."""
+    checkpoints = [_is_checkpoint(member) for member in members]
+    return [architecture if own or not any(checkpoints) else None for own in checkpoints]
+
+
+def _is_checkpoint(reference: str) -> bool:
+    if find_sample_model(reference) is not None or reference.partition(":")[0] in _LIBRARIES:
+        return False
+    path = Path(reference).expanduser()
+    return path.is_file() and path.suffix.lower() not in _GRAPHS
 
 
 def _from_library(scheme: str, name: str, download: bool) -> Teacher:
@@ -155,7 +170,8 @@ def load_logits(
             size, and are cached one by one.
         data: name or path of a data set; see `cist_core.data.load_dataset`.
         split: of the data set.
-        architecture: of a checkpoint, not of a sample model; by default it is recognised from the weights.
+        architecture: of a checkpoint, not of a sample model; by default it is recognised from the weights. In an
+            ensemble it is that of each member that is a checkpoint.
         download: whether a data set or weights that are not there may be downloaded.
         device: see `infer`.
         precision: see `infer`. Anything but ``"float32"`` is computed, not taken from what is shipped.
@@ -172,47 +188,36 @@ def load_logits(
         Cancelled: if ``should_stop`` said so.
     """
     started = time.perf_counter()
-    members = split_ensemble(teacher)
-    if len(members) > 1:
-        results = [
-            load_logits(
-                member,
-                data,
-                split,
-                architecture=architecture,
-                download=download,
-                device=device,
-                precision=precision,
-                limit=limit,
-                seed=seed,
-                progress=_share(progress, place, len(members)),
-                download_progress=download_progress,
-                should_stop=should_stop,
-                cache_dir=cache_dir,
-            )
-            for place, member in enumerate(members)
-        ]
-        return _average(results, time.perf_counter() - started)
-    card = _find_card(teacher, architecture)
-    shipped = card.logits(data, split) if card is not None else None
-    if shipped is not None and precision == "float32" and limit is None and seed is None:
-        logit_set = LogitSet.load(shipped)
-        return InferenceResult(logit_set, logit_set.num_samples / (time.perf_counter() - started), cached=True)
-    from cist_core.inference import infer
 
-    loaded = find_teacher(teacher, architecture, download=download)
-    dataset = load_dataset(data, split, download=download, progress=download_progress)
-    return infer(
-        loaded,
-        dataset,
-        device=device,
-        precision=precision,
-        limit=limit,
-        seed=seed,
-        progress=progress,
-        should_stop=should_stop,
-        cache_dir=cache_dir,
-    )
+    def load_one(name: str, architecture: str | None, progress: Callable[[int, int], None] | None) -> InferenceResult:
+        started = time.perf_counter()
+        card = _find_card(name, architecture)
+        shipped = card.logits(data, split) if card is not None else None
+        if shipped is not None and precision == "float32" and limit is None and seed is None:
+            logit_set = LogitSet.load(shipped)
+            return InferenceResult(logit_set, logit_set.num_samples / (time.perf_counter() - started), cached=True)
+        from cist_core.inference import infer
+
+        return infer(
+            find_teacher(name, architecture, download=download),
+            load_dataset(data, split, download=download, progress=download_progress),
+            device=device,
+            precision=precision,
+            limit=limit,
+            seed=seed,
+            progress=progress,
+            should_stop=should_stop,
+            cache_dir=cache_dir,
+        )
+
+    members = split_ensemble(teacher)
+    if len(members) == 1:
+        return load_one(teacher, architecture, progress)
+    results = [
+        load_one(member, own, _share(progress, place, len(members)))
+        for place, (member, own) in enumerate(zip(members, _architectures(members, architecture), strict=True))
+    ]
+    return _average(results, time.perf_counter() - started)
 
 
 def _share(progress: Callable[[int, int], None] | None, place: int, count: int) -> Callable[[int, int], None] | None:

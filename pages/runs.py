@@ -25,6 +25,7 @@ from cist_core.charts.training import (
 from cist_core.charts.training_stories import RunCurve, term_name
 from cist_core.errors import CistError
 from cist_core.runs import Run, ensure_worker
+from cist_core.tables import to_csv
 
 SECTION = "Train"
 ORDER = 20
@@ -309,7 +310,7 @@ def show_exports(views: list[RunView]) -> None:
     """Metrics, students and commands to take along."""
     with st.popover("Export these runs", icon=":material/ios_share:"):
         st.download_button(
-            "Metrics of every epoch (CSV)", lambda: run_views.metrics_table(own(views)).to_csv(index=False).encode(),
+            "Metrics of every epoch (CSV)", lambda: to_csv(run_views.metrics_table(own(views))),
             file_name="metrics.csv", mime="text/csv", key="runs-csv", on_click="ignore", width="stretch",
         )  # fmt: skip
         st.download_button(

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cist_core.added.__main__ import AT_ONCE
+
 ROOT = Path(__file__).resolve().parents[1]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 GUIDE = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
@@ -72,7 +74,8 @@ def test_what_people_keep_is_in_volumes():
     assert set(folders.values()) == set(volumes)
     mounted = {volume.split(":")[1] for volume in compose("compose.yaml")["services"]["studio"]["volumes"]}
     assert set(volumes) <= mounted
-    assert environment()["NUMBA_CACHE_DIR"].startswith(folders["CIST_CACHE"])
+    for name in ("NUMBA_CACHE_DIR", "HF_HOME", "TORCH_HOME"):  # else in the home folder, which is memory
+        assert environment()[name].startswith(f"{folders['CIST_CACHE']}/")
 
 
 def test_what_is_copied_is_there_and_sent_to_the_builder_and_nothing_else_is():
@@ -118,6 +121,15 @@ def test_compose_publishes_on_this_machine_only_and_gives_no_rights():
     assert named == set(compose("compose.yaml")["volumes"])
 
 
+def test_compose_bounds_the_memory_and_what_people_add_fits_into_it():
+    studio = compose("compose.yaml")["services"]["studio"]
+    limit = int(re.fullmatch(r"\$\{MEMORY:-(\d+)g\}", studio["mem_limit"]).group(1)) << 30
+    added = int(re.fullmatch(r"\$\{ADDED_MEMORY:-(\d+)\}", studio["environment"]["CIST_ADDED_MEMORY"]).group(1))
+    sizes = [re.fullmatch(r"/\S+:size=(\d+)([mg])", entry).groups() for entry in studio["tmpfs"]]
+    in_memory = sum(int(number) << {"m": 20, "g": 30}[unit] for number, unit in sizes)
+    assert AT_ONCE * added + in_memory <= limit / 1.5
+
+
 def test_the_other_compose_files_add_a_gpu_and_the_secrets():
     cuda = compose("deploy/compose.cuda.yaml")["services"]["studio"]
     assert cuda["build"]["args"] == {"VARIANT": "cuda"}
@@ -128,17 +140,18 @@ def test_the_other_compose_files_add_a_gpu_and_the_secrets():
     (secret,) = content["services"]["studio"]["secrets"]
     assert secret["source"] in content["secrets"]
     assert secret["target"] == f"{values('WORKDIR')[0]}/.streamlit/secrets.toml"
+    assert content["services"]["studio"]["environment"] == {"STREAMLIT_SECRETS_FILES": secret["target"]}
 
 
 # ---- the proxies -----------------------------------------------------------------------------------------------------
 
 
-def test_the_proxies_take_uploads_as_large_as_the_studio_does():
-    limit = CONFIG["server"]["maxUploadSize"]
+def test_the_proxies_take_uploads_as_large_as_the_studio_does_and_little_more():
+    limit = CONFIG["server"]["maxUploadSize"] * 2**20
     nginx = (ROOT / "deploy" / "nginx.conf").read_text()
     caddy = (ROOT / "deploy" / "Caddyfile").read_text()
-    assert int(re.search(r"client_max_body_size (\d+)m;", nginx).group(1)) >= limit
-    assert int(re.search(r"max_size (\d+)MB", caddy).group(1)) * 10**6 >= limit * 2**20
+    assert limit <= int(re.search(r"client_max_body_size (\d+)m;", nginx).group(1)) * 2**20 <= 1.5 * limit
+    assert limit <= int(re.search(r"max_size (\d+)MB", caddy).group(1)) * 10**6 <= 1.5 * limit
 
 
 def test_nginx_understands_its_example(tmp_path):

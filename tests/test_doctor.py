@@ -28,7 +28,7 @@ def machine(monkeypatch, tmp_path):
     for name in ("CACHE", "DATA", "RUNS", "ADDED"):
         monkeypatch.setenv(f"CIST_{name}", str(tmp_path / name.lower()))
     monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("CIST_ROOTS", "CIST_SAMPLE_MODELS"):
+    for name in ("CIST_ROOTS", "CIST_SAMPLE_MODELS", "STREAMLIT_SECRETS_FILES"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -210,6 +210,29 @@ def test_sign_in_without_its_secrets(only, secrets):
         assert broken.state is State.BROKEN
         assert "hush-hush" not in broken.sentence
         assert "a-cookie-secret" not in broken.sentence
+
+
+def test_sign_in_is_judged_as_streamlit_reads_it(only, secrets, tmp_path, monkeypatch):
+    pytest.importorskip("authlib")
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / ".streamlit").mkdir(parents=True)
+    monkeypatch.chdir(elsewhere)
+    there = elsewhere / ".streamlit" / "secrets.toml"
+    there.write_text("[cist]\nallowed = []\n")
+    there.chmod(0o600)
+    nobody = only("Sign-in")
+    assert (nobody.state, "nobody may" in nobody.sentence) == (State.NOTE, True)
+    there.write_text('[auth]\nclient_id = "another"\n')  # sections are replaced, not mixed
+    assert "lacks redirect_uri" in next(examine()).sentence
+
+
+def test_named_secrets_are_relied_on_and_the_usual_ones_left_alone(only, secrets, tmp_path, monkeypatch):
+    named = tmp_path / "studio.toml"
+    monkeypatch.setenv("STREAMLIT_SECRETS_FILES", str(named))
+    missing = only("Sign-in")
+    assert (missing.state, f"The secrets {named} are named" in missing.sentence) == (State.BROKEN, True)
+    named.touch()
+    assert next(examine()).sentence == f"Not set up in {named}: whoever reaches the app may use it."
 
 
 def test_sign_in_without_authlib(only, secrets, monkeypatch):

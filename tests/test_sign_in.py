@@ -1,9 +1,11 @@
 """Sign-in as settings: what is complete, what is missing and in which words; and who somebody is."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from cist_core.errors import CistError
-from cist_core.sign_in import SignIn, identity, read_sign_in
+from cist_core.sign_in import SignIn, identity, read_sign_in, secrets_there
 
 ISSUER = "https://id.org"
 PROVIDER = {"client_id": "studio", "client_secret": "hidden-one", "server_metadata_url": f"{ISSUER}/metadata"}
@@ -56,6 +58,15 @@ def test_the_provider_of_the_section_itself_and_named_ones():
         ({"auth": SHARED | {"my_lab": PROVIDER}}, "name 'my_lab' has an underscore"),
         ({"auth": SHARED | PROVIDER, "cist": {"allowed": "@lab.edu"}}, "allowed of .cist. is no list of texts"),
         ({"cist": {"allowed": ["@lab.edu"]}}, r"\[auth\] lacks redirect_uri"),
+        ({"cist": {"allowed": []}}, r"\[auth\] lacks redirect_uri"),
+        ({"auth": SHARED | PROVIDER, "cist": {"allow": ["@lab.edu"]}}, r"part: \[cist\] has allow, but knows allowed"),
+        ({"cist": {"allow": []}}, r"\[cist\] has allow, but knows allowed only"),
+        ({"auth": SHARED | PROVIDER, "cist": ["@lab.edu"]}, r"part: cist is no section; write \[cist\]"),
+        ({"cist": ""}, r"cist is no section"),
+        ({"auth": SHARED | PROVIDER, "allowed": ["@lab.edu"]}, r"part: allowed stands above all sections, but belongs"),
+        ({"allowed": ["@lab.edu"]}, "allowed stands above all sections"),
+        ({"auth": SHARED | PROVIDER | {"allowed": ["@lab.edu"]}}, r"part: allowed stands in \[auth\], but belongs in"),
+        ({"auth": SHARED | {"lab": PROVIDER | {"allowed": []}}}, r"part: allowed stands in \[auth\.lab\], but belongs"),
     ],
 )
 def test_what_is_missing_is_named_and_no_secret_is(secrets, sentence):
@@ -97,3 +108,38 @@ def test_the_list_admits_addresses_domains_and_subjects():
         assert sign_in.admits(who)
     for who in ("you@x.org", "ann@sub.lab.edu", "ann@notlab.edu", f"{ISSUER}#ab", f"{ISSUER}#me@lab.edu"):
         assert not sign_in.admits(who)
+
+
+def test_without_a_list_everybody_may_and_with_an_empty_one_nobody():
+    everybody, nobody = (read_sign_in({"auth": SHARED | PROVIDER, "cist": cist}) for cist in ({}, {"allowed": []}))
+    for who in ("ann@lab.edu", f"{ISSUER}#17"):
+        assert everybody.admits(who)
+        assert not nobody.admits(who)
+
+
+# ---- the files -------------------------------------------------------------------------------------------------------
+
+
+def test_the_usual_places_may_be_empty_and_a_named_file_may_not(tmp_path):
+    there, missing = tmp_path / "there.toml", tmp_path / "missing.toml"
+    there.touch()
+    assert secrets_there([missing, there], named=False) == [there]
+    assert secrets_there([str(there)], named=True) == [there]
+    with pytest.raises(CistError, match=f"The secrets {missing} are named in .* secrets.files, but they are not there"):
+        secrets_there([there, missing], named=True)
+
+
+def test_a_link_to_nowhere_was_meant_to_be_secrets(tmp_path):
+    link = tmp_path / "secrets.toml"
+    link.symlink_to(tmp_path / "gone.toml")
+    assert secrets_there([link], named=False) == [link]
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_place_that_cannot_be_looked_at_is_not_taken_for_empty(named, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("cist_core.sign_in.os", SimpleNamespace(lstat=refuse))  # a mode would not keep root out
+    with pytest.raises(CistError, match=r"secrets /x/secrets.toml cannot be told \(Permission denied\), so what needs"):
+        secrets_there(["/x/secrets.toml"], named=named)

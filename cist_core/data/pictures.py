@@ -22,14 +22,35 @@ MOST_PIXELS = 64_000_000
 MOST_BYTES = 256 << 20
 
 
+def scale_and_cut(width: int, height: int, size: int, crop: float) -> tuple[tuple[int, int], tuple[int, int]]:
+    """How a picture becomes a square, as torchvision does it: scaled first, then the centre is cut out.
+
+    Args:
+        width: of the picture, in pixels.
+        height: likewise.
+        size: of the square.
+        crop: share of the shorter side that the square is to show.
+
+    Returns:
+        width and height to scale to, and left and top of the square in that.
+
+    Example:
+        >>> scale_and_cut(500, 375, size=224, crop=224 / 256)
+        ((341, 256), (58, 16))
+    """
+    shorter = max(size, round(size / crop))
+    longer = int(shorter * max(width, height) / min(width, height))
+    scaled = (longer, shorter) if width > height else (shorter, longer)
+    return scaled, (round((scaled[0] - size) / 2), round((scaled[1] - size) / 2))
+
+
 def decode(
     picture: Path | bytes, name: str, size: int, channels: int, crop: float, interpolation: Interpolation
 ) -> NDArray[np.uint8]:
     """``(size, size, channels)`` uint8: the centre of a picture, upright.
 
-    The centre is a square of ``crop`` times the shorter side. It is scaled to ``size``, antialiased: photographs have
-    no common size, so there is none that could be kept. The result is that of timm and torchvision, which scale first
-    and cut then; pixels just outside of the square weigh in at its edge.
+    The picture is scaled and its centre cut out as `scale_and_cut` says, antialiased: photographs have no common size,
+    so there is none that could be kept.
 
     Args:
         picture: a file, or its content.
@@ -52,7 +73,8 @@ def decode(
             # A palette with transparency has to pass through RGBA to keep its colours.
             image = upright.convert("RGBA") if "transparency" in upright.info else upright
             image = image.convert("L" if channels == 1 else "RGB")
-            image = ImageOps.fit(image, (size, size), methods[interpolation], bleed=(1 - crop) / 2)
+            scaled, (left, top) = scale_and_cut(*image.size, size, crop)
+            image = image.resize(scaled, methods[interpolation]).crop((left, top, left + size, top + size))
         return np.asarray(image, np.uint8).reshape(size, size, channels)
     except CistError:
         raise

@@ -68,7 +68,8 @@ class ArrowRows(Rows):
         return int(self._table.num_rows)
 
     def cell(self, index: int) -> tuple[Any, str]:
-        return self._table[self.layout.image][index].as_py(), f"Image {index} of {self._name}"
+        name = f"Image {index} of {self._name}"
+        return _content(self._table[self.layout.image][index], name), name
 
     def labels(self) -> Any:
         return self._table[self.layout.label]
@@ -101,7 +102,8 @@ class ParquetRows(Rows):
         number = bisect_right(self._ends, index)
         file, _, rows = self._groups[number]
         row = index - (self._ends[number] - rows)
-        return self._column(number)[row].as_py(), f"Image {index} of {file}"
+        name = f"Image {index} of {file}"
+        return _content(self._column(number)[row], name), name
 
     def labels(self) -> Any:
         import pyarrow as pa
@@ -137,6 +139,13 @@ class ParquetRows(Rows):
             if len(column) != rows:
                 raise CistError(f"{file} promises {rows:,} rows, but holds {len(column):,}; write it again.")
             return column
+
+
+def _content(cell: Any, name: str) -> Any:
+    try:
+        return cell.as_py()
+    except UnicodeDecodeError as error:  # Arrow does not look into text when it reads it
+        raise CistError(f"{name} is damaged: its path is no UTF-8 text; write the file again.") from error
 
 
 def _rows(opened: Any, group: int, file: Path) -> int:

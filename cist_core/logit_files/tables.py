@@ -266,10 +266,11 @@ class ParquetTable:
     def blocks(self, columns: Sequence[int]) -> Iterator[tuple[int, Sequence[int], Any]]:
         start = 0
         with self._open() as file:
-            sizes = _column_bytes(file)
+            step = max(1, _COLUMN_BYTES // max(1, _column_bytes(file)))
             for group in range(file.metadata.num_row_groups):
                 expected = file.metadata.row_group(group).num_rows
-                for part in self._parts(columns, sizes):
+                for begin in range(0, len(columns), step):
+                    part = columns[begin : begin + step]
                     rows = max(1, _BLOCK_VALUES // len(part))
                     wanted = [self._stored[position] for position in part]
                     done = 0
@@ -281,26 +282,12 @@ class ParquetTable:
                         raise CistError(f"a group of rows promises {expected:,} and holds {done:,}; write it again.")
                 start += expected
 
-    def _parts(self, columns: Sequence[int], sizes: dict[str, int]) -> Iterator[list[int]]:
-        part: list[int] = []
-        held = 0
-        for position in columns:
-            size = sizes.get(self._stored[position], _COLUMN_BYTES)
-            if part and held + size > _COLUMN_BYTES:
-                yield part
-                part, held = [], 0
-            part, held = [*part, position], held + size
-        if part:
-            yield part
 
+def _column_bytes(file: Any) -> int:
+    """What unpacking a column of the largest row group holds in memory: its pages are of a megabyte or so.
 
-def _column_bytes(file: Any) -> dict[str, int]:
-    """What unpacking each column of the largest row group holds in memory: its pages are of a megabyte or so."""
-    sizes: dict[str, int] = {}
-    for group in range(file.metadata.num_row_groups):
-        described = file.metadata.row_group(group)
-        for index in range(described.num_columns):
-            column = described.column(index)
-            name = column.path_in_schema
-            sizes[name] = max(sizes.get(name, 0), min(column.total_uncompressed_size, 2 << 20))
-    return sizes
+    A mean, as the columns of logits are alike: pyarrow ends the whole process over damage in the description of one.
+    """
+    groups = (file.metadata.row_group(group) for group in range(file.metadata.num_row_groups))
+    means = (group.total_byte_size // max(1, group.num_columns) for group in groups)
+    return min(max(means, default=0), 2 << 20)

@@ -72,7 +72,7 @@ SELECT runs.* FROM runs JOIN people ON people.owner IS runs.owner
 WHERE state = 'queued' AND (runs.owner IS NULL OR people.running < ?)
 ORDER BY served_at, queued_at, runs.rowid LIMIT 1
 """
-_ID_BYTES = 2
+_ID_BYTES = 2  # to be typed after 'cist runs'
 _OWNED_ID_BYTES = 8  # nobody guesses the address of somebody's run
 
 
@@ -153,6 +153,8 @@ class RunStore:
 
     def get(self, run_id: str) -> Run:
         """One run, to look at: also somebody else's, whose id is only known to those who were given it.
+
+        The keeper's own are not kept secret: their ids are short, to be typed.
 
         Raises:
             CistError: if there is none of this id.

@@ -287,9 +287,9 @@ def _numpy_numbers() -> list[Any]:
 
 def _refuse_compressed(path: Path) -> None:
     """torch stores weights uncompressed; a file that unpacks to more than its size is made to fill the memory."""
-    if not zipfile.is_zipfile(path):
-        return
     try:
+        if not zipfile.is_zipfile(path):
+            return
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:

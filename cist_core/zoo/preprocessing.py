@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cist_core.data.pictures import scale_and_cut
 from cist_core.errors import CistError
 
 Interpolation = Literal["bilinear", "bicubic"]
@@ -31,9 +32,9 @@ class Preprocessing:
         resize: bring images of another size to ``image_size`` (antialiased). Off by default, because a silently
             resized image is a different data set.
         grey_to_colour: repeat a single grey channel for a network that reads three. Off by default, as above.
-        crop: share of the shorter side that is cut out of the centre of an image before it is scaled; 1 takes the
-            whole image, and the aspect ratio of an array of images is then not kept. It concerns images that are
-            resized or decoded from files: those that have ``image_size`` already are read as they are.
+        crop: share of the shorter side that the square in the centre shows, which is cut out of the scaled image
+            (`cist_core.data.pictures.scale_and_cut`). It concerns images that are resized or decoded from files:
+            those that have ``image_size`` already are read as they are.
         interpolation: of the scaling; ``"bilinear"`` or ``"bicubic"``.
     """
 
@@ -104,9 +105,11 @@ class Preprocessing:
         if x.shape[1] != self.channels:
             x = x.expand(-1, self.channels, -1, -1).contiguous(memory_format=torch.channels_last)
         if x.shape[2:] != (self.image_size, self.image_size):
-            size = (self.image_size, self.image_size)
-            x = F.interpolate(_centre(x, self.crop), size, mode=self.interpolation, antialias=True)
-            x = x.clamp_(0, 1)  # bicubic weights are partly negative; an image has no such pixels
+            size = self.image_size
+            (width, height), (left, top) = scale_and_cut(x.shape[3], x.shape[2], size, self.crop)
+            x = F.interpolate(x, (height, width), mode=self.interpolation, antialias=True)
+            # Bicubic weights are partly negative; an image has no such pixels.
+            x = x[:, :, top : top + size, left : left + size].clamp(0, 1)
         mean = torch.tensor(self.mean, device=x.device)[:, None, None]
         std = torch.tensor(self.std, device=x.device)[:, None, None]
         return x.sub_(mean).div_(std)
@@ -171,13 +174,3 @@ class EachItsOwn(Preprocessing):
 
     def __str__(self) -> str:
         return ENSEMBLE.join(f"({member})" for member in self.members)
-
-
-def _centre(images: Tensor, share: float) -> Tensor:
-    """The middle square of ``(N, channels, H, W)``, a share of the shorter side wide; all of it at a share of 1."""
-    if share == 1:
-        return images
-    height, width = images.shape[2:]
-    side = max(1, round(share * min(height, width)))
-    top, left = (height - side) // 2, (width - side) // 2
-    return images[:, :, top : top + side, left : left + side]

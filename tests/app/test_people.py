@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import streamlit as st
+from streamlit.config_option import ConfigOption
 from streamlit.runtime.secrets import Secrets
 from streamlit.testing.v1 import AppTest
 
@@ -35,7 +38,7 @@ def settings(allowed: list[str] | None = None, **auth: str) -> dict[str, Any]:
         "client_secret": "secret",
         "server_metadata_url": f"{ISSUER}/metadata",
     }
-    return {"auth": complete | auth, "cist": {"allowed": allowed or []}}
+    return {"auth": complete | auth} | ({} if allowed is None else {"cist": {"allowed": allowed}})
 
 
 def asking() -> None:
@@ -92,9 +95,9 @@ def test_without_sign_in_everything_is_open_and_nothing_is_shown() -> None:
 @pytest.mark.parametrize(
     ("user", "allowed", "who"),
     [
-        (ANN, [], "ann@lab.edu"),
+        (ANN, None, "ann@lab.edu"),
         (ANN, ["@Lab.edu"], "ann@lab.edu"),
-        (UNVERIFIED, [], f"{ISSUER}#3"),
+        (UNVERIFIED, None, f"{ISSUER}#3"),
         (UNVERIFIED, [f"{ISSUER}#3"], f"{ISSUER}#3"),
     ],
 )
@@ -119,9 +122,10 @@ def test_claims_without_a_sign_in_are_nobodys(user) -> None:
     assert answers(ask(settings(), user)).items() >= CLOSED.items()
 
 
+@pytest.mark.parametrize("allowed", [["@lab.edu"], []])
 @pytest.mark.parametrize("user", [UNVERIFIED, {"is_logged_in": True, "email": "ann@lab.edu"}])
-def test_who_is_not_on_the_list_is_told_so_and_as_whom_they_came(user) -> None:
-    app = ask(settings(["@lab.edu"]), user)
+def test_who_is_not_on_the_list_is_told_so_and_as_whom_they_came(user, allowed) -> None:
+    app = ask(settings(allowed), user)
     assert answers(app).items() >= CLOSED.items()
     assert "but not on the list of those who may launch runs here" in app.warning[0].value
     assert "*the*" not in app.warning[0].value.replace(r"\*the\*", "")
@@ -135,6 +139,7 @@ def test_who_is_not_on_the_list_is_told_so_and_as_whom_they_came(user) -> None:
     [
         (settings(client_secret=""), "[auth] lacks client_secret"),
         ({"cist": {"allowed": ["@lab.edu"]}}, "[auth] lacks redirect_uri"),
+        (settings() | {"cist": {"allow": ["@lab.edu"]}}, "[cist] has allow, but knows allowed only"),
     ],
 )
 def test_sign_in_that_is_set_up_in_part_closes_what_needs_it_and_says_what_is_missing(user, secrets, sentence) -> None:
@@ -143,18 +148,44 @@ def test_sign_in_that_is_set_up_in_part_closes_what_needs_it_and_says_what_is_mi
     assert [sentence in error.value.replace("\\", "") for error in app.error] == [True, True]
 
 
-def test_secrets_that_are_no_toml_close_it_too(tmp_path, monkeypatch) -> None:
+@pytest.fixture
+def named_secrets(tmp_path, monkeypatch) -> Iterator[Path]:
+    """A file that is not there yet, as ``--secrets.files`` names it."""
     file = tmp_path / "secrets.toml"
-    file.write_text("[auth\n")
     monkeypatch.setattr(st, "secrets", Secrets())
     before = st.get_option("secrets.files")
     st.config.set_option("secrets.files", [str(file)])
-    try:
-        app = ask(user=ANN)
-    finally:
-        st.config.set_option("secrets.files", before)
+    yield file
+    st.config._set_option("secrets.files", before, ConfigOption.DEFAULT_DEFINITION)
+
+
+@pytest.mark.parametrize("content", [b"[auth\n", b"[auth] # \xff\n"])
+def test_secrets_that_are_no_toml_close_it_too(named_secrets, content) -> None:
+    named_secrets.write_bytes(content)
+    app = ask(user=ANN)
     assert answers(app).items() >= (CLOSED | {"configured": True}).items()
     assert "cannot be read" in app.error[0].value
+
+
+def test_secrets_that_are_named_and_missing_close_it_too(named_secrets) -> None:
+    app = ask(user=ANN)
+    assert answers(app).items() >= (CLOSED | {"configured": True}).items()
+    assert "but they are not there" in app.error[0].value
+
+
+def test_secrets_that_are_named_and_say_nothing_of_sign_in_leave_it_open(named_secrets) -> None:
+    named_secrets.write_text("[database]\n")
+    assert answers(ask()).items() >= (OPEN | {"configured": False}).items()
+
+
+def test_secrets_that_nobody_can_look_for_close_it_too(monkeypatch) -> None:
+    def refuse(path: str) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("cist_core.sign_in.os", SimpleNamespace(lstat=refuse))
+    app = ask(user=ANN)
+    assert answers(app).items() >= (CLOSED | {"configured": True}).items()
+    assert "cannot be told" in app.error[0].value
 
 
 def test_each_provider_has_its_button_and_one_that_answers_is_gone_to(monkeypatch) -> None:

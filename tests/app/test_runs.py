@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import streamlit as st
 from example_runs import ExampleStore
 from streamlit.testing.v1 import AppTest
 
@@ -263,6 +264,17 @@ def test_a_link_selects_the_runs_it_names(store) -> None:
     app = open_runs(run=["run-1", "run-2", "run-99"])
     assert app.title[0].value.startswith("new and old are level")
     assert app.session_state["run"] == ["run-1", "run-2"]
+
+
+def test_a_name_that_is_a_formula_is_text_in_the_spreadsheet(store, monkeypatch) -> None:
+    offered = {}
+    monkeypatch.setattr(st, "download_button", lambda label, data, *, key, **rest: offered.update({key: data}))
+    run = store.put("finished", name='=HYPERLINK("https://evil.org")', done=2)
+    open_runs(run=run.id)
+    lines = offered["runs-csv"]().decode().splitlines()
+    assert lines[0].startswith("run,id,")
+    assert len(lines) == 3
+    assert all(line.startswith("\"'=HYPERLINK(") for line in lines[1:])
 
 
 def test_two_runs_are_compared_side_by_side(store) -> None:

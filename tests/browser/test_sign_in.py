@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Iterator
 
@@ -111,7 +112,7 @@ def test_a_run_is_launched_by_whoever_signed_in_and_hidden_when_they_leave(page,
     settle(page)
     assert page.get_by_role("button", name="Export these runs").is_visible()
 
-    page.get_by_role("button", name="ann@lab.edu").click()
+    page.get_by_role("button", name=re.compile("^ann@")).click()
     page.get_by_role("button", name="Sign out").click()
     wait_for(lambda: there.signed_out == 1, seconds=60)
     page.wait_for_selector(SIDEBAR)
@@ -140,7 +141,7 @@ def test_an_address_that_nobody_verified_is_nobody(page, studio) -> None:
     sign_in(page, "mallory")
     open_(page, f"{studio}/runs", sign="text=but not on the list of those who may see your runs here")
     page.locator(MAIN).get_by_text("subject-of-mallory").wait_for(timeout=30_000)
-    assert not page.get_by_text("ann@lab.edu").count()
+    assert not page.get_by_text("lab.edu").count()
     assert not page.locator(HEADING).count()
 
 

@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms._presets import ImageClassification
 
 from cist_core.data import DecodedImages, ImageDataset, data_splits, describe_data, is_one_set, load_dataset
 from cist_core.errors import CistError
@@ -351,18 +353,23 @@ def test_the_centre_is_cut_before_it_is_scaled(tmp_path: Path) -> None:
             images.at(7, 3, crop=crop)
 
 
+@pytest.mark.parametrize(("width", "height"), [(100, 75), (61, 83), (64, 64)])
+@pytest.mark.parametrize(("size", "resize"), [(28, 32), (28, 28), (29, 31)])
 @pytest.mark.parametrize("method", ["bilinear", "bicubic"])
-def test_the_centre_is_that_of_scaling_first_and_cutting_then(tmp_path: Path, method: Any) -> None:
-    """As timm and torchvision do: the shorter side to size / crop, then the middle."""
-    pixels = np.random.default_rng(0).integers(0, 256, (40, 80, 3), np.uint8)
+def test_the_centre_is_that_of_torchvision(
+    tmp_path: Path, method: Any, size: int, resize: int, width: int, height: int
+) -> None:
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8))
     for name in NAMES:
         (tmp_path / name).mkdir()
-        Image.fromarray(pixels).save(tmp_path / name / "1.png")
+        picture.save(tmp_path / name / "1.png")
     images = load_dataset(tmp_path).images
     assert isinstance(images, DecodedImages)
-    scaled = Image.fromarray(pixels).resize((32, 16), Image.Resampling[method.upper()])
-    expected = np.asarray(scaled.crop((12, 4, 20, 12)), int)
-    np.testing.assert_allclose(images.at(8, 3, crop=0.5, interpolation=method)[:][0].astype(int), expected, atol=1)
+    theirs = ImageClassification(
+        crop_size=size, resize_size=resize, interpolation=InterpolationMode(method), mean=(0, 0, 0), std=(1, 1, 1)
+    )(picture)
+    ours = images.at(size, 3, crop=size / resize, interpolation=method)[:][0]
+    np.testing.assert_array_equal(ours, np.round(theirs.permute(1, 2, 0).numpy() * 255).astype(np.uint8))
 
 
 def test_a_photograph_lies_as_it_was_taken(tmp_path: Path) -> None:

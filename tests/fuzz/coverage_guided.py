@@ -1,4 +1,4 @@
-"""Every reader under atheris, which keeps the inputs that reach new code: ``make fuzz SECONDS=60`` (a reader).
+"""Every reader under atheris, which keeps the inputs that reach new code: ``make fuzz FUZZ_SECONDS=60`` (a reader).
 
 ``python tests/fuzz/coverage_guided.py --seconds 60 --only npz`` runs the readers whose name holds a text. The corpus
 grows in ``--corpus`` (by default ``.fuzz``, which git ignores) from the seeds of `fuzz.targets`. The figures are

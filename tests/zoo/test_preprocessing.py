@@ -1,8 +1,11 @@
+import io
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from cist_core.data.pictures import decode
 from cist_core.errors import CistError
 from cist_core.zoo import ARCHITECTURES, Preprocessing
 
@@ -61,13 +64,15 @@ def test_survives_a_round_trip_through_a_card() -> None:
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_the_centre_is_cut_out_before_it_is_scaled(interpolation: str) -> None:
+@pytest.mark.parametrize("crop", [0.8, 1.0])
+def test_an_array_is_scaled_and_cut_as_a_picture_is(interpolation: str, crop: float) -> None:
     """Against Pillow, which rounds to whole grey levels between its two passes."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (20, 32, 3), np.uint8)
-    cut = Image.fromarray(pixels).crop((8, 2, 24, 18))  # 0.8 of 20 pixels, in the middle
-    expected = np.asarray(cut.resize((8, 8), Image.Resampling[interpolation.upper()]), np.float64) / 255
-    read = Preprocessing((0.0,) * 3, (1.0,) * 3, 8, resize=True, crop=0.8, interpolation=interpolation)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    expected = decode(file.getvalue(), "a picture", 8, 3, crop, interpolation) / 255
+    read = Preprocessing((0.0,) * 3, (1.0,) * 3, 8, resize=True, crop=crop, interpolation=interpolation)
     out = read(torch.from_numpy(pixels[None]))[0].permute(1, 2, 0).numpy()
     np.testing.assert_allclose(out, expected, atol=1.01 / 255)
     assert out.min() >= 0

@@ -67,14 +67,16 @@ def load_exported(path: str | os.PathLike[str]) -> Teacher:
     """A teacher from a ``.pt2`` file: image size, channels and classes are the graph's, the normalisation is assumed.
 
     Raises:
-        CistError: if the file is damaged, is no image classifier, or needs anything but plain tensors and known
-            operators.
+        CistError: if the file is damaged, is no image classifier, needs anything but plain tensors and known
+            operators, or changes its own tensors, as networks in training do.
     """
     source = Path(path)
     archive = _Archive.open(source)
     try:
         program = _read_program(archive, source)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
+    except CistError:
+        raise
+    except Exception as error:  # a graph of other shape than expected fails in any way
         raise CistError(f"The graph in {source} is damaged or of an unknown version ({first_line(error)}).") from error
     channels, height, width = program.image
     if height != width:
@@ -217,7 +219,7 @@ class _Archive:
         try:
             with zipfile.ZipFile(self.path) as archive:
                 return archive.read(f"{self.root}{name}")
-        except (KeyError, OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        except Exception as error:  # damage makes zipfile raise zlib.error, EOFError, RuntimeError, ...
             raise CistError(f"{self.path} lacks {name}, or it is damaged ({first_line(error)}).") from error
 
     def names(self, folder: str) -> list[str]:
@@ -265,7 +267,10 @@ def _read_program(archive: _Archive, source: Path) -> _Program:
             f"Expected {source} to read one batch of images and return logits, but it reads {len(images)} tensors and "
             f"returns {len(results)}."
         )
+    if any(kind == "buffer_mutation" for kind, _ in map(_only, signature["output_specs"])):
+        raise _changes_itself(source)
     nodes = tuple(_read_node(node, source) for node in graph["nodes"] if node["target"] not in _ASSERTIONS)
+    _refuse_changes(nodes, tensors, source)
     last_use = {
         name: place
         for place, node in enumerate(nodes)
@@ -281,6 +286,39 @@ def _read_program(archive: _Archive, source: Path) -> _Program:
         )
     pixels = (image[1], image[2], image[3])
     return _Program(tensors, nodes, last_use, images[0], results[0], image[0], pixels, logits[1])
+
+
+def _refuse_changes(nodes: tuple[_Node, ...], tensors: Mapping[str, Tensor], source: Path) -> None:
+    """Refuses steps that write into a stored tensor or a view of one: each batch would change the answers to the next.
+
+    Raises:
+        CistError: for such a step.
+    """
+    stored = set(tensors)
+    for node in nodes:
+        if not isinstance(node.operator, torch._ops.OpOverload):
+            continue  # computes sizes
+        declared = node.operator._schema.arguments
+        given = {argument.name: value for argument, value in zip(declared, node.arguments, strict=False)}
+        given |= node.options
+        aliased = [
+            argument.alias_info
+            for argument in declared
+            if argument.alias_info is not None and stored.intersection(_names_in(given.get(argument.name)))
+        ]
+        # Running statistics are written to without the operator's declaration saying so.
+        training = given.get("training", given.get("use_input_stats")) is True
+        if any(alias.is_write for alias in aliased) or (training and given.get("running_mean") is not None):
+            raise _changes_itself(source)
+        if aliased:
+            stored.update(name for name in node.results if name is not None)
+
+
+def _changes_itself(source: Path) -> CistError:
+    return CistError(
+        f"{source} changes its own tensors as it runs, so that its answers would depend on the batches before; export "
+        "the model in evaluation mode (model.eval())."
+    )
 
 
 def _only(union: Mapping[str, Any]) -> tuple[str, Any]:

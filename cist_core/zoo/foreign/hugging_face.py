@@ -287,7 +287,22 @@ def _translate(processor: Any, size: int, channels: int) -> tuple[Preprocessing,
     bilinear = resample in ("2", "bilinear")
     if resample not in ("2", "3", "bilinear", "bicubic"):
         remarks["interpolation"] = f"{resample}, read as bicubic"
+    if left_out := _left_out(processor):
+        remarks["left out"] = "; ".join(left_out)
     return Preprocessing(mean, std, size, crop=crop, interpolation="bilinear" if bilinear else "bicubic"), remarks
+
+
+def _left_out(processor: Any) -> list[str]:
+    """What the processor does that our preprocessing cannot, each as a remark: it may cost accuracy."""
+    found = []
+    size = getattr(processor, "size", None)
+    cropped = getattr(processor, "do_center_crop", False)
+    if not cropped and size is not None and not isinstance(size, int) and _has(size, "height"):
+        found.append("the original squeezes the whole image into a square; here the square in its centre is taken")
+    elif not cropped and size is not None and not isinstance(size, int) and not getattr(processor, "crop_pct", None):
+        found.append("the original keeps the whole of an oblong image; here the square in its centre is taken")
+    more = ("include_top", "rescale_offset", "do_pad", "do_thumbnail", "do_align_long_axis", "do_flip_channel_order")
+    return found + [f"{name} of the image processor" for name in more if getattr(processor, name, False)]
 
 
 def _side(size: Any) -> int | None:
@@ -297,6 +312,11 @@ def _side(size: Any) -> int | None:
     entries = {
         key: size[key] if isinstance(size, Mapping) else getattr(size, key, None) for key in _SIDES if _has(size, key)
     }
+    if entries.get("height") and entries.get("width") and entries["height"] != entries["width"]:
+        raise CistError(
+            f"Expected a model that reads square images, but its image processor makes {entries['height']}x"
+            f"{entries['width']}; export it to .onnx with images of one size."
+        )
     value = next((value for value in entries.values() if value), None)
     return None if value is None else int(value)
 

@@ -28,6 +28,8 @@ from cist_core.zoo.teacher import Teacher
 # never loaded.
 _DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
 _INPUT_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+# Operators that hand on the numbers of their first input.
+_PASSING_ON = ("Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze")
 _DEFAULT_SIZE = 224
 
 
@@ -192,22 +194,31 @@ def _open_session(runtime: Any, source: Path) -> Any:
     options.intra_op_num_threads = torch.get_num_threads()
     try:
         session = runtime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+        inputs = session.get_inputs()
+        shape: list[Any] = inputs[0].shape if len(inputs) == 1 else []  # names of sizes may be no text
     except Exception as error:  # the runtime has its own kinds of errors
         raise CistError(f"{source} cannot be run by ONNX Runtime ({first_line(error)}).") from error
-    inputs = session.get_inputs()
-    shape: list[Any] = inputs[0].shape if len(inputs) == 1 else []
     if len(inputs) != 1 or inputs[0].type not in _INPUT_TYPES or len(shape) != 4 or not {1, 3} & {shape[1], shape[3]}:
         described = ", ".join(f"{entry.name} {entry.type} {entry.shape}" for entry in inputs)
         raise CistError(
             f"Expected {source} to read one batch of images as floats, (N, channels, S, S) or (N, S, S, channels) with "
             f"1 or 3 channels, but it reads: {described or 'nothing'}."
         )
+    if not session.get_outputs():
+        raise CistError(f"Expected {source} to return logits, but it returns nothing.")
     return session
 
 
 def _ends_in_softmax(graph: Any) -> bool:
-    first = graph.graph.output[0].name
-    return any(node.op_type == "Softmax" and first in node.output for node in graph.graph.node)
+    """Whether the first output is a softmax over the classes, behind it nothing but another shape or type."""
+    writers = {name: node for node in graph.graph.node for name in node.output}
+    node = writers.pop(graph.graph.output[0].name, None)
+    while node is not None and node.op_type in _PASSING_ON:
+        node = writers.pop(node.input[0], None)
+    if node is None or node.op_type != "Softmax":
+        return False
+    # Without an axis it is 1 or the last, by the version of the operators.
+    return all(attribute.i in (1, -1) for attribute in node.attribute if attribute.name == "axis")
 
 
 def _image_size(model: OnnxModel, source: Path) -> tuple[int, bool]:

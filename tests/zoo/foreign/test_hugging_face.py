@@ -154,3 +154,14 @@ def test_scaling_to_other_ranges_is_rewritten() -> None:
     expected = (images.permute(0, 3, 1, 2).double() / 127.5 - 0.5) / 0.5
     torch.testing.assert_close(usual(images).double(), expected, atol=1e-5, rtol=1e-5)
     assert "0.00784314" in remarks["preprocessing"]
+
+
+def test_what_a_processor_does_beyond_ours_is_said_or_refused(folder: Path) -> None:
+    square = {"height": 32, "width": 32}
+    transformers.ViTImageProcessor(size=square).save_pretrained(folder)
+    assert "squeezes the whole image" in find_teacher(str(folder)).facts["left out"]
+    transformers.EfficientNetImageProcessor(size=square, include_top=True).save_pretrained(folder)
+    assert "include_top" in find_teacher(str(folder)).facts["left out"]
+    transformers.ViTImageProcessor(size={"height": 32, "width": 24}).save_pretrained(folder)
+    with pytest.raises(CistError, match="makes 32x24"):
+        find_teacher(str(folder))
