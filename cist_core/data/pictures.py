@@ -74,7 +74,10 @@ def decode(
             image = upright.convert("RGBA") if "transparency" in upright.info else upright
             image = image.convert("L" if channels == 1 else "RGB")
             scaled, (left, top) = scale_and_cut(*image.size, size, crop)
-            image = image.resize(scaled, methods[interpolation]).crop((left, top, left + size, top + size))
+            across, down = image.width / scaled[0], image.height / scaled[1]
+            # As resize and crop do, without the rest of the scaled picture, which has no bound.
+            box = (left * across, top * down, (left + size) * across, (top + size) * down)
+            image = image.resize((size, size), methods[interpolation], box=box)
         return np.asarray(image, np.uint8).reshape(size, size, channels)
     except CistError:
         raise

@@ -17,6 +17,8 @@ from cist_core.errors import CistError
 Interpolation = Literal["bilinear", "bicubic"]
 # No classifier reads larger squares; a number from a foreign file is held against it before anything is allocated.
 LARGEST_IMAGE = 8192
+# The longer side is scaled with the shorter one, whatever its length.
+MOST_OBLONG = 64
 ENSEMBLE = " + "
 INTERPOLATIONS: tuple[Interpolation, ...] = ("bilinear", "bicubic")
 
@@ -84,6 +86,11 @@ class Preprocessing:
                 f"The teacher reads images of {self.image_size}x{self.image_size} pixels, but these have "
                 f"{height}x{width}; choose other images, or have them resized (--resize for a checkpoint on the "
                 "command line, `resize=True` of `Preprocessing` in Python)."
+            )
+        if max(height, width) > MOST_OBLONG * min(height, width):
+            raise CistError(
+                f"Expected images at most {MOST_OBLONG} times as long as wide, but these have {height}x{width} pixels; "
+                "cut them before."
             )
         if channels == self.channels or (channels == 1 and self.channels == 3 and self.grey_to_colour):
             return

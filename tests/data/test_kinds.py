@@ -353,8 +353,8 @@ def test_the_centre_is_cut_before_it_is_scaled(tmp_path: Path) -> None:
             images.at(7, 3, crop=crop)
 
 
-@pytest.mark.parametrize(("width", "height"), [(100, 75), (61, 83), (64, 64)])
-@pytest.mark.parametrize(("size", "resize"), [(28, 32), (28, 28), (29, 31)])
+@pytest.mark.parametrize(("width", "height"), [(100, 75), (61, 83), (64, 64), (500, 375)])
+@pytest.mark.parametrize(("size", "resize"), [(28, 32), (28, 28), (29, 31), (224, 256)])
 @pytest.mark.parametrize("method", ["bilinear", "bicubic"])
 def test_the_centre_is_that_of_torchvision(
     tmp_path: Path, method: Any, size: int, resize: int, width: int, height: int
@@ -369,7 +369,18 @@ def test_the_centre_is_that_of_torchvision(
         crop_size=size, resize_size=resize, interpolation=InterpolationMode(method), mean=(0, 0, 0), std=(1, 1, 1)
     )(picture)
     ours = images.at(size, 3, crop=size / resize, interpolation=method)[:][0]
-    np.testing.assert_array_equal(ours, np.round(theirs.permute(1, 2, 0).numpy() * 255).astype(np.uint8))
+    differences = np.abs(ours - theirs.permute(1, 2, 0).numpy() * 255)
+    assert differences.max() < 1.01  # Pillow keeps the place of the square in single precision
+    assert differences.mean() < 0.01
+
+
+def test_a_very_long_picture_takes_no_more_memory_than_it_has(tmp_path: Path) -> None:
+    for name in NAMES:
+        (tmp_path / name).mkdir()
+        Image.new("L", (1_000_000, 1), 9).save(tmp_path / name / "1.png")
+    images = load_dataset(tmp_path).images
+    assert isinstance(images, DecodedImages)
+    assert (images.at(224, 3)[:] == 9).all()
 
 
 def test_a_photograph_lies_as_it_was_taken(tmp_path: Path) -> None:

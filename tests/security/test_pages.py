@@ -70,7 +70,7 @@ def _visit_all(sync_api: Any, server: str) -> None:
         for name in PAGES:
             page.goto(f"{server}/{name}?slices={hostile_query}")
             page.get_by_text(SHOWN).first.wait_for(timeout=120_000)
-            page.wait_for_selector("[data-testid=stMain] h1", timeout=120_000)
+            page.wait_for_selector("[data-testid=stMain] :is(h1, h2, h3)", timeout=120_000)
             page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]", timeout=120_000)
             assert not dialogs, f"a dialog on the page '{name}': {dialogs}"
             assert page.evaluate("window.__ran") is None, f"a name ran on the page '{name}'"

@@ -30,6 +30,11 @@ def test_size_mismatch_is_refused_unless_asked_for() -> None:
     assert resizing(images).shape == (2, 3, 4, 4)
 
 
+def test_very_oblong_images_are_refused() -> None:
+    with pytest.raises(CistError, match="at most 64 times as long as wide, but these have 1x65"):
+        Preprocessing((0.0,), (1.0,), 4, resize=True)(torch.zeros(1, 1, 65, 1, dtype=torch.uint8))
+
+
 def test_resize_keeps_a_flat_image_flat() -> None:
     resizing = Preprocessing((0.0,), (1.0,), 5, resize=True)
     out = resizing(torch.full((1, 9, 7, 1), 51, dtype=torch.uint8))

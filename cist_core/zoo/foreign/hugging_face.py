@@ -267,15 +267,20 @@ def _translate(processor: Any, size: int, channels: int) -> tuple[Preprocessing,
     remarks: dict[str, str] = {}
     shorter = _side(getattr(processor, "size", None)) or size
     crop = 1.0
+    share = getattr(processor, "crop_pct", None)
     if getattr(processor, "do_center_crop", False) and (cut := _side(getattr(processor, "crop_size", None))):
-        size, crop = cut, min(1.0, cut / shorter)
-    elif getattr(processor, "crop_pct", None):
-        size, crop = shorter, float(processor.crop_pct) if shorter < 384 else 1.0
+        size, crop = cut, min(1.0, cut / (int(shorter / share) if share else shorter))
+    elif share:
+        size, crop = shorter, min(1.0, shorter / int(shorter / share)) if shorter < _SQUEEZED_FROM else 1.0
     else:
         size = shorter
     mean, std = (0.0,) * channels, (1.0,) * channels
     if getattr(processor, "do_normalize", True) and processor.image_mean is not None:
         mean, std = _per_channel(processor.image_mean, channels), _per_channel(processor.image_std, channels)
+    if getattr(processor, "rescale_offset", False) and getattr(processor, "do_rescale", True):
+        mean = tuple(m + 1 for m in mean)  # 1 is taken off before the mean is
+    if getattr(processor, "include_top", False):  # EfficientNet divides by the standard deviation once more
+        std = tuple(s * t for s, t in zip(std, _per_channel(processor.image_std, channels), strict=True))
     factor = (
         float(getattr(processor, "rescale_factor", None) or 1 / 255) if getattr(processor, "do_rescale", True) else 1.0
     )
@@ -295,14 +300,34 @@ def _translate(processor: Any, size: int, channels: int) -> tuple[Preprocessing,
 def _left_out(processor: Any) -> list[str]:
     """What the processor does that our preprocessing cannot, each as a remark: it may cost accuracy."""
     found = []
-    size = getattr(processor, "size", None)
-    cropped = getattr(processor, "do_center_crop", False)
-    if not cropped and size is not None and not isinstance(size, int) and _has(size, "height"):
-        found.append("the original squeezes the whole image into a square; here the square in its centre is taken")
-    elif not cropped and size is not None and not isinstance(size, int) and not getattr(processor, "crop_pct", None):
-        found.append("the original keeps the whole of an oblong image; here the square in its centre is taken")
-    more = ("include_top", "rescale_offset", "do_pad", "do_thumbnail", "do_align_long_axis", "do_flip_channel_order")
-    return found + [f"{name} of the image processor" for name in more if getattr(processor, name, False)]
+    size, side = getattr(processor, "size", None), _side(getattr(processor, "size", None))
+    cut = _side(getattr(processor, "crop_size", None)) if getattr(processor, "do_center_crop", False) else None
+    share = getattr(processor, "crop_pct", None)
+    of_entries = size is not None and not isinstance(size, int)
+    resized = getattr(processor, "do_resize", True)
+    if not resized:
+        found.append("the original does not resize; here the centre is scaled")
+    elif of_entries and _has(size, "height") and getattr(size, "height", True):
+        found.append(f"the original squeezes the whole image to {side}x{side}; here its aspect ratio is kept")
+    elif share and not cut and side and side >= _SQUEEZED_FROM:
+        found.append(f"the original squeezes the whole image to {side}x{side}; here the centre square is taken")
+    elif of_entries and not cut and not share:
+        found.append("the original keeps the whole of an oblong image; here the centre square is taken")
+    if cut and side and resized and cut > (int(side / share) if share else side):
+        found.append(f"the original pads {side} pixels to {cut}; here they are scaled")
+    return found + [f"{name} of the image processor" for name in _NOT_DONE if getattr(processor, name, None)]
+
+
+_SQUEEZED_FROM = 384
+"""From here on ConvNeXt's processor does not crop."""
+_NOT_DONE = (
+    "do_pad",
+    "do_thumbnail",
+    "do_align_long_axis",
+    "do_flip_channel_order",
+    "do_color_quantize",
+    "size_divisor",
+)
 
 
 def _side(size: Any) -> int | None:

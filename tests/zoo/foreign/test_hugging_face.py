@@ -57,7 +57,7 @@ def test_folder_opens_with_names_preprocessing_and_licence(folder: Path, network
     assert teacher.class_names == tuple(NAMES.values())
     usual = teacher.preprocessing
     assert (usual.mean, usual.std) == ((0.4, 0.5, 0.6), (0.2, 0.2, 0.3))
-    assert (usual.image_size, usual.crop, usual.interpolation) == (32, 0.875, "bicubic")
+    assert (usual.image_size, usual.crop, usual.interpolation) == (32, 32 / 36, "bicubic")  # int(32 / 0.875)
     assert teacher.facts["licence"] == "apache-2.0"
     images = torch.randn(3, 3, 32, 32)
     with torch.inference_mode():
@@ -160,8 +160,30 @@ def test_what_a_processor_does_beyond_ours_is_said_or_refused(folder: Path) -> N
     square = {"height": 32, "width": 32}
     transformers.ViTImageProcessor(size=square).save_pretrained(folder)
     assert "squeezes the whole image" in find_teacher(str(folder)).facts["left out"]
-    transformers.EfficientNetImageProcessor(size=square, include_top=True).save_pretrained(folder)
-    assert "include_top" in find_teacher(str(folder)).facts["left out"]
+    transformers.ConvNextImageProcessor(size={"shortest_edge": 384}).save_pretrained(folder)
+    assert "squeezes the whole image to 384x384" in find_teacher(str(folder)).facts["left out"]
+    transformers.MobileViTImageProcessor(size={"shortest_edge": 28}, crop_size=square).save_pretrained(folder)
+    facts = find_teacher(str(folder)).facts["left out"]
+    assert "pads 28 pixels to 32" in facts
+    assert "do_flip_channel_order" in facts
     transformers.ViTImageProcessor(size={"height": 32, "width": 24}).save_pretrained(folder)
     with pytest.raises(CistError, match="makes 32x24"):
         find_teacher(str(folder))
+
+
+@pytest.mark.parametrize("offset", [False, True])
+@pytest.mark.parametrize("normalised", [False, True])
+@pytest.mark.parametrize("twice", [False, True])
+def test_efficientnet_is_normalised_as_its_processor_does(offset: bool, normalised: bool, twice: bool) -> None:
+    processor = transformers.EfficientNetImageProcessor(
+        size={"height": 8, "width": 8},
+        include_top=twice,
+        rescale_offset=offset,
+        do_normalize=normalised,
+        image_mean=[0.4, 0.5, 0.6],
+        image_std=[0.2, 0.3, 0.5],
+    )
+    images = torch.randint(0, 256, (1, 8, 8, 3), dtype=torch.uint8)
+    theirs = processor(images=images.permute(0, 3, 1, 2), return_tensors="pt")["pixel_values"]
+    ours = hugging_face._translate(processor, 224, 3)[0](images)
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
