@@ -66,7 +66,12 @@ def _visit_all(sync_api: Any, server: str) -> None:
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"], headless=True
         )
         page = browser.new_page(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
-        page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+
+        def dismiss(dialog: Any) -> None:
+            dialogs.append(dialog.message)
+            dialog.dismiss()
+
+        page.on("dialog", dismiss)
         for name in PAGES:
             page.goto(f"{server}/{name}?slices={hostile_query}")
             page.get_by_text(SHOWN).first.wait_for(timeout=120_000)
