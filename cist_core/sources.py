@@ -187,7 +187,6 @@ def load_logits(
         CistError: for unknown names, data that do not fit the teacher, or files that cannot be read.
         Cancelled: if ``should_stop`` said so.
     """
-    started = time.perf_counter()
 
     def load_one(name: str, architecture: str | None, progress: Callable[[int, int], None] | None) -> InferenceResult:
         started = time.perf_counter()
@@ -213,6 +212,7 @@ def load_logits(
     members = split_ensemble(teacher)
     if len(members) == 1:
         return load_one(teacher, architecture, progress)
+    started = time.perf_counter()
     results = [
         load_one(member, own, _share(progress, place, len(members)))
         for place, (member, own) in enumerate(zip(members, _architectures(members, architecture), strict=True))

@@ -95,6 +95,12 @@ def test_teacher_and_data_of_different_classes(tmp_path: Path) -> None:
         load_logits(str(tmp_path / "hundred.pth"), "mnist-5k", cache_dir=tmp_path)
 
 
+def test_a_missing_member_with_an_architecture_is_named(tmp_path: Path) -> None:
+    torch.save(create_model("mlp_14x14", num_classes=10).state_dict(), tmp_path / "mine.pth")
+    with pytest.raises(CistError, match=r"There is no teacher 'missing\.pth'"):
+        find_teacher(f"{tmp_path / 'mine.pth'} + missing.pth", "mlp_14x14")
+
+
 def test_unknown_teacher_lists_the_known() -> None:
     with pytest.raises(
         CistError,

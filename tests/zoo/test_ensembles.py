@@ -98,6 +98,30 @@ def test_a_reference_names_several(tmp_path: Path) -> None:
     np.testing.assert_array_equal(both.logit_set.labels, single[0].labels)
 
 
+def test_an_architecture_is_that_of_the_checkpoints(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        torch.save(create_model("mlp_14x14", num_classes=10).state_dict(), tmp_path / f"{name}.pth")
+    one, two = tmp_path / "one.pth", tmp_path / "two.pth"
+    reference = f"{one} + mnist5k-mlp + {two}"
+    teacher = find_teacher(reference, "mlp_14x14")
+    assert teacher.architecture.split(" + ")[::2] == ["mlp_14x14", "mlp_14x14"]
+    logits = load_logits(reference, "mnist-5k", architecture="mlp_14x14", limit=5, cache_dir=tmp_path).logit_set
+    assert logits.num_samples == 5
+    for wrong in (f"mnist5k-mlp + {two}", f"{two} + mnist5k-mlp"):
+        with pytest.raises(CistError, match="not those of vgg8"):
+            find_teacher(wrong, "vgg8")
+        with pytest.raises(CistError, match="not those of vgg8"):
+            load_logits(wrong, "mnist-5k", architecture="vgg8", limit=5, cache_dir=tmp_path)
+
+
+def test_an_architecture_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
+    message = "only together with a checkpoint, but got 'vgg8' for 'mnist5k-mlp'"
+    with pytest.raises(CistError, match=message):
+        find_teacher("mnist5k-mlp + timm:resnet18", "vgg8")
+    with pytest.raises(CistError, match=message):
+        load_logits("mnist5k-mlp + mnist5k-cnn", "mnist-5k", architecture="vgg8", cache_dir=tmp_path)
+
+
 def test_a_path_may_hold_a_plus(tmp_path: Path) -> None:
     (tmp_path / "a + b.pth").touch()
     assert split_ensemble(str(tmp_path / "a + b.pth")) == [str(tmp_path / "a + b.pth")]

@@ -221,6 +221,47 @@ def test_bombs_and_damage_are_refused(programs: dict[str, Path], tmp_path: Path)
             find_teacher(str(path))
 
 
+class Counting(nn.Module):
+    """Adds to a buffer, itself or a view of it, before it is used."""
+
+    def __init__(self, *, view: bool) -> None:
+        super().__init__()
+        self.head, self.view = nn.Linear(12, 5), view
+        self.register_buffer("seen", torch.zeros(2, 5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        (self.seen.view(-1)[:5] if self.view else self.seen).add_(1)
+        return self.head(x.flatten(1).mul(2).add_(1)) + self.seen[0]
+
+
+class Averaging(nn.Module):
+    """Keeps running statistics, without a count of the batches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(12, 5)
+        self.register_buffer("mean", torch.zeros(3))
+        self.register_buffer("var", torch.ones(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(nn.functional.batch_norm(x, self.mean, self.var, training=self.training).flatten(1))
+
+
+@pytest.mark.parametrize("decomposed", [False, True])
+@pytest.mark.parametrize("network", [Counting(view=False), Counting(view=True), Averaging().train()])
+def test_networks_that_change_themselves_are_refused(tmp_path: Path, network: nn.Module, decomposed: bool) -> None:
+    program = torch.export.export(network, (torch.randn(3, 3, 2, 2),))
+    torch.export.save(program.run_decompositions() if decomposed else program, tmp_path / "changing.pt2")
+    with pytest.raises(CistError, match=r"changing\.pt2 changes its own tensors .* in evaluation mode"):
+        find_teacher(str(tmp_path / "changing.pt2"))
+
+
+def test_evaluation_mode_is_taken(tmp_path: Path) -> None:
+    network, images = Averaging().eval(), torch.randn(3, 3, 2, 2)
+    torch.export.save(torch.export.export(network, (images,)), tmp_path / "fixed.pt2")
+    torch.testing.assert_close(find_teacher(str(tmp_path / "fixed.pt2")).model(images), network(images))
+
+
 def test_what_is_no_classifier_is_refused(tmp_path: Path) -> None:
     program = torch.export.export(nn.Flatten(0), (torch.zeros(2, 3, 4, 4),))
     torch.export.save(program, tmp_path / "flat.pt2")

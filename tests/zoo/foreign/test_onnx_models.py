@@ -1,8 +1,10 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from cist_core.errors import CistError
 from cist_core.sources import find_teacher
@@ -18,12 +20,13 @@ def _write(
     path: Path,
     *,
     shape: tuple[object, ...] = ("N", 3, 4, 4),
-    softmax: bool = False,
+    ends: tuple[Any, ...] = ("Identity",),
+    opset: int = 17,
     domain: str = "",
     location: str | None = None,
     entries: dict[str, str] | None = None,
 ) -> Path:
-    """``flatten(x) W``, the weight inside the file or in another."""
+    """``flatten(x) W``, then what ``ends`` names; the weight inside the file or in another."""
     helper, tensors = onnx.helper, onnx.TensorProto
     weight = onnx.numpy_helper.from_array(WEIGHT, "weight")
     if location is not None:
@@ -34,16 +37,20 @@ def _write(
     nodes = [
         helper.make_node("Flatten", ["images"], ["flat"]),
         helper.make_node("MatMul", ["flat", "weight"], ["product"], domain=domain),
-        helper.make_node("Softmax" if softmax else "Identity", ["product"], ["logits"]),
     ]
+    values = ["product", *(f"end{place}" for place in range(1, len(ends))), "logits"]
+    for end, before, after in zip(ends, values, values[1:], strict=False):
+        kind, attributes = (end, {}) if isinstance(end, str) else end
+        inputs = [before, "same"] if kind == "Reshape" else [before]
+        nodes.append(helper.make_node(kind, inputs, [after], **attributes))
     graph = helper.make_graph(
         nodes,
         "toy",
         [helper.make_tensor_value_info("images", tensors.FLOAT, shape)],
         [helper.make_tensor_value_info("logits", tensors.FLOAT, [shape[0], 5])],
-        [weight],
+        [weight, onnx.numpy_helper.from_array(np.array([-1, 5]), "same")],
     )
-    opsets = [helper.make_opsetid("", 17)] + ([helper.make_opsetid(domain, 1)] if domain else [])
+    opsets = [helper.make_opsetid("", opset)] + ([helper.make_opsetid(domain, 1)] if domain else [])
     path.write_bytes(helper.make_model(graph, opset_imports=opsets, ir_version=9).SerializeToString())
     return path
 
@@ -67,10 +74,34 @@ def test_channels_may_come_last(tmp_path: Path) -> None:
     torch.testing.assert_close(teacher.model(IMAGES).double(), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_probabilities_become_logits(tmp_path: Path) -> None:
-    teacher = find_teacher(str(_write(tmp_path / "toy.onnx", softmax=True)))
+@pytest.mark.parametrize("opset", [11, 17])
+@pytest.mark.parametrize(
+    "ends",
+    [
+        ("Softmax",),
+        (("Softmax", {"axis": 1}), "Identity"),
+        (("Softmax", {"axis": -1}), "Flatten"),
+        ("Softmax", "Reshape", ("Cast", {"to": 1}), "Dropout"),
+    ],
+)
+def test_probabilities_become_logits(tmp_path: Path, ends: tuple[Any, ...], opset: int) -> None:
+    teacher = find_teacher(str(_write(tmp_path / "toy.onnx", ends=ends, opset=opset)))
     torch.testing.assert_close(teacher.model(IMAGES).double(), LOGITS.log_softmax(1), atol=1e-4, rtol=1e-4)
     assert "logarithms" in teacher.facts["output"]
+
+
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [
+        (("LogSoftmax", "Identity"), LOGITS.log_softmax(1)),
+        (("Softmax", "Neg"), -LOGITS.softmax(1)),
+        ((("Softmax", {"axis": 0}), "Identity"), LOGITS.softmax(0)),
+    ],
+)
+def test_no_other_output_is_taken_for_probabilities(tmp_path: Path, ends: tuple[Any, ...], expected: Tensor) -> None:
+    teacher = find_teacher(str(_write(tmp_path / "toy.onnx", ends=ends)))
+    torch.testing.assert_close(teacher.model(IMAGES).double(), expected, atol=1e-4, rtol=1e-4)
+    assert "output" not in teacher.facts
 
 
 def test_weights_beside_the_file_are_read_and_digested(tmp_path: Path) -> None:
