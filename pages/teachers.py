@@ -67,12 +67,20 @@ def choose_others() -> list[str]:
     return chosen
 
 
+def shown_names(others: Sequence[str]) -> dict[str, str]:
+    """What the sidebar's teacher and the others are called: by their titles, and by an id where two have one title."""
+    shown: dict[str, str] = {}
+    for name in (source.teacher, *others):
+        title = catalogue.title_of(name)
+        shown[name] = name if title in shown.values() else title
+    return shown
+
+
 def read_all(others: Sequence[str]) -> list[TeacherReading]:
     """The sidebar's teacher first; one that cannot be read is named and left out."""
     readings: list[TeacherReading] = []
-    for name in (source.teacher, *others):
+    for name, shown in shown_names(others).items():
         try:
-            shown = catalogue.title_of(name)
             if name == source.teacher:
                 logit_set = source.logit_set
             else:
@@ -84,7 +92,7 @@ def read_all(others: Sequence[str]) -> list[TeacherReading]:
             beside = None if student is None or student.name == name else student
             readings.append(
                 reading_of(
-                    shown if shown not in [reading.name for reading in readings] else name,
+                    shown,
                     logit_set.fingerprint,
                     None if beside is None else beside.logit_set.fingerprint,
                     logit_set,
@@ -108,10 +116,10 @@ def needs_inference(name: str) -> bool:
 
 def code(readings: Sequence[TeacherReading]) -> Code:
     """The same numbers without the app."""
-    ids = {catalogue.title_of(name): name for name in (source.teacher, *others)}
     references = {
-        reading.name: catalogue.reference(ids.get(reading.name, reading.name), source.data, source.split)
-        for reading in readings
+        shown: catalogue.reference(name, source.data, source.split)
+        for name, shown in shown_names(others).items()
+        if shown in {reading.name for reading in readings}
     }
     imports = {reference.imports for reference in references.values()}
     if source.student_reference is not None:

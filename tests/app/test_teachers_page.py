@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from cist_core import LogitSet
+from cist_core.added import AddedStore, AddSpec
 from cist_core.cards import find_sample_model
 from cist_core.sources import load_logits
 from cist_core.teacher_comparison import CIST, FIXED, consistency_finding, nearness_finding, read_teacher
-from tests.app.driver import open_app, view_of
+from tests.app.driver import ROOT, open_app, view_of
 
 BESIDE = "teachers_beside_mnist5k-cnn"
 
@@ -89,3 +94,28 @@ def test_without_a_student_there_is_no_gap_but_a_word_about_it() -> None:
     app = open_teachers(student="none")
     assert "Choose a student in the sidebar" in app.info[0].value
     assert len(app.dataframe) == 2
+
+
+def test_two_that_were_added_under_one_title_are_told_apart_also_in_the_exported_code(monkeypatch, tmp_path) -> None:
+    store = AddedStore(tmp_path / "added")
+    monkeypatch.setenv("CIST_ADDED", str(store.root))
+    logits = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    ids = []
+    for number in (1, 2):
+        added = store.draft(title="twin")
+        path = added.place_for(f"twin-{number}.npz", "teacher")
+        spec = AddSpec.of(title="Twin", logits={"teacher": str(path)})
+        entry = json.loads((added.folder / "entry.json").read_text())
+        (added.folder / "entry.json").write_text(json.dumps({**entry, "spec": spec.model_dump()}))
+        LogitSet.create(number * logits, np.arange(50) % 4).save(added.logit_file)
+        ids.append(added.id)
+    app = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
+    app.query_params["teacher"] = ids[0]
+    app.session_state["_added"] = ids
+    app.run()
+    app.switch_page("../pages/teachers.py").run()
+    assert not app.exception
+    assert list(app.dataframe[0].value["Teacher"]) == ["Twin", ids[1]]
+    (python,) = {code.value for code in app.code if "read_teacher" in code.value}
+    assert "'Twin': read_logits(\"twin-1.npz\")" in python
+    assert f"'{ids[1]}': read_logits(\"twin-2.npz\")" in python
