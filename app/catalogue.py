@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from cist_core.errors import CistError
 from cist_core.logits import LogitSet
 
 _BEGUN, _LINKED = "_added", "_linked"
+_LIST_SECONDS = 10  # until something that was added in another window is offered in this one
 
 
 def cards() -> dict[str, Card]:
@@ -48,6 +50,12 @@ def suitable_data(card: Card) -> list[str]:
         own.name,
         *(info.name for info in others if (info.classes, info.image_shape) == (own.classes, own.image_shape)),
     ]
+
+
+def fitting_cards(known: Mapping[str, Card], teacher: str, data: str, *, first: str) -> list[Card]:
+    """Those of `cards` beside a teacher that answer these data: of a role first, then those trained on them."""
+    fitting = [card for card in known.values() if card.name != teacher and data in suitable_data(card)]
+    return sorted(fitting, key=lambda card: (card.role != first, card.data != data))
 
 
 # ---- what was added --------------------------------------------------------------------------------------------------
@@ -98,17 +106,29 @@ def my_added() -> list[Added]:
         store = added_store()
     except CistError:
         return []
+    owned = [] if store.owner is None else _owned(str(store.root), store.owner)
     found = []
-    for added_id in dict.fromkeys([*st.session_state.get(_BEGUN, []), *(added.id for added in store.list())]):
+    for added_id in dict.fromkeys([*st.session_state.get(_BEGUN, []), *owned]):
         with suppress(CistError):  # deleted meanwhile, or of somebody who has signed out
             found.append(store.own(added_id))
     return found
+
+
+@st.cache_data(ttl=_LIST_SECONDS, max_entries=256, show_spinner=False)
+def _owned(root: str, owner: str) -> list[str]:
+    """The ids of what somebody has added; every move of a slider asks, and it takes a look at what everybody has."""
+    return [added.id for added in AddedStore(Path(root), owner=owner).list()]
 
 
 def ready_added() -> dict[str, Added]:
     """Those of `my_added` that can be looked at, and what a link has shown."""
     linked = filter(None, map(find_added, st.session_state.get(_LINKED, [])))
     return {added.id: added for added in (*my_added(), *linked) if added.state is AddedState.READY}
+
+
+def alike_added(teacher: str, shape: tuple[int, ...]) -> list[str]:
+    """The others of `ready_added` with as many samples and classes."""
+    return [name for name, other in ready_added().items() if name != teacher and other.shape == shape]
 
 
 def check_readable(added: Added) -> None:
@@ -179,20 +199,8 @@ def reference(name: str, data: str, split: str) -> Reference:
 
 def beside(source: Source) -> list[str]:
     """Every other model that answers the same samples, as far as can be told: what was added, then what ships."""
-    shape = source.logit_set.logits.shape
-    added = [name for name, other in ready_added().items() if name != source.teacher and other.shape == shape]
-    own = DATASETS.get(source.data)
-    fitting = [
-        card
-        for card in sample_models()
-        if own is not None
-        and card.name != source.teacher
-        and card.data in DATASETS
-        and (DATASETS[card.data].classes, DATASETS[card.data].image_shape) == (own.classes, own.image_shape)
-    ]
-    return added + [
-        card.name for card in sorted(fitting, key=lambda card: (card.role != "teacher", card.data != source.data))
-    ]
+    shipped = fitting_cards(cards(), source.teacher, source.data, first="teacher")
+    return [*alike_added(source.teacher, source.logit_set.logits.shape), *(card.name for card in shipped)]
 
 
 def download_name(added: Added) -> str:

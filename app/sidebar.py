@@ -111,12 +111,11 @@ def _follow_link_to_added(sidebar: DeltaGenerator) -> None:
 
 def _students(cards: dict[str, Card], added: dict[str, Added], teacher: str, data: str) -> list[str]:
     """Models that answer the same samples, those made as students first; the first is the default."""
-    fitting = [card for card in cards.values() if card.name != teacher and data in catalogue.suitable_data(card)]
-    ordered = sorted(fitting, key=lambda card: (card.role != "student", card.data != data))
+    ordered = catalogue.fitting_cards(cards, teacher, data, first="student")
     names = [card.name for card in ordered]
     if teacher in added:
         own = catalogue.own_student(added[teacher])
-        alike = [name for name, other in added.items() if name != teacher and other.shape == added[teacher].shape]
+        alike = catalogue.alike_added(teacher, added[teacher].shape)
         return [*([] if own is None else [own]), NO_STUDENT, *alike, *names]
     return [*names, NO_STUDENT] if ordered and ordered[0].role == "student" else [NO_STUDENT, *names]
 
