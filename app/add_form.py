@@ -17,9 +17,9 @@ from app.state import Code
 from cist_core.added import Added, AddedStore, AddSpec, LogitFiles, ModelOnData, Preview
 from cist_core.added.store import PreviewImage, Progress
 from cist_core.data import DATASETS, is_present
+from cist_core.ensemble import ENSEMBLE
 from cist_core.errors import CistError
 from cist_core.findings import percent
-from cist_core.sources import ENSEMBLE
 
 LOGITS, MODEL = "Logits", "Model"
 """What is added."""

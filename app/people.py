@@ -13,7 +13,7 @@ from streamlit.config_option import ConfigOption
 from streamlit.delta_generator import DeltaGenerator
 
 from app.widgets import plain, show_error
-from cist_core.errors import CistError
+from cist_core.errors import CistError, first_line
 from cist_core.sign_in import UNNAMED, SignIn, identity, read_sign_in, secrets_there
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def _absence(address: str) -> str | None:
         answer = httpx.get(address, timeout=_PROVIDER_SECONDS).raise_for_status().json()
         reason = None if "authorization_endpoint" in answer else "its metadata name no 'authorization_endpoint'"
     except (httpx.HTTPError, ValueError, TypeError) as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
+        reason = first_line(error)
     if reason is None:
         return None
     return (

@@ -16,12 +16,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from cist_core import __version__
-from cist_core.errors import CistError
+from cist_core.errors import CistError, first_line
 from cist_core.findings import three_digits
 
 DISTRIBUTION = "cist-studio"
@@ -74,8 +73,8 @@ def examine() -> Iterator[Check]:
         except CistError as error:
             yield Check(name, State.BROKEN, str(error))
         except Exception as error:  # whatever a damaged installation raises
-            reason = str(error).strip().partition("\n")[0]
-            yield Check(name, State.BROKEN, f"This could not be looked at ({type(error).__name__}: {reason}).")
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            yield Check(name, State.BROKEN, f"This could not be looked at ({reason}).")
 
 
 def is_usable(checks: list[Check]) -> bool:
@@ -367,10 +366,6 @@ def _sign_in(name: str) -> Iterator[Check]:
     exposed = [str(file) for file in files if os.name == "posix" and file.stat().st_mode & stat.S_IROTH]
     if sign_in is None:
         yield Check(name, State.OK, f"Not set up in {where}: whoever reaches the app may use it.")
-    elif find_spec("authlib") is None:
-        yield Check(
-            name, State.BROKEN, f"{where} sets it up, but Authlib is missing: pip install '{DISTRIBUTION}[auth]'."
-        )
     elif sign_in.allowed == ():
         yield Check(name, State.NOTE, f"Set up in {where}, but allowed of [cist] is empty: nobody may; name somebody.")
     elif exposed:

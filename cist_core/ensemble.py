@@ -12,6 +12,9 @@ from cist_core.scratch import scratch_array
 
 _CHUNK_VALUES = 1 << 20
 
+ENSEMBLE = " + "
+"""Between the members, wherever an ensemble is named."""
+
 
 def average_logits(sets: Sequence[LogitSet]) -> LogitSet:
     """The mean of the logits of several models on the same samples, in float32.
@@ -56,7 +59,7 @@ def _provenance(sets: Sequence[LogitSet]) -> dict[str, str]:
         if all(each.provenance.get(key) == value for each in sets)
     }
     members = [_name(each, number) for number, each in enumerate(sets, 1)]
-    return {**shared, "teacher": " + ".join(members), "ensemble": f"mean of the logits of {len(sets)}"}
+    return {**shared, "teacher": ENSEMBLE.join(members), "ensemble": f"mean of the logits of {len(sets)}"}
 
 
 def _name(member: LogitSet, number: int) -> str:

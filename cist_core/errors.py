@@ -1,6 +1,16 @@
 """The errors that a user can cause, and the warnings that a user should see."""
 
 
+def first_line(error: BaseException, most: int = 300) -> str:
+    """What a library says first about a failure, without a full stop, to be put into a sentence.
+
+    Example:
+        >>> first_line(ValueError("damaged header.\\nat 0x7f")), first_line(KeyError())
+        ('damaged header', 'KeyError')
+    """
+    return str(error).strip().partition("\n")[0][:most].rstrip(".") or type(error).__name__
+
+
 class CistError(ValueError):
     """One clear sentence that names the thing, the value and the remedy.
 

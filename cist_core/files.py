@@ -6,8 +6,26 @@ import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from cist_core.errors import CistError
+
+
+def own_folder(variable: str, kind: Literal["cache", "data"], *below: str) -> Path:
+    """Where the project keeps files of its own: where an environment variable says, or in the user's folder.
+
+    Args:
+        variable: its name, such as ``CIST_CACHE``.
+        kind: which of the user's folders; what lies in the cache can be made again.
+        below: folders below that of the project, unless the variable is set.
+    """
+    override = os.environ.get(variable)
+    if override:
+        return Path(override).expanduser()
+    import platformdirs
+
+    find = platformdirs.user_cache_dir if kind == "cache" else platformdirs.user_data_dir
+    return Path(find("cist-studio"), *below)
 
 
 def write_whole(path: str | os.PathLike[str], write: Callable[[Path], object], *, what: str) -> None:

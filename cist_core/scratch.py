@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from cist_core.errors import CistError
+from cist_core.files import own_folder
 
 IN_MEMORY_BYTES = 32 << 20
 """What is larger goes to the disk."""
@@ -26,12 +27,7 @@ _BLOCK = bytes(1 << 20)
 
 def cache_dir() -> Path:
     """Where results and large arrays are kept: ``CIST_CACHE``, or a folder in the user's cache."""
-    override = os.environ.get("CIST_CACHE")
-    if override:
-        return Path(override).expanduser()
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("cist-studio"))
+    return own_folder("CIST_CACHE", "cache")
 
 
 def scratch_array(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:

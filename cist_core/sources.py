@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from cist_core.cards import Card, find_sample_model, known_sample_models
 from cist_core.data import load_dataset
+from cist_core.ensemble import ENSEMBLE, average_logits
 from cist_core.errors import CistError
 from cist_core.logit_cache import InferenceResult
 from cist_core.logits import LogitSet
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from cist_core.inference import Precision
     from cist_core.zoo import Teacher
 
-ENSEMBLE = " + "
 _LIBRARIES = ("torchvision", "timm", "hf")
 _GRAPHS = (".onnx", ".pt2")
 
@@ -229,7 +229,5 @@ def _share(progress: Callable[[int, int], None] | None, place: int, count: int) 
 
 
 def _average(results: list[InferenceResult], seconds: float) -> InferenceResult:
-    from cist_core.ensemble import average_logits
-
     logit_set = average_logits([result.logit_set for result in results])
     return InferenceResult(logit_set, logit_set.num_samples / seconds, all(result.cached for result in results))

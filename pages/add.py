@@ -19,6 +19,7 @@ from app.sidebar import open_source
 from app.widgets import loading_torch, plain, show_error
 from cist_core.added import Added, AddedState, AddSpec, Preview, roots, under_roots
 from cist_core.data import DATASETS, is_present
+from cist_core.data.pictures import INTERPOLATIONS
 from cist_core.errors import CistError
 from cist_core.logits import LogitSet
 
@@ -357,8 +358,7 @@ def edit_pixels(shown: dict[str, Any]) -> None:
             "Centre (share)", 0.01, 1.0, float(shown["crop"]), 0.025, format="%g", key=f"{key}_crop",
             help="How much of the shorter side is cut out of the centre of an image before it is scaled.",
         )  # fmt: skip
-        ways = ["bilinear", "bicubic"]
-        way = st.selectbox("Scaling", ways, ways.index(shown["interpolation"]), key=f"{key}_way")
+        way = st.selectbox("Scaling", INTERPOLATIONS, INTERPOLATIONS.index(shown["interpolation"]), key=f"{key}_way")
         resize = st.checkbox("Resize images", shown["resize"], key=f"{key}_resize")
         grey = st.checkbox("Grey to colour", shown["grey_to_colour"], key=f"{key}_grey")
         sent = st.form_submit_button("Use these", key=f"{key}_use")

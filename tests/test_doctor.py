@@ -236,5 +236,5 @@ def test_named_secrets_are_relied_on_and_the_usual_ones_left_alone(only, secrets
 
 
 def test_sign_in_without_authlib(only, secrets, monkeypatch):
-    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
+    monkeypatch.setattr("cist_core.sign_in.find_spec", lambda name: None)
     assert "pip install 'cist-studio[auth]'" in only("Sign-in").sentence

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from cist_core.added.spec import AddSpec
 from cist_core.added.store import check_paths
-from cist_core.errors import Cancelled, CistError
+from cist_core.errors import Cancelled, CistError, first_line
 from cist_core.files import write_whole
 
 AT_ONCE = 2
@@ -69,9 +69,9 @@ def _work(task: str, spec: AddSpec, folder: Path, allowed: int | None) -> None:
     except RuntimeError as error:
         if "alloc" in str(error).lower() or "out of memory" in str(error).lower():
             raise CistError(_too_large(allowed)) from error
-        raise CistError(f"The model or the file cannot be used ({_first_line(error)}).") from error
+        raise CistError(f"The model or the file cannot be used ({first_line(error)}).") from error
     except Exception as error:  # a library that failed over a foreign file in a way that nobody foresaw
-        raise CistError(f"The files cannot be used ({type(error).__name__}: {_first_line(error)}).") from error
+        raise CistError(f"The files cannot be used ({type(error).__name__}: {first_line(error)}).") from error
 
 
 class Reporter:
@@ -163,10 +163,6 @@ def _too_slow(seconds: int, number: int, frame: FrameType | None) -> None:
 def _too_large(allowed: int | None) -> str:
     limit = "there is" if allowed is None else f"the {allowed / 1e9:,.1f} GB that a file may take here"
     return f"Opening it needs more memory than {limit}; use fewer samples, or raise CIST_ADDED_MEMORY."
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
 
 
 def _fail(folder: Path, sentence: str) -> None:

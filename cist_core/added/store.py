@@ -28,7 +28,7 @@ from filelock import FileLock
 from cist_core.added.roots import roots
 from cist_core.added.spec import AddSpec
 from cist_core.errors import CistError
-from cist_core.files import write_whole
+from cist_core.files import own_folder, write_whole
 from cist_core.runs.processes import Child, is_alive, signal_group
 
 NAME_OF_REMOTE = re.compile(r"(torchvision|timm|hf):\w[\w.\-]*(/\w[\w.\-]*)?([@:]\w[\w.\-]*)?")
@@ -300,9 +300,11 @@ class Added:
     def _spawn(self, task: str, spec: AddSpec, *, server_paths: bool) -> None:
         if self.state.at_work:
             raise CistError(f"'{self.title}' is being read; wait, or cancel it first.")
-        for left in (self._preview_file, self._failure_file, self.folder / "progress.json"):
-            if left != self._preview_file or task == "preview":
-                left.unlink(missing_ok=True)
+        stale = [self._failure_file, self.folder / "progress.json"]
+        if task == "preview":
+            stale.append(self._preview_file)
+        for left in stale:
+            left.unlink(missing_ok=True)
         command = [sys.executable, "-m", "cist_core.added", task, str(self.folder)]
         child = Child(command, working_directory=self.folder, stderr_file=self.folder / "log.txt")
         self._write(
@@ -381,7 +383,7 @@ class AddedStore:
             owner: who uses it, and may change what is theirs; None: whoever keeps the machine, or anybody where nobody
                 signs in, who may change everything.
         """
-        self.root = _default_root() if root is None else root
+        self.root = own_folder("CIST_ADDED", "data", "added").resolve() if root is None else root
         self.owner = owner
 
     def draft(self, *, title: str = "mine") -> Added:
@@ -538,15 +540,6 @@ def check_paths(spec: AddSpec, uploads: Path, *, server_paths: bool) -> None:
 
 def _is_remote(name: str) -> bool:
     return NAME_OF_REMOTE.fullmatch(name) is not None
-
-
-def _default_root() -> Path:
-    override = os.environ.get("CIST_ADDED")
-    if override:
-        return Path(override).expanduser().resolve()
-    import platformdirs
-
-    return Path(platformdirs.user_data_dir("cist-studio")) / "added"
 
 
 def _allowed_bytes() -> int:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cist_core.errors import CistError
+from cist_core.errors import CistError, first_line
 from cist_core.logit_files.limits import GENEROUS_LIMITS
 from cist_core.logit_files.numpy_files import check_members
 
@@ -106,8 +106,7 @@ def _naming(path: Path) -> Iterator[None]:
         yield
     # Damage can make NumPy raise anything: zlib.error, NotImplementedError, tokenize.TokenError, ...
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise CistError(
-            f"{path} is not a readable .npz archive of plain arrays ({reason.rstrip('.')}); "
+            f"{path} is not a readable .npz archive of plain arrays ({first_line(error)}); "
             "write it again with numpy.savez."
         ) from error

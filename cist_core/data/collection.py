@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cist_core.data.decoded import DecodedImages
-from cist_core.errors import CistError
+from cist_core.errors import CistError, first_line
 
 ONE_SET = "all"
 Loaded = tuple[NDArray[np.uint8] | DecodedImages, NDArray[np.int64], tuple[str, ...] | None]
@@ -89,5 +89,4 @@ def naming(path: Path, kind: str) -> Iterator[None]:
     except CistError:
         raise
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0][:300] or type(error).__name__
-        raise CistError(f"{path} cannot be read as {kind} ({reason.rstrip('.')}); write it again.") from error
+        raise CistError(f"{path} cannot be read as {kind} ({first_line(error)}); write it again.") from error

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cist_core.data.pictures import Interpolation, decode
+from cist_core.data.pictures import INTERPOLATIONS, Interpolation, decode
 from cist_core.errors import CistError
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class DecodedImages(ABC):
         Raises:
             CistError: for a crop that is no share, or an unknown interpolation.
         """
-        if not 0 < crop <= 1 or interpolation not in ("bilinear", "bicubic"):
+        if not 0 < crop <= 1 or interpolation not in INTERPOLATIONS:
             raise CistError(
                 "Expected `crop` to be above 0 and at most 1 and `interpolation` to be 'bilinear' or 'bicubic', "
                 f"but got {crop:g} and '{interpolation}'."

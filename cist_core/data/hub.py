@@ -13,7 +13,7 @@ from cist_core.data.collection import DataDescription, Loaded
 from cist_core.data.names import split_called
 from cist_core.data.table_layout import find_layout
 from cist_core.data.tables import ArrowRows, Rows, TableImages, Tables
-from cist_core.errors import CistError
+from cist_core.errors import CistError, first_line
 
 PREFIX = "hf:"
 # As the hub has it: no path, no address.
@@ -79,15 +79,12 @@ class HubDataset(Tables):
         try:
             return getattr(datasets, function)(*arguments, download_config=local, **options)
         except Exception as error:
-            reason = str(error).strip().partition("\n")[0][:300] or type(error).__name__
             remedy = (
                 "check the name and the connection"
                 if self._download
                 else "download it (--download on the command line, `download=True` in Python)"
             )
-            raise CistError(
-                f"The data set '{self._text}' cannot be opened ({reason.rstrip('.')}); {remedy}."
-            ) from error
+            raise CistError(f"The data set '{self._text}' cannot be opened ({first_line(error)}); {remedy}.") from error
 
 
 def _library(name: str) -> Any:

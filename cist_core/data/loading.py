@@ -17,6 +17,7 @@ from cist_core.data.path_table import PathTable
 from cist_core.data.tables import ParquetTables, SavedDataset, parquet_files
 from cist_core.data.torchvision_sets import TorchvisionFolder, is_downloaded, read_torchvision, torchvision_folders
 from cist_core.errors import CistError
+from cist_core.files import own_folder
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,7 @@ DATASETS: dict[str, DatasetInfo] = {
 
 def data_root() -> Path:
     """Where downloads go: ``CIST_DATA``, or a folder in the user's cache."""
-    override = os.environ.get("CIST_DATA")
-    if override:
-        return Path(override).expanduser()
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("cist-studio")) / "data"
+    return own_folder("CIST_DATA", "cache", "data")
 
 
 def is_present(name: str, *, root: str | os.PathLike[str] | None = None) -> bool:

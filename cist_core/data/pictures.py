@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cist_core.errors import CistError
+from cist_core.errors import CistError, first_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 Interpolation = Literal["bilinear", "bicubic"]
+INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """What is decoded. Pillow knows forty more, among them formats that call other programs."""
 MOST_PIXELS = 64_000_000
@@ -87,8 +88,7 @@ def decode(
         ) from error
     # Damage can make Pillow raise anything: OSError, SyntaxError, struct.error, zlib.error, DecompressionBombError, ...
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise CistError(f"{name} is not a readable image ({reason}); replace or remove it.") from error
+        raise CistError(f"{name} is not a readable image ({first_line(error)}); replace or remove it.") from error
 
 
 def _content(picture: Path | bytes, name: str) -> bytes:

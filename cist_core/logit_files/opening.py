@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cist_core.errors import CistError
+from cist_core.errors import CistError, first_line
 from cist_core.logit_files.arrays import StoredArrays
 from cist_core.logit_files.limits import Limits
 from cist_core.logit_files.numpy_files import open_npy, open_npz
@@ -52,6 +52,5 @@ def naming(source: Path) -> Iterator[None]:
         raise CistError(f"{source}: {error}") from error
     # A damaged file can make NumPy, pandas, pyarrow and torch raise anything (zlib.error, tokenize.TokenError, ...).
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
-        kind = source.suffix.lower()
-        raise CistError(f"{source} cannot be read as {kind} ({reason.rstrip('.')}); write the file again.") from error
+        kind, reason = source.suffix.lower(), first_line(error, 200)
+        raise CistError(f"{source} cannot be read as {kind} ({reason}); write the file again.") from error

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from cist_core.errors import CistError
+from cist_core.files import own_folder
 from cist_core.runs.endings import Ending, ending
 from cist_core.runs.limits import Limits
 from cist_core.runs.processes import is_alive
@@ -119,7 +120,7 @@ class RunStore:
             CistError: if the folder or the table cannot be made.
         """
         self.owner = owner
-        self.root = Path(_default_root() if root is None else root).resolve()
+        self.root = Path(own_folder("CIST_RUNS", "data", "runs") if root is None else root).resolve()
         self.table_file = self.root / "runs.sqlite"
         try:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -550,15 +551,6 @@ def _one_line(name: str) -> str:
     """A name that fits into a table and a heading."""
     words = " ".join(name.split())
     return words if len(words) <= _LONGEST_NAME else words[: _LONGEST_NAME - 1] + "…"
-
-
-def _default_root() -> Path:
-    override = os.environ.get("CIST_RUNS")
-    if override:
-        return Path(override)
-    import platformdirs
-
-    return Path(platformdirs.user_data_dir("cist-studio")) / "runs"
 
 
 def _request_stop(connection: sqlite3.Connection, run: Run, *, limit_reason: str | None) -> None:

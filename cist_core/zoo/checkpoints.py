@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from cist_core.errors import CistError
+from cist_core.errors import CistError, first_line
 from cist_core.zoo.architectures import ARCHITECTURES, find_architecture
 
 # Where the training scripts of the field put the weights inside a checkpoint. The first that is there is taken: of a
@@ -275,8 +275,7 @@ def _torch_load(path: Path, device: str) -> object:
             "because they can run code); save `model.state_dict()`, best as .safetensors."
         ) from error
     except Exception as error:  # damage makes torch's reader fail in any way, an IndexError included
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CistError(f"{path} is not a readable PyTorch checkpoint ({reason}).") from error
+        raise CistError(f"{path} is not a readable PyTorch checkpoint ({first_line(error)}).") from error
 
 
 def _numpy_numbers() -> list[Any]:

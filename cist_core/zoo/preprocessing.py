@@ -5,22 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cist_core.data.pictures import scale_and_cut
+from cist_core.data.pictures import INTERPOLATIONS, Interpolation, scale_and_cut
+from cist_core.ensemble import ENSEMBLE
 from cist_core.errors import CistError
 
-Interpolation = Literal["bilinear", "bicubic"]
 # No classifier reads larger squares; a number from a foreign file is held against it before anything is allocated.
 LARGEST_IMAGE = 8192
 # The longer side is scaled with the shorter one, whatever its length.
 MOST_OBLONG = 64
-ENSEMBLE = " + "
-INTERPOLATIONS: tuple[Interpolation, ...] = ("bilinear", "bicubic")
 
 
 @dataclass(frozen=True)

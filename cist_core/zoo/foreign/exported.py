@@ -23,10 +23,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cist_core.errors import CistError
+from cist_core.errors import CistError, first_line
 from cist_core.zoo.checkpoints import file_sha256
 from cist_core.zoo.foreign.operators import OPERATORS
-from cist_core.zoo.foreign.wrapping import ASSUMED, ForeignModel, assumed_preprocessing, first_line, logits_of
+from cist_core.zoo.foreign.wrapping import ASSUMED, ForeignModel, assumed_preprocessing, logits_of
 from cist_core.zoo.teacher import Teacher
 
 # The numbers that torch.export's schema gives to types, memory formats and layouts.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cist_core.errors import CistError
-from cist_core.zoo.foreign.wrapping import first_line, require
+from cist_core.errors import CistError, first_line
+from cist_core.zoo.foreign.wrapping import require
 
 
 def fetch_file(repository: str, name: str, *, download: bool) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from cist_core.errors import CistError
+from cist_core.errors import CistError, first_line
 from cist_core.zoo.checkpoints import meta_device, read_raw
 from cist_core.zoo.foreign.hub import fetch_folder
 from cist_core.zoo.foreign.wrapping import (
@@ -22,7 +22,6 @@ from cist_core.zoo.foreign.wrapping import (
     ForeignModel,
     digest_of_files,
     distinct_names,
-    first_line,
     only_text,
     require,
 )

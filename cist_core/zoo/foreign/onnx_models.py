@@ -11,14 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cist_core.errors import CistError
+from cist_core.errors import CistError, first_line
 from cist_core.zoo.checkpoints import file_sha256
 from cist_core.zoo.foreign.wrapping import (
     ASSUMED,
     ForeignModel,
     assumed_preprocessing,
     digest_of_files,
-    first_line,
     only_text,
     require,
 )

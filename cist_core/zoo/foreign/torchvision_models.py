@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cist_core.errors import CistError
+from cist_core.errors import CistError, first_line
 from cist_core.zoo.checkpoints import file_sha256, find_differences, meta_device, read_checkpoint, state_shapes
-from cist_core.zoo.foreign.wrapping import IMAGENET_MEAN, IMAGENET_STD, distinct_names, first_line, only_text
+from cist_core.zoo.foreign.wrapping import IMAGENET_MEAN, IMAGENET_STD, distinct_names, only_text
 from cist_core.zoo.preprocessing import Preprocessing
 from cist_core.zoo.teacher import Teacher
 

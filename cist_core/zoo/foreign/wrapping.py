@@ -66,12 +66,6 @@ def digest_of_files(files: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def first_line(error: BaseException) -> str:
-    """What a library says first about a failure."""
-    text = str(error).strip()
-    return text.splitlines()[0][:300] if text else type(error).__name__
-
-
 def distinct_names(names: Sequence[str]) -> tuple[str, ...]:
     """Class names, with its number behind one that is not the only one: ImageNet has two cranes and two maillots."""
     counts = Counter(names)
