@@ -50,7 +50,9 @@ def test_the_guide_names_every_variable_that_the_code_reads_and_no_other():
     code = [path for folder in ("cist_core", "app", "pages") for path in (ROOT / folder).rglob("*.py")]
     read = set()
     for path in code:
-        read |= set(re.findall(r"(?:environ(?:\.get\(|\[)|own_folder\()[\"'](CIST_\w+)", path.read_text(encoding="utf-8")))
+        read |= set(
+            re.findall(r"(?:environ(?:\.get\(|\[)|own_folder\()[\"'](CIST_\w+)", path.read_text(encoding="utf-8"))
+        )
     table = GUIDE.partition("## Environment variables")[2].partition("\n## ")[0]
     assert set(re.findall(r"^\| `(CIST_\w+)`", table, re.MULTILINE)) == read
     assert set(re.findall(r"CIST_\w+", GUIDE + DOCKERFILE + (ROOT / "compose.yaml").read_text())) <= read

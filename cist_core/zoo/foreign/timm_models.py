@@ -10,7 +10,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from cist_core.errors import CistError
-from cist_core.zoo.checkpoints import file_sha256, find_differences, meta_device, read_checkpoint, state_shapes
+from cist_core.zoo.checkpoints import (
+    file_sha256,
+    find_differences,
+    load_weights,
+    meta_device,
+    read_checkpoint,
+    state_shapes,
+)
 from cist_core.zoo.foreign.hub import fetch_file
 from cist_core.zoo.foreign.wrapping import distinct_names, only_text, require
 from cist_core.zoo.preprocessing import Preprocessing
@@ -67,7 +74,7 @@ def load_timm_checkpoint(
     if differences:
         raise CistError(f"The weights in {source} do not fit timm's {name}: {differences}.")
     model = _create(name, options)
-    model.load_state_dict(dict(state), strict=False)  # the counters of batch norm may be missing
+    load_weights(model, state, source=source)
     return model.eval(), options["num_classes"], _preprocessing(model)
 
 

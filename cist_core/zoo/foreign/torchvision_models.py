@@ -15,7 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from cist_core.errors import CistError, first_line
-from cist_core.zoo.checkpoints import file_sha256, find_differences, meta_device, read_checkpoint, state_shapes
+from cist_core.zoo.checkpoints import (
+    file_sha256,
+    find_differences,
+    load_weights,
+    meta_device,
+    read_checkpoint,
+    state_shapes,
+)
 from cist_core.zoo.foreign.wrapping import IMAGENET_MEAN, IMAGENET_STD, distinct_names, only_text
 from cist_core.zoo.preprocessing import Preprocessing
 from cist_core.zoo.teacher import Teacher
@@ -103,7 +110,7 @@ def build(name: str, num_classes: int, state: Mapping[str, Tensor], *, image_siz
     if differences:
         raise CistError(f"The weights in {source} do not fit torchvision's {name}: {differences}.")
     model = _get_model(name, num_classes, options)
-    model.load_state_dict(dict(state), strict=False)  # the counters of batch norm may be missing
+    load_weights(model, state, source=source)
     return model
 
 

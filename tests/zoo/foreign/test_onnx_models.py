@@ -135,7 +135,7 @@ def test_weights_beyond_the_end_are_refused(tmp_path: Path, entries: dict[str, s
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"domain": "evil.library"}, "operators of 'evil.library', which would have to be loaded from a library"),
+        ({"domain": "evil.ops"}, "operators of 'evil.ops', which would have to be loaded from a library"),
         ({"shape": ("N", 48)}, "Expected .* to read one batch of images as floats"),
         ({"shape": ("N", 3, 2, 8)}, "square images, but .* reads 2x8"),
         ({"shape": ("N", 3, 1 << 30, 1 << 30)}, r"`image_size` to be from 1 to|cannot be run by ONNX Runtime"),

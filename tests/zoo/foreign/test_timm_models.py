@@ -70,3 +70,16 @@ def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(__import__("sys").modules, "timm", None)
     with pytest.raises(CistError, match=r"needs the library timm, .*pip install 'cist-studio\[timm\]'"):
         find_teacher("timm:resnet18")
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"), [(float("nan"), "NaN or infinite"), (1j, "numbers of the type complex")]
+)
+def test_weights_that_are_no_numbers_are_refused_as_those_of_the_zoo_are(
+    tmp_path: Path, network: torch.nn.Module, damage: complex, sentence: str
+) -> None:
+    state = network.state_dict()
+    name = next(iter(state))
+    torch.save({**state, name: state[name] * damage}, tmp_path / "mine.pth")
+    with pytest.raises(CistError, match=sentence):
+        find_teacher(str(tmp_path / "mine.pth"), "timm:test_resnet")

@@ -122,3 +122,16 @@ def test_old_names_of_a_densenet_are_read() -> None:
         "features.denseblock1.denselayer1.norm1.weight",
         "classifier.weight",
     ]
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"), [(float("nan"), "NaN or infinite"), (1j, "numbers of the type complex")]
+)
+def test_weights_that_are_no_numbers_are_refused_as_those_of_the_zoo_are(
+    tmp_path: Path, damage: complex, sentence: str
+) -> None:
+    state = get_model(NAME).state_dict()
+    name = next(iter(state))
+    torch.save({**state, name: state[name] * damage}, tmp_path / "mine.pth")
+    with pytest.raises(CistError, match=sentence):
+        find_teacher(str(tmp_path / "mine.pth"), f"torchvision:{NAME}")
