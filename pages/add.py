@@ -310,7 +310,7 @@ def choose_data(answers: dict[str, Any]) -> dict[str, Any]:
         found["class_map"] = st.text_area(
             "Class map", placeholder="automobile = car\n3 = cat", height=100,
             help="One line a class: the name or number in the data, then the teacher's. "
-            "Classes that are not named stay as they are.", **field("class_map"),
+            "Every class that the images have needs one.", **field("class_map"),
         )  # fmt: skip
         place_of_faults("class_map")
     return found
