@@ -44,8 +44,15 @@ def open_torch(path: Path, limits: Limits) -> StoredArrays:
     raise CistError(f"expected a tensor or a dict of tensors, but got a {type(loaded).__name__}.")
 
 
+def is_program(archive: zipfile.ZipFile) -> bool:
+    """Whether this is TorchScript: code with weights. torch's own refusal advises to switch its protection off."""
+    return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
 def _check_archive(path: Path, limits: Limits) -> None:
     with zipfile.ZipFile(path) as archive:
+        if is_program(archive):
+            raise CistError("this is a TorchScript program, which carries code; save a tensor or a dict of tensors.")
         for info in check_members(archive, limits):
             if info.compress_type != zipfile.ZIP_STORED:
                 raise CistError(f"the member {info.filename!r} is packed, which torch.save does not do; save it again.")

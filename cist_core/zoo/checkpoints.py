@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from cist_core.errors import CistError, first_line
+from cist_core.logit_files.torch_files import is_program
 from cist_core.zoo.architectures import ARCHITECTURES, find_architecture
 
 # Where the training scripts of the field put the weights inside a checkpoint. The first that is there is taken: of a
@@ -250,7 +251,7 @@ def _read_safetensors(path: Path) -> object:
 
 
 def _read_torch(path: Path) -> object:
-    _refuse_compressed(path)
+    _check_archive(path)
     claimed = _torch_load(path, "meta")
     size = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(claimed))
     if size > _LOGICAL_SIZE * path.stat().st_size:
@@ -284,15 +285,20 @@ def _numpy_numbers() -> list[Any]:
     return [(scalar, "numpy.core.multiarray.scalar"), scalar, np.dtype, *kinds]
 
 
-def _refuse_compressed(path: Path) -> None:
+def _check_archive(path: Path) -> None:
     """torch stores weights uncompressed; a file that unpacks to more than its size is made to fill the memory."""
     try:
         if not zipfile.is_zipfile(path):
             return
         with zipfile.ZipFile(path) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
+            unpacked, program = sum(entry.file_size for entry in archive.infolist()), is_program(archive)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise CistError(f"{path} is not a readable PyTorch checkpoint ({error}).") from error
+    if program:
+        raise CistError(
+            f"{path} is a TorchScript program, which carries code and is not run; save `model.state_dict()`, or export "
+            "the network as .onnx or with torch.export (.pt2)."
+        )
     if unpacked > path.stat().st_size:
         raise CistError(
             f"{path} is not a checkpoint as torch writes it: its {path.stat().st_size:,} bytes unpack to "

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from cist_core.errors import CistError
+from cist_core.logit_files import read_logits
 from cist_core.zoo import (
     ARCHITECTURES,
     create_model,
@@ -241,3 +242,13 @@ def test_a_list_that_contains_itself_ends(tmp_path: Path) -> None:
     torch.save({"epoch": knot}, tmp_path / "knot.pth")
     with pytest.raises(CistError, match="holds no state dict"):
         read_checkpoint(tmp_path / "knot.pth")
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning", "ignore:`torch.jit:DeprecationWarning")
+def test_a_torchscript_program_is_refused_and_nobody_is_told_to_switch_the_protection_off(tmp_path: Path) -> None:
+    program = torch.jit.trace(torch.nn.Linear(2, 3), torch.zeros(1, 2))
+    program.save(str(tmp_path / "script.pt"))
+    for reader in (read_checkpoint, read_logits):
+        with pytest.raises(CistError, match="TorchScript program, which carries code") as error:
+            reader(tmp_path / "script.pt")
+        assert "weights_only" not in str(error.value)
