@@ -28,6 +28,7 @@ WEIGHT_FORMULAS: Mapping[str, Callable[[Any, Any], Any]] = {
     "teacher": lambda teacher, student: teacher**2,
     "student": lambda teacher, student: student**2,
     "uniform": lambda teacher, student: (teacher * student).mean(),
+    "uniform-teacher": lambda teacher, student: teacher.mean() ** 2,
     "none": lambda teacher, student: 1.0,
 }
 """From the temperatures of teacher and student, ``(N,)`` each, to the weights, ``(N,)`` or one for all.
@@ -35,7 +36,7 @@ WEIGHT_FORMULAS: Mapping[str, Callable[[Any, Any], Any]] = {
 They work on NumPy arrays and torch tensors alike: the analysis and the objectives read the same table.
 """
 
-WITHOUT_STUDENT = ("teacher", "none")
+WITHOUT_STUDENT = ("teacher", "uniform-teacher", "none")
 """The weightings that need no student."""
 
 

@@ -47,6 +47,7 @@ GRADIENTS: Mapping[str, tuple[bool, bool]] = {
 """Whether the gradient flows through the student's temperature in the softmax, and in the weight."""
 
 Rho = Annotated[float, Number("ratio of the centred maximum to the temperature", above=0)]
+Floor = Annotated[float, Number("smallest temperature, in the unit of the logits; 0 is the pure ratio rule", minimum=0)]
 Weighting = Annotated[str, Choice(tuple(WEIGHTINGS), "weight of a sample, from the two temperatures")]
 Normalise = Annotated[bool, Switch("divide the weights by their batch mean")]
 GradientMode = Annotated[str, Choice(tuple(GRADIENTS), "where the gradient flows through the student's temperature")]
@@ -132,7 +133,7 @@ def weighted(
     return each_its_own(batch, rule, weigh, gradient=gradient)
 
 
-def cist(batch: Batch, *, rho: float, weighting: str, normalise: bool, gradient: str) -> Softening:
-    """The temperatures and weights of CIST: ``tau_i = m_i / rho`` for each model (arXiv 2605.20357)."""
-    rule = partial(centred_maximum_temperature, rho=rho)
+def cist(batch: Batch, *, rho: float, floor: float, weighting: str, normalise: bool, gradient: str) -> Softening:
+    """The temperatures and weights of CIST: ``tau_i = max(m_i / rho, floor)`` for each model (arXiv 2605.20357)."""
+    rule = partial(centred_maximum_temperature, rho=rho, floor=floor)
     return weighted(batch, rule, weighting=weighting, normalise=normalise, gradient=gradient)

@@ -16,9 +16,9 @@ from cist_core.objectives.rows import Rows, entropy
 from cist_core.temperature import LSKD_EPSILON, TAU_MIN
 
 
-def centred_maximum_temperature(rows: Rows, *, rho: float) -> Tensor:
-    """``tau_i = max(m_i / rho, TAU_MIN)``: the ratio ``m / tau`` is ``rho`` for all (CIST, arXiv 2605.20357)."""
-    return (rows.maximum / rho).clamp(min=TAU_MIN)
+def centred_maximum_temperature(rows: Rows, *, rho: float, floor: float) -> Tensor:
+    """``tau_i = max(m_i / rho, floor, TAU_MIN)``, of the ratio ``min(rho, m / floor)`` (CIST, arXiv 2605.20357)."""
+    return (rows.maximum / rho).clamp(min=max(floor, TAU_MIN))
 
 
 def z_score_temperature(rows: Rows, *, tau: float) -> Tensor:

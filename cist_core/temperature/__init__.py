@@ -14,7 +14,7 @@ its own; a file in `cist_core.temperature.rules` is found by itself::
 """
 
 from cist_core.temperature import rules as _rules  # noqa: F401 - registers every rule
-from cist_core.temperature.guards import LSKD_EPSILON, TAU_MIN
+from cist_core.temperature.guards import CIST_FLOOR, LSKD_EPSILON, TAU_MIN
 from cist_core.temperature.rule import FIXED, TemperatureRule, parse_rule, register_rule, rule_class, rule_names
 from cist_core.temperature.rules.cist import Cist
 from cist_core.temperature.rules.dtkd import Dtkd
@@ -24,6 +24,7 @@ from cist_core.temperature.rules.matched import Matched
 from cist_core.temperature.rules.normkd import NormKd
 
 __all__ = [
+    "CIST_FLOOR",
     "FIXED",
     "LSKD_EPSILON",
     "TAU_MIN",

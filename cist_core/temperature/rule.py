@@ -1,7 +1,7 @@
 """What a temperature rule is, and how one becomes known by its name.
 
-A rule is written the same everywhere (command line, URL, configuration): ``tau=4``, ``cist:rho=3``, ``lskd:tau=2``,
-``normkd:k=2``, ``dtkd:tau=4``, ``matched:H=0.6``.
+A rule is written the same everywhere (command line, URL, configuration): ``tau=4``, ``cist:rho=3``,
+``cist:rho=3,floor=0``, ``lskd:tau=2``, ``normkd:k=2``, ``dtkd:tau=4``, ``matched:H=0.6``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,8 @@ from cist_core.errors import CistError
 class TemperatureRule(ABC):
     """One temperature per sample, from what is known of its logits.
 
-    Subclasses are frozen dataclasses whose fields are positive numbers; the fields are the rule's parameters.
+    Subclasses are frozen dataclasses whose fields are positive numbers; the fields are the rule's parameters. A field
+    made by `option` may be 0 as well.
     """
 
     name: ClassVar[str] = ""
@@ -37,9 +38,9 @@ class TemperatureRule(ABC):
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if not (isinstance(value, Real) and 0 < float(value) < math.inf):
+            if not (isinstance(value, Real) and 0 <= float(value) < math.inf and (value or _is_option(field))):
                 raise CistError(
-                    f"Expected {field.name} of the rule '{self.name}' to be a positive number, but got {value}."
+                    f"Expected {field.name} of the rule '{self.name}' to be {_expected(field)}, but got {value}."
                 )
 
     @abstractmethod
@@ -54,12 +55,32 @@ class TemperatureRule(ABC):
         """``m_i / tau_i`` of every sample, ``(N,)``; 0 for constant rows."""
         return np.asarray(curves.statistics.maximum.astype(np.float64) / self.temperatures(curves))
 
+    def at_floor(self, curves: EntropyCurves) -> NDArray[np.bool_]:
+        """Where a floor of the rule, and not its formula, decides the temperature, ``(N,)``; nowhere by default."""
+        return np.zeros(curves.num_samples, dtype=np.bool_)
+
     def __str__(self) -> str:
-        fields = dataclasses.fields(self)
-        if not dataclasses.fields(self):
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if self._written(field)}
+        if not values:
             return self.name
-        parameters = ",".join(f"{field.name}={_number(getattr(self, field.name))}" for field in fields)
+        parameters = ",".join(f"{name}={_number(value)}" for name, value in values.items())
         return parameters if self.name == FIXED else f"{self.name}:{parameters}"
+
+    def _written(self, field: dataclasses.Field[Any]) -> bool:
+        return not _is_option(field) or getattr(self, field.name) != field.default
+
+
+def option(default: float) -> Any:
+    """A parameter of a rule that may be 0, and stands in its text only where it departs from the default."""
+    return dataclasses.field(default=default, metadata={"option": True})
+
+
+def _is_option(field: dataclasses.Field[Any]) -> bool:
+    return bool(field.metadata.get("option"))
+
+
+def _expected(field: dataclasses.Field[Any]) -> str:
+    return "0 or a positive number" if _is_option(field) else "a positive number"
 
 
 RuleClass = TypeVar("RuleClass", bound=type[TemperatureRule])
@@ -108,9 +129,11 @@ def parse_rule(text: str) -> TemperatureRule:
 
     Example:
         >>> parse_rule("cist:rho=3")
-        Cist(rho=3.0)
+        Cist(rho=3.0, floor=1.0)
         >>> str(parse_rule("tau=4.0"))
         'tau=4'
+        >>> str(parse_rule("cist:rho=3,floor=0"))
+        'cist:rho=3,floor=0'
     """
     name, colon, rest = text.strip().partition(":")
     if not colon:
@@ -118,7 +141,7 @@ def parse_rule(text: str) -> TemperatureRule:
     if name not in _RULES:
         raise CistError(f"There is no temperature rule '{name}' in '{text}'; known are {_examples()}.")
     rule = _RULES[name]
-    known = {field.name for field in dataclasses.fields(rule)}
+    known = {field.name: field for field in dataclasses.fields(rule)}
     parameters: dict[str, float] = {}
     for item in filter(None, rest.split(",")):
         key, _, value = (part.strip() for part in item.partition("="))
@@ -129,7 +152,7 @@ def parse_rule(text: str) -> TemperatureRule:
         try:
             parameters[key] = float(value)
         except ValueError:
-            raise CistError(f"Expected {key} in '{text}' to be a positive number, but got '{value}'.") from None
+            raise CistError(f"Expected {key} in '{text}' to be {_expected(known[key])}, but got '{value}'.") from None
     missing = [
         field.name
         for field in dataclasses.fields(rule)

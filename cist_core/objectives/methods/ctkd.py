@@ -13,8 +13,9 @@ from cist_core.objectives.divergences import forward_kl
 from cist_core.objectives.options import LambdaCe, LambdaKl
 from cist_core.objectives.parameters import Learnable, Number
 from cist_core.objectives.registry import register_objective
-from cist_core.objectives.softening import GradientMode, Normalise, Rho, Softening, Weighting, cist, fixed
+from cist_core.objectives.softening import Floor, GradientMode, Normalise, Rho, Softening, Weighting, cist, fixed
 from cist_core.objectives.terms import Terms, checked_epoch, collect
+from cist_core.temperature import CIST_FLOOR
 
 Theta = Annotated[float | Tensor, Learnable("where the learnable parameter of the temperature starts")]
 Ramp = Annotated[float, Number("epochs over which the reversed gradient grows to its full strength", minimum=0)]
@@ -75,9 +76,10 @@ def cist_ctkd_loss(
     mask: Tensor | None = None,
     epoch: float | None = None,
     rho: Rho,
+    floor: Floor = CIST_FLOOR,
     weighting: Weighting = "product",
     normalise: Normalise = False,
-    gradient: GradientMode = "scale-free",
+    gradient: GradientMode = "constant",
     theta: Theta = START,
     ramp: Ramp = 10.0,
     lambda_ce: LambdaCe = 0.1,
@@ -94,7 +96,7 @@ def cist_ctkd_loss(
     temperature, start = (
         curriculum_temperature(value, strength, like=batch.student.maximum) for value in (theta, START)
     )
-    softening = cist(batch, rho=rho, weighting=weighting, normalise=normalise, gradient=gradient)
+    softening = cist(batch, rho=rho, floor=floor, weighting=weighting, normalise=normalise, gradient=gradient)
     return _adversarial(
         batch, softening.scaled(temperature / start), strength, lambda_ce=lambda_ce, lambda_kl=lambda_kl
     )

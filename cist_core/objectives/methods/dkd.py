@@ -11,8 +11,9 @@ from cist_core.objectives.divergences import non_target_kl, target_kl
 from cist_core.objectives.options import LambdaCe, Tau, Warmup
 from cist_core.objectives.parameters import Number
 from cist_core.objectives.registry import register_objective
-from cist_core.objectives.softening import GradientMode, Normalise, Rho, Softening, Weighting, cist, fixed
+from cist_core.objectives.softening import Floor, GradientMode, Normalise, Rho, Softening, Weighting, cist, fixed
 from cist_core.objectives.terms import Terms, collect, linear_warmup
+from cist_core.temperature import CIST_FLOOR
 
 Alpha = Annotated[float, Number("weight of the target part: the label's class against all others", minimum=0)]
 Beta = Annotated[float, Number("weight of the non-target part: the other classes among themselves", minimum=0)]
@@ -59,9 +60,10 @@ def cist_dkd_loss(
     mask: Tensor | None = None,
     epoch: float | None = None,
     rho: Rho,
+    floor: Floor = CIST_FLOOR,
     weighting: Weighting = "product",
     normalise: Normalise = False,
-    gradient: GradientMode = "scale-free",
+    gradient: GradientMode = "constant",
     alpha: Alpha = 1.0,
     beta: Beta = 8.0,
     warmup: Warmup = 20.0,
@@ -73,7 +75,7 @@ def cist_dkd_loss(
     """
     batch = Batch.create(student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask)
     ramp = linear_warmup(epoch, warmup)
-    softening = cist(batch, rho=rho, weighting=weighting, normalise=normalise, gradient=gradient)
+    softening = cist(batch, rho=rho, floor=floor, weighting=weighting, normalise=normalise, gradient=gradient)
     return _decoupled(batch, softening, alpha=alpha, beta=beta, ramp=ramp, lambda_ce=lambda_ce)
 
 

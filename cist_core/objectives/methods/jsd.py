@@ -11,8 +11,9 @@ from cist_core.objectives.divergences import jensen_shannon
 from cist_core.objectives.options import LambdaCe, LambdaKl, Tau
 from cist_core.objectives.parameters import Number
 from cist_core.objectives.registry import register_objective
-from cist_core.objectives.softening import GradientMode, Normalise, Rho, Weighting, cist, fixed
+from cist_core.objectives.softening import Floor, GradientMode, Normalise, Rho, Weighting, cist, fixed
 from cist_core.objectives.terms import Terms, collect
+from cist_core.temperature import CIST_FLOOR
 
 Beta = Annotated[float, Number("share of the teacher in the mixture", above=0, below=1)]
 
@@ -49,9 +50,10 @@ def cist_jsd_loss(
     labels: Tensor,
     mask: Tensor | None = None,
     rho: Rho,
+    floor: Floor = CIST_FLOOR,
     weighting: Weighting = "product",
     normalise: Normalise = False,
-    gradient: GradientMode = "scale-free",
+    gradient: GradientMode = "constant",
     beta: Beta = 0.5,
     lambda_ce: LambdaCe = 0.1,
     lambda_kl: LambdaKl = 0.9,
@@ -61,6 +63,6 @@ def cist_jsd_loss(
     `cist_loss` with the divergence of `jsd_loss`.
     """
     batch = Batch.create(student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask)
-    softening = cist(batch, rho=rho, weighting=weighting, normalise=normalise, gradient=gradient)
+    softening = cist(batch, rho=rho, floor=floor, weighting=weighting, normalise=normalise, gradient=gradient)
     divergence = jensen_shannon(*softening.log_probabilities(batch), beta=beta)
     return collect(batch, softening, divergence, lambda_ce=lambda_ce, lambda_kl=lambda_kl)

@@ -15,8 +15,9 @@ from cist_core.objectives.divergences import forward_kl
 from cist_core.objectives.options import LambdaCe, LambdaKl
 from cist_core.objectives.parameters import Number, Numbers
 from cist_core.objectives.registry import register_objective
-from cist_core.objectives.softening import GradientMode, Normalise, Rho, Softening, Weighting, cist, fixed
+from cist_core.objectives.softening import Floor, GradientMode, Normalise, Rho, Softening, Weighting, cist, fixed
 from cist_core.objectives.terms import Terms, per_sample
+from cist_core.temperature import CIST_FLOOR
 
 Temperatures = Annotated[tuple[float, ...], Numbers("temperatures, summed over")]
 Keep = Annotated[float, Number("share of samples, and of classes, that the masks keep", above=0, maximum=1)]
@@ -95,9 +96,10 @@ def cist_mlkd_loss(
     strong_student_logits: Tensor | None = None,
     strong_teacher_logits: Tensor | None = None,
     rho: Rho,
+    floor: Floor = CIST_FLOOR,
     weighting: Weighting = "product",
     normalise: Normalise = False,
-    gradient: GradientMode = "scale-free",
+    gradient: GradientMode = "constant",
     temperatures: Temperatures = (4.0, 3.0, 5.0, 2.0, 6.0),
     keep: Keep = 0.5,
     lambda_ce: LambdaCe = 1.0,
@@ -113,7 +115,7 @@ def cist_mlkd_loss(
     mean = sum(temperatures) / len(temperatures)
 
     def softenings(batch: Batch) -> list[Softening]:
-        base = cist(batch, rho=rho, weighting=weighting, normalise=normalise, gradient=gradient)
+        base = cist(batch, rho=rho, floor=floor, weighting=weighting, normalise=normalise, gradient=gradient)
         return [base.scaled(tau / mean) for tau in temperatures]
 
     return _multi_level(

@@ -8,8 +8,9 @@ from cist_core.objectives.batch import Batch
 from cist_core.objectives.divergences import reverse_kl
 from cist_core.objectives.options import LambdaCe, LambdaKl, Tau
 from cist_core.objectives.registry import register_objective
-from cist_core.objectives.softening import GradientMode, Normalise, Rho, Weighting, cist, fixed
+from cist_core.objectives.softening import Floor, GradientMode, Normalise, Rho, Weighting, cist, fixed
 from cist_core.objectives.terms import Terms, collect
+from cist_core.temperature import CIST_FLOOR
 
 
 @register_objective("reverse-kl")
@@ -42,9 +43,10 @@ def cist_reverse_kl_loss(
     labels: Tensor,
     mask: Tensor | None = None,
     rho: Rho,
+    floor: Floor = CIST_FLOOR,
     weighting: Weighting = "product",
     normalise: Normalise = False,
-    gradient: GradientMode = "scale-free",
+    gradient: GradientMode = "constant",
     lambda_ce: LambdaCe = 0.1,
     lambda_kl: LambdaKl = 0.9,
 ) -> Terms:
@@ -53,6 +55,6 @@ def cist_reverse_kl_loss(
     `cist_loss` with ``KL(q || p)`` in the place of ``KL(p || q)``.
     """
     batch = Batch.create(student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask)
-    softening = cist(batch, rho=rho, weighting=weighting, normalise=normalise, gradient=gradient)
+    softening = cist(batch, rho=rho, floor=floor, weighting=weighting, normalise=normalise, gradient=gradient)
     divergence = reverse_kl(*softening.log_probabilities(batch))
     return collect(batch, softening, divergence, lambda_ce=lambda_ce, lambda_kl=lambda_kl)

@@ -1,4 +1,4 @@
-"""CIST: the same ratio for every sample."""
+"""CIST: the same ratio for every sample, as far as the floor allows."""
 
 from __future__ import annotations
 
@@ -9,17 +9,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cist_core.curves import EntropyCurves
-from cist_core.temperature.guards import TAU_MIN
-from cist_core.temperature.rule import TemperatureRule, register_rule
+from cist_core.temperature.guards import CIST_FLOOR, TAU_MIN
+from cist_core.temperature.rule import TemperatureRule, option, register_rule
 
 
 @register_rule("cist")
 @dataclass(frozen=True)
 class Cist(TemperatureRule):
-    """``tau_i = max(m_i / rho, TAU_MIN)``: the same ratio for every sample (arXiv 2605.20357)."""
+    """``tau_i = max(m_i / rho, floor, TAU_MIN)``: the same ratio for every sample above the floor (arXiv 2605.20357).
+
+    Where the floor binds, the ratio is ``m_i / floor``, below ``rho``: ``r_i = min(rho, m_i / floor)``. With
+    ``floor=0`` the ratio is ``rho`` everywhere. The text names no floor; 1 is that of the authors' development
+    repository.
+    """
 
     label: ClassVar[str] = "CIST"
     rho: float
+    floor: float = option(CIST_FLOOR)
 
     def temperatures(self, curves: EntropyCurves) -> NDArray[np.floating]:
-        return np.asarray(np.maximum(curves.statistics.maximum.astype(np.float64) / self.rho, TAU_MIN))
+        return np.asarray(np.maximum(self._unbounded(curves), max(self.floor, TAU_MIN)))
+
+    def at_floor(self, curves: EntropyCurves) -> NDArray[np.bool_]:
+        return np.asarray(self._unbounded(curves) < self.floor)
+
+    def _unbounded(self, curves: EntropyCurves) -> NDArray[np.float64]:
+        return np.asarray(curves.statistics.maximum.astype(np.float64) / self.rho)
