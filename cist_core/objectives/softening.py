@@ -24,12 +24,16 @@ Rule = Callable[[Rows], Tensor]
 """From the logits of one model to its temperatures, ``(N,)``."""
 
 
+def _scalar(value: Tensor | float, *, like: Tensor) -> Tensor:
+    # A number is filled in where it is used: a copy from the host would make the step wait for the device.
+    return value.to(like) if isinstance(value, Tensor) else like.new_full((), value)
+
+
 def _for_every_sample(formula: Callable[[Tensor, Tensor], Tensor | float]) -> Callable[[Tensor, Tensor], Tensor]:
     """The formula with its one weight for all, where it has one, given to each."""
 
     def weigh(teacher: Tensor, student: Tensor) -> Tensor:
-        weight = torch.as_tensor(formula(teacher, student), dtype=teacher.dtype, device=teacher.device)
-        return weight.expand_as(teacher)
+        return _scalar(formula(teacher, student), like=teacher).expand_as(teacher)
 
     return weigh
 
@@ -99,8 +103,7 @@ class Softening:
 
 def fixed(batch: Batch, tau: float | Tensor) -> Softening:
     """The same temperature for every sample and model, weight ``tau^2`` (Hinton et al. 2015, arXiv 1503.02531)."""
-    taus = torch.as_tensor(tau, dtype=batch.student.maximum.dtype, device=batch.student.maximum.device)
-    taus = taus.expand_as(batch.student.maximum)
+    taus = _scalar(tau, like=batch.student.maximum).expand_as(batch.student.maximum)
     return Softening(taus, taus, taus.square())
 
 

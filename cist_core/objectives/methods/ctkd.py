@@ -134,5 +134,5 @@ def _adversarial(batch: Batch, softening: Softening, strength: float, *, lambda_
         divergence,
         lambda_ce=lambda_ce,
         lambda_kl=lambda_kl,
-        strength=divergence.new_tensor(strength),
+        strength=divergence.new_full((), strength),
     )

@@ -92,5 +92,5 @@ def _decoupled(
         lambda_kl=ramp,
         target=(softening.weight * target).mean(),
         non_target=(softening.weight * non_target).mean(),
-        ramp=target.new_tensor(ramp),
+        ramp=target.new_full((), ramp),
     )

@@ -60,5 +60,5 @@ def dtkd_loss(
         added=beta * fixed_part,
         dynamic=(teacher * student * dynamic_kl).mean(),
         fixed=fixed_part.mean(),
-        ramp=dynamic_kl.new_tensor(ramp),
+        ramp=dynamic_kl.new_full((), ramp),
     )
