@@ -1,286 +1,172 @@
 """Does CIST teach better than a tuned fixed temperature? Every run behind docs/claim.md.
 
-    python benchmarks/claim.py run digits-mlp              # train what is missing; hours for all three settings
-    python benchmarks/claim.py ablation digits-mlp         # weighting and gradient mode
-    python benchmarks/claim.py run cifar100 --images DIR   # DIR holds cifar100_train.npz and cifar100_test.npz
-    python benchmarks/claim.py report                      # docs/claim.md and its figures, from what was trained
+    python benchmarks/claim.py run --images DIR              # train what is missing, setting by setting; resumes
+    python benchmarks/claim.py run digits patch-features     # of these settings only
+    python benchmarks/claim.py open                          # what is still missing
+    python benchmarks/claim.py report --images DIR           # docs/claim.md, its figures, and the library's evidence
 
-Each trained run is one line of claim_runs.jsonl and is never trained twice. Hyper-parameters are chosen by the mean
-accuracy on validation in the last epoch over the tuning seeds; reported are the test accuracies of other seeds.
+DIR holds cifar100_train.npz and cifar100_test.npz, for one setting also cifar10_test.npz with the teacher's logits.
+Each trained run is one line of claim_runs.jsonl and is never trained twice. Hyper-parameters are chosen by the accuracy
+on validation in the last epoch of one seed; reported are the test accuracies of other seeds. On a GPU many students are
+trained side by side (--students), on the CPU one after the other.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import logging
-import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from statistics import fmean
-from typing import Any
 
-from cist_core import EntropyCurves, default_pair
-from cist_core.errors import CistError
-from cist_core.sources import load_logits
-from cist_core.training import RunDirectory, parse_config
-from cist_core.training.engine import train
+import claim_objectives  # noqa: F401 - registers what the factorial trains
+import torch
+from claim_factorial import factorial_plans
+from claim_search import Runs, canonical, found
+from claim_settings import SETTINGS
+from students import Lesson, Plan, train_side_by_side
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "claim_runs.jsonl"
-WEIGHTINGS = ("product", "teacher", "student", "uniform", "none")
-GRADIENTS = ("scale-free", "constant", "full")
 
 
-@dataclass(frozen=True)
-class Setting:
-    """A teacher, a student, a little data, and how much is spent on tuning."""
+class Trainer:
+    """Trains plans in waves and writes every wave down when it is done."""
 
-    title: str
-    teacher: str
-    data: str
-    student: str
-    train_samples: int
-    validation_samples: int
-    epochs: int
-    learning_rates: tuple[float, ...]
-    tuning_seeds: tuple[int, ...]
-    final_seeds: tuple[int, ...]
-    ablated_weightings: tuple[str, ...] = WEIGHTINGS
+    def __init__(self, runs: Runs, images: Path | None, device: str, students: int, seconds: float) -> None:
+        self.runs, self._images, self._device, self._students = runs, images, device, students
+        self._end = time.monotonic() + seconds
+        self._lessons: dict[str, Lesson] = {}
+        self._cost: dict[str, float] = {}
+        """Seconds a student, by setting, from the wave before."""
 
-    @property
-    def recommended_rho(self) -> float:
-        """What the Studio recommends for this teacher, from its logits on validation."""
-        logits = load_logits(self.teacher, self.data, "validation").logit_set
-        return round(default_pair(EntropyCurves.from_logits(logits)).rho, 2)
+    def lesson(self, name: str) -> Lesson:
+        if name not in self._lessons:
+            self._lessons = {name: SETTINGS[name].lesson(self._images)}
+        return self._lessons[name]
 
-
-SETTINGS = {
-    "digits-mlp": Setting(
-        title="500 digits, a perceptron of 12 hidden units",
-        teacher="mnist5k-cnn",
-        data="mnist-5k",
-        student="mlp_14x14",
-        train_samples=500,
-        validation_samples=500,
-        epochs=30,
-        learning_rates=(0.01, 0.03, 0.1),
-        tuning_seeds=(0, 1, 2),
-        final_seeds=tuple(range(100, 110)),
-    ),
-    "digits-cnn": Setting(
-        title="200 digits, a convolutional network of 115,274 weights",
-        teacher="mnist5k-cnn",
-        data="mnist-5k",
-        student="cnn_16_32",
-        train_samples=200,
-        validation_samples=500,
-        epochs=20,
-        learning_rates=(0.01, 0.03, 0.1),
-        tuning_seeds=(0, 1, 2),
-        final_seeds=tuple(range(100, 108)),
-    ),
-    "cifar100": Setting(
-        title="1,500 images of CIFAR-100, a ResNet-8",
-        teacher="cifar100-resnet20",
-        data="cifar100",
-        student="resnet8",
-        train_samples=1500,
-        validation_samples=2500,
-        epochs=15,
-        learning_rates=(0.03, 0.1),
-        tuning_seeds=(0,),
-        final_seeds=(100, 101, 102),
-        ablated_weightings=(),
-    ),
-}
+    def train(self, name: str, plans: Sequence[Plan]) -> bool:
+        """Train those that are missing; False if the time is up before all of them are."""
+        missing = [
+            plan
+            for plan in dict.fromkeys(plans)
+            if self.runs.get(name, plan.objective, plan.learning_rate, plan.seed) is None
+        ]
+        while missing:
+            left = self._end - time.monotonic()
+            fitting = int(left / self._cost[name]) if name in self._cost else self._students
+            wave, missing = missing[: min(self._students, fitting)], missing[min(self._students, fitting) :]
+            if not wave or left <= 0:
+                return False
+            lesson = self.lesson(name)
+            started = time.monotonic()
+            rows = train_side_by_side(
+                wave, {name: lesson}, SETTINGS[name].recipe, device=self._device, report=lambda text: None
+            )
+            self._cost[name] = (time.monotonic() - started) / len(wave)
+            where = torch.cuda.get_device_name() if self._device == "cuda" else "cpu"
+            self.runs.add({"setting": name, **row, "device": where} for row in rows)
+            for row in rows:
+                print(
+                    f"{name} {row['objective']} lr {row['learning_rate']:g} seed {row['seed']}: "
+                    f"validation {row['val_accuracy']:.4f}, test {row.get('test_accuracy', float('nan')):.4f}",
+                    flush=True,
+                )
+            print(f"{len(wave)} students in {time.monotonic() - started:.1f} s", flush=True)
+        return True
 
 
-class Runs:
-    """Results by setting, objective, learning rate and seed; trained when they are asked for the first time."""
-
-    def __init__(self, name: str, images: Path | None = None, *, read_only: bool = False) -> None:
-        self.name, self.setting, self.images, self._read_only = name, SETTINGS[name], images, read_only
-        self._known: dict[tuple[str, float, int], dict[str, Any]] = {}
-        if RESULTS.is_file():
-            for line in RESULTS.read_text().splitlines():
-                row = json.loads(line)
-                if row["setting"] == name:
-                    self._known[row["objective"], row["learning_rate"], row["seed"]] = row
-
-    def get(self, objective: str, learning_rate: float, seed: int) -> dict[str, Any]:
-        key = (objective, learning_rate, seed)
-        if key not in self._known:
-            if self._read_only:
-                raise KeyError(f"{self.name}: {objective}, learning rate {learning_rate:g}, seed {seed} is not trained")
-            self._known[key] = self._train(*key)
-            with RESULTS.open("a") as stream:
-                stream.write(json.dumps(self._known[key]) + "\n")
-        return self._known[key]
-
-    def known(self) -> list[dict[str, Any]]:
-        return list(self._known.values())
-
-    def _train(self, objective: str, learning_rate: float, seed: int) -> dict[str, Any]:
-        s = self.setting
-        folder = Path(tempfile.mkdtemp())
-        data: dict[str, Any] = {
-            "name": s.data,
-            "train_samples": s.train_samples,
-            "validation_samples": s.validation_samples,
-        }
-        if self.images is not None:
-            data |= {
-                part: str(self.images / f"{s.data}_{file}.npz") for part, file in (("name", "train"), ("test", "test"))
-            }
-        config = parse_config(
-            {
-                "data": data,
-                "teacher": {"name": s.teacher},
-                "student": {"architecture": s.student},
-                "objective": objective,
-                "optimiser": {"learning_rate": learning_rate},
-                "epochs": s.epochs,
-                "batch_size": 50,
-                "seed": seed,
-                "device": "cpu",
-                "threads": 1,
-            }
-        )
-        row: dict[str, Any] = {
-            "setting": self.name,
-            "objective": objective,
-            "learning_rate": learning_rate,
-            "seed": seed,
-        }
-        try:
-            status = train(config, folder)
-        except CistError as error:
-            if "diverged" not in str(error):
-                raise
-            print(f"{self.name} {objective} lr {learning_rate:g} seed {seed}: {error}", flush=True)
-            return row | {"diverged": str(error)}
-        finally:
-            last = RunDirectory(folder).metrics()[-1:]
-            shutil.rmtree(folder)
-        row |= {
-            name: round(status[name], 6) for name in ("test_accuracy", "test_accuracy_at_best", "test_nll", "test_ece")
-        }
-        row |= {"val_accuracy": status["last_val_accuracy"], "best_val_accuracy": status["best_val_accuracy"]}
-        kept = ("teacher_entropy_mean", "teacher_entropy_std", "student_entropy_mean", "student_entropy_std")
-        row |= {name: round(last[0][name], 6) for name in (*kept, "student_maximum_mean") if name in last[0]}
-        print(
-            f"{self.name} {objective} lr {learning_rate:g} seed {seed}: "
-            f"validation {row['val_accuracy']:.4f}, test {row['test_accuracy']:.4f}",
-            flush=True,
-        )
-        return row
+def plan(name: str, objective: str, learning_rate: float, seed: int) -> Plan:
+    return Plan(name, canonical(objective), round(learning_rate, 10), seed)
 
 
-@dataclass(frozen=True)
-class Choice:
-    """The best setting of one method on validation."""
-
-    objective: str
-    learning_rate: float
-    val_accuracy: float
-
-
-def score(runs: Runs, objective: str, learning_rate: float, seeds: Iterable[int]) -> float:
-    """Mean validation accuracy of the last epoch; a diverged run counts as 0."""
-    return fmean(runs.get(objective, learning_rate, seed).get("val_accuracy", 0.0) for seed in seeds)
-
-
-def tune(runs: Runs, written: str, values: Sequence[float] = (), *, lowest: float = 0.0) -> Choice:
-    """Search hyper-parameter and learning rate in turn until neither moves; grids grow until the best is inside.
-
-    Args:
-        runs: the setting.
-        written: the objective, with ``{}`` where its hyper-parameter goes.
-        values: first grid of the hyper-parameter; none if it has none to tune.
-        lowest: the hyper-parameter never goes below this.
-    """
-    grid, rates = sorted(values) or [0.0], list(runs.setting.learning_rates)
-
-    def score_of(value: float, rate: float) -> float:
-        return score(runs, written.format(f"{value:g}"), rate, runs.setting.tuning_seeds)
-
-    value, rate = grid[0], rates[-1]
+def stages(name: str, runs: Runs) -> Iterator[list[Plan]]:
+    """What a setting needs next, until nothing is missing: rounds of tuning, then the seeds that are reported."""
+    setting = SETTINGS[name]
     while True:
-        before = (value, rate)
-        value = _best(grid, partial(score_of, rate=rate), factor=2, lowest=lowest, highest=500)
-        rate = _best(rates, partial(score_of, value), factor=3, lowest=3e-4, highest=1)
-        if (value, rate) == before:
-            return Choice(written.format(f"{value:g}"), rate, score_of(value, rate))
+        searches = {method: found(runs, SETTINGS, name, method) for method in setting.methods}
+        if setting.tuned_in is not None:
+            break
+        missing = [
+            plan(name, setting.methods[method].objective(values), values["learning_rate"], setting.tuning_seed)
+            for method, state in searches.items()
+            for values in state.missing
+        ]
+        if not missing:
+            break
+        yield missing
+    yield [
+        plan(name, setting.methods[method].objective(state.best), state.best["learning_rate"], seed)
+        for method, state in searches.items()
+        if state.best is not None
+        for seed in setting.final_seeds
+    ]
 
 
-def _best(grid: list[float], score_of: Callable[[float], float], factor: float, lowest: float, highest: float) -> float:
-    """The best value of a grid, which grows in place while the best is at an end of it."""
-    while True:
-        best = max(grid, key=score_of)
-        if len(grid) > 1 and best == grid[-1] and best * factor <= highest:
-            grid.append(_digits(best * factor))
-        elif len(grid) > 1 and best == grid[0] and best / factor >= max(lowest, 1e-4):
-            grid.insert(0, _digits(best / factor))
-        else:
-            return best
+def run(names: Sequence[str], trainer: Trainer) -> None:
+    for name in names:
+        if name == "factorial":
+            if not trainer.train("cifar100-10k", factorial_plans(trainer.runs, trainer.lesson("cifar100-10k"))):
+                return
+            continue
+        for plans in stages(name, trainer.runs):
+            if not trainer.train(name, plans):
+                print(f"The time is up; {name} goes on with the next call.", flush=True)
+                return
 
 
-def _digits(value: float) -> float:
-    return float(f"{value:.2g}")
-
-
-def methods(runs: Runs) -> Iterator[tuple[str, Choice]]:
-    """Every method at its best on validation; CIST at the recommended rho as well."""
-    rho = runs.setting.recommended_rho
-    rhos = [_digits(rho / 2), _digits(rho / 2**0.5), rho, _digits(rho * 2**0.5)]
-    yield "KD, tau tuned", tune(runs, "kd:tau={}", (1, 2, 4, 8), lowest=1.0)
-    yield "Cross-entropy only", tune(runs, "ce")
-    yield "LSKD", tune(runs, "lskd")
-    yield "DKD", tune(runs, "dkd")
-    yield "DTKD", tune(runs, "dtkd")
-    yield "CIST, rho recommended", tune(runs, f"cist:rho={rho:g}")
-    yield "CIST, rho tuned", tune(runs, "cist:rho={}", rhos)
-    yield "CIST + DKD, rho recommended", tune(runs, f"cist+dkd:rho={rho:g}")
-
-
-def ablation(runs: Runs) -> dict[tuple[str, str], Choice]:
-    """Gradient mode and weighting at the recommended rho, each pair at its own best learning rate."""
-    rho = runs.setting.recommended_rho
-    return {
-        (gradient, weighting): tune(runs, f"cist:rho={rho:g},weighting={weighting},gradient={gradient}")
-        for gradient in GRADIENTS
-        for weighting in runs.setting.ablated_weightings
-    }
-
-
-def run(name: str, images: Path | None) -> None:
-    runs = Runs(name, images)
-    print(f"{name}: recommended rho {runs.setting.recommended_rho}", flush=True)
-    for method, choice in methods(runs):
-        print(f"== {name} {method}: {choice}", flush=True)
-        for seed in runs.setting.final_seeds:
-            runs.get(choice.objective, choice.learning_rate, seed)
+def what_is_open(runs: Runs) -> list[str]:
+    """One line for every setting that lacks runs."""
+    lines = []
+    for name, setting in SETTINGS.items():
+        searches = {method: found(runs, SETTINGS, name, method) for method in setting.methods}
+        searching = [setting.methods[method].title for method, state in searches.items() if state.best is None]
+        lacking = [
+            setting.methods[method].title
+            for method, state in searches.items()
+            if state.best is not None
+            and any(
+                runs.get(name, setting.methods[method].objective(state.best), state.best["learning_rate"], seed) is None
+                for seed in setting.final_seeds
+            )
+        ]
+        parts = [f"not tuned yet: {', '.join(searching)}"] * bool(searching)
+        parts += [f"seeds missing: {', '.join(lacking)}"] * bool(lacking)
+        if parts:
+            lines.append(f"{setting.title}: {'; '.join(parts)}")
+    return lines
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["run", "ablation", "report"])
-    parser.add_argument("setting", nargs="?", choices=SETTINGS)
-    parser.add_argument("--images", type=Path, help="folder with cifar100_train.npz and cifar100_test.npz")
+    commands = parser.add_subparsers(dest="command", required=True)
+    names = [*SETTINGS, "factorial"]
+    train = commands.add_parser("run", help="train what is missing")
+    train.add_argument("settings", nargs="*", metavar="SETTING", help=f"all by default: {', '.join(names)}")
+    train.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    train.add_argument("--students", type=int, help="side by side; 64 on a GPU, 1 on the CPU")
+    train.add_argument("--seconds", type=float, default=float("inf"), help="start nothing that would take longer")
+    commands.add_parser("open", help="what is still missing")
+    report = commands.add_parser("report", help="docs/claim.md, its figures and the library's evidence")
+    for command in (train, report):
+        command.add_argument("--images", type=Path, help="folder of the images; also by CLAIM_IMAGES")
+    for command in commands.choices.values():
+        command.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
-    logging.getLogger("cist_core.training").setLevel(logging.ERROR)
-    if options.what == "run":
-        run(options.setting, options.images)
-    elif options.what == "ablation":
-        ablation(Runs(options.setting, options.images))
-    else:
+    runs = Runs(options.results)
+    if options.command == "open":
+        print("\n".join(what_is_open(runs)) or "Nothing is missing.")
+    elif options.command == "report":
         from claim_report import write_report
 
-        write_report()
+        write_report(runs, options.images)
+    else:
+        unknown = sorted(set(options.settings) - set(names))
+        if unknown:
+            parser.error(f"there is no setting '{unknown[0]}'; known are {', '.join(names)}")
+        if options.device == "cpu":
+            torch.set_num_threads(1)
+        students = options.students or (64 if options.device == "cuda" else 1)
+        run(options.settings or names, Trainer(runs, options.images, options.device, students, options.seconds))
 
 
 if __name__ == "__main__":

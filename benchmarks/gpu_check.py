@@ -1,0 +1,284 @@
+"""What a GPU makes of the project: kernels, losses and inference against plain torch, and the pair of the paper.
+
+    python benchmarks/gpu_check.py --images DIR --seconds 400
+
+Without a GPU everything runs at toy size on the CPU, so that the script is known to work when there is one. The pair
+is ResNet32x4 to ResNet8x4 on CIFAR-100, with the images in the memory of the GPU, bfloat16, channels last, and all
+students side by side, for as many epochs as the time allows: far fewer than the 240 of the field, so its accuracies say
+how far this went and not how good the methods are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from students import Lesson, Plan, Recipe, train_side_by_side
+from torch import Tensor
+from torch.nn import functional as F
+
+from cist_core import kernels
+from cist_core.data import ImageDataset
+from cist_core.inference import infer
+from cist_core.objectives import create_objective
+from cist_core.zoo import Teacher, create_model, find_architecture
+
+HERE = Path(__file__).parent
+STUDENTS = ("ce", "kd:tau=4", "kd:tau=4,lambda_kl=8", "lskd", "cist:rho=3", "cist:rho=3,lambda_kl=8")
+_SHARE_OF_TEACHER = 0.45
+"""Of the time for the pair."""
+
+
+def seconds_of(call: Callable[[], object], repeats: int, device: torch.device) -> float:
+    """The median time of a call, after two that do not count."""
+    times = []
+    for number in range(repeats + 2):
+        _wait(device)
+        started = time.perf_counter()
+        call()
+        _wait(device)
+        if number >= 2:
+            times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def against(
+    ours: Callable[[], object], plain: Callable[[], object], repeats: int, device: torch.device
+) -> dict[str, float]:
+    """Both times in milliseconds, and how many times quicker ours is."""
+    mine, other = (1e3 * seconds_of(call, repeats, device) for call in (ours, plain))
+    return {"ours_ms": round(mine, 4), "torch_ms": round(other, 4), "ratio": round(other / mine, 3)}
+
+
+def check_kernels(rows: int, classes: int, repeats: int, device: torch.device) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(0)
+    logits = (3 * torch.randn(rows, classes, generator=generator)).to(device)
+    other = (3 * torch.randn(rows, classes, generator=generator)).to(device)
+    found = kernels.row_statistics(logits)
+
+    def plain_entropy(tau: Tensor | float) -> Tensor:
+        log_p = (logits / tau).log_softmax(1)
+        return -(log_p.exp() * log_p).sum(1)
+
+    def plain_first_pass() -> Tensor:
+        centred = logits - logits.mean(1, keepdim=True)
+        return plain_entropy((centred.amax(1) / 3).unsqueeze(1))
+
+    def plain_sweep() -> list[Tensor]:
+        return [plain_entropy((found.maximum / (0.25 * (step + 1))).unsqueeze(1)) for step in range(64)]
+
+    def plain_divergence() -> Tensor:
+        log_p, log_q = (logits / 4).log_softmax(1), (other / 4).log_softmax(1)
+        return (log_p.exp() * (log_p - log_q)).sum(1)
+
+    return {
+        "rows": rows,
+        "classes": classes,
+        "first pass": against(lambda: kernels.first_pass(logits, rho=3.0), plain_first_pass, repeats, device),
+        "move": against(lambda: kernels.entropy(logits, found.peak, 4.0), lambda: plain_entropy(4.0), repeats, device),
+        "sweep of 64": against(
+            lambda: kernels.entropy_sweep(logits, found, start=0.25, step=0.25, count=64),
+            plain_sweep,
+            max(repeats // 5, 1),
+            device,
+        ),
+        "divergence": against(
+            lambda: kernels.kl_divergence(logits, other, 4.0, 4.0), plain_divergence, repeats, device
+        ),
+    }
+
+
+def check_losses(rows: int, classes: int, repeats: int, device: torch.device) -> dict[str, Any]:
+    """Forward and backward of the losses against the plain loss of Hinton."""
+    generator = torch.Generator().manual_seed(0)
+    teacher = (3 * torch.randn(rows, classes, generator=generator)).to(device)
+    student = (3 * torch.randn(rows, classes, generator=generator)).to(device).requires_grad_()
+    labels = torch.randint(classes, (rows,), generator=generator).to(device)
+
+    def plain() -> None:
+        soft = F.kl_div((student / 4).log_softmax(1), (teacher / 4).softmax(1), reduction="batchmean") * 16
+        torch.autograd.grad(0.1 * F.cross_entropy(student, labels) + 0.9 * soft, student)
+
+    def ours(text: str) -> Callable[[], None]:
+        objective = create_objective(text)
+
+        def call() -> None:
+            terms = objective(student_logits=student, teacher_logits=teacher, labels=labels, epoch=1)
+            torch.autograd.grad(terms["total"], student)
+
+        return call
+
+    named = {text: against(ours(text), plain, repeats, device) for text in ("kd", "cist:rho=3", "dkd", "lskd")}
+    return {"rows": rows, "classes": classes, **named}
+
+
+def check_inference(images: int, architectures: tuple[str, ...], device: torch.device) -> dict[str, Any]:
+    """Images a second of `infer`, against a plain loop over the same batches."""
+    pixels = np.random.default_rng(0).integers(0, 256, (images, 32, 32, 3), dtype=np.uint8)
+    dataset = ImageDataset("noise", "test", pixels, np.zeros(images, np.int64), None, "noise")
+    rates: dict[str, Any] = {"images": images}
+    for name in architectures:
+        architecture = find_architecture(name)
+        torch.manual_seed(0)
+        model = create_model(name, num_classes=100).eval()
+        teacher = Teacher(name, model, name, 100, None, architecture.preprocessing, "fresh weights")
+        for precision in ("float32", "bfloat16") if device.type == "cuda" else ("float32",):
+            times = []
+            for _ in range(2):  # the first one loads the libraries of the device
+                with tempfile.TemporaryDirectory() as cache:
+                    started = time.perf_counter()
+                    infer(teacher, dataset, device=device.type, precision=precision, cache_dir=cache)
+                    times.append(time.perf_counter() - started)
+            rates[f"{name}, {precision}"] = {"ours_images_per_s": round(images / times[-1])}
+        model = model.to(device)
+
+        @torch.inference_mode()
+        def plain(model: torch.nn.Module = model, reads: Any = architecture.preprocessing) -> None:
+            for part in torch.from_numpy(pixels).split(256):
+                model(reads(part.to(device))).float().cpu()
+
+        plain()
+        rates[f"{name}, float32"]["torch_images_per_s"] = round(images / seconds_of(plain, 1, device))
+    return rates
+
+
+def pair_lessons(images: Path | None, device: torch.device) -> tuple[Lesson, Lesson]:
+    """For the teacher, which has none itself, and for the students, whose teacher is set later."""
+    reads = find_architecture("resnet8x4").preprocessing
+    mean, std = (torch.tensor(part)[:, None, None] for part in (reads.mean, reads.std))
+    if images is None:
+        generator = torch.Generator().manual_seed(0)
+        pixels = torch.randint(0, 256, (48, 3, 32, 32), dtype=torch.uint8, generator=generator)
+        labels = torch.randint(100, (48,), generator=generator)
+        judge = ((pixels.float() / 255 - mean) / std)[:16], labels[:16]
+        parts = (pixels, labels, judge, judge)
+    else:
+        from claim_settings import cifar100_whole
+
+        whole = cifar100_whole(images)
+        parts = (whole.inputs, whole.labels, whole.validation, whole.test)
+    pixels, labels, validation, test = parts
+    alone = Lesson(pixels, labels, torch.zeros(len(labels), 100), validation, test, mean, std).to(device)
+    return alone, Lesson(alone.inputs, alone.labels, None, alone.validation, alone.test, alone.mean, alone.std)
+
+
+def check_pair(images: Path | None, seconds: float, device: torch.device) -> dict[str, Any]:
+    on_gpu = device.type == "cuda"
+    names = ("resnet32x4", "resnet8x4") if on_gpu else ("resnet8", "resnet8")
+    precision = torch.bfloat16 if on_gpu else torch.float32
+    recipe = Recipe(
+        partial(create_model, names[0], num_classes=100),
+        epochs=1,
+        batch_size=128 if on_gpu else 16,
+        crop_padding=4,
+        flip=True,
+        precision=precision,
+    )
+    alone, taught = pair_lessons(images, device)
+    kept: list[torch.nn.Module] = []
+
+    def train(
+        create: Callable[[], torch.nn.Module], lesson: Lesson, plans: list[Plan], budget: float
+    ) -> dict[str, Any]:
+        few = min(len(lesson.labels), 20 * recipe.batch_size)
+        part = None if lesson.teacher_logits is None else lesson.teacher_logits[:few]
+        brief = Lesson(
+            lesson.inputs[:few],
+            lesson.labels[:few],
+            part,
+            lesson.validation,
+            lesson.test,
+            lesson.mean,
+            lesson.std,
+            lesson.teacher,
+        )
+        with_epochs = partial(_with_epochs, recipe, create)
+        times = []
+        for epochs in (1, 3):
+            _wait(device)
+            started = time.perf_counter()
+            train_side_by_side(plans, {"pair": brief}, with_epochs(epochs), device=device, report=lambda text: None)
+            _wait(device)
+            times.append(time.perf_counter() - started)
+        an_epoch = max(times[1] - times[0], 1e-3) / 2 * len(lesson.labels) / few
+        epochs = max(1, min(240, int((budget - times[0]) / an_epoch)))
+        started = time.perf_counter()
+        rows = train_side_by_side(plans, {"pair": lesson}, with_epochs(epochs), device=device, report=print)
+        elapsed = time.perf_counter() - started
+        print(f"{epochs} epochs of {len(plans)} in {elapsed:.1f} s", flush=True)
+        images_seen = epochs * len(lesson.labels) * len(plans)
+        return {
+            "epochs": epochs,
+            "seconds": round(elapsed, 1),
+            "images_per_s": round(images_seen / elapsed),
+            "runs": rows,
+        }
+
+    def teacher() -> torch.nn.Module:
+        kept.append(create_model(names[0], num_classes=100))
+        return kept[-1]
+
+    result = {"teacher": names[0], "student": names[1]}
+    result["teacher_run"] = train(teacher, alone, [Plan("pair", "ce", 0.1, 0)], seconds * _SHARE_OF_TEACHER)
+    taught = Lesson(**{**vars(taught), "teacher": kept[-1].eval()})
+    plans = [Plan("pair", objective, 0.1, 0) for objective in (STUDENTS if on_gpu else STUDENTS[-2:])]
+    create = partial(create_model, names[1], num_classes=100)
+    result["student_runs"] = train(create, taught, plans, seconds * (1 - _SHARE_OF_TEACHER))
+    return result
+
+
+def _with_epochs(recipe: Recipe, create: Callable[[], torch.nn.Module], epochs: int) -> Recipe:
+    return Recipe(**{**vars(recipe), "create_student": create, "epochs": epochs})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--images", type=Path, help="folder of cifar100_train.npz and cifar100_test.npz; without: noise"
+    )
+    parser.add_argument("--seconds", type=float, default=300.0, help="for everything, the pair last")
+    parser.add_argument("--results", type=Path, default=HERE / "gpu_check.json")
+    parser.add_argument("--tests-exit", type=int, default=None, help="how the gpu tests ended, to be written down")
+    options = parser.parse_args()
+    end = time.monotonic() + options.seconds
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    on_gpu = device.type == "cuda"
+    results: dict[str, Any] = {
+        "device": torch.cuda.get_device_name() if on_gpu else "cpu, toy sizes",
+        "torch": torch.__version__,
+        "gpu_tests_exit": options.tests_exit,
+    }
+
+    def note(name: str, value: dict[str, Any]) -> None:
+        results[name] = value
+        options.results.write_text(json.dumps(results, indent=1) + "\n")
+        print(name, json.dumps(value)[:600], flush=True)
+
+    repeats = 20 if on_gpu else 2
+    note("kernels", check_kernels(*((50_000, 1_000) if on_gpu else (200, 20)), repeats, device))
+    note("losses", check_losses(*((1_024, 1_000) if on_gpu else (32, 20)), repeats, device))
+    architectures = ("resnet20", "resnet32x4") if on_gpu else ("resnet8",)
+    note("inference", check_inference(20_000 if on_gpu else 64, architectures, device))
+    images = options.images if on_gpu else None
+    note("pair", check_pair(images, max(end - time.monotonic(), 5.0) if on_gpu else 2.0, device))
+    if options.tests_exit:
+        sys.exit(f"The gpu tests ended with {options.tests_exit}.")
+
+
+if __name__ == "__main__":
+    main()
