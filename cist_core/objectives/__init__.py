@@ -20,6 +20,7 @@ from cist_core.objectives.methods.dkd import cist_dkd_loss, dkd_loss
 from cist_core.objectives.methods.dtkd import dtkd_loss
 from cist_core.objectives.methods.entropy_matched import entropy_matched_loss
 from cist_core.objectives.methods.entropy_outliers import kd_entropy_outliers_ce_loss, kd_entropy_outliers_ht_loss
+from cist_core.objectives.methods.entropy_thresholds import kd_entropy_threshold_ce_loss, kd_entropy_threshold_ht_loss
 from cist_core.objectives.methods.jsd import cist_jsd_loss, jsd_loss
 from cist_core.objectives.methods.kd import kd_loss
 from cist_core.objectives.methods.mlkd import cist_mlkd_loss, mlkd_loss
@@ -67,6 +68,8 @@ __all__ = [
     "jsd_loss",
     "kd_entropy_outliers_ce_loss",
     "kd_entropy_outliers_ht_loss",
+    "kd_entropy_threshold_ce_loss",
+    "kd_entropy_threshold_ht_loss",
     "kd_loss",
     "lskd_loss",
     "mlkd_loss",

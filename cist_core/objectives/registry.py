@@ -183,7 +183,7 @@ class Objective(nn.Module):
         teacher_logits: Tensor,
         labels: Tensor,
         mask: Tensor | None = None,
-        epoch: float | None = None,
+        epoch: float | Tensor | None = None,
         strong_student_logits: Tensor | None = None,
         strong_teacher_logits: Tensor | None = None,
     ) -> Terms:
@@ -194,7 +194,8 @@ class Objective(nn.Module):
             teacher_logits: likewise.
             labels: ``(B,)`` or ``(B, L)`` integers.
             mask: ``(B, L)`` boolean, true where a token counts.
-            epoch: from 1, for the objectives that ramp up; the others do without.
+            epoch: from 1, for the objectives that ramp up; the others do without. A scalar tensor on the device where a
+                recorded CUDA graph is to read it anew at every replay.
             strong_student_logits: of a strongly augmented view, for the objectives with two views.
             strong_teacher_logits: likewise.
 

@@ -79,3 +79,8 @@ class Rows:
 def entropy(log_p: Tensor) -> Tensor:
     """Shannon entropy in nats of log-probabilities ``(N, C)``, ``(N,)``."""
     return -(log_p.exp() * log_p).sum(-1)
+
+
+def scalar(value: float | Tensor, *, like: Tensor) -> Tensor:
+    """A number as a tensor of the type and on the device of another, ``()``, without a copy from the host."""
+    return value.to(like) if isinstance(value, Tensor) else like.new_full((), value)

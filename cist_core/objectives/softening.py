@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cist_core.objectives.batch import Batch
 from cist_core.objectives.parameters import Choice, Number, Switch
-from cist_core.objectives.rows import Rows
+from cist_core.objectives.rows import Rows, scalar
 from cist_core.objectives.temperatures import centred_maximum_temperature
 from cist_core.temperature import TAU_MIN
 from cist_core.weights import WEIGHT_FORMULAS
@@ -24,16 +24,11 @@ Rule = Callable[[Rows], Tensor]
 """From the logits of one model to its temperatures, ``(N,)``."""
 
 
-def _scalar(value: Tensor | float, *, like: Tensor) -> Tensor:
-    # A number is filled in where it is used: a copy from the host would make the step wait for the device.
-    return value.to(like) if isinstance(value, Tensor) else like.new_full((), value)
-
-
 def _for_every_sample(formula: Callable[[Tensor, Tensor], Tensor | float]) -> Callable[[Tensor, Tensor], Tensor]:
     """The formula with its one weight for all, where it has one, given to each."""
 
     def weigh(teacher: Tensor, student: Tensor) -> Tensor:
-        return _scalar(formula(teacher, student), like=teacher).expand_as(teacher)
+        return scalar(formula(teacher, student), like=teacher).expand_as(teacher)
 
     return weigh
 
@@ -65,27 +60,27 @@ class Softening:
         teacher: temperatures of the teacher.
         student: temperatures of the student, as they stand in the softmax.
         weight: of the sample's divergence.
-        follows_scale: whether the student's temperature shrinks with its logits.
+        without_floor: whether nothing but `TAU_MIN` holds the student's temperature as its logits shrink.
     """
 
     teacher: Tensor
     student: Tensor
     weight: Tensor
-    follows_scale: bool = False
+    without_floor: bool = False
 
     def log_probabilities(self, batch: Batch, *, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Log soft labels of teacher and student, ``(N, C)`` each.
 
-        A temperature that follows the scale of the logits is near 0 on a constant student row (``m_s <= TAU_MIN``), and
-        the gradient ``w / tau_s (q - p)`` would know no bound. There it is damped to what the weight ``tau_t tau_s``
-        gives, ``tau_t (q - p)``; smaller gradients stay, and so does every value.
+        A temperature without a floor is near 0 on a constant student row (``m_s <= TAU_MIN``), and the gradient
+        ``w / tau_s (q - p)`` would know no bound. There it is damped to what the weight ``tau_t tau_s`` gives,
+        ``tau_t (q - p)``; smaller gradients stay, and so does every value.
 
         Args:
             batch: the logits.
             weight: what the divergence will be multiplied by; the softening's own weight unless given.
         """
         damping = None
-        if self.follows_scale:
+        if self.without_floor:
             applied = self.weight if weight is None else weight
             bound = (self.teacher * self.student / applied).detach().clamp(max=1)
             damping = torch.where(batch.student.maximum.detach() <= TAU_MIN, bound, 1.0)
@@ -103,7 +98,7 @@ class Softening:
 
 def fixed(batch: Batch, tau: float | Tensor) -> Softening:
     """The same temperature for every sample and model, weight ``tau^2`` (Hinton et al. 2015, arXiv 1503.02531)."""
-    taus = _scalar(tau, like=batch.student.maximum).expand_as(batch.student.maximum)
+    taus = scalar(tau, like=batch.student.maximum).expand_as(batch.student.maximum)
     return Softening(taus, taus, taus.square())
 
 
@@ -121,7 +116,7 @@ def each_its_own(
     through_softmax, through_weight = GRADIENTS[gradient]
     teacher, student = rule(batch.teacher), rule(batch.student)
     weight = weigh(teacher, student if through_weight else student.detach())
-    return Softening(teacher, student if through_softmax else student.detach(), weight, follows_scale=True)
+    return Softening(teacher, student if through_softmax else student.detach(), weight, without_floor=True)
 
 
 def weighted(
@@ -139,4 +134,5 @@ def weighted(
 def cist(batch: Batch, *, rho: float, floor: float, weighting: str, normalise: bool, gradient: str) -> Softening:
     """The temperatures and weights of CIST: ``tau_i = max(m_i / rho, floor)`` for each model (arXiv 2605.20357)."""
     rule = partial(centred_maximum_temperature, rho=rho, floor=floor)
-    return weighted(batch, rule, weighting=weighting, normalise=normalise, gradient=gradient)
+    softening = weighted(batch, rule, weighting=weighting, normalise=normalise, gradient=gradient)
+    return replace(softening, without_floor=floor <= TAU_MIN)

@@ -22,7 +22,7 @@ def collect(
     divergence: Tensor,
     *,
     lambda_ce: float,
-    lambda_kl: float,
+    lambda_kl: float | Tensor,
     added: Tensor | None = None,
     **own: Tensor,
 ) -> Terms:
@@ -53,27 +53,26 @@ def per_sample(softening: Softening, divergence: Tensor) -> Terms:
     }
 
 
-def linear_warmup(epoch: float | None, epochs: float) -> float:
-    """``min(epoch / epochs, 1)``; 1 where ``epochs`` is 0.
+def share_passed(epoch: float | Tensor | None, epochs: float) -> float | Tensor:
+    """``min(epoch / epochs, 1)``, which a linear warm-up multiplies by; 1 where ``epochs`` is 0.
 
     Args:
-        epoch: the current one, counted from 1 (fractions are welcome).
+        epoch: the current one, counted from 1 (fractions are welcome); a scalar tensor where a recorded CUDA graph is
+            to read it anew at every replay.
         epochs: how long the warm-up lasts.
 
     Raises:
-        CistError: if the epoch is missing or negative.
+        CistError: if the epoch is missing or negative; not for a tensor on an accelerator, whose value is not read.
     """
     if epochs == 0:
         return 1.0
-    return min(checked_epoch(epoch) / epochs, 1.0)
+    passed = _checked(epoch) / epochs
+    return passed.clamp(max=1) if isinstance(passed, Tensor) else min(passed, 1.0)
 
 
-def checked_epoch(epoch: float | None) -> float:
-    """The epoch, present and not negative.
-
-    Raises:
-        CistError: otherwise.
-    """
+def _checked(epoch: float | Tensor | None) -> float | Tensor:
+    if isinstance(epoch, Tensor) and epoch.device.type != "cpu":
+        return epoch
     if epoch is None or not epoch >= 0:
         raise CistError(
             "This objective grows to full strength over some epochs: expected epoch=1 in the first, 2 in the next, but "

@@ -22,11 +22,17 @@ CASES = {
     "cist:rho=2.5,weighting=teacher": {"rho": 2.5, "weighting": "teacher"},
     "cist:rho=3,weighting=student": {"rho": 3, "weighting": "student"},
     "cist:rho=3,weighting=uniform": {"rho": 3, "weighting": "uniform"},
+    "cist:rho=3,weighting=uniform-teacher": {"rho": 3, "weighting": "uniform-teacher"},
+    "cist:rho=3,floor=0": {"rho": 3, "floor": 0},
+    "cist:rho=3,floor=0,gradient=scale-free": {"rho": 3, "floor": 0},
+    "cist:rho=3,floor=2.5,weighting=student": {"rho": 3, "floor": 2.5, "weighting": "student"},
+    "cist:rho=9,lambda_kl=8": {"rho": 9, "kl": 8},
     "cist:rho=3,weighting=none,gradient=full": {"rho": 3, "weighting": "none"},
     "cist:rho=3,normalise=yes,gradient=constant": {"rho": 3, "normalise": True},
     "dkd": {},
     "dkd:alpha=2,beta=3,tau=1.5,warmup=0,lambda_ce=0.5": {"alpha": 2, "beta": 3, "tau": 1.5, "ramp": 1, "ce": 0.5},
     "cist+dkd:rho=4,beta=8": {"rho": 4},
+    "cist+dkd:rho=1.5,beta=2,lambda_kl=4,warmup=0": {"rho": 1.5, "beta": 8, "ramp": 1},
     "ctkd": {},
     "ctkd:theta=-1": {"theta": -1},
     "cist+ctkd:rho=4": {"rho": 4},
@@ -34,6 +40,7 @@ CASES = {
     "mlkd": {},
     "mlkd:temperatures=1/2,keep=1": {"temperatures": [1, 2], "keep": 1},
     "cist+mlkd:rho=4": {"rho": 4},
+    "cist+mlkd:rho=4,lambda_ce=1": {"rho": 4, "ce": 1},
     "lskd": {},
     "normkd": {},
     "dtkd": {},
@@ -41,10 +48,14 @@ CASES = {
     "ttm": {},
     "wttm": {},
     "wttm:gamma=0.5,beta=2": {"gamma": 0.5, "beta": 2},
-    "kd-entout-ce": {"low": 0.05, "high": 0.95},
-    "kd-entout-ce:tau=1,low=0.3,high=0.8": {"tau": 1, "low": 0.3, "high": 0.8},
-    "kd-entout-ht": {"low": 0.05},
-    "kd-entout-ht:tau=1,low=0.3,higher_tau=5": {"tau": 1, "low": 0.3, "higher": 5},
+    "kd-entout-ce": {},
+    "kd-entout-ce:tau=2,sides=both,share=0.5,lambda_ce=0.3": {"tau": 2, "sides": "both", "share": 0.5, "ce": 0.3},
+    "kd-entout-ht": {},
+    "kd-entout-ht:tau=3,step=2,sides=both,share=0.5": {"tau": 3, "step": 2, "sides": "both", "share": 0.5},
+    "kd-entropy-threshold-ce": {"low": 0.05, "high": 0.95},
+    "kd-entropy-threshold-ce:tau=1,low=0.3,high=0.8": {"tau": 1, "low": 0.3, "high": 0.8},
+    "kd-entropy-threshold-ht": {"low": 0.05},
+    "kd-entropy-threshold-ht:tau=1,low=0.3,higher_tau=5": {"tau": 1, "low": 0.3, "higher": 5},
     "entropy-matched:H=0.7": {"H": 0.7},
     "reverse-kl": {},
     "cist+reverse-kl:rho=3": {"rho": 3},
@@ -81,13 +92,30 @@ def soft(z, tau):
     return softmax(z / np.broadcast_to(tau, len(z))[:, None], axis=1)
 
 
-def cist_temperatures(z, rho):
-    return (z.max(axis=1) - z.mean(axis=1)) / rho
+def cist_temperatures(z, rho, floor=1):
+    return np.maximum((z.max(axis=1) - z.mean(axis=1)) / rho, floor)
 
 
 def weights(t, s, weighting="product", normalise=False):
-    w = {"product": t * s, "teacher": t**2, "student": s**2, "uniform": np.full_like(t, np.mean(t * s)), "none": t**0}
-    return w[weighting] / w[weighting].mean() if normalise else w[weighting]
+    w = {
+        "product": t * s,
+        "teacher": t**2,
+        "student": s**2,
+        "uniform": np.full_like(t, np.mean(t * s)),
+        "uniform-teacher": np.full_like(t, np.mean(t) ** 2),
+        "none": np.ones_like(t),
+    }[weighting]
+    return w / w.mean() if normalise else w
+
+
+def outliers(entropies, sides, share):
+    """Indices of the outliers of low and of high entropy: Python sorts stably, so the earlier of equals counts."""
+    order = sorted(range(len(entropies)), key=lambda i: entropies[i])
+    if sides == "low":
+        return order[: max(1, int(share * len(order)))], []
+    count = max(1, int(share / 2 * len(order)))
+    high = sorted(range(len(entropies)), key=lambda i: -entropies[i])[:count]
+    return order[:count], [i for i in high if i not in order[:count]]
 
 
 def matched(z, H):
@@ -134,7 +162,7 @@ def reference(text, data):
     tau = np.full(len(y), float(o.get("tau", 4)))
     t = s = tau
     if "rho" in o:
-        t, s = cist_temperatures(z_t, o["rho"]), cist_temperatures(z_s, o["rho"])
+        t, s = (cist_temperatures(z, o["rho"], o.get("floor", 1)) for z in (z_t, z_s))
     w = weights(t, s, o.get("weighting", "product"), o.get("normalise", False))
     lambda_ce, lambda_kl = o.get("ce", 0.1), o.get("kl", 0.9)
     family = name.removeprefix("cist+")
@@ -169,12 +197,23 @@ def reference(text, data):
     elif family in ("ttm", "wttm"):
         powers = softmax(z_t, axis=1) ** o.get("gamma", 0.1)
         kl_i = kl(powers / powers.sum(1)[:, None], softmax(z_s, axis=1))
-        lambda_ce, lambda_kl = 1, o.get("beta", 45)
+        lambda_ce, lambda_kl = 1, o.get("beta", 45 if family == "ttm" else 2.25)
         kd = np.mean(kl_i if family == "ttm" else powers.sum(1) * kl_i)
     elif family == "kd-entout-ce":
+        low, high = outliers(entropy(p, axis=1), o.get("sides", "low"), o.get("share", 0.05))
+        outlier = np.isin(np.arange(len(y)), low + high)
+        kd = np.mean(np.where(outlier, 0, w * kl(p, q)))
+        total = np.mean(np.where(outlier, hard, lambda_ce * hard + lambda_kl * w * kl(p, q)))
+        return {"total": total, "ce": ce, "kd": kd, "outlier_ce": np.mean(outlier * hard), "outliers": outlier.mean()}
+    elif family == "kd-entout-ht":
+        low, high = outliers(entropy(p, axis=1), o.get("sides", "low"), o.get("share", 0.05))
+        tau[low] += o.get("step", 1)
+        tau[high] -= o.get("step", 1)
+        kd = np.mean(tau**2 * kl(soft(z_t, tau), soft(z_s, tau)))
+    elif family == "kd-entropy-threshold-ce":
         share = entropy(p, axis=1) / np.log(p.shape[1])
         kd = np.mean(np.where((share < o["low"]) | (share > o["high"]), hard, w * kl(p, q)))
-    elif family == "kd-entout-ht":
+    elif family == "kd-entropy-threshold-ht":
         tau = np.where(entropy(p, axis=1) / np.log(p.shape[1]) < o["low"], o.get("higher", 8), tau)
         kd = np.mean(tau**2 * kl(soft(z_t, tau), soft(z_s, tau)))
     elif family == "reverse-kl":
@@ -185,7 +224,6 @@ def reference(text, data):
         kd = np.mean(w * (beta * kl(p, m) + (1 - beta) * kl(q, m)))
     elif family == "mlkd":
         temperatures = np.array(o.get("temperatures", [4, 3, 5, 2, 6]), float)
-        lambda_ce = 1 if "rho" in o else 0.1
         ce = ce + cross_entropy(data["strong_student"], y).mean()
 
         def pairs(view):

@@ -46,34 +46,104 @@ def soft_labels(terms, data):
 ONLY_KL = {"lambda_ce": 0, "lambda_kl": 1}
 
 
-# --- CIST: the three modes ---
+# --- CIST: the three modes, and the floor ---
+
+MODES = ["constant", "scale-free", "full"]
+WEIGHTINGS = ["product", "teacher", "student", "uniform", "uniform-teacher", "none"]
+NOWHERE, SOMEWHERE, EVERYWHERE = 0.0, 1.0, 30.0
+"""Floors that bind on none, some and all rows of the example at rho 3."""
 
 
-def test_constant_mode_gives_exactly_tau_t_times_the_difference():
+def at_floor(data, floor, model="student"):
+    return centred(data[f"{model}_logits"].detach()).amax(-1) / 3 < floor
+
+
+@pytest.mark.parametrize(("floor", "rows"), [(NOWHERE, 0), (SOMEWHERE, 6), (EVERYWHERE, 8)])
+def test_the_floor_binds_where_the_pure_rule_would_fall_below_it(floor, rows):
     data = inputs()
-    terms = cist_loss(**data, rho=3, gradient="constant", **ONLY_KL)
+    assert at_floor(data, floor).sum() == rows
+    terms = cist_loss(**data, rho=3, floor=floor)
+    for model in ("student", "teacher"):
+        maximum = centred(data[f"{model}_logits"].detach()).amax(-1)
+        torch.testing.assert_close(terms[f"tau_{model}"], (maximum / 3).clamp(min=floor))
+        ratio = maximum / terms[f"tau_{model}"]
+        torch.testing.assert_close(ratio, (maximum / floor).clamp(max=3))
+
+
+@pytest.mark.parametrize("floor", [NOWHERE, SOMEWHERE, EVERYWHERE])
+def test_constant_mode_gives_exactly_tau_t_times_the_difference(floor):
+    data = inputs()
+    terms = cist_loss(**data, rho=3, floor=floor, **ONLY_KL)
     p, q = soft_labels(terms, data)
     torch.testing.assert_close(gradient(terms, data), terms["tau_teacher"].unsqueeze(-1) * (q - p) / 8)
 
 
-def test_full_mode_makes_the_loss_homogeneous_in_the_students_scale():
-    data = inputs()
-    terms = cist_loss(**data, rho=3, gradient="full", **ONLY_KL)
-    along = (gradient(terms, data) * centred(data["student_logits"])).sum(-1)
-    torch.testing.assert_close(along * 8, terms["weight"] * terms["kl"])
-    smaller = {**data, "student_logits": data["student_logits"] * 0.5}
-    torch.testing.assert_close(cist_loss(**smaller, rho=3, **ONLY_KL)["total"], terms["total"] / 2)
-
-
-@pytest.mark.parametrize("weighting", ["product", "teacher", "student", "uniform", "none"])
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
 @pytest.mark.parametrize("normalise", [False, True])
-def test_scale_free_mode_leaves_the_students_scale_free(weighting, normalise):
+def test_the_gradient_modes_coincide_at_the_floor(weighting, normalise):
     data = inputs()
-    terms = cist_loss(**data, rho=3, weighting=weighting, normalise=normalise, **ONLY_KL)
+    slopes = [
+        gradient(
+            cist_loss(
+                **data, rho=3, floor=EVERYWHERE, weighting=weighting, normalise=normalise, gradient=mode, **ONLY_KL
+            ),
+            data,
+        )
+        for mode in MODES
+    ]
+    torch.testing.assert_close(slopes[1], slopes[0])
+    torch.testing.assert_close(slopes[2], slopes[0])
+    assert slopes[0].abs().max() > 1e-5
+
+
+def test_rows_at_the_floor_have_one_gradient_and_the_others_three():
+    data = inputs()
+    slopes = {mode: gradient(cist_loss(**data, rho=3, gradient=mode, **ONLY_KL), data) for mode in MODES}
+    held = at_floor(data, SOMEWHERE)
+    for mode in ("scale-free", "full"):
+        torch.testing.assert_close(slopes[mode][held], slopes["constant"][held])
+        assert ((slopes[mode] - slopes["constant"]).abs().amax(-1)[~held] > 1e-5).all()
+
+
+@pytest.mark.parametrize("floor", [NOWHERE, SOMEWHERE])
+def test_full_mode_makes_the_loss_homogeneous_in_the_students_scale_above_the_floor(floor):
+    data = inputs()
+    terms = cist_loss(**data, rho=3, floor=floor, gradient="full", **ONLY_KL)
+    along = (gradient(terms, data) * centred(data["student_logits"])).sum(-1)
+    free = ~at_floor(data, floor)
+    torch.testing.assert_close(8 * along[free], (terms["weight"] * terms["kl"])[free])
+    if floor:
+        assert not torch.isclose(8 * along, terms["weight"] * terms["kl"])[~free].any()
+        return
+    smaller = {**data, "student_logits": data["student_logits"] * 0.5}
+    torch.testing.assert_close(cist_loss(**smaller, rho=3, floor=floor, **ONLY_KL)["total"], terms["total"] / 2)
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+@pytest.mark.parametrize("normalise", [False, True])
+@pytest.mark.parametrize("floor", [NOWHERE, SOMEWHERE])
+def test_scale_free_mode_leaves_the_students_scale_free_above_the_floor(weighting, normalise, floor):
+    data = inputs()
+    terms = cist_loss(
+        **data, rho=3, floor=floor, weighting=weighting, normalise=normalise, gradient="scale-free", **ONLY_KL
+    )
     slope = gradient(terms, data)
     along = (slope * centred(data["student_logits"])).sum(-1)
-    torch.testing.assert_close(along, torch.zeros_like(along), rtol=0, atol=1e-12)
+    free = ~at_floor(data, floor)
+    torch.testing.assert_close(along[free], torch.zeros_like(along[free]), rtol=0, atol=1e-12)
     assert slope.abs().max() > 1e-3
+    assert (along[~free].abs() > 1e-6).all()
+
+
+def test_a_student_below_the_floor_matches_a_confident_label_only_by_growing():
+    data = inputs()
+    data["student_logits"] = (0.2 * data["teacher_logits"]).requires_grad_()
+    held = at_floor(data, SOMEWHERE) & ~at_floor(data, SOMEWHERE, "teacher")
+    assert held.any()
+    for floor, sign in ((SOMEWHERE, -1), (NOWHERE, 0)):
+        terms = cist_loss(**data, rho=3, floor=floor, **ONLY_KL)
+        along = (gradient(terms, data) * centred(data["student_logits"])).sum(-1)[held]
+        assert (along.sign().where(along.abs() > 1e-12, 0) == sign).all()
 
 
 def test_entropy_matched_has_the_same_modes():
@@ -90,7 +160,7 @@ def test_entropy_matched_has_the_same_modes():
     torch.testing.assert_close(slopes["constant"], expected)
 
 
-@pytest.mark.parametrize("mode", ["scale-free", "constant", "full"])
+@pytest.mark.parametrize("mode", MODES)
 def test_the_gradient_modes_share_their_value(mode):
     data = inputs()
     expected = cist_loss(**data, rho=3)["total"]
@@ -106,9 +176,12 @@ def test_the_gradient_modes_share_their_value(mode):
         "ce",
         "kd",
         "cist:rho=3,gradient=full",
+        "cist:rho=3,floor=0,gradient=full",
+        "cist:rho=3,floor=30",
         "cist:rho=3,gradient=full,normalise=yes",
         "cist:rho=3,gradient=full,weighting=student",
-        "cist:rho=3,weighting=teacher",
+        "cist:rho=3,gradient=scale-free,weighting=teacher",
+        "cist:rho=3,gradient=scale-free,weighting=uniform-teacher",
         "dkd",
         "cist+dkd:rho=3,gradient=full",
         "cist+reverse-kl:rho=3,gradient=full",
@@ -120,8 +193,12 @@ def test_the_gradient_modes_share_their_value(mode):
         "dtkd",
         "ttm",
         "wttm",
-        "kd-entout-ce:low=0.3",
-        "kd-entout-ht:low=0.3",
+        "kd-entout-ce",
+        "kd-entout-ce:sides=both",
+        "kd-entout-ht",
+        "kd-entout-ht:sides=both",
+        "kd-entropy-threshold-ce:low=0.3",
+        "kd-entropy-threshold-ht:low=0.3",
         "entropy-matched:H=0.7,gradient=full",
         "entropy-matched:H=0.7,weighting=teacher",
         "reverse-kl",
@@ -214,16 +291,26 @@ def zero_head():
     return data
 
 
-@pytest.mark.parametrize("weighting", ["product", "teacher", "uniform", "none"])
-@pytest.mark.parametrize("mode", ["scale-free", "constant", "full"])
-def test_a_constant_student_has_the_gradient_of_the_product_weight_at_most(weighting, mode):
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+@pytest.mark.parametrize("mode", MODES)
+def test_without_a_floor_a_constant_student_has_the_gradient_of_the_product_weight_at_most(weighting, mode):
     data = zero_head()
-    terms = cist_loss(**data, rho=3, weighting=weighting, gradient=mode, **ONLY_KL)
+    terms = cist_loss(**data, rho=3, floor=0, weighting=weighting, gradient=mode, **ONLY_KL)
     assert (terms["tau_student"] == TAU_MIN).all()
     p, q = soft_labels(terms, data)
     torch.testing.assert_close(q, torch.full_like(q, 0.2))
     bound = torch.minimum(terms["tau_teacher"], terms["weight"] / TAU_MIN)
     torch.testing.assert_close(gradient(terms, data), bound.unsqueeze(-1) * (q - p) / 8)
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+@pytest.mark.parametrize("mode", MODES)
+def test_a_constant_student_is_a_row_at_the_floor_like_any_other(weighting, mode):
+    data = zero_head()
+    terms = cist_loss(**data, rho=3, weighting=weighting, gradient=mode, **ONLY_KL)
+    assert (terms["tau_student"] == 1).all()
+    p, q = soft_labels(terms, data)
+    torch.testing.assert_close(gradient(terms, data), terms["weight"].unsqueeze(-1) * (q - p) / 8)
 
 
 @pytest.mark.parametrize("loss", [lskd_loss, normkd_loss])

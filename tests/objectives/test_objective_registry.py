@@ -39,6 +39,9 @@ from cist_core.objectives.divergences import forward_kl
         ("ctkd:theta=-0.5", "ctkd:theta=-0.5"),
         ("entropy-matched:H=0.6", "entropy-matched:H=0.6"),
         ("cist+jsd:rho=1e-05", "cist+jsd:rho=1e-05"),
+        ("cist:rho=3,floor=1", "cist:rho=3"),
+        ("cist:floor=0,rho=3", "cist:rho=3,floor=0"),
+        ("kd-entout-ht:sides=both,tau=4", "kd-entout-ht:sides=both"),
     ],
 )
 def test_an_objective_gives_back_its_text(text, written):
@@ -65,16 +68,23 @@ def test_the_published_defaults():
     assert config("lskd") == {"tau": 2, "lambda_ce": 0.1, "lambda_kl": 9}
     assert config("normkd") == {"k": 2, "lambda_ce": 0.1, "lambda_kl": 0.9}
     assert config("dtkd") == {"alpha": 3, "beta": 1, "tau": 4, "warmup": 20, "lambda_ce": 1}
-    assert config("ttm") == config("wttm") == {"gamma": 0.1, "beta": 45, "lambda_ce": 1}
-    cist = {"rho": 3, "weighting": "product", "normalise": False, "gradient": "scale-free"}
+    assert config("ttm") == {"gamma": 0.1, "beta": 45, "lambda_ce": 1}
+    assert config("wttm") == {"gamma": 0.1, "beta": 2.25, "lambda_ce": 1}
+    cist = {"rho": 3, "floor": 1, "weighting": "product", "normalise": False, "gradient": "constant"}
     assert config("cist:rho=3") == {**cist, "lambda_ce": 0.1, "lambda_kl": 0.9}
-    assert config("cist+dkd:rho=3") == {**cist, "alpha": 1, "beta": 8, "warmup": 20, "lambda_ce": 1}
-    assert config("cist+mlkd:rho=3")["lambda_ce"] == 1
+    assert config("cist+dkd:rho=3") == {
+        **cist,
+        **{"alpha": 1, "beta": 8, "warmup": 20, "lambda_ce": 1, "lambda_kl": 1},
+    }
+    assert config("cist+mlkd:rho=3")["lambda_ce"] == config("mlkd")["lambda_ce"]
+    outliers = {"sides": "low", "share": 0.05, "lambda_ce": 0.1, "lambda_kl": 0.9}
+    assert config("kd-entout-ce") == {"tau": 4, **outliers}
+    assert config("kd-entout-ht") == {"tau": 4, "step": 1, **outliers}
 
 
 def test_fields_are_those_of_the_objective_alone():
     fields = {field.name: field for field in create_objective("cist+jsd:rho=3").fields()}
-    assert list(fields) == ["rho", "weighting", "normalise", "gradient", "beta", "lambda_ce", "lambda_kl"]
+    assert list(fields) == ["rho", "floor", "weighting", "normalise", "gradient", "beta", "lambda_ce", "lambda_kl"]
     assert fields["rho"].required
     assert fields["rho"].help
     assert fields["gradient"].kind.options == ("scale-free", "constant", "full")
@@ -108,7 +118,10 @@ def test_every_parameter_has_a_line_of_help_and_every_objective_a_summary():
         ("jsd:beta=1", "a number above 0 below 1, but got '1'"),
         ("mlkd:keep=1.5", "a number above 0 up to 1"),
         ("mlkd:temperatures=4/0", "positive numbers such as 4/3/5, but got '4/0'"),
-        ("cist:rho=3,weighting=sum", "one of product, teacher, student, uniform, none, but got 'sum'"),
+        ("cist:rho=3,weighting=sum", "one of product, teacher, student, uniform, uniform-teacher, none, but got 'sum'"),
+        ("cist:rho=3,floor=-1", "floor of the objective 'cist' to be a number from 0, but got '-1'"),
+        ("kd-entout-ce:sides=high", "one of low, both, but got 'high'"),
+        ("kd-entout-ce:share=0", "a number above 0 up to 1, but got '0'"),
         ("cist:rho=3,normalise=perhaps", "yes or no, but got 'perhaps'"),
     ],
 )

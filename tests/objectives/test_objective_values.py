@@ -12,7 +12,7 @@ from reference import hard_rows
 from scipy.special import softmax
 from scipy.stats import entropy
 
-from cist_core import EntropyCurves, LogitSet, parse_rule
+from cist_core import CistError, EntropyCurves, LogitSet, parse_rule
 from cist_core.objectives import (
     cist_dkd_loss,
     cist_loss,
@@ -23,6 +23,8 @@ from cist_core.objectives import (
     jsd_loss,
     kd_entropy_outliers_ce_loss,
     kd_entropy_outliers_ht_loss,
+    kd_entropy_threshold_ce_loss,
+    kd_entropy_threshold_ht_loss,
     kd_loss,
     mlkd_loss,
     objective_names,
@@ -30,6 +32,7 @@ from cist_core.objectives import (
     wttm_loss,
 )
 from cist_core.objectives.divergences import forward_kl, jensen_shannon, non_target_kl, reverse_kl, target_kl
+from cist_core.objectives.methods import mlkd
 from cist_core.objectives.rows import Rows
 from cist_core.objectives.temperatures import (
     centred_maximum_temperature,
@@ -113,10 +116,15 @@ def test_cist_is_kd_at_that_tau_where_all_maxima_are_equal():
         data[model] = 12 * centred / centred.amax(1, keepdim=True)
     terms = cist_loss(**data, rho=4)
     torch.testing.assert_close(terms["tau_teacher"], torch.full((8,), 3.0, dtype=torch.float64))
-    for weighting in ("product", "teacher", "student", "uniform"):
+    for weighting in ("product", "teacher", "student", "uniform", "uniform-teacher"):
         torch.testing.assert_close(
             cist_loss(**data, rho=4, weighting=weighting)["total"], kd_loss(**data, tau=3)["total"]
         )
+
+
+def test_cist_is_kd_at_the_floor_where_the_floor_binds_on_every_row():
+    data = inputs()
+    torch.testing.assert_close(cist_loss(**data, rho=3, floor=30)["total"], kd_loss(**data, tau=30)["total"])
 
 
 def test_wttm_with_gamma_one_is_kd_at_tau_one():
@@ -188,7 +196,8 @@ def test_entropy_matched_gives_exactly_that_entropy(H):
 def test_equal_logits_up_to_scale_leave_cist_nothing_to_teach():
     data = inputs()
     data["student_logits"] = 0.3 * data["teacher_logits"] + 7
-    assert cist_loss(**data, rho=4)["kd"].item() == pytest.approx(0, abs=1e-12)
+    assert cist_loss(**data, rho=4, floor=0)["kd"].item() == pytest.approx(0, abs=1e-12)
+    assert cist_loss(**data, rho=4)["kd"].item() > 0.01  # most of the student's rows are at the floor
     assert kd_loss(**data)["kd"].item() > 0.01
 
 
@@ -204,6 +213,7 @@ def test_weightings_and_normalisation():
         "teacher": t**2,
         "student": s**2,
         "uniform": torch.full_like(t, (t * s).mean().item()),
+        "uniform-teacher": torch.full_like(t, t.mean().item() ** 2),
         "none": torch.ones_like(t),
     }.items():
         weight = cist_loss(**data, rho=3, weighting=weighting)["weight"]
@@ -212,22 +222,101 @@ def test_weightings_and_normalisation():
         torch.testing.assert_close(normalised, expected / expected.mean())
 
 
-def test_outliers_leave_kd_and_only_they():
+def test_beyond_the_thresholds_samples_leave_kd_and_only_they():
     student, teacher = torch.randn(4, 10), torch.randn(4, 10)
     teacher[0, 3] = 80.0  # over-sharp at tau 4
     teacher[1] *= 1e-3  # over-smoothed
     labels = torch.tensor([3, 1, 2, 0])
     data = {"student_logits": student, "teacher_logits": teacher, "labels": labels}
-    hard = kd_entropy_outliers_ce_loss(**data, high=0.9999)
+    hard = kd_entropy_threshold_ce_loss(**data, high=0.9999)
     assert hard["weight"].tolist() == [0, 0, 16, 16]
     assert hard["outliers"].item() == 0.5
     ordinary = 16 * kd_loss(**data)["kl"]
     cross_entropy = torch.nn.functional.cross_entropy(student, labels, reduction="none")
     expected = torch.cat([cross_entropy[:2], ordinary[2:]]).mean()
     torch.testing.assert_close(hard["kd"], expected)
-    higher = kd_entropy_outliers_ht_loss(**data, higher_tau=10)
+    higher = kd_entropy_threshold_ht_loss(**data, higher_tau=10)
     assert higher["tau_teacher"].tolist() == higher["tau_student"].tolist() == [10, 4, 4, 4]
     assert higher["weight"].tolist() == [100, 16, 16, 16]
+
+
+def confident(rows, classes=10, seed=0):
+    """A batch whose soft labels become sharper from its last row to its first."""
+    rng = np.random.default_rng(seed)
+    teacher = rng.standard_normal((rows, classes)) * 0.1
+    teacher[:, 3] += np.linspace(20, 0.2, rows)
+    return {
+        "student_logits": torch.tensor(rng.standard_normal((rows, classes))),
+        "teacher_logits": torch.tensor(teacher),
+        "labels": torch.tensor(rng.integers(0, classes, rows)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("rows", "share", "sides", "low", "high"),
+    [
+        (1, 0.05, "low", 1, 0),
+        (1, 0.05, "both", 1, 0),  # the one sample cannot be at both ends
+        (2, 0.05, "both", 1, 1),
+        (19, 0.05, "low", 1, 0),
+        (39, 0.05, "low", 1, 0),
+        (40, 0.05, "low", 2, 0),
+        (64, 0.05, "low", 3, 0),
+        (64, 0.05, "both", 1, 1),
+        (128, 0.05, "both", 3, 3),
+        (10, 1.0, "low", 10, 0),
+        (10, 1.0, "both", 5, 5),
+    ],
+)
+def test_entropy_outliers_are_a_share_of_the_batch(rows, share, sides, low, high):
+    data = confident(rows)
+    terms = kd_entropy_outliers_ht_loss(**data, sides=sides, share=share)
+    assert terms["tau_teacher"].tolist() == [5.0] * low + [4.0] * (rows - low - high) + [3.0] * high
+    assert torch.equal(terms["tau_student"], terms["tau_teacher"])
+    assert torch.equal(terms["weight"], terms["tau_teacher"] ** 2)
+    hard = kd_entropy_outliers_ce_loss(**data, sides=sides, share=share)
+    assert hard["weight"].tolist() == [0.0] * low + [16.0] * (rows - low - high) + [0.0] * high
+    assert hard["outliers"].item() == terms["outliers"].item() == pytest.approx((low + high) / rows)
+
+
+@pytest.mark.parametrize("sides", ["low", "both"])
+def test_outliers_learn_from_the_hard_label_alone(sides):
+    data = confident(40)
+    terms = kd_entropy_outliers_ce_loss(**data, sides=sides, share=0.2, lambda_ce=0.3, lambda_kl=2)
+    z_s, z_t, y = (data[name].numpy() for name in ("student_logits", "teacher_logits", "labels"))
+    p, q = softmax(z_t / 4, axis=1), softmax(z_s / 4, axis=1)
+    hard = -np.log(softmax(z_s, axis=1)[np.arange(40), y])
+    order = np.argsort(entropy(p, axis=1))
+    outlier = np.isin(np.arange(40), order[:8] if sides == "low" else [*order[:4], *order[-4:]])
+    expected = np.where(outlier, hard, 0.3 * hard + 2 * 16 * entropy(p, q, axis=1)).mean()
+    assert terms["total"].item() == pytest.approx(expected, rel=1e-12)
+    assert terms["outlier_ce"].item() == pytest.approx((hard * outlier).mean(), rel=1e-12)
+    ce, outlier_ce, kd = (terms[name].item() for name in ("ce", "outlier_ce", "kd"))
+    assert terms["total"].item() == pytest.approx(0.3 * (ce - outlier_ce) + outlier_ce + 2 * kd)
+
+
+@pytest.mark.parametrize("sides", ["low", "both"])
+def test_of_tied_entropies_the_earlier_samples_are_the_outliers(sides):
+    data = confident(1)
+    tied = {name: torch.cat([value] * 12) for name, value in data.items()}
+    taus = kd_entropy_outliers_ht_loss(**tied, sides=sides, share=0.5)["tau_teacher"].tolist()
+    # Both ends begin with the first sample; the low one has it, and the high one gets none of those.
+    assert taus == ([5.0] * 6 + [4.0] * 6 if sides == "low" else [5.0] * 3 + [4.0] * 9)
+
+
+@pytest.mark.parametrize(("tau", "step"), [(1, 1), (0.5, 1), (2, 3)])
+def test_a_lower_temperature_that_is_not_positive_is_refused(tau, step):
+    kd_entropy_outliers_ht_loss(**inputs(), tau=tau, step=step)  # the low side only adds
+    with pytest.raises(CistError, match=r"tau - step = .* not positive; choose a larger tau"):
+        kd_entropy_outliers_ht_loss(**inputs(), tau=tau, step=step, sides="both")
+
+
+@pytest.mark.parametrize("keep", [0.1, 0.37, 0.5, 1.0])
+def test_the_quantile_of_the_masks_is_numpys_over_what_is_present(keep):
+    values = np.random.default_rng(0).standard_normal(23)
+    present = np.arange(23) % 3 != 1
+    found = mlkd._quantile(torch.tensor(values), torch.tensor(present), keep)
+    assert found.item() == pytest.approx(np.quantile(values[present], keep), rel=1e-12)
 
 
 def test_the_masks_of_mlkd_select():
@@ -250,7 +339,8 @@ def test_the_masks_of_mlkd_select():
 @pytest.mark.parametrize(
     ("rule", "in_torch"),
     [
-        ("cist:rho=3", lambda rows: centred_maximum_temperature(rows, rho=3)),
+        ("cist:rho=3", lambda rows: centred_maximum_temperature(rows, rho=3, floor=1)),
+        ("cist:rho=3,floor=0", lambda rows: centred_maximum_temperature(rows, rho=3, floor=0)),
         ("lskd:tau=2", lambda rows: z_score_temperature(rows, tau=2)),
         ("normkd:k=2", lambda rows: deviation_temperature(rows, k=2)),
         ("matched:H=0.6", lambda rows: matched_temperature(rows, H=0.6)),
@@ -268,18 +358,20 @@ def test_temperature_rules_agree_with_those_of_the_analysis(rule, in_torch, logi
 
 
 @pytest.mark.parametrize("classes", [2, 10, 300])
-def test_cist_makes_the_ratio_rho_for_both_models(classes):
+@pytest.mark.parametrize("floor", [0, 1])
+def test_cist_makes_the_ratio_rho_for_both_models_above_the_floor(classes, floor):
     data = inputs(torch.float32, classes=classes)
-    terms = cist_loss(**data, rho=5)
+    terms = cist_loss(**data, rho=5, floor=floor)
     for model in ("teacher", "student"):
-        z = data[f"{model}_logits"]
-        ratio = (z.amax(1) - z.mean(1)) / terms[f"tau_{model}"]
-        torch.testing.assert_close(ratio, torch.full_like(ratio, 5))
+        z = data[f"{model}_logits"].double()
+        maximum = z.amax(1) - z.mean(1)
+        expected = torch.full_like(maximum, 5) if floor == 0 else maximum.clamp(max=5)
+        torch.testing.assert_close((maximum / terms[f"tau_{model}"]).float(), expected.float())
 
 
-def test_normalised_entropy_of_outliers_is_that_of_scipy():
+def test_normalised_entropy_of_thresholds_is_that_of_scipy():
     data = inputs()
     share = entropy(softmax(data["teacher_logits"].numpy() / 4, axis=1), axis=1) / math.log(5)
     middle = float(np.sort(share)[3:5].mean())
-    terms = kd_entropy_outliers_ce_loss(**data, low=middle, high=1.0)
+    terms = kd_entropy_threshold_ce_loss(**data, low=middle, high=1.0)
     assert ((terms["weight"] == 0).numpy() == (share < middle)).all()

@@ -49,8 +49,9 @@ def cist_loss(
     holds it, and the scale can collapse (``constant``, ``full``) or run away (``scale-free`` with ``product``).
 
     Floor, gradient mode and weight are those of the authors' development repository (lhchau/element-wise-kd, commit
-    e1b1a68); the published text at hand names none of them. A constant student row has the gradient ``tau_t (q - p)``
-    under every weighting, where it would be larger.
+    e1b1a68); the published text at hand names none of them. With ``floor=0`` a constant student row has the gradient
+    ``tau_t (q - p)`` under every weighting, where it would be larger; with a floor it has ``w / tau_s (q - p)``, as any
+    row at the floor.
 
     Args:
         student_logits: ``(B, C)`` or ``(B, L, C)``.

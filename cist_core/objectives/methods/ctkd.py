@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Annotated
 
-import torch
 from torch import Tensor
 
 from cist_core.objectives.batch import Batch
@@ -13,8 +12,9 @@ from cist_core.objectives.divergences import forward_kl
 from cist_core.objectives.options import LambdaCe, LambdaKl
 from cist_core.objectives.parameters import Learnable, Number
 from cist_core.objectives.registry import register_objective
+from cist_core.objectives.rows import scalar
 from cist_core.objectives.softening import Floor, GradientMode, Normalise, Rho, Softening, Weighting, cist, fixed
-from cist_core.objectives.terms import Terms, checked_epoch, collect
+from cist_core.objectives.terms import Terms, collect, share_passed
 from cist_core.temperature import CIST_FLOOR
 
 Theta = Annotated[float | Tensor, Learnable("where the learnable parameter of the temperature starts")]
@@ -33,7 +33,7 @@ def ctkd_loss(
     teacher_logits: Tensor,
     labels: Tensor,
     mask: Tensor | None = None,
-    epoch: float | None = None,
+    epoch: float | Tensor | None = None,
     theta: Theta = START,
     ramp: Ramp = 10.0,
     lambda_ce: LambdaCe = 0.1,
@@ -74,7 +74,7 @@ def cist_ctkd_loss(
     teacher_logits: Tensor,
     labels: Tensor,
     mask: Tensor | None = None,
-    epoch: float | None = None,
+    epoch: float | Tensor | None = None,
     rho: Rho,
     floor: Floor = CIST_FLOOR,
     weighting: Weighting = "product",
@@ -102,7 +102,7 @@ def cist_ctkd_loss(
     )
 
 
-def curriculum_temperature(theta: float | Tensor, strength: float, *, like: Tensor) -> Tensor:
+def curriculum_temperature(theta: float | Tensor, strength: float | Tensor, *, like: Tensor) -> Tensor:
     """``T = 1 + 20 sigmoid(theta)``, a scalar whose gradient is multiplied by ``-strength`` on its way to theta.
 
     Args:
@@ -110,23 +110,25 @@ def curriculum_temperature(theta: float | Tensor, strength: float, *, like: Tens
         strength: of the reversal, from 0 to 1.
         like: the result has its type and device.
     """
-    theta = torch.as_tensor(theta, dtype=like.dtype, device=like.device)
+    theta = scalar(theta, like=like)
     reversed_theta = theta.detach() - strength * (theta - theta.detach())
     return LOWEST + RANGE * reversed_theta.sigmoid()
 
 
-def reversal_strength(epoch: float | None, ramp: float) -> float:
+def reversal_strength(epoch: float | Tensor | None, ramp: float) -> float | Tensor:
     """``(1 - cos(pi min(epoch / ramp, 1))) / 2``; 1 where the ramp is 0.
 
     Raises:
         CistError: if the epoch is missing or negative.
     """
-    if ramp == 0:
-        return 1.0
-    return (1 - math.cos(math.pi * min(checked_epoch(epoch) / ramp, 1.0))) / 2
+    passed = share_passed(epoch, ramp)
+    cosine = (math.pi * passed).cos() if isinstance(passed, Tensor) else math.cos(math.pi * passed)
+    return (1 - cosine) / 2
 
 
-def _adversarial(batch: Batch, softening: Softening, strength: float, *, lambda_ce: float, lambda_kl: float) -> Terms:
+def _adversarial(
+    batch: Batch, softening: Softening, strength: float | Tensor, *, lambda_ce: float, lambda_kl: float
+) -> Terms:
     divergence = forward_kl(*softening.log_probabilities(batch))
     return collect(
         batch,
@@ -134,5 +136,5 @@ def _adversarial(batch: Batch, softening: Softening, strength: float, *, lambda_
         divergence,
         lambda_ce=lambda_ce,
         lambda_kl=lambda_kl,
-        strength=divergence.new_full((), strength),
+        strength=scalar(strength, like=divergence),
     )

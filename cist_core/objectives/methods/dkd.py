@@ -11,8 +11,9 @@ from cist_core.objectives.divergences import non_target_kl, target_kl
 from cist_core.objectives.options import LambdaCe, Tau, Warmup
 from cist_core.objectives.parameters import Number
 from cist_core.objectives.registry import register_objective
+from cist_core.objectives.rows import scalar
 from cist_core.objectives.softening import Floor, GradientMode, Normalise, Rho, Softening, Weighting, cist, fixed
-from cist_core.objectives.terms import Terms, collect, linear_warmup
+from cist_core.objectives.terms import Terms, collect, share_passed
 from cist_core.temperature import CIST_FLOOR
 
 Alpha = Annotated[float, Number("weight of the target part: the label's class against all others", minimum=0)]
@@ -26,7 +27,7 @@ def dkd_loss(
     teacher_logits: Tensor,
     labels: Tensor,
     mask: Tensor | None = None,
-    epoch: float | None = None,
+    epoch: float | Tensor | None = None,
     alpha: Alpha = 1.0,
     beta: Beta = 8.0,
     tau: Tau = 4.0,
@@ -47,7 +48,7 @@ def dkd_loss(
         CistError: also if ``epoch`` is missing while ``warmup`` is not 0.
     """
     batch = Batch.create(student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask)
-    ramp = linear_warmup(epoch, warmup)
+    ramp = share_passed(epoch, warmup)
     return _decoupled(batch, fixed(batch, tau), alpha=alpha, beta=beta, ramp=ramp, lambda_ce=lambda_ce)
 
 
@@ -58,7 +59,7 @@ def cist_dkd_loss(
     teacher_logits: Tensor,
     labels: Tensor,
     mask: Tensor | None = None,
-    epoch: float | None = None,
+    epoch: float | Tensor | None = None,
     rho: Rho,
     floor: Floor = CIST_FLOOR,
     weighting: Weighting = "product",
@@ -68,19 +69,27 @@ def cist_dkd_loss(
     beta: Beta = 8.0,
     warmup: Warmup = 20.0,
     lambda_ce: LambdaCe = 1.0,
+    lambda_kl: Annotated[float, Number("further factor on the non-target part", minimum=0)] = 1.0,
 ) -> Terms:
     """DKD under the temperatures and weights of CIST.
 
-    `dkd_loss` with ``tau_t,i`` and ``tau_s,i`` of `cist_loss` in its softmaxes and ``w_i`` in the place of ``tau^2``.
+    `dkd_loss` with ``tau_t,i`` and ``tau_s,i`` of `cist_loss` in its softmaxes and ``w_i`` in the place of ``tau^2``:
+
+    ``L = lambda_ce CE + min(epoch / warmup, 1) mean_i( w_i (alpha KL_target,i + lambda_kl beta KL_non-target,i) )``.
+
+    ``lambda_kl`` stands on the non-target part alone, as in the authors' development repository
+    (lhchau/element-wise-kd, commit e1b1a68). It does what ``beta`` does, and is there so that the two can be given as
+    the authors give them: one ``beta`` for each pair of networks, as in DKD, and a ``lambda_kl`` searched for. At its
+    default of 1, that of their training script, the loss is DKD's own.
     """
     batch = Batch.create(student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask)
-    ramp = linear_warmup(epoch, warmup)
+    ramp = share_passed(epoch, warmup)
     softening = cist(batch, rho=rho, floor=floor, weighting=weighting, normalise=normalise, gradient=gradient)
-    return _decoupled(batch, softening, alpha=alpha, beta=beta, ramp=ramp, lambda_ce=lambda_ce)
+    return _decoupled(batch, softening, alpha=alpha, beta=lambda_kl * beta, ramp=ramp, lambda_ce=lambda_ce)
 
 
 def _decoupled(
-    batch: Batch, softening: Softening, *, alpha: float, beta: float, ramp: float, lambda_ce: float
+    batch: Batch, softening: Softening, *, alpha: float, beta: float, ramp: float | Tensor, lambda_ce: float
 ) -> Terms:
     log_p, log_q = softening.log_probabilities(batch)
     target, non_target = target_kl(log_p, log_q, batch.labels), non_target_kl(log_p, log_q, batch.labels)
@@ -92,5 +101,5 @@ def _decoupled(
         lambda_kl=ramp,
         target=(softening.weight * target).mean(),
         non_target=(softening.weight * non_target).mean(),
-        ramp=target.new_full((), ramp),
+        ramp=scalar(ramp, like=target),
     )

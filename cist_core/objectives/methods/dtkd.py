@@ -11,9 +11,10 @@ from cist_core.objectives.divergences import forward_kl
 from cist_core.objectives.options import LambdaCe, Tau, Warmup
 from cist_core.objectives.parameters import Number
 from cist_core.objectives.registry import register_objective
+from cist_core.objectives.rows import scalar
 from cist_core.objectives.softening import Softening, fixed
 from cist_core.objectives.temperatures import opposed_temperatures
-from cist_core.objectives.terms import Terms, collect, linear_warmup
+from cist_core.objectives.terms import Terms, collect, share_passed
 
 
 @register_objective("dtkd")
@@ -23,7 +24,7 @@ def dtkd_loss(
     teacher_logits: Tensor,
     labels: Tensor,
     mask: Tensor | None = None,
-    epoch: float | None = None,
+    epoch: float | Tensor | None = None,
     alpha: Annotated[float, Number("weight of the part with dynamic temperatures", minimum=0)] = 3.0,
     beta: Annotated[float, Number("weight of the part with the fixed temperature", minimum=0)] = 1.0,
     tau: Tau = 4.0,
@@ -45,7 +46,7 @@ def dtkd_loss(
         ``kd = alpha dynamic + beta fixed``. Per-sample terms are those of the dynamic part.
     """
     batch = Batch.create(student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask)
-    ramp = linear_warmup(epoch, warmup)
+    ramp = share_passed(epoch, warmup)
     teacher, student = opposed_temperatures(batch, tau=tau)
     dynamic = Softening(teacher, student, alpha * teacher * student)
     constant = fixed(batch, tau)
@@ -60,5 +61,5 @@ def dtkd_loss(
         added=beta * fixed_part,
         dynamic=(teacher * student * dynamic_kl).mean(),
         fixed=fixed_part.mean(),
-        ramp=dynamic_kl.new_full((), ramp),
+        ramp=scalar(ramp, like=dynamic_kl),
     )

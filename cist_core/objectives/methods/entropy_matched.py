@@ -36,8 +36,8 @@ def entropy_matched_loss(
     Teacher and student each get the temperatures that do so on their own logits.
     `cist_loss` with the root ``tau_i`` of ``entropy(softmax(z_i / tau_i)) = H`` in the place of ``m_i / rho``. Such a
     temperature is proportional to the scale of the logits as well, so the three gradient modes mean the same; the
-    derivative of the root is that of the implicit function. Our own construction, about thirty softmaxes a call: for
-    comparison, not for speed.
+    derivative of the root is that of the implicit function. There is no floor, so nothing holds the student's scale.
+    Our own construction, about thirty softmaxes a call: for comparison, not for speed.
 
     Raises:
         CistError: also if ``H`` is not below ``ln C``.

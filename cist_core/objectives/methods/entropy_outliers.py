@@ -1,4 +1,8 @@
-"""KD without its entropy outliers: the ablations of the CIST text (arXiv 2605.20357), thresholds our choice."""
+"""KD without its entropy outliers: the ablations of the CIST text (arXiv 2605.20357).
+
+The text names the two ablations only. What counts as an outlier, and what becomes of it, is read from the authors'
+development repository (lhchau/element-wise-kd, ``utils/losses/kd.py`` at commit e1b1a68).
+"""
 
 from __future__ import annotations
 
@@ -7,18 +11,18 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from cist_core.errors import CistError
 from cist_core.objectives.batch import Batch
 from cist_core.objectives.divergences import forward_kl
 from cist_core.objectives.options import LambdaCe, LambdaKl, Tau
-from cist_core.objectives.parameters import Number
+from cist_core.objectives.parameters import Choice, Number
 from cist_core.objectives.registry import register_objective
 from cist_core.objectives.rows import entropy
 from cist_core.objectives.softening import Softening, fixed
 from cist_core.objectives.terms import Terms, collect
-from cist_core.profile import OVER_SHARP, OVER_SMOOTHED
 
-Low = Annotated[float, Number("entropy below this share of ln C makes an outlier", minimum=0, maximum=1)]
-High = Annotated[float, Number("entropy above this share of ln C makes an outlier", minimum=0, maximum=1)]
+Sides = Annotated[str, Choice(("low", "both"), "outliers have the lowest entropies, or half of them the highest")]
+OutlierShare = Annotated[float, Number("share of the batch that counts as outliers", above=0, maximum=1)]
 
 
 @register_objective("kd-entout-ce")
@@ -29,35 +33,40 @@ def kd_entropy_outliers_ce_loss(
     labels: Tensor,
     mask: Tensor | None = None,
     tau: Tau = 4.0,
-    low: Low = OVER_SHARP,
-    high: High = OVER_SMOOTHED,
+    sides: Sides = "low",
+    share: OutlierShare = 0.05,
     lambda_ce: LambdaCe = 0.1,
     lambda_kl: LambdaKl = 0.9,
 ) -> Terms:
-    """KD whose entropy outliers learn from the hard label instead (KD-EntOut-CE).
+    """KD whose entropy outliers learn from the hard label alone (KD-EntOut-CE).
 
-    ``L = lambda_ce CE + lambda_kl mean_i( CE_i for an outlier, tau^2 KL_i otherwise )``. A sample is an outlier if the
-    entropy of the teacher's soft label lies below ``low ln C`` (over-sharp) or above ``high ln C`` (over-smoothed),
-    with ``C`` the number of classes that take part. Shapes and errors as in `kd_loss`.
+    ``L = mean_i( CE_i for an outlier, lambda_ce CE_i + lambda_kl tau^2 KL_i otherwise )``. The outliers are the
+    ``k = max(1, floor(share B))`` samples of the batch whose soft labels at ``tau`` have the lowest entropy (``sides =
+    low``), or the ``max(1, floor(share B / 2))`` lowest and as many highest (``both``); of equal entropies the earlier
+    samples count, and the low end goes first where the ends meet. ``B`` counts the tokens that the mask keeps. Shapes
+    and errors as in `kd_loss`.
 
     Returns:
-        `Terms` with ``outliers``, their share of the batch; an outlier's ``weight`` is 0.
+        `Terms` with ``outliers``, their share of the batch, and ``outlier_ce``, the sum of their cross-entropies over
+        ``B``; ``total = lambda_ce (ce - outlier_ce) + outlier_ce + lambda_kl kd``. An outlier's ``weight`` is 0.
     """
     batch = Batch.create(student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask)
     ordinary = fixed(batch, tau)
     log_p, log_q = ordinary.log_probabilities(batch)
-    share = _normalised_entropy(batch, log_p)
-    outlier = (share < low) | (share > high)
-    softening = Softening(ordinary.teacher, ordinary.student, torch.where(outlier, 0.0, ordinary.weight))
-    return collect(
+    low, high = _outliers(entropy(log_p), sides=sides, share=share)
+    outlier = (low | high).to(log_p.dtype)
+    softening = Softening(ordinary.teacher, ordinary.student, ordinary.weight * (1 - outlier))
+    outlier_ce = (batch.cross_entropy * outlier).mean()
+    terms = collect(
         batch,
         softening,
         forward_kl(log_p, log_q),
         lambda_ce=lambda_ce,
         lambda_kl=lambda_kl,
-        added=torch.where(outlier, batch.cross_entropy, 0.0),
-        outliers=outlier.to(share.dtype).mean(),
+        outliers=outlier.mean(),
+        outlier_ce=outlier_ce,
     )
+    return terms | {"total": terms["total"] + (1 - lambda_ce) * outlier_ce}
 
 
 @register_objective("kd-entout-ht")
@@ -68,24 +77,33 @@ def kd_entropy_outliers_ht_loss(
     labels: Tensor,
     mask: Tensor | None = None,
     tau: Tau = 4.0,
-    higher_tau: Annotated[float, Number("temperature of the outliers", above=0)] = 8.0,
-    low: Low = OVER_SHARP,
+    step: Annotated[float, Number("temperature of the outliers less that of the others", above=0)] = 1.0,
+    sides: Sides = "low",
+    share: OutlierShare = 0.05,
     lambda_ce: LambdaCe = 0.1,
     lambda_kl: LambdaKl = 0.9,
 ) -> Terms:
     """KD whose over-sharp outliers get a higher temperature (KD-EntOut-HT).
 
-    `kd_loss` with ``tau_i = higher_tau`` where the entropy of the teacher's soft label at ``tau`` lies below
-    ``low ln C``, for both models and in the weight ``tau_i^2``. Over-smoothed samples keep ``tau``: a higher one would
-    take them further out.
+    `kd_loss` with ``tau_i = tau + step`` for the outliers of low entropy and, with ``sides = both``, ``tau - step`` for
+    those of high entropy, in both models and in the weight ``tau_i^2``. Outliers as in `kd_entropy_outliers_ce_loss`.
 
     Returns:
         `Terms` with ``outliers``, their share of the batch.
+
+    Raises:
+        CistError: also if ``sides`` is ``both`` and ``tau - step`` is not positive.
     """
+    if sides == "both" and tau <= step:
+        raise CistError(
+            f"With sides=both the outliers of high entropy get the temperature tau - step = {tau:g} - {step:g}, which "
+            "is not positive; choose a larger tau, a smaller step, or sides=low."
+        )
     batch = Batch.create(student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask)
     ordinary = fixed(batch, tau)
-    outlier = _normalised_entropy(batch, batch.teacher.log_probabilities(ordinary.teacher)) < low
-    taus = torch.where(outlier, higher_tau, ordinary.teacher)
+    low, high = _outliers(entropy(batch.teacher.log_probabilities(ordinary.teacher)), sides=sides, share=share)
+    low, high = low.to(ordinary.teacher.dtype), high.to(ordinary.teacher.dtype)
+    taus = ordinary.teacher + step * (low - high)
     softening = Softening(taus, taus, taus.square())
     divergence = forward_kl(*softening.log_probabilities(batch))
     return collect(
@@ -94,10 +112,21 @@ def kd_entropy_outliers_ht_loss(
         divergence,
         lambda_ce=lambda_ce,
         lambda_kl=lambda_kl,
-        outliers=outlier.to(divergence.dtype).mean(),
+        outliers=(low + high).mean(),
     )
 
 
-def _normalised_entropy(batch: Batch, log_p: Tensor) -> Tensor:
-    # One class alone has entropy 0 of ln 1 = 0; it counts as sharp.
-    return entropy(log_p) / batch.teacher.classes.clamp(min=2).log()
+def _outliers(entropies: Tensor, *, sides: str, share: float) -> tuple[Tensor, Tensor]:
+    """Where the outliers of low and of high entropy are, ``(B,)`` booleans; no sample is both."""
+    if sides == "low":
+        low = _lowest(entropies, share)
+        return low, torch.zeros_like(low)
+    low = _lowest(entropies, share / 2)
+    return low, _lowest(-entropies, share / 2) & ~low
+
+
+def _lowest(values: Tensor, share: float) -> Tensor:
+    count = max(1, int(len(values) * share))
+    # A stable sort, as topk leaves open which of equal values it takes.
+    indices = values.argsort(stable=True)[:count]
+    return torch.zeros_like(values, dtype=torch.bool).scatter(0, indices, True)
