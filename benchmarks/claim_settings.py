@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cist_core.data import load_dataset, stratified_split
+from cist_core.scratch import cache_dir
 from cist_core.sources import find_teacher
 from cist_core.zoo import Preprocessing, Teacher, create_model, find_architecture
 
@@ -96,8 +97,8 @@ def _methods(
         "wttm": Method(
             "WTTM",
             "wttm:gamma={gamma},beta={beta}",
-            {"gamma": (0.1, 0.2, 0.4), "beta": (0.5, 1.0, 2.0, 4.0, 8.0), **rate},
-            start={"gamma": 0.2, "beta": 4.0, **middle},
+            {"gamma": (0.1, 0.2, 0.4), "beta": (0.5, 1.0, 2.25, 4.5, 9.0), **rate},
+            start={"gamma": 0.1, "beta": 2.25, **middle},
         ),
         "dtkd": Method(
             "DTKD",
@@ -201,9 +202,20 @@ def teacher_logits(teacher: Teacher, pixels: NDArray[np.uint8], device: str) -> 
 
 @cache
 def _cifar100_teacher(name: str, images: Path | None) -> Tensor:
-    """Logits of a shipped teacher on all training images."""
+    """Logits of a shipped teacher on all training images; minutes on a CPU, so they are kept."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return teacher_logits(find_teacher(name), _cifar100(images)["train"][0], device)
+    pixels = _cifar100(images)["train"][0]
+    return _kept(f"{name}-logits", lambda: {"logits": teacher_logits(find_teacher(name), pixels, device)})["logits"]
+
+
+def _kept(name: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """What was computed once, from the cache of this user."""
+    path = cache_dir() / f"claim-{name}.npz"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, **{key: value.numpy() for key, value in compute().items()})
+    with np.load(path) as archive:
+        return {key: torch.from_numpy(archive[key]) for key in archive.files}
 
 
 @cache
@@ -345,14 +357,8 @@ _PATCH, _FILTERS, _THRESHOLD = 6, 400, 0.25
 def patch_features(images: Path | None) -> Lesson:
     """The images of the tuning ground as 1,600 features of random patches (Coates and Ng 2012), for a perceptron."""
     small = cifar100_small(images)
-    cached = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "cist-studio" / "claim-patch-features.npz"
     parts = {"train": small.inputs, "validation": small.validation[0], "test": small.test[0]}
-    if not cached.is_file():
-        features = dict(zip(parts, _patch_features(small.inputs, list(parts.values())), strict=True))
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(cached, **features)
-    with np.load(cached) as archive:
-        found = {name: torch.from_numpy(archive[name]) for name in parts}
+    found = _kept("patch-features", lambda: _patch_features(parts))
     return Lesson(
         found["train"],
         small.labels,
@@ -362,7 +368,8 @@ def patch_features(images: Path | None) -> Lesson:
     )
 
 
-def _patch_features(source: Tensor, parts: list[Tensor]) -> list[NDArray[np.float32]]:
+def _patch_features(parts: dict[str, Tensor]) -> dict[str, Tensor]:
+    source = parts["train"]
     generator = torch.Generator().manual_seed(0)
 
     def contrast(patches: Tensor) -> Tensor:
@@ -390,9 +397,9 @@ def _patch_features(source: Tensor, parts: list[Tensor]) -> list[NDArray[np.floa
         grid = answers.view(count, side, side, _FILTERS).permute(0, 3, 1, 2)
         return F.adaptive_avg_pool2d(grid, 2).flatten(1)
 
-    computed = [torch.cat([features(some) for some in part.split(200)]) for part in parts]
-    centre, spread = computed[0].mean(0), computed[0].std(0) + 1e-6
-    return [((part - centre) / spread).numpy() for part in computed]
+    computed = {name: torch.cat([features(some) for some in part.split(200)]) for name, part in parts.items()}
+    centre, spread = computed["train"].mean(0), computed["train"].std(0) + 1e-6
+    return {name: (part - centre) / spread for name, part in computed.items()}
 
 
 def perceptron() -> nn.Module:
