@@ -355,7 +355,6 @@ def _recorded(students: Sequence[_Student], recipe: Recipe) -> Iterator[None]:
     for tensor, value in zip(tensors, before, strict=True):
         tensor.copy_(value)
 
-    pool = torch.cuda.graph_pool_handle()
     graph, recorded_at = None, -1
     ramp_ends = _ramp_ends(students)
     while True:
@@ -364,7 +363,7 @@ def _recorded(students: Sequence[_Student], recipe: Recipe) -> Iterator[None]:
         if graph is None or moment != recorded_at:
             graph = None
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 all_of_them(epoch)
             recorded_at = moment
         graph.replay()
