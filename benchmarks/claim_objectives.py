@@ -33,7 +33,7 @@ def cist_teacher_only_loss(
     """
     batch = Batch.create(student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask)
     teacher = centred_maximum_temperature(batch.teacher, rho=rho, floor=floor)
-    student = torch.full_like(teacher, tau)
+    student = tau * torch.ones_like(teacher)
     weight = teacher * student
     softening = Softening(teacher, student, weight if weighting == "product" else weight.mean().expand_as(weight))
     divergence = forward_kl(*softening.log_probabilities(batch))

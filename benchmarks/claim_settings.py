@@ -18,11 +18,11 @@ from torch.nn import functional as F
 from cist_core.data import load_dataset, stratified_split
 from cist_core.scratch import cache_dir
 from cist_core.sources import find_teacher
-from cist_core.zoo import Preprocessing, Teacher, create_model, find_architecture
+from cist_core.zoo import Preprocessing, Teacher, create_model, find_architecture, fold_batch_norm
 
 Grid = Mapping[str, tuple[float, ...]]
 
-LEARNING_RATES = (0.025, 0.05, 0.1, 0.2)
+LEARNING_RATES = (0.05, 0.1, 0.2)
 LAMBDAS = (0.9, 2.0, 4.0, 8.0, 16.0)
 
 
@@ -303,7 +303,7 @@ def cifar100_whole(images: Path | None) -> Lesson:
     validation, test = _judges(images)
     mean, std = (torch.tensor(part)[:, None, None] for part in _same_preprocessing(teacher.preprocessing))
     inputs = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
-    network = teacher.model.eval().to(memory_format=torch.channels_last)
+    network = fold_batch_norm(teacher.model).eval().to(memory_format=torch.channels_last)
     return Lesson(inputs, torch.from_numpy(labels), None, validation, test, mean, std, network)
 
 

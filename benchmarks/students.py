@@ -1,8 +1,9 @@
 """Many small students trained side by side: the trainer behind the claim and the GPU check.
 
 A student like a ResNet-8 leaves a GPU idle: its step is two hundred kernels of a few microseconds. Here the steps of
-all students are recorded once, each on a stream of its own, as one CUDA graph, which is then replayed step by step. On
-the CPU the same steps run one after the other.
+all students are recorded once, their networks on streams of their own, as one CUDA graph, which is then replayed step
+by step. Objectives of one kind run as one, vectorised over their students, and so does SGD. On the CPU the same steps
+run one after the other.
 
 What a step does is what `cist_core.training` does in one: the same initial weights, order of images, augmentation,
 schedule and SGD for the same seed. A test holds the two against each other.
@@ -12,10 +13,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -32,6 +34,8 @@ _WEIGHTS, _ORDER, _STEP = 0, 1, 2
 _EVALUATION_BATCH = 2500
 _STREAMS = 24
 """Branches of the graph that may run at once; more students share them."""
+
+_Item, _Result = TypeVar("_Item"), TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -192,12 +196,8 @@ def _autocast(device: torch.device, precision: torch.dtype) -> AbstractContextMa
 class _Student:
     plan: Plan
     network: nn.Module
-    objective: Objective
     batches: _Batches
-    rates: Tensor
     parameters: list[nn.Parameter]
-    velocities: list[Tensor]
-    loss: Tensor
     best: dict[str, Tensor] = field(default_factory=dict)
     history: list[float] = field(default_factory=list)
 
@@ -209,41 +209,15 @@ class _Student:
         network = network.to(device).train()
         if recipe.channels_last:
             network = network.to(memory_format=torch.channels_last)
-        steps = len(batches.order)
-        cosine = [0.5 + 0.5 * math.cos(math.pi * step / steps) for step in range(steps)]
-        parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        return cls(
-            plan,
-            network,
-            create_objective(plan.objective).to(device),
-            batches,
-            -plan.learning_rate * torch.tensor(cosine, dtype=torch.float32, device=device),
-            parameters,
-            [torch.zeros_like(parameter) for parameter in parameters],
-            torch.zeros((), device=device),
-        )
+        for module in network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.num_batches_tracked = None  # a kernel a layer and step, for a count that nothing reads
+        return cls(plan, network, batches, [part for part in network.parameters() if part.requires_grad])
 
-    def step(self, step: Tensor, epoch: int, recipe: Recipe) -> None:
-        """One update of the weights; `Recipe` and `cist_core.training.optimisation` say which."""
-        batches = self.batches
-        with _autocast(batches.inputs.device, recipe.precision):
-            logits = self.network(batches.inputs)
-        terms = self.objective(
-            student_logits=logits, teacher_logits=batches.teacher_logits, labels=batches.labels, epoch=epoch
-        )
-        gradients = list(torch.autograd.grad(terms["total"], self.parameters))
-        with torch.no_grad():
-            self.loss.copy_(terms["total"])
-            torch._foreach_add_(gradients, self.parameters, alpha=recipe.weight_decay)
-            torch._foreach_mul_(self.velocities, recipe.momentum)
-            torch._foreach_add_(self.velocities, gradients)
-            # The rate is read on the device, so that a recorded step follows the schedule.
-            rate = self.rates.index_select(0, step)[0]
-            torch._foreach_add_(self.parameters, torch._foreach_mul(self.velocities, rate))
-
-    def tensors(self) -> list[Tensor]:
-        """Everything that a step changes."""
-        return [*self.network.state_dict().values(), *self.velocities, self.loss]
+    def forward(self, recipe: Recipe) -> Tensor:
+        with _autocast(self.batches.inputs.device, recipe.precision):
+            logits: Tensor = self.network(self.batches.inputs)
+        return logits.float()
 
     @torch.inference_mode()
     def logits(self, inputs: Tensor, recipe: Recipe) -> Tensor:
@@ -252,6 +226,115 @@ class _Student:
             parts = [self.network(part).float() for part in inputs.split(_EVALUATION_BATCH)]
         self.network.train()
         return torch.cat(parts)
+
+
+_VECTORISED = ("tau", "rho", "k", "alpha", "beta", "gamma", "lambda_ce", "lambda_kl")
+"""Hyper-parameters that may differ between the objectives that run as one."""
+
+
+@dataclass(eq=False)
+class _Objectives:
+    """The objectives of one kind: the same function, of which only some numbers differ between students.
+
+    Attributes:
+        members: positions of their students.
+        one: an objective of this kind; its other hyper-parameters are those of all.
+        varying: the numbers that differ, ``(S,)`` each.
+    """
+
+    members: list[int]
+    one: Objective
+    varying: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, plans: Sequence[Plan], device: torch.device) -> list[_Objectives]:
+        kinds: dict[str, list[int]] = {}
+        objectives = [create_objective(plan.objective) for plan in plans]
+        for position, objective in enumerate(objectives):
+            fixed = {name: value for name, value in objective.config().items() if name not in _VECTORISED}
+            kinds.setdefault(f"{objective.name} {fixed}", []).append(position)
+        return [
+            cls(
+                members,
+                objectives[members[0]],
+                {
+                    name: torch.tensor([objectives[member].config()[name] for member in members], device=device)
+                    for name in objectives[members[0]].config()
+                    if name in _VECTORISED
+                },
+            )
+            for members in kinds.values()
+        ]
+
+    def gradients(self, logits: Tensor, teacher_logits: Tensor, labels: Tensor, epoch: int) -> Tensor:
+        """``d total / d logits`` of every student, ``(S, B, C)``.
+
+        Args:
+            logits: of the students, ``(S, B, C)``.
+            teacher_logits: likewise.
+            labels: ``(S, B)``.
+            epoch: from 1.
+        """
+        specification = self.one.specification
+        fixed = {name: value for name, value in self.one.config().items() if name not in self.varying}
+        if "epoch" in specification.inputs:
+            fixed["epoch"] = epoch
+
+        def total(student: Tensor, teacher: Tensor, targets: Tensor, numbers: dict[str, Tensor]) -> Tensor:
+            terms = specification.function(
+                student_logits=student, teacher_logits=teacher, labels=targets, **fixed, **numbers
+            )
+            return terms["total"]
+
+        leaf = logits.detach().requires_grad_()
+        if leaf.device.type == "cpu":  # where objectives look at their values, which vmap does not allow
+            losses = [
+                total(leaf[i], teacher_logits[i], labels[i], {name: value[i] for name, value in self.varying.items()})
+                for i in range(len(leaf))
+            ]
+            loss = torch.stack(losses).sum()
+        else:
+            loss = torch.func.vmap(total)(leaf, teacher_logits, labels, self.varying).sum()
+        return torch.autograd.grad(loss, leaf)[0]
+
+
+class _Weights:
+    """The weights of all students in one matrix, ``(S, P)``, which SGD moves at once; their networks hold views."""
+
+    def __init__(self, students: Sequence[_Student], recipe: Recipe, steps: int, device: torch.device) -> None:
+        self._recipe = recipe
+        self.values = torch.stack([torch.cat([_flat(part.data) for part in each.parameters]) for each in students])
+        self.velocity = torch.zeros_like(self.values)
+        self._gradient = torch.zeros_like(self.values)
+        for row, student in zip(self.values, students, strict=True):
+            sizes = [part.numel() for part in student.parameters]
+            for part, piece in zip(student.parameters, row.split(sizes), strict=True):
+                part.data = _shaped(piece, part)
+        rates = [student.plan.learning_rate for student in students]
+        self._rates = -torch.tensor(rates, dtype=torch.float32, device=device)[:, None]
+        cosine = [0.5 + 0.5 * math.cos(math.pi * step / steps) for step in range(steps)]
+        self._cosine = torch.tensor(cosine, dtype=torch.float32, device=device)
+
+    @torch.no_grad()
+    def step(self, gradients: Sequence[Sequence[Tensor]], step: Tensor) -> None:
+        """SGD with momentum and weight decay; the rate is read on the device, so that a recorded step follows it."""
+        pieces = [_flat(gradient) for student in gradients for gradient in student]
+        torch.cat(pieces, out=self._gradient.view(-1))
+        self._gradient.add_(self.values, alpha=self._recipe.weight_decay)
+        self.velocity.mul_(self._recipe.momentum).add_(self._gradient)
+        self.values.addcmul_(self.velocity, self._rates * self._cosine.index_select(0, step))
+
+
+def _flat(tensor: Tensor) -> Tensor:
+    """One dimension, in the order of channels-last memory for kernels of convolutions."""
+    return (tensor.permute(0, 2, 3, 1) if tensor.dim() == 4 else tensor).reshape(-1)
+
+
+def _shaped(piece: Tensor, like: Tensor) -> Tensor:
+    if like.dim() != 4:
+        return piece.view(like.shape)
+    out, channels, height, width = like.shape
+    return piece.view(out, height, width, channels).permute(0, 3, 1, 2)
 
 
 Outcome = dict[str, float | int | str]
@@ -289,13 +372,11 @@ def train_side_by_side(
     steps = {len(part.order) for part in batches.values()}
     if len(steps) != 1:
         raise ValueError(f"Expected lessons of one length, but they have {sorted(steps)} steps.")
-    per_epoch = steps.pop() // recipe.epochs
     started = time.perf_counter()
-    advance = _recorded(students, recipe) if device.type == "cuda" else _in_turn(students, recipe)
-    next(advance)
+    course = _Course(students, list(batches.values()), recipe, steps.pop(), device)
     for epoch in range(1, recipe.epochs + 1):
-        for _ in range(per_epoch):
-            advance.send(epoch)
+        for _ in range(course.steps // recipe.epochs):
+            course.advance(epoch)
         for student in students:
             _validate(student, recipe)
         if epoch in (1, recipe.epochs):
@@ -305,74 +386,100 @@ def train_side_by_side(
         return list(pool.map(_judge, [_Answers.of(student, recipe) for student in students]))
 
 
-def _in_turn(students: Sequence[_Student], recipe: Recipe) -> Iterator[None]:
-    """Steps on the CPU: sent the epoch, it takes one."""
-    step = torch.zeros(1, dtype=torch.int64)
-    while True:
-        epoch = yield
-        for part in {id(student.batches): student.batches for student in students}.values():
-            part.load(step)
-        for student in students:
-            student.step(step, epoch, recipe)
-        step += 1
+class _Course:
+    """All students on their way: one step of all of them at a time."""
 
+    def __init__(
+        self,
+        students: Sequence[_Student],
+        batches: Sequence[_Batches],
+        recipe: Recipe,
+        steps: int,
+        device: torch.device,
+    ) -> None:
+        self.steps, self._students, self._batches, self._recipe = steps, students, batches, recipe
+        self._weights = _Weights(students, recipe, steps, device)
+        self._objectives = _Objectives.of([student.plan for student in students], device)
+        self._step = torch.zeros(1, dtype=torch.int64, device=device)
+        self._device = device
+        self._ramps_end = _ramp_ends(self._objectives)
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._recorded_at = -1
+        self._streams: list[torch.cuda.Stream] = []
+        if device.type == "cuda":
+            self._streams = [torch.cuda.Stream(device) for _ in range(min(_STREAMS, len(students)))]
+            self._warm_up()
 
-def _recorded(students: Sequence[_Student], recipe: Recipe) -> Iterator[None]:
-    """Steps on a GPU: recorded as one graph, again when an objective moves on with its epoch."""
-    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = True, False
-    device = students[0].loss.device
-    step = torch.zeros(1, dtype=torch.int64, device=device)
-    streams = [torch.cuda.Stream(device) for _ in range(min(_STREAMS, len(students)))]
-    shared = list({id(student.batches): student.batches for student in students}.values())
+    def advance(self, epoch: int) -> None:
+        """One step of everybody; on a GPU recorded before, and again when an objective moves on with its epoch."""
+        if self._device.type == "cpu":
+            self._take(epoch)
+            return
+        moment = min(epoch, self._ramps_end)
+        if self._graph is None or moment != self._recorded_at:
+            self._graph, self._recorded_at = torch.cuda.CUDAGraph(), moment
+            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+                self._take(epoch)
+        self._graph.replay()
 
-    def all_of_them(epoch: int) -> None:
-        main = torch.cuda.current_stream(device)
-        for number, part in enumerate(shared):
-            stream = streams[number % len(streams)]
+    def _take(self, epoch: int) -> None:
+        self._beside(self._batches, lambda part: part.load(self._step))
+        logits = self._beside(self._students, lambda student: student.forward(self._recipe))
+        pulls: list[Tensor] = [torch.empty(0)] * len(logits)
+        for found in self._beside(self._objectives, lambda part: self._pulls_of(part, logits, epoch)):
+            for position, pull in found.items():
+                pulls[position] = pull
+        gradients = self._beside(
+            range(len(logits)),
+            lambda i: torch.autograd.grad(logits[i], self._students[i].parameters, grad_outputs=pulls[i]),
+        )
+        self._weights.step(gradients, self._step)
+        self._step.add_(1)
+
+    def _pulls_of(self, part: _Objectives, logits: Sequence[Tensor], epoch: int) -> dict[int, Tensor]:
+        batches = [self._students[member].batches for member in part.members]
+        found = part.gradients(
+            torch.stack([logits[member].detach() for member in part.members]),
+            torch.stack([each.teacher_logits for each in batches]),
+            torch.stack([each.labels for each in batches]),
+            epoch,
+        )
+        return dict(zip(part.members, found.unbind(), strict=True))
+
+    def _beside(self, items: Sequence[_Item], work: Callable[[_Item], _Result]) -> list[_Result]:
+        """The work on every item; on a GPU side by side, each on one of the streams."""
+        if not self._streams:
+            return [work(item) for item in items]
+        main, results = torch.cuda.current_stream(self._device), []
+        for stream in self._streams:
             stream.wait_stream(main)
-            with torch.cuda.stream(stream):
-                part.load(step)
-        for stream in streams[: len(shared)]:
+        for number, item in enumerate(items):
+            with torch.cuda.stream(self._streams[number % len(self._streams)]):
+                results.append(work(item))
+        for stream in self._streams:
             main.wait_stream(stream)
-        for stream in streams:
-            stream.wait_stream(main)
-        for number, student in enumerate(students):
-            with torch.cuda.stream(streams[number % len(streams)]):
-                student.step(step, epoch, recipe)
-        for stream in streams:
-            main.wait_stream(stream)
-        step.add_(1)
+        return results
 
-    # Libraries choose their algorithms and take their workspaces in a few steps that are then undone.
-    tensors = [step, *(tensor for student in students for tensor in student.tensors())]
-    before = [tensor.clone() for tensor in tensors]
-    warm_up = torch.cuda.Stream(device)
-    warm_up.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(warm_up):
-        for _ in range(2):
-            all_of_them(1)
-    torch.cuda.synchronize(device)
-    for tensor, value in zip(tensors, before, strict=True):
-        tensor.copy_(value)
-
-    graph, recorded_at = None, -1
-    ramp_ends = _ramp_ends(students)
-    while True:
-        epoch = yield
-        moment = min(epoch, ramp_ends)
-        if graph is None or moment != recorded_at:
-            graph = None
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-                all_of_them(epoch)
-            recorded_at = moment
-        graph.replay()
+    def _warm_up(self) -> None:
+        """Libraries choose their algorithms and take their workspaces in a few steps, which are then undone."""
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = True, False
+        networks = [buffer for student in self._students for buffer in student.network.buffers()]
+        changed = [self._step, self._weights.values, self._weights.velocity, *networks]
+        before = [tensor.clone() for tensor in changed]
+        aside = torch.cuda.Stream(self._device)
+        aside.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(aside):
+            for _ in range(2):
+                self._take(1)
+        torch.cuda.synchronize(self._device)
+        for tensor, value in zip(changed, before, strict=True):
+            tensor.copy_(value)
 
 
-def _ramp_ends(students: Iterable[_Student]) -> int:
+def _ramp_ends(objectives: Iterable[_Objectives]) -> int:
     """The epoch from which no objective changes any more."""
-    values = [student.objective.config() for student in students]
-    return max(math.ceil(config.get("warmup", config.get("ramp", 0))) for config in values) or 1
+    configs = [part.one.config() for part in objectives]
+    return max(math.ceil(config.get("warmup", config.get("ramp", 0))) for config in configs) or 1
 
 
 def _validate(student: _Student, recipe: Recipe) -> None:
@@ -400,7 +507,9 @@ class _Answers:
             (student.logits(inputs, recipe).cpu().numpy(), labels.cpu().numpy())
             for inputs, labels in (lesson.validation, lesson.test)
         )
-        student.network.load_state_dict(student.best)
+        with torch.no_grad():
+            for name, value in student.network.state_dict().items():
+                value.copy_(student.best[name])
         at_best = student.logits(lesson.test[0], recipe).cpu().numpy()
         return cls(student.plan, student.history, validation, test, at_best)
 

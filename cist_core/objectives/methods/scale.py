@@ -39,7 +39,7 @@ def lskd_loss(
     """
     batch = Batch.create(student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask)
     softening = each_its_own(
-        batch, partial(z_score_temperature, tau=tau), lambda teacher, student: torch.full_like(teacher, tau**2)
+        batch, partial(z_score_temperature, tau=tau), lambda teacher, student: tau**2 * torch.ones_like(teacher)
     )
     divergence = forward_kl(*softening.log_probabilities(batch))
     return collect(batch, softening, divergence, lambda_ce=lambda_ce, lambda_kl=lambda_kl)
