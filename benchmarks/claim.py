@@ -21,7 +21,7 @@ from pathlib import Path
 import claim_objectives  # noqa: F401 - registers what the factorial trains
 import torch
 from claim_factorial import factorial_plans
-from claim_search import Runs, canonical, found
+from claim_search import Runs, canonical, found, what_is_open
 from claim_settings import SETTINGS
 from students import Lesson, Plan, train_side_by_side
 
@@ -114,28 +114,6 @@ def run(names: Sequence[str], trainer: Trainer) -> None:
                 return
 
 
-def what_is_open(runs: Runs) -> list[str]:
-    """One line for every setting that lacks runs."""
-    lines = []
-    for name, setting in SETTINGS.items():
-        searches = {method: found(runs, SETTINGS, name, method) for method in setting.methods}
-        searching = [setting.methods[method].title for method, state in searches.items() if state.best is None]
-        lacking = [
-            setting.methods[method].title
-            for method, state in searches.items()
-            if state.best is not None
-            and any(
-                runs.get(name, setting.methods[method].objective(state.best), state.best["learning_rate"], seed) is None
-                for seed in setting.final_seeds
-            )
-        ]
-        parts = [f"not tuned yet: {', '.join(searching)}"] * bool(searching)
-        parts += [f"seeds missing: {', '.join(lacking)}"] * bool(lacking)
-        if parts:
-            lines.append(f"{setting.title}: {'; '.join(parts)}")
-    return lines
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -154,7 +132,7 @@ def main() -> None:
     options = parser.parse_args()
     runs = Runs(options.results)
     if options.command == "open":
-        print("\n".join(what_is_open(runs)) or "Nothing is missing.")
+        print("\n".join(what_is_open(runs, SETTINGS)) or "Nothing is missing.")
     elif options.command == "report":
         from claim_report import write_report
 

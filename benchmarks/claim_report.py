@@ -1,187 +1,346 @@
-"""The tables and figures of docs/claim.md, from the runs that claim.py has trained."""
+"""The tables and figures of docs/claim.md and the library's evidence, from the runs that claim.py has trained."""
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import altair as alt
+import numpy as np
 import pandas as pd
-from claim import SETTINGS, Choice, Runs, ablation, methods, score
+from claim_factorial import FLOORS, GROUND, LAMBDAS, RHO, SEEDS, TEMPERATURES, WEIGHTS, Cell, learning_rate
+from claim_factorial import matched_taus as matched
+from claim_search import Found, Runs, found, what_is_open
+from claim_settings import SETTINGS, Setting
 from scipy import stats
+from students import Lesson
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
-PAGE, FIGURES = DOCS / "claim.md", DOCS / "figures"
+from cist_core import EntropyCurves, LogitSet, parse_rule
+from cist_core.objectives import Objective, create_objective
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE, FIGURES = ROOT / "docs" / "claim.md", ROOT / "docs" / "figures"
+EVIDENCE = ROOT / "cist_core" / "evidence.json"
 START, END = "<!-- tables: made by benchmarks/claim.py report -->", "<!-- end of tables -->"
-REFERENCE = "KD, tau tuned"
+REFERENCE = "kd"
 AMBER, BLUE, GREY = "#C77700", "#2E7FD1", "#7F8694"
+CONDITIONS = tuple(name for name, setting in SETTINGS.items() if setting.start_from == GROUND)
+Row = dict[str, Any]
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and half width of its 95 % interval by Student's t."""
+    """Mean and half width of its 95 % interval by Student's t; NaN for a single value."""
+    mean = statistics.fmean(values)
     if len(values) < 2:
-        return statistics.fmean(values), math.nan
-    spread = statistics.stdev(values) / math.sqrt(len(values))
-    return statistics.fmean(values), float(stats.t.ppf(0.975, len(values) - 1)) * spread
+        return mean, math.nan
+    return mean, float(stats.t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
 
 
-def points(value: float, half: float, *, sign: bool = False) -> str:
-    return f"{100 * value:{'+' if sign else ''}.1f} ± {100 * half:.1f}"
+def points(values: Sequence[float], *, sign: bool = False) -> str:
+    """Percentage points with their interval; a dash for no values."""
+    if not values:
+        return "–"
+    mean, half = interval(values)
+    shown = f"{100 * mean:{'+' if sign else ''}.1f}"
+    return shown if math.isnan(half) else f"{shown} ± {100 * half:.1f}"
 
 
-def write_report() -> None:
-    """Replace what stands between the marks in docs/claim.md, and draw the figures."""
+@dataclass(frozen=True)
+class Reported:
+    """One method in one setting: what was chosen, and the runs that are reported."""
+
+    title: str
+    state: Found
+    objective: str
+    rows: list[Row]
+    tried: int
+
+    @property
+    def kept(self) -> list[Row]:
+        """Those that did not diverge."""
+        return [row for row in self.rows if "test_accuracy" in row]
+
+    def column(self, name: str) -> list[float]:
+        return [float(row[name]) for row in self.kept]
+
+
+def reported(runs: Runs, name: str) -> dict[str, Reported]:
+    setting, results = SETTINGS[name], {}
+    for key, method in setting.methods.items():
+        state = found(runs, SETTINGS, name, key)
+        rows, objective = [], ""
+        if state.best is not None:
+            objective = method.objective(state.best)
+            trained = (runs.get(name, objective, state.best["learning_rate"], seed) for seed in setting.final_seeds)
+            rows = [row for row in trained if row is not None]
+        results[key] = Reported(method.title, state, objective, rows, state.tried)
+    return results
+
+
+def against(one: Reported, reference: Reported) -> list[float]:
+    """Differences in test accuracy, seed by seed."""
+    theirs = {row["seed"]: row["test_accuracy"] for row in reference.kept}
+    return [row["test_accuracy"] - theirs[row["seed"]] for row in one.kept if row["seed"] in theirs]
+
+
+def write_report(runs: Runs, images: Path | None) -> None:
+    """Replace what stands between the marks in docs/claim.md, draw the figures, and write the library's evidence."""
+    FIGURES.mkdir(exist_ok=True)
     parts: list[str] = []
-    finals: list[dict[str, Any]] = []
     for name, setting in SETTINGS.items():
-        runs = Runs(name, read_only=True)
-        chosen = dict(methods(runs))
-        parts += [f"### {setting.title}", "", *_methods_table(runs, chosen, finals), ""]
-        if setting.ablated_weightings:
-            parts += ["Gradient mode and weighting at the recommended rho, each at its own best learning rate:", ""]
-            parts += [*_ablation_table(runs), ""]
-    _draw_finals(pd.DataFrame(finals))
-    _draw_searches()
+        results = reported(runs, name)
+        if name not in CONDITIONS and any(result.rows for result in results.values()):
+            parts += [f"### {setting.title}", "", *_methods_table(setting, results), ""]
+    lesson = SETTINGS[GROUND].lesson(images)
+    parts += ["### What does it?", "", *_factorial(runs, lesson), ""]
+    parts += ["### Where must it win or lose?", "", *_conditions_table(runs), ""]
+    evidence = [entry for name in SETTINGS if (entry := _evidence_of(runs, name, images)) is not None]
+    EVIDENCE.write_text(json.dumps(evidence, indent=1) + "\n", encoding="utf-8")
+    parts += ["### Which entropy trains best?", "", *_entropy_table(evidence), ""]
+    parts += ["### Still open", "", *_open(runs), ""]
+    _draw_methods(runs)
+    _draw_evidence(evidence)
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(START)
     _, _, after = rest.partition(END)
     PAGE.write_text(before + START + "\n\n" + "\n".join(parts) + "\n" + END + after, encoding="utf-8")
 
 
-def _methods_table(runs: Runs, chosen: dict[str, Choice], finals: list[dict[str, Any]]) -> list[str]:
-    seeds = runs.setting.final_seeds
-    rows = {
-        method: [runs.get(choice.objective, choice.learning_rate, seed) for seed in seeds]
-        for method, choice in chosen.items()
-    }
-    reference = [row["test_accuracy"] for row in rows[REFERENCE]]
-    lines = [
-        f"Recommended rho {runs.setting.recommended_rho:g}; {len(seeds)} seeds, none of them used for tuning.",
-        "",
-        "| method | chosen on validation | test, last epoch (%) | against KD, same seeds | test at best epoch (%) "
-        "| ECE (%) | spread of teacher entropy (nats) |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for method, trained in rows.items():
-        accuracies = [row["test_accuracy"] for row in trained]
-        mean, half = interval(accuracies)
-        against = points(*interval([a - b for a, b in zip(accuracies, reference, strict=True)]), sign=True)
-        spread = [row["teacher_entropy_std"] for row in trained if "teacher_entropy_std" in row]
+# ------------------------------------------------------------------------------------------------------ tables
+
+
+def _methods_table(setting: Setting, results: dict[str, Reported]) -> Iterator[str]:
+    yield (
+        f"{len(setting.final_seeds)} seeds, none of them used for tuning; `n` where fewer are trained yet. Ordered by "
+        "test accuracy."
+    )
+    yield ""
+    yield (
+        "| method | chosen on validation | runs to choose | test, last epoch (%) | against KD, same seeds | "
+        "NLL, fitted (nats) | ECE, fitted (%) | student's centred maximum |"
+    )
+    yield "|---|---|---|---|---|---|---|---|"
+    trained = [result for result in results.values() if result.kept]
+    for result in sorted(trained, key=lambda result: -statistics.fmean(result.column("test_accuracy"))):
+        assert result.state.best is not None
+        missing = len(setting.final_seeds) - len(result.rows)
+        title = result.title + (f" (n = {len(result.rows)})" if missing else "")
+        difference = "" if result is results[REFERENCE] else points(against(result, results[REFERENCE]), sign=True)
+        diverged = len(result.rows) - len(result.kept)
         cells = [
-            method,
-            f"`{chosen[method].objective}`, learning rate {chosen[method].learning_rate:g}",
-            points(mean, half),
-            "" if method == REFERENCE else against,
-            points(*interval([row["test_accuracy_at_best"] for row in trained])),
-            f"{100 * statistics.fmean(row['test_ece'] for row in trained):.1f}",
-            f"{statistics.fmean(spread):.3f}" if spread else "",
+            title,
+            f"`{result.objective}`, learning rate {result.state.best['learning_rate']:g}",
+            str(result.tried),
+            points(result.column("test_accuracy")) + (f", {diverged} diverged" if diverged else ""),
+            difference,
+            f"{_mean(result, 'test_nll'):.2f}, {_mean(result, 'test_nll_fitted'):.2f}",
+            f"{100 * _mean(result, 'test_ece'):.1f}, {100 * _mean(result, 'test_ece_fitted'):.1f}",
+            f"{_mean(result, 'student_maximum'):.3g}",
         ]
-        lines.append("| " + " | ".join(cells) + " |")
-        finals.append(
-            {"setting": runs.setting.title, "method": method, "mean": mean, "low": mean - half, "high": mean + half}
-        )
-    return lines
+        yield "| " + " | ".join(cells) + " |"
 
 
-def _ablation_table(runs: Runs) -> list[str]:
-    lines = [
-        "| gradient | weighting | learning rate | validation (%) | student's centred maximum |",
-        "|---|---|---|---|---|",
-    ]
-    for (gradient, weighting), choice in ablation(runs).items():
-        trained = [runs.get(choice.objective, choice.learning_rate, seed) for seed in runs.setting.tuning_seeds]
-        accuracies = [row.get("val_accuracy", 0.0) for row in trained]
-        maxima = [row["student_maximum_mean"] for row in trained if "student_maximum_mean" in row]
-        mean, half = interval(accuracies)
-        shown = f"{100 * mean:.1f}" if math.isnan(half) else points(mean, half)
-        scale = f"{statistics.fmean(maxima):.3g}" if maxima else "diverged"
-        lines.append(f"| {gradient} | {weighting} | {choice.learning_rate:g} | {shown} | {scale} |")
-    return lines
+def _mean(result: Reported, column: str) -> float:
+    return statistics.fmean(result.column(column))
 
 
-def _draw_finals(table: pd.DataFrame) -> None:
-    kinds = {
-        "KD, tau tuned": AMBER,
-        "CIST, rho recommended": BLUE,
-        "CIST, rho tuned": BLUE,
-        "CIST + DKD, rho recommended": BLUE,
+def _factorial(runs: Runs, lesson: Lesson) -> Iterator[str]:
+    rate, taus = learning_rate(runs), matched(lesson)
+    if rate is None:
+        yield "Waits for CIST to be tuned on the tuning ground."
+        return
+    common = " and ".join(f"{tau:g}" for tau in dict.fromkeys(taus.values()))
+    yield (
+        f"Test accuracy (%) on the tuning ground at rho {RHO:g}, learning rate {rate:g}, mean of {len(SEEDS)} seeds. "
+        f"One temperature for all is that of the same mean entropy, {common}."
+    )
+    yield ""
+    yield "| temperatures | weight | floor | " + " | ".join(f"lambda_KL {value:g}" for value in LAMBDAS) + " |"
+    yield "|---|---|---|" + "---|" * len(LAMBDAS)
+    for temperatures, title in TEMPERATURES.items():
+        for weight, weighted in WEIGHTS.items():
+            for floor in FLOORS:
+                cells = []
+                for lambda_kl in LAMBDAS:
+                    objective = Cell(temperatures, weight, floor, lambda_kl).objective(taus)
+                    rows = [runs.get(GROUND, objective, rate, seed) for seed in SEEDS]
+                    there = [row["test_accuracy"] for row in rows if row is not None and "test_accuracy" in row]
+                    cells.append(f"{100 * statistics.fmean(there):.1f}" if len(there) == len(SEEDS) else "open")
+                yield f"| {title} | {weighted} | {floor:g} | " + " | ".join(cells) + " |"
+
+
+def _conditions_table(runs: Runs) -> Iterator[str]:
+    titles = {key: method.title for key, method in SETTINGS[CONDITIONS[0]].methods.items()}
+    yield (
+        "Test accuracy of the last epoch (%), tuned anew over the method's own parameter and lambda_KL at the learning "
+        "rate of the tuning ground; in brackets the difference to KD, seed by seed."
+    )
+    yield ""
+    yield "| condition | " + " | ".join(titles.values()) + " |"
+    yield "|---|" + "---|" * len(titles)
+    for name in CONDITIONS:
+        results = reported(runs, name)
+        cells = []
+        for key in titles:
+            result = results[key]
+            text = points(result.column("test_accuracy")) if result.kept else "open"
+            difference = against(result, results[REFERENCE])
+            cells.append(text + (f" ({points(difference, sign=True)})" if key != REFERENCE and difference else ""))
+        yield f"| {SETTINGS[name].title.partition(';')[0]} | " + " | ".join(cells) + " |"
+
+
+def _open(runs: Runs) -> Iterator[str]:
+    lines = what_is_open(runs, SETTINGS)
+    if not lines:
+        yield "Nothing."
+        return
+    yield "Trained by `python benchmarks/claim.py run`, which goes on where it stopped:"
+    yield ""
+    yield from (f"- {line}" for line in lines)
+
+
+# ---------------------------------------------------------------------------------------------------- evidence
+
+
+def _rule_of(objective: Objective) -> str | None:
+    """The rule of the teacher's soft labels, for the objectives that the evidence is about."""
+    values = objective.config()
+    if objective.name == "kd":
+        return f"tau={values['tau']:g}"
+    if objective.name == "cist" and values["floor"] == 1.0 and values["weighting"] == "product":
+        return f"cist:rho={values['rho']:g}"
+    return None
+
+
+def _evidence_of(runs: Runs, name: str, images: Path | None) -> dict[str, Any] | None:
+    """For every temperature and rho that was tried: the entropy of the labels, and the best accuracy on validation."""
+    setting = SETTINGS[name]
+    if setting.tuned_in is not None or name in CONDITIONS:
+        return None
+    best: dict[str, Row] = {}
+    for row in runs.of(name):
+        rule = _rule_of(create_objective(row["objective"])) if row["seed"] == setting.tuning_seed else None
+        if rule is not None:
+            known = best.setdefault(rule, {"accuracy": 0.0, "runs": 0})
+            known["accuracy"] = max(known["accuracy"], row["val_accuracy"])
+            known["runs"] += 1
+    if not best:
+        return None
+    lesson = setting.lesson(images)
+    assert lesson.teacher_logits is not None
+    curves = EntropyCurves.from_logits(LogitSet.create(lesson.teacher_logits.numpy()))
+    for rule, point in best.items():
+        entropy = float(np.mean(parse_rule(rule).entropy(curves), dtype=np.float64))
+        point["normalised_entropy"] = round(entropy / curves.max_entropy, 4)
+    return {
+        "setting": setting.title,
+        "classes": curves.num_classes,
+        "validation_samples": len(lesson.validation[1]),
+        "points": [{"rule": rule, **point} for rule, point in sorted(best.items(), key=_by_entropy)],
     }
-    methods_ = list(dict.fromkeys(table["method"]))
-    colour = alt.Color(
-        "method:N", legend=None, scale=alt.Scale(domain=methods_, range=[kinds.get(name, GREY) for name in methods_])
-    )
-    base = alt.Chart(table).encode(y=alt.Y("method:N", sort=methods_, title=None, axis=alt.Axis(labelLimit=260)))
-    x = alt.X(
-        "mean:Q",
-        title="Test accuracy, last epoch (mean, 95 % interval)",
-        scale=alt.Scale(zero=False),
-        axis=alt.Axis(format=".1%"),
-    )
-    layered = base.mark_rule(strokeWidth=2).encode(x=x, x2="high:Q", color=colour)
-    layered += base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q"), x2="mean:Q", color=colour)
-    layered += base.mark_point(size=70, filled=True, opacity=1).encode(x=x, color=colour)
-    chart = layered.properties(width=560, height=190).facet(
-        row=alt.Row(
-            "setting:N",
-            sort=[s.title for s in SETTINGS.values()],
-            title=None,
-            header=alt.Header(labelOrient="top", labelAnchor="start", labelFontSize=13),
-        )
-    )
-    _save(chart.resolve_scale(x="independent"), "claim-methods")
 
 
-def _draw_searches() -> None:
-    """Validation accuracy against the hyper-parameter, at the best learning rate tried for each value."""
+def _by_entropy(item: tuple[str, Row]) -> tuple[str, float]:
+    rule, point = item
+    return rule.partition("=")[0], point["normalised_entropy"]
+
+
+def _entropy_table(evidence: list[dict[str, Any]]) -> Iterator[str]:
+    from cist_core.evidence import parse_evidence
+
+    yield (
+        "Best accuracy on validation over the learning rates and lambda_KL that were tried with each temperature or "
+        "rho (one seed). A range holds every value that is not significantly below the best: within 1.96 standard "
+        "errors of a difference of two accuracies on that many validation samples."
+    )
+    yield ""
+    yield "| setting | labels of | best | its accuracy (%) | its mean entropy / ln C | range of mean entropy / ln C |"
+    yield "|---|---|---|---|---|---|"
+    for entry in parse_evidence(evidence):
+        for method in ("kd", "cist"):
+            found_best = entry.best(method)
+            if found_best is not None:
+                yield (
+                    f"| {entry.setting} | {method.upper()} | `{found_best.rule}` | {100 * found_best.accuracy:.1f} | "
+                    f"{found_best.target:.2f} | {found_best.low:.2f} to {found_best.high:.2f} |"
+                )
+
+
+# ----------------------------------------------------------------------------------------------------- figures
+
+
+def _draw_methods(runs: Runs) -> None:
     records = []
     for name, setting in SETTINGS.items():
-        runs = Runs(name, read_only=True)
-        best: dict[tuple[str, float], float] = defaultdict(float)
-        for row in runs.known():
-            method, _, parameters = row["objective"].partition(":")
-            if method not in ("kd", "cist") or "," in parameters or row["seed"] not in setting.tuning_seeds:
-                continue
-            value = float(parameters.partition("=")[2] or 4)
-            try:
-                mean = score(runs, row["objective"], row["learning_rate"], setting.tuning_seeds)
-            except KeyError:
-                continue
-            best[method, value] = max(best[method, value], mean)
-        for (method, value), mean in best.items():
-            rule = "KD: tau" if method == "kd" else "CIST: rho"
-            records.append({"setting": setting.title, "rule": rule, "value": value, "validation": mean})
-    chart = (
-        alt.Chart(pd.DataFrame(records))
-        .mark_line(point=alt.OverlayMarkDef(size=60), strokeWidth=2)
-        .encode(
-            x=alt.X("value:Q", scale=alt.Scale(type="log"), title="Temperature tau of KD, ratio rho of CIST"),
-            y=alt.Y(
-                "validation:Q", scale=alt.Scale(zero=False), title="Validation accuracy", axis=alt.Axis(format=".1%")
-            ),
-            color=alt.Color(
-                "rule:N",
-                title=None,
-                scale=alt.Scale(domain=["KD: tau", "CIST: rho"], range=[AMBER, BLUE]),
-                legend=alt.Legend(orient="top"),
-            ),
-        )
-        .properties(width=560, height=170)
-        .facet(
-            row=alt.Row(
-                "setting:N",
-                sort=[s.title for s in SETTINGS.values()],
-                title=None,
-                header=alt.Header(labelOrient="top", labelAnchor="start", labelFontSize=13),
-            )
-        )
-        .resolve_scale(x="independent", y="independent")
+        if name in CONDITIONS:
+            continue
+        for key, result in reported(runs, name).items():
+            if len(result.kept) > 1:
+                mean, half = interval(result.column("test_accuracy"))
+                kind = "CIST" if key.startswith("cist") else "KD" if key.startswith("kd") else "other"
+                records.append(
+                    {"setting": setting.title, "method": result.title, "kind": kind}
+                    | {"mean": mean, "low": mean - half, "high": mean + half}
+                )
+    if not records:
+        return
+    table = pd.DataFrame(records)
+    colour = alt.Color(
+        "kind:N", legend=None, scale=alt.Scale(domain=["KD", "CIST", "other"], range=[AMBER, BLUE, GREY])
     )
-    _save(chart, "claim-search")
+    charts = []
+    for title, part in table.groupby("setting", sort=False):
+        order = part.sort_values("mean", ascending=False)["method"].tolist()
+        base = alt.Chart(part).encode(y=alt.Y("method:N", sort=order, title=None, axis=alt.Axis(labelLimit=320)))
+        axis = alt.X(
+            "low:Q",
+            title="Test accuracy, last epoch (mean, 95 % interval)",
+            scale=alt.Scale(zero=False),
+            axis=alt.Axis(format=".1%"),
+        )
+        layers = base.mark_rule(strokeWidth=2).encode(x=axis, x2="high:Q", color=colour)
+        layers += base.mark_point(size=70, filled=True, opacity=1).encode(x=alt.X("mean:Q"), color=colour)
+        charts.append(
+            layers.properties(width=560, height=22 * len(order), title=alt.TitleParams(title, anchor="start"))
+        )
+    _save(alt.vconcat(*charts).resolve_scale(x="independent"), "claim-methods")
 
 
-def _save(chart: alt.FacetChart, name: str) -> None:
-    FIGURES.mkdir(exist_ok=True)
+def _draw_evidence(evidence: list[dict[str, Any]]) -> None:
+    records = [
+        {"setting": entry["setting"], "labels": "KD" if point["rule"].startswith("tau") else "CIST", **point}
+        for entry in evidence
+        for point in entry["points"]
+    ]
+    colour = alt.Color(
+        "labels:N",
+        title="labels of",
+        scale=alt.Scale(domain=["KD", "CIST"], range=[AMBER, BLUE]),
+        legend=alt.Legend(orient="top"),
+    )
+    charts = []
+    for title, part in pd.DataFrame(records).groupby("setting", sort=False):
+        x = alt.X(
+            "normalised_entropy:Q",
+            title="Mean entropy of the teacher's soft labels / ln C",
+            scale=alt.Scale(domain=[0, 1]),
+        )
+        y = alt.Y(
+            "accuracy:Q",
+            title="Best validation accuracy",
+            scale=alt.Scale(zero=False),
+            axis=alt.Axis(format=".1%"),
+        )
+        base = alt.Chart(part).encode(x=x, y=y, color=colour)
+        layers = base.mark_line(strokeWidth=2) + base.mark_point(size=60, filled=True, opacity=1)
+        layers += base.mark_text(dy=-12, fontSize=10).encode(text="rule:N")
+        charts.append(layers.properties(width=600, height=220, title=alt.TitleParams(title, anchor="start")))
+    _save(alt.vconcat(*charts).resolve_scale(y="independent"), "claim-entropy")
+
+
+def _save(chart: alt.VConcatChart, name: str) -> None:
     chart.configure(background="white", font="sans-serif").save(FIGURES / f"{name}.svg")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ class Found:
 
     missing: list[dict[str, float]]
     best: dict[str, float] | None
+    tried: int = 0
+    """How many points the search has looked at."""
 
 
 def search(method: Method, score: Score) -> Found:
@@ -48,6 +50,17 @@ def search(method: Method, score: Score) -> Found:
         method: with its grid and its start.
         score: of a point; None where it is not known yet.
     """
+    looked_at: set[tuple[float, ...]] = set()
+
+    def counted(values: Values) -> float | None:
+        looked_at.add(tuple(values.values()))
+        return score(values)
+
+    state = _search(method, counted)
+    return replace(state, tried=len(looked_at) - len(state.missing))
+
+
+def _search(method: Method, score: Score) -> Found:
     grid = {name: list(values) for name, values in method.grid.items()}
     point = {name: method.start.get(name, values[0]) for name, values in grid.items()}
     if method.whole:
@@ -153,3 +166,25 @@ def found(runs: Runs, settings: Mapping[str, Setting], name: str, method_name: s
         }
         method = Method(method.title, method.template, grid, start=start.best)
     return search(method, runs.score(name, setting, method))
+
+
+def what_is_open(runs: Runs, settings: Mapping[str, Setting]) -> list[str]:
+    """One line for every setting that lacks runs."""
+    lines = []
+    for name, setting in settings.items():
+        searches = {method: found(runs, settings, name, method) for method in setting.methods}
+        searching = [setting.methods[method].title for method, state in searches.items() if state.best is None]
+        lacking = [
+            setting.methods[method].title
+            for method, state in searches.items()
+            if state.best is not None
+            and any(
+                runs.get(name, setting.methods[method].objective(state.best), state.best["learning_rate"], seed) is None
+                for seed in setting.final_seeds
+            )
+        ]
+        parts = [f"not tuned yet: {', '.join(searching)}"] * bool(searching)
+        parts += [f"seeds missing: {', '.join(lacking)}"] * bool(lacking)
+        if parts:
+            lines.append(f"{setting.title}: {'; '.join(parts)}")
+    return lines

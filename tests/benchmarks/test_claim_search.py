@@ -5,7 +5,7 @@ from pathlib import Path
 
 import claim
 import pytest
-from claim_search import LIMITS, Runs, canonical, found, search
+from claim_search import LIMITS, Runs, canonical, found, search, what_is_open
 from claim_settings import SETTINGS, Method
 
 Values = dict[str, float]
@@ -94,7 +94,7 @@ def test_kd_and_cist_have_equal_budgets() -> None:
 
 def test_what_is_open_is_said_until_nothing_is(tmp_path: Path) -> None:
     runs = Runs(tmp_path / "runs.jsonl")
-    assert len(claim.what_is_open(runs)) == len(SETTINGS)
+    assert len(what_is_open(runs, SETTINGS)) == len(SETTINGS)
     for name in SETTINGS:
         for plans in claim.stages(name, runs):
             runs.add(
@@ -108,7 +108,7 @@ def test_what_is_open_is_said_until_nothing_is(tmp_path: Path) -> None:
                 for plan in plans
             )
             assert found(runs, SETTINGS, name, "ce") is not None
-    assert claim.what_is_open(runs) == []
+    assert what_is_open(runs, SETTINGS) == []
     # The seeds that choose take no part in what is reported.
     for setting in SETTINGS.values():
         assert setting.tuning_seed not in setting.final_seeds
