@@ -20,6 +20,7 @@ from cist_core import CistError, EntropyCurves, LogitSet, __version__, matched_p
 from cist_core.cli import analyze, build_parser, convert, infer
 from cist_core.cli.output import Progress, print_json, table
 from cist_core.errors import CistWarning
+from cist_core.objectives import objective_names
 from cist_core.readings import read_rules
 
 SAMPLE_MODELS = Path(__file__).resolve().parent.parent / "sample_models"
@@ -541,10 +542,25 @@ def test_data_are_there_when_their_files_are_and_none_is_opened(capsys, tmp_path
     assert [info["name"] for info in record["datasets"] if info["present"]] == ["mnist-5k", "fashion-mnist"]
 
 
+def test_objectives_lists_every_objective_and_preset(capsys):
+    record, err = run_json(capsys, "objectives")
+    assert err == ""
+    objectives = {item["name"]: item for item in record["objectives"]}
+    assert list(objectives) == objective_names()
+    rho, floor = objectives["cist"]["parameters"][:2]
+    assert (rho["name"], rho["default"], rho["expected"]) == ("rho", None, "a positive number")
+    assert (floor["name"], floor["default"]) == ("floor", 1.0)
+    presets = {item["name"]: item for item in record["presets"]}
+    assert presets["kd-imagenet"]["objective"] == "kd:tau=1,lambda_ce=0.5,lambda_kl=0.5"
+    assert all(item["source"] and item["summary"] for item in presets.values())
+    _, out, _ = run(capsys, "objectives")
+    assert all(name in out for name in [*objectives, *presets])
+
+
 # ---- the shell around them -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [[], ["analyze"], ["infer"], ["convert"], ["models"], ["data"]])
+@pytest.mark.parametrize("command", [[], ["analyze"], ["infer"], ["convert"], ["models"], ["data"], ["objectives"]])
 def test_help_exits_with_success(capsys, command):
     code, out, err = run(capsys, *command, "--help")
     assert (code, err) == (0, "")

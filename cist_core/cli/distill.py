@@ -45,7 +45,9 @@ def add_parser(commands: Any) -> None:
     what.add_argument("--preset", metavar="NAME", help="demo, cifar-240 or imagenet-100")
     what.add_argument("--schema", action="store_true", help="print the JSON schema of a config and train nothing")
     parser.add_argument(
-        "--objective", metavar="TEXT", help="in place of the config's, for example cist:rho=4 or kd:tau=4"
+        "--objective",
+        metavar="TEXT",
+        help="in place of the config's, for example cist:rho=4, or a preset such as cist-authors ('cist objectives')",
     )
     parser.add_argument("--seed", type=int, metavar="N", help="in place of the config's")
     parser.add_argument(

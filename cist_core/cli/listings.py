@@ -1,8 +1,9 @@
-"""``cist models`` and ``cist data``: what there is to work with."""
+"""``cist models``, ``cist data`` and ``cist objectives``: what there is to work with."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from typing import Any
 
 from cist_core.cli.output import add_json_option, print_json, table
@@ -41,6 +42,15 @@ def add_parser(commands: Any) -> None:
     )
     add_json_option(data)
     data.set_defaults(run=list_data)
+    objectives = commands.add_parser(
+        "objectives",
+        help="the objectives and their presets",
+        description="List the objectives for --objective, and the presets: objectives with values that somebody "
+        "published. A preset's name stands for its text, and 'PRESET:parameter=value' changes a value.",
+        allow_abbrev=False,
+    )
+    add_json_option(objectives)
+    objectives.set_defaults(run=list_objectives)
 
 
 def list_models(options: argparse.Namespace) -> None:
@@ -125,6 +135,41 @@ def list_data(options: argparse.Namespace) -> None:
     ]
     print(table(["name", "there?", "description", "pixels", "classes", "images"], rows, left=3))
     print(f"\nDownloads lie in {data_root()} (CIST_DATA changes it).")
+
+
+def list_objectives(options: argparse.Namespace) -> None:
+    from cist_core.objectives import objective_names, objective_presets, objective_specification
+
+    specifications = [objective_specification(name) for name in objective_names()]
+    presets = list(objective_presets().values())
+    if options.json:
+        print_json(
+            {
+                "objectives": [
+                    {
+                        "name": item.name,
+                        "summary": item.summary,
+                        "parameters": [
+                            {
+                                "name": parameter.name,
+                                "default": None if parameter.required else parameter.default,
+                                "expected": parameter.kind.expected,
+                                "help": parameter.help,
+                            }
+                            for parameter in item.parameters
+                        ],
+                    }
+                    for item in specifications
+                ],
+                "presets": [dataclasses.asdict(preset) for preset in presets],
+            }
+        )
+        return
+    print("Objectives (--objective NAME:parameter=value,...)\n")
+    print(table(["name", "summary"], [[item.name, item.summary.replace("``", "")] for item in specifications], left=2))
+    print("\nPresets (--objective PRESET)\n")
+    print(table(["preset", "objective"], [[preset.name, preset.objective] for preset in presets], left=2))
+    print("\n--json adds the parameters of each objective, and what each preset is and where its values are from.")
 
 
 def _test_accuracy(card: Any) -> str:

@@ -98,6 +98,7 @@ def show_run(options: argparse.Namespace) -> None:
     if options.json:
         print_json({**_record(run), "config": run.directory.config().model_dump(mode="json")})
         return
+    objective = run.directory.config().objective
     facts = {
         "id": run.id,
         "name": run.name,
@@ -106,7 +107,8 @@ def show_run(options: argparse.Namespace) -> None:
         "note": run.note,
         "sweep": run.group,
         "owner": run.owner,
-        "objective": str(run.directory.config().objective),
+        "objective": str(objective),
+        "preset": objective.preset,
         "epoch": _progress(run),
         "validation accuracy": _accuracy(run),
         "test accuracy": _percent(run.directory.status().get("test_accuracy")),

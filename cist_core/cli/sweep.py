@@ -43,7 +43,7 @@ def add_parser(commands: Any) -> None:
     what.add_argument("--preset", metavar="NAME", help="a recipe instead of a config, such as demo")
     what.add_argument("--summary", metavar="GROUP", help="add nothing; show what a sweep has shown so far")
     parser.add_argument(
-        "--objective", nargs="+", metavar="TEXT", help="kd, cist:rho=4, ... (default: that of the config)"
+        "--objective", nargs="+", metavar="TEXT", help="kd, cist:rho=4, cist-authors, ... (default: that of the config)"
     )
     parser.add_argument("--grid", nargs="+", metavar="FIELD=V1,V2", help="values to combine")
     parser.add_argument("--seeds", nargs="+", type=int, metavar="N", help="a run for each (default: the config's)")

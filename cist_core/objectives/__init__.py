@@ -5,7 +5,7 @@
     >>> student, teacher = torch.tensor([[2.0, 0.5, 0.0]]), torch.tensor([[9.0, 1.0, 0.0]])
     >>> terms = objective(student_logits=student, teacher_logits=teacher, labels=torch.tensor([0]))
     >>> {name: round(value.item(), 3) for name, value in terms.items()}
-    {'total': 0.031, 'ce': 0.306, 'kd': 0.0, 'tau_teacher': 1.417, 'tau_student': 0.292, 'weight': 0.413, 'kl': 0.001}
+    {'total': 0.386, 'ce': 0.306, 'kd': 0.395, 'tau_teacher': 1.417, 'tau_student': 1.0, 'weight': 1.417, 'kl': 0.279}
 
 Every objective is a pure function as well (`cist_loss`, `dkd_loss`, ...). A new one is a function in a file of its own,
 under `register_objective`; a file in `cist_core.objectives.methods` is found by itself.
@@ -28,6 +28,7 @@ from cist_core.objectives.methods.reverse_kl import cist_reverse_kl_loss, revers
 from cist_core.objectives.methods.scale import lskd_loss, normkd_loss
 from cist_core.objectives.methods.ttm import ttm_loss, wttm_loss
 from cist_core.objectives.parameters import Choice, Kind, Learnable, Number, Numbers, Parameter, Switch
+from cist_core.objectives.presets import ObjectivePreset, objective_presets
 from cist_core.objectives.registry import (
     Objective,
     Specification,
@@ -47,6 +48,7 @@ __all__ = [
     "Number",
     "Numbers",
     "Objective",
+    "ObjectivePreset",
     "Parameter",
     "Softening",
     "Specification",
@@ -75,6 +77,7 @@ __all__ = [
     "mlkd_loss",
     "normkd_loss",
     "objective_names",
+    "objective_presets",
     "objective_specification",
     "register_objective",
     "reverse_kl_loss",

@@ -14,9 +14,12 @@ from torch import Tensor, nn
 
 from cist_core.errors import CistError
 from cist_core.objectives.parameters import REQUIRED, Kind, Learnable, Parameter
+from cist_core.objectives.presets import objective_presets
 from cist_core.objectives.terms import Terms
 
 P = ParamSpec("P")
+Check = Callable[[Mapping[str, Any]], None]
+"""Given every parameter by name, raises a `CistError` where one rules another out."""
 
 LOGITS = ("student_logits", "teacher_logits", "labels")
 OPTIONAL_INPUTS = ("mask", "epoch", "strong_student_logits", "strong_teacher_logits")
@@ -32,6 +35,7 @@ class Specification:
         parameters: its hyper-parameters, in the order of the signature.
         inputs: names of what a call hands it.
         summary: first line of the function's docstring.
+        check: refuses parameters that do not go together.
     """
 
     name: str
@@ -39,20 +43,25 @@ class Specification:
     parameters: tuple[Parameter, ...]
     inputs: frozenset[str]
     summary: str
+    check: Check | None = None
 
 
 _OBJECTIVES: dict[str, Specification] = {}
 
 
-def register_objective(name: str) -> Callable[[Callable[P, Terms]], Callable[P, Terms]]:
+def register_objective(name: str, *, check: Check | None = None) -> Callable[[Callable[P, Terms]], Callable[P, Terms]]:
     """Make a function an objective, known by its name to `create_objective`.
 
     The function takes keyword-only ``student_logits``, ``teacher_logits``, ``labels`` and ``mask``, where it needs them
     ``epoch``, ``strong_student_logits`` and ``strong_teacher_logits``, and its hyper-parameters, annotated with a kind
     from `cist_core.objectives.parameters`. It comes back the same but for one thing: autocast is off inside.
 
+    Args:
+        name: as written in texts.
+        check: refuses parameters that do not go together, before a run starts.
+
     Raises:
-        ValueError: if another function has that name.
+        ValueError: if another function, or a preset, has that name.
         TypeError: if the signature is another one.
 
     Example:
@@ -73,8 +82,10 @@ def register_objective(name: str) -> Callable[[Callable[P, Terms]], Callable[P, 
         known = _OBJECTIVES.get(name)
         if known is not None and _home(known.function) != _home(function):
             raise ValueError(f"The objective name '{name}' belongs to {'.'.join(_home(known.function))} already.")
+        if name in objective_presets():
+            raise ValueError(f"The objective name '{name}' belongs to a preset already.")
         full_precision = _without_autocast(function)
-        _OBJECTIVES[name] = _specify(name, full_precision)
+        _OBJECTIVES[name] = _specify(name, full_precision, check)
         return full_precision
 
     return register
@@ -88,19 +99,28 @@ def objective_names() -> list[str]:
 def objective_specification(name: str) -> Specification:
     """What is known of an objective: its parameters, inputs and summary.
 
+    Args:
+        name: of an objective, or of a preset, which stands for its objective.
+
     Raises:
         CistError: for an unknown name.
     """
-    if name not in _OBJECTIVES:
-        raise CistError(f"There is no objective '{name}'; known are {', '.join(objective_names())}.")
-    return _OBJECTIVES[name]
+    preset = objective_presets().get(name)
+    found = _OBJECTIVES.get(name if preset is None else preset.objective.partition(":")[0])
+    if found is None:
+        raise CistError(
+            f"There is no objective '{name}'; known are {', '.join(objective_names())}, and the presets of "
+            "'cist objectives'."
+        )
+    return found
 
 
 def create_objective(text: str, /, **parameters: object) -> Objective:
     """Make an objective from its text, its parameters, or both.
 
     Args:
-        text: ``name`` or ``name:parameter=value,...``.
+        text: ``name`` or ``name:parameter=value,...``. The name of a preset stands for its objective with its values,
+            in the place of the defaults: ``cist-authors``, ``cist-authors:rho=4``.
         parameters: by name; each stands either here or in the text.
 
     Raises:
@@ -111,15 +131,18 @@ def create_objective(text: str, /, **parameters: object) -> Objective:
         'cist:rho=4'
         >>> create_objective("dkd", beta=2).config()
         {'alpha': 1.0, 'beta': 2.0, 'tau': 4.0, 'warmup': 20.0, 'lambda_ce': 1.0}
+        >>> str(create_objective("cist-authors:rho=4"))
+        'cist:rho=4,lambda_kl=8'
     """
     name, _, rest = text.strip().partition(":")
     specification = objective_specification(name.strip())
-    values: dict[str, Any] = {}
-    for item in filter(str.strip, rest.split(",")):
-        key, _, written = (part.strip() for part in item.partition("="))
-        _take(specification, values, key, written, from_text=True)
+    values = _read(specification, rest)
     for key, given in parameters.items():
         _take(specification, values, key, given, from_text=False)
+    preset = objective_presets().get(name.strip())
+    as_published = preset is not None and not values
+    if preset is not None:
+        values = {**_read(specification, preset.objective.partition(":")[2]), **values}
     for parameter in specification.parameters:
         if parameter.name not in values and parameter.required:
             raise CistError(
@@ -127,7 +150,19 @@ def create_objective(text: str, /, **parameters: object) -> Objective:
                 f"'{specification.name}:{parameter.name}=...'."
             )
         values.setdefault(parameter.name, parameter.default)
-    return Objective(specification, {parameter.name: values[parameter.name] for parameter in specification.parameters})
+    if specification.check is not None:
+        specification.check(values)
+    ordered = {parameter.name: values[parameter.name] for parameter in specification.parameters}
+    return Objective(specification, ordered, preset=preset.name if preset is not None and as_published else None)
+
+
+def _read(specification: Specification, written: str) -> dict[str, Any]:
+    """``parameter=value,...`` as values by name."""
+    values: dict[str, Any] = {}
+    for item in filter(str.strip, written.split(",")):
+        key, _, value = (part.strip() for part in item.partition("="))
+        _take(specification, values, key, value, from_text=True)
+    return values
 
 
 def _take(specification: Specification, values: dict[str, Any], key: str, given: Any, *, from_text: bool) -> None:
@@ -153,11 +188,16 @@ class Objective(nn.Module):
 
     A learnable hyper-parameter (the temperature of CTKD) is an ``nn.Parameter``: hand ``objective.parameters()`` to the
     optimiser beside those of the student. Made by `create_objective`.
+
+    Attributes:
+        specification: what is known of it.
+        preset: the preset that it is, if it was asked for by that name and no value was changed.
     """
 
-    def __init__(self, specification: Specification, values: Mapping[str, Any]) -> None:
+    def __init__(self, specification: Specification, values: Mapping[str, Any], *, preset: str | None = None) -> None:
         super().__init__()
         self.specification = specification
+        self.preset = preset
         self._values = dict(values)
         for parameter in specification.parameters:
             if isinstance(parameter.kind, Learnable):
@@ -251,7 +291,7 @@ def _home(function: Callable[..., Terms]) -> tuple[str, str]:
     return function.__module__, function.__qualname__
 
 
-def _specify(name: str, function: Callable[..., Terms]) -> Specification:
+def _specify(name: str, function: Callable[..., Terms], check: Check | None) -> Specification:
     hints = typing.get_type_hints(function, include_extras=True)
     inputs: list[str] = []
     parameters: list[Parameter] = []
@@ -270,4 +310,4 @@ def _specify(name: str, function: Callable[..., Terms]) -> Specification:
     if missing:
         raise TypeError(f"The objective '{name}' does not take {', '.join(sorted(missing))}.")
     summary = (inspect.getdoc(function) or "").partition("\n")[0]
-    return Specification(name, function, tuple(parameters), frozenset(inputs), summary)
+    return Specification(name, function, tuple(parameters), frozenset(inputs), summary, check)

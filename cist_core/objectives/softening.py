@@ -45,6 +45,9 @@ GRADIENTS: Mapping[str, tuple[bool, bool]] = {
 }
 """Whether the gradient flows through the student's temperature in the softmax, and in the weight."""
 
+_HELD = 1e-3
+"""A temperature that a constant row has from a floor, and not from its own scale, is not below this."""
+
 Rho = Annotated[float, Number("ratio of the centred maximum to the temperature", above=0)]
 Floor = Annotated[float, Number("smallest temperature, in the unit of the logits; 0 is the pure ratio rule", minimum=0)]
 Weighting = Annotated[str, Choice(tuple(WEIGHTINGS), "weight of a sample, from the two temperatures")]
@@ -60,30 +63,31 @@ class Softening:
         teacher: temperatures of the teacher.
         student: temperatures of the student, as they stand in the softmax.
         weight: of the sample's divergence.
-        without_floor: whether nothing but `TAU_MIN` holds the student's temperature as its logits shrink.
+        follows_scale: whether the student's temperature shrinks with its logits.
     """
 
     teacher: Tensor
     student: Tensor
     weight: Tensor
-    without_floor: bool = False
+    follows_scale: bool = False
 
     def log_probabilities(self, batch: Batch, *, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Log soft labels of teacher and student, ``(N, C)`` each.
 
-        A temperature without a floor is near 0 on a constant student row (``m_s <= TAU_MIN``), and the gradient
-        ``w / tau_s (q - p)`` would know no bound. There it is damped to what the weight ``tau_t tau_s`` gives,
-        ``tau_t (q - p)``; smaller gradients stay, and so does every value.
+        A temperature that follows the scale of the logits, and has no floor to hold it, is near 0 on a constant student
+        row (``m_s <= TAU_MIN``), and the gradient ``w / tau_s (q - p)`` would know no bound. There it is damped to what
+        the weight ``tau_t tau_s`` gives, ``tau_t (q - p)``; smaller gradients stay, and so does every value.
 
         Args:
             batch: the logits.
             weight: what the divergence will be multiplied by; the softening's own weight unless given.
         """
         damping = None
-        if self.without_floor:
+        if self.follows_scale:
             applied = self.weight if weight is None else weight
             bound = (self.teacher * self.student / applied).detach().clamp(max=1)
-            damping = torch.where(batch.student.maximum.detach() <= TAU_MIN, bound, 1.0)
+            unheld = (batch.student.maximum.detach() <= TAU_MIN) & (self.student.detach() < _HELD)
+            damping = torch.where(unheld, bound, 1.0)
         return (
             batch.teacher.log_probabilities(self.teacher),
             batch.student.log_probabilities(self.student, damping),
@@ -116,7 +120,7 @@ def each_its_own(
     through_softmax, through_weight = GRADIENTS[gradient]
     teacher, student = rule(batch.teacher), rule(batch.student)
     weight = weigh(teacher, student if through_weight else student.detach())
-    return Softening(teacher, student if through_softmax else student.detach(), weight, without_floor=True)
+    return Softening(teacher, student if through_softmax else student.detach(), weight, follows_scale=True)
 
 
 def weighted(
@@ -134,5 +138,4 @@ def weighted(
 def cist(batch: Batch, *, rho: float, floor: float, weighting: str, normalise: bool, gradient: str) -> Softening:
     """The temperatures and weights of CIST: ``tau_i = max(m_i / rho, floor)`` for each model (arXiv 2605.20357)."""
     rule = partial(centred_maximum_temperature, rho=rho, floor=floor)
-    softening = weighted(batch, rule, weighting=weighting, normalise=normalise, gradient=gradient)
-    return replace(softening, without_floor=floor <= TAU_MIN)
+    return weighted(batch, rule, weighting=weighting, normalise=normalise, gradient=gradient)

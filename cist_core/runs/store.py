@@ -207,7 +207,7 @@ class RunStore:
 
         Args:
             config: saved in the new run's directory.
-            name: default: the text of the objective.
+            name: default: the objective's preset, or else its text.
             note: anything.
             group: the sweep that it belongs to.
 
@@ -243,7 +243,7 @@ class RunStore:
                         "VALUES (?, ?, ?, 'queued', ?, ?, ?, ?, ?)",
                         (
                             directory.name,
-                            _one_line(name) or str(config.objective),
+                            _one_line(name) or config.objective.label,
                             note,
                             group,
                             now,

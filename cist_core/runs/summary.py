@@ -135,4 +135,4 @@ def _setting(members: Sequence[Outcome], differences: Mapping[str, Any]) -> Sett
 
 
 def _setting_key(config: RunConfig) -> str:
-    return config.model_copy(update={"seed": 0}).model_dump_json()
+    return config.unnamed().model_copy(update={"seed": 0}).model_dump_json()

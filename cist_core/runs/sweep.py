@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +57,7 @@ def expand_sweep(
 
     Args:
         base: what the runs have in common.
-        objectives: texts such as ``"kd"`` or ``"cist:rho=4"``; default: that of ``base``.
+        objectives: texts such as ``"kd"``, ``"cist:rho=4"`` or ``"cist-authors"``; default: that of ``base``.
         grid: ``field=value,value,...``, where a field is a hyper-parameter of objectives (it applies to those that have
             it) or a field of the config (``epochs``, ``optimiser.learning_rate``).
         seeds: default: that of ``base``.
@@ -86,11 +86,11 @@ def expand_sweep(
                 config = base.changed(**nested({**changes, "objective": objective, "seed": base.seed}))
                 name = ", ".join(
                     [
-                        str(config.objective),
+                        config.objective.label,
                         *(f"{field.rpartition('.')[2]}={value}" for field, value in changes.items()),
                     ]
                 )
-                settings.setdefault(config.model_dump_json(), (name, config))
+                settings.setdefault(config.unnamed().model_dump_json(), (name, config))
     return [
         SweepEntry(f"{name}, seed {seed}", config.changed(seed=seed))
         for name, config in settings.values()
@@ -98,8 +98,10 @@ def expand_sweep(
     ]
 
 
-def _without(objective: ObjectiveConfig, fields: Collection[str]) -> str:
+def _without(objective: ObjectiveConfig, fields: set[str]) -> str:
     """The objective of the config as text, but for the parameters that the grid gives."""
+    if objective.preset is not None and not fields & objective.parameters.keys():
+        return objective.preset
     name, _, written = str(objective).partition(":")
     kept = [item for item in written.split(",") if item and item.partition("=")[0] not in fields]
     return f"{name}:{','.join(kept)}" if kept else name

@@ -21,7 +21,7 @@ from pydantic import (
 
 from cist_core.errors import CistError
 from cist_core.files import write_whole
-from cist_core.objectives import Objective, create_objective
+from cist_core.objectives import Objective, create_objective, objective_presets
 from cist_core.zoo import Preprocessing, find_architecture
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -91,15 +91,35 @@ class ObjectiveConfig(_Part):
     name: str
     parameters: dict[str, Any] = {}
     """By name; one that is left out has its published default, and is filled in."""
+    preset: str | None = None
+    """The preset of `cist objectives` that these values are; its name alone, as text, is accepted for all three."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
         object.__setattr__(self, "parameters", self.create().config())
+        if self.preset is not None:
+            self._check_preset(self.preset)
         return self
+
+    def _check_preset(self, name: str) -> None:
+        preset = objective_presets().get(name)
+        if preset is None:
+            raise ValueError(f"there is no preset '{name}'; 'cist objectives' lists them")
+        published = create_objective(name).config()
+        named = [item.partition("=")[0] for item in preset.objective.partition(":")[2].split(",")]
+        if self.name != preset.objective.partition(":")[0] or any(
+            self.parameters[key] != published[key] for key in named
+        ):
+            raise ValueError(f"the preset '{name}' is {preset.objective}; leave it out where a value is another one")
 
     def create(self) -> Objective:
         """The objective; its learnable parameters, if any, start anew."""
         return create_objective(self.name, **self.parameters)
+
+    @property
+    def label(self) -> str:
+        """The name of the preset, or else the text."""
+        return self.preset or str(self)
 
     def __str__(self) -> str:
         return str(self.create())
@@ -174,7 +194,7 @@ class AugmentationConfig(_Part):
 def _objective_from_text(value: object) -> object:
     if isinstance(value, str):
         objective = create_objective(value)
-        return {"name": objective.name, "parameters": objective.config()}
+        return {"name": objective.name, "parameters": objective.config(), "preset": objective.preset}
     return value
 
 
@@ -230,6 +250,10 @@ class RunConfig(_Part):
                 f"augmentation.strong_view is for objectives with two views; '{self.objective.name}' uses one"
             )
         return self
+
+    def unnamed(self) -> RunConfig:
+        """The config without the name of its preset: equal for configs that train alike."""
+        return self.model_copy(update={"objective": self.objective.model_copy(update={"preset": None})})
 
     def changed(self, **changes: Any) -> RunConfig:
         """The config with some fields replaced and checked again; a part is given as a mapping of what changes in it.

@@ -354,7 +354,7 @@ class _Run:
             self.warn(
                 f"The student's logits have collapsed: their mean centred maximum is "
                 f"{row['student_maximum_mean']:.3g} in epoch {row['epoch']}. Its predictions are nearly uniform at "
-                'temperature 1; gradient="scale-free" or a larger lambda_ce keeps their scale.'
+                "temperature 1; a floor under CIST's temperatures (floor=1) or a larger lambda_ce keeps their scale."
             )
 
     def _finish(self, learner: Learner) -> None:

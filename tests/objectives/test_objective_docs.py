@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from cist_core.objectives import create_objective, objective_names, registry
+from cist_core.objectives import create_objective, objective_names, objective_presets, registry
 
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "objectives.md").read_text(encoding="utf-8")
 
@@ -66,9 +66,19 @@ def test_every_snippet_has_a_test():
 
 
 def test_the_table_names_every_objective():
-    table = DOCUMENT.partition("## The methods")[2].partition("## What the text")[0]
+    table = DOCUMENT.partition("## The methods")[2].partition("## What is known")[0]
     rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
     assert set(re.findall(r"`([^`]+)`", " ".join(rows))) == set(objective_names())
+
+
+def test_the_presets_that_are_named_exist_and_none_is_missing():
+    table = DOCUMENT.partition("## Presets")[2].partition("## On a GPU")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    written = re.findall(r"`([^`]+)`", " ".join(rows))
+    families = tuple(re.split(r"TEACHER|\.\.\.", name)[0] for name in written if re.search(r"TEACHER|\.\.\.", name))
+    named = {name for name in written if name in objective_presets()}
+    assert named == {name for name in objective_presets() if not name.startswith(families)}
+    assert all(any(name.startswith(family) for name in objective_presets()) for family in families)
 
 
 def test_the_introduction():

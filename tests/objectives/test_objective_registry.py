@@ -19,6 +19,7 @@ from cist_core.objectives import (
     collect,
     create_objective,
     objective_names,
+    objective_presets,
     objective_specification,
     register_objective,
     registry,
@@ -80,6 +81,97 @@ def test_the_published_defaults():
     outliers = {"sides": "low", "share": 0.05, "lambda_ce": 0.1, "lambda_kl": 0.9}
     assert config("kd-entout-ce") == {"tau": 4, **outliers}
     assert config("kd-entout-ht") == {"tau": 4, "step": 1, **outliers}
+
+
+# --- presets ---
+
+
+@pytest.mark.parametrize("preset", objective_presets().values(), ids=lambda preset: preset.name)
+def test_a_preset_is_its_objective_with_its_values(preset):
+    objective, plain = create_objective(preset.name), create_objective(preset.objective)
+    assert objective.config() == plain.config()
+    assert (objective.preset, plain.preset) == (preset.name, None)
+    assert create_objective(str(objective)).config() == objective.config()
+    assert objective_specification(preset.name) is plain.specification
+    assert preset.name == preset.name.strip()
+    assert not set(preset.name) & set(":,= ")
+    assert preset.source
+    assert preset.summary
+
+
+def test_the_presets_have_the_values_of_their_sources():
+    def config(name, *keys):
+        values = create_objective(name).config()
+        return tuple(values[key] for key in keys)
+
+    assert config("cist-authors", "rho", "lambda_kl", "lambda_ce", "floor", "gradient", "weighting") == (
+        *(3, 8, 0.1, 1),
+        *("constant", "product"),
+    )
+    assert config("kd-hinton", "tau", "lambda_ce", "lambda_kl") == (4, 0.1, 0.9)
+    assert config("kd-imagenet", "tau", "lambda_ce", "lambda_kl") == (1, 0.5, 0.5)
+    assert config("kd-lskd", "tau", "lambda_ce", "lambda_kl") == config("lskd", "tau", "lambda_ce", "lambda_kl")
+    betas = {name: config(name, "beta")[0] for name in objective_presets() if name.startswith("dkd-")}
+    assert (betas["dkd-resnet56-resnet20"], betas["dkd-vgg13-vgg8"], betas["dkd-wrn_40_2-ShuffleV1"]) == (2, 6, 8)
+    assert config("dkd-imagenet-resnet34-resnet18", "beta", "tau", "warmup") == (0.5, 1, 1)
+    # What the README of the authors runs, and the row beside it in the paper.
+    assert config("ttm-vgg13-vgg8", "gamma", "beta", "lambda_ce") == (0.1, 45, 1)
+    assert config("wttm-vgg13-vgg8", "gamma", "beta", "lambda_ce") == (0.1, 2.25, 1)
+    assert create_objective("ttm-vgg13-vgg8").config() == create_objective("ttm").config()
+    assert create_objective("wttm-vgg13-vgg8").config() == create_objective("wttm").config()
+
+
+def test_wttm_has_a_lower_beta_than_ttm_for_every_pair():
+    for name in objective_presets():
+        if name.startswith("ttm-"):
+            weighted, plain = create_objective(f"w{name}").config(), create_objective(name).config()
+            assert weighted["gamma"] == plain["gamma"]
+            assert weighted["beta"] < plain["beta"] / 2
+
+
+def test_a_value_beside_a_preset_takes_the_place_of_its_own():
+    for objective in (create_objective("cist-authors:rho=4"), create_objective("cist-authors", rho=4)):
+        assert str(objective) == "cist:rho=4,lambda_kl=8"
+        assert objective.preset is None
+    with pytest.raises(CistError, match="'rho' of the objective 'cist' stands twice"):
+        create_objective("cist-authors:rho=4", rho=4)
+    with pytest.raises(CistError, match="no parameter 'tau'"):
+        create_objective("cist-authors:tau=4")
+
+
+def test_a_preset_keeps_its_name_to_itself(own_names):
+    assert not set(objective_presets()) & set(objective_names())
+    with pytest.raises(ValueError, match="'kd-hinton' belongs to a preset already"):
+
+        @register_objective("kd-hinton")
+        def other(*, student_logits, teacher_logits, labels, mask=None):
+            raise NotImplementedError
+
+
+def test_parameters_that_do_not_go_together_are_refused_before_a_batch(own_names):
+    with pytest.raises(CistError, match="not positive; choose a larger tau"):
+        create_objective("kd-entout-ht:tau=1,sides=both")
+    assert create_objective("kd-entout-ht:tau=1").config()["sides"] == "low"
+
+    def check(values):
+        if values["low"] > values["high"]:
+            raise CistError("low lies above high.")
+
+    @register_objective("range", check=check)
+    def between(
+        *,
+        student_logits,
+        teacher_logits,
+        labels,
+        mask=None,
+        low: Annotated[float, Number("a bound")] = 0.0,
+        high: Annotated[float, Number("a bound")] = 1.0,
+    ):
+        raise NotImplementedError
+
+    create_objective("range:low=0.5")
+    with pytest.raises(CistError, match="low lies above high"):
+        create_objective("range", low=2)
 
 
 def test_fields_are_those_of_the_objective_alone():

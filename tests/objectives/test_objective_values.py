@@ -34,6 +34,7 @@ from cist_core.objectives import (
 from cist_core.objectives.divergences import forward_kl, jensen_shannon, non_target_kl, reverse_kl, target_kl
 from cist_core.objectives.methods import mlkd
 from cist_core.objectives.rows import Rows
+from cist_core.objectives.softening import WEIGHTINGS
 from cist_core.objectives.temperatures import (
     centred_maximum_temperature,
     deviation_temperature,
@@ -277,6 +278,35 @@ def test_entropy_outliers_are_a_share_of_the_batch(rows, share, sides, low, high
     hard = kd_entropy_outliers_ce_loss(**data, sides=sides, share=share)
     assert hard["weight"].tolist() == [0.0] * low + [16.0] * (rows - low - high) + [0.0] * high
     assert hard["outliers"].item() == terms["outliers"].item() == pytest.approx((low + high) / rows)
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+@pytest.mark.parametrize("normalise", [False, True])
+@pytest.mark.parametrize("floor", [0, 0.4, 1, 3, 50])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_cist_is_its_formula_under_every_weighting_and_floor(weighting, normalise, floor, seed):
+    data = example(seed=seed, rows=16, classes=20)
+    z_t, z_s, y = data["teacher"], data["student"], data["labels"]
+    t, s = (np.maximum((z - z.mean(1, keepdims=True)).max(1) / 2.5, floor) for z in (z_t, z_s))
+    w = {
+        "product": t * s,
+        "teacher": t * t,
+        "student": s * s,
+        "uniform": np.mean(t * s),
+        "uniform-teacher": np.mean(t) ** 2,
+        "none": 1.0,
+    }[weighting] * np.ones(16)
+    w = w / w.mean() if normalise else w
+    divergence = entropy(softmax(z_t / t[:, None], axis=1), softmax(z_s / s[:, None], axis=1), axis=1)
+    hard = -np.log(softmax(z_s, axis=1)[np.arange(16), y]).mean()
+    terms = cist_loss(
+        **inputs(seed=seed, rows=16, classes=20),
+        **{"rho": 2.5, "floor": floor, "weighting": weighting, "normalise": normalise},
+        **{"lambda_ce": 0.3, "lambda_kl": 4},
+    )
+    np.testing.assert_allclose(terms["weight"], w, rtol=1e-12)
+    np.testing.assert_allclose(terms["kl"], divergence, rtol=1e-9)
+    assert terms["total"].item() == pytest.approx(0.3 * hard + 4 * np.mean(w * divergence), rel=1e-10)
 
 
 @pytest.mark.parametrize("sides", ["low", "both"])

@@ -49,6 +49,17 @@ def finish(store, run_id, **status):
 # ---- cist runs -------------------------------------------------------------------------------------------------------
 
 
+def test_a_run_of_a_preset_is_listed_by_its_name_and_shown_with_its_values(capsys, workplace):
+    run_id = workplace.store.add(config(objective="cist-authors")).id
+    assert run(capsys, "runs")[1].splitlines()[2].split()[:3] == [run_id, "queued", "cist-authors"]
+    shown = run(capsys, "runs", "show", run_id)[1].splitlines()
+    assert ["objective", "cist:rho=3,lambda_kl=8"] in [line.split() for line in shown]
+    assert ["preset", "cist-authors"] in [line.split() for line in shown]
+    assert run_json(capsys, "runs", "show", run_id)["config"]["objective"]["preset"] == "cist-authors"
+    other = workplace.add(0)
+    assert not any(line.startswith("preset") for line in run(capsys, "runs", "show", other)[1].splitlines())
+
+
 def test_runs_are_listed(capsys, workplace):
     assert run(capsys, "runs") == (0, f"There are no runs in {workplace.store.root}.\n", "")
     first, second = workplace.add(0, group="g"), workplace.add(1, name="mine")

@@ -28,6 +28,18 @@ def test_a_parameter_applies_to_the_objectives_that_have_it():
     ]
 
 
+def test_a_preset_is_called_by_its_name_until_the_grid_changes_it():
+    assert names(objectives=["cist-authors", "kd-hinton"], grid=["rho=2,3"]) == [
+        "cist:rho=2,lambda_kl=8, seed 0",
+        "cist:rho=3,lambda_kl=8, seed 0",
+        "kd-hinton, seed 0",
+    ]
+    assert names(objectives=["kd-hinton", "kd", "kd:tau=4"]) == ["kd-hinton, seed 0"]  # one setting, three names
+    base = preset("demo").changed(objective="cist-authors")
+    assert [entry.config.objective.preset for entry in expand_sweep(base, seeds=[0, 1])] == ["cist-authors"] * 2
+    assert [entry.name for entry in expand_sweep(base, grid=["rho=2"])] == ["cist:rho=2,lambda_kl=8, seed 0"]
+
+
 def test_seeds_of_one_setting_follow_each_other():
     assert names(objectives=["ce", "kd:tau=2"], seeds=[3, 1]) == [
         "ce, seed 3",
@@ -138,6 +150,11 @@ def test_runs_that_differ_in_the_seed_alone_are_one_setting():
     assert settings[0].measures["test_accuracy"].mean == pytest.approx(0.85)
     assert settings[0].measures["val_accuracy"].mean == pytest.approx(0.86)
     assert settings[1].measures["test_accuracy"].n == 1
+
+
+def test_a_preset_and_its_text_are_one_setting():
+    (setting,) = summarise([outcome(0, 0.8, objective="kd-hinton"), outcome(1, 0.9, objective="kd")])
+    assert (setting.name, setting.runs) == ("kd", 2)
 
 
 def test_only_finished_runs_count():

@@ -25,12 +25,38 @@ def test_an_objective_is_recorded_with_every_parameter() -> None:
     parameters = preset("demo").changed(objective="cist:rho=3").objective.parameters
     assert parameters == {
         "rho": 3.0,
+        "floor": 1.0,
         "weighting": "product",
         "normalise": False,
-        "gradient": "scale-free",
+        "gradient": "constant",
         "lambda_ce": 0.1,
         "lambda_kl": 0.9,
     }
+
+
+def test_a_preset_of_the_objective_is_recorded_by_its_name(tmp_path: Path) -> None:
+    config = preset("demo").changed(objective="cist-authors")
+    assert (config.objective.name, config.objective.preset) == ("cist", "cist-authors")
+    assert config.objective.parameters["lambda_kl"] == 8
+    assert (config.objective.label, str(config.objective)) == ("cist-authors", "cist:rho=3,lambda_kl=8")
+    config.save(tmp_path / "config.json")
+    assert json.loads((tmp_path / "config.json").read_text())["objective"]["preset"] == "cist-authors"
+    assert load_config(tmp_path / "config.json") == config
+    assert config.changed(seed=1).objective.preset == "cist-authors"
+
+
+def test_a_value_that_is_changed_leaves_the_preset() -> None:
+    for text in ("cist-authors:rho=4", "cist:rho=3,lambda_kl=8"):
+        objective = preset("demo").changed(objective=text).objective
+        assert objective.preset is None
+        assert objective.label == str(objective)
+        assert objective.parameters["lambda_kl"] == 8
+
+
+def test_configs_that_train_alike_differ_in_the_name_of_the_preset_alone() -> None:
+    named, plain = (preset("demo").changed(objective=text) for text in ("cist-authors", "cist:rho=3,lambda_kl=8"))
+    assert named != plain
+    assert named.unnamed() == plain.unnamed() == plain
 
 
 def test_changing_a_part_keeps_its_other_fields() -> None:
@@ -54,6 +80,13 @@ def test_steps_take_the_place_of_epochs() -> None:
         ({"objective": "cist"}, "needs rho"),
         ({"objective": "cist:rho=-1"}, "rho of the objective 'cist' to be a positive number, but got '-1'"),
         ({"objective": {"name": "kd", "parameters": {"rho": 3}}}, "has no parameter 'rho'"),
+        ({"objective": "kd-entout-ht:tau=1,sides=both"}, "objective: With sides=both the outliers of high entropy"),
+        ({"objective": {"name": "kd", "preset": "kd-hintn"}}, "objective: there is no preset 'kd-hintn'"),
+        (
+            {"objective": {"name": "kd", "parameters": {"tau": 3}, "preset": "kd-hinton"}},
+            "the preset 'kd-hinton' is kd:tau=4,lambda_ce=0.1,lambda_kl=0.9; leave it out where",
+        ),
+        ({"objective": {"name": "ce", "preset": "kd-hinton"}}, "the preset 'kd-hinton' is kd:tau=4"),
         ({"student": {"architecture": "resne8"}}, "did you mean resnet8"),
         ({"schedule": {"name": "multistep"}}, "multistep needs milestones"),
         ({"schedule": {"milestones": [3]}}, "milestones belong to multistep"),

@@ -214,9 +214,11 @@ def test_divergence_stops_the_run_with_its_cause(tmp_path: Path) -> None:
 
 
 def test_a_collapse_of_the_students_scale_is_warned_of(tmp_path: Path) -> None:
-    status = train(TINY.changed(objective="cist:rho=3,gradient=full,lambda_ce=0", epochs=20), tmp_path)
+    objective = "cist:rho=3,gradient=full,lambda_ce=0"
+    status = train(TINY.changed(objective=f"{objective},floor=0", epochs=20), tmp_path / "without")
     assert status["warnings"] == [warning for warning in status["warnings"] if "collapsed" in warning]
     assert status["warnings"]
+    assert train(TINY.changed(objective=objective, epochs=20), tmp_path / "with a floor")["warnings"] == []
     assert train(TINY, tmp_path / "healthy")["warnings"] == []
 
 

@@ -6,7 +6,8 @@ development repository (lhchau/element-wise-kd, ``utils/losses/kd.py`` at commit
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -69,7 +70,16 @@ def kd_entropy_outliers_ce_loss(
     return terms | {"total": terms["total"] + (1 - lambda_ce) * outlier_ce}
 
 
-@register_objective("kd-entout-ht")
+def _check_lower_temperature(values: Mapping[str, Any]) -> None:
+    tau, step = values["tau"], values["step"]
+    if values["sides"] == "both" and tau <= step:
+        raise CistError(
+            f"With sides=both the outliers of high entropy get the temperature tau - step = {tau:g} - {step:g}, which "
+            "is not positive; choose a larger tau, a smaller step, or sides=low."
+        )
+
+
+@register_objective("kd-entout-ht", check=_check_lower_temperature)
 def kd_entropy_outliers_ht_loss(
     *,
     student_logits: Tensor,
@@ -94,11 +104,7 @@ def kd_entropy_outliers_ht_loss(
     Raises:
         CistError: also if ``sides`` is ``both`` and ``tau - step`` is not positive.
     """
-    if sides == "both" and tau <= step:
-        raise CistError(
-            f"With sides=both the outliers of high entropy get the temperature tau - step = {tau:g} - {step:g}, which "
-            "is not positive; choose a larger tau, a smaller step, or sides=low."
-        )
+    _check_lower_temperature({"tau": tau, "step": step, "sides": sides})
     batch = Batch.create(student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask)
     ordinary = fixed(batch, tau)
     low, high = _outliers(entropy(batch.teacher.log_probabilities(ordinary.teacher)), sides=sides, share=share)
