@@ -233,7 +233,7 @@ _VECTORISED = ("tau", "rho", "k", "alpha", "beta", "gamma", "lambda_ce", "lambda
 
 
 @dataclass(eq=False)
-class _Objectives:
+class Objectives:
     """The objectives of one kind: the same function, of which only some numbers differ between students.
 
     Attributes:
@@ -247,7 +247,7 @@ class _Objectives:
     varying: dict[str, Tensor]
 
     @classmethod
-    def of(cls, plans: Sequence[Plan], device: torch.device) -> list[_Objectives]:
+    def of(cls, plans: Sequence[Plan], device: torch.device) -> list[Objectives]:
         kinds: dict[str, list[int]] = {}
         objectives = [create_objective(plan.objective) for plan in plans]
         for position, objective in enumerate(objectives):
@@ -266,7 +266,9 @@ class _Objectives:
             for members in kinds.values()
         ]
 
-    def gradients(self, logits: Tensor, teacher_logits: Tensor, labels: Tensor, epoch: int) -> Tensor:
+    def gradients(
+        self, logits: Tensor, teacher_logits: Tensor, labels: Tensor, epoch: int, *, vectorised: bool = False
+    ) -> Tensor:
         """``d total / d logits`` of every student, ``(S, B, C)``.
 
         Args:
@@ -274,6 +276,7 @@ class _Objectives:
             teacher_logits: likewise.
             labels: ``(S, B)``.
             epoch: from 1.
+            vectorised: all at once, where objectives do not look at their values: on a GPU.
         """
         specification = self.one.specification
         fixed = {name: value for name, value in self.one.config().items() if name not in self.varying}
@@ -287,15 +290,12 @@ class _Objectives:
             return terms["total"]
 
         leaf = logits.detach().requires_grad_()
-        if leaf.device.type == "cpu":  # where objectives look at their values, which vmap does not allow
-            losses = [
-                total(leaf[i], teacher_logits[i], labels[i], {name: value[i] for name, value in self.varying.items()})
-                for i in range(len(leaf))
-            ]
-            loss = torch.stack(losses).sum()
+        if vectorised:
+            losses = torch.func.vmap(total)(leaf, teacher_logits, labels, self.varying)
         else:
-            loss = torch.func.vmap(total)(leaf, teacher_logits, labels, self.varying).sum()
-        return torch.autograd.grad(loss, leaf)[0]
+            numbers = [{name: value[i] for name, value in self.varying.items()} for i in range(len(leaf))]
+            losses = torch.stack([total(*given) for given in zip(leaf, teacher_logits, labels, numbers, strict=True)])
+        return torch.autograd.grad(losses.sum(), leaf)[0]
 
 
 class _Weights:
@@ -399,7 +399,7 @@ class _Course:
     ) -> None:
         self.steps, self._students, self._batches, self._recipe = steps, students, batches, recipe
         self._weights = _Weights(students, recipe, steps, device)
-        self._objectives = _Objectives.of([student.plan for student in students], device)
+        self._objectives = Objectives.of([student.plan for student in students], device)
         self._step = torch.zeros(1, dtype=torch.int64, device=device)
         self._device = device
         self._ramps_end = _ramp_ends(self._objectives)
@@ -436,13 +436,14 @@ class _Course:
         self._weights.step(gradients, self._step)
         self._step.add_(1)
 
-    def _pulls_of(self, part: _Objectives, logits: Sequence[Tensor], epoch: int) -> dict[int, Tensor]:
+    def _pulls_of(self, part: Objectives, logits: Sequence[Tensor], epoch: int) -> dict[int, Tensor]:
         batches = [self._students[member].batches for member in part.members]
         found = part.gradients(
             torch.stack([logits[member].detach() for member in part.members]),
             torch.stack([each.teacher_logits for each in batches]),
             torch.stack([each.labels for each in batches]),
             epoch,
+            vectorised=self._device.type == "cuda",
         )
         return dict(zip(part.members, found.unbind(), strict=True))
 
@@ -476,7 +477,7 @@ class _Course:
             tensor.copy_(value)
 
 
-def _ramp_ends(objectives: Iterable[_Objectives]) -> int:
+def _ramp_ends(objectives: Iterable[Objectives]) -> int:
     """The epoch from which no objective changes any more."""
     configs = [part.one.config() for part in objectives]
     return max(math.ceil(config.get("warmup", config.get("ramp", 0))) for config in configs) or 1

@@ -1,6 +1,6 @@
 """Students trained side by side are the students that the training engine makes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from students import Lesson, Plan, Recipe, train_side_by_side
+from students import Lesson, Objectives, Plan, Recipe, train_side_by_side
 
 from cist_core.inference import infer
 from cist_core.sources import find_teacher
@@ -22,6 +22,15 @@ EPOCHS = 2
 RECIPE = Recipe(partial(create_model, STUDENT, num_classes=10), epochs=EPOCHS, batch_size=50)
 
 
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """For networks this small, and tests beside each other, one thread is the quickest."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module", params=[{}, {"crop_padding": 2, "flip": True}], ids=["plain", "augmented"])
 def augmentation(request: pytest.FixtureRequest) -> dict[str, Any]:
     return request.param
@@ -31,7 +40,7 @@ def augmentation(request: pytest.FixtureRequest) -> dict[str, Any]:
 def config(augmentation: dict[str, Any]) -> Any:
     return parse_config(
         {
-            "data": {"name": "mnist-5k", "train_samples": 300, "validation_samples": 200},
+            "data": {"name": "mnist-5k", "train_samples": 200, "validation_samples": 200},
             "teacher": {"name": "mnist5k-cnn"},
             "student": {"architecture": STUDENT},
             "objective": "cist:rho=3",
@@ -101,6 +110,26 @@ def test_the_fitted_temperature_is_of_the_validation_samples(lesson: Lesson, aug
     assert one["fitted_temperature"] != other["fitted_temperature"]
     # Fitted on the very samples that it is judged by, a temperature cannot lose.
     assert other["test_nll_fitted"] <= other["test_nll"]
+
+
+def test_objectives_of_one_kind_run_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Vectorised over their students, as on a GPU, they have the gradients that they have one by one."""
+    monkeypatch.setattr("cist_core.objectives.batch._check_values", lambda *values: None)  # vmap allows no look at them
+    texts = ["kd", "kd:tau=2,lambda_kl=8", "cist:rho=3", "cist:rho=2,lambda_kl=4", "lskd", "lskd:tau=1", "kd-entout-ce"]
+    texts += ["cist:rho=3,weighting=uniform", "dkd:warmup=2", "dkd:beta=1,warmup=2", "wttm", "normkd:k=1", "dtkd", "ce"]
+    plans = [Plan("noise", text, 0.1, 0) for text in texts]
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (
+        scale * torch.randn(len(plans), 32, 10, generator=generator, dtype=torch.float64) for scale in (2.0, 5.0)
+    )
+    labels = torch.randint(10, (len(plans), 32), generator=generator)
+    kinds = Objectives.of(plans, torch.device("cpu"))
+    assert sorted(member for kind in kinds for member in kind.members) == list(range(len(plans)))
+    assert max(len(kind.members) for kind in kinds) == 2
+    for kind in kinds:
+        given = student[kind.members], teacher[kind.members], labels[kind.members]
+        one_by_one = kind.gradients(*given, epoch=1)
+        torch.testing.assert_close(kind.gradients(*given, epoch=1, vectorised=True), one_by_one)
 
 
 @pytest.mark.gpu
