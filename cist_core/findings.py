@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from cist_core.profile import EntropyProfile
 from cist_core.readings import RuleReading
 from cist_core.temperature import Cist, Fixed, Matched, TemperatureRule
@@ -18,10 +16,11 @@ _GREEK = {"tau": "τ", "rho": "ρ"}
 
 
 def rule_label(rule: TemperatureRule) -> str:
-    """The rule as a person reads it: ``τ = 4``, ``CIST ρ = 3``, ``oracle H = 0.6``."""
-    parameters = ", ".join(
-        f"{_GREEK.get(field.name, field.name)} = {getattr(rule, field.name):.4g}" for field in dataclasses.fields(rule)
-    )
+    """The rule as a person reads it: ``τ = 4``, ``CIST ρ = 3``, ``CIST ρ = 3, floor = 0``, ``oracle H = 0.6``.
+
+    A floor stands in it only where it is not the default of 1.
+    """
+    parameters = ", ".join(f"{_GREEK.get(name, name)} = {value:.4g}" for name, value in rule.written.items())
     return parameters if isinstance(rule, Fixed) else f"{rule_name(rule)} {parameters}".rstrip()
 
 

@@ -23,13 +23,15 @@ class RuleReading:
         temperatures: ``(N,)`` in logit units.
         entropy: ``(N,)`` nats.
         ratios: ``(N,)``, centred maximum over temperature.
-        profile: the numbers over all samples.
+        at_floor: ``(N,)``, whether a floor of the rule decides the temperature; nowhere for a rule without one.
+        profile: the numbers over all samples; its ``at_floor`` is the share of these samples.
     """
 
     rule: TemperatureRule
     temperatures: NDArray[np.floating]
     entropy: NDArray[np.float32]
     ratios: NDArray[np.floating]
+    at_floor: NDArray[np.bool_]
     profile: EntropyProfile
 
     @cached_property
@@ -47,16 +49,17 @@ def read_rule(
 ) -> RuleReading:
     """Read a rule on curves; thresholds are shares of ``ln C``."""
     temperatures = rule.temperatures(curves)
-    entropy = curves.at_temperature(temperatures)
+    entropy, at_floor = curves.at_temperature(temperatures), rule.at_floor(curves)
     profile = EntropyProfile.from_arrays(
         str(rule),
         entropy,
         temperatures,
         classes=curves.num_classes,
+        at_floor=at_floor,
         over_sharp_below=over_sharp_below,
         over_smoothed_above=over_smoothed_above,
     )
-    return RuleReading(rule, temperatures, entropy, curves.statistics.maximum / temperatures, profile)
+    return RuleReading(rule, temperatures, entropy, curves.statistics.maximum / temperatures, at_floor, profile)
 
 
 def read_rules(rules: Iterable[TemperatureRule], curves: EntropyCurves, **thresholds: float) -> list[RuleReading]:

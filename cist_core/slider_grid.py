@@ -300,4 +300,4 @@ def _made_up(rule: TemperatureRule, mean: float, std: float) -> RuleReading:
     """A reading of two samples with this mean and standard deviation of the entropy."""
     entropy, ones = np.array([mean - std, mean + std], np.float32), np.ones(2)
     profile = EntropyProfile.from_arrays(str(rule), entropy, ones, classes=1000)
-    return RuleReading(rule, ones, entropy, ones, profile)
+    return RuleReading(rule, ones, entropy, ones, np.zeros(2, np.bool_), profile)
