@@ -12,7 +12,7 @@ from cist_core.curves import EntropyCurves
 from cist_core.errors import CistError
 from cist_core.findings import ABOUT_AS_MUCH, NO_SPREAD, three_digits, times
 from cist_core.profile import OVER_SHARP, OVER_SMOOTHED, EntropyProfile
-from cist_core.rho import match_tau
+from cist_core.rho import match_tau, sharpest_mean
 from cist_core.temperature import CIST_FLOOR, Cist
 
 RHOS = np.linspace(0.2, 16.0, 80)
@@ -134,6 +134,8 @@ class GainCurve:
         std_cist: spread at rho, in nats.
         gain: ``std_fixed / std_cist``; NaN where CIST's spread is nothing but rounding, or there is no tau.
         max_entropy: ``ln C``.
+        floor: smallest temperature of CIST, in logit units.
+        least: mean entropy in nats below which the floor lets no rho lead; 0 without one.
     """
 
     rho: Array
@@ -143,6 +145,8 @@ class GainCurve:
     std_cist: Array
     gain: Array
     max_entropy: float
+    floor: float
+    least: float
 
     @property
     def normalised(self) -> Array:
@@ -208,7 +212,8 @@ def gain_curve(curves: EntropyCurves, sweep: RhoSweep | None = None, *, floor: f
     comparable = std_cist >= NO_SPREAD
     gain = np.full(kept.size, np.nan)
     gain[comparable] = std_fixed[comparable] / std_cist[comparable]
-    return GainCurve(sweep.rho[kept], mean, tau, std_fixed, std_cist, gain, sweep.max_entropy)
+    least = sharpest_mean(curves, sweep.floor)
+    return GainCurve(sweep.rho[kept], mean, tau, std_fixed, std_cist, gain, sweep.max_entropy, sweep.floor, least)
 
 
 def _at_fixed_temperatures(curves: EntropyCurves, means: Array) -> tuple[Array, Array]:
@@ -235,9 +240,21 @@ def _at_fixed_temperatures(curves: EntropyCurves, means: Array) -> tuple[Array, 
 
 
 def gain_story(curve: GainCurve, low: float, high: float) -> str:
-    """What the gain is in the practical range, and where CIST is the less consistent one; no full stop."""
+    """What the gain is in the practical range, and where CIST is the less consistent one; no full stop.
+
+    Where the floor keeps CIST above the lower end of the range, it says from where on there is something to compare.
+    """
+    least = curve.least / curve.max_entropy
+    if least >= high:
+        return (
+            f"The floor of {curve.floor:.4g} keeps the mean entropy under CIST above {_share(least)} of ln C: between "
+            f"{_share(low)} and {_share(high)} there is no spread to compare"
+        )
     gains = curve.within(low, high)
     where = f"Between {_share(low)} and {_share(high)} of ln C"
+    if least > low:
+        kept = f"The floor of {curve.floor:.4g} keeps the mean entropy under CIST above {_share(least)} of ln C"
+        where = f"{kept}; between there and {_share(high)}"
     if gains is None:
         alone = curve.fixed_alone(low, high)
         if alone is None or alone[1] < NO_SPREAD:

@@ -52,6 +52,8 @@ class SampleWeights:
         teacher: ``tau_t``, ``(N,)`` in logit units.
         student: ``tau_s``, ``(N,)`` in logit units; None without a student.
         weight: ``(N,)``; in logit units squared, without a unit where normalised or ``none``.
+        teacher_at_floor: share of the samples at which the floor decides ``tau_t``.
+        student_at_floor: the same of ``tau_s``; None without a student.
 
     Example:
         >>> from cist_core import EntropyCurves, LogitSet
@@ -71,6 +73,8 @@ class SampleWeights:
     teacher: FloatVector
     student: FloatVector | None
     weight: FloatVector
+    teacher_at_floor: float = 0.0
+    student_at_floor: float | None = None
 
     @classmethod
     def of(
@@ -114,7 +118,17 @@ class SampleWeights:
         tau_t = np.asarray(rule.temperatures(teacher), dtype=np.float64)
         tau_s = None if student is None else np.asarray(rule.temperatures(student), dtype=np.float64)
         weight = np.broadcast_to(WEIGHT_FORMULAS[weighting](tau_t, tau_s), tau_t.shape)
-        return cls(rho, floor, weighting, normalise, tau_t, tau_s, weight / weight.mean() if normalise else weight)
+        return cls(
+            rho,
+            floor,
+            weighting,
+            normalise,
+            tau_t,
+            tau_s,
+            weight / weight.mean() if normalise else weight,
+            float(rule.at_floor(teacher).mean()),
+            None if student is None else float(rule.at_floor(student).mean()),
+        )
 
     @property
     def samples(self) -> int:

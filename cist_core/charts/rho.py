@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cist_core.charts.figure import BLUE, GREY, PICK, Figure, named
-from cist_core.findings import are_matched, consistency_gain, three_digits
+from cist_core.findings import are_matched, consistency_gain, floor_story, three_digits
 from cist_core.readings import RuleReading
 from cist_core.recommendation import RhoRecommendation, recommendation_story
 from cist_core.rho_curves import RHOS, GainCurve, RhoSweep, gain_story
@@ -59,7 +59,8 @@ def rho_figure(
         title=title,
         caption=(
             f"{current.profile.samples:,} samples. Line: mean entropy under CIST; band around it: 5 to 95 % of the "
-            "samples. Grey: the practical range, and on the axis the ρ that lie in it."
+            "samples. Grey: the practical range, and on the axis the ρ that lie in it. "
+            f"{floor_story(found.floor, found.outcome.cist)}, at ρ = {three_digits(found.rho)}."
             + (" Dashed: the student at the same ρ." if student is not None else "")
         ),
         hint="A click sets ρ.",
@@ -112,6 +113,7 @@ def _curve(sweep: RhoSweep, reach: float, model: str) -> pd.DataFrame:
             "q95": sweep.q95[shown],
             "over_sharp": sweep.over_sharp[shown],
             "over_smoothed": sweep.over_smoothed[shown],
+            "at_floor": sweep.at_floor[shown],
         }
     )
 
@@ -137,6 +139,7 @@ def _picks(sweep: RhoSweep, reach: float, turn: int) -> pd.DataFrame:
                     ("q95", sweep.q95),
                     ("over_sharp", sweep.over_sharp),
                     ("over_smoothed", sweep.over_smoothed),
+                    ("at_floor", sweep.at_floor),
                 )
             },
         }
@@ -213,6 +216,7 @@ def _rho_spec(limit: float, with_student: bool, height: int) -> dict[str, Any]:
                 alt.Tooltip("q95:Q", title="95 % (nats)", format=".2f"),
                 alt.Tooltip("over_sharp:Q", title="over-sharp", format=".1%"),
                 alt.Tooltip("over_smoothed:Q", title="over-smoothed", format=".1%"),
+                alt.Tooltip("at_floor:Q", title="at the floor", format=".1%"),
             ],
         )
         .add_params(alt.selection_point(name=PICK, fields=["rho", "turn"], on="click", toggle=False))

@@ -337,7 +337,7 @@ def statistics_kernel(begin, end, logits, smallest, maximum, peak, top1, gap, st
 
 @compiled
 def first_pass_kernel(begin, end, logits, smallest, tau, rho, floor, maximum, peak, top1, gap, std, entropy):
-    """The statistics and, while the row is in cache, the entropy at ``tau``; where tau is 0, at ``max(m / rho, floor)``."""
+    """The statistics and, while the row is in cache, the entropy at ``tau``; at ``max(m / rho, floor)`` if tau is 0."""
     _with_wide_vectors()
     buffer = _buffer_for(logits)
     highest = math.log(logits.shape[1])
