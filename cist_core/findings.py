@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from cist_core.profile import EntropyProfile
 from cist_core.readings import RuleReading
@@ -108,39 +108,38 @@ def extremes(reading: RuleReading) -> str:
     return f"{rule_label(reading.rule)} leaves {sharp} over-sharp and {smoothed} over-smoothed"
 
 
-def floor_story(floor: float, teacher: EntropyProfile, student: EntropyProfile | None = None) -> str:
+def floor_story(floor: float, at_floor: float, student_at_floor: float | None = None) -> str:
     """On how many samples the floor of CIST decides the temperature, and what CIST is there; no full stop.
 
     Args:
-        floor: of the rule that the profiles are of, in logit units.
-        teacher: profile of CIST on the teacher's logits.
-        student: the same rule on the student's.
+        floor: in logit units.
+        at_floor: share of the samples at which it decides the teacher's temperature.
+        student_at_floor: the same of the student's, where there is one.
     """
     if floor == 0:
         return "Without a floor every sample has the ratio ρ"
-    which = f"The floor of {floor:.4g} holds on"
-    there = f"CIST is KD at τ = {floor:.4g}"
-    if student is not None:
-        both = f"{which} {_part(teacher)} of the samples for the teacher and on {_part(student)} for the student"
-        many = min(teacher.at_floor, student.at_floor) >= MANY_AT_FLOOR
+    which, there = f"The floor of {floor:.4g} holds on", f"CIST is KD at τ = {floor:.4g}"
+    if student_at_floor is not None:
+        both = (
+            f"{which} {_part(at_floor)} of the samples for the teacher and on {_part(student_at_floor)} for the student"
+        )
+        many = min(at_floor, student_at_floor) >= MANY_AT_FLOOR
         return f"{both}; where it holds for both, {there}" if many else both
-    if teacher.at_floor == 1:
+    if at_floor == 1:
         return f"{which} every sample: here {there}"
-    return f"{which} {_part(teacher)} of the samples{f': there {there}' if teacher.at_floor >= MANY_AT_FLOOR else ''}"
+    return f"{which} {_part(at_floor)} of the samples{f': there {there}' if at_floor >= MANY_AT_FLOOR else ''}"
 
 
-def floor_stories(
-    readings: Sequence[RuleReading], student: Mapping[TemperatureRule, EntropyProfile] | None = None
-) -> list[str]:
-    """`floor_story` of every CIST rule among some readings, each named where there are several.
-
-    Args:
-        readings: on the teacher's logits.
-        student: profiles of the same rules on the student's, where there is one.
-    """
+def floor_stories(readings: Sequence[RuleReading]) -> list[str]:
+    """`floor_story` of every CIST rule among some readings, each named where there are several."""
     held = [(reading, reading.rule) for reading in readings if isinstance(reading.rule, Cist)]
     stories = [
-        floor_story(rule.floor, reading.profile, None if student is None else student[rule]) for reading, rule in held
+        floor_story(
+            rule.floor,
+            reading.profile.at_floor,
+            None if reading.student_at_floor is None else float(reading.student_at_floor.mean()),
+        )
+        for reading, rule in held
     ]
     if len(held) < 2:
         return stories
@@ -149,8 +148,8 @@ def floor_stories(
     ]
 
 
-def _part(profile: EntropyProfile) -> str:
-    return {0.0: "none", 1.0: "all"}.get(profile.at_floor, percent(profile.at_floor))
+def _part(share: float) -> str:
+    return {0.0: "none", 1.0: "all"}.get(share, percent(share))
 
 
 def ratio_story(fixed: RuleReading, other: RuleReading) -> str:

@@ -25,6 +25,7 @@ class RuleReading:
         ratios: ``(N,)``, centred maximum over temperature.
         at_floor: ``(N,)``, whether a floor of the rule decides the temperature; nowhere for a rule without one.
         profile: the numbers over all samples; its ``at_floor`` is the share of these samples.
+        student_at_floor: ``(N,)``, the same as ``at_floor`` for the student beside the curves; None without one.
     """
 
     rule: TemperatureRule
@@ -33,6 +34,7 @@ class RuleReading:
     ratios: NDArray[np.floating]
     at_floor: NDArray[np.bool_]
     profile: EntropyProfile
+    student_at_floor: NDArray[np.bool_] | None = None
 
     @cached_property
     def association(self) -> Association:
@@ -59,7 +61,8 @@ def read_rule(
         over_sharp_below=over_sharp_below,
         over_smoothed_above=over_smoothed_above,
     )
-    return RuleReading(rule, temperatures, entropy, curves.statistics.maximum / temperatures, at_floor, profile)
+    ratios = curves.statistics.maximum / temperatures
+    return RuleReading(rule, temperatures, entropy, ratios, at_floor, profile, rule.student_at_floor(curves))
 
 
 def read_rules(rules: Iterable[TemperatureRule], curves: EntropyCurves, **thresholds: float) -> list[RuleReading]:

@@ -30,12 +30,21 @@ from cist_core.charts.rho import gain_figure, rho_figure
 from cist_core.curves import EntropyCurves
 from cist_core.errors import CistError
 from cist_core.files import write_whole
-from cist_core.findings import are_matched, floor_stories, floor_story, percent, rule_label, three_digits
+from cist_core.findings import are_matched, floor_stories, percent, rule_label, three_digits
 from cist_core.logits import LogitSet
 from cist_core.readings import RuleReading
 from cist_core.recommendation import recommend_rho
 from cist_core.rho_curves import gain_curve, rho_sweep
-from cist_core.slider_grid import NOTES, NUMBERS, Position, SliderGrid, gain_words, number_words, slider_grid
+from cist_core.slider_grid import (
+    NOTES,
+    NUMBERS,
+    Position,
+    SliderGrid,
+    floored_words,
+    gain_words,
+    number_words,
+    slider_grid,
+)
 from cist_core.temperature import Cist, Fixed
 
 
@@ -150,7 +159,7 @@ def _sliders(grid: SliderGrid, ratios: Figure | None) -> dict[str, Any]:
         "columns": NUMBERS,
         "gain": gain_words(tau, rho),
         "floor": f"{grid.floor:.4g}" if grid.floor else "",
-        "floored": f"{floor_story(grid.floor, rho.profile)}.",
+        "floored": f"{floored_words(rho)}.",
         "ratios": ratios,
     }
 

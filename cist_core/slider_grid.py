@@ -62,12 +62,15 @@ class Position:
         profile: over all samples.
         counts: histogram of the entropies, ``(60,)``.
         drawn: entropies of the samples that are drawn, ``(n,)`` in 255ths of ``ln C``.
+        student_at_floor: share of the samples at which the floor decides the student's temperature; None without a
+            student.
     """
 
     rule: Fixed | Cist
     profile: EntropyProfile
     counts: NDArray[np.int64]
     drawn: NDArray[np.uint8]
+    student_at_floor: float | None = None
 
     @property
     def value(self) -> float:
@@ -126,7 +129,7 @@ class SliderGrid:
                 for position in self.taus
             ],
             "rhos": [
-                _position(position) | {"held": _held(position), "floored": floor_story(self.floor, position.profile)}
+                _position(position) | {"held": _held(position), "floored": floored_words(position)}
                 for position in self.rhos
             ],
             "partnersOfTaus": self.partners_of_taus.tolist(),
@@ -212,6 +215,7 @@ def _reader(
             profile=reading.profile,
             counts=entropy_histogram(reading.entropy, curves.num_classes),
             drawn=np.clip(np.rint(reading.entropy[drawn] * (255 / curves.max_entropy)), 0, 255).astype(np.uint8),
+            student_at_floor=None if reading.student_at_floor is None else float(reading.student_at_floor.mean()),
         )
 
     return read
@@ -267,6 +271,12 @@ def number_words(position: Position) -> list[str]:
         percent(profile.over_smoothed),
         percent(profile.at_floor) if isinstance(position.rule, Cist) else "–",
     ]
+
+
+def floored_words(position: Position) -> str:
+    """On how many samples the floor holds at a position of CIST; no full stop."""
+    assert isinstance(position.rule, Cist)
+    return floor_story(position.rule.floor, position.profile.at_floor, position.student_at_floor)
 
 
 def _held(position: Position) -> str:

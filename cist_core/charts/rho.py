@@ -60,7 +60,7 @@ def rho_figure(
         caption=(
             f"{current.profile.samples:,} samples. Line: mean entropy under CIST; band around it: 5 to 95 % of the "
             "samples. Grey: the practical range, and on the axis the ρ that lie in it. "
-            f"{floor_story(found.floor, found.outcome.cist)}, at ρ = {three_digits(found.rho)}."
+            f"{floor_story(found.floor, found.outcome.cist.at_floor)}, at ρ = {three_digits(found.rho)}."
             + (" Dashed: the student at the same ρ." if student is not None else "")
         ),
         hint="A click sets ρ.",

@@ -59,6 +59,10 @@ class TemperatureRule(ABC):
         """Where a floor of the rule, and not its formula, decides the temperature, ``(N,)``; nowhere by default."""
         return np.zeros(curves.num_samples, dtype=np.bool_)
 
+    def student_at_floor(self, curves: EntropyCurves) -> NDArray[np.bool_] | None:
+        """The same of the student beside the curves (`EntropyCurves.beside`), ``(N,)``; None without one."""
+        return None if curves.student is None else np.zeros(curves.num_samples, dtype=np.bool_)
+
     @property
     def written(self) -> dict[str, float]:
         """The parameters that a text names: all but the options that are as by default."""
