@@ -106,7 +106,7 @@ class SampleWeights:
         if student is None and weighting not in WITHOUT_STUDENT:
             raise CistError(
                 f"The weighting '{weighting}' needs the temperatures of a student; choose a student, or one of the "
-                f"weightings without: {' and '.join(WITHOUT_STUDENT)}."
+                f"weightings without: {', '.join(WITHOUT_STUDENT)}."
             )
         if student is not None:
             check_same_samples(
