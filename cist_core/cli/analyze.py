@@ -30,6 +30,7 @@ from cist_core.cli.loading import (
 from cist_core.cli.output import add_json_option, print_json, remark, size, table
 from cist_core.findings import are_matched, comparison, extremes, floor_stories, percent, rule_label, three_digits
 from cist_core.readings import RuleReading, read_rules
+from cist_core.rho import DEFAULT_TARGET, sharpest_mean
 from cist_core.temperature import CIST_FLOOR
 from cist_core.top_k import is_top_k_file
 
@@ -89,9 +90,7 @@ def run(options: argparse.Namespace) -> None:
         curves = curves.beside(EntropyCurves.from_logits(load_student(options, logit_set)))
     readings = read_rules(rules or _default_rules(curves), curves, **thresholds)
     if not rules:
-        pair = " and ".join(str(reading.rule) for reading in readings)
-        share = percent(readings[0].profile.normalised_mean)
-        remark(f"No rule was given: {pair} are the pair whose mean entropy is {share} of ln C.")
+        remark(_why_this_pair(readings, curves))
     if options.json:
         profiles = [_record(reading) for reading in readings]
         print_json({"samples": logit_set.num_samples, "classes": logit_set.num_classes, "profiles": profiles})
@@ -124,6 +123,13 @@ def _default_rules(curves: EntropyCurves) -> list[TemperatureRule]:
     tau = float(f"{default_pair(curves).tau:.3g}")
     rho = float(f"{matched_pair(curves, tau=tau).rho:.4g}")
     return [parse_rule(f"tau={tau}"), parse_rule(f"cist:rho={rho}")]
+
+
+def _why_this_pair(readings: Sequence[RuleReading], curves: EntropyCurves) -> str:
+    pair = " and ".join(str(reading.rule) for reading in readings)
+    share, least = readings[0].profile.normalised_mean, sharpest_mean(curves) / curves.max_entropy
+    kept = f", as the floor of {CIST_FLOOR:g} keeps CIST above {percent(least)}" if least >= DEFAULT_TARGET else ""
+    return f"No rule was given: {pair} are the pair whose mean entropy is {percent(share)} of ln C{kept}."
 
 
 def _text(logit_set: LogitSet, curves: EntropyCurves, readings: Sequence[RuleReading]) -> str:
