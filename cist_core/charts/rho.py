@@ -53,15 +53,15 @@ def rho_figure(
     reach = _reach(sweep, found, rule.rho)
     limit = sweep.max_entropy
     title = recommendation_story(found)
-    ends = [found.low * limit, found.high * limit]
+    ends, at_floor = [found.low * limit, found.high * limit], found.outcome.cist.at_floor
     softer, sharper = (end if end is not None else np.nan for end in found.band)
     return Figure(
         title=title,
         caption=(
             f"{current.profile.samples:,} samples. Line: mean entropy under CIST; band around it: 5 to 95 % of the "
-            "samples. Grey: the practical range, and on the axis the ρ that lie in it. "
-            f"{floor_story(found.floor, found.outcome.cist.at_floor)}, at ρ = {three_digits(found.rho)}."
+            "samples. Grey: the practical range, and on the axis the ρ that lie in it."
             + (" Dashed: the student at the same ρ." if student is not None else "")
+            + (f" {floor_story(found.floor, at_floor)}, at ρ = {three_digits(found.rho)}." if found.floor else "")
         ),
         hint="A click sets ρ.",
         alt=f"{title}. Now ρ = {rule.rho:.4g}, mean entropy {three_digits(current.profile.mean)} nats",
