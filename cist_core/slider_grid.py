@@ -284,7 +284,7 @@ def _held(position: Position) -> str:
     value, floored = f"{position.value:.4g}", position.profile.at_floor
     if floored == 0:
         return f"all are {value}"
-    return f"none is {value}" if floored == 1 else f"{percent(1 - floored)} are {value}, the others smaller"
+    return f"none reaches {value}" if floored == 1 else f"{percent(1 - floored)} are {value}, the others smaller"
 
 
 def _position(position: Position) -> dict[str, Any]:

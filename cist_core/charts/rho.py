@@ -53,7 +53,8 @@ def rho_figure(
     reach = _reach(sweep, found, rule.rho)
     limit = sweep.max_entropy
     title = recommendation_story(found)
-    ends, at_floor = [found.low * limit, found.high * limit], found.outcome.cist.at_floor
+    ends = [found.low * limit, found.high * limit]
+    kept = floor_story(found.floor, found.outcome.cist.at_floor)
     softer, sharper = (end if end is not None else np.nan for end in found.band)
     return Figure(
         title=title,
@@ -61,7 +62,7 @@ def rho_figure(
             f"{current.profile.samples:,} samples. Line: mean entropy under CIST; band around it: 5 to 95 % of the "
             "samples. Grey: the practical range, and on the axis the ρ that lie in it."
             + (" Dashed: the student at the same ρ." if student is not None else "")
-            + (f" {floor_story(found.floor, at_floor)}, at ρ = {three_digits(found.rho)}." if found.floor else "")
+            + (f" At the recommended ρ {kept[0].lower()}{kept[1:]}." if found.floor else "")
         ),
         hint="A click sets ρ.",
         alt=f"{title}. Now ρ = {rule.rho:.4g}, mean entropy {three_digits(current.profile.mean)} nats",

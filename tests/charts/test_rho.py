@@ -10,7 +10,7 @@ from reference import centred_maximum, entropy_at, entropy_at_cist
 from cist_core import EntropyCurves, LogitSet, matched_pair
 from cist_core.charts.figure import PICK
 from cist_core.charts.rho import PICK_STEP, gain_figure, rho_figure
-from cist_core.findings import floor_story, percent, three_digits
+from cist_core.findings import floor_story, percent
 from cist_core.readings import read_rule
 from cist_core.recommendation import recommend_rho
 from cist_core.rho_curves import RHOS, gain_curve, rho_sweep
@@ -71,7 +71,7 @@ def test_the_chart_says_on_how_many_samples_the_floor_holds(curves):
     found = recommend_rho(curves, floor=0.25)
     share = percent(found.outcome.cist.at_floor)
     caption = both(curves)[0].caption
-    assert caption.endswith(f"{floor_story(0.25, found.outcome.cist.at_floor)}, at ρ = {three_digits(found.rho)}.")
+    assert caption.endswith(f" At the recommended ρ t{floor_story(0.25, found.outcome.cist.at_floor)[1:]}.")
     assert share in caption
     assert both(curves, floor=0)[0].caption.endswith("practical range, and on the axis the ρ that lie in it.")
 
