@@ -3,6 +3,9 @@
 A **practical range** of the mean normalised entropy says which soft labels are neither nearly one-hot nor nearly
 uniform: 0.15 to 0.55 by default, or what two fixed temperatures give. Within it lies a **target**, by default 0.25,
 where the field's own settings sit. The recommended rho has the target's mean entropy; its band, those of the two ends.
+
+A floor keeps the mean entropy under CIST above that of ``tau = floor``: an end of the range below it has no rho, a
+target below it is refused, and where the default target lies below it, the middle of what is left takes its place.
 """
 
 from __future__ import annotations

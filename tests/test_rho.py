@@ -262,6 +262,28 @@ def test_the_consistency_gain_of_real_teachers(shared_file, name, tau, normalise
     assert cist.std == pytest.approx(entropy_at_ratio(logit_set.logits, pair.rho).std(), abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("name", "tau", "rho", "gain", "at_floor"),
+    [
+        (RESNET, 2, 6.97, 1.5, 0.011),
+        (RESNET, 4, 4.19, 2.9, 0.0003),
+        (RESNET, 6, 2.95, 6.6, 0.0),
+        (LITE, 1, 18.1, 1.0, 1.0),
+        (LITE, 1.5, 6.86, 6.4, 0.026),
+        (LITE, 4, 2.48, 0.8, 0.0),
+    ],
+)
+def test_the_same_table_with_the_floor_of_one(shared_file, name, tau, rho, gain, at_floor):
+    logit_set = read_logits(shared_file(name))
+    curves = EntropyCurves.from_logits(logit_set)
+    pair = matched_pair(curves, tau=tau)
+    assert pair.rho == pytest.approx(rho, rel=1e-3)
+    entropy = entropy_at_cist(logit_set.logits, pair.rho)
+    assert entropy.mean() == pytest.approx(entropy_at(logit_set.logits, tau).mean(), abs=3e-4)
+    assert entropy_at(logit_set.logits, tau).std() / entropy.std() == pytest.approx(gain, abs=0.06)
+    assert EntropyProfile.of(pair.cist, curves).at_floor == pytest.approx(at_floor, abs=0.0011)
+
+
 def test_a_pair_of_tiny_logits_is_matched_as_the_rules_read_it():
     """Below the guard on CIST's temperature, the ratio is no longer rho; matching must see what the rule gives."""
     curves = EntropyCurves.from_logits(LogitSet.create(np.random.default_rng(0).normal(size=(50, 8)) * 2e-6))
