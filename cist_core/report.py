@@ -205,14 +205,10 @@ def _figures(
 def _choosing_rho(curves: EntropyCurves, fixed: RuleReading, cist: RuleReading) -> list[Figure]:
     """Every rho and its gain; nothing where tied or constant logits have no rho to recommend."""
     assert isinstance(cist.rule, Cist)
-    options = {
-        "floor": cist.rule.floor,
-        "over_sharp_below": cist.profile.over_sharp_below,
-        "over_smoothed_above": cist.profile.over_smoothed_above,
-    }
+    floor, sharp, smoothed = cist.rule.floor, cist.profile.over_sharp_below, cist.profile.over_smoothed_above
     try:
-        found = recommend_rho(curves, **options)
-        sweep = rho_sweep(curves, **options)
+        found = recommend_rho(curves, floor=floor, over_sharp_below=sharp, over_smoothed_above=smoothed)
+        sweep = rho_sweep(curves, floor=floor, over_sharp_below=sharp, over_smoothed_above=smoothed)
         return [rho_figure(sweep, found, cist), gain_figure(gain_curve(curves, sweep), found, fixed, cist)]
     except CistError:
         return []
