@@ -73,6 +73,16 @@ def test_the_parts_add_up_to_scipys_residual(logits, rule):
     assert np.abs(found.residual[furthest]).min() >= np.sort(np.abs(found.residual))[-5]
 
 
+def test_a_sample_at_the_floor_is_compared_with_the_curve_at_its_own_ratio():
+    """The middle row has m = 2.85 and would need tau = 0.57 for a ratio of 5; the floor leaves it at 2.85."""
+    rows = [row(8, 3), row(3), row(9)]
+    found = residuals_of(rows, Cist(5.0))
+    assert found.at_floor.tolist() == [False, True, False]
+    expected = entropy_at_ratio(np.asarray(rows, float)[[1]], np.array([3 * 19 / 20]))
+    assert found.entropy[1] == pytest.approx(expected[0], abs=1e-4)
+    assert found.residual[1] == pytest.approx(0, abs=1e-4)
+
+
 def test_a_constant_row_is_on_the_curve_and_not_a_number_less():
     found = residuals_of([[1.0] * 5, [3.0, 0, 0, 0, 0]], Cist(3.0))
     assert np.isfinite(found.residual).all()
