@@ -31,6 +31,7 @@ FIRST_METHODS = ("cist", "kd", "ce")
 
 LABELS = {
     "rho": "ρ",
+    "floor": "Floor of τ",
     "tau": "τ",
     "higher_tau": "Higher τ",
     "theta": "θ",
@@ -45,7 +46,7 @@ LABELS = {
 }
 """Of the fields of an objective; another one is named as it is written."""
 
-FROM_SIDEBAR = ("tau", "rho", "H")
+FROM_SIDEBAR = ("tau", "rho", "floor", "H")
 """Parameters that start at the sidebar's pair; H at the mean entropy that the pair has."""
 
 ESTIMATE_SECONDS = 180
@@ -70,12 +71,20 @@ def label(parameter: Parameter) -> str:
     return LABELS.get(parameter.name, parameter.name.replace("_", " ").capitalize())
 
 
-def start_of(parameter: Parameter, *, tau: float, rho: float, mean_entropy: float) -> Any:
+def start_of(parameter: Parameter, *, tau: float, rho: float, floor: float, mean_entropy: float) -> Any:
     """What a field of an objective starts at: the pair of the sidebar, or the published default."""
-    from_sidebar = {"tau": tau, "rho": rho, "H": round(mean_entropy, 3)}
+    from_sidebar = {"tau": tau, "rho": rho, "floor": floor, "H": round(mean_entropy, 3)}
     if parameter.name in from_sidebar:
         return from_sidebar[parameter.name]
     return parameter.kind.write(parameter.default) if isinstance(parameter.kind, Numbers) else parameter.default
+
+
+def follows_sidebar(names: Sequence[str]) -> str:
+    """That these parameters follow the sidebar, as a sentence."""
+    words = " and ".join("the floor" if name == "floor" else LABELS[name].split()[0] for name in names)
+    if len(names) == 1:
+        return f"{words} comes from the sidebar, and follows it until you change it here."
+    return f"{words} come from the sidebar, and follow it until you change them here."
 
 
 def bounds(kind: Number) -> tuple[float | None, float | None]:

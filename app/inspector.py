@@ -13,6 +13,7 @@ from cist_core.charts.soft_labels import dark_knowledge_figure, soft_label_figur
 from cist_core.dark_knowledge import STUDENT, SoftLabel
 from cist_core.findings import three_digits
 
+AT_FLOOR = " (floor)"
 _PICTURE, _SMALL = 200, 112  # pixels, alone and beside another one
 
 
@@ -70,13 +71,15 @@ def facts(view: View, index: int, names: Sequence[str]) -> dict[str, str]:
         "Entropy at τ": number("entropy", "nats"),
         "Entropy, CIST": number("entropy_cist", "nats"),
         "Ratio at τ": number("ratio"),
-        "τᵢ, CIST": number("temperature"),
+        "τᵢ, CIST": number("temperature") + (AT_FLOOR if view.cist.at_floor[index] else ""),
         "Margin": number("margin"),
     }
     if student is not None:
+        floored = view.cist.student_at_floor
+        assert floored is not None
         known |= {
             "Student says": names[int(student.logit_set.logits[index].argmax())],
-            "Student τₛ": number("student_temperature"),
+            "Student τₛ": number("student_temperature") + (AT_FLOOR if floored[index] else ""),
             "Weight τₜ τₛ": number("weight"),
         }
         if labels is not None:

@@ -19,12 +19,13 @@ CONFIGS = ("RunConfig JSON", "RunConfig YAML")
 
 
 class Chosen(NamedTuple):
-    """What is exported: a rho, and what it was chosen for; the student is an architecture.
+    """What is exported: a rho and its floor, and what they were chosen for; the student is an architecture.
 
     The teacher is None where it is not one that ships: its runs are made on Distill, which knows its files.
     """
 
     rho: float
+    floor: float
     teacher: str | None
     data: str
     student: str | None = None
@@ -47,7 +48,7 @@ class Export(NamedTuple):
 def export(kind: str, chosen: Chosen, recommending: str) -> Export:
     """One of `KINDS`; ``recommending`` is the command line that prints the recommendation."""
     if kind == "Python":
-        return Export(snippet(chosen.rho), "python", "cist_step.py", "text/x-python")
+        return Export(snippet(Cist(chosen.rho, chosen.floor)), "python", "cist_step.py", "text/x-python")
     if kind == "Command line":
         training = "" if chosen.teacher is None else f"{training_command(chosen)}\n"
         return Export(f"{recommending}\n{training}", "bash", "cist.sh", "text/x-shellscript")
@@ -57,18 +58,20 @@ def export(kind: str, chosen: Chosen, recommending: str) -> Export:
     return Export(as_yaml(config), "yaml", "config.yaml", "application/yaml")
 
 
-def snippet(rho: float) -> str:
+def snippet(rule: Cist) -> str:
     """One training step of somebody's own loop."""
     return (
         "import torch\n"
         "\n"
         "from cist_core.objectives import create_objective\n"
         "\n"
-        f'objective = create_objective("{Cist(rho)}")\n'
+        f'objective = create_objective("{rule}")\n'
         "\n"
         "\n"
         "def training_step(student, teacher, images, labels, optimiser):\n"
-        '    """Distill one batch; returns the loss and its terms, among them both mean temperatures."""\n'
+        f'    """Distill one batch, each sample at its own temperature {temperature(rule)};\n'
+        "    returns the loss and its terms, among them the temperatures of both models.\n"
+        '    """\n'
         "    with torch.no_grad():\n"
         "        teacher_logits = teacher(images)\n"
         "    terms = objective(student_logits=student(images), teacher_logits=teacher_logits, labels=labels)\n"
@@ -79,10 +82,18 @@ def snippet(rho: float) -> str:
     )
 
 
+def temperature(rule: Cist) -> str:
+    """The formula of CIST's temperatures, for a docstring."""
+    ratio = f"m / {rule.rho:g}"
+    return f"max({ratio}, {rule.floor:g})" if rule.floor else ratio
+
+
 def run_config(chosen: Chosen) -> RunConfig:
-    """The recipe made for such images, with this teacher and this rho."""
+    """The recipe made for such images, with this teacher, rho and floor."""
     assert chosen.teacher is not None
-    return suggest_config(chosen.rho, teacher=chosen.teacher, data=chosen.data, student=chosen.student)
+    return suggest_config(
+        chosen.rho, teacher=chosen.teacher, data=chosen.data, student=chosen.student, floor=chosen.floor
+    )
 
 
 def as_yaml(config: RunConfig) -> str:
@@ -96,7 +107,9 @@ def training_command(chosen: Chosen) -> str:
     """The command line that trains the config, from its preset."""
     assert chosen.teacher is not None
     name = suggested_preset(chosen.data)
-    changes = suggested_changes(chosen.rho, teacher=chosen.teacher, data=chosen.data, student=chosen.student)
+    changes = suggested_changes(
+        chosen.rho, teacher=chosen.teacher, data=chosen.data, student=chosen.student, floor=chosen.floor
+    )
     usual = flat(PRESETS[name][1])
     words = ["cist", "distill", "--preset", name, "--objective", changes.pop("objective")]
     for field, value in flat(changes).items():

@@ -109,6 +109,9 @@ def show_slices(view: View) -> None:
             "accuracy": st.column_config.NumberColumn("Accuracy", format="percent"),
             **nats,
             "mean_ratio": st.column_config.NumberColumn("Mean ratio at τ", format="%.3f"),
+            "at_floor": st.column_config.NumberColumn(
+                "At the floor", format="percent", help="Share of the samples whose temperature is the floor of CIST"
+            ),
         },
     )
 

@@ -20,11 +20,13 @@ from cist_core.cards import Card, find_sample_model
 from cist_core.curves import EntropyCurves
 from cist_core.data import DATASETS
 from cist_core.errors import CistError
+from cist_core.findings import percent
 from cist_core.logits import LogitSet
-from cist_core.rho import matched_pair
+from cist_core.rho import MatchedPair, matched_pair
 from cist_core.samples import Student
 from cist_core.slider_grid import NOTES, RHO_RANGE, TAU_RANGE
 from cist_core.sources import load_logits
+from cist_core.temperature import CIST_FLOOR, Cist
 
 STEP = 0.01
 SLIDERS = (
@@ -33,9 +35,11 @@ SLIDERS = (
         "CIST ρ",
         "rho",
         RHO_RANGE,
-        "The ratio that CIST gives every sample: τᵢ = max(centred logits) / ρ. Higher is sharper.",
+        "The ratio that CIST gives every sample above the floor: τᵢ = max(centred logits) / ρ. Higher is sharper.",
     ),
 )
+FLOOR_RANGE = (0.0, TAU_RANGE[1])
+_RANGES = {"tau": TAU_RANGE, "rho": RHO_RANGE, "floor": FLOOR_RANGE}
 
 _KEPT_SOURCES, _KEPT_SAMPLES = 4, 1_000_000
 
@@ -191,17 +195,34 @@ def _allow_download() -> None:
 
 
 def choose_rules(sidebar: DeltaGenerator, source: Source) -> View:
-    """The two sliders and the switch that ties them to the same mean entropy."""
-    settled_here = _settle(source)
+    """The two sliders, CIST's floor, and the switch that ties the sliders to the same mean entropy."""
+    refused = _refused()
+    place = st.empty()  # on every run, or everything below it would move by one place
+    sliders = sidebar.container()
+    # Before the sliders: what they start at depends on it.
+    floor = sidebar.number_input(
+        "Floor of τ",
+        *FLOOR_RANGE,
+        value=CIST_FLOOR,
+        step=0.1,
+        format="%g",
+        key="floor",
+        bind="query-params",
+        on_change=_moved,
+        args=(source, "floor"),
+        help="CIST's smallest temperature, of teacher and student: τᵢ = max(m / ρ, floor); 0 is the pure ratio rule.",
+    )
+    settled_here = _settle(source, floor)
+    start = source.default_pair(floor)
     for label, key, bounds, explanation in SLIDERS:
-        sidebar.slider(
+        sliders.slider(
             label,
             *bounds,
-            value=_in_range(getattr(source.default_pair, key), bounds),
+            value=_in_range(getattr(start, key), bounds),
             step=STEP,
             key=key,
             bind="query-params",
-            on_change=_match,
+            on_change=_moved,
             args=(source, key),
             help=explanation,
         )
@@ -215,11 +236,56 @@ def choose_rules(sidebar: DeltaGenerator, source: Source) -> View:
         help="Moving one slider moves the other to the same mean entropy, so that spreads can be compared.",
     )
     # A link may carry anything, and Streamlit passes NaN on.
-    view = View.of(source, *(_number(st.session_state[key], key, source) for key in ("tau", "rho")))
+    view = View.of(source, *(_number(st.session_state[key], key, start) for key in ("tau", "rho")), floor)
     _follow_link(view, together, settled_here)
+    if refused:
+        place.warning(_refusal(refused, view), icon=":material/link_off:")
     if not view.matched:
-        sidebar.caption(NOTES["out of reach" if together else "apart"])
+        sidebar.caption(_note(view, together))
     return view
+
+
+def _refused() -> dict[str, str]:
+    """What the address asked of the sliders and the floor and cannot have, by key, until each of them is moved.
+
+    To be asked before they are drawn: Streamlit takes such a value out of the address, and says nothing.
+    """
+    refused: dict[str, str] = st.session_state.setdefault("_refused_in_link", {})
+    for key, bounds in _RANGES.items():
+        asked = st.query_params.get(key)
+        if asked is not None and not _is_within(asked, bounds):
+            refused[key] = asked
+    return refused
+
+
+def _is_within(text: str, bounds: tuple[float, float]) -> bool:
+    try:
+        return bounds[0] <= float(text) <= bounds[1]
+    except ValueError:
+        return False
+
+
+def _refusal(refused: dict[str, str], view: View) -> str:
+    """One sentence for each value of the address that is not shown."""
+    names = {"tau": "τ", "rho": "ρ", "floor": "floor"}
+    return " ".join(
+        f"The address asks for {names[key]} = {plain(asked) or 'nothing'}, which is no number from {_RANGES[key][0]:g} "
+        f"to {_RANGES[key][1]:g}; shown is {names[key]} = {getattr(view, key):g}."
+        for key, asked in refused.items()
+    )
+
+
+def _note(view: View, together: bool) -> str:
+    """Why the pair is not matched, and what helps."""
+    if not together:
+        return NOTES["apart"]
+    held = view.cist.profile.at_floor
+    if held and view.rho == RHO_RANGE[1] and view.fixed.profile.mean < view.cist.profile.mean:
+        return (
+            f"Not matched: no ρ up to {RHO_RANGE[1]:g} is as sharp as τ = {view.tau:g}, as the floor of {view.floor:g} "
+            f"holds on {percent(held)} of the samples there. Raise τ, or lower the floor."
+        )
+    return NOTES["out of reach"]
 
 
 @dataclass(frozen=True)
@@ -229,10 +295,11 @@ class _Settled:
     source: tuple[str, str, str]
     tau: float
     rho: float
+    floor: float
     together: bool
 
 
-def _settle(source: Source) -> bool:
+def _settle(source: Source, floor: float) -> bool:
     """Bring the sliders in order before they are drawn; true if what they show now needs no second look.
 
     A new source starts at its own default pair. What a link changed was noticed at the end of the run before.
@@ -241,36 +308,40 @@ def _settle(source: Source) -> bool:
     change = st.session_state.pop("_link_changed", None)
     matched_by_hand = st.session_state.pop("_matched_here", False)
     if settled is not None and settled.source != _name(source):
-        st.session_state["tau"] = _in_range(source.default_pair.tau, TAU_RANGE)
-        st.session_state["rho"] = _in_range(source.default_pair.rho, RHO_RANGE)
+        start = source.default_pair(floor)
+        st.session_state["tau"] = _in_range(start.tau, TAU_RANGE)
+        st.session_state["rho"] = _in_range(start.rho, RHO_RANGE)
         return True
     if change == "both":
         st.session_state["matched"] = False
     elif change is not None:
-        st.session_state[change] = _number(st.session_state[change], change, source)
+        st.session_state[change] = _number(st.session_state[change], change, source.default_pair(floor))
         _match(source, change)
         st.session_state.pop("_matched_here")
     return matched_by_hand or change is not None
 
 
 def _follow_link(view: View, together: bool, settled_here: bool) -> None:
-    """Match a pair that an address broke: a link, or the browser's back button, moves sliders without a callback.
+    """Match a pair that an address broke: a link, or the browser's back button, moves them without a callback.
 
-    One new value gets its partner; two new values that do not match were meant, so the switch goes off. Both need
-    another run, as a slider that is drawn cannot be moved.
+    One new value gets its partner. Two that do not match were meant where the session begins with them, so the switch
+    goes off; later they come from the browser's history, which remembers a slider without the partner it got, and tau
+    counts. Either needs another run, as a slider that is drawn cannot be moved.
     """
-    start = view.source.default_pair
-    before: _Settled = st.session_state.get("_settled") or _Settled(
-        _name(view.source), _in_range(start.tau, TAU_RANGE), _in_range(start.rho, RHO_RANGE), True
+    start = view.source.default_pair(view.floor)
+    settled: _Settled | None = st.session_state.get("_settled")
+    before = settled or _Settled(
+        _name(view.source), _in_range(start.tau, TAU_RANGE), _in_range(start.rho, RHO_RANGE), view.floor, True
     )
-    now = _Settled(_name(view.source), view.tau, view.rho, together)
+    now = _Settled(_name(view.source), view.tau, view.rho, view.floor, together)
     st.session_state["_settled"] = now
     if settled_here or now == before or not together or view.matched:
         return
     if view.rho == _partner(view.source, "tau", view.tau) or view.tau == _partner(view.source, "rho", view.rho):
         return  # matched as near as the sliders reach
     changed = [key for key in ("tau", "rho") if getattr(now, key) != getattr(before, key)]
-    st.session_state["_link_changed"] = "both" if len(changed) == 2 else (changed or ["tau"])[0]
+    both_meant = settled is None and len(changed) == 2
+    st.session_state["_link_changed"] = "both" if both_meant else [*changed, "tau"][0]
     st.rerun()
 
 
@@ -278,10 +349,15 @@ def _name(source: Source) -> tuple[str, str, str]:
     return source.teacher, source.data, source.split
 
 
-def _number(value: float, key: str, source: Source) -> float:
-    """A slider position from a link: within the slider's range, or the default if it is no number at all."""
-    number = getattr(source.default_pair, key) if math.isnan(value) else value
-    return _in_range(number, TAU_RANGE if key == "tau" else RHO_RANGE)
+def _number(value: float, key: str, start: MatchedPair) -> float:
+    """A slider position from a link: within the slider's range, or where it starts if it is no number at all."""
+    return _in_range(getattr(start, key) if math.isnan(value) else value, _RANGES[key])
+
+
+def _moved(source: Source, key: str) -> None:
+    """A slider or the floor has a new value, and needs none from the address any more; a new floor keeps τ."""
+    st.session_state.get("_refused_in_link", {}).pop(key, None)
+    _match(source, "rho" if key == "rho" else "tau")
 
 
 def _match(source: Source, moved: str) -> None:
@@ -299,14 +375,17 @@ def _match(source: Source, moved: str) -> None:
 
 
 def _partner(source: Source, key: str, value: float, guess: float | None = None) -> float | None:
-    """Where the other slider has the same mean entropy, as near as its range allows.
+    """Where the other slider has the same mean entropy, as near as its range and the floor allow.
 
     None for tied or constant logits: the note under the sliders says that the pair is not matched.
     """
+    floor = st.session_state["floor"]
     try:
-        pair = matched_pair(source.curves, **{key: value}, guess=guess)
+        pair = matched_pair(source.curves, **{key: value}, floor=floor, guess=guess)
     except CistError:
-        return None
+        sharpest = RHO_RANGE[1]
+        reached, wanted = Cist(sharpest, floor).entropy(source.curves), source.curves.at_temperature(value)
+        return sharpest if key == "tau" and reached.mean() > wanted.mean() else None
     return _in_range(pair.rho, RHO_RANGE) if key == "tau" else _in_range(pair.tau, TAU_RANGE)
 
 

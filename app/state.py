@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from app.references import Reference
 from cist_core.curves import EntropyCurves
+from cist_core.errors import CistError
 from cist_core.findings import are_matched
 from cist_core.logits import LogitSet
 from cist_core.profile import OVER_SHARP, OVER_SMOOTHED
@@ -19,7 +20,7 @@ from cist_core.readings import RuleReading, read_rule
 from cist_core.rho import MatchedPair, default_pair
 from cist_core.samples import SampleTable, Student
 from cist_core.selection import Selection
-from cist_core.temperature import Cist, Fixed
+from cist_core.temperature import CIST_FLOOR, Cist, Fixed
 
 NO_STUDENT = "none"
 """The student that a link names where there is none."""
@@ -43,9 +44,11 @@ class Source:
         reference: finds the teacher's logits without the app.
         logit_set: the teacher's logits.
         curves: of these.
-        default_pair: what the sliders start at.
         student: beside the teacher, or None.
         student_reference: finds its logits.
+
+    Raises:
+        CistError: from `of`, where no pair has the same mean entropy to start at (constant logits).
     """
 
     teacher: str
@@ -54,9 +57,9 @@ class Source:
     reference: Reference
     logit_set: LogitSet
     curves: EntropyCurves
-    default_pair: MatchedPair
     student: Student | None = None
     student_reference: Reference | None = None
+    _pairs: dict[float, MatchedPair] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -72,8 +75,17 @@ class Source:
         curves = EntropyCurves.from_logits(logit_set)
         if student is not None:
             curves = curves.beside(student.curves)
-        pair = default_pair(curves)
-        return cls(teacher, data, split, reference, logit_set, curves, pair, student, student_reference)
+        pairs = {CIST_FLOOR: default_pair(curves)}
+        return cls(teacher, data, split, reference, logit_set, curves, student, student_reference, pairs)
+
+    def default_pair(self, floor: float) -> MatchedPair:
+        """What the sliders start at under a floor of CIST's temperatures; that of the usual floor where it has none."""
+        if floor not in self._pairs:
+            try:
+                self._pairs[floor] = default_pair(self.curves, floor=floor)
+            except CistError:  # without a floor, ties can keep the mean entropy above every start
+                return self._pairs[CIST_FLOOR]
+        return self._pairs[floor]
 
     @property
     def arguments(self) -> str:
@@ -147,6 +159,7 @@ class View:
         source: what is loaded.
         tau: of the fixed temperature.
         rho: of CIST.
+        floor: of CIST's temperatures, in logit units.
         fixed: the fixed temperature read on the source.
         cist: CIST read on the source.
         samples: every measure of every sample under the two.
@@ -158,6 +171,7 @@ class View:
     source: Source
     tau: float
     rho: float
+    floor: float
     fixed: RuleReading = field(repr=False)
     cist: RuleReading = field(repr=False)
     samples: SampleTable = field(repr=False)
@@ -166,9 +180,10 @@ class View:
     slices: Mapping[str, Selection] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, source: Source, tau: float, rho: float) -> View:
-        fixed, cist = read_rule(Fixed(tau), source.curves), read_rule(Cist(rho), source.curves)
-        return cls(source, tau, rho, fixed, cist, SampleTable(source.curves, fixed, cist, student=source.student))
+    def of(cls, source: Source, tau: float, rho: float, floor: float) -> View:
+        fixed, cist = read_rule(Fixed(tau), source.curves), read_rule(Cist(rho, floor), source.curves)
+        samples = SampleTable(source.curves, fixed, cist, student=source.student)
+        return cls(source, tau, rho, floor, fixed, cist, samples)
 
     @property
     def matched(self) -> bool:

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -19,8 +20,10 @@ from cist_core.charts import Figure
 from cist_core.charts.figure import BRUSH, PICK
 from cist_core.charts.pictures import DARK, LIGHT, png, svg
 from cist_core.errors import CistError
+from cist_core.findings import floor_stories
 from cist_core.readings import RuleReading
 from cist_core.tables import to_csv, to_parquet
+from cist_core.temperature import Cist
 
 _SETTINGS = "_page_settings"
 # Inside a word they do not slant it.
@@ -172,9 +175,22 @@ def _shared(view: View) -> dict[str, str]:
         "split": source.split,
         "tau": f"{view.tau:g}",
         "rho": f"{view.rho:g}",
+        "floor": f"{view.floor:g}",
         "matched": str(st.session_state["matched"]).lower(),
     }
     return settings | {key: st.session_state[key] for key in (SELECT, SLICES) if st.session_state.get(key)}
+
+
+def show_floor(cist: RuleReading) -> None:
+    """On how many samples the floor decides the temperature of CIST; stands on every page that shows CIST."""
+    teacher, student = cist.at_floor, cist.student_at_floor
+    counts = [f"{np.count_nonzero(teacher):,} of {len(teacher):,} samples"]
+    counts += [] if student is None else [f"{np.count_nonzero(student):,} for the student"]
+    st.caption(
+        plain(f"{' '.join(floor_stories([cist]))}."),
+        help=f"{', '.join(counts)}. There τᵢ is the floor, and the ratio m / τᵢ is below ρ. The floor stands in the "
+        "sidebar, under ρ.",
+    )
 
 
 def loading_torch() -> AbstractContextManager[None]:
@@ -223,6 +239,7 @@ def profile_table(readings: list[RuleReading]) -> pd.DataFrame:
                 "H / ln C": reading.profile.normalised_mean,
                 "Over-sharp": reading.profile.over_sharp * 100,
                 "Over-smoothed": reading.profile.over_smoothed * 100,
+                "At the floor": reading.profile.at_floor * 100 if isinstance(reading.rule, Cist) else None,
                 "τ mean": reading.profile.tau_mean,
                 "τ min": reading.profile.tau_min,
                 "τ max": reading.profile.tau_max,
@@ -243,6 +260,9 @@ def show_profiles(readings: list[RuleReading], *, key: str) -> None:
         name: st.column_config.NumberColumn(name, help=help_, format="%.3f") for name, help_ in nats.items()
     }
     config["Rule"] = st.column_config.TextColumn("Rule", pinned=True, help="As the command line and links write it")
+    config["At the floor"] = st.column_config.NumberColumn(
+        format="%.1f %%", help="Share of the samples whose temperature is the floor of CIST"
+    )
     config["H / ln C"] = st.column_config.NumberColumn(format="%.3f", help="Mean normalised entropy, 0 to 1")
     for name in ("Over-sharp", "Over-smoothed"):
         config[name] = st.column_config.NumberColumn(format="%.1f %%", help="Share of the samples in the shaded region")

@@ -3,8 +3,8 @@
 Logits in, one entropy curve per sample, a temperature rule, the numbers out:
 
     >>> from cist_core import Cist, EntropyCurves, EntropyProfile, Fixed, LogitSet, matched_pair
-    >>> curves = EntropyCurves.from_logits(LogitSet.create([[9.0, 1.0, 0.0], [2.0, 0.5, 0.0]]))
-    >>> pair = matched_pair(curves, tau=2)
+    >>> curves = EntropyCurves.from_logits(LogitSet.create([[27.0, 3.0, 0.0], [6.0, 1.5, 0.0]]))
+    >>> pair = matched_pair(curves, tau=6)
     >>> for rule in (Fixed(pair.tau), Cist(pair.rho)):
     ...     profile = EntropyProfile.of(rule, curves)
     ...     print(f"{rule.name}: {profile.mean:.2f} nats on average, spread {profile.std:.2f}")

@@ -2,7 +2,7 @@
 
 For a fixed row of logits the entropy of ``softmax(z / tau)`` depends on the temperature only through the ratio
 ``r = m / tau``, where ``m`` is the maximum of the centred logits: ``H_i(r) = entropy(softmax(r * c_i / m_i))``.
-A fixed temperature reads each curve at ``m_i / tau``, CIST reads all of them at ``rho``, any other rule elsewhere.
+A fixed temperature reads each curve at ``m_i / tau``, CIST at ``min(rho, m_i / floor)``, any other rule elsewhere.
 """
 
 from __future__ import annotations

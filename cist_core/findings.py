@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Sequence
 
 from cist_core.profile import EntropyProfile
 from cist_core.readings import RuleReading
@@ -14,14 +14,18 @@ NO_SPREAD = 1e-4
 ABOUT_AS_MUCH = (0.95, 1.05)
 """A consistency gain between these is no difference worth words."""
 
+MANY_AT_FLOOR = 0.1
+"""From this share of the samples on it is worth saying what CIST is at its floor."""
+
 _GREEK = {"tau": "τ", "rho": "ρ"}
 
 
 def rule_label(rule: TemperatureRule) -> str:
-    """The rule as a person reads it: ``τ = 4``, ``CIST ρ = 3``, ``oracle H = 0.6``."""
-    parameters = ", ".join(
-        f"{_GREEK.get(field.name, field.name)} = {getattr(rule, field.name):.4g}" for field in dataclasses.fields(rule)
-    )
+    """The rule as a person reads it: ``τ = 4``, ``CIST ρ = 3``, ``CIST ρ = 3, floor = 0``, ``oracle H = 0.6``.
+
+    A floor stands in it only where it is not the default of 1.
+    """
+    parameters = ", ".join(f"{_GREEK.get(name, name)} = {value:.4g}" for name, value in rule.written.items())
     return parameters if isinstance(rule, Fixed) else f"{rule_name(rule)} {parameters}".rstrip()
 
 
@@ -104,16 +108,67 @@ def extremes(reading: RuleReading) -> str:
     return f"{rule_label(reading.rule)} leaves {sharp} over-sharp and {smoothed} over-smoothed"
 
 
+def floor_story(floor: float, at_floor: float, student_at_floor: float | None = None) -> str:
+    """On how many samples the floor of CIST decides the temperature, and what CIST is there; no full stop.
+
+    Args:
+        floor: in logit units.
+        at_floor: share of the samples at which it decides the teacher's temperature.
+        student_at_floor: the same of the student's, where there is one.
+    """
+    if floor == 0:
+        return "Without a floor every sample has the ratio ρ"
+    which, there = f"The floor of {floor:.4g} holds on", f"CIST is KD at τ = {floor:.4g}"
+    if student_at_floor is not None:
+        both = (
+            f"{which} {_part(at_floor)} of the samples for the teacher and on {_part(student_at_floor)} for the student"
+        )
+        many = min(at_floor, student_at_floor) >= MANY_AT_FLOOR
+        return f"{both}; where it holds for both, {there}" if many else both
+    if at_floor == 1:
+        return f"{which} every sample: here {there}"
+    return f"{which} {_part(at_floor)} of the samples{f': there {there}' if at_floor >= MANY_AT_FLOOR else ''}"
+
+
+def floor_stories(readings: Sequence[RuleReading]) -> list[str]:
+    """`floor_story` of every CIST rule among some readings, each named where there are several."""
+    held = [(reading, reading.rule) for reading in readings if isinstance(reading.rule, Cist)]
+    stories = [
+        floor_story(
+            rule.floor,
+            reading.profile.at_floor,
+            None if reading.student_at_floor is None else float(reading.student_at_floor.mean()),
+        )
+        for reading, rule in held
+    ]
+    if len(held) < 2:
+        return stories
+    return [
+        f"{rule_label(rule)}: {story[0].lower()}{story[1:]}" for (_, rule), story in zip(held, stories, strict=True)
+    ]
+
+
+def _part(share: float) -> str:
+    return {0.0: "none", 1.0: "all"}.get(share, percent(share))
+
+
 def ratio_story(fixed: RuleReading, other: RuleReading) -> str:
-    """What the ratio explains under a fixed temperature, and what is left when it is held."""
+    """What the ratio explains under a fixed temperature, and what is left when it is held, as far as a floor lets it.
+
+    Where the floor decides, the ratio varies from sample to sample as it does at a fixed temperature.
+    """
     a, b = fixed.association, other.association
     if a.explained is None:
         return "Every sample has the same entropy: there is nothing to explain"
     start = f"Under {_short(fixed.rule)} the ratio explains {percent(a.explained)} of the entropy's variance"
+    name, left = _short(other.rule), f"{percent_of(b.variance, a.variance)} of that variance is left"
+    if isinstance(other.rule, Cist) and other.profile.samples_at_floor:
+        if other.profile.at_floor == 1:
+            return f"{start}; under {name} every sample is at the floor of {other.rule.floor:.4g}, and {left}"
+        return f"{start}; {name} holds the ratio on {percent(1 - other.profile.at_floor)} of the samples, and {left}"
     if b.explained == 0 or b.explained is None:
-        left = percent_of(b.variance, a.variance)
-        return f"{start}; {_short(other.rule)} holds the ratio, and {left} of that variance is left"
-    return f"{start}, under {_short(other.rule)} {percent(b.explained)}"
+        return f"{start}; {name} holds the ratio, and {left}"
+    return f"{start}, under {name} {percent(b.explained)}"
 
 
 def percent_of(part: float, whole: float) -> str:

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cist_core.errors import CistError
 from cist_core.logits import check_same_samples
+from cist_core.temperature import CIST_FLOOR
 from cist_core.weights import FloatVector, share_of_largest
 
 if TYPE_CHECKING:
@@ -90,9 +91,10 @@ def cist_gradients(
     student_logits: ArrayLike,
     teacher_logits: ArrayLike,
     rho: float,
+    floor: float = CIST_FLOOR,
     weighting: str = "product",
     normalise: bool = False,
-    gradient: str = "scale-free",
+    gradient: str = "constant",
     labels: ArrayLike | None = None,
     lambda_ce: float = 0.0,
     lambda_kl: float = 1.0,
@@ -100,13 +102,14 @@ def cist_gradients(
     """Gradients of CIST, `cist_core.objectives.cist_loss`; the arguments are its own and those of `kd_gradients`.
 
     Raises:
-        CistError: as `kd_gradients`, and for a weighting or a mode that does not exist.
+        CistError: as `kd_gradients`, and for a weighting or a mode that does not exist, a rho not above 0 or a negative
+            floor.
 
     Example:
         >>> teacher, student = [[8.0, 0.0, -2.0], [2.0, 0.0, -2.0]], [[1.0, 0.9, 0.0], [1.0, 0.9, 0.0]]
         >>> norms = cist_gradients(student_logits=student, teacher_logits=teacher, rho=3.0)
         >>> norms.share.round(3).tolist()  # the sample of which the teacher is sure pulls harder
-        [0.772, 0.228]
+        [0.718, 0.282]
     """
     from cist_core.objectives.softening import GRADIENTS, WEIGHTINGS, each_its_own
     from cist_core.objectives.temperatures import centred_maximum_temperature
@@ -116,9 +119,11 @@ def cist_gradients(
             raise CistError(f"There is no {name} '{value}'; known are {', '.join(known)}.")
     if not rho > 0:
         raise CistError(f"Expected rho to be above 0, but got {rho:g}.")
+    if not floor >= 0:
+        raise CistError(f"Expected the floor to be 0 or above, but got {floor:g}.")
 
     def soften(batch: Batch) -> Softening:
-        rule = partial(centred_maximum_temperature, rho=rho)
+        rule = partial(centred_maximum_temperature, rho=rho, floor=floor)
         return each_its_own(batch, rule, WEIGHTINGS["none"], gradient=gradient)
 
     def weigh(teacher: Tensor, student: Tensor) -> Tensor:

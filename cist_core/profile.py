@@ -35,6 +35,8 @@ class EntropyProfile:
         normalised_mean: ``mean / ln C``, between 0 and 1.
         over_sharp: share of samples whose entropy is below ``over_sharp_below`` of ``ln C``.
         over_smoothed: share of samples whose entropy is above ``over_smoothed_above`` of ``ln C``.
+        at_floor: share of samples at which a floor of the rule decides the temperature; 0 for a rule without one.
+        samples_at_floor: how many they are.
         tau_mean: mean temperature; ``tau_std``, ``tau_min``, ``tau_max`` likewise.
     """
 
@@ -53,6 +55,8 @@ class EntropyProfile:
     over_smoothed: float
     over_sharp_below: float
     over_smoothed_above: float
+    at_floor: float
+    samples_at_floor: int
     tau_mean: float
     tau_std: float
     tau_min: float
@@ -77,11 +81,13 @@ class EntropyProfile:
 
         Example:
             >>> from cist_core import EntropyCurves, LogitSet, parse_rule
-            >>> curves = EntropyCurves.from_logits(LogitSet.create([[4.0, 0.0, 0.0], [1.0, 0.0, 0.0]]))
-            >>> round(EntropyProfile.of(parse_rule("tau=1"), curves).std, 4)
+            >>> curves = EntropyCurves.from_logits(LogitSet.create([[12.0, 0.0, 0.0], [3.0, 0.0, 0.0]]))
+            >>> round(EntropyProfile.of(parse_rule("tau=3"), curves).std, 4)
             0.399
             >>> round(EntropyProfile.of(parse_rule("cist:rho=2"), curves).std, 4)
             0.0
+            >>> EntropyProfile.of(parse_rule("cist:rho=4"), curves).at_floor  # m is 8 and 2
+            0.5
         """
         temperatures = rule.temperatures(curves)
         return cls.from_arrays(
@@ -89,6 +95,7 @@ class EntropyProfile:
             curves.at_temperature(temperatures),
             temperatures,
             classes=curves.num_classes,
+            at_floor=rule.at_floor(curves),
             over_sharp_below=over_sharp_below,
             over_smoothed_above=over_smoothed_above,
         )
@@ -101,11 +108,16 @@ class EntropyProfile:
         temperatures: NDArray[np.floating],
         *,
         classes: int,
+        at_floor: NDArray[np.bool_] | None = None,
         over_sharp_below: float = OVER_SHARP,
         over_smoothed_above: float = OVER_SMOOTHED,
     ) -> EntropyProfile:
-        """The same from entropies (``(N,)`` nats) and temperatures (``(N,)``) already computed."""
+        """The same from entropies (``(N,)`` nats) and temperatures (``(N,)``) already computed.
+
+        Where a floor decides the temperature, ``at_floor`` is true, ``(N,)``; without it that is nowhere.
+        """
         limit = math.log(classes)
+        floored = 0 if at_floor is None else int(np.count_nonzero(at_floor))
         q05, q25, median, q75, q95 = (float(q) for q in np.quantile(entropy, _QUANTILES))
         mean = float(np.mean(entropy, dtype=np.float64))
         return cls(
@@ -124,6 +136,8 @@ class EntropyProfile:
             over_smoothed=float(np.mean(entropy > over_smoothed_above * limit)),
             over_sharp_below=over_sharp_below,
             over_smoothed_above=over_smoothed_above,
+            at_floor=floored / len(entropy),
+            samples_at_floor=floored,
             tau_mean=float(np.mean(temperatures, dtype=np.float64)),
             tau_std=float(np.std(temperatures, dtype=np.float64)),
             tau_min=float(np.min(temperatures)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from cist_core.findings import ABOUT_AS_MUCH, NO_SPREAD, three_digits, times
 from cist_core.profile import EntropyProfile
 from cist_core.readings import RuleReading, read_rule
 from cist_core.rho import match_rho, match_tau, solve_for_mean
-from cist_core.temperature import Cist, Fixed, Matched, TemperatureRule, rule_class, rule_names
+from cist_core.temperature import CIST_FLOOR, Cist, Fixed, Matched, TemperatureRule, rule_class, rule_names
 
 RESAMPLES = 500
 CONFIDENCE = 0.95
@@ -84,6 +83,7 @@ def rank_rules(
     mean_entropy: float,
     *,
     rules: Sequence[str] | None = None,
+    floor: float = CIST_FLOOR,
     resamples: int = RESAMPLES,
     confidence: float = CONFIDENCE,
     seed: int = 0,
@@ -98,6 +98,7 @@ def rank_rules(
         curves: of the teacher; rules that look at the student as well need `EntropyCurves.beside`.
         mean_entropy: in nats, between 0 and ``ln C``.
         rules: registered names; all of them by default. The fixed temperature is always read, to compare with.
+        floor: of CIST, in logit units; below its mean entropy CIST cannot be matched, and the reason says so.
         resamples: number of bootstrap resamples.
         confidence: of the intervals, between 0 and 1.
         seed: of the resamples; the same seed gives the same intervals.
@@ -108,7 +109,7 @@ def rank_rules(
 
     Example:
         >>> from cist_core import LogitSet
-        >>> curves = EntropyCurves.from_logits(LogitSet.create([[4.0, 0.0, 0.0], [1.0, 0.0, 0.0]]))
+        >>> curves = EntropyCurves.from_logits(LogitSet.create([[12.0, 0.0, 0.0], [3.0, 0.0, 0.0]]))
         >>> for ranked in rank_rules(curves, 0.5, rules=["fixed", "cist"]):
         ...     print(f"{ranked.label}: spread {ranked.std:.2f}, mean {ranked.profile.mean:.2f} nats")
         CIST: spread 0.00, mean 0.50 nats
@@ -127,7 +128,7 @@ def rank_rules(
     for name in dict.fromkeys(rule_names() if rules is None else rules):
         kind = rule_class(name)
         try:
-            read[name] = fixed if kind is Fixed else _read_matched(kind, curves, mean_entropy, near=tau)
+            read[name] = fixed if kind is Fixed else _read_matched(kind, curves, mean_entropy, near=tau, floor=floor)
         except CistError as error:
             unmatched.append(RankedRule(name, _label(kind), reason=str(error)))
     spreads, gains = _intervals(fixed, list(read.values()), resamples, confidence, seed)
@@ -153,36 +154,42 @@ def rank_rules(
 
 
 def _read_matched(
-    kind: type[TemperatureRule], curves: EntropyCurves, mean_entropy: float, *, near: float
+    kind: type[TemperatureRule], curves: EntropyCurves, mean_entropy: float, *, near: float, floor: float
 ) -> RuleReading:
     """`match_rule` and what it reads; the oracle, which takes longest, is read once where that is enough."""
     if kind is Matched:
         direct = read_rule(Matched(mean_entropy), curves)
         if abs(direct.profile.mean - mean_entropy) <= NO_SPREAD:
             return direct
-    return read_rule(match_rule(kind, curves, mean_entropy, near=near), curves)
+    return read_rule(match_rule(kind, curves, mean_entropy, near=near, floor=floor), curves)
 
 
 def match_rule(
-    kind: type[TemperatureRule], curves: EntropyCurves, mean_entropy: float, *, near: float | None = None
+    kind: type[TemperatureRule],
+    curves: EntropyCurves,
+    mean_entropy: float,
+    *,
+    near: float | None = None,
+    floor: float = CIST_FLOOR,
 ) -> TemperatureRule:
     """The rule of one kind whose soft labels have this mean entropy, in nats: the root over its one parameter.
 
-    The fixed temperature ``near`` which it is found saves evaluations and changes nothing else.
+    Options of a rule stay as they are by default, but for the ``floor`` of CIST. The fixed temperature ``near`` which
+    the rule is found saves evaluations and changes nothing else.
 
     Raises:
         CistError: if the kind has not exactly one parameter, or none of its rules has this mean entropy.
     """
-    fields = dataclasses.fields(kind)
-    if len(fields) != 1:
+    names = kind.parameter_names()
+    if len(names) != 1:
         raise CistError(
-            f"The rule '{kind.name}' has {len(fields)} parameters; only a rule with exactly one can be matched."
+            f"The rule '{kind.name}' has {len(names)} parameters; only a rule with exactly one can be matched."
         )
     if kind is Cist:
-        return Cist(match_rho(curves, mean_entropy))
+        return Cist(match_rho(curves, mean_entropy, floor=floor), floor)
 
     def at(parameter: float) -> TemperatureRule:
-        return kind(**{fields[0].name: parameter})
+        return kind(**{names[0]: parameter})
 
     def mean_at(parameter: float) -> float:
         return _mean_entropy(at(parameter), curves)
@@ -197,7 +204,7 @@ def match_rule(
         # Most temperatures are proportional to their rule's parameter; for another rule this is a poorer guess.
         guess = _USUAL_PARAMETER
         guess *= (near or guess) / float(np.median(at(guess).temperatures(curves)))
-    name = f"{fields[0].name} of the rule '{kind.name}'"
+    name = f"{names[0]} of the rule '{kind.name}'"
     found = at(solve_for_mean(name, mean_at, curves, mean_entropy, (lowest, highest), guess))
     if not curves.exact and abs(_mean_entropy(found, curves) - mean_entropy) > 0.01 * mean_entropy:
         raise CistError(

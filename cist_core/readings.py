@@ -23,14 +23,18 @@ class RuleReading:
         temperatures: ``(N,)`` in logit units.
         entropy: ``(N,)`` nats.
         ratios: ``(N,)``, centred maximum over temperature.
-        profile: the numbers over all samples.
+        at_floor: ``(N,)``, whether a floor of the rule decides the temperature; nowhere for a rule without one.
+        profile: the numbers over all samples; its ``at_floor`` is the share of these samples.
+        student_at_floor: ``(N,)``, the same as ``at_floor`` for the student beside the curves; None without one.
     """
 
     rule: TemperatureRule
     temperatures: NDArray[np.floating]
     entropy: NDArray[np.float32]
     ratios: NDArray[np.floating]
+    at_floor: NDArray[np.bool_]
     profile: EntropyProfile
+    student_at_floor: NDArray[np.bool_] | None = None
 
     @cached_property
     def association(self) -> Association:
@@ -47,16 +51,18 @@ def read_rule(
 ) -> RuleReading:
     """Read a rule on curves; thresholds are shares of ``ln C``."""
     temperatures = rule.temperatures(curves)
-    entropy = curves.at_temperature(temperatures)
+    entropy, at_floor = curves.at_temperature(temperatures), rule.at_floor(curves)
     profile = EntropyProfile.from_arrays(
         str(rule),
         entropy,
         temperatures,
         classes=curves.num_classes,
+        at_floor=at_floor,
         over_sharp_below=over_sharp_below,
         over_smoothed_above=over_smoothed_above,
     )
-    return RuleReading(rule, temperatures, entropy, curves.statistics.maximum / temperatures, profile)
+    ratios = curves.statistics.maximum / temperatures
+    return RuleReading(rule, temperatures, entropy, ratios, at_floor, profile, rule.student_at_floor(curves))
 
 
 def read_rules(rules: Iterable[TemperatureRule], curves: EntropyCurves, **thresholds: float) -> list[RuleReading]:

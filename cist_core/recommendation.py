@@ -3,12 +3,16 @@
 A **practical range** of the mean normalised entropy says which soft labels are neither nearly one-hot nor nearly
 uniform: 0.15 to 0.55 by default, or what two fixed temperatures give. Within it lies a **target**, by default 0.25,
 where the field's own settings sit. The recommended rho has the target's mean entropy; its band, those of the two ends.
+
+A floor keeps the mean entropy under CIST above that of ``tau = floor``: an end of the range below it has no rho, a
+target below it is refused, and where the default target lies below it, the middle of what is left takes its place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,8 +21,8 @@ from cist_core.curves import EntropyCurves
 from cist_core.errors import CistError
 from cist_core.findings import consistency_gain, three_digits
 from cist_core.profile import OVER_SHARP, OVER_SMOOTHED, EntropyProfile
-from cist_core.rho import DEFAULT_TARGET, match_rho, match_tau
-from cist_core.temperature import Cist, Fixed
+from cist_core.rho import default_target, match_rho, match_tau, matched_tau
+from cist_core.temperature import CIST_FLOOR, Cist, Fixed
 
 PRACTICAL_RANGE = (0.15, 0.55)
 """Default ends of the mean normalised entropy (default of the method)."""
@@ -31,13 +35,15 @@ class RhoOutcome:
     """One rho on one model, and the fixed temperature of the same mean entropy.
 
     Attributes:
-        rho: the ratio of every sample.
+        rho: the ratio of every sample above the floor.
+        floor: smallest temperature of CIST, in logit units.
         matched_tau: the fixed temperature; None where none has this mean entropy within a table's ratios.
         cist: the profile at rho.
         fixed: the profile at ``matched_tau``, or None.
     """
 
     rho: float
+    floor: float
     matched_tau: float | None
     cist: EntropyProfile
     fixed: EntropyProfile | None
@@ -61,6 +67,7 @@ class RhoOutcome:
         """The numbers, entropies in nats and, where it says so, as shares of ``ln C``."""
         return {
             "rho": self.rho,
+            "floor": self.floor,
             "mean_entropy": self.cist.mean,
             "mean_normalised_entropy": self.cist.normalised_mean,
             "matched_tau": self.matched_tau,
@@ -76,6 +83,7 @@ def rho_outcome(
     curves: EntropyCurves,
     rho: float,
     *,
+    floor: float = CIST_FLOOR,
     over_sharp_below: float = OVER_SHARP,
     over_smoothed_above: float = OVER_SMOOTHED,
 ) -> RhoOutcome:
@@ -84,17 +92,19 @@ def rho_outcome(
     Args:
         curves: of one model.
         rho: positive.
+        floor: smallest temperature of CIST, in logit units; 0 is the pure ratio rule.
         over_sharp_below: threshold as a share of ``ln C``.
         over_smoothed_above: threshold as a share of ``ln C``.
 
     Raises:
-        CistError: if rho is not positive, or lies beyond a table.
+        CistError: if rho is not positive, the floor negative, or rho beyond a table.
     """
     thresholds = {"over_sharp_below": over_sharp_below, "over_smoothed_above": over_smoothed_above}
-    cist = EntropyProfile.of(Cist(rho), curves, **thresholds)
-    tau = _end(match_tau, curves, cist.mean)
+    rule = Cist(rho, floor)
+    cist = EntropyProfile.of(rule, curves, **thresholds)
+    tau = _end(lambda of, mean: matched_tau(of, rule, mean), curves, cist.mean)
     fixed = None if tau is None else EntropyProfile.of(Fixed(tau), curves, **thresholds)
-    return RhoOutcome(rho, tau, cist, fixed)
+    return RhoOutcome(rho, floor, tau, cist, fixed)
 
 
 @dataclass(frozen=True)
@@ -122,6 +132,10 @@ class RhoRecommendation:
         return self.outcome.rho
 
     @property
+    def floor(self) -> float:
+        return self.outcome.floor
+
+    @property
     def matched_tau(self) -> float | None:
         return self.outcome.matched_tau
 
@@ -144,6 +158,7 @@ class RhoRecommendation:
         outcome = self.outcome.to_dict()
         return {
             "rho": self.rho,
+            "floor": self.floor,
             "band": list(self.band),
             "target_entropy": self.target_entropy,
             "target_normalised_entropy": self.target,
@@ -162,30 +177,35 @@ def recommend_rho(
     low: float = PRACTICAL_RANGE[0],
     high: float = PRACTICAL_RANGE[1],
     tau_range: tuple[float, float] | None = None,
+    floor: float = CIST_FLOOR,
     over_sharp_below: float = OVER_SHARP,
     over_smoothed_above: float = OVER_SMOOTHED,
 ) -> RhoRecommendation:
-    """The rho with the target's mean entropy, ``mean_i H_i(rho) = target * ln C``, and the band of the practical range.
+    """The rho with the target's mean entropy, and the band of the practical range.
+
+    ``mean_i H_i(min(rho, m_i / floor)) = target * ln C``.
 
     Args:
         curves: of the teacher.
-        target: mean normalised entropy; None: 0.25, or the middle of a range that does not hold it.
+        target: mean normalised entropy; None: 0.25, or where the range does not hold it or the floor keeps CIST above
+            it, the middle of what CIST reaches of the range.
         low: lower end of the practical range, a mean normalised entropy.
         high: upper end.
         tau_range: two fixed temperatures whose mean entropies are the ends, in place of low and high.
+        floor: smallest temperature of CIST, in logit units; 0 is the pure ratio rule.
         over_sharp_below: threshold as a share of ``ln C``.
         over_smoothed_above: threshold as a share of ``ln C``.
 
     Raises:
-        CistError: if the range is empty, the target lies outside it, or no rho reaches the target (tied or constant
-            rows, or a table that ends before).
+        CistError: if the range is empty, the target lies outside it, or no rho reaches the target (the floor is too
+            high for it, rows are tied or constant, or a table ends before).
 
     Example:
         >>> from cist_core import EntropyCurves, LogitSet
-        >>> curves = EntropyCurves.from_logits(LogitSet.create([[9.0, 1.0, 0.0], [2.0, 0.5, 0.0]]))
+        >>> curves = EntropyCurves.from_logits(LogitSet.create([[18.0, 2.0, 0.0], [4.0, 1.0, 0.0]]))
         >>> found = recommend_rho(curves)
         >>> f"rho {found.rho:.3g}, matched with tau {found.matched_tau:.3g}"
-        'rho 2.31, matched with tau 0.734'
+        'rho 2.31, matched with tau 1.47'
     """
     if tau_range is not None:
         low, high = _range_of_temperatures(curves, tau_range)
@@ -194,17 +214,20 @@ def recommend_rho(
             f"Expected a practical range with 0 <= low < high <= 1, shares of ln C, but got {low:.4g} to {high:.4g}."
         )
     if target is None:
-        target = DEFAULT_TARGET if low <= DEFAULT_TARGET <= high else (low + high) / 2
+        target = default_target(curves, low=low, high=high, floor=floor)
     if not low <= target <= high:
         raise CistError(
             f"The target {target:.4g} lies outside the practical range {low:.4g} to {high:.4g} (shares of ln C); "
             "choose a target in it, or a wider range."
         )
     limit = curves.max_entropy
-    rho = match_rho(curves, target * limit)
-    band = (_end(match_rho, curves, high * limit), _end(match_rho, curves, low * limit))
+    rho_of = partial(match_rho, floor=floor)
+    rho = rho_of(curves, target * limit)
+    band = (_end(rho_of, curves, high * limit), _end(rho_of, curves, low * limit))
     tau_band: Ends = tau_range or (_end(match_tau, curves, low * limit), _end(match_tau, curves, high * limit))
-    outcome = rho_outcome(curves, rho, over_sharp_below=over_sharp_below, over_smoothed_above=over_smoothed_above)
+    outcome = rho_outcome(
+        curves, rho, floor=floor, over_sharp_below=over_sharp_below, over_smoothed_above=over_smoothed_above
+    )
     return RhoRecommendation(outcome, target, low, high, band, tau_band)
 
 

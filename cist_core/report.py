@@ -30,12 +30,21 @@ from cist_core.charts.rho import gain_figure, rho_figure
 from cist_core.curves import EntropyCurves
 from cist_core.errors import CistError
 from cist_core.files import write_whole
-from cist_core.findings import are_matched, percent, rule_label, three_digits
+from cist_core.findings import are_matched, floor_stories, percent, rule_label, three_digits
 from cist_core.logits import LogitSet
 from cist_core.readings import RuleReading
 from cist_core.recommendation import recommend_rho
 from cist_core.rho_curves import gain_curve, rho_sweep
-from cist_core.slider_grid import NOTES, NUMBERS, Position, SliderGrid, gain_words, number_words, slider_grid
+from cist_core.slider_grid import (
+    NOTES,
+    NUMBERS,
+    Position,
+    SliderGrid,
+    floored_words,
+    gain_words,
+    number_words,
+    slider_grid,
+)
 from cist_core.temperature import Cist, Fixed
 
 
@@ -149,6 +158,8 @@ def _sliders(grid: SliderGrid, ratios: Figure | None) -> dict[str, Any]:
         "note": "" if matched else NOTES["apart"],
         "columns": NUMBERS,
         "gain": gain_words(tau, rho),
+        "floor": f"{grid.floor:.4g}" if grid.floor else "",
+        "floored": f"{floored_words(rho)}.",
         "ratios": ratios,
     }
 
@@ -193,10 +204,11 @@ def _figures(
 
 def _choosing_rho(curves: EntropyCurves, fixed: RuleReading, cist: RuleReading) -> list[Figure]:
     """Every rho and its gain; nothing where tied or constant logits have no rho to recommend."""
-    sharp, smoothed = cist.profile.over_sharp_below, cist.profile.over_smoothed_above
+    assert isinstance(cist.rule, Cist)
+    floor, sharp, smoothed = cist.rule.floor, cist.profile.over_sharp_below, cist.profile.over_smoothed_above
     try:
-        found = recommend_rho(curves, over_sharp_below=sharp, over_smoothed_above=smoothed)
-        sweep = rho_sweep(curves, over_sharp_below=sharp, over_smoothed_above=smoothed)
+        found = recommend_rho(curves, floor=floor, over_sharp_below=sharp, over_smoothed_above=smoothed)
+        sweep = rho_sweep(curves, floor=floor, over_sharp_below=sharp, over_smoothed_above=smoothed)
         return [rho_figure(sweep, found, cist), gain_figure(gain_curve(curves, sweep), found, fixed, cist)]
     except CistError:
         return []
@@ -218,7 +230,8 @@ def _profiles(readings: Sequence[RuleReading]) -> _Table:
         "Profiles, in nats",
         _COLUMNS,
         [_row(reading) for reading in readings],
-        "H / ln C is the mean normalised entropy; over-sharp and over-smoothed are shares of the samples.",
+        "H / ln C is the mean normalised entropy; over-sharp, over-smoothed and at the floor are shares of the samples."
+        + "".join(f" {sentence}." for sentence in floor_stories(readings)),
     )
 
 
@@ -234,6 +247,7 @@ _COLUMNS = (
     "H / ln C",
     "over-sharp",
     "over-smoothed",
+    "at the floor",
     "mean τ",
 )
 
@@ -247,6 +261,7 @@ def _row(reading: RuleReading) -> list[str]:
         *(three_digits(number) for number in numbers),
         percent(profile.over_sharp),
         percent(profile.over_smoothed),
+        percent(profile.at_floor) if isinstance(reading.rule, Cist) else "–",
         three_digits(profile.tau_mean),
     ]
 
@@ -273,4 +288,4 @@ def _slice_cell(name: str, value: object) -> str:
         return "–"
     if name == "samples":
         return f"{number:,.0f}"
-    return percent(number) if name in ("share", "accuracy") else three_digits(number)
+    return percent(number) if name in ("share", "accuracy", "at_floor") else three_digits(number)

@@ -36,6 +36,7 @@ class Residuals:
         entropy: ``H_i``, in nats.
         equal_others: the curve at the sample's ratio, in nats.
         second_class: the entropy if all classes after the second were equal, in nats.
+        at_floor: whether a floor of the rule decides the temperature; such a sample has a ratio of its own.
     """
 
     num_classes: int
@@ -43,6 +44,7 @@ class Residuals:
     entropy: Vector
     equal_others: Vector
     second_class: Vector
+    at_floor: NDArray[np.bool_]
 
     @cached_property
     def residual(self) -> Vector:
@@ -115,7 +117,7 @@ def why_far(curves: EntropyCurves, reading: RuleReading) -> Residuals:
 
     Args:
         curves: of the samples.
-        reading: of any rule on them; CIST puts all samples at one point of the curve.
+        reading: of any rule on them; CIST puts all samples above its floor at one point of the curve.
 
     Example:
         >>> from cist_core import Cist, EntropyCurves, LogitSet
@@ -132,4 +134,5 @@ def why_far(curves: EntropyCurves, reading: RuleReading) -> Residuals:
         entropy=reading.entropy.astype(np.float64),
         equal_others=equal_others_entropy(ratios, curves.num_classes),
         second_class=second_class_entropy(ratios, gap, curves.num_classes),
+        at_floor=reading.at_floor,
     )

@@ -1,7 +1,9 @@
 """Matching: which rho, and which fixed temperature, give a wanted mean entropy.
 
-Every curve falls from ``ln C`` as its ratio grows, so the mean over samples falls too and each question has one
-answer, found by bracketed root-finding on the logarithm of the parameter.
+Every curve falls from ``ln C`` as its ratio grows, so the mean over samples falls too and each question has at most one
+answer, found by bracketed root-finding on the logarithm of the parameter. Under a floor the ratio of a sample stops
+growing at ``m_i / floor``: the mean entropy falls with rho down to that of the fixed temperature ``tau = floor``, which
+it reaches at ``rho = max_i m_i / floor``, and no rho leads below.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 
 from cist_core.curves import EntropyCurves
 from cist_core.errors import CistError
-from cist_core.temperature import Cist
+from cist_core.temperature import CIST_FLOOR, Cist
 
 DEFAULT_TARGET = 0.25
 """Default mean normalised entropy. The field's own settings, tau 4 on CIFAR-10 and tau 1 on ImageNet, sit at 0.21 to
@@ -29,17 +31,41 @@ _LOG_TAU = (math.log(1e-9), math.log(1e9))
 _PRECISION = 1e-5
 
 
-def match_rho(curves: EntropyCurves, mean_entropy: float, *, guess: float = _USUAL_RHO) -> float:
-    """The rho at which CIST's mean entropy is ``mean_entropy`` nats: the root of ``mean_i H_i(rho) = H``.
+def match_rho(
+    curves: EntropyCurves, mean_entropy: float, *, guess: float = _USUAL_RHO, floor: float = CIST_FLOOR
+) -> float:
+    """The rho at which CIST's mean entropy is ``mean_entropy`` nats: the root of ``mean_i H_i(min(rho, m_i / floor))``.
 
-    A good guess saves evaluations and changes nothing else.
+    A good guess saves evaluations and changes nothing else. The mean entropy at ``tau = floor``, the smallest that a
+    floor allows, is that of the smallest rho at which every sample is at the floor.
+
+    Args:
+        curves: of one model.
+        mean_entropy: in nats, between 0 and ``ln C``.
+        guess: of rho.
+        floor: smallest temperature of CIST, in logit units; 0 is the pure ratio rule.
 
     Raises:
-        CistError: if the mean entropy is outside ``(0, ln C)`` or no rho reaches it (tied or constant rows).
+        CistError: if the mean entropy is outside ``(0, ln C)``, or no rho reaches it: it lies below that at
+            ``tau = floor``, rows are tied or constant, or a table ends before.
     """
-    upper = min(_LOG_RHO[1], math.log(curves.max_ratio))
-    bracket = (_LOG_RHO[0], upper)
-    return solve_for_mean("rho", lambda rho: _mean(Cist(rho).entropy(curves)), curves, mean_entropy, bracket, guess)
+    lower, upper = _LOG_RHO[0], min(_LOG_RHO[1], math.log(curves.max_ratio))
+    last = _last_rho(curves, floor)
+    ends_at_floor = 0 < last < math.exp(upper)
+    return solve_for_mean(
+        "rho",
+        lambda rho: _mean(Cist(rho, floor).entropy(curves)),
+        curves,
+        mean_entropy,
+        (lower, max(lower, math.log(last)) if ends_at_floor else upper),
+        guess,
+        sharpest=(
+            f"the least is that of the fixed temperature {floor:g}, as no temperature of CIST falls below its floor of "
+            f"{floor:g}; choose a smaller floor, or a larger mean entropy"
+        )
+        if ends_at_floor
+        else None,
+    )
 
 
 def match_tau(curves: EntropyCurves, mean_entropy: float, *, guess: float | None = None) -> float:
@@ -48,7 +74,7 @@ def match_tau(curves: EntropyCurves, mean_entropy: float, *, guess: float | None
     A good guess saves evaluations and changes nothing else.
 
     Raises:
-        CistError: as `match_rho`.
+        CistError: if the mean entropy is outside ``(0, ln C)``, or no temperature reaches it.
     """
     lower = math.log(max(math.exp(_LOG_TAU[0]), float(curves.statistics.maximum.max()) / curves.max_ratio))
     bracket = (lower, _LOG_TAU[1])
@@ -60,11 +86,24 @@ def match_tau(curves: EntropyCurves, mean_entropy: float, *, guess: float | None
 
 @dataclass(frozen=True)
 class MatchedPair:
-    """A fixed temperature and a rho whose soft labels have the same mean entropy, in nats."""
+    """A fixed temperature and a rho whose soft labels have the same mean entropy, in nats.
+
+    Attributes:
+        tau: the fixed temperature, in logit units.
+        rho: the ratio of CIST.
+        mean_entropy: under either, in nats.
+        floor: of CIST, in logit units.
+    """
 
     tau: float
     rho: float
     mean_entropy: float
+    floor: float = CIST_FLOOR
+
+    @property
+    def cist(self) -> Cist:
+        """The rule of rho and floor."""
+        return Cist(self.rho, self.floor)
 
 
 def matched_pair(
@@ -74,10 +113,12 @@ def matched_pair(
     rho: float | None = None,
     mean_entropy: float | None = None,
     guess: float | None = None,
+    floor: float = CIST_FLOOR,
 ) -> MatchedPair:
     """Complete a matched pair from exactly one of its three numbers.
 
-    A ``guess`` of the partner of ``tau`` or ``rho`` saves evaluations and changes nothing else.
+    A ``guess`` of the partner of ``tau`` or ``rho`` saves evaluations and changes nothing else. Where the floor binds
+    on every sample, the partner of rho is the floor itself.
 
     Raises:
         CistError: if the given number leaves no partner with the same mean entropy.
@@ -86,17 +127,79 @@ def matched_pair(
         raise TypeError("matched_pair takes exactly one of tau, rho and mean_entropy.")
     if tau is not None:
         mean_entropy = _mean(curves.at_temperature(tau))
-        return MatchedPair(tau, match_rho(curves, mean_entropy, guess=guess or _partner(curves, tau)), mean_entropy)
+        rho = match_rho(curves, mean_entropy, guess=guess or _partner(curves, tau), floor=floor)
+        return MatchedPair(tau, rho, mean_entropy, floor)
     if rho is not None:
-        mean_entropy = _mean(Cist(rho).entropy(curves))
-        return MatchedPair(match_tau(curves, mean_entropy, guess=guess or _partner(curves, rho)), rho, mean_entropy)
+        mean_entropy = _mean(Cist(rho, floor).entropy(curves))
+        tau = matched_tau(curves, Cist(rho, floor), mean_entropy, guess=guess)
+        return MatchedPair(tau, rho, mean_entropy, floor)
     assert mean_entropy is not None
-    return MatchedPair(match_tau(curves, mean_entropy), match_rho(curves, mean_entropy), mean_entropy)
+    rho = match_rho(curves, mean_entropy, floor=floor)
+    return MatchedPair(match_tau(curves, mean_entropy), rho, mean_entropy, floor)
 
 
-def default_pair(curves: EntropyCurves) -> MatchedPair:
-    """The pair to start from: mean normalised entropy `DEFAULT_TARGET`."""
-    return matched_pair(curves, mean_entropy=DEFAULT_TARGET * curves.max_entropy)
+def matched_tau(
+    curves: EntropyCurves, rule: Cist, mean_entropy: float | None = None, *, guess: float | None = None
+) -> float:
+    """The fixed temperature with the mean entropy of a CIST rule: the floor itself where it binds on every sample.
+
+    Args:
+        curves: of one model.
+        rule: CIST.
+        mean_entropy: of the rule on the curves in nats, where it is at hand.
+        guess: of the temperature; it saves evaluations and changes nothing else.
+
+    Raises:
+        CistError: as `match_tau`.
+    """
+    if bool(rule.at_floor(curves).all()):
+        return rule.floor
+    mean = _mean(rule.entropy(curves)) if mean_entropy is None else mean_entropy
+    return match_tau(curves, mean, guess=guess or max(_partner(curves, rule.rho), rule.floor))
+
+
+def default_pair(curves: EntropyCurves, *, floor: float = CIST_FLOOR) -> MatchedPair:
+    """The pair to start from: mean normalised entropy `DEFAULT_TARGET`, or `default_target` where the floor is above.
+
+    Raises:
+        CistError: if no rho or no fixed temperature has this mean entropy (tied or constant rows).
+    """
+    return matched_pair(curves, mean_entropy=default_target(curves, floor=floor) * curves.max_entropy, floor=floor)
+
+
+def default_target(curves: EntropyCurves, *, low: float = 0.0, high: float = 1.0, floor: float = CIST_FLOOR) -> float:
+    """The mean normalised entropy to aim at unless another is wanted: `DEFAULT_TARGET` where CIST can have it.
+
+    Where it lies outside ``low`` to ``high``, or below what the floor lets CIST reach, it is the middle of what remains
+    of that range: the softest labels of a teacher whose ``tau = floor`` is soft already.
+
+    Args:
+        curves: of one model.
+        low: lower end of the range, a share of ``ln C``.
+        high: upper end.
+        floor: of CIST.
+    """
+    reached = sharpest_mean(curves, floor) / curves.max_entropy
+    if low <= DEFAULT_TARGET <= high and reached < DEFAULT_TARGET:
+        return DEFAULT_TARGET
+    start = max(low, reached)
+    return ((start if start < high else low) + high) / 2
+
+
+def sharpest_mean(curves: EntropyCurves, floor: float = CIST_FLOOR) -> float:
+    """The mean entropy in nats below which no rho leads: that at ``tau = floor``; 0 for a floor of 0.
+
+    A table that ends before gives the mean entropy at its end.
+    """
+    last = min(_last_rho(curves, floor), curves.max_ratio)
+    if math.isinf(last):
+        return 0.0
+    return _mean(Cist(max(last, math.exp(_LOG_RHO[0])), floor).entropy(curves))
+
+
+def _last_rho(curves: EntropyCurves, floor: float) -> float:
+    """The smallest rho at which every sample is at the floor; infinite without one."""
+    return float(curves.statistics.maximum.max()) / floor if floor > 0 else math.inf
 
 
 def _mean(entropy: NDArray[np.floating]) -> float:
@@ -115,7 +218,21 @@ def solve_for_mean(
     target: float,
     log_bracket: tuple[float, float],
     guess: float,
+    *,
+    sharpest: str | None = None,
 ) -> float:
+    """The parameter at which a mean entropy is the target, in nats.
+
+    Args:
+        name: of the parameter, as a person reads it.
+        mean_at: from the parameter to the mean entropy in nats, monotone.
+        curves: of one model.
+        target: in nats.
+        log_bracket: logarithms of the smallest and largest parameter.
+        guess: of the parameter.
+        sharpest: why no mean entropy lies below those of the bracket, and what to do about it; by default ties, or the
+            end of a table.
+    """
     if not 0 < target < curves.max_entropy:
         raise CistError(
             f"A mean entropy of {target:.4g} nats cannot be matched; with {curves.num_classes} classes it lies between "
@@ -143,6 +260,8 @@ def solve_for_mean(
             if curves.exact
             else f"the table of this stream ends at the ratio {curves.max_ratio:g}; load the logits into memory"
         )
+        if sharpest is not None and target < min(at_low, at_high):
+            reason = sharpest
         raise CistError(
             f"No {name} gives these samples a mean entropy of {target:.4g} nats; they reach {min(at_low, at_high):.4g} "
             f"to {max(at_low, at_high):.4g} ({reason})."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +12,8 @@ from cist_core.curves import EntropyCurves
 from cist_core.errors import CistError
 from cist_core.findings import ABOUT_AS_MUCH, NO_SPREAD, three_digits, times
 from cist_core.profile import OVER_SHARP, OVER_SMOOTHED, EntropyProfile
-from cist_core.rho import match_tau
-from cist_core.temperature import Cist
+from cist_core.rho import match_tau, sharpest_mean
+from cist_core.temperature import CIST_FLOOR, Cist
 
 RHOS = np.linspace(0.2, 16.0, 80)
 """Where curves over rho are computed, if none beyond is asked for; they end where a table of streamed logits does."""
@@ -42,7 +42,9 @@ class RhoSweep:
         q95: 95 % quantile.
         over_sharp: share of the samples below the lower threshold.
         over_smoothed: share of the samples above the upper threshold.
+        at_floor: share of the samples whose temperature is the floor, which grows with rho.
         max_entropy: ``ln C``.
+        floor: smallest temperature of CIST, in logit units.
     """
 
     rho: Array
@@ -52,13 +54,16 @@ class RhoSweep:
     q95: Array
     over_sharp: Array
     over_smoothed: Array
+    at_floor: Array
     max_entropy: float
+    floor: float
 
 
 def rho_sweep(
     curves: EntropyCurves,
     *,
     reach: float = 0.0,
+    floor: float = CIST_FLOOR,
     over_sharp_below: float = OVER_SHARP,
     over_smoothed_above: float = OVER_SMOOTHED,
 ) -> RhoSweep:
@@ -67,6 +72,7 @@ def rho_sweep(
     Args:
         curves: of one model.
         reach: a rho beyond `RHOS` to go on to; a table ends where it ends.
+        floor: smallest temperature of CIST, in logit units; 0 is the pure ratio rule.
         over_sharp_below: threshold as a share of ``ln C``.
         over_smoothed_above: threshold as a share of ``ln C``.
 
@@ -74,33 +80,46 @@ def rho_sweep(
         >>> from cist_core import EntropyCurves, LogitSet
         >>> sweep = rho_sweep(EntropyCurves.from_logits(LogitSet.create([[9.0, 1.0, 0.0], [2.0, 0.5, 0.0]])))
         >>> [f"{mean:.2f}" for mean in sweep.mean[::20]]  # at 0.2, 4.2, 8.2 and 12.2
-        ['1.09', '0.03', '0.00', '0.00']
+        ['1.09', '0.39', '0.38', '0.38']
+        >>> sweep.at_floor[::20].tolist()  # from 5.7 on CIST is the fixed temperature 1
+        [0.0, 0.5, 1.0, 1.0]
     """
     end = min(reach, curves.max_ratio)
     rhos = np.append(RHOS, np.geomspace(RHOS[-1], end, _BEYOND + 1)[1:]) if end > RHOS[-1] else RHOS
+    rules = [Cist(rho, floor) for rho in rhos.tolist()]
     profiles = [
         EntropyProfile.from_arrays(
-            str(Cist(rho)),
+            str(rule),
             entropy,
-            Cist(rho).temperatures(curves),
+            rule.temperatures(curves),
             classes=curves.num_classes,
+            at_floor=rule.at_floor(curves),
             over_sharp_below=over_sharp_below,
             over_smoothed_above=over_smoothed_above,
         )
-        for rho, entropy in zip(rhos.tolist(), _entropies(curves, rhos), strict=True)
+        for rule, entropy in zip(rules, _entropies(curves, rules), strict=True)
     ]
-    names = ("mean", "std", "q05", "q95", "over_sharp", "over_smoothed")
+    names = ("mean", "std", "q05", "q95", "over_sharp", "over_smoothed", "at_floor")
     columns = {name: np.array([getattr(profile, name) for profile in profiles]) for name in names}
-    return RhoSweep(rho=rhos, **columns, max_entropy=curves.max_entropy)
+    return RhoSweep(rho=rhos, **columns, max_entropy=curves.max_entropy, floor=floor)
 
 
-def _entropies(curves: EntropyCurves, rhos: Array) -> Iterator[NDArray[np.float32]]:
-    """The entropies at each rho; the even ones of `RHOS` a few at a time, so that any number of samples fits."""
+def _entropies(curves: EntropyCurves, rules: Sequence[Cist]) -> Iterator[NDArray[np.float32]]:
+    """The entropies under each rule; the even ones of `RHOS` a few at a time, so that any number of samples fits."""
+    last = rules[-1]
+    # At the floor the rho makes no difference: one reading serves all. A table may not reach it for samples that no rho
+    # brings there.
+    at_floor = curves.at_temperature(last.temperatures(curves)) if last.floor > 0 else None
+
+    def floored(rule: Cist, entropy: NDArray[np.float32]) -> NDArray[np.float32]:
+        return entropy if at_floor is None else np.where(rule.at_floor(curves), at_floor, entropy)
+
     step = float(RHOS[1] - RHOS[0])
     for start in range(0, len(RHOS), _AT_ONCE):
-        yield from curves.at_ratios(float(RHOS[start]), step, _AT_ONCE).T
-    for rho in rhos[len(RHOS) :]:
-        yield curves.at_ratio(rho)
+        entropies = curves.at_ratios(float(RHOS[start]), step, _AT_ONCE).T
+        yield from map(floored, rules[start : start + _AT_ONCE], entropies)
+    for rule in rules[len(RHOS) :]:
+        yield floored(rule, curves.at_ratio(rule.rho))
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +134,8 @@ class GainCurve:
         std_cist: spread at rho, in nats.
         gain: ``std_fixed / std_cist``; NaN where CIST's spread is nothing but rounding, or there is no tau.
         max_entropy: ``ln C``.
+        floor: smallest temperature of CIST, in logit units.
+        least: mean entropy in nats below which the floor lets no rho lead; 0 without one.
     """
 
     rho: Array
@@ -124,6 +145,8 @@ class GainCurve:
     std_cist: Array
     gain: Array
     max_entropy: float
+    floor: float
+    least: float
 
     @property
     def normalised(self) -> Array:
@@ -168,7 +191,7 @@ class GainCurve:
         return intervals
 
 
-def gain_curve(curves: EntropyCurves, sweep: RhoSweep | None = None) -> GainCurve:
+def gain_curve(curves: EntropyCurves, sweep: RhoSweep | None = None, *, floor: float = CIST_FLOOR) -> GainCurve:
     """The consistency gain ``std(H | tau) / std(H | rho)`` at the same mean entropy, at each rho of a sweep.
 
     Means and spreads under CIST are exact; those under fixed temperatures are computed at 64 of them and read between
@@ -177,8 +200,9 @@ def gain_curve(curves: EntropyCurves, sweep: RhoSweep | None = None) -> GainCurv
     Args:
         curves: of one model.
         sweep: of the same curves; by default it is made.
+        floor: of that sweep; one that is given has its own.
     """
-    sweep = rho_sweep(curves) if sweep is None else sweep
+    sweep = rho_sweep(curves, floor=floor) if sweep is None else sweep
     share = sweep.mean / sweep.max_entropy
     # From soft to sharp the mean falls; where ties hold it, the same mean entropy need not come again and again.
     falls = np.concatenate([[True], np.diff(sweep.mean) < -1e-4 * sweep.max_entropy])
@@ -188,7 +212,8 @@ def gain_curve(curves: EntropyCurves, sweep: RhoSweep | None = None) -> GainCurv
     comparable = std_cist >= NO_SPREAD
     gain = np.full(kept.size, np.nan)
     gain[comparable] = std_fixed[comparable] / std_cist[comparable]
-    return GainCurve(sweep.rho[kept], mean, tau, std_fixed, std_cist, gain, sweep.max_entropy)
+    least = sharpest_mean(curves, sweep.floor)
+    return GainCurve(sweep.rho[kept], mean, tau, std_fixed, std_cist, gain, sweep.max_entropy, sweep.floor, least)
 
 
 def _at_fixed_temperatures(curves: EntropyCurves, means: Array) -> tuple[Array, Array]:
@@ -215,9 +240,21 @@ def _at_fixed_temperatures(curves: EntropyCurves, means: Array) -> tuple[Array, 
 
 
 def gain_story(curve: GainCurve, low: float, high: float) -> str:
-    """What the gain is in the practical range, and where CIST is the less consistent one; no full stop."""
+    """What the gain is in the practical range, and where CIST is the less consistent one; no full stop.
+
+    Where the floor keeps CIST above the lower end of the range, it says from where on there is something to compare.
+    """
+    least = curve.least / curve.max_entropy
+    if least >= high:
+        return (
+            f"The floor of {curve.floor:.4g} keeps the mean entropy under CIST above {_share(least)} of ln C: between "
+            f"{_share(low)} and {_share(high)} there is no spread to compare"
+        )
     gains = curve.within(low, high)
     where = f"Between {_share(low)} and {_share(high)} of ln C"
+    if least > low:
+        kept = f"The floor of {curve.floor:.4g} keeps the mean entropy under CIST above {_share(least)} of ln C"
+        where = f"{kept}; between there and {_share(high)}"
     if gains is None:
         alone = curve.fixed_alone(low, high)
         if alone is None or alone[1] < NO_SPREAD:

@@ -208,6 +208,15 @@ _ROWS: tuple[Measure, ...] = (
         lambda t: t.cist.temperatures,
     ),
     Measure(
+        "at_floor",
+        "at the floor",
+        "",
+        FLAG,
+        "Whether the floor of CIST decides the teacher's temperature for this sample",
+        (),
+        lambda t: t.cist.at_floor,
+    ),
+    Measure(
         "margin",
         "teacher margin",
         "logit units",

@@ -71,7 +71,7 @@ class Among:
 
     def describe(self, class_names: Sequence[str] | None) -> str:
         if self._is_flag:
-            return f"{'' if 1 in self.values else 'not '}{self.measure}"
+            return f"{'' if 1 in self.values else 'not '}{find_measure(self.measure).title}"
         named = class_names is not None and self.measure != "index"
         shown = [
             class_names[value] if named and class_names is not None and value < len(class_names) else f"{value:,}"

@@ -47,13 +47,16 @@ def format_slices(slices: Mapping[str, Selection]) -> str:
 def slice_statistics(samples: SampleTable, masks: Mapping[str, NDArray[np.bool_]]) -> pd.DataFrame:
     """One row a slice, all samples first: count, share, accuracy, and mean and spread of the entropy under both rules.
 
+    And the share of a slice's samples at which the floor of CIST decides the temperature.
+
     Args:
         samples: of the view.
         masks: which samples each slice holds, ``(N,)``.
 
     Returns:
         Columns ``slice``, ``samples``, ``share``, ``accuracy`` (missing without labels), ``mean_fixed``,
-        ``spread_fixed``, ``mean_cist``, ``spread_cist`` in nats, and ``mean_ratio``; missing for an empty slice.
+        ``spread_fixed``, ``mean_cist``, ``spread_cist`` in nats, ``mean_ratio`` and ``at_floor``; missing for an empty
+        slice.
     """
     everything = {EVERYTHING: np.ones(samples.num_samples, bool)}
     return pd.DataFrame([_row(samples, name, mask) for name, mask in {**everything, **masks}.items()])
@@ -76,4 +79,5 @@ def _row(samples: SampleTable, name: str, mask: NDArray[np.bool_]) -> dict[str, 
         "mean_cist": over("entropy_cist", "mean"),
         "spread_cist": over("entropy_cist", "std"),
         "mean_ratio": over("ratio", "mean"),
+        "at_floor": over("at_floor", "mean"),
     }

@@ -21,6 +21,7 @@ from cist_core.findings import (
     are_matched,
     comparison,
     consistency_gain,
+    floor_story,
     percent,
     rule_label,
     three_digits,
@@ -35,16 +36,15 @@ TAU_RANGE, RHO_RANGE = (0.25, 20.0), (0.5, 15.0)
 POINTS = 240
 """Up to this many samples are drawn one by one in the picture of the ratios."""
 
-RATIOS_MOVE = (
-    "Under {first} the ratios of the middle 90 % of the samples run from {low} to {high}; under CIST all are {rho}"
-)
+RATIOS_MOVE = "Under {first} the ratios of the middle 90 % of the samples run from {low} to {high}; under CIST {held}"
 """What the picture of the ratios shows."""
 
-NUMBERS = ("mean", "spread", "5 %", "95 %", "over-sharp", "over-smoothed")
+NUMBERS = ("mean", "spread", "5 %", "95 %", "over-sharp", "over-smoothed", "at the floor")
 GAINS = {"unmatched": "not matched", "rounding": "no spread left", "gain": "{gain} ×"}
 NOTES = {
     "apart": "Not matched: spreads at different mean entropies do not compare.",
     "out of reach": "No partner within the sliders has this mean entropy: the pair is not matched.",
+    "below floor": "CIST has a floor of {floor}: no ρ has the mean entropy of a lower τ, and the pair is not matched.",
 }
 
 # Each range is read at so many positions, and at the partners of the other's. Logits of more than so many numbers get
@@ -62,12 +62,15 @@ class Position:
         profile: over all samples.
         counts: histogram of the entropies, ``(60,)``.
         drawn: entropies of the samples that are drawn, ``(n,)`` in 255ths of ``ln C``.
+        student_at_floor: share of the samples at which the floor decides the student's temperature; None without a
+            student.
     """
 
     rule: Fixed | Cist
     profile: EntropyProfile
     counts: NDArray[np.int64]
     drawn: NDArray[np.uint8]
+    student_at_floor: float | None = None
 
     @property
     def value(self) -> float:
@@ -89,6 +92,7 @@ class SliderGrid:
         maxima: centred maxima of the samples that are drawn, ``(n,)``.
         middle: centred maxima that 5 % and 95 % of the samples stay below.
         max_entropy: ``ln C`` in nats.
+        floor: of CIST, the same at every position, in logit units.
     """
 
     taus: Sequence[Position]
@@ -100,11 +104,19 @@ class SliderGrid:
     maxima: NDArray[np.float64]
     middle: tuple[float, float]
     max_entropy: float
+    floor: float
 
     def ratios_move(self, tau: Position, rho: Position) -> str:
         """The finding over the picture of the ratios, at two positions."""
         low, high = (three_digits(maximum / tau.value) for maximum in self.middle)
-        return RATIOS_MOVE.format(first=rule_label(tau.rule), low=low, high=high, rho=f"{rho.value:.4g}")
+        return RATIOS_MOVE.format(first=rule_label(tau.rule), low=low, high=high, held=_held(rho))
+
+    def ratios(self, position: Position) -> NDArray[np.float64]:
+        """The ratios of the samples that are drawn, ``(n,)``; 0 for constant rows."""
+        if isinstance(position.rule, Fixed):
+            return np.asarray(self.maxima / position.value)
+        temperatures = np.maximum(self.maxima / position.value, self.floor)
+        return np.asarray(np.divide(self.maxima, temperatures, out=np.zeros(len(self.maxima)), where=self.maxima > 0))
 
     def to_json(self) -> dict[str, Any]:
         """The grid for the page, compact: words where it shows words, numbers where it compares or draws them."""
@@ -116,20 +128,24 @@ class SliderGrid:
                 | {"low": three_digits(low / position.value), "high": three_digits(high / position.value)}
                 for position in self.taus
             ],
-            "rhos": [_position(position) for position in self.rhos],
+            "rhos": [
+                _position(position) | {"held": _held(position), "floored": floored_words(position)}
+                for position in self.rhos
+            ],
             "partnersOfTaus": self.partners_of_taus.tolist(),
             "partnersOfRhos": self.partners_of_rhos.tolist(),
             # The mean entropy falls along both sliders, so the matched rhos of a temperature are neighbours.
             "matched": [_ends(row) for row in self.matched],
             "maxima": [float(f"{maximum:.4g}") for maximum in self.maxima],
             "maxEntropy": self.max_entropy,
+            "floor": self.floor,
             "samples": self.taus[0].profile.samples,
             "noSpread": NO_SPREAD,
             "aboutAsMuch": ABOUT_AS_MUCH,
             "headlines": headlines(),
             "ratiosMove": RATIOS_MOVE,
             "gains": GAINS,
-            "notes": NOTES,
+            "notes": {name: note.format(floor=f"{self.floor:.4g}") for name, note in NOTES.items()},
         }
 
 
@@ -138,7 +154,7 @@ def slider_grid(fixed: RuleReading, cist: RuleReading, curves: EntropyCurves) ->
 
     Args:
         fixed: a fixed temperature, the position the tau slider starts at.
-        cist: a CIST rule, the position the rho slider starts at.
+        cist: a CIST rule, the position the rho slider starts at; its floor is that of all positions.
         curves: that both were read on; a table refuses temperatures beyond its largest ratio, which are left out.
     """
     if not (isinstance(fixed.rule, Fixed) and isinstance(cist.rule, Cist)):
@@ -148,10 +164,11 @@ def slider_grid(fixed: RuleReading, cist: RuleReading, curves: EntropyCurves) ->
     count = int(np.clip(_MOST * _FULL_SIZE / (curves.num_samples * curves.num_classes), _FEWEST, _MOST))
     lowest_tau = float(curves.statistics.maximum.max()) / curves.max_ratio
     taus = [read(Fixed(tau)) for tau in _even(TAU_RANGE, count) if tau > lowest_tau] + [read(fixed.rule)]
-    rhos = [read(Cist(rho)) for rho in _even(RHO_RANGE, count)] + [read(cist.rule)]
+    floor = cist.rule.floor
+    rhos = [read(Cist(rho, floor)) for rho in _even(RHO_RANGE, count)] + [read(cist.rule)]
     more_taus, more_rhos = _partners(rhos, taus), _partners(taus, rhos)
     taus = _sorted([*(read(Fixed(tau)) for tau in more_taus), *taus])
-    rhos = _sorted([*(read(Cist(rho)) for rho in more_rhos), *rhos])
+    rhos = _sorted([*(read(Cist(rho, floor)) for rho in more_rhos), *rhos])
     start = _index(taus, fixed.rule.tau), _index(rhos, cist.rule.rho)
     matched = np.array([[are_matched(tau.profile, rho.profile) for rho in rhos] for tau in taus])
     partners_of_taus, partners_of_rhos = _nearest(taus, rhos), _nearest(rhos, taus)
@@ -170,6 +187,7 @@ def slider_grid(fixed: RuleReading, cist: RuleReading, curves: EntropyCurves) ->
         maxima=maxima[drawn].astype(np.float64),
         middle=(float(low), float(high)),
         max_entropy=curves.max_entropy,
+        floor=floor,
     )
 
 
@@ -197,6 +215,7 @@ def _reader(
             profile=reading.profile,
             counts=entropy_histogram(reading.entropy, curves.num_classes),
             drawn=np.clip(np.rint(reading.entropy[drawn] * (255 / curves.max_entropy)), 0, 255).astype(np.uint8),
+            student_at_floor=None if reading.student_at_floor is None else float(reading.student_at_floor.mean()),
         )
 
     return read
@@ -250,7 +269,22 @@ def number_words(position: Position) -> list[str]:
         *(three_digits(number) for number in (profile.mean, profile.std, profile.q05, profile.q95)),
         percent(profile.over_sharp),
         percent(profile.over_smoothed),
+        percent(profile.at_floor) if isinstance(position.rule, Cist) else "–",
     ]
+
+
+def floored_words(position: Position) -> str:
+    """On how many samples the floor holds at a position of CIST; no full stop."""
+    assert isinstance(position.rule, Cist)
+    return floor_story(position.rule.floor, position.profile.at_floor, position.student_at_floor)
+
+
+def _held(position: Position) -> str:
+    """What the ratios under CIST are at a position: all of them rho, but for those at the floor."""
+    value, floored = f"{position.value:.4g}", position.profile.at_floor
+    if floored == 0:
+        return f"all are {value}"
+    return f"none reaches {value}" if floored == 1 else f"{percent(1 - floored)} are {value}, the others smaller"
 
 
 def _position(position: Position) -> dict[str, Any]:
@@ -300,4 +334,4 @@ def _made_up(rule: TemperatureRule, mean: float, std: float) -> RuleReading:
     """A reading of two samples with this mean and standard deviation of the entropy."""
     entropy, ones = np.array([mean - std, mean + std], np.float32), np.ones(2)
     profile = EntropyProfile.from_arrays(str(rule), entropy, ones, classes=1000)
-    return RuleReading(rule, ones, entropy, ones, profile)
+    return RuleReading(rule, ones, entropy, ones, np.zeros(2, np.bool_), profile)

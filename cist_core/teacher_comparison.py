@@ -15,7 +15,7 @@ from cist_core.logits import LogitSet, check_same_samples
 from cist_core.ranking import listed
 from cist_core.readings import RuleReading, read_rule
 from cist_core.rho import DEFAULT_TARGET, matched_pair
-from cist_core.temperature import Cist, Fixed
+from cist_core.temperature import CIST_FLOOR, Cist, Fixed
 
 FIXED, CIST = "fixed τ", "CIST"
 """The two rules that teachers are compared under."""
@@ -65,7 +65,7 @@ class CapacityGap:
     Attributes:
         agreement: share of the samples on which both have the same top-1 class.
         kl: mean ``KL(teacher || student)`` in nats at temperature 1.
-        kl_cist: the same with each at its own CIST temperature, for one ``rho``.
+        kl_cist: the same with each at its own CIST temperature, for one ``rho`` and one floor.
         scale: mean centred maximum of the teacher over that of the student; 1 where both have one scale.
         accuracy: accuracy of the teacher less that of the student; None without labels.
     """
@@ -83,6 +83,7 @@ class CapacityGap:
         student: LogitSet,
         rho: float,
         *,
+        floor: float = CIST_FLOOR,
         teacher_curves: EntropyCurves | None = None,
         student_curves: EntropyCurves | None = None,
     ) -> CapacityGap:
@@ -92,6 +93,7 @@ class CapacityGap:
             teacher: logits on some samples.
             student: logits on the same samples, in the same order.
             rho: of CIST, for both.
+            floor: of CIST, for both, in logit units; 0 is the pure ratio rule.
             teacher_curves: of the teacher's logits, where they are at hand.
             student_curves: of the student's, likewise.
 
@@ -111,7 +113,7 @@ class CapacityGap:
         # The kernel asks for one type, and shipped logits are half as wide as computed ones.
         widest = np.result_type(teacher.logits, student.logits)
         rows, other_rows = (logit_set.logits.astype(widest, copy=False) for logit_set in (teacher, student))
-        tau, other_tau = (Cist(rho).temperatures(curves) for curves in (ours, theirs))
+        tau, other_tau = (Cist(rho, floor).temperatures(curves) for curves in (ours, theirs))
         mean = float(theirs.statistics.maximum.mean(dtype=np.float64))
         return cls(
             agreement=float(np.mean(ours.statistics.top1 == theirs.statistics.top1)),
@@ -163,6 +165,7 @@ def read_teacher(
     logit_set: LogitSet,
     *,
     target: float = DEFAULT_TARGET,
+    floor: float = CIST_FLOOR,
     student: LogitSet | None = None,
     student_curves: EntropyCurves | None = None,
 ) -> TeacherReading:
@@ -172,6 +175,7 @@ def read_teacher(
         name: as it is to be called.
         logit_set: its logits.
         target: mean entropy over ``ln C``, between 0 and 1.
+        floor: smallest temperature of CIST, in logit units; 0 is the pure ratio rule.
         student: logits on the same samples, for the capacity gap.
         student_curves: of these logits, where they are at hand: every teacher needs the same.
 
@@ -179,18 +183,20 @@ def read_teacher(
         CistError: if the mean entropy cannot be reached, or the student's logits are on other samples.
     """
     curves = EntropyCurves.from_logits(logit_set)
-    pair = matched_pair(curves, mean_entropy=target * curves.max_entropy)
+    pair = matched_pair(curves, mean_entropy=target * curves.max_entropy, floor=floor)
     return TeacherReading(
         name,
         pair.tau,
         pair.rho,
         read_rule(Fixed(pair.tau), curves),
-        read_rule(Cist(pair.rho), curves),
+        read_rule(pair.cist, curves),
         logit_set.accuracy,
         Calibration.of(logit_set),
         None
         if student is None
-        else CapacityGap.of(logit_set, student, pair.rho, teacher_curves=curves, student_curves=student_curves),
+        else CapacityGap.of(
+            logit_set, student, pair.rho, floor=floor, teacher_curves=curves, student_curves=student_curves
+        ),
     )
 
 

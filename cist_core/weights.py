@@ -1,9 +1,9 @@
 """How much every sample counts under CIST: two factors, and the weight that is made of them.
 
-    w_i = tau_t,i tau_s,i,    tau_i = max(m_i / rho, TAU_MIN)
+    w_i = tau_t,i tau_s,i,    tau_i = max(m_i / rho, floor)
 
 The teacher's factor is its confidence on the sample, the student's its own; their product is the per-sample form of
-Hinton's ``T^2`` (arXiv 2605.20357).
+Hinton's ``T^2`` (arXiv 2605.20357). Neither falls below the floor, so that no sample is lowered without end.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from cist_core.curves import EntropyCurves
 from cist_core.errors import CistError
 from cist_core.logits import check_same_samples
-from cist_core.temperature import Cist
+from cist_core.temperature import CIST_FLOOR, Cist
 
 FloatVector = NDArray[np.float64]
 
@@ -46,29 +46,35 @@ class SampleWeights:
 
     Attributes:
         rho: the ratio.
+        floor: smallest temperature of either model, in logit units.
         weighting: a name of `WEIGHT_FORMULAS`.
         normalised: whether the weights are divided by their mean.
         teacher: ``tau_t``, ``(N,)`` in logit units.
         student: ``tau_s``, ``(N,)`` in logit units; None without a student.
         weight: ``(N,)``; in logit units squared, without a unit where normalised or ``none``.
+        teacher_at_floor: share of the samples at which the floor decides ``tau_t``.
+        student_at_floor: the same of ``tau_s``; None without a student.
 
     Example:
         >>> from cist_core import EntropyCurves, LogitSet
         >>> teacher = EntropyCurves.from_logits(LogitSet.create([[8.0, 0.0, -2.0], [2.0, 0.0, -2.0]]))
         >>> student = EntropyCurves.from_logits(LogitSet.create([[4.0, 0.0, -1.0], [1.0, 0.0, -1.0]]))
         >>> weights = SampleWeights.of(teacher, student, rho=2.0)
-        >>> weights.teacher.tolist(), weights.student.tolist(), weights.weight.tolist()
-        ([3.0, 1.0], [1.5, 0.5], [4.5, 0.5])
+        >>> weights.teacher.tolist(), weights.student.tolist(), weights.weight.tolist()  # the floor of 1 binds once
+        ([3.0, 1.0], [1.5, 1.0], [4.5, 1.0])
         >>> round(weights.effective_samples, 2)
-        1.22
+        1.42
     """
 
     rho: float
+    floor: float
     weighting: str
     normalised: bool
     teacher: FloatVector
     student: FloatVector | None
     weight: FloatVector
+    teacher_at_floor: float = 0.0
+    student_at_floor: float | None = None
 
     @classmethod
     def of(
@@ -77,6 +83,7 @@ class SampleWeights:
         student: EntropyCurves | None = None,
         *,
         rho: float,
+        floor: float = CIST_FLOOR,
         weighting: str = "product",
         normalise: bool = False,
     ) -> SampleWeights:
@@ -86,19 +93,20 @@ class SampleWeights:
             teacher: curves of the teacher's logits.
             student: curves of a student's logits of the same samples.
             rho: the ratio, above 0.
+            floor: smallest temperature of either model, in logit units; 0 is the pure ratio rule.
             weighting: a name of `WEIGHT_FORMULAS`.
             normalise: divide the weights by their mean.
 
         Raises:
             CistError: for an unknown weighting, one that needs the student that is not there, a student of other
-                samples or classes, or a rho that is not positive.
+                samples or classes, a rho that is not positive, or a negative floor.
         """
         if weighting not in WEIGHT_FORMULAS:
             raise CistError(f"There is no weighting '{weighting}'; known are {', '.join(WEIGHT_FORMULAS)}.")
         if student is None and weighting not in WITHOUT_STUDENT:
             raise CistError(
                 f"The weighting '{weighting}' needs the temperatures of a student; choose a student, or one of the "
-                f"weightings without: {' and '.join(WITHOUT_STUDENT)}."
+                f"weightings without: {', '.join(WITHOUT_STUDENT)}."
             )
         if student is not None:
             check_same_samples(
@@ -106,11 +114,21 @@ class SampleWeights:
                 (student.num_samples, student.num_classes),
                 labels=(teacher.labels, student.labels),
             )
-        rule = Cist(rho)
+        rule = Cist(rho, floor)
         tau_t = np.asarray(rule.temperatures(teacher), dtype=np.float64)
         tau_s = None if student is None else np.asarray(rule.temperatures(student), dtype=np.float64)
         weight = np.broadcast_to(WEIGHT_FORMULAS[weighting](tau_t, tau_s), tau_t.shape)
-        return cls(rho, weighting, normalise, tau_t, tau_s, weight / weight.mean() if normalise else weight)
+        return cls(
+            rho,
+            floor,
+            weighting,
+            normalise,
+            tau_t,
+            tau_s,
+            weight / weight.mean() if normalise else weight,
+            float(rule.at_floor(teacher).mean()),
+            None if student is None else float(rule.at_floor(student).mean()),
+        )
 
     @property
     def samples(self) -> int:

@@ -12,7 +12,8 @@ from app.run_views import duration
 from app.state import current_view
 from app.widgets import loading_torch, plain, share_settings, show_error
 from cist_core.errors import CistError
-from cist_core.findings import percent, three_digits
+from cist_core.findings import floor_story, percent, three_digits
+from cist_core.temperature import Cist
 
 SECTION = "Train"
 ORDER = 10
@@ -125,21 +126,23 @@ def choose_objective() -> tuple[dict[str, Any] | None, bool]:
         for parameter in specification.parameters:
             values[parameter.name] = form.answer(parameter, parameter_field(method, parameter))
     if from_sidebar:
-        names = " and ".join(form.LABELS[name].split()[0] for name in from_sidebar)
-        st.caption(f"{names} comes from the sidebar, and follows it until you change it here.")
+        st.caption(form.follows_sidebar(from_sidebar))
     two_views = "strong_student_logits" in specification.inputs
     try:
         create_objective(method, **values)
     except CistError as error:
         show_error(error)
         return None, two_views
+    if "floor" in values:
+        share = float(Cist(values["rho"], values["floor"]).at_floor(source.curves).mean())
+        st.caption(plain(f"{floor_story(values['floor'], share)} (teacher, {source.split} split)."))
     return {"name": method, "parameters": values}, two_views
 
 
 def parameter_field(method: str, parameter: Parameter) -> Any:
     """The widget for one hyper-parameter, from what its kind says of it."""
     kind, key = parameter.kind, f"{method}.{parameter.name}"
-    start = form.start_of(parameter, tau=view.tau, rho=view.rho, mean_entropy=view.fixed.profile.mean)
+    start = form.start_of(parameter, tau=view.tau, rho=view.rho, floor=view.floor, mean_entropy=view.fixed.profile.mean)
     label, help_ = form.label(parameter), parameter.help
     if parameter.name in form.FROM_SIDEBAR:
         follow(key, start)

@@ -5,7 +5,7 @@ import streamlit as st
 from app.selection import current_selection, select
 from app.selection_bar import show_slices
 from app.state import current_view
-from app.widgets import share_settings, show_error, show_figure, show_profiles
+from app.widgets import share_settings, show_error, show_figure, show_floor, show_profiles
 from cist_core.charts import histogram_figure, per_class_figure, stacked_histograms
 from cist_core.errors import CistError
 from cist_core.profile import OVER_SHARP, OVER_SMOOTHED
@@ -92,6 +92,7 @@ else:
 
 st.subheader("Profiles", anchor=False)
 show_profiles(readings, key="profiles")
+show_floor(view.cist)
 
 st.subheader("Slices", anchor=False)
 show_slices(view)

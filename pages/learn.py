@@ -13,7 +13,7 @@ NEEDS_SOURCE = False
 
 SETTINGS = [
     "lesson_step", "lesson_sample", "lesson_logits", "lesson_tau", "lesson_rho", "lesson_scale", "lesson_gap",
-    "lesson_seconds", "lesson_student",
+    "lesson_seconds", "lesson_student", "lesson_floor",
 ]  # fmt: skip
 NUMBERS = [str(number) for number in range(1, len(STEPS) + 1)]
 

@@ -5,7 +5,7 @@ import streamlit as st
 from app.catalogue import title_of
 from app.selection_bar import slice_table
 from app.state import current_view
-from app.widgets import plain, show_figure
+from app.widgets import plain, show_figure, show_floor
 from cist_core.charts import histogram_figure
 from cist_core.findings import consistency_gain, percent, three_digits
 from cist_core.report import render_report
@@ -50,6 +50,7 @@ with numbers:
         help="Spread at the fixed temperature over spread under CIST, at the same mean entropy. "
         "Below 1, CIST is the less consistent one.",
     )
+    show_floor(view.cist)
 
 with st.container(border=True):
     st.subheader("What is loaded", anchor=False)

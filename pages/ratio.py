@@ -6,14 +6,13 @@ import streamlit as st
 
 from app.selection import select
 from app.state import Code, current_view
-from app.widgets import plain, share_settings, show_figure, show_table
+from app.widgets import plain, share_settings, show_figure, show_floor, show_table
 from cist_core.charts import ratio_figure, variance_figure
 from cist_core.charts.ratio import envelope_story
 from cist_core.charts.residuals import furthest_story, gap_figure, reasons_figure
 from cist_core.findings import three_digits
 from cist_core.residuals import Residuals, why_far
 from cist_core.selection import Selection
-from cist_core.temperature import Cist
 
 SECTION = "Look"
 ORDER = 30
@@ -34,7 +33,9 @@ def show_ratio() -> None:
         0.0, 3.0, 0.0, 0.1, format="%.1f", key="ratio_gap", bind="query-params", persist_state="session",
         help="The gap between the two largest logits, over the temperature. 0 allows ties.",
     )  # fmt: skip
-    right.caption(plain(envelope_story(residuals, view.rho, gap)))
+    with right:
+        st.caption(plain(envelope_story(residuals, view.rho, gap)))
+        show_floor(view.cist)
     share_settings(["ratio_gap"])
     with place:
         show_figure(
@@ -51,7 +52,7 @@ def show_numbers() -> None:
     spearman.metric(
         f"Spearman at τ = {view.tau:g}",
         held if association.spearman is None else f"{association.spearman:.3f}",
-        help="Rank correlation of entropy and ratio over the samples. Under CIST the ratio does not vary.",
+        help="Rank correlation of entropy and ratio over the samples. Under CIST the ratio varies only at the floor.",
     )
     r_squared.metric(
         f"R² at τ = {view.tau:g}",
@@ -66,7 +67,8 @@ def show_numbers() -> None:
     left.metric(
         "Spread left under CIST",
         f"{three_digits(view.cist.profile.std)} nats",
-        help="With the ratio held, only differences in the shape of the logits are left: ties and second modes.",
+        help="With the ratio held, only differences in the shape of the logits are left, ties and second modes; at the "
+        "floor the ratio differs too.",
     )
 
 
@@ -139,11 +141,10 @@ def show_furthest() -> None:
 
 
 residuals: Residuals = why_far(source.curves, view.cist)
-rule = Cist(view.rho)
 
 show_ratio()
 show_numbers()
 show_figure(variance_figure(*view.pair), key="ratio-variance", code=view.code())
 show_figure(reasons_figure(residuals), key="ratio-reasons", code=residual_code())
 show_furthest()
-show_figure(gap_figure(residuals, rule, selected=view.selected), key="ratio-gap", code=residual_code())
+show_figure(gap_figure(residuals, view.cist.rule, selected=view.selected), key="ratio-gap", code=residual_code())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
 from app.rho_export import CONFIGS, KINDS, Chosen, export
 from app.sidebar import RHO_RANGE, TAU_RANGE, move_rho
 from app.state import Code, current_view
-from app.widgets import loading_torch, plain, share_settings, show_error, show_figure, show_table
+from app.widgets import loading_torch, plain, share_settings, show_error, show_figure, show_floor, show_table
 from cist_core.cards import find_sample_model
 from cist_core.charts.rho import gain_figure, rho_figure
 from cist_core.curves import EntropyCurves
@@ -16,8 +17,8 @@ from cist_core.errors import CistError
 from cist_core.findings import comparison, three_digits
 from cist_core.profile import EntropyProfile
 from cist_core.recommendation import PRACTICAL_RANGE, RhoOutcome, RhoRecommendation, recommend_rho, rho_outcome
-from cist_core.rho import DEFAULT_TARGET
 from cist_core.rho_curves import RHOS, GainCurve, RhoSweep, gain_curve, rho_sweep
+from cist_core.temperature import CIST_FLOOR, Fixed, parse_rule
 
 SECTION = "Decide"
 ORDER = 10
@@ -25,15 +26,16 @@ ICON = ":material/tune:"
 
 BY_ENTROPY, BY_TEMPERATURE = "entropies", "temperatures"
 _KEPT = 8
+_GREEK = {"tau": "τ", "rho": "ρ"}
 
 view = current_view()
 source, student = view.source, view.source.student
 
 
 @st.cache_data(show_spinner="Reading every ρ", max_entries=_KEPT)
-def all_rhos(fingerprint: str, _curves: EntropyCurves, reach: float) -> tuple[RhoSweep, GainCurve]:
-    """The curves of both charts; they depend on the logits, and on a ρ only if it is further out than all others."""
-    sweep = rho_sweep(_curves, reach=reach)
+def all_rhos(fingerprint: str, _curves: EntropyCurves, reach: float, floor: float) -> tuple[RhoSweep, GainCurve]:
+    """The curves of both charts; they depend on logits and floor, and on a ρ only if it is further out than all."""
+    sweep = rho_sweep(_curves, reach=reach, floor=floor)
     return sweep, gain_curve(_curves, sweep)
 
 
@@ -44,8 +46,20 @@ def recommended(
     target: float | None,
     ends: tuple[float, float],
     tau_range: tuple[float, float] | None,
+    floor: float,
 ) -> RhoRecommendation:
-    return recommend_rho(_curves, target=target, low=ends[0], high=ends[1], tau_range=tau_range)
+    return recommend_rho(_curves, target=target, low=ends[0], high=ends[1], tau_range=tau_range, floor=floor)
+
+
+def start() -> tuple[RhoRecommendation, tuple[float, float]]:
+    """What the page starts at: the usual range, or all there is where the floor keeps CIST above it, which is said."""
+    fingerprint = source.logit_set.fingerprint
+    try:
+        return recommended(fingerprint, source.curves, None, PRACTICAL_RANGE, None, view.floor), PRACTICAL_RANGE
+    except CistError as error:
+        show_error(error)
+        everything = (0.0, 1.0)
+        return recommended(fingerprint, source.curves, None, everything, None, view.floor), everything
 
 
 def controls() -> tuple[float, tuple[float, float], tuple[float, float] | None]:
@@ -54,7 +68,8 @@ def controls() -> tuple[float, tuple[float, float], tuple[float, float] | None]:
         with st.container(width=250):
             target = st.slider(
                 "Wanted mean entropy, share of ln C",
-                0.01, 0.99, DEFAULT_TARGET, 0.01, key="rho_target", bind="query-params", persist_state="session",
+                0.01, 0.99, round(usual.target, 2), 0.01, key="rho_target", bind="query-params",
+                persist_state="session",
                 help="The mean over the samples. The settings of the field sit near 0.25.",
             )  # fmt: skip
         by = st.segmented_control(
@@ -63,7 +78,7 @@ def controls() -> tuple[float, tuple[float, float], tuple[float, float] | None]:
             help="Which soft labels are of use: mean entropies from and to, or those of two fixed temperatures.",
         )  # fmt: skip
         with st.container(width=320):
-            ends, taus = (range_of_entropies(), None) if by == BY_ENTROPY else (PRACTICAL_RANGE, two_temperatures())
+            ends, taus = (range_of_entropies(), None) if by == BY_ENTROPY else (usual_ends, two_temperatures())
     share_settings(["rho_export", "rho_target", "rho_by", "rho_ends" if taus is None else "rho_taus"])
     return target, ends, taus
 
@@ -71,7 +86,7 @@ def controls() -> tuple[float, tuple[float, float], tuple[float, float] | None]:
 def range_of_entropies() -> tuple[float, float]:
     low, high = st.slider(
         "From and to, shares of ln C",
-        0.0, 1.0, PRACTICAL_RANGE, 0.01, key="rho_ends", bind="query-params", persist_state="session",
+        0.0, 1.0, usual_ends, 0.01, key="rho_ends", bind="query-params", persist_state="session",
         on_change=keep_target_inside,
     )  # fmt: skip
     return low, high
@@ -79,7 +94,7 @@ def range_of_entropies() -> tuple[float, float]:
 
 def two_temperatures() -> tuple[float, float]:
     coolest, warmest = TAU_RANGE
-    cooler, warmer = (round(end or source.default_pair.tau, 1) for end in usual.tau_band)
+    cooler, warmer = (round(end or source.default_pair(view.floor).tau, 1) for end in usual.tau_band)
     low, high = st.slider(
         "From and to, fixed temperatures τ",
         coolest, warmest, (max(coolest, cooler), min(warmest, warmer)), 0.05,
@@ -98,26 +113,28 @@ def recommend() -> tuple[RhoRecommendation, Code]:
     """What the controls ask for; where they contradict one another, that is said, and the usual stands in."""
     target, ends, taus = controls()
     try:
-        return recommended(source.logit_set.fingerprint, source.curves, target, ends, taus), code(target, ends, taus)
+        found = recommended(source.logit_set.fingerprint, source.curves, target, ends, taus, view.floor)
+        return found, code(target, ends, taus)
     except CistError as error:
         show_error(error)
-        return usual, code(DEFAULT_TARGET, PRACTICAL_RANGE, None)
+        return usual, code(usual.target, usual_ends, None)
 
 
 def code(target: float, ends: tuple[float, float], taus: tuple[float, float] | None) -> Code:
     """The same numbers without the app."""
     range_option = f"--range {ends[0]:g} {ends[1]:g}" if taus is None else f"--tau-range {taus[0]:g} {taus[1]:g}"
+    floor_option = "" if view.floor == CIST_FLOOR else f" --floor {view.floor:g}"
     range_argument = f"low={ends[0]:g}, high={ends[1]:g}" if taus is None else f"tau_range=({taus[0]:g}, {taus[1]:g})"
     return Code(
-        f"cist rho {source.arguments}{source.student_arguments} --target {target:g} {range_option}",
+        f"cist rho {source.arguments}{source.student_arguments} --target {target:g} {range_option}{floor_option}",
         "from cist_core import EntropyCurves\n"
         "from cist_core.recommendation import recommend_rho\n"
         "from cist_core.rho_curves import gain_curve, rho_sweep\n"
         f"{source.reference.imports}\n"
         f"{source.loading}"
-        f"found = recommend_rho(curves, target={target:g}, {range_argument})\n"
+        f"found = recommend_rho(curves, target={target:g}, {range_argument}, floor={view.floor:g})\n"
         "print(found.rho, found.band, found.matched_tau, found.gain)\n"
-        "sweep = rho_sweep(curves, reach=1.2 * found.rho)  # the first chart\n"
+        f"sweep = rho_sweep(curves, reach=1.2 * found.rho, floor={view.floor:g})  # the first chart\n"
         "gains = gain_curve(curves, sweep)  # the second\n",
     )
 
@@ -131,8 +148,12 @@ def show_choice(found: RhoRecommendation) -> None:
     """The recommendation in numbers, and the button that takes it."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         st.metric("Recommended ρ", three_digits(found.rho), help="Its mean entropy is the wanted one.", width="content")
-        softer, sharper = ("open" if end is None else three_digits(end) for end in found.band)
-        st.metric("Practical ρ", f"{softer} to {sharper}", help="Those of the two ends of the range.", width="content")
+        st.metric(
+            "Practical ρ",
+            range_in_words(*found.band),
+            help="Those of the two ends of the range, as far as a ρ reaches them.",
+            width="content",
+        )
         st.metric(
             "Same mean entropy as",
             "no τ" if found.matched_tau is None else f"τ = {three_digits(found.matched_tau)}",
@@ -163,19 +184,29 @@ def show_choice(found: RhoRecommendation) -> None:
         )
 
 
+def range_in_words(softer: float | None, sharper: float | None) -> str:
+    """From one ρ to the other; an end that no ρ reaches, because of the floor or of ties, is open."""
+    if softer is not None and sharper is not None:
+        return f"{three_digits(softer)} to {three_digits(sharper)}"
+    if softer is not None:
+        return f"{three_digits(softer)} or more"
+    return "any" if sharper is None else f"up to {three_digits(sharper)}"
+
+
 def side_by_side() -> pd.DataFrame:
-    """Fixed temperature and CIST as they are set now, the student at the same ρ; entropies in nats, shares in %."""
+    """Fixed temperature and CIST as they are set now, the student at the same ρ and floor; in nats and percent."""
     rows = [("teacher", view.fixed.profile), ("teacher", view.cist.profile)]
     if student is not None:
-        outcome: RhoOutcome = rho_outcome(student.curves, view.rho)
+        outcome: RhoOutcome = rho_outcome(student.curves, view.rho, floor=view.floor)
         rows += [("student", profile) for profile in (outcome.fixed, outcome.cist) if profile is not None]
     return pd.DataFrame([{"Model": model, **numbers(profile)} for model, profile in rows])
 
 
 def numbers(profile: EntropyProfile) -> dict[str, str | float]:
-    name, _, value = profile.rule.rpartition("=")
+    rule = parse_rule(profile.rule)
+    names = [f"{_GREEK.get(name, name)} = {three_digits(value)}" for name, value in rule.written.items()]
     return {
-        "Rule": f"{'CIST ρ' if name.startswith('cist') else 'fixed τ'} = {three_digits(float(value))}",
+        "Rule": f"{'fixed' if isinstance(rule, Fixed) else 'CIST'} {', '.join(names)}",
         "Spread": profile.std,
         "Mean": profile.mean,
         "Mean / ln C": profile.normalised_mean,
@@ -183,6 +214,7 @@ def numbers(profile: EntropyProfile) -> dict[str, str | float]:
         "95 %": profile.q95,
         "Over-sharp": profile.over_sharp * 100,
         "Over-smoothed": profile.over_smoothed * 100,
+        "At the floor": np.nan if isinstance(rule, Fixed) else profile.at_floor * 100,
     }
 
 
@@ -197,6 +229,7 @@ def show_side_by_side() -> None:
     shares = {
         "Over-sharp": "Samples with an entropy below 5 % of ln C",
         "Over-smoothed": "Samples with an entropy above 95 % of ln C",
+        "At the floor": f"Samples whose temperature is CIST's floor of {view.floor:g}",
     }
     show_table(
         side_by_side(),
@@ -210,18 +243,19 @@ def show_side_by_side() -> None:
     )
     if student is not None:
         st.caption(
-            f"The student {plain(student.name)} stands at the same ρ and has its own mean entropy there; its fixed "
-            "temperature is the one with that mean entropy."
+            f"The student {plain(student.name)} stands at the same ρ and floor, and has its own mean entropy there; "
+            "its fixed temperature is the one with that mean entropy."
         )
+    show_floor(view.cist)
 
 
 def show_export(recommending: str) -> None:
     """The ρ that is set now, for a run or for a loop of one's own."""
     with st.container(border=True):
-        st.subheader(f"Take ρ = {view.rho:g} with you", anchor=False)
+        st.subheader(f"Take ρ = {view.rho:g} and the floor of {view.floor:g} with you", anchor=False)
         card = None if student is None else find_sample_model(student.name)
         teacher = None if find_sample_model(source.teacher) is None else source.teacher
-        chosen = Chosen(view.rho, teacher, source.data, None if card is None else card.architecture)
+        chosen = Chosen(view.rho, view.floor, teacher, source.data, None if card is None else card.architecture)
         kind = st.segmented_control(
             "As", chosen.kinds, default=KINDS[0], required=True, key="rho_export", bind="query-params",
             persist_state="session",
@@ -247,14 +281,14 @@ def show_export(recommending: str) -> None:
         )
 
 
-usual = recommended(source.logit_set.fingerprint, source.curves, None, PRACTICAL_RANGE, None)
+usual, usual_ends = start()
 place = st.container()
 found, commands = recommend()
 reach = max(float(RHOS[-1]), 1.2 * found.rho)  # with room for its words
 with place:
-    sweep, gains = all_rhos(source.logit_set.fingerprint, source.curves, reach)
+    sweep, gains = all_rhos(source.logit_set.fingerprint, source.curves, reach, view.floor)
     others, other_gains = (
-        (None, None) if student is None else all_rhos(student.logit_set.fingerprint, student.curves, reach)
+        (None, None) if student is None else all_rhos(student.logit_set.fingerprint, student.curves, reach, view.floor)
     )
     turn = st.session_state.get("_rho_turn", 0)
     show_figure(

@@ -7,13 +7,14 @@ import pandas as pd
 import streamlit as st
 
 from app.state import Code, current_view
-from app.widgets import plain, share_settings, show_error, show_figure, show_table
+from app.widgets import plain, share_settings, show_error, show_figure, show_floor, show_table
 from cist_core.charts.ranking import ranking_figure
 from cist_core.curves import EntropyCurves
 from cist_core.errors import CistError
 from cist_core.findings import rule_label
 from cist_core.ranking import CONFIDENCE, RESAMPLES, RankedRule, rank_rules
-from cist_core.temperature import Dtkd
+from cist_core.readings import read_rule
+from cist_core.temperature import Cist, Dtkd
 
 SECTION = "Decide"
 ORDER = 20
@@ -29,9 +30,15 @@ source, student = view.source, view.source.student
 # Without a spinner: the last picture stays, dimmed, while a slider moves.
 @st.cache_data(show_spinner=False, max_entries=32)
 def ranking_of(
-    fingerprint: str, student: str | None, _curves: EntropyCurves, mean_entropy: float, resamples: int, seed: int
+    fingerprint: str,
+    student: str | None,
+    _curves: EntropyCurves,
+    mean_entropy: float,
+    floor: float,
+    resamples: int,
+    seed: int,
 ) -> list[RankedRule]:
-    return rank_rules(_curves, mean_entropy, resamples=resamples, seed=seed)
+    return rank_rules(_curves, mean_entropy, floor=floor, resamples=resamples, seed=seed)
 
 
 def controls() -> tuple[int, int]:
@@ -60,7 +67,8 @@ def code(ranking: list[RankedRule], mean_entropy: float, resamples: int, seed: i
         "from cist_core.ranking import rank_rules\n"
         f"{source.imports}\n"
         f"{source.loading}{source.student_loading}{beside}"
-        f"for ranked in rank_rules(curves, {mean_entropy:g}, resamples={resamples}, seed={seed}):\n"
+        f"ranking = rank_rules(curves, {mean_entropy:g}, floor={view.floor:g}, resamples={resamples}, seed={seed})\n"
+        "for ranked in ranking:\n"
         "    print(ranked.rule or ranked.reason, ranked.std, ranked.interval, ranked.gain, ranked.gain_interval)\n",
     )
 
@@ -79,11 +87,17 @@ def as_table(ranking: list[RankedRule]) -> pd.DataFrame:
                 "gain to": ranked.gain_interval.high if ranked.gain_interval else np.nan,
                 "Over-sharp": ranked.profile.over_sharp * 100 if ranked.profile else np.nan,
                 "Over-smoothed": ranked.profile.over_smoothed * 100 if ranked.profile else np.nan,
+                "At the floor": at_floor(ranked),
                 "Note": note(ranked),
             }
             for ranked in ranking
         ]
     )
+
+
+def at_floor(ranked: RankedRule) -> float:
+    """Share of the samples at the floor of CIST, in percent; the other rules have none."""
+    return ranked.profile.at_floor * 100 if ranked.profile and ranked.name == Cist.name else np.nan
 
 
 def note(ranked: RankedRule) -> str:
@@ -116,6 +130,9 @@ def show_ranking(ranking: list[RankedRule]) -> None:
             "gain to": st.column_config.NumberColumn(format="%.2f", help=f"Upper end of the {share} of the gain"),
             "Over-sharp": st.column_config.NumberColumn(format="%.1f %%", help="Entropy below 5 % of ln C"),
             "Over-smoothed": st.column_config.NumberColumn(format="%.1f %%", help="Entropy above 95 % of ln C"),
+            "At the floor": st.column_config.NumberColumn(
+                format="%.1f %%", help=f"Samples whose temperature is CIST's floor of {view.floor:g}"
+            ),
             "Note": st.column_config.TextColumn(width="large"),
         },
     )
@@ -150,6 +167,7 @@ try:
         None if student is None else student.logit_set.fingerprint,
         source.curves,
         mean_entropy,
+        view.floor,
         resamples,
         seed,
     )
@@ -160,4 +178,7 @@ else:
         commands = code(ranking, mean_entropy, resamples, seed)
         show_figure(ranking_figure(ranking), key="rules-spread", code=commands)
     show_ranking(ranking)
+    cist = next((ranked.rule for ranked in ranking if ranked.name == Cist.name), None)
+    if cist is not None:
+        show_floor(read_rule(cist, source.curves))
     show_notes(ranking)

@@ -9,7 +9,7 @@ from app.gallery import AT, SETTINGS, choose_order, open_sample, show_cards, ste
 from app.inspector import show_sample
 from app.selection import select
 from app.state import Code, View, current_view
-from app.widgets import share_settings, show_figure
+from app.widgets import share_settings, show_figure, show_floor
 from cist_core.charts.soft_labels import MOST_IN_MATRIX, class_mass_figures, confused_pairs_figure, names_of
 from cist_core.dark_knowledge import ClassMass, mean_soft_labels
 from cist_core.samples import find_measure
@@ -169,6 +169,7 @@ if len(order):
     with inspector:
         index = choose_sample(order)
         show_sample(view, index, names, key="samples", top=st.session_state[TOP])
+        show_floor(view.cist)
     with gallery:
         show_cards(view, order, names, index)
     show_pins()

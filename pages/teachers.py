@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -18,9 +18,10 @@ from cist_core.charts.teachers import (
     teacher_entropy_figure,
     teacher_ratio_figure,
 )
+from cist_core.curves import EntropyCurves
 from cist_core.errors import CistError
 from cist_core.logits import LogitSet, check_same_samples
-from cist_core.rho import DEFAULT_TARGET
+from cist_core.rho import DEFAULT_TARGET, default_target
 from cist_core.samples import Student
 from cist_core.teacher_comparison import CIST, FIXED, TeacherReading, nearness_finding, read_teacher
 
@@ -38,12 +39,22 @@ def logits_of(teacher: str, data: str, split: str) -> LogitSet:
 
 
 @st.cache_data(show_spinner="Comparing the teachers", max_entries=12)
+def target_of(fingerprint: str, floor: float, _logits: LogitSet) -> float:
+    return default_target(EntropyCurves.from_logits(_logits), floor=floor)
+
+
+@st.cache_data(show_spinner="Comparing the teachers", max_entries=12)
 def reading_of(
-    name: str, fingerprint: str, student: str | None, _logits: LogitSet, _student: Student | None
+    name: str,
+    fingerprint: str,
+    student: str | None,
+    target: float,
+    floor: float,
+    _logits: LogitSet,
+    _student: Student | None,
 ) -> TeacherReading:
-    if _student is None:
-        return read_teacher(name, _logits)
-    return read_teacher(name, _logits, student=_student.logit_set, student_curves=_student.curves)
+    options = {} if _student is None else {"student": _student.logit_set, "student_curves": _student.curves}
+    return read_teacher(name, _logits, target=target, floor=floor, **options)
 
 
 def choose_others() -> list[str]:
@@ -76,28 +87,32 @@ def shown_names(others: Sequence[str]) -> dict[str, str]:
     return shown
 
 
-def read_all(others: Sequence[str]) -> list[TeacherReading]:
-    """The sidebar's teacher first; one that cannot be read is named and left out."""
-    readings: list[TeacherReading] = []
+def load_all(others: Sequence[str]) -> dict[str, LogitSet]:
+    """The logits by name, the sidebar's teacher first; one that cannot be compared is named and left out."""
+    loaded = {}
+    own = source.logit_set
     for name, shown in shown_names(others).items():
         try:
-            if name == source.teacher:
-                logit_set = source.logit_set
-            else:
-                logit_set = load(name)
-                own = source.logit_set
-                check_same_samples(
-                    own.logits.shape, logit_set.logits.shape, labels=(own.labels, logit_set.labels), name=shown
-                )
-            beside = None if student is None or student.name == name else student
+            logit_set = own if name == source.teacher else load(name)
+            check_same_samples(
+                own.logits.shape, logit_set.logits.shape, labels=(own.labels, logit_set.labels), name=shown
+            )
+            loaded[name] = logit_set
+        except CistError as error:
+            show_error(error)
+    return loaded
+
+
+def read_all(logit_sets: Mapping[str, LogitSet], target: float) -> list[TeacherReading]:
+    """Each at one mean entropy; one that cannot be read is named and left out."""
+    shown = shown_names(others)
+    readings: list[TeacherReading] = []
+    for name, logit_set in logit_sets.items():
+        beside = None if student is None or student.name == name else student
+        fingerprint = None if beside is None else beside.logit_set.fingerprint
+        try:
             readings.append(
-                reading_of(
-                    shown,
-                    logit_set.fingerprint,
-                    None if beside is None else beside.logit_set.fingerprint,
-                    logit_set,
-                    beside,
-                )
+                reading_of(shown[name], logit_set.fingerprint, fingerprint, target, view.floor, logit_set, beside)
             )
         except CistError as error:
             show_error(error)
@@ -124,6 +139,7 @@ def code(readings: Sequence[TeacherReading]) -> Code:
     imports = {reference.imports for reference in references.values()}
     if source.student_reference is not None:
         imports.add(source.student_reference.imports)
+    options = f"target={target:g}, floor={view.floor:g}, "
     teachers = "".join(f"    {name!r}: {reference.expression},\n" for name, reference in references.items())
     return Code(
         "\n".join(
@@ -135,7 +151,7 @@ def code(readings: Sequence[TeacherReading]) -> Code:
         f"teachers = {{\n{teachers}}}\n"
         f"{source.student_loading or 'student_logits = None' + chr(10)}"
         "for name, logits in teachers.items():\n"
-        "    teacher = read_teacher(name, logits, student=student_logits)\n"
+        f"    teacher = read_teacher(name, logits, {options}student=student_logits)\n"
         "    print(name, teacher.rho, teacher.fixed.profile.std, teacher.cist.profile.std, teacher.gap)\n",
     )
 
@@ -152,6 +168,7 @@ def consistency_table(readings: Sequence[TeacherReading]) -> pd.DataFrame:
                 "Spread fixed": reading.fixed.profile.std,
                 "Spread CIST": reading.cist.profile.std,
                 "Gain": reading.gain,
+                "At the floor": reading.cist.profile.at_floor * 100,
             }
             for reading in readings
         ]
@@ -183,6 +200,7 @@ def gap_table(readings: Sequence[TeacherReading]) -> pd.DataFrame:
                 "Agreement": reading.gap.agreement * 100,
                 "KL at τ = 1": reading.gap.kl,
                 "KL under CIST": reading.gap.kl_cist,
+                "Student at the floor": student_at_floor(reading) * 100,
                 "Scale": reading.gap.scale,
                 "Accuracy gap": _percent(reading.gap.accuracy),
             }
@@ -190,6 +208,12 @@ def gap_table(readings: Sequence[TeacherReading]) -> pd.DataFrame:
             if reading.gap is not None
         ]
     )
+
+
+def student_at_floor(reading: TeacherReading) -> float:
+    """Share of the student's samples at the floor, at the ρ that is recommended for this teacher."""
+    assert student is not None
+    return float(reading.cist.rule.at_floor(student.curves).mean())
 
 
 def _percent(share: float | None) -> float:
@@ -215,11 +239,12 @@ def show_consistency(readings: Sequence[TeacherReading]) -> None:
         alt="Accuracy, recommended ρ, matched temperature and spreads of each teacher",
         columns={
             "Accuracy": number("%.1f %%", "Share of right answers on this split"),
-            "Recommended ρ": number("%.2f", f"Its mean entropy is {DEFAULT_TARGET:g} ln C"),
+            "Recommended ρ": number("%.2f", f"Its mean entropy is {target:.3g} ln C"),
             "Matched τ": number("%.2f", "The fixed temperature with that mean entropy"),
             "Spread fixed": number("%.3f", "Standard deviation of the entropy at the matched temperature, in nats"),
             "Spread CIST": number("%.3f", "Standard deviation of the entropy at the recommended ρ, in nats"),
             "Gain": number("%.2f", "Consistency gain: the one over the other; below 1, CIST is the less consistent"),
+            "At the floor": number("%.1f %%", f"Samples whose temperature under CIST is the floor of {view.floor:g}"),
         },
     )
     show_figure(teacher_ratio_figure(readings), key="teachers-ratio", code=commands)
@@ -241,6 +266,9 @@ def show_gap(readings: Sequence[TeacherReading]) -> None:
             "Agreement": number("%.1f %%", "Share of the samples with the same top-1 class"),
             "KL at τ = 1": number("%.3f", "Mean KL(teacher ‖ student) in nats, both at temperature 1"),
             "KL under CIST": number("%.3f", "The same, each at its own CIST temperature for the recommended ρ"),
+            "Student at the floor": number(
+                "%.1f %%", f"The student's samples whose temperature is the floor of {view.floor:g} at that ρ"
+            ),
             "Scale": number(
                 "%.2f", "Mean centred maximum of the teacher over the student's: what one temperature makes it copy"
             ),
@@ -275,10 +303,20 @@ def show_calibration(readings: Sequence[TeacherReading]) -> None:
 
 
 others = choose_others()
-readings = read_all(others)
+logit_sets = load_all(others)
+# The usual one, or where the floor keeps a teacher above it, one that all can have.
+targets = [target_of(logit_set.fingerprint, view.floor, logit_set) for logit_set in logit_sets.values()]
+target = max(targets, default=DEFAULT_TARGET)
+readings = read_all(logit_sets, target)
 if readings:
     commands = code(readings)
-    st.caption(f"Every teacher at its own τ and ρ, where its mean entropy is {DEFAULT_TARGET:g} ln C.")
+    softer = (
+        f" It keeps a teacher above {DEFAULT_TARGET:g}; a lower one allows that." if target > DEFAULT_TARGET else ""
+    )
+    st.caption(
+        f"Every teacher at its own τ and ρ, where its mean entropy is {target:.3g} ln C; the floor is {view.floor:g}."
+        f"{softer}"
+    )
     show_consistency(readings)
     show_gap(readings)
     show_calibration(readings)

@@ -9,7 +9,7 @@ import streamlit as st
 from app.selection import select
 from app.state import Code, current_view
 from app.thumbnails import thumbnails
-from app.widgets import loading_torch, plain, share_settings, show_figure, show_table
+from app.widgets import loading_torch, plain, share_settings, show_figure, show_floor, show_table
 from cist_core.charts.gradients import gradient_figure
 from cist_core.charts.weights import difficulty_figure, factors_figure, weight_figure
 from cist_core.findings import percent, three_digits
@@ -24,7 +24,7 @@ ICON = ":material/balance:"
 
 # What the segmented control says, and the measure it means.
 DIFFICULTY = {"margin": "margin", "student loss": "student_loss", "entropy": "entropy"}
-GRADIENT_MODES = ("scale-free", "constant", "full")
+GRADIENT_MODES = ("constant", "scale-free", "full")
 LOSSES = ("divergence", "whole loss")
 ROWS = 8
 # Up to this many logits the gradients follow the sliders unasked.
@@ -98,7 +98,9 @@ def weights_code() -> Code:
     return code(
         "from cist_core import EntropyCurves\nfrom cist_core.weights import SampleWeights\n",
         f"curves = [EntropyCurves.from_logits(logits) for logits in [{models}]]\n"
-        f'weights = SampleWeights.of(*curves, rho={view.rho:g}, weighting="{weighting}", normalise={normalise})\n'
+        f"weights = SampleWeights.of(\n"
+        f'    *curves, rho={view.rho:g}, floor={view.floor:g}, weighting="{weighting}", normalise={normalise}\n'
+        ")\n"
         f"print(weights.effective_samples, weights.raised({ROWS}), weights.lowered({ROWS}))\n",
     )
 
@@ -113,6 +115,7 @@ def show_difficulty() -> None:
             key="weights-difficulty",
             code=weights_code(),
         )
+    show_floor(view.cist)
     correlation = None if weights.equal else rank_correlation(weights.weight, values)
     count, spread, rank = st.columns(3)
     count.metric(
@@ -151,8 +154,8 @@ def choose_gradient() -> tuple[str, bool, bool]:
             key="weights_gradient",
             bind="query-params",
             persist_state="session",
-            help="scale-free: in the softmax; constant: nowhere; full: in the softmax and in the weight. "
-            "The fixed temperature has none.",
+            help="constant: nowhere; scale-free: in the softmax; full: in the softmax and in the weight. "
+            "At the floor and at the fixed temperature there is none.",
         )
         loss = LOSSES[0] if labels is None else st.segmented_control(
             "Of",
@@ -190,7 +193,7 @@ def show_gradients() -> list[GradientNorms]:
             import cist_core.objectives  # noqa: F401 - so that the wait has its words
         fingerprints = (source.logit_set.fingerprint, student.logit_set.fingerprint)
         fixed = kd_norms(fingerprints, view.tau, whole)
-        cist = cist_norms(fingerprints, view.rho, weighting, normalise, mode, whole)
+        cist = cist_norms(fingerprints, view.rho, view.floor, weighting, normalise, mode, whole)
         show_figure(
             gradient_figure((view.fixed.rule, fixed), (view.cist.rule, cist), selected=view.selected),
             key="weights-gradients",
@@ -206,7 +209,7 @@ def gradients_code(mode: str, whole: bool) -> Code:
         "from cist_core.gradients import cist_gradients, kd_gradients\n",
         'models = {"student_logits": student.logits, "teacher_logits": teacher.logits}\n'
         f"print(kd_gradients(**models, tau={view.tau:g}{terms}).held_by(0.1))\n"
-        f"print(cist_gradients(**models, rho={view.rho:g}, {options}).held_by(0.1))\n",
+        f"print(cist_gradients(**models, rho={view.rho:g}, floor={view.floor:g}, {options}).held_by(0.1))\n",
     )
 
 
@@ -217,9 +220,11 @@ def kd_norms(fingerprints: tuple[str, str], tau: float, whole: bool) -> Gradient
 
 @st.cache_data(show_spinner="Computing the gradients under CIST", max_entries=16)
 def cist_norms(
-    fingerprints: tuple[str, str], rho: float, weighting: str, normalise: bool, mode: str, whole: bool
+    fingerprints: tuple[str, str], rho: float, floor: float, weighting: str, normalise: bool, mode: str, whole: bool
 ) -> GradientNorms:
-    return cist_gradients(**inputs(whole), rho=rho, weighting=weighting, normalise=normalise, gradient=mode)
+    return cist_gradients(
+        **inputs(whole), rho=rho, floor=floor, weighting=weighting, normalise=normalise, gradient=mode
+    )
 
 
 def inputs(whole: bool) -> dict[str, Any]:
@@ -307,6 +312,7 @@ weights = SampleWeights.of(
     source.curves,
     None if student is None else student.curves,
     rho=view.rho,
+    floor=view.floor,
     weighting=weighting,
     normalise=normalise,
 )

@@ -24,6 +24,16 @@ def entropy_at_ratio(logits, ratio):
     return entropy_at(logits, tau)
 
 
+def cist_temperatures(logits, rho, floor=1.0):
+    """``tau_i = max(m_i / rho, floor)``, ``(N,)``; no less than 1e-6."""
+    return np.maximum(centred_maximum(logits) / rho, max(floor, 1e-6))
+
+
+def entropy_at_cist(logits, rho, floor=1.0):
+    """Entropy under CIST in nats: that of ``softmax(z_i / max(m_i / rho, floor))``, ``(N,)``."""
+    return entropy_at(logits, cist_temperatures(logits, rho, floor))
+
+
 def hard_rows(classes, count=40, seed=3):
     """Rows that break careless code: random, tied, one-hot-like, constant, huge and tiny ones, in this order."""
     rng = np.random.default_rng(seed)

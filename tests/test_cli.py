@@ -14,17 +14,19 @@ import numpy as np
 import pandas as pd
 import pytest
 from command_line import run
-from reference import entropy_at, entropy_at_ratio
+from reference import centred_maximum, entropy_at, entropy_at_cist
 
 from cist_core import CistError, EntropyCurves, LogitSet, __version__, matched_pair, parse_rule, read_logits
 from cist_core.cli import analyze, build_parser, convert, infer
 from cist_core.cli.output import Progress, print_json, table
 from cist_core.errors import CistWarning
+from cist_core.findings import percent, three_digits
 from cist_core.objectives import objective_names
 from cist_core.readings import read_rules
 
 SAMPLE_MODELS = Path(__file__).resolve().parent.parent / "sample_models"
 PROFILE_KEYS = {"rule", "mean", "std", "q05", "q25", "median", "q75", "q95", "over_sharp", "over_smoothed", "tau_mean"}
+PROFILE_KEYS |= {"at_floor", "samples_at_floor"}
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +55,7 @@ def test_the_profiles_are_those_of_scipy(capsys, file, logits):
     expected = [
         entropy_at(logits, 1),
         entropy_at(logits, 2.5),
-        entropy_at_ratio(logits, 3),
+        entropy_at_cist(logits, 3),
         entropy_at(logits, 2 * logits.astype(np.float64).std(axis=1, ddof=1)),
     ]
     for profile, entropy in zip(record["profiles"], expected, strict=True):
@@ -67,7 +69,43 @@ def test_the_profiles_are_those_of_scipy(capsys, file, logits):
     assert record["profiles"][1]["tau_mean"] == pytest.approx(2.5)
 
 
-def test_without_rules_the_pair_is_matched_and_announced(capsys, file):
+def test_the_share_at_the_floor_is_in_the_record(capsys, file, logits):
+    record, _ = run_json(capsys, "analyze", "--logits", file, "--rule", "tau=1", "cist:rho=3", "cist:rho=3,floor=0.5")
+    fixed, *cist = record["profiles"]
+    assert (fixed["at_floor"], fixed["samples_at_floor"]) == (0, 0)
+    assert "floor" not in fixed
+    for profile, floor in zip(cist, (1.0, 0.5), strict=True):
+        count = int(np.sum(centred_maximum(logits) < 3 * floor))
+        assert 0 < count < 300
+        assert (profile["floor"], profile["samples_at_floor"]) == (floor, count)
+        assert profile["at_floor"] == pytest.approx(count / 300)
+        assert "student_at_floor" not in profile
+
+
+def test_the_share_at_the_floor_is_told_of_teacher_and_student(capsys, file, logits, tmp_path):
+    np.save(tmp_path / "student.npy", logits / 2)
+    arguments = ["--logits", file, "--student", tmp_path / "student.npy", "--tau", 2, "--rho", 3]
+    record, _ = run_json(capsys, "analyze", *arguments)
+    teacher, student = (np.mean(centred_maximum(rows) < 3) for rows in (logits, logits / 2))
+    assert record["profiles"][1]["student_at_floor"] == pytest.approx(student)
+    assert record["profiles"][1]["student_samples_at_floor"] == round(300 * student)
+    assert record["profiles"][0]["student_at_floor"] == 0
+    _, out, _ = run(capsys, "analyze", *arguments)
+    assert out.endswith(
+        f"The floor of 1 holds on {percent(teacher)} of the samples for the teacher and on {percent(student)} for the "
+        "student; where it holds for both, CIST is KD at τ = 1.\n"
+    )
+    _, out, _ = run(capsys, "analyze", "--logits", file, "--tau", 2, "--rho", 3)
+    assert out.endswith(f"The floor of 1 holds on {percent(teacher)} of the samples: there CIST is KD at τ = 1.\n")
+    head, _, fixed, cist = out.split("\n\n")[2].splitlines()
+    assert "at floor" in head
+    assert re.search(r"  -  +2\.00$", fixed)
+    assert f"  {percent(teacher)}  " in cist
+
+
+def test_without_rules_the_pair_is_matched_and_announced(capsys, file, tmp_path, logits):
+    np.save(tmp_path / "sharp.npy", 4 * logits)
+    file = tmp_path / "sharp.npy"
     record, err = run_json(capsys, "analyze", "--logits", file)
     fixed, cist = record["profiles"]
     assert fixed["rule"].startswith("tau=")
@@ -75,7 +113,20 @@ def test_without_rules_the_pair_is_matched_and_announced(capsys, file):
     assert fixed["mean"] == pytest.approx(np.log(10) / 4, rel=0.01)
     assert cist["mean"] == pytest.approx(fixed["mean"], abs=1e-3)
     assert f"No rule was given: {fixed['rule']} and {cist['rule']} are the pair" in err
-    assert "a quarter of ln C" in err
+    assert err.endswith("% of ln C.\n")
+    share = float(re.search(r"whose mean entropy is ([\d.]+) %", err)[1]) / 100
+    assert share == pytest.approx(fixed["normalised_mean"], abs=6e-4)
+
+
+def test_where_the_floor_is_above_a_quarter_the_announcement_says_so(capsys, file, logits):
+    record, err = run_json(capsys, "analyze", "--logits", file)
+    fixed, cist = record["profiles"]
+    assert cist["mean"] == pytest.approx(fixed["mean"], abs=1e-3)
+    least = entropy_at(logits, 1).mean() / np.log(10)
+    assert err.endswith(
+        f"whose mean entropy is {percent(fixed['normalised_mean'])} of ln C, as the floor of 1 keeps CIST above "
+        f"{percent(least)}.\n"
+    )
 
 
 def test_rules_may_be_given_in_pieces_and_twice(capsys, file):
@@ -122,13 +173,25 @@ def test_unmatched_rules_are_not_compared_and_the_partner_is_named(logits):
     assert sentences[0].startswith("Not matched: the mean entropy is ")
     assert not any("times less" in sentence or "times more" in sentence for sentence in sentences)
     rho = float(sentences[1].removeprefix("The rho with the mean entropy of τ = 2 is "))
-    assert entropy_at_ratio(logits, rho).mean() == pytest.approx(entropy_at(logits, 2).mean(), rel=0.01)
+    assert entropy_at_cist(logits, rho).mean() == pytest.approx(entropy_at(logits, 2).mean(), rel=0.01)
+
+
+def test_at_and_below_the_floor_the_partner_says_what_holds(logits):
+    _, below = analyze.findings(*readings_of(logits, "tau=0.5"))
+    assert below == (
+        "No rho has the mean entropy of τ = 0.5: the floor of CIST is 1, and the rule cist:rho=R,floor=0 has none"
+    )
+    _, at = analyze.findings(*readings_of(logits, "tau=1"))
+    largest = three_digits(centred_maximum(logits).max())
+    assert at == f"The rho with the mean entropy of τ = 1 is {largest}, where every sample is at the floor of 1"
+    _, everywhere = analyze.findings(*readings_of(logits, "cist:rho=500,floor=2"))
+    assert everywhere == "The fixed temperature with the mean entropy of CIST ρ = 500, floor = 2 is 2.00"
 
 
 def test_every_matched_pair_is_compared_and_no_other(logits):
     readings, curves = readings_of(logits, "tau=1", "tau=2", "cist:rho=1", "lskd:tau=2")
     target = readings[1].profile.mean
-    rho = min(np.linspace(1, 8, 1401), key=lambda r: abs(entropy_at_ratio(logits, r).mean() - target))
+    rho = min(np.linspace(1, 8, 1401), key=lambda r: abs(entropy_at_cist(logits, r).mean() - target))
     readings, curves = readings_of(logits, "tau=1", "tau=2", f"cist:rho={rho}", f"matched:H={target}")
     sentences = analyze.findings(readings, curves)
     assert len(sentences) == 1
@@ -162,7 +225,7 @@ def test_a_single_rule_says_what_it_leaves_and_what_matches_it(logits):
     first, second = analyze.findings(*readings_of(logits, "cist:rho=3"))
     assert first.startswith("CIST ρ = 3 leaves")
     tau = float(second.removeprefix("The fixed temperature with the mean entropy of CIST ρ = 3 is "))
-    assert entropy_at(logits, tau).mean() == pytest.approx(entropy_at_ratio(logits, 3).mean(), rel=0.01)
+    assert entropy_at(logits, tau).mean() == pytest.approx(entropy_at_cist(logits, 3).mean(), rel=0.01)
     assert len(analyze.findings(*readings_of(logits, "normkd"))) == 1
 
 

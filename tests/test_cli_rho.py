@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 from command_line import run
-from reference import entropy_at, entropy_at_ratio
+from reference import centred_maximum, entropy_at, entropy_at_cist, entropy_at_ratio
 
 from cist_core import EntropyCurves, LogitSet, read_logits
 from cist_core.cli import build_parser, rho
@@ -37,23 +37,31 @@ def record_of(capsys, *arguments):
     return json.loads(out)
 
 
-def test_the_numbers_are_those_of_scipy_and_of_python(capsys, file, logits):
-    record = record_of(capsys, "--logits", file)
-    under_cist, under_tau = entropy_at_ratio(logits, record["rho"]), entropy_at(logits, record["matched_tau"])
+@pytest.mark.parametrize("options", [[], ["--floor", "0"], ["--floor", "0.5"]])
+def test_the_numbers_are_those_of_scipy_and_of_python(capsys, tmp_path, logits, options):
+    logits, file, floor = 4 * logits, tmp_path / "sharp.npy", float([*options, "1"][1 if options else 0])
+    np.save(file, logits)
+    record = record_of(capsys, "--logits", file, *options)
+    under_cist, under_tau = entropy_at_cist(logits, record["rho"], floor), entropy_at(logits, record["matched_tau"])
     assert under_cist.mean() == pytest.approx(0.25 * math.log(10), abs=1e-4)
     assert under_tau.mean() == pytest.approx(record["target_entropy"], abs=1e-4)
-    assert [entropy_at_ratio(logits, end).mean() / math.log(10) for end in record["band"]] == pytest.approx(
+    assert [entropy_at_cist(logits, end, floor).mean() / math.log(10) for end in record["band"]] == pytest.approx(
         [0.55, 0.15], abs=1e-4
+    )
+    assert (record["floor"], record["cist"]["samples_at_floor"]) == (
+        floor,
+        np.sum(centred_maximum(logits) < record["rho"] * floor),
     )
     assert record["std_cist"] == pytest.approx(under_cist.std(), abs=1e-4)
     assert record["std_fixed"] == pytest.approx(under_tau.std(), abs=1e-4)
     assert record["gain"] == pytest.approx(under_tau.std() / under_cist.std(), rel=1e-3)
-    found = recommend_rho(EntropyCurves.from_logits(read_logits(file)))
+    found = recommend_rho(EntropyCurves.from_logits(read_logits(file)), floor=floor)
     assert record == json.loads(json.dumps(found.to_dict()))
 
 
 def test_target_range_and_thresholds_are_passed_on(capsys, file, logits):
-    record = record_of(capsys, "--logits", file, "--target", 0.4, "--range", 0.2, 0.6, "--over-sharp", 0.3)
+    given = ["--target", 0.4, "--range", 0.2, 0.6, "--over-sharp", 0.3, "--floor", 0]
+    record = record_of(capsys, "--logits", file, *given)
     assert entropy_at_ratio(logits, record["rho"]).mean() / math.log(10) == pytest.approx(0.4, abs=1e-4)
     assert record["range_normalised_entropy"] == [0.2, 0.6]
     share = entropy_at_ratio(logits, record["rho"]) / math.log(10)
@@ -69,7 +77,7 @@ def test_two_temperatures_can_name_the_range(capsys, file, logits):
 
 
 def test_a_real_teacher(capsys, shared_file):
-    """The published pair: tau 4 on CIFAR-10 stands beside rho 4.19, with spreads 0.459 and 0.157 and a gain of 2.9."""
+    """tau 4 on CIFAR-10 stands beside rho 4.19, with spreads 0.459 and 0.157 and a gain of 2.9, floor or not."""
     path = shared_file("cifar10_resnet56_test_logits.npz")
     record = record_of(capsys, "--logits", path, "--target", 0.26006)
     assert record["matched_tau"] == pytest.approx(4, abs=0.01)
@@ -84,12 +92,27 @@ def test_the_text_recommends_compares_and_turns_against_cist(capsys, shared_file
     code, out, err = run(capsys, "rho", "--logits", path)
     assert (code, err) == (0, "")
     assert "1,000 samples, 1,000 classes, accuracy 88.3 %" in out
-    assert "ρ = 9.18 gives the wanted mean entropy, 1.73 nats (25 % of ln C), as τ = 1.06 does" in out
-    assert re.search(r"^teacher  tau=1\.06 +1\.73 +1\.29 ", out, re.MULTILINE)
-    assert re.search(r"^teacher  cist:rho=9\.184 +1\.73 +0\.467 ", out, re.MULTILINE)
-    assert re.search(r"^\* +25 % +9\.18 +1\.06 .* 2\.76  █+$", out, re.MULTILINE)
+    assert "ρ = 9.69 gives the wanted mean entropy, 1.73 nats (25 % of ln C), as τ = 1.06 does" in out
+    assert "; ρ from 7.31 up stays in the practical range.\n" in out
+    assert re.search(r"^teacher  tau=1\.06 +1\.73 +1\.29 .* -$", out, re.MULTILINE)
+    assert re.search(r"^teacher  cist:rho=9\.694 +1\.73 +0\.996 .* 40\.6 %$", out, re.MULTILINE)
+    assert "\nThe floor of 1 holds on 40.6 % of the samples: there CIST is KD at τ = 1.\n" in out
+    assert re.search(r"^\* +25 % +9\.69 +1\.06 .* 1\.30  █+$", out, re.MULTILINE)
+    assert "\n*    15 %" not in out
     assert re.search(r"^   +95 % .* 1\.68  █+$", out, re.MULTILINE)
+    assert "The floor of 1 keeps the mean entropy under CIST above 20.7 % of ln C; between there and 55 %" in out
     assert out.endswith("above 98.2 % it is the less consistent one.\n")
+
+
+def test_without_a_floor_the_gain_of_the_same_teacher_is_larger(capsys, shared_file):
+    path = shared_file("imagenet1k_sample_efflite0_logits.npz")
+    code, out, err = run(capsys, "rho", "--logits", path, "--floor", 0)
+    assert (code, err) == (0, "")
+    assert "ρ = 9.18 gives the wanted mean entropy, 1.73 nats (25 % of ln C), as τ = 1.06 does" in out
+    assert re.search(r"^teacher  cist:rho=9\.184,floor=0 +1\.73 +0\.467 .* 0 %$", out, re.MULTILINE)
+    assert re.search(r"^\* +25 % +9\.18 +1\.06 .* 2\.76  █+$", out, re.MULTILINE)
+    assert re.search(r"^\* +15 % ", out, re.MULTILINE)
+    assert "\nWithout a floor every sample has the ratio ρ.\n" in out
 
 
 def test_lines_on_which_cist_is_the_less_consistent_one_say_so(capsys, tmp_path):
@@ -117,8 +140,10 @@ def test_the_student_stands_at_the_rho_of_the_teacher(capsys, file, student_file
         teacher, student = (load_logits(name, "mnist-5k").logit_set for name in ("mnist5k-cnn", "mnist5k-cnn-small"))
     record = record_of(capsys, *arguments)
     assert record["rho"] == recommend_rho(EntropyCurves.from_logits(teacher)).rho
-    entropy = entropy_at_ratio(student.logits, record["rho"])
-    assert record["student"]["rho"] == record["rho"]
+    entropy = entropy_at_cist(student.logits, record["rho"])
+    assert (record["student"]["rho"], record["student"]["floor"]) == (record["rho"], 1.0)
+    floored = np.sum(centred_maximum(student.logits) < record["rho"])
+    assert record["student"]["cist"]["samples_at_floor"] == floored
     assert record["student"]["mean_entropy"] == pytest.approx(entropy.mean(), abs=2e-4)
     assert record["student"]["std_cist"] == pytest.approx(entropy.std(), abs=2e-4)
     assert entropy_at(student.logits, record["student"]["matched_tau"]).mean() == pytest.approx(
@@ -127,6 +152,7 @@ def test_the_student_stands_at_the_rho_of_the_teacher(capsys, file, student_file
     code, out, _ = run(capsys, "rho", *arguments)
     assert code == 0
     assert len(re.findall("^student  ", out, re.MULTILINE)) == 2
+    assert re.search(r"^The floor of 1 holds on .* of the samples for the teacher and on .* for the student", out, re.M)
 
 
 def test_a_file_of_student_logits_beside_a_named_teacher(capsys, tmp_path):
@@ -147,13 +173,16 @@ def test_the_config_trains_with_this_rho(capsys, tmp_path):
     config = load_config(tmp_path / "run.json")
     wanted = recommend_rho(EntropyCurves.from_logits(load_logits("mnist5k-mlp", "mnist-5k").logit_set)).rho
     assert config.objective.parameters["rho"] == pytest.approx(wanted, rel=1e-3)
+    assert config.objective.parameters["floor"] == 1
     assert (config.teacher.name, config.data.name) == ("mnist5k-mlp", "mnist-5k")
+    run(capsys, "rho", *arguments, "--floor", 0)
+    assert load_config(tmp_path / "run.json").objective.parameters["floor"] == 0
 
 
 def test_rows_without_a_spread_have_dashes_and_nulls(capsys, tmp_path):
     np.save(tmp_path / "two.npy", np.random.default_rng(0).normal(size=(50, 2)) * 3)
-    assert record_of(capsys, "--logits", tmp_path / "two.npy")["gain"] is None
-    _, out, _ = run(capsys, "rho", "--logits", tmp_path / "two.npy")
+    assert record_of(capsys, "--logits", tmp_path / "two.npy", "--floor", 0)["gain"] is None
+    _, out, _ = run(capsys, "rho", "--logits", tmp_path / "two.npy", "--floor", 0)
     assert re.search(r"^\* +25 % .* -$", out, re.MULTILINE)
     assert "CIST does not spread at all; the fixed temperature of the same mean entropy spreads" in out
 
@@ -176,6 +205,8 @@ def test_rows_without_a_spread_have_dashes_and_nulls(capsys, tmp_path):
         ),
         (["--teacher", "mnist5k-cnn", "--data", "mnist-5k", "--student", "nobody"], "There is no teacher 'nobody'"),
         (["--logits", "CONSTANT"], "tied or constant logits keep their entropy"),
+        (["--logits", "FILE", "--floor", "-1"], "Expected floor of the rule 'cist' to be 0 or a positive number"),
+        (["--logits", "FILE", "--target", "0.25"], "choose a smaller floor, or a larger mean entropy"),
     ],
 )
 def test_it_refuses_with_one_sentence(capsys, tmp_path, file, arguments, message):
@@ -192,7 +223,7 @@ def test_it_refuses_with_one_sentence(capsys, tmp_path, file, arguments, message
 
 def test_the_examples_of_the_help_parse():
     examples = [line.split("   ")[0].split() for line in rho._EXAMPLES.splitlines() if line.startswith("  cist ")]
-    assert len(examples) == 4
+    assert len(examples) == 5
     for example in examples:
         assert build_parser().parse_args(example[1:]).run is rho.run
 

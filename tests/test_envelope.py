@@ -160,3 +160,12 @@ def test_the_shipped_teachers_lie_inside(name):
 
 def test_a_real_teacher_of_a_thousand_classes_lies_inside(shared_file):
     check_inside(read_logits(shared_file("imagenet1k_sample_efflite0_logits.npz")).logits[:300])
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10, 1000])
+def test_without_a_gap_both_ends_fall_as_the_ratio_grows(classes):
+    """So that a floor, which makes ratios smaller, moves samples to a band that lies higher."""
+    low, high = entropy_envelope(np.linspace(0.0, 20.0, 81), classes)
+    assert (np.diff(low) <= 1e-9).all()
+    assert (np.diff(high) <= 1e-9).all()
+    assert low[0] == high[0] == pytest.approx(math.log(classes))

@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 
 from cist_core.curves import EntropyCurves
-from cist_core.findings import are_matched, comparison, percent, ratio_story, rule_label, three_digits, times
+from cist_core.findings import (
+    are_matched,
+    comparison,
+    floor_stories,
+    floor_story,
+    percent,
+    ratio_story,
+    rule_label,
+    three_digits,
+    times,
+)
 from cist_core.logits import LogitSet
 from cist_core.readings import read_rule
 from cist_core.rho import matched_pair
@@ -27,9 +37,9 @@ def one_scale_many_shapes(samples: int = 500) -> EntropyCurves:
     return EntropyCurves.from_logits(LogitSet.create(logits))
 
 
-def pair_of(curves: EntropyCurves, tau: float):
-    pair = matched_pair(curves, tau=tau)
-    return read_rule(Fixed(pair.tau), curves), read_rule(Cist(pair.rho), curves)
+def pair_of(curves: EntropyCurves, tau: float, floor: float = 0.0):
+    pair = matched_pair(curves, tau=tau, floor=floor)
+    return read_rule(Fixed(pair.tau), curves), read_rule(pair.cist, curves)
 
 
 def test_headline_names_the_smaller_spread() -> None:
@@ -64,6 +74,61 @@ def test_ratio_story_tells_what_is_left() -> None:
     fixed, cist = pair_of(mixed_scales(), 2.0)
     share = cist.profile.std**2 / fixed.profile.std**2
     assert f"{share * 100:.1f} %" in ratio_story(fixed, cist)
+
+
+def test_ratio_story_says_where_the_floor_lets_go_of_the_ratio() -> None:
+    fixed, cist = pair_of(mixed_scales(), 2.0, floor=1.0)
+    assert 0 < cist.profile.at_floor < 1
+    left = cist.profile.std**2 / fixed.profile.std**2
+    assert ratio_story(fixed, cist).endswith(
+        f"; CIST holds the ratio on {percent(1 - cist.profile.at_floor)} of the samples, and {left * 100:.1f} % of "
+        "that variance is left"
+    )
+    everywhere = read_rule(Cist(1000.0, floor=2.0), mixed_scales())
+    assert ratio_story(fixed, everywhere).endswith(
+        "; under CIST every sample is at the floor of 2, and 100 % of that variance is left"
+    )
+
+
+@pytest.mark.parametrize(
+    ("floor", "at_floor", "student", "story"),
+    [
+        (1.0, 0.031, None, "The floor of 1 holds on 3.1 % of the samples"),
+        (0.25, 0.0, None, "The floor of 0.25 holds on none of the samples"),
+        (1.0, 0.5, None, "The floor of 1 holds on 50.0 % of the samples: there CIST is KD at τ = 1"),
+        (2.0, 1.0, None, "The floor of 2 holds on every sample: here CIST is KD at τ = 2"),
+        (
+            1.0,
+            0.031,
+            0.62,
+            "The floor of 1 holds on 3.1 % of the samples for the teacher and on 62.0 % for the student",
+        ),
+        (
+            1.0,
+            0.5,
+            1.0,
+            "The floor of 1 holds on 50.0 % of the samples for the teacher and on all for the student; where it holds "
+            "for both, CIST is KD at τ = 1",
+        ),
+        (0.0, 0.0, None, "Without a floor every sample has the ratio ρ"),
+    ],
+)
+def test_the_floor_says_on_how_many_samples_it_holds(floor, at_floor, student, story) -> None:
+    assert floor_story(floor, at_floor, student) == story
+
+
+def test_the_stories_of_several_floors_name_their_rules() -> None:
+    curves = mixed_scales()
+    alone = floor_stories([read_rule(rule, curves) for rule in (Fixed(2.0), Cist(3.0))])
+    share = percent(float(np.mean(curves.statistics.maximum < 3.0)))
+    assert alone == [f"The floor of 1 holds on {share} of the samples: there CIST is KD at τ = 1"]
+    both = floor_stories([read_rule(rule, curves) for rule in (Cist(3.0), Cist(3.0, floor=0))])
+    assert both[0] == f"CIST ρ = 3: t{alone[0][1:]}"
+    assert both[1] == "CIST ρ = 3, floor = 0: without a floor every sample has the ratio ρ"
+    student = EntropyCurves.from_logits(LogitSet.create(np.eye(10)[np.arange(500) % 10]))
+    (beside,) = floor_stories([read_rule(Cist(3.0), curves.beside(student))])
+    assert beside.startswith(f"The floor of 1 holds on {share} of the samples for the teacher and on all for the")
+    assert floor_stories([read_rule(Fixed(2.0), curves)]) == []
 
 
 def test_constant_logits_have_a_story_too() -> None:
@@ -112,5 +177,6 @@ def test_percent_never_rounds_some_to_none_or_all(share: float, text: str) -> No
 def test_rule_labels_use_the_fields_words() -> None:
     assert rule_label(parse_rule("tau=4")) == "τ = 4"
     assert rule_label(parse_rule("cist:rho=3.14")) == "CIST ρ = 3.14"
+    assert rule_label(parse_rule("cist:rho=3.14,floor=0")) == "CIST ρ = 3.14, floor = 0"
     assert rule_label(Matched(0.6)) == "oracle H = 0.6"
     assert rule_label(parse_rule("lskd")) == "LSKD τ = 2"

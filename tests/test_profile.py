@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from reference import centred_maximum, entropy_at, entropy_at_ratio
+from reference import centred_maximum, cist_temperatures, entropy_at, entropy_at_ratio
 from scipy.stats import linregress, spearmanr
 
 from cist_core import (
@@ -22,6 +22,7 @@ from cist_core import (
     entropy_histogram,
     read_logits,
 )
+from cist_core.readings import read_rule
 
 
 @pytest.fixture
@@ -29,10 +30,11 @@ def curves(logits):
     return EntropyCurves.from_logits(LogitSet.create(logits))
 
 
-@pytest.mark.parametrize("name", ["fixed", "cist"])
-def test_a_profile_is_that_of_the_entropies_scipy_gives(curves, logits, name):
-    rule = Fixed(2.5) if name == "fixed" else Cist(3)
-    tau = np.full(300, 2.5) if name == "fixed" else centred_maximum(logits) / 3
+@pytest.mark.parametrize("rule", [Fixed(2.5), Cist(3), Cist(3, floor=0), Cist(3, floor=40)], ids=str)
+def test_a_profile_is_that_of_the_entropies_scipy_gives(curves, logits, rule):
+    cist = isinstance(rule, Cist)
+    tau = cist_temperatures(logits, rule.rho, rule.floor) if cist else np.full(300, 2.5)
+    floored = np.count_nonzero(centred_maximum(logits) / rule.rho < rule.floor) if cist else 0
     entropy = entropy_at(logits, tau)
     profile = EntropyProfile.of(rule, curves)
     assert (profile.rule, profile.samples, profile.classes) == (str(rule), 300, 10)
@@ -47,11 +49,14 @@ def test_a_profile_is_that_of_the_entropies_scipy_gives(curves, logits, name):
         "normalised_mean": entropy.mean() / math.log(10),
         "over_sharp": np.count_nonzero(entropy < 0.05 * math.log(10)) / 300,
         "over_smoothed": np.count_nonzero(entropy > 0.95 * math.log(10)) / 300,
+        "at_floor": floored / 300,
+        "samples_at_floor": floored,
         "tau_mean": tau.mean(),
         "tau_std": tau.std(),
         "tau_min": tau.min(),
         "tau_max": tau.max(),
     }
+    assert floored == {0.0: 0, 40.0: 300}.get(getattr(rule, "floor", 0.0), floored)
     for key, value in expected.items():
         assert getattr(profile, key) == pytest.approx(value, rel=1e-5, abs=1e-5), key
 
@@ -65,6 +70,26 @@ def test_thresholds_are_shares_of_the_largest_entropy():
     )
     assert (wide.over_sharp_below, wide.over_smoothed_above) == (0.3, 0.6)
     assert (wide.over_sharp, wide.over_smoothed) == (0.3, 0.4)
+
+
+def test_a_reading_knows_which_samples_are_at_the_floor(curves, logits):
+    reading = read_rule(Cist(3), curves)
+    np.testing.assert_array_equal(reading.at_floor, centred_maximum(logits) < 3)
+    assert reading.profile == EntropyProfile.of(Cist(3), curves)
+    assert reading.profile.samples_at_floor == reading.at_floor.sum() > 0
+    assert reading.student_at_floor is None
+    beside = read_rule(Cist(3), curves.beside(EntropyCurves.from_logits(LogitSet.create(logits / 3))))
+    np.testing.assert_array_equal(beside.student_at_floor, centred_maximum(logits / 3) < 3)
+    assert not read_rule(Fixed(2.5), curves).at_floor.any()
+
+
+def test_where_the_floor_binds_the_ratio_explains_as_at_a_fixed_temperature(curves):
+    """Above it the ratio is held; at it the entropy follows the ratio again."""
+    held, some, everywhere = (
+        read_rule(rule, curves).association for rule in (Cist(3, 0), Cist(3), Cist(1e6, floor=2.0))
+    )
+    assert held.explained == 0 < some.explained
+    assert everywhere == read_rule(Fixed(2.0), curves).association
 
 
 def test_thresholds_reach_the_profile_of_a_rule(curves):
@@ -87,6 +112,7 @@ def test_a_profile_is_plain_numbers_for_json(curves):
     assert {"mean", "std", "q05", "q25", "median", "q75", "q95", "over_sharp", "over_smoothed", "tau_mean"} < set(
         record
     )
+    assert record["at_floor"] == record["samples_at_floor"] == 0
 
 
 def test_one_sample_has_no_spread():
@@ -161,8 +187,8 @@ def test_entropy_that_the_ratio_does_not_know_is_not_explained():
     assert association.r_squared < 0.003
 
 
-def test_under_cist_the_ratio_explains_nothing(curves, logits):
-    rule = Cist(3)
+def test_under_cist_without_a_floor_the_ratio_explains_nothing(curves, logits):
+    rule = Cist(3, floor=0)
     association = Association.of(rule.entropy(curves), rule.ratios(curves))
     assert (association.spearman, association.r_squared, association.between, association.explained) == (
         None,
@@ -219,4 +245,4 @@ def test_constant_rows_have_no_ratio_to_be_explained_by():
 
 def _under_cist(logits):
     curves = EntropyCurves.from_logits(LogitSet.create(logits))
-    return Cist(3).entropy(curves), Cist(3).ratios(curves)
+    return Cist(3, floor=0).entropy(curves), Cist(3, floor=0).ratios(curves)

@@ -5,10 +5,11 @@ import math
 
 import numpy as np
 import pytest
-from reference import centred_maximum, entropy_at, entropy_at_ratio
+from reference import centred_maximum, entropy_at, entropy_at_cist, entropy_at_ratio
 from scipy.optimize import brentq
 
 from cist_core import CistError, EntropyCurves, LogitSet, read_logits
+from cist_core.findings import three_digits
 from cist_core.recommendation import recommend_rho, recommendation_story, rho_outcome
 
 
@@ -24,11 +25,19 @@ def tied(samples=6, classes=6, ties=3):
     return EntropyCurves.from_logits(LogitSet.create(rows))
 
 
-def test_rho_and_its_band_are_the_roots_of_scipy(curves, logits):
-    found = recommend_rho(curves)
+@pytest.fixture
+def sharp(logits):
+    """The same rows four times as large: at the floor of 1 their mean entropy is 6 % of ln C, below every range."""
+    return EntropyCurves.from_logits(LogitSet.create(4 * logits))
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.25, 1.0])
+def test_rho_and_its_band_are_the_roots_of_scipy(sharp, logits, floor):
+    logits = 4 * logits
+    found = recommend_rho(sharp, floor=floor)
 
     def rho_at(share):
-        return brentq(lambda rho: entropy_at_ratio(logits, rho).mean() - share * math.log(10), 0.01, 100)
+        return brentq(lambda rho: entropy_at_cist(logits, rho, floor).mean() - share * math.log(10), 0.01, 100)
 
     def tau_at(share):
         return brentq(lambda tau: entropy_at(logits, tau).mean() - share * math.log(10), 0.01, 100)
@@ -38,11 +47,14 @@ def test_rho_and_its_band_are_the_roots_of_scipy(curves, logits):
     assert found.matched_tau == pytest.approx(tau_at(0.25), rel=2e-4)
     assert found.tau_band == (pytest.approx(tau_at(0.15), rel=2e-4), pytest.approx(tau_at(0.55), rel=2e-4))
     assert found.target_entropy == pytest.approx(0.25 * math.log(10))
+    assert (found.floor, found.outcome.floor) == (floor, floor)
 
 
-def test_the_spreads_beside_it_are_those_of_scipy(curves, logits):
-    outcome = recommend_rho(curves, target=0.4).outcome
-    under_cist, under_tau = entropy_at_ratio(logits, outcome.rho), entropy_at(logits, outcome.matched_tau)
+@pytest.mark.parametrize("floor", [0.0, 0.7])
+def test_the_spreads_beside_it_are_those_of_scipy(curves, logits, floor):
+    outcome = recommend_rho(curves, target=0.4, floor=floor).outcome
+    under_cist, under_tau = entropy_at_cist(logits, outcome.rho, floor), entropy_at(logits, outcome.matched_tau)
+    assert outcome.cist.at_floor == np.mean(centred_maximum(logits) / outcome.rho < floor)
     assert outcome.std_cist == pytest.approx(under_cist.std(), abs=1e-4)
     assert outcome.std_fixed == pytest.approx(under_tau.std(), abs=1e-4)
     assert outcome.gain == pytest.approx(under_tau.std() / under_cist.std(), rel=1e-3)
@@ -52,7 +64,7 @@ def test_the_spreads_beside_it_are_those_of_scipy(curves, logits):
 
 
 def test_two_temperatures_name_the_range(curves, logits):
-    found = recommend_rho(curves, tau_range=(1.0, 3.0))
+    found = recommend_rho(curves, tau_range=(1.0, 3.0), floor=0)
     assert found.tau_band == (1.0, 3.0)
     assert found.low == pytest.approx(entropy_at(logits, 1).mean() / math.log(10), abs=1e-4)
     assert found.high == pytest.approx(entropy_at(logits, 3).mean() / math.log(10), abs=1e-4)
@@ -61,21 +73,56 @@ def test_two_temperatures_name_the_range(curves, logits):
     assert entropy_at_ratio(logits, sharper).mean() == pytest.approx(entropy_at(logits, 1).mean(), abs=1e-4)
 
 
-def test_a_range_without_a_quarter_is_met_in_its_middle(curves):
-    assert recommend_rho(curves, low=0.1, high=0.3).target == 0.25
-    assert recommend_rho(curves, low=0.4, high=0.6).target == pytest.approx(0.5)
-    assert recommend_rho(curves, tau_range=(8.0, 12.0)).target > 0.5
+def test_two_temperatures_name_the_range_of_the_floor_as_well(curves, logits):
+    found = recommend_rho(curves, tau_range=(1.0, 3.0))
+    softer, sharper = found.band
+    assert entropy_at_cist(logits, softer).mean() == pytest.approx(entropy_at(logits, 3).mean(), abs=1e-4)
+    assert sharper == pytest.approx(centred_maximum(logits).max(), rel=1e-6)  # from there on CIST is tau = 1
+
+
+def test_a_range_without_a_quarter_is_met_in_its_middle(sharp):
+    assert recommend_rho(sharp, low=0.1, high=0.3).target == 0.25
+    assert recommend_rho(sharp, low=0.4, high=0.6).target == pytest.approx(0.5)
+    assert recommend_rho(sharp, tau_range=(32.0, 48.0)).target > 0.5
+
+
+def test_a_range_that_the_floor_cuts_is_met_in_the_middle_of_what_is_left(curves, logits):
+    least = entropy_at(logits, 1.0).mean() / math.log(10)
+    assert 0.25 < least < 0.55
+    found = recommend_rho(curves)
+    assert found.target == pytest.approx((least + 0.55) / 2, abs=1e-5)
+    assert found.outcome.cist.normalised_mean == pytest.approx(found.target, abs=1e-5)
+    assert found.band[1] is None  # no rho is as sharp as 15 %
+    assert f"ρ from {three_digits(found.band[0])} up stays in" in recommendation_story(found)
+    assert recommend_rho(curves, floor=0).target == 0.25
+
+
+def test_a_target_below_the_floor_is_refused_with_what_the_floor_reaches(curves, logits):
+    least = entropy_at(logits, 1.0).mean()
+    with pytest.raises(CistError, match=rf"they reach {least:.4g} to .*the fixed temperature 1, .*a smaller floor, or"):
+        recommend_rho(curves, target=0.25)
+    assert recommend_rho(curves, target=0.25, floor=0.1).target == 0.25
+    with pytest.raises(CistError, match="its floor of 6"):  # nothing of the range is left
+        recommend_rho(curves, floor=6)
+    with pytest.raises(CistError, match="floor of the rule 'cist' to be 0 or a positive number, but got -1"):
+        rho_outcome(curves, 3.0, floor=-1)
+
+
+def test_labels_that_are_all_at_the_floor_stand_beside_the_floor(curves):
+    outcome = rho_outcome(curves, 500.0)
+    assert (outcome.matched_tau, outcome.gain, outcome.cist.at_floor) == (1.0, 1.0, 1.0)
+    assert outcome.fixed.mean == outcome.cist.mean
 
 
 def test_thresholds_reach_the_profiles(curves, logits):
-    outcome = recommend_rho(curves, over_sharp_below=0.2, over_smoothed_above=0.5).outcome
+    outcome = recommend_rho(curves, over_sharp_below=0.2, over_smoothed_above=0.5, floor=0).outcome
     share = entropy_at(logits, outcome.matched_tau) / math.log(10)
     assert outcome.fixed.over_sharp == pytest.approx(np.mean(share < 0.2), abs=0.004)
     assert outcome.fixed.over_smoothed == pytest.approx(np.mean(share > 0.5), abs=0.004)
 
 
-def test_the_record_is_json_and_says_both_units(curves):
-    found = recommend_rho(curves)
+def test_the_record_is_json_and_says_both_units(sharp):
+    found = recommend_rho(sharp)
     record = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert {"rho", "band", "target_entropy", "matched_tau", "std_fixed", "std_cist", "gain"} <= set(record)
     assert record["band"][0] < record["rho"] < record["band"][1]
@@ -84,6 +131,9 @@ def test_the_record_is_json_and_says_both_units(curves):
     assert record["range_normalised_entropy"] == [0.15, 0.55]
     assert record["target_normalised_entropy"] == 0.25
     assert record["gain"] == pytest.approx(record["fixed"]["std"] / record["cist"]["std"])
+    assert (record["floor"], found.outcome.to_dict()["floor"]) == (1.0, 1.0)
+    assert record["cist"]["at_floor"] == record["cist"]["samples_at_floor"] / 300 > 0
+    assert record["fixed"]["at_floor"] == record["fixed"]["samples_at_floor"] == 0
 
 
 @pytest.mark.parametrize(
@@ -95,10 +145,10 @@ def test_the_record_is_json_and_says_both_units(curves):
     ],
 )
 def test_real_teachers_give_the_table_of_the_method(shared_file, name, tau, rho, std_fixed, std_cist, gain):
-    """The wanted entropy is that of a published temperature; good and bad rows."""
+    """The wanted entropy is that of a published temperature; good and bad rows, measured without a floor."""
     logit_set = read_logits(shared_file(name))
     target = entropy_at(logit_set.logits, tau).mean() / math.log(logit_set.num_classes)
-    found = recommend_rho(EntropyCurves.from_logits(logit_set), target=target, low=target / 2, high=1.0)
+    found = recommend_rho(EntropyCurves.from_logits(logit_set), target=target, low=target / 2, high=1.0, floor=0)
     assert found.rho == pytest.approx(rho, abs=0.006)
     assert found.matched_tau == pytest.approx(tau, rel=2e-3)
     assert found.outcome.std_fixed == pytest.approx(std_fixed, abs=0.0011)
@@ -109,28 +159,29 @@ def test_real_teachers_give_the_table_of_the_method(shared_file, name, tau, rho,
 def test_a_table_answers_within_its_ratios_and_says_none_beyond(logits):
     exact = EntropyCurves.from_logits(LogitSet.create(logits))
     streamed = EntropyCurves.from_chunks(np.array_split(logits, 3))
-    assert recommend_rho(streamed, low=0.2, target=0.5).rho == pytest.approx(
-        recommend_rho(exact, low=0.2, target=0.5).rho, rel=1e-3
-    )
+    for floor in (0, 1):
+        assert recommend_rho(streamed, low=0.2, target=0.5, floor=floor).rho == pytest.approx(
+            recommend_rho(exact, low=0.2, target=0.5, floor=floor).rho, rel=1e-3
+        )
     # Far below what the ratio 16 reaches there is no end of the band, and no fixed temperature either.
     lowest = entropy_at_ratio(logits, 16).mean() / math.log(10)
-    found = recommend_rho(streamed, low=lowest / 10)
+    found = recommend_rho(streamed, low=lowest / 10, floor=0)
     assert found.band[1] is None
     assert found.tau_band[0] is None
     coolest = entropy_at(logits, centred_maximum(logits).max() / 16).mean() / math.log(10)
     assert lowest < coolest  # some samples reach the end of the table long before others
-    sharp = rho_outcome(streamed, 15.5)
+    sharp = rho_outcome(streamed, 15.5, floor=0)
     assert sharp.cist.mean == pytest.approx(entropy_at_ratio(logits, 15.5).mean(), abs=1e-4)
     assert (sharp.matched_tau, sharp.fixed, sharp.std_fixed, sharp.gain) == (None, None, None, None)
     assert sharp.to_dict()["fixed"] is None
     with pytest.raises(CistError, match="the table of this stream ends at the ratio 16"):
-        recommend_rho(streamed, low=0.0, target=lowest / 2)
+        recommend_rho(streamed, low=0.0, target=lowest / 2, floor=0)
 
 
 def test_ties_leave_an_end_of_the_band_open():
     curves = tied()
     reached = math.log(3) / math.log(6)
-    found = recommend_rho(curves, low=reached - 0.1, high=0.9, target=0.8)
+    found = recommend_rho(curves, low=reached - 0.1, high=0.9, target=0.8, floor=0)
     softer, sharper = found.band
     assert sharper is None
     assert softer < found.rho
@@ -140,7 +191,7 @@ def test_ties_leave_an_end_of_the_band_open():
 
 def test_a_target_below_every_tie_is_refused():
     with pytest.raises(CistError, match=r"No rho gives .*they reach 1\.099 to .*tied or constant logits"):
-        recommend_rho(tied())
+        recommend_rho(tied(), floor=0)
 
 
 def test_constant_rows_have_no_recommendation():
@@ -151,7 +202,7 @@ def test_constant_rows_have_no_recommendation():
 def test_two_classes_leave_nothing_to_spread():
     """With two classes the ratio is all there is: CIST has no spread, and a gain over nothing is no number."""
     rows = np.random.default_rng(0).normal(size=(200, 2)) * 3
-    found = recommend_rho(EntropyCurves.from_logits(LogitSet.create(rows)))
+    found = recommend_rho(EntropyCurves.from_logits(LogitSet.create(rows)), floor=0)
     odds = 2 * found.rho  # the two logits are rho and -rho
     p = 1 / (1 + math.exp(-odds))
     assert -(p * math.log(p) + (1 - p) * math.log(1 - p)) == pytest.approx(0.25 * math.log(2), abs=1e-4)
@@ -161,7 +212,7 @@ def test_two_classes_leave_nothing_to_spread():
 
 
 def test_one_sample_has_a_rho_and_no_spread():
-    row = np.array([[5.0, 1.0, 0.0, -2.0]])
+    row = np.array([[10.0, 2.0, 0.0, -4.0]])
     found = recommend_rho(EntropyCurves.from_logits(LogitSet.create(row)))
     assert entropy_at_ratio(row, found.rho).mean() == pytest.approx(0.25 * math.log(4), abs=1e-4)
     assert found.matched_tau == pytest.approx(centred_maximum(row)[0] / found.rho, rel=1e-4)
@@ -190,17 +241,17 @@ def test_what_cannot_be_meant_is_refused(curves, arguments, message):
         recommend_rho(curves, **arguments)
 
 
-def test_the_story_holds_the_numbers(curves):
-    found = recommend_rho(curves)
+def test_the_story_holds_the_numbers(sharp):
+    found = recommend_rho(sharp)
     story = recommendation_story(found)
     assert story.startswith(f"ρ = {found.rho:.3g} gives the wanted mean entropy, 0.576 nats (25 % of ln C), as τ = ")
     assert f"ρ from {found.band[0]:.3g} to {found.band[1]:.3g} stays in the practical range" in story
 
 
-def test_the_story_of_a_range_without_ends(curves):
-    assert recommend_rho(curves, high=1.0).band[0] is None
-    softest = recommend_rho(curves, high=1.0)
+def test_the_story_of_a_range_without_ends(sharp):
+    assert recommend_rho(sharp, high=1.0).band[0] is None
+    softest = recommend_rho(sharp, high=1.0)
     assert f"; ρ up to {softest.band[1]:.3g} stays in" in recommendation_story(softest)
-    sharpest = recommend_rho(curves, low=0.0)
+    sharpest = recommend_rho(sharp, low=0.0)
     assert f"; ρ from {sharpest.band[0]:.3g} up stays in" in recommendation_story(sharpest)
-    assert "; every ρ stays in" in recommendation_story(recommend_rho(curves, low=0.0, high=1.0))
+    assert "; every ρ stays in" in recommendation_story(recommend_rho(sharp, low=0.0, high=1.0))

@@ -10,8 +10,9 @@ import pytest
 
 from cist_core import EntropyCurves, LogitSet, matched_pair
 from cist_core.errors import CistError
-from cist_core.findings import comparison
+from cist_core.findings import comparison, percent
 from cist_core.readings import read_rules
+from cist_core.recommendation import recommend_rho
 from cist_core.report import render_report, write_report
 from cist_core.temperature import Cist, Fixed, Lskd, TemperatureRule
 
@@ -134,6 +135,43 @@ def test_slices_are_a_table_with_the_rules_of_the_pair(logit_set: LogitSet) -> N
         "all samples", "", "30,000", "100 %", "81.2 %", "0.603", "0.123",
         "none", "entropy=9..10", "0", "0 %", "–", "–", "–",
     ]  # fmt: skip
+
+
+def test_the_report_says_on_how_many_samples_the_floor_holds(logit_set: LogitSet) -> None:
+    html = report(logit_set, [Fixed(2.0), Cist(3.0)])
+    curves = EntropyCurves.from_logits(logit_set)
+    share = percent(float(np.mean(curves.statistics.maximum < 3)))
+    story = f"The floor of 1 holds on {share} of the samples: there CIST is KD at τ = 1."
+    assert Elements(html).texts["floored"] == story
+    table = html[html.index("<h2>Profiles, in nats</h2>") :]
+    assert story in table[: table.index("</section>")]
+    head, fixed, cist = (
+        re.findall(r"<t[hd]\b[^>]*>(.*?)</t[hd]>", row) for row in table[: table.index("</table>")].split("<tr>")[1:]
+    )
+    assert (fixed[head.index("at the floor")], cist[head.index("at the floor")]) == ("–", share)
+    assert "Ratio above the floor of 1" in html
+    assert "Ratio of every sample" in report(logit_set, [Fixed(2.0), Cist(3.0, floor=0)])
+
+
+def test_the_report_says_the_students_share_as_well(logit_set: LogitSet) -> None:
+    student = EntropyCurves.from_logits(LogitSet.create(np.eye(10)[np.arange(300) % 10]))
+    curves = EntropyCurves.from_logits(logit_set).beside(student)
+    html = render_report(logit_set, curves, read_rules([Fixed(2.0), Cist(3.0)], curves))
+    assert "for the teacher and on all for the student; where it holds for both, CIST is KD at τ = 1." in html
+
+
+def test_the_report_chooses_rho_with_the_floor_of_its_rule(logits: np.ndarray) -> None:
+    sharp = LogitSet.create(4 * logits)
+    for floor in (0.0, 1.0, 3.0):
+        charts = data(report(sharp, [Fixed(8.0), Cist(4.0, floor)]))["charts"]
+        recommended = [
+            row["rho"]
+            for chart in charts.values()
+            for row in chart["datasets"].get("points", [])
+            if row.get("kind") == "recommended"
+        ]
+        expected = recommend_rho(EntropyCurves.from_logits(sharp), floor=floor).rho
+        assert recommended == [pytest.approx(expected, rel=1e-4)]
 
 
 def test_the_choice_of_rho_is_in_the_report_where_there_is_one(logit_set: LogitSet) -> None:

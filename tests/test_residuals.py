@@ -50,12 +50,16 @@ def test_a_row_on_the_curve_has_no_residual():
 
 
 def test_the_second_class_alone_explains_rows_whose_further_classes_are_equal():
-    found = residuals_of([row(8, 8), row(8, 3), row(3, 2.5)], Cist(5.0))
-    np.testing.assert_allclose(found.from_others, 0, atol=1e-4)
+    rows = [row(8, 8), row(8, 3), row(3, 2.5)]
+    for floor in (0.0, 1.0):  # at the floor the last has its own smaller ratio, and the same explanation
+        found = residuals_of(rows, Cist(5.0, floor))
+        np.testing.assert_allclose(found.from_others, 0, atol=1e-4)
+        assert np.all(np.abs(found.from_second) > 0.01)
+    found = residuals_of(rows, Cist(5.0, floor=0))
     assert np.all(found.from_second > 0.05)
 
 
-@pytest.mark.parametrize("rule", [Fixed(2.0), Cist(4.0)])
+@pytest.mark.parametrize("rule", [Fixed(2.0), Cist(4.0), Cist(4.0, floor=0)])
 def test_the_parts_add_up_to_scipys_residual(logits, rule):
     found = residuals_of(logits, rule)
     curves = EntropyCurves.from_logits(LogitSet.create(logits))
@@ -67,6 +71,16 @@ def test_the_parts_add_up_to_scipys_residual(logits, rule):
     assert np.array_equal(found.far, np.abs(found.residual) > found.far_from)
     furthest = found.furthest(5)
     assert np.abs(found.residual[furthest]).min() >= np.sort(np.abs(found.residual))[-5]
+
+
+def test_a_sample_at_the_floor_is_compared_with_the_curve_at_its_own_ratio():
+    """The middle row has m = 2.85 and would need tau = 0.57 for a ratio of 5; the floor leaves it at 2.85."""
+    rows = [row(8, 3), row(3), row(9)]
+    found = residuals_of(rows, Cist(5.0))
+    assert found.at_floor.tolist() == [False, True, False]
+    expected = entropy_at_ratio(np.asarray(rows, float)[[1]], np.array([3 * 19 / 20]))
+    assert found.entropy[1] == pytest.approx(expected[0], abs=1e-4)
+    assert found.residual[1] == pytest.approx(0, abs=1e-4)
 
 
 def test_a_constant_row_is_on_the_curve_and_not_a_number_less():
@@ -115,7 +129,7 @@ def test_on_ten_real_classes_the_gap_explains_most_and_on_a_thousand_half(shared
     shares = {}
     for name, rho in (("cifar10_resnet56_test_logits", 4.19), ("imagenet1k_sample_efflite0_logits", 9.18)):
         curves = EntropyCurves.from_logits(read_logits(shared_file(f"{name}.npz")))
-        shares[name[:5]] = why_far(curves, read_rule(Cist(rho), curves)).spread
+        shares[name[:5]] = why_far(curves, read_rule(Cist(rho, floor=0), curves)).spread
     assert shares["cifar"].explained > 0.8
     assert 0.4 < shares["image"].explained < 0.65
     assert shares["cifar"].predicted > 0.6 * shares["cifar"].measured

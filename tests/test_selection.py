@@ -46,10 +46,13 @@ def test_measures_are_what_they_say() -> None:
     centred = logits - logits.mean(axis=1, keepdims=True)
     np.testing.assert_allclose(table.column("margin"), ordered[:, -1] - ordered[:, -2], rtol=1e-5)
     np.testing.assert_allclose(table.column("ratio"), centred.max(axis=1) / 2, rtol=1e-5)
-    np.testing.assert_allclose(table.column("temperature"), centred.max(axis=1) / 3, rtol=1e-5)
+    own_temperatures = np.maximum(centred.max(axis=1) / 3, 1)
+    np.testing.assert_allclose(table.column("temperature"), own_temperatures, rtol=1e-5)
+    np.testing.assert_array_equal(table.column("at_floor"), centred.max(axis=1) < 3)
+    assert 0 < table.column("at_floor").sum() < 60
     student = (logits * 0.5)[:, ::-1].astype(np.float64)
-    own = (student - student.mean(axis=1, keepdims=True)).max(axis=1) / 3
-    np.testing.assert_allclose(table.column("weight"), centred.max(axis=1) / 3 * own, rtol=1e-5)
+    own = np.maximum((student - student.mean(axis=1, keepdims=True)).max(axis=1) / 3, 1)
+    np.testing.assert_allclose(table.column("weight"), own_temperatures * own, rtol=1e-5)
     labels = table.column("class")
     expected = np.log(np.exp(student).sum(axis=1)) - student[np.arange(60), labels]
     np.testing.assert_allclose(table.column("student_loss"), expected, rtol=1e-4)
@@ -72,6 +75,13 @@ def test_a_student_of_another_shape_is_refused() -> None:
     other = LogitSet.create(np.eye(4)[:3])
     with pytest.raises(CistError, match="Expected the student tiny to have logits of the teacher's 4 samples"):
         Student("tiny", other, EntropyCurves.from_logits(other), teacher=teacher)
+
+
+def test_the_samples_at_the_floor_can_be_selected() -> None:
+    table, selection = samples(), Selection.parse("at_floor=yes")
+    np.testing.assert_array_equal(selection.mask(table), table.cist.at_floor)
+    assert selection.describe() == "at the floor"
+    assert Selection.parse("at_floor=no").describe() == "not at the floor"
 
 
 def test_conditions_hold_together() -> None:
@@ -198,5 +208,6 @@ def test_statistics_of_slices_are_those_of_their_samples() -> None:
     assert rows.loc["wrong", "accuracy"] == 0
     assert rows.loc[EVERYTHING, "accuracy"] == pytest.approx(np.mean(table.column("correct")))
     assert rows.loc["wrong", "spread_cist"] == pytest.approx(np.std(table.column("entropy_cist")[mask].astype(float)))
+    assert rows.loc["wrong", "at_floor"] == np.mean(table.column("at_floor")[mask])
     assert math.isnan(rows.loc["none", "mean_fixed"])
     assert math.isnan(slice_statistics(samples(labels=False), {})["accuracy"][0])

@@ -6,22 +6,25 @@ import math
 
 import numpy as np
 import pytest
-from reference import entropy_at, entropy_at_ratio
+from reference import centred_maximum, entropy_at, entropy_at_cist
 
 from cist_core import EntropyCurves, LogitSet, matched_pair
-from cist_core.findings import are_matched, comparison
+from cist_core.findings import are_matched, comparison, percent
 from cist_core.readings import RuleReading, read_rule
 from cist_core.slider_grid import (
+    NUMBERS,
     POINTS,
     RHO_RANGE,
     TAU_RANGE,
     Position,
     SliderGrid,
+    floored_words,
     gain_words,
     headlines,
+    number_words,
     slider_grid,
 )
-from cist_core.temperature import Cist, Fixed, TemperatureRule
+from cist_core.temperature import CIST_FLOOR, Cist, Fixed, TemperatureRule
 
 
 @pytest.fixture
@@ -29,19 +32,23 @@ def curves(logit_set: LogitSet) -> EntropyCurves:
     return EntropyCurves.from_logits(logit_set)
 
 
-def grid_of(curves: EntropyCurves, tau: float = 2.0, rho: float | None = None) -> SliderGrid:
-    held = matched_pair(curves, tau=tau).rho if rho is None else rho
-    return slider_grid(read_rule(Fixed(tau), curves), read_rule(Cist(held), curves), curves)
+def grid_of(curves: EntropyCurves, tau: float = 2.0, rho: float | None = None, floor: float = CIST_FLOOR) -> SliderGrid:
+    held = matched_pair(curves, tau=tau, floor=floor).rho if rho is None else rho
+    return slider_grid(read_rule(Fixed(tau), curves), read_rule(Cist(held, floor), curves), curves)
 
 
-def test_positions_have_the_numbers_of_scipy(curves: EntropyCurves, logits: np.ndarray) -> None:
-    grid = grid_of(curves)
+@pytest.mark.parametrize("floor", [0.0, 1.0])
+def test_positions_have_the_numbers_of_scipy(curves: EntropyCurves, logits: np.ndarray, floor: float) -> None:
+    grid = grid_of(curves, floor=floor)
+    assert grid.floor == floor
     limit = math.log(10)
     for index in range(0, len(grid.taus), 17):
         expected = entropy_at(logits, grid.taus[index].value)
         _check(grid.taus[index], expected, limit)
     for index in range(0, len(grid.rhos), 17):
-        _check(grid.rhos[index], entropy_at_ratio(logits, grid.rhos[index].value), limit)
+        position = grid.rhos[index]
+        _check(position, entropy_at_cist(logits, position.value, floor), limit)
+        assert position.profile.at_floor == np.mean(centred_maximum(logits) / position.value < floor)
 
 
 def _check(position: Position, expected: np.ndarray, limit: float) -> None:
@@ -62,6 +69,44 @@ def test_samples_that_are_drawn_have_their_maxima_and_entropies(curves: EntropyC
     np.testing.assert_allclose(grid.maxima[[0, -1]], centred.max(axis=1)[order[[0, -1]]], rtol=1e-5)
     expected = entropy_at(logits, grid.taus[5].value)[order[[0, -1]]]
     np.testing.assert_allclose(grid.taus[5].drawn[[0, -1]] * math.log(10) / 255, expected, atol=math.log(10) / 500)
+
+
+def test_the_ratios_that_are_drawn_stop_at_the_floor(curves: EntropyCurves) -> None:
+    grid = grid_of(curves)
+    assert grid.maxima[0] < 3 < 15 < grid.maxima[-1]
+    for position in (grid.rhos[0], grid.rhos[len(grid.rhos) // 2], grid.rhos[-1]):
+        np.testing.assert_allclose(grid.ratios(position), np.minimum(position.value, grid.maxima), rtol=1e-6)
+    np.testing.assert_allclose(grid.ratios(grid.taus[3]), grid.maxima / grid.taus[3].value)
+    free = grid_of(curves, floor=0)
+    np.testing.assert_allclose(free.ratios(free.rhos[-1]), free.rhos[-1].value, rtol=1e-12)
+    constant = EntropyCurves.from_logits(LogitSet.create(np.zeros((5, 3))))
+    still = slider_grid(read_rule(Fixed(2.0), constant), read_rule(Cist(3.0, 0), constant), constant)
+    assert still.ratios(still.rhos[0]).tolist() == [0] * 5
+
+
+def test_every_position_says_on_how_many_samples_the_floor_holds(curves: EntropyCurves) -> None:
+    grid = grid_of(curves)
+    middle, last = (grid.rhos[place] for place in (len(grid.rhos) // 2, -1))
+    share = percent(middle.profile.at_floor)
+    assert 0.1 < middle.profile.at_floor < last.profile.at_floor
+    assert floored_words(middle) == f"The floor of 1 holds on {share} of the samples: there CIST is KD at τ = 1"
+    assert number_words(middle)[NUMBERS.index("at the floor")] == share
+    assert number_words(grid.taus[0])[NUMBERS.index("at the floor")] == "–"
+    story = grid.ratios_move(grid.taus[0], middle)
+    assert story.endswith(
+        f"; under CIST {percent(1 - middle.profile.at_floor)} are {middle.value:.4g}, the others smaller"
+    )
+    low = grid_of(curves, floor=0.2)
+    first = low.rhos[0]
+    assert (first.profile.at_floor, floored_words(first)) == (0.0, "The floor of 0.2 holds on none of the samples")
+    assert low.ratios_move(low.taus[0], first).endswith("; under CIST all are 0.5")
+    shown = json.loads(json.dumps(low.to_json()))
+    assert (shown["floor"], shown["rhos"][0]["held"]) == (0.2, "all are 0.5")
+    shown = json.loads(json.dumps(grid.to_json()))
+    assert shown["notes"]["below floor"].startswith("CIST has a floor of 1: no ρ has the mean entropy of a lower τ")
+    joined = curves.beside(EntropyCurves.from_logits(LogitSet.create(np.eye(10)[np.arange(300) % 10])))
+    assert floored_words(grid_of(joined).rhos[-1]).endswith("and on all for the student; where it holds for both, CIST "
+                                                            "is KD at τ = 1")  # fmt: skip
 
 
 def test_the_pair_of_the_report_is_a_position_and_stays_together(curves: EntropyCurves) -> None:
@@ -87,6 +132,9 @@ def test_partners_are_those_of_the_matching(curves: EntropyCurves) -> None:
     grid = grid_of(curves)
     reachable = 0
     for index in range(0, len(grid.taus), 11):
+        if grid.taus[index].value < 1:  # below the floor no rho has this mean entropy
+            assert grid.partners_of_taus[index] == len(grid.rhos) - 1
+            continue
         exact = matched_pair(curves, tau=grid.taus[index].value).rho
         if RHO_RANGE[0] < exact < RHO_RANGE[1]:
             reachable += 1
@@ -101,7 +149,7 @@ def test_partners_are_those_of_the_matching(curves: EntropyCurves) -> None:
 
 
 def test_where_no_partner_is_in_reach_the_pair_is_not_matched(logits: np.ndarray) -> None:
-    grid = grid_of(EntropyCurves.from_logits(LogitSet.create(6 * logits)), rho=5.0)
+    grid = grid_of(EntropyCurves.from_logits(LogitSet.create(6 * logits)), rho=5.0, floor=0)
     end = grid.partners_of_taus[0]
     assert end == len(grid.rhos) - 1
     assert grid.taus[0].profile.mean < grid.rhos[end].profile.mean
@@ -148,7 +196,7 @@ def test_gain_is_given_for_a_matched_pair_only(curves: EntropyCurves) -> None:
 def test_rows_of_two_classes_have_one_entropy_under_cist() -> None:
     rng = np.random.default_rng(0)
     curves = EntropyCurves.from_logits(LogitSet.create(rng.normal(size=(50, 2)) * 3))
-    grid = grid_of(curves)
+    grid = grid_of(curves, floor=0)
     assert gain_words(*(side[index] for side, index in zip((grid.taus, grid.rhos), grid.start, strict=True))) == (
         "no spread left"
     )

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from reference import centred_maximum, entropy_at
+from reference import centred_maximum, cist_temperatures, entropy_at, entropy_at_cist
 from scipy.special import log_softmax, softmax
 
 from cist_core import CistError, EntropyCurves, LogitSet, match_rho, match_tau, read_logits
@@ -18,17 +18,19 @@ from cist_core.teacher_comparison import (
     nearness_finding,
     read_teacher,
 )
+from cist_core.temperature import Cist
 
 
 @pytest.fixture
-def teacher(logit_set) -> LogitSet:
-    return logit_set
+def teacher(logits, labels) -> LogitSet:
+    """A sharp teacher: at the floor of 1 its mean entropy is 6 % of ln C."""
+    return LogitSet.create(4 * logits, labels)
 
 
 @pytest.fixture
 def student(logits, labels) -> LogitSet:
     noise = np.random.default_rng(5).standard_normal(logits.shape) * 2
-    return LogitSet.create((logits / 3 + noise).astype(np.float32), labels)
+    return LogitSet.create((4 * logits / 3 + noise).astype(np.float32), labels)
 
 
 def mean_divergence(teacher, student, tau, other_tau) -> float:
@@ -37,12 +39,14 @@ def mean_divergence(teacher, student, tau, other_tau) -> float:
     return float(np.mean(np.sum(np.exp(log_p) * (log_p - log_q), axis=1)))
 
 
-def test_the_gap_is_the_one_of_the_definitions(teacher, student):
-    gap = CapacityGap.of(teacher, student, rho=3.0)
+@pytest.mark.parametrize("options", [{}, {"floor": 0.0}, {"floor": 2.0}])
+def test_the_gap_is_the_one_of_the_definitions(teacher, student, options):
+    gap = CapacityGap.of(teacher, student, rho=3.0, **options)
     rows, others = teacher.logits, student.logits
     assert gap.agreement == np.mean(softmax(rows, axis=1).argmax(axis=1) == softmax(others, axis=1).argmax(axis=1))
     assert gap.kl == pytest.approx(mean_divergence(rows, others, 1.0, 1.0), rel=1e-4)
-    tau, other_tau = (centred_maximum(part)[:, None] / 3 for part in (rows, others))
+    floor = options.get("floor", 1.0)
+    tau, other_tau = (cist_temperatures(part, 3.0, floor)[:, None] for part in (rows, others))
     assert gap.kl_cist == pytest.approx(mean_divergence(rows, others, tau, other_tau), rel=1e-4)
     assert gap.scale == pytest.approx(centred_maximum(rows).mean() / centred_maximum(others).mean(), rel=1e-5)
     assert gap.accuracy == pytest.approx(
@@ -52,11 +56,21 @@ def test_the_gap_is_the_one_of_the_definitions(teacher, student):
 
 def test_a_student_of_another_scale_only_has_no_gap_under_cist(teacher):
     smaller = LogitSet.create(teacher.logits / 4, teacher.labels)
-    gap = CapacityGap.of(teacher, smaller, rho=3.0)
+    gap = CapacityGap.of(teacher, smaller, rho=3.0, floor=0)
     assert (gap.agreement, gap.accuracy) == (1.0, 0.0)
     assert gap.scale == pytest.approx(4, rel=1e-5)
     assert gap.kl_cist == pytest.approx(0, abs=1e-5)
     assert gap.kl > 0.1
+
+
+def test_the_floor_asks_a_student_of_a_smaller_scale_to_grow(teacher):
+    """At the floor its soft labels are softer than the teacher's, and the divergence is the price."""
+    gaps = [
+        CapacityGap.of(teacher, LogitSet.create(teacher.logits / scale), rho=3.0).kl_cist for scale in (1, 4, 16, 64)
+    ]
+    assert gaps[0] == pytest.approx(0, abs=1e-6)
+    assert gaps == sorted(gaps)
+    assert gaps[-1] > 0.3
 
 
 def test_logits_of_two_precisions_compare(teacher, student):
@@ -87,6 +101,7 @@ def test_curves_at_hand_are_not_built_again(teacher, student, monkeypatch):
 def test_a_teacher_is_read_where_its_mean_entropy_is_the_target(teacher, student):
     reading = read_teacher("example", teacher, target=0.3, student=student)
     wanted = 0.3 * np.log(10)
+    assert reading.cist.rule == Cist(reading.rho)
     curves = EntropyCurves.from_logits(teacher)
     assert reading.tau == pytest.approx(match_tau(curves, wanted), rel=1e-4)
     assert reading.rho == pytest.approx(match_rho(curves, wanted), rel=1e-4)
@@ -100,8 +115,19 @@ def test_a_teacher_is_read_where_its_mean_entropy_is_the_target(teacher, student
     assert reading.calibration.nll_after < reading.calibration.nll_before
 
 
+@pytest.mark.parametrize("floor", [0.0, 2.0])
+def test_a_teacher_is_read_with_the_floor_that_is_wanted(teacher, student, floor):
+    reading = read_teacher("example", teacher, target=0.3, student=student, floor=floor)
+    assert reading.cist.rule == Cist(reading.rho, floor)
+    wanted = 0.3 * np.log(10)
+    assert entropy_at_cist(teacher.logits, reading.rho, floor).mean() == pytest.approx(wanted, abs=1e-3)
+    assert reading.gap == CapacityGap.of(teacher, student, reading.rho, floor=floor)
+    with pytest.raises(CistError, match="its floor of 40"):
+        read_teacher("example", teacher, floor=40)
+
+
 def test_without_labels_or_a_student_there_is_neither_calibration_nor_gap(logits):
-    reading = read_teacher("bare", LogitSet.create(logits))
+    reading = read_teacher("bare", LogitSet.create(4 * logits))
     assert reading.calibration is None
     assert reading.gap is None
     assert reading.accuracy is None
@@ -115,7 +141,7 @@ def test_real_teachers_compare(shared_file):
     small, large = (read_teacher(name, rows, student=logits["ResNet-20"]) for name, rows in logits.items())
     assert (small.accuracy, large.accuracy) == (0.9173, 0.9339)
     assert large.gain == pytest.approx(2.84, abs=0.01)
-    assert small.gain == pytest.approx(2.76, abs=0.01)
+    assert small.gain == pytest.approx(2.74, abs=0.01)
     assert large.gap.agreement == pytest.approx(0.9228)
     assert large.gap.kl_cist < large.gap.kl
     assert (small.gap.agreement, small.gap.kl) == (1.0, 0.0)
@@ -124,7 +150,7 @@ def test_real_teachers_compare(shared_file):
         assert reading.calibration.after.error < reading.calibration.before.error / 5
     assert (
         consistency_finding([small, large])
-        == "Under CIST ResNet-56 spreads least: 0.161 nats against 0.194 of ResNet-20"
+        == "Under CIST ResNet-56 spreads least: 0.161 nats against 0.196 of ResNet-20"
     )
     assert consistency_finding([small, large], FIXED).startswith("Under fixed τ ResNet-56 spreads least: 0.456 nats")
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reference import centred_maximum, entropy_at, hard_rows
+from reference import centred_maximum, cist_temperatures, entropy_at, hard_rows
 
 from cist_core import (
     Cist,
@@ -31,7 +31,7 @@ from cist_core.findings import rule_label, rule_name
 from cist_core.temperature import Dtkd, rule_class, rules
 from cist_core.temperature import rule as rule_module
 
-ALL = [Fixed(4), Cist(3), Lskd(), NormKd(), Matched(0.6)]
+ALL = [Fixed(4), Cist(3), Cist(3, floor=0), Lskd(), NormKd(), Matched(0.6)]
 
 
 def curves_of(logits):
@@ -47,10 +47,67 @@ def test_fixed_is_the_same_for_every_sample(curves):
     np.testing.assert_array_equal(Fixed(2.5).temperatures(curves), np.full(300, 2.5))
 
 
-def test_cist_divides_the_centred_maximum_by_rho(curves, logits):
-    rule = Cist(3)
+def test_cist_without_a_floor_divides_the_centred_maximum_by_rho(curves, logits):
+    rule = Cist(3, floor=0)
     np.testing.assert_allclose(rule.temperatures(curves), centred_maximum(logits) / 3, rtol=1e-5)
     np.testing.assert_allclose(rule.ratios(curves), 3, rtol=1e-12)
+    assert not rule.at_floor(curves).any()
+
+
+@pytest.mark.parametrize(("floor", "binds"), [(0.05, "nowhere"), (1.0, "somewhere"), (100.0, "everywhere")])
+def test_no_temperature_of_cist_falls_below_its_floor(curves, logits, floor, binds):
+    """``tau_i = max(m_i / rho, floor)``, so that ``r_i = min(rho, m_i / floor)``."""
+    rule, maximum = Cist(3, floor), centred_maximum(logits)
+    np.testing.assert_allclose(rule.temperatures(curves), np.maximum(maximum / 3, floor), rtol=1e-6)
+    np.testing.assert_allclose(rule.ratios(curves), np.minimum(3, maximum / floor), rtol=1e-6)
+    np.testing.assert_array_equal(rule.at_floor(curves), maximum / 3 < floor)
+    share = rule.at_floor(curves).mean()
+    assert binds == {0: "nowhere", 1: "everywhere"}.get(share, "somewhere")
+
+
+def test_the_floor_of_cist_is_one_unless_another_is_named(curves, logits):
+    assert Cist(3) == Cist(3, floor=1)
+    maximum = centred_maximum(logits)
+    assert 0 < np.sum(maximum < 3) < 300
+    np.testing.assert_allclose(Cist(3).temperatures(curves), np.maximum(maximum / 3, 1), rtol=1e-6)
+
+
+def test_at_the_floor_cist_is_the_fixed_temperature(curves):
+    np.testing.assert_array_equal(Cist(1e6, floor=2).entropy(curves), Fixed(2).entropy(curves))
+    assert Cist(1e6, floor=2).at_floor(curves).all()
+
+
+def test_rules_without_a_floor_are_nowhere_at_it(curves):
+    for rule in (Fixed(4), Lskd(), NormKd(), Matched(0.6)):
+        assert not rule.at_floor(curves).any()
+        assert rule.student_at_floor(curves) is None
+        assert not rule.student_at_floor(curves.beside(curves)).any()
+
+
+def test_the_student_beside_has_a_floor_of_its_own(curves, logits):
+    student = curves_of(logits / 2)
+    assert Cist(3).student_at_floor(curves) is None
+    joined = curves.beside(student)
+    np.testing.assert_array_equal(Cist(3).student_at_floor(joined), centred_maximum(logits / 2) < 3)
+    np.testing.assert_array_equal(Cist(3).at_floor(joined), Cist(3).at_floor(curves))
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.5, 1.0, 3.0])
+def test_closed_forms_of_cist_with_a_floor(floor):
+    """Two classes, and rows whose other classes are equal, at the ratio ``min(rho, m / floor)``."""
+    pairs = np.array([[6.0, 0.0], [0.0, 3.0], [0.5, 0.0]])
+    ratio = np.minimum(2.0, pairs.max(1) / 2 / floor) if floor else np.full(3, 2.0)
+    p = 1 / (1 + np.exp(-2 * ratio))
+    expected = -(p * np.log(p) + (1 - p) * np.log1p(-p))
+    np.testing.assert_allclose(Cist(2, floor).entropy(curves_of(pairs)), expected, rtol=0, atol=1e-6)
+    tops = np.array([12.0, 6.0, 2.0, 0.1])
+    rows = np.zeros((4, 7))
+    rows[:, 2] = tops
+    m = tops * 6 / 7
+    ratio = np.minimum(2.0, m / floor) if floor else np.full(4, 2.0)
+    odds = 6 * np.exp(-ratio * 7 / 6)  # against the top class
+    expected = np.log1p(odds) + odds / (1 + odds) * ratio * 7 / 6
+    np.testing.assert_allclose(Cist(2, floor).entropy(curves_of(rows)), expected, rtol=0, atol=1e-6)
 
 
 def test_lskd_is_the_sample_deviation_times_tau(curves, logits):
@@ -85,10 +142,17 @@ def test_adding_a_constant_to_the_logits_changes_no_temperature(logits, rule):
     np.testing.assert_allclose(moved, still, rtol=2e-5)
 
 
-@pytest.mark.parametrize("rule", [rule for rule in ALL if not isinstance(rule, Fixed)], ids=str)
+@pytest.mark.parametrize("rule", [rule for rule in ALL if rule not in (Fixed(4), Cist(3))], ids=str)
 def test_rules_of_the_sample_scale_with_the_logits(curves, logits, rule):
     scaled = curves_of(logits * np.float32(8))
     np.testing.assert_allclose(rule.temperatures(scaled), 8 * rule.temperatures(curves), rtol=2e-4)
+
+
+def test_the_floor_does_not_scale_with_the_logits(curves, logits):
+    """Larger logits leave it behind; that is what holds a student's scale from below."""
+    scaled = curves_of(logits * np.float32(8))
+    np.testing.assert_allclose(Cist(3, floor=8).temperatures(scaled), 8 * Cist(3).temperatures(curves), rtol=1e-6)
+    assert Cist(3).at_floor(scaled).sum() < Cist(3).at_floor(curves).sum()
 
 
 @pytest.mark.parametrize("rule", ALL, ids=str)
@@ -107,6 +171,18 @@ def test_a_constant_row_has_the_largest_entropy(rule):
     curves = curves_of(np.array([[7.0] * 5, [9.0, 1.0, 0.0, 0.0, 0.5]], np.float32))
     assert rule.entropy(curves)[0] == pytest.approx(math.log(5), abs=1e-6)
     assert rule.ratios(curves)[0] == 0
+
+
+@pytest.mark.parametrize("rho", [0.5, 3.0, 15.0])
+@pytest.mark.parametrize("floor", [0.0, 0.3, 1.0, 4.0])
+@pytest.mark.parametrize("classes", [2, 10, 100])
+def test_cist_on_hard_rows_is_that_of_scipy(classes, floor, rho):
+    rows = hard_rows(classes)
+    rule, curves = Cist(rho, floor), curves_of(rows)
+    np.testing.assert_allclose(rule.temperatures(curves), cist_temperatures(rows, rho, floor), rtol=1e-5, atol=2e-6)
+    # Above the guard of 1e-6 the entropy is that of the formula, floor or not.
+    exact = entropy_at(rows, cist_temperatures(rows, rho, floor))
+    np.testing.assert_allclose(rule.entropy(curves), exact, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("H", [0.01, 0.3, 1.0, 2.2])
@@ -156,6 +232,9 @@ def test_the_oracle_refuses_an_entropy_that_no_row_can_have(curves):
         (" tau = 4.0 ", Fixed(4)),
         ("fixed:tau=4", Fixed(4)),
         ("cist:rho=3", Cist(3)),
+        ("cist:rho=3,floor=1", Cist(3)),
+        ("cist:rho=3,floor=0", Cist(3, floor=0)),
+        ("cist: floor=0.5, rho=3", Cist(3, floor=0.5)),
         (" cist: rho = 3e0 ", Cist(3)),
         ("lskd", Lskd(2)),
         ("lskd:tau=2.5", Lskd(2.5)),
@@ -176,6 +255,9 @@ def test_rules_are_read_from_text(text, rule):
         (Fixed(0.5), "tau=0.5"),
         (Cist(3.0), "cist:rho=3"),
         (Cist(1e-3), "cist:rho=0.001"),
+        (Cist(3, floor=1.0), "cist:rho=3"),
+        (Cist(3, floor=0), "cist:rho=3,floor=0"),
+        (Cist(3, floor=np.float32(0.5)), "cist:rho=3,floor=0.5"),
         (Cist(np.float32(2.5)), "cist:rho=2.5"),
         (Lskd(), "lskd:tau=2"),
         (NormKd(k=np.int64(3)), "normkd:k=3"),
@@ -189,14 +271,15 @@ def test_rules_are_written_in_one_form(rule, text):
 @given(
     st.sampled_from([Fixed, Cist, Lskd, NormKd, Dtkd, Matched]),
     st.floats(min_value=0, exclude_min=True, allow_infinity=False, allow_nan=False),
+    st.floats(min_value=0, allow_infinity=False, allow_nan=False),
 )
-def test_what_is_written_reads_back_as_the_same_rule(rule_class, value):
-    rule = rule_class(value)
+def test_what_is_written_reads_back_as_the_same_rule(rule_class, value, floor):
+    rule = Cist(value, floor) if rule_class is Cist else rule_class(value)
     assert parse_rule(str(rule)) == rule
     assert str(parse_rule(str(rule))) == str(rule)
 
 
-EXAMPLES = re.escape("cist:rho=..., dtkd:tau=..., tau=..., lskd:tau=..., matched:H=..., normkd:k=...")
+EXAMPLES = re.escape("cist:rho=...,floor=..., dtkd:tau=..., tau=..., lskd:tau=..., matched:H=..., normkd:k=...")
 
 
 @pytest.mark.parametrize(
@@ -216,6 +299,12 @@ EXAMPLES = re.escape("cist:rho=..., dtkd:tau=..., tau=..., lskd:tau=..., matched
         ("tau=0", "Expected tau of the rule 'fixed' to be a positive number, but got 0"),
         ("tau=-1", "Expected tau of the rule 'fixed' to be a positive number, but got -1"),
         ("tau=nan", "Expected tau of the rule 'fixed' to be a positive number, but got nan"),
+        ("cist:rho=3,floor=-1", "Expected floor of the rule 'cist' to be 0 or a positive number, but got -1"),
+        (
+            "cist:rho=3,floor=low",
+            "Expected floor in 'cist:rho=3,floor=low' to be 0 or a positive number, but got 'low'",
+        ),
+        ("cist:floor=1", "The rule 'cist' in 'cist:floor=1' lacks rho"),
         ("cist:rho=inf", "Expected rho of the rule 'cist' to be a positive number, but got inf"),
     ],
 )
@@ -285,6 +374,12 @@ def test_a_name_belongs_to_one_rule():
 
     assert parse_rule("cist:rho=3") == Cist(3)
     assert register_rule("cist")(Cist) is Cist  # a module that is loaded twice registers twice
+
+
+def test_a_label_names_the_floor_only_where_it_is_not_the_default():
+    assert rule_label(Cist(3)) == "CIST ρ = 3"
+    assert rule_label(Cist(3, floor=0)) == "CIST ρ = 3, floor = 0"
+    assert rule_label(Cist(3, floor=0.5)) == "CIST ρ = 3, floor = 0.5"
 
 
 def test_the_built_in_rules_have_their_names():

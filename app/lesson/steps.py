@@ -34,8 +34,9 @@ from cist_core.charts.lesson import (
     temperature_at,
     temperature_figure,
     tempered_figure,
+    two_temperatures,
 )
-from cist_core.findings import consistency_gain, three_digits
+from cist_core.findings import consistency_gain, floor_stories, three_digits
 from cist_core.soft_labels import centred_maximum, divergence_of, entropy_of, soft_labels
 from cist_core.temperature import Cist, Fixed
 
@@ -151,6 +152,7 @@ def _cist(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -> Non
             "sample gets a high one, the ambiguous one a low one: both soft labels say about as much. Amber is the "
             "fixed τ of before."
         )
+        st.caption("This is the pure ratio rule, a floor of 0; what a floor under τᵢ is good for comes in step 7.")
         st.latex(r"\tau_i = \frac{m_i}{\rho}")
         _show_samples(material, material.pair)
     with right:
@@ -198,23 +200,31 @@ def _two_scales(left: DeltaGenerator, right: DeltaGenerator, view: View | None) 
             "there is nothing left to ask for. Dashed: the student."
         )
         st.latex(r"\mathrm{KL}(p^t \| p^s) = \sum_k p^t_k \ln \frac{p^t_k}{p^s_k}")
+        st.markdown(
+            "Then nothing holds the student's scale either: in training it can shrink to almost nothing, or grow "
+            "without end. That is why τ has a **floor**, 1 by default: a student at the floor can match its teacher "
+            "only by growing. Raise the floor, and lower the scale."
+        )
+        st.latex(r"\tau_i = \max\left(\frac{m_i}{\rho},\ \text{floor}\right)")
         logits = np.array(edit_logits(st.container()))
     with right:
-        first, second = st.columns(2, gap="medium")
+        first, second, third = st.columns(3, gap="medium")
         scale = _slider(first, "Scale of the student", 0.1, 3.0, 0.3, 0.1, "lesson_student")
         tau = _tau_slider(second)
-        teacher = soft_labels(logits, tau)
-        apart = [float(divergence_of(teacher, soft_labels(scale * logits, own))) for own in (tau, scale * tau)]
+        floor = _slider(third, "Floor of τ", 0.0, 3.0, 0.0, 0.25, "lesson_floor")
+        one, own = two_temperatures(scale, tau, floor)
+        teacher = soft_labels(logits, one)
+        apart = [float(divergence_of(teacher, soft_labels(scale * logits, each))) for each in (one, own)]
         _numbers(
             ("Apart, one τ", f"{three_digits(apart[0])} nats", "Divergence of the student from the teacher"),
             ("Apart, own τ", f"{three_digits(round(apart[1], 9))} nats", "The same, each at its own temperature"),
             (
                 "Student's own τ",
-                three_digits(scale * tau) if np.ptp(logits) else "any",
-                "Its maximum over the ratio of the teacher",
+                three_digits(float(own)) if np.ptp(logits) else "any",
+                "Its maximum over the ratio of the teacher, or the floor if that is larger",
             ),
         )
-        _pictures(students_figure(logits, CLASSES, scale, tau), divergence_figure(logits, scale, tau))
+        _pictures(students_figure(logits, CLASSES, scale, tau, floor), divergence_figure(logits, scale, tau, floor))
 
 
 def _whole_set(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -> None:
@@ -227,8 +237,8 @@ def _whole_set(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -
     with left:
         st.markdown(
             f"Now all {logit_set.num_samples:,} samples, one entropy each. Amber on the left are the spikes, amber on "
-            "the right the mush: the two samples of step 3, many times over. Under CIST they share a ratio; the width "
-            "that is left is the shape of the rows, as in step 6."
+            "the right the mush: the two samples of step 3, many times over. Under CIST they share a ratio, but for "
+            "those at the floor of step 7; the width that is left is the shape of the rows, as in step 6."
         )
         st.latex(
             r"\text{spread} = \mathrm{std}_i\, H_i \qquad \text{gain} = \frac{\text{spread}_\tau}{\text{spread}_\rho}"
@@ -241,6 +251,7 @@ def _whole_set(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -
             ("Consistency gain", "none" if gain is None else f"{three_digits(gain)} ×", "At the same mean entropy"),
         )
         _pictures(histogram_figure(pair, height=HEIGHT), code=view.code() if view is not None else None)
+        st.caption(plain(f"{' '.join(floor_stories(pair))}."))
 
 
 def _entropy(logits: ArrayLike, tau: float) -> float:

@@ -103,13 +103,26 @@ def scaling_figure(logits: ArrayLike, names: Sequence[str], scale: float, rule: 
     return _bars_figure(title, z, names, list(zip(looks, (before, after), strict=True)))
 
 
-def students_figure(logits: ArrayLike, names: Sequence[str], scale: float, tau: float) -> Figure:
+def two_temperatures(scale: ArrayLike, tau: float, floor: float = 0.0) -> tuple[float, NDArray[np.float64]]:
+    """What CIST gives a teacher, and a student whose logits are the teacher's times ``scale``, ``(...,)``.
+
+    Args:
+        scale: of the student; the teacher's is 1.
+        tau: what the teacher gets without a floor: its centred maximum over rho.
+        floor: under both temperatures.
+    """
+    return max(tau, floor), np.maximum(np.asarray(scale) * tau, floor)
+
+
+def students_figure(logits: ArrayLike, names: Sequence[str], scale: float, tau: float, floor: float = 0.0) -> Figure:
     """A teacher, and a student whose logits are the teacher's times ``scale``, at one temperature and at its own.
 
-    The student's own temperature is the one that CIST gives it when the teacher's is ``tau``.
+    The one temperature is the teacher's, the student's own the one that CIST gives it beside; arguments as in
+    `two_temperatures`.
     """
     z = np.asarray(logits, dtype=np.float64)
-    teacher, same, own = soft_labels(z, tau), soft_labels(scale * z, tau), soft_labels(scale * z, scale * tau)
+    one, other = two_temperatures(scale, tau, floor)
+    teacher, same, own = soft_labels(z, one), soft_labels(scale * z, one), soft_labels(scale * z, other)
     title = f"One τ: {_nats(divergence_of(teacher, same))} apart; two: {_nats(divergence_of(teacher, own))}"
     series = [
         (Look("teacher", GREY, 0.55), teacher),
@@ -215,27 +228,30 @@ def envelope_figure(num_classes: int, *, ratio: float, gap_share: float, seconds
     )
 
 
-def divergence_figure(logits: ArrayLike, scale: float, tau: float) -> Figure:
-    """How far a student of the teacher's shape, ``(C,)``, seems from it, against its scale, under both rules."""
+def divergence_figure(logits: ArrayLike, scale: float, tau: float, floor: float = 0.0) -> Figure:
+    """How far a student of the teacher's shape, ``(C,)``, seems from it, against its scale, under both rules.
+
+    Arguments as in `two_temperatures`.
+    """
     z = np.asarray(logits, dtype=np.float64)
-    teacher = soft_labels(z, tau)
-    axis = np.unique(np.append(np.geomspace(*SCALE_AXIS, _POINTS), 1.0))
-    students = axis[:, None] * z
-    curves = {
-        FIXED.name: divergence_of(teacher, soft_labels(students, tau)),
-        HELD.name: divergence_of(teacher, soft_labels(students, axis * tau)),
-    }
-    now = {
-        FIXED.name: float(divergence_of(teacher, soft_labels(scale * z, tau))),
-        HELD.name: float(divergence_of(teacher, soft_labels(scale * z, scale * tau))),
-    }
-    alike = np.ptp(z) == 0
-    title = "All classes are alike: there is no scale to copy" if alike else "One τ asks for scale 1; two ask for none"
+    free = floor / tau  # from this scale on the student is above the floor
+    axis = np.unique(np.append(np.geomspace(*SCALE_AXIS, _POINTS), [1.0, np.clip(free, *SCALE_AXIS)]))
+
+    def divergences(scales: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        one, own = two_temperatures(scales, tau, floor)
+        teacher, students = soft_labels(z, one), scales[:, None] * z
+        return {
+            FIXED.name: divergence_of(teacher, soft_labels(students, one)),
+            HELD.name: divergence_of(teacher, soft_labels(students, own)),
+        }
+
+    curves, now = divergences(axis), {rule: float(kl[0]) for rule, kl in divergences(np.array([scale])).items()}
+    title = "All classes are alike: there is no scale to copy" if np.ptp(z) == 0 else _asked_scale(free)
     return Figure(
         title=title,
         caption="KL(teacher ‖ student) against the student's scale.",
         alt=f"{title}. At scale {scale:.4g} the divergence is {three_digits(now[FIXED.name])} nats under one τ and "
-        f"{three_digits(now[HELD.name])} under two",
+        f"{three_digits(now[HELD.name])} under two" + (f" with a floor of {floor:.4g}" if floor else ""),
         spec=_divergence_spec(),
         datasets={
             "curves": pd.concat(
@@ -245,6 +261,15 @@ def divergence_figure(logits: ArrayLike, scale: float, tau: float) -> Figure:
             "now": pd.DataFrame({"rule": list(now), "scale": scale, "divergence": list(now.values())}),
         },
     )
+
+
+def _asked_scale(free: float) -> str:
+    """Which scales of the student leave no divergence, where it is above the floor from the scale ``free`` on."""
+    if free == 0:
+        return "One τ asks for scale 1; two ask for none"
+    if free < 1:
+        return f"One τ asks for scale 1; two for {free:.3g} or more"
+    return "One τ asks for scale 1, and so do two that stand at the floor"
 
 
 @lru_cache(maxsize=8)

@@ -39,11 +39,10 @@ def moving_ratio_figure(grid: SliderGrid, tau: int, rho: int, *, height: int = 3
     first, second = grid.taus[tau], grid.rhos[rho]
     samples, classes = first.profile.samples, first.profile.classes
     taken = slots([first.rule, second.rule])
-    held = np.where(grid.maxima > 0, second.value, 0.0)
     points = pd.concat(
         [
-            _points(first, taken[0], grid.maxima / first.value, grid.max_entropy),
-            _points(second, taken[1], held, grid.max_entropy),
+            _points(position, slot, grid.ratios(position), grid.max_entropy)
+            for position, slot in zip((first, second), taken, strict=True)
         ],
         ignore_index=True,
     )

@@ -27,7 +27,7 @@ from cist_core.charts.figure import (
 )
 from cist_core.envelope import entropy_envelope
 from cist_core.findings import percent, ratio_story, rule_label, three_digits
-from cist_core.profile import entropy_histogram
+from cist_core.profile import EntropyProfile, entropy_histogram
 from cist_core.readings import RuleReading
 from cist_core.residuals import Residuals
 from cist_core.temperature import Cist
@@ -50,7 +50,8 @@ def ratio_figure(
 
     Args:
         fixed: drawn as points, or as a density above `MOST_POINTS` samples.
-        held: drawn the same way; CIST, whose samples share one ratio, as a violin at ``rho``.
+        held: drawn the same way; CIST, whose samples share one ratio, as a violin at ``rho``, and as points or a
+            density those at its floor, whose ratio is ``m / floor``, below ``rho``.
         selected: the samples to draw once more in front, ``(N,)``.
         gap: the envelope is that of rows whose scaled gap is at least this.
         height: in pixels.
@@ -62,83 +63,101 @@ def ratio_figure(
     beyond = int(np.count_nonzero(fixed.ratios > reach) + np.count_nonzero(held.ratios > reach))
     binned = profile.samples > MOST_POINTS
     rule = held.rule
-    violin = isinstance(rule, Cist)
+    at_rho = ~held.at_floor if isinstance(rule, Cist) else np.zeros(profile.samples, bool)
     taken = slots([fixed.rule, held.rule])
-    scattered = list(zip([fixed] if violin else [fixed, held], taken, strict=False))
+    everyone = np.ones(profile.samples, bool)
+    scattered = list(zip([fixed, held], taken, [everyone, ~at_rho], strict=True))
     curve = np.linspace(0.0, reach, _CURVE_POINTS)
     title = ratio_story(fixed, held)
+    cist = _where_cist_stands(rule, held.profile) if isinstance(rule, Cist) else ""
     caption = (
         f"{profile.samples:,} samples"
         + (", a stronger colour is more of them" if binned else "")
         + (f"; {beyond:,} of them beyond the axis, drawn at its end" if beyond else "")
-        + (f". The blue shape at ρ = {rule.rho:.4g}: the samples under CIST" if isinstance(rule, Cist) else "")
+        + (f". {cist}" if cist else "")
         + ". Line: the entropy if all other classes were equal. Grey band: every entropy that this ratio allows"
         + (f" where the gap of the scaled logits is at least {gap:g}" if gap else "")
         + ". Beyond the axes: how many samples have each ratio and each entropy."
     )
-    everyone = np.ones(profile.samples, bool)
-    nobody = np.zeros(profile.samples, bool)
-    chosen = nobody if selected is None else selected
+    chosen = ~everyone if selected is None else selected
     return Figure(
         title=title,
         caption=caption,
-        alt=f"{title}. Horizontal: ratio of the maximum centred logit to the temperature; vertical: entropy in nats",
+        alt=f"{title}. Horizontal: ratio of the maximum centred logit to the temperature; vertical: entropy in "
+        f"nats{f'. {cist}' if cist else ''}",
         spec=_spec(taken, limit, binned, height),
         brush={"ratio": "ratio", "entropy": "entropy"},
         datasets={
             "envelope": _band(profile.classes, gap, reach),
             "cloud": _cloud(scattered, everyone, reach, limit, binned),
-            "violin": _violin(held, taken[1], everyone if violin else nobody, reach, limit),
+            "violin": _violin(held, taken[1], at_rho, everyone, reach, limit),
             "selected": _cloud(scattered, chosen, reach, limit, binned),
-            "selected_violin": _violin(held, taken[1], chosen if violin else nobody, reach, limit),
+            "selected_violin": _violin(held, taken[1], at_rho, chosen, reach, limit),
             "curve": pd.DataFrame({"ratio": curve, "entropy": equal_others_entropy(curve, profile.classes)}),
             "margins": _margins(list(zip([fixed, held], taken, strict=True)), reach, limit),
         },
     )
 
 
+def _where_cist_stands(rule: Cist, profile: EntropyProfile) -> str:
+    """Which shape is CIST at rho, and which are its samples at the floor."""
+    shape = f"The blue shape at ρ = {rule.rho:.4g}: the samples under CIST"
+    if not profile.samples_at_floor:
+        return shape
+    floored = f"{profile.samples_at_floor:,} ({percent(profile.at_floor)}) at the floor of {rule.floor:.4g}"
+    if profile.at_floor == 1:
+        return f"Blue: all samples under CIST are at the floor of {rule.floor:.4g}, at the ratio m / {rule.floor:.4g}"
+    return f"{shape}; blue to its left: the {floored}, at the ratio m / {rule.floor:.4g}"
+
+
 def envelope_story(residuals: Residuals, rho: float, gap: float) -> str:
-    """What a ratio of ``rho`` and a gap of at least ``gap`` allow, and what of it the samples of CIST use."""
+    """What a ratio of ``rho`` and a gap of at least ``gap`` allow, and what of it CIST uses above its floor."""
     low, high = entropy_envelope(rho, residuals.num_classes, gap)
     if np.isnan(low):
         largest = rho * residuals.num_classes / (residuals.num_classes - 1)
         return f"No row of ratio {rho:.4g} has a gap of {gap:g}: the largest is {three_digits(largest)}"
     room = f"{three_digits(float(low))} to {three_digits(float(high))} nats"
+    at_rho = ~residuals.at_floor
+    if not at_rho.any():
+        return f"At ρ = {rho:.4g} the ratio allows any entropy from {room}; no sample is above the floor and has it"
+    entropy, samples = residuals.entropy[at_rho], "the samples" if at_rho.all() else "the samples above the floor"
     if gap == 0:
-        start, end = np.quantile(residuals.entropy, [0.05, 0.95])
+        start, end = np.quantile(entropy, [0.05, 0.95])
         return (
-            f"At ρ = {rho:.4g} the ratio alone allows any entropy from {room}; 90 % of the samples lie between "
+            f"At ρ = {rho:.4g} the ratio alone allows any entropy from {room}; 90 % of {samples} lie between "
             f"{three_digits(float(start))} and {three_digits(float(end))}"
         )
-    have = float(np.mean(residuals.gap >= gap))
-    inside = float(np.mean((residuals.entropy >= low) & (residuals.entropy <= high)))
+    have = float(np.mean(residuals.gap[at_rho] >= gap))
+    inside = float(np.mean((entropy >= low) & (entropy <= high)))
     return (
-        f"At ρ = {rho:.4g} a gap of at least {gap:g} allows {room}; {percent(have)} of the samples have such a gap, "
+        f"At ρ = {rho:.4g} a gap of at least {gap:g} allows {room}; {percent(have)} of {samples} have such a gap, "
         f"{percent(inside)} such an entropy"
     )
 
 
 def _cloud(
-    scattered: Sequence[tuple[RuleReading, Slot]], chosen: Mask, reach: float, limit: float, binned: bool
+    scattered: Sequence[tuple[RuleReading, Slot, Mask]], chosen: Mask, reach: float, limit: float, binned: bool
 ) -> pd.DataFrame:
+    """The chosen of the samples of each reading that are drawn here."""
     tables = []
-    for reading, slot in scattered:
+    for reading, slot, drawn in scattered:
+        shown = drawn & chosen
         if binned:
-            ratios, entropy = reading.ratios[chosen], reading.entropy[chosen]
+            ratios, entropy = reading.ratios[shown], reading.entropy[shown]
             tables.append(cells("ratio", ratios, entropy, reach, limit, reading.rule, slot))
         else:
-            tables.append(points("ratio", reading.ratios, reading.entropy, reach, reading.rule, slot)[chosen])
+            tables.append(points("ratio", reading.ratios, reading.entropy, reach, reading.rule, slot)[shown])
     return pd.concat(tables, ignore_index=True)
 
 
-def _violin(reading: RuleReading, slot: Slot, chosen: Mask, reach: float, limit: float) -> pd.DataFrame:
-    """Horizontal bars around the common ratio, as long as their share of the samples."""
+def _violin(reading: RuleReading, slot: Slot, at_rho: Mask, chosen: Mask, reach: float, limit: float) -> pd.DataFrame:
+    """Horizontal bars around the common ratio of the samples ``at_rho``, as long as their share of these."""
     bins = 2 * ROWS
-    widest = entropy_histogram(reading.entropy, reading.profile.classes, bins).max()
-    counts = entropy_histogram(reading.entropy[chosen], reading.profile.classes, bins)
+    widest = entropy_histogram(reading.entropy[at_rho], reading.profile.classes, bins).max()
+    counts = entropy_histogram(reading.entropy[at_rho & chosen], reading.profile.classes, bins)
     filled = np.flatnonzero(counts)
-    half = 0.06 * reach * counts[filled] / widest
-    centre = float(np.median(reading.ratios))
+    half = 0.06 * reach * counts[filled] / max(widest, 1)
+    centre = float(np.median(reading.ratios[at_rho])) if at_rho.any() else 0.0
     low = filled * (limit / bins)
     return pd.DataFrame(
         {

@@ -49,14 +49,20 @@ def gap_figure(residuals: Residuals, rule: Cist, *, selected: Mask | None = None
     low, high = entropy_envelope(rule.rho, classes, gaps * (1 - 1e-9))
     chosen = np.zeros(len(residuals.gap), bool) if selected is None else selected
     title = spread_story(residuals)
+    floored = int(np.count_nonzero(residuals.at_floor))
+    below = (
+        f"{floored:,} ({percent(floored / len(residuals.gap))}) are at the floor of {rule.floor:.4g} and have a "
+        "smaller ratio, so that line and band are not theirs"
+    )
     return Figure(
         title=title,
         caption=(
-            f"{len(residuals.gap):,} samples at ρ = {rule.rho:.4g}. Line: the entropy if all classes after the second "
-            "were equal; it ends where the second is one of them. Grey band: every entropy that a gap of at least this "
-            "allows."
+            f"{len(residuals.gap):,} samples under CIST. Line: the entropy at ρ = {rule.rho:.4g} if all classes after "
+            "the second were equal; it ends where the second is one of them. Grey band: every entropy that a gap of at "
+            f"least this allows there.{f' {below}.' if floored else ''}"
         ),
-        alt=f"{title}. Horizontal: gap between the two largest logits over the temperature; vertical: entropy in nats",
+        alt=f"{title}. Horizontal: gap between the two largest logits over the temperature; vertical: entropy in nats"
+        + (f". {below}" if floored else ""),
         spec=_gap_spec(limit, binned, height),
         brush={"entropy": "entropy_cist"},
         datasets={
@@ -74,13 +80,14 @@ def spread_story(residuals: Residuals) -> str:
     if spread.explained is None or spread.measured < NO_SPREAD:
         return "Under CIST every sample has the same entropy: there is nothing to explain"
     measured, explained = f"{three_digits(spread.measured)} nats", percent(spread.explained)
+    known = "gap and ratio" if residuals.at_floor.any() else "the gap"
     if spread.predicted < NO_SPREAD:
         return (
-            f"From the gap alone CIST would not spread at all; it spreads {measured}, and the gap explains {explained} "
+            f"From {known} alone CIST would not spread at all; it spreads {measured}, and the gap explains {explained} "
             "of the variance"
         )
     return (
-        f"From the gap alone the spread under CIST would be {three_digits(spread.predicted)} nats; it is "
+        f"From {known} alone the spread under CIST would be {three_digits(spread.predicted)} nats; it is "
         f"{three_digits(spread.measured)}, and the gap explains {explained} of its variance"
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cist_core.charts.figure import BLUE, GREY, PICK, Figure, named
-from cist_core.findings import are_matched, consistency_gain, three_digits
+from cist_core.findings import are_matched, consistency_gain, floor_story, three_digits
 from cist_core.readings import RuleReading
 from cist_core.recommendation import RhoRecommendation, recommendation_story
 from cist_core.rho_curves import RHOS, GainCurve, RhoSweep, gain_story
@@ -54,6 +54,7 @@ def rho_figure(
     limit = sweep.max_entropy
     title = recommendation_story(found)
     ends = [found.low * limit, found.high * limit]
+    kept = floor_story(found.floor, found.outcome.cist.at_floor)
     softer, sharper = (end if end is not None else np.nan for end in found.band)
     return Figure(
         title=title,
@@ -61,6 +62,7 @@ def rho_figure(
             f"{current.profile.samples:,} samples. Line: mean entropy under CIST; band around it: 5 to 95 % of the "
             "samples. Grey: the practical range, and on the axis the ρ that lie in it."
             + (" Dashed: the student at the same ρ." if student is not None else "")
+            + (f" At the recommended ρ {kept[0].lower()}{kept[1:]}." if found.floor else "")
         ),
         hint="A click sets ρ.",
         alt=f"{title}. Now ρ = {rule.rho:.4g}, mean entropy {three_digits(current.profile.mean)} nats",
@@ -112,6 +114,7 @@ def _curve(sweep: RhoSweep, reach: float, model: str) -> pd.DataFrame:
             "q95": sweep.q95[shown],
             "over_sharp": sweep.over_sharp[shown],
             "over_smoothed": sweep.over_smoothed[shown],
+            "at_floor": sweep.at_floor[shown],
         }
     )
 
@@ -137,6 +140,7 @@ def _picks(sweep: RhoSweep, reach: float, turn: int) -> pd.DataFrame:
                     ("q95", sweep.q95),
                     ("over_sharp", sweep.over_sharp),
                     ("over_smoothed", sweep.over_smoothed),
+                    ("at_floor", sweep.at_floor),
                 )
             },
         }
@@ -213,6 +217,7 @@ def _rho_spec(limit: float, with_student: bool, height: int) -> dict[str, Any]:
                 alt.Tooltip("q95:Q", title="95 % (nats)", format=".2f"),
                 alt.Tooltip("over_sharp:Q", title="over-sharp", format=".1%"),
                 alt.Tooltip("over_smoothed:Q", title="over-smoothed", format=".1%"),
+                alt.Tooltip("at_floor:Q", title="at the floor", format=".1%"),
             ],
         )
         .add_params(alt.selection_point(name=PICK, fields=["rho", "turn"], on="click", toggle=False))

@@ -57,7 +57,10 @@ def teacher_entropy_figure(teachers: Sequence[TeacherReading], rule: str = FIXED
 
 
 def teacher_ratio_figure(teachers: Sequence[TeacherReading], *, height: int = 300) -> Figure:
-    """How the ratio of each teacher is spread under its matched fixed temperature; CIST holds it at rho."""
+    """How the ratio of each teacher is spread under its matched fixed temperature.
+
+    CIST holds it at rho on every sample above its floor.
+    """
     ratios = [teacher.fixed.ratios for teacher in teachers]
     # The few largest ratios would stretch the axis over nothing; they are counted in its last bin.
     reach = max(float(np.quantile(ratio, 0.998)) for ratio in ratios) * 1.04 or 1.0
@@ -68,7 +71,15 @@ def teacher_ratio_figure(teachers: Sequence[TeacherReading], *, height: int = 30
     ]
     widths = [float(np.std(ratio) / np.mean(ratio)) if np.any(ratio) else 0.0 for ratio in ratios]
     words = [f"{percent(width)} ({teacher.name})" for teacher, width in zip(teachers, widths, strict=True)]
-    title = f"Under a fixed temperature the ratio varies by {', '.join(words)} of its mean; CIST holds it"
+    free = [
+        f"{percent(teacher.cist.profile.at_floor)} ({teacher.name})"
+        for teacher in teachers
+        if teacher.cist.profile.samples_at_floor
+    ]
+    held = (
+        f"CIST holds it above its floor, which leaves out {', '.join(free)} of the samples" if free else "CIST holds it"
+    )
+    title = f"Under a fixed temperature the ratio varies by {', '.join(words)} of its mean; {held}"
     return Figure(
         title=title,
         caption="Ratio of the maximum centred logit to each teacher's matched temperature. Vertical lines: its ρ.",

@@ -91,15 +91,24 @@ def factors_figure(weights: SampleWeights, *, selected: Mask | None = None, heig
         title=title,
         caption=(
             f"{weights.samples:,} samples in {FACTOR_BINS} bins, at ρ = {weights.rho:.4g}. The factor is the centred "
-            "maximum of the model's logits over ρ: its confidence on the sample."
+            f"maximum of the model's logits over ρ: its confidence on the sample.{_floored(weights)}"
         ),
         alt=title,
-        spec=_factors_spec(tuple(factors), bins.logarithmic, height),
+        spec=_factors_spec(tuple(factors), weights.floor, bins.logarithmic, height),
         datasets={
             "factors": _steps(factors, bins, np.ones(weights.samples, bool)),
             "selected": _steps(factors if chosen.any() else {}, bins, chosen),
         },
     )
+
+
+def _floored(weights: SampleWeights) -> str:
+    """On how many samples the factor is the floor instead."""
+    if weights.floor == 0:
+        return ""
+    models = {"teacher": weights.teacher_at_floor, "student": weights.student_at_floor}
+    shares = " and ".join(f"{percent(share)} ({name})" for name, share in models.items() if share is not None)
+    return f" On {shares} of the samples it is the floor of {weights.floor:.4g}."
 
 
 def factors_story(weights: SampleWeights) -> str:
@@ -131,9 +140,10 @@ def _steps(factors: Mapping[str, Values], bins: _Bins, chosen: Mask) -> pd.DataF
 
 
 @lru_cache(maxsize=16)
-def _factors_spec(models: tuple[str, ...], logarithmic: bool, height: int) -> dict[str, Any]:
+def _factors_spec(models: tuple[str, ...], floor: float, logarithmic: bool, height: int) -> dict[str, Any]:
+    formula = f"max(m / ρ, {floor:.4g})" if floor else "m / ρ"
     base = {
-        "x": alt.X("temperature:Q", title="temperature τ = m / ρ (logit units)", **_axis(logarithmic)),
+        "x": alt.X("temperature:Q", title=f"temperature τ = {formula} (logit units)", **_axis(logarithmic)),
         "y": alt.Y("samples:Q", title="samples", axis=alt.Axis(format=",d", tickCount=5)),
         "strokeDash": alt.StrokeDash(
             "model:N",

@@ -28,8 +28,10 @@ from cist_core.cli.loading import (
     load_student,
 )
 from cist_core.cli.output import add_json_option, print_json, remark, size, table
-from cist_core.findings import are_matched, comparison, extremes, percent, rule_label, three_digits
+from cist_core.findings import are_matched, comparison, extremes, floor_stories, percent, rule_label, three_digits
 from cist_core.readings import RuleReading, read_rules
+from cist_core.rho import DEFAULT_TARGET, sharpest_mean
+from cist_core.temperature import CIST_FLOOR
 from cist_core.top_k import is_top_k_file
 
 _EXAMPLES = """\
@@ -42,7 +44,8 @@ examples:
 
 rules: tau=4, cist:rho=3, lskd:tau=2, normkd:k=2, matched:H=0.6 (the oracle), and beside a student dtkd:tau=4. Entropies
 are in nats, tau in the unit of the logits, rho has no unit. A share of samples is over-sharp below 5 % and
-over-smoothed above 95 % of ln C.
+over-smoothed above 95 % of ln C. No temperature of CIST falls below its floor, 1 by default: cist:rho=3,floor=0 has
+none. A share of samples is at the floor; beside a student, its share is told as well.
 """
 
 
@@ -56,7 +59,7 @@ def add_parser(commands: Any) -> None:
         allow_abbrev=False,
     )
     add_source_options(parser, "what to analyze")
-    add_student_option(parser, "for rules that read its logits too, such as dtkd:tau=4")
+    add_student_option(parser, "for rules that read its logits too, such as dtkd:tau=4, and its share at CIST's floor")
     rules = parser.add_argument_group("rules (default: a fixed temperature and a rho of the same mean entropy)")
     rules.add_argument("--tau", nargs="+", action="extend", default=[], metavar="T", help="fixed temperatures")
     rules.add_argument("--rho", nargs="+", action="extend", default=[], metavar="R", help="CIST at these ratios")
@@ -85,14 +88,11 @@ def run(options: argparse.Namespace) -> None:
     curves = EntropyCurves.from_logits(logit_set)
     if options.student is not None:
         curves = curves.beside(EntropyCurves.from_logits(load_student(options, logit_set)))
+    readings = read_rules(rules or _default_rules(curves), curves, **thresholds)
     if not rules:
-        rules = _default_rules(curves)
-        remark(
-            f"No rule was given: {' and '.join(map(str, rules))} are the pair whose mean entropy is a quarter of ln C."
-        )
-    readings = read_rules(rules, curves, **thresholds)
+        remark(_why_this_pair(readings, curves))
     if options.json:
-        profiles = [{**reading.profile.to_dict(), **reading.association.to_dict()} for reading in readings]
+        profiles = [_record(reading) for reading in readings]
         print_json({"samples": logit_set.num_samples, "classes": logit_set.num_classes, "profiles": profiles})
     else:
         print(_text(logit_set, curves, readings))
@@ -101,6 +101,16 @@ def run(options: argparse.Namespace) -> None:
 
         write_report(options.out, logit_set, curves, readings)
         remark(f"Wrote {options.out}.")
+
+
+def _record(reading: RuleReading) -> dict[str, Any]:
+    record = {**reading.profile.to_dict(), **reading.association.to_dict()}
+    if isinstance(reading.rule, Cist):
+        record["floor"] = reading.rule.floor
+    if reading.student_at_floor is not None:
+        record["student_at_floor"] = float(reading.student_at_floor.mean())
+        record["student_samples_at_floor"] = int(reading.student_at_floor.sum())
+    return record
 
 
 def _given_rules(options: argparse.Namespace) -> list[TemperatureRule]:
@@ -115,8 +125,16 @@ def _default_rules(curves: EntropyCurves) -> list[TemperatureRule]:
     return [parse_rule(f"tau={tau}"), parse_rule(f"cist:rho={rho}")]
 
 
+def _why_this_pair(readings: Sequence[RuleReading], curves: EntropyCurves) -> str:
+    pair = " and ".join(str(reading.rule) for reading in readings)
+    share, least = readings[0].profile.normalised_mean, sharpest_mean(curves) / curves.max_entropy
+    kept = f", as the floor of {CIST_FLOOR:g} keeps CIST above {percent(least)}" if least >= DEFAULT_TARGET else ""
+    return f"No rule was given: {pair} are the pair whose mean entropy is {percent(share)} of ln C{kept}."
+
+
 def _text(logit_set: LogitSet, curves: EntropyCurves, readings: Sequence[RuleReading]) -> str:
-    head = ["rule", "mean", "spread", "5 %", "median", "95 %", "of ln C", "over-sharp", "over-smoothed", "mean tau"]
+    head = ["rule", "mean", "spread", "5 %", "median", "95 %", "of ln C"]
+    head += ["over-sharp", "over-smoothed", "at floor", "mean tau"]
     rows = [_row(reading) for reading in readings]
     return "\n".join(
         [
@@ -126,7 +144,7 @@ def _text(logit_set: LogitSet, curves: EntropyCurves, readings: Sequence[RuleRea
             "",
             table(head, rows),
             "",
-            *(f"{sentence}." for sentence in findings(readings, curves)),
+            *(f"{sentence}." for sentence in [*findings(readings, curves), *floor_stories(readings)]),
         ]
     )
 
@@ -140,6 +158,7 @@ def _row(reading: RuleReading) -> list[str]:
         percent(profile.normalised_mean),
         percent(profile.over_sharp),
         percent(profile.over_smoothed),
+        percent(profile.at_floor) if isinstance(reading.rule, Cist) else "-",
         three_digits(profile.tau_mean),
     ]
 
@@ -172,10 +191,16 @@ def _unmatched(pairs: Sequence[tuple[RuleReading, RuleReading]]) -> str:
 def _partner(rule: TemperatureRule, curves: EntropyCurves) -> list[str]:
     try:
         if isinstance(rule, Fixed):
+            if rule.tau < CIST_FLOOR:
+                return [
+                    f"No rho has the mean entropy of {rule_label(rule)}: the floor of CIST is {CIST_FLOOR:g}, and the "
+                    "rule cist:rho=R,floor=0 has none"
+                ]
             rho = matched_pair(curves, tau=rule.tau).rho
-            return [f"The rho with the mean entropy of {rule_label(rule)} is {three_digits(rho)}"]
+            end = f", where every sample is at the floor of {CIST_FLOOR:g}" if rule.tau == CIST_FLOOR else ""
+            return [f"The rho with the mean entropy of {rule_label(rule)} is {three_digits(rho)}{end}"]
         if isinstance(rule, Cist):
-            tau = matched_pair(curves, rho=rule.rho).tau
+            tau = matched_pair(curves, rho=rule.rho, floor=rule.floor).tau
             return [f"The fixed temperature with the mean entropy of {rule_label(rule)} is {three_digits(tau)}"]
     except CistError:  # every soft label is one-hot or uniform already: nothing to match
         pass

@@ -15,7 +15,7 @@ from cist_core.cli.loading import (
     load_student,
 )
 from cist_core.cli.output import add_json_option, print_json, remark, size, table
-from cist_core.findings import percent, three_digits
+from cist_core.findings import floor_story, percent, three_digits
 from cist_core.profile import EntropyProfile
 from cist_core.recommendation import (
     PRACTICAL_RANGE,
@@ -27,6 +27,7 @@ from cist_core.recommendation import (
 )
 from cist_core.rho import match_rho
 from cist_core.rho_curves import gain_curve, gain_story
+from cist_core.temperature import CIST_FLOOR, Cist
 
 _SHARES = (0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95)
 """Mean normalised entropies of the table of gains."""
@@ -36,11 +37,13 @@ _EXAMPLES = """\
 examples:
   cist rho --logits teacher.npz                              the rho whose mean entropy is a quarter of ln C
   cist rho --logits teacher.npz --target 0.4 --range 0.2 0.6
+  cist rho --logits teacher.npz --floor 0                    the pure ratio rule: no floor under the temperatures
   cist rho --logits teacher.npz --tau-range 1 4 --json       the range that two temperatures give
   cist rho --teacher mnist5k-cnn --data mnist-5k --student mnist5k-cnn-small --config run.json
 
 Target and range are mean entropies as shares of ln C. A smaller rho is softer. The gain is the spread of the entropy at
 the fixed temperature over that under CIST, at the same mean entropy; below 1, CIST is the less consistent one.
+No temperature of CIST falls below the floor: tau_i = max(m_i / rho, floor).
 """
 
 
@@ -69,6 +72,13 @@ def add_parser(commands: Any) -> None:
     ends.add_argument(
         "--tau-range", nargs=2, type=float, metavar=("T1", "T2"), help="the range that two temperatures give"
     )
+    wanted.add_argument(
+        "--floor",
+        type=float,
+        default=CIST_FLOOR,
+        metavar="F",
+        help="smallest temperature of CIST, in the unit of the logits; 0 is the pure ratio rule (default: 1)",
+    )
     add_threshold_options(wanted)
     add_json_option(parser)
     parser.add_argument(
@@ -89,11 +99,13 @@ def run(options: argparse.Namespace) -> None:
         low=options.range[0],
         high=options.range[1],
         tau_range=None if options.tau_range is None else tuple(options.tau_range),
+        floor=options.floor,
         **thresholds,
     )
     student = None
     if options.student is not None:
-        student = rho_outcome(EntropyCurves.from_logits(load_student(options, logit_set)), found.rho, **thresholds)
+        student_curves = EntropyCurves.from_logits(load_student(options, logit_set))
+        student = rho_outcome(student_curves, found.rho, floor=found.floor, **thresholds)
     if options.json:
         record = found.to_dict()
         print_json(record if student is None else {**record, "student": student.to_dict()})
@@ -102,7 +114,8 @@ def run(options: argparse.Namespace) -> None:
     if options.config is not None:
         from cist_core.training.suggestion import suggest_config
 
-        suggest_config(_short(found.rho), teacher=options.teacher, data=options.data).save(options.config)
+        config = suggest_config(_short(found.rho), teacher=options.teacher, data=options.data, floor=found.floor)
+        config.save(options.config)
         remark(f"Wrote {options.config}; next: cist distill {options.config}")
 
 
@@ -117,17 +130,18 @@ def _text(logit_set: LogitSet, curves: EntropyCurves, found: RhoRecommendation, 
         f"{recommendation_story(found)}.",
         f"Entropy of the soft labels in nats (ln C = {three_digits(curves.max_entropy)})",
         _profiles(found.outcome, student),
+        f"{floor_story(found.floor, found.outcome.cist.at_floor, None if student is None else student.cist.at_floor)}.",
         "At other mean entropies",
         _gains(curves, found),
-        f"{gain_story(gain_curve(curves), found.low, found.high)}.",
+        f"{gain_story(gain_curve(curves, floor=found.floor), found.low, found.high)}.",
     ]
     return "\n\n".join(parts)
 
 
 def _profiles(teacher: RhoOutcome, student: RhoOutcome | None) -> str:
-    head = ["model", "rule", "mean", "spread", "5 %", "95 %", "of ln C", "over-sharp", "over-smoothed"]
+    head = ["model", "rule", "mean", "spread", "5 %", "95 %", "of ln C", "over-sharp", "over-smoothed", "at floor"]
     rows = [
-        [model, label, *_numbers(profile)]
+        [model, label, *_numbers(profile), percent(profile.at_floor) if profile is outcome.cist else "-"]
         for model, outcome in (("teacher", teacher), ("student", student))
         if outcome is not None
         for label, profile in _rules(outcome)
@@ -137,7 +151,7 @@ def _profiles(teacher: RhoOutcome, student: RhoOutcome | None) -> str:
 
 def _rules(outcome: RhoOutcome) -> list[tuple[str, EntropyProfile]]:
     fixed = [] if outcome.fixed is None else [(f"tau={three_digits(outcome.fixed.tau_mean)}", outcome.fixed)]
-    return [*fixed, (f"cist:rho={_short(outcome.rho):g}", outcome.cist)]
+    return [*fixed, (str(Cist(_short(outcome.rho), outcome.floor)), outcome.cist)]
 
 
 def _numbers(profile: EntropyProfile) -> list[str]:
@@ -151,7 +165,9 @@ def _numbers(profile: EntropyProfile) -> list[str]:
 
 def _gains(curves: EntropyCurves, found: RhoRecommendation) -> str:
     """One line a mean entropy, those of the practical range marked, the gain as a number and as a bar."""
-    outcomes = [(share, outcome) for share in _SHARES if (outcome := _outcome_at(curves, share)) is not None]
+    outcomes = [
+        (share, outcome) for share in _SHARES if (outcome := _outcome_at(curves, share, found.floor)) is not None
+    ]
     head = ["of ln C", "rho", "tau", "spread at tau", "under CIST", "gain"]
     lines = table(head, [_gain_row(*each) for each in outcomes], left=0).splitlines()
     longest = max((outcome.gain or 0.0 for _, outcome in outcomes), default=1.0)
@@ -162,11 +178,11 @@ def _gains(curves: EntropyCurves, found: RhoRecommendation) -> str:
     return "\n".join([*(f"  {line}" for line in lines[:2]), *marked, "  * in the practical range"])
 
 
-def _outcome_at(curves: EntropyCurves, share: float) -> RhoOutcome | None:
+def _outcome_at(curves: EntropyCurves, share: float, floor: float) -> RhoOutcome | None:
     try:
-        return rho_outcome(curves, match_rho(curves, share * curves.max_entropy))
+        return rho_outcome(curves, match_rho(curves, share * curves.max_entropy, floor=floor), floor=floor)
     except CistError:
-        return None  # ties, or the end of a table: no rho has this mean entropy
+        return None  # below the floor, ties, or the end of a table: no rho has this mean entropy
 
 
 def _gain_row(share: float, outcome: RhoOutcome) -> list[str]:

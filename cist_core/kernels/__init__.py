@@ -9,6 +9,7 @@ Write ``c = z - mean(z)`` and ``m = max(c)``; a ratio is ``r = m / tau``.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,31 +52,41 @@ def row_statistics(logits: Array) -> RowStatistics:
     return _backend(logits).row_statistics(logits)  # type: ignore[no-any-return]
 
 
-def first_pass(logits: Array, *, tau: float | None = None, rho: float | None = None) -> tuple[RowStatistics, Array]:
+def first_pass(
+    logits: Array, *, tau: float | None = None, rho: float | None = None, floor: float = 0.0
+) -> tuple[RowStatistics, Array]:
     """Statistics and entropy in one pass over the memory.
 
-    ``H_i = entropy(softmax(z_i / tau))``, or with ``tau_i = m_i / rho``; a constant row has ``ln C``.
+    ``H_i = entropy(softmax(z_i / tau))``, or with ``tau_i = max(m_i / rho, floor)``, the temperatures of CIST; a
+    constant row has ``ln C``.
 
     Args:
         logits: finite, ``(N, C)``.
         tau: one positive temperature in logit units (``inf`` gives ``ln C``), or
         rho: one positive ratio.
+        floor: beside rho, the smallest temperature in logit units; by default there is none. The floor of CIST is
+            ``cist_core.temperature.CIST_FLOOR``.
 
     Returns:
         The statistics and the entropy ``(N,)`` in nats.
 
     Raises:
-        ValueError: unless exactly one of tau and rho is given, and positive.
+        ValueError: unless exactly one of tau and rho is given, and positive, and the floor is 0 or goes with rho.
 
     Example:
         >>> _, entropies = first_pass(np.array([[4.0, 0.0, 0.0], [1.0, 0.0, 0.0]], np.float32), rho=2.0)
         >>> print(entropies.round(4))
         [0.3666 0.3666]
+        >>> _, entropies = first_pass(np.array([[4.0, 0.0, 0.0], [1.0, 0.0, 0.0]], np.float32), rho=2.0, floor=1.0)
+        >>> print(entropies.round(4))  # the second row would need a temperature of 1/3
+        [0.3666 0.9753]
     """
     given = tau if rho is None else rho
     if (tau is None) == (rho is None) or given is None or not given > 0:
         raise ValueError(f"Expected exactly one of `tau` and `rho`, and positive, but got tau={tau} and rho={rho}.")
-    return _backend(logits).first_pass(logits, tau, rho)  # type: ignore[no-any-return]
+    if not (0 <= floor < math.inf) or (floor and rho is None):
+        raise ValueError(f"Expected a finite `floor` of 0 or above, and only beside `rho`, but got floor={floor}.")
+    return _backend(logits).first_pass(logits, tau, rho, floor)  # type: ignore[no-any-return]
 
 
 def entropy(logits: Array, peak: Array, tau: Array | float) -> Array:

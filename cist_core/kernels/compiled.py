@@ -336,8 +336,8 @@ def statistics_kernel(begin, end, logits, smallest, maximum, peak, top1, gap, st
 
 
 @compiled
-def first_pass_kernel(begin, end, logits, smallest, tau, rho, maximum, peak, top1, gap, std, entropy):
-    """The statistics and, while the row is in cache, the entropy at ``tau``, or at ``m / rho`` where tau is 0."""
+def first_pass_kernel(begin, end, logits, smallest, tau, rho, floor, maximum, peak, top1, gap, std, entropy):
+    """The statistics and, while the row is in cache, the entropy at ``tau``; at ``max(m / rho, floor)`` if tau is 0."""
     _with_wide_vectors()
     buffer = _buffer_for(logits)
     highest = math.log(logits.shape[1])
@@ -350,7 +350,7 @@ def first_pass_kernel(begin, end, logits, smallest, tau, rho, maximum, peak, top
         if tau > 0.0:
             scale = _scale(tau)
         elif m > 0.0:
-            scale = _scale(m / rho)
+            scale = _scale(max(m / rho, floor))
         else:
             scale = _ZERO
         entropy[i] = _row_entropy(row, largest, scale, highest)

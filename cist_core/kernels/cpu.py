@@ -24,11 +24,11 @@ def row_statistics(logits: Rows) -> RowStatistics:
     return statistics
 
 
-def first_pass(logits: Rows, tau: float | None, rho: float | None) -> tuple[RowStatistics, Vector]:
+def first_pass(logits: Rows, tau: float | None, rho: float | None, floor: float) -> tuple[RowStatistics, Vector]:
     statistics = _empty_statistics(len(logits))
     result = np.empty(len(logits), np.float32)
     # One signature for both: a temperature of 0 stands for "not given".
-    parameters = float(tau or 0.0), float(rho or 0.0)
+    parameters = float(tau or 0.0), float(rho or 0.0), float(floor)
     arguments = _typed(logits), SMALLEST_MAXIMUM, *parameters, *statistics, result
     over_rows(compiled.first_pass_kernel, *logits.shape, *arguments)
     return statistics, result

@@ -31,12 +31,12 @@ def row_statistics(logits: Tensor) -> RowStatistics:
     return RowStatistics(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
 
 
-def first_pass(logits: Tensor, tau: float | None, rho: float | None) -> tuple[RowStatistics, Tensor]:
+def first_pass(logits: Tensor, tau: float | None, rho: float | None, floor: float) -> tuple[RowStatistics, Tensor]:
     parts, entropies = [], []
     for rows in _chunks(logits):
         chunk = logits[rows].float()
         statistics = _statistics(chunk)
-        temperature: Number = tau if tau is not None else _temperature_at(statistics.maximum, rho or 0.0)
+        temperature: Number = tau if tau is not None else _temperature_at(statistics.maximum, rho or 0.0, floor)
         parts.append(statistics)
         entropies.append(_entropy(chunk, statistics.peak, _column(temperature, chunk)))
     return RowStatistics(*(torch.cat(columns) for columns in zip(*parts, strict=True))), torch.cat(entropies)
@@ -107,9 +107,9 @@ def _column(value: Number, logits: Tensor) -> Tensor:
     return column.clamp_min(smallest).expand(len(logits))
 
 
-def _temperature_at(maximum: Tensor, rho: float) -> Tensor:
-    """``m / rho``; a constant row has no ratio, and any temperature gives its entropy."""
-    return torch.where(maximum > 0, maximum / rho, torch.ones_like(maximum))
+def _temperature_at(maximum: Tensor, rho: float, floor: float) -> Tensor:
+    """``max(m / rho, floor)``; a constant row has no ratio, and any temperature gives its entropy."""
+    return torch.where(maximum > 0, (maximum / rho).clamp_min(floor), torch.ones_like(maximum))
 
 
 def _statistics(chunk: Tensor) -> RowStatistics:

@@ -59,15 +59,26 @@ class TemperatureRule(ABC):
         """Where a floor of the rule, and not its formula, decides the temperature, ``(N,)``; nowhere by default."""
         return np.zeros(curves.num_samples, dtype=np.bool_)
 
-    def __str__(self) -> str:
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if self._written(field)}
-        if not values:
-            return self.name
-        parameters = ",".join(f"{name}={_number(value)}" for name, value in values.items())
-        return parameters if self.name == FIXED else f"{self.name}:{parameters}"
+    def student_at_floor(self, curves: EntropyCurves) -> NDArray[np.bool_] | None:
+        """The same of the student beside the curves (`EntropyCurves.beside`), ``(N,)``; None without one."""
+        return None if curves.student is None else np.zeros(curves.num_samples, dtype=np.bool_)
 
-    def _written(self, field: dataclasses.Field[Any]) -> bool:
-        return not _is_option(field) or getattr(self, field.name) != field.default
+    @property
+    def written(self) -> dict[str, float]:
+        """The parameters that a text names: all but the options that are as by default."""
+        values = {field: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {field.name: value for field, value in values.items() if not _is_option(field) or value != field.default}
+
+    @classmethod
+    def parameter_names(cls) -> list[str]:
+        """The parameters that every rule of this kind needs; options are left out."""
+        return [field.name for field in dataclasses.fields(cls) if not _is_option(field)]
+
+    def __str__(self) -> str:
+        if not self.written:
+            return self.name
+        parameters = ",".join(f"{name}={_number(value)}" for name, value in self.written.items())
+        return parameters if self.name == FIXED else f"{self.name}:{parameters}"
 
 
 def option(default: float) -> Any:

@@ -74,7 +74,7 @@ function gainWords(tau, rho) {
 
 function ratiosMove(tau, rho) {
   const a = grid.taus[tau];
-  return fill(grid.ratiosMove, { first: a.label, low: a.low, high: a.high, rho: grid.rhos[rho].value });
+  return fill(grid.ratiosMove, { first: a.label, low: a.low, high: a.high, held: grid.rhos[rho].held });
 }
 
 // The tables of the first chart with the numbers of a pair in the places of those it was made with.
@@ -107,7 +107,8 @@ function ratioTables(tau, rho) {
   const heights = sides.map((side) => Uint8Array.from(atob(side.drawn), (letter) => letter.charCodeAt(0)));
   const points = made.map((row, index) => {
     const held = index >= shown, sample = index % shown, maximum = grid.maxima[sample];
-    const ratio = held ? (maximum > 0 ? sides[1].at : 0) : maximum / sides[0].at;
+    const temperature = held ? Math.max(maximum / sides[1].at, grid.floor) : sides[0].at;
+    const ratio = maximum > 0 ? maximum / temperature : 0;
     const side = held ? 1 : 0;
     return { ...row, label: sides[side].label, ratio: ratio, entropy: heights[side][sample] * grid.maxEntropy / 255 };
   });
@@ -139,7 +140,8 @@ function showPair() {
   element("headline").textContent = headline(tau, rho);
   element("gain").textContent = gainWords(tau, rho);
   element("ratios").textContent = ratiosMove(tau, rho);
-  element("note").textContent = areMatched(tau, rho) ? "" : grid.notes[element("matching").checked ? "out of reach" : "apart"];
+  element("floored").textContent = sides.rho.floored + ".";
+  element("note").textContent = areMatched(tau, rho) ? "" : grid.notes[reason(sides.tau)];
   element("chart-1").setAttribute("aria-label", headline(tau, rho));
   element("chart-ratios").setAttribute("aria-label", ratiosMove(tau, rho));
   document.querySelectorAll("#numbers tbody tr").forEach((row, index) => {
@@ -150,6 +152,12 @@ function showPair() {
   // A dragged slider moves more often than a screen is drawn.
   if (!waiting) requestAnimationFrame(() => { waiting = false; Object.keys(TABLES).forEach(show); });
   waiting = true;
+}
+
+// Why a pair is not matched.
+function reason(tau) {
+  if (!element("matching").checked) return "apart";
+  return tau.at < grid.floor ? "below floor" : "out of reach";
 }
 
 function match(moved) {

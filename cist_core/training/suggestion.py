@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cist_core.data import DATASETS
-from cist_core.temperature import Cist
+from cist_core.temperature import CIST_FLOOR, Cist
 from cist_core.training.presets import PRESETS, preset
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ def suggested_preset(data: str) -> str:
     return [*own, *alike, *PRESETS][0]
 
 
-def suggested_changes(rho: float, *, teacher: str, data: str, student: str | None = None) -> dict[str, Any]:
+def suggested_changes(
+    rho: float, *, teacher: str, data: str, student: str | None = None, floor: float = CIST_FLOOR
+) -> dict[str, Any]:
     """What differs from that preset, as `RunConfig.changed` takes it.
 
     Args:
@@ -33,8 +35,9 @@ def suggested_changes(rho: float, *, teacher: str, data: str, student: str | Non
         teacher: name of a sample model, or path of a checkpoint.
         data: name of a data set, or path.
         student: an architecture; None: that of the preset.
+        floor: of CIST, in logit units; 0 is the pure ratio rule.
     """
-    changes: dict[str, Any] = {"teacher": {"name": teacher}, "objective": str(Cist(rho))}
+    changes: dict[str, Any] = {"teacher": {"name": teacher}, "objective": str(Cist(rho, floor))}
     content = PRESETS[suggested_preset(data)][1]
     if teacher != content["teacher"]["name"]:
         changes["teacher"]["architecture"] = None
@@ -45,18 +48,20 @@ def suggested_changes(rho: float, *, teacher: str, data: str, student: str | Non
     return changes
 
 
-def suggest_config(rho: float, *, teacher: str, data: str, student: str | None = None) -> RunConfig:
+def suggest_config(
+    rho: float, *, teacher: str, data: str, student: str | None = None, floor: float = CIST_FLOOR
+) -> RunConfig:
     """A checked config that distills with CIST at this rho; arguments as in `suggested_changes`.
 
     Raises:
-        CistError: if rho is not positive, or there is no such architecture.
+        CistError: if rho is not positive, the floor negative, or there is no such architecture.
 
     Example:
         >>> config = suggest_config(4.25, teacher="mnist5k-cnn", data="mnist-5k")
         >>> str(config.objective), config.student.architecture, config.epochs
         ('cist:rho=4.25', 'cnn_16_32', 12)
     """
-    changes = suggested_changes(rho, teacher=teacher, data=data, student=student)
+    changes = suggested_changes(rho, teacher=teacher, data=data, student=student, floor=floor)
     return preset(suggested_preset(data)).changed(**changes)
 
 

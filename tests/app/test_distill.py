@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import parse_qs, urlsplit
 
+import numpy as np
 import pytest
 from example_runs import ExampleStore
 from streamlit.testing.v1 import AppTest
@@ -21,6 +22,7 @@ from cist_core.training import PRESETS, RunConfig, preset
 from cist_core.zoo import ARCHITECTURES, create_model
 
 ROOT = Path(__file__).resolve().parents[2]
+SIDEBAR = {"tau": 2.0, "rho": 3.0, "floor": 0.5, "mean_entropy": 0.6}
 
 
 @pytest.fixture
@@ -114,13 +116,13 @@ def test_every_objective_starts_at_values_that_it_accepts() -> None:
     for method in form.methods():
         parameters = objective_specification(method).parameters
         values = {
-            parameter.name: form.answer(parameter, form.start_of(parameter, tau=2.0, rho=3.0, mean_entropy=0.6))
-            for parameter in parameters
+            parameter.name: form.answer(parameter, form.start_of(parameter, **SIDEBAR)) for parameter in parameters
         }
         config = form.make_configs({**content, "objective": {"name": method, "parameters": values}}, [0])[0]
         made = config.objective.parameters
         assert made.get("tau", 2.0) == 2.0
         assert made.get("rho", 3.0) == 3.0
+        assert made.get("floor", 0.5) == 0.5
         defaults = {p.name: p.default for p in parameters if not p.required and p.name not in form.FROM_SIDEBAR}
         assert {name: made[name] for name in defaults} == defaults
 
@@ -175,6 +177,31 @@ def test_rho_follows_the_sidebar_until_it_is_changed_here(store) -> None:
     app.number_input(key="cist.rho").set_value(5.5).run()
     app.slider(key="rho").set_value(2.0).run()
     assert config_of(app).objective.parameters["rho"] == 5.5
+
+
+def test_the_floor_follows_the_sidebar_until_it_is_changed_here_and_says_what_it_holds(store) -> None:
+    app = open_distill()
+    assert config_of(app).objective.parameters["floor"] == 1.0
+    app.number_input(key="floor").set_value(2.0).run()
+    assert config_of(app).objective.parameters["floor"] == 2.0
+    app.number_input(key="cist.floor").set_value(3.0).run()
+    app.number_input(key="cist.rho").set_value(5.0).run()
+    curves = app.session_state["_view"].source.curves
+    share = float(np.mean(curves.statistics.maximum / 5.0 < 3.0))
+    assert 0.1 < share < 0.9
+    assert any(
+        f"The floor of 3 holds on {share * 100:.1f} % of the samples" in caption.value
+        and "(teacher, test split)" in caption.value
+        for caption in app.main.caption
+    )
+    app.number_input(key="floor").set_value(0.0).run()
+    assert config_of(app).objective.parameters["floor"] == 3.0
+
+
+def test_a_method_without_cist_has_no_floor(store) -> None:
+    app = open_distill(method="kd")
+    assert "floor" not in config_of(app).objective.parameters
+    assert not any("floor" in caption.value for caption in app.main.caption)
 
 
 @pytest.mark.parametrize("method", form.methods())

@@ -137,6 +137,30 @@ def test_one_temperature_sees_the_scale_of_the_student_and_two_do_not() -> None:
     assert number(app, "Student's own τ") == 1.5
 
 
+def test_step_7_shows_what_a_floor_does_to_a_small_student() -> None:
+    app = open_lesson(lesson_step="7", lesson_student="0.2", lesson_tau="4", lesson_floor="2")
+    z = np.array(PRESETS["ambiguous"])
+    expected = float(entropy(softmax(z / 4), softmax(0.2 * z / 2)))
+    assert number(app, "Apart, own τ") == pytest.approx(expected, rel=6e-3)
+    assert number(app, "Student's own τ") == 2
+    assert app.subheader[1].value.endswith("two for 0.5 or more")
+    app.slider(key="lesson_floor").set_value(0.0).run()
+    assert number(app, "Apart, own τ") == 0
+    assert number(app, "Student's own τ") == 0.8
+
+
+def test_the_lesson_is_the_pure_ratio_rule_and_says_so_until_step_7_explains_the_floor(with_or_without: str) -> None:
+    """The floor of the sidebar moves none of its numbers but those of the last step, which are the sidebar's."""
+    fifth = open_lesson(lesson_step="5", floor="9")
+    assert any("the pure ratio rule, a floor of 0" in caption.value for caption in fifth.main.caption)
+    assert metric(fifth, "Temperatures") == metric(open_lesson(lesson_step="5"), "Temperatures")
+    seventh = open_lesson(lesson_step="7")
+    assert seventh.slider(key="lesson_floor").value == 0
+    assert any("**floor**, 1 by default" in text.value for text in seventh.main.markdown)
+    last = open_lesson(lesson_step="8")
+    assert any("The floor of 1 holds on" in caption.value for caption in last.main.caption)
+
+
 def test_the_last_step_is_the_histogram_of_overview() -> None:
     app = open_lesson(lesson_step="8", tau="3")
     spread = float(app.session_state["_view"].fixed.profile.std)

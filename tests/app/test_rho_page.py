@@ -23,11 +23,12 @@ from cist_core.findings import three_digits
 from cist_core.objectives import cist_loss
 from cist_core.recommendation import recommend_rho, rho_outcome
 from cist_core.sources import load_logits
+from cist_core.temperature import Cist
 from cist_core.training import parse_config
 from tests.app.driver import open_app
 
 ROOT = Path(__file__).resolve().parents[2]
-CHOSEN = Chosen(4.36, "mnist5k-cnn", "mnist-5k", "cnn_16_32")
+CHOSEN = Chosen(4.36, 1.0, "mnist5k-cnn", "mnist-5k", "cnn_16_32")
 
 
 def open_rho(**query: str | list[str]) -> AppTest:
@@ -98,8 +99,8 @@ def test_the_target_and_the_range_move_the_recommendation() -> None:
 
 
 def test_a_recommendation_beyond_the_slider_is_not_taken_in_silence() -> None:
-    app = open_rho(teacher="mnist5k-mlp", rho_target="0.01", rho_ends=["0.0", "0.6"])
-    found = recommend_rho(curves_of("mnist5k-mlp"), target=0.01, low=0.0, high=0.6)
+    app = open_rho(teacher="mnist5k-mlp", floor="0", rho_target="0.01", rho_ends=["0.0", "0.6"])
+    found = recommend_rho(curves_of("mnist5k-mlp"), target=0.01, low=0.0, high=0.6, floor=0.0)
     assert found.rho > 20
     assert metrics(app)["Recommended ρ"] == three_digits(found.rho)
     assert any(
@@ -115,6 +116,44 @@ def test_a_recommendation_beyond_the_slider_is_not_taken_in_silence() -> None:
     inside = open_rho(teacher="mnist5k-mlp")
     assert inside.button(key="rho_use").label == "Use the recommended ρ"
     assert not any("The slider goes" in caption.value for caption in inside.caption)
+
+
+def test_the_page_recommends_under_the_floor_of_the_sidebar() -> None:
+    app = open_rho(teacher="mnist5k-mlp", floor="0")
+    pure, held = (recommend_rho(curves_of("mnist5k-mlp"), floor=floor) for floor in (0.0, 1.0))
+    assert abs(pure.rho - held.rho) > 0.05
+    assert metrics(app)["Recommended ρ"] == three_digits(pure.rho)
+    app.number_input(key="floor").set_value(1.0).run()
+    assert metrics(app)["Recommended ρ"] == three_digits(held.rho)
+    assert "Take ρ = " in app.subheader[3].value
+    assert "floor of 1" in app.subheader[3].value
+
+
+def test_a_range_whose_sharp_end_the_floor_keeps_out_of_reach_is_open() -> None:
+    app = open_rho(teacher="mnist5k-mlp", floor="1.5")
+    softer, sharper = recommend_rho(curves_of("mnist5k-mlp"), floor=1.5).band
+    assert sharper is None
+    assert metrics(app)["Practical ρ"] == f"{three_digits(softer)} or more"
+
+
+def test_a_floor_too_high_for_the_usual_target_starts_at_one_that_can_be_had() -> None:
+    app = open_rho(floor="4")
+    found = recommend_rho(curves_of(), floor=4.0)
+    assert found.target > 0.25
+    assert app.slider(key="rho_target").value == pytest.approx(found.target, abs=0.0051)
+    assert not app.error
+    assert found.rho == pytest.approx(float(metrics(app)["Recommended ρ"]), rel=0.02)
+
+
+def test_a_floor_that_keeps_cist_above_the_practical_range_is_said_and_the_page_goes_on() -> None:
+    app = open_rho(floor="6")
+    assert "no temperature of CIST falls below its floor of 6" in app.error[0].value
+    assert len(app.error) == 1
+    found = recommend_rho(curves_of(), low=0.0, high=1.0, floor=6.0)
+    assert app.slider(key="rho_target").value == pytest.approx(found.target, abs=0.0051)
+    assert found.rho == pytest.approx(float(metrics(app)["Recommended ρ"]), rel=0.02)
+    app.number_input(key="floor").set_value(1.0).run()
+    assert not app.error
 
 
 def test_two_temperatures_can_name_the_range() -> None:
@@ -162,6 +201,8 @@ def test_every_export_is_shown_and_can_be_downloaded(kind: str) -> None:
 def test_the_config_reads_back_from_json_and_from_yaml() -> None:
     config = run_config(CHOSEN)
     assert config.objective.parameters["rho"] == 4.36
+    assert config.objective.parameters["floor"] == 1.0
+    assert run_config(CHOSEN._replace(floor=0.5)).objective.parameters["floor"] == 0.5
     assert (config.teacher.name, config.student.architecture) == ("mnist5k-cnn", "cnn_16_32")
     assert parse_config(json.loads(export("RunConfig JSON", CHOSEN, "").text)) == config
     assert parse_config(yaml.safe_load(as_yaml(config))) == config
@@ -171,9 +212,10 @@ def test_the_config_reads_back_from_json_and_from_yaml() -> None:
     "chosen",
     [
         CHOSEN,
-        Chosen(3.5, "mnist5k-mlp", "fashion-mnist"),
-        Chosen(7.16, "cifar100-resnet20", "cifar100", "resnet14"),
-        Chosen(9.0, "my model.pt", "my photos/train"),
+        CHOSEN._replace(floor=0.5),
+        Chosen(3.5, 0.0, "mnist5k-mlp", "fashion-mnist"),
+        Chosen(7.16, 1.0, "cifar100-resnet20", "cifar100", "resnet14"),
+        Chosen(9.0, 2.25, "my model.pt", "my photos/train"),
     ],
 )
 def test_the_training_command_makes_the_same_config(chosen: Chosen) -> None:
@@ -181,35 +223,44 @@ def test_the_training_command_makes_the_same_config(chosen: Chosen) -> None:
     assert chosen_config(options) == run_config(chosen)
 
 
-def test_the_command_line_prints_the_number_on_the_page(capsys) -> None:
-    app = open_rho(rho_target="0.3")
+@pytest.mark.parametrize("floor", ["1", "0", "2.5"])
+def test_the_command_line_prints_the_number_on_the_page(floor: str, capsys) -> None:
+    app = open_rho(rho_target="0.3", floor=floor)
     command = next(code.value for code in app.code if code.value.startswith("cist rho")).splitlines()[0]
     code, out, _ = run(capsys, *command.split()[1:], "--json")
     assert code == 0
     assert three_digits(json.loads(out)["rho"]) == metrics(app)["Recommended ρ"]
 
 
-def test_the_snippet_trains_a_student_with_the_loss_of_the_library() -> None:
+@pytest.mark.parametrize("floor", [1.0, 0.0, 0.3])
+def test_the_snippet_trains_a_student_with_the_loss_of_the_library(floor: float) -> None:
     torch.manual_seed(0)
     student, teacher = torch.nn.Linear(5, 7), torch.nn.Linear(5, 7)
     images, labels = torch.randn(16, 5), torch.randint(0, 7, (16,))
     optimiser = torch.optim.SGD(student.parameters(), lr=0.1)
     place: dict[str, object] = {}
-    exec(snippet(4.36), place)
-    expected = cist_loss(student_logits=student(images), teacher_logits=teacher(images), labels=labels, rho=4.36)
+    exec(snippet(Cist(4.36, floor)), place)
+    logits = {"student_logits": student(images), "teacher_logits": teacher(images), "labels": labels}
+    expected = cist_loss(**logits, rho=4.36, floor=floor)
+    # The logits are so small that the floor makes a difference.
+    other = cist_loss(**logits, rho=4.36, floor=0.6)
+    assert expected["total"].item() != pytest.approx(other["total"].item(), rel=1e-3)
     before = student.weight.detach().clone()
     terms = place["training_step"](student, teacher, images, labels, optimiser)
     assert terms["total"].item() == pytest.approx(expected["total"].item())
+    torch.testing.assert_close(terms["tau_student"], expected["tau_student"])
+    assert terms["tau_student"].min() >= floor
     assert not torch.equal(student.weight, before)
     assert teacher.weight.grad is None
 
 
-def test_the_python_beside_the_charts_runs_and_agrees() -> None:
-    app = open_rho()
+@pytest.mark.parametrize("floor", [1.0, 2.5])
+def test_the_python_beside_the_charts_runs_and_agrees(floor: float) -> None:
+    app = open_rho(floor=f"{floor:g}")
     text = next(code.value for code in app.code if "recommend_rho" in code.value)
     ast.parse(text)
     result = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True, timeout=120)
-    assert float(result.stdout.split()[0]) == pytest.approx(recommend_rho(curves_of()).rho, rel=1e-6)
+    assert float(result.stdout.split()[0]) == pytest.approx(recommend_rho(curves_of(), floor=floor).rho, rel=1e-6)
 
 
 def test_the_page_needs_no_torch_until_a_config_is_wanted() -> None:

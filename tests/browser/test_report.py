@@ -14,11 +14,11 @@ import pytest
 from cist_core import EntropyCurves, LogitSet, matched_pair
 from cist_core.charts import histogram_figure
 from cist_core.charts.moving_ratio import moving_ratio_figure
-from cist_core.findings import are_matched, comparison, three_digits
+from cist_core.findings import are_matched, comparison, percent, three_digits
 from cist_core.readings import RuleReading, read_rule
 from cist_core.report import write_report
-from cist_core.slider_grid import Position, SliderGrid, gain_words, slider_grid
-from cist_core.temperature import Cist, Fixed
+from cist_core.slider_grid import Position, SliderGrid, floored_words, gain_words, number_words, slider_grid
+from cist_core.temperature import CIST_FLOOR, Fixed
 
 pytestmark = pytest.mark.browser
 
@@ -28,10 +28,10 @@ EVIL = "</script><img src=x onerror=alert(1)>{{7*7}}\"'&<!--"
 class Report:
     """A report on the disk, and the grid that is in it."""
 
-    def __init__(self, folder: Path, logit_set: LogitSet, tau: float = 2.0) -> None:
+    def __init__(self, folder: Path, logit_set: LogitSet, tau: float = 2.0, floor: float = CIST_FLOOR) -> None:
         self.curves = EntropyCurves.from_logits(logit_set)
-        rho = matched_pair(self.curves, tau=tau).rho
-        readings = [read_rule(rule, self.curves) for rule in (Fixed(tau), Cist(rho))]
+        pair = matched_pair(self.curves, tau=tau, floor=floor)
+        readings = [read_rule(rule, self.curves) for rule in (Fixed(tau), pair.cist)]
         self.grid: SliderGrid = slider_grid(*readings, self.curves)
         self.path = folder / "report.html"
         write_report(self.path, logit_set, self.curves, readings)
@@ -98,23 +98,31 @@ def position(page, slider: str) -> int:
     return int(page.locator(slider).input_value())
 
 
-@pytest.mark.parametrize("make", [teacher, two_classes])
-def test_every_sentence_is_that_of_python(open_report, tmp_path: Path, make: Callable[[], LogitSet]) -> None:
+@pytest.mark.parametrize(("make", "floor"), [(teacher, 1.0), (teacher, 0.0), (two_classes, 0.0)])
+def test_every_sentence_is_that_of_python(
+    open_report, tmp_path: Path, make: Callable[[], LogitSet], floor: float
+) -> None:
     """All pairs of positions, not some: what the page decides by itself is decided as in `findings`."""
-    report = Report(tmp_path, make())
+    report = Report(tmp_path, make(), floor=floor)
     grid = report.grid
-    sides = [[RuleReading(p.rule, _NONE, _NONE, _NONE, p.profile) for p in side] for side in (grid.taus, grid.rhos)]
+    sides = [
+        [RuleReading(p.rule, _NONE, _NONE, _NONE, _NONE, p.profile) for p in side] for side in (grid.taus, grid.rhos)
+    ]
     expected = [comparison(*pair) for pair in itertools.product(*sides)]
     page = open_report(report.path)
     said = page.evaluate("grid.taus.flatMap((_, tau) => grid.rhos.map((_, rho) => headline(tau, rho)))")
     assert said == expected
     kinds = ["Not matched", "times less", "times more", "about as much"] if make is teacher else ["not at all"]
+    if floor:  # down to the floor, where CIST is the fixed temperature
+        kinds.remove("times more")
     for kind in kinds:
         assert any(kind in sentence for sentence in expected), kind
     gains = page.evaluate("grid.taus.flatMap((_, tau) => grid.rhos.map((_, rho) => gainWords(tau, rho)))")
     assert gains == [gain_words(*pair) for pair in itertools.product(grid.taus, grid.rhos)]
-    stories = page.evaluate("grid.taus.map((_, tau) => ratiosMove(tau, 3))")
-    assert stories == [grid.ratios_move(tau, grid.rhos[3]) for tau in grid.taus]
+    stories = page.evaluate("grid.taus.flatMap((_, tau) => grid.rhos.map((_, rho) => ratiosMove(tau, rho)))")
+    assert stories == [grid.ratios_move(*pair) for pair in itertools.product(grid.taus, grid.rhos)]
+    assert any("the others smaller" in story for story in stories) is (floor > 0)
+    assert page.evaluate("grid.rhos.map((rho) => rho.floored)") == [floored_words(rho) for rho in grid.rhos]
 
 
 _NONE = np.empty(0)
@@ -164,6 +172,8 @@ def test_a_slider_moves_by_keyboard_and_everything_follows(open_report, report: 
     assert page.locator("#tau").get_attribute("aria-valuetext") == f"τ = {grid.taus[tau].value:.4g}"
     cells = page.locator("#numbers tbody tr").nth(1).locator("td").all_inner_texts()
     assert cells[:2] == [three_digits(readings[1].profile.mean), three_digits(readings[1].profile.std)]
+    assert cells == number_words(grid.rhos[rho])
+    assert page.locator("#floored").inner_text() == f"{floored_words(grid.rhos[rho])}."
     assert page.locator("#gain").inner_text() == gain_words(grid.taus[tau], grid.rhos[rho])
     after = drawing(page), drawing(page, "#chart-ratios")
     assert after[0] != before[0]
@@ -190,11 +200,27 @@ def test_unlocked_sliders_move_apart_and_the_page_says_so(open_report, report: R
 
 def test_a_slider_without_a_partner_says_so(open_report, tmp_path: Path) -> None:
     sharp = teacher()
-    report = Report(tmp_path, LogitSet.create(8 * sharp.logits), tau=16.0)
+    for floor, note in (
+        (0.0, "No partner within the sliders"),
+        (1.0, "CIST has a floor of 1: no ρ has the mean entropy of a lower τ, and the pair is not matched."),
+    ):
+        report = Report(tmp_path, LogitSet.create(8 * sharp.logits), tau=16.0, floor=floor)
+        page = open_report(report.path)
+        press(page, "#tau", "Home")
+        assert page.locator("h1").inner_text().startswith("Not matched")
+        assert page.locator("#note").inner_text().startswith(note)
+
+
+def test_rho_moves_the_words_about_the_floor(open_report, report: Report) -> None:
     page = open_report(report.path)
-    press(page, "#tau", "Home")
-    assert page.locator("h1").inner_text().startswith("Not matched")
-    assert page.locator("#note").inner_text().startswith("No partner within the sliders")
+    press(page, "#rho", "End")
+    last = report.grid.rhos[-1]
+    assert last.profile.at_floor == 1
+    assert page.locator("#floored").inner_text() == f"{floored_words(last)}."
+    assert page.locator("#numbers tbody tr").nth(1).locator("td").last.inner_text() == percent(last.profile.at_floor)
+    assert page.locator("#ratios").inner_text().endswith("under CIST none reaches 15")
+    ratios = page.evaluate("views['chart-ratios'].data('points').map(row => row.ratio)")[len(report.grid.maxima) :]
+    np.testing.assert_allclose(ratios, np.minimum(last.value, report.grid.maxima), rtol=1e-3)
 
 
 def test_a_page_that_is_reloaded_starts_at_the_pair_of_the_report(open_report, report: Report) -> None:

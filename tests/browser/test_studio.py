@@ -110,6 +110,61 @@ def test_the_back_button_brings_back_a_matched_pair(open_page) -> None:
     assert value(page, "Fixed temperature τ") == 2
 
 
+def floor_of(page) -> float:
+    return float(page.get_by_role("spinbutton", name="Floor of τ").input_value())
+
+
+def set_floor(page, value: str) -> None:
+    field = page.get_by_role("spinbutton", name="Floor of τ")
+    field.fill(value)
+    field.press("Enter")
+    wait_for_rerun(page)
+
+
+def test_another_floor_moves_the_chart_keeps_the_match_and_travels_with_link_and_page(open_page) -> None:
+    page = open_page("?teacher=mnist5k-mlp")
+    assert "floor=" not in page.url  # as by default
+    assert floor_of(page) == 1
+    before, tau, rho = drawing(page), value(page, "Fixed temperature τ"), value(page, "CIST ρ")
+    set_floor(page, "0")
+    assert "floor=0" in page.url
+    assert drawing(page) != before
+    assert value(page, "Fixed temperature τ") == tau
+    assert value(page, "CIST ρ") != rho
+    assert page.get_by_role("heading", level=1).inner_text().startswith("At the same mean entropy")
+    assert page.get_by_text("Without a floor every sample has the ratio ρ").is_visible()
+    copy = open_page(page.url.split("/", 3)[3])
+    assert floor_of(copy) == 0
+    assert drawing(copy) == drawing(page)
+    go_to(page, "Look", "Ratio")
+    assert floor_of(page) == 0
+    set_floor(page, "1")
+    assert "floor=" not in page.url
+    assert value(page, "CIST ρ") == pytest.approx(rho, abs=0.011)
+
+
+def test_the_back_button_keeps_the_pair_matched_under_the_floor(open_page) -> None:
+    page = open_page("?teacher=mnist5k-mlp&floor=2&tau=4")
+    set_floor(page, "0.5")
+    for _ in range(2):
+        press(page, "Fixed temperature τ", "PageUp")
+    for _ in range(2):
+        page.go_back()
+        wait_for_rerun(page)
+        page.wait_for_timeout(1000)
+        assert page.get_by_role("heading", level=1).inner_text().startswith("At the same mean entropy")
+        assert "matched=false" not in page.url
+        assert floor_of(page) == 0.5
+
+
+def test_a_floor_that_cannot_be_is_named_above_the_page_on_a_phone_too(open_page) -> None:
+    for width in (1440, 390):
+        page = open_page("?floor=abc", width=width)
+        assert page.get_by_text("The address asks for floor = abc, which is no number from 0 to 20").is_visible()
+        assert "floor=" not in page.url
+        assert page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth") <= 0
+
+
 def test_choosing_another_teacher_loads_its_logits(open_page) -> None:
     page = open_page()
     page.get_by_role("combobox", name="Teacher").click()

@@ -73,19 +73,25 @@ def test_stacked_histograms_share_one_scale() -> None:
     assert max(tallest) <= tops[0] < 2 * max(tallest)
 
 
+@pytest.mark.parametrize("floor", [0.0, 1.0])
 @pytest.mark.parametrize("samples", [300, MOST_POINTS + 1])
-def test_ratio_draws_every_sample_as_point_or_in_a_cell(samples: int) -> None:
+def test_ratio_draws_every_sample_as_point_or_in_a_cell(samples: int, floor: float) -> None:
     _, curves = example(samples)
-    readings = read_rules([Fixed(2.0), Cist(3.0)], curves)
+    readings = read_rules([Fixed(2.0), Cist(3.0, floor)], curves)
     cloud = ratio_figure(*readings).datasets["cloud"]
+    fixed = cloud[cloud["rule"] == "fixed τ"]
     if samples > MOST_POINTS:
-        assert cloud["samples"].sum() == samples
+        assert fixed["samples"].sum() == samples
         assert (cloud["samples"] > 0).all()
     else:
-        assert len(cloud) == samples
-        np.testing.assert_allclose(cloud["entropy"], readings[0].entropy)
+        assert len(fixed) == samples
+        np.testing.assert_allclose(fixed["entropy"], readings[0].entropy)
     violin = ratio_figure(*readings).datasets["violin"]
-    assert violin["samples"].sum() == samples
+    at_floor = cloud[cloud["rule"] == "CIST"]
+    floored = at_floor["samples"].sum() if samples > MOST_POINTS else len(at_floor)
+    assert floored == readings[1].profile.samples_at_floor
+    assert (floored > 0) == (floor > 0)
+    assert violin["samples"].sum() + floored == samples
     np.testing.assert_allclose((violin["ratio"] + violin["ratio_to"]) / 2, 3.0, rtol=1e-5)
 
 

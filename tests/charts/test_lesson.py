@@ -26,6 +26,7 @@ from cist_core.charts.lesson import (
     temperature_at,
     temperature_figure,
     tempered_figure,
+    two_temperatures,
 )
 from cist_core.temperature import Cist, Fixed
 
@@ -98,6 +99,36 @@ def test_the_divergence_is_least_at_the_scale_of_the_teacher() -> None:
     assert held["divergence"].abs().max() < 1e-12
     now = figure.datasets["now"].set_index("rule")["divergence"]
     assert now["fixed τ"] == pytest.approx(entropy(softmax(Z / 4), softmax(Z / 8)), rel=1e-9)
+
+
+@pytest.mark.parametrize(("scale", "tau", "floor", "expected"), [
+    (0.3, 4.0, 0.0, (4.0, 1.2)), (0.3, 4.0, 1.0, (4.0, 1.2)), (0.1, 4.0, 1.0, (4.0, 1.0)), (2.0, 0.5, 2.0, (2.0, 2.0)),
+])  # fmt: skip
+def test_neither_temperature_is_below_the_floor(scale, tau, floor, expected) -> None:
+    assert two_temperatures(scale, tau, floor) == pytest.approx(expected)
+
+
+def test_under_a_floor_a_small_student_differs_and_is_asked_to_grow() -> None:
+    figure = divergence_figure(Z, 0.2, 4.0, 2.0)
+    held = figure.datasets["curves"].query("rule == 'CIST'")
+    below, above = held.query("scale < 0.5"), held.query("scale >= 0.5")
+    assert np.all(np.diff(below["divergence"]) < 0)
+    assert above["divergence"].abs().max() < 1e-12
+    now = figure.datasets["now"].set_index("rule")["divergence"]
+    # The student stands at the floor, the teacher above it.
+    assert now["CIST"] == pytest.approx(entropy(softmax(Z / 4), softmax(0.2 * Z / 2)), rel=1e-9)
+    assert figure.title == "One τ asks for scale 1; two for 0.5 or more"
+    assert "under two with a floor of 2" in figure.alt
+    bars = students_figure(Z, NAMES, 0.2, 4.0, 2.0)
+    np.testing.assert_allclose(probabilities(bars, "own τ"), softmax(0.2 * Z / 2), rtol=1e-12)
+
+
+def test_where_the_floor_holds_both_two_temperatures_are_one() -> None:
+    figure = divergence_figure(Z, 0.5, 1.0, 2.0)
+    curves = figure.datasets["curves"].query("scale <= 1")
+    fixed, held = (curves.query("rule == @rule")["divergence"].to_numpy() for rule in ("fixed τ", "CIST"))
+    np.testing.assert_allclose(held, fixed, atol=1e-12)
+    assert figure.title == "One τ asks for scale 1, and so do two that stand at the floor"
 
 
 def test_cist_gives_every_row_the_ratio_and_a_constant_row_some_temperature() -> None:

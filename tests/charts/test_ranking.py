@@ -15,7 +15,7 @@ from cist_core.ranking import Interval, RankedRule, rank_rules
 
 @pytest.fixture
 def ranking(logits) -> list[RankedRule]:
-    return rank_rules(EntropyCurves.from_logits(LogitSet.create(logits)), 0.9, resamples=50)
+    return rank_rules(EntropyCurves.from_logits(LogitSet.create(logits)), 1.2, resamples=50)
 
 
 def test_every_matched_rule_is_a_dot_with_its_interval(ranking):
@@ -30,7 +30,12 @@ def test_every_matched_rule_is_a_dot_with_its_interval(ranking):
         row = table.loc[rule.label]
         assert (row["std"], row["low"], row["high"]) == (rule.std, *rule.interval)
     assert "LSKD and NormKD tie" in figure.caption
-    assert "of 0.900 nats" in figure.caption
+    assert "of 1.20 nats" in figure.caption
+
+
+def test_a_floor_that_keeps_cist_out_is_said(logits):
+    low = rank_rules(EntropyCurves.from_logits(LogitSet.create(logits)), 0.9, resamples=10)
+    assert "Not matched: CIST, DTKD." in ranking_figure(low).caption
 
 
 def scales(figure) -> list[dict]:
@@ -64,7 +69,7 @@ def test_rules_have_their_colours(ranking):
 
 def test_the_spec_stands_still_while_the_order_does(logits):
     curves = EntropyCurves.from_logits(LogitSet.create(logits))
-    first, second = (ranking_figure(rank_rules(curves, target, resamples=10)) for target in (0.9, 0.95))
+    first, second = (ranking_figure(rank_rules(curves, target, resamples=10)) for target in (1.2, 1.25))
     assert list(first.datasets["ranking"]["rule"]) == list(second.datasets["ranking"]["rule"])
     assert first.spec is second.spec
 

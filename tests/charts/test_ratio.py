@@ -11,7 +11,7 @@ from cist_core.charts.ratio import envelope_story, ratio_figure
 from cist_core.charts.residuals import furthest_story, gap_figure, reasons_figure, reasons_story, spread_story
 from cist_core.curves import EntropyCurves
 from cist_core.envelope import entropy_envelope
-from cist_core.findings import three_digits
+from cist_core.findings import percent, three_digits
 from cist_core.logits import LogitSet
 from cist_core.readings import read_rules
 from cist_core.residuals import REASONS, Residuals, why_far
@@ -20,18 +20,19 @@ from cist_core.temperature import Cist, Fixed
 CLASSES = 8
 
 
-def example(samples=300, rho=3.0):
+def example(samples=300, rho=3.0, floor=0.0):
+    """Both rules on rows of many scales, under the pure ratio rule unless a floor is asked for."""
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(samples, CLASSES)) * rng.uniform(0.3, 6.0, (samples, 1))
     curves = EntropyCurves.from_logits(LogitSet.create(rows.astype(np.float32)))
-    fixed, held = read_rules([Fixed(2.0), Cist(rho)], curves)
+    fixed, held = read_rules([Fixed(2.0), Cist(rho, floor)], curves)
     return fixed, held, why_far(curves, held)
 
 
 def crafted(entropy, *, gap, second, classes=10, curve=0.5):
     """Residuals with numbers of one's own."""
     columns = (np.broadcast_to(np.asarray(value, float), np.shape(entropy)) for value in (gap, entropy, curve, second))
-    return Residuals(classes, *columns)
+    return Residuals(classes, *columns, at_floor=np.zeros(np.shape(entropy), bool))
 
 
 @pytest.mark.parametrize("samples", [300, MOST_POINTS + 1])
@@ -91,6 +92,68 @@ def test_selected_samples_are_drawn_in_front_under_both_rules(samples):
     assert violin["samples"].sum() == selected.sum()
     assert ratio_figure(fixed, held).datasets["selected"].empty
     assert gap_figure(residuals, held.rule).datasets["selected"].empty
+
+
+@pytest.mark.parametrize("samples", [300, MOST_POINTS + 1])
+def test_samples_at_the_floor_stand_left_of_rho_and_the_words_count_them(samples):
+    fixed, held, _ = example(samples, floor=1.0)
+    floored = int(held.at_floor.sum())
+    assert 0 < floored < samples
+    figure = ratio_figure(fixed, held)
+    cloud, violin = (figure.datasets[name] for name in ("cloud", "violin"))
+    left = cloud.query("rule == 'CIST'")
+    assert (len(left) if samples == 300 else left["samples"].sum()) == floored
+    assert left["ratio"].max() < 3.0
+    assert violin["samples"].sum() == samples - floored
+    np.testing.assert_allclose((violin["ratio"] + violin["ratio_to"]) / 2, 3.0, rtol=1e-6)
+    if samples == 300:
+        ratio, entropy = left["ratio"].to_numpy(), left["entropy"].to_numpy()
+        np.testing.assert_allclose(ratio, held.ratios[held.at_floor], rtol=1e-6)
+        np.testing.assert_allclose(entropy, held.entropy[held.at_floor], rtol=1e-6)
+    words = f"the {floored:,} ({percent(floored / samples)}) at the floor of 1, at the ratio m / 1"
+    assert words in figure.caption
+    assert words in figure.alt
+    json.dumps(figure.vega_lite(), allow_nan=False)
+
+
+def test_selected_samples_at_the_floor_are_in_front_where_they_stand():
+    fixed, held, _ = example(floor=1.0)
+    front = ratio_figure(fixed, held, selected=held.at_floor).datasets
+    assert len(front["selected"]) == 2 * held.at_floor.sum()  # under both rules
+    assert front["selected_violin"].empty
+
+
+def test_where_every_sample_is_at_the_floor_there_is_no_shape_at_rho():
+    fixed, held, residuals = example(rho=14.0, floor=2.0)
+    assert held.at_floor.all()
+    figure = ratio_figure(fixed, held)
+    assert figure.datasets["violin"].empty
+    assert "Blue: all samples under CIST are at the floor of 2" in figure.alt
+    assert envelope_story(residuals, 14.0, 0.0).endswith("no sample is above the floor and has it")
+    for each in (figure, gap_figure(residuals, held.rule)):
+        json.dumps(each.vega_lite(), allow_nan=False)
+
+
+def test_without_samples_at_the_floor_nothing_is_said_of_it():
+    fixed, held, residuals = example()
+    for figure in (ratio_figure(fixed, held), gap_figure(residuals, held.rule)):
+        assert "floor" not in figure.caption + figure.alt
+    assert figure.caption.startswith("300 samples under CIST")
+
+
+def test_the_gap_and_the_envelope_speak_of_the_samples_above_the_floor():
+    _, held, residuals = example(floor=1.0)
+    floored = int(held.at_floor.sum())
+    figure = gap_figure(residuals, held.rule)
+    for text in (figure.caption, figure.alt):
+        assert f"{floored} ({percent(floored / 300)}) are at the floor of 1" in text
+    assert figure.title.startswith("From gap and ratio alone")
+    above = ~held.at_floor
+    start, end = (three_digits(float(value)) for value in np.quantile(held.entropy[above], [0.05, 0.95]))
+    words = envelope_story(residuals, 3.0, 0.0)
+    assert words.endswith(f"90 % of the samples above the floor lie between {start} and {end}")
+    share = percent(float(np.mean(residuals.gap[above] >= 1.0)))
+    assert f"{share} of the samples above the floor have such a gap" in envelope_story(residuals, 3.0, 1.0)
 
 
 def test_one_spec_for_every_slider_position_gap_and_selection():
@@ -153,7 +216,7 @@ def test_the_furthest_samples_are_counted_by_reason():
 )
 def test_on_the_curve_there_are_neither_reasons_nor_shares_of_rounding(rows):
     curves = EntropyCurves.from_logits(LogitSet.create(rows.astype(np.float32)))
-    residuals = why_far(curves, read_rules([Cist(2.0)], curves)[0])
+    residuals = why_far(curves, read_rules([Cist(2.0, floor=0)], curves)[0])
     near = f"within {three_digits(0.05 * math.log(rows.shape[1]))} nats of it"
     assert furthest_story(residuals, 3) == f"The 3 samples furthest from the curve lie {near}"
     assert furthest_story(residuals, 1) == f"The sample furthest from the curve lies {near}"

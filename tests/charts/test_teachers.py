@@ -13,14 +13,15 @@ from cist_core.charts.teachers import (
     teacher_entropy_figure,
     teacher_ratio_figure,
 )
+from cist_core.findings import percent
 from cist_core.logits import LogitSet
 from cist_core.teacher_comparison import CIST, FIXED, TeacherReading, consistency_finding, read_teacher
 
 
 @pytest.fixture
 def teachers(logits, labels) -> list[TeacherReading]:
-    blunt = np.sign(logits) * np.abs(logits) ** 0.5
-    return [read_teacher(name, LogitSet.create(rows, labels)) for name, rows in (("A", logits), ("B", blunt))]
+    blunt = 16 * np.sign(logits) * np.abs(logits) ** 0.5
+    return [read_teacher(name, LogitSet.create(rows, labels)) for name, rows in (("A", 4 * logits), ("B", blunt))]
 
 
 @pytest.mark.parametrize("rule", [FIXED, CIST])
@@ -46,6 +47,13 @@ def test_ratios_are_counted_and_the_held_one_drawn(teachers):
     assert figure.datasets["held"]["ratio"].tolist() == [teacher.rho for teacher in teachers]
     width = float(np.std(teachers[0].fixed.ratios) / np.mean(teachers[0].fixed.ratios)) * 100
     assert f"{width:.1f} % (A)" in figure.title
+    shares = [f"{percent(teacher.cist.profile.at_floor)} ({teacher.name})" for teacher in teachers]
+    assert figure.title.endswith(f"CIST holds it above its floor, which leaves out {', '.join(shares)} of the samples")
+
+
+def test_without_a_floor_cist_holds_the_ratio_of_every_sample(logits):
+    free = [read_teacher("A", LogitSet.create(logits), floor=0)]
+    assert teacher_ratio_figure(free).title.endswith("of its mean; CIST holds it")
 
 
 def test_the_reliability_has_the_filled_bins_of_both_temperatures(teachers):

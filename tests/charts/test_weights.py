@@ -10,6 +10,7 @@ from cist_core.charts.cloud import MOST_POINTS
 from cist_core.charts.gradients import gradient_figure
 from cist_core.charts.weights import difficulty_figure, factors_figure, running_median, weight_figure
 from cist_core.curves import EntropyCurves
+from cist_core.findings import percent, three_digits
 from cist_core.gradients import GradientNorms
 from cist_core.logits import LogitSet
 from cist_core.samples import MEASURES
@@ -106,12 +107,29 @@ def test_titles_of_the_weight_say_what_the_numbers_say():
     assert weight_figure(weights_of(weighting="uniform")).title == "Every sample weighs the same: all 600 count"
 
 
+def test_the_factors_say_on_how_many_samples_they_are_the_floor():
+    weights = weights_of()
+    caption = factors_figure(weights).caption
+    teacher, student = (np.mean(of == 1.0) for of in (weights.teacher, weights.student))
+    assert 0 < teacher < student
+    assert caption.endswith(
+        f" On {percent(teacher)} (teacher) and {percent(student)} (student) of the samples it is the floor of 1."
+    )
+    alone = factors_figure(weights_of(student=False, weighting="teacher")).caption
+    assert alone.endswith(f" On {percent(teacher)} (teacher) of the samples it is the floor of 1.")
+    free = factors_figure(weights_of(floor=0))
+    assert "floor" not in free.caption
+    assert "max(m / ρ, 1)" in json.dumps(factors_figure(weights).spec, ensure_ascii=False)
+    assert "τ = m / ρ (logit" in json.dumps(free.spec, ensure_ascii=False)
+
+
 def test_titles_of_the_factors_compare_the_two_models():
     twice = curves()
     same = SampleWeights.of(twice, twice, rho=3.0)
     assert "about the same temperatures" in factors_figure(same).title
     times = np.median(weights_of().teacher) / np.median(weights_of().student)
-    assert factors_figure(weights_of()).title == f"The teacher's median temperature is {times:.3g} times the student's"
+    words = f"The teacher's median temperature is {three_digits(times)} times the student's"
+    assert factors_figure(weights_of()).title == words
     alone = factors_figure(weights_of(student=False, weighting="teacher"))
     assert alone.title.startswith("90 % of the teacher's temperatures lie between")
     assert set(alone.datasets["factors"]["model"]) == {"teacher"}

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from reference import entropy_at, entropy_at_ratio
+from reference import centred_maximum, entropy_at, entropy_at_cist, entropy_at_ratio
 from scipy.special import rel_entr, softmax
 
 from cist_core import kernels
@@ -127,6 +127,25 @@ def test_sweep_first_pass_and_table_at_ratios(classes, dtype, to_backend):
     sweep = kernels.entropy_sweep(logits, statistics, start=0.01, step=0.23, count=70)
     for j in (0, 1, 2, 3, 4, 5, 31, 63, 64, 65, 69):
         np.testing.assert_allclose(sweep[:, j], entropy_at_ratio(rows, 0.01 + 0.23 * j), rtol=0, atol=NATS)
+
+
+@backends
+@dtypes
+@pytest.mark.parametrize("classes", CLASSES)
+def test_first_pass_at_a_ratio_with_a_floor(classes, dtype, to_backend):
+    rows = rows_of_every_kind(classes, dtype)
+    logits = to_backend(rows)
+    between = float(np.median(centred_maximum(rows))) / 3.3  # binds on half of the rows at the ratio 3.3
+    for floor in (1e-3, 1.0, between, 1e9):
+        for ratio in (0.29, 3.3, 15.0):
+            _, entropy = kernels.first_pass(logits, rho=ratio, floor=floor)
+            expected = entropy_at_cist(rows, ratio, floor)
+            np.testing.assert_allclose(entropy, expected, rtol=0, atol=NATS)
+    without = kernels.first_pass(logits, rho=3.3)[1]
+    np.testing.assert_array_equal(kernels.first_pass(logits, rho=3.3, floor=0.0)[1], without)
+    np.testing.assert_allclose(  # where the floor binds everywhere, CIST is a fixed temperature
+        kernels.first_pass(logits, rho=1e12, floor=2.0)[1], kernels.first_pass(logits, tau=2.0)[1], rtol=0, atol=1e-6
+    )
 
 
 @backends
@@ -321,6 +340,14 @@ def test_first_pass_wants_exactly_one_positive_parameter(arguments):
         kernels.first_pass(np.zeros((1, 2), np.float32), **arguments)
 
 
+@pytest.mark.parametrize(
+    "arguments", [{"rho": 1.0, "floor": -1.0}, {"tau": 1.0, "floor": 1.0}, {"rho": 1, "floor": np.inf}]
+)
+def test_first_pass_takes_a_floor_only_beside_a_ratio(arguments):
+    with pytest.raises(ValueError, match="`floor` of 0 or above, and only beside `rho`"):
+        kernels.first_pass(np.zeros((1, 2), np.float32), **arguments)
+
+
 @pytest.mark.parametrize("sweep", [(-1.0, 1.0, 4), (0.0, -1.0, 4), (0.0, 1.0, 0)])
 def test_a_sweep_goes_up_from_zero(sweep):
     rows = np.eye(2, dtype=np.float32)
@@ -354,6 +381,8 @@ def test_cuda_agrees():
     logits = torch.from_numpy(rows).cuda()
     statistics, entropy = kernels.first_pass(logits, rho=3.0)
     np.testing.assert_allclose(entropy.cpu(), entropy_at_ratio(rows, 3.0), rtol=0, atol=NATS)
+    floored = kernels.first_pass(logits, rho=3.0, floor=1.0)[1].cpu()
+    np.testing.assert_allclose(floored, entropy_at_cist(rows, 3.0, 1.0), rtol=0, atol=NATS)
     table = kernels.entropy_table(logits, statistics)
     np.testing.assert_allclose(kernels.read_table(table, 3.1).cpu(), entropy_at_ratio(rows, 3.1), rtol=0, atol=NATS)
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cist_core.curves import EntropyCurves
+from cist_core.kernels import RowStatistics
 from cist_core.temperature.guards import CIST_FLOOR, TAU_MIN
 from cist_core.temperature.rule import TemperatureRule, option, register_rule
 
@@ -28,10 +29,13 @@ class Cist(TemperatureRule):
     floor: float = option(CIST_FLOOR)
 
     def temperatures(self, curves: EntropyCurves) -> NDArray[np.floating]:
-        return np.asarray(np.maximum(self._unbounded(curves), max(self.floor, TAU_MIN)))
+        return np.asarray(np.maximum(self._unbounded(curves.statistics), max(self.floor, TAU_MIN)))
 
     def at_floor(self, curves: EntropyCurves) -> NDArray[np.bool_]:
-        return np.asarray(self._unbounded(curves) < self.floor)
+        return np.asarray(self._unbounded(curves.statistics) < self.floor)
 
-    def _unbounded(self, curves: EntropyCurves) -> NDArray[np.float64]:
-        return np.asarray(curves.statistics.maximum.astype(np.float64) / self.rho)
+    def student_at_floor(self, curves: EntropyCurves) -> NDArray[np.bool_] | None:
+        return None if curves.student is None else np.asarray(self._unbounded(curves.student) < self.floor)
+
+    def _unbounded(self, statistics: RowStatistics) -> NDArray[np.float64]:
+        return np.asarray(statistics.maximum.astype(np.float64) / self.rho)
