@@ -13,7 +13,7 @@ from typing import Any
 import altair as alt
 import numpy as np
 import pandas as pd
-from claim_factorial import FLOORS, GROUND, LAMBDAS, RHO, SEEDS, TEMPERATURES, WEIGHTS, Cell, learning_rate
+from claim_factorial import FLOORS, GROUND, LAMBDAS, RHO, SEEDS, TEMPERATURES, WEIGHTS, Cell, cells, learning_rate
 from claim_factorial import matched_taus as matched
 from claim_search import Found, Runs, found, what_is_open
 from claim_settings import SETTINGS, Setting
@@ -159,18 +159,26 @@ def _factorial(runs: Runs, lesson: Lesson) -> Iterator[str]:
         f"One temperature for all is that of the same mean entropy, {common}."
     )
     yield ""
+    accuracies = {cell: _accuracy(runs, cell.objective(taus), rate) for cell in cells()}
+    if None not in accuracies.values():
+        _draw_factorial(accuracies)
+        yield "![Test accuracy of every combination](figures/claim-factorial.svg)"
+        yield ""
     yield "| temperatures | weight | floor | " + " | ".join(f"lambda_KL {value:g}" for value in LAMBDAS) + " |"
     yield "|---|---|---|" + "---|" * len(LAMBDAS)
     for temperatures, title in TEMPERATURES.items():
         for weight, weighted in WEIGHTS.items():
             for floor in FLOORS:
-                cells = []
-                for lambda_kl in LAMBDAS:
-                    objective = Cell(temperatures, weight, floor, lambda_kl).objective(taus)
-                    rows = [runs.get(GROUND, objective, rate, seed) for seed in SEEDS]
-                    there = [row["test_accuracy"] for row in rows if row is not None and "test_accuracy" in row]
-                    cells.append(f"{100 * statistics.fmean(there):.1f}" if len(there) == len(SEEDS) else "open")
-                yield f"| {title} | {weighted} | {floor:g} | " + " | ".join(cells) + " |"
+                row = [accuracies[Cell(temperatures, weight, floor, value)] for value in LAMBDAS]
+                shown = ["open" if accuracy is None else f"{100 * accuracy:.1f}" for accuracy in row]
+                yield f"| {title} | {weighted} | {floor:g} | " + " | ".join(shown) + " |"
+
+
+def _accuracy(runs: Runs, objective: str, rate: float) -> float | None:
+    """Mean test accuracy over the seeds of the factorial; None before all of them are trained."""
+    rows = [runs.get(GROUND, objective, rate, seed) for seed in SEEDS]
+    there = [row["test_accuracy"] for row in rows if row is not None and "test_accuracy" in row]
+    return statistics.fmean(there) if len(there) == len(SEEDS) else None
 
 
 def _conditions_table(runs: Runs) -> Iterator[str]:
@@ -310,12 +318,40 @@ def _draw_methods(runs: Runs) -> None:
     _save(alt.vconcat(*charts).resolve_scale(x="independent"), "claim-methods")
 
 
+def _draw_factorial(accuracies: dict[Cell, float | None]) -> None:
+    table = pd.DataFrame(
+        {
+            "temperatures": TEMPERATURES[cell.temperatures],
+            "weight": f"weight: {WEIGHTS[cell.weight]}",
+            "floor": f"floor {cell.floor:g}",
+            "lambda_kl": cell.lambda_kl,
+            "accuracy": accuracy,
+        }
+        for cell, accuracy in accuracies.items()
+    )
+    lines = (
+        alt.Chart(table)
+        .mark_line(point=True, strokeWidth=2)
+        .encode(
+            x=alt.X("lambda_kl:Q", title="lambda_KL", scale=alt.Scale(type="log", base=2)),
+            y=alt.Y("accuracy:Q", title="Test accuracy", scale=alt.Scale(zero=False), axis=alt.Axis(format=".0%")),
+            color=alt.Color("temperatures:N", title=None, scale=alt.Scale(range=[AMBER, GREY, BLUE])),
+        )
+        .properties(width=270, height=170)
+        .facet(column=alt.Column("floor:N", title=None), row=alt.Row("weight:N", title=None))
+        .configure_legend(orient="top", direction="vertical", labelLimit=500)
+    )
+    _save(lines, "claim-factorial")
+
+
 def _draw_evidence(evidence: list[dict[str, Any]]) -> None:
     records = [
         {"setting": entry["setting"], "labels": "KD" if point["rule"].startswith("tau") else "CIST", **point}
         for entry in evidence
         for point in entry["points"]
     ]
+    if not records:
+        return
     colour = alt.Color(
         "labels:N",
         title="labels of",
@@ -342,5 +378,5 @@ def _draw_evidence(evidence: list[dict[str, Any]]) -> None:
     _save(alt.vconcat(*charts).resolve_scale(y="independent"), "claim-entropy")
 
 
-def _save(chart: alt.VConcatChart, name: str) -> None:
+def _save(chart: alt.VConcatChart | alt.FacetChart, name: str) -> None:
     chart.configure(background="white", font="sans-serif").save(FIGURES / f"{name}.svg")
