@@ -308,7 +308,7 @@ def _draw_methods(runs: Runs) -> None:
             "low:Q",
             title="Test accuracy, last epoch (mean, 95 % interval)",
             scale=alt.Scale(zero=False),
-            axis=alt.Axis(format=".1%"),
+            axis=alt.Axis(format=".0%", tickCount=8),
         )
         layers = base.mark_rule(strokeWidth=2).encode(x=axis, x2="high:Q", color=colour)
         layers += base.mark_point(size=70, filled=True, opacity=1).encode(x=alt.X("mean:Q"), color=colour)
@@ -346,7 +346,12 @@ def _draw_factorial(accuracies: dict[Cell, float | None]) -> None:
 
 def _draw_evidence(evidence: list[dict[str, Any]]) -> None:
     records = [
-        {"setting": entry["setting"], "labels": "KD" if point["rule"].startswith("tau") else "CIST", **point}
+        {
+            "setting": entry["setting"],
+            "labels": "KD" if point["rule"].startswith("tau") else "CIST",
+            "name": point["rule"].removeprefix("cist:").replace("rho=", "ρ ").replace("tau=", "τ "),
+            **point,
+        }
         for entry in evidence
         for point in entry["points"]
     ]
@@ -364,6 +369,7 @@ def _draw_evidence(evidence: list[dict[str, Any]]) -> None:
             "normalised_entropy:Q",
             title="Mean entropy of the teacher's soft labels / ln C",
             scale=alt.Scale(domain=[0, 1]),
+            axis=alt.Axis(tickCount=6),
         )
         y = alt.Y(
             "accuracy:Q",
@@ -373,7 +379,7 @@ def _draw_evidence(evidence: list[dict[str, Any]]) -> None:
         )
         base = alt.Chart(part).encode(x=x, y=y, color=colour)
         layers = base.mark_line(strokeWidth=2) + base.mark_point(size=60, filled=True, opacity=1)
-        layers += base.mark_text(dy=-12, fontSize=10).encode(text="rule:N")
+        layers += base.mark_text(dy=-12, fontSize=10).encode(text="name:N")
         charts.append(layers.properties(width=600, height=220, title=alt.TitleParams(title, anchor="start")))
     _save(alt.vconcat(*charts).resolve_scale(y="independent"), "claim-entropy")
 

@@ -55,7 +55,7 @@ def test_a_report_of_no_runs_says_that_all_is_open(pages: Path) -> None:
     text = (pages / "claim.md").read_text()
     assert text.startswith("Before.")
     assert text.endswith("After.\n")
-    assert "old" not in text
+    assert "\nold\n" not in text
     assert all(setting.title in text for setting in SETTINGS.values())
     assert json.loads((pages / "evidence.json").read_text()) == []
 
