@@ -52,10 +52,10 @@ class Trainer:
             if self.runs.get(name, plan.objective, plan.learning_rate, plan.seed) is None
         ]
         while missing:
-            left = self._end - time.monotonic()
-            fitting = int(left / self._cost[name]) if name in self._cost else self._students
-            wave, missing = missing[: min(self._students, fitting)], missing[min(self._students, fitting) :]
-            if not wave or left <= 0:
+            left, cost = self._end - time.monotonic(), self._cost.get(name, 0.0)
+            size = next((count for count in range(self._students, 0, -1) if count * cost < left), 0)
+            wave, missing = missing[:size], missing[size:]
+            if not wave:
                 return False
             lesson = self.lesson(name)
             started = time.monotonic()

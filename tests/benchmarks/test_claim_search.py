@@ -91,6 +91,28 @@ def test_kd_and_cist_have_equal_budgets() -> None:
     assert methods["kd"].whole == methods["cist"].whole
 
 
+@pytest.mark.parametrize(("seconds", "waves"), [(float("inf"), [2, 2, 1]), (25.0, [2]), (0.0, [])])
+def test_runs_are_trained_in_waves_as_long_as_the_time_allows(
+    seconds: float, waves: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, trained = [0.0], []
+
+    def train(plans, lessons, recipe, **options):
+        trained.append(len(plans))
+        clock[0] += 10.0 * len(plans)  # so that a third student would end at 30
+        return [{"objective": p.objective, "learning_rate": 0.1, "seed": p.seed, "val_accuracy": 0.5} for p in plans]
+
+    monkeypatch.setattr(claim, "train_side_by_side", train)
+    monkeypatch.setattr(claim.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(claim.Trainer, "lesson", lambda self, name: None)
+    trainer = claim.Trainer(Runs(tmp_path / "runs.jsonl"), None, "cpu", students=2, seconds=seconds)
+    plans = [claim.plan("digits", "kd", 0.1, seed) for seed in range(5)]
+    assert trainer.train("digits", plans) == (sum(waves) == 5)
+    assert trained == waves
+    # What was trained once is not trained again.
+    assert len(Runs(tmp_path / "runs.jsonl").of("digits")) == sum(waves)
+
+
 def test_what_is_open_is_said_until_nothing_is(tmp_path: Path) -> None:
     runs = Runs(tmp_path / "runs.jsonl")
     assert len(what_is_open(runs, SETTINGS)) == len(SETTINGS)
