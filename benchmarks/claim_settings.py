@@ -125,7 +125,7 @@ def _methods(
             start={"rho": 3.0, "beta": 4.0, **middle},
         ),
         "kd-published": Method("KD at tau 4, lambda_KL 0.9, as published", "kd:tau=4", rate, start=middle),
-        "cist-seed": Method("CIST at rho 3, lambda_KL 0.9", "cist:rho=3", rate, start=middle),
+        "cist-defaults": Method("CIST at rho 3, lambda_KL 0.9", "cist:rho=3", rate, start=middle),
         "cist-authors": Method(
             "CIST at rho 3, lambda_KL 8, as its authors", "cist:rho=3,lambda_kl=8", rate, start=middle
         ),
@@ -430,7 +430,7 @@ SETTINGS: dict[str, Setting] = {
         "All 45,000 training images of CIFAR-100 with crop and flip, ResNet-20 to ResNet-8, 30 epochs",
         cifar100_whole,
         Recipe(_RESNET8, epochs=30, crop_padding=4, flip=True),
-        _some(_methods(30), "kd", "cist", "cist-authors", "lskd", "ce", "dkd", "kd-published", "cist-seed"),
+        _some(_methods(30), "kd", "cist", "cist-authors", "lskd", "ce", "dkd", "kd-published", "cist-defaults"),
         final_seeds=(100, 101, 102),
         tuned_in="cifar100-10k",
     ),

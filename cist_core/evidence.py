@@ -81,7 +81,8 @@ class Evidence:
 
         The range holds every rule whose accuracy lies within 1.96 standard errors of a difference,
         ``sqrt(2 a (1 - a) / n)`` on ``n`` validation samples, of the best accuracy ``a``. The same samples judge all
-        rules, so this is wide rather than narrow.
+        rules, which makes the range wide; and a rule with fewer ``runs`` had fewer chances of a good one, which makes
+        it narrow where the best was tried more often than the rest.
         """
         tried = [point for point in self.points if point.method == method]
         if not tried:

@@ -267,7 +267,7 @@ def _asked_scale(free: float) -> str:
     """Which scales of the student leave no divergence, where it is above the floor from the scale ``free`` on."""
     if free == 0:
         return "One τ asks for scale 1; two ask for none"
-    if free < 1:
+    if free <= 1:
         return f"One τ asks for scale 1; two for {free:.3g} or more"
     return "One τ asks for scale 1, and so do two that stand at the floor"
 

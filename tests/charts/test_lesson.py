@@ -131,6 +131,14 @@ def test_where_the_floor_holds_both_two_temperatures_are_one() -> None:
     assert figure.title == "One τ asks for scale 1, and so do two that stand at the floor"
 
 
+def test_where_the_floor_is_the_teachers_own_temperature_a_larger_student_is_free() -> None:
+    figure = divergence_figure(Z, 0.5, 2.0, 2.0)
+    held = figure.datasets["curves"].query("rule == 'CIST'")
+    assert held.query("scale >= 1")["divergence"].abs().max() < 1e-12
+    assert held.query("scale < 1")["divergence"].min() > 0
+    assert figure.title == "One τ asks for scale 1; two for 1 or more"
+
+
 def test_cist_gives_every_row_the_ratio_and_a_constant_row_some_temperature() -> None:
     rows = np.stack([Z, 3 * Z + 7, np.full(6, 2.0)])
     np.testing.assert_allclose(temperature_at(rows, 2.0), [M / 2, 3 * M / 2, 1.0], rtol=1e-12)
