@@ -325,7 +325,10 @@ def test_a_student_may_start_from_weights(tmp_path: Path) -> None:
     config = TINY.changed(student={"weights": str(tmp_path / "first" / "student.safetensors")}, steps=1)
     train(config.changed(optimiser={"learning_rate": 1e-12}), tmp_path / "second")
     last = RunDirectory(tmp_path / "first").metrics()[-1]["val_accuracy"]
-    assert RunDirectory(tmp_path / "second").metrics()[-1]["val_accuracy"] == last
+    of_one_image = 1 / TINY.data.validation_samples
+    assert RunDirectory(tmp_path / "second").metrics()[-1]["val_accuracy"] == pytest.approx(
+        last, abs=1.01 * of_one_image
+    )
 
 
 def test_an_estimate_counts_every_step_and_trains_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -421,7 +424,9 @@ def test_two_processes_over_gloo_train_like_one(tmp_path: Path) -> None:
     one, two = results(tmp_path / "one"), results(tmp_path / "two")
     assert len(two) == len(one) == 4
     for name in ("loss_total", "train_accuracy", "teacher_entropy_mean", "student_maximum_mean", "val_nll"):
-        assert [row[name] for row in two] == pytest.approx([row[name] for row in one], rel=1e-3)
+        of_one_image = 0.011 if name == "train_accuracy" else 0.0
+        expected = pytest.approx([row[name] for row in one], rel=1e-3, abs=of_one_image)
+        assert [row[name] for row in two] == expected
 
 
 def test_a_run_is_resumed_by_as_many_processes(tmp_path: Path) -> None:
