@@ -43,6 +43,7 @@ BADGES = {
     "cancelled": "gray",
     "lost": "orange",
 }
+FAULTS = {"collapsed": "red", "running away": "red"}  # of the scale of the student's logits, beside the state
 
 
 def wanted() -> list[str]:
@@ -94,7 +95,11 @@ def show_list(views: list[RunView], chosen: list[str], colours: dict[str, str]) 
         column_config={
             "Colour": st.column_config.ImageColumn("", width=28, pinned=True, help="Its colour on the charts"),
             "Run": st.column_config.TextColumn(pinned=True),
-            "State": st.column_config.MultiselectColumn(options=list(BADGES), color=list(BADGES.values())),
+            "State": st.column_config.MultiselectColumn(
+                options=[*BADGES, *FAULTS],
+                color=[*BADGES.values(), *FAULTS.values()],
+                help="Collapsed, running away: the scale of the student's logits",
+            ),
             "Progress": st.column_config.ProgressColumn(format="%.0f %%", min_value=0, max_value=100),
             "Epoch": st.column_config.TextColumn(help="Epochs done of all, and what is left at the present speed"),
             "Validation": st.column_config.NumberColumn(help="Accuracy on validation, newest epoch", **percent),
@@ -125,7 +130,10 @@ def show_run(view: RunView, colour: str) -> None:
     with st.container(gap="xxsmall"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.image(run_views.swatch(colour), width=16)
-            st.markdown(f"**{plain(view.label)}** :{BADGES[view.state]}-badge[{view.state}]", width="stretch")
+            badges = f":{BADGES[view.state]}-badge[{view.state}]"
+            if view.scale_fault:
+                badges += f" :{FAULTS[view.scale_fault.state]}-badge[logits {view.scale_fault.state}]"
+            st.markdown(f"**{plain(view.label)}** {badges}", width="stretch")
             if not store.owns(view.run):
                 st.caption("Somebody else's: to look at only.", width="content")
             elif view.active:
