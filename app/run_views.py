@@ -292,6 +292,13 @@ def results(views: Sequence[RunView]) -> pd.DataFrame:
     return pd.DataFrame(table).dropna(axis="columns", how="all")
 
 
+def with_their_groups(selected: Sequence[RunView], every: Sequence[RunView]) -> list[RunView]:
+    """The selected runs, and those that were launched together with one of them."""
+    groups = {view.run.group for view in selected} - {None}
+    chosen = {view.id for view in selected}
+    return [view for view in every if view.id in chosen or view.run.group in groups]
+
+
 def over_seeds(views: Sequence[RunView]) -> pd.DataFrame:
     """One row for every config that several of the runs share but for the seed; empty if there is none.
 

@@ -231,11 +231,11 @@ def show_results(views: list[RunView]) -> None:
 
 
 def show_seeds(views: list[RunView]) -> None:
-    """Mean and interval where several of the runs differ in nothing but the seed."""
+    """Mean and interval where several of the runs, or of those launched with them, differ in nothing but the seed."""
     table = run_views.over_seeds(views)
     if table.empty:
         return
-    st.subheader("Over seeds", anchor=False)
+    st.subheader("Over seeds", anchor=False, help="Of the selected runs and of those launched together with them.")
     help_ = {
         "Deviation": "Standard deviation over the seeds",
         "From": "Lower end of the 95 % interval of the mean, by Student's t",
@@ -253,7 +253,6 @@ def read_answers(path: Path, changed_at: float) -> Answers:
 
 def show_comparison(views: list[RunView]) -> None:
     """What differs in the configs, and how far the trained students agree image by image."""
-    show_seeds(views)
     st.subheader("What differs in the configs", anchor=False)
     difference = run_views.config_difference(views)
     if difference.empty:
@@ -370,6 +369,7 @@ def show_page(polling: bool) -> None:
     if any(curve.rows for curve in curves):
         show_curves(curves)
         show_results(selected)
+        show_seeds(run_views.with_their_groups(selected, views))
     elif any(view.state == "running" for view in selected):
         st.skeleton(height=CHART_HEIGHT)
         st.caption("The curves begin when the first epoch has ended.")

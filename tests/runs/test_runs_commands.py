@@ -165,6 +165,11 @@ def test_a_sweep_is_queued_and_summed_up(capsys, workplace, base):
     settings = run_json(capsys, "sweep", "--summary", "s")["settings"]
     assert settings[0]["measures"]["test_accuracy"]["mean"] == pytest.approx(0.85)
     assert settings[1]["measures"]["test_accuracy"]["sd"] is None
+    fault = ScaleFault("running away", 2, 153.0, 16.7)
+    finish(workplace.store, runs[3].id, test_accuracy=0.1, logit_scale=fault.to_dict())
+    said = run(capsys, "sweep", "--summary", "s")[2]
+    assert said == f"The student's logits of {runs[3].id} {fault}.\n"
+    assert run_json(capsys, "sweep", "--summary", "s")["logit_scale"] == {runs[3].id: "running away"}
     assert "already; choose another name" in run(capsys, "sweep", base, "--group", "s")[2]
 
 
