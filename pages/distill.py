@@ -311,7 +311,7 @@ def finish(content: dict[str, Any], configs: list[RunConfig]) -> None:
     may = require_sign_in("launch runs")
     ready = may and bool(configs) and (origin.present or content["data"]["download"])
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        usual = form.run_name(configs[0]) if configs else ""
+        usual = ", ".join(dict.fromkeys(form.run_names(configs, "")))
         name = st.text_input("Name", placeholder=usual, key="run-name", persist_state="session", width=260)
         timed = st.button("Estimate time", icon=":material/schedule:", key="estimate-time", disabled=not ready)
         label = "Launch" if len(configs) < 2 else f"Launch {len(configs)} runs"

@@ -31,6 +31,7 @@ from cist_core.training.statistics import EpochStatistics
 from cist_core.zoo import create_model
 
 HEARTBEAT_SECONDS = 1.0
+_SLOWER = "Try a smaller optimiser.learning_rate, a warm-up or optimiser.clip_norm."
 
 log = logging.getLogger("cist_core.training")
 
@@ -315,8 +316,7 @@ class _Run:
             rate = learner.schedule.get_last_lr()[0]
             raise CistError(
                 f"Training diverged in epoch {learner.length.epoch_of(self.step)}, step {self.step + 1:,}, at learning "
-                f"rate {rate:.3g}: {str(error).rstrip('.')}. Try a smaller optimiser.learning_rate, a warm-up or "
-                "optimiser.clip_norm."
+                f"rate {rate:.3g}: {str(error).rstrip('.')}. {_SLOWER}"
             ) from error
         self.step += 1
 
@@ -333,7 +333,8 @@ class _Run:
         try:
             scores = evaluate(logits, learner.splits.validation, validation_teacher)
         except CistError as error:
-            raise CistError(f"Training diverged in epoch {row['epoch']}: {error}") from error
+            what = str(error).partition(";")[0].rstrip(".")
+            raise CistError(f"Training diverged in epoch {row['epoch']}: {what}. {_SLOWER}") from error
         row |= {f"val_{name}": value for name, value in scores.items()}
         row |= {"seconds": seconds, "samples_per_second": self._samples_of_epoch(learner) / max(seconds, 1e-9)}
         self.statistics = EpochStatistics()

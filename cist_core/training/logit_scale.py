@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 from cist_core.findings import three_digits
 
-SMALLEST_MAXIMUM = 0.5
+SMALLEST_MAXIMUM = 1.0
 """Logit units. The mean of centred logits is 0, so their exponentials have a mean of 1 or more (Jensen): at temperature
-1 no class has a probability above ``exp(m) / C``, here 1.65 times that of a uniform prediction."""
+1 no class has a probability above ``exp(m) / C``, here 2.72 times that of a uniform prediction."""
 
 LARGEST_MAXIMUM = 50.0
-"""Logit units. A prediction of this scale is one-hot in float32, and a wrong one costs as many nats."""
+"""Logit units. With equal others such a prediction is one-hot in float32, and a wrong one costs as many nats."""
 
 SMALLEST_SHARE, LARGEST_SHARE = 1 / 20, 3.0
 """Of the teacher's mean centred maximum: a teacher of small or large logits may have a student of the same."""
@@ -64,7 +64,7 @@ def scale_states(rows: Sequence[Mapping[str, float]], epochs: int) -> list[Scale
     ``teacher_maximum_mean``), a student
 
     - is *running away* if ``m > 50`` and ``m > 3 m_t``,
-    - has *collapsed* if ``m < 0.5`` and ``m < m_t / 20``, in this epoch and the one before, and either some earlier
+    - has *collapsed* if ``m < 1`` and ``m < m_t / 20``, in this epoch and the one before, and either some earlier
       epoch was above that or at least 3 epochs and a quarter of the run have passed.
 
     Without ``teacher_maximum_mean`` the conditions on ``m_t`` do not count.

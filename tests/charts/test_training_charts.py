@@ -155,6 +155,7 @@ def test_a_collapse_and_a_runaway_are_named_and_marked_where_they_begin() -> Non
     figure = maximum_figure([kd(), collapsed])
     assert figure.title == "The logits of pure have collapsed (mean centred maximum 0.00390, the teacher's 12.0)"
     assert "Crosses" in figure.caption
+    assert '"type": "log"' in json.dumps(figure.spec)
     assert figure.datasets["faults"].to_dict(orient="records") == [
         {"run": "pure", "epoch": 4, "value": 0.0625, "state": "collapsed"}
     ]
@@ -165,13 +166,19 @@ def test_a_collapse_and_a_runaway_are_named_and_marked_where_they_begin() -> Non
     )
 
 
+def test_constant_logits_have_a_place_on_the_logarithmic_axis() -> None:
+    figure = maximum_figure([scaled("dead", 4.0, 0.0, 0.0, 0.0)])
+    assert figure.datasets["lines"]["value"].min() > 0
+    assert figure.datasets["faults"]["value"].min() > 0
+
+
 def test_a_run_that_has_recovered_keeps_its_mark() -> None:
     figure = maximum_figure([scaled("kd", 4.0, 0.1, 0.1, 2.0, 6.0)])
     assert figure.title == "The student's centred maximum went from 4.00 to 6.00"
     assert figure.datasets["faults"]["epoch"].tolist() == [3]
     healthy = maximum_figure([kd()])
-    assert healthy.datasets["faults"].empty
     assert "Crosses" not in healthy.caption
+    assert '"type": "log"' not in json.dumps(healthy.spec)
 
 
 def test_the_teachers_scale_is_drawn_where_the_run_has_recorded_it() -> None:

@@ -255,6 +255,27 @@ def test_with_the_floor_the_scale_is_held(tmp_path: Path) -> None:
         assert (status["logit_scale"], status["warnings"]) == (None, [])
 
 
+@pytest.mark.slow
+def test_in_the_demo_a_teacher_helps_and_nobody_loses_the_scale(tmp_path: Path) -> None:
+    """As docs/training.md has it: some five points for KD and for CIST in either recipe, over one student each here."""
+    right = {}
+    for name in ("ce", "kd", "cist:rho=4", "cist-authors"):
+        status = train(preset("demo").changed(objective=name, device="cpu"), tmp_path / name)
+        assert (status["logit_scale"], status["warnings"]) == (None, []), name
+        right[name] = status["test_accuracy"]
+    for name in ("kd", "cist:rho=4", "cist-authors"):
+        assert right[name] > right["ce"] + 0.01, right
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gradient", ["constant", "full"])
+def test_without_the_floor_the_demo_collapses_and_says_so(gradient: str, tmp_path: Path) -> None:
+    status = train(preset("demo").changed(objective=f"cist:rho=3,floor=0,gradient={gradient}", device="cpu"), tmp_path)
+    assert status["state"] == "finished"
+    assert status["logit_scale"]["state"] == "collapsed"
+    assert "floor=1" in status["warnings"][0]
+
+
 @pytest.mark.parametrize(
     ("state", "floor", "remedy"),
     [
