@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -20,11 +21,14 @@ from typing import Any
 from cist_core.data import DATASETS, DatasetInfo
 from cist_core.errors import CistError
 from cist_core.findings import three_digits
-from cist_core.objectives import objective_names
+from cist_core.objectives import objective_names, objective_presets, objective_specification
 from cist_core.objectives.parameters import Number, Numbers, Parameter
 from cist_core.training import RunConfig, parse_config, preset
 from cist_core.training.suggestion import suggested_preset
 from cist_core.zoo import ARCHITECTURES, create_model
+
+FIRST_BESIDE = ("ce", "kd-hinton", "cist-authors")
+"""The baseline without a teacher, the usual KD, and CIST as its authors found it best."""
 
 FIRST_METHODS = ("cist", "kd", "ce")
 """CIST, what it is compared with, and the baseline of both; the others follow by name."""
@@ -224,13 +228,29 @@ def read_seeds(text: str) -> list[int]:
     return list(dict.fromkeys(seeds))
 
 
-def make_configs(content: Mapping[str, Any], seeds: Sequence[int]) -> list[RunConfig]:
-    """One checked config a seed.
+def offered_beside(method: str) -> list[str]:
+    """What can be trained beside a method, the usual comparison first: objectives that need no value, and presets."""
+    complete = [
+        name for name in methods() if not any(item.required for item in objective_specification(name).parameters)
+    ]
+    known = dict.fromkeys([*FIRST_BESIDE, *complete, *objective_presets()])
+    return [name for name in known if name != method]
+
+
+def make_configs(content: Mapping[str, Any], seeds: Sequence[int], beside: Sequence[str] = ()) -> list[RunConfig]:
+    """One checked config a seed and objective: the form's, then those beside it, for the first seed, the second, ...
+
+    An objective beside it that is the form's by another name is left out.
 
     Raises:
         CistError: with one clause for every field that is wrong.
     """
-    return [parse_config({**content, "seed": seed}, source="the form") for seed in seeds]
+    configs: dict[str, RunConfig] = {}
+    for seed in seeds:
+        for objective in (content["objective"], *beside):
+            config = parse_config({**content, "objective": objective, "seed": seed}, source="the form")
+            configs.setdefault(config.unnamed().model_dump_json(), config)
+    return list(configs.values())
 
 
 def preset_for(data: DatasetInfo) -> str:
@@ -240,20 +260,33 @@ def preset_for(data: DatasetInfo) -> str:
 
 
 def run_name(config: RunConfig) -> str:
-    """What a run is called until somebody renames it: the objective, as the command line writes it."""
-    return str(config.objective)
+    """What a run is called until somebody renames it: its preset, or the objective as the command line writes it."""
+    return config.objective.label
+
+
+def run_names(configs: Sequence[RunConfig], given: str) -> list[str]:
+    """The names of runs that are launched together; to a given one their objectives are added where they differ."""
+    labels = [run_name(config) for config in configs]
+    if not given or len(set(labels)) == 1:
+        return [given or label for label in labels]
+    return [f"{given}, {label}" for label in labels]
 
 
 def group_name(configs: Sequence[RunConfig]) -> str:
-    """What runs of one config under several seeds are called together; a second such group has another time."""
-    return f"{run_name(configs[0])}, {configs[0].student.architecture}, {time.strftime('%Y-%m-%d %H:%M:%S')}"
+    """What runs that are launched together are called; a second such group has another time."""
+    objectives = " and ".join(dict.fromkeys(run_name(config) for config in configs))
+    return f"{objectives}, {configs[0].student.architecture}, {time.strftime('%Y-%m-%d %H:%M:%S')}"
 
 
 def commands(configs: Sequence[RunConfig]) -> str:
     """The command line that trains the same, from the config that the page exports."""
     if len(configs) == 1:
         return "cist distill config.json"
-    return f"cist sweep config.json --seeds {' '.join(str(config.seed) for config in configs)}"
+    words = ["cist", "sweep", "config.json"]
+    objectives = dict.fromkeys(run_name(config) for config in configs)
+    if len(objectives) > 1:
+        words += ["--objective", *objectives]
+    return shlex.join([*words, "--seeds", *dict.fromkeys(str(config.seed) for config in configs)])
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from cist_core.errors import CistError
 from cist_core.findings import percent
 from cist_core.logits import LogitSet
 from cist_core.training.fields import flat
+from cist_core.training.logit_scale import VERBS, ScaleFault
 
 if TYPE_CHECKING:
     from cist_core.runs import Run
@@ -54,6 +55,11 @@ class RunView:
     @property
     def active(self) -> bool:
         return self.state in ACTIVE
+
+    @property
+    def scale_fault(self) -> ScaleFault | None:
+        """What is wrong with the scale of the student's logits, as the run itself says."""
+        return ScaleFault.from_status(self.status)
 
     @property
     def method(self) -> str:
@@ -217,7 +223,7 @@ def listing(views: Sequence[RunView], colours: Mapping[str, str]) -> pd.DataFram
         {
             "Colour": [swatch(colours.get(view.id)) for view in views],
             "Run": [view.label for view in views],
-            "State": [[view.state] for view in views],
+            "State": [[view.state, *([view.scale_fault.state] if view.scale_fault else [])] for view in views],
             "Progress": [view.progress * 100 for view in views],
             "Epoch": [view.position() for view in views],
             "Validation": [_hundredfold(view.number("last_val_accuracy")) for view in views],
@@ -240,13 +246,21 @@ def _hundredfold(share: float | None) -> float:
 def headline(views: Sequence[RunView], curves: Sequence[RunCurve]) -> str:
     """What came of the selected runs, in one sentence."""
     if any(curve.rows for curve in curves):
-        return accuracy_story(curves)
+        return "; ".join(filter(None, (accuracy_story(curves), _faults(views))))
     first = views[0]
     if len(views) > 1:
         return f"None of these {len(views)} runs has ended an epoch yet"
     if first.phase is not None:
         return f"{first.label} is getting ready: {first.phase}"
     return f"{first.label} {_WITHOUT_AN_EPOCH[first.state]}"
+
+
+def _faults(views: Sequence[RunView]) -> str:
+    """Whose logits have collapsed or are running away, in the fewest words."""
+    faulty = [(view.label, view.scale_fault.state) for view in views if view.scale_fault]
+    if len(views) == 1 and faulty:
+        return f"its logits {VERBS[faulty[0][1]]}"
+    return "; ".join(f"the logits of {label} {VERBS[state]}" for label, state in faulty)
 
 
 _WITHOUT_AN_EPOCH = {
@@ -276,6 +290,13 @@ def results(views: Sequence[RunView]) -> pd.DataFrame:
     table["Seed"] = pd.Series([view.seed for view in views], dtype="Int64")
     table["Time"] = [None if view.seconds is None else duration(view.seconds) for view in views]
     return pd.DataFrame(table).dropna(axis="columns", how="all")
+
+
+def with_their_groups(selected: Sequence[RunView], every: Sequence[RunView]) -> list[RunView]:
+    """The selected runs, and those that were launched together with one of them."""
+    groups = {view.run.group for view in selected} - {None}
+    chosen = {view.id for view in selected}
+    return [view for view in every if view.id in chosen or view.run.group in groups]
 
 
 def over_seeds(views: Sequence[RunView]) -> pd.DataFrame:

@@ -112,8 +112,8 @@ def choose_networks() -> tuple[dict[str, Any], form.Student]:
     return content, offered[name]
 
 
-def choose_objective() -> tuple[dict[str, Any] | None, bool]:
-    """Step 2: the loss and its own parameters, None if they are wrong; and whether it takes two views of an image."""
+def choose_objective() -> tuple[dict[str, Any] | None, bool, list[str]]:
+    """Step 2: the loss and its parameters, None if they are wrong; whether it takes two views; objectives beside it."""
     st.subheader("2 · Objective", anchor=False)
     method = st.selectbox(
         "Method", form.methods(), help="A loss of `cist_core.objectives`, by its name.", **keyed("method")
@@ -128,15 +128,29 @@ def choose_objective() -> tuple[dict[str, Any] | None, bool]:
     if from_sidebar:
         st.caption(form.follows_sidebar(from_sidebar))
     two_views = "strong_student_logits" in specification.inputs
+    objective: dict[str, Any] | None = {"name": method, "parameters": values}
     try:
         create_objective(method, **values)
     except CistError as error:
         show_error(error)
-        return None, two_views
-    if "floor" in values:
+        objective = None
+    if objective is not None and "floor" in values:
         share = float(Cist(values["rho"], values["floor"]).at_floor(source.curves).mean())
         st.caption(plain(f"{floor_story(values['floor'], share)} (teacher, {source.split} split)."))
-    return {"name": method, "parameters": values}, two_views
+    return objective, two_views, choose_beside(method)
+
+
+def choose_beside(method: str) -> list[str]:
+    """Objectives to be trained under the same recipe, for comparison."""
+    offered = form.offered_beside(method)
+    return st.multiselect(
+        "Train beside it",
+        offered,
+        placeholder=", ".join([*offered[:3], "…"]),
+        help="A run each under the same recipe and seeds, to be compared on Runs: without a teacher (ce), by KD, or by "
+        "values that somebody published; `cist objectives` says whose.",
+        **keyed("beside"),
+    )
 
 
 def parameter_field(method: str, parameter: Parameter) -> Any:
@@ -258,7 +272,8 @@ def launch(configs: list[RunConfig], name: str) -> None:
     """Queue the runs, and leave the confirmation standing until the form changes."""
     store = run_store()
     group = form.group_name(configs) if len(configs) > 1 else None
-    runs = store.add_all([(name, config) for config in configs], group=group)
+    names = form.run_names(configs, name)
+    runs = store.add_all(list(zip(names, configs, strict=True)), group=group)
     ensure_worker(store)
     ahead = store.count_active() - len(runs)
     st.session_state["_launched"] = ([config.model_dump_json() for config in configs], [run.id for run in runs], ahead)
@@ -275,12 +290,14 @@ def show_confirmation(configs: list[RunConfig]) -> None:
     st.page_link("../pages/runs.py", label="Watch it on Runs", icon=":material/monitoring:")
 
 
-def check(content: dict[str, Any], answers: dict[str, Any], seeds: str, faults: DeltaGenerator) -> list[RunConfig]:
-    """A config for each seed; none if anything is wrong, which is said in its own step."""
+def check(
+    content: dict[str, Any], answers: dict[str, Any], seeds: str, beside: list[str], faults: DeltaGenerator
+) -> list[RunConfig]:
+    """A config for each seed and objective; none if anything is wrong, which is said in its own step."""
     if content["objective"] is None:
         return []
     try:
-        configs = form.make_configs({**content, **form.recipe(answers)}, form.read_seeds(seeds))
+        configs = form.make_configs({**content, **form.recipe(answers)}, form.read_seeds(seeds), beside)
         origin.check(configs[0])
         return configs
     except CistError as error:
@@ -294,7 +311,7 @@ def finish(content: dict[str, Any], configs: list[RunConfig]) -> None:
     may = require_sign_in("launch runs")
     ready = may and bool(configs) and (origin.present or content["data"]["download"])
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        usual = form.run_name(configs[0]) if configs else ""
+        usual = ", ".join(dict.fromkeys(form.run_names(configs, "")))
         name = st.text_input("Name", placeholder=usual, key="run-name", persist_state="session", width=260)
         timed = st.button("Estimate time", icon=":material/schedule:", key="estimate-time", disabled=not ready)
         label = "Launch" if len(configs) < 2 else f"Launch {len(configs)} runs"
@@ -330,10 +347,10 @@ else:
     with first:
         content, student = choose_networks()
     with second:
-        objective, two_views = choose_objective()
+        objective, two_views, beside = choose_objective()
     with third:
         answers, seeds, faults = choose_recipe(two_views)
     title.title(plain(form.headline(origin.name, origin.parameters, student)), anchor=False)
     content["objective"] = objective
-    finish(content, check(content, answers, seeds, faults))
+    finish(content, check(content, answers, seeds, beside, faults))
     share_settings(settings)

@@ -43,6 +43,7 @@ BADGES = {
     "cancelled": "gray",
     "lost": "orange",
 }
+FAULTS = {"collapsed": "red", "running away": "red"}  # of the scale of the student's logits, beside the state
 
 
 def wanted() -> list[str]:
@@ -94,7 +95,11 @@ def show_list(views: list[RunView], chosen: list[str], colours: dict[str, str]) 
         column_config={
             "Colour": st.column_config.ImageColumn("", width=28, pinned=True, help="Its colour on the charts"),
             "Run": st.column_config.TextColumn(pinned=True),
-            "State": st.column_config.MultiselectColumn(options=list(BADGES), color=list(BADGES.values())),
+            "State": st.column_config.MultiselectColumn(
+                options=[*BADGES, *FAULTS],
+                color=[*BADGES.values(), *FAULTS.values()],
+                help="Collapsed, running away: the scale of the student's logits",
+            ),
             "Progress": st.column_config.ProgressColumn(format="%.0f %%", min_value=0, max_value=100),
             "Epoch": st.column_config.TextColumn(help="Epochs done of all, and what is left at the present speed"),
             "Validation": st.column_config.NumberColumn(help="Accuracy on validation, newest epoch", **percent),
@@ -125,7 +130,10 @@ def show_run(view: RunView, colour: str) -> None:
     with st.container(gap="xxsmall"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.image(run_views.swatch(colour), width=16)
-            st.markdown(f"**{plain(view.label)}** :{BADGES[view.state]}-badge[{view.state}]", width="stretch")
+            badges = f":{BADGES[view.state]}-badge[{view.state}]"
+            if view.scale_fault:
+                badges += f" :{FAULTS[view.scale_fault.state]}-badge[logits {view.scale_fault.state}]"
+            st.markdown(f"**{plain(view.label)}** {badges}", width="stretch")
             if not store.owns(view.run):
                 st.caption("Somebody else's: to look at only.", width="content")
             elif view.active:
@@ -223,11 +231,11 @@ def show_results(views: list[RunView]) -> None:
 
 
 def show_seeds(views: list[RunView]) -> None:
-    """Mean and interval where several of the runs differ in nothing but the seed."""
+    """Mean and interval where several of the runs, or of those launched with them, differ in nothing but the seed."""
     table = run_views.over_seeds(views)
     if table.empty:
         return
-    st.subheader("Over seeds", anchor=False)
+    st.subheader("Over seeds", anchor=False, help="Of the selected runs and of those launched together with them.")
     help_ = {
         "Deviation": "Standard deviation over the seeds",
         "From": "Lower end of the 95 % interval of the mean, by Student's t",
@@ -245,7 +253,6 @@ def read_answers(path: Path, changed_at: float) -> Answers:
 
 def show_comparison(views: list[RunView]) -> None:
     """What differs in the configs, and how far the trained students agree image by image."""
-    show_seeds(views)
     st.subheader("What differs in the configs", anchor=False)
     difference = run_views.config_difference(views)
     if difference.empty:
@@ -362,6 +369,7 @@ def show_page(polling: bool) -> None:
     if any(curve.rows for curve in curves):
         show_curves(curves)
         show_results(selected)
+        show_seeds(run_views.with_their_groups(selected, views))
     elif any(view.state == "running" for view in selected):
         st.skeleton(height=CHART_HEIGHT)
         st.caption("The curves begin when the first epoch has ended.")

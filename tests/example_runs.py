@@ -13,6 +13,7 @@ from cist_core import LogitSet
 from cist_core.errors import CistError
 from cist_core.runs import Run, RunState
 from cist_core.training import RunConfig, RunDirectory, preset
+from cist_core.training.logit_scale import ScaleFault
 
 
 def metric_rows(
@@ -31,6 +32,7 @@ def metric_rows(
             "loss_total": 2.0 * float(np.exp(-2 * done)) + 0.3,
             "loss_ce": 2.0 * float(np.exp(-2 * done)) + 0.1,
             "student_maximum_mean": 1 + 6 * done,
+            "teacher_maximum_mean": 12.0,
             "seconds": 1.0,
         }
         if soft:
@@ -70,6 +72,7 @@ class ExampleStore:
         reason: str | None = None,
         gain: float = 0.0,
         right: float = 0.9,
+        fault: ScaleFault | None = None,
     ) -> Run:
         """Add a run with a directory as the engine would leave it; ``right`` is the share of right test answers."""
         config = preset("demo").changed(objective=objective, seed=seed, epochs=epochs)
@@ -79,7 +82,9 @@ class ExampleStore:
         directory.metrics_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
         directory.log_file.write_text(f"epoch {done} of {epochs}\n")
         status: dict[str, Any] = {"state": state, "epoch": done, "epochs": epochs, "step": 20 * done}
-        status |= {"steps": 20 * epochs, "warnings": []}
+        status |= {"steps": 20 * epochs, "warnings": [], "logit_scale": None}
+        if fault is not None:
+            status |= {"warnings": [f"The student's logits {fault}."], "logit_scale": fault.to_dict()}
         if rows:
             newest = rows[-1]["val_accuracy"]
             status |= {"val_accuracy": newest, "last_val_accuracy": newest, "best_val_accuracy": newest}

@@ -72,7 +72,7 @@ def test_the_bins_hold_what_a_loop_puts_there(logits, labels, tau):
         assert bins.confidence[index] == pytest.approx(confidence[inside].mean())
         expected_error += inside.mean() * abs(accuracy - confidence[inside].mean())
     assert bins.error == pytest.approx(expected_error)
-    assert expected_calibration_error(logits, labels, tau=tau, bins=7) == bins.error
+    assert expected_calibration_error(logits, labels, tau=tau, bins=7) == pytest.approx(bins.error, rel=1e-9)
 
 
 def test_the_size_of_a_chunk_changes_nothing(monkeypatch, logits, believable):

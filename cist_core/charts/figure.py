@@ -99,8 +99,12 @@ def rule_scale(taken: tuple[Slot, ...]) -> alt.Scale:
     return alt.Scale(domain=[slot.name for slot in taken], range=[slot.colour for slot in taken])
 
 
-def rules_legend() -> alt.Legend:
-    return alt.Legend(title=None, orient="top", direction="horizontal", symbolType="square", symbolOpacity=1)
+def rules_legend(*, columns: int = 0) -> alt.Legend:
+    """The legend above a chart, in one row or in so many columns."""
+    wrapped = columns or alt.Undefined
+    return alt.Legend(
+        title=None, orient="top", direction="horizontal", symbolType="square", symbolOpacity=1, columns=wrapped
+    )
 
 
 def named(name: str) -> alt.NamedData:

@@ -19,6 +19,7 @@ from cist_core.charts.training_stories import (
     temperature_story,
     term_name,
 )
+from cist_core.training.logit_scale import scale_states
 
 RUN_COLOURS = (BLUE, AMBER, "#0F9D58", "#B03060", GREY, "#9C4F96")
 """3 to 1 or more against both page backgrounds, and at least 15 apart (CIE Lab) for any colour vision."""
@@ -34,6 +35,9 @@ FLOORS = (95, 90, 80, 70, 60, 50, 40, 30, 20, 10)
 
 FEWEST_FOR_A_FLOOR = 6
 """Shorter runs are shown whole."""
+
+_SMALLEST_DRAWN = 1e-6
+"""Of a centred maximum: constant logits have 0, for which a logarithmic axis has no place."""
 
 TEACHER, STUDENT = "teacher", "student"
 TRAINING, VALIDATION = "training", "validation"
@@ -112,16 +116,40 @@ def temperature_figure(runs: Sequence[RunCurve], *, height: int = 260) -> Figure
 
 
 def maximum_figure(runs: Sequence[RunCurve], *, height: int = 260) -> Figure:
-    """The student's centred maximum logit: its scale, which an objective may leave free."""
+    """The centred maximum logit of student and teacher: their scale, which an objective may leave free.
+
+    A cross stands where the student's has collapsed or begun to run away (`scale_states`), and then the axis is
+    logarithmic.
+    """
+    faults = pd.concat([_faults(run) for run in runs], ignore_index=True)
+    lines = [line.assign(value=line["value"].clip(lower=_SMALLEST_DRAWN)) for line in _both(runs, "maximum")]
     return _figure(
         runs,
-        [_line(run, STUDENT, "student_maximum_mean") for run in runs],
+        lines,
         title=maximum_story(runs),
-        caption="Mean over the epoch of the student's largest logit above the mean of its logits.",
+        caption="Solid: teacher. Dashed: student; means over the epoch of the largest logit above the mean of all."
+        + ("" if faults.empty else " Crosses: where the student's scale collapses or starts to run away. Log axis."),
         y_title="centred maximum (logit units)",
-        kind="models",
+        kind="scale" if faults.empty else "lost scale",
         height=height,
+        faults=faults,
     )
+
+
+def _faults(run: RunCurve) -> pd.DataFrame:
+    """Where a collapse of the student's scale begins, or its running away; empty for a run without."""
+    states = scale_states(run.rows, run.epochs)
+    starts = [
+        {
+            "run": run.name,
+            "epoch": row["epoch"],
+            "value": max(row["student_maximum_mean"], _SMALLEST_DRAWN),
+            "state": state,
+        }
+        for row, state, before in zip(run.rows, states, [None, *states], strict=False)
+        if state is not None and state != before
+    ]
+    return pd.DataFrame(starts, columns=["run", "epoch", "value", "state"])
 
 
 def loss_terms(runs: Sequence[RunCurve]) -> list[str]:
@@ -140,6 +168,7 @@ def _figure(
     kind: str,
     height: int,
     floor: int | None = None,
+    faults: pd.DataFrame | None = None,
 ) -> Figure:
     table = pd.concat(lines, ignore_index=True)
     taken = tuple(Slot(run.name, run.colour) for run in runs)
@@ -150,13 +179,14 @@ def _figure(
         alt=f"{title}. Horizontal: epoch; vertical: {y_title}",
         spec=_spec(taken, kind, y_title, longest <= MOST_DOTS, height, floor),
         # The axis has its full length from the first epoch on: nothing moves while a run goes on.
-        datasets={"lines": table, "extent": pd.DataFrame({"epoch": [1, max(longest, 2)]})},
+        datasets={"lines": table, "extent": pd.DataFrame({"epoch": [1, max(longest, 2)]})}
+        | ({} if faults is None or faults.empty else {"faults": faults}),
     )
 
 
 def _both(runs: Sequence[RunCurve], quantity: str) -> list[pd.DataFrame]:
     """Teacher and student of every run, with bands where they do not cover one another."""
-    banded = len(runs) <= MOST_BANDS
+    banded = len(runs) <= MOST_BANDS and quantity != "maximum"  # of which only the mean is recorded
     keys = {TEACHER: f"teacher_{quantity}", STUDENT: f"student_{quantity}"}
     if quantity == "tau":
         keys = {TEACHER: "tau_teacher", STUDENT: "tau_student"}
@@ -203,8 +233,10 @@ def _spec(
         axis=alt.Axis(tickMinStep=1, format="d", grid=False, tickCount=10),
     )
     begin = alt.Undefined if floor is None else floor
-    y = alt.Y("value:Q", title=y_title, scale=alt.Scale(zero=False, domainMin=begin), axis=alt.Axis(tickCount=5))
-    colour = alt.Color("run:N", scale=rule_scale(taken), legend=rules_legend())
+    scale = alt.Scale(type="log") if kind == "lost scale" else alt.Scale(zero=False, domainMin=begin)
+    y = alt.Y("value:Q", title=y_title, scale=scale, axis=alt.Axis(tickCount=5))
+    # On half the width of a page, and on a phone, there is room for two names beside one another.
+    colour = alt.Color("run:N", scale=rule_scale(taken), legend=rules_legend(columns=2))
     tooltip = [
         alt.Tooltip("run:N"),
         alt.Tooltip("series:N", title=" "),
@@ -221,6 +253,13 @@ def _spec(
     if kind == "models":
         band = base.mark_area(opacity=0.14).encode(y=alt.Y("low:Q", title=y_title), y2="high:Q")
         layers.insert(1, band)
+    if kind == "lost scale":
+        fault = alt.Chart(named("faults")).encode(x=x, y=y, color=colour)
+        told = [alt.Tooltip("run:N"), alt.Tooltip("epoch:Q", format=",d"), alt.Tooltip("state:N", title="logits")]
+        layers.append(fault.mark_point(shape="cross", angle=45, size=160, filled=True, opacity=1).encode(tooltip=told))
+        for state, above in {"collapsed": -9, "running away": -18}.items():  # clear of the curve, which falls or rises
+            words = fault.transform_filter(f"datum.state === '{state}'").encode(text="state:N")
+            layers.append(words.mark_text(align="left", dx=11, dy=above, fontSize=12, fontWeight=600))
     return dict(alt.layer(*layers).properties(width="container", height=height).to_dict())
 
 
@@ -229,7 +268,7 @@ def _style(kind: str) -> dict[str, Any]:
     if kind == "accuracy":
         width = alt.condition(f"datum.series === '{VALIDATION}'", alt.value(3), alt.value(1))
         return {"strokeWidth": width}
-    if kind == "models":
+    if kind in ("models", "scale", "lost scale"):
         dash = alt.Scale(domain=[TEACHER, STUDENT], range=[[1, 0], [6, 4]])
         return {"strokeDash": alt.StrokeDash("series:N", scale=dash, legend=None)}
     return {}

@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cist_core.findings import percent, three_digits
+from cist_core.training.logit_scale import VERBS, ScaleFault, scale_fault
 
 SAME_POINTS = 0.05
 """Accuracies nearer than this, in percentage points, print as the same number."""
-
-COLLAPSED = 0.05
-"""A student whose centred maximum fell to this part of its largest one is about to give constant logits."""
 
 _TERMS = {"loss_total": "total loss", "loss_ce": "cross-entropy", "loss_kd": "distillation term"}
 
@@ -40,6 +38,11 @@ class RunCurve:
     def last(self, key: str) -> float | None:
         """The newest value of a metric; None if no epoch has it."""
         return next((row[key] for row in reversed(self.rows) if row.get(key) is not None), None)
+
+    @property
+    def scale_fault(self) -> ScaleFault | None:
+        """What is wrong with the scale of its student's logits in the newest epoch, if anything."""
+        return scale_fault(self.rows, self.epochs)
 
     def first(self, key: str) -> float | None:
         return next((row[key] for row in self.rows if row.get(key) is not None), None)
@@ -127,22 +130,27 @@ def temperature_story(runs: Sequence[RunCurve]) -> str:
 
 
 def maximum_story(runs: Sequence[RunCurve]) -> str:
-    """Whether the student's logits grow, or are about to vanish."""
+    """Whether the student's logits grow, have collapsed or run away."""
     ends = [(run, *pair) for run in runs if (pair := _ends(run, "student_maximum_mean"))]
     if not ends:
         return "No epoch has ended yet"
-    for run, _, last in ends:
-        largest = max(row["student_maximum_mean"] for row in run.rows if row.get("student_maximum_mean") is not None)
-        if last <= COLLAPSED * largest:
-            return (
-                f"The logits of {run.name} are vanishing: its centred maximum fell from {_number(largest)} "
-                f"to {_number(last)}"
-            )
+    if faults := scale_story(runs):
+        return f"{faults[0].upper()}{faults[1:]}"
     if len(ends) == 1:
         _, first, last = ends[0]
         return f"The student's centred maximum went from {_number(first)} to {_number(last)}"
     told = ", ".join(f"{_number(last)} under {run.name}" for run, _, last in ends)
     return f"The student's centred maximum: {told}"
+
+
+def scale_story(runs: Sequence[RunCurve]) -> str:
+    """Whose logits have collapsed or are running away; empty if nobody's."""
+    faulty = [(run.name, fault) for run in runs if (fault := run.scale_fault)]
+    if len(faulty) == 1:
+        ((name, fault),) = faulty
+        return f"the logits of {name} {fault}"
+    names = {state: [name for name, fault in faulty if fault.state == state] for state in VERBS}
+    return " and ".join(f"the logits of {', '.join(names[state])} {VERBS[state]}" for state in VERBS if names[state])
 
 
 def _ends(run: RunCurve, key: str) -> tuple[float, float] | None:

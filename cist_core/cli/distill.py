@@ -22,6 +22,7 @@ _EXAMPLES = """\
 examples:
   cist distill --preset demo
   cist distill --preset demo --objective kd:tau=4 --seed 1 --run-dir runs/kd
+  cist distill --preset demo --objective cist-authors --run-dir runs/authors
   cist distill --preset cifar-240 --set student.architecture=resnet14 --set data.download=true --print > config.json
   cist distill config.json --estimate
   cist distill config.json --run-dir runs/one
@@ -125,9 +126,10 @@ def chosen_config(options: argparse.Namespace) -> RunConfig:
             raise CistError(f"Expected --set FIELD=VALUE, but got '{item}'.")
         given[field.strip()] = _value(text.strip())
     changes = nested(given)
-    for name in ("objective", "seed"):
-        if getattr(options, name) is not None:
-            changes[name] = getattr(options, name)
+    if options.objective is not None:
+        changes["objective"] = config.objective.fill_in(options.objective)
+    if options.seed is not None:
+        changes["seed"] = options.seed
     return config.changed(**changes) if changes else config
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cist_core import CistError
 from cist_core.cli.output import add_json_option, print_json, table
 from cist_core.findings import percent
+from cist_core.training.logit_scale import ScaleFault
 
 if TYPE_CHECKING:
     from cist_core.runs import Run, RunStore
@@ -112,6 +113,7 @@ def show_run(options: argparse.Namespace) -> None:
         "epoch": _progress(run),
         "validation accuracy": _accuracy(run),
         "test accuracy": _percent(run.directory.status().get("test_accuracy")),
+        "warnings": " ".join(run.directory.status().get("warnings") or []),
         "created": _moment(run.created_at),
         "started": _moment(run.started_at),
         "ended": _moment(run.ended_at),
@@ -171,7 +173,9 @@ def _record(run: Run) -> dict[str, Any]:
 
 
 def _state(run: Run) -> str:
-    return "stopping" if run.cancel_requested else run.state
+    fault = ScaleFault.from_status(run.directory.status())
+    state = "stopping" if run.cancel_requested else run.state
+    return state if fault is None else f"{state}, {fault.state}"
 
 
 def _progress(run: Run) -> str:

@@ -12,17 +12,20 @@ from cist_core import CistError
 from cist_core.cli.distill import base_config
 from cist_core.cli.output import Progress, add_json_option, print_json, refuse_options, remark, table
 from cist_core.cli.runs import add_root_option, open_store
+from cist_core.training.logit_scale import ScaleFault
 
 if TYPE_CHECKING:
     from cist_core.runs import Run, RunStore, Setting, Statistics
 
 _EXAMPLES = """\
 examples:
-  cist sweep --preset demo --objective kd cist --grid tau=1,2,4,8 rho=2,3,4 --seeds 0 1 2 --wait
+  cist sweep --preset demo --objective ce kd cist cist-authors --seeds 0 1 2 --wait
+  cist sweep --preset demo --objective kd cist --grid tau=1,2,4,8 rho=2,3,4 --seeds 0 1 2
   cist sweep config.json --grid optimiser.learning_rate=0.01,0.02 --seeds 0 1 2 --group rates
   cist sweep --summary rates --json
 
 A field of --grid is a hyper-parameter of the objectives, and applies to those that have it, or a field of the config.
+A rho that an objective needs and neither it nor the grid gives is that of the config's objective.
 The runs are queued: a worker ('cist worker', or the app's) trains them in their turn. Accuracies are of the last epoch.
 """
 _POLL_SECONDS = 1.0
@@ -123,11 +126,15 @@ def _show(options: argparse.Namespace, group: str, runs: list[Run]) -> None:
     from cist_core.runs import outcomes, summarise
 
     settings = summarise(outcomes(runs))
+    faults = {run.id: fault for run in runs if (fault := ScaleFault.from_status(run.directory.status()))}
     if options.json:
-        print_json({"group": group, "settings": [_record(setting) for setting in settings]})
+        states = {run_id: fault.state for run_id, fault in faults.items()}
+        print_json({"group": group, "settings": [_record(setting) for setting in settings], "logit_scale": states})
         return
     head = ["setting", "finished", "test accuracy", "sd", "95 % interval", "val. accuracy", "sd", "95 % interval"]
     print(table(head, [_row(setting) for setting in settings]))
+    for run_id, fault in faults.items():
+        remark(f"The student's logits of {run_id} {fault}.")
     missing = sum(not run.state.ended for run in runs)
     if missing:
         remark(f"{missing} of {len(runs)} runs have not ended yet.")

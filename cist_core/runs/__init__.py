@@ -6,7 +6,7 @@
     >>> store = RunStore(Path(tempfile.mkdtemp()))
     >>> run = store.add(preset("demo"), note="a first try")
     >>> run.name, str(run.state)
-    ('cist:rho=3.5', 'queued')
+    ('cist:rho=4', 'queued')
 
 `ensure_worker` starts a process that works the queue off and survives whoever asked for it.
 """

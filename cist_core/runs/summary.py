@@ -77,7 +77,7 @@ class Setting:
     """The runs that differ in nothing but the seed.
 
     Attributes:
-        name: the objective, and the other fields in which the settings differ.
+        name: the objective, by its preset where it is one, and the other fields in which the settings differ.
         objective: its text.
         differences: those other fields and their values.
         runs: how many belong to it.
@@ -118,12 +118,13 @@ def summarise(outcomes: Iterable[Outcome]) -> list[Setting]:
 
 def _setting(members: Sequence[Outcome], differences: Mapping[str, Any]) -> Setting:
     objective = str(members[0].config.objective)
+    labels = {member.config.objective.label for member in members}  # the same values may go by two names
     # A seed that was trained twice says the same twice: it counts once, or the interval would be too narrow.
     by_seed = {member.config.seed: member.status for member in members if member.state is RunState.FINISHED}
     finished = list(by_seed.values())
     written = [f"{name.rpartition('.')[2]}={value}" for name, value in differences.items()]
     return Setting(
-        name=", ".join([objective, *written]),
+        name=", ".join([labels.pop() if len(labels) == 1 else objective, *written]),
         objective=objective,
         differences=differences,
         runs=len(members),

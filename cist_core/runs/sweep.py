@@ -57,7 +57,8 @@ def expand_sweep(
 
     Args:
         base: what the runs have in common.
-        objectives: texts such as ``"kd"``, ``"cist:rho=4"`` or ``"cist-authors"``; default: that of ``base``.
+        objectives: texts such as ``"kd"``, ``"cist:rho=4"`` or ``"cist-authors"``; default: that of ``base``. One that
+            needs a parameter and lacks it has that of ``base``.
         grid: ``field=value,value,...``, where a field is a hyper-parameter of objectives (it applies to those that have
             it) or a field of the config (``epochs``, ``optimiser.learning_rate``).
         seeds: default: that of ``base``.
@@ -67,17 +68,19 @@ def expand_sweep(
 
     Example:
         >>> from cist_core.training import preset
-        >>> for entry in expand_sweep(preset("demo"), objectives=["kd", "ce"], grid=["tau=2,8"], seeds=[0]):
+        >>> for entry in expand_sweep(preset("demo"), objectives=["ce", "kd", "cist"], grid=["tau=2,8"], seeds=[0]):
         ...     print(entry.name)
+        ce, seed 0
         kd:tau=2, seed 0
         kd:tau=8, seed 0
-        ce, seed 0
+        cist:rho=4, seed 0
     """
     axes = [_axis(text) for text in grid]
     _refuse_repeats("seed", seeds)
     _refuse_repeats("field in the grid", [axis.field for axis in axes])
     parameter_axes = [axis for axis in axes if not axis.is_config_field]
-    methods = objectives or [_without(base.objective, {axis.field for axis in parameter_axes})]
+    fields = {axis.field for axis in parameter_axes}
+    methods = [base.objective.fill_in(text, given=fields) for text in objectives] or [_without(base.objective, fields)]
     _refuse_unused(parameter_axes, methods)
     settings: dict[str, tuple[str, RunConfig]] = {}
     for method in methods:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -21,7 +22,7 @@ from pydantic import (
 
 from cist_core.errors import CistError
 from cist_core.files import write_whole
-from cist_core.objectives import Objective, create_objective, objective_presets
+from cist_core.objectives import Objective, create_objective, objective_presets, objective_specification
 from cist_core.zoo import Preprocessing, find_architecture
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -116,6 +117,31 @@ class ObjectiveConfig(_Part):
         """The objective; its learnable parameters, if any, start anew."""
         return create_objective(self.name, **self.parameters)
 
+    def fill_in(self, text: str, *, given: Collection[str] = ()) -> str:
+        """The text of an objective, with the parameters that it needs and lacks at the values that this one has.
+
+        Args:
+            text: ``"cist"``, ``"cist+dkd:beta=2"``, ...
+            given: parameters that will be given elsewhere.
+
+        Raises:
+            CistError: if there is no such objective.
+
+        Example:
+            >>> ObjectiveConfig(name="cist", parameters={"rho": 3}).fill_in("cist+dkd:beta=2")
+            'cist+dkd:beta=2,rho=3'
+        """
+        name, _, written = text.partition(":")
+        if name.strip() in objective_presets():
+            return text
+        known = {*given, *(item.partition("=")[0].strip() for item in written.split(","))}
+        needed = [
+            f"{parameter.name}={parameter.kind.write(self.parameters[parameter.name])}"
+            for parameter in objective_specification(name.strip()).parameters
+            if parameter.required and parameter.name not in known and parameter.name in self.parameters
+        ]
+        return ":".join(filter(None, [name, ",".join(filter(None, [written, *needed]))]))
+
     @property
     def label(self) -> str:
         """The name of the preset, or else the text."""
@@ -205,7 +231,7 @@ class RunConfig(_Part):
         >>> from cist_core.training import preset
         >>> config = preset("demo").changed(objective="kd:tau=4", seed=1)
         >>> str(config.objective), config.epochs
-        ('kd', 12)
+        ('kd', 40)
     """
 
     task: Literal["image-classification"] = "image-classification"

@@ -25,13 +25,13 @@ from cist_core.logits import LogitSet
 from cist_core.training.checkpoints import load_checkpoint, save_checkpoint
 from cist_core.training.config import RunConfig
 from cist_core.training.learner import Learner, NotFiniteError, create_accelerator, evaluate
+from cist_core.training.logit_scale import ScaleFault, scale_fault
 from cist_core.training.run_directory import RunDirectory
 from cist_core.training.statistics import EpochStatistics
 from cist_core.zoo import create_model
 
 HEARTBEAT_SECONDS = 1.0
-COLLAPSED = 0.5
-"""A mean centred maximum of the student's logits below this is nearly a uniform prediction at temperature 1."""
+_SLOWER = "Try a smaller optimiser.learning_rate, a warm-up or optimiser.clip_norm."
 
 log = logging.getLogger("cist_core.training")
 
@@ -187,6 +187,21 @@ def _logging_to(directory: RunDirectory, accelerator: Accelerator) -> Iterator[N
             handler.close()
 
 
+def _words_on(fault: ScaleFault, config: RunConfig) -> str:
+    """What is wrong with the student's scale, and what to do about it."""
+    if fault.state == "collapsed":
+        meaning = "At temperature 1 its predictions are nearly uniform"
+    else:
+        meaning = "Its predictions are all but certain, whether right or wrong"
+    if config.objective.parameters.get("floor", 1.0) < 1.0:
+        remedy = "the objective's floor=1, its default, holds the scale"
+    elif fault.state == "collapsed":
+        remedy = "try another optimiser.learning_rate; with a warm-up or optimiser.clip_norm students bear higher ones"
+    else:
+        remedy = "try a smaller optimiser.learning_rate or more optimiser.weight_decay"
+    return f"In epoch {fault.since} the student's logits {fault}. {meaning}; {remedy}."
+
+
 class _QuietFileHandler(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is logging's
         """A full disk is reported by what fails for it, not by the log that cannot be written."""
@@ -203,6 +218,7 @@ class _Run:
         self._beat = 0.0
         self.step = 0
         self.statistics = EpochStatistics()
+        self.rows: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {}
         self.status: dict[str, Any] = {
             "state": "running",
@@ -210,6 +226,7 @@ class _Run:
             "pid": os.getpid(),
             "processes": accelerator.num_processes,
             "started_at": time.time(),
+            "logit_scale": None,
             "warnings": [],
         }
 
@@ -253,6 +270,7 @@ class _Run:
         if state is not None:
             self._restore(learner, state)
         self._cut_metrics()
+        self._judge_scale(length.epochs)
         learner.prepare_teacher(self._progress("teacher on training images"))
         validation_teacher = learner.teacher_logits(learner.splits.validation, self._progress("teacher on validation"))
         self.heartbeat(now=True, phase="training", phase_done=None, phase_total=None)
@@ -298,8 +316,7 @@ class _Run:
             rate = learner.schedule.get_last_lr()[0]
             raise CistError(
                 f"Training diverged in epoch {learner.length.epoch_of(self.step)}, step {self.step + 1:,}, at learning "
-                f"rate {rate:.3g}: {str(error).rstrip('.')}. Try a smaller optimiser.learning_rate, a warm-up or "
-                "optimiser.clip_norm."
+                f"rate {rate:.3g}: {str(error).rstrip('.')}. {_SLOWER}"
             ) from error
         self.step += 1
 
@@ -316,11 +333,13 @@ class _Run:
         try:
             scores = evaluate(logits, learner.splits.validation, validation_teacher)
         except CistError as error:
-            raise CistError(f"Training diverged in epoch {row['epoch']}: {error}") from error
+            what = str(error).partition(";")[0].rstrip(".")
+            raise CistError(f"Training diverged in epoch {row['epoch']}: {what}. {_SLOWER}") from error
         row |= {f"val_{name}": value for name, value in scores.items()}
         row |= {"seconds": seconds, "samples_per_second": self._samples_of_epoch(learner) / max(seconds, 1e-9)}
         self.statistics = EpochStatistics()
-        self._warn_of_collapse(row, learner.length.epochs)
+        self.rows.append(row)
+        self._judge_scale(learner.length.epochs)
         if row["val_accuracy"] > self.best.get("val_accuracy", -1.0):
             self.best = {"val_accuracy": row["val_accuracy"], "epoch": row["epoch"]}
             self._save_student(learner, self.directory.best_student)
@@ -349,13 +368,12 @@ class _Run:
         steps = self.step % learner.length.steps_per_epoch or learner.length.steps_per_epoch
         return steps * self.config.batch_size
 
-    def _warn_of_collapse(self, row: dict[str, Any], epochs: int) -> None:
-        if row["student_maximum_mean"] < COLLAPSED and row["epoch"] >= max(3, epochs / 4):
-            self.warn(
-                f"The student's logits have collapsed: their mean centred maximum is "
-                f"{row['student_maximum_mean']:.3g} in epoch {row['epoch']}. Its predictions are nearly uniform at "
-                "temperature 1; a floor under CIST's temperatures (floor=1) or a larger lambda_ce keeps their scale."
-            )
+    def _judge_scale(self, epochs: int) -> None:
+        """Say in the status whether the student's scale is at fault, and warn of it in the epoch in which it begins."""
+        fault = scale_fault(self.rows, epochs)
+        self.status["logit_scale"] = None if fault is None else fault.to_dict()
+        if fault is not None and fault.since == self.rows[-1]["epoch"]:
+            self.warn(_words_on(fault, self.config))
 
     def _finish(self, learner: Learner) -> None:
         test = learner.splits.test
@@ -444,10 +462,10 @@ class _Run:
         """Rows of epochs after the checkpoint are about to come again."""
         if not self.accelerator.is_main_process:
             return
-        rows = [row for row in self.directory.metrics() if row["step"] <= self.step] if self.step else []
-        if rows:
-            self.status.update(last_val_accuracy=rows[-1]["val_accuracy"])
-        text = "".join(json.dumps(row) + "\n" for row in rows)
+        self.rows = [row for row in self.directory.metrics() if row["step"] <= self.step] if self.step else []
+        if self.rows:
+            self.status.update(last_val_accuracy=self.rows[-1]["val_accuracy"])
+        text = "".join(json.dumps(row) + "\n" for row in self.rows)
         write_whole(self.directory.metrics_file, lambda file: file.write_text(text), what="The metrics")
 
     def _append_metrics(self, row: dict[str, Any]) -> None:

@@ -11,16 +11,17 @@ if TYPE_CHECKING:
 
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "demo": (
-        "Under a minute on two cores: a small convolutional student of the bundled digits, without augmentation",
+        "Seconds on two cores: 100 of the bundled digits, ten of each; a student learns visibly more with the teacher",
         {
-            "data": {"name": "mnist-5k", "train_samples": 1000},
+            "data": {"name": "mnist-5k", "train_samples": 100},
             "teacher": {"name": "mnist5k-cnn"},
             "student": {"architecture": "cnn_16_32"},
-            "objective": "cist:rho=3.5",
-            "optimiser": {"learning_rate": 0.02},
+            "objective": "cist:rho=4",
+            # The size of a loss cancels in AdamW's steps: one learning rate serves CE as well as lambda_kl=8.
+            "optimiser": {"name": "adamw", "learning_rate": 0.004, "weight_decay": 0.01},
             "schedule": {"name": "cosine"},
-            "epochs": 12,
-            "batch_size": 50,
+            "epochs": 40,
+            "batch_size": 20,
             "threads": 1,
         },
     ),
@@ -30,7 +31,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
             "data": {"name": "cifar100"},
             "teacher": {"name": "cifar100-resnet20"},
             "student": {"architecture": "resnet8"},
-            "objective": "cist:rho=4",
+            "objective": "cist-authors",
             "optimiser": {"learning_rate": 0.05, "weight_decay": 5e-4},
             "schedule": {"name": "multistep", "milestones": [150, 180, 210]},
             "epochs": 240,
@@ -44,7 +45,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
             "data": {"name": "imagenet/train", "test": "imagenet/val", "validation_share": 0.02},
             "teacher": {"name": "resnet34.safetensors", "architecture": "resnet34"},
             "student": {"architecture": "resnet18"},
-            "objective": "cist:rho=6",
+            "objective": "cist:rho=4.5",
             "optimiser": {"learning_rate": 0.2, "weight_decay": 1e-4},
             "schedule": {"name": "multistep", "milestones": [30, 60, 90]},
             "epochs": 100,

@@ -92,9 +92,10 @@ class RunDirectory:
         ``state`` (running, finished, failed, cancelled), ``epoch`` and ``epochs``, ``step`` and ``steps``,
         ``phase`` (with ``phase_done`` and ``phase_total`` while the teacher is computed), ``started_at``,
         ``updated_at`` and ``ended_at`` (seconds since 1970), ``eta_seconds``, ``samples_per_second``, ``pid``,
-        ``reason`` (why it failed or was cancelled), ``warnings``, ``last_val_accuracy``, ``best_val_accuracy`` and
-        ``best_epoch``; of a finished run also ``test_accuracy``, ``test_nll``, ``test_ece`` and ``test_agreement``
-        (last epoch), ``test_accuracy_at_best`` (best epoch on validation) and ``teacher_test_accuracy``.
+        ``reason`` (why it failed or was cancelled), ``warnings``, ``logit_scale`` (the `ScaleFault` of the newest
+        epoch; None if nothing is wrong), ``last_val_accuracy``, ``best_val_accuracy`` and ``best_epoch``; of a
+        finished run also ``test_accuracy``, ``test_nll``, ``test_ece`` and ``test_agreement`` (last epoch),
+        ``test_accuracy_at_best`` (best epoch on validation) and ``teacher_test_accuracy``.
         """
         try:
             content = json.loads(self.status_file.read_text(encoding="utf-8"))

@@ -14,6 +14,9 @@ from cist_core.objectives import Terms
 SPREAD = ("teacher_entropy", "student_entropy", "tau_teacher", "tau_student", "weight")
 """Quantities with one value a sample, of which mean and standard deviation are reported."""
 
+MAXIMA = ("student_maximum", "teacher_maximum")
+"""The centred maxima: their means tell the scale of the logits."""
+
 
 class EpochStatistics:
     """Counts, sums and sums of squares of every quantity; they add up over steps and processes."""
@@ -37,7 +40,8 @@ class EpochStatistics:
             if term.dim() == 0:
                 self._add(f"loss_{name}", term.detach().float().expand(count))
         self._add("train_accuracy", (student.argmax(1) == labels).float())
-        self._add("student_maximum", student.amax(1) - student.mean(1))
+        for name, logits in {"student_maximum": student, "teacher_maximum": teacher}.items():
+            self._add(name, logits.amax(1) - logits.mean(1))
         if "tau_teacher" in terms:
             for name in ("tau_teacher", "tau_student", "weight"):
                 self._add(name, terms[name].float())
@@ -65,7 +69,7 @@ class EpochStatistics:
             if name in SPREAD:
                 out[f"{name}_mean"] = mean
                 out[f"{name}_std"] = math.sqrt(max(squares / count - mean * mean, 0.0))
-            elif name == "student_maximum":
+            elif name in MAXIMA:
                 out[f"{name}_mean"] = mean
             else:
                 out[name] = mean

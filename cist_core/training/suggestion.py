@@ -59,7 +59,7 @@ def suggest_config(
     Example:
         >>> config = suggest_config(4.25, teacher="mnist5k-cnn", data="mnist-5k")
         >>> str(config.objective), config.student.architecture, config.epochs
-        ('cist:rho=4.25', 'cnn_16_32', 12)
+        ('cist:rho=4.25', 'cnn_16_32', 40)
     """
     changes = suggested_changes(rho, teacher=teacher, data=data, student=student, floor=floor)
     return preset(suggested_preset(data)).changed(**changes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,9 +16,11 @@ from streamlit.testing.v1 import AppTest
 
 from app import distill_form as form
 from app.distill_origin import find_origin
+from cist_core import cli
 from cist_core.data import DATASETS
 from cist_core.errors import CistError
 from cist_core.objectives import objective_specification
+from cist_core.runs import expand_sweep
 from cist_core.training import PRESETS, RunConfig, preset
 from cist_core.zoo import ARCHITECTURES, create_model
 
@@ -34,7 +37,7 @@ def store(tmp_path, monkeypatch) -> ExampleStore:
     return example
 
 
-def open_distill(**query: str) -> AppTest:
+def open_distill(**query: str | list[str]) -> AppTest:
     app = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
     app.run()
     for key, value in query.items():
@@ -134,15 +137,50 @@ def test_the_command_trains_what_the_form_says() -> None:
     assert form.commands(several) == "cist sweep config.json --seeds 0 4"
 
 
+def test_objectives_beside_the_forms_are_runs_of_the_same_recipe_seed_by_seed() -> None:
+    content = preset("demo").model_dump(mode="json")
+    configs = form.make_configs(content, [0, 4], ["ce", "cist-authors", "ce"])
+    assert [(config.objective.label, config.seed) for config in configs] == [
+        ("cist:rho=4", 0), ("ce", 0), ("cist-authors", 0), ("cist:rho=4", 4), ("ce", 4), ("cist-authors", 4)
+    ]  # fmt: skip
+    assert {config.changed(objective="kd", seed=0).model_dump_json() for config in configs} == {
+        preset("demo").changed(objective="kd").model_dump_json()
+    }
+    command = form.commands(configs)
+    assert command == "cist sweep config.json --objective cist:rho=4 ce cist-authors --seeds 0 4"
+    options = cli.build_parser().parse_args(shlex.split(command)[1:])
+    entries = expand_sweep(preset("demo"), objectives=options.objective, seeds=options.seeds)
+    assert {entry.config.model_dump_json() for entry in entries} == {config.model_dump_json() for config in configs}
+    assert form.run_names(configs, "")[:3] == ["cist:rho=4", "ce", "cist-authors"]
+    assert form.run_names(configs, "mine")[:2] == ["mine, cist:rho=4", "mine, ce"]
+    assert form.run_names(configs[:1], "mine") == ["mine"]
+    assert form.group_name(configs).startswith("cist:rho=4 and ce and cist-authors, cnn_16_32, ")
+
+
+def test_an_objective_beside_itself_is_left_out() -> None:
+    content = preset("demo").changed(objective="kd").model_dump(mode="json")
+    assert [config.objective.label for config in form.make_configs(content, [0], ["kd-hinton", "ce"])] == ["kd", "ce"]
+
+
+def test_beside_a_method_stand_the_usual_comparison_and_everything_that_needs_no_value() -> None:
+    offered = form.offered_beside("cist")
+    assert offered[:3] == ["ce", "kd-hinton", "cist-authors"]
+    assert len(set(offered)) == len(offered)
+    assert "cist" not in form.offered_beside("kd")  # it needs rho
+    assert "ce" not in form.offered_beside("ce")
+    for name in offered:
+        preset("demo").changed(objective=name)
+
+
 def test_an_estimate_is_read_from_the_engine(monkeypatch) -> None:
     answer = {
-        "seconds_per_step": 0.01, "steps": 240, "steps_per_epoch": 20, "epochs": 12, "seconds": 3.0,
+        "seconds_per_step": 0.01, "steps": 200, "steps_per_epoch": 5, "epochs": 40, "seconds": 3.0,
         "teacher_seconds": 0.4, "device": "cpu",
     }  # fmt: skip
 
     def run(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
         assert command[-1] == "--estimate"
-        assert json.loads(Path(command[-2]).read_text())["epochs"] == 12
+        assert json.loads(Path(command[-2]).read_text())["epochs"] == 40
         return subprocess.CompletedProcess(command, 0, json.dumps(answer), "a line of the log\n")
 
     monkeypatch.setattr(subprocess, "run", run)
@@ -163,10 +201,10 @@ def test_the_first_view_distills_the_teacher_of_the_sidebar(store) -> None:
     app = open_distill()
     config = config_of(app)
     assert app.title[0].value == "Distill mnist5k-cnn into cnn_16_32, 3.98 times smaller"
-    assert (config.teacher.name, config.data.name, config.data.train_samples) == ("mnist5k-cnn", "mnist-5k", 1000)
+    assert (config.teacher.name, config.data.name, config.data.train_samples) == ("mnist5k-cnn", "mnist-5k", 100)
     assert config.student.architecture == "cnn_16_32"
     assert config.objective.parameters["rho"] == app.slider(key="rho").value
-    assert (config.epochs, config.optimiser.learning_rate) == (12, 0.02)
+    assert (config.epochs, config.optimiser) == (40, preset("demo").optimiser)
     assert not app.error
 
 
@@ -296,6 +334,18 @@ def test_several_seeds_are_several_runs_of_one_group(store) -> None:
     assert "2 runs are in the queue" in app.success[0].value
 
 
+def test_objectives_beside_it_are_launched_together_and_told_apart_by_name(store) -> None:
+    app = open_distill(beside=["ce", "cist-authors"], seeds="0, 1")
+    assert app.multiselect(key="beside").value == ["ce", "cist-authors"]
+    assert app.button(key="launch").label == "Launch 6 runs"
+    app.button(key="launch").click().run()
+    runs = store.list()[::-1]
+    rho = app.slider(key="rho").value
+    assert [run.name for run in runs] == [f"cist:rho={rho:g}", "ce", "cist-authors"] * 2
+    assert [run.directory.config().seed for run in runs] == [0, 0, 0, 1, 1, 1]
+    assert len({run.group for run in runs}) == 1
+
+
 def test_a_store_that_refuses_is_quoted(store, monkeypatch) -> None:
     def full(*arguments: object, **options: object) -> None:
         raise CistError("The queue holds 1,000 runs; wait for some to end.")
@@ -345,7 +395,7 @@ def test_more_images_a_step_than_there_are_is_refused_before_anything_is_queued(
     origin = find_origin(SimpleNamespace(teacher="mnist5k-cnn", data="mnist-5k"))
     config = preset("demo")
     origin.check(config)
-    with pytest.raises(CistError, match="batch size of at most 1,000, the number of training images, but got 5,000"):
+    with pytest.raises(CistError, match="batch size of at most 100, the number of training images, but got 5,000"):
         origin.check(config.changed(batch_size=5000))
     with pytest.raises(CistError, match="at most 3,500 training images"):
         origin.check(config.changed(data={"train_samples": 4000}))

@@ -35,6 +35,7 @@ from app.run_views import (
 )
 from cist_core.charts.training import RUN_COLOURS
 from cist_core.errors import CistError
+from cist_core.training.logit_scale import VERBS, ScaleFault
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -124,6 +125,28 @@ def test_headline_of_a_run_without_an_epoch_says_where_it_stands(store) -> None:
         store.put(state, name="mine")
         view = views_of(store)[0]
         assert words in headline([view], [view.curve("#000000")])
+
+
+COLLAPSED = ScaleFault("collapsed", 3, 0.0365, 16.7)
+AWAY = ScaleFault("running away", 2, 153.0, 16.7)
+
+
+def test_a_fault_of_the_scale_stands_in_the_list_and_in_the_headline(store) -> None:
+    store.put("finished", name="pure", done=12, fault=COLLAPSED)
+    (view,) = views_of(store)
+    assert listing([view], {})["State"].tolist() == [["finished", "collapsed"]]
+    assert headline([view], [view.curve("#000000")]).endswith("after 12 epochs; its logits have collapsed")
+    store.put("running", name="free", done=3, fault=AWAY)
+    store.put("running", name="fine", done=3)
+    views = views_of(store)
+    assert listing(views, {})["State"].tolist() == [
+        ["running"],
+        ["running", "running away"],
+        ["finished", "collapsed"],
+    ]
+    assert headline(views, [view.curve("#000000") for view in views]).endswith(
+        "; the logits of free are running away; the logits of pure have collapsed"
+    )
 
 
 def test_results_leave_out_what_no_run_has(store) -> None:
@@ -245,6 +268,16 @@ def test_every_state_renders_with_its_remedy(store, state: str, done: int) -> No
     if state in ("failed", "lost"):
         assert any("The disk was full" in caption.value for caption in app.main.caption)
     assert f"-badge[{state}]" in app.main.markdown[0].value
+
+
+@pytest.mark.parametrize("fault", [COLLAPSED, AWAY])
+@pytest.mark.parametrize("state", ["running", "finished", "lost"])
+def test_a_fault_of_the_scale_stands_at_its_run_and_the_run_goes_on(store, state: str, fault: ScaleFault) -> None:
+    store.put(state, name="mine", done=5, fault=fault)
+    app = open_runs()
+    assert f"-badge[{state}] :red-badge[logits {fault.state}]" in app.main.markdown[0].value
+    assert any(f"The student's logits {fault}" in caption.value.replace("\\", "") for caption in app.main.caption)
+    assert app.title[0].value.endswith(f"; its logits {VERBS[fault.state]}")
 
 
 def test_the_page_asks_for_a_worker_only_while_there_is_something_to_do(store) -> None:

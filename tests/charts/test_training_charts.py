@@ -143,10 +143,50 @@ def test_temperature_title_knows_a_single_temperature() -> None:
     assert temperature_figure([cist()]).title.startswith("The student's temperature went from 0.567 to 2.40")
 
 
-def test_vanishing_logits_are_named() -> None:
-    rows = [row | {"student_maximum_mean": 4.0 / 4**index} for index, row in enumerate(metric_rows(6))]
-    title = maximum_figure([kd(), RunCurve("ttm", RUN_COLOURS[2], rows, 12)]).title
-    assert title == "The logits of ttm are vanishing: its centred maximum fell from 4.00 to 0.00391"
+def scaled(name: str, *maxima: float) -> RunCurve:
+    rows = [
+        row | {"student_maximum_mean": maximum} for row, maximum in zip(metric_rows(len(maxima)), maxima, strict=True)
+    ]
+    return RunCurve(name, RUN_COLOURS[2], rows, 12)
+
+
+def test_a_collapse_and_a_runaway_are_named_and_marked_where_they_begin() -> None:
+    collapsed = scaled("pure", 4.0, 1.0, 0.25, 0.0625, 0.0156, 0.0039)
+    figure = maximum_figure([kd(), collapsed])
+    assert figure.title == "The logits of pure have collapsed (mean centred maximum 0.00390, the teacher's 12.0)"
+    assert "Crosses" in figure.caption
+    assert '"type": "log"' in json.dumps(figure.spec)
+    assert figure.datasets["faults"].to_dict(orient="records") == [
+        {"run": "pure", "epoch": 4, "value": 0.0625, "state": "collapsed"}
+    ]
+    away = scaled("free", 4.0, 60.0, 20.0, 60.0, 90.0)
+    assert maximum_figure([away]).datasets["faults"]["epoch"].tolist() == [2, 4]
+    assert maximum_figure([kd(), collapsed, away]).title == (
+        "The logits of pure have collapsed and the logits of free are running away"
+    )
+
+
+def test_constant_logits_have_a_place_on_the_logarithmic_axis() -> None:
+    figure = maximum_figure([scaled("dead", 4.0, 0.0, 0.0, 0.0)])
+    assert figure.datasets["lines"]["value"].min() > 0
+    assert figure.datasets["faults"]["value"].min() > 0
+
+
+def test_a_run_that_has_recovered_keeps_its_mark() -> None:
+    figure = maximum_figure([scaled("kd", 4.0, 0.1, 0.1, 2.0, 6.0)])
+    assert figure.title == "The student's centred maximum went from 4.00 to 6.00"
+    assert figure.datasets["faults"]["epoch"].tolist() == [3]
+    healthy = maximum_figure([kd()])
+    assert "Crosses" not in healthy.caption
+    assert '"type": "log"' not in json.dumps(healthy.spec)
+
+
+def test_the_teachers_scale_is_drawn_where_the_run_has_recorded_it() -> None:
+    lines = maximum_figure([kd()]).datasets["lines"]
+    assert lines.query("series == 'teacher'")["value"].tolist() == [12.0] * 12
+    older = [{key: value for key, value in row.items() if key != "teacher_maximum_mean"} for row in metric_rows(3)]
+    lines = maximum_figure([RunCurve("kd", RUN_COLOURS[1], older, 12)]).datasets["lines"]
+    assert set(lines["series"]) == {"student"}
 
 
 def test_losses_are_told_by_their_course() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from command_line import run
 from cist_core import CistError
 from cist_core.runs import RunState, RunStore, ensure_worker
 from cist_core.runs import worker as worker_module
+from cist_core.training.logit_scale import ScaleFault
 from tests.runs.workplace import config, until
 
 
@@ -58,6 +60,18 @@ def test_a_run_of_a_preset_is_listed_by_its_name_and_shown_with_its_values(capsy
     assert run_json(capsys, "runs", "show", run_id)["config"]["objective"]["preset"] == "cist-authors"
     other = workplace.add(0)
     assert not any(line.startswith("preset") for line in run(capsys, "runs", "show", other)[1].splitlines())
+
+
+def test_a_run_whose_students_scale_is_at_fault_says_so(capsys, workplace):
+    fault = ScaleFault("collapsed", 2, 0.0365, 16.7)
+    run_id = workplace.add(0)
+    finish(workplace.store, run_id, epoch=3, epochs=3, logit_scale=fault.to_dict(), warnings=["They have collapsed."])
+    _, out, _ = run(capsys, "runs")
+    assert f"{run_id}  finished, collapsed  " in out
+    _, out, _ = run(capsys, "runs", "show", run_id)
+    assert re.search(r"^state +finished, collapsed$", out, re.MULTILINE)
+    assert re.search(r"^warnings +They have collapsed\.$", out, re.MULTILINE)
+    assert run_json(capsys, "runs")["runs"][0]["status"]["logit_scale"]["state"] == "collapsed"
 
 
 def test_runs_are_listed(capsys, workplace):
@@ -151,6 +165,11 @@ def test_a_sweep_is_queued_and_summed_up(capsys, workplace, base):
     settings = run_json(capsys, "sweep", "--summary", "s")["settings"]
     assert settings[0]["measures"]["test_accuracy"]["mean"] == pytest.approx(0.85)
     assert settings[1]["measures"]["test_accuracy"]["sd"] is None
+    fault = ScaleFault("running away", 2, 153.0, 16.7)
+    finish(workplace.store, runs[3].id, test_accuracy=0.1, logit_scale=fault.to_dict())
+    said = run(capsys, "sweep", "--summary", "s")[2]
+    assert said == f"The student's logits of {runs[3].id} {fault}.\n"
+    assert run_json(capsys, "sweep", "--summary", "s")["logit_scale"] == {runs[3].id: "running away"}
     assert "already; choose another name" in run(capsys, "sweep", base, "--group", "s")[2]
 
 

@@ -78,6 +78,18 @@ def test_what_is_the_same_is_run_once():
     assert names(objectives=["kd"], grid=["tau=4,4.0"]) == ["kd, seed 0"]
 
 
+def test_what_an_objective_needs_and_lacks_is_the_configs():
+    assert names(objectives=["ce", "kd", "cist", "cist+dkd:beta=2", "cist-authors"]) == [
+        "ce, seed 0",
+        "kd, seed 0",
+        "cist:rho=4, seed 0",
+        "cist+dkd:rho=4,beta=2, seed 0",
+        "cist-authors, seed 0",
+    ]
+    base = config(objective="cist:rho=4,floor=0,lambda_kl=8")  # what it does not need has its default
+    assert [entry.name for entry in expand_sweep(base, objectives=["cist"])] == ["cist:rho=4, seed 0"]
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -88,7 +100,7 @@ def test_what_is_the_same_is_run_once():
         ({"objectives": ["kd:tau=3"], "grid": ["tau=1"]}, "'tau' of the objective 'kd' stands twice"),
         ({"objectives": ["kd"], "grid": ["tau=-1"]}, "tau of the objective 'kd' to be a positive number, but got '-1'"),
         ({"objectives": ["what"]}, "There is no objective 'what'"),
-        ({"objectives": ["cist"]}, "The objective 'cist' needs rho"),
+        ({"objectives": ["entropy-matched"]}, "The objective 'entropy-matched' needs H"),
         ({"grid": ["seed=1,2"]}, "option of its own: --seeds"),
         ({"grid": ["objective=kd"]}, "option of its own: --objective"),
         ({"grid": ["objective.parameters.rho=1"]}, "option of its own: --objective"),
@@ -155,6 +167,8 @@ def test_runs_that_differ_in_the_seed_alone_are_one_setting():
 def test_a_preset_and_its_text_are_one_setting():
     (setting,) = summarise([outcome(0, 0.8, objective="kd-hinton"), outcome(1, 0.9, objective="kd")])
     assert (setting.name, setting.runs) == ("kd", 2)
+    (setting,) = summarise([outcome(seed, 0.8, objective="cist-authors") for seed in range(2)])
+    assert (setting.name, setting.objective) == ("cist-authors", "cist:rho=3,lambda_kl=8")
 
 
 def test_only_finished_runs_count():

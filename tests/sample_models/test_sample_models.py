@@ -120,7 +120,8 @@ def test_export_writes_what_the_library_reads(
     np.testing.assert_allclose(LogitSet.load(path).logits, expected, atol=2e-2)
     assert card.logits("mnist", "test") is None
     assert (card.folder / "README.md").read_text(encoding="utf-8") == render_card(card.content)
-    assert card.accuracy["test"] == np.mean(logits.argmax(axis=1) == digits["test"].labels)
+    right = np.mean(logits.argmax(axis=1) == digits["test"].labels)
+    assert card.accuracy["test"] == pytest.approx(right, abs=1.01 / 200)  # one image at a tie
 
 
 def test_splits_from_a_folder_of_arrays(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,15 +25,18 @@ from cist_core.logits import LogitSet
 from cist_core.objectives import objective_names, objective_specification
 from cist_core.sources import load_logits
 from cist_core.training import CLOCK_FIELDS, RunConfig, RunDirectory, preset
+from cist_core.training.config import OptimiserConfig
 from cist_core.training.engine import train
 from cist_core.training.estimation import estimate
 from cist_core.training.learner import Learner
+from cist_core.training.logit_scale import ScaleFault
 from cist_core.zoo import load_checkpoint
 
 TINY = preset("demo").changed(
     data={"train_samples": 100, "validation_samples": 50},
     student={"architecture": "mlp_14x14"},
     objective="cist:rho=3",
+    optimiser=OptimiserConfig(learning_rate=0.02).model_dump(),
     epochs=4,
     batch_size=20,
     device="cpu",
@@ -213,13 +217,80 @@ def test_divergence_stops_the_run_with_its_cause(tmp_path: Path) -> None:
     assert "diverged" in status["reason"]
 
 
-def test_a_collapse_of_the_students_scale_is_warned_of(tmp_path: Path) -> None:
-    objective = "cist:rho=3,gradient=full,lambda_ce=0"
-    status = train(TINY.changed(objective=f"{objective},floor=0", epochs=20), tmp_path / "without")
-    assert status["warnings"] == [warning for warning in status["warnings"] if "collapsed" in warning]
-    assert status["warnings"]
-    assert train(TINY.changed(objective=objective, epochs=20), tmp_path / "with a floor")["warnings"] == []
-    assert train(TINY, tmp_path / "healthy")["warnings"] == []
+def test_a_students_scale_that_collapses_is_named_while_it_trains_and_the_run_goes_on(tmp_path: Path) -> None:
+    """Without the floor nothing holds the student's scale."""
+    config = TINY.changed(objective="cist:rho=3,floor=0", epochs=12)
+    directory = RunDirectory(tmp_path)
+    with pytest.raises(Cancelled):
+        train(config, tmp_path, should_stop=stop_after(31))  # after six epochs of five steps
+    said = directory.status()
+    assert said["logit_scale"]["state"] == "collapsed"
+    assert said["logit_scale"]["since"] <= 6
+    assert said["logit_scale"]["student_maximum"] < 0.5
+    assert said["logit_scale"]["teacher_maximum"] > 10
+    (warning,) = said["warnings"]
+    assert re.search(r"^In epoch \d the student's logits have collapsed .*; the objective's floor=1, its", warning)
+    assert warning in directory.log_tail()
+
+    status = train(config, tmp_path, resume=True)
+    assert status["state"] == "finished"
+    assert status["warnings"] == [warning]
+    assert status["logit_scale"]["since"] == said["logit_scale"]["since"]
+
+
+def test_a_students_scale_that_runs_away_is_named(tmp_path: Path) -> None:
+    config = TINY.changed(
+        objective="cist:rho=3,floor=0,gradient=scale-free", student={"architecture": "cnn_16_32"}, epochs=20
+    )
+    status = train(config, tmp_path)
+    assert status["logit_scale"]["state"] == "running away"
+    assert status["logit_scale"]["student_maximum"] > 3 * status["logit_scale"]["teacher_maximum"]
+    assert "are running away" in status["warnings"][0]
+
+
+def test_with_the_floor_the_scale_is_held(tmp_path: Path) -> None:
+    for gradient in ("constant", "full", "scale-free"):
+        config = TINY.changed(objective=f"cist:rho=3,gradient={gradient}", epochs=12)
+        status = train(config, tmp_path / gradient)
+        assert (status["logit_scale"], status["warnings"]) == (None, [])
+
+
+@pytest.mark.slow
+def test_in_the_demo_a_teacher_helps_and_nobody_loses_the_scale(tmp_path: Path) -> None:
+    """As docs/training.md has it: some five points for KD and for CIST in either recipe, over one student each here."""
+    right = {}
+    for name in ("ce", "kd", "cist:rho=4", "cist-authors"):
+        status = train(preset("demo").changed(objective=name, device="cpu"), tmp_path / name)
+        assert (status["logit_scale"], status["warnings"]) == (None, []), name
+        right[name] = status["test_accuracy"]
+    for name in ("kd", "cist:rho=4", "cist-authors"):
+        assert right[name] > right["ce"] + 0.01, right
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gradient", ["constant", "full"])
+def test_without_the_floor_the_demo_collapses_and_says_so(gradient: str, tmp_path: Path) -> None:
+    status = train(preset("demo").changed(objective=f"cist:rho=3,floor=0,gradient={gradient}", device="cpu"), tmp_path)
+    assert status["state"] == "finished"
+    assert status["logit_scale"]["state"] == "collapsed"
+    assert "floor=1" in status["warnings"][0]
+
+
+@pytest.mark.parametrize(
+    ("state", "floor", "remedy"),
+    [
+        ("collapsed", 0.0, "the objective's floor=1, its default, holds the scale"),
+        ("collapsed", 1.0, "try another optimiser.learning_rate; with a warm-up or optimiser.clip_norm"),
+        ("running away", 1.0, "try a smaller optimiser.learning_rate or more optimiser.weight_decay"),
+    ],
+)
+def test_the_remedy_fits_the_fault_and_the_objective(
+    state: str, floor: float, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault = ScaleFault(state, 1, 0.1 if state == "collapsed" else 99.0, 16.0)
+    monkeypatch.setattr("cist_core.training.engine.scale_fault", lambda rows, epochs: fault if rows else None)
+    (warning,) = train(TINY.changed(objective=f"cist:rho=3,floor={floor}", epochs=2), tmp_path)["warnings"]
+    assert remedy in warning
 
 
 def test_a_second_engine_in_one_directory_is_refused(tmp_path: Path) -> None:
@@ -325,7 +396,10 @@ def test_a_student_may_start_from_weights(tmp_path: Path) -> None:
     config = TINY.changed(student={"weights": str(tmp_path / "first" / "student.safetensors")}, steps=1)
     train(config.changed(optimiser={"learning_rate": 1e-12}), tmp_path / "second")
     last = RunDirectory(tmp_path / "first").metrics()[-1]["val_accuracy"]
-    assert RunDirectory(tmp_path / "second").metrics()[-1]["val_accuracy"] == last
+    of_one_image = 1 / TINY.data.validation_samples
+    assert RunDirectory(tmp_path / "second").metrics()[-1]["val_accuracy"] == pytest.approx(
+        last, abs=1.01 * of_one_image
+    )
 
 
 def test_an_estimate_counts_every_step_and_trains_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -421,7 +495,9 @@ def test_two_processes_over_gloo_train_like_one(tmp_path: Path) -> None:
     one, two = results(tmp_path / "one"), results(tmp_path / "two")
     assert len(two) == len(one) == 4
     for name in ("loss_total", "train_accuracy", "teacher_entropy_mean", "student_maximum_mean", "val_nll"):
-        assert [row[name] for row in two] == pytest.approx([row[name] for row in one], rel=1e-3)
+        of_one_image = 0.011 if name == "train_accuracy" else 0.0
+        expected = pytest.approx([row[name] for row in one], rel=1e-3, abs=of_one_image)
+        assert [row[name] for row in two] == expected
 
 
 def test_a_run_is_resumed_by_as_many_processes(tmp_path: Path) -> None:

@@ -76,6 +76,7 @@ def test_statistics_over_steps_are_those_of_all_samples_together() -> None:
     row = statistics.row()
     assert row["train_accuracy"] == pytest.approx(np.mean(student.argmax(1) == labels))
     assert row["student_maximum_mean"] == pytest.approx(np.mean(student.max(1) - student.mean(1)), rel=1e-6)
+    assert row["teacher_maximum_mean"] == pytest.approx(np.mean(teacher.max(1) - teacher.mean(1)), rel=1e-6)
     for model, logits in (("teacher", teacher), ("student", student)):
         tau = np.array(taus[model])
         expected = scipy_entropy(softmax(logits / tau[:, None], axis=1), axis=1)
@@ -90,7 +91,8 @@ def test_statistics_of_an_objective_without_soft_labels_name_none() -> None:
     batch = {"student_logits": torch.randn(4, 3), "teacher_logits": torch.randn(4, 3)}
     labels = torch.tensor([0, 1, 2, 0])
     statistics.add(terms=create_objective("ce")(**batch, labels=labels), **batch, labels=labels)
-    assert set(statistics.row()) == {"loss_total", "loss_ce", "train_accuracy", "student_maximum_mean"}
+    maxima = {"student_maximum_mean", "teacher_maximum_mean"}
+    assert set(statistics.row()) == {"loss_total", "loss_ce", "train_accuracy"} | maxima
 
 
 def test_calibration_error_is_the_one_of_the_definition() -> None:

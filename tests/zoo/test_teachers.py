@@ -29,7 +29,7 @@ def test_public_cifar10_teachers_reproduce_their_accuracy(
     assert (teacher.architecture, teacher.num_classes) == (f"resnet{depth}-plain", 10)
     dataset = load_dataset(shared_file("cifar10_test.npz"))
     logit_set = infer(teacher, dataset, device="cpu", cache_dir=tmp_path).logit_set
-    assert logit_set.accuracy == accuracy
+    assert logit_set.accuracy == pytest.approx(accuracy, abs=2.01e-4)  # two images of 10,000 at a tie
     with np.load(shared_file(stored)) as reference:
         np.testing.assert_allclose(logit_set.logits, reference["logits"], atol=2e-4)
         np.testing.assert_array_equal(logit_set.labels, reference["labels"])
