@@ -12,6 +12,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cist_core.class_order import ClassOrder
 from cist_core.data.collection import ONE_SET, Collection, DataDescription, Loaded, naming
 from cist_core.data.folder import FolderImages
 from cist_core.data.inside import Inside
@@ -29,15 +30,19 @@ MOST_BYTES = 256 << 20
 class _Rows(NamedTuple):
     paths: list[str]
     labels: NDArray[np.int64]
-    class_names: tuple[str, ...] | None
+    order: ClassOrder | None
     splits: list[str]
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        return None if self.order is None else self.order.class_names
 
 
 class PathTable(Collection):
     """A header with a column of paths and one of labels; a column ``split`` if there are splits.
 
     Paths are relative to the folder of the file and do not lead out of it. Labels are numbers from 0, or names, which
-    are numbered in alphabetical order. Columns are separated by commas, semicolons or tabs.
+    are numbered by `number_classes`. Columns are separated by commas, semicolons or tabs.
     """
 
     kind: ClassVar[str] = "CSV file of paths and labels"
@@ -54,6 +59,10 @@ class PathTable(Collection):
     @property
     def splits(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(self._rows.splits))
+
+    @property
+    def class_order(self) -> str | None:
+        return None if self._rows.order is None else self._rows.order.sentence
 
     def describe(self) -> DataDescription:
         rows = self._rows
@@ -97,9 +106,9 @@ def _parse(path: Path) -> _Rows:
         rows.append(row)
     if not rows:
         raise CistError(f"{path} holds no rows below its header.")
-    labels, names_found = numbered([row[places[label]].strip() for row in rows], str(path))
+    labels, order = numbered([row[places[label]].strip() for row in rows], str(path))
     splits = [split_called(row[columns.index(split)].strip()) if split is not None else ONE_SET for row in rows]
-    return _Rows([row[places[file]].strip() for row in rows], labels, names_found, splits)
+    return _Rows([row[places[file]].strip() for row in rows], labels, order, splits)
 
 
 def _table(path: Path) -> tuple[Iterator[list[str]], list[str]]:
