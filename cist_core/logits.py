@@ -122,10 +122,17 @@ class LogitSet:
     @cached_property
     def accuracy(self) -> float | None:
         """Share of samples whose largest logit is the label's (the first class wins a tie); None without labels."""
-        if self.labels is None:
-            return None
-        top1 = np.concatenate([rows.argmax(axis=1) for rows in self._chunks()])
-        return float(np.mean(top1 == self.labels))
+        return None if self.labels is None else float(np.mean(self.answers == self.labels))
+
+    @cached_property
+    def answers(self) -> LabelArray:
+        """The class with the largest logit of each sample, ``(N,)``; the first one wins a tie."""
+        return np.concatenate([rows.argmax(axis=1) for rows in self._chunks()])
+
+    @property
+    def lowest(self) -> LabelArray:
+        """The class with the smallest logit of each sample, ``(N,)``; the first one wins a tie."""
+        return np.concatenate([rows.argmin(axis=1) for rows in self._chunks()])
 
     @cached_property
     def nll(self) -> float | None:
