@@ -17,7 +17,7 @@ from cist_core.zoo.foreign import timm_models, torchvision_models
 from cist_core.zoo.inspection import Fit, choose_fit, classes_for, read_fitting
 from cist_core.zoo.preprocessing import Preprocessing
 from cist_core.zoo.teacher import Teacher
-from cist_core.zoo.weight_groups import ChosenWeights, Role
+from cist_core.zoo.weight_groups import ChosenWeights, Role, UnclearWeights
 
 
 def load_teacher(name: str) -> Teacher:
@@ -75,9 +75,8 @@ def load_checkpoint(
     except CistError as error:
         if chosen.fits:
             raise
-        raise CistError(
-            f"{error} The file holds {chosen.listing}; --weights (`weights=` in Python) names what to take."
-        ) from error
+        sentence = f"{error} The file holds {chosen.listing}; --weights (`weights=` in Python) names what to take."
+        raise UnclearWeights(sentence, [name for name in (chosen.group.name, *chosen.others) if name]) from error
     return Teacher(
         name=name or Path(path).name,
         model=model.eval(),

@@ -40,6 +40,18 @@ _COUNTERS = {"n_averaged", "num_updates", "decay", "step", "steps", "initted"}
 _NAMES_SHOWN = 6
 
 
+class UnclearWeights(CistError):  # noqa: N818 - it is a question
+    """Which weights of a file are meant has to be said.
+
+    Attributes:
+        names: of the groups that can be named.
+    """
+
+    def __init__(self, sentence: str, names: Sequence[str]) -> None:
+        super().__init__(sentence)
+        self.names = tuple(names)
+
+
 @dataclass(frozen=True)
 class WeightGroup:
     """Weights under one name of a file.
@@ -126,7 +138,8 @@ def choose_weights(
         role: which of the two is meant where a file holds a teacher and a student.
 
     Raises:
-        CistError: if there are no weights, none of that name, or a choice that has to be made by whoever knows.
+        CistError: if there are no weights.
+        UnclearWeights: if there are none of that name, or it has to be said which are meant.
     """
     groups = find_groups(content)
     if not groups:
@@ -253,7 +266,11 @@ class _Choice(Generic[Network]):
                 if not networks and (inner := self._part_that_fits(group)) is not None:
                     return inner
                 return self._chosen(group, networks, whole)
-        raise CistError(f"{self.source} holds no weights called '{weights}'; it holds {self.listing}.")
+        raise UnclearWeights(f"{self.source} holds no weights called '{weights}'; it holds {self.listing}.", self.names)
+
+    @property
+    def names(self) -> list[str]:
+        return [group.name for group in self.groups if group.name]
 
     @property
     def listing(self) -> str:
@@ -271,18 +288,20 @@ class _Choice(Generic[Network]):
         found.sort(key=lambda pair: self._rank(pair[0]))
         part, networks = found[0]
         if len(found) > 1 and self._rank(found[1][0]) == self._rank(part):
-            raise CistError(
+            raise UnclearWeights(
                 f"{self.source} holds several networks: {'; '.join(each.described() for each, _ in found)}; name one "
-                "with --weights (`weights=` in Python)."
+                "with --weights (`weights=` in Python).",
+                [each.name for each, _ in found],
             )
         known = {each.name for each, _ in found}
         foreign = [each for each in _rest(part, group) if each.name not in known and not _is_known_apart(each)]
         if foreign and not part.is_average and not any(part.is_of(role) for role in _ROLES):
-            raise CistError(
+            raise UnclearWeights(
                 f"The weights under '{part.name}' in {self.source} fit a network by themselves, but beside them are "
                 f"{'; '.join(each.described() for each in foreign)}, which may belong to it. If not, take the former "
                 f"alone with --weights {part.name} (`weights=` in Python); else export the whole network as .onnx or "
-                ".pt2."
+                ".pt2.",
+                [part.name],
             )
         return self._chosen(part, networks, group)
 
@@ -293,9 +312,10 @@ class _Choice(Generic[Network]):
         """Refuse to take one of several state dicts whose names do not say what they are to each other."""
         usual = _place(group) < len(WRAPPERS) or _is_known_apart(group)
         if not usual and not all(map(_is_known_apart, (each for each in self.groups if each is not group))):
-            raise CistError(
+            raise UnclearWeights(
                 f"{self.source} holds several groups of weights: {self.listing}; name the one that is meant with "
-                "--weights (`weights=` in Python)."
+                "--weights (`weights=` in Python).",
+                self.names,
             )
 
     def _chosen(

@@ -89,7 +89,9 @@ def test_the_usual_choice_is_that_of_the_library(tmp_path: Path, case: str) -> N
         assert what in str(teacher.weights)
 
 
-@pytest.mark.parametrize("keys", [("state_dict", "state_dict_ema"), ("state_dict", "model_ema"), ("model", "state_dict")])
+@pytest.mark.parametrize(
+    "keys", [("state_dict", "state_dict_ema"), ("state_dict", "model_ema"), ("model", "state_dict")]
+)
 def test_it_is_the_choice_of_timm(tmp_path: Path, keys: tuple[str, str]) -> None:
     timm = pytest.importorskip("timm")
     path = tmp_path / "both.pth.tar"
@@ -186,7 +188,7 @@ def test_a_dict_that_holds_itself_ends(tmp_path: Path) -> None:
 
 
 def test_the_name_of_a_sample_models_weights_is_refused() -> None:
-    with pytest.raises(CistError, match="`weights` .* only together with a checkpoint, but got 'teacher'"):
+    with pytest.raises(CistError, match=r"`weights` .* only together with a checkpoint, but got 'teacher'"):
         find_teacher("mnist5k-cnn", weights="teacher")
 
 
