@@ -59,6 +59,13 @@ def _provenance(sets: Sequence[LogitSet]) -> dict[str, str]:
         if all(each.provenance.get(key) == value for each in sets)
     }
     members = [_name(each, number) for number, each in enumerate(sets, 1)]
+    weights = "; ".join(
+        f"{name}: {each.provenance['weights']}"
+        for name, each in zip(members, sets, strict=True)
+        if "weights" in each.provenance
+    )
+    if weights:
+        shared["weights"] = weights
     return {**shared, "teacher": ENSEMBLE.join(members), "ensemble": f"mean of the logits of {len(sets)}"}
 
 

@@ -150,7 +150,8 @@ def _check_options(precision: str, batch_size: int | None, device: torch.device)
 
 
 def _provenance(teacher: Teacher, dataset: ImageDataset, precision: str, samples: str) -> dict[str, str]:
-    mapped = {} if dataset.class_map is None else {"class_map": json.dumps(dataset.class_map)}
+    mapped = None if dataset.class_map is None else json.dumps(dataset.class_map)
+    said = {"class_map": mapped, "class_order": dataset.class_order, "weights": teacher.weights}
     return {
         "teacher": teacher.name,
         "architecture": teacher.architecture,
@@ -162,7 +163,7 @@ def _provenance(teacher: Teacher, dataset: ImageDataset, precision: str, samples
         "precision": precision,
         "images": dataset.source,
         "samples": samples,
-        **mapped,
+        **{key: text for key, text in said.items() if text is not None},
     }
 
 

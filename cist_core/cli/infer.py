@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,8 @@ from cist_core.cli.output import (
     print_json,
     refuse_options,
     refuse_split_of_one_set,
-    size,
 )
+from cist_core.cli.source_text import source_record, source_text
 from cist_core.findings import three_digits
 
 if TYPE_CHECKING:
@@ -105,9 +106,7 @@ def run(options: argparse.Namespace) -> None:
     if options.json:
         print_json(
             {
-                "samples": logit_set.num_samples,
-                "classes": logit_set.num_classes,
-                "accuracy": logit_set.accuracy,
+                **source_record(logit_set),
                 "nll": logit_set.nll,
                 "samples_per_second": result.samples_per_second,
                 "cached": result.cached,
@@ -116,14 +115,17 @@ def run(options: argparse.Namespace) -> None:
                     "name": teacher.name,
                     "architecture": teacher.architecture,
                     "preprocessing": str(teacher.preprocessing),
+                    "other_weights": list(teacher.other_weights),
                     "facts": dict(teacher.facts),
                 },
             }
         )
         return
     how = "read from the cache" if result.cached else f"{three_digits(result.samples_per_second)} samples a second"
-    nll = "" if logit_set.nll is None else f", NLL {three_digits(logit_set.nll)} nats"
-    print(f"{size(logit_set.num_samples, logit_set.num_classes, logit_set.accuracy)}{nll}, {how}")
+    nll = [] if logit_set.nll is None else [f"NLL {three_digits(logit_set.nll)} nats"]
+    print(source_text(logit_set, *nll, how))
+    if teacher.other_weights:
+        print(f"Others are taken with --weights {' or '.join(map(shlex.quote, teacher.other_weights))}.")
     if "licence" in teacher.facts:
         print(f"Licence of the teacher: {teacher.facts['licence']}")
     print(f"Wrote {options.out}; next: cist analyze --logits {options.out}")
@@ -137,15 +139,15 @@ def _teacher(options: argparse.Namespace) -> Teacher:
 
     reference = options.checkpoint or options.teacher
     if find_sample_model(reference) is not None and options.checkpoint is None:
-        own = ("arch", *_PREPROCESSING)
+        own = ("arch", "weights", *_PREPROCESSING)
         refuse_options(options, own, needs="a teacher of your own", reason="a sample model brings its own")
     elif len(split_ensemble(reference)) > 1:
         reason = "each teacher of an ensemble brings its own"
         refuse_options(options, _PREPROCESSING, needs="a single teacher", reason=reason)
-        return find_teacher(reference, options.arch, download=options.download)
+        return find_teacher(reference, options.arch, weights=options.weights, download=options.download)
     if options.checkpoint is not None and not Path(options.checkpoint).exists():
         raise CistError(f"There is no checkpoint file {options.checkpoint}.")
-    teacher = find_teacher(reference, options.arch, download=options.download)
+    teacher = find_teacher(reference, options.arch, weights=options.weights, download=options.download)
     return dataclasses.replace(teacher, preprocessing=_preprocessing(options, teacher.preprocessing))
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cist_core import CistError, LogitSet, read_logits
+from cist_core.choices import chosen
 from cist_core.cli.output import (
     INFERENCE_OPTIONS,
     Progress,
@@ -18,6 +19,9 @@ from cist_core.cli.output import (
 from cist_core.logit_files import GIVEN_AS
 from cist_core.logits import check_same_samples
 from cist_core.profile import OVER_SHARP, OVER_SMOOTHED
+
+if TYPE_CHECKING:
+    from cist_core.zoo.weight_groups import Role
 
 
 def add_source_options(parser: Any, purpose: str) -> None:
@@ -89,7 +93,7 @@ def load_source(options: argparse.Namespace) -> LogitSet:
         refuse_options(options, ("data", *INFERENCE_OPTIONS), needs="--teacher", reason=reason)
         return read_file(options.logits, options)
     refuse_options(options, ("given_as", "labels"), needs="--logits", reason="a teacher on a data set has its own")
-    logit_set = load_model(options.teacher, options, architecture=options.arch)
+    logit_set = load_model(options.teacher, options, architecture=options.arch, weights=options.weights)
     _remark(logit_set)
     return logit_set
 
@@ -105,13 +109,22 @@ def read_file(path: str, options: argparse.Namespace) -> LogitSet:
     return logit_set
 
 
-def load_model(name: str, options: argparse.Namespace, *, architecture: str | None = None) -> LogitSet:
+def load_model(
+    name: str,
+    options: argparse.Namespace,
+    *,
+    architecture: str | None = None,
+    weights: str | None = None,
+    role: Role = "teacher",
+) -> LogitSet:
     """The logits of one model on the data of the options.
 
     Args:
         name: a sample model or a checkpoint file.
         options: with ``data`` and those of `add_inference_options`.
         architecture: of a checkpoint; by default it is recognised from the weights.
+        weights: which of those in a checkpoint; by default those that are usually meant.
+        role: which of the two is meant where a checkpoint holds a teacher and a student.
 
     Raises:
         CistError: if the data are not named, or model or data cannot be loaded.
@@ -127,6 +140,8 @@ def load_model(name: str, options: argparse.Namespace, *, architecture: str | No
             options.data,
             options.split or "test",
             architecture=architecture,
+            weights=weights,
+            role=role,
             download=options.download,
             device=options.device or "auto",
             precision=options.precision or "float32",
@@ -145,9 +160,11 @@ def load_student(options: argparse.Namespace, teacher: LogitSet) -> LogitSet:
         CistError: if it cannot be loaded or has other samples or classes.
     """
     if options.data is not None and not _holds_logits(options.student):
-        student = load_model(options.student, options)
+        student = load_model(options.student, options, role="student")
     else:
         student = read_logits(options.student)
+    for sentence in chosen(student.provenance):
+        remark(f"Of the student: {sentence[:1].lower()}{sentence[1:]}")
     check_same_samples(
         teacher.logits.shape,
         student.logits.shape,

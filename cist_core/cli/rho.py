@@ -14,7 +14,8 @@ from cist_core.cli.loading import (
     load_source,
     load_student,
 )
-from cist_core.cli.output import add_json_option, print_json, remark, size, table
+from cist_core.cli.output import add_json_option, print_json, remark, table
+from cist_core.cli.source_text import source_record, source_text
 from cist_core.findings import floor_story, percent, three_digits
 from cist_core.profile import EntropyProfile
 from cist_core.recommendation import (
@@ -107,7 +108,7 @@ def run(options: argparse.Namespace) -> None:
         student_curves = EntropyCurves.from_logits(load_student(options, logit_set))
         student = rho_outcome(student_curves, found.rho, floor=found.floor, **thresholds)
     if options.json:
-        record = found.to_dict()
+        record = {**found.to_dict(), "source": source_record(logit_set)}
         print_json(record if student is None else {**record, "student": student.to_dict()})
     else:
         print(_text(logit_set, curves, found, student))
@@ -126,7 +127,7 @@ def _short(rho: float) -> float:
 
 def _text(logit_set: LogitSet, curves: EntropyCurves, found: RhoRecommendation, student: RhoOutcome | None) -> str:
     parts = [
-        size(logit_set.num_samples, logit_set.num_classes, logit_set.accuracy),
+        source_text(logit_set),
         f"{recommendation_story(found)}.",
         f"Entropy of the soft labels in nats (ln C = {three_digits(curves.max_entropy)})",
         _profiles(found.outcome, student),

@@ -70,6 +70,8 @@ class TeacherConfig(_Part):
     """A sample model that `cist models` lists, the path of a checkpoint, or another of `cist infer --help`."""
     architecture: str | None = None
     """Of a checkpoint; None: recognised from the weights."""
+    weights: str | None = None
+    """Which of the weights in a checkpoint, by their name in it; None: those that are usually meant."""
     preprocessing: Annotated[dict[str, Any], AfterValidator(_checked_preprocessing)] | None = None
     """What it reads images with (``mean``, ``std``, ``image_size``, ...); None: what is usual for its architecture."""
     download: bool = False
