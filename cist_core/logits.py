@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from cist_core import calibration
 from cist_core.errors import CistError
 from cist_core.files import write_whole
+from cist_core.sample_names import SampleNames
 from cist_core.scratch import scratch_array
 
 FloatArray = NDArray[np.floating[Any]]
@@ -43,6 +44,9 @@ SAFETENSORS_TYPES: dict[str, type[np.generic]] = {
 }
 _LONGEST_HEADER = 64 << 20
 
+SAMPLE_NAMES = "sample_names"
+"""The tensor of bytes that holds what the samples are called."""
+
 
 @dataclass(frozen=True, eq=False)
 class LogitSet:
@@ -57,6 +61,7 @@ class LogitSet:
         class_names: C names, or None.
         provenance: where the logits came from, as text: ``teacher``, ``data``, ``split``, ...
         constant_rows: number of rows whose logits are all equal; their entropy is ``ln C`` at any temperature.
+        sample_names: what the file calls its samples, or None; see `cist_core.alignment.align`.
 
     Example:
         >>> logit_set = LogitSet.create([[2.0, 0.0, -1.0], [0.0, 3.0, 0.0]], labels=[0, 2])
@@ -69,6 +74,7 @@ class LogitSet:
     class_names: tuple[str, ...] | None
     provenance: Mapping[str, str]
     constant_rows: int = field(default=0)
+    sample_names: SampleNames | None = None
 
     @classmethod
     def create(
@@ -78,6 +84,7 @@ class LogitSet:
         *,
         class_names: Sequence[str] | None = None,
         provenance: Mapping[str, str] | None = None,
+        sample_names: SampleNames | Mapping[str, ArrayLike] | None = None,
     ) -> LogitSet:
         """Validate arrays and wrap them.
 
@@ -87,6 +94,7 @@ class LogitSet:
             labels: ``(N,)`` integers in ``[0, C)``.
             class_names: C names.
             provenance: free text.
+            sample_names: columns of N names each, by what they are called.
 
         Raises:
             CistError: for a wrong shape or type, NaN or infinite logits, or labels out of range.
@@ -98,7 +106,9 @@ class LogitSet:
         names = None if class_names is None else tuple(str(name) for name in class_names)
         if names is not None and len(names) != classes:
             raise CistError(f"Expected {classes} class names, one for each column of the logits, but got {len(names)}.")
-        return cls(array, checked, names, MappingProxyType(dict(provenance or {})), constant_rows)
+        columns = sample_names.columns if isinstance(sample_names, SampleNames) else dict(sample_names or {})
+        called = SampleNames.of(columns, count)
+        return cls(array, checked, names, MappingProxyType(dict(provenance or {})), constant_rows, called)
 
     @property
     def num_samples(self) -> int:
@@ -144,11 +154,16 @@ class LogitSet:
     def take(self, indices: ArrayLike) -> LogitSet:
         """The samples at the given positions, as a set of its own."""
         index = np.asarray(indices)
-        labels = None if self.labels is None else self.labels[index]
-        return LogitSet.create(self.logits[index], labels, class_names=self.class_names, provenance=self.provenance)
+        return LogitSet.create(
+            self.logits[index],
+            None if self.labels is None else self.labels[index],
+            class_names=self.class_names,
+            provenance=self.provenance,
+            sample_names=None if self.sample_names is None else self.sample_names.take(index),
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one safetensors file: ``logits``, ``labels``, and class names and provenance as metadata.
+        """Write one safetensors file: ``logits``, ``labels``, ``sample_names``; class names and provenance as metadata.
 
         The file appears whole or not at all.
 
@@ -160,6 +175,8 @@ class LogitSet:
         tensors: dict[str, NDArray[Any]] = {"logits": np.ascontiguousarray(self.logits)}
         if self.labels is not None:
             tensors["labels"] = self.labels
+        if self.sample_names is not None:
+            tensors[SAMPLE_NAMES] = np.frombuffer(self.sample_names.to_bytes(), np.uint8)
         metadata = {"format": "cist-logits-1", "provenance": json.dumps(dict(self.provenance))}
         if self.class_names is not None:
             metadata["class_names"] = json.dumps(self.class_names)
@@ -188,6 +205,7 @@ class LogitSet:
                 tensors.get("labels"),
                 class_names=None if names is None else json.loads(names),
                 provenance=json.loads(metadata.get("provenance", "{}")),
+                sample_names=read_sample_names(tensors.get(SAMPLE_NAMES), len(tensors["logits"])),
             )
         except CistError as error:
             raise CistError(f"{source}: {error}") from error
@@ -196,6 +214,17 @@ class LogitSet:
 
     def _chunks(self) -> Iterator[FloatArray]:
         return _row_chunks(self.logits)
+
+
+def read_sample_names(stored: Any, count: int) -> SampleNames | None:
+    """The names of samples from the bytes that `LogitSet.save` writes, if there are some; of anything else nothing.
+
+    Raises:
+        CistError: if they are damaged.
+    """
+    if stored is None or stored.dtype != np.uint8 or stored.ndim != 1:
+        return None
+    return SampleNames.from_bytes(stored.tobytes(), count)
 
 
 def check_same_samples(

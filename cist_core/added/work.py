@@ -15,11 +15,12 @@ import numpy as np
 from cist_core.accuracy import AccuracyJudgement, judge_accuracy
 from cist_core.added.spec import AddSpec, LogitFiles, ModelOnData
 from cist_core.added.store import AddedStore, Preview, PreviewImage
+from cist_core.alignment import align
 from cist_core.choices import chosen
 from cist_core.errors import CistError
 from cist_core.logit_cache import write_logits
 from cist_core.logit_files import UPLOAD_LIMITS, read_logits
-from cist_core.logits import LogitSet, check_same_samples
+from cist_core.logits import LogitSet
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -80,10 +81,7 @@ def _read(files: LogitFiles) -> tuple[LogitSet, LogitSet | None]:
     if files.student is None:
         return teacher, None
     student = _read_some(files.student, given_as=files.given_as)
-    check_same_samples(
-        teacher.logits.shape, student.logits.shape, labels=(teacher.labels, student.labels), name="the student"
-    )
-    return teacher, student
+    return teacher, align(teacher, student)
 
 
 def _read_some(path: str, **options: Any) -> LogitSet:
@@ -129,7 +127,7 @@ def _preview_logits(files: LogitFiles) -> Preview:
         accuracy=teacher.accuracy,
         sample_size=teacher.num_samples if teacher.labels is not None else 0,
         warnings=warnings,
-        remarks=tuple(chosen(teacher.provenance)),
+        remarks=(*chosen(teacher.provenance), *(() if student is None else chosen(student.provenance))),
         facts=facts,
     )
 

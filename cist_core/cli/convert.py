@@ -48,6 +48,7 @@ def run(options: argparse.Namespace) -> None:
             logit_set.labels,
             class_names=logit_set.class_names,
             provenance=logit_set.provenance,
+            sample_names=logit_set.sample_names,
         )
     logit_set.save(options.target)
     if options.json:

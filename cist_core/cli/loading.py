@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from cist_core import CistError, LogitSet, read_logits
+from cist_core.alignment import align
 from cist_core.choices import chosen
 from cist_core.cli.output import (
     INFERENCE_OPTIONS,
@@ -17,7 +18,6 @@ from cist_core.cli.output import (
     remark,
 )
 from cist_core.logit_files import GIVEN_AS
-from cist_core.logits import check_same_samples
 from cist_core.profile import OVER_SHARP, OVER_SMOOTHED
 
 if TYPE_CHECKING:
@@ -163,14 +163,9 @@ def load_student(options: argparse.Namespace, teacher: LogitSet) -> LogitSet:
         student = load_model(options.student, options, role="student")
     else:
         student = read_logits(options.student)
+    student = align(teacher, student, name=f"the student {options.student}")
     for sentence in chosen(student.provenance):
         remark(f"Of the student: {sentence[:1].lower()}{sentence[1:]}")
-    check_same_samples(
-        teacher.logits.shape,
-        student.logits.shape,
-        labels=(teacher.labels, student.labels),
-        name=f"the student {options.student}",
-    )
     return student
 
 
