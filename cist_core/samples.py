@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cist_core.alignment import check_same_order
 from cist_core.calibration import cross_entropies
 from cist_core.errors import CistError
 from cist_core.logits import LogitSet
@@ -18,8 +19,7 @@ from cist_core.theory import equal_others_entropy
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cist_core.alignment import check_same_order
-from cist_core.curves import EntropyCurves
+    from cist_core.curves import EntropyCurves
 
 Column = NDArray[Any]
 
