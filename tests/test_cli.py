@@ -552,7 +552,7 @@ def test_a_file_converts_onto_itself(capsys, file):
         (["FILE", "out.npz"], "Expected OUT to end in .safetensors, but got 'out.npz'."),
         (["none.npy", "out.safetensors"], "There is no file none.npy."),
         (["FILE", "out.safetensors", "--labels", "none.txt"], "There is no file none.txt."),
-        (["FILE", "out.safetensors", "--labels", "FILE"], "the ending '.safetensors'; labels are read from"),
+        (["FILE", "out.safetensors", "--labels", "l.json"], "the ending '.json'; labels are read from"),
         (["FILE", "FILE/out.safetensors"], "The logits cannot be written to"),
     ],
 )

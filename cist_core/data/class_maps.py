@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cist_core.class_maps import Class, find_class
 from cist_core.data.dataset import ImageDataset
 from cist_core.errors import CistError
-
-Class = str | int
 
 
 def map_labels(
@@ -46,8 +45,8 @@ def map_labels(
     count = teacher_classes if isinstance(teacher_classes, int) else len(teacher_classes)
     table: dict[int, int | None] = dict.fromkeys(range(dataset.num_classes)) if drop else {}
     for of_data, of_teacher in mapping.items():
-        number = _number(of_data, dataset.class_names, dataset.num_classes, f"The data set '{dataset.name}'")
-        table[number] = None if of_teacher in (None, "") else _number(of_teacher, names, count, "The teacher")
+        number = find_class(of_data, dataset.class_names, dataset.num_classes, f"The data set '{dataset.name}'")
+        table[number] = None if of_teacher in (None, "") else find_class(of_teacher, names, count, "The teacher")
     missing = [int(label) for label in np.unique(dataset.labels) if int(label) not in table]
     if missing:
         called = ", ".join(_called(label, dataset.class_names) for label in missing[:5])
@@ -80,21 +79,6 @@ def apply_class_map(
 
 def _called(number: int, names: Sequence[str] | None) -> str:
     return repr(names[number]) if names is not None else f"class {number}"
-
-
-def _number(given: Class, names: Sequence[str] | None, count: int, owner: str) -> int:
-    """The number of a class that is given by its name, or by its number as such or as text. A name comes first."""
-    if isinstance(given, str) and names is not None:
-        found = [number for number, name in enumerate(names) if name == given]
-        if len(found) > 1:
-            raise CistError(f"{owner} has {len(found)} classes called {given!r} ({found[:5]}); give the number of one.")
-        if found:
-            return found[0]
-    number = int(given) if isinstance(given, int) or re.fullmatch("[0-9]{1,9}", given) else -1
-    if not 0 <= number < count:
-        known = "" if names is None else f": {', '.join(repr(name) for name in names[:10])}{', ...' * (count > 10)}"
-        raise CistError(f"{owner} has no class {given!r}; it has {count:,}{known}.")
-    return number
 
 
 @dataclass(frozen=True)
