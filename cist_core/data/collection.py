@@ -58,6 +58,11 @@ class Collection(ABC):
         """By our names (`split_called`); ``("all",)`` where there are none."""
 
     @property
+    def unused(self) -> tuple[str, ...]:
+        """Arrays or columns that hold neither images nor labels."""
+        return ()
+
+    @property
     def class_order(self) -> str | None:
         """How the classes were numbered, as a sentence; None where the data say it themselves."""
         return None

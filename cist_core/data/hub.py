@@ -53,6 +53,10 @@ class HubDataset(Tables):
         return tuple(self._hub_splits)
 
     @property
+    def unused(self) -> tuple[str, ...]:
+        return super().unused if self._opened else ()  # known once a split is here
+
+    @property
     def class_order(self) -> str | None:
         return super().class_order if self._opened else None  # known once a split is here
 

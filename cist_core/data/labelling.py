@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from cist_core.class_order import ClassOrder, number_classes
 from cist_core.data.names import checked_class_names
 from cist_core.errors import CistError
+from cist_core.logit_files.names import plain
 
-LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "class_name", "category", "target", "targets", "y")
-"""What a column of labels may be called; an earlier one is preferred."""
 # As spreadsheets and pandas write whole numbers.
 _NUMBER = re.compile(r"[+-]?[0-9]{1,15}(\.0*)?")
 
@@ -43,6 +42,6 @@ def numbered(values: Sequence[str], where: str) -> tuple[NDArray[np.int64], Clas
 
 
 def one_of(columns: Iterable[str], wanted: Sequence[str]) -> str | None:
-    """The column that is called like the first of the wanted ones that is there, in whatever case."""
-    by_name = {column.strip().lower(): column for column in reversed(list(columns))}
+    """The column that is called like the first of the wanted ones that is there, however it is written (`plain`)."""
+    by_name = {plain(column): column for column in reversed(list(columns))}
     return next((by_name[name] for name in wanted if name in by_name), None)

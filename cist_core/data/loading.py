@@ -177,7 +177,8 @@ def load_dataset(
     if not name.startswith(PREFIX):
         title = found.path.name if found.path.is_dir() else found.path.stem
         source = str(found.path.resolve())
-    return ImageDataset(title, loaded, images, labels, class_names, source, class_order=found.class_order)
+    order, unused = found.class_order, found.unused
+    return ImageDataset(title, loaded, images, labels, class_names, source, class_order=order, unused=unused)
 
 
 def _find(name: str, *, download: bool) -> Collection:

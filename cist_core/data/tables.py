@@ -248,6 +248,10 @@ class Tables(Collection):
         return labels, next(iter(self._tables.values())).layout.class_names if order is None else order.class_names
 
     @property
+    def unused(self) -> tuple[str, ...]:
+        return next(iter(self._tables.values())).layout.unused
+
+    @property
     def class_order(self) -> str | None:
         _, order = self._numbered
         return None if order is None else order.sentence
