@@ -17,6 +17,7 @@ from cist_core.logits import LogitSet
 
 # Shipped logits are read without importing torch, which takes longer than everything else together.
 if TYPE_CHECKING:
+    from cist_core.class_maps import ClassMap
     from cist_core.inference import Precision
     from cist_core.zoo import Teacher
     from cist_core.zoo.weight_groups import Role
@@ -174,6 +175,7 @@ def load_logits(
     architecture: str | None = None,
     weights: str | None = None,
     role: Role = "teacher",
+    class_map: ClassMap | None = None,
     download: bool = False,
     device: str = "auto",
     precision: Precision = "float32",
@@ -198,6 +200,8 @@ def load_logits(
             ensemble it is that of each member that is a checkpoint.
         weights: see `find_teacher`.
         role: see `find_teacher`.
+        class_map: from the data's classes to the teacher's; see `cist_core.data.fit_classes`, which says what holds
+            without one. With a map logits are computed, not taken from what is shipped.
         download: whether a data set or weights that are not there may be downloaded.
         device: see `infer`.
         precision: see `infer`. Anything but ``"float32"`` is computed, not taken from what is shipped.
@@ -220,14 +224,16 @@ def load_logits(
         started = time.perf_counter()
         card = _find_card(name, architecture, weights)
         shipped = card.logits(data, split) if card is not None else None
-        if shipped is not None and precision == "float32" and limit is None and seed is None:
+        if shipped is not None and precision == "float32" and (limit, seed, class_map) == (None, None, None):
             logit_set = LogitSet.load(shipped)
             return InferenceResult(logit_set, logit_set.num_samples / (time.perf_counter() - started), cached=True)
-        from cist_core.inference import infer
+        from cist_core.inference import fit_data, infer
 
+        network = find_teacher(name, architecture, weights=weights, role=role, download=download)
+        dataset = load_dataset(data, split, download=download, progress=download_progress)
         return infer(
-            find_teacher(name, architecture, weights=weights, role=role, download=download),
-            load_dataset(data, split, download=download, progress=download_progress),
+            network,
+            fit_data(network, dataset, class_map),
             device=device,
             precision=precision,
             limit=limit,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cist_core import CistError
 from cist_core.cards import find_sample_model
+from cist_core.cli.loading import add_class_map_option, given_class_map
 from cist_core.cli.output import (
     Progress,
     add_inference_options,
@@ -31,6 +32,7 @@ examples:
   cist infer --teacher mine.pt --arch resnet32x4 --data images.npz --mean 0.5 0.5 0.5 --std 0.25 0.25 0.25 \\
       --out logits.safetensors --json
   cist infer --teacher torchvision:resnet50@IMAGENET1K_V2 --data photographs/ --download --out logits.safetensors
+  cist infer --teacher cifar100-resnet20 --data animals/ --class-map wolf=wolf dog= --out logits.safetensors
   cist infer --teacher 'mine.onnx + timm:resnet18.a1_in1k' --data photographs/ --out logits.safetensors
 
 Logits are cached by weights, pixels, preprocessing and precision (CIST_CACHE says where): a second run reads them.
@@ -62,6 +64,7 @@ def add_parser(commands: Any) -> None:
         metavar="NAME",
         help="a data set ('cist data'), or a path: an image folder, .npz, .csv, .parquet, ...",
     )
+    add_class_map_option(parser)
     parser.add_argument("--out", required=True, metavar="FILE", help="the .safetensors file to write")
     add_inference_options(parser)
     parser.add_argument("--batch-size", type=int, metavar="N", help="images at a time (default: suits the device)")
@@ -85,11 +88,12 @@ def run(options: argparse.Namespace) -> None:
         raise CistError(f"Expected --out to end in .safetensors, but got '{options.out}'.")
     refuse_split_of_one_set(options)
     from cist_core.data import load_dataset
-    from cist_core.inference import infer
+    from cist_core.inference import fit_data, infer
 
     teacher = _teacher(options)
     with Progress("Downloading", "bytes") as progress:
         dataset = load_dataset(options.data, options.split or "test", download=options.download, progress=progress)
+    dataset = fit_data(teacher, dataset, given_class_map(options))
     with Progress("Running the teacher", "samples") as progress:
         result = infer(
             teacher,

@@ -10,6 +10,7 @@ from cist_core.cli.loading import (
     add_source_options,
     add_student_option,
     add_threshold_options,
+    given_class_map,
     given_thresholds,
     load_source,
     load_student,
@@ -116,6 +117,9 @@ def run(options: argparse.Namespace) -> None:
         from cist_core.training.suggestion import suggest_config
 
         config = suggest_config(_short(found.rho), teacher=options.teacher, data=options.data, floor=found.floor)
+        class_map = given_class_map(options)
+        if class_map is not None:
+            config = config.changed(data={"class_map": class_map})
         config.save(options.config)
         remark(f"Wrote {options.config}; next: cist distill {options.config}")
 

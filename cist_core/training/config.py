@@ -59,6 +59,8 @@ class DataConfig(_Part):
     """Part of every class set apart where the data bring no validation split (and again for test, likewise)."""
     split_seed: Annotated[int, Field(ge=0)] = 0
     """Decides which images are set apart and which are taken, whatever ``seed`` is."""
+    class_map: dict[str, str | int | None] | None = None
+    """From the data's classes to the teacher's, by name or number, null for one left out; None: by name, or number."""
     download: bool = False
     """Whether a data set that is not there may be downloaded."""
 

@@ -19,7 +19,7 @@ from cist_core.calibration import expected_calibration_error
 from cist_core.data import DecodedImages, ImageDataset
 from cist_core.data.download import Progress
 from cist_core.errors import CistError
-from cist_core.inference import check_compatible, choose_device, infer
+from cist_core.inference import choose_device, fit_data, infer
 from cist_core.logits import LogitSet
 from cist_core.objectives import Terms
 from cist_core.sources import find_teacher
@@ -91,10 +91,14 @@ class Learner:
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
         self.config, self.accelerator, self._should_stop = config, accelerator, should_stop
         self.device = accelerator.device
-        self.splits: Splits = load_splits(config.data, download_progress)
+        parts = load_splits(config.data, download_progress)
         self.teacher = _teacher(config.teacher)
-        for part in (self.splits.train, self.splits.validation, self.splits.test):
-            check_compatible(self.teacher, part)
+        self.splits = Splits(
+            *(
+                fit_data(self.teacher, part, config.data.class_map)
+                for part in (parts.train, parts.validation, parts.test)
+            )
+        )
         self.length = Length.of(config, self.splits.train.num_samples)
         if config.batch_size % accelerator.num_processes:
             raise CistError(
