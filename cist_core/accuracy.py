@@ -200,7 +200,7 @@ class _Search:
                 )
             elif wraps:
                 last, first = (self.classes - 1, 0) if shift > 0 else (0, self.classes - 1)
-                because = f"the logits number the classes from another one (label {last} is class {first})"
+                because = f"the labels go round by one (label {last} is class {first} of the logits)"
             elif shift > 0:
                 because = "the logits begin one class earlier than the labels; add 1 to the labels"
             else:

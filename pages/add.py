@@ -260,7 +260,7 @@ def choose_weights(answers: dict[str, Any]) -> str | None:
         "Weights",
         offered,
         index=None,
-        placeholder="Those that are usually meant",
+        placeholder="Choose" if added is not None and added.preview is None else "The usual ones",
         accept_new_options=True,
         help="The file holds several: a running average, a teacher beside a student, ... Choose or type a name.",
         **field("weights"),

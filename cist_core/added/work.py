@@ -147,6 +147,10 @@ def _preview_model(answers: ModelOnData) -> Preview:
         "Usual reasons are another normalisation, classes in another order, or an architecture that fits the weights "
         "but is not theirs."
     )
+    if teacher.other_weights:
+        reason += (
+            f" The file holds other weights too, which the field Weights offers: {', '.join(teacher.other_weights)}."
+        )
     judged = judge_accuracy(logit_set)
     return Preview(
         name=teacher.name,

@@ -76,7 +76,7 @@ class WeightGroup:
         """For a list: the name, how many weights, and how their names begin."""
         begins = list(Counter(name.partition(".")[0] for name in self.state))
         shown = ", ".join(begins[:_NAMES_SHOWN]) + ", ..." * (len(begins) > _NAMES_SHOWN)
-        return f"{self.name or 'weights without a name'} ({len(self.state):,}: {shown})"
+        return f"{self.name or 'weights without a name'} ({len(self.state):,} tensors: {shown})"
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,7 @@ def test_whoever_asks_for_a_student_gets_the_student(tmp_path: Path, case: str) 
 
 def test_a_backbone_is_not_taken_without_its_head_unasked(tmp_path: Path) -> None:
     torch.save(under("backbone", OWN) | {"head.weight": torch.ones(3, 10)}, tmp_path / "parts.pth")
-    with pytest.raises(CistError, match=r"'backbone' .* fit a network .* head \(1: head\).*--weights backbone"):
+    with pytest.raises(CistError, match=r"'backbone' .* fit a network .* head \(1 tensors: head\).*--weights backbone"):
         load_checkpoint(tmp_path / "parts.pth")
     alone = load_checkpoint(tmp_path / "parts.pth", weights="backbone")
     assert alone.weights == "backbone; left out: head"
@@ -157,7 +157,7 @@ def test_what_fits_nothing_is_listed_by_groups(tmp_path: Path) -> None:
     for architecture in (None, "resnet8"):
         with pytest.raises(CistError) as error:
             load_checkpoint(tmp_path / "odd.pth", architecture)
-        assert f"state_dict_ema ({len(odd)}: conv1, bn1, layer1, layer3, fc)" in str(error.value)
+        assert f"state_dict_ema ({len(odd)} tensors: conv1, bn1, layer1, layer3, fc)" in str(error.value)
         assert "; state_dict (" in str(error.value)
         assert "--weights" in str(error.value)
     with pytest.raises(CistError, match=r"no weights called 'ema'; it holds state_dict_ema \(.*; state_dict \("):
