@@ -14,11 +14,17 @@ from cist_core.logits import LogitSet, check_same_samples
 from cist_core.sample_names import match_samples
 
 
-def align(first: LogitSet, other: LogitSet, *, name: str = "the student") -> LogitSet:
+def align(first: LogitSet, other: LogitSet, *, name: str = "the student", of: str = "the teacher") -> LogitSet:
     """The other set with its samples and classes in the order of the first.
 
     Samples are joined by their names where both sets have some. So are classes, where the names of both are the same;
     else position counts. What was decided is said in ``provenance["sample_order"]`` and ``provenance["class_order"]``.
+
+    Args:
+        first: whose order is kept.
+        other: on the same samples and classes.
+        name: the other, as sentences are to call it.
+        of: the first, likewise.
 
     Raises:
         CistError: if the names are not those of the same samples, or sizes or labels differ.
@@ -30,18 +36,18 @@ def align(first: LogitSet, other: LogitSet, *, name: str = "the student") -> Log
         [[4.0, 0.0], [0.0, 3.0]]
     """
     said = {}
-    match = match_samples(first.sample_names, other.sample_names, name=name)
+    match = match_samples(first.sample_names, other.sample_names, name=name, of=of)
     if match is not None and match.positions is not None:
         other = other.take(match.positions)
-        said["sample_order"] = f"Samples of {name} in the order of the first, by '{match.column}'"
+        said["sample_order"] = f"Samples of {name} in the order of {of}, by '{match.column}'"
     ours, theirs = first.class_names, other.class_names
     if ours is not None and theirs is not None and ours != theirs:
         order = _class_order(ours, theirs)
         if order is not None:
             other = _with_classes(other, order)
-            said["class_order"] = f"Classes of {name} in the order of the first, by their names"
+            said["class_order"] = f"Classes of {name} in the order of {of}, by their names"
         elif not _only_number(ours) and not _only_number(theirs):
-            said["class_order"] = f"Classes of {name} by position, as they are not called like those of the first"
+            said["class_order"] = f"Classes of {name} by position, as they are not called like those of {of}"
     check_same_samples(first.logits.shape, other.logits.shape, labels=(first.labels, other.labels), name=name)
     return other if not said else replace(other, provenance=MappingProxyType({**other.provenance, **said}))
 
@@ -56,7 +62,7 @@ def check_same_order(first: LogitSet, other: LogitSet, *, name: str = "the stude
     match = match_samples(first.sample_names, other.sample_names, name=name)
     if match is not None and match.positions is not None:
         raise CistError(
-            f"Expected {name} to have its samples in the order of the first, but by '{match.column}' they are in "
+            f"Expected {name} to have its samples in the order of the teacher, but by '{match.column}' they are in "
             "another; bring them into one with cist_core.alignment.align."
         )
 

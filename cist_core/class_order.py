@@ -37,6 +37,22 @@ def are_plain_numbers(names: Sequence[str]) -> bool:
     return bool(names) and all(map(_WHOLE.fullmatch, names))
 
 
+def counts_up(names: Sequence[str], first: int | None = None) -> bool:
+    """Whether the numbers in names are a run from 0 or 1, in whatever order.
+
+    Args:
+        names: see `numbers_in`.
+        first: only a run from this number.
+
+    Example:
+        >>> counts_up(["2", "0", "1"]), counts_up(["logit_1", "logit_2"], first=0)
+        (True, False)
+    """
+    numbers = numbers_in(names)
+    begins = None if numbers is None else _begins(numbers)
+    return begins is not None and first in (None, begins)
+
+
 def order_of_columns(names: Sequence[str]) -> list[int] | None:
     """Positions of columns in the order of the numbers in their names; None where the order is to stay.
 
@@ -102,10 +118,10 @@ def number_classes(names: Sequence[str], what: str = "names") -> ClassOrder:
     numbers = numbers_in(names)
     if numbers is None:
         ordered = sorted(names)
-        return _by_place(ordered, f"Classes in alphabetical order of their {what}: {_listed(ordered)}")
+        return _by_place(ordered, f"Classes in alphabetical order of their {what}: {listed(ordered)}")
     by_number = dict(sorted(zip(names, numbers, strict=True), key=lambda pair: pair[1]))
     ordered, first = list(by_number), _begins(numbers)
-    said = f"Classes in the order of the numbers in their {what}: {_listed(ordered)}"
+    said = f"Classes in the order of the numbers in their {what}: {listed(ordered)}"
     if first is not None:
         return _by_place(ordered, said if first == 0 else f"{said}; {ordered[0]} is class 0")
     if not are_plain_numbers(names):
@@ -128,7 +144,13 @@ def _begins(numbers: Sequence[int]) -> int | None:
     return low if low in (0, 1) and max(numbers) - low + 1 == len(numbers) else None
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """A few of the names, and the last.
+
+    Example:
+        >>> listed(["a", "b", "c", "d", "e"])
+        'a, b, c, ..., e'
+    """
     shown = [name[:40] for name in names]
     if len(shown) <= _NAMES_SHOWN + 1:
         return ", ".join(shown)

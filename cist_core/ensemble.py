@@ -34,7 +34,13 @@ def average_logits(sets: Sequence[LogitSet]) -> LogitSet:
     if not sets:
         raise CistError("Expected at least one set of logits to average, but got none.")
     first = sets[0]
-    sets = [first, *(align(first, other, name=_spoken(other, number)) for number, other in enumerate(sets[1:], 2))]
+    sets = [
+        first,
+        *(
+            align(first, other, name=_spoken(other, number), of=_spoken(first, 1))
+            for number, other in enumerate(sets[1:], 2)
+        ),
+    ]
     labels = next((each.labels for each in sets if each.labels is not None), None)
     class_names = next((each.class_names for each in sets if each.class_names is not None), None)
     for number, other in enumerate(sets, 1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -86,15 +87,19 @@ class Match:
     column: str
 
 
-def match_samples(ours: SampleNames | None, theirs: SampleNames | None, *, name: str) -> Match | None:
+def match_samples(
+    ours: SampleNames | None, theirs: SampleNames | None, *, name: str, of: str = "the teacher", part: bool = False
+) -> Match | None:
     """Find the samples of one file in another by their names.
 
-    Columns of one name are compared, text before numbers; failing these, columns of text that hold the same names.
+    Columns of one name are compared, whatever its case and number, text before numbers; failing these, any of text.
 
     Args:
         ours: of the file whose order is kept.
         theirs: of the other.
         name: the other file, as errors are to call it.
+        of: the first, likewise.
+        part: whether the other may have further samples.
 
     Returns:
         None where the files do not name their samples alike, so that only their positions can be compared.
@@ -115,7 +120,7 @@ def match_samples(ours: SampleNames | None, theirs: SampleNames | None, *, name:
     for mine, other, column in _comparable(ours, theirs):
         if np.array_equal(mine, other):
             return Match(None, column)
-        fault = _fault(mine, other, column, name)
+        fault = _fault(mine, other, column, name, of, part)
         if fault is None:
             order = np.argsort(other, kind="stable")
             return Match(order[np.searchsorted(other, mine, sorter=order)], column)
@@ -128,11 +133,9 @@ def match_samples(ours: SampleNames | None, theirs: SampleNames | None, *, name:
 
 def _comparable(ours: SampleNames, theirs: SampleNames) -> list[tuple[NDArray[Any], NDArray[Any], str]]:
     """Pairs of columns that can name the same samples, the most telling first."""
-    by_name = {column.casefold(): values for column, values in theirs.columns.items()}
+    by_name = {_bare(column): values for column, values in theirs.columns.items()}
     alike = [
-        (values, by_name[column.casefold()], column)
-        for column, values in ours.columns.items()
-        if column.casefold() in by_name
+        (values, by_name[_bare(column)], column) for column, values in ours.columns.items() if _bare(column) in by_name
     ]
     pairs = [(*_as_one_type(mine, other), column) for mine, other, column in alike]
     pairs.sort(key=lambda pair: pair[0].dtype.kind in "iu")
@@ -148,36 +151,39 @@ def _comparable(ours: SampleNames, theirs: SampleNames) -> list[tuple[NDArray[An
     return across + pairs
 
 
+def _bare(column: str) -> str:
+    """``sample_ids`` of a file of arrays is ``Sample ID`` of a table."""
+    return re.sub(r"[\W_]+", "", column.casefold()).removesuffix("s")
+
+
 def _as_one_type(mine: NDArray[Any], other: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     if (mine.dtype.kind in "iu") == (other.dtype.kind in "iu"):
         return mine, other
     return mine.astype(str), other.astype(str)
 
 
-def _fault(mine: NDArray[Any], other: NDArray[Any], column: str, name: str) -> str | None:
+def _fault(mine: NDArray[Any], other: NDArray[Any], column: str, name: str, of: str, part: bool) -> str | None:
     """Why two columns in different orders cannot be joined; None where they can."""
-    only_mine, only_other = np.setdiff1d(mine, other), np.setdiff1d(other, mine)
+    only_mine, only_other = np.setdiff1d(mine, other), np.setdiff1d(other, mine)[: 0 if part else None]
     if len(only_mine) or len(only_other):
         parts = [
             f"{len(names):,} are only in {where} ({_listed(names)})"
-            for names, where in ((only_mine, "the first"), (only_other, name))
+            for names, where in ((only_mine, of), (only_other, name))
             if len(names)
         ]
         return (
-            f"Expected {name} to be of the same samples, but by '{column}' {' and '.join(parts)}; use the same data "
+            f"Expected {name} to be of the samples of {of}, but by '{column}' {' and '.join(parts)}; use the same data "
             "for both, or leave the names out of one file if both are in the same order."
         )
-    for values, where in ((mine, "the first"), (other, name)):
+    for values, where in ((mine, of), (other, name)):
         different, counts = np.unique(values, return_counts=True)
         if counts.max() > 1:
             return (
-                f"Expected {name} to name its samples in the order of the first, or each by a name of its own, but "
+                f"Expected {name} to name its samples in the order of {of}, or each by a name of its own, but "
                 f"'{different[counts.argmax()]}' is in '{column}' of {where} {counts.max():,} times; give every "
                 "sample one name."
             )
-    return (
-        None if len(mine) == len(other) else f"Expected {name} to have {len(mine):,} samples, but got {len(other):,}."
-    )
+    return None
 
 
 def _counts(values: NDArray[Any]) -> bool:

@@ -246,7 +246,6 @@ def _zip_of_text(path):
         ("a.csv", lambda path: path.write_text("2.0,-1.5,0.3\n1,2,3\n"), r"a.csv: the first line .*\(2.0, .*a header"),
         ("a.csv", lambda path: path.write_text("3,1,0\n1,2,3\n"), r"holds numbers \(3, ...\).*add a header"),
         ("a.csv", lambda path: path.write_text("0,0,0\n1,2,3\n"), "first line holds numbers"),
-        ("a.csv", lambda path: path.write_text("1,0,label\n1,2,0\n"), "first line holds numbers"),
         ("a.csv", lambda path: path.write_text("2.0,NA,0.3\n1,2,3\n"), "first line holds numbers"),
         ("a.csv", lambda path: path.write_text("a,name\n1,x\n"), "'name'.* cannot be logits.*such as 'id' or"),
         (

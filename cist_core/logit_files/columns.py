@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from cist_core.class_order import are_plain_numbers, counts_up, listed, number_classes, order_of_columns
 from cist_core.errors import CistError
 from cist_core.logit_files.arrays import shortened
 from cist_core.logit_files.names import (
@@ -120,6 +121,33 @@ def find_roles(names: Sequence[str], kinds: Sequence[Kind], *, not_identifiers: 
     _check_classes(names, kinds, group.columns, others, lists)
     unused = _unused(names, kinds, others, set(group.columns))
     return Roles(group.columns, False, label, identifiers, unused, group.prefix, group.class_names(names))
+
+
+def in_order(roles: Roles, names: Sequence[str]) -> tuple[Roles, str | None]:
+    """The classes in the order of the numbers in their names (`order_of_columns`), and a sentence if that says more.
+
+    Example:
+        >>> roles, said = in_order(Roles((0, 1, 2), False, None, ()), ["10", "9", "8"])
+        >>> roles.classes, said
+        ((0, 1, 2), None)
+        >>> roles, said = in_order(Roles((0, 1, 2), False, None, ()), ["1", "3", "2"])
+        >>> roles.classes, said
+        ((0, 2, 1), 'Classes in the order of the numbers in their columns: 1, 2, 3; 1 is class 0; the file has 1, 3, 2')
+    """
+    called = [names[position].strip() for position in roles.classes]
+    order = None if roles.lists else order_of_columns(called)
+    if order is None:
+        from_one = not roles.lists and are_plain_numbers(called) and counts_up(called, first=1)
+        return roles, number_classes(called, "columns").sentence if from_one else None
+    own = roles.class_names
+    roles = replace(
+        roles,
+        classes=tuple(roles.classes[place] for place in order),
+        class_names=None if own is None else tuple(own[place] for place in order),
+    )
+    sentence = number_classes(called, "columns").sentence.partition("; ")
+    first = f"; {sentence[2]}" if sentence[2].endswith("is class 0") else ""
+    return roles, f"{sentence[0]}{first}; the file has {listed(called)}"
 
 
 def _label(names: Sequence[str], kinds: Sequence[Kind]) -> int | None:

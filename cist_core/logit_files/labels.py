@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cist_core.class_maps import Class, ClassMap, find_class
+from cist_core.class_order import numbers_in
 from cist_core.errors import CistError
-from cist_core.logit_files.arrays import few
+from cist_core.logit_files.arrays import StoredArrays, few
 from cist_core.logit_files.limits import GENEROUS_LIMITS, Limits
-from cist_core.logit_files.names import LABEL_NAMES, plain
+from cist_core.logit_files.names import IDENTIFIER_NAMES, LABEL_NAMES, SAMPLE_LISTS, plain
 from cist_core.logit_files.opening import ARRAY_FILES, TABLE_FILES, existing_file, naming
 from cist_core.logit_files.tables import read_column
 from cist_core.logits import IGNORED_LABEL, LabelArray, as_labels, label_numbers
@@ -34,11 +35,13 @@ class LabelFile:
         values: of the labels.
         name: of their array or column; None where they are all that is there.
         unused: what else the file holds.
+        sample_names: what the file calls the samples.
     """
 
     values: Any
     name: str | None = None
     unused: tuple[str, ...] = ()
+    sample_names: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_labels(
@@ -86,15 +89,34 @@ def open_labels(path: str | os.PathLike[str], *, count: int, limits: Limits) -> 
     suffix = existing_file(source, _ENDINGS, "labels")
     with naming(source):
         if suffix in TABLE_FILES:
-            return LabelFile(*read_column(TABLE_FILES[suffix](source, limits)))
+            column = read_column(TABLE_FILES[suffix](source, limits))
+            return LabelFile(column.values, column.name, column.unused, column.sample_names)
         if suffix == ".txt":
             return LabelFile(_lines(source, count))
         arrays = ARRAY_FILES[suffix](source, limits)
         name = arrays.find(LABEL_NAMES) or (next(iter(arrays.arrays)) if len(arrays.arrays) == 1 else None)
         if name is None:
             raise CistError(f"found the arrays {arrays.names()}, but none named 'labels'.")
-        unused = tuple(arrays.described(each) for each in arrays.arrays if each != name)
-        return LabelFile(arrays.arrays[name].load(), name if len(arrays.arrays) > 1 else None, unused)
+        naming_them = find_sample_names(arrays, arrays.arrays[name].shape[:1], but=(name,))
+        unused = tuple(arrays.described(each) for each in arrays.arrays if each != name and each not in naming_them)
+        return LabelFile(arrays.arrays[name].load(), name if len(arrays.arrays) > 1 else None, unused, naming_them)
+
+
+def find_sample_names(file: StoredArrays, shape: tuple[int, ...], *, but: Sequence[str | None]) -> dict[str, Any]:
+    """The lists of a file that name its samples: text, or whole numbers that are all different.
+
+    Args:
+        file: of named arrays.
+        shape: ``(N,)``.
+        but: the arrays that are something else.
+    """
+    found = {}
+    for name, array in file.arrays.items():
+        if name not in but and array.shape == shape and plain(name) in (*IDENTIFIER_NAMES, *SAMPLE_LISTS):
+            values = np.asarray(array.load())
+            if values.dtype.kind in "US" or (values.dtype.kind in "iu" and len(np.unique(values)) == len(values)):
+                found[name] = values
+    return found
 
 
 def _lines(source: Path, count: int) -> Any:
@@ -169,6 +191,9 @@ def number_labels(
         elif words is not None:
             said.append("names of the classes")
         numbers = label_numbers(labels, count, classes, fitting)
+        if words is None and fitting is not None and (named := _numbers_of_columns(numbers, fitting)) is not None:
+            numbers = named
+            said.append("the numbers in the names of the columns")
         if np.ndim(labels) == 2 and np.size(labels) != count:
             said.append("one-hot, the place of each 1")
     ignored = None
@@ -177,6 +202,18 @@ def number_labels(
     if len(kept) < count:
         ignored = f"label {IGNORED_LABEL}" if class_map is None else f"label {IGNORED_LABEL}, or no class in the map"
     return NumberedLabels(numbers, names, "; ".join(said) or None, ignored)
+
+
+def _numbers_of_columns(numbers: LabelArray, names: Sequence[str]) -> LabelArray | None:
+    """Labels such as 1 to 10 beside columns that are called so; None where they are the places of the columns."""
+    called = numbers_in(names)
+    different = {*np.unique(numbers).tolist()} - {IGNORED_LABEL}
+    if called is None or called == list(range(len(called))) or not different or not different <= {*called}:
+        return None
+    if 0 in different and max(different) < len(called):
+        return None  # places all of them
+    table = {number: place for place, number in enumerate(called)} | {IGNORED_LABEL: IGNORED_LABEL}
+    return np.array([table[number] for number in numbers.tolist()], np.int64)
 
 
 def _words(labels: Any) -> list[str] | None:

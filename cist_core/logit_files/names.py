@@ -26,6 +26,11 @@ IDENTIFIER_NAMES = (
     "file", "file_name", "filename", "file_path", "filepath", "path",
 )  # fmt: skip
 """What a column that names the samples may be called, if its values do: see `read_logits`."""
+SAMPLE_LISTS = (
+    "sample_names", "sample_ids", "ids", "uids", "uuids", "keys", "indices", "indexes", "image_ids", "image_names",
+    "image_paths", "image_files", "files", "filenames", "file_names", "file_paths", "filepaths", "paths",
+)  # fmt: skip
+"""What a list of the names of the samples may be called beside `IDENTIFIER_NAMES`, in a file of arrays."""
 
 FEATURE_NAMES = (
     "features", "feature", "feats", "feat", "embeddings", "embedding", "embeds", "embed", "emb", "image_embeds",

@@ -17,7 +17,7 @@ from cist_core.class_maps import ClassMap
 from cist_core.errors import CistError
 from cist_core.logit_files.arrays import StoredArrays, few, shortened
 from cist_core.logit_files.given import GivenAs, as_logits
-from cist_core.logit_files.labels import LabelFile, NumberedLabels, number_labels, open_labels
+from cist_core.logit_files.labels import LabelFile, NumberedLabels, find_sample_names, number_labels, open_labels
 from cist_core.logit_files.limits import GENEROUS_LIMITS, Limits
 from cist_core.logit_files.names import (
     CLASS_NAMES,
@@ -32,7 +32,8 @@ from cist_core.logit_files.names import (
 from cist_core.logit_files.opening import ARRAY_FILES, TABLE_FILES, existing_file, naming
 from cist_core.logit_files.tables import read_table
 from cist_core.logit_files.tokens import flatten_tokens, take_rows
-from cist_core.logits import IGNORED_LABEL, LabelArray, LogitSet
+from cist_core.logits import IGNORED_LABEL, SAMPLE_NAMES, LabelArray, LogitSet, read_sample_names
+from cist_core.sample_names import SampleNames, match_samples
 
 # What has no name of its own: one array, those of `numpy.savez` and of a list.
 _NO_NAME = re.compile(r"array|tensor|arr_\d+|\d+")
@@ -51,6 +52,7 @@ class _Contents:
         called: what the logits are called.
         unused: what nothing is made of.
         provenance: more to say.
+        sample_names: what the file calls the samples.
     """
 
     logits: Any
@@ -61,6 +63,7 @@ class _Contents:
     called: str | None = None
     unused: Sequence[str] = ()
     provenance: Mapping[str, str] = field(default_factory=dict)
+    sample_names: SampleNames | None = None
 
 
 def read_logits(
@@ -92,6 +95,12 @@ def read_logits(
     pandas writes, and if it holds text or whole numbers that are all different. Arrays and columns that are called
     ``features``, ``embeddings``, ``pixel_0`` or alike are no logits. ``provenance["identifiers"]``, ``["unused"]``,
     ``["labels"]`` and ``["left out"]`` list what was decided; `cist_core.choices.chosen` puts it into sentences.
+
+    **Order** comes from numbers and names. Columns of one pattern stand in the order of their numbers
+    (`cist_core.class_order.order_of_columns`); labels such as 1 to 10 beside columns that are called so are these.
+    Labels of their own file are joined by the names of the samples where both files have some, and refused where they
+    lack one. ``provenance["class_order"]`` and ``["sample_order"]`` say so. The names stay with the logits
+    (`LogitSet.sample_names`), for `cist_core.alignment.align`.
 
     **Probabilities and log-probabilities** are recognised from all values together, whatever they are called
     (``probs``, ``log_probs``, ...), and become logits of the same soft labels: see `as_logits`.
@@ -138,27 +147,34 @@ def read_logits(
     with naming(source):
         if found.said:
             provenance["labels"] = found.said
-        values, numbers = _counting(values, found, provenance)
+        names = None if len(contents.logits.shape) == 3 else contents.sample_names
+        values, numbers, names = _counting(values, found, provenance, names)
         values, said = as_logits(values, given_as, name=contents.called)
         if said is not None:
             provenance.setdefault("given_as", said)
-        return LogitSet.create(values, numbers, class_names=found.class_names, provenance=provenance)
+        return LogitSet.create(
+            values, numbers, class_names=found.class_names, provenance=provenance, sample_names=names
+        )
 
 
-def _counting(values: Any, labels: NumberedLabels, provenance: dict[str, str]) -> tuple[Any, LabelArray | None]:
-    """The samples that count, and their labels."""
+def _counting(
+    values: Any, labels: NumberedLabels, provenance: dict[str, str], names: SampleNames | None
+) -> tuple[Any, LabelArray | None, SampleNames | None]:
+    """The samples that count, their labels, and what they are called."""
     if labels.numbers is None or labels.ignored is None:
-        return values, labels.numbers
+        return values, labels.numbers, names
     kept = np.flatnonzero(labels.numbers != IGNORED_LABEL)
     if not len(kept):
         raise CistError(f"none of the {len(values):,} samples is left: {labels.ignored}.")
     provenance["left out"] = f"{len(values) - len(kept):,} of {len(values):,} samples: {labels.ignored}"
-    return take_rows(values, kept), labels.numbers[kept]
+    return take_rows(values, kept), labels.numbers[kept], None if names is None else names.take(kept)
 
 
 def _from_table(source: Path, suffix: str, limits: Limits) -> _Contents:
     table = read_table(TABLE_FILES[suffix](source, limits), limits)
     provenance = {"identifiers": ", ".join(table.identifiers)} if table.identifiers else {}
+    if table.class_order is not None:
+        provenance["class_order"] = table.class_order
     return _Contents(
         table.logits,
         table.labels,
@@ -167,6 +183,7 @@ def _from_table(source: Path, suffix: str, limits: Limits) -> _Contents:
         called=table.called,
         unused=table.unused,
         provenance=provenance,
+        sample_names=SampleNames.of(table.sample_names, len(table.logits)),
     )
 
 
@@ -181,6 +198,13 @@ def _from_arrays(file: StoredArrays, limits: Limits) -> _Contents:
     label = _unnamed_labels(file, name) if label is None else label
     mask = mask if tokens else None
     class_names, provenance = _own_metadata(file.metadata)
+    count = (*file.arrays[name].shape, 0)[0]
+    known = (name, label, mask, classes, SAMPLE_NAMES)
+    lists = find_sample_names(file, (count,), but=known)
+    if lists:
+        provenance["identifiers"] = ", ".join(lists)
+    own = read_sample_names(file.load((SAMPLE_NAMES,)), count)
+    names = SampleNames.of({**({} if own is None else own.columns), **lists}, count)
     return _Contents(
         file.arrays[name].load(),
         None if label is None else file.arrays[label].load(),
@@ -188,8 +212,9 @@ def _from_arrays(file: StoredArrays, limits: Limits) -> _Contents:
         None if mask is None else file.arrays[mask].load(),
         file.arrays[classes].load() if class_names is None and classes is not None else class_names,
         plain(name),
-        [file.described(each) for each in others if each not in (label, mask, classes)],
+        [file.described(each) for each in others if each not in known and each not in lists],
         provenance,
+        names,
     )
 
 
@@ -270,10 +295,20 @@ def _own_metadata(metadata: Mapping[str, str]) -> tuple[Any, dict[str, str]]:
 def _with_labels(contents: _Contents, found: LabelFile) -> _Contents:
     """The labels of a file of their own in place of those beside the logits."""
     replaced = [] if contents.labels_from is None else [f"{contents.labels_from} (those of the file of labels are)"]
-    beside = {"unused beside the labels": ", ".join(few(found.unused))} if found.unused else {}
+    values, unused, beside = found.values, list(found.unused), dict[str, str]()
+    if found.sample_names:
+        theirs = SampleNames.of(found.sample_names, len(values))
+        match = match_samples(contents.sample_names, theirs, name="the file of labels", of="the logits", part=True)
+        if match is None:
+            unused = [*found.sample_names, *unused]
+        elif match.positions is not None:
+            values = np.asarray(values)[match.positions]
+            beside["sample_order"] = f"Labels joined to the logits by '{match.column}'"
+    if unused:
+        beside["unused beside the labels"] = ", ".join(few(unused))
     return replace(
         contents,
-        labels=found.values,
+        labels=values,
         labels_from=found.name,
         unused=[*contents.unused, *replaced],
         provenance={**contents.provenance, **beside},

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cist_core.class_order import are_plain_numbers, counts_up
 from cist_core.errors import CistError
 from cist_core.logit_files.arrays import shortened
-from cist_core.logit_files.columns import UNNAMED_FIRST, Kind, Roles, find_roles, may_name_samples, spoken
+from cist_core.logit_files.columns import UNNAMED_FIRST, Kind, Roles, find_roles, in_order, may_name_samples, spoken
 from cist_core.logit_files.limits import Limits
 from cist_core.logit_files.names import LABEL_NAMES, LOGIT_NAMES, plain
 from cist_core.logit_files.separators import decimal_mark, separator
@@ -62,6 +63,8 @@ class TableContents:
         unused: the others.
         label_column: what the column of the labels is called.
         called: what the logits are called together.
+        class_order: where the columns stand in another order than in the file, which one, as a sentence.
+        sample_names: the columns that name the samples.
     """
 
     logits: NDArray[np.float32]
@@ -71,6 +74,25 @@ class TableContents:
     unused: tuple[str, ...] = ()
     label_column: str | None = None
     called: str | None = None
+    class_order: str | None = None
+    sample_names: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ColumnContents:
+    """The labels of a table of their own.
+
+    Attributes:
+        values: of the labels.
+        name: of their column.
+        unused: the other columns that nothing is made of.
+        sample_names: those that name the samples.
+    """
+
+    values: Any
+    name: str
+    unused: tuple[str, ...]
+    sample_names: Mapping[str, Any]
 
 
 def read_table(table: Table, limits: Limits) -> TableContents:
@@ -84,11 +106,11 @@ def read_table(table: Table, limits: Limits) -> TableContents:
         raise CistError("the table has a header, but no rows of numbers below it.")
     kinds = _first_kinds(table)
     if Kind.LISTS not in kinds:
-        _check_header(names)
+        _check_header(names, kinds)
     not_identifiers: set[int] = set()
     while True:
         try:
-            roles = find_roles(names, kinds, not_identifiers=not_identifiers)
+            roles, order = in_order(find_roles(names, kinds, not_identifiers=not_identifiers), names)
         except CistError:
             unseen = _not_identifiers(table, kinds) - not_identifiers
             if not unseen:
@@ -103,6 +125,7 @@ def read_table(table: Table, limits: Limits) -> TableContents:
     identifiers = [spoken(names[position]) for position in roles.identifiers]
     if table.hidden_index:
         identifiers.insert(0, spoken(UNNAMED_FIRST))
+    parts = [filled.row_names, *(filled.kept[position] for position in roles.identifiers)][not table.hidden_index :]
     return TableContents(
         filled.logits,
         None if roles.label is None else _joined(filled.kept[roles.label]),
@@ -111,23 +134,37 @@ def read_table(table: Table, limits: Limits) -> TableContents:
         tuple(roles.unused.values()),
         None if roles.label is None else names[roles.label],
         roles.called,
+        order,
+        {name: np.concatenate(each) for name, each in zip(identifiers, parts, strict=True)},
     )
 
 
-def read_column(table: Table) -> tuple[Any, str, tuple[str, ...]]:
-    """The column of labels of a table: by its name, or the only one; what it is called; and the others.
+def read_column(table: Table) -> ColumnContents:
+    """The column of labels of a table, by its name or as the only one, and those that name the samples.
 
     Raises:
         CistError: if no column is called so and there are several.
     """
     called = {plain(name): position for position, name in reversed(list(enumerate(table.names)))}
     position = next((called[name] for name in LABEL_NAMES if name in called), None)
-    if position is None and len(table.names) != 1:
+    suspects = [place for place, name in enumerate(table.names) if place != position and may_name_samples(name, place)]
+    left = [place for place in range(len(table.names)) if place not in suspects]
+    if position is None and len(table.names) != 1 and len(left) != 1:
         raise CistError(f"found the columns {shortened(table.names)}, but none named 'label'.")
-    position = position or 0
-    others = tuple(spoken(name) for place, name in enumerate(table.names) if place != position)
-    parts = [frame.iloc[:, 0].to_numpy() for _, _, frame in table.blocks([position])]
-    return _joined(parts), table.names[position], others
+    position = left[0] if position is None and left else position or 0
+    suspects = [place for place in suspects if place != position]
+    parts: dict[int, list[Any]] = {place: [] for place in (position, *suspects)}
+    index: list[Any] = []
+    for _, positions, frame in table.blocks([*parts]):
+        index.append(frame.index.to_numpy())
+        for number, place in enumerate(positions):
+            parts[place].append(frame.iloc[:, number].to_numpy())
+    naming = {place: parts[place] for place in suspects if parts[place] and _names_samples(parts[place])}
+    others = tuple(spoken(name) for place, name in enumerate(table.names) if place not in (position, *naming))
+    names = {spoken(table.names[place]): np.concatenate(each) for place, each in naming.items()}
+    if table.hidden_index and index:
+        names = {spoken(UNNAMED_FIRST): np.concatenate(index), **names}
+    return ColumnContents(_joined(parts[position]), table.names[position], others, names)
 
 
 def _joined(parts: Sequence[Any]) -> Any:
@@ -142,6 +179,7 @@ class _Filled:
     logits: NDArray[np.float32]
     kept: dict[int, list[Any]]
     kinds: list[Kind]
+    row_names: list[Any]
 
 
 def _first_kinds(table: Table) -> list[Kind]:
@@ -205,7 +243,10 @@ def _fill(table: Table, roles: Roles, kinds: Sequence[Kind], limits: Limits) -> 
     # The others are read too: what they hold further down can change what they are.
     others = [position for position in roles.unused if position not in table.known_kinds]
     rows = 0
+    row_names: list[Any] = []
     for start, positions, frame in table.blocks([*roles.classes, *kept, *others]):
+        if table.hidden_index:
+            row_names.append(frame.index.to_numpy())
         rows = max(rows, start + len(frame))
         if rows > table.most_rows:
             raise CistError(f"the table has more rows than the {table.most_rows:,} that fit its size; write it again.")
@@ -235,7 +276,7 @@ def _fill(table: Table, roles: Roles, kinds: Sequence[Kind], limits: Limits) -> 
             matrix[start : start + len(frame), _as_slice([place[positions[index]] for index in inside])] = numbers
     if matrix is None:
         raise CistError("the table has a header, but no rows of numbers below it.")
-    return _Filled(matrix[:rows], kept, found)
+    return _Filled(matrix[:rows], kept, found, row_names)
 
 
 def _not_identifiers(table: Table, kinds: Sequence[Kind]) -> set[int]:
@@ -287,13 +328,25 @@ def _as_slice(places: list[int]) -> slice | list[int]:
     return slice(places[0], places[-1] + 1) if places == list(range(places[0], places[-1] + 1)) else places
 
 
-def _check_header(names: Sequence[str]) -> None:
-    numbers = [name for name in names if _is_number(name)]
-    if numbers != [str(index) for index in range(len(numbers))]:
+def _check_header(names: Sequence[str], kinds: Sequence[Kind]) -> None:
+    """Refuse a first line that is a sample: numbers, but not those of classes."""
+    numbered = [position for position, name in enumerate(names) if _is_number(name)]
+    numbers = [names[position] for position in numbered]
+    if not numbers or numbers == ["0"]:
+        return
+    first = f"{numbers[0][:40]}, ..."
+    if are_plain_numbers(numbers) and len({float(number) for number in numbers}) == len(numbers):
+        fractions = any(kinds[position] is Kind.FRACTIONS for position in numbered)
+        if fractions or counts_up(numbers):
+            return
         raise CistError(
-            f"the first line holds numbers ({numbers[0][:40]}, ...) where the column names should be; "
-            "add a header line with a name for each class, or 0, 1, 2 and so on."
+            f"the first line holds numbers ({first}), whole ones like those below it: it may name the classes or be a "
+            "sample; call the columns class_0, class_1, ... if it names them, or add a header line above it if not."
         )
+    raise CistError(
+        f"the first line holds numbers ({first}) where the column names should be, and they are no numbers of classes; "
+        "add a header line above it with a name for each class, or 0,1,2 and so on."
+    )
 
 
 def _names_samples(parts: list[Any]) -> bool:
