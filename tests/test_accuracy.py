@@ -237,11 +237,21 @@ def test_the_commands_say_it(off_by_one: Path, command: tuple[str, ...], tmp_pat
     assert "is not above chance: always answering the most frequent class would give" in said
     assert "But labels + 1 would give 8" in said
     assert "background" in said
+    assert "--class-map takes this map: 0=1 1=2 2=3 ..., all of it" in said
     _, said, _ = run(capsys, name, *source, *options, "--json")
     record = json.loads(said)
     check = record.get("source", record)["accuracy_check"]
     assert check["near_chance"]
     assert check["explanation"]["kind"] == "background"
+
+
+def test_the_map_that_is_named_mends_it(off_by_one: Path, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "map.txt").write_text("\n".join(f"{label} = {label + 1}" for label in range(50)))
+    source = ["--logits", off_by_one, "--class-map", tmp_path / "map.txt", "--tau", "1"]
+    code, said, wrong = run(capsys, "analyze", *source)
+    assert code == 0, wrong
+    assert "chance" not in said
+    assert "accuracy 8" in said
 
 
 def test_the_report_says_it(off_by_one: Path) -> None:

@@ -15,6 +15,9 @@ def source_text(logit_set: LogitSet, *more: str) -> str:
     first = ", ".join([size(logit_set.num_samples, logit_set.num_classes, logit_set.accuracy), *more])
     judged = judge_accuracy(logit_set)
     found = [] if judged is None else list(judged.sentences)
+    if judged is not None and judged.explanation is not None and judged.explanation.class_map is not None:
+        pairs = [f"{label}={place}" for label, place in judged.explanation.class_map.items() if label != place]
+        found.append(f"--class-map takes this map: {' '.join(pairs[:3])} ..., all of it, or a file of such lines.")
     return "\n".join([first, *found, *chosen(logit_set.provenance)])
 
 

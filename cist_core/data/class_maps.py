@@ -170,8 +170,19 @@ def _check_numbers(dataset: ImageDataset, found: Sequence[int | None], names: Se
         there = "" if names is None else f" ({', '.join(map(repr, names[:3]))}{', ...' * (count > 3)})"
         raise CistError(
             f"The teacher tells {count:,} classes apart{there}, but {of_data} has {dataset.num_classes:,}; choose a "
-            f"teacher and a data set with the same classes, or {remedy}."
+            f"teacher and a data set with the same classes, or {remedy}.{_off_by_one(dataset, count)}"
         )
+
+
+def _off_by_one(dataset: ImageDataset, count: int) -> str:
+    """A hint where one class more or less has a usual reason."""
+    if count == dataset.num_classes + 1:
+        return " If the teacher's first class is a background, the map is 0=1, 1=2, and so on."
+    if dataset.class_names is None and dataset.num_classes == count + 1 and int(dataset.labels.min()) == 1:
+        return (
+            f" The labels run from 1 to {count:,}: if 1 is the teacher's first class, the map is 1=0, 2=1, and so on."
+        )
+    return ""
 
 
 def _places_by_name(data: Sequence[str] | None, teacher: Sequence[str] | None) -> list[int | None]:

@@ -136,3 +136,13 @@ def test_ambiguous_names_say_nothing(pets: ImageDataset, teacher: list[str]) -> 
     assert fit_classes(pets, teacher) is pets
     twice = replace(pets, class_names=("a", "A", "b"))
     assert fit_classes(twice, ["b", "a", "c"]) is twice
+
+
+def test_one_class_more_or_less_has_a_usual_reason(pets: ImageDataset) -> None:
+    with pytest.raises(CistError, match=r"first class is a background, the map is 0=1, 1=2, and so on"):
+        fit_classes(pets, 4)
+    from_one = replace(pets, class_names=None, labels=np.array([1, 2, 3, 2, 1]))
+    with pytest.raises(CistError, match=r"run from 1 to 3: if 1 is the teacher's first class, the map is 1=0, 2=1"):
+        fit_classes(from_one, 3)
+    mapped = fit_classes(from_one, 3, {1: 0, 2: 1, 3: 2})
+    assert mapped.labels.tolist() == [0, 1, 2, 1, 0]
