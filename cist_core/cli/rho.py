@@ -117,6 +117,8 @@ def run(options: argparse.Namespace) -> None:
         from cist_core.training.suggestion import suggest_config
 
         config = suggest_config(_short(found.rho), teacher=options.teacher, data=options.data, floor=found.floor)
+        own = {"architecture": options.arch, "weights": options.weights}
+        config = config.changed(teacher={name: value for name, value in own.items() if value is not None})
         class_map = given_class_map(options)
         if class_map is not None:
             config = config.changed(data={"class_map": class_map})

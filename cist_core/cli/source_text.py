@@ -6,7 +6,7 @@ from typing import Any
 
 from cist_core import LogitSet
 from cist_core.accuracy import judge_accuracy
-from cist_core.choices import CHOICES, chosen
+from cist_core.choices import chosen
 from cist_core.cli.output import size
 
 
@@ -29,5 +29,6 @@ def source_record(logit_set: LogitSet) -> dict[str, Any]:
         "classes": logit_set.num_classes,
         "accuracy": logit_set.accuracy,
         "accuracy_check": None if judged is None else judged.to_dict(),
-        **{key: logit_set.provenance.get(key) for key in CHOICES},
+        **{key: logit_set.provenance.get(key) for key in ("weights", "class_order", "sample_order")},
+        "remarks": chosen(logit_set.provenance),
     }
