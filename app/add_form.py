@@ -113,6 +113,7 @@ def make_spec(answers: Mapping[str, Any]) -> AddSpec:
         model={
             "teacher": answers[TEACHER],
             "architecture": answers["architecture"] or None,
+            "weights": answers.get("weights") or None,
             "preprocessing": answers["preprocessing"],
             "data": answers[DATA],
             "split": answers["split"] or SPLITS[0],
@@ -151,6 +152,11 @@ def read_class_map(text: str | None) -> dict[str, str] | None:
     return found or None
 
 
+def write_class_map(mapping: Mapping[str, str]) -> str:
+    """As `read_class_map` reads it."""
+    return "\n".join(f"{of_data} = {of_teacher}" for of_data, of_teacher in mapping.items())
+
+
 def read_channels(text: str, what: str) -> list[float]:
     """Numbers of each channel, such as ``0.485, 0.456, 0.406``.
 
@@ -185,6 +191,16 @@ def may_need_download(answers: Mapping[str, Any]) -> bool:
     )
 
 
+def weights_offered(added: Added) -> list[str] | None:
+    """The groups of weights that can be taken from the checkpoint; None where there is nothing to choose."""
+    spec, preview = added.spec, added.preview
+    chosen = None if spec is None or spec.model is None else spec.model.weights
+    names = added.weights_named if preview is None else preview.other_weights
+    if not names and chosen is None:
+        return None
+    return list(dict.fromkeys([*names, *([chosen] if chosen else [])]))
+
+
 def restored(added: Added) -> dict[str, Any]:
     """The answers of what was asked for last, for somebody who comes back by a link."""
     spec = added.spec
@@ -198,10 +214,11 @@ def restored(added: Added) -> dict[str, Any]:
     answers = {
         "kind": MODEL,
         "architecture": model.architecture,
+        "weights": model.weights,
         "split": model.split,
         "limit": model.limit,
         "seed": model.seed or 0,
-        "class_map": "\n".join(f"{a} = {b}" for a, b in (model.class_map or {}).items()),
+        "class_map": write_class_map(model.class_map or {}),
         "download": model.download,
         "preprocessing": model.preprocessing,
     }
@@ -301,8 +318,14 @@ def blame(reason: str, spec: AddSpec, uploads: Path) -> str:
 
 
 def in_own_words(reason: str, uploads: Path) -> str:
-    """A fault with the user's file names instead of where they lie on the server."""
-    return re.sub(re.escape(str(uploads)) + r"/(\w+/)?", "", reason)
+    """A fault with the user's file names instead of where they lie on the server, and fields instead of options."""
+    named = re.sub(re.escape(str(uploads)) + r"/(\w+/)?", "", reason)
+    return re.sub(r"--(arch|weights)( \S+)? \(`\w+=` in Python\)", _field, named)
+
+
+def _field(option: re.Match[str]) -> str:
+    name = {"arch": "Architecture", "weights": "Weights"}[option[1]]
+    return f"the field {name}" + (f":{option[2]}" if option[2] else "")
 
 
 def _named(spec: AddSpec) -> dict[str, str]:
@@ -354,6 +377,7 @@ def _model_code(model: ModelOnData, own: Callable[[str], str], split: str) -> Co
     options = [
         *("--teacher", teacher),
         *(("--arch", model.architecture) if model.architecture else ()),
+        *(("--weights", model.weights) if model.weights else ()),
         *("--data", data),
         *(("--split", split) if split else ()),
         *(("--limit", str(model.limit)) if model.limit else ()),
@@ -365,6 +389,7 @@ def _model_code(model: ModelOnData, own: Callable[[str], str], split: str) -> Co
     command = "# The class map and the preprocessing are set in Python, below." if only_python else ""
     fetch = ", download=True" if model.download else ""
     arguments = (f", {model.architecture!r}" if model.architecture else "") + fetch
+    arguments += f", weights={model.weights!r}" if model.weights else ""
     limit = "" if model.limit is None else f", limit={model.limit}, seed={model.seed}"
     imports = ["from cist_core.data import load_dataset", "from cist_core.inference import infer"]
     imports.append("from cist_core.sources import find_teacher")

@@ -110,6 +110,7 @@ def _added_origin(added: Added, source: Source) -> Origin:
         {
             "name": model.teacher,
             "architecture": model.architecture,
+            "weights": model.weights,
             "preprocessing": preview.preprocessing,
             "download": model.download,
         },

@@ -16,6 +16,7 @@ from app.state import NO_STUDENT, Source, View
 from app.widgets import plain, show_error
 from cist_core.added import Added
 from cist_core.added.store import ADDED_ID
+from cist_core.alignment import align
 from cist_core.cards import Card, find_sample_model
 from cist_core.curves import EntropyCurves
 from cist_core.data import DATASETS
@@ -187,6 +188,7 @@ def _student(name: str, teacher: str, data: str, split: str, teacher_logits: Log
     else:
         logit_set = _logits(name, data, split, download=False)
         reference = catalogue.reference(name, data, split)
+    logit_set = align(teacher_logits, logit_set, name=f"the student {name}")
     return Student(name, logit_set, EntropyCurves.from_logits(logit_set), teacher=teacher_logits), reference
 
 

@@ -33,6 +33,7 @@ EXTRAS = {
     "auth": "sign-in",
 }
 LITTLE_SPACE, NO_SPACE = 2 << 30, 100 << 20
+_JUDGED, _JUDGED_SETS, _JUDGED_BYTES = 5_000, 10, 1 << 28  # samples of a set, and sets of what was added
 _TOLERANCE = 1e-4  # nats, as the kernels promise
 
 
@@ -269,8 +270,14 @@ def _runs_of(count: int) -> str:
 
 def _added(name: str) -> Iterator[Check]:
     from cist_core.added import AddedStore
+    from cist_core.logits import LogitSet
 
-    yield _folder(name, AddedStore().root, "CIST_ADDED")
+    store = AddedStore()
+    yield _folder(name, store.root, "CIST_ADDED")
+    small = [added for added in store.ready() if added.logit_file.stat().st_size <= _JUDGED_BYTES]
+    for added in small[:_JUDGED_SETS]:
+        if (doubt := _doubt(LogitSet.load(added.logit_file))) is not None:
+            yield Check("Added logits", State.NOTE, f"{added.title}: {doubt}")
 
 
 def _folder(name: str, folder: Path, variable: str) -> Check:
@@ -337,6 +344,7 @@ def _sample_models(name: str) -> Iterator[Check]:
             "of a clone of the project.",
         )
         return
+    doubts = []
     for card in cards:
         try:
             with safe_open(card.checkpoint, framework="np") as file:
@@ -347,8 +355,23 @@ def _sample_models(name: str) -> Iterator[Check]:
             logits = card.logits(card.data, split)
             if logits is None:
                 raise CistError(f"The logits of '{card.name}' on {card.data} ({split}) are missing; restore them.")
-            LogitSet.load(logits)
+            if (doubt := _doubt(LogitSet.load(logits))) is not None:
+                doubts.append(f"'{card.name}' on {card.data} ({split}): {doubt}")
+    if doubts:
+        yield Check(name, State.BROKEN, f"{' '.join(doubts)} Restore {folder}.")
+        return
     yield Check(name, State.OK, f"{len(cards)} in {folder}, with weights and logits.")
+
+
+def _doubt(logit_set: Any) -> str | None:
+    """What speaks against the accuracy of some logits, on at most `_JUDGED` of the samples."""
+    from cist_core.accuracy import judge_accuracy
+    from cist_core.data import evenly_spaced
+
+    if logit_set.num_samples > _JUDGED:
+        logit_set = logit_set.take(evenly_spaced(logit_set.num_samples, _JUDGED))
+    judged = judge_accuracy(logit_set)
+    return " ".join(judged.sentences) or None if judged is not None else None
 
 
 def _sign_in(name: str) -> Iterator[Check]:

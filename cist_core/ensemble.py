@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cist_core.alignment import align
 from cist_core.errors import CistError
 from cist_core.logits import LogitSet, check_same_samples
 from cist_core.scratch import scratch_array
@@ -33,10 +34,17 @@ def average_logits(sets: Sequence[LogitSet]) -> LogitSet:
     if not sets:
         raise CistError("Expected at least one set of logits to average, but got none.")
     first = sets[0]
+    sets = [
+        first,
+        *(
+            align(first, other, name=_spoken(other, number), of=_spoken(first, 1))
+            for number, other in enumerate(sets[1:], 2)
+        ),
+    ]
     labels = next((each.labels for each in sets if each.labels is not None), None)
     class_names = next((each.class_names for each in sets if each.class_names is not None), None)
     for number, other in enumerate(sets, 1):
-        name = f"member {number} ({_name(other, number)})"
+        name = _spoken(other, number)
         check_same_samples(first.logits.shape, other.logits.shape, labels=(labels, other.labels), name=name)
         if other.class_names is not None and other.class_names != class_names:
             raise CistError(
@@ -48,7 +56,8 @@ def average_logits(sets: Sequence[LogitSet]) -> LogitSet:
     for start in range(0, first.num_samples, step):
         rows = [each.logits[start : start + step].astype(np.float64) for each in sets]
         mean[start : start + step] = np.sum(rows, axis=0) / len(sets)
-    return LogitSet.create(mean, labels, class_names=class_names, provenance=_provenance(sets))
+    names = next((each.sample_names for each in sets if each.sample_names is not None), None)
+    return LogitSet.create(mean, labels, class_names=class_names, provenance=_provenance(sets), sample_names=names)
 
 
 def _provenance(sets: Sequence[LogitSet]) -> dict[str, str]:
@@ -59,7 +68,18 @@ def _provenance(sets: Sequence[LogitSet]) -> dict[str, str]:
         if all(each.provenance.get(key) == value for each in sets)
     }
     members = [_name(each, number) for number, each in enumerate(sets, 1)]
+    weights = "; ".join(
+        f"{name}: {each.provenance['weights']}"
+        for name, each in zip(members, sets, strict=True)
+        if "weights" in each.provenance
+    )
+    if weights:
+        shared["weights"] = weights
     return {**shared, "teacher": ENSEMBLE.join(members), "ensemble": f"mean of the logits of {len(sets)}"}
+
+
+def _spoken(member: LogitSet, number: int) -> str:
+    return f"member {number} ({_name(member, number)})"
 
 
 def _name(member: LogitSet, number: int) -> str:

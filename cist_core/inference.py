@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cist_core import scratch
-from cist_core.data import DecodedImages, ImageDataset, choose_samples, find_other_order, samples_text
+from cist_core.class_maps import ClassMap
+from cist_core.data import DecodedImages, ImageDataset, choose_samples, fit_classes, samples_text
 from cist_core.errors import Cancelled, CistError
 from cist_core.logit_cache import InferenceResult, LogitWriter, read_cached
+from cist_core.logit_files.arrays import few
 from cist_core.logits import LogitSet
 from cist_core.zoo import Teacher, fold_batch_norm
 
@@ -57,27 +59,28 @@ def choose_device(device: str = "auto") -> torch.device:
     return chosen
 
 
-def check_compatible(teacher: Teacher, dataset: ImageDataset) -> None:
-    """Refuse data that a teacher was not made for.
+def fit_data(teacher: Teacher, dataset: ImageDataset, class_map: ClassMap | None = None) -> ImageDataset:
+    """The images under the teacher's classes (`fit_classes`), refused where it was not made for them.
+
+    Args:
+        teacher: whose classes and preprocessing decide.
+        dataset: whose labels are those of its own classes, or the teacher's already.
+        class_map: from the data's classes to the teacher's, where names and numbers do not say it.
 
     Raises:
-        CistError: if the number of classes, their order, the image size or the number of channels differ.
+        CistError: if the classes, the image size or the number of channels do not fit.
     """
-    other = find_other_order(dataset.class_names, teacher.class_names)
-    if other is not None:
-        raise CistError(f"'{teacher.name}' would be judged by the wrong labels on '{dataset.name}': {other.sentence}")
-    known = dataset.class_names is not None
-    if dataset.num_classes > teacher.num_classes or (known and dataset.num_classes != teacher.num_classes):
-        raise CistError(
-            f"The teacher '{teacher.name}' tells {teacher.num_classes} classes apart, but the data set "
-            f"'{dataset.name}' has {dataset.num_classes}; choose a teacher and a data set with the same classes."
-        )
-    if isinstance(dataset.images, DecodedImages):
-        return  # they are decoded at the teacher's size
     try:
-        teacher.preprocessing.check(dataset.images.shape[1:])
+        fitted = fit_classes(dataset, teacher.class_names or teacher.num_classes, class_map)
+    except CistError as error:
+        raise CistError(f"'{teacher.name}' cannot be judged on '{dataset.name}': {error}") from error
+    if isinstance(fitted.images, DecodedImages):
+        return fitted  # they are decoded at the teacher's size
+    try:
+        teacher.preprocessing.check(fitted.images.shape[1:])
     except CistError as error:
         raise CistError(f"'{teacher.name}' cannot read '{dataset.name}': {error}") from error
+    return fitted
 
 
 def infer(
@@ -97,7 +100,7 @@ def infer(
 
     Args:
         teacher: see `cist_core.sources.find_teacher`.
-        dataset: see `cist_core.data.load_dataset`.
+        dataset: see `cist_core.data.load_dataset`; its classes become the teacher's by name where both have names.
         batch_size: images at a time; by default as many as suit the device. It is halved as often as memory runs out.
         device: ``"auto"``, ``"cuda"``, ``"mps"`` or ``"cpu"``.
         precision: of the network's arithmetic; logits are stored in float32 in any case. On a CPU, ``"bfloat16"`` is
@@ -114,7 +117,7 @@ def infer(
             cache cannot be written to.
     """
     started = time.perf_counter()
-    check_compatible(teacher, dataset)
+    dataset = fit_data(teacher, dataset)
     target_device = choose_device(device)
     _check_options(precision, batch_size, target_device)
     indices = choose_samples(dataset.labels, limit, seed)
@@ -150,7 +153,9 @@ def _check_options(precision: str, batch_size: int | None, device: torch.device)
 
 
 def _provenance(teacher: Teacher, dataset: ImageDataset, precision: str, samples: str) -> dict[str, str]:
-    mapped = {} if dataset.class_map is None else {"class_map": json.dumps(dataset.class_map)}
+    mapped = None if dataset.class_map is None else json.dumps(dataset.class_map)
+    unused = f"{', '.join(few(dataset.unused))} of the data" if dataset.unused else None
+    said = {"class_map": mapped, "class_order": dataset.class_order, "weights": teacher.weights, "unused": unused}
     return {
         "teacher": teacher.name,
         "architecture": teacher.architecture,
@@ -162,7 +167,7 @@ def _provenance(teacher: Teacher, dataset: ImageDataset, precision: str, samples
         "precision": precision,
         "images": dataset.source,
         "samples": samples,
-        **mapped,
+        **{key: text for key, text in said.items() if text is not None},
     }
 
 

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cist_core.errors import CistError
-from cist_core.logits import LogitSet
+from cist_core.logits import SAMPLE_NAMES, LogitSet
+from cist_core.sample_names import SampleNames
 from cist_core.scratch import require_room
 
 DIGEST_FIELD = "content_sha256"
@@ -78,7 +79,12 @@ def write_logits(path: Path, logit_set: LogitSet, *, progress: Callable[[int, in
     shape = (logit_set.num_samples, logit_set.num_classes)
     step = max(1, _VALUES_AT_ONCE // shape[1])
     with LogitWriter(
-        path, shape, logit_set.labels, class_names=logit_set.class_names, provenance=logit_set.provenance
+        path,
+        shape,
+        logit_set.labels,
+        class_names=logit_set.class_names,
+        provenance=logit_set.provenance,
+        sample_names=logit_set.sample_names,
     ) as writer:
         for start in range(0, shape[0], step):
             writer.logits[start : start + step] = logit_set.logits[start : start + step]
@@ -98,6 +104,7 @@ class LogitWriter:
         labels: ``(N,)``, or None.
         class_names: C names, or None.
         provenance: the digest of the content is added.
+        sample_names: what the samples are called, or None.
 
     Attributes:
         logits: ``(N, C)`` float32, memory-mapped into the file.
@@ -114,10 +121,12 @@ class LogitWriter:
         *,
         class_names: Sequence[str] | None,
         provenance: Mapping[str, str],
+        sample_names: SampleNames | None = None,
     ) -> None:
         self._path, self._labels = path, labels
+        self._names = b"" if sample_names is None else sample_names.to_bytes()
         self._partial = path.with_name(f".{path.name}.{uuid4().hex}.partial")
-        self._header = _header(*shape, labels is not None, class_names, provenance)
+        self._header = _header(*shape, labels is not None, len(self._names), class_names, provenance)
         with _writing_to(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
             _remove_stale(path.parent)
@@ -141,6 +150,7 @@ class LogitWriter:
             stream.write(self._header)
             if self._labels is not None:
                 stream.write(self._labels.astype("<i8").tobytes())
+            stream.write(self._names)
             start = stream.tell()
             for done in range(0, size, len(_ZEROS)):
                 stream.write(_ZEROS[: size - done])
@@ -184,6 +194,7 @@ def _header(
     samples: int,
     num_classes: int,
     labelled: bool,
+    names_size: int,
     class_names: Sequence[str] | None,
     provenance: Mapping[str, str],
 ) -> bytes:
@@ -195,11 +206,14 @@ def _header(
     if class_names is not None:
         metadata["class_names"] = json.dumps(class_names)
     labels_end = 8 * samples if labelled else 0
-    logits_end = labels_end + 4 * samples * num_classes
+    names_end = labels_end + names_size
+    logits_end = names_end + 4 * samples * num_classes
     head: dict[str, object] = {"__metadata__": metadata}
     if labelled:
         head["labels"] = {"dtype": "I64", "shape": [samples], "data_offsets": [0, labels_end]}
-    head["logits"] = {"dtype": "F32", "shape": [samples, num_classes], "data_offsets": [labels_end, logits_end]}
+    if names_size:
+        head[SAMPLE_NAMES] = {"dtype": "U8", "shape": [names_size], "data_offsets": [labels_end, names_end]}
+    head["logits"] = {"dtype": "F32", "shape": [samples, num_classes], "data_offsets": [names_end, logits_end]}
     text = json.dumps(head).encode()
     text += b" " * (-len(text) % 8)  # aligns the tensors
     return len(text).to_bytes(8, "little") + text

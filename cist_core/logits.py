@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +19,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from cist_core import calibration
 from cist_core.errors import CistError
 from cist_core.files import write_whole
+from cist_core.sample_names import SampleNames
 from cist_core.scratch import scratch_array
 
 FloatArray = NDArray[np.floating[Any]]
@@ -30,6 +32,10 @@ _COPIED_VALUES = 1 << 20  # copies are made in smaller blocks
 # The kernels compute in float32, where the squared differences of larger numbers would overflow.
 _LARGEST_LOGIT = 1e15
 
+IGNORED_LABEL = -100
+"""What PyTorch and Hugging Face label a sample or a position with that counts for nothing."""
+_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,15}(\.0*)?")
+
 # What NumPy can map; a tensor of another type (BF16) is left out.
 SAFETENSORS_TYPES: dict[str, type[np.generic]] = {
     "F16": np.float16,
@@ -38,10 +44,17 @@ SAFETENSORS_TYPES: dict[str, type[np.generic]] = {
     "I64": np.int64,
     "I32": np.int32,
     "I16": np.int16,
+    "I8": np.int8,
+    "U64": np.uint64,
+    "U32": np.uint32,
+    "U16": np.uint16,
     "U8": np.uint8,
     "BOOL": np.bool_,
 }
 _LONGEST_HEADER = 64 << 20
+
+SAMPLE_NAMES = "sample_names"
+"""The tensor of bytes that holds what the samples are called."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +70,7 @@ class LogitSet:
         class_names: C names, or None.
         provenance: where the logits came from, as text: ``teacher``, ``data``, ``split``, ...
         constant_rows: number of rows whose logits are all equal; their entropy is ``ln C`` at any temperature.
+        sample_names: what the file calls its samples, or None; see `cist_core.alignment.align`.
 
     Example:
         >>> logit_set = LogitSet.create([[2.0, 0.0, -1.0], [0.0, 3.0, 0.0]], labels=[0, 2])
@@ -69,6 +83,7 @@ class LogitSet:
     class_names: tuple[str, ...] | None
     provenance: Mapping[str, str]
     constant_rows: int = field(default=0)
+    sample_names: SampleNames | None = None
 
     @classmethod
     def create(
@@ -78,15 +93,17 @@ class LogitSet:
         *,
         class_names: Sequence[str] | None = None,
         provenance: Mapping[str, str] | None = None,
+        sample_names: SampleNames | Mapping[str, ArrayLike] | None = None,
     ) -> LogitSet:
         """Validate arrays and wrap them.
 
         Args:
-            logits: ``(N, C)`` with N >= 1 and C >= 2. float16 and float32 are kept, anything else numeric becomes
-                float32.
-            labels: ``(N,)`` integers in ``[0, C)``.
+            logits: ``(N, C)`` with N >= 1 and C >= 2, an array or a tensor. float16 and float32 are kept, anything else
+                numeric becomes float32.
+            labels: ``(N,)`` integers in ``[0, C)``, or another form of them; see `as_labels`.
             class_names: C names.
             provenance: free text.
+            sample_names: columns of N names each, by what they are called.
 
         Raises:
             CistError: for a wrong shape or type, NaN or infinite logits, or labels out of range.
@@ -94,11 +111,13 @@ class LogitSet:
         array = _as_logits(logits)
         count, classes = array.shape
         constant_rows = _check_finite(array)
-        checked = None if labels is None else as_labels(labels, count, classes)
         names = None if class_names is None else tuple(str(name) for name in class_names)
         if names is not None and len(names) != classes:
             raise CistError(f"Expected {classes} class names, one for each column of the logits, but got {len(names)}.")
-        return cls(array, checked, names, MappingProxyType(dict(provenance or {})), constant_rows)
+        checked = None if labels is None else as_labels(labels, count, classes, names)
+        columns = sample_names.columns if isinstance(sample_names, SampleNames) else dict(sample_names or {})
+        called = SampleNames.of(columns, count)
+        return cls(array, checked, names, MappingProxyType(dict(provenance or {})), constant_rows, called)
 
     @property
     def num_samples(self) -> int:
@@ -122,10 +141,17 @@ class LogitSet:
     @cached_property
     def accuracy(self) -> float | None:
         """Share of samples whose largest logit is the label's (the first class wins a tie); None without labels."""
-        if self.labels is None:
-            return None
-        top1 = np.concatenate([rows.argmax(axis=1) for rows in self._chunks()])
-        return float(np.mean(top1 == self.labels))
+        return None if self.labels is None else float(np.mean(self.answers == self.labels))
+
+    @cached_property
+    def answers(self) -> LabelArray:
+        """The class with the largest logit of each sample, ``(N,)``; the first one wins a tie."""
+        return np.concatenate([rows.argmax(axis=1) for rows in self._chunks()])
+
+    @property
+    def lowest(self) -> LabelArray:
+        """The class with the smallest logit of each sample, ``(N,)``; the first one wins a tie."""
+        return np.concatenate([rows.argmin(axis=1) for rows in self._chunks()])
 
     @cached_property
     def nll(self) -> float | None:
@@ -137,11 +163,16 @@ class LogitSet:
     def take(self, indices: ArrayLike) -> LogitSet:
         """The samples at the given positions, as a set of its own."""
         index = np.asarray(indices)
-        labels = None if self.labels is None else self.labels[index]
-        return LogitSet.create(self.logits[index], labels, class_names=self.class_names, provenance=self.provenance)
+        return LogitSet.create(
+            self.logits[index],
+            None if self.labels is None else self.labels[index],
+            class_names=self.class_names,
+            provenance=self.provenance,
+            sample_names=None if self.sample_names is None else self.sample_names.take(index),
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one safetensors file: ``logits``, ``labels``, and class names and provenance as metadata.
+        """Write one safetensors file: ``logits``, ``labels``, ``sample_names``; class names and provenance as metadata.
 
         The file appears whole or not at all.
 
@@ -153,6 +184,8 @@ class LogitSet:
         tensors: dict[str, NDArray[Any]] = {"logits": np.ascontiguousarray(self.logits)}
         if self.labels is not None:
             tensors["labels"] = self.labels
+        if self.sample_names is not None:
+            tensors[SAMPLE_NAMES] = np.frombuffer(self.sample_names.to_bytes(), np.uint8)
         metadata = {"format": "cist-logits-1", "provenance": json.dumps(dict(self.provenance))}
         if self.class_names is not None:
             metadata["class_names"] = json.dumps(self.class_names)
@@ -181,6 +214,7 @@ class LogitSet:
                 tensors.get("labels"),
                 class_names=None if names is None else json.loads(names),
                 provenance=json.loads(metadata.get("provenance", "{}")),
+                sample_names=read_sample_names(tensors.get(SAMPLE_NAMES), len(tensors["logits"])),
             )
         except CistError as error:
             raise CistError(f"{source}: {error}") from error
@@ -189,6 +223,17 @@ class LogitSet:
 
     def _chunks(self) -> Iterator[FloatArray]:
         return _row_chunks(self.logits)
+
+
+def read_sample_names(stored: Any, count: int) -> SampleNames | None:
+    """The names of samples from the bytes that `LogitSet.save` writes, if there are some; of anything else nothing.
+
+    Raises:
+        CistError: if they are damaged.
+    """
+    if stored is None or stored.dtype != np.uint8 or stored.ndim != 1:
+        return None
+    return SampleNames.from_bytes(stored.tobytes(), count)
 
 
 def check_same_samples(
@@ -249,9 +294,17 @@ def _row_chunks(array: FloatArray) -> Iterator[FloatArray]:
         yield array[start : start + step]
 
 
+def _as_array(values: Any) -> NDArray[Any]:
+    """As NumPy has it; of a tensor a copy on the CPU, without its gradient, and bfloat16 as float32."""
+    if hasattr(values, "detach") and hasattr(values, "cpu"):
+        values = values.detach().cpu()
+        values = (values.float() if str(values.dtype) == "torch.bfloat16" else values).numpy()
+    return np.asanyarray(values)
+
+
 def _as_logits(logits: ArrayLike) -> FloatArray:
     try:
-        array = np.asanyarray(logits)
+        array = _as_array(logits)
     except ValueError as error:
         raise CistError(
             "Expected `logits` to be a rectangular (samples, classes) array, but its rows differ in length."
@@ -308,35 +361,125 @@ def _check_size(values: NDArray[Any]) -> None:
         )
 
 
-def as_labels(labels: ArrayLike, count: int, classes: int) -> LabelArray:
-    """Validated labels, ``(count,)`` int64 in ``[0, classes)``; whole floats count as integers.
+def as_labels(labels: ArrayLike, count: int, classes: int, class_names: Sequence[str] | None = None) -> LabelArray:
+    """Validated labels, ``(count,)`` int64 in ``[0, classes)``; see `label_numbers` for the forms that are taken.
 
     Raises:
         CistError: for another shape, other values, or labels that are not whole numbers.
     """
-    try:
-        array = np.asarray(labels)
-    except ValueError as error:
-        raise CistError(f"Expected {count} labels, one for each sample, but got nested lists.") from error
-    if array.shape != (count,):
-        found = f"{len(array):,}" if array.ndim == 1 else f"the shape {array.shape}"
-        raise CistError(f"Expected {count:,} labels, one for each sample, but got {found}; use those of these samples.")
-    if np.issubdtype(array.dtype, np.floating) and np.all(np.isfinite(array) & (array == np.floor(array))):
-        array = array.astype(np.int64)
-    if not np.issubdtype(array.dtype, np.integer):
-        found = "words" if array.dtype.kind in "OUST" else f"the type {array.dtype}"
-        raise CistError(
-            f"Expected integer labels from 0 to {classes - 1}, but got {found}; "
-            "give each sample the position of its class."
-        )
+    array = label_numbers(labels, count, classes, class_names)
     low, high = int(array.min()), int(array.max())
     if low < 0 or high >= classes:
         wrong = low if low < 0 else high
-        remedy = " They begin at 1: subtract 1 from each." if (low, high) == (1, classes) else ""
+        remedy = ""
+        if low >= 1 and high == classes:
+            remedy = f" {'They' if low == 1 else 'If they'} begin at 1{':' if low == 1 else ','} subtract 1 from each."
+        if wrong == IGNORED_LABEL:
+            remedy = " It marks samples that do not count: leave them out."
         raise CistError(
             f"Expected labels from 0 to {classes - 1}, but found {wrong}; the logits have {classes} classes.{remedy}"
         )
+    return array
+
+
+def label_numbers(labels: ArrayLike, count: int, classes: int, class_names: Sequence[str] | None = None) -> LabelArray:
+    """Labels in any of their usual forms as ``(count,)`` int64, not compared with the number of classes yet.
+
+    Args:
+        labels: ``(count,)`` or ``(count, 1)`` whole numbers, as floats or text too; names of classes; or one-hot,
+            ``(count, classes)``. An array, a tensor or a list.
+        count: of the samples.
+        classes: C.
+        class_names: C names, for labels that are names.
+
+    Raises:
+        CistError: for another shape, or values that are none of these.
+
+    Example:
+        >>> label_numbers([[0, 1], [1, 0]], 2, 2), label_numbers(["b", "a", "b"], 3, 2, ["a", "b"])
+        (array([1, 0]), array([1, 0, 1]))
+    """
+    try:
+        array = np.asarray(_as_array(labels))
+    except ValueError as error:
+        raise CistError(f"Expected {count} labels, one for each sample, but got nested lists.") from error
+    if array.ndim == 2 and 1 in array.shape and array.size == count:
+        array = array.reshape(-1)
+    if array.ndim == 2 and len(array) == count:
+        return _from_one_hot(array, classes)
+    if array.shape != (count,):
+        found = f"{len(array):,}" if array.ndim == 1 else f"the shape {array.shape}"
+        remedy = "use those of these samples"
+        if array.shape == (classes,):
+            remedy = f"the logits, {count:,} x {classes:,}, seem to be transposed: store samples as rows (logits.T)"
+        raise CistError(f"Expected {count:,} labels, one for each sample, but got {found}; {remedy}.")
+    if array.dtype.kind in "OUST":
+        array = _from_words(array, classes, class_names)
+    if array.dtype.kind == "b" and classes == 2:
+        array = array.astype(np.int64)
+    if np.issubdtype(array.dtype, np.floating):
+        if np.isnan(array).any():
+            raise CistError(
+                f"Expected integer labels from 0 to {classes - 1}, but sample {int(np.argmax(np.isnan(array)))} has "
+                f"none; fill it in, or write {IGNORED_LABEL} for samples that do not count."
+            )
+        if np.all(np.isfinite(array) & (array == np.floor(array))):
+            array = array.astype(np.int64)
+    if not np.issubdtype(array.dtype, np.integer):
+        raise CistError(
+            f"Expected integer labels from 0 to {classes - 1}, but got the type {array.dtype}; "
+            "give each sample the position of its class."
+        )
     return array.astype(np.int64)
+
+
+def _from_one_hot(array: NDArray[Any], classes: int) -> LabelArray:
+    if array.shape[1] != classes or array.dtype.kind not in "iufb":
+        raise CistError(
+            f"Expected {len(array):,} labels, one for each sample, or one-hot ones of the shape "
+            f"({len(array):,}, {classes}), but got {array.dtype.name} of the shape {array.shape}."
+        )
+    fits = ((array == 0) | (array == 1)).all(axis=1) & ((array == 1).sum(axis=1) == 1)
+    if not fits.all():
+        row = int(np.argmin(fits))
+        raise CistError(
+            f"Expected one-hot labels with a single 1 for each sample, but sample {row} has {array[row].max():.4g} as "
+            f"largest value and sums to {array[row].astype(np.float64).sum():.4g}; give each sample one class."
+        )
+    places: LabelArray = array.argmax(axis=1).astype(np.int64)
+    return places
+
+
+def _from_words(array: NDArray[Any], classes: int, class_names: Sequence[str] | None) -> NDArray[np.int64]:
+    """Whole numbers that are written as text; else names."""
+    words = [word.decode("utf-8", "replace") if isinstance(word, bytes) else word for word in array.tolist()]
+    empty = next(
+        (row for row, word in enumerate(words) if word is None or word != word or str(word).strip() == ""), None
+    )
+    if empty is not None:
+        raise CistError(
+            f"Expected integer labels from 0 to {classes - 1}, but sample {empty} has none; fill it in, or write "
+            f"{IGNORED_LABEL} for samples that do not count."
+        )
+    texts = [str(word).strip() for word in words]
+    if class_names is not None:
+        places = {name.strip(): place for place, name in reversed(list(enumerate(class_names)))}
+        loose = {name.casefold(): place for name, place in places.items()}
+        found = [places.get(text, loose.get(text.casefold())) for text in texts]
+        if None not in found:
+            return np.array(found, np.int64)
+    if all(map(_WHOLE_NUMBER.fullmatch, texts)):
+        return np.array([int(text.partition(".")[0]) for text in texts], np.int64)
+    if class_names is None:
+        raise CistError(
+            f"Expected integer labels from 0 to {classes - 1}, but got words such as '{texts[0][:40]}', and the "
+            "classes have no names; give each sample the position of its class, or the classes their names."
+        )
+    row = found.index(None)
+    raise CistError(
+        f"The label of sample {row} is '{texts[row][:40]}', which is none of the {classes} classes "
+        f"({', '.join(map(repr, list(class_names)[:5]))}{', ...' * (classes > 5)}); use their names or numbers."
+    )
 
 
 def map_safetensors(

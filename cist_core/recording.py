@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cist_core.errors import CistError
-from cist_core.logit_files.tokens import IGNORED
-from cist_core.logits import LabelArray, LogitSet
+from cist_core.logit_files.given import as_logits
+from cist_core.logit_files.names import FEATURE_NAMES, plain
+from cist_core.logits import IGNORED_LABEL, LabelArray, LogitSet, label_numbers
 
 if TYPE_CHECKING:
     import torch
@@ -38,14 +39,17 @@ def record(
     model: nn.Module,
     *,
     layer: str | None = None,
+    output: str | int | None = None,
     mask: str | None = _ATTENTION_MASK,
     class_names: Sequence[str] | None = None,
 ) -> Recording:
     """Record the logits of a model while other code calls it: a context manager around somebody's evaluation.
 
     What ``model(...)`` returns is recorded when the model is in evaluation mode: a tensor ``(N, C)``, or the one in
-    ``output.logits``, ``output["logits"]`` or, in a tuple, the first with at least two dimensions. Token logits
-    ``(B, L, C)`` become one sample a position, without the positions that the mask or a label of -100 leaves out.
+    ``output.logits`` or ``output["logits"]``, or the only one in a tuple or a dict. Where a model returns several
+    (features and logits, two heads, ...), ``output`` says which. Token logits ``(B, L, C)`` become one sample a
+    position, without the positions that the mask or a label of -100 leaves out. Rows that are probabilities are
+    recognised as those of a file are (`cist_core.logit_files.as_logits`), and become logits of the same soft labels.
 
     Labels come from the forward's keyword ``labels`` (as Hugging Face's models take it) or from
     ``logits.labels(batch_labels)`` after the call. Where the keyword repeats ``input_ids``, the model predicts the
@@ -58,11 +62,13 @@ def record(
         model: the object that the loop calls: a plain model, one from ``torch.compile``, or one in ``DataParallel`` or
             ``DistributedDataParallel``.
         layer: record this submodule instead, by its name in ``model.named_modules()``.
+        output: what of the returned tuple, dict or object holds the logits: its position, key or attribute.
         mask: keyword of the forward with a ``(B, L)`` mask, nonzero where a token counts; None: every position counts.
         class_names: C names for the file.
 
     Raises:
-        CistError: if there is no such layer, or, in the loop, if what the model returns holds no logits.
+        CistError: if there is no such layer, or, in the loop, if what the model returns holds no logits, or several
+            matrices without ``output``.
 
     Example:
         >>> import torch
@@ -74,7 +80,7 @@ def record(
         >>> logits.logit_set().num_samples
         5
     """
-    return Recording(model, layer, mask, class_names)
+    return Recording(model, layer, output, mask, class_names)
 
 
 class Recording:
@@ -86,12 +92,17 @@ class Recording:
     """
 
     def __init__(
-        self, model: nn.Module, layer: str | None, mask: str | None, class_names: Sequence[str] | None
+        self,
+        model: nn.Module,
+        layer: str | None,
+        output: str | int | None,
+        mask: str | None,
+        class_names: Sequence[str] | None,
     ) -> None:
         self._module = model if layer is None else _submodule(model, layer)
         self._network = unwrapped(self._module)
         self._needs_eager = _swallows_hooks(model) if layer is None else any(map(_is_compiled, model.modules()))
-        self._layer, self._mask, self._class_names = layer, mask, class_names
+        self._layer, self._output, self._mask, self._class_names = layer, output, mask, class_names
         self._rows = _Rows()
         self._mixed = False  # labels by keyword came while others were awaited: their order is not known
         self._labels: list[LabelArray] = []
@@ -151,7 +162,7 @@ class Recording:
             self._skipped += 1
             self._skipped_since_labels += 1
             return
-        self._keep(_logits_of(output), kwargs)
+        self._keep(_logits_of(output, self._output), kwargs)
 
     def _keep(self, logits: torch.Tensor, kwargs: Mapping[str, Any]) -> None:
         positions = tuple(logits.shape[:-1])
@@ -159,7 +170,7 @@ class Recording:
         counts = self._counting(kwargs, positions)
         if labels is not None:
             self._mixed = self._mixed or bool(self._unlabelled)
-            counts = counts & (labels != IGNORED)
+            counts = counts & (labels != IGNORED_LABEL)
         rows = logits.detach().reshape(-1, logits.shape[-1]).cpu()
         kept = _float32(rows)[counts]  # a copy, whatever the model does with its output
         self._masked += int(counts.size - counts.sum())
@@ -178,7 +189,7 @@ class Recording:
             return None
         tokens = _whole_numbers(kwargs.get("input_ids"))
         if len(positions) == 2 and not self._is_encoder_decoder and _repeats(labels, tokens):
-            labels = np.concatenate([labels[:, 1:], np.full((len(labels), 1), IGNORED)], axis=1)
+            labels = np.concatenate([labels[:, 1:], np.full((len(labels), 1), IGNORED_LABEL)], axis=1)
         return labels.reshape(-1)
 
     def _counting(self, kwargs: Mapping[str, Any], positions: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -214,8 +225,8 @@ class Recording:
         """The labels of what was recorded since the last labels: call it once a batch, after the model.
 
         Args:
-            batch_labels: ``(N,)`` whole numbers, or ``(B, L)`` for token logits; a tensor, an array or a list. Samples
-                with the label -100 are left out.
+            batch_labels: ``(N,)`` or ``(N, 1)`` whole numbers, one-hot ``(N, C)``, or ``(B, L)`` for token logits; a
+                tensor, an array or a list. Samples with the label -100 are left out.
 
         Raises:
             CistError: if there are not as many as logits.
@@ -224,7 +235,7 @@ class Recording:
         if not positions and self._skipped_since_labels:
             self._skipped_since_labels = 0
             return  # of a batch in training mode
-        given = _whole_numbers(batch_labels)
+        given = _whole_numbers(self._without_one_hot(batch_labels))
         if given is None:
             raise CistError("Expected whole numbers as labels, one for each sample: the position of its class.")
         if not positions:
@@ -246,12 +257,19 @@ class Recording:
                 f"Got {given.size:,} labels for {counts.sum():,} logits, from {len(self._unlabelled):,} calls of the "
                 "model since the last labels; give the labels after each call."
             )
-        known = given != IGNORED
+        known = given != IGNORED_LABEL
         if not known.all():
             self._masked += int(np.count_nonzero(~known))
             self._rows.append(self._rows.take_last(given.size)[known])
         self._labels.append(given[known])
         self._unlabelled, self._skipped_since_labels = [], 0
+
+    def _without_one_hot(self, labels: Any) -> Any:
+        """One-hot labels of the samples since the last labels as whole numbers; others as they are."""
+        counts = sum(counts.size for counts in self._unlabelled)
+        if counts and tuple(getattr(labels, "shape", ())) == (counts, self._rows.width):
+            return label_numbers(labels, counts, self._rows.width)
+        return labels
 
     @property
     def waits_for_labels(self) -> bool:
@@ -288,9 +306,11 @@ class Recording:
                 f"Recorded {self._rows.count:,} logits but {len(labels):,} labels: some calls of the model had labels "
                 "and others had none; call labels(...) after each, or never."
             )
-        return LogitSet.create(
-            self._rows.array(), labels, class_names=self._class_names, provenance=dict(self._provenance())
-        )
+        logits, provenance = self._rows.array(), dict(self._provenance())
+        with suppress(CistError):  # only most rows are probabilities: who opens the file says what they are
+            logits, said = as_logits(logits)
+            provenance |= {} if said is None else {"given_as": said}
+        return LogitSet.create(logits, labels, class_names=self._class_names, provenance=provenance)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file for ``cist analyze --logits``; see `LogitSet.save`.
@@ -304,10 +324,11 @@ class Recording:
 
     def _provenance(self) -> Iterator[tuple[str, str]]:
         name = type(unwrapped(self._network)).__name__
-        yield "teacher", name if self._layer is None else f"{name} ({self._layer})"
+        part = [str(each) for each in (self._layer, self._output) if each is not None]
+        yield "teacher", f"{name} ({', '.join(part)})" if part else name
         yield "recorded", f"{self.calls:,} call{'s' * (self.calls != 1)}"
         if self._masked:
-            yield "left out", f"{self._masked:,} positions by a mask or the label {IGNORED}"
+            yield "left out", f"{self._masked:,} positions by a mask or the label {IGNORED_LABEL}"
 
     def _why_nothing(self) -> str:
         if self._skipped:
@@ -316,7 +337,7 @@ class Recording:
                 "dropout and batch statistics change the logits; call model.eval() before the loop."
             )
         if self.calls:
-            return f"Nothing was recorded: the mask and the labels of {IGNORED} left no position."
+            return f"Nothing was recorded: the mask and the labels of {IGNORED_LABEL} left no position."
         return (
             "Nothing was recorded: the model was not called; give record(...) the object that the loop calls (the one "
             "that torch.compile or DataParallel returned), or name the layer that it calls."
@@ -370,26 +391,60 @@ def _uncompiled() -> Iterator[None]:
 # ---- what it returns -------------------------------------------------------------------------------------------------
 
 
-def _logits_of(output: Any) -> torch.Tensor:
-    logits = _find(output)
-    if logits is None:
+def _logits_of(output: Any, chosen: str | int | None) -> torch.Tensor:
+    """The logits in what a model returned: the user's choice, what is called so, or the only matrix."""
+    parts = _parts(output)
+    if chosen is not None:
+        return _chosen(output, parts, chosen)
+    found = {
+        name: part
+        for name, part in parts.items()
+        if _may_be_logits(part) and not (isinstance(name, str) and plain(name) in FEATURE_NAMES)
+    }
+    if "logits" in found or len(found) == 1:
+        logits: torch.Tensor = found.get("logits", next(iter(found.values())))
+        return logits
+    if found:
+        listed = ", ".join(f"{name!r} {tuple(part.shape)}" for name, part in found.items())
         raise CistError(
-            f"The model returned {_described(output)}, without logits that could be recorded: a tensor (N, C) or "
-            "(B, L, C), or one in .logits or ['logits']; name the layer that returns the logits."
+            f"The model returned several matrices ({listed}), and only one of them is to be recorded; say which holds "
+            f"the logits, as in record(model, output={list(found)[-1]!r})."
         )
+    raise CistError(
+        f"The model returned {_described(output)}, without logits that could be recorded: a tensor (N, C) or "
+        "(B, L, C), or one in .logits or ['logits']; name the layer that returns the logits, or what of the output "
+        "holds them: record(model, output=...)."
+    )
+
+
+def _chosen(output: Any, parts: Mapping[str | int, Any], chosen: str | int) -> torch.Tensor:
+    if isinstance(chosen, int) and isinstance(output, tuple | list) and -len(output) <= chosen < len(output):
+        part = output[chosen]
+    elif chosen in parts:
+        part = parts[chosen]
+    else:
+        there = ", ".join(map(repr, parts)) or "no parts"
+        raise CistError(f"The model returned {_described(output)}, which has no {chosen!r} to record; it has {there}.")
+    if not _may_be_logits(part):
+        raise CistError(f"Expected output={chosen!r} to be logits (N, C) or (B, L, C), but it is {_described(part)}.")
+    logits: torch.Tensor = part
     return logits
 
 
-def _find(output: Any) -> torch.Tensor | None:
+def _parts(output: Any) -> dict[str | int, Any]:
+    """What a model returned, by key, attribute or position; a tensor alone as the first part."""
+    import torch
+
+    if isinstance(output, torch.Tensor):
+        return {0: output}
     if isinstance(output, Mapping):
-        candidates = [output.get("logits")]
-    elif hasattr(output, "logits"):
-        candidates = [output.logits]
-    elif isinstance(output, tuple | list):
-        candidates = list(output)
-    else:
-        candidates = [output]
-    return next((item for item in candidates if _may_be_logits(item)), None)
+        return dict(output)
+    if hasattr(output, "_asdict"):  # a named tuple
+        return dict(output._asdict())
+    if isinstance(output, tuple | list):
+        return dict(enumerate(output))
+    parts = {name: part for name, part in getattr(output, "__dict__", {}).items() if not name.startswith("_")}
+    return {**parts, "logits": output.logits} if hasattr(output, "logits") else parts
 
 
 def _may_be_logits(item: Any) -> bool:
@@ -434,7 +489,9 @@ def _whole_numbers(values: Any) -> LabelArray | None:
 def _repeats(labels: LabelArray, tokens: LabelArray | None) -> bool:
     """Whether labels are the tokens that went in, but for those that do not count: then the next is predicted."""
     return (
-        tokens is not None and tokens.shape == labels.shape and bool(np.all((labels == tokens) | (labels == IGNORED)))
+        tokens is not None
+        and tokens.shape == labels.shape
+        and bool(np.all((labels == tokens) | (labels == IGNORED_LABEL)))
     )
 
 
@@ -449,6 +506,11 @@ class _Rows:
         self._file: IO[bytes] | None = None
         self._width: int | None = None
         self.count = 0
+
+    @property
+    def width(self) -> int:
+        """Number of classes; 0 before the first rows."""
+        return self._width or 0
 
     def append(self, rows: NDArray[np.float32]) -> None:
         if self._width is None:
@@ -478,11 +540,11 @@ class _Rows:
             chunks: list[NDArray[np.float32]] = []
             while count > sum(map(len, chunks)):
                 chunks.insert(0, self._chunks.pop())
-            taken = np.concatenate(chunks) if chunks else np.empty((0, self._width or 0), np.float32)
+            taken = np.concatenate(chunks) if chunks else np.empty((0, self.width), np.float32)
         else:
-            place = 4 * (self._width or 0) * self.count
+            place = 4 * (self.width) * self.count
             self._file.seek(place)
-            size = 4 * (self._width or 0) * count
+            size = 4 * (self.width) * count
             taken = np.frombuffer(self._file.read(size), np.float32).reshape(count, -1)
             self._file.seek(place)  # not cut off: somebody may still read a map of the whole
         return taken
@@ -492,7 +554,7 @@ class _Rows:
         if self._file is None:
             return np.concatenate(self._chunks)
         _explaining_disk(self._file.flush)
-        return np.memmap(self._file, np.float32, mode="r", shape=(self.count, self._width or 0))
+        return np.memmap(self._file, np.float32, mode="r", shape=(self.count, self.width))
 
     def _write(self, rows: NDArray[np.float32]) -> None:
         file = self._file

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from cist_core.accuracy import judge_accuracy
 from cist_core.charts import (
     Figure,
     histogram_figure,
@@ -101,6 +102,7 @@ def render_report(
         data |= {"grid": grid.to_json(), "curve": curve, "beyond": BEYOND}
     data["charts"] = {name: figure.vega_lite() for name, figure in charts.items()}
     accuracy = "" if logit_set.accuracy is None else f", accuracy {percent(logit_set.accuracy)}"
+    judged = judge_accuracy(logit_set)
     environment = Environment(autoescape=True)
     style = environment.from_string(_template("report.css")).render(light=_variables(LIGHT), dark=_variables(DARK))
     return environment.from_string(_template("report.html.jinja")).render(
@@ -112,7 +114,11 @@ def render_report(
         sliders=None if grid is None else _sliders(grid, moving),
         figures=figures,
         tables=[_profiles(readings), *([] if slices is None or slices.empty else [_slices(slices, pair)])],
-        facts=[*logit_set.provenance.items(), ("fingerprint (SHA-256)", logit_set.fingerprint)],
+        facts=[
+            *(("accuracy", sentence) for sentence in (() if judged is None else judged.sentences)),
+            *logit_set.provenance.items(),
+            ("fingerprint (SHA-256)", logit_set.fingerprint),
+        ],
         bundle=Markup(_bundle()),
         data=htmlsafe_json_dumps(data, separators=(",", ":"), ensure_ascii=False),
         script=Markup(_template("report.js")),

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cist_core.alignment import check_same_order
 from cist_core.calibration import cross_entropies
 from cist_core.errors import CistError
-from cist_core.logits import LogitSet, check_same_samples
+from cist_core.logits import LogitSet
 from cist_core.readings import RuleReading
 from cist_core.theory import equal_others_entropy
 
@@ -114,12 +115,7 @@ class Student:
     """
 
     def __init__(self, name: str, logit_set: LogitSet, curves: EntropyCurves, *, teacher: LogitSet) -> None:
-        check_same_samples(
-            teacher.logits.shape,
-            logit_set.logits.shape,
-            labels=(teacher.labels, logit_set.labels),
-            name=f"the student {name}",
-        )
+        check_same_order(teacher, logit_set, name=f"the student {name}")
         self.name, self.logit_set, self.curves = name, logit_set, curves
         self._labels = teacher.labels
         self._loss: Column | None = None

@@ -17,14 +17,23 @@ from cist_core.logits import LogitSet
 
 # Shipped logits are read without importing torch, which takes longer than everything else together.
 if TYPE_CHECKING:
+    from cist_core.class_maps import ClassMap
     from cist_core.inference import Precision
     from cist_core.zoo import Teacher
+    from cist_core.zoo.weight_groups import Role
 
 _LIBRARIES = ("torchvision", "timm", "hf")
 _GRAPHS = (".onnx", ".pt2")
 
 
-def find_teacher(reference: str, architecture: str | None = None, *, download: bool = False) -> Teacher:
+def find_teacher(
+    reference: str,
+    architecture: str | None = None,
+    *,
+    weights: str | None = None,
+    role: Role = "teacher",
+    download: bool = False,
+) -> Teacher:
     """The teacher that a reference names, whatever kind it is.
 
     Args:
@@ -33,37 +42,44 @@ def find_teacher(reference: str, architecture: str | None = None, *, download: b
             ``timm:NAME``; ``hf:OWNER/NAME``. Several, joined by ``" + "``, are an ensemble that averages logits.
         architecture: of a checkpoint: a name in the zoo, ``torchvision:NAME`` or ``timm:NAME``; by default it is
             recognised from the weights. In an ensemble it is that of each member that is a checkpoint.
+        weights: which of the weights in a checkpoint, by their name in it; by default those that are usually meant. In
+            an ensemble they are those of each member that is a checkpoint.
+        role: which of the two is meant where a checkpoint holds a teacher and a student.
         download: whether weights that are not on this machine may be fetched.
 
     Raises:
         CistError: if there is no such teacher, it cannot be loaded, a library that it needs is not installed, or an
-            architecture is given for anything but a checkpoint.
+            architecture or weights are named for anything but a checkpoint.
     """
     members = split_ensemble(reference)
     if len(members) > 1:
         from cist_core.zoo import average_teachers
 
-        pairs = zip(members, _architectures(members, architecture), strict=True)
-        return average_teachers([find_teacher(member, own, download=download) for member, own in pairs])
+        return average_teachers(
+            [
+                find_teacher(member, own, weights=named, role=role, download=download)
+                for member, own, named in _of_checkpoints(members, architecture, weights)
+            ]
+        )
     from cist_core.zoo import load_checkpoint, load_teacher
 
-    if _find_card(reference, architecture) is not None:
+    if _find_card(reference, architecture, weights) is not None:
         return load_teacher(reference)
     scheme, separator, name = reference.partition(":")
     if separator and scheme in _LIBRARIES:
-        _refuse_architecture(reference, architecture)
+        _refuse_for_other_than_checkpoints(reference, architecture, weights)
         return _from_library(scheme, name, download)
     path = Path(reference).expanduser()
     if path.is_dir() and (path / "config.json").is_file():
         from cist_core.zoo.foreign.hugging_face import load_folder
 
-        _refuse_architecture(reference, architecture)
+        _refuse_for_other_than_checkpoints(reference, architecture, weights)
         return load_folder(path)
     if path.is_file() and path.suffix.lower() in _GRAPHS:
-        _refuse_architecture(reference, architecture)
+        _refuse_for_other_than_checkpoints(reference, architecture, weights)
         return _from_graph(path)
     if path.is_file():
-        return load_checkpoint(path, architecture)
+        return load_checkpoint(path, architecture, weights=weights, role=role)
     raise CistError(
         f"There is no teacher '{reference}'; expected a sample model ({known_sample_models()}) or the path of a "
         "checkpoint, of an .onnx or .pt2 file or of a folder with a Hugging Face config.json, or torchvision:NAME, "
@@ -89,10 +105,15 @@ def split_ensemble(reference: str) -> list[str]:
     return members
 
 
-def _architectures(members: list[str], architecture: str | None) -> list[str | None]:
-    """The architecture for the members that are checkpoints; where none is, for all, which then refuse it."""
+def _of_checkpoints(
+    members: list[str], architecture: str | None, weights: str | None
+) -> list[tuple[str, str | None, str | None]]:
+    """What is said of checkpoints, for the members that are; where none is, for all, which then refuse it."""
     checkpoints = [_is_checkpoint(member) for member in members]
-    return [architecture if own or not any(checkpoints) else None for own in checkpoints]
+    return [
+        (member, architecture, weights) if own or not any(checkpoints) else (member, None, None)
+        for member, own in zip(members, checkpoints, strict=True)
+    ]
 
 
 def _is_checkpoint(reference: str) -> bool:
@@ -126,21 +147,23 @@ def _from_graph(path: Path) -> Teacher:
     return load_exported(path)
 
 
-def _refuse_architecture(reference: str, architecture: str | None) -> None:
-    if architecture is not None:
-        raise CistError(
-            f"Expected `architecture` (--arch on the command line) only together with a checkpoint, but got "
-            f"'{architecture}' for '{reference}', which says itself what it is."
-        )
+def _refuse_for_other_than_checkpoints(reference: str, architecture: str | None, weights: str | None) -> None:
+    _refuse(reference, architecture, weights, ", which says itself what it is")
 
 
-def _find_card(teacher: str, architecture: str | None) -> Card | None:
+def _refuse(reference: str, architecture: str | None, weights: str | None, reason: str) -> None:
+    for name, option, value in (("architecture", "--arch", architecture), ("weights", "--weights", weights)):
+        if value is not None:
+            raise CistError(
+                f"Expected `{name}` ({option} on the command line) only together with a checkpoint, but got '{value}' "
+                f"for '{reference}'{reason}."
+            )
+
+
+def _find_card(teacher: str, architecture: str | None, weights: str | None) -> Card | None:
     card = find_sample_model(teacher)
-    if card is not None and architecture is not None:
-        raise CistError(
-            f"Expected `architecture` (--arch on the command line) only together with a checkpoint, but got "
-            f"'{architecture}' for '{teacher}'; a sample model brings its own."
-        )
+    if card is not None:
+        _refuse(teacher, architecture, weights, "; a sample model brings its own")
     return card
 
 
@@ -150,6 +173,9 @@ def load_logits(
     split: str = "test",
     *,
     architecture: str | None = None,
+    weights: str | None = None,
+    role: Role = "teacher",
+    class_map: ClassMap | None = None,
     download: bool = False,
     device: str = "auto",
     precision: Precision = "float32",
@@ -172,6 +198,10 @@ def load_logits(
         split: of the data set.
         architecture: of a checkpoint, not of a sample model; by default it is recognised from the weights. In an
             ensemble it is that of each member that is a checkpoint.
+        weights: see `find_teacher`.
+        role: see `find_teacher`.
+        class_map: from the data's classes to the teacher's; see `cist_core.data.fit_classes`, which says what holds
+            without one. With a map logits are computed, not taken from what is shipped.
         download: whether a data set or weights that are not there may be downloaded.
         device: see `infer`.
         precision: see `infer`. Anything but ``"float32"`` is computed, not taken from what is shipped.
@@ -188,18 +218,22 @@ def load_logits(
         Cancelled: if ``should_stop`` said so.
     """
 
-    def load_one(name: str, architecture: str | None, progress: Callable[[int, int], None] | None) -> InferenceResult:
+    def load_one(
+        name: str, architecture: str | None, weights: str | None, progress: Callable[[int, int], None] | None
+    ) -> InferenceResult:
         started = time.perf_counter()
-        card = _find_card(name, architecture)
+        card = _find_card(name, architecture, weights)
         shipped = card.logits(data, split) if card is not None else None
-        if shipped is not None and precision == "float32" and limit is None and seed is None:
+        if shipped is not None and precision == "float32" and (limit, seed, class_map) == (None, None, None):
             logit_set = LogitSet.load(shipped)
             return InferenceResult(logit_set, logit_set.num_samples / (time.perf_counter() - started), cached=True)
-        from cist_core.inference import infer
+        from cist_core.inference import fit_data, infer
 
+        network = find_teacher(name, architecture, weights=weights, role=role, download=download)
+        dataset = load_dataset(data, split, download=download, progress=download_progress)
         return infer(
-            find_teacher(name, architecture, download=download),
-            load_dataset(data, split, download=download, progress=download_progress),
+            network,
+            fit_data(network, dataset, class_map),
             device=device,
             precision=precision,
             limit=limit,
@@ -211,11 +245,11 @@ def load_logits(
 
     members = split_ensemble(teacher)
     if len(members) == 1:
-        return load_one(teacher, architecture, progress)
+        return load_one(teacher, architecture, weights, progress)
     started = time.perf_counter()
     results = [
-        load_one(member, own, _share(progress, place, len(members)))
-        for place, (member, own) in enumerate(zip(members, _architectures(members, architecture), strict=True))
+        load_one(member, own, named, _share(progress, place, len(members)))
+        for place, (member, own, named) in enumerate(_of_checkpoints(members, architecture, weights))
     ]
     return _average(results, time.perf_counter() - started)
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from cist_core import kernels
+from cist_core.alignment import check_same_order
 from cist_core.calibration import Reliability, fit_temperature, nll, reliability
 from cist_core.curves import EntropyCurves
 from cist_core.findings import ABOUT_AS_MUCH, NO_SPREAD, consistency_gain, percent, three_digits
-from cist_core.logits import LogitSet, check_same_samples
+from cist_core.logits import LogitSet
 from cist_core.ranking import listed
 from cist_core.readings import RuleReading, read_rule
 from cist_core.rho import DEFAULT_TARGET, matched_pair
@@ -107,7 +108,7 @@ class CapacityGap:
             >>> gap.agreement, gap.scale  # right on one of two; half the teacher's scale
             (0.5, 2.0)
         """
-        check_same_samples(teacher.logits.shape, student.logits.shape, labels=(teacher.labels, student.labels))
+        check_same_order(teacher, student)
         ours = EntropyCurves.from_logits(teacher) if teacher_curves is None else teacher_curves
         theirs = EntropyCurves.from_logits(student) if student_curves is None else student_curves
         # The kernel asks for one type, and shipped logits are half as wide as computed ones.

@@ -209,6 +209,7 @@ def choose_teacher() -> dict[str, Any]:
                 several=True, where=where,
             )  # fmt: skip
         answers["architecture"] = choose_architecture(answers)
+        answers["weights"] = choose_weights(answers)
     say_what_opens_paths()
     return answers
 
@@ -245,6 +246,24 @@ def choose_architecture(answers: dict[str, Any]) -> str | None:
         accept_new_options=True,
         help="Choose one where the weights fit several or none; `torchvision:NAME` and `timm:NAME` can be typed.",
         **field("architecture"),
+    )
+    return None if chosen is None else str(chosen)
+
+
+def choose_weights(answers: dict[str, Any]) -> str | None:
+    """Of a checkpoint, once it has been found to hold several groups of them."""
+    added = current()
+    offered = None if added is None or not form.is_checkpoint(answers) else form.weights_offered(added)
+    if offered is None:
+        return None
+    chosen = st.selectbox(
+        "Weights",
+        offered,
+        index=None,
+        placeholder="Choose" if added is not None and added.preview is None else "The usual ones",
+        accept_new_options=True,
+        help="The file holds several: a running average, a teacher beside a student, ... Choose or type a name.",
+        **field("weights"),
     )
     return None if chosen is None else str(chosen)
 
@@ -472,8 +491,15 @@ def show_preview(added: Added, spec: AddSpec, preview: Preview, *, cancelled: bo
             st.session_state[OWN_PIXELS] = known
             st.rerun()  # its fields stand above
     st.markdown(plain(form.facts_line(preview)))
+    for remark in preview.remarks:
+        st.caption(plain(remark))
     for warning in preview.warnings:
         st.warning(plain(warning), icon=":material/warning:")
+    if preview.class_map is not None:
+        st.button(
+            "Use the class map that explains it", icon=":material/translate:", key="add-class-map",
+            on_click=use_class_map, args=(preview.class_map,),
+        )  # fmt: skip
     show_images(preview)
     if cancelled:
         st.info("It was cancelled; nothing is lost but the time.", icon=":material/stop_circle:")
@@ -487,6 +513,10 @@ def show_preview(added: Added, spec: AddSpec, preview: Preview, *, cancelled: bo
             with st.popover("Facts", icon=":material/info:"):
                 show_facts(preview.facts)
         show_code(spec, added)
+
+
+def use_class_map(mapping: dict[str, str]) -> None:
+    st.session_state["add_class_map"] = form.write_class_map(mapping)
 
 
 def show_images(preview: Preview) -> None:
@@ -562,6 +592,10 @@ def show_found(added: Added) -> None:
     preview = added.preview
     if preview is not None:
         st.markdown(plain(form.facts_line(preview)))
+        for remark in preview.remarks:
+            st.caption(plain(remark))
+        for warning in preview.warnings:
+            st.warning(plain(warning), icon=":material/warning:")
         show_images(preview)
 
 

@@ -6,8 +6,10 @@ from app.catalogue import title_of
 from app.selection_bar import slice_table
 from app.state import current_view
 from app.widgets import plain, show_figure, show_floor
+from cist_core.accuracy import judge_accuracy
 from cist_core.charts import histogram_figure
 from cist_core.findings import consistency_gain, percent, three_digits
+from cist_core.logits import LogitSet
 from cist_core.report import render_report
 
 SECTION = "Look"
@@ -17,6 +19,13 @@ ICON = ":material/home:"
 view = current_view()
 logit_set = view.source.logit_set
 fixed, cist = view.fixed.profile, view.cist.profile
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def accuracy_doubts(fingerprint: str, _logit_set: LogitSet) -> tuple[str, ...]:
+    """What speaks against the accuracy; looked for once a set of logits."""
+    judged = judge_accuracy(_logit_set)
+    return () if judged is None else judged.sentences
 
 
 def report() -> bytes:
@@ -73,6 +82,8 @@ with st.container(border=True):
             f"{logit_set.constant_rows:,} samples have constant logits: uniform soft labels at any temperature.",
             icon=":material/warning:",
         )
+    for sentence in accuracy_doubts(logit_set.fingerprint, logit_set):
+        st.warning(plain(sentence), icon=":material/warning:")
     with st.expander("Provenance"):
         provenance = {plain(name): plain(value) for name, value in logit_set.provenance.items()}
         st.table({"": list(provenance), "value": list(provenance.values())})

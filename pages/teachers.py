@@ -11,6 +11,7 @@ import streamlit as st
 from app import catalogue
 from app.state import Code, current_view
 from app.widgets import loading_torch, plain, share_settings, show_error, show_figure, show_table
+from cist_core.alignment import align
 from cist_core.cards import find_sample_model
 from cist_core.charts.teachers import (
     TEACHER_COLOURS,
@@ -20,7 +21,7 @@ from cist_core.charts.teachers import (
 )
 from cist_core.curves import EntropyCurves
 from cist_core.errors import CistError
-from cist_core.logits import LogitSet, check_same_samples
+from cist_core.logits import LogitSet
 from cist_core.rho import DEFAULT_TARGET, default_target
 from cist_core.samples import Student
 from cist_core.teacher_comparison import CIST, FIXED, TeacherReading, nearness_finding, read_teacher
@@ -93,11 +94,7 @@ def load_all(others: Sequence[str]) -> dict[str, LogitSet]:
     own = source.logit_set
     for name, shown in shown_names(others).items():
         try:
-            logit_set = own if name == source.teacher else load(name)
-            check_same_samples(
-                own.logits.shape, logit_set.logits.shape, labels=(own.labels, logit_set.labels), name=shown
-            )
-            loaded[name] = logit_set
+            loaded[name] = own if name == source.teacher else align(own, load(name), name=shown)
         except CistError as error:
             show_error(error)
     return loaded

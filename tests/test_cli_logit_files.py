@@ -101,7 +101,7 @@ def test_the_top_k_have_bounds(capsys, top_k, logits):
             ["--teacher", "mnist5k-cnn", "--data", "mnist-5k", "--labels", "l.npy"],
             "Expected --labels only together with",
         ),
-        (["--logits", "FULL", "--given-as", "probabilities"], "said to be probabilities"),
+        (["--logits", "FULL", "--given-as", "probabilities"], "they look like logits: use --given-as logits"),
         (["--logits", "FULL", "--given-as", "odds"], "invalid choice: 'odds'"),
     ],
 )
@@ -111,3 +111,23 @@ def test_what_does_not_go_together_is_one_sentence(capsys, top_k, file, argument
     assert (code, out) == (2, "")
     assert message in err
     assert len(err.strip().splitlines()) == 1
+
+
+def test_a_students_file_is_read_as_the_teachers_is(capsys, tmp_path, file, logits, labels):
+    scores = 1 / (1 + np.exp(-logits.astype(np.float64)))  # of independent classes: the user has to say what they are
+    np.savez(tmp_path / "student.npz", probs=scores, labels=labels)
+    arguments = ["analyze", "--logits", file, "--student", tmp_path / "student.npz", "--tau", 2]
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert "student.npz: 'probs' lies between 0 and 1, but its rows sum to" in err
+    code, _, err = run(capsys, *arguments, "--given-as", "logits")
+    assert code == 0
+    assert "Given as" not in err
+    code, _, err = run(
+        capsys, "analyze", "--teacher", "mnist5k-cnn", "--data", "mnist-5k", "--student", tmp_path / "student.npz"
+    )
+    assert code == 2
+    assert "student.npz: 'probs' lies between 0 and 1" in err
+    code, _, err = run(capsys, "analyze", "--teacher", "mnist5k-cnn", "--data", "mnist-5k", "--given-as", "logits")
+    assert code == 2
+    assert "Expected --given-as only together with --logits, or --student with a file; models return logits" in err

@@ -57,6 +57,7 @@ def test_the_numbers_are_those_of_scipy_and_of_python(capsys, tmp_path, logits, 
     assert record["std_fixed"] == pytest.approx(under_tau.std(), abs=1e-4)
     assert record["gain"] == pytest.approx(under_tau.std() / under_cist.std(), rel=1e-3)
     found = recommend_rho(EntropyCurves.from_logits(read_logits(file)), floor=floor)
+    assert record.pop("source")["samples"] == 300
     assert record == json.loads(json.dumps(found.to_dict()))
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cist_core.data import ImageDataset, load_dataset
 from cist_core.errors import Cancelled, CistError
-from cist_core.inference import check_compatible, choose_device, infer
+from cist_core.inference import choose_device, fit_data, infer
 from cist_core.zoo import ARCHITECTURES, Preprocessing, Teacher, create_model
 
 SAMPLES = 60
@@ -349,12 +349,14 @@ def test_cuda_agrees_with_the_cpu(teacher: Teacher, dataset: ImageDataset, tmp_p
 
 def test_other_number_of_classes_is_refused(teacher: Teacher, dataset: ImageDataset) -> None:
     seven = replace(dataset, labels=dataset.labels % 7, class_names=tuple("0123456"))
-    with pytest.raises(CistError, match=r"'toy' tells 10 classes apart, but the data set 'noise' has 7"):
-        check_compatible(teacher, seven)
+    with pytest.raises(
+        CistError, match=r"'toy' cannot be judged on 'noise': The teacher tells 10 classes apart, but .* has 7"
+    ):
+        fit_data(teacher, seven)
     unnamed = replace(dataset, labels=np.arange(SAMPLES), class_names=None)
     with pytest.raises(CistError, match="has 60; choose"):
-        check_compatible(teacher, unnamed)
-    check_compatible(teacher, replace(unnamed, labels=np.zeros(SAMPLES, np.int64)))
+        fit_data(teacher, unnamed)
+    fit_data(teacher, replace(unnamed, labels=np.zeros(SAMPLES, np.int64)))
 
 
 def test_images_the_teacher_cannot_read_are_refused(teacher: Teacher, dataset: ImageDataset, tmp_path: Path) -> None:

@@ -136,15 +136,16 @@ def test_blocks_join_to_the_same_numbers(everything_large, kind, logits):
 def test_names_and_labels_of_a_table_in_blocks(everything_large, suffix, logits, labels):
     frame = pd.DataFrame(logits, columns=[f"c{index}" for index in range(10)])
     frame.insert(0, "id", np.arange(300))
-    frame.insert(3, "index", np.r_[np.arange(299), 0])  # one twice, and far from its twin: a class
+    frame.insert(3, "index", np.r_[np.arange(299), 0])  # one twice, and far from its twin: no name of samples
     frame.insert(5, "label", labels)
     path = everything_large / f"set.{suffix}"
     frame.to_csv(path, index=False) if suffix == "csv" else frame.to_parquet(path, row_group_size=77)
     read = read_logits(path)
     assert read.provenance["identifiers"] == "id"
     np.testing.assert_array_equal(read.labels, labels)
-    assert read.class_names == ("c0", "c1", "index", *[f"c{index}" for index in range(2, 10)])
-    expected = frame.drop(columns=["id", "label"]).to_numpy(np.float32)
+    assert read.provenance["unused"] == "index"
+    assert read.class_names == tuple(f"c{index}" for index in range(10))
+    expected = frame.drop(columns=["id", "index", "label"]).to_numpy(np.float32)
     np.testing.assert_allclose(read.logits, expected, rtol=1e-6)
 
 

@@ -54,7 +54,8 @@ def test_every_kind_of_file_gives_the_same_set(tmp_path, name):
     np.testing.assert_array_equal(logit_set.logits, LOGITS)
     np.testing.assert_array_equal(logit_set.labels, LABELS)
     assert logit_set.fingerprint == LogitSet.create(LOGITS, LABELS).fingerprint
-    assert dict(logit_set.provenance) == ({} if name == "set.safetensors" else {"file": name})
+    unused = {"unused": "images (2, 4, 4)"} if name == "set.npz" else {}
+    assert dict(logit_set.provenance) == ({} if name == "set.safetensors" else {"file": name, **unused})
     assert logit_set.class_names == (("a", "b", "c") if name.endswith(("csv", "parquet")) else None)
 
 
@@ -233,9 +234,9 @@ def _zip_of_text(path):
         ("a.pt", lambda path: torch.save({"w": torch.ones(2), "b": torch.ones(1)}, path), "but none named 'logits'"),
         ("a.pt", lambda path: torch.save({"fc.weight": torch.ones(2, 3)}, path), r"weights of a network \(fc.weight"),
         ("a.pt", lambda path: torch.save({"logits": "text"}, path), "a.pt: Expected `logits` to have the shape"),
-        ("a.csv", lambda path: path.write_text("a;b;c\n1;2;3\n"), "column 'a;b;c' is not numeric; keep one numeric"),
+        ("a.csv", lambda path: path.write_text("a|b|c\n1|2|3\n"), "found 0 columns of logits .* keep one numeric"),
         ("a.csv", lambda path: path.write_text("a,b,label\n1,x,0\n"), "column 'b' is not numeric"),
-        ("a.csv", lambda path: path.write_text("a,b,label\n1,2,cat\n"), "Expected integer labels from 0 to 1"),
+        ("a.csv", lambda path: path.write_text("a,b,label\n1,2,cat\n"), "sample 0 is 'cat', which is none of the 2 cl"),
         ("a.csv", lambda path: path.write_text("a,b,label\n1,2,\n"), "Expected integer labels from 0 to 1"),
         ("a.csv", lambda path: path.write_text("a,b\n1,2\n3,\n"), "value at sample 1, class 1 is nan"),
         ("a.csv", lambda path: path.write_text("a,b\n1,2\n3,1e39\n"), "value at sample 1, class 1 is inf"),
@@ -245,9 +246,13 @@ def _zip_of_text(path):
         ("a.csv", lambda path: path.write_text("2.0,-1.5,0.3\n1,2,3\n"), r"a.csv: the first line .*\(2.0, .*a header"),
         ("a.csv", lambda path: path.write_text("3,1,0\n1,2,3\n"), r"holds numbers \(3, ...\).*add a header"),
         ("a.csv", lambda path: path.write_text("0,0,0\n1,2,3\n"), "first line holds numbers"),
-        ("a.csv", lambda path: path.write_text("1,0,label\n1,2,0\n"), "first line holds numbers"),
         ("a.csv", lambda path: path.write_text("2.0,NA,0.3\n1,2,3\n"), "first line holds numbers"),
-        ("a.csv", lambda path: path.write_text("a,b,name\n1,2,x\n"), "column 'name' is not numeric.*such as 'id' or"),
+        ("a.csv", lambda path: path.write_text("a,name\n1,x\n"), "'name'.* cannot be logits.*such as 'id' or"),
+        (
+            "a.csv",
+            lambda path: path.write_text("cat,dog,owl\n1,2,x\n3,4,5\n"),
+            "column 'owl' is not numeric: it holds n",
+        ),
         ("a.csv", lambda path: path.write_text(",a,b\n0.5,1,2\n"), "column 1 has no name; give it that of its class"),
         ("a.csv", lambda path: path.write_text("a,b,\n1,2,\n"), "column 3 has no name; give it that of its class"),
         ("a.parquet", lambda path: pd.DataFrame({"a": ["x"], "b": [1]}).to_parquet(path), "column 'a' is not numeric"),
@@ -356,11 +361,15 @@ def test_labels_of_their_own_file(tmp_path, name, write):
     [
         ("l.txt", lambda path: None, "There is no file .*l.txt"),
         ("l.json", lambda path: path.write_text(json.dumps([0, 2])), "ending '.json'; labels are read from .npy, .npz"),
-        ("l.txt", lambda path: path.write_text("zero\none\n"), "l.txt: expected one whole number a line"),
         (
             "l.txt",
-            lambda path: path.write_text("0\n" * 200),
-            "l.txt: Expected 2 labels, one number a line, but .* 400 b",
+            lambda path: path.write_text("zero\none\n"),
+            "l.txt: Expected integer labels .* words such as 'zero'",
+        ),
+        (
+            "l.txt",
+            lambda path: path.write_text("0\n" * 2000),
+            "l.txt: Expected 2 labels, one a line, but .* 4,000 b",
         ),
         ("l.txt", lambda path: path.write_text(""), r"l.txt: Expected 2 labels.*got 0"),
         ("l.txt", lambda path: path.write_text("0\n3\n"), "l.txt: Expected labels from 0 to 2, but found 3"),

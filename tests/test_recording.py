@@ -3,6 +3,7 @@
 import copy
 import subprocess
 import sys
+from collections import namedtuple
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 from command_line import run
 from resources import file_size_limit
+from scipy.special import softmax
 from torch import nn
 
 import cist_core
@@ -111,7 +113,8 @@ def test_the_logits_are_found_in_what_the_model_returns(wrap):
     ("wrap", "named"),
     [
         (lambda z: "three", "returned a str"),
-        (lambda z: {"scores": z}, "a dict with 'scores'"),
+        (lambda z: {"features": z}, "a dict with 'features'"),
+        (lambda z: {"loss": z.sum(), "preds": z.argmax(1)}, "a dict with 'loss', 'preds'"),
         (lambda z: z.argmax(1), r"a Tensor of shape \(6,\)"),
         (lambda z: z[:, :1], r"a Tensor of shape \(6, 1\)"),
         (lambda z: z[..., None, None], r"a Tensor of shape \(6, 3, 1, 1\)"),
@@ -122,6 +125,79 @@ def test_other_outputs_are_refused_at_the_first_call(wrap, named):
     with pytest.raises(CistError, match=named), record(model):
         model(torch.zeros(6, 4))
     assert hooks(model) == 0
+
+
+Pair = namedtuple("Pair", ["first", "second"])
+
+
+@pytest.mark.parametrize(
+    ("wrap", "listed", "choice"),
+    [
+        (lambda z: (torch.cat([z, z], dim=1), z), r"0 \(6, 6\), 1 \(6, 3\)", 1),
+        (lambda z: [z, -z], r"0 \(6, 3\), 1 \(6, 3\)", 0),
+        (lambda z: (z.sum(), -z, z), r"1 \(6, 3\), 2 \(6, 3\)", -1),
+        (lambda z: {"species": z, "family": z[:, :2]}, r"'species' \(6, 3\), 'family' \(6, 2\)", "species"),
+        (lambda z: SimpleNamespace(head=z, aux_head=-z), r"'head' \(6, 3\), 'aux_head' \(6, 3\)", "head"),
+        (lambda z: Pair(-z, z), r"'first' \(6, 3\), 'second' \(6, 3\)", "second"),
+        (lambda z: Pair(-z, z), r"'first' \(6, 3\), 'second' \(6, 3\)", 1),
+    ],
+)
+def test_of_several_matrices_the_user_says_which(wrap, listed, choice):
+    model, data = Returning(wrap), batches(2)
+    several = rf"returned several matrices \({listed}\).*say which holds the logits, as in"
+    with pytest.raises(CistError, match=several), record(model):
+        model(data[0][0])
+    with record(model, output=choice) as logits, torch.no_grad():
+        for x, _ in data:
+            model(x)
+    recorded = logits.logit_set()
+    np.testing.assert_array_equal(recorded.logits, expected(model, data))
+    assert recorded.provenance["teacher"] == f"Returning ({choice})"
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        (2, "a tuple, which has no 2 to record; it has 0, 1"),
+        ("logits", "which has no 'logits' to record; it has 0, 1"),
+        (0, r"Expected output=0 to be logits \(N, C\) or \(B, L, C\), but it is a Tensor of shape \(\)"),
+    ],
+)
+def test_a_choice_that_is_not_there_lists_what_is(choice, message):
+    model = Returning(lambda z: (z.sum(), z))
+    with pytest.raises(CistError, match=message), record(model, output=choice):
+        model(torch.zeros(6, 4))
+
+
+def test_features_in_a_dict_are_passed_over_but_can_be_chosen():
+    model, data = Returning(lambda z: {"features": -z, "preds": z}), batches(1)
+    for choice, sign in ((None, 1), ("features", -1)):
+        with record(model, output=choice) as logits, torch.no_grad():
+            model(data[0][0])
+        np.testing.assert_array_equal(logits.logit_set().logits, sign * expected(model, data))
+
+
+def test_probabilities_become_logits_of_the_same_soft_labels(tmp_path):
+    model, data = Returning(lambda z: z.softmax(1)), batches()
+    with record(model) as logits, torch.no_grad():
+        for x, targets in data:
+            model(x)
+            logits.labels(torch.nn.functional.one_hot(targets, 3))
+    logits.save(tmp_path / "teacher.safetensors")
+    read = cist_core.read_logits(tmp_path / "teacher.safetensors")
+    np.testing.assert_allclose(softmax(read.logits, axis=1), softmax(expected(model, data), axis=1), atol=1e-6)
+    assert read.provenance["given_as"] == "probabilities; their logarithms were taken"
+    np.testing.assert_array_equal(read.labels, torch.cat([targets for _, targets in data]))
+
+
+def test_what_is_only_mostly_probabilities_is_kept_as_it_is_and_refused_when_it_is_read(tmp_path):
+    model, data = Returning(lambda z: z.softmax(1) * torch.tensor([[1.0]] * 5 + [[3.0]])), batches()
+    with record(model) as logits, torch.no_grad():
+        for x, _ in data:
+            model(x)
+    logits.save(tmp_path / "teacher.safetensors")
+    with pytest.raises(CistError, match=r"20 of 24 samples are probabilities .* but sample 5 "):
+        cist_core.read_logits(tmp_path / "teacher.safetensors")
 
 
 def test_a_layer():

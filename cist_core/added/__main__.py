@@ -62,7 +62,10 @@ def _work(task: str, spec: AddSpec, folder: Path, allowed: int | None) -> None:
             write_whole(folder / "preview.json", lambda f: f.write_text(content, encoding="utf-8"), what="The preview")
         else:
             work.add(spec, folder, progress=Reporter(folder))
-    except CistError:
+    except CistError as error:
+        if names := getattr(error, "names", ()):  # of weights to choose among; torch is not imported for the class
+            content = json.dumps(names)
+            write_whole(folder / "weights.json", lambda f: f.write_text(content, encoding="utf-8"), what="The names")
         raise
     except (MemoryError, ImportError) as error:  # a library that cannot be mapped is an ImportError
         raise CistError(_too_large(allowed)) from error

@@ -37,6 +37,8 @@ class ModelOnData(_Part):
     """See `cist_core.sources.find_teacher`."""
     architecture: Text | None = None
     """Of a checkpoint; None: recognised from the weights."""
+    weights: Text | None = None
+    """Which of the weights in a checkpoint, by their name in it; None: those that are usually meant."""
     preprocessing: dict[str, Any] | None = None
     """Fields of `cist_core.zoo.Preprocessing`; those that are left out are the teacher's own."""
     data: Text

@@ -88,10 +88,14 @@ class Preview:
         sample_size: number of samples that the accuracy is of.
         preprocessing: fields of `cist_core.zoo.Preprocessing`; None for logits.
         warnings: sentences, each with its remedy.
+        remarks: sentences on what was chosen among several: weights, the order of classes or samples.
         facts: for people: origin, licence, what was recognised.
         images: a few of the sample.
         split: of the data; ``"all"`` where they have none.
         seconds: estimate for all samples; None for logits.
+        other_weights: names of the groups of weights in the file that could be taken instead.
+        class_map: from each class of the data to the teacher's, both by number, under which far more answers would be
+            right; None where there is no such map.
     """
 
     name: str
@@ -104,10 +108,13 @@ class Preview:
     sample_size: int = 0
     preprocessing: dict[str, Any] | None = None
     warnings: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     facts: dict[str, str] = field(default_factory=dict)
     images: tuple[PreviewImage, ...] = ()
     split: str | None = None
     seconds: float | None = None
+    other_weights: tuple[str, ...] = ()
+    class_map: dict[str, str] | None = None
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Preview:
@@ -116,7 +123,7 @@ class Preview:
             **{
                 **fields,
                 "class_names": None if names is None else tuple(names),
-                "warnings": tuple(fields["warnings"]),
+                **{name: tuple(fields.get(name, ())) for name in ("warnings", "remarks", "other_weights")},
                 "images": tuple(PreviewImage(**image) for image in fields["images"]),
             }
         )
@@ -227,6 +234,13 @@ class Added:
         return None
 
     @property
+    def weights_named(self) -> tuple[str, ...]:
+        """The names of weights that it failed for want of a choice among."""
+        with contextlib.suppress(OSError, ValueError):
+            return tuple(json.loads(self._weights_file.read_text(encoding="utf-8")))
+        return ()
+
+    @property
     def progress(self) -> Progress | None:
         """How far the child process is; None before it has said so."""
         with contextlib.suppress(OSError, ValueError):
@@ -300,7 +314,7 @@ class Added:
     def _spawn(self, task: str, spec: AddSpec, *, server_paths: bool) -> None:
         if self.state.at_work:
             raise CistError(f"'{self.title}' is being read; wait, or cancel it first.")
-        stale = [self._failure_file, self.folder / "progress.json"]
+        stale = [self._failure_file, self._weights_file, self.folder / "progress.json"]
         if task == "preview":
             stale.append(self._preview_file)
         for left in stale:
@@ -331,6 +345,10 @@ class Added:
     @property
     def _preview_file(self) -> Path:
         return self.folder / "preview.json"
+
+    @property
+    def _weights_file(self) -> Path:
+        return self.folder / "weights.json"
 
     @property
     def _failure_file(self) -> Path:
@@ -432,6 +450,11 @@ class AddedStore:
     def list(self) -> Sequence[Added]:
         """What the owner has added, the newest first; of nobody nothing, as anybody may be nobody."""
         found = [] if self.owner is None else [added for added in self._all() if added.owner == self.owner]
+        return sorted(found, key=lambda added: -added.created_at)
+
+    def ready(self) -> Sequence[Added]:
+        """All that has logits, whoever added it, the newest first: for whoever keeps the machine."""
+        found = [added for added in self._all() if added.state is AddedState.READY]
         return sorted(found, key=lambda added: -added.created_at)
 
     def delete(self, added_id: str) -> None:

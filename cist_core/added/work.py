@@ -6,19 +6,21 @@ import dataclasses
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cist_core.accuracy import AccuracyJudgement, judge_accuracy
 from cist_core.added.spec import AddSpec, LogitFiles, ModelOnData
 from cist_core.added.store import AddedStore, Preview, PreviewImage
+from cist_core.alignment import align
+from cist_core.choices import chosen
 from cist_core.errors import CistError
-from cist_core.findings import percent
 from cist_core.logit_cache import write_logits
 from cist_core.logit_files import UPLOAD_LIMITS, read_logits
-from cist_core.logits import LogitSet, check_same_samples
+from cist_core.logits import LogitSet
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,7 +32,6 @@ MOST_SAMPLES = 1_000_000
 SAMPLE = 512
 SAMPLE_SEED = 0
 IMAGES = 12
-_CHANCE_FACTOR = 2.0
 
 Progress = Callable[[int, int], None]
 
@@ -80,10 +81,7 @@ def _read(files: LogitFiles) -> tuple[LogitSet, LogitSet | None]:
     if files.student is None:
         return teacher, None
     student = _read_some(files.student, given_as=files.given_as)
-    check_same_samples(
-        teacher.logits.shape, student.logits.shape, labels=(teacher.labels, student.labels), name="the student"
-    )
-    return teacher, student
+    return teacher, align(teacher, student)
 
 
 def _read_some(path: str, **options: Any) -> LogitSet:
@@ -111,7 +109,9 @@ def _check_size(answers: ModelOnData, teacher: Teacher, dataset: ImageDataset) -
 
 def _preview_logits(files: LogitFiles) -> Preview:
     teacher, student = _read(files)
-    warnings = _doubts(teacher.accuracy, teacher.num_classes, "Check that the labels number the classes as the logits.")
+    warnings = _doubts(
+        judge_accuracy(teacher), "Check that the labels are of these samples and number the classes alike."
+    )
     if teacher.labels is None:
         warnings += ("There are no labels, so nothing can be said of right and wrong; add a file of labels.",)
     if teacher.constant_rows:
@@ -127,6 +127,7 @@ def _preview_logits(files: LogitFiles) -> Preview:
         accuracy=teacher.accuracy,
         sample_size=teacher.num_samples if teacher.labels is not None else 0,
         warnings=warnings,
+        remarks=(*chosen(teacher.provenance), *(() if student is None else chosen(student.provenance))),
         facts=facts,
     )
 
@@ -137,8 +138,7 @@ def _preview_model(answers: ModelOnData) -> Preview:
 
     teacher, dataset = _open(answers)
     total = _check_size(answers, teacher, dataset)
-    chosen = stratified_sample(dataset.labels, min(SAMPLE, total), SAMPLE_SEED)
-    sample = dataset.take(chosen)
+    sample = dataset.take(stratified_sample(dataset.labels, min(SAMPLE, total), SAMPLE_SEED))
     clock = _Clock()
     with tempfile.TemporaryDirectory(prefix="cist-preview-") as cache:
         found = infer(teacher, sample, progress=clock, cache_dir=cache).logit_set
@@ -147,6 +147,11 @@ def _preview_model(answers: ModelOnData) -> Preview:
         "Usual reasons are another normalisation, classes in another order, or an architecture that fits the weights "
         "but is not theirs."
     )
+    if teacher.other_weights:
+        reason += (
+            f" The file holds other weights too, which the field Weights offers: {', '.join(teacher.other_weights)}."
+        )
+    judged = judge_accuracy(logit_set)
     return Preview(
         name=teacher.name,
         architecture=teacher.architecture,
@@ -155,13 +160,16 @@ def _preview_model(answers: ModelOnData) -> Preview:
         num_classes=teacher.num_classes,
         class_names=logit_set.class_names,
         accuracy=logit_set.accuracy,
-        sample_size=len(chosen),
+        sample_size=sample.num_samples,
         preprocessing=teacher.preprocessing.to_dict(),
-        warnings=_doubts(logit_set.accuracy, teacher.num_classes, reason),
+        warnings=_doubts(judged, reason),
+        remarks=tuple(chosen(logit_set.provenance)),
         facts=dict(teacher.facts),
         images=_images(sample, logit_set),
         split=dataset.split,
         seconds=None if clock.per_sample is None else clock.per_sample * total,
+        other_weights=teacher.other_weights,
+        class_map=None if answers.class_map is not None else _suggested_map(judged, dataset, teacher),
     )
 
 
@@ -185,7 +193,7 @@ def _open(answers: ModelOnData) -> tuple[Teacher, ImageDataset]:
     from cist_core.sources import find_teacher
     from cist_core.zoo import Preprocessing
 
-    teacher = find_teacher(answers.teacher, answers.architecture, download=answers.download)
+    teacher = find_teacher(answers.teacher, answers.architecture, weights=answers.weights, download=answers.download)
     if answers.preprocessing is not None:
         teacher = dataclasses.replace(
             teacher, preprocessing=Preprocessing.from_dict({**teacher.preprocessing.to_dict(), **answers.preprocessing})
@@ -197,13 +205,30 @@ def _open(answers: ModelOnData) -> tuple[Teacher, ImageDataset]:
     return teacher, dataset
 
 
-def _doubts(accuracy: float | None, classes: int, reason: str) -> tuple[str, ...]:
-    if accuracy is None or accuracy >= _CHANCE_FACTOR / classes:
+def _doubts(judged: AccuracyJudgement | None, reason: str) -> tuple[str, ...]:
+    """What speaks against an accuracy, in one warning; where nothing would explain it, what to look at."""
+    if judged is None or not judged.sentences:
         return ()
-    return (
-        f"Only {percent(accuracy)} of the answers are right, hardly more than by chance ({percent(1 / classes)}). "
-        f"{reason}",
-    )
+    return (" ".join([*judged.sentences, *([reason] if judged.explanation is None else [])]),)
+
+
+def _suggested_map(judged: AccuracyJudgement | None, dataset: ImageDataset, teacher: Teacher) -> dict[str, str] | None:
+    """The class map that would explain the accuracy, by names where there are some; None unless it has every label."""
+    explained = None if judged is None else judged.explanation
+    labels = [int(label) for label in np.unique(dataset.labels)]
+    if explained is None or explained.class_map is None or not all(label in explained.class_map for label in labels):
+        return None
+    pairs = [
+        (_written(label, dataset.class_names), _written(explained.class_map[label], teacher.class_names))
+        for label in labels
+    ]
+    mapping = dict(pairs)
+    readable = len(mapping) == len(pairs) and not any("=" in name or "\n" in name for pair in pairs for name in pair)
+    return mapping if readable else None
+
+
+def _written(number: int, names: Sequence[str] | None) -> str:
+    return f"{number}" if names is None else names[number]
 
 
 def _images(sample: ImageDataset, logit_set: LogitSet) -> tuple[PreviewImage, ...]:
@@ -211,10 +236,10 @@ def _images(sample: ImageDataset, logit_set: LogitSet) -> tuple[PreviewImage, ..
     from cist_core.data.thumbnail import as_data_uri
 
     names = logit_set.class_names or tuple(str(index) for index in range(logit_set.num_classes))
-    chosen: NDArray[np.int64] = np.linspace(0, sample.num_samples - 1, min(IMAGES, sample.num_samples)).astype(np.int64)
-    pixels: Any = sample.images[chosen]
+    shown: NDArray[np.int64] = np.linspace(0, sample.num_samples - 1, min(IMAGES, sample.num_samples)).astype(np.int64)
+    pixels: Any = sample.images[shown]
     cards = []
-    for row, image in zip(chosen, pixels, strict=True):
+    for row, image in zip(shown, pixels, strict=True):
         logits = logit_set.logits[row].astype(np.float64)
         soft = np.exp(logits - logits.max())
         top = int(logits.argmax())

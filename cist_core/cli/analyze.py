@@ -27,7 +27,8 @@ from cist_core.cli.loading import (
     load_source,
     load_student,
 )
-from cist_core.cli.output import add_json_option, print_json, remark, size, table
+from cist_core.cli.output import add_json_option, print_json, remark, table
+from cist_core.cli.source_text import source_record, source_text
 from cist_core.findings import are_matched, comparison, extremes, floor_stories, percent, rule_label, three_digits
 from cist_core.readings import RuleReading, read_rules
 from cist_core.rho import DEFAULT_TARGET, sharpest_mean
@@ -93,7 +94,7 @@ def run(options: argparse.Namespace) -> None:
         remark(_why_this_pair(readings, curves))
     if options.json:
         profiles = [_record(reading) for reading in readings]
-        print_json({"samples": logit_set.num_samples, "classes": logit_set.num_classes, "profiles": profiles})
+        print_json({**source_record(logit_set), "profiles": profiles})
     else:
         print(_text(logit_set, curves, readings))
     if options.out is not None:
@@ -138,7 +139,7 @@ def _text(logit_set: LogitSet, curves: EntropyCurves, readings: Sequence[RuleRea
     rows = [_row(reading) for reading in readings]
     return "\n".join(
         [
-            size(logit_set.num_samples, logit_set.num_classes, logit_set.accuracy),
+            source_text(logit_set),
             "",
             f"Entropy of the soft labels in nats (ln C = {three_digits(curves.max_entropy)})",
             "",

@@ -32,7 +32,7 @@ def analyze_top_k(options: argparse.Namespace, rules: Sequence[TemperatureRule])
     """
     if options.logits is None:
         raise CistError("Expected --vocabulary only together with --logits; a teacher has the logits of all classes.")
-    without = ("teacher", "student", "data", "out", "labels", "given_as", *INFERENCE_OPTIONS)
+    without = ("teacher", "student", "data", "out", "labels", "given_as", "class_map", *INFERENCE_OPTIONS)
     refuse_options(options, without, needs="the logits of all classes", reason=f"{options.logits} holds the top k")
     for rule in rules:
         if not isinstance(rule, Fixed):

@@ -8,7 +8,8 @@ from typing import Any
 
 from cist_core import CistError, LogitSet, centre_for_storage
 from cist_core.cli.loading import add_file_options, read_file
-from cist_core.cli.output import add_json_option, print_json, size
+from cist_core.cli.output import add_json_option, print_json
+from cist_core.cli.source_text import source_record, source_text
 
 _EXAMPLES = """\
 examples:
@@ -47,14 +48,13 @@ def run(options: argparse.Namespace) -> None:
             logit_set.labels,
             class_names=logit_set.class_names,
             provenance=logit_set.provenance,
+            sample_names=logit_set.sample_names,
         )
     logit_set.save(options.target)
     if options.json:
         print_json(
             {
-                "samples": logit_set.num_samples,
-                "classes": logit_set.num_classes,
-                "accuracy": logit_set.accuracy,
+                **source_record(logit_set),
                 "nll": logit_set.nll,
                 "dtype": logit_set.logits.dtype.name,
                 "fingerprint": logit_set.fingerprint,
@@ -62,5 +62,5 @@ def run(options: argparse.Namespace) -> None:
             }
         )
         return
-    print(f"{size(logit_set.num_samples, logit_set.num_classes, logit_set.accuracy)}, {logit_set.logits.dtype.name}")
+    print(source_text(logit_set, logit_set.logits.dtype.name))
     print(f"Wrote {options.target}")

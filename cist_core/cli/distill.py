@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cist_core import CistError
+from cist_core.cli.loading import add_class_map_option, given_class_map
 from cist_core.training.fields import nested
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def add_parser(commands: Any) -> None:
         metavar="FIELD=VALUE",
         help="any other field, dots lead into parts: optimiser.learning_rate=0.02; may be repeated",
     )
+    add_class_map_option(parser)
     parser.add_argument("--print", action="store_true", help="print the config and train nothing")
     parser.add_argument("--estimate", action="store_true", help="measure a few steps and print how long a run takes")
     parser.add_argument("--run-dir", metavar="DIR", help="where the run is kept (default: runs/DATE-TIME)")
@@ -134,10 +136,12 @@ def chosen_config(options: argparse.Namespace) -> RunConfig:
 
 
 def base_config(options: argparse.Namespace) -> RunConfig:
-    """The config of the file or the preset, as it stands there."""
+    """The config of the file or the preset, as it stands there, but for the class map."""
     from cist_core.training import load_config, preset
 
-    return load_config(options.config) if options.preset is None else preset(options.preset)
+    config = load_config(options.config) if options.preset is None else preset(options.preset)
+    class_map = given_class_map(options)
+    return config if class_map is None else config.changed(data={"class_map": class_map})
 
 
 def _value(text: str) -> Any:

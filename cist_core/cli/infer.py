@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cist_core import CistError
 from cist_core.cards import find_sample_model
+from cist_core.cli.loading import add_class_map_option, given_class_map
 from cist_core.cli.output import (
     Progress,
     add_inference_options,
@@ -16,8 +18,8 @@ from cist_core.cli.output import (
     print_json,
     refuse_options,
     refuse_split_of_one_set,
-    size,
 )
+from cist_core.cli.source_text import source_record, source_text
 from cist_core.findings import three_digits
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ examples:
   cist infer --teacher mine.pt --arch resnet32x4 --data images.npz --mean 0.5 0.5 0.5 --std 0.25 0.25 0.25 \\
       --out logits.safetensors --json
   cist infer --teacher torchvision:resnet50@IMAGENET1K_V2 --data photographs/ --download --out logits.safetensors
+  cist infer --teacher cifar100-resnet20 --data animals/ --class-map wolf=wolf dog= --out logits.safetensors
   cist infer --teacher 'mine.onnx + timm:resnet18.a1_in1k' --data photographs/ --out logits.safetensors
 
 Logits are cached by weights, pixels, preprocessing and precision (CIST_CACHE says where): a second run reads them.
@@ -61,6 +64,7 @@ def add_parser(commands: Any) -> None:
         metavar="NAME",
         help="a data set ('cist data'), or a path: an image folder, .npz, .csv, .parquet, ...",
     )
+    add_class_map_option(parser)
     parser.add_argument("--out", required=True, metavar="FILE", help="the .safetensors file to write")
     add_inference_options(parser)
     parser.add_argument("--batch-size", type=int, metavar="N", help="images at a time (default: suits the device)")
@@ -84,11 +88,12 @@ def run(options: argparse.Namespace) -> None:
         raise CistError(f"Expected --out to end in .safetensors, but got '{options.out}'.")
     refuse_split_of_one_set(options)
     from cist_core.data import load_dataset
-    from cist_core.inference import infer
+    from cist_core.inference import fit_data, infer
 
     teacher = _teacher(options)
     with Progress("Downloading", "bytes") as progress:
         dataset = load_dataset(options.data, options.split or "test", download=options.download, progress=progress)
+    dataset = fit_data(teacher, dataset, given_class_map(options))
     with Progress("Running the teacher", "samples") as progress:
         result = infer(
             teacher,
@@ -105,9 +110,7 @@ def run(options: argparse.Namespace) -> None:
     if options.json:
         print_json(
             {
-                "samples": logit_set.num_samples,
-                "classes": logit_set.num_classes,
-                "accuracy": logit_set.accuracy,
+                **source_record(logit_set),
                 "nll": logit_set.nll,
                 "samples_per_second": result.samples_per_second,
                 "cached": result.cached,
@@ -116,14 +119,17 @@ def run(options: argparse.Namespace) -> None:
                     "name": teacher.name,
                     "architecture": teacher.architecture,
                     "preprocessing": str(teacher.preprocessing),
+                    "other_weights": list(teacher.other_weights),
                     "facts": dict(teacher.facts),
                 },
             }
         )
         return
     how = "read from the cache" if result.cached else f"{three_digits(result.samples_per_second)} samples a second"
-    nll = "" if logit_set.nll is None else f", NLL {three_digits(logit_set.nll)} nats"
-    print(f"{size(logit_set.num_samples, logit_set.num_classes, logit_set.accuracy)}{nll}, {how}")
+    nll = [] if logit_set.nll is None else [f"NLL {three_digits(logit_set.nll)} nats"]
+    print(source_text(logit_set, *nll, how))
+    if teacher.other_weights:
+        print(f"Others are taken with --weights {' or '.join(map(shlex.quote, teacher.other_weights))}.")
     if "licence" in teacher.facts:
         print(f"Licence of the teacher: {teacher.facts['licence']}")
     print(f"Wrote {options.out}; next: cist analyze --logits {options.out}")
@@ -137,15 +143,15 @@ def _teacher(options: argparse.Namespace) -> Teacher:
 
     reference = options.checkpoint or options.teacher
     if find_sample_model(reference) is not None and options.checkpoint is None:
-        own = ("arch", *_PREPROCESSING)
+        own = ("arch", "weights", *_PREPROCESSING)
         refuse_options(options, own, needs="a teacher of your own", reason="a sample model brings its own")
     elif len(split_ensemble(reference)) > 1:
         reason = "each teacher of an ensemble brings its own"
         refuse_options(options, _PREPROCESSING, needs="a single teacher", reason=reason)
-        return find_teacher(reference, options.arch, download=options.download)
+        return find_teacher(reference, options.arch, weights=options.weights, download=options.download)
     if options.checkpoint is not None and not Path(options.checkpoint).exists():
         raise CistError(f"There is no checkpoint file {options.checkpoint}.")
-    teacher = find_teacher(reference, options.arch, download=options.download)
+    teacher = find_teacher(reference, options.arch, weights=options.weights, download=options.download)
     return dataclasses.replace(teacher, preprocessing=_preprocessing(options, teacher.preprocessing))
 
 

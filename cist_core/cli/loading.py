@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cist_core import CistError, LogitSet, read_logits
+from cist_core.alignment import align
+from cist_core.choices import chosen
+from cist_core.class_maps import ClassMap, read_class_map
 from cist_core.cli.output import (
     INFERENCE_OPTIONS,
     Progress,
@@ -16,14 +19,17 @@ from cist_core.cli.output import (
     remark,
 )
 from cist_core.logit_files import GIVEN_AS
-from cist_core.logits import check_same_samples
+from cist_core.logit_files.opening import TABLE_FILES
 from cist_core.profile import OVER_SHARP, OVER_SMOOTHED
+
+if TYPE_CHECKING:
+    from cist_core.zoo.weight_groups import Role
 
 
 def add_source_options(parser: Any, purpose: str) -> None:
     """``--logits FILE``, or ``--teacher NAME --data NAME`` and how the teacher is run."""
     source = parser.add_argument_group(f"{purpose}: a file of logits, or a teacher on a data set")
-    source.add_argument("--logits", metavar="FILE", help=".safetensors, .npy, .npz, .pt, .csv or .parquet")
+    source.add_argument("--logits", metavar="FILE", help=".safetensors, .npy, .npz, .pt, .csv, .tsv or .parquet")
     add_file_options(source)
     source.add_argument("--teacher", metavar="NAME", help="a sample model ('cist models') or a checkpoint file")
     source.add_argument(
@@ -38,9 +44,31 @@ def add_file_options(group: Any) -> None:
         "--given-as",
         metavar="KIND",
         choices=GIVEN_AS,
-        help="what the numbers of the file are: logits, log-probabilities or probabilities (default: recognised)",
+        help="what the numbers of the file are, and of that of --student: logits, log-probabilities or probabilities "
+        "(default: recognised)",
     )
-    group.add_argument("--labels", metavar="FILE", help="labels of their own file: .npy, .npz, .pt, .csv or .txt")
+    group.add_argument("--labels", metavar="FILE", help="labels of their own file: .npy, .npz, .pt, .csv, .txt, ...")
+    add_class_map_option(group)
+
+
+def add_class_map_option(group: Any) -> None:
+    """``--class-map``, the same in every command that has labels of one and classes of the other."""
+    group.add_argument(
+        "--class-map",
+        nargs="+",
+        metavar="A=B|FILE",
+        help="the teacher's class B for class A of the data or the labels, by name or number; or a file of such lines; "
+        "A= leaves its samples out (default: by number, or by name where both have the same names)",
+    )
+
+
+def given_class_map(options: argparse.Namespace) -> ClassMap | None:
+    """The map that `add_class_map_option` took; None where none was given.
+
+    Raises:
+        CistError: if it cannot be read.
+    """
+    return None if options.class_map is None else read_class_map(options.class_map)
 
 
 def add_student_option(parser: Any, purpose: str) -> None:
@@ -88,9 +116,12 @@ def load_source(options: argparse.Namespace) -> LogitSet:
         reason = "a file of logits has its data behind it"
         refuse_options(options, ("data", *INFERENCE_OPTIONS), needs="--teacher", reason=reason)
         return read_file(options.logits, options)
-    refuse_options(options, ("given_as", "labels"), needs="--logits", reason="a teacher on a data set has its own")
-    logit_set = load_model(options.teacher, options, architecture=options.arch)
-    _remark(logit_set)
+    refuse_options(options, ("labels",), needs="--logits", reason="a teacher on a data set has its own")
+    if getattr(options, "student", None) is None or not _holds_logits(options.student):
+        reason = "models return logits"
+        refuse_options(options, ("given_as",), needs="--logits, or --student with a file", reason=reason)
+    logit_set = load_model(options.teacher, options, architecture=options.arch, weights=options.weights)
+    _remark(logit_set, options)
     return logit_set
 
 
@@ -100,18 +131,29 @@ def read_file(path: str, options: argparse.Namespace) -> LogitSet:
     Raises:
         CistError: if the file, or that of the labels, cannot be read.
     """
-    logit_set = read_logits(path, labels=options.labels, given_as=options.given_as or "auto")
-    _remark(logit_set)
+    logit_set = read_logits(
+        path, labels=options.labels, given_as=options.given_as or "auto", class_map=given_class_map(options)
+    )
+    _remark(logit_set, options)
     return logit_set
 
 
-def load_model(name: str, options: argparse.Namespace, *, architecture: str | None = None) -> LogitSet:
+def load_model(
+    name: str,
+    options: argparse.Namespace,
+    *,
+    architecture: str | None = None,
+    weights: str | None = None,
+    role: Role = "teacher",
+) -> LogitSet:
     """The logits of one model on the data of the options.
 
     Args:
         name: a sample model or a checkpoint file.
         options: with ``data`` and those of `add_inference_options`.
         architecture: of a checkpoint; by default it is recognised from the weights.
+        weights: which of those in a checkpoint; by default those that are usually meant.
+        role: which of the two is meant where a checkpoint holds a teacher and a student.
 
     Raises:
         CistError: if the data are not named, or model or data cannot be loaded.
@@ -127,6 +169,9 @@ def load_model(name: str, options: argparse.Namespace, *, architecture: str | No
             options.data,
             options.split or "test",
             architecture=architecture,
+            weights=weights,
+            role=role,
+            class_map=given_class_map(options),
             download=options.download,
             device=options.device or "auto",
             precision=options.precision or "float32",
@@ -145,15 +190,12 @@ def load_student(options: argparse.Namespace, teacher: LogitSet) -> LogitSet:
         CistError: if it cannot be loaded or has other samples or classes.
     """
     if options.data is not None and not _holds_logits(options.student):
-        student = load_model(options.student, options)
+        student = load_model(options.student, options, role="student")
     else:
-        student = read_logits(options.student)
-    check_same_samples(
-        teacher.logits.shape,
-        student.logits.shape,
-        labels=(teacher.labels, student.labels),
-        name=f"the student {options.student}",
-    )
+        student = read_logits(options.student, given_as=getattr(options, "given_as", None) or "auto")
+    student = align(teacher, student, name=f"the student {options.student}")
+    for sentence in chosen(student.provenance):
+        remark(f"Of the student: {sentence[:1].lower()}{sentence[1:]}")
     return student
 
 
@@ -161,19 +203,19 @@ def _holds_logits(name: str) -> bool:
     """Whether this is a file of logits; a checkpoint can have the same ending, but holds no logits."""
     if not os.path.isfile(name):
         return False
+    suffix = os.path.splitext(name)[1].lower()
+    if suffix in (".npy", ".npz", *TABLE_FILES):
+        return True  # whoever reads it says what is wrong with it
     try:
-        read_logits(name)
+        read_logits(name, given_as="logits")
     except CistError:
         return False
     return True
 
 
-def _remark(logit_set: LogitSet) -> None:
-    if "identifiers" in logit_set.provenance:
-        remark(f"Columns that name the samples and are no classes: {logit_set.provenance['identifiers']}.")
-    if "given_as" in logit_set.provenance:
-        remark(f"Given as {logit_set.provenance['given_as']}.")
-    if "tokens" in logit_set.provenance:
-        remark(f"Token logits, one sample a position: {logit_set.provenance['tokens']}.")
+def _remark(logit_set: LogitSet, options: argparse.Namespace) -> None:
+    if options.json:  # else they stand below the first line of the result
+        for sentence in chosen(logit_set.provenance):
+            remark(sentence)
     if logit_set.constant_rows:
         remark(f"Samples whose logits are all equal: {logit_set.constant_rows:,}; their entropy is ln C at any rule.")

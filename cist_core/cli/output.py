@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from cist_core import CistError
 
-INFERENCE_OPTIONS = ("split", "arch", "device", "precision", "limit", "seed", "download")
+INFERENCE_OPTIONS = ("split", "arch", "weights", "device", "precision", "limit", "seed", "download")
 
 
 def print_json(record: Mapping[str, Any]) -> None:
@@ -94,6 +94,12 @@ def add_inference_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--split", help="train, validation or test (default: test)")
     group.add_argument(
         "--arch", metavar="NAME", help="architecture of a checkpoint (default: recognised; 'cist models')"
+    )
+    group.add_argument(
+        "--weights",
+        metavar="NAME",
+        help="which of several groups of weights in a checkpoint, such as state_dict_ema or teacher (default: the one "
+        "that is usually meant, which is named)",
     )
     group.add_argument("--device", help="auto, cpu, cuda or mps (default: auto)")
     group.add_argument(

@@ -10,11 +10,13 @@ from cist_core.cli.loading import (
     add_source_options,
     add_student_option,
     add_threshold_options,
+    given_class_map,
     given_thresholds,
     load_source,
     load_student,
 )
-from cist_core.cli.output import add_json_option, print_json, remark, size, table
+from cist_core.cli.output import add_json_option, print_json, remark, table
+from cist_core.cli.source_text import source_record, source_text
 from cist_core.findings import floor_story, percent, three_digits
 from cist_core.profile import EntropyProfile
 from cist_core.recommendation import (
@@ -107,7 +109,7 @@ def run(options: argparse.Namespace) -> None:
         student_curves = EntropyCurves.from_logits(load_student(options, logit_set))
         student = rho_outcome(student_curves, found.rho, floor=found.floor, **thresholds)
     if options.json:
-        record = found.to_dict()
+        record = {**found.to_dict(), "source": source_record(logit_set)}
         print_json(record if student is None else {**record, "student": student.to_dict()})
     else:
         print(_text(logit_set, curves, found, student))
@@ -115,6 +117,11 @@ def run(options: argparse.Namespace) -> None:
         from cist_core.training.suggestion import suggest_config
 
         config = suggest_config(_short(found.rho), teacher=options.teacher, data=options.data, floor=found.floor)
+        own = {"architecture": options.arch, "weights": options.weights}
+        config = config.changed(teacher={name: value for name, value in own.items() if value is not None})
+        class_map = given_class_map(options)
+        if class_map is not None:
+            config = config.changed(data={"class_map": class_map})
         config.save(options.config)
         remark(f"Wrote {options.config}; next: cist distill {options.config}")
 
@@ -126,7 +133,7 @@ def _short(rho: float) -> float:
 
 def _text(logit_set: LogitSet, curves: EntropyCurves, found: RhoRecommendation, student: RhoOutcome | None) -> str:
     parts = [
-        size(logit_set.num_samples, logit_set.num_classes, logit_set.accuracy),
+        source_text(logit_set),
         f"{recommendation_story(found)}.",
         f"Entropy of the soft labels in nats (ln C = {three_digits(curves.max_entropy)})",
         _profiles(found.outcome, student),

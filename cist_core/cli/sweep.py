@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cist_core import CistError
 from cist_core.cli.distill import base_config
+from cist_core.cli.loading import add_class_map_option
 from cist_core.cli.output import Progress, add_json_option, print_json, refuse_options, remark, table
 from cist_core.cli.runs import add_root_option, open_store
 from cist_core.training.logit_scale import ScaleFault
@@ -29,7 +30,7 @@ A rho that an objective needs and neither it nor the grid gives is that of the c
 The runs are queued: a worker ('cist worker', or the app's) trains them in their turn. Accuracies are of the last epoch.
 """
 _POLL_SECONDS = 1.0
-_NEW_SWEEP = ("preset", "objective", "grid", "seeds", "group", "wait")
+_NEW_SWEEP = ("preset", "objective", "class_map", "grid", "seeds", "group", "wait")
 
 
 def add_parser(commands: Any) -> None:
@@ -48,6 +49,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--objective", nargs="+", metavar="TEXT", help="kd, cist:rho=4, cist-authors, ... (default: that of the config)"
     )
+    add_class_map_option(parser)
     parser.add_argument("--grid", nargs="+", metavar="FIELD=V1,V2", help="values to combine")
     parser.add_argument("--seeds", nargs="+", type=int, metavar="N", help="a run for each (default: the config's)")
     parser.add_argument("--group", metavar="NAME", help="name of the sweep (default: made from the time)")

@@ -1,6 +1,6 @@
 """Labelled images: the bundled set, downloads, and whatever people have on disk."""
 
-from cist_core.data.class_maps import OtherOrder, apply_class_map, find_other_order, map_labels
+from cist_core.data.class_maps import apply_class_map, fit_classes, map_labels
 from cist_core.data.collection import DataDescription
 from cist_core.data.dataset import ImageDataset, evenly_spaced
 from cist_core.data.decoded import DecodedImages
@@ -25,14 +25,13 @@ __all__ = [
     "DecodedImages",
     "FolderImages",
     "ImageDataset",
-    "OtherOrder",
     "apply_class_map",
     "choose_samples",
     "data_root",
     "data_splits",
     "describe_data",
     "evenly_spaced",
-    "find_other_order",
+    "fit_classes",
     "is_one_set",
     "is_present",
     "load_dataset",

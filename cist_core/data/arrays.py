@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
+from cist_core.class_order import ClassOrder
 from cist_core.data.archives import ArrayHeader, npz_headers, read_npz
-from cist_core.data.collection import ONE_SET, Collection, DataDescription, Loaded
+from cist_core.data.collection import ONE_SET, Collection, DataDescription, Loaded, naming
+from cist_core.data.labelling import numbered, one_of
 from cist_core.data.names import checked_class_names
 from cist_core.errors import CistError
+from cist_core.logit_files.names import LABEL_NAMES
+from cist_core.logits import label_numbers
 
-IMAGES, LABELS, CLASSES = ("images", "x", "X", "data"), ("labels", "y", "Y", "label", "targets", "target"), "classes"
+IMAGES, CLASSES = ("images", "x", "data"), "classes"
 _PREFIXES = {"train": ("train",), "validation": ("val", "validation", "valid"), "test": ("test",)}
 
 
 class NpzArrays(Collection):
     """``images`` (uint8, ``(N, H, W, channels)`` or ``(N, H, W)``), ``labels`` and, if there are any, ``classes``.
 
-    ``x`` or ``data`` and ``y`` or ``targets`` are read likewise. ``train_images`` with ``train_labels``, ``val_...``
-    and ``test_...`` are splits, as MedMNIST has them; so are ``x_train`` with ``y_train`` and so on, as Keras has them.
+    ``x`` or ``data`` and ``y``, ``targets`` or another of `LABEL_NAMES` are read likewise. ``train_images`` with
+    ``train_labels``, ``val_...`` and ``test_...`` are splits, as MedMNIST has them; so are ``x_train`` with ``y_train``
+    and so on, as Keras has them. Labels are whole numbers, names or one-hot.
     """
 
     kind: ClassVar[str] = "NumPy archive"
@@ -38,14 +45,27 @@ class NpzArrays(Collection):
     def splits(self) -> tuple[str, ...]:
         return tuple(self._pairs)
 
+    @property
+    def unused(self) -> tuple[str, ...]:
+        used = {CLASSES, *(name for pair in self._pairs.values() for name in pair)}
+        return tuple(name[:40] for name in self._headers if name not in used)
+
+    @property
+    def class_order(self) -> str | None:
+        order = self._numbered[1]
+        return None if order is None else order.sentence
+
     def describe(self) -> DataDescription:
         names = self._class_names()
         counts: dict[str, int | None] = {split: self._headers[pair[0]].shape[0] for split, pair in self._pairs.items()}
         shapes = {self._image_shape(images) for images, _ in self._pairs.values()}
+        labels = self._numbered[0].values()
         return DataDescription(
             self.kind,
             counts,
-            len(names) if names is not None else self._labelled_classes(),
+            len(names)
+            if names is not None
+            else max((int(each.max()) + 1 for each in labels if each.size), default=None),
             names,
             shapes.pop() if len(shapes) == 1 else None,
         )
@@ -55,16 +75,35 @@ class NpzArrays(Collection):
         return height, width, channels[0] if channels else 1
 
     def read(self, split: str) -> Loaded:
-        pair = self._pairs[split]
-        arrays = read_npz(self.path, pair)
-        images, labels = arrays[pair[0]], arrays[pair[1]]
-        return (
-            images if images.ndim == 4 else images[..., None],
-            labels.reshape(-1).astype(np.int64),
-            self._class_names(),
-        )
+        name = self._pairs[split][0]
+        images = read_npz(self.path, (name,))[name]
+        return images if images.ndim == 4 else images[..., None], self._numbered[0][split], self._class_names()
+
+    @cached_property
+    def _numbered(self) -> tuple[dict[str, NDArray[np.int64]], ClassOrder | None]:
+        """The labels of each split by number, and the order of the classes where they are names without a list."""
+        with naming(self.path, "an .npz archive"):
+            arrays = read_npz(self.path, [pair[1] for pair in self._pairs.values()])
+            raw = {split: arrays[labels] for split, (_, labels) in self._pairs.items()}
+            if self._given_names() is not None or any(each.dtype.kind not in "US" for each in raw.values()):
+                return {split: self._numbers(split, each) for split, each in raw.items()}, None
+            words = [str(word) for each in raw.values() for word in each.reshape(-1).astype(str)]
+            together, order = numbered(words, str(self.path))
+            ends = np.cumsum([each.size for each in raw.values()])[:-1]
+            return dict(zip(raw, np.split(together, ends), strict=True)), order
+
+    def _numbers(self, split: str, labels: NDArray[Any]) -> NDArray[np.int64]:
+        names, classes = self._given_names(), labels.shape[1] if labels.ndim == 2 else 0
+        try:
+            return label_numbers(labels, len(labels), len(names) if names is not None else classes, names)
+        except CistError as error:
+            raise CistError(f"`{self._pairs[split][1]}` in {self.path}: {error}") from error
 
     def _class_names(self) -> tuple[str, ...] | None:
+        order = self._numbered[1]
+        return self._given_names() if order is None else order.class_names
+
+    def _given_names(self) -> tuple[str, ...] | None:
         if CLASSES not in self._headers:
             return None
         shape = self._headers[CLASSES].shape
@@ -72,23 +111,21 @@ class NpzArrays(Collection):
             raise CistError(f"Expected `classes` in {self.path} to be a list of names, but its shape is {shape}.")
         return checked_class_names(read_npz(self.path, (CLASSES,))[CLASSES].tolist(), str(self.path))
 
-    def _labelled_classes(self) -> int | None:
-        labels = read_npz(self.path, [pair[1] for pair in self._pairs.values()]).values()
-        return max((int(array.max()) + 1 for array in labels if array.size), default=None)
-
 
 def _pairs(path: Path, there: Iterable[str]) -> dict[str, tuple[str, str]]:
     """The names of images and labels of each split."""
-    names = set(there)
-    images, labels = _first(names, IMAGES), _first(names, LABELS)
+    names = list(there)
+    images, labels = one_of(names, IMAGES), one_of(names, LABEL_NAMES)
     if images and labels:
         return {ONE_SET: (images, labels)}
     pairs = {}
     for split, prefixes in _PREFIXES.items():
         for prefix in prefixes:
             # MedMNIST: train_images, train_labels. Keras: x_train, y_train.
-            images_of = _first(names, [f"{prefix}_{name}" for name in IMAGES] + [f"{name}_{prefix}" for name in IMAGES])
-            labels_of = _first(names, [f"{prefix}_{name}" for name in LABELS] + [f"{name}_{prefix}" for name in LABELS])
+            images_of, labels_of = (
+                one_of(names, [f"{prefix}_{name}" for name in wanted] + [f"{name}_{prefix}" for name in wanted])
+                for wanted in (IMAGES, LABEL_NAMES)
+            )
             if images_of and labels_of:
                 pairs[split] = (images_of, labels_of)
     if not pairs:
@@ -97,10 +134,6 @@ def _pairs(path: Path, there: Iterable[str]) -> dict[str, tuple[str, str]]:
             f"{path} holds the arrays {sorted(names)[:20]}, but not '{missing}'; save it with `{missing}=`."
         )
     return pairs
-
-
-def _first(there: set[str], names: Iterable[str]) -> str | None:
-    return next((name for name in names if name in there), None)
 
 
 def _check(path: Path, images: str, pixels: ArrayHeader, labels: str, numbers: ArrayHeader) -> None:
@@ -114,10 +147,10 @@ def _check(path: Path, images: str, pixels: ArrayHeader, labels: str, numbers: A
             f"Expected `{images}` in {path} to be of shape (N, H, W, channels), but it is {pixels.shape}, channels "
             "first; save images.transpose(0, 2, 3, 1)."
         )
-    # A column of labels is a list of them; MedMNIST stores one.
-    flat = numbers.shape[:1] if len(numbers.shape) == 2 and numbers.shape[1] == 1 else numbers.shape
-    if numbers.dtype.kind not in "iu" or len(flat) != 1:
+    # A column of labels is a list of them, as MedMNIST stores one; rows are one-hot.
+    rows = len(numbers.shape) == 1 or (len(numbers.shape) == 2 and numbers.shape[1] > 0)
+    if numbers.dtype.kind not in "iubUSf" or not rows or numbers.shape[0] != pixels.shape[0]:
         raise CistError(
-            f"Expected `{labels}` in {path} to be whole numbers of shape (N,), "
+            f"Expected `{labels}` in {path} to be whole numbers or names of shape ({pixels.shape[0]},), or one-hot, "
             f"but it is {numbers.dtype} of shape {numbers.shape}."
         )

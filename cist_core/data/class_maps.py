@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from cist_core.class_maps import Class, ClassMap, find_class
 from cist_core.data.dataset import ImageDataset
 from cist_core.errors import CistError
+from cist_core.logit_files.arrays import few
 
-Class = str | int
+_PAIRS_SHOWN = 4
 
 
 def map_labels(
     dataset: ImageDataset,
-    mapping: Mapping[Class, Class | None],
+    mapping: ClassMap,
     teacher_classes: Sequence[str] | int,
     *,
     drop: bool = False,
@@ -46,8 +48,8 @@ def map_labels(
     count = teacher_classes if isinstance(teacher_classes, int) else len(teacher_classes)
     table: dict[int, int | None] = dict.fromkeys(range(dataset.num_classes)) if drop else {}
     for of_data, of_teacher in mapping.items():
-        number = _number(of_data, dataset.class_names, dataset.num_classes, f"The data set '{dataset.name}'")
-        table[number] = None if of_teacher in (None, "") else _number(of_teacher, names, count, "The teacher")
+        number = find_class(of_data, dataset.class_names, dataset.num_classes, f"The data set '{dataset.name}'")
+        table[number] = None if of_teacher in (None, "") else find_class(of_teacher, names, count, "The teacher")
     missing = [int(label) for label in np.unique(dataset.labels) if int(label) not in table]
     if missing:
         called = ", ".join(_called(label, dataset.class_names) for label in missing[:5])
@@ -82,63 +84,115 @@ def _called(number: int, names: Sequence[str] | None) -> str:
     return repr(names[number]) if names is not None else f"class {number}"
 
 
-def _number(given: Class, names: Sequence[str] | None, count: int, owner: str) -> int:
-    """The number of a class that is given by its name, or by its number as such or as text. A name comes first."""
-    if isinstance(given, str) and names is not None:
-        found = [number for number, name in enumerate(names) if name == given]
-        if len(found) > 1:
-            raise CistError(f"{owner} has {len(found)} classes called {given!r} ({found[:5]}); give the number of one.")
-        if found:
-            return found[0]
-    number = int(given) if isinstance(given, int) or re.fullmatch("[0-9]{1,9}", given) else -1
-    if not 0 <= number < count:
-        known = "" if names is None else f": {', '.join(repr(name) for name in names[:10])}{', ...' * (count > 10)}"
-        raise CistError(f"{owner} has no class {given!r}; it has {count:,}{known}.")
-    return number
+# ---- by name ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class OtherOrder:
-    """Data and teacher name the same classes in another order, so that the labels of the one are wrong for the other.
+def fit_classes(
+    dataset: ImageDataset, teacher_classes: Sequence[str] | int, class_map: ClassMap | None = None
+) -> ImageDataset:
+    """The same images under the teacher's classes: by the map where there is one, else by name, else by number.
 
-    Attributes:
-        mapping: what `map_labels` takes to put it right.
-        sentence: for people.
-    """
+    Where both have names and each of the data's is among the teacher's, those are the classes, whatever their order and
+    however many the teacher has besides. Names are compared without regard to case, spaces and punctuation. Where the
+    names have nothing in common, or one of the two has none, class 3 of the data is class 3 of the teacher, and both
+    have the same number of classes. ``class_order`` of what is returned says what was done.
 
-    mapping: dict[Class, Class]
-    sentence: str
+    Args:
+        dataset: whose labels are those of its own classes, or the teacher's already.
+        teacher_classes: their names; or how many, where they have none.
+        class_map: see `map_labels`; of classes that are not in it, the names decide.
 
-
-def find_other_order(data_classes: Sequence[str] | None, teacher_classes: Sequence[str] | None) -> OtherOrder | None:
-    """Whether the data's classes are all among the teacher's, but not at the same numbers.
-
-    Names are compared without regard to case, spaces and punctuation. None where the order is the same, where names are
-    missing or ambiguous, or where they are not the same classes.
+    Raises:
+        CistError: as `map_labels`, and where some names are the teacher's and others are not, or numbers cannot be the
+            same.
 
     Example:
-        >>> find_other_order(["cat", "dog"], ["Dog", "Cat"]).mapping
-        {'cat': 'Cat', 'dog': 'Dog'}
+        >>> images = np.zeros((2, 2, 2, 1), np.uint8)
+        >>> pets = ImageDataset("pets", "all", images, np.array([0, 1]), ("cat", "dog"), "pets")
+        >>> found = fit_classes(pets, ["ant", "Dog", "eel", "Cat"])
+        >>> found.labels, found.class_order
+        (array([3, 1]), "Classes by their names: 'cat' is the teacher's class 3, 'dog' is 1")
     """
-    if data_classes is None or teacher_classes is None:
-        return None
-    places = {_bare(name): number for number, name in enumerate(teacher_classes)}
-    found = [places.get(_bare(name)) for name in data_classes]
-    unambiguous = len(places) == len(teacher_classes) and len(set(found)) == len(data_classes)
-    if not unambiguous or None in found or found == list(range(len(found))):
-        return None
-    by_name = len(set(data_classes)) == len(data_classes)
-    mapping: dict[Class, Class] = {}
-    for number, (name, place) in enumerate(zip(data_classes, found, strict=True)):
-        if place is not None:
-            mapping[name if by_name else number] = teacher_classes[place] if by_name else place
-    first = next(number for number, place in enumerate(found) if place != number)
-    shown = ", ".join(f"{key!r}: {value!r}" for key, value in list(mapping.items())[:10])
-    return OtherOrder(
-        mapping,
-        f"The data number their classes in another order than the teacher: {data_classes[first]!r} is {first} in the "
-        f"data and {found[first]} for the teacher. Map them by name: {{{shown}{', ...' * (len(mapping) > 10)}}}.",
-    )
+    names = None if isinstance(teacher_classes, int) else tuple(teacher_classes)
+    count = teacher_classes if isinstance(teacher_classes, int) else len(teacher_classes)
+    found = _places_by_name(dataset.class_names, names)
+    if class_map is not None:
+        return _through_map(dataset, class_map, found, names, count)
+    if found and None not in found:
+        if found == list(range(count)):
+            return dataset
+        mapped = apply_class_map(dataset, found, names)
+        return replace(mapped, class_order=f"Classes by their names: {_listed(dataset, found)}")
+    _check_numbers(dataset, found, names, count)
+    return dataset
+
+
+def _through_map(
+    dataset: ImageDataset,
+    class_map: ClassMap,
+    found: Sequence[int | None],
+    names: tuple[str, ...] | None,
+    count: int,
+) -> ImageDataset:
+    owner = f"The data set '{dataset.name}'"
+    given = {find_class(of_data, dataset.class_names, dataset.num_classes, owner) for of_data in class_map}
+    mapping: dict[Class, Class | None] = dict(class_map)
+    mapping |= {number: place for number, place in enumerate(found) if place is not None and number not in given}
+    mapped = map_labels(dataset, mapping, count if names is None else names)
+    assert mapped.class_map is not None
+    left = dataset.num_samples - mapped.num_samples
+    said = f"Classes through the class map: {_listed(dataset, mapped.class_map)}"
+    return replace(mapped, class_order=said + (f"; {left:,} images without a class in it are left out" if left else ""))
+
+
+def _listed(dataset: ImageDataset, places: Sequence[int | None]) -> str:
+    """``'cat' is the teacher's class 3, 'dog' is 1, ...``"""
+    pairs = [(number, place) for number, place in enumerate(places) if place is not None]
+    shown = [f"{_called(number, dataset.class_names)} is {{}}{place}" for number, place in pairs[:_PAIRS_SHOWN]]
+    first = [text.format("the teacher's class " * (index == 0)) for index, text in enumerate(shown)]
+    more = len(pairs) - _PAIRS_SHOWN
+    return ", ".join([*first, *([f"and {more:,} more"] if more > 0 else [])])
+
+
+def _check_numbers(dataset: ImageDataset, found: Sequence[int | None], names: Sequence[str] | None, count: int) -> None:
+    """Refuse data whose classes cannot be the teacher's by number."""
+    of_data = f"the data set '{dataset.name}'"
+    remedy = "map each with --class-map (`class_map=` in Python), to a class of the teacher or to nothing"
+    elsewhere = [number for number, place in enumerate(found) if place is not None and place != number]
+    if elsewhere or (any(place is not None for place in found) and dataset.num_classes != count):
+        missing = [_called(number, dataset.class_names) for number, place in enumerate(found) if place is None]
+        raise CistError(
+            f"{len(found) - len(missing):,} of the {len(found):,} classes of {of_data} are among the teacher's "
+            f"{count:,} by name, but not {', '.join(few(missing, 5))}; {remedy}."
+        )
+    known = dataset.class_names is not None
+    if dataset.num_classes > count or (known and dataset.num_classes != count):
+        there = "" if names is None else f" ({', '.join(map(repr, names[:3]))}{', ...' * (count > 3)})"
+        raise CistError(
+            f"The teacher tells {count:,} classes apart{there}, but {of_data} has {dataset.num_classes:,}; choose a "
+            f"teacher and a data set with the same classes, or {remedy}.{_off_by_one(dataset, count)}"
+        )
+
+
+def _off_by_one(dataset: ImageDataset, count: int) -> str:
+    """A hint where one class more or less has a usual reason."""
+    if count == dataset.num_classes + 1:
+        return " If the teacher's first class is a background, the map is 0=1, 1=2, and so on."
+    if dataset.class_names is None and dataset.num_classes == count + 1 and int(dataset.labels.min()) == 1:
+        return (
+            f" The labels run from 1 to {count:,}: if 1 is the teacher's first class, the map is 1=0, 2=1, and so on."
+        )
+    return ""
+
+
+def _places_by_name(data: Sequence[str] | None, teacher: Sequence[str] | None) -> list[int | None]:
+    """The teacher's class of each of the data's that has its name; empty where names are missing or ambiguous."""
+    if data is None or teacher is None:
+        return []
+    places = {_bare(name): number for number, name in enumerate(teacher)}
+    found = [places.get(_bare(name)) for name in data]
+    named = [place for place in found if place is not None]
+    return found if len(places) == len(teacher) and len(set(named)) == len(named) else []
 
 
 def _bare(name: str) -> str:

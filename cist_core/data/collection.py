@@ -30,6 +30,7 @@ class DataDescription:
         num_classes: None where it is not known before they are loaded.
         class_names: None where there are none.
         image_shape: height, width and channels; None where images have sizes of their own.
+        class_order: how the classes were numbered, as a sentence; None where the data say it themselves.
     """
 
     kind: str
@@ -37,6 +38,7 @@ class DataDescription:
     num_classes: int | None
     class_names: tuple[str, ...] | None
     image_shape: tuple[int, int, int] | None
+    class_order: str | None = None
 
 
 class Collection(ABC):
@@ -54,6 +56,16 @@ class Collection(ABC):
     @abstractmethod
     def splits(self) -> tuple[str, ...]:
         """By our names (`split_called`); ``("all",)`` where there are none."""
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Arrays or columns that hold neither images nor labels."""
+        return ()
+
+    @property
+    def class_order(self) -> str | None:
+        """How the classes were numbered, as a sentence; None where the data say it themselves."""
+        return None
 
     @abstractmethod
     def describe(self) -> DataDescription:

@@ -30,6 +30,8 @@ class ImageDataset:
         class_names: one name per class, or None where the source has none.
         source: the name or path that `load_dataset` finds it by again.
         class_map: the teacher's class for each class of the source, None for one left out; see `map_labels`.
+        class_order: how the classes were numbered, as a sentence; None where the source says it itself.
+        unused: arrays or columns of the source that hold neither images nor labels.
     """
 
     name: str
@@ -39,6 +41,8 @@ class ImageDataset:
     class_names: tuple[str, ...] | None
     source: str
     class_map: tuple[int | None, ...] | None = None
+    class_order: str | None = None
+    unused: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.images) != len(self.labels) or len(self.labels) == 0:

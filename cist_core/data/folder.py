@@ -6,12 +6,14 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cist_core.class_order import ClassOrder, number_classes
 from cist_core.data.collection import ONE_SET, Collection, DataDescription, Loaded
 from cist_core.data.decoded import DecodedImages, content_digest
 from cist_core.data.inside import Inside
@@ -57,7 +59,7 @@ class FolderImages(DecodedImages):
 class ImageFolder(Collection):
     """``root/CLASS/*.png``, one set without splits; or ``root/SPLIT/CLASS/*.png`` with `SPLIT_NAMES`.
 
-    Classes are numbered in the order of their names.
+    Classes are numbered over all splits by what their folders are called; see `number_classes`.
     """
 
     kind: ClassVar[str] = "image folder"
@@ -70,41 +72,55 @@ class ImageFolder(Collection):
     def splits(self) -> tuple[str, ...]:
         return tuple(self._folders)
 
+    @cached_property
+    def _classes(self) -> ClassOrder:
+        """Raises CistError for fewer than two classes."""
+        names: dict[str, None] = {}
+        for root in self._folders.values():
+            names |= dict.fromkeys(checked_class_names((folder.name for folder in _subfolders(root)), str(root)))
+        if len(names) < 2:
+            raise CistError(_too_few(self.path, len(names)))
+        return number_classes(tuple(names), "folders")
+
+    @property
+    def class_order(self) -> str:
+        return self._classes.sentence
+
     def describe(self) -> DataDescription:
-        counts: dict[str, int | None] = {}
-        names: tuple[str, ...] = ()
-        for split in self.splits:
-            images, _, found = self._collect(split)
-            counts[split], names = len(images), names or found
-        return DataDescription(self.kind, counts, len(names), names, None)
+        counts: dict[str, int | None] = {split: len(self._collect(split)[0]) for split in self.splits}
+        return DataDescription(self.kind, counts, self._classes.count, self._classes.class_names, None)
 
     def read(self, split: str) -> Loaded:
-        return self._collect(split)
+        return *self._collect(split), self._classes.class_names
 
-    def _collect(self, split: str) -> tuple[FolderImages, NDArray[np.int64], tuple[str, ...]]:
-        root = self._folders[split]
-        classes, inside = _subfolders(root), Inside(self.path)
-        if len(classes) < 2:
-            raise CistError(
-                f"Expected {root} to hold one subfolder of images per class, but it has {len(classes)} subfolder(s)."
-            )
-        names = checked_class_names((folder.name for folder in classes), str(root))
+    def _collect(self, split: str) -> tuple[FolderImages, NDArray[np.int64]]:
+        root, inside = self._folders[split], Inside(self.path)
+        folders = sorted(_subfolders(root), key=lambda folder: self._classes.labels[folder.name])
+        if not folders:
+            raise CistError(_too_few(root, 0))
         paths: list[Path] = []
         labels: list[int] = []
-        for label, folder in enumerate(classes):
+        for folder in folders:
             found = _images(folder)
             for path in found:
                 inside.check(path, where=str(root))
             paths += found
-            labels += [label] * len(found)
-        return FolderImages(root, tuple(paths)), np.array(labels, np.int64), names
+            labels += [self._classes.labels[folder.name]] * len(found)
+        return FolderImages(root, tuple(paths)), np.array(labels, np.int64)
 
 
 def split_folders(root: Path) -> dict[str, Path]:
-    """The folders of ``root`` that hold a split each; empty where it is one set."""
-    return {
-        SPLIT_NAMES[folder.name.lower()]: folder for folder in _subfolders(root) if folder.name.lower() in SPLIT_NAMES
-    }
+    """The folders of ``root`` that hold a split each; empty where it is one set.
+
+    Folders called ``train`` or alike are splits where one of them holds folders; else they are classes of that name.
+    """
+    called = {folder: SPLIT_NAMES.get(folder.name.lower()) for folder in _subfolders(root)}
+    splits = {split: folder for folder, split in called.items() if split is not None}
+    return splits if any(map(_subfolders, splits.values())) else {}
+
+
+def _too_few(root: Path, count: int) -> str:
+    return f"Expected {root} to hold one subfolder of images per class, but it has {count} subfolder(s)."
 
 
 def _images(folder: Path) -> Sequence[Path]:

@@ -52,6 +52,14 @@ class HubDataset(Tables):
     def splits(self) -> tuple[str, ...]:
         return tuple(self._hub_splits)
 
+    @property
+    def unused(self) -> tuple[str, ...]:
+        return super().unused if self._opened else ()  # known once a split is here
+
+    @property
+    def class_order(self) -> str | None:
+        return super().class_order if self._opened else None  # known once a split is here
+
     def describe(self) -> DataDescription:
         """Names only: their sizes and classes are known once they are here."""
         return DataDescription(self.kind, dict.fromkeys(self.splits), None, None, None)

@@ -8,17 +8,17 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from cist_core.class_order import ClassOrder, number_classes
 from cist_core.data.names import checked_class_names
 from cist_core.errors import CistError
+from cist_core.logit_files.names import plain
 
-LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "class_name", "category", "target", "targets", "y")
-"""What a column of labels may be called; an earlier one is preferred."""
 # As spreadsheets and pandas write whole numbers.
 _NUMBER = re.compile(r"[+-]?[0-9]{1,15}(\.0*)?")
 
 
-def numbered(values: Sequence[str], where: str) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
-    """Labels, and class names in alphabetical order where the values are names and not all numbers.
+def numbered(values: Sequence[str], where: str) -> tuple[NDArray[np.int64], ClassOrder | None]:
+    """Labels, and the order of the classes where the values are names and not all numbers (`number_classes`).
 
     Args:
         values: of all splits together, so that a class has the same number in each.
@@ -28,7 +28,8 @@ def numbered(values: Sequence[str], where: str) -> tuple[NDArray[np.int64], tupl
         CistError: for an empty value, or names that are none (`checked_class_names`).
 
     Example:
-        >>> numbered(["dog", "cat", "dog"], "list.csv")
+        >>> labels, order = numbered(["dog", "cat", "dog"], "list.csv")
+        >>> labels, order.class_names
         (array([1, 0, 1]), ('cat', 'dog'))
     """
     if values and all(map(_NUMBER.fullmatch, values)):
@@ -36,12 +37,11 @@ def numbered(values: Sequence[str], where: str) -> tuple[NDArray[np.int64], tupl
     different = sorted(set(values))
     if "" in different:
         raise CistError(f"{where} has a row without a label; fill it in or remove the row.")
-    names = checked_class_names(different, where)
-    numbers = {value: number for number, value in enumerate(different)}
-    return np.array([numbers[value] for value in values], np.int64), names
+    order = number_classes(checked_class_names(different, where), "labels")
+    return np.array([order.labels[value] for value in values], np.int64), order
 
 
 def one_of(columns: Iterable[str], wanted: Sequence[str]) -> str | None:
-    """The column that is called like the first of the wanted ones that is there, in whatever case."""
-    by_name = {column.strip().lower(): column for column in reversed(list(columns))}
+    """The column that is called like the first of the wanted ones that is there, however it is written (`plain`)."""
+    by_name = {plain(column): column for column in reversed(list(columns))}
     return next((by_name[name] for name in wanted if name in by_name), None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cist_core.data.arrays import NpzArrays
@@ -126,7 +126,8 @@ def describe_data(name_or_path: str | os.PathLike[str], *, download: bool = Fals
     """
     name = os.fspath(name_or_path)
     if name not in DATASETS:
-        return _find(name, download=download).describe()
+        found = _find(name, download=download)
+        return replace(found.describe(), class_order=found.class_order)
     info = DATASETS[name]
     names = DIGITS if info.bundled else None
     return DataDescription(info.description, dict(info.splits), info.classes, names, info.image_shape)
@@ -172,10 +173,12 @@ def load_dataset(
         return _load_named(DATASETS[name], split, _root(root), download=download, progress=progress)
     found = _find(name, download=download)
     loaded, (images, labels, class_names) = found.load(split)
-    if name.startswith(PREFIX):
-        return ImageDataset(name, loaded, images, labels, class_names, name)
-    title = found.path.name if found.path.is_dir() else found.path.stem
-    return ImageDataset(title, loaded, images, labels, class_names, str(found.path.resolve()))
+    title, source = name, name
+    if not name.startswith(PREFIX):
+        title = found.path.name if found.path.is_dir() else found.path.stem
+        source = str(found.path.resolve())
+    order, unused = found.class_order, found.unused
+    return ImageDataset(title, loaded, images, labels, class_names, source, class_order=order, unused=unused)
 
 
 def _find(name: str, *, download: bool) -> Collection:

@@ -12,12 +12,15 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cist_core.class_order import ClassOrder
 from cist_core.data.collection import ONE_SET, Collection, DataDescription, Loaded, naming
 from cist_core.data.folder import FolderImages
 from cist_core.data.inside import Inside
-from cist_core.data.labelling import LABEL_COLUMNS, numbered, one_of
+from cist_core.data.labelling import numbered, one_of
 from cist_core.data.names import split_called
 from cist_core.errors import CistError
+from cist_core.logit_files.names import LABEL_NAMES
+from cist_core.logit_files.separators import separator
 
 PATH_COLUMNS = (
     "path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "image_name",
@@ -29,15 +32,20 @@ MOST_BYTES = 256 << 20
 class _Rows(NamedTuple):
     paths: list[str]
     labels: NDArray[np.int64]
-    class_names: tuple[str, ...] | None
+    order: ClassOrder | None
     splits: list[str]
+    unused: tuple[str, ...]
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        return None if self.order is None else self.order.class_names
 
 
 class PathTable(Collection):
     """A header with a column of paths and one of labels; a column ``split`` if there are splits.
 
     Paths are relative to the folder of the file and do not lead out of it. Labels are numbers from 0, or names, which
-    are numbered in alphabetical order. Columns are separated by commas, semicolons or tabs.
+    are numbered by `number_classes`. Columns are separated by commas, semicolons or tabs.
     """
 
     kind: ClassVar[str] = "CSV file of paths and labels"
@@ -54,6 +62,14 @@ class PathTable(Collection):
     @property
     def splits(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(self._rows.splits))
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        return self._rows.unused
+
+    @property
+    def class_order(self) -> str | None:
+        return None if self._rows.order is None else self._rows.order.sentence
 
     def describe(self) -> DataDescription:
         rows = self._rows
@@ -76,9 +92,9 @@ class PathTable(Collection):
 
 def _parse(path: Path) -> _Rows:
     table, columns = _table(path)
-    file, label = (one_of(columns, names) for names in (PATH_COLUMNS, LABEL_COLUMNS))
+    file, label = (one_of(columns, names) for names in (PATH_COLUMNS, LABEL_NAMES))
     if file is None or label is None:
-        missing, names = ("paths", PATH_COLUMNS) if file is None else ("labels", LABEL_COLUMNS)
+        missing, names = ("paths", PATH_COLUMNS) if file is None else ("labels", ("label",))
         raise CistError(
             f"{path} has the columns {[column[:40] for column in columns[:20]]}, but none of {missing}; "
             f"call it '{names[0]}' in the first line."
@@ -97,9 +113,10 @@ def _parse(path: Path) -> _Rows:
         rows.append(row)
     if not rows:
         raise CistError(f"{path} holds no rows below its header.")
-    labels, names_found = numbered([row[places[label]].strip() for row in rows], str(path))
+    labels, order = numbered([row[places[label]].strip() for row in rows], str(path))
     splits = [split_called(row[columns.index(split)].strip()) if split is not None else ONE_SET for row in rows]
-    return _Rows([row[places[file]].strip() for row in rows], labels, names_found, splits)
+    unused = tuple(column[:40] for column in columns if column not in (file, label, split))
+    return _Rows([row[places[file]].strip() for row in rows], labels, order, splits, unused)
 
 
 def _table(path: Path) -> tuple[Iterator[list[str]], list[str]]:
@@ -110,8 +127,6 @@ def _table(path: Path) -> tuple[Iterator[list[str]], list[str]]:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise CistError(f"{path} is not UTF-8 text (byte {error.start:,}); save it as UTF-8.") from error
-    first = text.partition("\n")[0]
-    # Files of spreadsheets are separated by semicolons where the comma stands in numbers.
-    separator = max(",;\t", key=first.count)
-    table = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    between = separator(text.partition("\n")[0])
+    table = csv.reader(io.StringIO(text, newline=""), delimiter=between, strict=True)
     return table, [column.strip() for column in next(table, [])]

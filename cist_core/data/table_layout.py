@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from cist_core.data.labelling import LABEL_COLUMNS, one_of
+from cist_core.data.labelling import one_of
 from cist_core.data.names import checked_class_names
 from cist_core.errors import CistError
+from cist_core.logit_files.names import LABEL_NAMES
 
 IMAGE_COLUMNS = ("image", "img", "images", "picture", "pixels", "jpg", "png")
 
@@ -22,12 +23,14 @@ class Layout:
         fields: of that column where it is a struct: ``bytes``, ``path`` or both; empty where it holds the bytes.
         label: a column of numbers or names.
         class_names: from the ``ClassLabel`` of a Hugging Face data set.
+        unused: the other columns.
     """
 
     image: str
     fields: tuple[str, ...]
     label: str
     class_names: tuple[str, ...] | None
+    unused: tuple[str, ...] = field(default=(), compare=False)
 
 
 def find_layout(schema: Any, where: str) -> Layout:
@@ -46,14 +49,15 @@ def find_layout(schema: Any, where: str) -> Layout:
         )
     named = _class_labels(schema, where)
     labels = [field.name for field in schema if _is_label(field.type)]
-    label = one_of(labels, LABEL_COLUMNS)
+    label = one_of(labels, LABEL_NAMES)
     if label is None and len(named) == 1 and next(iter(named)) in labels:
         label = next(iter(named))
     if label is None:
         raise CistError(
             f"{where} has the columns {_named(schema)}, but none of them called 'label' holds whole numbers or names."
         )
-    return Layout(image, image_columns[image], label, named.get(label))
+    unused = tuple(str(name)[:40] for name in schema.names if name not in (image, label))
+    return Layout(image, image_columns[image], label, named.get(label), unused)
 
 
 def _named(schema: Any) -> list[str]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from cist_core.class_order import ClassOrder
 from cist_core.data.collection import ONE_SET, Collection, DataDescription, Loaded, naming
 from cist_core.data.decoded import DecodedImages, content_digest
 from cist_core.data.inside import Inside
@@ -211,7 +212,7 @@ class TableImages(DecodedImages):
 class Tables(Collection):
     """Tables of pictures and labels, one for each split.
 
-    Names are numbered over all splits, so that a class has the same number in each.
+    Names are numbered over all splits (`number_classes`), so that a class has the same number in each.
     """
 
     @abstractmethod
@@ -229,17 +230,31 @@ class Tables(Collection):
             return tables
 
     @cached_property
-    def _labels(self) -> tuple[dict[str, NDArray[np.int64]], tuple[str, ...] | None]:
+    def _numbered(self) -> tuple[dict[str, NDArray[np.int64]], ClassOrder | None]:
         with naming(self.path, f"a {self.kind}"):
             coded = {
                 split: _coded(rows.labels(), f"The {split} split of {self.path}")
                 for split, rows in self._tables.items()
             }
-            together, names = numbered([value for values, _ in coded.values() for value in values], str(self.path))
+            together, order = numbered([value for values, _ in coded.values() for value in values], str(self.path))
             ends = np.cumsum([len(values) for values, _ in coded.values()])[:-1]
             numbers = np.split(together, ends)
             labels = {split: of[places] for (split, (_, places)), of in zip(coded.items(), numbers, strict=True)}
-            return labels, names or next(iter(self._tables.values())).layout.class_names
+            return labels, order
+
+    @property
+    def _labels(self) -> tuple[dict[str, NDArray[np.int64]], tuple[str, ...] | None]:
+        labels, order = self._numbered
+        return labels, next(iter(self._tables.values())).layout.class_names if order is None else order.class_names
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        return next(iter(self._tables.values())).layout.unused
+
+    @property
+    def class_order(self) -> str | None:
+        _, order = self._numbered
+        return None if order is None else order.sentence
 
     def describe(self) -> DataDescription:
         labels, names = self._labels

@@ -19,11 +19,12 @@ from typing import Any
 from cist_core.errors import CistError
 from cist_core.integrations import path_of_rank
 from cist_core.logit_files import LABEL_NAMES
+from cist_core.logit_files.names import plain
 from cist_core.recording import Recording, record
 
 
 def labels_of_batch(batch: Any) -> Any:
-    """Where labels usually are: second in a pair, or under ``labels``, ``label``, ``targets``, ``target`` or ``y``.
+    """Where labels usually are: second in a pair, or under ``labels``, ``target``, ``y`` or alike (`LABEL_NAMES`).
 
     Labels that are not whole numbers, such as mixed ones, are none.
 
@@ -33,7 +34,8 @@ def labels_of_batch(batch: Any) -> Any:
     """
     labels = None
     if isinstance(batch, Mapping):
-        labels = next((batch[name] for name in LABEL_NAMES if name in batch), None)
+        called = {plain(name): name for name in batch if isinstance(name, str)}
+        labels = next((batch[called[name]] for name in LABEL_NAMES if name in called), None)
     elif isinstance(batch, Sequence) and len(batch) >= 2:
         labels = batch[1]
     is_floating_point = getattr(labels, "is_floating_point", None)
@@ -63,6 +65,7 @@ class RecordLogits(_callback()):  # type: ignore[misc]
         path: of the safetensors file.
         layer: the submodule that returns the logits, by its name in the LightningModule; None records what
             ``self(batch)`` returns.
+        output: what of that holds the logits, where it returns several matrices; see `cist_core.record`.
         labels: takes a batch and returns its labels, or None where there are none.
         mask: of token logits; see `cist_core.record`.
         class_names: C names for the file.
@@ -79,6 +82,7 @@ class RecordLogits(_callback()):  # type: ignore[misc]
         path: str | os.PathLike[str],
         *,
         layer: str | None = None,
+        output: str | int | None = None,
         labels: Callable[[Any], Any] = labels_of_batch,
         mask: str | None = "attention_mask",
         class_names: Sequence[str] | None = None,
@@ -90,12 +94,14 @@ class RecordLogits(_callback()):  # type: ignore[misc]
                 "pip install 'cist-studio[lightning]'."
             )
         super().__init__()
-        self._path, self._layer, self._mask = path, layer, mask
+        self._path, self._layer, self._output, self._mask = path, layer, output, mask
         self._labels_of, self._class_names, self._dataloader = labels, class_names, dataloader
         self._recording: Recording | None = None
 
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
-        self._recording = record(pl_module, layer=self._layer, mask=self._mask, class_names=self._class_names)
+        self._recording = record(
+            pl_module, layer=self._layer, output=self._output, mask=self._mask, class_names=self._class_names
+        )
 
     def on_validation_batch_start(
         self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0

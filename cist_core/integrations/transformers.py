@@ -42,6 +42,7 @@ class RecordLogits(_callback()):  # type: ignore[misc]
     Args:
         path: of the safetensors file.
         layer: the submodule that returns the logits, by name; None: the model.
+        output: what of that holds the logits, where it returns several matrices; see `cist_core.record`.
         mask: of token logits; see `cist_core.record`.
 
     Raises:
@@ -50,13 +51,18 @@ class RecordLogits(_callback()):  # type: ignore[misc]
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, layer: str | None = None, mask: str | None = "attention_mask"
+        self,
+        path: str | os.PathLike[str],
+        *,
+        layer: str | None = None,
+        output: str | int | None = None,
+        mask: str | None = "attention_mask",
     ) -> None:
         if type(self).__mro__[1] is object:
             raise CistError(
                 "Recording inside a Trainer needs transformers, which is not installed: pip install 'cist-studio[hf]'."
             )
-        self._path, self._layer, self._mask = path, layer, mask
+        self._path, self._layer, self._output, self._mask = path, layer, output, mask
         self._model: Any = None
         self._recording: Recording | None = None
         self._started = False
@@ -88,7 +94,9 @@ class RecordLogits(_callback()):  # type: ignore[misc]
 
     def _watch(self, model: Any) -> None:
         self.remove()
-        self._recording = record(model, layer=self._layer, mask=self._mask, class_names=_class_names(model))
+        self._recording = record(
+            model, layer=self._layer, output=self._output, mask=self._mask, class_names=_class_names(model)
+        )
         self._recording.attach()
         self._model, self._started = model, False
 

@@ -2,14 +2,15 @@
 
 =====================  ====================================================================
 ``reading``            `read_logits`: what is in a file, as one set
-``labels``             `read_labels`: labels of their own file
+``labels``             `read_labels`: labels of their own file, and labels in any form as numbers
 ``limits``             how much a file may ask for
 ``given``              logits, log-probabilities or probabilities
 ``tokens``             ``(B, L, C)`` with a mask
 ``names``              what people call their arrays and columns
+``columns``            which columns of a table are the logits
 ``opening``            which reader opens which ending; errors that name the file
 ``arrays``             what the files of named arrays have in common
-``*_files``, ``tables``  one module a kind of file
+``*_files``, ``tables``  one module a kind of file; ``separators`` of text tables
 =====================  ====================================================================
 
 The k most probable classes of each sample only: `cist_core.top_k`.

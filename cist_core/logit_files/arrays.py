@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cist_core.errors import CistError
+from cist_core.logit_files.names import plain
 
 _NAMES_SHOWN = 8
 
@@ -48,9 +49,15 @@ class StoredArrays:
         name = self.find(names)
         return None if name is None else self.arrays[name].load()
 
-    def find(self, names: tuple[str, ...]) -> str | None:
-        """The first of the names that there is."""
-        return next((name for name in names if name in self.arrays), None)
+    def find(self, names: tuple[str, ...], *, among: Collection[str] | None = None) -> str | None:
+        """The array with the first of the names that there is, however it is written (`plain`)."""
+        called = {plain(name): name for name in reversed(list(self.arrays if among is None else among))}
+        return next((called[name] for name in names if name in called), None)
+
+    def described(self, name: str) -> str:
+        """An array by its name and shape, for a list of them."""
+        shape = self.arrays[name].shape
+        return f"{name[:40]} {shape}" if shape else name[:40]
 
 
 def shortened(names: Sequence[str]) -> str:
@@ -63,6 +70,16 @@ def shortened(names: Sequence[str]) -> str:
     shown = [name[:40] for name in names[:_NAMES_SHOWN]]
     more = f" and {len(names) - len(shown):,} more" if len(names) > len(shown) else ""
     return f"{shown}{more}"
+
+
+def few(names: Sequence[str], most: int = 12) -> list[str]:
+    """The first of many names, and how many more there are.
+
+    Example:
+        >>> few(["a", "b", "c"], most=2)
+        ['a', 'b', '1 more']
+    """
+    return [*names] if len(names) <= most else [*names[:most], f"{len(names) - most:,} more"]
 
 
 def check_numbers(dtype: np.dtype[Any], what: str) -> None:

@@ -22,7 +22,7 @@ ARRAY_FILES: dict[str, Callable[[Path, Limits], StoredArrays]] = {
     ".pth": open_torch,
 }
 
-TABLE_FILES: dict[str, Callable[[Path, Limits], Table]] = {".csv": CsvTable, ".parquet": ParquetTable}
+TABLE_FILES: dict[str, Callable[[Path, Limits], Table]] = {".csv": CsvTable, ".tsv": CsvTable, ".parquet": ParquetTable}
 
 
 def existing_file(source: Path, endings: list[str], what: str) -> str:

@@ -8,10 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cist_core.errors import CistError
+from cist_core.logits import IGNORED_LABEL
 from cist_core.scratch import scratch_array
-
-IGNORED = -100
-"""What PyTorch and Hugging Face label a position with that counts for nothing."""
 
 _CHUNK_VALUES = 1 << 20
 
@@ -50,13 +48,13 @@ def flatten_tokens(
                 f"Expected labels of the shape {places}, one for each position, but got {labels.shape}; "
                 "store them beside the logits."
             )
-        keep &= labels != IGNORED
-        reasons.append(f"label {IGNORED}")
+        keep &= labels != IGNORED_LABEL
+        reasons.append(f"label {IGNORED_LABEL}")
     kept = np.flatnonzero(keep)
     if not len(kept):
         raise CistError(f"None of the {keep.size:,} positions is left: all are {' or '.join(reasons) or 'missing'}.")
     flat = _row_major(values).reshape(-1, values.shape[2])
-    rows = flat if len(kept) == len(flat) else _take(flat, kept)
+    rows = flat if len(kept) == len(flat) else take_rows(flat, kept)
     said = f"{len(kept):,} of {keep.size:,} positions of {places[0]:,} sequence{'s' * (places[0] != 1)}"
     if len(kept) < keep.size:
         said += f"; left out: {' or '.join(reasons)}"
@@ -82,7 +80,8 @@ def _row_major(values: NDArray[Any]) -> NDArray[Any]:
     return ordered
 
 
-def _take(flat: NDArray[Any], kept: NDArray[np.int64]) -> NDArray[Any]:
+def take_rows(flat: NDArray[Any], kept: NDArray[np.int64]) -> NDArray[Any]:
+    """Some rows of a matrix that may be larger than memory."""
     taken = scratch_array((len(kept), flat.shape[1]), flat.dtype)
     step = max(1, _CHUNK_VALUES // max(1, flat.shape[1]))
     for start in range(0, len(kept), step):

@@ -19,7 +19,7 @@ _DAMAGED = "this is damaged, or holds objects whose loading could run code; save
 
 
 def open_torch(path: Path, limits: Limits) -> StoredArrays:
-    """The tensors of a file: a single one under the name ``tensor``, those of a dict under their own.
+    """The tensors of a file: one alone as ``tensor``, those of a dict under their names, of a tuple by their place.
 
     Files of torch 1.6 and later are memory-mapped. Older ones are read whole.
 
@@ -41,6 +41,8 @@ def open_torch(path: Path, limits: Limits) -> StoredArrays:
         return StoredArrays({"tensor": _tensor(loaded, "the tensor")})
     if isinstance(loaded, Mapping):
         return StoredArrays({str(name): _value(value, f"'{name}'") for name, value in loaded.items()})
+    if isinstance(loaded, tuple | list) and loaded and all(isinstance(each, torch.Tensor) for each in loaded):
+        return StoredArrays({f"{place}": _value(value, f"tensor {place}") for place, value in enumerate(loaded)})
     raise CistError(f"expected a tensor or a dict of tensors, but got a {type(loaded).__name__}.")
 
 

@@ -60,6 +60,8 @@ class DataConfig(_Part):
     """Part of every class set apart where the data bring no validation split (and again for test, likewise)."""
     split_seed: Annotated[int, Field(ge=0)] = 0
     """Decides which images are set apart and which are taken, whatever ``seed`` is."""
+    class_map: dict[str, str | int | None] | None = None
+    """From the data's classes to the teacher's, by name or number, null for one left out; None: by name, or number."""
     download: bool = False
     """Whether a data set that is not there may be downloaded."""
 
@@ -71,6 +73,8 @@ class TeacherConfig(_Part):
     """A sample model that `cist models` lists, the path of a checkpoint, or another of `cist infer --help`."""
     architecture: str | None = None
     """Of a checkpoint; None: recognised from the weights."""
+    weights: str | None = None
+    """Which of the weights in a checkpoint, by their name in it; None: those that are usually meant."""
     preprocessing: Annotated[dict[str, Any], AfterValidator(_checked_preprocessing)] | None = None
     """What it reads images with (``mean``, ``std``, ``image_size``, ...); None: what is usual for its architecture."""
     download: bool = False

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from cist_core.accuracy import judge_accuracy
 from cist_core.data.download import Progress
 from cist_core.errors import Cancelled, CistError
 from cist_core.files import write_whole
@@ -264,6 +265,8 @@ class _Run:
             self.config.save(self.directory.config_file)
         self.heartbeat(now=True)
         learner = self._learner()
+        for sentence in learner.remarks:
+            log.info("%s", sentence)
         self._start_trackers()
         length = learner.length
         self.status.update(epochs=length.epochs, steps=length.steps)
@@ -273,6 +276,9 @@ class _Run:
         self._judge_scale(length.epochs)
         learner.prepare_teacher(self._progress("teacher on training images"))
         validation_teacher = learner.teacher_logits(learner.splits.validation, self._progress("teacher on validation"))
+        judged = judge_accuracy(validation_teacher)
+        for sentence in () if judged is None else judged.sentences:
+            log.warning("The teacher on the validation images: %s", sentence)
         self.heartbeat(now=True, phase="training", phase_done=None, phase_total=None)
 
         started, first = time.monotonic(), self.step

@@ -19,7 +19,7 @@ from cist_core.calibration import expected_calibration_error
 from cist_core.data import DecodedImages, ImageDataset
 from cist_core.data.download import Progress
 from cist_core.errors import CistError
-from cist_core.inference import check_compatible, choose_device, infer
+from cist_core.inference import choose_device, fit_data, infer
 from cist_core.logits import LogitSet
 from cist_core.objectives import Terms
 from cist_core.sources import find_teacher
@@ -28,7 +28,8 @@ from cist_core.training.images import Batches, Splits, augment, derived_seed, lo
 from cist_core.training.optimisation import create_optimiser, create_schedule
 from cist_core.training.statistics import EpochStatistics
 from cist_core.zoo import Preprocessing, Teacher, create_model, find_architecture, fold_batch_norm
-from cist_core.zoo.checkpoints import load_weights, read_checkpoint
+from cist_core.zoo.checkpoints import load_weights
+from cist_core.zoo.inspection import read_fitting
 
 _EVALUATION_BATCH = 500
 _PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
@@ -90,10 +91,14 @@ class Learner:
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
         self.config, self.accelerator, self._should_stop = config, accelerator, should_stop
         self.device = accelerator.device
-        self.splits: Splits = load_splits(config.data, download_progress)
+        parts = load_splits(config.data, download_progress)
         self.teacher = _teacher(config.teacher)
-        for part in (self.splits.train, self.splits.validation, self.splits.test):
-            check_compatible(self.teacher, part)
+        self.splits = Splits(
+            *(
+                fit_data(self.teacher, part, config.data.class_map)
+                for part in (parts.train, parts.validation, parts.test)
+            )
+        )
         self.length = Length.of(config, self.splits.train.num_samples)
         if config.batch_size % accelerator.num_processes:
             raise CistError(
@@ -101,6 +106,7 @@ class Learner:
                 f"but got {config.batch_size}."
             )
         self.student_preprocessing = find_architecture(config.student.architecture).preprocessing
+        self.student_weights: str | None = None
         student = self._fresh_student()
         self.objective = config.objective.create().to(self.device)
         optimiser = create_optimiser([*student.parameters(), *self.objective.parameters()], config.optimiser)
@@ -119,8 +125,9 @@ class Learner:
         torch.manual_seed(derived_seed(self.config.seed, _STREAMS["weights"]))
         student = create_model(architecture, num_classes=self.teacher.num_classes)
         if self.config.student.weights is not None:
-            state = read_checkpoint(self.config.student.weights)
-            load_weights(student, state, source=f"{self.config.student.weights} ({architecture})")
+            chosen = read_fitting(self.config.student.weights, architecture, role="student")
+            load_weights(student, chosen.group.state, source=f"{self.config.student.weights} ({architecture})")
+            self.student_weights = chosen.sentence
         self._check_images()
         return student.to(memory_format=torch.channels_last)
 
@@ -137,6 +144,16 @@ class Learner:
                 f"in {reads.channels} channel(s), but the images have {height}x{width} in {channels}; choose another "
                 "student.architecture."
             ) from None
+
+    @property
+    def remarks(self) -> list[str]:
+        """What was chosen among several, in sentences: weights, and the order of the classes."""
+        found = {
+            "Weights of the teacher": self.teacher.weights,
+            "Weights that the student starts from": self.student_weights,
+        }
+        order = self.splits.train.class_order
+        return [f"{what}: {text}." for what, text in found.items() if text] + ([f"{order}."] if order else [])
 
     def prepare_teacher(self, progress: Progress | None = None) -> None:
         """Compute the teacher's logits on all training images, unless it has to see each of them augmented.
@@ -272,7 +289,7 @@ class Learner:
 
 
 def _teacher(config: TeacherConfig) -> Teacher:
-    teacher = find_teacher(config.name, config.architecture, download=config.download)
+    teacher = find_teacher(config.name, config.architecture, weights=config.weights, download=config.download)
     if config.preprocessing is None:
         return teacher
     return dataclasses.replace(teacher, preprocessing=Preprocessing.from_dict(config.preprocessing))

@@ -23,80 +23,46 @@ from torch.overrides import TorchFunctionMode
 from cist_core.errors import CistError, first_line
 from cist_core.logit_files.torch_files import is_program
 from cist_core.zoo.architectures import ARCHITECTURES, find_architecture
-
-# Where the training scripts of the field put the weights inside a checkpoint. The first that is there is taken: of a
-# training's own weights and their running average, its own.
-WRAPPERS = ("model", "state_dict", "net", "model_state_dict", "teacher", "state_dict_ema", "model_ema")
-# What wraps every name of a state dict: data parallelism, Lightning and other loops around a module, torch.compile.
-PREFIXES = ("module.", "model.", "net.", "teacher.", "_orig_mod.")
+from cist_core.zoo.weight_groups import choose_weights
 
 # A file may hold some weights under several names, but no more numbers than that: what claims to is an attack.
 _LOGICAL_SIZE = 4
 
-# Wrappers in wrappers; a pickle may hold a dict that holds itself.
-_DEEPEST = 8
 
-
-def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+def read_checkpoint(path: str | os.PathLike[str], weights: str | None = None) -> dict[str, Tensor]:
     """The state dict in a checkpoint file, on the CPU.
 
     ``.safetensors`` files are memory-mapped. Anything else is read by ``torch.load(weights_only=True)``, which refuses
     a file that asks for code to be run, after a first reading without the numbers has shown that it holds as many as
-    it says. A dict under one of `WRAPPERS` is unwrapped, and one of `PREFIXES` that all names share is removed.
+    it says. Of several groups of weights the one that is usually meant is taken, and what wraps all of its names is
+    removed: see `cist_core.zoo.weight_groups`.
+
+    Args:
+        path: of the file.
+        weights: the name of a group; None: the usual one, a running average before the weights it averages.
 
     Raises:
-        CistError: if the file is missing, damaged, holds objects other than weights, holds no state dict, or claims
-            weights that are larger than itself.
+        CistError: if the file is missing, damaged, holds objects other than weights, holds no state dict or none of
+            that name, or claims weights that are larger than itself.
     """
-    state, _ = read_weights(path)
-    return state
-
-
-def read_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """As `read_checkpoint`, and the names under which the file holds further weights, which are left out."""
-    source = Path(path)
-    content = _read(source)
-    left_out: list[str] = []
-    for _ in range(_DEEPEST):
-        if not (found := _wrapped(content)) or not isinstance(content, Mapping):
-            break
-        left_out += found[1:]
-        content = content[found[0]]
-    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        named = ", ".join(f"'{name}'" for name in WRAPPERS)
-        raise CistError(
-            f"{source} holds no state dict, neither by itself nor under one of {named}; "
-            "save `model.state_dict()` into it."
-        )
-    return _without_prefix({str(name): tensor for name, tensor in content.items()}), tuple(left_out)
+    content = read_content(path)
+    return dict(choose_weights(content, lambda state: (), source=str(path), weights=weights).group.state)
 
 
 def read_raw(path: Path) -> dict[str, Tensor]:
     """A bare state dict, under the names that it has in the file; errors as of `read_checkpoint`."""
-    content = _read(path)
+    content = read_content(path)
     if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
         raise CistError(f"{path} holds no state dict; save `model.state_dict()` into it.")
     return {str(name): tensor for name, tensor in content.items()}
 
 
-def _read(path: Path) -> object:
-    if not path.is_file():
-        raise CistError(f"There is no checkpoint file {path}.")
-    return _read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_torch(path)
-
-
-def _wrapped(content: object) -> list[str]:
-    if not isinstance(content, Mapping):
-        return []
-    return [key for key in WRAPPERS if isinstance(content.get(key), Mapping) and content[key]]
-
-
-def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without the prefixes that all names share; ``module.`` is no layer's name and goes wherever it leads."""
-    state = {name.removeprefix(PREFIXES[0]): tensor for name, tensor in state.items()}
-    while shared := next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in state)), None):
-        state = {name.removeprefix(shared): tensor for name, tensor in state.items()}
-    return state
+def read_content(path: str | os.PathLike[str]) -> object:
+    """Whatever a checkpoint file holds, weights among it; errors as of `read_checkpoint`."""
+    source = Path(path)
+    if not source.is_file():
+        raise CistError(f"There is no checkpoint file {source}.")
+    return _read_safetensors(source) if source.suffix.lower() == ".safetensors" else _read_torch(source)
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:

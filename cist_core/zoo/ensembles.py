@@ -40,6 +40,7 @@ def average_teachers(teachers: Sequence[Teacher]) -> Teacher:
         preprocessing=preprocessing,
         checkpoint_sha256=_digest(teachers),
         facts={f"{heading} of {teacher.name}": text for teacher in teachers for heading, text in teacher.facts.items()},
+        weights="; ".join(f"{teacher.name}: {teacher.weights}" for teacher in teachers if teacher.weights) or None,
     )
 
 

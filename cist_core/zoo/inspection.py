@@ -17,9 +17,10 @@ from cist_core.zoo.checkpoints import (
     find_nearest,
     identify_architecture,
     nearest_architecture,
-    read_weights,
+    read_content,
 )
-from cist_core.zoo.foreign.torchvision_models import identify_torchvision
+from cist_core.zoo.foreign import timm_models, torchvision_models
+from cist_core.zoo.weight_groups import ChosenWeights, Role, choose_weights
 
 CHOOSE = (
     "name the network with --arch (`architecture=` in Python): one that 'cist models' lists, torchvision:NAME or "
@@ -52,7 +53,8 @@ class CheckpointReport:
             where there is none.
         nearest: where nothing fits, the network of the zoo with the fewest differences; else None.
         differences: between that network and the checkpoint; empty where something fits.
-        left_out: names under which the file holds further weights.
+        weights: the name of the group of weights that all of this is said of; empty where the file has one.
+        left_out: names under which the file holds further weights, and of what is no weight of a network.
     """
 
     fits: tuple[Fit, ...]
@@ -61,20 +63,22 @@ class CheckpointReport:
     num_classes: int | None
     nearest: str | None
     differences: Differences
+    weights: str
     left_out: tuple[str, ...]
 
 
-def inspect_checkpoint(path: str | os.PathLike[str]) -> CheckpointReport:
+def inspect_checkpoint(path: str | os.PathLike[str], weights: str | None = None) -> CheckpointReport:
     """Read a checkpoint and compare it with the networks that are known.
 
     Args:
         path: see `cist_core.zoo.read_checkpoint`.
+        weights: the name of a group of weights in it; None: the first that fits a network.
 
     Raises:
         CistError: if the file cannot be read or holds no weights.
     """
-    state, left_out = read_weights(path)
-    fits = find_fits(state)
+    chosen = read_fitting(path, weights=weights)
+    state, fits = chosen.group.state, tuple(chosen.fits)
     nearest, differences = None, Differences((), (), ())
     if not fits:
         nearest = find_nearest(state)
@@ -87,33 +91,73 @@ def inspect_checkpoint(path: str | os.PathLike[str]) -> CheckpointReport:
         num_classes=fits[0].num_classes if fits else _last_matrix_rows(state),
         nearest=nearest,
         differences=differences,
-        left_out=left_out,
+        weights=chosen.group.name,
+        left_out=chosen.left_out,
     )
+
+
+def read_fitting(
+    path: str | os.PathLike[str],
+    architecture: str | None = None,
+    *,
+    weights: str | None = None,
+    role: Role = "teacher",
+) -> ChosenWeights[Fit]:
+    """The weights of a file that are meant (`choose_weights`), with the networks they fit.
+
+    Args:
+        path: see `cist_core.zoo.read_checkpoint`.
+        architecture: the network that they have to fit; None: any that is known.
+        weights: the name of a group of weights in the file.
+        role: which of the two is meant where the file holds a teacher and a student.
+
+    Raises:
+        CistError: as `read_checkpoint` and `choose_weights`.
+    """
+
+    def fits(state: Mapping[str, Tensor]) -> tuple[Fit, ...]:
+        return find_fits(state) if architecture is None else find_fit(architecture, state)
+
+    return choose_weights(read_content(path), fits, source=str(path), weights=weights, role=role)
+
+
+def find_fit(architecture: str, state: Mapping[str, Tensor]) -> tuple[Fit, ...]:
+    """The given network if a state dict fits it exactly, else nothing."""
+    library, _, network = architecture.partition(":")
+    foreign = {torchvision_models.PREFIX: torchvision_models, timm_models.PREFIX: timm_models}.get(f"{library}:")
+    if network and foreign is not None:
+        classes = foreign.fitting_classes(network, state)
+    else:
+        classes = _rows(state.get(find_architecture(architecture).head))
+        if classes is not None and find_differences(expected_shapes(architecture, classes), state):
+            classes = None
+    return () if classes is None else (Fit(architecture, classes),)
 
 
 def find_fits(state: Mapping[str, Tensor]) -> tuple[Fit, ...]:
     """The networks that a state dict fits exactly: of the zoo, and only where there is none, of torchvision."""
     own = identify_architecture(state)
-    found = own or [(f"torchvision:{name}", classes) for name, classes in identify_torchvision(state)]
+    found = own or [
+        (f"torchvision:{name}", classes) for name, classes in torchvision_models.identify_torchvision(state)
+    ]
     return tuple(Fit(name, classes) for name, classes in found)
 
 
-def choose_fit(state: Mapping[str, Tensor], path: str | os.PathLike[str]) -> Fit:
+def choose_fit(chosen: ChosenWeights[Fit], path: str | os.PathLike[str]) -> Fit:
     """The one network that a checkpoint fits.
 
     Raises:
         CistError: if there is none, with the nearest, or there are several, with their names.
     """
-    fits = find_fits(state)
-    if not fits:
+    if not chosen.fits:
         raise CistError(
-            f"The weights in {path} fit no architecture of the zoo; {nearest_architecture(state)}. If it is another "
-            f"network, {CHOOSE}; a network whose code is not at hand opens as .onnx or .pt2."
+            f"The weights in {path} fit no architecture of the zoo; {nearest_architecture(chosen.group.state)}. If it "
+            f"is another network, {CHOOSE}; a network whose code is not at hand opens as .onnx or .pt2."
         )
-    if len(fits) > 1:
-        names = ", ".join(fit.architecture for fit in fits)
+    if len(chosen.fits) > 1:
+        names = ", ".join(fit.architecture for fit in chosen.fits)
         raise CistError(f"The weights in {path} fit several architectures ({names}); {CHOOSE}.")
-    return fits[0]
+    return chosen.fits[0]
 
 
 def classes_for(architecture: str, state: Mapping[str, Tensor], path: str | os.PathLike[str]) -> int:

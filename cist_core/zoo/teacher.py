@@ -22,10 +22,14 @@ class Teacher:
         num_classes: C.
         class_names: C names, or None.
         preprocessing: from stored pixels to what ``model`` reads.
-        checkpoint_sha256: identifies the weights; inference caches its results under it.
+        checkpoint_sha256: identifies the weights, of a file and which of those in it; inference caches its results
+            under it.
         card: ``card.json`` of a shipped model, or None.
         facts: what people should know of it, by headings such as ``licence``, ``metrics`` and ``origin``; texts of
             whoever made it, to be shown as plain text.
+        weights: which of the weights in a file these are and what was left out, as a sentence; None where the file
+            holds nothing else.
+        other_weights: names of the groups of weights in the file that could be taken in their place.
     """
 
     name: str
@@ -37,3 +41,5 @@ class Teacher:
     checkpoint_sha256: str
     card: Mapping[str, Any] | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
+    weights: str | None = None
+    other_weights: tuple[str, ...] = ()

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from cist_core.cards import find_sample_model, known_sample_models
 from cist_core.errors import CistError
 from cist_core.zoo.architectures import create_model, find_architecture
-from cist_core.zoo.checkpoints import file_sha256, load_weights, read_checkpoint, read_weights
+from cist_core.zoo.checkpoints import file_sha256, load_weights, read_checkpoint
 from cist_core.zoo.foreign import timm_models, torchvision_models
-from cist_core.zoo.inspection import choose_fit, classes_for
+from cist_core.zoo.inspection import Fit, choose_fit, classes_for, read_fitting
 from cist_core.zoo.preprocessing import Preprocessing
 from cist_core.zoo.teacher import Teacher
+from cist_core.zoo.weight_groups import ChosenWeights, Role, UnclearWeights
 
 
 def load_teacher(name: str) -> Teacher:
@@ -46,6 +48,9 @@ def load_checkpoint(
     architecture: str | None = None,
     preprocessing: Preprocessing | None = None,
     name: str | None = None,
+    *,
+    weights: str | None = None,
+    role: Role = "teacher",
 ) -> Teacher:
     """Load a network from a checkpoint file, whatever training script wrote it.
 
@@ -56,23 +61,22 @@ def load_checkpoint(
         preprocessing: by default the usual one of the architecture's family. A checkpoint trained with another one
             needs it here: a wrong normalisation costs accuracy without any error.
         name: for people; by default the file's name.
+        weights: which of several groups of weights in the file, by its name, such as ``"state_dict"``; by default the
+            one that is usually meant (`cist_core.zoo.weight_groups.choose_weights`), which the result names.
+        role: which of the two is meant where the file holds a teacher and a student.
 
     Raises:
         CistError: if the file cannot be read, fits no architecture or several, or not the given one.
     """
-    state, left_out = read_weights(path)
-    architecture = architecture or choose_fit(state, path).architecture
-    source = f"{path} ({architecture})"
-    library, _, network = architecture.partition(":")
-    if network and f"{library}:" == torchvision_models.PREFIX:
-        model, num_classes, usual = torchvision_models.load_torchvision_checkpoint(state, network, source=str(path))
-    elif network and f"{library}:" == timm_models.PREFIX:
-        model, num_classes, usual = timm_models.load_timm_checkpoint(state, network, source=str(path))
-    else:
-        num_classes = classes_for(architecture, state, path)
-        model = create_model(architecture, num_classes=num_classes)
-        load_weights(model, state, source=source)
-        usual = find_architecture(architecture).preprocessing
+    chosen = read_fitting(path, architecture, weights=weights, role=role)
+    try:
+        architecture = architecture or choose_fit(chosen, path).architecture
+        model, num_classes, usual = _build(architecture, chosen.group.state, path)
+    except CistError as error:
+        if chosen.fits:
+            raise
+        sentence = f"{error} The file holds {chosen.listing}; --weights (`weights=` in Python) names what to take."
+        raise UnclearWeights(sentence, [name for name in (chosen.group.name, *chosen.others) if name]) from error
     return Teacher(
         name=name or Path(path).name,
         model=model.eval(),
@@ -80,15 +84,38 @@ def load_checkpoint(
         num_classes=num_classes,
         class_names=None,
         preprocessing=preprocessing or usual,
-        checkpoint_sha256=file_sha256(path),
-        facts=_facts(state, left_out, assumed=preprocessing is None),
+        checkpoint_sha256=_digest(path, chosen),
+        facts=_facts(chosen, assumed=preprocessing is None),
+        weights=chosen.sentence,
+        other_weights=chosen.others,
     )
 
 
-def _facts(state: Mapping[str, Tensor], left_out: tuple[str, ...], *, assumed: bool) -> dict[str, str]:
-    facts = {"parameters": f"{sum(tensor.numel() for tensor in state.values()):,}, running statistics included"}
+def _build(
+    architecture: str, state: Mapping[str, Tensor], path: str | os.PathLike[str]
+) -> tuple[nn.Module, int, Preprocessing]:
+    library, _, network = architecture.partition(":")
+    if network and f"{library}:" == torchvision_models.PREFIX:
+        return torchvision_models.load_torchvision_checkpoint(state, network, source=str(path))
+    if network and f"{library}:" == timm_models.PREFIX:
+        return timm_models.load_timm_checkpoint(state, network, source=str(path))
+    num_classes = classes_for(architecture, state, path)
+    model = create_model(architecture, num_classes=num_classes)
+    load_weights(model, state, source=f"{path} ({architecture})")
+    return model, num_classes, find_architecture(architecture).preprocessing
+
+
+def _digest(path: str | os.PathLike[str], chosen: ChosenWeights[Fit]) -> str:
+    """Of the file; where it holds several groups of weights, of the file and the name of the group."""
+    whole = file_sha256(path)
+    return hashlib.sha256(f"{whole}\n{chosen.group.name}".encode()).hexdigest() if chosen.others else whole
+
+
+def _facts(chosen: ChosenWeights[Fit], *, assumed: bool) -> dict[str, str]:
+    count = sum(tensor.numel() for tensor in chosen.group.state.values())
+    facts = {"parameters": f"{count:,}, running statistics included"}
     if assumed:
         facts["preprocessing"] = "the usual one of this network, which the file does not say"
-    if left_out:
-        facts["left out"] = f"further weights in the file, under {', '.join(left_out)}"
+    if chosen.sentence is not None:
+        facts["weights"] = chosen.sentence
     return facts

@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from cist_core.data import ImageDataset, find_other_order, map_labels
+from cist_core.data import ImageDataset, fit_classes, map_labels
 from cist_core.errors import CistError
 
 TEACHER = ("bird", "Tiger cat", "wolf")
@@ -61,32 +63,86 @@ def test_ambiguous_names_ask_for_a_number(pets: ImageDataset) -> None:
         map_labels(pets, {"cat": "crane"}, ["crane", "ox", "crane"])
 
 
-def test_another_order_is_found_with_the_map_that_mends_it(pets: ImageDataset) -> None:
-    found = find_other_order(pets.class_names, ["Dog", "CAT", "fish_"])
-    assert found is not None
-    assert "'cat' is 0 in the data and 1 for the teacher" in found.sentence
-    assert str(found.mapping)[1:-1] in found.sentence
-    mended = map_labels(pets, found.mapping, ["Dog", "CAT", "fish_"])
-    assert mended.labels.tolist() == [1, 0, 2, 0, 1]
-    assert find_other_order(mended.class_names, ["Dog", "CAT", "fish_"]) is None
-
-
-def test_a_part_of_the_teachers_classes_is_another_order_too() -> None:
-    found = find_other_order(["dog", "fish"], ["ant", "dog", "fish"])
-    assert found is not None
-    assert found.mapping == {"dog": "dog", "fish": "fish"}
+# By name, number or map
 
 
 @pytest.mark.parametrize(
-    ("data", "teacher"),
+    ("teacher", "labels"),
     [
-        (None, ["a"]),
-        (["a"], None),
-        (["a", "b"], ["a", "b", "c"]),
-        (["a", "b"], ["b", "c"]),
-        (["a", "b"], ["b", "B", "a"]),
-        (["a", "A"], ["b", "a"]),
+        (["Dog", "CAT", "fish_"], [1, 0, 2, 0, 1]),  # another order, written otherwise
+        (["ant", "dog", "emu", "fish", "cat"], [4, 1, 3, 1, 4]),  # a part of the teacher's classes
+        (["cat", "dog", "fish", "gnu"], [0, 1, 2, 1, 0]),  # the first of them
     ],
 )
-def test_no_other_order_is_claimed_without_proof(data: list[str] | None, teacher: list[str] | None) -> None:
-    assert find_other_order(data, teacher) is None
+def test_classes_are_found_by_name(pets: ImageDataset, teacher: list[str], labels: list[int]) -> None:
+    found = fit_classes(pets, teacher)
+    assert found.labels.tolist() == labels
+    assert (found.class_names, len(found.class_map or ())) == (tuple(teacher), 3)
+    assert found.class_order == (
+        f"Classes by their names: 'cat' is the teacher's class {labels[0]}, 'dog' is {labels[1]}, 'fish' is {labels[2]}"
+    )
+    assert fit_classes(found, teacher) is found
+
+
+def test_the_same_classes_stay_as_they_are(pets: ImageDataset) -> None:
+    for teacher in (["Cat", "dog", "fish"], 3, ["n01", "n02", "n03"]):
+        assert fit_classes(pets, teacher) is pets
+    unnamed = replace(pets, class_names=None)
+    for teacher in (["ant", "bee", "cow", "doe"], 3, 100):
+        assert fit_classes(unnamed, teacher) is unnamed
+
+
+@pytest.mark.parametrize(
+    ("teacher", "message"),
+    [
+        (
+            ["ant", "Cat", "dog"],
+            "2 of the 3 classes of the data set 'pets' are among the teacher's 3 by name, but not 'fi",
+        ),
+        (
+            ["cat", "dog", "gnu", "emu"],
+            "2 of the 3 classes .* among the teacher's 4 by name, but not 'fish'; map each wi",
+        ),
+        (
+            ["ant", "bee", "cow", "doe"],
+            r"tells 4 classes apart \('ant', 'bee', 'cow', ...\), but the data set 'pets' has 3",
+        ),
+        (2, "tells 2 classes apart, but the data set 'pets' has 3; choose .*, or map each with --class-map"),
+        (5, "tells 5 classes apart, but the data set 'pets' has 3"),
+    ],
+)
+def test_classes_that_cannot_be_told_are_refused_with_a_way_out(pets: ImageDataset, teacher, message: str) -> None:
+    with pytest.raises(CistError, match=message):
+        fit_classes(pets, teacher)
+    places = {name: (number + 1) % 2 for number, name in enumerate(("cat", "dog", "fish"))}
+    assert fit_classes(pets, teacher, places).labels.tolist() == [1, 0, 1, 0, 1]  # as the message says
+
+
+def test_a_map_needs_only_what_the_names_do_not_say(pets: ImageDataset) -> None:
+    teacher = ["ant", "Cat", "dog", "carp"]
+    found = fit_classes(pets, teacher, {"fish": "carp"})
+    assert found.labels.tolist() == [1, 2, 3, 2, 1]
+    assert found.class_order == (
+        "Classes through the class map: 'cat' is the teacher's class 1, 'dog' is 2, 'fish' is 3"
+    )
+    left = fit_classes(pets, teacher, {"fish": None, "dog": "ant"})
+    assert left.labels.tolist() == [1, 0, 0, 1]
+    assert left.class_order is not None
+    assert left.class_order.endswith("; 1 images without a class in it are left out")
+
+
+@pytest.mark.parametrize("teacher", [["b", "B", "a"], ["dog", "DOG", "cat"]])
+def test_ambiguous_names_say_nothing(pets: ImageDataset, teacher: list[str]) -> None:
+    assert fit_classes(pets, teacher) is pets
+    twice = replace(pets, class_names=("a", "A", "b"))
+    assert fit_classes(twice, ["b", "a", "c"]) is twice
+
+
+def test_one_class_more_or_less_has_a_usual_reason(pets: ImageDataset) -> None:
+    with pytest.raises(CistError, match=r"first class is a background, the map is 0=1, 1=2, and so on"):
+        fit_classes(pets, 4)
+    from_one = replace(pets, class_names=None, labels=np.array([1, 2, 3, 2, 1]))
+    with pytest.raises(CistError, match=r"run from 1 to 3: if 1 is the teacher's first class, the map is 1=0, 2=1"):
+        fit_classes(from_one, 3)
+    mapped = fit_classes(from_one, 3, {1: 0, 2: 1, 3: 2})
+    assert mapped.labels.tolist() == [0, 1, 2, 1, 0]

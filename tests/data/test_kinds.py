@@ -383,17 +383,41 @@ def test_a_very_long_picture_takes_no_more_memory_than_it_has(tmp_path: Path) ->
     assert (images.at(224, 3)[:] == 9).all()
 
 
-def test_a_photograph_lies_as_it_was_taken(tmp_path: Path) -> None:
+# What has to be done to the stored pixels, by the number in EXIF's tag 0x0112 (CIPA DC-008, 4.6.5)
+UPRIGHT = {
+    1: lambda pixels: pixels,
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.transpose(1, 0, 2),
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: pixels[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda pixels: np.rot90(pixels, 1),
+}
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("kind", ["folder", "csv", "parquet"])
+def test_a_photograph_stands_as_it_was_taken(tmp_path: Path, orientation: int, kind: str) -> None:
     pixels = np.zeros((8, 8, 3), np.uint8)
-    pixels[:4] = 255
+    pixels[:4] += np.array([90, 90, 90], np.uint8)
+    pixels[:, :4] += np.array([120, 120, 120], np.uint8)  # four squares of different grey
     turned = Image.Exif()
-    turned[0x0112] = 3  # upside down
-    for name in NAMES:
-        (tmp_path / name).mkdir()
-        Image.fromarray(pixels).save(tmp_path / name / "1.jpg", exif=turned)
-    images = load_dataset(tmp_path).images
+    turned[0x0112] = orientation
+    files = [tmp_path / name / "1.png" for name in NAMES]
+    for file in files:
+        file.parent.mkdir()
+        Image.fromarray(pixels).save(file, exif=turned)
+    data = tmp_path
+    if kind == "csv":
+        data = tmp_path / "list.csv"
+        data.write_text("path,label\n" + "".join(f"{name}/1.png,{name}\n" for name in NAMES))
+    elif kind == "parquet":
+        data = tmp_path / "table.parquet"
+        pq.write_table(pa.table({"image": [file.read_bytes() for file in files], "label": NAMES}), data)
+    images = load_dataset(data).images
     assert isinstance(images, DecodedImages)
-    assert images.at(8, 1)[:][0, 1, 1, 0] < 20 < 230 < images.at(8, 1)[:][0, 6, 1, 0]
+    np.testing.assert_array_equal(images.at(8, 3)[:][0], UPRIGHT[orientation](pixels))
 
 
 def test_packed_idx_files_end_where_they_say(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from filelock import FileLock
 from PIL import Image
 from safetensors.torch import load_file
 
+from cist_core.cards import find_sample_model
 from cist_core.errors import Cancelled, CistError
 from cist_core.logits import LogitSet
 from cist_core.objectives import objective_names, objective_specification
@@ -28,9 +29,9 @@ from cist_core.training import CLOCK_FIELDS, RunConfig, RunDirectory, preset
 from cist_core.training.config import OptimiserConfig
 from cist_core.training.engine import train
 from cist_core.training.estimation import estimate
-from cist_core.training.learner import Learner
+from cist_core.training.learner import Learner, create_accelerator
 from cist_core.training.logit_scale import ScaleFault
-from cist_core.zoo import load_checkpoint
+from cist_core.zoo import create_model, load_checkpoint, read_checkpoint
 
 TINY = preset("demo").changed(
     data={"train_samples": 100, "validation_samples": 50},
@@ -508,3 +509,37 @@ def test_a_run_is_resumed_by_as_many_processes(tmp_path: Path) -> None:
     torch.save(state | {"processes": 2}, checkpoint)
     with pytest.raises(CistError, match=r"trained by 2 process\(es\), and this is 1"):
         train(TINY, tmp_path, resume=True)
+
+
+def test_the_log_names_the_weights_and_doubts_a_teacher_at_chance(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    good = read_checkpoint(find_sample_model("mnist5k-mlp").checkpoint)
+    fresh = create_model("mlp_14x14", num_classes=10).state_dict()
+    torch.save({"state_dict": fresh, "state_dict_ema": good}, tmp_path / "both.pth")
+    config = TINY.changed(teacher={"name": str(tmp_path / "both.pth")}, epochs=1)
+    status = train(config, tmp_path / "usual")
+    log = RunDirectory(tmp_path / "usual").log_file.read_text()
+    assert "Weights of the teacher: state_dict_ema, a running average; left out: state_dict." in log
+    assert "chance" not in log
+    assert status["teacher_test_accuracy"] > 0.85
+    train(config.changed(teacher={"weights": "state_dict"}), tmp_path / "other")
+    log = RunDirectory(tmp_path / "other").log_file.read_text()
+    assert "Weights of the teacher: state_dict; left out: state_dict_ema." in log
+    assert "The teacher on the validation images: The accuracy, " in log
+
+
+def test_a_student_starts_from_the_student_of_a_pair(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    student, teacher = (create_model(name, num_classes=10).state_dict() for name in ("mlp_14x14", "cnn_16_32"))
+    pair = {
+        f"{role}.{name}": tensor
+        for role, state in (("student", student), ("teacher", teacher))
+        for name, tensor in state.items()
+    }
+    torch.save({"model": pair}, tmp_path / "pair.pth")
+    config = TINY.changed(student={"weights": str(tmp_path / "pair.pth")}, epochs=1)
+    accelerator = create_accelerator(config)
+    learner = Learner(config, accelerator=accelerator, should_stop=lambda: False)
+    found = accelerator.unwrap_model(learner.student).state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in student.items())
+    assert learner.remarks == ["Weights that the student starts from: model.student; left out: model.teacher."]

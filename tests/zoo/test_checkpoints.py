@@ -177,9 +177,10 @@ def test_further_weights_in_the_file_are_named(tmp_path: Path, state: dict[str, 
     average = {name: tensor + 1 for name, tensor in state.items()}
     torch.save({"state_dict": state, "model_ema": average, "epoch": 3}, tmp_path / "both.pth")
     report = inspect_checkpoint(tmp_path / "both.pth")
-    assert report.left_out == ("model_ema",)
-    assert torch.equal(read_checkpoint(tmp_path / "both.pth")["fc.bias"], state["fc.bias"])
-    assert "model_ema" in load_checkpoint(tmp_path / "both.pth").facts["left out"]
+    assert (report.weights, report.left_out) == ("model_ema", ("state_dict",))
+    assert torch.equal(read_checkpoint(tmp_path / "both.pth")["fc.bias"], average["fc.bias"])
+    assert torch.equal(read_checkpoint(tmp_path / "both.pth", "state_dict")["fc.bias"], state["fc.bias"])
+    assert "left out: state_dict" in load_checkpoint(tmp_path / "both.pth").facts["weights"]
 
 
 def test_report_of_what_fits(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:

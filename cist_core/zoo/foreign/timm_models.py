@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from torch import Tensor, nn
@@ -78,6 +79,16 @@ def load_timm_checkpoint(
     return model.eval(), options["num_classes"], _preprocessing(model)
 
 
+def fitting_classes(name: str, state: Mapping[str, Tensor]) -> int | None:
+    """The number of classes of a state dict that fits the classifier exactly; None for any other."""
+    try:
+        _check_name(name)
+        options = _options(name, state, "")
+        return None if find_differences(_shapes(name, options), state) else options["num_classes"]
+    except CistError:
+        return None
+
+
 def _library() -> Any:
     (timm,) = require("timm", "timm", purpose=f"A teacher of the kind {PREFIX}NAME")
     return timm
@@ -93,19 +104,24 @@ def _check_name(name: str) -> None:
 
 def _options(name: str, state: Mapping[str, Tensor], source: str) -> dict[str, int]:
     """The number of classes and of channels, read off the first and the last weight of the network."""
-    with meta_device():
-        plain = _create(name, {})
-    config: Mapping[str, Any] = getattr(plain, "pretrained_cfg", {})
-    head = _first(config.get("classifier")) or "fc"
+    head, first = _ends(name)
     rows = state.get(f"{head}.weight")
     if rows is None or rows.ndim < 2 or len(rows) < 2:
         raise CistError(
             f"The weights in {source} are not those of timm's {name}: '{head}.weight', with a row for each class, is "
             "missing."
         )
-    stem = state.get(f"{_first(config.get('first_conv'))}.weight")
+    stem = state.get(f"{first}.weight")
     channels = int(stem.shape[1]) if stem is not None and stem.ndim == 4 else 3
     return {"num_classes": len(rows), "in_chans": channels}
+
+
+@lru_cache(maxsize=128)
+def _ends(name: str) -> tuple[str, str | None]:
+    """The names of the last and the first layer."""
+    with meta_device():
+        config: Mapping[str, Any] = getattr(_create(name, {}), "pretrained_cfg", {})
+    return _first(config.get("classifier")) or "fc", _first(config.get("first_conv"))
 
 
 def _first(names: Any) -> str | None:

@@ -114,24 +114,26 @@ def build(name: str, num_classes: int, state: Mapping[str, Tensor], *, image_siz
     return model
 
 
+def fitting_classes(name: str, state: Mapping[str, Tensor]) -> int | None:
+    """The number of classes of a state dict that fits the classifier exactly; None for any other."""
+    state = _modern_names(state)
+    try:
+        classes = _head_rows(state, name)
+        if classes is None:
+            return None
+        options = _options(name, state, _image_size_of(state) or _usual_size(name))
+        return None if find_differences(_shapes(name, classes, tuple(options.items())), state) else classes
+    except (CistError, ValueError, RuntimeError, TypeError):
+        return None
+
+
 def identify_torchvision(state: Mapping[str, Tensor]) -> list[tuple[str, int]]:
     """The classifiers of torchvision that a state dict fits exactly, as ``(name, number of classes)``.
 
     Only those are built (on the meta device) whose published number of parameters agrees.
     """
-    state = _modern_names(state)
-    fits = []
-    for name in _candidates(state):
-        classes = _head_rows(state, name)
-        if classes is None:
-            continue
-        try:
-            options = _options(name, state, _image_size_of(state) or 224)
-            if not find_differences(_shapes(name, classes, tuple(options.items())), state):
-                fits.append((name, classes))
-        except (CistError, ValueError, RuntimeError, TypeError):
-            continue
-    return fits
+    found = ((name, fitting_classes(name, state)) for name in _candidates(_modern_names(state)))
+    return [(name, classes) for name, classes in found if classes is not None]
 
 
 def _candidates(state: Mapping[str, Tensor]) -> list[str]:

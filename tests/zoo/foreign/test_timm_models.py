@@ -29,7 +29,7 @@ def test_checkpoint_with_its_preprocessing(tmp_path: Path, network: torch.nn.Mod
         expected["std"],
         expected["interpolation"],
     )
-    assert teacher.facts["left out"] == "further weights in the file, under state_dict_ema"
+    assert teacher.weights == "state_dict_ema, a running average; left out: state_dict"
     images = torch.randn(2, 3, 32, 32)
     with torch.inference_mode():
         torch.testing.assert_close(teacher.model(images), network(images), rtol=1e-5, atol=1e-5)

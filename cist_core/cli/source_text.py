@@ -1,0 +1,34 @@
+"""What the commands say of the logits they work on: how many, how good, and what was chosen on the way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cist_core import LogitSet
+from cist_core.accuracy import judge_accuracy
+from cist_core.choices import chosen
+from cist_core.cli.output import size
+
+
+def source_text(logit_set: LogitSet, *more: str) -> str:
+    """The size and accuracy with further words, and below it one sentence for all that whoever reads it should know."""
+    first = ", ".join([size(logit_set.num_samples, logit_set.num_classes, logit_set.accuracy), *more])
+    judged = judge_accuracy(logit_set)
+    found = [] if judged is None else list(judged.sentences)
+    if judged is not None and judged.explanation is not None and judged.explanation.class_map is not None:
+        pairs = [f"{label}={place}" for label, place in judged.explanation.class_map.items() if label != place]
+        found.append(f"--class-map takes this map: {' '.join(pairs[:3])} ..., all of it, or a file of such lines.")
+    return "\n".join([first, *found, *chosen(logit_set.provenance)])
+
+
+def source_record(logit_set: LogitSet) -> dict[str, Any]:
+    """The same for JSON."""
+    judged = judge_accuracy(logit_set)
+    return {
+        "samples": logit_set.num_samples,
+        "classes": logit_set.num_classes,
+        "accuracy": logit_set.accuracy,
+        "accuracy_check": None if judged is None else judged.to_dict(),
+        **{key: logit_set.provenance.get(key) for key in ("weights", "class_order", "sample_order")},
+        "remarks": chosen(logit_set.provenance),
+    }
