@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from app.references import InFile, own_name
+from app.references import InFile, class_map_words, own_name
 from app.run_views import duration
 from app.state import Code
 from cist_core.added import Added, AddedStore, AddSpec, LogitFiles, ModelOnData, Preview
 from cist_core.added.store import PreviewImage, Progress
+from cist_core.class_maps import parse_class_map
 from cist_core.data import DATASETS, is_present
 from cist_core.ensemble import ENSEMBLE
 from cist_core.errors import CistError
@@ -26,8 +27,8 @@ LOGITS, MODEL = "Logits", "Model"
 UPLOAD, SERVER, NAME = "Upload", "Server path", "By name"
 """Where a file or a model comes from."""
 
-LOGIT_TYPES = ("npy", "npz", "pt", "pth", "safetensors", "csv", "parquet")
-LABEL_TYPES = ("npy", "npz", "pt", "pth", "csv", "parquet", "txt")
+LOGIT_TYPES = ("npy", "npz", "pt", "pth", "safetensors", "csv", "tsv", "parquet")
+LABEL_TYPES = (*LOGIT_TYPES, "txt")
 WEIGHT_TYPES = ("safetensors", "pt", "pth", "th", "bin")
 CHECKPOINT_TYPES = (*WEIGHT_TYPES, "onnx", "pt2")
 DATA_TYPES = ("npz", "parquet")
@@ -106,7 +107,8 @@ def make_spec(answers: Mapping[str, Any]) -> AddSpec:
     title = answers["title"] or suggested_title(answers)
     if answers["kind"] == LOGITS:
         files = {place: answers[place] or None for place in (TEACHER, LABELS, STUDENT)}
-        return AddSpec.of(title=title, logits={**files, "given_as": answers["given_as"]})
+        said = {"given_as": answers["given_as"], "class_map": read_class_map(answers.get("class_map"))}
+        return AddSpec.of(title=title, logits={**files, **said})
     limit = answers["limit"]
     return AddSpec.of(
         title=title,
@@ -138,18 +140,13 @@ def suggested_title(answers: Mapping[str, Any]) -> str:
 
 
 def read_class_map(text: str | None) -> dict[str, str] | None:
-    """Lines such as ``automobile = car``, the data's class before the teacher's; None where there are none.
+    """Lines such as ``automobile = car`` (`parse_class_map`), nothing for a class that is left out; None without lines.
 
     Raises:
-        CistError: for a line without an equals sign.
+        CistError: for a line that is none.
     """
-    found = {}
-    for line in filter(None, map(str.strip, (text or "").splitlines())):
-        of_data, equals, of_teacher = (part.strip() for part in line.partition("="))
-        if not (of_data and equals and of_teacher):
-            raise CistError(f"Expected a line such as 'automobile = car' in the class map, but got '{line}'.")
-        found[of_data] = of_teacher
-    return found or None
+    found = parse_class_map(text or "")
+    return {str(of_data): "" if to is None else str(to) for of_data, to in found.items()} or None
 
 
 def write_class_map(mapping: Mapping[str, str]) -> str:
@@ -208,7 +205,8 @@ def restored(added: Added) -> dict[str, Any]:
         return {}
     if spec.logits is not None:
         files = {place: getattr(spec.logits, place) for place in (TEACHER, LABELS, STUDENT)}
-        return {"kind": LOGITS, "given_as": spec.logits.given_as, **_origins(added, files)}
+        said = {"given_as": spec.logits.given_as, "class_map": write_class_map(spec.logits.class_map or {})}
+        return {"kind": LOGITS, **said, **_origins(added, files)}
     assert spec.model is not None
     model = spec.model
     answers = {
@@ -320,11 +318,12 @@ def blame(reason: str, spec: AddSpec, uploads: Path) -> str:
 def in_own_words(reason: str, uploads: Path) -> str:
     """A fault with the user's file names instead of where they lie on the server, and fields instead of options."""
     named = re.sub(re.escape(str(uploads)) + r"/(\w+/)?", "", reason)
-    return re.sub(r"--(arch|weights)( \S+)? \(`\w+=` in Python\)", _field, named)
+    named = re.sub(r"--given-as (\S+)", r"“Values are: \1”", named)
+    return re.sub(r"--(arch|weights|class-map)( \S+)? \(`\w+=` in Python\)", _field, named)
 
 
 def _field(option: re.Match[str]) -> str:
-    name = {"arch": "Architecture", "weights": "Weights"}[option[1]]
+    name = {"arch": "Architecture", "weights": "Weights", "class-map": "Class map"}[option[1]]
     return f"the field {name}" + (f":{option[2]}" if option[2] else "")
 
 
@@ -337,7 +336,7 @@ def _named(spec: AddSpec) -> dict[str, str]:
 def _stem(name: str) -> str:
     """``resnet56`` of ``/data/resnet56.pt`` and of ``timm:resnet56``."""
     tail = re.split(r"[/\\]", name.rpartition(":")[2])[-1]
-    return re.sub(r"\.(npy|npz|csv|txt|parquet|safetensors|onnx|pt2?|pth|th|bin)$", "", tail, flags=re.IGNORECASE)
+    return re.sub(r"\.(npy|npz|csv|tsv|txt|parquet|safetensors|onnx|pt2?|pth|th|bin)$", "", tail, flags=re.IGNORECASE)
 
 
 # ---- the same without the app ----------------------------------------------------------------------------------------
@@ -362,7 +361,8 @@ def code(spec: AddSpec, uploads: Path, split: str | None) -> Code:
 
 
 def _logits_code(files: LogitFiles, own: Callable[[str], str]) -> Code:
-    teacher = InFile(own(files.teacher), None if files.labels is None else own(files.labels), files.given_as)
+    labels = None if files.labels is None else own(files.labels)
+    teacher = InFile(own(files.teacher), labels, files.given_as, files.class_map)
     student = "" if files.student is None else f" {InFile(own(files.student)).as_student(teacher)}"
     return Code(
         f"cist analyze {teacher.arguments}{student}",
@@ -383,10 +383,10 @@ def _model_code(model: ModelOnData, own: Callable[[str], str], split: str) -> Co
         *(("--limit", str(model.limit)) if model.limit else ()),
         *(("--seed", str(model.seed)) if model.seed is not None else ()),
         *(("--download",) if model.download else ()),
+        *(("--class-map", *class_map_words(model.class_map)) if model.class_map is not None else ()),
         *("--out", "logits.safetensors"),
     ]
-    only_python = model.class_map is not None or model.preprocessing is not None
-    command = "# The class map and the preprocessing are set in Python, below." if only_python else ""
+    command = "# The preprocessing is set in Python, below." if model.preprocessing is not None else ""
     fetch = ", download=True" if model.download else ""
     arguments = (f", {model.architecture!r}" if model.architecture else "") + fetch
     arguments += f", weights={model.weights!r}" if model.weights else ""
@@ -403,7 +403,7 @@ def _model_code(model: ModelOnData, own: Callable[[str], str], split: str) -> Co
         ]
     body.append(f"dataset = load_dataset({data!r}{f', {split!r}' if split else ''}{fetch})")
     if model.class_map is not None:
-        imports = [line.replace("load_dataset", "load_dataset, map_labels") for line in imports]
-        body.append(f"dataset = map_labels(dataset, {model.class_map!r}, teacher.class_names or teacher.num_classes)")
+        imports = [line.replace("import infer", "import fit_data, infer") for line in imports]
+        body.append(f"dataset = fit_data(teacher, dataset, {model.class_map!r})")
     body += [f"logits = infer(teacher, dataset{limit}).logit_set", 'logits.save("logits.safetensors")']
     return Code(command or f"cist infer {shlex.join(options)}", "\n".join([*imports, "", *body]) + "\n")

@@ -194,7 +194,7 @@ def reference(name: str, data: str, split: str) -> Reference:
     if files is None:
         return InFile(download_name(added))  # computed here: the Add page hands them out under this name
     labels = None if files.labels is None else own_name(files.labels, added.uploads)
-    return InFile(own_name(files.teacher, added.uploads), labels, files.given_as)
+    return InFile(own_name(files.teacher, added.uploads), labels, files.given_as, files.class_map)
 
 
 def beside(source: Source) -> list[str]:

@@ -96,11 +96,6 @@ def _added_origin(added: Added, source: Source) -> Origin:
             "What was added are logits, without the network and the images that a student learns from; add the model, "
             "or take the ρ of Choose ρ into a training loop of your own."
         )
-    if model.class_map is not None:
-        raise CistError(
-            "A run knows of no class map, so this teacher's classes would not be those of the images; give the images "
-            "the teacher's classes, and add it again."
-        )
     return Origin(
         preview.name,
         preview.architecture or "unknown",
@@ -114,7 +109,7 @@ def _added_origin(added: Added, source: Source) -> Origin:
             "preprocessing": preview.preprocessing,
             "download": model.download,
         },
-        {"name": model.data},
+        {"name": model.data, "class_map": model.class_map},
         model.data not in DATASETS or is_present(model.data),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +48,7 @@ class InFile:
     file: str
     labels: str | None = None
     given_as: str = "auto"
+    class_map: Mapping[str, str] | None = None
 
     @property
     def arguments(self) -> str:
@@ -55,6 +57,8 @@ class InFile:
             words += ["--labels", self.labels]
         if self.given_as != "auto":
             words += ["--given-as", self.given_as]
+        if self.class_map is not None:
+            words += ["--class-map", *class_map_words(self.class_map)]
         return shlex.join(words)
 
     @property
@@ -65,6 +69,7 @@ class InFile:
     def expression(self) -> str:
         more = f", labels={_text(self.labels)}" if self.labels is not None else ""
         more += f", given_as={_text(self.given_as)}" if self.given_as != "auto" else ""
+        more += f", class_map={dict(self.class_map)!r}" if self.class_map is not None else ""
         return f"read_logits({_text(self.file)}{more})"
 
     def as_student(self, teacher: Reference) -> str:
@@ -72,6 +77,11 @@ class InFile:
 
 
 Reference = Named | InFile
+
+
+def class_map_words(mapping: Mapping[str, str]) -> list[str]:
+    """A class map as ``--class-map`` takes it."""
+    return [f"{of_data}={of_teacher}" for of_data, of_teacher in mapping.items()]
 
 
 def own_name(path: str, uploads: Path) -> str:

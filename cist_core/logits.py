@@ -34,7 +34,6 @@ _LARGEST_LOGIT = 1e15
 
 IGNORED_LABEL = -100
 """What PyTorch and Hugging Face label a sample or a position with that counts for nothing."""
-_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,15}(\.0*)?")
 
 # What NumPy can map; a tensor of another type (BF16) is left out.
 SAFETENSORS_TYPES: dict[str, type[np.generic]] = {
@@ -433,6 +432,16 @@ def label_numbers(labels: ArrayLike, count: int, classes: int, class_names: Sequ
     return array.astype(np.int64)
 
 
+def is_whole_number(text: str) -> bool:
+    """Whether text is a whole number, as spreadsheets and pandas write it too.
+
+    Example:
+        >>> [is_whole_number(text) for text in ("3", "3.0", "-100", "3.5", "cat")]
+        [True, True, True, False, False]
+    """
+    return re.fullmatch(r"[+-]?[0-9]{1,15}(\.0*)?", text) is not None
+
+
 def _from_one_hot(array: NDArray[Any], classes: int) -> LabelArray:
     if array.shape[1] != classes or array.dtype.kind not in "iufb":
         raise CistError(
@@ -468,7 +477,7 @@ def _from_words(array: NDArray[Any], classes: int, class_names: Sequence[str] | 
         found = [places.get(text, loose.get(text.casefold())) for text in texts]
         if None not in found:
             return np.array(found, np.int64)
-    if all(map(_WHOLE_NUMBER.fullmatch, texts)):
+    if all(map(is_whole_number, texts)):
         return np.array([int(text.partition(".")[0]) for text in texts], np.int64)
     if class_names is None:
         raise CistError(

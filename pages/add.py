@@ -188,12 +188,13 @@ def choose_teacher() -> dict[str, Any]:
     if kind == LOGITS:
         answers["where"] = origin(TEACHER, (UPLOAD, SERVER))
         answers[TEACHER] = choose_file(
-            TEACHER, "Logits of the teacher", form.LOGIT_TYPES, "One row a sample, one column a class",
+            TEACHER, "Logits of the teacher", form.LOGIT_TYPES,
+            "One row a sample, one column a class. What else the file holds is left out and listed",
             where=answers["where"],
         )  # fmt: skip
         answers["given_as"] = st.selectbox(
-            "Given as", form.GIVEN_AS, format_func=lambda name: "recognised" if name == "auto" else name,
-            help="What the numbers are. Probabilities and log-probabilities make the same soft labels as logits.",
+            "Values are", form.GIVEN_AS, format_func=lambda name: "detected automatically" if name == "auto" else name,
+            help="Probabilities and log-probabilities make the same soft labels as logits. For both files.",
             **field("given_as"),
         )  # fmt: skip
     else:
@@ -281,15 +282,17 @@ def say_what_opens_paths() -> None:
 def choose_beside(where: str) -> dict[str, Any]:
     """What logits may have beside them."""
     st.subheader("2 · Labels and a student", anchor=False)
-    st.caption("Neither is needed; labels inside the file are found.")
+    st.caption("Both optional; labels inside the file are used automatically.")
     return {
         LABELS: choose_file(
-            LABELS, "Labels", form.LABEL_TYPES, "The number of the right class of each sample", where=where
+            LABELS, "Labels", form.LABEL_TYPES,
+            "The right class of each sample, by number or name, or one-hot; -100 leaves a sample out", where=where,
         ),
         STUDENT: choose_file(
             STUDENT, "Logits of a student", form.LOGIT_TYPES, "On the same samples, in the same order", where=where
         ),
-    }
+        "class_map": choose_class_map("labels", "logits"),
+    }  # fmt: skip
 
 
 def choose_data(answers: dict[str, Any]) -> dict[str, Any]:
@@ -325,14 +328,20 @@ def choose_data(answers: dict[str, Any]) -> dict[str, Any]:
             found["seed"] = st.number_input("Seed", 0, None, 0, 1, help="Draws the samples.", **field("seed"))
     found["download"] = ask_for_download({**answers, **found})
     found["preprocessing"] = choose_pixels(str(answers[TEACHER]))
-    with st.expander("Class names that differ", icon=":material/translate:"):
-        found["class_map"] = st.text_area(
-            "Class map", placeholder="automobile = car\n3 = cat", height=100,
-            help="One line a class: the name or number in the data, then the teacher's. "
-            "Every class that the images have needs one.", **field("class_map"),
+    found["class_map"] = choose_class_map("data", "teacher")
+    return found
+
+
+def choose_class_map(of: str, to: str) -> str | None:
+    """Which class of the one is which of the other, where neither names nor numbers say it."""
+    with st.expander("Classes that differ", icon=":material/translate:"):
+        written = st.text_area(
+            "Class map", placeholder="automobile = car\n3 = cat\nboat =", height=100,
+            help=f"One line a class: the name or number in the {of}, then that of the {to}; nothing leaves its samples "
+            "out. Classes of the same name need no line.", **field("class_map"),
         )  # fmt: skip
         place_of_faults("class_map")
-    return found
+    return None if written is None else str(written)
 
 
 def ask_for_download(answers: dict[str, Any]) -> bool:

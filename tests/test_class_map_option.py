@@ -34,6 +34,7 @@ def test_a_map_is_written_in_several_ways(tmp_path, text):
         (OWN, {0: 5, 1: 0, 2: 3}),
         (OWN.astype(np.float32), {"0": "fox", "1": "ant", "2": "doe"}),
         (np.array(["Fuchs", "Ameise", "Reh"])[OWN], {"Fuchs": "fox", "Ameise": "ant", "Reh": 3, "Kuh": "cow"}),
+        (np.array(["fox", "Ameise", "doe"])[OWN], {"Ameise": "ant"}),
         (np.eye(6)[OWN], {0: "fox", 1: "ant", 2: "doe"}),
     ],
 )
@@ -98,3 +99,28 @@ def test_a_map_without_labels_and_damaged_files_of_maps(tmp_path):
         with pytest.raises(CistError, match=message):
             read_class_map([str(tmp_path / "map")])
     assert parse_class_map('{"a": null, "b": ""}') == {"a": None, "b": None}
+
+
+def test_a_students_samples_are_left_out_like_the_teachers(capsys, tmp_path):
+    """By the labels of the file of labels, or by its own."""
+    labels = np.where(np.arange(24) % 6 == 0, -100, OWN)
+    np.savez(tmp_path / "teacher.npz", logits=LOGITS, classes=CLASSES)
+    np.savez(tmp_path / "bare.npz", logits=2 * LOGITS)
+    np.savez(tmp_path / "labelled.npz", logits=2 * LOGITS, labels=labels)
+    np.save(tmp_path / "labels.npy", labels)
+    source = [
+        "--logits",
+        tmp_path / "teacher.npz",
+        "--labels",
+        tmp_path / "labels.npy",
+        "--class-map",
+        "0=5",
+        "1=0",
+        "2=",
+    ]
+    for student in ("bare.npz", "labelled.npz"):
+        code, out, err = run(
+            capsys, "analyze", *source, "--student", tmp_path / student, "--rule", "dtkd:tau=2", "--json"
+        )
+        assert code == 0, err
+        assert json.loads(out)["samples"] == np.count_nonzero((labels == 0) | (labels == 1))

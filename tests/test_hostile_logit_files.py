@@ -136,7 +136,7 @@ CASES = [
     ("a.csv", lambda p: p.write_bytes(b"a,b\n1,\xff\xfe\n"), "a.csv"),
     ("a.parquet", run_length_parquet, "the table unfolds .* bytes to 335,544,320"),
     ("a.parquet", lambda p: pq.write_table(pa.table([[1.0], [2.0]], names=["a", "a"]), p), "two columns have the same"),
-    ("a.parquet", lambda p: pq.write_table(pa.table({"a": [[[1.0]]], "b": [1.0]}), p), "found 1 columns of logits"),
+    ("a.parquet", lambda p: pq.write_table(pa.table({"a": [[[1.0]]], "b": [1.0]}), p), "found 1 column of logits"),
     ("a.parquet", lambda p: pq.write_table(pa.table({"logits": [[[1.0]]]}), p), "neither numbers nor lists of numbers"),
     ("a.parquet", lambda p: pq.write_table(pa.table({"logits": [[1.0, 2.0], [1.0]]}), p), "row 1 holds 1 numbers"),
     ("a.parquet", lambda p: pq.write_table(pa.table({"logits": [[1.0, 2.0], None]}), p), "row 1 holds nothing"),

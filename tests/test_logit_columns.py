@@ -111,7 +111,7 @@ def test_a_text_among_the_numbers_of_a_class_is_refused(tmp_path):
     broken = LOGITS[:, 0].astype(object)
     broken[29] = "n/a!"
     for names, message in ((WORDS, "'bee' is not numeric: it holds numbers and text"), (
-        [f"logit_{index}" for index in range(4)], "'logit_0' is not numeric, though it is called like the logits",
+        [f"logit_{index}" for index in range(4)], "'logit_0' is not numeric, though called like the logits",
     )):  # fmt: skip
         write(tmp_path / "set.csv", {**columns(names), names[0]: broken})
         with pytest.raises(CistError, match=f"set.csv: column {message}"):

@@ -28,6 +28,8 @@ class LogitFiles(_Part):
     """Path of a student's logits on the same samples."""
     given_as: GivenAs = "auto"
     """What the numbers are; both files."""
+    class_map: dict[str, str] | None = None
+    """From what the labels say to the class of the logits, by name or number; None: they say it themselves."""
 
 
 class ModelOnData(_Part):

@@ -19,7 +19,7 @@ from cist_core.alignment import align
 from cist_core.choices import chosen
 from cist_core.errors import CistError
 from cist_core.logit_cache import write_logits
-from cist_core.logit_files import UPLOAD_LIMITS, read_logits
+from cist_core.logit_files import UPLOAD_LIMITS, read_beside, read_logits
 from cist_core.logits import LogitSet
 
 if TYPE_CHECKING:
@@ -77,15 +77,15 @@ def add(spec: AddSpec, folder: Path, *, progress: Progress) -> None:
 
 
 def _read(files: LogitFiles) -> tuple[LogitSet, LogitSet | None]:
-    teacher = _read_some(files.teacher, labels=files.labels, given_as=files.given_as)
+    said: dict[str, Any] = {"labels": files.labels, "given_as": files.given_as, "class_map": files.class_map}
+    teacher = _checked(read_logits(files.teacher, limits=UPLOAD_LIMITS, **said), files.teacher)
     if files.student is None:
         return teacher, None
-    student = _read_some(files.student, given_as=files.given_as)
+    student = _checked(read_beside(files.student, limits=UPLOAD_LIMITS, **said), files.student)
     return teacher, align(teacher, student)
 
 
-def _read_some(path: str, **options: Any) -> LogitSet:
-    logit_set = read_logits(path, limits=UPLOAD_LIMITS, **options)
+def _checked(logit_set: LogitSet, path: str) -> LogitSet:
     _check_samples(logit_set.num_samples, Path(path).name)
     return logit_set
 
@@ -189,7 +189,8 @@ class _Clock:
 
 
 def _open(answers: ModelOnData) -> tuple[Teacher, ImageDataset]:
-    from cist_core.data import load_dataset, map_labels
+    from cist_core.data import load_dataset
+    from cist_core.inference import fit_data
     from cist_core.sources import find_teacher
     from cist_core.zoo import Preprocessing
 
@@ -199,10 +200,7 @@ def _open(answers: ModelOnData) -> tuple[Teacher, ImageDataset]:
             teacher, preprocessing=Preprocessing.from_dict({**teacher.preprocessing.to_dict(), **answers.preprocessing})
         )
     dataset = load_dataset(answers.data, answers.split, download=answers.download)
-    if answers.class_map is not None:
-        mapping: dict[str | int, str | int | None] = dict(answers.class_map.items())
-        dataset = map_labels(dataset, mapping, teacher.class_names or teacher.num_classes)
-    return teacher, dataset
+    return teacher, fit_data(teacher, dataset, answers.class_map)
 
 
 def _doubts(judged: AccuracyJudgement | None, reason: str) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from cist_core.cli.output import (
     refuse_split_of_one_set,
     remark,
 )
-from cist_core.logit_files import GIVEN_AS
+from cist_core.logit_files import GIVEN_AS, read_beside
 from cist_core.logit_files.opening import TABLE_FILES
 from cist_core.profile import OVER_SHARP, OVER_SMOOTHED
 
@@ -192,7 +192,12 @@ def load_student(options: argparse.Namespace, teacher: LogitSet) -> LogitSet:
     if options.data is not None and not _holds_logits(options.student):
         student = load_model(options.student, options, role="student")
     else:
-        student = read_logits(options.student, given_as=getattr(options, "given_as", None) or "auto")
+        student = read_beside(
+            options.student,
+            labels=options.labels,
+            given_as=options.given_as or "auto",
+            class_map=given_class_map(options) if options.logits is not None else None,
+        )
     student = align(teacher, student, name=f"the student {options.student}")
     for sentence in chosen(student.provenance):
         remark(f"Of the student: {sentence[:1].lower()}{sentence[1:]}")

@@ -149,8 +149,8 @@ def _check(path: Path, images: str, pixels: ArrayHeader, labels: str, numbers: A
         )
     # A column of labels is a list of them, as MedMNIST stores one; rows are one-hot.
     rows = len(numbers.shape) == 1 or (len(numbers.shape) == 2 and numbers.shape[1] > 0)
-    if numbers.dtype.kind not in "iubUSf" or not rows or numbers.shape[0] != pixels.shape[0]:
+    if numbers.dtype.kind not in "iubUSf" or not rows:
         raise CistError(
-            f"Expected `{labels}` in {path} to be whole numbers or names of shape ({pixels.shape[0]},), or one-hot, "
+            f"Expected `{labels}` in {path} to be whole numbers or names of shape (N,), or one-hot, "
             f"but it is {numbers.dtype} of shape {numbers.shape}."
         )

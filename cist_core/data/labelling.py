@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -12,9 +11,7 @@ from cist_core.class_order import ClassOrder, number_classes
 from cist_core.data.names import checked_class_names
 from cist_core.errors import CistError
 from cist_core.logit_files.names import plain
-
-# As spreadsheets and pandas write whole numbers.
-_NUMBER = re.compile(r"[+-]?[0-9]{1,15}(\.0*)?")
+from cist_core.logits import is_whole_number
 
 
 def numbered(values: Sequence[str], where: str) -> tuple[NDArray[np.int64], ClassOrder | None]:
@@ -32,7 +29,7 @@ def numbered(values: Sequence[str], where: str) -> tuple[NDArray[np.int64], Clas
         >>> labels, order.class_names
         (array([1, 0, 1]), ('cat', 'dog'))
     """
-    if values and all(map(_NUMBER.fullmatch, values)):
+    if values and all(map(is_whole_number, values)):
         return np.array([int(value.partition(".")[0]) for value in values], np.int64), None
     different = sorted(set(values))
     if "" in different:

@@ -20,7 +20,7 @@ from cist_core.logit_files.given import GIVEN_AS, GivenAs, as_logits
 from cist_core.logit_files.labels import read_labels
 from cist_core.logit_files.limits import GENEROUS_LIMITS, UPLOAD_LIMITS, Limits
 from cist_core.logit_files.names import CLASS_NAMES, IDENTIFIER_NAMES, LABEL_NAMES
-from cist_core.logit_files.reading import read_logits
+from cist_core.logit_files.reading import read_beside, read_logits
 
 __all__ = [
     "CLASS_NAMES",
@@ -32,6 +32,7 @@ __all__ = [
     "GivenAs",
     "Limits",
     "as_logits",
+    "read_beside",
     "read_labels",
     "read_logits",
 ]

@@ -43,6 +43,12 @@ _NUMBERED_PREFIXES = (
 _FEATURE_PREFIXES = {*(name for name in FEATURE_NAMES if not name.startswith("x")), "dim", "pca"}
 
 
+_REMEDY = (
+    "keep one numeric column a class and, optionally, a column 'label' and one that names the samples, such as 'id' or "
+    "'filename'"
+)
+
+
 class Kind(StrEnum):
     """What a column holds; a later kind of one file replaces an earlier one when more of its rows have been read."""
 
@@ -118,7 +124,7 @@ def find_roles(names: Sequence[str], kinds: Sequence[Kind], *, not_identifiers: 
         return Roles(
             (chosen,), True, label, identifiers, _unused(names, kinds, others, {chosen}), called=plain(names[chosen])
         )
-    _check_classes(names, kinds, group.columns, others, lists)
+    _check_classes(names, kinds, group, others, lists)
     unused = _unused(names, kinds, others, set(group.columns))
     return Roles(group.columns, False, label, identifiers, unused, group.prefix, group.class_names(names))
 
@@ -292,14 +298,16 @@ def _list_column(names: Sequence[str], lists: Sequence[int], group: _Group) -> i
 
 
 def _check_classes(
-    names: Sequence[str], kinds: Sequence[Kind], classes: Sequence[int], others: Sequence[int], lists: Sequence[int]
+    names: Sequence[str], kinds: Sequence[Kind], group: _Group, others: Sequence[int], lists: Sequence[int]
 ) -> None:
+    classes, prefix = group.columns, group.prefix
     for position in classes:
         if names[position].startswith("Unnamed:"):  # what pandas calls a column without a name
             raise CistError(f"column {position + 1} has no name; give it that of its class, or remove it.")
         if not kinds[position].numeric:
             raise CistError(
-                f"column '{names[position]}' is not numeric, though it is called like the logits; mend its text."
+                f"column '{names[position]}' is not numeric{', though called like the logits' if prefix else ''}; "
+                f"{_REMEDY}."
             )
     for position in others:
         if kinds[position] is Kind.MIXED and position not in classes and not is_about_samples(names[position]):
@@ -310,8 +318,8 @@ def _check_classes(
         left = [names[position] for position in others if position not in classes and position not in lists]
         without = f"; {shortened(left)} cannot be logits" if left else ""
         raise CistError(
-            f"found {len(classes)} columns of logits in {shortened(names)}{without}; keep one numeric column a class "
-            "and, optionally, a column 'label' and one that names the samples, such as 'id' or 'filename'."
+            f"found {len(classes)} column{'s' * (len(classes) != 1)} of logits in {shortened(names)}{without}; "
+            f"{_REMEDY}."
         )
 
 

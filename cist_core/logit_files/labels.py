@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ from cist_core.logit_files.limits import GENEROUS_LIMITS, Limits
 from cist_core.logit_files.names import IDENTIFIER_NAMES, LABEL_NAMES, SAMPLE_LISTS, plain
 from cist_core.logit_files.opening import ARRAY_FILES, TABLE_FILES, existing_file, naming
 from cist_core.logit_files.tables import read_column
-from cist_core.logits import IGNORED_LABEL, LabelArray, as_labels, label_numbers
+from cist_core.logits import IGNORED_LABEL, LabelArray, as_labels, is_whole_number, label_numbers
 
 _ENDINGS = [*(ending for ending in ARRAY_FILES if ending != ".safetensors"), ".safetensors", *TABLE_FILES, ".txt"]
 _LONGEST_LINE = 200
@@ -227,7 +226,7 @@ def _words(labels: Any) -> list[str] | None:
         word.decode("utf-8", "replace") if isinstance(word, bytes) else word for word in array.reshape(-1).tolist()
     ]
     texts = ["" if word is None or word != word else str(word).strip() for word in words]
-    return None if all(re.fullmatch(r"[+-]?\d+(\.0*)?|", text) for text in texts) else texts
+    return None if all(text == "" or is_whole_number(text) for text in texts) else texts
 
 
 def _mapped(values: Sequence[str], class_map: ClassMap, names: Sequence[str] | None, classes: int) -> NDArray[np.int64]:
@@ -236,6 +235,8 @@ def _mapped(values: Sequence[str], class_map: ClassMap, names: Sequence[str] | N
     for of_labels, of_logits in class_map.items():
         nothing = of_logits is None or of_logits == ""
         table[str(of_labels)] = IGNORED_LABEL if nothing else find_class(_class(of_logits), names, classes, "The file")
+    if names is not None and not all(map(is_whole_number, values)):  # what has a class's own name needs no line
+        table = {name: place for place, name in reversed(list(enumerate(names)))} | table
     missing = sorted({*values} - {*table})
     if missing:
         raise CistError(

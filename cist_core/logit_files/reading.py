@@ -157,6 +157,30 @@ def read_logits(
         )
 
 
+def read_beside(
+    path: str | os.PathLike[str],
+    *,
+    labels: str | os.PathLike[str] | None = None,
+    given_as: GivenAs = "auto",
+    class_map: ClassMap | None = None,
+    limits: Limits = GENEROUS_LIMITS,
+) -> LogitSet:
+    """Another model's logits on the samples of a file that was read with these arguments (`read_logits`).
+
+    What the labels leave out of the one is left out of the other: by its own labels where it has some, which the class
+    map is for as well, else by those of the file of labels.
+
+    Raises:
+        CistError: as `read_logits`.
+    """
+    found = read_logits(path, given_as=given_as, limits=limits)
+    if found.labels is None and labels is not None:
+        return read_logits(path, labels=labels, given_as=given_as, class_map=class_map, limits=limits)
+    if found.labels is not None and class_map is not None:
+        return read_logits(path, given_as=given_as, class_map=class_map, limits=limits)
+    return found
+
+
 def _counting(
     values: Any, labels: NumberedLabels, provenance: dict[str, str], names: SampleNames | None
 ) -> tuple[Any, LabelArray | None, SampleNames | None]:
@@ -256,7 +280,7 @@ def _logits_name(file: StoredArrays) -> str:
 
 def _unnamed_labels(file: StoredArrays, logits: str) -> str | None:
     """The only list of whole numbers beside logits that have no name of their own either: a pair, or ``arr_1``."""
-    if not _NO_NAME.fullmatch(logits):
+    if not _NO_NAME.fullmatch(logits) or not file.arrays[logits].shape:
         return None
     count = file.arrays[logits].shape[0]
     beside = [name for name, array in file.arrays.items() if name != logits and array.shape in ((count,), (count, 1))]

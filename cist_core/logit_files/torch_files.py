@@ -41,7 +41,8 @@ def open_torch(path: Path, limits: Limits) -> StoredArrays:
         return StoredArrays({"tensor": _tensor(loaded, "the tensor")})
     if isinstance(loaded, Mapping):
         return StoredArrays({str(name): _value(value, f"'{name}'") for name, value in loaded.items()})
-    if isinstance(loaded, tuple | list) and loaded and all(isinstance(each, torch.Tensor) for each in loaded):
+    tensors = isinstance(loaded, tuple | list) and all(isinstance(each, torch.Tensor) for each in loaded)
+    if tensors and any(each.ndim > 1 for each in loaded):
         return StoredArrays({f"{place}": _value(value, f"tensor {place}") for place, value in enumerate(loaded)})
     raise CistError(f"expected a tensor or a dict of tensors, but got a {type(loaded).__name__}.")
 

@@ -129,7 +129,7 @@ def test_all_samples_need_no_seed_and_a_title_changes_no_preview() -> None:
     assert not form.same_but_for_the_title(None, spec)
 
 
-@pytest.mark.parametrize("text", ["car", "= car", "3 =", "a = b\nc"])
+@pytest.mark.parametrize("text", ["car", "= car", "a = b\nc"])
 def test_a_class_map_that_cannot_be_read_is_quoted(text: str) -> None:
     with pytest.raises(CistError, match="such as 'automobile = car'"):
         form.read_class_map(text)

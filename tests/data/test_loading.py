@@ -73,7 +73,7 @@ def test_archive_of_grey_images_without_names(tmp_path: Path) -> None:
             {"images": np.zeros((3, 4, 4), np.uint8), "labels": np.zeros(3, complex)},
             "whole numbers .* it is complex128",
         ),
-        ({"images": np.zeros((3, 4, 4), np.uint8), "labels": np.zeros(2, int)}, r"shape \(3,\).* shape \(2,\)"),
+        ({"images": np.zeros((3, 4, 4), np.uint8), "labels": np.zeros(2, int)}, "3 images and 2 labels"),
         ({"images": np.zeros((0, 4, 4), np.uint8), "labels": np.zeros(0, int)}, "at least one image"),
         ({"images": np.zeros((2, 4, 4), np.uint8), "labels": np.array([0, -1])}, "run from -1 to 0"),
         (
