@@ -21,7 +21,7 @@ from cist_core.temperature import CIST_FLOOR, Cist
 TRAINED_BEST, AUTHORS, KD_TAU_4, KD_TAU_1, OWN = "trained-best", "authors", "kd-tau-4", "kd-tau-1", "own"
 ANCHORS = {
     TRAINED_BEST: "what trained best in our runs",
-    AUTHORS: "the authors' own",
+    AUTHORS: "as the authors",
     KD_TAU_4: "as KD at τ = 4",
     KD_TAU_1: "as KD at τ = 1",
     OWN: "a mean entropy of your own",
@@ -247,7 +247,7 @@ def _authors(curves: EntropyCurves, floor: float) -> Anchor:
 
 
 def _as_kd(curves: EntropyCurves, tau: float, floor: float) -> Anchor:
-    """The mean entropy of a usual temperature; under a floor of as much, CIST has it where every sample is at the floor."""
+    """The mean entropy of a usual temperature; under a floor of as much, every sample is at the floor there."""
     key, data = (KD_TAU_4, "CIFAR") if tau == 4 else (KD_TAU_1, "ImageNet")
     target = float(curves.at_temperature(tau).mean(dtype=np.float64)) / curves.max_entropy
     why = f"KD on {data} is usually done at τ = {tau:g}; this ρ gives the same mean entropy."

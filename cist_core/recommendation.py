@@ -237,7 +237,7 @@ def recommend_rho(
         >>> f"rho {found.rho:.3g}, matched with tau {found.matched_tau:.3g}"
         'rho 2.31, matched with tau 1.47'
         >>> recommend_rho(curves).anchor.title  # none of our students had about three classes
-        "the authors' own: ρ = 3"
+        'as the authors: ρ = 3'
     """
     ends = _given_ends(curves, low, high, tau_range)
     chosen = _chosen(curves, anchor, target, ends, floor)
@@ -341,12 +341,6 @@ def recommendation_story(found: RhoRecommendation) -> str:
     if not found.has_range:
         return f"{opening}{alike}"
     return f"{opening}{alike}; {_band_in_words(*found.band)} stays in {found.anchor.range_name}"
-
-
-def why_story(found: RhoRecommendation) -> str:
-    """Which anchor the recommendation has, and where that comes from, in whole sentences."""
-    anchor = found.anchor
-    return f"{anchor.title[0].upper()}{anchor.title[1:]}. {anchor.why}"
 
 
 def _band_in_words(softer: float | None, sharper: float | None) -> str:

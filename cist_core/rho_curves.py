@@ -240,7 +240,7 @@ def _at_fixed_temperatures(curves: EntropyCurves, means: Array) -> tuple[Array, 
 
 
 def gain_story(curve: GainCurve, low: float, high: float) -> str:
-    """What the gain is in a range of mean normalised entropies, and where CIST is the less consistent one; no full stop.
+    """What the gain is in a range of mean entropies, and where CIST is the less consistent one; no full stop.
 
     A range whose ends are the same is one mean entropy.
 

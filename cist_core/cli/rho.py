@@ -25,7 +25,6 @@ from cist_core.recommendation import (
     recommend_rho,
     recommendation_story,
     rho_outcome,
-    why_story,
 )
 from cist_core.rho import match_rho
 from cist_core.rho_curves import gain_curve, gain_story
@@ -149,7 +148,7 @@ def _text(
     parts = [
         size(logit_set.num_samples, logit_set.num_classes, logit_set.accuracy),
         f"{recommendation_story(found)}.",
-        why_story(found),
+        found.anchor.why,
         "Anchors",
         _anchors(anchors, found),
         f"Entropy of the soft labels in nats (ln C = {three_digits(curves.max_entropy)})",
@@ -220,9 +219,10 @@ def _gains(curves: EntropyCurves, found: RhoRecommendation) -> str:
     head = ["of ln C", "rho", "tau", "spread at tau", "under CIST", "gain"]
     lines = table(head, [_gain_row(*each) for each in outcomes], left=0).splitlines()
     longest = max((outcome.gain or 0.0 for _, outcome in outcomes), default=1.0)
+    inside = [found.has_range and found.low <= share <= found.high for share, _ in outcomes]
     marked = [
-        f"{'*' if found.has_range and found.low <= share <= found.high else ' '} {line}  {_bar(outcome.gain, longest)}".rstrip()
-        for (share, outcome), line in zip(outcomes, lines[2:], strict=True)
+        f"{'*' if within else ' '} {line}  {_bar(outcome.gain, longest)}".rstrip()
+        for (_, outcome), within, line in zip(outcomes, inside, lines[2:], strict=True)
     ]
     note = [f"  * in {found.anchor.range_name}"] if found.has_range else []
     return "\n".join([*(f"  {line}" for line in lines[:2]), *marked, *note])
