@@ -100,11 +100,15 @@ def uncertainty_story(best: TrainedBest) -> str:
         >>> uncertainty_story(best)
         'from 11 runs with 10 classes; 0.50 to 0.70 of ln C cannot be told apart'
     """
-    runs = f"from {best.runs} runs with {best.classes:,} classes"
+    return f"from {best.runs:,} runs with {best.classes:,} classes; {level_story(best)}"
+
+
+def level_story(best: TrainedBest) -> str:
+    """Which mean entropies trained as well as the best, as far as the runs can tell; no full stop."""
     low, high = f"{best.low:.2f}", f"{best.high:.2f}"
     if low == high:
-        return f"{runs}; every other mean entropy that was tried was worse"
-    return f"{runs}; {low} to {high} of ln C cannot be told apart"
+        return "every other mean entropy that was tried was worse"
+    return f"{low} to {high} of ln C cannot be told apart"
 
 
 def find_anchors(curves: EntropyCurves, *, floor: float = CIST_FLOOR) -> tuple[Anchor, ...]:

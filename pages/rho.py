@@ -67,7 +67,7 @@ def recommended(fingerprint: str, _curves: EntropyCurves, wanted: Wanted, floor:
 
 
 def choose_anchor() -> str:
-    """Which anchor is used, each with its source beside it."""
+    """Which anchor is used, by the names of the command line, which the address holds; each with its source."""
     offered = {anchor.key: anchor for anchor in anchors}
     keys = [*offered, OWN]
     if st.session_state.get("rho_anchor", keys[0]) not in keys:  # another teacher had evidence
@@ -76,8 +76,10 @@ def choose_anchor() -> str:
         "Choose ρ by",
         keys,
         keys.index(usual.anchor.key),
-        format_func=label_of,
-        captions=[*(caption_of(anchor) for anchor in anchors), "A mean entropy that you choose, with a range."],
+        captions=[
+            *(caption_of(anchor) for anchor in anchors),
+            f"{ANCHORS[OWN][0].upper()}{ANCHORS[OWN][1:]}, and a range.",
+        ],
         key="rho_anchor",
         bind="query-params",
         persist_state="session",
@@ -90,15 +92,10 @@ def choose_anchor() -> str:
     return str(chosen)
 
 
-def label_of(key: str) -> str:
-    found_anchor = next((anchor for anchor in anchors if anchor.key == key), None)
-    title = ANCHORS[key] if found_anchor is None else found_anchor.title
-    rho = "" if found_anchor is None or found_anchor.rho is None else f" (ρ = {three_digits(found_anchor.rho)})"
-    return f"{title[0].upper()}{title[1:]}{rho}"
-
-
 def caption_of(anchor: Anchor) -> str:
-    return plain(anchor.refused or anchor.why)
+    """What it is, its ρ, and where it comes from or why it cannot be had."""
+    rho = "" if anchor.rho is None or f"ρ = {anchor.rho:g}" in anchor.title else f" (ρ = {three_digits(anchor.rho)})"
+    return plain(f"{anchor.title[0].upper()}{anchor.title[1:]}{rho}. {anchor.refused or anchor.why}")
 
 
 def own_wishes() -> Wanted:

@@ -10,7 +10,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from cist_core.anchors import AUTHORS, KD_TAU_1, KD_TAU_4, OWN, TRAINED_BEST, Anchor, uncertainty_story
+from cist_core.anchors import AUTHORS, KD_TAU_1, KD_TAU_4, OWN, TRAINED_BEST, Anchor, level_story
 from cist_core.charts.figure import AMBER, BLUE, GREY, PICK, Figure, named
 from cist_core.evidence import Evidence, TrainedBest
 from cist_core.findings import are_matched, consistency_gain, floor_story, three_digits
@@ -330,7 +330,7 @@ def evidence_figure(evidence: Evidence, found: RhoRecommendation, *, height: int
     said = f"Our CIST students were best at {_best_in_words(cist)}"
     if "kd" in best:
         said += f", those of KD at {_best_in_words(best['kd'])}"
-    title = f"{said}; of CIST's, {uncertainty_story(cist).partition('; ')[2]}"
+    title = f"{said}; for CIST {level_story(cist)}"
     tried = ", ".join(f"{names[method]} in {one.runs:,} runs" for method, one in sorted(best.items()))
     rows = pd.DataFrame(
         [
