@@ -11,13 +11,14 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from app.references import Reference
+from cist_core.anchors import default_pair
 from cist_core.curves import EntropyCurves
 from cist_core.errors import CistError
 from cist_core.findings import are_matched
 from cist_core.logits import LogitSet
 from cist_core.profile import OVER_SHARP, OVER_SMOOTHED
 from cist_core.readings import RuleReading, read_rule
-from cist_core.rho import MatchedPair, default_pair
+from cist_core.rho import MatchedPair
 from cist_core.samples import SampleTable, Student
 from cist_core.selection import Selection
 from cist_core.temperature import CIST_FLOOR, Cist, Fixed

@@ -16,6 +16,7 @@ Logits in, one entropy curve per sample, a temperature rule, the numbers out:
 
 from importlib.metadata import PackageNotFoundError, version
 
+from cist_core.anchors import Anchor, default_pair, find_anchors
 from cist_core.curves import EntropyCurves
 from cist_core.ensemble import average_logits
 from cist_core.envelope import Envelope, entropy_envelope
@@ -25,7 +26,7 @@ from cist_core.logits import LogitSet, centre_for_storage
 from cist_core.profile import Association, EntropyProfile, class_means, entropy_histogram
 from cist_core.recommendation import RhoOutcome, RhoRecommendation, recommend_rho, rho_outcome
 from cist_core.recording import record
-from cist_core.rho import MatchedPair, default_pair, match_rho, match_tau, matched_pair
+from cist_core.rho import MatchedPair, match_rho, match_tau, matched_pair
 from cist_core.rho_curves import GainCurve, RhoSweep, gain_curve, rho_sweep
 from cist_core.temperature import (
     Cist,
@@ -48,6 +49,7 @@ except PackageNotFoundError:  # a source tree that nobody installed
     __version__ = "0+unknown"
 
 __all__ = [
+    "Anchor",
     "Association",
     "Cancelled",
     "Cist",
@@ -77,6 +79,7 @@ __all__ = [
     "entropy_histogram",
     "equal_others_entropy",
     "equal_others_top1",
+    "find_anchors",
     "gain_curve",
     "match_rho",
     "match_tau",

@@ -55,6 +55,7 @@ class TrainedBest:
         low: the least mean normalised entropy whose students were not significantly worse.
         high: the largest.
         points: how many rules were tried.
+        runs: how many runs there were with all of them.
     """
 
     setting: str
@@ -65,6 +66,7 @@ class TrainedBest:
     low: float
     high: float
     points: int
+    runs: int
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ class Evidence:
             min(level),
             max(level),
             len(tried),
+            sum(point.runs for point in tried),
         )
 
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from cist_core.accuracy import judge_accuracy
+from cist_core.anchors import find_anchors
 from cist_core.charts import (
     Figure,
     histogram_figure,
@@ -215,7 +216,11 @@ def _choosing_rho(curves: EntropyCurves, fixed: RuleReading, cist: RuleReading) 
     try:
         found = recommend_rho(curves, floor=floor, over_sharp_below=sharp, over_smoothed_above=smoothed)
         sweep = rho_sweep(curves, floor=floor, over_sharp_below=sharp, over_smoothed_above=smoothed)
-        return [rho_figure(sweep, found, cist), gain_figure(gain_curve(curves, sweep), found, fixed, cist)]
+        anchors = find_anchors(curves, floor=floor)
+        return [
+            rho_figure(sweep, found, cist, anchors=anchors),
+            gain_figure(gain_curve(curves, sweep), found, fixed, cist),
+        ]
     except CistError:
         return []
 

@@ -20,10 +20,6 @@ from cist_core.curves import EntropyCurves
 from cist_core.errors import CistError
 from cist_core.temperature import CIST_FLOOR, Cist
 
-DEFAULT_TARGET = 0.25
-"""Default mean normalised entropy. The field's own settings, tau 4 on CIFAR-10 and tau 1 on ImageNet, sit at 0.21 to
-0.26."""
-
 _USUAL_RHO = 4.0
 _LOG_RHO = (math.log(1e-3), math.log(1e5))
 _LOG_TAU = (math.log(1e-9), math.log(1e9))
@@ -156,34 +152,6 @@ def matched_tau(
         return rule.floor
     mean = _mean(rule.entropy(curves)) if mean_entropy is None else mean_entropy
     return match_tau(curves, mean, guess=guess or max(_partner(curves, rule.rho), rule.floor))
-
-
-def default_pair(curves: EntropyCurves, *, floor: float = CIST_FLOOR) -> MatchedPair:
-    """The pair to start from: mean normalised entropy `DEFAULT_TARGET`, or `default_target` where the floor is above.
-
-    Raises:
-        CistError: if no rho or no fixed temperature has this mean entropy (tied or constant rows).
-    """
-    return matched_pair(curves, mean_entropy=default_target(curves, floor=floor) * curves.max_entropy, floor=floor)
-
-
-def default_target(curves: EntropyCurves, *, low: float = 0.0, high: float = 1.0, floor: float = CIST_FLOOR) -> float:
-    """The mean normalised entropy to aim at unless another is wanted: `DEFAULT_TARGET` where CIST can have it.
-
-    Where it lies outside ``low`` to ``high``, or below what the floor lets CIST reach, it is the middle of what remains
-    of that range: the softest labels of a teacher whose ``tau = floor`` is soft already.
-
-    Args:
-        curves: of one model.
-        low: lower end of the range, a share of ``ln C``.
-        high: upper end.
-        floor: of CIST.
-    """
-    reached = sharpest_mean(curves, floor) / curves.max_entropy
-    if low <= DEFAULT_TARGET <= high and reached < DEFAULT_TARGET:
-        return DEFAULT_TARGET
-    start = max(low, reached)
-    return ((start if start < high else low) + high) / 2
 
 
 def sharpest_mean(curves: EntropyCurves, floor: float = CIST_FLOOR) -> float:

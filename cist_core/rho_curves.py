@@ -240,18 +240,21 @@ def _at_fixed_temperatures(curves: EntropyCurves, means: Array) -> tuple[Array, 
 
 
 def gain_story(curve: GainCurve, low: float, high: float) -> str:
-    """What the gain is in the practical range, and where CIST is the less consistent one; no full stop.
+    """What the gain is in a range of mean entropies, and where CIST is the less consistent one; no full stop.
+
+    A range whose ends are the same is one mean entropy.
 
     Where the floor keeps CIST above the lower end of the range, it says from where on there is something to compare.
     """
     least = curve.least / curve.max_entropy
+    between = f"Between {_share(low)} and {_share(high)}" if low < high else f"At {_share(high)}"
     if least >= high:
         return (
-            f"The floor of {curve.floor:.4g} keeps the mean entropy under CIST above {_share(least)} of ln C: between "
-            f"{_share(low)} and {_share(high)} there is no spread to compare"
+            f"The floor of {curve.floor:.4g} keeps the mean entropy under CIST above {_share(least)} of ln C: "
+            f"{between[0].lower()}{between[1:]} there is no spread to compare"
         )
     gains = curve.within(low, high)
-    where = f"Between {_share(low)} and {_share(high)} of ln C"
+    where = f"{between} of ln C"
     if least > low:
         kept = f"The floor of {curve.floor:.4g} keeps the mean entropy under CIST above {_share(least)} of ln C"
         where = f"{kept}; between there and {_share(high)}"

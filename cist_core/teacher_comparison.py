@@ -9,13 +9,14 @@ import numpy as np
 
 from cist_core import kernels
 from cist_core.alignment import check_same_order
+from cist_core.anchors import default_anchor
 from cist_core.calibration import Reliability, fit_temperature, nll, reliability
 from cist_core.curves import EntropyCurves
 from cist_core.findings import ABOUT_AS_MUCH, NO_SPREAD, consistency_gain, percent, three_digits
 from cist_core.logits import LogitSet
 from cist_core.ranking import listed
 from cist_core.readings import RuleReading, read_rule
-from cist_core.rho import DEFAULT_TARGET, matched_pair
+from cist_core.rho import matched_pair
 from cist_core.temperature import CIST_FLOOR, Cist, Fixed
 
 FIXED, CIST = "fixed τ", "CIST"
@@ -165,7 +166,7 @@ def read_teacher(
     name: str,
     logit_set: LogitSet,
     *,
-    target: float = DEFAULT_TARGET,
+    target: float | None = None,
     floor: float = CIST_FLOOR,
     student: LogitSet | None = None,
     student_curves: EntropyCurves | None = None,
@@ -175,7 +176,7 @@ def read_teacher(
     Args:
         name: as it is to be called.
         logit_set: its logits.
-        target: mean entropy over ``ln C``, between 0 and 1.
+        target: mean entropy over ``ln C``, between 0 and 1; None: that of `default_anchor` on this teacher.
         floor: smallest temperature of CIST, in logit units; 0 is the pure ratio rule.
         student: logits on the same samples, for the capacity gap.
         student_curves: of these logits, where they are at hand: every teacher needs the same.
@@ -184,6 +185,8 @@ def read_teacher(
         CistError: if the mean entropy cannot be reached, or the student's logits are on other samples.
     """
     curves = EntropyCurves.from_logits(logit_set)
+    if target is None:
+        target = default_anchor(curves, floor=floor).target
     pair = matched_pair(curves, mean_entropy=target * curves.max_entropy, floor=floor)
     return TeacherReading(
         name,

@@ -1,6 +1,8 @@
-"""Choose ρ: which ρ gives soft labels that say something, and how consistent they are beside a fixed temperature."""
+"""Choose ρ: which ρ gives the soft labels that trained best, and how consistent they are beside a fixed temperature."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,13 +12,15 @@ from app.rho_export import CONFIGS, KINDS, Chosen, export
 from app.sidebar import RHO_RANGE, TAU_RANGE, move_rho
 from app.state import Code, current_view
 from app.widgets import loading_torch, plain, share_settings, show_error, show_figure, show_floor, show_table
+from cist_core.anchors import ANCHORS, OWN, TRAINED_BEST, Anchor, find_anchors
 from cist_core.cards import find_sample_model
-from cist_core.charts.rho import gain_figure, rho_figure
+from cist_core.charts.rho import evidence_figure, gain_figure, rho_figure
 from cist_core.curves import EntropyCurves
 from cist_core.errors import CistError
+from cist_core.evidence import evidence_for
 from cist_core.findings import comparison, three_digits
 from cist_core.profile import EntropyProfile
-from cist_core.recommendation import PRACTICAL_RANGE, RhoOutcome, RhoRecommendation, recommend_rho, rho_outcome
+from cist_core.recommendation import RhoOutcome, RhoRecommendation, recommend_rho, rho_outcome
 from cist_core.rho_curves import RHOS, GainCurve, RhoSweep, gain_curve, rho_sweep
 from cist_core.temperature import CIST_FLOOR, Fixed, parse_rule
 
@@ -27,6 +31,16 @@ ICON = ":material/tune:"
 BY_ENTROPY, BY_TEMPERATURE = "entropies", "temperatures"
 _KEPT = 8
 _GREEK = {"tau": "τ", "rho": "ρ"}
+
+
+class Wanted(NamedTuple):
+    """What is asked for: an anchor by its key, or a target and a range of one's own; nothing is the usual one."""
+
+    anchor: str | None = None
+    target: float | None = None
+    ends: tuple[float, float] | None = None
+    taus: tuple[float, float] | None = None
+
 
 view = current_view()
 source, student = view.source, view.source.student
@@ -39,54 +53,82 @@ def all_rhos(fingerprint: str, _curves: EntropyCurves, reach: float, floor: floa
     return sweep, gain_curve(_curves, sweep)
 
 
+@st.cache_data(show_spinner=False, max_entries=_KEPT)
+def anchors_of(fingerprint: str, _curves: EntropyCurves, floor: float) -> tuple[Anchor, ...]:
+    return find_anchors(_curves, floor=floor)
+
+
 @st.cache_data(show_spinner=False, max_entries=4 * _KEPT)
-def recommended(
-    fingerprint: str,
-    _curves: EntropyCurves,
-    target: float | None,
-    ends: tuple[float, float],
-    tau_range: tuple[float, float] | None,
-    floor: float,
-) -> RhoRecommendation:
-    return recommend_rho(_curves, target=target, low=ends[0], high=ends[1], tau_range=tau_range, floor=floor)
+def recommended(fingerprint: str, _curves: EntropyCurves, wanted: Wanted, floor: float) -> RhoRecommendation:
+    low, high = wanted.ends or (None, None)
+    return recommend_rho(
+        _curves, anchor=wanted.anchor, target=wanted.target, low=low, high=high, tau_range=wanted.taus, floor=floor
+    )
 
 
-def start() -> tuple[RhoRecommendation, tuple[float, float]]:
-    """What the page starts at: the usual range, or all there is where the floor keeps CIST above it, which is said."""
-    fingerprint = source.logit_set.fingerprint
-    try:
-        return recommended(fingerprint, source.curves, None, PRACTICAL_RANGE, None, view.floor), PRACTICAL_RANGE
-    except CistError as error:
-        show_error(error)
-        everything = (0.0, 1.0)
-        return recommended(fingerprint, source.curves, None, everything, None, view.floor), everything
+def choose_anchor() -> str:
+    """Which anchor is used, by the names of the command line, which the address holds; each with its source."""
+    offered = {anchor.key: anchor for anchor in anchors}
+    keys = [*offered, OWN]
+    if st.session_state.get("rho_anchor", keys[0]) not in keys:  # another teacher had evidence
+        del st.session_state["rho_anchor"]
+    chosen = st.radio(
+        "Choose ρ by",
+        keys,
+        keys.index(usual.anchor.key),
+        captions=[
+            *(caption_of(anchor) for anchor in anchors),
+            f"{ANCHORS[OWN][0].upper()}{ANCHORS[OWN][1:]}, and a range.",
+        ],
+        key="rho_anchor",
+        bind="query-params",
+        persist_state="session",
+    )
+    if TRAINED_BEST not in offered:
+        st.caption(
+            f"None of our own students were trained with about {source.logit_set.num_classes:,} classes, so nothing is "
+            "said here of what trained best."
+        )
+    return str(chosen)
 
 
-def controls() -> tuple[float, tuple[float, float], tuple[float, float] | None]:
-    """The target and the practical range, as entropies or as two temperatures."""
+def caption_of(anchor: Anchor) -> str:
+    """What it is, its ρ, and where it comes from or why it cannot be had."""
+    rho = "" if anchor.rho is None or f"ρ = {anchor.rho:g}" in anchor.title else f" (ρ = {three_digits(anchor.rho)})"
+    return plain(f"{anchor.title[0].upper()}{anchor.title[1:]}{rho}. {anchor.refused or anchor.why}")
+
+
+def own_wishes() -> Wanted:
+    """A target and a range of one's own, as entropies or as two temperatures."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         with st.container(width=250):
             target = st.slider(
                 "Wanted mean entropy, share of ln C",
-                0.01, 0.99, round(usual.target, 2), 0.01, key="rho_target", bind="query-params",
+                0.01, 0.99, min(max(round(usual.target, 2), 0.01), 0.99), 0.01, key="rho_target", bind="query-params",
                 persist_state="session",
-                help="The mean over the samples. The settings of the field sit near 0.25.",
+                help="The mean over the samples. It starts at the recommended one.",
             )  # fmt: skip
         by = st.segmented_control(
-            "Practical range by", [BY_ENTROPY, BY_TEMPERATURE],
+            "Range by", [BY_ENTROPY, BY_TEMPERATURE],
             default=BY_ENTROPY, required=True, key="rho_by", bind="query-params", persist_state="session",
-            help="Which soft labels are of use: mean entropies from and to, or those of two fixed temperatures.",
+            help="Which soft labels come into question: mean entropies from and to, or those of two temperatures.",
         )  # fmt: skip
         with st.container(width=320):
-            ends, taus = (range_of_entropies(), None) if by == BY_ENTROPY else (usual_ends, two_temperatures())
-    share_settings(["rho_export", "rho_target", "rho_by", "rho_ends" if taus is None else "rho_taus"])
-    return target, ends, taus
+            ends, taus = (range_of_entropies(), None) if by == BY_ENTROPY else (None, two_temperatures())
+    share_settings(["rho_target", "rho_by", "rho_ends" if taus is None else "rho_taus"])
+    return Wanted(OWN, target, ends, taus)
+
+
+def usual_ends() -> tuple[float, float]:
+    """The recommended range in the steps of the slider, never empty."""
+    low, high = round(usual.low, 2), round(usual.high, 2)
+    return (low, high) if low < high else (max(0.0, round(low - 0.05, 2)), min(1.0, round(high + 0.05, 2)))
 
 
 def range_of_entropies() -> tuple[float, float]:
     low, high = st.slider(
         "From and to, shares of ln C",
-        0.0, 1.0, usual_ends, 0.01, key="rho_ends", bind="query-params", persist_state="session",
+        0.0, 1.0, usual_ends(), 0.01, key="rho_ends", bind="query-params", persist_state="session",
         on_change=keep_target_inside,
     )  # fmt: skip
     return low, high
@@ -99,7 +141,7 @@ def two_temperatures() -> tuple[float, float]:
         "From and to, fixed temperatures τ",
         coolest, warmest, (max(coolest, cooler), min(warmest, warmer)), 0.05,
         key="rho_taus", bind="query-params", persist_state="session",
-        help="They start where the default range of entropies ends on this teacher.",
+        help="They start where the recommended range of entropies ends on this teacher.",
     )  # fmt: skip
     return low, high
 
@@ -110,29 +152,39 @@ def keep_target_inside() -> None:
 
 
 def recommend() -> tuple[RhoRecommendation, Code]:
-    """What the controls ask for; where they contradict one another, that is said, and the usual stands in."""
-    target, ends, taus = controls()
+    """What the controls ask for; where that cannot be had, it is said, and what is recommended stands in."""
+    chosen = choose_anchor()
+    share_settings(["rho_export", "rho_anchor"])
+    wanted = own_wishes() if chosen == OWN else Wanted(chosen)
     try:
-        found = recommended(source.logit_set.fingerprint, source.curves, target, ends, taus, view.floor)
-        return found, code(target, ends, taus)
+        return recommended(source.logit_set.fingerprint, source.curves, wanted, view.floor), code(wanted)
     except CistError as error:
         show_error(error)
-        return usual, code(usual.target, usual_ends, None)
+        return usual, code(Wanted(usual.anchor.key))
 
 
-def code(target: float, ends: tuple[float, float], taus: tuple[float, float] | None) -> Code:
+def code(wanted: Wanted) -> Code:
     """The same numbers without the app."""
-    range_option = f"--range {ends[0]:g} {ends[1]:g}" if taus is None else f"--tau-range {taus[0]:g} {taus[1]:g}"
+    if wanted.target is None:
+        options, arguments = f"--anchor {wanted.anchor}", f'anchor="{wanted.anchor}"'
+    else:
+        options, arguments = f"--target {wanted.target:g}", f"target={wanted.target:g}"
+    if wanted.ends is not None:
+        low, high = wanted.ends
+        options, arguments = f"{options} --range {low:g} {high:g}", f"{arguments}, low={low:g}, high={high:g}"
+    if wanted.taus is not None:
+        cooler, warmer = wanted.taus
+        options = f"{options} --tau-range {cooler:g} {warmer:g}"
+        arguments = f"{arguments}, tau_range=({cooler:g}, {warmer:g})"
     floor_option = "" if view.floor == CIST_FLOOR else f" --floor {view.floor:g}"
-    range_argument = f"low={ends[0]:g}, high={ends[1]:g}" if taus is None else f"tau_range=({taus[0]:g}, {taus[1]:g})"
     return Code(
-        f"cist rho {source.arguments}{source.student_arguments} --target {target:g} {range_option}{floor_option}",
+        f"cist rho {source.arguments}{source.student_arguments} {options}{floor_option}",
         "from cist_core import EntropyCurves\n"
         "from cist_core.recommendation import recommend_rho\n"
         "from cist_core.rho_curves import gain_curve, rho_sweep\n"
         f"{source.reference.imports}\n"
         f"{source.loading}"
-        f"found = recommend_rho(curves, target={target:g}, {range_argument}, floor={view.floor:g})\n"
+        f"found = recommend_rho(curves, {arguments}, floor={view.floor:g})\n"
         "print(found.rho, found.band, found.matched_tau, found.gain)\n"
         f"sweep = rho_sweep(curves, reach=1.2 * found.rho, floor={view.floor:g})  # the first chart\n"
         "gains = gain_curve(curves, sweep)  # the second\n",
@@ -147,10 +199,10 @@ def pick(points: list[dict[str, float]]) -> None:
 def show_choice(found: RhoRecommendation) -> None:
     """The recommendation in numbers, and the button that takes it."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        st.metric("Recommended ρ", three_digits(found.rho), help="Its mean entropy is the wanted one.", width="content")
+        st.metric("Recommended ρ", three_digits(found.rho), help="By what is chosen above.", width="content")
         st.metric(
-            "Practical ρ",
-            range_in_words(*found.band),
+            "Range of ρ",
+            range_in_words(*found.band) if found.has_range else "none",
             help="Those of the two ends of the range, as far as a ρ reaches them.",
             width="content",
         )
@@ -281,7 +333,15 @@ def show_export(recommending: str) -> None:
         )
 
 
-usual, usual_ends = start()
+def show_evidence(found: RhoRecommendation) -> None:
+    """The students behind what is said to train best, where there are any with about as many classes."""
+    evidence = evidence_for(source.logit_set.num_classes)
+    if evidence is not None:
+        show_figure(evidence_figure(evidence, found), key="rho-evidence", code=commands)
+
+
+usual = recommended(source.logit_set.fingerprint, source.curves, Wanted(), view.floor)
+anchors = anchors_of(source.logit_set.fingerprint, source.curves, view.floor)
 place = st.container()
 found, commands = recommend()
 reach = max(float(RHOS[-1]), 1.2 * found.rho)  # with room for its words
@@ -292,9 +352,13 @@ with place:
     )
     turn = st.session_state.get("_rho_turn", 0)
     show_figure(
-        rho_figure(sweep, found, view.cist, student=others, turn=turn), key="rho-entropy", code=commands, on_pick=pick
+        rho_figure(sweep, found, view.cist, anchors=anchors, student=others, turn=turn),
+        key="rho-entropy",
+        code=commands,
+        on_pick=pick,
     )
 show_choice(found)
+show_evidence(found)
 show_side_by_side()
 show_figure(gain_figure(gains, found, *view.pair, student=other_gains), key="rho-gain", code=commands)
 show_export(commands.command)

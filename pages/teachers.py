@@ -12,6 +12,7 @@ from app import catalogue
 from app.state import Code, current_view
 from app.widgets import loading_torch, plain, share_settings, show_error, show_figure, show_table
 from cist_core.alignment import align
+from cist_core.anchors import Anchor, default_anchor
 from cist_core.cards import find_sample_model
 from cist_core.charts.teachers import (
     TEACHER_COLOURS,
@@ -22,7 +23,6 @@ from cist_core.charts.teachers import (
 from cist_core.curves import EntropyCurves
 from cist_core.errors import CistError
 from cist_core.logits import LogitSet
-from cist_core.rho import DEFAULT_TARGET, default_target
 from cist_core.samples import Student
 from cist_core.teacher_comparison import CIST, FIXED, TeacherReading, nearness_finding, read_teacher
 
@@ -40,8 +40,12 @@ def logits_of(teacher: str, data: str, split: str) -> LogitSet:
 
 
 @st.cache_data(show_spinner="Comparing the teachers", max_entries=12)
-def target_of(fingerprint: str, floor: float, _logits: LogitSet) -> float:
-    return default_target(EntropyCurves.from_logits(_logits), floor=floor)
+def anchor_of(fingerprint: str, floor: float, _logits: LogitSet) -> Anchor | None:
+    """What is recommended for a teacher; None for one that says the same at every ρ."""
+    try:
+        return default_anchor(EntropyCurves.from_logits(_logits), floor=floor)
+    except CistError:
+        return None
 
 
 @st.cache_data(show_spinner="Comparing the teachers", max_entries=12)
@@ -301,18 +305,19 @@ def show_calibration(readings: Sequence[TeacherReading]) -> None:
 
 others = choose_others()
 logit_sets = load_all(others)
-# The usual one, or where the floor keeps a teacher above it, one that all can have.
-targets = [target_of(logit_set.fingerprint, view.floor, logit_set) for logit_set in logit_sets.values()]
-target = max(targets, default=DEFAULT_TARGET)
+# They can be compared at one mean entropy only: the softest that is recommended, as all floors leave that to all.
+found = (anchor_of(logit_set.fingerprint, view.floor, logit_set) for logit_set in logit_sets.values())
+anchors = [anchor for anchor in found if anchor is not None]
+target = max((anchor.target for anchor in anchors), default=0.5)
 readings = read_all(logit_sets, target)
 if readings:
     commands = code(readings)
-    softer = (
-        f" It keeps a teacher above {DEFAULT_TARGET:g}; a lower one allows that." if target > DEFAULT_TARGET else ""
-    )
+    wanted = next(anchor for anchor in anchors if anchor.target == target)
+    uncertainty = f" ({wanted.uncertainty})" if wanted.uncertainty else ""
+    softest = ", on the teacher where that is softest" if len({anchor.target for anchor in anchors}) > 1 else ""
     st.caption(
-        f"Every teacher at its own τ and ρ, where its mean entropy is {target:.3g} ln C; the floor is {view.floor:g}."
-        f"{softer}"
+        f"Every teacher at its own τ and ρ, where its mean entropy is {target:.3g} ln C: "
+        f"{wanted.title}{softest}{uncertainty}. The floor is {view.floor:g}."
     )
     show_consistency(readings)
     show_gap(readings)

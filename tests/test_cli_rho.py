@@ -12,7 +12,9 @@ from command_line import run
 from reference import centred_maximum, entropy_at, entropy_at_cist, entropy_at_ratio
 
 from cist_core import EntropyCurves, LogitSet, read_logits
+from cist_core.anchors import ANCHORS, find_anchors
 from cist_core.cli import build_parser, rho
+from cist_core.evidence import evidence_for
 from cist_core.recommendation import recommend_rho, rho_outcome
 from cist_core.sources import load_logits
 from cist_core.training.fields import flat
@@ -32,6 +34,10 @@ def student_file(tmp_path, logits):
     return str(path)
 
 
+OWN = ["--target", "0.25", "--range", "0.15", "0.55"]
+"""A mean entropy and a range of one's own."""
+
+
 def record_of(capsys, *arguments):
     code, out, err = run(capsys, "rho", *arguments, "--json")
     assert code == 0, err
@@ -42,7 +48,7 @@ def record_of(capsys, *arguments):
 def test_the_numbers_are_those_of_scipy_and_of_python(capsys, tmp_path, logits, options):
     logits, file, floor = 4 * logits, tmp_path / "sharp.npy", float([*options, "1"][1 if options else 0])
     np.save(file, logits)
-    record = record_of(capsys, "--logits", file, *options)
+    record = record_of(capsys, "--logits", file, *OWN, *options)
     under_cist, under_tau = entropy_at_cist(logits, record["rho"], floor), entropy_at(logits, record["matched_tau"])
     assert under_cist.mean() == pytest.approx(0.25 * math.log(10), abs=1e-4)
     assert under_tau.mean() == pytest.approx(record["target_entropy"], abs=1e-4)
@@ -56,9 +62,50 @@ def test_the_numbers_are_those_of_scipy_and_of_python(capsys, tmp_path, logits, 
     assert record["std_cist"] == pytest.approx(under_cist.std(), abs=1e-4)
     assert record["std_fixed"] == pytest.approx(under_tau.std(), abs=1e-4)
     assert record["gain"] == pytest.approx(under_tau.std() / under_cist.std(), rel=1e-3)
-    found = recommend_rho(EntropyCurves.from_logits(read_logits(file)), floor=floor)
+    curves = EntropyCurves.from_logits(read_logits(file))
+    found = recommend_rho(curves, target=0.25, low=0.15, high=0.55, floor=floor)
+    anchors = [anchor.to_dict() for anchor in find_anchors(curves, floor=floor)]
     assert record.pop("source")["samples"] == 300
-    assert record == json.loads(json.dumps(found.to_dict()))
+    assert record == json.loads(json.dumps({**found.to_dict(), "anchors": anchors}))
+
+
+@pytest.mark.parametrize(("name", "tau"), [("kd-tau-4", 4), ("kd-tau-1", 1)])
+def test_an_anchor_by_name_has_its_mean_entropy(capsys, file, logits, name, tau):
+    record = record_of(capsys, "--logits", file, "--anchor", name, "--floor", 0)
+    assert record["anchor"]["key"] == name
+    assert entropy_at_ratio(logits, record["rho"]).mean() == pytest.approx(entropy_at(logits, tau).mean(), abs=1e-4)
+    assert record["band"] is None
+
+
+def test_the_text_lists_the_anchors_marks_one_and_says_where_it_comes_from(capsys, file):
+    code, out, err = run(capsys, "rho", "--logits", file, "--anchor", "authors", "--floor", 2)
+    assert (code, err) == (0, "")
+    assert "lhchau/element-wise-kd" in out
+    assert re.search(r"^\* authors +as the authors: ρ = 3 +3\.00 ", out, re.MULTILINE)
+    assert re.search(r"^  kd-tau-4 +as KD at τ = 4 +\d", out, re.MULTILINE)
+    assert re.search(r"^  kd-tau-1 +as KD at τ = 1 +- ", out, re.MULTILINE)
+    assert "  kd-tau-1: No rho gives these samples a mean entropy of" in out
+
+
+def test_what_trained_best_says_how_much_evidence_there_is(capsys, tmp_path):
+    """Of 100 classes there is evidence."""
+    np.save(tmp_path / "rows.npy", 5 * np.random.default_rng(0).normal(size=(40, 100)))
+    code, out, err = run(capsys, "rho", "--logits", tmp_path / "rows.npy")
+    best = evidence_for(100).best()
+    assert (code, err) == (0, "")
+    assert "gives the mean entropy that trained best in our runs" in out
+    assert f"from {best.runs} runs with {best.classes} classes; " in out
+    assert "docs/claim.md" in out
+    record = record_of(capsys, "--logits", tmp_path / "rows.npy")
+    assert record["target_normalised_entropy"] == best.target
+    assert record["anchor"]["evidence"]["setting"] == best.setting
+
+
+def test_the_help_lists_every_anchor(capsys):
+    with pytest.raises(SystemExit):
+        build_parser().parse_args(["rho", "--help"])
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in ANCHORS)
 
 
 def test_target_range_and_thresholds_are_passed_on(capsys, file, logits):
@@ -91,11 +138,11 @@ def test_a_real_teacher(capsys, shared_file):
 
 def test_the_text_recommends_compares_and_turns_against_cist(capsys, shared_file):
     path = shared_file("imagenet1k_sample_efflite0_logits.npz")
-    code, out, err = run(capsys, "rho", "--logits", path)
+    code, out, err = run(capsys, "rho", "--logits", path, *OWN)
     assert (code, err) == (0, "")
     assert "1,000 samples, 1,000 classes, accuracy 88.3 %" in out
     assert "ρ = 9.69 gives the wanted mean entropy, 1.73 nats (25 % of ln C), as τ = 1.06 does" in out
-    assert "; ρ from 7.31 up stays in the practical range.\n" in out
+    assert "; ρ from 7.31 up stays in your range.\n" in out
     assert re.search(r"^teacher  tau=1\.06 +1\.73 +1\.29 .* -$", out, re.MULTILINE)
     assert re.search(r"^teacher  cist:rho=9\.694 +1\.73 +0\.996 .* 40\.6 %$", out, re.MULTILINE)
     assert "\nThe floor of 1 holds on 40.6 % of the samples: there CIST is KD at τ = 1.\n" in out
@@ -108,7 +155,7 @@ def test_the_text_recommends_compares_and_turns_against_cist(capsys, shared_file
 
 def test_without_a_floor_the_gain_of_the_same_teacher_is_larger(capsys, shared_file):
     path = shared_file("imagenet1k_sample_efflite0_logits.npz")
-    code, out, err = run(capsys, "rho", "--logits", path, "--floor", 0)
+    code, out, err = run(capsys, "rho", "--logits", path, "--floor", 0, *OWN)
     assert (code, err) == (0, "")
     assert "ρ = 9.18 gives the wanted mean entropy, 1.73 nats (25 % of ln C), as τ = 1.06 does" in out
     assert re.search(r"^teacher  cist:rho=9\.184,floor=0 +1\.73 +0\.467 .* 0 %$", out, re.MULTILINE)
@@ -189,8 +236,8 @@ def test_the_config_trains_with_this_rho(capsys, tmp_path):
 
 def test_rows_without_a_spread_have_dashes_and_nulls(capsys, tmp_path):
     np.save(tmp_path / "two.npy", np.random.default_rng(0).normal(size=(50, 2)) * 3)
-    assert record_of(capsys, "--logits", tmp_path / "two.npy", "--floor", 0)["gain"] is None
-    _, out, _ = run(capsys, "rho", "--logits", tmp_path / "two.npy", "--floor", 0)
+    assert record_of(capsys, "--logits", tmp_path / "two.npy", "--floor", 0, *OWN)["gain"] is None
+    _, out, _ = run(capsys, "rho", "--logits", tmp_path / "two.npy", "--floor", 0, *OWN)
     assert re.search(r"^\* +25 % .* -$", out, re.MULTILINE)
     assert "CIST does not spread at all; the fixed temperature of the same mean entropy spreads" in out
 
@@ -199,7 +246,11 @@ def test_rows_without_a_spread_have_dashes_and_nulls(capsys, tmp_path):
     ("arguments", "message"),
     [
         ([], "Expected either --logits FILE, or --teacher NAME with --data NAME."),
-        (["--logits", "FILE", "--target", "0.9"], "The target 0.9 lies outside the practical range 0.15 to 0.55"),
+        (["--logits", "FILE", *OWN[2:], "--target", "0.9"], "The target 0.9 lies outside the range 0.15 to 0.55"),
+        (["--logits", "FILE", "--anchor", "moon"], "argument --anchor: invalid choice: 'moon'"),
+        (["--logits", "FILE", "--anchor", "kd-tau-4", "--target", "0.5"], "or the target 0.5, but got both"),
+        (["--logits", "FILE", "--anchor", "own"], "Expected a target or a range with the anchor 'own'"),
+        (["--logits", "FILE", "--anchor", "kd-tau-1", "--floor", "2"], "its floor of 2; choose a smaller floor"),
         (["--logits", "FILE", "--range", "0.6", "0.2"], "0 <= low < high <= 1"),
         (["--logits", "FILE", "--tau-range", "4", "1"], "the smaller of two different temperatures first"),
         (["--logits", "FILE", "--tau-range", "-4", "1"], "to be a positive number"),
@@ -231,7 +282,7 @@ def test_it_refuses_with_one_sentence(capsys, tmp_path, file, arguments, message
 
 def test_the_examples_of_the_help_parse():
     examples = [line.split("   ")[0].split() for line in rho._EXAMPLES.splitlines() if line.startswith("  cist ")]
-    assert len(examples) == 5
+    assert len(examples) == 6
     for example in examples:
         assert build_parser().parse_args(example[1:]).run is rho.run
 

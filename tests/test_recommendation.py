@@ -12,6 +12,9 @@ from cist_core import CistError, EntropyCurves, LogitSet, read_logits
 from cist_core.findings import three_digits
 from cist_core.recommendation import recommend_rho, recommendation_story, rho_outcome
 
+OWN = {"target": 0.25, "low": 0.15, "high": 0.55}
+"""A mean entropy and a range of one's own."""
+
 
 @pytest.fixture
 def curves(logits):
@@ -34,7 +37,7 @@ def sharp(logits):
 @pytest.mark.parametrize("floor", [0.0, 0.25, 1.0])
 def test_rho_and_its_band_are_the_roots_of_scipy(sharp, logits, floor):
     logits = 4 * logits
-    found = recommend_rho(sharp, floor=floor)
+    found = recommend_rho(sharp, **OWN, floor=floor)
 
     def rho_at(share):
         return brentq(lambda rho: entropy_at_cist(logits, rho, floor).mean() - share * math.log(10), 0.01, 100)
@@ -80,21 +83,26 @@ def test_two_temperatures_name_the_range_of_the_floor_as_well(curves, logits):
     assert sharper == pytest.approx(centred_maximum(logits).max(), rel=1e-6)  # from there on CIST is tau = 1
 
 
-def test_a_range_without_a_quarter_is_met_in_its_middle(sharp):
-    assert recommend_rho(sharp, low=0.1, high=0.3).target == 0.25
-    assert recommend_rho(sharp, low=0.4, high=0.6).target == pytest.approx(0.5)
-    assert recommend_rho(sharp, tau_range=(32.0, 48.0)).target > 0.5
+def test_a_range_without_the_default_is_met_in_its_middle(sharp):
+    usual = recommend_rho(sharp).target
+    assert recommend_rho(sharp, low=usual - 0.1, high=usual + 0.1).target == usual
+    assert recommend_rho(sharp, low=usual / 4, high=usual / 2).target == pytest.approx(usual * 3 / 8)
+    warm = recommend_rho(sharp, tau_range=(200.0, 400.0))
+    assert warm.target == pytest.approx((warm.low + warm.high) / 2)
+    assert warm.target > usual
 
 
 def test_a_range_that_the_floor_cuts_is_met_in_the_middle_of_what_is_left(curves, logits):
     least = entropy_at(logits, 1.0).mean() / math.log(10)
-    assert 0.25 < least < 0.55
-    found = recommend_rho(curves)
-    assert found.target == pytest.approx((least + 0.55) / 2, abs=1e-5)
+    usual = recommend_rho(curves).target
+    assert 0.15 < least < usual - 0.01
+    high = (least + usual) / 2
+    found = recommend_rho(curves, low=0.15, high=high)
+    assert found.target == pytest.approx((least + high) / 2, abs=1e-5)
     assert found.outcome.cist.normalised_mean == pytest.approx(found.target, abs=1e-5)
     assert found.band[1] is None  # no rho is as sharp as 15 %
-    assert f"ρ from {three_digits(found.band[0])} up stays in" in recommendation_story(found)
-    assert recommend_rho(curves, floor=0).target == 0.25
+    assert f"ρ from {three_digits(found.band[0])} up stays in your range" in recommendation_story(found)
+    assert recommend_rho(curves, low=0.15, high=high, floor=0).target == pytest.approx((0.15 + high) / 2, abs=1e-5)
 
 
 def test_a_target_below_the_floor_is_refused_with_what_the_floor_reaches(curves, logits):
@@ -103,7 +111,7 @@ def test_a_target_below_the_floor_is_refused_with_what_the_floor_reaches(curves,
         recommend_rho(curves, target=0.25)
     assert recommend_rho(curves, target=0.25, floor=0.1).target == 0.25
     with pytest.raises(CistError, match="its floor of 6"):  # nothing of the range is left
-        recommend_rho(curves, floor=6)
+        recommend_rho(curves, low=0.15, high=0.55, floor=6)
     with pytest.raises(CistError, match="floor of the rule 'cist' to be 0 or a positive number, but got -1"):
         rho_outcome(curves, 3.0, floor=-1)
 
@@ -123,7 +131,7 @@ def test_thresholds_reach_the_profiles(curves, logits):
 
 
 def test_the_record_is_json_and_says_both_units(sharp):
-    found = recommend_rho(sharp)
+    found = recommend_rho(sharp, **OWN)
     record = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert {"rho", "band", "target_entropy", "matched_tau", "std_fixed", "std_cist", "gain"} <= set(record)
     assert record["band"][0] < record["rho"] < record["band"][1]
@@ -131,6 +139,8 @@ def test_the_record_is_json_and_says_both_units(sharp):
     assert record["range_entropy"] == pytest.approx([0.15 * math.log(10), 0.55 * math.log(10)])
     assert record["range_normalised_entropy"] == [0.15, 0.55]
     assert record["target_normalised_entropy"] == 0.25
+    assert record["anchor"]["key"] == "own"
+    assert record["anchor"]["band"] == record["band"]
     assert record["gain"] == pytest.approx(record["fixed"]["std"] / record["cist"]["std"])
     assert (record["floor"], found.outcome.to_dict()["floor"]) == (1.0, 1.0)
     assert record["cist"]["at_floor"] == record["cist"]["samples_at_floor"] / 300 > 0
@@ -192,7 +202,7 @@ def test_ties_leave_an_end_of_the_band_open():
 
 def test_a_target_below_every_tie_is_refused():
     with pytest.raises(CistError, match=r"No rho gives .*they reach 1\.099 to .*tied or constant logits"):
-        recommend_rho(tied(), floor=0)
+        recommend_rho(tied(), target=0.25, floor=0)
 
 
 def test_constant_rows_have_no_recommendation():
@@ -203,7 +213,7 @@ def test_constant_rows_have_no_recommendation():
 def test_two_classes_leave_nothing_to_spread():
     """With two classes the ratio is all there is: CIST has no spread, and a gain over nothing is no number."""
     rows = np.random.default_rng(0).normal(size=(200, 2)) * 3
-    found = recommend_rho(EntropyCurves.from_logits(LogitSet.create(rows)), floor=0)
+    found = recommend_rho(EntropyCurves.from_logits(LogitSet.create(rows)), target=0.25, floor=0)
     odds = 2 * found.rho  # the two logits are rho and -rho
     p = 1 / (1 + math.exp(-odds))
     assert -(p * math.log(p) + (1 - p) * math.log(1 - p)) == pytest.approx(0.25 * math.log(2), abs=1e-4)
@@ -214,7 +224,7 @@ def test_two_classes_leave_nothing_to_spread():
 
 def test_one_sample_has_a_rho_and_no_spread():
     row = np.array([[10.0, 2.0, 0.0, -4.0]])
-    found = recommend_rho(EntropyCurves.from_logits(LogitSet.create(row)))
+    found = recommend_rho(EntropyCurves.from_logits(LogitSet.create(row)), target=0.25)
     assert entropy_at_ratio(row, found.rho).mean() == pytest.approx(0.25 * math.log(4), abs=1e-4)
     assert found.matched_tau == pytest.approx(centred_maximum(row)[0] / found.rho, rel=1e-4)
     assert (found.outcome.std_cist, found.outcome.std_fixed, found.gain) == (0, 0, None)
@@ -228,8 +238,12 @@ def test_one_sample_has_a_rho_and_no_spread():
         ({"low": -0.1}, "0 <= low < high <= 1"),
         ({"high": 1.2}, "0 <= low < high <= 1"),
         ({"low": math.nan}, "0 <= low < high <= 1"),
-        ({"target": 0.7}, r"The target 0\.7 lies outside the practical range 0\.15 to 0\.55"),
+        ({"target": 0.7, "low": 0.15, "high": 0.55}, r"The target 0\.7 lies outside the range 0\.15 to 0\.55"),
         ({"target": math.nan}, "The target nan lies outside"),
+        ({"target": 0.7, "anchor": "authors"}, r"either the anchor 'authors' or the target 0\.7, but got both"),
+        ({"anchor": "authors", "high": 0.01}, r"lies outside the range 0 to 0\.01"),
+        ({"anchor": "own"}, "a target or a range with the anchor 'own', but got neither"),
+        ({"anchor": "moon"}, "no anchor 'moon'; choose one of trained-best, authors, kd-tau-4, kd-tau-1, or 'own'"),
         ({"target": 0.0, "low": 0.0}, "cannot be matched"),
         ({"tau_range": (4.0, 1.0)}, "the smaller of two different temperatures first, but got 4 and 1"),
         ({"tau_range": (2.0, 2.0)}, "the smaller of two different temperatures first"),
@@ -243,16 +257,32 @@ def test_what_cannot_be_meant_is_refused(curves, arguments, message):
 
 
 def test_the_story_holds_the_numbers(sharp):
-    found = recommend_rho(sharp)
+    found = recommend_rho(sharp, **OWN)
     story = recommendation_story(found)
     assert story.startswith(f"ρ = {found.rho:.3g} gives the wanted mean entropy, 0.576 nats (25 % of ln C), as τ = ")
-    assert f"ρ from {found.band[0]:.3g} to {found.band[1]:.3g} stays in the practical range" in story
+    assert f"ρ from {found.band[0]:.3g} to {found.band[1]:.3g} stays in your range" in story
 
 
 def test_the_story_of_a_range_without_ends(sharp):
-    assert recommend_rho(sharp, high=1.0).band[0] is None
-    softest = recommend_rho(sharp, high=1.0)
+    softest = recommend_rho(sharp, target=0.25, low=0.15)
+    assert softest.band[0] is None
     assert f"; ρ up to {softest.band[1]:.3g} stays in" in recommendation_story(softest)
-    sharpest = recommend_rho(sharp, low=0.0)
+    sharpest = recommend_rho(sharp, target=0.25, high=0.55)
     assert f"; ρ from {sharpest.band[0]:.3g} up stays in" in recommendation_story(sharpest)
     assert "; every ρ stays in" in recommendation_story(recommend_rho(sharp, low=0.0, high=1.0))
+
+
+def test_a_target_alone_has_no_range(sharp):
+    found = recommend_rho(sharp, target=0.25)
+    assert not found.has_range
+    assert "stays in" not in recommendation_story(found)
+    record = found.to_dict()
+    assert (record["band"], record["range_entropy"], record["range_normalised_entropy"], record["tau_band"]) == (
+        None, None, None, None,
+    )  # fmt: skip
+
+
+def test_an_anchor_can_have_another_range(sharp, logits):
+    found = recommend_rho(sharp, anchor="authors", low=0.1, high=0.9)
+    assert (found.rho, found.low, found.high) == (3.0, 0.1, 0.9)
+    assert entropy_at_cist(4 * logits, found.band[0]).mean() == pytest.approx(0.9 * math.log(10), abs=1e-4)

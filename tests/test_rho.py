@@ -21,7 +21,7 @@ from cist_core import (
     matched_pair,
     read_logits,
 )
-from cist_core.rho import DEFAULT_TARGET, default_target, matched_tau, sharpest_mean
+from cist_core.rho import matched_tau, sharpest_mean
 
 RESNET = "cifar10_resnet56_test_logits.npz"
 LITE = "imagenet1k_sample_efflite0_logits.npz"
@@ -63,27 +63,6 @@ def test_a_pair_has_the_floor_that_is_wanted(curves, logits, floor):
         assert (pair.floor, pair.cist) == (floor, Cist(pair.rho, floor))
         assert entropy_at_cist(logits, pair.rho, floor).mean() == pytest.approx(pair.mean_entropy, abs=2e-5)
         assert entropy_at(logits, pair.tau).mean() == pytest.approx(pair.mean_entropy, abs=2e-5)
-
-
-def test_the_default_pair_has_a_quarter_of_the_largest_entropy(curves, logits):
-    pair = default_pair(curves, floor=0)
-    assert pair.mean_entropy == pytest.approx(math.log(10) / 4)
-    assert entropy_at(logits, pair.tau).mean() == pytest.approx(math.log(10) / 4, abs=1e-5)
-    assert entropy_at_ratio(logits, pair.rho).mean() == pytest.approx(math.log(10) / 4, abs=1e-5)
-    sharp = EntropyCurves.from_logits(LogitSet.create(4 * logits))
-    assert default_pair(sharp).mean_entropy == pytest.approx(math.log(10) / 4)
-
-
-def test_where_the_floor_keeps_the_entropy_above_a_quarter_the_default_pair_is_softer(curves, logits):
-    """Halfway between what CIST reaches at tau = 1 and the uniform label."""
-    least = entropy_at(logits, 1.0).mean() / math.log(10)
-    assert DEFAULT_TARGET < least < 0.5
-    pair = default_pair(curves)
-    assert pair.mean_entropy / math.log(10) == pytest.approx((least + 1) / 2, abs=1e-5)
-    assert entropy_at_cist(logits, pair.rho).mean() == pytest.approx(pair.mean_entropy, abs=1e-5)
-    assert default_target(curves, low=0.15, high=0.55) == pytest.approx((least + 0.55) / 2, abs=1e-5)
-    assert default_target(curves, low=0.5, high=0.7) == pytest.approx(0.6)
-    assert default_target(curves, low=0.15, high=0.55, floor=0) == DEFAULT_TARGET
 
 
 def test_the_pair_does_not_depend_on_an_offset_and_follows_the_scale(curves, logits):

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from app.state import View
 from app.thumbnails import thumbnails
+from cist_core.anchors import default_pair
 from cist_core.curves import EntropyCurves
 from cist_core.logits import LogitSet
 from cist_core.readings import RuleReading, read_rules
-from cist_core.rho import default_pair
 from cist_core.temperature import Cist, Fixed
 
 SHIPPED = Path(__file__).with_name("mnist5k-cnn-every-fifth.safetensors")

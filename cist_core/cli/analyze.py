@@ -18,6 +18,7 @@ from cist_core import (
     matched_pair,
     parse_rule,
 )
+from cist_core.anchors import default_anchor
 from cist_core.cli.bounds import analyze_top_k
 from cist_core.cli.loading import (
     add_source_options,
@@ -31,7 +32,6 @@ from cist_core.cli.output import add_json_option, print_json, remark, table
 from cist_core.cli.source_text import source_record, source_text
 from cist_core.findings import are_matched, comparison, extremes, floor_stories, percent, rule_label, three_digits
 from cist_core.readings import RuleReading, read_rules
-from cist_core.rho import DEFAULT_TARGET, sharpest_mean
 from cist_core.temperature import CIST_FLOOR
 from cist_core.top_k import is_top_k_file
 
@@ -128,9 +128,12 @@ def _default_rules(curves: EntropyCurves) -> list[TemperatureRule]:
 
 def _why_this_pair(readings: Sequence[RuleReading], curves: EntropyCurves) -> str:
     pair = " and ".join(str(reading.rule) for reading in readings)
-    share, least = readings[0].profile.normalised_mean, sharpest_mean(curves) / curves.max_entropy
-    kept = f", as the floor of {CIST_FLOOR:g} keeps CIST above {percent(least)}" if least >= DEFAULT_TARGET else ""
-    return f"No rule was given: {pair} are the pair whose mean entropy is {percent(share)} of ln C{kept}."
+    share, anchor = readings[0].profile.normalised_mean, default_anchor(curves)
+    uncertainty = f" ({anchor.uncertainty})" if anchor.uncertainty else ""
+    return (
+        f"No rule was given: {pair} are the pair whose mean entropy is {percent(share)} of ln C, "
+        f"{anchor.title}{uncertainty}."
+    )
 
 
 def _text(logit_set: LogitSet, curves: EntropyCurves, readings: Sequence[RuleReading]) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 from cist_core import CistError, EntropyCurves, LogitSet
+from cist_core.anchors import ANCHORS, Anchor, find_anchors
 from cist_core.cli.loading import (
     add_source_options,
     add_student_option,
@@ -20,7 +22,6 @@ from cist_core.cli.source_text import source_record, source_text
 from cist_core.findings import floor_story, percent, three_digits
 from cist_core.profile import EntropyProfile
 from cist_core.recommendation import (
-    PRACTICAL_RANGE,
     RhoOutcome,
     RhoRecommendation,
     recommend_rho,
@@ -37,11 +38,16 @@ _BAR, _LONGEST_BAR = "█", 30
 
 _EXAMPLES = """\
 examples:
-  cist rho --logits teacher.npz                              the rho whose mean entropy is a quarter of ln C
+  cist rho --logits teacher.npz                              what trained best in our runs, else the authors' rho
+  cist rho --logits teacher.npz --anchor kd-tau-4            the mean entropy that KD has at tau 4
   cist rho --logits teacher.npz --target 0.4 --range 0.2 0.6
   cist rho --logits teacher.npz --floor 0                    the pure ratio rule: no floor under the temperatures
   cist rho --logits teacher.npz --tau-range 1 4 --json       the range that two temperatures give
   cist rho --teacher mnist5k-cnn --data mnist-5k --student mnist5k-cnn-small --config run.json
+
+anchors: trained-best, what trained best in our runs (where students of ours had about as many classes; docs/claim.md);
+authors, the rho of the authors' repository; kd-tau-4 and kd-tau-1, the mean entropy of KD as usual on CIFAR and on
+ImageNet; own, that of --target. The default is trained-best where there is evidence, else authors.
 
 Target and range are mean entropies as shares of ln C. A smaller rho is softer. The gain is the spread of the entropy at
 the fixed temperature over that under CIST, at the same mean entropy; below 1, CIST is the less consistent one.
@@ -61,15 +67,20 @@ def add_parser(commands: Any) -> None:
     add_source_options(parser, "which teacher")
     add_student_option(parser, "whose numbers at the same rho are wanted as well")
     wanted = parser.add_argument_group("what is wanted of the soft labels")
-    wanted.add_argument("--target", type=float, metavar="S", help="mean entropy, share of ln C (default: 0.25)")
+    wanted.add_argument(
+        "--anchor",
+        choices=ANCHORS,
+        metavar="NAME",
+        help=f"what the rho is chosen by: {', '.join(ANCHORS)} (default: trained-best, without evidence authors)",
+    )
+    wanted.add_argument("--target", type=float, metavar="S", help="mean entropy of your own, share of ln C")
     ends = wanted.add_mutually_exclusive_group()
     ends.add_argument(
         "--range",
         nargs=2,
         type=float,
-        default=PRACTICAL_RANGE,
         metavar=("LOW", "HIGH"),
-        help="practical range of the mean entropy, shares of ln C (default: 0.15 0.55)",
+        help="range of the mean entropy, shares of ln C (default: that of the anchor)",
     )
     ends.add_argument(
         "--tau-range", nargs=2, type=float, metavar=("T1", "T2"), help="the range that two temperatures give"
@@ -95,24 +106,31 @@ def run(options: argparse.Namespace) -> None:
     thresholds = given_thresholds(options)
     logit_set = load_source(options)
     curves = EntropyCurves.from_logits(logit_set)
+    low, high = options.range or (None, None)
     found = recommend_rho(
         curves,
+        anchor=options.anchor,
         target=options.target,
-        low=options.range[0],
-        high=options.range[1],
+        low=low,
+        high=high,
         tau_range=None if options.tau_range is None else tuple(options.tau_range),
         floor=options.floor,
         **thresholds,
     )
+    anchors = find_anchors(curves, floor=options.floor)
     student = None
     if options.student is not None:
         student_curves = EntropyCurves.from_logits(load_student(options, logit_set))
         student = rho_outcome(student_curves, found.rho, floor=found.floor, **thresholds)
     if options.json:
-        record = {**found.to_dict(), "source": source_record(logit_set)}
+        record = {
+            **found.to_dict(),
+            "anchors": [anchor.to_dict() for anchor in anchors],
+            "source": source_record(logit_set),
+        }
         print_json(record if student is None else {**record, "student": student.to_dict()})
     else:
-        print(_text(logit_set, curves, found, student))
+        print(_text(logit_set, curves, found, anchors, student))
     if options.config is not None:
         from cist_core.training.suggestion import suggest_config
 
@@ -131,10 +149,19 @@ def _short(rho: float) -> float:
     return float(f"{rho:.4g}")
 
 
-def _text(logit_set: LogitSet, curves: EntropyCurves, found: RhoRecommendation, student: RhoOutcome | None) -> str:
+def _text(
+    logit_set: LogitSet,
+    curves: EntropyCurves,
+    found: RhoRecommendation,
+    anchors: Sequence[Anchor],
+    student: RhoOutcome | None,
+) -> str:
     parts = [
         source_text(logit_set),
         f"{recommendation_story(found)}.",
+        found.anchor.why,
+        "Anchors",
+        _anchors(anchors, found),
         f"Entropy of the soft labels in nats (ln C = {three_digits(curves.max_entropy)})",
         _profiles(found.outcome, student),
         f"{floor_story(found.floor, found.outcome.cist.at_floor, None if student is None else student.cist.at_floor)}.",
@@ -143,6 +170,31 @@ def _text(logit_set: LogitSet, curves: EntropyCurves, found: RhoRecommendation, 
         f"{gain_story(gain_curve(curves, floor=found.floor), found.low, found.high)}.",
     ]
     return "\n\n".join(parts)
+
+
+def _anchors(anchors: Sequence[Anchor], found: RhoRecommendation) -> str:
+    """One line an anchor, the one that is recommended marked; why some cannot be had."""
+    offered = [found.anchor if anchor.key == found.anchor.key else anchor for anchor in anchors]
+    if found.anchor not in offered:
+        offered.append(found.anchor)
+    head = ["anchor", "", "rho", "of ln C", "range of ln C"]
+    rows = [
+        [
+            anchor.key,
+            anchor.title,
+            "-" if anchor.rho is None else three_digits(anchor.rho),
+            percent(anchor.target),
+            f"{anchor.low:.2f} to {anchor.high:.2f}" if anchor.has_range else "-",
+        ]
+        for anchor in offered
+    ]
+    lines = table(head, rows, left=2).splitlines()
+    marked = [
+        f"{'*' if anchor.key == found.anchor.key else ' '} {line}"
+        for anchor, line in zip(offered, lines[2:], strict=True)
+    ]
+    refused = [f"  {anchor.key}: {anchor.refused}" for anchor in offered if anchor.refused]
+    return "\n".join([*(f"  {line}" for line in lines[:2]), *marked, "  * recommended", *refused])
 
 
 def _profiles(teacher: RhoOutcome, student: RhoOutcome | None) -> str:
@@ -171,18 +223,20 @@ def _numbers(profile: EntropyProfile) -> list[str]:
 
 
 def _gains(curves: EntropyCurves, found: RhoRecommendation) -> str:
-    """One line a mean entropy, those of the practical range marked, the gain as a number and as a bar."""
+    """One line a mean entropy, those of the range marked, the gain as a number and as a bar."""
     outcomes = [
         (share, outcome) for share in _SHARES if (outcome := _outcome_at(curves, share, found.floor)) is not None
     ]
     head = ["of ln C", "rho", "tau", "spread at tau", "under CIST", "gain"]
     lines = table(head, [_gain_row(*each) for each in outcomes], left=0).splitlines()
     longest = max((outcome.gain or 0.0 for _, outcome in outcomes), default=1.0)
+    inside = [found.has_range and found.low <= share <= found.high for share, _ in outcomes]
     marked = [
-        f"{'*' if found.low <= share <= found.high else ' '} {line}  {_bar(outcome.gain, longest)}".rstrip()
-        for (share, outcome), line in zip(outcomes, lines[2:], strict=True)
+        f"{'*' if within else ' '} {line}  {_bar(outcome.gain, longest)}".rstrip()
+        for (_, outcome), within, line in zip(outcomes, inside, lines[2:], strict=True)
     ]
-    return "\n".join([*(f"  {line}" for line in lines[:2]), *marked, "  * in the practical range"])
+    note = [f"  * in {found.anchor.range_name}"] if found.has_range else []
+    return "\n".join([*(f"  {line}" for line in lines[:2]), *marked, *note])
 
 
 def _outcome_at(curves: EntropyCurves, share: float, floor: float) -> RhoOutcome | None:

@@ -8,8 +8,10 @@ import pytest
 from reference import centred_maximum, entropy_at, entropy_at_cist
 
 from cist_core import EntropyCurves, LogitSet, matched_pair
+from cist_core.anchors import find_anchors
 from cist_core.charts.figure import PICK
-from cist_core.charts.rho import PICK_STEP, gain_figure, rho_figure
+from cist_core.charts.rho import PICK_STEP, evidence_figure, gain_figure, rho_figure
+from cist_core.evidence import evidence_for, parse_evidence
 from cist_core.findings import floor_story, percent
 from cist_core.readings import read_rule
 from cist_core.recommendation import recommend_rho
@@ -30,19 +32,23 @@ def student(logits):
 
 @pytest.fixture(params=[0.0, 0.25], ids=["no floor", "floor 0.25"])
 def floor(request):
-    """Neither keeps the default target, a quarter of ln C, out of reach on the example logits."""
+    """Neither keeps a quarter of ln C out of reach on the example logits."""
     return request.param
+
+
+OWN = {"target": 0.25, "low": 0.15, "high": 0.55}
+"""A mean entropy and a range of one's own."""
 
 
 def both(curves, student=None, rho=3.0, tau=None, floor=0.25):
     """The two charts as the page draws them."""
-    found, sweep = recommend_rho(curves, floor=floor), rho_sweep(curves, floor=floor)
+    found, sweep = recommend_rho(curves, **OWN, floor=floor), rho_sweep(curves, floor=floor)
     cist = read_rule(Cist(rho, floor), curves)
     fixed = read_rule(Fixed(tau or matched_pair(curves, rho=rho, floor=floor).tau), curves)
     other = None if student is None else rho_sweep(student, floor=floor)
     gains = None if student is None else gain_curve(student, other)
     return (
-        rho_figure(sweep, found, cist, student=other),
+        rho_figure(sweep, found, cist, anchors=find_anchors(curves, floor=floor), student=other),
         gain_figure(gain_curve(curves, sweep), found, fixed, cist, student=gains),
     )
 
@@ -61,26 +67,26 @@ def test_the_curve_and_its_band_are_those_of_scipy(curves, logits, floor):
 def test_the_points_lie_on_the_curve(curves, logits, floor):
     figure = both(curves, rho=2.5, floor=floor)[0]
     points = figure.datasets["points"].set_index("kind")
-    assert points.loc["recommended", "rho"] == recommend_rho(curves, floor=floor).rho
+    assert points.loc["recommended", "rho"] == recommend_rho(curves, **OWN, floor=floor).rho
     assert points.loc["recommended", "mean"] == pytest.approx(0.25 * math.log(10), abs=1e-4)
     assert points.loc["now", "mean"] == pytest.approx(entropy_at_cist(logits, 2.5, floor).mean(), abs=1e-4)
     assert points.loc["now", "label"] == "now 2.5"
 
 
 def test_the_chart_says_on_how_many_samples_the_floor_holds(curves):
-    found = recommend_rho(curves, floor=0.25)
+    found = recommend_rho(curves, **OWN, floor=0.25)
     share = percent(found.outcome.cist.at_floor)
     caption = both(curves)[0].caption
     assert caption.endswith(f" At the recommended ρ t{floor_story(0.25, found.outcome.cist.at_floor)[1:]}.")
     assert share in caption
-    assert both(curves, floor=0)[0].caption.endswith("practical range, and on the axis the ρ that lie in it.")
+    assert "Grey: your range, and on the axis the ρ that lie in it." in both(curves, floor=0)[0].caption
 
 
 def test_the_range_stands_where_its_ends_are(curves):
     row = both(curves)[0].datasets["range"].iloc[0]
-    found = recommend_rho(curves, floor=0.25)
+    found = recommend_rho(curves, **OWN, floor=0.25)
     assert (row["low"], row["high"]) == pytest.approx((0.15 * math.log(10), 0.55 * math.log(10)))
-    assert (row["low_label"], row["high_label"]) == ("15 % of ln C", "55 % of ln C")
+    assert (row["label"], row["label_at"]) == ("15 to 55 % of ln C", row["low"])
     assert (row["rho_from"], row["rho_to"]) == pytest.approx(found.band)
 
 
@@ -202,3 +208,73 @@ def test_the_charts_compile_and_draw(curves, student, with_student):
         assert "NaN" not in svg
         assert "undefined" not in svg
         assert ('stroke-dasharray="6,4"' in svg) is with_student
+
+
+def test_the_anchors_stand_on_the_curve_and_the_leftmost_is_named_highest(curves, logits):
+    flags = both(curves)[0].datasets["anchors"]
+    assert flags["rho"].is_monotonic_increasing
+    assert flags["height"].is_monotonic_decreasing
+    assert flags["height"].min() > math.log(10)
+    for _, flag in flags.iterrows():
+        assert flag["mean"] == pytest.approx(entropy_at_cist(logits, flag["rho"], 0.25).mean(), abs=0.01)
+    assert flags[flags["chosen"]]["key"].tolist() == ["own"]
+    assert flags.set_index("key").loc["authors", "label"] == "authors: 3.00"
+
+
+def test_an_anchor_that_has_no_place_on_the_axis_is_named_in_the_caption(curves):
+    found = recommend_rho(curves, anchor="authors", floor=4.0)
+    anchors = find_anchors(curves, floor=4.0)
+    figure = rho_figure(rho_sweep(curves, floor=4.0), found, read_rule(Cist(3.0, 4.0), curves), anchors=anchors)
+    assert "as KD at τ = 1" in figure.caption.partition("Not reached by any ρ: ")[2]
+    assert "kd-tau-1" not in figure.datasets["anchors"]["key"].tolist()
+
+
+def test_a_recommendation_without_a_range_draws_none(curves):
+    found = recommend_rho(curves, target=0.5)
+    figure = rho_figure(rho_sweep(curves), found, read_rule(Cist(2.0), curves))
+    assert figure.datasets["range"].empty
+    assert "Grey" not in figure.caption
+    gains = gain_figure(gain_curve(curves), found, read_rule(Fixed(2.0), curves), read_rule(Cist(2.0), curves))
+    assert gains.title.startswith("At 50 % of ln C CIST spreads")
+    assert gains.datasets["range"]["normalised"].tolist() == [0.5]
+    json.dumps(figure.vega_lite(), allow_nan=False)
+
+
+def made_evidence(*points):
+    points = [dict(zip(("rule", "normalised_entropy", "accuracy"), point, strict=True), runs=3) for point in points]
+    entry = {"setting": "Some students", "classes": 10, "validation_samples": 5000, "points": points}
+    return parse_evidence([entry])[0]
+
+
+def test_the_evidence_says_who_was_best_where_and_what_cannot_be_told_apart(curves):
+    vl_convert = pytest.importorskip("vl_convert")
+    evidence = made_evidence(
+        ("cist:rho=3", 0.6, 0.9), ("cist:rho=5", 0.4, 0.895), ("cist:rho=8", 0.1, 0.7), ("tau=4", 0.5, 0.8)
+    )
+    figure = evidence_figure(evidence, recommend_rho(curves, **OWN, floor=0))
+    assert figure.title == (
+        "Our CIST students were best at 60 % of ln C (accuracy 90 %), those of KD at 50 % of ln C (accuracy 80 %); "
+        "for CIST 0.40 to 0.60 of ln C cannot be told apart"
+    )
+    assert "CIST in 9 runs, KD in 3 runs" in figure.caption
+    assert figure.alt == f"{figure.title}. Recommended now: 25 % of ln C"
+    rows = figure.datasets["evidence"]
+    assert rows["normalised"].tolist() == [0.1, 0.4, 0.5, 0.6]
+    assert rows["method"].tolist() == ["CIST", "CIST", "KD", "CIST"]
+    shaded = figure.datasets["best"].iloc[0]
+    assert (shaded["low"], shaded["high"]) == (0.4, 0.6)
+    assert shaded["bottom"] < 0.7 < 0.9 < shaded["top"]
+    assert figure.datasets["now"]["normalised"].tolist() == [0.25]
+    svg = vl_convert.vegalite_to_svg({**figure.vega_lite(), "width": 300})
+    assert "NaN" not in svg
+    assert "#C77700" in svg
+    assert "#2E7FD1" in svg
+
+
+def test_the_evidence_of_cist_alone_and_that_which_is_shipped_can_be_drawn(curves):
+    found = recommend_rho(curves, target=0.5)
+    alone = evidence_figure(made_evidence(("cist:rho=3", 0.6, 0.9)), found)
+    assert "KD" not in alone.title
+    assert alone.title.endswith("every other mean entropy that was tried was worse")
+    shipped = evidence_figure(evidence_for(100), found)
+    assert len(shipped.datasets["evidence"]) == len(evidence_for(100).points)
