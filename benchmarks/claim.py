@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import claim_objectives  # noqa: F401 - registers what the factorial trains
+import claim_objectives
 import torch
 from claim_factorial import factorial_plans
 from claim_search import Runs, canonical, found, what_is_open
@@ -130,6 +130,7 @@ def main() -> None:
     for command in commands.choices.values():
         command.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
+    claim_objectives.register()
     runs = Runs(options.results)
     if options.command == "open":
         print("\n".join(what_is_open(runs, SETTINGS)) or "Nothing is missing.")

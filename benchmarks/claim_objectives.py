@@ -13,7 +13,6 @@ from cist_core.objectives.divergences import forward_kl
 from cist_core.objectives.temperatures import centred_maximum_temperature
 
 
-@register_objective("cist-teacher-only")
 def cist_teacher_only_loss(
     *,
     student_logits: Tensor,
@@ -38,3 +37,8 @@ def cist_teacher_only_loss(
     softening = Softening(teacher, student, weight if weighting == "product" else weight.mean().expand_as(weight))
     divergence = forward_kl(*softening.log_probabilities(batch))
     return collect(batch, softening, divergence, lambda_ce=lambda_ce, lambda_kl=lambda_kl)
+
+
+def register() -> None:
+    """Make them known by name; not on import, as tests go through all objectives of the library."""
+    register_objective("cist-teacher-only")(cist_teacher_only_loss)

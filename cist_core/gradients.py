@@ -9,6 +9,7 @@ torch is imported when a gradient is asked for.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -119,8 +120,8 @@ def cist_gradients(
             raise CistError(f"There is no {name} '{value}'; known are {', '.join(known)}.")
     if not rho > 0:
         raise CistError(f"Expected rho to be above 0, but got {rho:g}.")
-    if not floor >= 0:
-        raise CistError(f"Expected the floor to be 0 or above, but got {floor:g}.")
+    if not 0 <= floor < math.inf:
+        raise CistError(f"Expected the floor to be a finite number of 0 or above, but got {floor:g}.")
 
     def soften(batch: Batch) -> Softening:
         rule = partial(centred_maximum_temperature, rho=rho, floor=floor)

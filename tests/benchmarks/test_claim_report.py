@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import claim
+import claim_objectives
 import claim_report
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from claim_settings import SETTINGS
 from students import Lesson, Plan
 
 from cist_core.evidence import parse_evidence
+from cist_core.objectives import objective_names, registry
 
 
 def noise(classes: int) -> Lesson:
@@ -25,7 +27,9 @@ def noise(classes: int) -> Lesson:
 
 @pytest.fixture
 def pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the report goes, and lessons that need no images."""
+    """Where the report goes, and lessons that need no images; the claim's own objectives are known meanwhile."""
+    monkeypatch.setattr(registry, "_OBJECTIVES", dict(registry._OBJECTIVES))
+    claim_objectives.register()
     (tmp_path / "claim.md").write_text(f"Before.\n\n{claim_report.START}\nold\n{claim_report.END}\n\nAfter.\n")
     for name, path in (("PAGE", "claim.md"), ("FIGURES", "figures"), ("EVIDENCE", "evidence.json")):
         monkeypatch.setattr(claim_report, name, tmp_path / path)
@@ -48,6 +52,10 @@ def fill(runs: Runs, *names: str) -> None:
     for name in names:
         for plans in claim.stages(name, runs):
             runs.add(row_of(name, plan) for plan in plans)
+
+
+def test_the_claims_own_objectives_are_not_among_the_librarys() -> None:
+    assert "cist-teacher-only" not in objective_names()
 
 
 def test_a_report_of_no_runs_says_that_all_is_open(pages: Path) -> None:
