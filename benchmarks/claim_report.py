@@ -31,6 +31,8 @@ REFERENCE = "kd"
 AMBER, BLUE, GREY = "#C77700", "#2E7FD1", "#7F8694"
 CONDITIONS = tuple(name for name, setting in SETTINGS.items() if setting.start_from == GROUND)
 Row = dict[str, Any]
+Chance = tuple[float, float]
+"""Learning rate and lambda_KL."""
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
@@ -225,17 +227,25 @@ def _rule_of(objective: Objective) -> str | None:
 
 
 def _evidence_of(runs: Runs, name: str, images: Path | None) -> dict[str, Any] | None:
-    """For every temperature and rho that was tried: the entropy of the labels, and the best accuracy on validation."""
+    """For the temperatures and the rhos that were tried alike: the entropy of the labels, and the best accuracy."""
     setting = SETTINGS[name]
     if setting.tuned_in is not None or name in CONDITIONS:
         return None
-    best: dict[str, Row] = {}
+    tried: dict[str, dict[str, dict[Chance, float]]] = {}
     for row in runs.of(name):
-        rule = _rule_of(create_objective(row["objective"])) if row["seed"] == setting.tuning_seed else None
-        if rule is not None:
-            known = best.setdefault(rule, {"accuracy": 0.0, "runs": 0})
-            known["accuracy"] = max(known["accuracy"], row["val_accuracy"])
-            known["runs"] += 1
+        objective = create_objective(row["objective"])
+        rule = _rule_of(objective)
+        if rule is not None and row["seed"] == setting.tuning_seed:
+            chance = (row["learning_rate"], objective.config()["lambda_kl"])
+            tried.setdefault(objective.name, {}).setdefault(rule, {})[chance] = row["val_accuracy"]
+    best: dict[str, Row] = {}
+    for accuracies in tried.values():
+        chances = _common_chances(accuracies)
+        best |= {
+            rule: {"accuracy": max(found_at[chance] for chance in chances), "runs": len(chances)}
+            for rule, found_at in accuracies.items()
+            if chances <= found_at.keys()
+        }
     if not best:
         return None
     lesson = setting.lesson(images)
@@ -252,6 +262,17 @@ def _evidence_of(runs: Runs, name: str, images: Path | None) -> dict[str, Any] |
     }
 
 
+def _common_chances(accuracies: dict[str, dict[Chance, float]]) -> set[Chance]:
+    """The pairs of learning rate and lambda_KL that the most rules were tried with: a fair comparison has no others."""
+    rules_of = {
+        chance: frozenset(rule for rule, found_at in accuracies.items() if chance in found_at)
+        for found_at in accuracies.values()
+        for chance in found_at
+    }
+    widest = max(rules_of.values(), key=len)
+    return {chance for chance, rules in rules_of.items() if widest <= rules}
+
+
 def _by_entropy(item: tuple[str, Row]) -> tuple[str, float]:
     rule, point = item
     return rule.partition("=")[0], point["normalised_entropy"]
@@ -261,9 +282,10 @@ def _entropy_table(evidence: list[dict[str, Any]]) -> Iterator[str]:
     from cist_core.evidence import parse_evidence
 
     yield (
-        "Best accuracy on validation over the learning rates and lambda_KL that were tried with each temperature or "
-        "rho (one seed). A range holds every value that is not significantly below the best: within 1.96 standard "
-        "errors of a difference of two accuracies on that many validation samples."
+        "Best accuracy on validation over the pairs of learning rate and lambda_KL that every listed temperature or "
+        "rho was tried with (one seed), so that none had more chances than another. A range holds every value that is not "
+        "significantly below the best: within 1.96 standard errors of a difference of two accuracies on that many "
+        "validation samples."
     )
     yield ""
     yield "| setting | labels of | best | its accuracy (%) | its mean entropy / ln C | range of mean entropy / ln C |"

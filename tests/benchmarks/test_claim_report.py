@@ -99,3 +99,22 @@ def test_nothing_is_open_once_everything_is_trained(pages: Path) -> None:
     assert "| open" not in text
     assert "Nothing." in text
     assert (pages / "figures" / "claim-factorial.svg").is_file()
+
+
+def test_the_evidence_compares_rules_that_had_the_same_chances(pages: Path) -> None:
+    """A rho that was tried at more learning rates than the others does not look better for it."""
+    runs = Runs(pages / "runs.jsonl")
+    for rho, lambda_kl, rate, accuracy in (
+        (2, 2, 0.1, 0.40),
+        (3, 2, 0.1, 0.41),
+        (3, 2, 0.4, 0.60),
+        (3, 4, 0.1, 0.42),
+        (4, 2, 0.1, 0.42),
+        (4, 4, 0.1, 0.43),
+    ):
+        plan = claim.plan("cifar100-10k", f"cist:rho={rho},lambda_kl={lambda_kl}", rate, 0)
+        runs.add([row_of("cifar100-10k", plan) | {"val_accuracy": accuracy}])
+    claim_report.write_report(runs, None)
+    (evidence,) = parse_evidence(json.loads((pages / "evidence.json").read_text()))
+    found = {point.rule: (point.accuracy, point.runs) for point in evidence.points}
+    assert found == {"cist:rho=2": (0.40, 1), "cist:rho=3": (0.41, 1), "cist:rho=4": (0.42, 1)}
