@@ -283,8 +283,8 @@ def _entropy_table(evidence: list[dict[str, Any]]) -> Iterator[str]:
 
     yield (
         "Best accuracy on validation over the pairs of learning rate and lambda_KL that every listed temperature or "
-        "rho was tried with (one seed), so that none had more chances than another. A range holds every value that is not "
-        "significantly below the best: within 1.96 standard errors of a difference of two accuracies on that many "
+        "rho was tried with (one seed), so that none had more chances than another. A range holds every value that is "
+        "not significantly below the best: within 1.96 standard errors of a difference of two accuracies on that many "
         "validation samples."
     )
     yield ""
