@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -117,21 +117,36 @@ def judge_accuracy(logit_set: LogitSet) -> AccuracyJudgement | None:
         >>> judged.near_chance, judged.explanation.kind
         (True, 'offset')
     """
-    from scipy.stats import binomtest  # takes longer to import than the rest of the analysis
-
     if logit_set.labels is None:
         return None
     labels, answers = logit_set.labels, logit_set.answers
     right = int(np.count_nonzero(answers == labels))
     majority = float(np.bincount(labels).max() / len(labels))
-    test = binomtest(right, len(labels), majority, alternative="greater")
-    interval = binomtest(right, len(labels)).proportion_ci(0.95, method="exact")
-    low, high = float(interval.low), float(interval.high)
-    judged = AccuracyJudgement(right / len(labels), len(labels), majority, float(test.pvalue), (low, high), None)
-    if judged.accuracy >= _GOOD_ENOUGH:
+    count = len(labels)
+    judged = AccuracyJudgement(
+        right / count, count, majority, _at_least(right, count, majority), _interval(right, count), None
+    )
+    if judged.accuracy >= _GOOD_ENOUGH and not judged.near_chance:
         return judged
     explanation = _Search(logit_set, judged).explanation()
-    return AccuracyJudgement(judged.accuracy, len(labels), majority, judged.p_value, judged.interval, explanation)
+    return replace(judged, explanation=explanation)
+
+
+def _at_least(successes: int, trials: int, share: float) -> float:
+    """``P(X >= successes)`` of a binomial, as a regularised incomplete beta function."""
+    # Importing scipy.stats for it takes longer than the rest of the analysis.
+    from scipy.special import betainc
+
+    return 1.0 if successes == 0 else float(betainc(successes, trials - successes + 1, share))
+
+
+def _interval(successes: int, trials: int) -> tuple[float, float]:
+    """The exact 95 % interval of a share."""
+    from scipy.special import betaincinv
+
+    low = 0.0 if successes == 0 else float(betaincinv(successes, trials - successes + 1, 0.025))
+    high = 1.0 if successes == trials else float(betaincinv(successes + 1, trials - successes, 0.975))
+    return low, high
 
 
 class _Search:
@@ -156,13 +171,11 @@ class _Search:
         return (self._one_answer() or self._shuffled()) if self.judged.near_chance else None
 
     def _convinces(self, right: NDArray[np.bool_], before: NDArray[np.bool_] | None = None) -> bool:
-        from scipy.stats import binom
-
         before = self.right if before is None else before
         share, majority = float(np.mean(right)), self.judged.majority
         gained, lost = int(np.count_nonzero(right & ~before)), int(np.count_nonzero(before & ~right))
         skilled = share - majority >= _LEAST_SKILL * (1 - majority) and share - float(np.mean(before)) >= _LEAST_GAIN
-        return skilled and float(binom.sf(gained - 1, gained + lost, 0.5)) < _SURE
+        return skilled and _at_least(gained, gained + lost, 0.5) < _SURE
 
     # Each reading: which answers are right under it, and the explanation for a share of right ones.
 

@@ -370,7 +370,9 @@ def as_labels(labels: ArrayLike, count: int, classes: int, class_names: Sequence
     low, high = int(array.min()), int(array.max())
     if low < 0 or high >= classes:
         wrong = low if low < 0 else high
-        remedy = " They begin at 1: subtract 1 from each." if (low, high) == (1, classes) else ""
+        remedy = ""
+        if low >= 1 and high == classes:
+            remedy = f" {'They' if low == 1 else 'If they'} begin at 1{':' if low == 1 else ','} subtract 1 from each."
         if wrong == IGNORED_LABEL:
             remedy = " It marks samples that do not count: leave them out."
         raise CistError(
@@ -406,7 +408,10 @@ def label_numbers(labels: ArrayLike, count: int, classes: int, class_names: Sequ
         return _from_one_hot(array, classes)
     if array.shape != (count,):
         found = f"{len(array):,}" if array.ndim == 1 else f"the shape {array.shape}"
-        raise CistError(f"Expected {count:,} labels, one for each sample, but got {found}; use those of these samples.")
+        remedy = "use those of these samples"
+        if array.shape == (classes,):
+            remedy = f"the logits, {count:,} x {classes:,}, seem to be transposed: store samples as rows (logits.T)"
+        raise CistError(f"Expected {count:,} labels, one for each sample, but got {found}; {remedy}.")
     if array.dtype.kind in "OUST":
         array = _from_words(array, classes, class_names)
     if array.dtype.kind == "b" and classes == 2:

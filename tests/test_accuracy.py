@@ -15,6 +15,7 @@ from scipy import stats
 from cist_core import LogitSet
 from cist_core.accuracy import SIGNIFICANCE, judge_accuracy
 from cist_core.doctor import State, examine
+from cist_core.errors import CistError
 from cist_core.report import render_report
 
 Pair = tuple[np.ndarray, np.ndarray]
@@ -140,6 +141,17 @@ def test_what_would_explain_it_is_found(pair: Pair, kind: str, words: str) -> No
     assert judged.sentences[-1].removeprefix("But ").endswith(judged.explanation.sentence)
     assert judged.explanation.accuracy is not None
     assert judged.explanation.accuracy > 0.8
+
+
+def test_what_the_shapes_give_away_is_said_by_the_error() -> None:
+    logits, labels = made(200, 10)
+    with pytest.raises(CistError, match=r"the logits, 10 x 200, seem to be transposed: .*logits\.T"):
+        LogitSet.create(logits.T, labels)
+    with pytest.raises(CistError, match="They begin at 1: subtract 1 from each"):
+        LogitSet.create(logits, labels + 1)
+    part = labels > 1
+    with pytest.raises(CistError, match="If they begin at 1, subtract 1 from each"):
+        LogitSet.create(logits[part], labels[part] + 1)
 
 
 def test_the_figure_is_the_accuracy_of_that_reading() -> None:

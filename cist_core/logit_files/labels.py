@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cist_core.class_maps import Class, ClassMap, find_class
-from cist_core.class_order import numbers_in
+from cist_core.class_order import number_classes, numbers_in
 from cist_core.errors import CistError
 from cist_core.logit_files.arrays import StoredArrays, few
 from cist_core.logit_files.limits import GENEROUS_LIMITS, Limits
@@ -184,9 +184,11 @@ def number_labels(
         numbers = label_numbers(_mapped(values, class_map, fitting, classes), count, classes)
         said.append("through the class map")
     else:
-        if words is not None and names is None and len(different := sorted({*words} - {""})) == classes:
-            names = fitting = different
-            said.append("names, in alphabetical order of which the columns of the logits were taken to stand")
+        if words is not None and names is None and len(different := {*words} - {""}) == classes:
+            order = number_classes(sorted(different), "labels")
+            names = fitting = list(order.labels)
+            by = "alphabetical order" if numbers_in(names) is None else "the order of their numbers"
+            said.append(f"names, in {by} of which the columns of the logits were taken to stand")
         elif words is not None:
             said.append("names of the classes")
         numbers = label_numbers(labels, count, classes, fitting)

@@ -34,9 +34,13 @@ _ROLES: dict[str, set[str]] = {
 }
 # What training leaves beside a network and no answer depends on: modules of a loss or a metric, counters of an average.
 _APART = re.compile(
-    r"(\w+_)?(criterion|criteria|loss|loss_fn|loss_func|loss_function|losses|metric|metrics|acc|accuracy|auroc)(_\w+)?"
+    r"(\w+_)?(criterion|criteria|loss|loss_fn|loss_func|loss_function|losses|metric|metrics|acc|accuracy|auroc|auc|f1"
+    r"|precision|recall|confmat|confusion_matrix)(_\w+)?"
 )
-_COUNTERS = {"n_averaged", "num_updates", "decay", "step", "steps", "initted"}
+_BESIDE = {
+    "n_averaged", "num_updates", "decay", "step", "steps", "initted", "class_weights", "class_weight", "pos_weight",
+    "label_weights", "queue", "queue_ptr",
+}  # fmt: skip
 _NAMES_SHOWN = 6
 
 
@@ -228,7 +232,7 @@ def _is_apart(name: str) -> bool:
     while prefix := next((prefix for prefix in PREFIXES if name.startswith(prefix)), None):
         name = name.removeprefix(prefix)
     first, inside, _ = name.partition(".")
-    return bool(_APART.fullmatch(first.lower())) if inside else first in _COUNTERS
+    return bool(_APART.fullmatch(first.lower())) if inside else first in _BESIDE
 
 
 # ---- which of it is meant --------------------------------------------------------------------------------------------
