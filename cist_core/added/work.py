@@ -109,9 +109,8 @@ def _check_size(answers: ModelOnData, teacher: Teacher, dataset: ImageDataset) -
 
 def _preview_logits(files: LogitFiles) -> Preview:
     teacher, student = _read(files)
-    warnings = _doubts(
-        judge_accuracy(teacher), "Check that the labels are of these samples and number the classes alike."
-    )
+    judged = judge_accuracy(teacher)
+    warnings = _doubts(judged, "Check that the labels are of these samples and number the classes alike.")
     if teacher.labels is None:
         warnings += ("There are no labels, so nothing can be said of right and wrong; add a file of labels.",)
     if teacher.constant_rows:
@@ -129,7 +128,14 @@ def _preview_logits(files: LogitFiles) -> Preview:
         warnings=warnings,
         remarks=(*chosen(teacher.provenance), *(() if student is None else chosen(student.provenance))),
         facts=facts,
+        class_map=_suggested_map(judged, teacher.labels, None, teacher.class_names) if _are_numbers(teacher) else None,
     )
+
+
+def _are_numbers(logit_set: LogitSet) -> bool:
+    """Whether the labels are numbers of classes as they stand in their file."""
+    said = logit_set.provenance.get("labels", "")
+    return not any(word in said for word in ("names", "class map"))
 
 
 def _preview_model(answers: ModelOnData) -> Preview:
@@ -169,7 +175,9 @@ def _preview_model(answers: ModelOnData) -> Preview:
         split=dataset.split,
         seconds=None if clock.per_sample is None else clock.per_sample * total,
         other_weights=teacher.other_weights,
-        class_map=None if answers.class_map is not None else _suggested_map(judged, dataset, teacher),
+        class_map=None
+        if dataset.class_map is not None  # its labels are the teacher's classes already
+        else _suggested_map(judged, dataset.labels, dataset.class_names, teacher.class_names),
     )
 
 
@@ -210,23 +218,27 @@ def _doubts(judged: AccuracyJudgement | None, reason: str) -> tuple[str, ...]:
     return (" ".join([*judged.sentences, *([reason] if judged.explanation is None else [])]),)
 
 
-def _suggested_map(judged: AccuracyJudgement | None, dataset: ImageDataset, teacher: Teacher) -> dict[str, str] | None:
+def _suggested_map(
+    judged: AccuracyJudgement | None,
+    labels: NDArray[np.int64] | None,
+    names: Sequence[str] | None,
+    teacher_names: Sequence[str] | None,
+) -> dict[str, str] | None:
     """The class map that would explain the accuracy, by names where there are some; None unless it has every label."""
     explained = None if judged is None else judged.explanation
-    labels = [int(label) for label in np.unique(dataset.labels)]
-    if explained is None or explained.class_map is None or not all(label in explained.class_map for label in labels):
+    if explained is None or explained.class_map is None or labels is None:
         return None
-    pairs = [
-        (_written(label, dataset.class_names), _written(explained.class_map[label], teacher.class_names))
-        for label in labels
-    ]
+    there = [int(label) for label in np.unique(labels)]
+    if not all(label in explained.class_map for label in there):
+        return None
+    pairs = [(_written(label, names), _written(explained.class_map[label], teacher_names)) for label in there]
     mapping = dict(pairs)
     readable = len(mapping) == len(pairs) and not any("=" in name or "\n" in name for pair in pairs for name in pair)
     return mapping if readable else None
 
 
 def _written(number: int, names: Sequence[str] | None) -> str:
-    return f"{number}" if names is None else names[number]
+    return f"{number}" if names is None or len(set(names)) < len(names) else names[number]
 
 
 def _images(sample: ImageDataset, logit_set: LogitSet) -> tuple[PreviewImage, ...]:

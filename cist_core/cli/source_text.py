@@ -15,10 +15,17 @@ def source_text(logit_set: LogitSet, *more: str) -> str:
     first = ", ".join([size(logit_set.num_samples, logit_set.num_classes, logit_set.accuracy), *more])
     judged = judge_accuracy(logit_set)
     found = [] if judged is None else list(judged.sentences)
-    if judged is not None and judged.explanation is not None and judged.explanation.class_map is not None:
-        pairs = [f"{label}={place}" for label, place in judged.explanation.class_map.items() if label != place]
+    explained = None if judged is None else judged.explanation
+    if explained is not None and explained.class_map is not None and _numbers_mean_places(logit_set):
+        pairs = [f"{label}={place}" for label, place in explained.class_map.items() if label != place]
         found.append(f"--class-map takes this map: {' '.join(pairs[:3])} ..., all of it, or a file of such lines.")
     return "\n".join([first, *found, *chosen(logit_set.provenance)])
+
+
+def _numbers_mean_places(logit_set: LogitSet) -> bool:
+    """Whether a number in a class map is the place of a class: where classes are called 1, 2, 3, it is a name."""
+    names = logit_set.class_names or ()
+    return not any(name.isdecimal() and int(name) != place for place, name in enumerate(names))
 
 
 def source_record(logit_set: LogitSet) -> dict[str, Any]:

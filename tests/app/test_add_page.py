@@ -637,6 +637,11 @@ def test_logits_with_a_background_class_are_noticed(logits) -> None:
     app = open_add()
     upload(app, 0, "mine.npz", digits_archive(logits=with_background, labels=labels))
     assert "labels + 1 would give 100 %" in app.main.warning[0].value.replace("\\", "")
+    app.button(key="add-class-map").click().run()
+    assert not app.exception
+    assert not app.main.warning
+    assert adding(app).spec.logits.class_map["3"] == "4"
+    assert adding(app).preview.accuracy == 1
 
 
 def test_an_accuracy_of_two_classes_is_not_called_chance() -> None:
