@@ -31,3 +31,16 @@ def chosen(provenance: Mapping[str, str]) -> list[str]:
     """
     found = ((begin, provenance.get(key)) for key, begin in CHOICES.items())
     return [f"{begin}{text}." for begin, text in found if text]
+
+
+def chosen_for_student(provenance: Mapping[str, str]) -> list[str]:
+    """The same for a student's logits beside a teacher's, each sentence with whose it is.
+
+    Example:
+        >>> chosen_for_student({"given_as": "probabilities", "sample_order": "Samples of the student by 'id'"})
+        ["Samples of the student by 'id'.", 'Of the student: given as probabilities.']
+    """
+    return [
+        sentence if "the student" in sentence else f"Of the student: {sentence[:1].lower()}{sentence[1:]}"
+        for sentence in chosen(provenance)
+    ]

@@ -245,7 +245,7 @@ def test_what_is_not_used_is_told_on_the_command_line(capsys, tmp_path):
     assert (code, err) == (0, "")
     assert "\nNot used: features (30, 7), seed.\nLabels: from 'y_true'.\n" in out
     code, out, err = run(capsys, "analyze", "--logits", tmp_path / "a.npz", "--tau", 2, "--json")
-    assert (json.loads(out)["unused"], json.loads(out)["labels"]) == ("features (30, 7), seed", "from 'y_true'")
+    assert json.loads(out)["remarks"] == ["Not used: features (30, 7), seed.", "Labels: from 'y_true'."]
     code, _, err = run(capsys, "analyze", "--logits", tmp_path / "a.npz", "--student", tmp_path / "a.npz", "--tau", 2)
     assert code == 0
     assert err.endswith("Of the student: not used: features (30, 7), seed.\nOf the student: labels: from 'y_true'.\n")

@@ -16,7 +16,7 @@ from cist_core.accuracy import AccuracyJudgement, judge_accuracy
 from cist_core.added.spec import AddSpec, LogitFiles, ModelOnData
 from cist_core.added.store import AddedStore, Preview, PreviewImage
 from cist_core.alignment import align
-from cist_core.choices import chosen
+from cist_core.choices import chosen, chosen_for_student
 from cist_core.errors import CistError
 from cist_core.logit_cache import write_logits
 from cist_core.logit_files import UPLOAD_LIMITS, read_beside, read_logits
@@ -126,7 +126,7 @@ def _preview_logits(files: LogitFiles) -> Preview:
         accuracy=teacher.accuracy,
         sample_size=teacher.num_samples if teacher.labels is not None else 0,
         warnings=warnings,
-        remarks=(*chosen(teacher.provenance), *(() if student is None else chosen(student.provenance))),
+        remarks=(*chosen(teacher.provenance), *(() if student is None else chosen_for_student(student.provenance))),
         facts=facts,
         class_map=_suggested_map(judged, teacher.labels, None, teacher.class_names) if _are_numbers(teacher) else None,
     )

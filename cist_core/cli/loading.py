@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cist_core import CistError, LogitSet, read_logits
 from cist_core.alignment import align
-from cist_core.choices import chosen
+from cist_core.choices import chosen, chosen_for_student
 from cist_core.class_maps import ClassMap, read_class_map
 from cist_core.cli.output import (
     INFERENCE_OPTIONS,
@@ -199,8 +199,8 @@ def load_student(options: argparse.Namespace, teacher: LogitSet) -> LogitSet:
             class_map=given_class_map(options) if options.logits is not None else None,
         )
     student = align(teacher, student, name=f"the student {options.student}")
-    for sentence in chosen(student.provenance):
-        remark(f"Of the student: {sentence[:1].lower()}{sentence[1:]}")
+    for sentence in chosen_for_student(student.provenance):
+        remark(sentence)
     return student
 
 

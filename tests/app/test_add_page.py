@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from command_line import run
 from streamlit.testing.v1 import AppTest
@@ -650,3 +651,98 @@ def test_an_accuracy_of_two_classes_is_not_called_chance() -> None:
     upload(app, 0, "two.npz", digits_archive(logits=np.eye(2)[answers] * 3, labels=labels))
     assert not app.main.warning
     assert app.title[0].value == "two answers 80.00 % of 3,000 samples right"
+
+
+# What was decided about the files
+
+
+def archive(**arrays: object) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+def captions(app: AppTest) -> str:
+    return " ".join(caption.value.replace("\\", "") for caption in app.main.caption)
+
+
+def test_rounded_probabilities_are_recognised_and_the_page_says_so(logits, labels) -> None:
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    app = open_add()
+    upload(app, 0, "mine.npz", archive(probs=np.round(shares, 2), labels=labels))
+    assert not app.main.error
+    assert "Given as probabilities, rounded to 2 decimals; rows sum to" in captions(app)
+    assert adding(app).preview.facts["given_as"].startswith("probabilities")
+
+
+def test_a_row_that_does_not_fit_is_refused_in_the_words_of_the_page_and_the_way_out_works(logits) -> None:
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    shares[7] *= 2
+    app = open_add()
+    upload(app, 0, "mine.npz", archive(probs=shares))
+    said = app.main.error[0].value.replace("\\", "")
+    assert "299 of 300 samples are probabilities" in said
+    assert "but sample 7 lies between" in said
+    assert "“Values are: probabilities” divides each row by its sum" in said
+    assert "--given-as" not in said
+    app.selectbox(key="add_given_as").select("probabilities").run()
+    assert not app.main.error
+    assert "Given as probabilities, as was said; rows sum to 1 to 2" in captions(app)
+
+
+def test_columns_that_are_no_logits_are_listed(logits, labels) -> None:
+    frame = pd.DataFrame(logits, columns=[f"logit_{index}" for index in range(10)])
+    frame = frame.assign(y_true=labels, pred=logits.argmax(axis=1), loss=0.25)
+    app = open_add()
+    upload(app, 0, "mine.csv", frame.to_csv(index=False, sep=";", decimal=",").encode())
+    assert "Not used: pred, loss." in captions(app)
+    assert "Labels: from 'y_true'." in captions(app)
+    assert adding(app).preview.num_classes == 10
+
+
+def test_features_are_refused_beside_the_field(logits) -> None:
+    app = open_add()
+    upload(app, 0, "mine.npz", archive(features=logits))
+    assert "that is what the inner values of a network" in app.main.error[0].value
+
+
+def test_labels_of_a_part_of_the_classes_go_through_the_map(logits) -> None:
+    names = np.array(["Hund", "Katze"])[np.arange(300) % 2]
+    app = open_add()
+    upload(app, 0, "mine.npz", archive(logits=logits))
+    labels = "\n".join(names).encode()
+    upload(app, 1, "labels.txt", labels)
+    assert "labels.txt: Expected integer labels" in app.main.error[0].value.replace("\\", "")
+    app.text_area(key="add_class_map").set_value("Hund = 3\nKatze = 5").run()
+    assert not app.main.error, app.main.error[0].value
+    assert "Labels: through the class map." in captions(app)
+    spec = adding(app).spec
+    assert spec.logits.class_map == {"Hund": "3", "Katze": "5"}
+    found = form.code(spec, adding(app).uploads, None)
+    assert "--labels labels.txt --class-map Hund=3 Katze=5" in found.command
+    assert "class_map={'Hund': '3', 'Katze': '5'}" in found.python
+    again = open_add(adding=adding(app).id)
+    assert again.text_area(key="add_class_map").value == "Hund = 3\nKatze = 5"
+
+
+def test_a_map_that_leaves_a_class_out_keeps_its_form(store) -> None:
+    assert form.read_class_map("cat = 3\ndog =") == {"cat": "3", "dog": ""}
+    assert form.read_class_map(form.write_class_map({"cat": "3", "dog": ""})) == {"cat": "3", "dog": ""}
+
+
+def test_data_of_a_part_of_the_models_classes_name_the_field_of_the_map(tmp_path, monkeypatch) -> None:
+    images = np.random.default_rng(0).integers(0, 255, (20, 28, 28)).astype(np.uint8)
+    np.savez(tmp_path / "part.npz", images=images, labels=np.arange(20) % 2, classes=["odd", "even"])
+    monkeypatch.setenv("CIST_ROOTS", str(tmp_path))
+    app = open_add()
+    choose_sample_model(app)
+    app.button_group(key="add_data_from").set_value(form.SERVER).run()
+    app.text_input(key="add_data_path").set_value("part.npz").run()
+    said = app.main.error[0].value.replace("\\", "")
+    assert "tells 10 classes apart ('0', '1', '2', ...), but the data set 'part' has 2" in said
+    assert "map each with the field Class map" in said
+    app.text_area(key="add_class_map").set_value("odd = 1\neven =").run()
+    assert not app.main.error, app.main.error[0].value
+    assert "Classes through the class map: 'odd' is the teacher's class 1; 10 images" in captions(app)
+    command = form.code(adding(app).spec, adding(app).uploads, "all").command
+    assert "--class-map odd=1 even=" in command
