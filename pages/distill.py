@@ -8,7 +8,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from app.people import require_sign_in, run_store
-from app.run_views import duration
+from app.run_views import MOST_SELECTED, duration
 from app.state import current_view
 from app.widgets import loading_torch, plain, share_settings, show_error
 from cist_core.errors import CistError
@@ -147,6 +147,8 @@ def choose_beside(method: str) -> list[str]:
         "Train beside it",
         offered,
         placeholder=", ".join([*offered[:3], "…"]),
+        max_selections=MOST_SELECTED - 1,  # together with the form's they fit on the charts of Runs
+        select_all=False,
         help="A run each under the same recipe and seeds, to be compared on Runs: without a teacher (ce), by KD, or by "
         "values that somebody published; `cist objectives` says whose.",
         **keyed("beside"),
