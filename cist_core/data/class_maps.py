@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from cist_core.class_maps import Class, ClassMap, find_class
+from cist_core.class_order import counts_up
 from cist_core.data.dataset import ImageDataset
 from cist_core.errors import CistError
 from cist_core.logit_files.arrays import few
@@ -186,8 +187,11 @@ def _off_by_one(dataset: ImageDataset, count: int) -> str:
 
 
 def _places_by_name(data: Sequence[str] | None, teacher: Sequence[str] | None) -> list[int | None]:
-    """The teacher's class of each of the data's that has its name; empty where names are missing or ambiguous."""
-    if data is None or teacher is None:
+    """The teacher's class of each of the data's that has its name; empty where names are missing or ambiguous.
+
+    Names that only count, 1 to 10 beside 0 to 9, are places: 1 is the first of ten.
+    """
+    if data is None or teacher is None or (len(data) == len(teacher) and counts_up(data) and counts_up(teacher)):
         return []
     places = {_bare(name): number for number, name in enumerate(teacher)}
     found = [places.get(_bare(name)) for name in data]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cist_core.class_order import number_classes, numbers_in, order_of_columns
-from cist_core.data import describe_data, load_dataset
+from cist_core.data import describe_data, fit_classes, load_dataset
 from cist_core.errors import CistError
 
 
@@ -214,3 +214,21 @@ def test_cist_infer_says_the_order(tmp_path: Path, capsys: Any, monkeypatch: pyt
     record = json.loads(said)
     assert record["class_order"].startswith("Classes in the order of the numbers")
     assert record["accuracy"] > 0.9
+
+
+def test_folders_from_one_are_the_classes_of_a_teacher_from_zero(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    monkeypatch.setenv("CIST_CACHE", str(tmp_path / "cache"))
+    digits = load_dataset("mnist-5k")
+    for index in range(0, 1000, 10):
+        path = tmp_path / "digits" / f"{digits.labels[index] + 1}" / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(digits.images[np.array([index])][0, :, :, 0]).save(path)
+    command = ("infer", "--teacher", "mnist5k-cnn", "--data", tmp_path / "digits", "--out", tmp_path / "o.safetensors")
+    code, said, wrong = run(capsys, *command)
+    assert code == 0, wrong
+    assert "Classes in the order of the numbers in their folders: 1, 2, 3, ..., 10; 1 is class 0." in said
+    assert "accuracy 9" in said
+    for number in range(4, 11):  # three digits of ten, which are called what they are
+        (tmp_path / "digits" / f"{number}").rename(tmp_path / f"apart-{number}")
+    fitted = fit_classes(load_dataset(tmp_path / "digits"), [f"{digit}" for digit in range(10)])
+    assert sorted(set(fitted.labels.tolist())) == [1, 2, 3]
