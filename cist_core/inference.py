@@ -11,7 +11,9 @@ import json
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -24,6 +26,7 @@ from cist_core.class_maps import ClassMap
 from cist_core.data import DecodedImages, ImageDataset, choose_samples, fit_classes, samples_text
 from cist_core.errors import Cancelled, CistError
 from cist_core.logit_cache import InferenceResult, LogitWriter, read_cached
+from cist_core.logit_files import as_logits
 from cist_core.logit_files.arrays import few
 from cist_core.logits import LogitSet
 from cist_core.zoo import Teacher, fold_batch_norm
@@ -111,6 +114,10 @@ def infer(
         limit: use only this many samples.
         seed: draws them, each class in proportion to its size; by default they are evenly spaced over the data set.
 
+    Returns:
+        the logits. Of a network that returns probabilities they are the logarithms (`as_logits`), and the provenance's
+        ``given_as`` says so.
+
     Raises:
         Cancelled: if ``should_stop`` said so.
         CistError: if teacher and data do not fit, an image cannot be read, an option is not available here, or the
@@ -140,7 +147,19 @@ def infer(
             logit_set = _finish(writer, teacher)
     elif progress is not None:
         progress(len(indices), len(indices))
+    logit_set = _without_softmax(logit_set)
     return InferenceResult(logit_set, len(indices) / (time.perf_counter() - started), cached)
+
+
+def _without_softmax(logit_set: LogitSet) -> LogitSet:
+    """Logits of the same soft labels where a network returns probabilities, which the cache keeps as they are."""
+    logits, said = logit_set.logits, None
+    with contextlib.suppress(CistError):  # only most rows look so
+        logits, said = as_logits(logit_set.logits)
+    if said is None or not said.startswith("probabilities"):
+        return logit_set
+    provenance = {**logit_set.provenance, "given_as": f"{said}, as the network ends with a softmax"}
+    return replace(logit_set, logits=logits, provenance=MappingProxyType(provenance))
 
 
 def _check_options(precision: str, batch_size: int | None, device: torch.device) -> None:

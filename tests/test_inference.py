@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from resources import file_size_limit
+from scipy.special import softmax
 from torch import Tensor, nn
 
 from cist_core.data import ImageDataset, load_dataset
@@ -443,3 +444,32 @@ def test_cache_folder_comes_from_the_environment(
     monkeypatch.setenv("CIST_CACHE", str(tmp_path / "mine"))
     infer(teacher, dataset, device="cpu")
     assert list((tmp_path / "mine" / "logits").glob("*.safetensors"))
+
+
+# A network that ends with a softmax
+
+
+class WithSoftmax(nn.Module):
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.network(pixels).softmax(dim=1)
+
+
+def test_probabilities_of_a_network_become_logits_of_the_same_soft_labels(
+    teacher: Teacher, dataset: ImageDataset, tmp_path: Path
+) -> None:
+    plain = infer(teacher, dataset, device="cpu", cache_dir=tmp_path / "a").logit_set
+    assert "given_as" not in plain.provenance
+    ending = replace(teacher, model=WithSoftmax(teacher.model).eval(), checkpoint_sha256="another")
+    for cached in (False, True):
+        result = infer(ending, dataset, device="cpu", cache_dir=tmp_path / "b")
+        assert result.cached is cached
+        found = result.logit_set
+        assert found.provenance["given_as"] == (
+            "probabilities; their logarithms were taken, as the network ends with a softmax"
+        )
+        shares = softmax(plain.logits.astype(np.float64), axis=1)
+        np.testing.assert_allclose(softmax(found.logits.astype(np.float64), axis=1), shares, rtol=0, atol=1e-6)

@@ -20,6 +20,7 @@ from cist_core.data import DecodedImages, ImageDataset
 from cist_core.data.download import Progress
 from cist_core.errors import CistError
 from cist_core.inference import choose_device, fit_data, infer
+from cist_core.logit_files.given import LARGEST_FLOOR
 from cist_core.logits import LogitSet
 from cist_core.objectives import Terms
 from cist_core.sources import find_teacher
@@ -117,6 +118,7 @@ class Learner:
         self.last_rate = config.optimiser.learning_rate
         self._train_batches = Batches(self.splits.train, self.student_preprocessing, self.device)
         self._teacher_logits: Tensor | None = None
+        self._teacher_ends_in_softmax = False
         self._order_of: tuple[int, Tensor] | None = None
         self._labels = torch.from_numpy(self.splits.train.labels).to(self.device)
 
@@ -180,9 +182,11 @@ class Learner:
         """From the cache, or computed once."""
         device = choose_device(self.device.type).type
         with self.accelerator.main_process_first():
-            return infer(
+            found = infer(
                 self.teacher, dataset, device=device, progress=progress, should_stop=self._should_stop
             ).logit_set
+        self._teacher_ends_in_softmax |= "given_as" in found.provenance
+        return found
 
     def step(self, step: int, statistics: EpochStatistics) -> None:
         """One update of the weights; ``step`` counts those before it.
@@ -238,7 +242,10 @@ class Learner:
         """Logits of the teacher on stored or augmented pixels, ``(B, C)`` float32."""
         with torch.inference_mode(), self.accelerator.autocast():
             logits: Tensor = self._teacher_network(self.teacher.preprocessing(pixels))
-        return logits.float().clone()
+        # As `infer` found on the validation images, before the first step.
+        return (
+            logits.float().clamp_min(LARGEST_FLOOR).log() if self._teacher_ends_in_softmax else logits.float().clone()
+        )
 
     def _terms(self, **inputs: Any) -> Terms:
         """What the objective returns, if it is finite in every process; otherwise all of them stop here."""

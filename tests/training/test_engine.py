@@ -467,3 +467,26 @@ def test_a_student_starts_from_the_student_of_a_pair(tmp_path: Path) -> None:
     found = accelerator.unwrap_model(learner.student).state_dict()
     assert all(torch.equal(found[name], tensor) for name, tensor in student.items())
     assert learner.remarks == ["Weights that the student starts from: model.student; left out: model.teacher."]
+
+
+def test_a_teacher_that_ends_with_a_softmax_gives_the_students_its_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Computed once or asked again for every view: the soft labels are those of the network without its last layer."""
+    from dataclasses import replace
+
+    from torch import nn
+
+    from cist_core.training import learner as module
+
+    plain = module.find_teacher("mnist5k-mlp")
+    ending = replace(plain, model=nn.Sequential(plain.model, nn.Softmax(dim=1)).eval(), checkpoint_sha256="of another")
+    found = {}
+    for teacher in (plain, ending):
+        monkeypatch.setattr(module, "find_teacher", lambda *_, teacher=teacher, **__: teacher)
+        config = TINY.changed(augmentation={"crop_padding": 1})
+        learner = Learner(config, accelerator=create_accelerator(config), should_stop=lambda: False)
+        once = learner.teacher_logits(learner.splits.validation)
+        pixels = torch.from_numpy(np.asarray(learner.splits.validation.images[:20]))
+        found[teacher.checkpoint_sha256] = (torch.tensor(once.logits[:20]), learner.ask_teacher(pixels))
+    (once, again), (softened_once, softened_again) = found.values()
+    for one, other in ((once, softened_once), (again, softened_again)):
+        torch.testing.assert_close(one.softmax(dim=1), other.softmax(dim=1), atol=1e-6, rtol=0)
