@@ -116,7 +116,7 @@ def _check_values(student: Tensor, teacher: Tensor, labels: Tensor, takes_part: 
         if logits.detach().min() >= 0 and (logits.detach().sum(dim=-1) - 1).abs().max() <= _SUM_TOLERANCE:
             warnings.warn(
                 f"The {name} of this batch are not negative and sum to 1 in every row, as probabilities do; an "
-                "objective takes logits: what a network returns before its softmax, or the logarithm of that behind it.",
+                "objective takes logits: what a network returns before its softmax, or logarithms of probabilities.",
                 CistWarning,
                 stacklevel=4,
             )
