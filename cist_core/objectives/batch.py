@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cist_core.errors import CistError
+from cist_core.errors import CistError, CistWarning
 from cist_core.objectives.rows import Rows
+
+_SUM_TOLERANCE = 1e-2  # half precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +50,9 @@ class Batch:
             CistError: for shapes or types that do not fit, an empty batch, a mask that keeps nothing. On the CPU also
                 for NaN, ``+inf``, labels outside the classes and labels of a class that takes no part; on an
                 accelerator these checks would make every step wait for the device, so there a NaN shows in the loss.
+
+        Warns:
+            CistWarning: on the CPU, if every row of one of the two lies between 0 and 1 and sums to 1.
         """
         _check_shapes(student_logits, teacher_logits, labels, mask)
         dtype = torch.float64 if torch.float64 in (student_logits.dtype, teacher_logits.dtype) else torch.float32
@@ -106,6 +112,13 @@ def _check_values(student: Tensor, teacher: Tensor, labels: Tensor, takes_part: 
             row = int((~(logits < torch.inf)).any(-1).nonzero()[0])
             raise CistError(
                 f"The {name} hold {largest.item()} (first in sample {row}); only -inf is allowed, for a masked class."
+            )
+        if logits.detach().min() >= 0 and (logits.detach().sum(dim=-1) - 1).abs().max() <= _SUM_TOLERANCE:
+            warnings.warn(
+                f"The {name} of this batch are not negative and sum to 1 in every row, as probabilities do; an "
+                "objective takes logits: what a network returns before its softmax, or logarithms of probabilities.",
+                CistWarning,
+                stacklevel=4,
             )
     if labels.min() < 0 or labels.max() >= student.shape[-1]:
         wrong = labels[(labels < 0) | (labels >= student.shape[-1])][0].item()

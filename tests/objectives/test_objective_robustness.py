@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from cist_core import CistError
+from cist_core.errors import CistError, CistWarning
 from cist_core.objectives import create_objective, objective_names, objective_specification
 
 REQUIRED_VALUES = {"rho": 4.0, "H": 0.5}
@@ -243,3 +243,17 @@ def test_one_strong_view_alone_is_refused():
 def test_a_view_that_would_be_ignored_is_refused():
     with pytest.raises(CistError, match="'kd' uses one view"):
         call(create_objective("kd"), strong_student_logits=random(3, 5), strong_teacher_logits=random(3, 5))
+
+
+@pytest.mark.parametrize("name", ["student_logits", "teacher_logits"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_probabilities_in_the_place_of_logits_are_warned_of(name, dtype):
+    generator = torch.Generator().manual_seed(0)
+    logits = {each: torch.randn(6, 5, generator=generator).to(dtype) for each in ("student_logits", "teacher_logits")}
+    labels, objective = torch.arange(6) % 5, create_objective("kd:tau=4")
+    objective(**logits, labels=labels)  # of which nothing is said
+    shares = {**logits, name: logits[name].float().softmax(dim=1).to(dtype)}
+    with pytest.warns(CistWarning, match=f"The {name} of this batch are not negative and sum to 1 in every row"):
+        objective(**shares, labels=labels)
+    shares[name][2] = logits[name][2]
+    objective(**shares, labels=labels)
