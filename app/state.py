@@ -84,7 +84,7 @@ class Source:
         if floor not in self._pairs:
             try:
                 self._pairs[floor] = default_pair(self.curves, floor=floor)
-            except CistError:  # without a floor, ties can keep the mean entropy above every start
+            except CistError:  # a table of streamed logits may end before the temperature of this pair
                 return self._pairs[CIST_FLOOR]
         return self._pairs[floor]
 

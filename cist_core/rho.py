@@ -25,6 +25,8 @@ _LOG_RHO = (math.log(1e-3), math.log(1e5))
 _LOG_TAU = (math.log(1e-9), math.log(1e9))
 # Relative precision of the parameter: it moves the mean entropy by 2e-5 nats at most.
 _PRECISION = 1e-5
+# In nats: a mean entropy of float32 entropies that were summed along another way.
+_ROUNDING = 1e-6
 
 
 def match_rho(
@@ -222,6 +224,8 @@ def solve_for_mean(
         if inside or (low, high) == (lowest, highest):
             break
         step *= 4
+    if not inside and sharpest is not None and 0 <= min(at_low, at_high) - target <= _ROUNDING:
+        return math.exp(high if at_high < at_low else low)
     if not inside:
         reason = (
             f"tied or constant logits keep their entropy at any {name}"

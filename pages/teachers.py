@@ -164,7 +164,7 @@ def consistency_table(readings: Sequence[TeacherReading]) -> pd.DataFrame:
             {
                 "Teacher": reading.name,
                 "Accuracy": _percent(reading.accuracy),
-                "Recommended ρ": reading.rho,
+                "ρ": reading.rho,
                 "Matched τ": reading.tau,
                 "Spread fixed": reading.fixed.profile.std,
                 "Spread CIST": reading.cist.profile.std,
@@ -240,7 +240,7 @@ def show_consistency(readings: Sequence[TeacherReading]) -> None:
         alt="Accuracy, recommended ρ, matched temperature and spreads of each teacher",
         columns={
             "Accuracy": number("%.1f %%", "Share of right answers on this split"),
-            "Recommended ρ": number("%.2f", f"Its mean entropy is {target:.3g} ln C"),
+            "ρ": number("%.2f", f"Its mean entropy is {target:.3g} ln C"),
             "Matched τ": number("%.2f", "The fixed temperature with that mean entropy"),
             "Spread fixed": number("%.3f", "Standard deviation of the entropy at the matched temperature, in nats"),
             "Spread CIST": number("%.3f", "Standard deviation of the entropy at the recommended ρ, in nats"),
@@ -317,7 +317,7 @@ if readings:
     softest = ", on the teacher where that is softest" if len({anchor.target for anchor in anchors}) > 1 else ""
     st.caption(
         f"Every teacher at its own τ and ρ, where its mean entropy is {target:.3g} ln C: "
-        f"{wanted.title}{softest}{uncertainty}. The floor is {view.floor:g}."
+        f"{wanted.title}{softest}{uncertainty}; the floor is {view.floor:g}."
     )
     show_consistency(readings)
     show_gap(readings)

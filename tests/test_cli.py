@@ -17,9 +17,11 @@ from command_line import run
 from reference import centred_maximum, entropy_at, entropy_at_cist
 
 from cist_core import CistError, EntropyCurves, LogitSet, __version__, matched_pair, parse_rule, read_logits
+from cist_core.anchors import default_anchor
 from cist_core.cli import analyze, build_parser, convert, infer
 from cist_core.cli.output import Progress, print_json, table
 from cist_core.errors import CistWarning
+from cist_core.evidence import evidence_for
 from cist_core.findings import percent, three_digits
 from cist_core.objectives import objective_names
 from cist_core.readings import read_rules
@@ -103,30 +105,28 @@ def test_the_share_at_the_floor_is_told_of_teacher_and_student(capsys, file, log
     assert f"  {percent(teacher)}  " in cist
 
 
-def test_without_rules_the_pair_is_matched_and_announced(capsys, file, tmp_path, logits):
+def test_without_rules_the_pair_is_matched_and_announced(capsys, tmp_path, logits):
     np.save(tmp_path / "sharp.npy", 4 * logits)
     file = tmp_path / "sharp.npy"
+    anchor = default_anchor(EntropyCurves.from_logits(read_logits(file)))
     record, err = run_json(capsys, "analyze", "--logits", file)
     fixed, cist = record["profiles"]
     assert fixed["rule"].startswith("tau=")
     assert cist["rule"].startswith("cist:rho=")
-    assert fixed["mean"] == pytest.approx(np.log(10) / 4, rel=0.01)
+    assert fixed["mean"] == pytest.approx(anchor.target * np.log(10), rel=0.01)
     assert cist["mean"] == pytest.approx(fixed["mean"], abs=1e-3)
     assert f"No rule was given: {fixed['rule']} and {cist['rule']} are the pair" in err
-    assert err.endswith("% of ln C.\n")
+    assert f"% of ln C, {anchor.title}" in err
     share = float(re.search(r"whose mean entropy is ([\d.]+) %", err)[1]) / 100
     assert share == pytest.approx(fixed["normalised_mean"], abs=6e-4)
 
 
-def test_where_the_floor_is_above_a_quarter_the_announcement_says_so(capsys, file, logits):
-    record, err = run_json(capsys, "analyze", "--logits", file)
-    fixed, cist = record["profiles"]
-    assert cist["mean"] == pytest.approx(fixed["mean"], abs=1e-3)
-    least = entropy_at(logits, 1).mean() / np.log(10)
-    assert err.endswith(
-        f"whose mean entropy is {percent(fixed['normalised_mean'])} of ln C, as the floor of 1 keeps CIST above "
-        f"{percent(least)}.\n"
-    )
+def test_without_rules_the_announcement_says_how_much_evidence_there_is(capsys, tmp_path):
+    """Of 100 classes there is evidence."""
+    np.save(tmp_path / "rows.npy", 5 * np.random.default_rng(0).normal(size=(40, 100)))
+    _, err = run_json(capsys, "analyze", "--logits", tmp_path / "rows.npy")
+    best = evidence_for(100).best()
+    assert f"what trained best in our runs (from {best.runs} runs with {best.classes} classes; " in err
 
 
 def test_rules_may_be_given_in_pieces_and_twice(capsys, file):

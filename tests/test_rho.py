@@ -75,6 +75,15 @@ def test_the_pair_does_not_depend_on_an_offset_and_follows_the_scale(curves, log
     assert matched_pair(moved, mean_entropy=0.8, floor=0).rho == pytest.approx(free.rho, rel=1e-4)
 
 
+@pytest.mark.parametrize("floor", [0.5, 1.0, 2.0, 3.0])
+def test_the_mean_entropy_at_the_floor_itself_is_reached_whatever_the_rounding(logits, floor):
+    for scale in (0.7, 1.0, 1.3, 2.9, 4.0):
+        curves = EntropyCurves.from_logits(LogitSet.create(scale * logits))
+        least = float(curves.at_temperature(floor).mean(dtype=np.float64))
+        reached = entropy_at_cist(scale * logits, match_rho(curves, least, floor=floor), floor).mean()
+        assert reached == pytest.approx(least, abs=1e-4)
+
+
 @pytest.mark.parametrize("floor", [0.5, 1.0, 2.0])
 def test_no_rho_leads_below_the_mean_entropy_at_the_floor(curves, logits, floor):
     least = entropy_at(logits, floor).mean()

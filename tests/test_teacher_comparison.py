@@ -7,7 +7,7 @@ import pytest
 from reference import centred_maximum, cist_temperatures, entropy_at, entropy_at_cist
 from scipy.special import log_softmax, softmax
 
-from cist_core import CistError, EntropyCurves, LogitSet, match_rho, match_tau, read_logits
+from cist_core import CistError, EntropyCurves, LogitSet, default_pair, match_rho, match_tau, read_logits
 from cist_core.calibration import fit_temperature
 from cist_core.teacher_comparison import (
     CIST,
@@ -115,6 +115,12 @@ def test_a_teacher_is_read_where_its_mean_entropy_is_the_target(teacher, student
     assert reading.calibration.nll_after < reading.calibration.nll_before
 
 
+def test_a_teacher_is_read_where_its_default_pair_is_unless_a_target_is_given(teacher):
+    pair = default_pair(EntropyCurves.from_logits(teacher))
+    reading = read_teacher("example", teacher)
+    assert (reading.tau, reading.rho) == (pytest.approx(pair.tau, rel=1e-4), pytest.approx(pair.rho, rel=1e-4))
+
+
 @pytest.mark.parametrize("floor", [0.0, 2.0])
 def test_a_teacher_is_read_with_the_floor_that_is_wanted(teacher, student, floor):
     reading = read_teacher("example", teacher, target=0.3, student=student, floor=floor)
@@ -123,7 +129,7 @@ def test_a_teacher_is_read_with_the_floor_that_is_wanted(teacher, student, floor
     assert entropy_at_cist(teacher.logits, reading.rho, floor).mean() == pytest.approx(wanted, abs=1e-3)
     assert reading.gap == CapacityGap.of(teacher, student, reading.rho, floor=floor)
     with pytest.raises(CistError, match="its floor of 40"):
-        read_teacher("example", teacher, floor=40)
+        read_teacher("example", teacher, target=0.3, floor=40)
 
 
 def test_without_labels_or_a_student_there_is_neither_calibration_nor_gap(logits):
@@ -138,7 +144,7 @@ def test_real_teachers_compare(shared_file):
     logits = {
         f"ResNet-{depth}": read_logits(shared_file(f"cifar10_resnet{depth}_test_logits.npz")) for depth in (20, 56)
     }
-    small, large = (read_teacher(name, rows, student=logits["ResNet-20"]) for name, rows in logits.items())
+    small, large = (read_teacher(name, rows, target=0.25, student=logits["ResNet-20"]) for name, rows in logits.items())
     assert (small.accuracy, large.accuracy) == (0.9173, 0.9339)
     assert large.gain == pytest.approx(2.84, abs=0.01)
     assert small.gain == pytest.approx(2.74, abs=0.01)

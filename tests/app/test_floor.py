@@ -72,7 +72,7 @@ def test_a_floor_in_the_address_is_the_floor_of_every_number() -> None:
 
 
 def test_another_floor_changes_the_numbers_and_keeps_tau_and_the_match() -> None:
-    app = open_app(**SMALL_LOGITS)
+    app = open_app(**SMALL_LOGITS, tau="1.5")  # where the floor of 1 holds on many
     before, tau = view_of(app), view_of(app).tau
     app.number_input(key="floor").set_value(0.0).run()
     after = view_of(app)
@@ -121,12 +121,13 @@ def test_a_link_to_a_pair_that_the_floor_keeps_apart_stays_tied() -> None:
 
 
 def test_a_new_source_starts_at_its_own_pair_under_the_floor_that_is_set() -> None:
-    app = open_app(floor="0")
+    app = open_app(floor="4")
     app.selectbox(key="teacher").select("cifar100-resnet20").run()
     view = view_of(app)
-    assert view.floor == 0
-    assert view.rho == pytest.approx(view.source.default_pair(0.0).rho, abs=0.0051)
-    assert abs(view.source.default_pair(0.0).rho - view.source.default_pair(1.0).rho) > 0.5
+    assert view.floor == 4
+    assert view.tau == pytest.approx(view.source.default_pair(4.0).tau, abs=0.0051)
+    assert view.rho == pytest.approx(view.source.default_pair(4.0).rho, abs=0.0051)
+    assert abs(view.source.default_pair(4.0).rho - view.source.default_pair(1.0).rho) > 0.1
     assert view.matched
 
 
@@ -136,14 +137,16 @@ def test_a_floor_above_the_usual_temperatures_still_opens_on_a_matched_pair() ->
     assert view.tau > 8
 
 
-def test_ties_that_no_rho_sharpens_start_where_the_usual_floor_does() -> None:
-    """Two tied classes keep ln 2, above a quarter of ln 3: without a floor there is no pair to start at."""
+def test_ties_that_no_rho_sharpens_have_a_pair_to_start_at_with_and_without_a_floor() -> None:
+    """Two tied classes of three keep ln 2; constant rows have no pair."""
     rows = LogitSet.create(np.array([[1.0, 1.0, 0.0], [2.0, 2.0, 0.0]]) * 4, [0, 1])
     with pytest.raises(CistError, match="tied"):
-        default_pair(EntropyCurves.from_logits(rows), floor=0.0)
+        default_pair(EntropyCurves.from_logits(LogitSet.create(np.ones((2, 3)))), floor=0.0)
     source = Source.of("tied", "rows", "all", Named("tied", "rows", "all"), rows)
-    assert source.default_pair(0.0) == source.default_pair(1.0)
-    assert np.isfinite(source.default_pair(0.0).rho)
+    for floor in (0.0, 1.0):
+        pair = source.default_pair(floor)
+        assert (pair.rho, pair.floor) == (3.0, floor)
+        assert np.log(2) < pair.mean_entropy < np.log(3)
 
 
 @pytest.mark.parametrize("text", ["abc", "-1", "21", "nan", "inf", "1,5", ""])
@@ -200,7 +203,7 @@ def test_every_page_says_on_how_many_samples_the_floor_holds(page: str) -> None:
     if page == "teachers":  # each teacher at a ρ of its own
         table = app.dataframe[0].value.set_index("Teacher")
         row = table.loc[table.index[0]]
-        share = float(np.mean(view.source.curves.statistics.maximum / row["Recommended ρ"] < 1))
+        share = float(np.mean(view.source.curves.statistics.maximum / row["ρ"] < 1))
         assert row["At the floor"] == pytest.approx(share * 100)
         assert "the floor is 1" in said(app)
     else:

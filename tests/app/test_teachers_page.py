@@ -10,7 +10,9 @@ from streamlit.testing.v1 import AppTest
 
 from cist_core import LogitSet
 from cist_core.added import AddedStore, AddSpec
+from cist_core.anchors import default_anchor
 from cist_core.cards import find_sample_model
+from cist_core.curves import EntropyCurves
 from cist_core.sources import load_logits
 from cist_core.teacher_comparison import CIST, FIXED, consistency_finding, nearness_finding, read_teacher
 from tests.app.driver import ROOT, open_app, view_of
@@ -36,16 +38,17 @@ def test_the_page_compares_the_shipped_teachers_with_the_numbers_of_the_library(
     app = open_teachers()
     student = view_of(app).source.student.name
     assert app.multiselect(key=BESIDE).value == ["mnist5k-mlp"]
-    teachers = [
-        read_teacher(name, logits_of(name), student=logits_of(student)) for name in ("mnist5k-cnn", "mnist5k-mlp")
-    ]
+    names = ("mnist5k-cnn", "mnist5k-mlp")
+    target = max(default_anchor(EntropyCurves.from_logits(logits_of(name))).target for name in names)
+    teachers = [read_teacher(name, logits_of(name), target=target, student=logits_of(student)) for name in names]
+    assert any(f"where its mean entropy is {target:.3g} ln C" in caption.value for caption in app.caption)
     assert subheaders(app)[0] == consistency_finding(teachers, FIXED)
     assert nearness_finding(teachers, student) in subheaders(app)
     consistency, gap, calibration = (frame.value.set_index("Teacher") for frame in app.dataframe)
     for teacher in teachers:
         row = consistency.loc[teacher.name]
         assert row["Accuracy"] == pytest.approx(find_sample_model(teacher.name).accuracy["test"] * 100, abs=0.05)
-        assert row["Recommended ρ"] == pytest.approx(teacher.rho)
+        assert row["ρ"] == pytest.approx(teacher.rho)
         assert row["Gain"] == pytest.approx(teacher.fixed.profile.std / teacher.cist.profile.std)
         assert gap.loc[teacher.name, "KL under CIST"] == pytest.approx(teacher.gap.kl_cist)
         assert calibration.loc[teacher.name, "Fitted τ"] == pytest.approx(teacher.calibration.tau)
