@@ -53,7 +53,7 @@ def link_of(app: AppTest) -> dict[str, str]:
 
 
 def test_the_floor_is_1_until_somebody_moves_it() -> None:
-    app = open_app(**SMALL_LOGITS)
+    app = open_app(**SMALL_LOGITS, tau="1.5")  # sharp enough for the floor to hold on some
     assert app.number_input(key="floor").value == 1.0
     view = view_of(app)
     assert 0 < view.cist.profile.at_floor < 1

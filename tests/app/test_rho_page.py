@@ -7,9 +7,11 @@ import json
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import streamlit as st
 import torch
 import yaml
 from command_line import run
@@ -191,9 +193,17 @@ def test_with_evidence_what_trained_best_is_chosen_and_drawn() -> None:
     assert any(title.value.startswith("Our CIST students were best at") for title in app.subheader)
 
 
-def test_an_anchor_that_another_teacher_lacks_gives_way_to_its_default(monkeypatch) -> None:
+@pytest.fixture
+def evidence_of_100_classes_alone(monkeypatch) -> Iterator[None]:
     every = all_evidence()
     monkeypatch.setattr("cist_core.evidence.all_evidence", lambda: tuple(e for e in every if e.classes == 100))
+    st.cache_data.clear()  # what was recommended before
+    yield
+    st.cache_data.clear()
+
+
+@pytest.mark.usefixtures("evidence_of_100_classes_alone")
+def test_an_anchor_that_another_teacher_lacks_gives_way_to_its_default() -> None:
     app = open_rho(teacher="cifar100-resnet20", rho_anchor="trained-best")
     app.get_by_key("teacher").set_value("mnist5k-cnn").run()
     assert not app.exception
