@@ -70,7 +70,7 @@ def test_filters_write_the_selection_of_the_whole_app() -> None:
 
 
 def test_filters_show_a_selection_that_came_from_elsewhere() -> None:
-    app = open_samples(select="entropy=1.. & correct=yes & class=2")
+    app = open_samples(tau="3.45", select="entropy=1.. & correct=yes & class=2")
     assert app.get_by_key("samples_correct").value == "right"
     assert app.multiselect(key="samples_classes").value == ["2"]
     view = view_of(app)
@@ -115,7 +115,7 @@ def test_next_turns_the_page_of_the_gallery() -> None:
 
 
 def test_the_open_sample_stays_when_a_slider_moves() -> None:
-    app = open_samples()
+    app = open_samples(tau="3.45")
     before = app.number_input(key="samples_at").value
     app.slider(key="tau").set_value(9.0).run()
     assert cards(app)[0] != before  # the order is another one
@@ -198,7 +198,7 @@ def test_without_a_student_its_measures_are_not_offered() -> None:
 
 @pytest.mark.parametrize("rule", ["correct=no", "student_loss=1.."])
 def test_the_python_beside_a_figure_runs_and_gives_its_numbers(rule: str, capsys: pytest.CaptureFixture[str]) -> None:
-    app = open_samples(samples_at="3", select=rule)
+    app = open_samples(tau="3.45", samples_at="3", select=rule)
     for code in dict.fromkeys(block.value for block in app.main.get("code") if "import" in block.value):
         exec(code, {})
     printed = capsys.readouterr().out
