@@ -124,10 +124,10 @@ def find_anchors(curves: EntropyCurves, *, floor: float = CIST_FLOOR) -> tuple[A
         >>> from cist_core import EntropyCurves, LogitSet
         >>> curves = EntropyCurves.from_logits(LogitSet.create([[18.0, 2.0, 0.0], [4.0, 1.0, 0.0]]))
         >>> for anchor in find_anchors(curves, floor=2):
-        ...     print(anchor.key, anchor.rho and round(anchor.rho, 2), anchor.refused[:36])
-        authors 3.0
-        kd-tau-4 1.22
-        kd-tau-1 None No rho gives these samples a mean en
+        ...     print(anchor.key, anchor.rho and round(anchor.rho, 2), anchor.refused[:35] or "reached")
+        authors 3.0 reached
+        kd-tau-4 1.92 reached
+        kd-tau-1 None No rho gives these samples a mean e
     """
     found = [_trained_best(curves, floor), _authors(curves, floor), *(_as_kd(curves, tau, floor) for tau in (4.0, 1.0))]
     return tuple(anchor for anchor in found if anchor is not None)

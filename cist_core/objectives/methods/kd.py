@@ -44,7 +44,7 @@ def kd_loss(
 
     Example:
         >>> import torch
-        >>> logits, labels = torch.tensor([[1.0, 0.0]]), torch.tensor([0])
+        >>> logits, labels = torch.tensor([[2.0, 1.0]]), torch.tensor([0])
         >>> terms = kd_loss(student_logits=logits, teacher_logits=logits, labels=labels)
         >>> round(terms["ce"].item(), 4), terms["kd"].item()
         (0.3133, 0.0)
