@@ -101,7 +101,12 @@ class Softening:
 
 
 def fixed(batch: Batch, tau: float | Tensor) -> Softening:
-    """The same temperature for every sample and model, weight ``tau^2`` (Hinton et al. 2015, arXiv 1503.02531)."""
+    """One temperature for both models, weight ``tau^2`` (Hinton et al. 2015, arXiv 1503.02531).
+
+    Args:
+        batch: the logits.
+        tau: one for all samples, or one each, ``(N,)``.
+    """
     taus = scalar(tau, like=batch.student.maximum).expand_as(batch.student.maximum)
     return Softening(taus, taus, taus.square())
 

@@ -110,7 +110,7 @@ def kd_entropy_outliers_ht_loss(
     low, high = _outliers(entropy(batch.teacher.log_probabilities(ordinary.teacher)), sides=sides, share=share)
     low, high = low.to(ordinary.teacher.dtype), high.to(ordinary.teacher.dtype)
     taus = ordinary.teacher + step * (low - high)
-    softening = Softening(taus, taus, taus.square())
+    softening = fixed(batch, taus)
     divergence = forward_kl(*softening.log_probabilities(batch))
     return collect(
         batch,

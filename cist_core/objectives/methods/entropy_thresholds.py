@@ -89,7 +89,7 @@ def kd_entropy_threshold_ht_loss(
     ordinary = fixed(batch, tau)
     outlier = _normalised_entropy(batch, batch.teacher.log_probabilities(ordinary.teacher)) < low
     taus = torch.where(outlier, higher_tau, ordinary.teacher)
-    softening = Softening(taus, taus, taus.square())
+    softening = fixed(batch, taus)
     divergence = forward_kl(*softening.log_probabilities(batch))
     return collect(
         batch,
