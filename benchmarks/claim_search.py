@@ -22,7 +22,7 @@ LIMITS = {
     "lambda_kl": (0.2, 64.0),
     "learning_rate": (1e-3, 1.6),
     "rho": (1.0, 16.0),
-    "tau": (1.0, 32.0),
+    "tau": (0.25, 32.0),
 }
 """A grid grows by a factor of two at an end where the best lies, but not beyond these."""
 
