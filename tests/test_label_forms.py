@@ -123,7 +123,10 @@ def test_names_without_names_of_the_classes_are_taken_in_alphabetical_order_and_
     read = read_logits(tmp_path / "a.npz")
     assert read.class_names == tuple(sorted(NAMES))
     np.testing.assert_array_equal(np.array(read.class_names)[read.labels], WORDS)
-    assert read.provenance["labels"].startswith("names, in alphabetical order")
+    assert read.provenance["labels"].startswith("names; the columns of the logits were taken to be in their alph")
+    columns = {f"logit_{place}": LOGITS[:, place] for place in range(5)}  # which name no class
+    pd.DataFrame({**columns, "label": WORDS}).to_csv(tmp_path / "a.csv", index=False)
+    assert read_logits(tmp_path / "a.csv").class_names == tuple(sorted(NAMES))
     np.savez(tmp_path / "b.npz", logits=LOGITS, labels=np.where(WORDS == "auk", "owl", WORDS))
     with pytest.raises(
         CistError, match=r"b.npz: Expected integer labels .* words such as .*, and the classes have no n"

@@ -201,7 +201,7 @@ FEATURES = RNG.normal(0, 1, (30, 7)).astype(np.float32)
 @pytest.mark.parametrize("called", ["features", "embeddings", "Features", "hidden_states", "penultimate", "X"])
 def test_features_alone_are_refused_by_name(tmp_path, name, called):
     ARRAY_WRITERS[name](tmp_path / name, {called: FEATURES, "labels": LABELS})
-    with pytest.raises(CistError, match=rf"{name}: found \['{called} \(30, 7\)'\]: that is what the inner values"):
+    with pytest.raises(CistError, match=rf"{name}: the array {called} \(30, 7\) is called like the inner values"):
         read_logits(tmp_path / name)
 
 

@@ -338,7 +338,7 @@ def _logarithms(values: NDArray[Any], survey: _Survey, scale: int, stated: str) 
         mean = float((floor[:, 0] * zeros).sum() / count)
         said += (
             f"{_clipped(count, values.size, mean)} on average, their share of what rows lack to 1; soft labels depend "
-            "on it above tau = 1, and CIST's at any rho"
+            "on it above τ = 1, and CIST's at any ρ"
         )
     else:
         said += _clipped(count, values.size, least)

@@ -23,6 +23,7 @@ from cist_core.logits import IGNORED_LABEL, LabelArray, as_labels, is_whole_numb
 
 _ENDINGS = [*(ending for ending in ARRAY_FILES if ending != ".safetensors"), ".safetensors", *TABLE_FILES, ".txt"]
 _LONGEST_LINE = 200
+_MAP_THEM = "map them with --class-map (`class_map=` in Python)"
 _PLAIN_NAMES = ("labels", "label", "targets", "target", "y")
 
 
@@ -184,14 +185,19 @@ def number_labels(
         numbers = label_numbers(_mapped(values, class_map, fitting, classes), count, classes)
         said.append("through the class map")
     else:
-        if words is not None and names is None and len(different := {*words} - {""}) == classes:
+        if words is not None and fitting is not None and numbers_in(fitting) and not {*words} & {*fitting}:
+            fitting = None  # "logit_0", "logit_1", ... name no class
+        if words is not None and fitting is None and len(different := {*words} - {""}) == classes:
             order = number_classes(sorted(different), "labels")
             names = fitting = list(order.labels)
-            by = "alphabetical order" if numbers_in(names) is None else "the order of their numbers"
-            said.append(f"names, in {by} of which the columns of the logits were taken to stand")
+            by = "alphabetical order" if numbers_in(names) is None else "order by number"
+            said.append(f"names; the columns of the logits were taken to be in their {by}")
         elif words is not None:
             said.append("names of the classes")
-        numbers = label_numbers(labels, count, classes, fitting)
+        try:
+            numbers = label_numbers(labels, count, classes, fitting)
+        except CistError as error:
+            raise error if words is None else CistError(f"{str(error).rstrip('.')}, or {_MAP_THEM}.") from error
         if words is None and fitting is not None and (named := _numbers_of_columns(numbers, fitting)) is not None:
             numbers = named
             said.append("the numbers in the names of the columns")

@@ -15,7 +15,7 @@ import numpy as np
 
 from cist_core.class_maps import ClassMap
 from cist_core.errors import CistError
-from cist_core.logit_files.arrays import StoredArrays, few, shortened
+from cist_core.logit_files.arrays import StoredArrays, few
 from cist_core.logit_files.given import GivenAs, as_logits
 from cist_core.logit_files.labels import LabelFile, NumberedLabels, find_sample_names, number_labels, open_labels
 from cist_core.logit_files.limits import GENEROUS_LIMITS, Limits
@@ -263,9 +263,10 @@ def _logits_name(file: StoredArrays) -> str:
     matrices = [name for name in shaped if plain(name) not in aside]
     candidates = [name for name in matrices if plain(name) not in FEATURE_NAMES]
     if matrices and not candidates:
+        verb = "is" if len(matrices) == 1 else "are"
         raise CistError(
-            f"found {shortened([file.described(name) for name in matrices])}: that is what the inner values of a "
-            "network or what goes into it are called, not logits; call the array 'logits' if it holds them."
+            f"the array{'s' * (len(matrices) > 1)} {', '.join(map(file.described, matrices))} {verb} called like the "
+            "inner values of a network or what goes into it, not like logits; call the one 'logits' that holds them."
         )
     for axes in (2, 3):
         found = [name for name in candidates if arrays[name].ndim == axes]

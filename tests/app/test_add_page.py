@@ -703,7 +703,7 @@ def test_columns_that_are_no_logits_are_listed(logits, labels) -> None:
 def test_features_are_refused_beside_the_field(logits) -> None:
     app = open_add()
     upload(app, 0, "mine.npz", archive(features=logits))
-    assert "that is what the inner values of a network" in app.main.error[0].value
+    assert "is called like the inner values of a network" in app.main.error[0].value
 
 
 def test_labels_of_a_part_of_the_classes_go_through_the_map(logits) -> None:
@@ -712,7 +712,9 @@ def test_labels_of_a_part_of_the_classes_go_through_the_map(logits) -> None:
     upload(app, 0, "mine.npz", archive(logits=logits))
     labels = "\n".join(names).encode()
     upload(app, 1, "labels.txt", labels)
-    assert "labels.txt: Expected integer labels" in app.main.error[0].value.replace("\\", "")
+    said = app.main.error[0].value.replace("\\", "")
+    assert "labels.txt: Expected integer labels" in said
+    assert said.endswith(", or map them with the field Class map.")
     app.text_area(key="add_class_map").set_value("Hund = 3\nKatze = 5").run()
     assert not app.main.error, app.main.error[0].value
     assert "Labels: through the class map." in captions(app)
