@@ -239,3 +239,12 @@ def test_labels_in_lists_of_a_table(tmp_path):
     assert read.provenance["labels"] == "one-hot, the place of each 1"
     pq.write_table(pa.table({"x": np.arange(40), "label": table["label"]}), tmp_path / "l.parquet")
     np.testing.assert_array_equal(read_labels(tmp_path / "l.parquet", count=40, classes=5), LABELS)
+
+
+@pytest.mark.parametrize("between", [";", "\t", ","])
+def test_the_line_with_the_separator_that_excel_writes_is_no_header(tmp_path, between):
+    text = TABLE.to_csv(index=False, sep=between)
+    (tmp_path / "set.csv").write_text(f"sep={between}\r\n{text}")
+    read = read_logits(tmp_path / "set.csv")
+    np.testing.assert_allclose(read.logits, LOGITS, rtol=1e-6)
+    np.testing.assert_array_equal(read.labels, LABELS)

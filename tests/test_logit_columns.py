@@ -66,7 +66,7 @@ def test_columns_beside_the_logits_are_no_classes(tmp_path, suffix, names):
 
 @pytest.mark.parametrize(
     "name",
-    ["true_label", "gt_label", "Ground Truth", "label_ids", "target", "GT", "y"],
+    ["true_label", "gt_label", "Ground Truth", "label_ids", "target", "GT", "y", "gold_label", "ClassLabel"],
 )
 def test_the_labels_of_a_table_have_many_names(tmp_path, name):
     write(tmp_path / "set.csv", {**columns(WORDS), name: LABELS})
@@ -78,7 +78,7 @@ def test_the_labels_of_a_table_have_many_names(tmp_path, name):
 @pytest.mark.parametrize(
     "name",
     ["predicted_label", "Prediction", "max_prob", "top1_acc", "val_loss", "ce_loss", "entropy", "is_correct", "k-fold",
-     "sample_weight", "true_class_prob", "pred_class", "margin", "nll", "y_pred", "epoch"],
+     "sample_weight", "true_class_prob", "pred_class", "margin", "nll", "y_pred", "weight", "score", "latency"],
 )  # fmt: skip
 def test_numbers_about_the_samples_are_left_out_among_words(tmp_path, name):
     write(tmp_path / "set.csv", {**columns(WORDS), name: RNG.normal(0, 1, 30)})

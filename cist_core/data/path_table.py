@@ -20,7 +20,7 @@ from cist_core.data.labelling import numbered, one_of
 from cist_core.data.names import split_called
 from cist_core.errors import CistError
 from cist_core.logit_files.names import LABEL_NAMES
-from cist_core.logit_files.separators import separator
+from cist_core.logit_files.separators import separator, stated_separator
 
 PATH_COLUMNS = (
     "path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "image_name",
@@ -127,6 +127,9 @@ def _table(path: Path) -> tuple[Iterator[list[str]], list[str]]:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise CistError(f"{path} is not UTF-8 text (byte {error.start:,}); save it as UTF-8.") from error
-    between = separator(text.partition("\n")[0])
+    first, _, below = text.partition("\n")
+    between = stated_separator(first)
+    text = text if between is None else below
+    between = between or separator(first)
     table = csv.reader(io.StringIO(text, newline=""), delimiter=between, strict=True)
     return table, [column.strip() for column in next(table, [])]

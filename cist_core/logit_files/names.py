@@ -17,7 +17,9 @@ LABEL_NAMES = (
     "labels", "label", "targets", "target", "y", "y_true", "true_labels", "true_label", "ground_truth", "groundtruth",
     "gt", "label_ids", "label_id", "gt_labels", "gt_label", "true_class", "fine_labels", "fine_label", "class",
     "class_name", "class_id", "class_idx", "class_index", "category", "actual", "truth", "y_test", "test_labels",
-    "y_val", "val_labels",
+    "y_val", "val_labels", "class_labels", "class_label", "target_labels", "target_label", "target_class",
+    "actual_labels", "actual_label", "correct_label", "gold", "gold_labels", "gold_label", "labels_true", "label_true",
+    "label_idx", "label_index", "y_label",
 )  # fmt: skip
 CLASS_NAMES = ("classes", "class_names", "label_names", "categories", "names")
 MASK_NAMES = ("mask", "attention_mask", "loss_mask")
@@ -53,7 +55,9 @@ _ABOUT_SAMPLES = re.compile(
     | (prob|probability|logit|score)_(max|min|mean|top|top_?\d|pred|gt|label|target|gap|margin|entropy)
     | top_?\d+(_(acc|accuracy|correct|pred|prediction|class|label|prob|conf|error))?
     | (is_?)?correct | acc(uracy)?(_?(top|at|@)?_?\d+)?
-    | conf | confidence | uncertainty | entropy | margin
+    | conf | confidence | certainty | uncertainty | entropy | margin | energy | difficulty | temperature | tau
+    | scores? | ranks? | weights? | prob | probability | logit | max | min | mean | std | variance
+    | (inference|prediction|elapsed|eval)_(time|ms|seconds) | latency | runtime
     | (train_|val_|valid_|test_|sample_)?(ce_|xent_|cross_entropy_|kl_|kd_|nll_|bce_)?loss(es)? | nll | cross_entropy
     | ((cv|k)_?)?folds? | epochs? | iteration | (batch|run|split|cluster)_?(id|idx|no|index) | seed | timestamp
     | (sample|instance|class|loss)_?weights?

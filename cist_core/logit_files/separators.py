@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 
 SEPARATORS = ",;\t"
@@ -21,6 +20,17 @@ def separator(header: str) -> str:
     return max(SEPARATORS, key=bare.count)
 
 
+def stated_separator(first_line: str) -> str | None:
+    """What ``sep=;`` in the first line says, which Excel writes and reads there; None for any other line.
+
+    Example:
+        >>> stated_separator("sep=;"), stated_separator("a;b")
+        (';', None)
+    """
+    found = re.fullmatch(r"\s*sep=(.)\s*", first_line, re.IGNORECASE | re.DOTALL)
+    return None if found is None else found[1]
+
+
 def decimal_mark(lines: list[str], between: str) -> str:
     """Point or comma: what numbers below the header have in them; the comma only where it separates no columns.
 
@@ -30,7 +40,7 @@ def decimal_mark(lines: list[str], between: str) -> str:
     """
     if between == ",":
         return "."
-    cells = [cell for row in csv.reader(lines, delimiter=between) for cell in row]
+    cells = [cell.strip().strip('"') for line in lines for cell in line.split(between)]
     commas = sum(_WITH_COMMA.fullmatch(cell) is not None for cell in cells)
     points = sum(_WITH_POINT.fullmatch(cell) is not None for cell in cells)
     return "," if commas > points else "."

@@ -16,7 +16,7 @@ from cist_core.logit_files.arrays import shortened
 from cist_core.logit_files.columns import UNNAMED_FIRST, Kind, Roles, find_roles, in_order, may_name_samples, spoken
 from cist_core.logit_files.limits import Limits
 from cist_core.logit_files.names import LABEL_NAMES, LOGIT_NAMES, plain
-from cist_core.logit_files.separators import decimal_mark, separator
+from cist_core.logit_files.separators import decimal_mark, separator, stated_separator
 from cist_core.scratch import scratch_array
 
 _BLOCK_VALUES = 1 << 18
@@ -411,9 +411,12 @@ def _dialect(path: Path, limits: Limits) -> dict[str, Any]:
     with path.open("rb") as stream:
         header = stream.readline(limits.text_bytes).decode("utf-8-sig", "replace")
         below = stream.read(_BLOCK_BYTES).decode("utf-8", "replace").splitlines()
-    between = separator(header)
+    between = stated_separator(header)
+    if skipped := between is not None:
+        header, below = (below or [""])[0], below[1:]
+    between = between or separator(header)
     limits.check_columns(header.count(between) + 1)
-    return {"sep": between, "decimal": decimal_mark(below[:_LINES_SEEN], between)}
+    return {"sep": between, "decimal": decimal_mark(below[:_LINES_SEEN], between), "skiprows": int(skipped)}
 
 
 def _count_lines(path: Path, limits: Limits) -> int:
