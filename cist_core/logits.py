@@ -409,7 +409,7 @@ def label_numbers(labels: ArrayLike, count: int, classes: int, class_names: Sequ
     if array.shape != (count,):
         found = f"{len(array):,}" if array.ndim == 1 else f"the shape {array.shape}"
         remedy = "use those of these samples"
-        if array.shape == (classes,):
+        if array.shape == (classes,) and classes > count:
             remedy = f"the logits, {count:,} x {classes:,}, seem to be transposed: store samples as rows (logits.T)"
         raise CistError(f"Expected {count:,} labels, one for each sample, but got {found}; {remedy}.")
     if array.dtype.kind in "OUST":
