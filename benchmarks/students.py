@@ -294,7 +294,13 @@ class Objectives:
             losses = torch.func.vmap(total)(leaf, teacher_logits, labels, self.varying)
         else:
             numbers = [{name: value[i] for name, value in self.varying.items()} for i in range(len(leaf))]
-            losses = torch.stack([total(*given) for given in zip(leaf, teacher_logits, labels, numbers, strict=True)])
+            # An objective refuses the logits of a student that diverged; its gradient is NaN, as it is on a GPU.
+            losses = torch.stack(
+                [
+                    total(*given) if given[0].isfinite().all() else given[0].sum() * torch.nan
+                    for given in zip(leaf, teacher_logits, labels, numbers, strict=True)
+                ]
+            )
         return torch.autograd.grad(losses.sum(), leaf)[0]
 
 

@@ -102,6 +102,15 @@ def test_students_do_not_disturb_each_other(lesson: Lesson, augmentation: dict[s
         assert outcome["test_nll"] == pytest.approx(alone["test_nll"], abs=1e-4)
 
 
+def test_a_diverging_student_is_an_outcome(lesson: Lesson) -> None:
+    kept, lost = train_side_by_side(
+        [Plan("digits", "cist:rho=3", rate, 3) for rate in (0.02, 1e12)], {"digits": lesson}, RECIPE, report=str
+    )
+    assert "diverged" in lost and "test_accuracy" not in lost
+    (alone,) = train_side_by_side([Plan("digits", "cist:rho=3", 0.02, 3)], {"digits": lesson}, RECIPE, report=str)
+    assert kept["val_accuracy"] == pytest.approx(alone["val_accuracy"], abs=0.01)
+
+
 def test_the_fitted_temperature_is_of_the_validation_samples(lesson: Lesson, augmentation: dict[str, Any]) -> None:
     plan = Plan("digits", "cist:rho=3", 0.02, 3)
     swapped = Lesson(**{**vars(lesson), "validation": lesson.test})
