@@ -14,7 +14,7 @@ from students import Lesson, Plan
 from cist_core import Cist, EntropyCurves, LogitSet
 from cist_core.rho import match_tau
 
-GROUND, RHO, LAMBDAS, SEEDS = "cifar100-10k", 3.0, (1.0, 2.0, 4.0, 8.0), (100, 101)
+RHO, LAMBDAS = 3.0, (1.0, 2.0, 4.0, 8.0)
 TEMPERATURES = {
     "global": "one temperature, of the same mean entropy",
     "teacher": "one per sample for the teacher, one for all for the student",
@@ -22,6 +22,21 @@ TEMPERATURES = {
 }
 WEIGHTS = {"uniform": "the same for all, of equal mean", "product": "product of the temperatures"}
 FLOORS = (0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Factorial:
+    """Where the combinations are trained, and with how many seeds."""
+
+    setting: str
+    seeds: tuple[int, ...]
+
+
+FACTORIALS = {
+    "factorial-features": Factorial("patch-features", tuple(range(100, 110))),
+    "factorial": Factorial("cifar100-10k", (100, 101)),
+}
+"""By the names that ``claim.py run`` takes; the quick one first."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +49,7 @@ class Cell:
     lambda_kl: float
 
     def objective(self, taus: dict[float, float]) -> str:
-        """Its objective; with one temperature for all, both weights are ``tau^2``.
+        """Its objective, in the gradient mode ``constant`` at any floor.
 
         Args:
             taus: the fixed temperature of the mean entropy of CIST, by floor.
@@ -50,8 +65,10 @@ class Cell:
 
 
 def cells() -> Iterator[Cell]:
-    for values in itertools.product(TEMPERATURES, WEIGHTS, FLOORS, LAMBDAS):
-        yield Cell(*values)
+    """Every combination; one temperature for all has one weight, ``tau^2``, which is both of them."""
+    for cell in itertools.starmap(Cell, itertools.product(TEMPERATURES, WEIGHTS, FLOORS, LAMBDAS)):
+        if cell.temperatures != "global" or cell.weight == "product":
+            yield cell
 
 
 def matched_taus(lesson: Lesson) -> dict[float, float]:
@@ -62,15 +79,19 @@ def matched_taus(lesson: Lesson) -> dict[float, float]:
     return {floor: float(f"{match_tau(curves, mean):.3g}") for floor, mean in means.items()}
 
 
-def learning_rate(runs: Runs) -> float | None:
-    """CIST's own, once it is tuned."""
-    best = found(runs, SETTINGS, GROUND, "cist").best
+def learning_rate(runs: Runs, setting: str) -> float | None:
+    """CIST's own, once it is tuned there."""
+    best = found(runs, SETTINGS, setting, "cist").best
     return None if best is None else best["learning_rate"]
 
 
-def factorial_plans(runs: Runs, lesson: Lesson) -> list[Plan]:
-    """All runs of the factorial; none before CIST is tuned."""
-    rate, taus = learning_rate(runs), matched_taus(lesson)
+def factorial_plans(runs: Runs, factorial: Factorial, lesson: Lesson) -> list[Plan]:
+    """All runs of a factorial; none before CIST is tuned."""
+    rate, taus = learning_rate(runs, factorial.setting), matched_taus(lesson)
     if rate is None:
         return []
-    return list(dict.fromkeys(Plan(GROUND, cell.objective(taus), rate, seed) for cell in cells() for seed in SEEDS))
+    return list(
+        dict.fromkeys(
+            Plan(factorial.setting, cell.objective(taus), rate, seed) for cell in cells() for seed in factorial.seeds
+        )
+    )

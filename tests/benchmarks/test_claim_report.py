@@ -10,7 +10,7 @@ import claim_report
 import numpy as np
 import pytest
 import torch
-from claim_factorial import factorial_plans
+from claim_factorial import FACTORIALS, factorial_plans
 from claim_search import Runs
 from claim_settings import SETTINGS
 from students import Lesson, Plan
@@ -89,16 +89,28 @@ def test_the_report_compares_with_kd_seed_by_seed_and_names_what_is_open(pages: 
 def test_nothing_is_open_once_everything_is_trained(pages: Path) -> None:
     runs = Runs(pages / "runs.jsonl")
     fill(runs, *SETTINGS)
-    plans = factorial_plans(runs, noise(100))
-    # Two seeds, four weights lambda_KL. With one temperature for all, both weights are one run, and so are both floors
-    # where they leave the matched temperature.
-    assert len(plans) in (2 * 4 * (1 + 4 + 4), 2 * 4 * (2 + 4 + 4))
-    runs.add(row_of("cifar100-10k", plan) for plan in plans)
+    for factorial in FACTORIALS.values():
+        plans = factorial_plans(runs, factorial, noise(100))
+        # Four weights lambda_KL; both floors are one run where they leave the matched temperature.
+        assert len(plans) in {len(factorial.seeds) * 4 * (fixed + 4 + 4) for fixed in (1, 2)}
+        runs.add(row_of(factorial.setting, plan) for plan in plans)
     claim_report.write_report(runs, None)
     text = (pages / "claim.md").read_text()
     assert "| open" not in text
     assert "Nothing." in text
-    assert (pages / "figures" / "claim-factorial.svg").is_file()
+    assert {path.name for path in (pages / "figures").glob("claim-factorial*")} == {
+        "claim-factorial.svg",
+        "claim-factorial-features.svg",
+    }
+    combinations = [line.split(" | ")[:3] for line in text.splitlines() if line.startswith("| one ")]
+    assert all(combinations.count(combination) == len(FACTORIALS) for combination in combinations)
+
+
+def test_a_run_says_what_it_waits_for(pages: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trainer = claim.Trainer(Runs(pages / "runs.jsonl"), None, "cpu", 1, 0.0)
+    claim.run(["jitter-1", "factorial"], trainer)
+    said = capsys.readouterr().out
+    assert [line.partition(" ")[0] for line in said.splitlines() if "waits for" in line] == ["jitter-1", "factorial"]
 
 
 def test_the_evidence_compares_rules_that_had_the_same_chances(pages: Path) -> None:
