@@ -20,7 +20,7 @@ from cist_core.charts import Figure
 from cist_core.charts.figure import BRUSH, PICK
 from cist_core.charts.pictures import DARK, LIGHT, png, svg
 from cist_core.errors import CistError
-from cist_core.findings import floor_stories
+from cist_core.findings import rule_stories
 from cist_core.readings import RuleReading
 from cist_core.tables import to_csv, to_parquet
 from cist_core.temperature import Cist
@@ -187,7 +187,7 @@ def show_floor(cist: RuleReading) -> None:
     counts = [f"{np.count_nonzero(teacher):,} of {len(teacher):,} samples"]
     counts += [] if student is None else [f"{np.count_nonzero(student):,} for the student"]
     st.caption(
-        plain(f"{' '.join(floor_stories([cist]))}."),
+        plain(f"{' '.join(rule_stories([cist]))}."),
         help=f"{', '.join(counts)}. There τᵢ is the floor, and the ratio m / τᵢ is below ρ. The floor stands in the "
         "sidebar, under ρ.",
     )

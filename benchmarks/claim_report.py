@@ -164,9 +164,9 @@ def _mean(result: Reported, column: str) -> float:
 
 def _factorial_notes() -> Iterator[str]:
     yield (
-        f"The parts of CIST switched on one by one, at rho {RHO:g}, in the gradient mode `constant` at either floor, and "
-        "at the learning rate that suited CIST best; the other combinations are not tuned. One temperature for all is "
-        "that of the same mean entropy, and its weight is its square. Test accuracy of the last epoch, in %."
+        f"The parts of CIST switched on one by one, at rho {RHO:g}, in the gradient mode `constant` at either floor, "
+        "and at the learning rate that suited CIST best; the other combinations are not tuned. One temperature for "
+        "all is that of the same mean entropy, and its weight is its square. Test accuracy of the last epoch, in %."
     )
 
 

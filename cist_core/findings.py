@@ -74,8 +74,29 @@ def consistency_gain(fixed: EntropyProfile, other: EntropyProfile) -> float | No
     return fixed.std / other.std if other.std >= NO_SPREAD else None
 
 
+HEADLINES = {
+    "unmatched": (
+        "Not matched: the mean entropy is {mean} nats under {first} and {other_mean} under {second}, so their spreads "
+        "do not compare"
+    ),
+    "one label": (
+        "With two classes {second} gives {alike} of the samples the same soft label up to the winner: less spread is "
+        "less information here"
+    ),
+    "less": "At the same mean entropy ({mean} nats) {second} spreads {times} times less than {first}",
+    "more": "At the same mean entropy ({mean} nats) {second} spreads {times} times more than {first}",
+    "level": "At the same mean entropy ({mean} nats) {second} spreads about as much as {first}",
+    "second only": "At the same mean entropy ({mean} nats) {second} spreads {other_spread} nats, {first} not at all",
+    "first only": "At the same mean entropy ({mean} nats) {second} spreads not at all, {first} {spread} nats",
+    "neither": "At the same mean entropy ({mean} nats) {second} spreads not at all, {first} not at all",
+}
+"""What `comparison` can say; the report fills the same blanks in the browser."""
+
+
 def comparison(fixed: RuleReading, other: RuleReading, *, in_full: bool = False) -> str:
     """The headline: which of two rules has the smaller spread, by how much, and whether that can be compared.
+
+    With two classes a rule that holds the ratio gives one soft label up to the winner; that is said in place of a gain.
 
     Args:
         fixed: the rule to compare with.
@@ -84,21 +105,32 @@ def comparison(fixed: RuleReading, other: RuleReading, *, in_full: bool = False)
     """
     a, b = fixed.profile, other.profile
     name = rule_label if in_full else _short
-    first, second = name(fixed.rule), name(other.rule)
+    kind = _headline(fixed, other)
+    gain = a.std / b.std if kind in ("less", "more") else 1.0
+    return HEADLINES[kind].format(
+        first=name(fixed.rule),
+        second=name(other.rule),
+        mean=three_digits(a.mean),
+        other_mean=three_digits(b.mean),
+        spread=three_digits(a.std),
+        other_spread=three_digits(b.std),
+        times=times(max(gain, 1 / gain)),
+        alike=how_many(other.same_label),
+    )
+
+
+def _headline(fixed: RuleReading, other: RuleReading) -> str:
+    """Which of the `HEADLINES` holds."""
+    a, b = fixed.profile, other.profile
     if not are_matched(a, b):
-        return (
-            f"Not matched: the mean entropy is {three_digits(a.mean)} nats under {first} and {three_digits(b.mean)} "
-            f"under {second}, so their spreads do not compare"
-        )
-    prefix = f"At the same mean entropy ({three_digits(a.mean)} nats) {second} spreads"
-    if min(a.std, b.std) < NO_SPREAD:
-        return f"{prefix} {_spread(b.std)}, {first} {_spread(a.std)}"
-    gain = a.std / b.std
-    if ABOUT_AS_MUCH[0] < gain < ABOUT_AS_MUCH[1]:
-        return f"{prefix} about as much as {first}"
-    if gain > 1:
-        return f"{prefix} {times(gain)} times less than {first}"
-    return f"{prefix} {times(1 / gain)} times more than {first}"
+        return "unmatched"
+    flat, other_flat = a.std < NO_SPREAD, b.std < NO_SPREAD
+    if flat or other_flat:
+        kind = "neither" if flat and other_flat else "first only" if other_flat else "second only"
+    else:
+        gain = a.std / b.std
+        kind = "level" if ABOUT_AS_MUCH[0] < gain < ABOUT_AS_MUCH[1] else "less" if gain > 1 else "more"
+    return "one label" if other.same_label and kind in ("less", "first only") else kind
 
 
 def extremes(reading: RuleReading) -> str:
@@ -120,18 +152,20 @@ def floor_story(floor: float, at_floor: float, student_at_floor: float | None = 
         return "Without a floor every sample has the ratio ρ"
     which, there = f"The floor of {floor:.4g} holds on", f"CIST is KD at τ = {floor:.4g}"
     if student_at_floor is not None:
-        both = (
-            f"{which} {_part(at_floor)} of the samples for the teacher and on {_part(student_at_floor)} for the student"
-        )
+        teacher, student = how_many(at_floor), how_many(student_at_floor)
+        both = f"{which} {teacher} of the samples for the teacher and on {student} for the student"
         many = min(at_floor, student_at_floor) >= MANY_AT_FLOOR
         return f"{both}; where it holds for both, {there}" if many else both
     if at_floor == 1:
         return f"{which} every sample: here {there}"
-    return f"{which} {_part(at_floor)} of the samples{f': there {there}' if at_floor >= MANY_AT_FLOOR else ''}"
+    return f"{which} {how_many(at_floor)} of the samples{f': there {there}' if at_floor >= MANY_AT_FLOOR else ''}"
 
 
-def floor_stories(readings: Sequence[RuleReading]) -> list[str]:
-    """`floor_story` of every CIST rule among some readings, each named where there are several."""
+def rule_stories(readings: Sequence[RuleReading]) -> list[str]:
+    """What has to be said of some readings besides their numbers: `floor_story` and `one_label_story`, no full stops.
+
+    A floor is named by its rule where there are several of CIST.
+    """
     held = [(reading, reading.rule) for reading in readings if isinstance(reading.rule, Cist)]
     stories = [
         floor_story(
@@ -141,15 +175,35 @@ def floor_stories(readings: Sequence[RuleReading]) -> list[str]:
         )
         for reading, rule in held
     ]
-    if len(held) < 2:
-        return stories
-    return [
-        f"{rule_label(rule)}: {story[0].lower()}{story[1:]}" for (_, rule), story in zip(held, stories, strict=True)
-    ]
+    if len(held) > 1:
+        stories = [
+            f"{rule_label(rule)}: {story[0].lower()}{story[1:]}" for (_, rule), story in zip(held, stories, strict=True)
+        ]
+    lost = (one_label_story(reading.rule, reading.same_label) for reading in readings)
+    return stories + [story for story in lost if story]
 
 
-def _part(share: float) -> str:
+def how_many(share: float) -> str:
+    """A share of the samples, to be read before "of the samples": ``none``, ``all``, ``3.1 %``."""
     return {0.0: "none", 1.0: "all"}.get(share, percent(share))
+
+
+def one_label_story(rule: TemperatureRule, same_label: float) -> str:
+    """What a rule that holds the ratio leaves of two classes; no full stop. Empty where it leaves what there was.
+
+    The soft label of two classes is its winner and its ratio: where the ratio is the same, all that a teacher said of
+    a sample beyond its winner is gone.
+
+    Args:
+        rule: the rule.
+        same_label: as `RuleReading.same_label`.
+    """
+    if not same_label:
+        return ""
+    return (
+        f"With two classes {_short(rule)} gives {how_many(same_label)} of the samples the same soft label up to the "
+        "winner: how sure the teacher was of each of them is lost, so a smaller spread is no gain"
+    )
 
 
 def ratio_story(fixed: RuleReading, other: RuleReading) -> str:

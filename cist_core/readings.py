@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cist_core.curves import EntropyCurves
 from cist_core.profile import OVER_SHARP, OVER_SMOOTHED, Association, EntropyProfile
-from cist_core.temperature import TemperatureRule
+from cist_core.temperature import Fixed, TemperatureRule
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +35,19 @@ class RuleReading:
     at_floor: NDArray[np.bool_]
     profile: EntropyProfile
     student_at_floor: NDArray[np.bool_] | None = None
+
+    @cached_property
+    def same_label(self) -> float:
+        """Share of the samples to which the rule gives one soft label up to the winner: those that share a ratio.
+
+        Two classes have nothing but a winner and a ratio. 0 with more of them, for a fixed temperature, which keeps
+        apart what the logits keep apart, and for fewer than one sample in a hundred, which may share it by chance.
+        """
+        if self.profile.classes != 2 or isinstance(self.rule, Fixed):
+            return 0.0
+        _, counts = np.unique(np.round(self.ratios.astype(np.float64), 4), return_counts=True)
+        share = float(counts.max() / len(self.ratios))
+        return share if share >= 0.01 else 0.0
 
     @cached_property
     def association(self) -> Association:

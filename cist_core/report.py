@@ -32,7 +32,7 @@ from cist_core.charts.rho import gain_figure, rho_figure
 from cist_core.curves import EntropyCurves
 from cist_core.errors import CistError
 from cist_core.files import write_whole
-from cist_core.findings import are_matched, floor_stories, percent, rule_label, three_digits
+from cist_core.findings import are_matched, percent, rule_label, rule_stories, three_digits
 from cist_core.logits import LogitSet
 from cist_core.readings import RuleReading
 from cist_core.recommendation import recommend_rho
@@ -42,9 +42,9 @@ from cist_core.slider_grid import (
     NUMBERS,
     Position,
     SliderGrid,
-    floored_words,
     gain_words,
     number_words,
+    rho_stories,
     slider_grid,
 )
 from cist_core.temperature import Cist, Fixed
@@ -166,7 +166,7 @@ def _sliders(grid: SliderGrid, ratios: Figure | None) -> dict[str, Any]:
         "columns": NUMBERS,
         "gain": gain_words(tau, rho),
         "floor": f"{grid.floor:.4g}" if grid.floor else "",
-        "floored": f"{floored_words(rho)}.",
+        "stories": rho_stories(rho),
         "ratios": ratios,
     }
 
@@ -242,7 +242,7 @@ def _profiles(readings: Sequence[RuleReading]) -> _Table:
         _COLUMNS,
         [_row(reading) for reading in readings],
         "H / ln C is the mean normalised entropy; over-sharp, over-smoothed and at the floor are shares of the samples."
-        + "".join(f" {sentence}." for sentence in floor_stories(readings)),
+        + "".join(f" {sentence}." for sentence in rule_stories(readings)),
     )
 
 

@@ -17,18 +17,21 @@ from numpy.typing import NDArray
 from cist_core.curves import EntropyCurves
 from cist_core.findings import (
     ABOUT_AS_MUCH,
+    HEADLINES,
     NO_SPREAD,
     are_matched,
-    comparison,
     consistency_gain,
     floor_story,
+    how_many,
+    one_label_story,
     percent,
     rule_label,
+    rule_name,
     three_digits,
 )
 from cist_core.profile import EntropyProfile, entropy_histogram
 from cist_core.readings import RuleReading, read_rule
-from cist_core.temperature import Cist, Fixed, TemperatureRule
+from cist_core.temperature import Cist, Fixed
 
 TAU_RANGE, RHO_RANGE = (0.25, 20.0), (0.5, 15.0)
 """Ends of the two sliders, in the report and in the app."""
@@ -62,6 +65,7 @@ class Position:
         profile: over all samples.
         counts: histogram of the entropies, ``(60,)``.
         drawn: entropies of the samples that are drawn, ``(n,)`` in 255ths of ``ln C``.
+        same_label: as `RuleReading.same_label`.
         student_at_floor: share of the samples at which the floor decides the student's temperature; None without a
             student.
     """
@@ -70,6 +74,7 @@ class Position:
     profile: EntropyProfile
     counts: NDArray[np.int64]
     drawn: NDArray[np.uint8]
+    same_label: float = 0.0
     student_at_floor: float | None = None
 
     @property
@@ -129,7 +134,12 @@ class SliderGrid:
                 for position in self.taus
             ],
             "rhos": [
-                _position(position) | {"held": _held(position), "floored": floored_words(position)}
+                _position(position)
+                | {
+                    "held": _held(position),
+                    "alike": how_many(position.same_label) if position.same_label else "",
+                    "stories": rho_stories(position),
+                }
                 for position in self.rhos
             ],
             "partnersOfTaus": self.partners_of_taus.tolist(),
@@ -142,7 +152,8 @@ class SliderGrid:
             "samples": self.taus[0].profile.samples,
             "noSpread": NO_SPREAD,
             "aboutAsMuch": ABOUT_AS_MUCH,
-            "headlines": headlines(),
+            "headlines": HEADLINES,
+            "second": rule_name(self.rhos[0].rule),
             "ratiosMove": RATIOS_MOVE,
             "gains": GAINS,
             "notes": {name: note.format(floor=f"{self.floor:.4g}") for name, note in NOTES.items()},
@@ -215,6 +226,7 @@ def _reader(
             profile=reading.profile,
             counts=entropy_histogram(reading.entropy, curves.num_classes),
             drawn=np.clip(np.rint(reading.entropy[drawn] * (255 / curves.max_entropy)), 0, 255).astype(np.uint8),
+            same_label=reading.same_label,
             student_at_floor=None if reading.student_at_floor is None else float(reading.student_at_floor.mean()),
         )
 
@@ -273,10 +285,11 @@ def number_words(position: Position) -> list[str]:
     ]
 
 
-def floored_words(position: Position) -> str:
-    """On how many samples the floor holds at a position of CIST; no full stop."""
+def rho_stories(position: Position) -> str:
+    """What has to be said of a position of CIST besides its numbers, in sentences."""
     assert isinstance(position.rule, Cist)
-    return floor_story(position.rule.floor, position.profile.at_floor, position.student_at_floor)
+    floored = floor_story(position.rule.floor, position.profile.at_floor, position.student_at_floor)
+    return " ".join(f"{story}." for story in (floored, one_label_story(position.rule, position.same_label)) if story)
 
 
 def _held(position: Position) -> str:
@@ -307,31 +320,3 @@ def _ends(row: NDArray[np.bool_]) -> list[int]:
     """The first and last index that is true; an empty run if none is."""
     places = np.flatnonzero(row)
     return [int(places[0]), int(places[-1])] if places.size else [0, -1]
-
-
-def headlines() -> dict[str, str]:
-    """The sentences of `comparison` with blanks for what the sliders change.
-
-    They are asked from it with made-up numbers, so that the page says what the app says in the same words.
-    """
-    asked = {
-        "unmatched": (_made_up(Fixed(7), 4, 3), _made_up(Cist(5), 2, 1)),
-        "less": (_made_up(Fixed(7), 4, 3), _made_up(Cist(5), 4, 1)),
-        "more": (_made_up(Fixed(7), 4, 1), _made_up(Cist(5), 4, 3)),
-        "level": (_made_up(Fixed(7), 4, 3), _made_up(Cist(5), 4, 3)),
-        "firstSpreads": (_made_up(Fixed(7), 4, 3), _made_up(Cist(5), 4, 0)),
-        "secondSpreads": (_made_up(Fixed(7), 4, 0), _made_up(Cist(5), 4, 3)),
-        "neitherSpreads": (_made_up(Fixed(7), 4, 0), _made_up(Cist(5), 4, 0)),
-    }
-    blanks = {"4.00": "{mean}", "2.00": "{otherMean}", "3.00": "{spread}", "3.0": "{times}", "τ = 7": "{first}"}
-    sentences = {name: comparison(*pair) for name, pair in asked.items()}
-    for number, blank in blanks.items():
-        sentences = {name: sentence.replace(number, blank) for name, sentence in sentences.items()}
-    return sentences
-
-
-def _made_up(rule: TemperatureRule, mean: float, std: float) -> RuleReading:
-    """A reading of two samples with this mean and standard deviation of the entropy."""
-    entropy, ones = np.array([mean - std, mean + std], np.float32), np.ones(2)
-    profile = EntropyProfile.from_arrays(str(rule), entropy, ones, classes=1000)
-    return RuleReading(rule, ones, entropy, ones, np.zeros(2, np.bool_), profile)

@@ -139,7 +139,13 @@ def show_ranking(ranking: list[RankedRule]) -> None:
 
 
 def show_notes(ranking: list[RankedRule]) -> None:
-    """What a reader needs to know of rules that look at the student."""
+    """What a reader needs to know of two classes, and of rules that look at the student."""
+    if source.curves.num_classes == 2:
+        st.info(
+            "Two classes: a soft label is its winner and its ratio, so a rule that holds the ratio gives one soft "
+            "label to all samples up to the winner. Its small spread is lost information, not a gain.",
+            icon=":material/info:",
+        )
     dtkd = next((ranked for ranked in ranking if ranked.name == Dtkd.name), None)
     if dtkd is None:
         return

@@ -7,11 +7,11 @@ from cist_core.curves import EntropyCurves
 from cist_core.findings import (
     are_matched,
     comparison,
-    floor_stories,
     floor_story,
     percent,
     ratio_story,
     rule_label,
+    rule_stories,
     three_digits,
     times,
 )
@@ -63,6 +63,45 @@ def test_headline_refuses_to_compare_unmatched_rules() -> None:
     assert not are_matched(fixed.profile, cist.profile)
     assert comparison(fixed, cist).startswith("Not matched")
     assert "times" not in comparison(fixed, cist)
+
+
+def two_classes(samples: int = 1000, scale: float = 6.0) -> EntropyCurves:
+    rng = np.random.default_rng(3)
+    return EntropyCurves.from_logits(LogitSet.create(rng.normal(size=(samples, 2)) * scale))
+
+
+@pytest.mark.parametrize("floor", [0.0, 1.0])
+def test_with_two_classes_a_smaller_spread_is_no_victory(floor: float) -> None:
+    """The soft label of two classes is a winner and a ratio: what shares a ratio is one soft label."""
+    curves = two_classes()
+    fixed, cist = pair_of(curves, 4.0, floor)
+    maximum, rho = curves.statistics.maximum, cist.rule.rho
+    share = float(np.mean(maximum > rho * floor))
+    assert cist.same_label == pytest.approx(share, abs=0.002)
+    assert (share == 1) is (floor == 0)
+    labels = np.sort(cist.ratios[maximum > rho * floor])  # and so is the entropy
+    assert labels[-1] - labels[0] < 1e-4
+    sentence = comparison(fixed, cist)
+    assert "times less" not in sentence
+    assert f"gives {'all' if share == 1 else percent(cist.same_label)} of the samples the same soft label" in sentence
+    (story,) = [story for story in rule_stories([fixed, cist]) if "two classes" in story]
+    assert "is lost, so a smaller spread is no gain" in story
+
+
+@pytest.mark.parametrize("rule", ["lskd:tau=2", "normkd:k=2", "matched:H=0.5"])
+def test_other_rules_that_leave_one_soft_label_of_two_classes_are_named_too(rule: str) -> None:
+    reading = read_rule(parse_rule(rule), two_classes())
+    assert reading.same_label > 0.9
+    assert rule_stories([reading])[0].startswith("With two classes")
+
+
+def test_what_a_fixed_temperature_or_the_floor_keeps_apart_is_not_called_lost() -> None:
+    curves = two_classes()
+    assert read_rule(Fixed(2.0), curves).same_label == 0
+    held = read_rule(Cist(100.0), curves)  # the floor holds on every sample
+    assert held.same_label == 0
+    assert not [story for story in rule_stories([held]) if "two classes" in story]
+    assert read_rule(Cist(3.0, floor=0), mixed_scales()).same_label == 0
 
 
 def test_headline_names_the_parameters_of_both_where_asked_to() -> None:
@@ -119,16 +158,16 @@ def test_the_floor_says_on_how_many_samples_it_holds(floor, at_floor, student, s
 
 def test_the_stories_of_several_floors_name_their_rules() -> None:
     curves = mixed_scales()
-    alone = floor_stories([read_rule(rule, curves) for rule in (Fixed(2.0), Cist(3.0))])
+    alone = rule_stories([read_rule(rule, curves) for rule in (Fixed(2.0), Cist(3.0))])
     share = percent(float(np.mean(curves.statistics.maximum < 3.0)))
     assert alone == [f"The floor of 1 holds on {share} of the samples: there CIST is KD at τ = 1"]
-    both = floor_stories([read_rule(rule, curves) for rule in (Cist(3.0), Cist(3.0, floor=0))])
+    both = rule_stories([read_rule(rule, curves) for rule in (Cist(3.0), Cist(3.0, floor=0))])
     assert both[0] == f"CIST ρ = 3: t{alone[0][1:]}"
     assert both[1] == "CIST ρ = 3, floor = 0: without a floor every sample has the ratio ρ"
     student = EntropyCurves.from_logits(LogitSet.create(np.eye(10)[np.arange(500) % 10]))
-    (beside,) = floor_stories([read_rule(Cist(3.0), curves.beside(student))])
+    (beside,) = rule_stories([read_rule(Cist(3.0), curves.beside(student))])
     assert beside.startswith(f"The floor of 1 holds on {share} of the samples for the teacher and on all for the")
-    assert floor_stories([read_rule(Fixed(2.0), curves)]) == []
+    assert rule_stories([read_rule(Fixed(2.0), curves)]) == []
 
 
 def test_constant_logits_have_a_story_too() -> None:

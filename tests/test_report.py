@@ -142,7 +142,7 @@ def test_the_report_says_on_how_many_samples_the_floor_holds(logit_set: LogitSet
     curves = EntropyCurves.from_logits(logit_set)
     share = percent(float(np.mean(curves.statistics.maximum < 3)))
     story = f"The floor of 1 holds on {share} of the samples: there CIST is KD at τ = 1."
-    assert Elements(html).texts["floored"] == story
+    assert Elements(html).texts["stories"] == story
     table = html[html.index("<h2>Profiles, in nats</h2>") :]
     assert story in table[: table.index("</section>")]
     head, fixed, cist = (

@@ -9,7 +9,7 @@ import pytest
 from reference import centred_maximum, entropy_at, entropy_at_cist
 
 from cist_core import EntropyCurves, LogitSet, matched_pair
-from cist_core.findings import are_matched, comparison, percent
+from cist_core.findings import HEADLINES, are_matched, percent
 from cist_core.readings import RuleReading, read_rule
 from cist_core.slider_grid import (
     NUMBERS,
@@ -18,10 +18,9 @@ from cist_core.slider_grid import (
     TAU_RANGE,
     Position,
     SliderGrid,
-    floored_words,
     gain_words,
-    headlines,
     number_words,
+    rho_stories,
     slider_grid,
 )
 from cist_core.temperature import CIST_FLOOR, Cist, Fixed, TemperatureRule
@@ -89,7 +88,7 @@ def test_every_position_says_on_how_many_samples_the_floor_holds(curves: Entropy
     middle, last = (grid.rhos[place] for place in (len(grid.rhos) // 2, -1))
     share = percent(middle.profile.at_floor)
     assert 0.1 < middle.profile.at_floor < last.profile.at_floor
-    assert floored_words(middle) == f"The floor of 1 holds on {share} of the samples: there CIST is KD at τ = 1"
+    assert rho_stories(middle) == f"The floor of 1 holds on {share} of the samples: there CIST is KD at τ = 1."
     assert number_words(middle)[NUMBERS.index("at the floor")] == share
     assert number_words(grid.taus[0])[NUMBERS.index("at the floor")] == "–"
     story = grid.ratios_move(grid.taus[0], middle)
@@ -98,15 +97,15 @@ def test_every_position_says_on_how_many_samples_the_floor_holds(curves: Entropy
     )
     low = grid_of(curves, floor=0.2)
     first = low.rhos[0]
-    assert (first.profile.at_floor, floored_words(first)) == (0.0, "The floor of 0.2 holds on none of the samples")
+    assert (first.profile.at_floor, rho_stories(first)) == (0.0, "The floor of 0.2 holds on none of the samples.")
     assert low.ratios_move(low.taus[0], first).endswith("; under CIST all are 0.5")
     shown = json.loads(json.dumps(low.to_json()))
     assert (shown["floor"], shown["rhos"][0]["held"]) == (0.2, "all are 0.5")
     shown = json.loads(json.dumps(grid.to_json()))
     assert shown["notes"]["below floor"].startswith("CIST has a floor of 1: no ρ has the mean entropy of a lower τ")
     joined = curves.beside(EntropyCurves.from_logits(LogitSet.create(np.eye(10)[np.arange(300) % 10])))
-    assert floored_words(grid_of(joined).rhos[-1]).endswith("and on all for the student; where it holds for both, CIST "
-                                                            "is KD at τ = 1")  # fmt: skip
+    assert rho_stories(grid_of(joined).rhos[-1]).endswith("and on all for the student; where it holds for both, CIST "
+                                                          "is KD at τ = 1.")  # fmt: skip
 
 
 def test_the_pair_of_the_report_is_a_position_and_stays_together(curves: EntropyCurves) -> None:
@@ -172,18 +171,10 @@ def test_thresholds_are_those_of_the_reading(curves: EntropyCurves, logits: np.n
     assert position.profile.over_sharp > 0
 
 
-def test_headlines_with_their_blanks_filled_are_the_comparison(curves: EntropyCurves) -> None:
-    words = headlines()
-    assert set(words) == {
-        "unmatched", "less", "more", "level", "firstSpreads", "secondSpreads", "neitherSpreads"
-    }  # fmt: skip
-    for name, sentence in words.items():
-        assert not any(letter.isdigit() for letter in sentence), name
-    fixed, cist = (read_rule(rule, curves) for rule in (Fixed(0.5), Cist(1)))
-    filled = words["unmatched"].format(
-        mean=f"{fixed.profile.mean:.3g}", first="τ = 0.5", otherMean=f"{cist.profile.mean:.3g}"
-    )
-    assert filled == comparison(fixed, cist)
+def test_the_page_fills_the_headlines_of_the_library(curves: EntropyCurves) -> None:
+    shown = grid_of(curves).to_json()
+    assert (shown["headlines"], shown["second"]) == (HEADLINES, "CIST")
+    assert {position["alike"] for position in shown["rhos"]} == {""}
 
 
 def test_gain_is_given_for_a_matched_pair_only(curves: EntropyCurves) -> None:

@@ -36,7 +36,7 @@ from cist_core.charts.lesson import (
     tempered_figure,
     two_temperatures,
 )
-from cist_core.findings import consistency_gain, floor_stories, three_digits
+from cist_core.findings import consistency_gain, rule_stories, three_digits
 from cist_core.soft_labels import centred_maximum, divergence_of, entropy_of, soft_labels
 from cist_core.temperature import Cist, Fixed
 
@@ -251,7 +251,7 @@ def _whole_set(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -
             ("Consistency gain", "none" if gain is None else f"{three_digits(gain)} ×", "At the same mean entropy"),
         )
         _pictures(histogram_figure(pair, height=HEIGHT), code=view.code() if view is not None else None)
-        st.caption(plain(f"{' '.join(floor_stories(pair))}."))
+        st.caption(plain(f"{' '.join(rule_stories(pair))}."))
 
 
 def _entropy(logits: ArrayLike, tau: float) -> float:

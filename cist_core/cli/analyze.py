@@ -30,7 +30,7 @@ from cist_core.cli.loading import (
 )
 from cist_core.cli.output import add_json_option, print_json, remark, table
 from cist_core.cli.source_text import source_record, source_text
-from cist_core.findings import are_matched, comparison, extremes, floor_stories, percent, rule_label, three_digits
+from cist_core.findings import are_matched, comparison, extremes, percent, rule_label, rule_stories, three_digits
 from cist_core.readings import RuleReading, read_rules
 from cist_core.temperature import CIST_FLOOR
 from cist_core.top_k import is_top_k_file
@@ -148,7 +148,7 @@ def _text(logit_set: LogitSet, curves: EntropyCurves, readings: Sequence[RuleRea
             "",
             table(head, rows),
             "",
-            *(f"{sentence}." for sentence in [*findings(readings, curves), *floor_stories(readings)]),
+            *(f"{sentence}." for sentence in [*findings(readings, curves), *rule_stories(readings)]),
         ]
     )
 

@@ -19,8 +19,9 @@ from cist_core.cli.loading import (
 )
 from cist_core.cli.output import add_json_option, print_json, remark, table
 from cist_core.cli.source_text import source_record, source_text
-from cist_core.findings import floor_story, percent, three_digits
+from cist_core.findings import percent, rule_stories, three_digits
 from cist_core.profile import EntropyProfile
+from cist_core.readings import read_rule
 from cist_core.recommendation import (
     RhoOutcome,
     RhoRecommendation,
@@ -121,6 +122,7 @@ def run(options: argparse.Namespace) -> None:
     student = None
     if options.student is not None:
         student_curves = EntropyCurves.from_logits(load_student(options, logit_set))
+        curves = curves.beside(student_curves)
         student = rho_outcome(student_curves, found.rho, floor=found.floor, **thresholds)
     if options.json:
         record = {
@@ -164,7 +166,7 @@ def _text(
         _anchors(anchors, found),
         f"Entropy of the soft labels in nats (ln C = {three_digits(curves.max_entropy)})",
         _profiles(found.outcome, student),
-        f"{floor_story(found.floor, found.outcome.cist.at_floor, None if student is None else student.cist.at_floor)}.",
+        " ".join(f"{story}." for story in rule_stories([read_rule(Cist(found.rho, found.floor), curves)])),
         "At other mean entropies",
         _gains(curves, found),
         f"{gain_story(gain_curve(curves, floor=found.floor), found.low, found.high)}.",

@@ -54,16 +54,22 @@ function areMatched(tau, rho) {
 
 function headline(tau, rho) {
   const a = grid.taus[tau], b = grid.rhos[rho];
-  const blanks = { first: a.label, mean: a.words[0], otherMean: b.words[0] };
-  const say = (name, more) => fill(grid.headlines[name], { ...blanks, ...more });
-  if (!areMatched(tau, rho)) return say("unmatched");
-  const first = a.std >= grid.noSpread, second = b.std >= grid.noSpread;
-  if (!first && !second) return say("neitherSpreads");
-  if (!second) return say("firstSpreads", { spread: a.words[1] });
-  if (!first) return say("secondSpreads", { spread: b.words[1] });
   const gain = a.std / b.std;
-  if (grid.aboutAsMuch[0] < gain && gain < grid.aboutAsMuch[1]) return say("level");
-  return gain > 1 ? say("less", { times: times(gain) }) : say("more", { times: times(1 / gain) });
+  return fill(grid.headlines[headlineKind(tau, rho)], {
+    first: a.label, second: grid.second, mean: a.words[0], other_mean: b.words[0], spread: a.words[1],
+    other_spread: b.words[1], times: times(Math.max(gain, 1 / gain)), alike: b.alike
+  });
+}
+
+function headlineKind(tau, rho) {
+  const a = grid.taus[tau], b = grid.rhos[rho];
+  if (!areMatched(tau, rho)) return "unmatched";
+  const flat = a.std < grid.noSpread, otherFlat = b.std < grid.noSpread, gain = a.std / b.std;
+  let kind;
+  if (flat || otherFlat) kind = flat && otherFlat ? "neither" : otherFlat ? "first only" : "second only";
+  else if (grid.aboutAsMuch[0] < gain && gain < grid.aboutAsMuch[1]) kind = "level";
+  else kind = gain > 1 ? "less" : "more";
+  return b.alike && ["less", "first only"].includes(kind) ? "one label" : kind;
 }
 
 function gainWords(tau, rho) {
@@ -140,7 +146,7 @@ function showPair() {
   element("headline").textContent = headline(tau, rho);
   element("gain").textContent = gainWords(tau, rho);
   element("ratios").textContent = ratiosMove(tau, rho);
-  element("floored").textContent = sides.rho.floored + ".";
+  element("stories").textContent = sides.rho.stories;
   element("note").textContent = areMatched(tau, rho) ? "" : grid.notes[reason(sides.tau)];
   element("chart-1").setAttribute("aria-label", headline(tau, rho));
   element("chart-ratios").setAttribute("aria-label", ratiosMove(tau, rho));
