@@ -34,6 +34,10 @@ class Code(NamedTuple):
     python: str
 
 
+_FLOORS_KEPT = 32
+"""A source outlives its visitors, who may try any floor."""
+
+
 @dataclass(frozen=True)
 class Source:
     """A teacher's logits on one split of a data set, ready to be read, and perhaps a student's on the same samples.
@@ -83,9 +87,14 @@ class Source:
         """What the sliders start at under a floor of CIST's temperatures; that of the usual floor where it has none."""
         if floor not in self._pairs:
             try:
-                self._pairs[floor] = default_pair(self.curves, floor=floor)
+                pair = default_pair(self.curves, floor=floor)
             except CistError:  # a table of streamed logits may end before the temperature of this pair
-                return self._pairs[CIST_FLOOR]
+                if floor == CIST_FLOOR:
+                    raise
+                return self.default_pair(CIST_FLOOR)
+            if len(self._pairs) >= _FLOORS_KEPT:
+                self._pairs.clear()
+            self._pairs[floor] = pair
         return self._pairs[floor]
 
     @property

@@ -15,6 +15,8 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from cist_core.errors import CistError
+
 _SPAN = 3.0
 """Evidence of one number of classes stands for others up to this factor more or fewer (our choice)."""
 _Z = 1.96
@@ -128,12 +130,17 @@ def all_evidence() -> tuple[Evidence, ...]:
 def evidence_for(num_classes: int) -> Evidence | None:
     """The setting whose number of classes is nearest; None if none is within a factor of three.
 
+    Raises:
+        CistError: for fewer than two classes.
+
     Example:
         >>> evidence_for(100).classes
         100
         >>> evidence_for(1000) is None
         True
     """
+    if num_classes < 2:
+        raise CistError(f"Expected at least two classes, but got {num_classes}.")
     settings = [entry for entry in all_evidence() if entry.best() is not None]
     near = [entry for entry in settings if abs(math.log(entry.classes / num_classes)) <= math.log(_SPAN)]
     return min(near, key=lambda entry: abs(math.log(entry.classes / num_classes)), default=None)

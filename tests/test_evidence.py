@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from cist_core.errors import CistError
 from cist_core.evidence import all_evidence, evidence_for, parse_evidence
 from cist_core.temperature import parse_rule
 
@@ -51,3 +52,9 @@ def test_what_comes_along_is_of_rules_that_exist_and_serves_up_to_a_factor_of_th
     assert evidence_for(100).classes == 100
     assert evidence_for(299).classes == 100
     assert evidence_for(301) is None
+
+
+@pytest.mark.parametrize("classes", [0, 1, -3])
+def test_fewer_than_two_classes_are_refused(classes):
+    with pytest.raises(CistError, match=f"at least two classes, but got {classes}"):
+        evidence_for(classes)

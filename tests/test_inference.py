@@ -326,7 +326,8 @@ def test_impossible_options_are_refused(
 
 def test_devices() -> None:
     assert choose_device("cpu").type == "cpu"
-    assert choose_device().type == ("cuda" if torch.cuda.is_available() else choose_device().type)
+    best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    assert choose_device().type == best
     with pytest.raises(CistError, match="no device 'gpu'; expected auto, cuda, mps or cpu"):
         choose_device("gpu")
 
