@@ -289,14 +289,24 @@ def _evidence_of(runs: Runs, name: str, images: Path | None) -> dict[str, Any] |
 
 
 def _common_chances(accuracies: dict[str, dict[Chance, float]]) -> set[Chance]:
-    """The pairs of learning rate and lambda_KL that the most rules were tried with: a fair comparison has no others."""
-    rules_of = {
-        chance: frozenset(rule for rule, found_at in accuracies.items() if chance in found_at)
-        for found_at in accuracies.values()
-        for chance in found_at
-    }
-    widest = max(rules_of.values(), key=len)
-    return {chance for chance, rules in rules_of.items() if widest <= rules}
+    """The pairs of learning rate and lambda_KL that the most rules were tried with: a fair comparison has no others.
+
+    A rule is left out where the others have more than twice as many in common without it.
+    """
+
+    def common(rules: frozenset[str]) -> set[Chance]:
+        return set.intersection(*(set(accuracies[rule]) for rule in rules))
+
+    tried = {chance for found_at in accuracies.values() for chance in found_at}
+    rules = max(
+        (frozenset(rule for rule, found_at in accuracies.items() if chance in found_at) for chance in tried), key=len
+    )
+    while len(rules) > 1:
+        fewer = max((rules - {rule} for rule in sorted(rules)), key=lambda those: len(common(those)))
+        if len(common(fewer)) <= 2 * len(common(rules)):
+            break
+        rules = fewer
+    return common(rules)
 
 
 def _by_entropy(item: tuple[str, Row]) -> tuple[str, float]:

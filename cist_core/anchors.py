@@ -154,16 +154,18 @@ def find_anchor(curves: EntropyCurves, key: str, *, floor: float = CIST_FLOOR) -
 
 
 def default_anchor(curves: EntropyCurves, *, floor: float = CIST_FLOOR) -> Anchor:
-    """What is recommended unless something else is wanted: `TRAINED_BEST` where there is evidence, else `AUTHORS`.
+    """What is recommended unless something else is wanted: `TRAINED_BEST` where the evidence decides, else `AUTHORS`.
 
-    Where the floor keeps CIST above what trained best, it is `AUTHORS` too: their rho then gives the softest labels
-    that the floor leaves near it.
+    Evidence that cannot tell most mean entropies apart decides nothing (`TrainedBest.decides`). Where the floor keeps
+    CIST above what trained best, it is `AUTHORS` too: their rho then gives the softest labels that the floor leaves
+    near it.
 
     Raises:
         CistError: if no rho makes a difference (constant rows).
     """
     first, second = _trained_best(curves, floor), _authors(curves, floor)
-    anchor = second if first is None or first.refused else first
+    decided = first is not None and first.best is not None and first.best.decides and not first.refused
+    anchor = first if decided and first is not None else second
     if anchor.refused:
         raise CistError(anchor.refused)
     return anchor
@@ -208,6 +210,7 @@ def _trained_best(curves: EntropyCurves, floor: float) -> Anchor | None:
     why = (
         f"Students of CIST were best at this mean entropy ({best.setting}): {best.accuracy * 100:.3g} % on validation, "
         f"{uncertainty_story(best)} (docs/claim.md)."
+        + ("" if best.decides else " So little is decided by that, that it is not the default.")
     )
     return _by_entropy(curves, TRAINED_BEST, why, best.target, best.low, best.high, floor, best)
 

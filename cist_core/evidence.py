@@ -19,6 +19,8 @@ from cist_core.errors import CistError
 
 _SPAN = 3.0
 """Evidence of one number of classes stands for others up to this factor more or fewer (our choice)."""
+_DECISIVE = 0.5
+"""Evidence that leaves more than this share of ln C open decides nothing (our choice)."""
 _Z = 1.96
 """Two-sided 5 % of the normal distribution."""
 
@@ -69,6 +71,11 @@ class TrainedBest:
     high: float
     points: int
     runs: int
+
+    @property
+    def decides(self) -> bool:
+        """Whether it leaves at most half of all mean entropies open."""
+        return self.high - self.low <= _DECISIVE
 
 
 @dataclass(frozen=True)
@@ -130,6 +137,8 @@ def all_evidence() -> tuple[Evidence, ...]:
 def evidence_for(num_classes: int) -> Evidence | None:
     """The setting whose number of classes is nearest; None if none is within a factor of three.
 
+    Of several it is the one with the most validation samples, which tells most apart.
+
     Raises:
         CistError: for fewer than two classes.
 
@@ -143,4 +152,6 @@ def evidence_for(num_classes: int) -> Evidence | None:
         raise CistError(f"Expected at least two classes, but got {num_classes}.")
     settings = [entry for entry in all_evidence() if entry.best() is not None]
     near = [entry for entry in settings if abs(math.log(entry.classes / num_classes)) <= math.log(_SPAN)]
-    return min(near, key=lambda entry: abs(math.log(entry.classes / num_classes)), default=None)
+    return min(
+        near, key=lambda entry: (abs(math.log(entry.classes / num_classes)), -entry.validation_samples), default=None
+    )

@@ -1,7 +1,7 @@
 """Which rho: that of an anchor, the band of its range, and the fixed temperature it stands beside.
 
 The recommended rho has the mean entropy of a named anchor (`cist_core.anchors`): what trained best in our own runs
-where there is evidence for so many classes, else the authors' own. Its band is that of the anchor's range.
+where the evidence for so many classes decides, else the authors' own. Its band is that of the anchor's range.
 
 A floor keeps the mean entropy under CIST above that of ``tau = floor``: an end of a range below it has no rho, and a
 target below it is refused.

@@ -219,3 +219,22 @@ def test_every_key_has_a_title_and_words(trained, curves):
         assert anchor.why.endswith(".")
         json.dumps(anchor.to_dict(), allow_nan=False)
     assert module.own_anchor(curves, 0.5, 0.5, 0.5).rho is not None
+
+
+def test_evidence_that_tells_hardly_anything_apart_is_offered_and_not_the_default(trained, curves):
+    """On 100 validation samples 90 and 85 % are the same: everything from 0.1 to 0.9 of ln C is left open."""
+    wide = (("cist:rho=3", 0.9, 0.6), ("cist:rho=7", 0.89, 0.1), ("cist:rho=1.5", 0.85, 0.9))
+    trained(entry(points=wide, samples=100))
+    anchor = find_anchor(curves, "trained-best")
+    assert anchor.best is not None
+    assert (anchor.best.low, anchor.best.high, anchor.best.decides) == (0.1, 0.9, False)
+    assert anchor.why.endswith("So little is decided by that, that it is not the default.")
+    assert default_anchor(curves).key == "authors"
+    trained(entry(points=wide, samples=100_000))
+    assert default_anchor(curves).key == "trained-best"
+
+
+def test_of_settings_with_as_many_classes_the_one_judged_on_more_samples_speaks(trained):
+    few, many = entry(samples=500), entry(samples=1000) | {"setting": "more of them"}
+    trained(few, many)
+    assert evidence_for(10).setting == "more of them"

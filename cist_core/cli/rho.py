@@ -48,7 +48,7 @@ examples:
 
 anchors: trained-best, what trained best in our runs (where students of ours had about as many classes; docs/claim.md);
 authors, the rho of the authors' repository; kd-tau-4 and kd-tau-1, the mean entropy of KD as usual on CIFAR and on
-ImageNet; own, that of --target. The default is trained-best where there is evidence, else authors.
+ImageNet; own, that of --target. The default is trained-best where the evidence decides, else authors.
 
 Target and range are mean entropies as shares of ln C. A smaller rho is softer. The gain is the spread of the entropy at
 the fixed temperature over that under CIST, at the same mean entropy; below 1, CIST is the less consistent one.
@@ -72,7 +72,7 @@ def add_parser(commands: Any) -> None:
         "--anchor",
         choices=ANCHORS,
         metavar="NAME",
-        help=f"what the rho is chosen by: {', '.join(ANCHORS)} (default: trained-best, without evidence authors)",
+        help=f"what the rho is chosen by: {', '.join(ANCHORS)} (default: trained-best if that decides, else authors)",
     )
     wanted.add_argument("--target", type=float, metavar="S", help="mean entropy of your own, share of ln C")
     ends = wanted.add_mutually_exclusive_group()
