@@ -8,15 +8,15 @@ from pathlib import Path
 
 import streamlit as st
 
+from app.forms.references import InFile, Named, Reference, own_name
 from app.people import may_read_server_paths, sign_in_configured, visitor
-from app.references import InFile, Named, Reference, own_name
 from app.state import Source
 from cist_core.added import Added, AddedState, AddedStore
 from cist_core.added.store import check_paths
 from cist_core.cards import Card, known_sample_models, sample_models
 from cist_core.data import DATASETS
 from cist_core.errors import CistError
-from cist_core.logits import LogitSet
+from cist_core.logits.logit_set import LogitSet
 
 _BEGUN, _LINKED = "_added", "_linked"
 _LIST_SECONDS = 10  # until something that was added in another window is offered in this one
@@ -217,6 +217,6 @@ def load(name: str, data: str, split: str) -> LogitSet:
     added = find_added(name)
     if added is not None:
         return LogitSet.load(added.logit_file)
-    from cist_core.sources import load_logits
+    from cist_core.inference.sources import load_logits
 
     return load_logits(name, data, split).logit_set

@@ -12,9 +12,9 @@ from app.selection import current_selection, select
 from app.state import View
 from app.thumbnails import thumbnails
 from app.widgets import plain
-from cist_core.findings import three_digits
-from cist_core.samples import NUMBER, find_measure
-from cist_core.selection import Among, Selection
+from cist_core.samples.selection import Among, Selection
+from cist_core.samples.table import NUMBER, find_measure
+from cist_core.wording import three_digits
 
 AT, SORT, ASCENDING, PAGE = "samples_at", "samples_sort", "samples_ascending", "samples_page"
 SETTINGS = (AT, SORT, ASCENDING, PAGE)

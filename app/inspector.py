@@ -10,8 +10,8 @@ from app.state import Code, View
 from app.thumbnails import thumbnails, why_no_images
 from app.widgets import plain, show_figure
 from cist_core.charts.soft_labels import dark_knowledge_figure, soft_label_figure
-from cist_core.dark_knowledge import STUDENT, SoftLabel
-from cist_core.findings import three_digits
+from cist_core.samples.dark_knowledge import STUDENT, SoftLabel
+from cist_core.wording import three_digits
 
 AT_FLOOR = " (floor)"
 _PICTURE, _SMALL = 200, 112  # pixels, alone and beside another one
@@ -112,7 +112,7 @@ def _code(view: View, index: int, answer: int) -> Code:
     return Code(
         view.code().command,
         "from cist_core import EntropyCurves, parse_rule\n"
-        "from cist_core.dark_knowledge import SoftLabel\n"
+        "from cist_core.samples.dark_knowledge import SoftLabel\n"
         f"{source.reference.imports}\n"
         f"{source.loading}"
         f"for rule in map(parse_rule, [{rules}]):\n"

@@ -1,7 +1,7 @@
 """The samples that are selected in the whole app.
 
-The selection is a rule in text (`cist_core.selection`), the value of one text field: brushing a chart, choosing a
-filter and typing all write the same text, and a link carries it.
+The selection is a rule in text (`cist_core.samples.selection`), the value of one text field: brushing a chart, choosing
+a filter and typing all write the same text, and a link carries it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import streamlit as st
 
 from cist_core.errors import CistError
-from cist_core.selection import Selection
+from cist_core.samples.selection import Selection
 
 SELECT, SLICES = "select", "slices"
 _ROUND = "_brush_round"

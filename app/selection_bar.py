@@ -13,10 +13,10 @@ from app.selection import SELECT, SLICES, current_selection, forget_brush, selec
 from app.state import View
 from app.widgets import plain, show_error, show_table
 from cist_core.errors import CistError
-from cist_core.findings import percent
-from cist_core.samples import MEASURES
-from cist_core.selection import Selection
-from cist_core.slices import SELECTED, format_slices, parse_slices, slice_statistics
+from cist_core.samples.selection import Selection
+from cist_core.samples.slices import SELECTED, format_slices, parse_slices, slice_statistics
+from cist_core.samples.table import MEASURES
+from cist_core.wording import percent
 
 
 def choose_samples(view: View, *, page: str, with_bar: bool) -> View:

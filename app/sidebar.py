@@ -10,24 +10,24 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from app import catalogue
+from app.forms.references import Reference
 from app.people import may_launch
-from app.references import Reference
 from app.state import NO_STUDENT, Source, View
 from app.widgets import plain, show_error
 from cist_core.added import Added
 from cist_core.added.store import ADDED_ID
-from cist_core.alignment import align
 from cist_core.cards import Card, find_sample_model
-from cist_core.curves import EntropyCurves
+from cist_core.compare.matching import MatchedPair, matched_pair
+from cist_core.compare.slider_grid import NOTES, RHO_RANGE, TAU_RANGE
 from cist_core.data import DATASETS
+from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
-from cist_core.findings import percent
-from cist_core.logits import LogitSet
-from cist_core.rho import MatchedPair, matched_pair
-from cist_core.samples import Student
-from cist_core.slider_grid import NOTES, RHO_RANGE, TAU_RANGE
-from cist_core.sources import load_logits
+from cist_core.inference.sources import load_logits
+from cist_core.logits.alignment import align
+from cist_core.logits.logit_set import LogitSet
+from cist_core.samples.table import Student
 from cist_core.temperature import CIST_FLOOR, Cist
+from cist_core.wording import percent
 
 STEP = 0.01
 SLIDERS = (

@@ -10,18 +10,18 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from app.references import Reference
-from cist_core.anchors import default_pair
-from cist_core.curves import EntropyCurves
+from app.forms.references import Reference
+from cist_core.compare.anchors import default_pair
+from cist_core.compare.matching import MatchedPair
+from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
 from cist_core.findings import are_matched
-from cist_core.logits import LogitSet
-from cist_core.profile import OVER_SHARP, OVER_SMOOTHED
-from cist_core.readings import RuleReading, read_rule
-from cist_core.rho import MatchedPair
-from cist_core.samples import SampleTable, Student
-from cist_core.selection import Selection
+from cist_core.logits.logit_set import LogitSet
+from cist_core.samples.selection import Selection
+from cist_core.samples.table import SampleTable, Student
 from cist_core.temperature import CIST_FLOOR, Cist, Fixed
+from cist_core.temperature.profile import OVER_SHARP, OVER_SMOOTHED
+from cist_core.temperature.readings import RuleReading, read_rule
 
 NO_STUDENT = "none"
 """The student that a link names where there is none."""

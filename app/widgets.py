@@ -21,9 +21,9 @@ from cist_core.charts.figure import BRUSH, PICK
 from cist_core.charts.pictures import DARK, LIGHT, png, svg
 from cist_core.errors import CistError
 from cist_core.findings import rule_stories
-from cist_core.readings import RuleReading
 from cist_core.tables import to_csv, to_parquet
 from cist_core.temperature import Cist
+from cist_core.temperature.readings import RuleReading
 
 _SETTINGS = "_page_settings"
 # Inside a word they do not slant it.

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from streamlit.testing.v1 import AppTest
 
-from cist_core.logits import LogitSet, centre_for_storage
+from cist_core.logits.logit_set import LogitSet, centre_for_storage
 
 ROOT = Path(__file__).resolve().parents[1]
 TEACHER, STUDENT = "cifar100-resnet20", "cifar100-resnet8"

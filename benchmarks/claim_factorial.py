@@ -12,7 +12,7 @@ from claim_settings import SETTINGS
 from students import Lesson, Plan
 
 from cist_core import Cist, EntropyCurves, LogitSet
-from cist_core.rho import match_tau
+from cist_core.compare.matching import match_tau
 
 RHO, LAMBDAS = 3.0, (1.0, 2.0, 4.0, 8.0)
 TEMPERATURES = {

@@ -35,7 +35,7 @@ from cist_core.objectives import Objective, create_objective
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, FIGURES = ROOT / "docs" / "claim.md", ROOT / "docs" / "figures"
-EVIDENCE = ROOT / "cist_core" / "evidence.json"
+EVIDENCE = ROOT / "cist_core" / "compare" / "evidence.json"
 START, END = "<!-- tables: made by benchmarks/claim.py report -->", "<!-- end of tables -->"
 GROUND, REFERENCE = "cifar100-10k", "kd"
 AMBER, BLUE, GREY = "#C77700", "#2E7FD1", "#7F8694"
@@ -315,7 +315,7 @@ def _by_entropy(item: tuple[str, Row]) -> tuple[str, float]:
 
 
 def _entropy_table(evidence: list[dict[str, Any]]) -> Iterator[str]:
-    from cist_core.evidence import parse_evidence
+    from cist_core.compare.evidence import parse_evidence
 
     yield (
         "Best accuracy on validation over the pairs of learning rate and lambda_KL that every listed temperature or "

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cist_core.data import load_dataset, stratified_split
-from cist_core.scratch import cache_dir
-from cist_core.sources import find_teacher
+from cist_core.inference.sources import find_teacher
+from cist_core.logits.scratch import cache_dir
 from cist_core.zoo import Preprocessing, Teacher, create_model, find_architecture, fold_batch_norm
 
 Grid = Mapping[str, tuple[float, ...]]

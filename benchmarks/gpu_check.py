@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from cist_core import kernels
 from cist_core.data import ImageDataset
-from cist_core.inference import infer
+from cist_core.inference.run import infer
 from cist_core.objectives import create_objective
 from cist_core.zoo import Teacher, create_model, find_architecture
 

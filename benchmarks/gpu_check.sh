@@ -10,7 +10,7 @@ seconds=${2:-540}
 results=${GPU_CHECK_RESULTS:-benchmarks/gpu_check.json}
 
 started=$SECONDS
-"$PYTHON" -m pytest -q -m gpu -p no:cacheprovider -W default tests/kernels tests/objectives tests/benchmarks tests/test_inference.py || tests=$?
+"$PYTHON" -m pytest -q -m gpu -p no:cacheprovider -W default tests/kernels tests/objectives tests/benchmarks tests/inference/test_inference.py || tests=$?
 # Tests that skip because there is no GPU leave pytest content; that none was there at all does not.
 left=$((seconds - (SECONDS - started)))
 "$PYTHON" benchmarks/gpu_check.py --seconds "$left" --results "$results" --tests-exit "${tests:-0}" ${images:+--images "$images"}

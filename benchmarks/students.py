@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cist_core.calibration import expected_calibration_error, fit_temperature, nll
+from cist_core.logits.calibration import expected_calibration_error, fit_temperature, nll
 from cist_core.objectives import Objective, create_objective
 from cist_core.training.images import derived_seed, random_order
 

@@ -16,18 +16,19 @@ Logits in, one entropy curve per sample, a temperature rule, the numbers out:
 
 from importlib.metadata import PackageNotFoundError, version
 
-from cist_core.anchors import Anchor, default_pair, find_anchors
-from cist_core.curves import EntropyCurves
-from cist_core.ensemble import average_logits
-from cist_core.envelope import Envelope, entropy_envelope
+from cist_core.compare.anchors import Anchor, default_pair, find_anchors
+from cist_core.compare.matching import MatchedPair, match_rho, match_tau, matched_pair
+from cist_core.compare.recommendation import RhoOutcome, RhoRecommendation, recommend_rho, rho_outcome
+from cist_core.compare.rho_curves import GainCurve, RhoSweep, gain_curve, rho_sweep
+from cist_core.entropy.curves import EntropyCurves
+from cist_core.entropy.envelope import Envelope, entropy_envelope
+from cist_core.entropy.theory import equal_others_entropy, equal_others_top1
 from cist_core.errors import Cancelled, CistError
-from cist_core.logit_files import read_logits
-from cist_core.logits import LogitSet, centre_for_storage
-from cist_core.profile import Association, EntropyProfile, class_means, entropy_histogram
-from cist_core.recommendation import RhoOutcome, RhoRecommendation, recommend_rho, rho_outcome
-from cist_core.recording import record
-from cist_core.rho import MatchedPair, match_rho, match_tau, matched_pair
-from cist_core.rho_curves import GainCurve, RhoSweep, gain_curve, rho_sweep
+from cist_core.logits.ensemble import average_logits
+from cist_core.logits.files import read_logits
+from cist_core.logits.logit_set import LogitSet, centre_for_storage
+from cist_core.logits.recording import record
+from cist_core.logits.top_k import TopK, read_top_k
 from cist_core.temperature import (
     Cist,
     Dtkd,
@@ -40,8 +41,7 @@ from cist_core.temperature import (
     register_rule,
     rule_names,
 )
-from cist_core.theory import equal_others_entropy, equal_others_top1
-from cist_core.top_k import TopK, read_top_k
+from cist_core.temperature.profile import Association, EntropyProfile, class_means, entropy_histogram
 
 try:
     __version__ = version("cist-studio")

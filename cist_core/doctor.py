@@ -21,7 +21,7 @@ from typing import Any
 
 from cist_core import __version__
 from cist_core.errors import CistError, first_line
-from cist_core.findings import three_digits
+from cist_core.wording import three_digits
 
 DISTRIBUTION = "cist-studio"
 EXTRAS = {
@@ -234,7 +234,7 @@ def _kernels(name: str) -> Iterator[Check]:
 
 
 def _cache(name: str) -> Iterator[Check]:
-    from cist_core.scratch import cache_dir
+    from cist_core.logits.scratch import cache_dir
 
     yield _folder(name, cache_dir(), "CIST_CACHE")
 
@@ -270,7 +270,7 @@ def _runs_of(count: int) -> str:
 
 def _added(name: str) -> Iterator[Check]:
     from cist_core.added import AddedStore
-    from cist_core.logits import LogitSet
+    from cist_core.logits.logit_set import LogitSet
 
     store = AddedStore()
     yield _folder(name, store.root, "CIST_ADDED")
@@ -333,7 +333,7 @@ def _sample_models(name: str) -> Iterator[Check]:
     from safetensors import safe_open
 
     from cist_core.cards import sample_models, sample_models_folder
-    from cist_core.logits import LogitSet
+    from cist_core.logits.logit_set import LogitSet
 
     cards, folder = sample_models(), sample_models_folder()
     if not cards:
@@ -365,8 +365,8 @@ def _sample_models(name: str) -> Iterator[Check]:
 
 def _doubt(logit_set: Any) -> str | None:
     """What speaks against the accuracy of some logits, on at most `_JUDGED` of the samples."""
-    from cist_core.accuracy import judge_accuracy
     from cist_core.data import evenly_spaced
+    from cist_core.logits.accuracy import judge_accuracy
 
     if logit_set.num_samples > _JUDGED:
         logit_set = logit_set.take(evenly_spaced(logit_set.num_samples, _JUDGED))

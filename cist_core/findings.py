@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cist_core.profile import EntropyProfile
-from cist_core.readings import RuleReading
 from cist_core.temperature import Cist, Fixed, Matched, TemperatureRule
+from cist_core.temperature.profile import EntropyProfile
+from cist_core.temperature.readings import RuleReading
+from cist_core.wording import how_many, percent, percent_of, three_digits, times
 
 NO_SPREAD = 1e-4
 """A spread below this, in nats, is rounding: the kernels are exact to about that."""
@@ -32,36 +33,6 @@ def rule_label(rule: TemperatureRule) -> str:
 def rule_name(rule: TemperatureRule) -> str:
     """The rule's name without its parameters: ``fixed τ``, ``CIST``, ``oracle``; a rule of one's own as registered."""
     return rule.label or rule.name
-
-
-def three_digits(value: float) -> str:
-    """Three significant digits without an exponent for ordinary sizes: ``0.603``, ``12.0``, ``1,230``, ``0``."""
-    if value == 0:
-        return "0"
-    size = abs(value)
-    if not 1e-4 <= size < 1e6:
-        return f"{value:.2e}"
-    rounded = f"{value:.2e}"
-    exponent = int(rounded.partition("e")[2])
-    return f"{float(rounded):,.{max(0, 2 - exponent)}f}"
-
-
-def percent(share: float) -> str:
-    """A share as a percentage to one decimal, two below 1 %; never rounded to 0 or 100 % when it is not."""
-    if share in (0.0, 1.0):
-        return f"{share * 100:.0f} %"
-    if share < 0.0001:
-        return "< 0.01 %"
-    if share < 0.01:
-        return f"{share * 100:.2f} %"
-    if share > 0.999:
-        return "> 99.9 %"
-    return f"{share * 100:.1f} %"
-
-
-def times(factor: float) -> str:
-    """A factor, to be read before "times": ``1.3``, ``12.0``, ``123``."""
-    return f"{factor:.1f}" if factor < 100 else f"{factor:,.0f}"
 
 
 def are_matched(a: EntropyProfile, b: EntropyProfile) -> bool:
@@ -183,11 +154,6 @@ def rule_stories(readings: Sequence[RuleReading]) -> list[str]:
     return stories + [story for story in lost if story]
 
 
-def how_many(share: float) -> str:
-    """A share of the samples, to be read before "of the samples": ``none``, ``all``, ``3.1 %``."""
-    return {0.0: "none", 1.0: "all"}.get(share, percent(share))
-
-
 def one_label_story(rule: TemperatureRule, same_label: float) -> str:
     """What a rule that holds the ratio leaves of two classes; no full stop. Empty where it leaves what there was.
 
@@ -223,11 +189,6 @@ def ratio_story(fixed: RuleReading, other: RuleReading) -> str:
     if b.explained == 0 or b.explained is None:
         return f"{start}; {name} holds the ratio, and {left}"
     return f"{start}, under {name} {percent(b.explained)}"
-
-
-def percent_of(part: float, whole: float) -> str:
-    """A part as a percentage of a whole, which it may exceed."""
-    return "none" if part == 0 else percent(part / whole) if part <= whole else f"{part / whole * 100:.0f} %"
 
 
 def _spread(std: float) -> str:

@@ -1,6 +1,6 @@
 """One self-contained HTML file with the charts and tables of an analysis; it opens without a network.
 
-Its first charts follow two sliders without a server: every position is in the file (`cist_core.slider_grid`).
+Its first charts follow two sliders without a server: every position is in the file (`cist_core.compare.slider_grid`).
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from cist_core.accuracy import judge_accuracy
-from cist_core.anchors import find_anchors
 from cist_core.charts import (
     Figure,
     histogram_figure,
@@ -29,15 +27,10 @@ from cist_core.charts.figure import slots
 from cist_core.charts.moving_ratio import BEYOND, equal_others_curve, moving_ratio_figure
 from cist_core.charts.pictures import DARK, LIGHT, Theme, vega_config
 from cist_core.charts.rho import gain_figure, rho_figure
-from cist_core.curves import EntropyCurves
-from cist_core.errors import CistError
-from cist_core.files import write_whole
-from cist_core.findings import are_matched, percent, rule_label, rule_stories, three_digits
-from cist_core.logits import LogitSet
-from cist_core.readings import RuleReading
-from cist_core.recommendation import recommend_rho
-from cist_core.rho_curves import gain_curve, rho_sweep
-from cist_core.slider_grid import (
+from cist_core.compare.anchors import find_anchors
+from cist_core.compare.recommendation import recommend_rho
+from cist_core.compare.rho_curves import gain_curve, rho_sweep
+from cist_core.compare.slider_grid import (
     NOTES,
     NUMBERS,
     Position,
@@ -47,7 +40,15 @@ from cist_core.slider_grid import (
     rho_stories,
     slider_grid,
 )
+from cist_core.entropy.curves import EntropyCurves
+from cist_core.errors import CistError
+from cist_core.files import write_whole
+from cist_core.findings import are_matched, rule_label, rule_stories
+from cist_core.logits.accuracy import judge_accuracy
+from cist_core.logits.logit_set import LogitSet
 from cist_core.temperature import Cist, Fixed
+from cist_core.temperature.readings import RuleReading
+from cist_core.wording import percent, three_digits
 
 
 def write_report(
@@ -84,8 +85,8 @@ def render_report(
         logit_set: names the samples, classes and origin.
         curves: of the logits.
         readings: of one or more rules on these curves.
-        slices: as `cist_core.slices.slice_statistics` makes it, of the same pair; a column ``rule`` may say what each
-            slice selects.
+        slices: as `cist_core.samples.slices.slice_statistics` makes it, of the same pair; a column ``rule`` may say
+            what each slice selects.
     """
     from jinja2 import Environment
     from jinja2.utils import htmlsafe_json_dumps

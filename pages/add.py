@@ -11,9 +11,9 @@ from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.typing import UploadedFile
 
-from app import add_form as form
-from app.add_form import DATA, LABELS, LOGITS, MODEL, NAME, PREVIEW, SERVER, STUDENT, TEACHER, UPLOAD
 from app.catalogue import added_store, download_name, forget, my_added, remember
+from app.forms import add as form
+from app.forms.add import DATA, LABELS, LOGITS, MODEL, NAME, PREVIEW, SERVER, STUDENT, TEACHER, UPLOAD
 from app.people import may_launch, may_read_server_paths, require_sign_in
 from app.sidebar import open_source
 from app.widgets import loading_torch, plain, show_error
@@ -21,7 +21,7 @@ from cist_core.added import Added, AddedState, AddSpec, Preview, roots, under_ro
 from cist_core.data import DATASETS, is_present
 from cist_core.data.pictures import INTERPOLATIONS
 from cist_core.errors import CistError
-from cist_core.logits import LogitSet
+from cist_core.logits.logit_set import LogitSet
 
 SECTION = "Look"
 ORDER = 60

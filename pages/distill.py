@@ -7,21 +7,22 @@ from typing import Any
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from app.forms.run_views import MOST_SELECTED, duration
 from app.people import require_sign_in, run_store
-from app.run_views import MOST_SELECTED, duration
 from app.state import current_view
 from app.widgets import loading_torch, plain, share_settings, show_error
 from cist_core.errors import CistError
-from cist_core.findings import floor_story, percent, three_digits
+from cist_core.findings import floor_story
 from cist_core.temperature import Cist
+from cist_core.wording import percent, three_digits
 
 SECTION = "Train"
 ORDER = 10
 ICON = ":material/science:"
 
 with loading_torch():
-    from app import distill_form as form
-    from app.distill_origin import find_origin
+    from app.forms import distill as form
+    from app.forms.distill_origin import find_origin
     from cist_core.objectives import create_objective, objective_specification
     from cist_core.objectives.parameters import Choice, Number, Parameter, Switch
     from cist_core.runs import ensure_worker

@@ -8,9 +8,9 @@ from app.state import current_view
 from app.widgets import share_settings, show_error, show_figure, show_floor, show_profiles
 from cist_core.charts import histogram_figure, per_class_figure, stacked_histograms
 from cist_core.errors import CistError
-from cist_core.profile import OVER_SHARP, OVER_SMOOTHED
-from cist_core.readings import RuleReading, read_rules
 from cist_core.temperature import Matched, parse_rule
+from cist_core.temperature.profile import OVER_SHARP, OVER_SMOOTHED
+from cist_core.temperature.readings import RuleReading, read_rules
 
 SECTION = "Look"
 ORDER = 20

@@ -6,11 +6,12 @@ from app.catalogue import title_of
 from app.selection_bar import slice_table
 from app.state import current_view
 from app.widgets import plain, show_figure, show_floor
-from cist_core.accuracy import judge_accuracy
 from cist_core.charts import histogram_figure
-from cist_core.findings import consistency_gain, percent, three_digits
-from cist_core.logits import LogitSet
+from cist_core.findings import consistency_gain
+from cist_core.logits.accuracy import judge_accuracy
+from cist_core.logits.logit_set import LogitSet
 from cist_core.report import render_report
+from cist_core.wording import percent, three_digits
 
 SECTION = "Look"
 ORDER = 10

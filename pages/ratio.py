@@ -10,9 +10,9 @@ from app.widgets import plain, share_settings, show_figure, show_floor, show_tab
 from cist_core.charts import ratio_figure, variance_figure
 from cist_core.charts.ratio import envelope_story
 from cist_core.charts.residuals import furthest_story, gap_figure, reasons_figure
-from cist_core.findings import three_digits
-from cist_core.residuals import Residuals, why_far
-from cist_core.selection import Selection
+from cist_core.samples.residuals import Residuals, why_far
+from cist_core.samples.selection import Selection
+from cist_core.wording import three_digits
 
 SECTION = "Look"
 ORDER = 30
@@ -77,8 +77,8 @@ def residual_code() -> Code:
     return Code(
         view.code().command,
         "from cist_core import EntropyCurves, parse_rule\n"
-        "from cist_core.readings import read_rule\n"
-        "from cist_core.residuals import why_far\n"
+        "from cist_core.temperature.readings import read_rule\n"
+        "from cist_core.samples.residuals import why_far\n"
         f"{source.reference.imports}\n"
         f"{source.loading}"
         f'found = why_far(curves, read_rule(parse_rule("{view.cist.rule}"), curves))\n'

@@ -8,21 +8,22 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app.rho_export import CONFIGS, KINDS, Chosen, export
+from app.forms.rho_export import CONFIGS, KINDS, Chosen, export
 from app.sidebar import RHO_RANGE, TAU_RANGE, move_rho
 from app.state import Code, current_view
 from app.widgets import loading_torch, plain, share_settings, show_error, show_figure, show_floor, show_table
-from cist_core.anchors import ANCHORS, OWN, TRAINED_BEST, Anchor, find_anchors
 from cist_core.cards import find_sample_model
 from cist_core.charts.rho import evidence_figure, gain_figure, rho_figure
-from cist_core.curves import EntropyCurves
+from cist_core.compare.anchors import ANCHORS, OWN, TRAINED_BEST, Anchor, find_anchors
+from cist_core.compare.evidence import evidence_for
+from cist_core.compare.recommendation import RhoOutcome, RhoRecommendation, recommend_rho, rho_outcome
+from cist_core.compare.rho_curves import RHOS, GainCurve, RhoSweep, gain_curve, rho_sweep
+from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
-from cist_core.evidence import evidence_for
-from cist_core.findings import comparison, three_digits
-from cist_core.profile import EntropyProfile
-from cist_core.recommendation import RhoOutcome, RhoRecommendation, recommend_rho, rho_outcome
-from cist_core.rho_curves import RHOS, GainCurve, RhoSweep, gain_curve, rho_sweep
+from cist_core.findings import comparison
 from cist_core.temperature import CIST_FLOOR, Fixed, parse_rule
+from cist_core.temperature.profile import EntropyProfile
+from cist_core.wording import three_digits
 
 SECTION = "Decide"
 ORDER = 10
@@ -180,8 +181,8 @@ def code(wanted: Wanted) -> Code:
     return Code(
         f"cist rho {source.arguments}{source.student_arguments} {options}{floor_option}",
         "from cist_core import EntropyCurves\n"
-        "from cist_core.recommendation import recommend_rho\n"
-        "from cist_core.rho_curves import gain_curve, rho_sweep\n"
+        "from cist_core.compare.recommendation import recommend_rho\n"
+        "from cist_core.compare.rho_curves import gain_curve, rho_sweep\n"
         f"{source.reference.imports}\n"
         f"{source.loading}"
         f"found = recommend_rho(curves, {arguments}, floor={view.floor:g})\n"

@@ -9,12 +9,12 @@ import streamlit as st
 from app.state import Code, current_view
 from app.widgets import plain, share_settings, show_error, show_figure, show_floor, show_table
 from cist_core.charts.ranking import ranking_figure
-from cist_core.curves import EntropyCurves
+from cist_core.compare.ranking import CONFIDENCE, RESAMPLES, RankedRule, rank_rules
+from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
 from cist_core.findings import rule_label
-from cist_core.ranking import CONFIDENCE, RESAMPLES, RankedRule, rank_rules
-from cist_core.readings import read_rule
 from cist_core.temperature import Cist, Dtkd
+from cist_core.temperature.readings import read_rule
 
 SECTION = "Decide"
 ORDER = 20
@@ -64,7 +64,7 @@ def code(ranking: list[RankedRule], mean_entropy: float, resamples: int, seed: i
     return Code(
         f"cist analyze {source.arguments}{source.student_arguments} --rule {rules}",
         "from cist_core import EntropyCurves\n"
-        "from cist_core.ranking import rank_rules\n"
+        "from cist_core.compare.ranking import rank_rules\n"
         f"{source.imports}\n"
         f"{source.loading}{source.student_loading}{beside}"
         f"ranking = rank_rules(curves, {mean_entropy:g}, floor={view.floor:g}, resamples={resamples}, seed={seed})\n"

@@ -10,9 +10,9 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from app import run_views
+from app.forms import run_views
+from app.forms.run_views import MOST_SELECTED, Answers, RunView
 from app.people import require_sign_in, run_store
-from app.run_views import MOST_SELECTED, Answers, RunView
 from app.widgets import plain, share_settings, show_error, show_figure, show_table
 from cist_core.charts.training import (
     accuracy_figure,

@@ -11,9 +11,9 @@ from app.selection import select
 from app.state import Code, View, current_view
 from app.widgets import share_settings, show_figure, show_floor
 from cist_core.charts.soft_labels import MOST_IN_MATRIX, class_mass_figures, confused_pairs_figure, names_of
-from cist_core.dark_knowledge import ClassMass, mean_soft_labels
-from cist_core.samples import find_measure
-from cist_core.selection import Selection
+from cist_core.samples.dark_knowledge import ClassMass, mean_soft_labels
+from cist_core.samples.selection import Selection
+from cist_core.samples.table import find_measure
 
 SECTION = "Look"
 ORDER = 50
@@ -127,10 +127,10 @@ def class_code() -> Code:
     return Code(
         view.code().command,
         "from cist_core import EntropyCurves, parse_rule\n"
-        "from cist_core.dark_knowledge import confused_pairs, mean_soft_labels\n"
-        "from cist_core.readings import read_rules\n"
-        f"from cist_core.samples import SampleTable{', Student' if beside else ''}\n"
-        "from cist_core.selection import Selection\n"
+        "from cist_core.samples.dark_knowledge import confused_pairs, mean_soft_labels\n"
+        "from cist_core.temperature.readings import read_rules\n"
+        f"from cist_core.samples.table import SampleTable{', Student' if beside else ''}\n"
+        "from cist_core.samples.selection import Selection\n"
         f"{source.imports if beside else source.reference.imports}\n"
         f"{source.loading}"
         f'readings = read_rules(map(parse_rule, ["{view.fixed.rule}", "{view.cist.rule}"]), curves)\n'

@@ -11,8 +11,6 @@ import streamlit as st
 from app import catalogue
 from app.state import Code, current_view
 from app.widgets import loading_torch, plain, share_settings, show_error, show_figure, show_table
-from cist_core.alignment import align
-from cist_core.anchors import Anchor, default_anchor
 from cist_core.cards import find_sample_model
 from cist_core.charts.teachers import (
     TEACHER_COLOURS,
@@ -20,11 +18,13 @@ from cist_core.charts.teachers import (
     teacher_entropy_figure,
     teacher_ratio_figure,
 )
-from cist_core.curves import EntropyCurves
+from cist_core.compare.anchors import Anchor, default_anchor
+from cist_core.compare.teacher_comparison import CIST, FIXED, TeacherReading, nearness_finding, read_teacher
+from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
-from cist_core.logits import LogitSet
-from cist_core.samples import Student
-from cist_core.teacher_comparison import CIST, FIXED, TeacherReading, nearness_finding, read_teacher
+from cist_core.logits.alignment import align
+from cist_core.logits.logit_set import LogitSet
+from cist_core.samples.table import Student
 
 SECTION = "Decide"
 ORDER = 30
@@ -148,7 +148,7 @@ def code(readings: Sequence[TeacherReading]) -> Code:
             for reading in readings
         ),
         f"{''.join(sorted(imports))}"
-        "from cist_core.teacher_comparison import read_teacher\n\n"
+        "from cist_core.compare.teacher_comparison import read_teacher\n\n"
         f"teachers = {{\n{teachers}}}\n"
         f"{source.student_loading or 'student_logits = None' + chr(10)}"
         "for name, logits in teachers.items():\n"

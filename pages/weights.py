@@ -12,11 +12,11 @@ from app.thumbnails import thumbnails
 from app.widgets import loading_torch, plain, share_settings, show_figure, show_floor, show_table
 from cist_core.charts.gradients import gradient_figure
 from cist_core.charts.weights import difficulty_figure, factors_figure, weight_figure
-from cist_core.findings import percent, three_digits
-from cist_core.gradients import GradientNorms, cist_gradients, kd_gradients
-from cist_core.samples import Measure
-from cist_core.selection import Selection
-from cist_core.weights import WEIGHT_FORMULAS, SampleWeights, rank_correlation
+from cist_core.samples.gradients import GradientNorms, cist_gradients, kd_gradients
+from cist_core.samples.selection import Selection
+from cist_core.samples.table import Measure
+from cist_core.temperature.weights import WEIGHT_FORMULAS, SampleWeights, rank_correlation
+from cist_core.wording import percent, three_digits
 
 SECTION = "Look"
 ORDER = 40
@@ -96,7 +96,7 @@ def code(imports: str, lines: str) -> Code:
 def weights_code() -> Code:
     models = "teacher" if student is None else "teacher, student"
     return code(
-        "from cist_core import EntropyCurves\nfrom cist_core.weights import SampleWeights\n",
+        "from cist_core import EntropyCurves\nfrom cist_core.temperature.weights import SampleWeights\n",
         f"curves = [EntropyCurves.from_logits(logits) for logits in [{models}]]\n"
         f"weights = SampleWeights.of(\n"
         f'    *curves, rho={view.rho:g}, floor={view.floor:g}, weighting="{weighting}", normalise={normalise}\n'
@@ -206,7 +206,7 @@ def gradients_code(mode: str, whole: bool) -> Code:
     terms = ", labels=teacher.labels, lambda_ce=0.1, lambda_kl=0.9" if whole else ""
     options = f'weighting="{weighting}", normalise={normalise}, gradient="{mode}"{terms}'
     return code(
-        "from cist_core.gradients import cist_gradients, kd_gradients\n",
+        "from cist_core.samples.gradients import cist_gradients, kd_gradients\n",
         'models = {"student_logits": student.logits, "teacher_logits": teacher.logits}\n'
         f"print(kd_gradients(**models, tau={view.tau:g}{terms}).held_by(0.1))\n"
         f"print(cist_gradients(**models, rho={view.rho:g}, floor={view.floor:g}, {options}).held_by(0.1))\n",

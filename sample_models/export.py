@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cist_core.data import DATASETS, ImageDataset
-from cist_core.inference import infer
-from cist_core.logit_cache import DIGEST_FIELD
-from cist_core.logits import LogitSet, centre_for_storage
+from cist_core.inference.run import infer
+from cist_core.logits.cache import DIGEST_FIELD
+from cist_core.logits.logit_set import LogitSet, centre_for_storage
 from cist_core.zoo import ARCHITECTURES, Teacher, create_model, file_sha256
 from cist_core.zoo.checkpoints import load_weights
 
@@ -47,7 +47,7 @@ the record of every epoch.
 ## Logits
 
 `logits-{data[name]}-SPLIT.safetensors`: float16, the maximum of each row subtracted, which changes no soft label. Read
-them with `cist_core.logits.LogitSet.load`.
+them with `cist_core.logits.logit_set.LogitSet.load`.
 """
 
 

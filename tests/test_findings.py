@@ -3,22 +3,13 @@
 import numpy as np
 import pytest
 
-from cist_core.curves import EntropyCurves
-from cist_core.findings import (
-    are_matched,
-    comparison,
-    floor_story,
-    percent,
-    ratio_story,
-    rule_label,
-    rule_stories,
-    three_digits,
-    times,
-)
-from cist_core.logits import LogitSet
-from cist_core.readings import read_rule
-from cist_core.rho import matched_pair
+from cist_core.compare.matching import matched_pair
+from cist_core.entropy.curves import EntropyCurves
+from cist_core.findings import are_matched, comparison, floor_story, ratio_story, rule_label, rule_stories
+from cist_core.logits.logit_set import LogitSet
 from cist_core.temperature import Cist, Fixed, Matched, parse_rule
+from cist_core.temperature.readings import read_rule
+from cist_core.wording import percent, three_digits, times
 
 
 def mixed_scales(samples: int = 500, classes: int = 10) -> EntropyCurves:

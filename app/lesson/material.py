@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from app.state import View
 from app.thumbnails import thumbnails
-from cist_core.anchors import default_pair
-from cist_core.curves import EntropyCurves
-from cist_core.logits import LogitSet
-from cist_core.readings import RuleReading, read_rules
+from cist_core.compare.anchors import default_pair
+from cist_core.entropy.curves import EntropyCurves
+from cist_core.logits.logit_set import LogitSet
 from cist_core.temperature import Cist, Fixed
+from cist_core.temperature.readings import RuleReading, read_rules
 
 SHIPPED = Path(__file__).with_name("mnist5k-cnn-every-fifth.safetensors")
 """Logits of the sample model mnist5k-cnn on every fifth of the 1,000 test images of MNIST-5k, so 200 of them."""

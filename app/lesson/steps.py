@@ -36,9 +36,10 @@ from cist_core.charts.lesson import (
     tempered_figure,
     two_temperatures,
 )
-from cist_core.findings import consistency_gain, rule_stories, three_digits
-from cist_core.soft_labels import centred_maximum, divergence_of, entropy_of, soft_labels
+from cist_core.entropy.soft_labels import centred_maximum, divergence_of, entropy_of, soft_labels
+from cist_core.findings import consistency_gain, rule_stories
 from cist_core.temperature import Cist, Fixed
+from cist_core.wording import three_digits
 
 START_TAU, START_RHO = 4.0, 4.0
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cist_core.errors import CistError
-from cist_core.logit_files.given import GivenAs
+from cist_core.logits.files.given import GivenAs
 
 Count = Annotated[int, Field(ge=1)]
 Text = Annotated[str, Field(min_length=1, max_length=4096)]
@@ -36,7 +36,7 @@ class ModelOnData(_Part):
     """A network, and the images it is to answer."""
 
     teacher: Text
-    """See `cist_core.sources.find_teacher`."""
+    """See `cist_core.inference.sources.find_teacher`."""
     architecture: Text | None = None
     """Of a checkpoint; None: recognised from the weights."""
     weights: Text | None = None

@@ -540,7 +540,7 @@ def check_paths(spec: AddSpec, uploads: Path, *, server_paths: bool) -> None:
     """
     from cist_core.cards import find_sample_model
     from cist_core.data import DATASETS
-    from cist_core.sources import split_ensemble
+    from cist_core.inference.sources import split_ensemble
 
     allowed = [uploads.resolve(), *(roots() if server_paths else ())]
     if spec.logits is not None:

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cist_core.accuracy import AccuracyJudgement, judge_accuracy
 from cist_core.added.spec import AddSpec, LogitFiles, ModelOnData
 from cist_core.added.store import AddedStore, Preview, PreviewImage
-from cist_core.alignment import align
-from cist_core.choices import chosen, chosen_for_student
 from cist_core.errors import CistError
-from cist_core.logit_cache import write_logits
-from cist_core.logit_files import UPLOAD_LIMITS, read_beside, read_logits
-from cist_core.logits import LogitSet
+from cist_core.logits.accuracy import AccuracyJudgement, judge_accuracy
+from cist_core.logits.alignment import align
+from cist_core.logits.cache import write_logits
+from cist_core.logits.choices import chosen, chosen_for_student
+from cist_core.logits.files import UPLOAD_LIMITS, read_beside, read_logits
+from cist_core.logits.logit_set import LogitSet
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,7 +61,7 @@ def add(spec: AddSpec, folder: Path, *, progress: Progress) -> None:
         write_logits(folder / "logits.safetensors", teacher, progress=progress)
         return
     assert spec.model is not None
-    from cist_core.inference import infer
+    from cist_core.inference.run import infer
 
     model, dataset = _open(spec.model)
     _check_size(spec.model, model, dataset)
@@ -140,7 +140,7 @@ def _are_numbers(logit_set: LogitSet) -> bool:
 
 def _preview_model(answers: ModelOnData) -> Preview:
     from cist_core.data import stratified_sample
-    from cist_core.inference import infer
+    from cist_core.inference.run import infer
 
     teacher, dataset = _open(answers)
     total = _check_size(answers, teacher, dataset)
@@ -198,8 +198,8 @@ class _Clock:
 
 def _open(answers: ModelOnData) -> tuple[Teacher, ImageDataset]:
     from cist_core.data import load_dataset
-    from cist_core.inference import fit_data
-    from cist_core.sources import find_teacher
+    from cist_core.inference.run import fit_data
+    from cist_core.inference.sources import find_teacher
     from cist_core.zoo import Preprocessing
 
     teacher = find_teacher(answers.teacher, answers.architecture, weights=answers.weights, download=answers.download)

@@ -61,8 +61,8 @@ class Figure:
         spec: Vega-Lite without data; it names its data sets.
         datasets: the tables it names.
         hint: what a click or a drag does in the app; reports and pictures leave it out.
-        brush: which measure of `cist_core.samples` each field of the interval `BRUSH` selects samples by; empty for a
-            chart that cannot be brushed.
+        brush: which measure of `cist_core.samples.table` each field of the interval `BRUSH` selects samples by; empty
+            for a chart that cannot be brushed.
     """
 
     title: str

@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from cist_core.charts.figure import GREY, SELECTED, Figure, Mask, Slot, named, rule_scale, rules_legend, slots
-from cist_core.findings import percent, rule_label
-from cist_core.gradients import GradientNorms
+from cist_core.findings import rule_label
+from cist_core.samples.gradients import GradientNorms
 from cist_core.temperature import TemperatureRule
-from cist_core.weights import concentration
+from cist_core.temperature.weights import concentration
+from cist_core.wording import percent
 
 TOP = 0.1
 """The part of the samples that the title speaks of."""

@@ -13,12 +13,13 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from cist_core.charts.figure import AMBER, BLUE, GREY, Figure, named
-from cist_core.envelope import entropy_envelope
-from cist_core.findings import percent, rule_label, three_digits
-from cist_core.profile import OVER_SHARP, OVER_SMOOTHED
-from cist_core.soft_labels import centred_maximum, divergence_of, entropy_of, soft_labels
+from cist_core.entropy.envelope import entropy_envelope
+from cist_core.entropy.soft_labels import centred_maximum, divergence_of, entropy_of, soft_labels
+from cist_core.entropy.theory import equal_others_entropy
+from cist_core.findings import rule_label
 from cist_core.temperature import Cist, Fixed
-from cist_core.theory import equal_others_entropy
+from cist_core.temperature.profile import OVER_SHARP, OVER_SMOOTHED
+from cist_core.wording import percent, three_digits
 
 HEIGHT = 440
 """In pixels, of every picture: the page stands still from step to step."""

@@ -13,9 +13,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cist_core.charts.figure import PICK, Figure, Slot, named, rule_scale, rules_legend, slots
-from cist_core.findings import rule_label, three_digits
-from cist_core.profile import class_means
-from cist_core.readings import RuleReading
+from cist_core.findings import rule_label
+from cist_core.temperature.profile import class_means
+from cist_core.temperature.readings import RuleReading
+from cist_core.wording import three_digits
 
 MOST_NAMED = 30
 """Up to this many classes have their names on the axis; with more, the tooltip says them."""

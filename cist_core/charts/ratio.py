@@ -25,13 +25,14 @@ from cist_core.charts.figure import (
     rules_legend,
     slots,
 )
-from cist_core.envelope import entropy_envelope
-from cist_core.findings import percent, ratio_story, rule_label, three_digits
-from cist_core.profile import EntropyProfile, entropy_histogram
-from cist_core.readings import RuleReading
-from cist_core.residuals import Residuals
+from cist_core.entropy.envelope import entropy_envelope
+from cist_core.entropy.theory import equal_others_entropy
+from cist_core.findings import ratio_story, rule_label
+from cist_core.samples.residuals import Residuals
 from cist_core.temperature import Cist
-from cist_core.theory import equal_others_entropy
+from cist_core.temperature.profile import EntropyProfile, entropy_histogram
+from cist_core.temperature.readings import RuleReading
+from cist_core.wording import percent, three_digits
 
 _CURVE_POINTS = 200
 # The marginal histograms stand beyond the ends of both axes, in this part of the range.

@@ -12,11 +12,12 @@ import pandas as pd
 
 from cist_core.charts.cloud import MOST_POINTS, cells, cloud_layer, envelope_layer, points
 from cist_core.charts.figure import BLUE, BRUSH, GREY, SELECTED, Figure, Mask, Slot, named
-from cist_core.envelope import entropy_envelope
-from cist_core.findings import NO_SPREAD, percent, three_digits
-from cist_core.residuals import REASONS, SECOND_MODE, TIE, TIE_GAP, UNEVEN_OTHERS, Residuals
+from cist_core.entropy.envelope import entropy_envelope
+from cist_core.entropy.theory import second_class_entropy
+from cist_core.findings import NO_SPREAD
+from cist_core.samples.residuals import REASONS, SECOND_MODE, TIE, TIE_GAP, UNEVEN_OTHERS, Residuals
 from cist_core.temperature import Cist
-from cist_core.theory import second_class_entropy
+from cist_core.wording import percent, three_digits
 
 _WHY = {
     TIE: "of a tie",

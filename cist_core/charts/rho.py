@@ -10,14 +10,15 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from cist_core.anchors import AUTHORS, KD_TAU_1, KD_TAU_4, OWN, TRAINED_BEST, Anchor, level_story
 from cist_core.charts.figure import AMBER, BLUE, GREY, PICK, Figure, named
-from cist_core.evidence import Evidence, TrainedBest
-from cist_core.findings import are_matched, consistency_gain, floor_story, three_digits
-from cist_core.readings import RuleReading
-from cist_core.recommendation import RhoRecommendation, recommendation_story
-from cist_core.rho_curves import RHOS, GainCurve, RhoSweep, gain_story
+from cist_core.compare.anchors import AUTHORS, KD_TAU_1, KD_TAU_4, OWN, TRAINED_BEST, Anchor, level_story
+from cist_core.compare.evidence import Evidence, TrainedBest
+from cist_core.compare.recommendation import RhoRecommendation, recommendation_story
+from cist_core.compare.rho_curves import RHOS, GainCurve, RhoSweep, gain_story
+from cist_core.findings import are_matched, consistency_gain, floor_story
 from cist_core.temperature import Cist
+from cist_core.temperature.readings import RuleReading
+from cist_core.wording import three_digits
 
 PICK_STEP = 0.05
 """A click means the nearest multiple of this."""

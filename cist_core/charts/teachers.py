@@ -13,9 +13,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cist_core.charts.figure import GREY, Figure, named
-from cist_core.findings import percent, three_digits
-from cist_core.profile import entropy_histogram
-from cist_core.teacher_comparison import FIXED, TeacherReading, consistency_finding
+from cist_core.compare.teacher_comparison import FIXED, TeacherReading, consistency_finding
+from cist_core.temperature.profile import entropy_histogram
+from cist_core.wording import percent, three_digits
 
 TEACHER_COLOURS = ("#7A5CC0", "#A38A00", "#0F9AA8", "#B5562B")
 """One for each teacher, in order: told apart by any eye, 3 to 1 against both page backgrounds, and no rule's colour."""
@@ -31,7 +31,7 @@ def teacher_entropy_figure(teachers: Sequence[TeacherReading], rule: str = FIXED
 
     Args:
         teachers: up to as many as there are `TEACHER_COLOURS`.
-        rule: `FIXED` or `CIST` of `cist_core.teacher_comparison`, at each teacher's own matched parameter.
+        rule: `FIXED` or `CIST` of `cist_core.compare.teacher_comparison`, at each teacher's own matched parameter.
         height: in pixels.
     """
     readings = [teacher.under(rule) for teacher in teachers]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cist_core.findings import percent, three_digits
 from cist_core.training.logit_scale import VERBS, ScaleFault, scale_fault
+from cist_core.wording import percent, three_digits
 
 SAME_POINTS = 0.05
 """Accuracies nearer than this, in percentage points, print as the same number."""

@@ -18,7 +18,6 @@ from cist_core import (
     matched_pair,
     parse_rule,
 )
-from cist_core.anchors import default_anchor
 from cist_core.cli.bounds import analyze_top_k
 from cist_core.cli.loading import (
     add_source_options,
@@ -30,10 +29,12 @@ from cist_core.cli.loading import (
 )
 from cist_core.cli.output import add_json_option, print_json, remark, table
 from cist_core.cli.source_text import source_record, source_text
-from cist_core.findings import are_matched, comparison, extremes, percent, rule_label, rule_stories, three_digits
-from cist_core.readings import RuleReading, read_rules
+from cist_core.compare.anchors import default_anchor
+from cist_core.findings import are_matched, comparison, extremes, rule_label, rule_stories
+from cist_core.logits.top_k import is_top_k_file
 from cist_core.temperature import CIST_FLOOR
-from cist_core.top_k import is_top_k_file
+from cist_core.temperature.readings import RuleReading, read_rules
+from cist_core.wording import percent, three_digits
 
 _EXAMPLES = """\
 examples:

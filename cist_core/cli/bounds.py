@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 
 from cist_core import CistError, Fixed, TemperatureRule
 from cist_core.cli.output import INFERENCE_OPTIONS, print_json, refuse_options, remark, table
-from cist_core.findings import percent, three_digits
-from cist_core.top_k import NO_CIST, TopK, read_top_k
+from cist_core.logits.top_k import NO_CIST, TopK, read_top_k
+from cist_core.wording import percent, three_digits
 
 _DEFAULT_TAUS = (1.0, 2.0, 4.0)
 

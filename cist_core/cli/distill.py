@@ -29,7 +29,7 @@ examples:
   cist distill config.json --run-dir runs/one
   cist distill config.json --run-dir runs/one --resume
 
-Ctrl-C saves the run where it is. Several GPUs: accelerate launch -m cist_core.training config.json --run-dir runs/one
+Ctrl-C saves the run where it is. Several GPUs: accelerate launch -m cist_core distill config.json --run-dir runs/one
 """
 
 

@@ -20,7 +20,7 @@ from cist_core.cli.output import (
     refuse_split_of_one_set,
 )
 from cist_core.cli.source_text import source_record, source_text
-from cist_core.findings import three_digits
+from cist_core.wording import three_digits
 
 if TYPE_CHECKING:
     from cist_core.zoo import Preprocessing, Teacher
@@ -88,7 +88,7 @@ def run(options: argparse.Namespace) -> None:
         raise CistError(f"Expected --out to end in .safetensors, but got '{options.out}'.")
     refuse_split_of_one_set(options)
     from cist_core.data import load_dataset
-    from cist_core.inference import fit_data, infer
+    from cist_core.inference.run import fit_data, infer
 
     teacher = _teacher(options)
     with Progress("Downloading", "bytes") as progress:
@@ -139,7 +139,7 @@ _PREPROCESSING = ("mean", "std", "resize", "crop", "interpolation", "grey_to_col
 
 
 def _teacher(options: argparse.Namespace) -> Teacher:
-    from cist_core.sources import find_teacher, split_ensemble
+    from cist_core.inference.sources import find_teacher, split_ensemble
 
     reference = options.checkpoint or options.teacher
     if find_sample_model(reference) is not None and options.checkpoint is None:

@@ -7,7 +7,7 @@ import dataclasses
 from typing import Any
 
 from cist_core.cli.output import add_json_option, print_json, table
-from cist_core.findings import percent
+from cist_core.wording import percent
 
 _OTHER_SOURCES = """
 Other teachers (--teacher)

@@ -7,9 +7,6 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from cist_core import CistError, LogitSet, read_logits
-from cist_core.alignment import align
-from cist_core.choices import chosen, chosen_for_student
-from cist_core.class_maps import ClassMap, read_class_map
 from cist_core.cli.output import (
     INFERENCE_OPTIONS,
     Progress,
@@ -18,9 +15,12 @@ from cist_core.cli.output import (
     refuse_split_of_one_set,
     remark,
 )
-from cist_core.logit_files import GIVEN_AS, read_beside
-from cist_core.logit_files.opening import TABLE_FILES
-from cist_core.profile import OVER_SHARP, OVER_SMOOTHED
+from cist_core.logits.alignment import align
+from cist_core.logits.choices import chosen, chosen_for_student
+from cist_core.logits.class_maps import ClassMap, read_class_map
+from cist_core.logits.files import GIVEN_AS, read_beside
+from cist_core.logits.files.opening import TABLE_FILES
+from cist_core.temperature.profile import OVER_SHARP, OVER_SMOOTHED
 
 if TYPE_CHECKING:
     from cist_core.zoo.weight_groups import Role
@@ -161,7 +161,7 @@ def load_model(
     if options.data is None:
         raise CistError(f"Expected --data NAME for the teacher '{name}'; 'cist data' lists the data sets.")
     refuse_split_of_one_set(options)
-    from cist_core.sources import load_logits
+    from cist_core.inference.sources import load_logits
 
     with Progress("Downloading", "bytes") as downloading, Progress("Running the teacher", "samples") as running:
         result = load_logits(

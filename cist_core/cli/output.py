@@ -147,7 +147,7 @@ def add_json_option(parser: argparse.ArgumentParser) -> None:
 
 def size(samples: int, classes: int, accuracy: float | None) -> str:
     """``10,000 samples, 10 classes, accuracy 93.4 %``."""
-    from cist_core.findings import percent
+    from cist_core.wording import percent
 
     known = "" if accuracy is None else f", accuracy {percent(accuracy)}"
     return f"{samples:,} sample{'s' * (samples != 1)}, {classes:,} classes{known}"

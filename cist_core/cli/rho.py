@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from cist_core import CistError, EntropyCurves, LogitSet
-from cist_core.anchors import ANCHORS, Anchor, find_anchors
 from cist_core.cli.loading import (
     add_source_options,
     add_student_option,
@@ -19,19 +18,21 @@ from cist_core.cli.loading import (
 )
 from cist_core.cli.output import add_json_option, print_json, remark, table
 from cist_core.cli.source_text import source_record, source_text
-from cist_core.findings import percent, rule_stories, three_digits
-from cist_core.profile import EntropyProfile
-from cist_core.readings import read_rule
-from cist_core.recommendation import (
+from cist_core.compare.anchors import ANCHORS, Anchor, find_anchors
+from cist_core.compare.matching import match_rho
+from cist_core.compare.recommendation import (
     RhoOutcome,
     RhoRecommendation,
     recommend_rho,
     recommendation_story,
     rho_outcome,
 )
-from cist_core.rho import match_rho
-from cist_core.rho_curves import gain_curve, gain_story
+from cist_core.compare.rho_curves import gain_curve, gain_story
+from cist_core.findings import rule_stories
 from cist_core.temperature import CIST_FLOOR, Cist
+from cist_core.temperature.profile import EntropyProfile
+from cist_core.temperature.readings import read_rule
+from cist_core.wording import percent, three_digits
 
 _SHARES = (0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95)
 """Mean normalised entropies of the table of gains."""

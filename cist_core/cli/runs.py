@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from cist_core import CistError
 from cist_core.cli.output import add_json_option, print_json, table
-from cist_core.findings import percent
 from cist_core.training.logit_scale import ScaleFault
+from cist_core.wording import percent
 
 if TYPE_CHECKING:
     from cist_core.runs import Run, RunStore

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from cist_core import LogitSet
-from cist_core.accuracy import judge_accuracy
-from cist_core.choices import chosen
 from cist_core.cli.output import size
+from cist_core.logits.accuracy import judge_accuracy
+from cist_core.logits.choices import chosen
 
 
 def source_text(logit_set: LogitSet, *more: str) -> str:

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cist_core.errors import CistError, first_line
-from cist_core.logit_files.limits import GENEROUS_LIMITS
-from cist_core.logit_files.numpy_files import check_members
+from cist_core.logits.files.limits import GENEROUS_LIMITS
+from cist_core.logits.files.numpy_files import check_members
 
 MOST_BYTES = 16 << 30
 """What the arrays that are read from one archive may take up in memory, all together."""

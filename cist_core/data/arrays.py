@@ -10,14 +10,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cist_core.class_order import ClassOrder
 from cist_core.data.archives import ArrayHeader, npz_headers, read_npz
 from cist_core.data.collection import ONE_SET, Collection, DataDescription, Loaded, naming
 from cist_core.data.labelling import numbered, one_of
 from cist_core.data.names import checked_class_names
 from cist_core.errors import CistError
-from cist_core.logit_files.names import LABEL_NAMES
-from cist_core.logits import label_numbers
+from cist_core.logits.class_order import ClassOrder
+from cist_core.logits.files.names import LABEL_NAMES
+from cist_core.logits.logit_set import label_numbers
 
 IMAGES, CLASSES = ("images", "x", "data"), "classes"
 _PREFIXES = {"train": ("train",), "validation": ("val", "validation", "valid"), "test": ("test",)}

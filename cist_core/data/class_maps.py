@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from cist_core.class_maps import Class, ClassMap, find_class
-from cist_core.class_order import counts_up
 from cist_core.data.dataset import ImageDataset
 from cist_core.errors import CistError
-from cist_core.logit_files.arrays import few
+from cist_core.logits.class_maps import Class, ClassMap, find_class
+from cist_core.logits.class_order import counts_up
+from cist_core.logits.files.arrays import few
 
 _PAIRS_SHOWN = 4
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cist_core.class_order import ClassOrder, number_classes
 from cist_core.data.collection import ONE_SET, Collection, DataDescription, Loaded
 from cist_core.data.decoded import DecodedImages, content_digest
 from cist_core.data.inside import Inside
 from cist_core.data.names import SPLIT_NAMES, checked_class_names
 from cist_core.errors import CistError
+from cist_core.logits.class_order import ClassOrder, number_classes
 
 if TYPE_CHECKING:
     from hashlib import _Hash

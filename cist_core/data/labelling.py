@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cist_core.class_order import ClassOrder, number_classes
 from cist_core.data.names import checked_class_names
 from cist_core.errors import CistError
-from cist_core.logit_files.names import plain
-from cist_core.logits import is_whole_number
+from cist_core.logits.class_order import ClassOrder, number_classes
+from cist_core.logits.files.names import plain
+from cist_core.logits.logit_set import is_whole_number
 
 
 def numbered(values: Sequence[str], where: str) -> tuple[NDArray[np.int64], ClassOrder | None]:

@@ -12,15 +12,15 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cist_core.class_order import ClassOrder
 from cist_core.data.collection import ONE_SET, Collection, DataDescription, Loaded, naming
 from cist_core.data.folder import FolderImages
 from cist_core.data.inside import Inside
 from cist_core.data.labelling import numbered, one_of
 from cist_core.data.names import split_called
 from cist_core.errors import CistError
-from cist_core.logit_files.names import LABEL_NAMES
-from cist_core.logit_files.separators import separator, stated_separator
+from cist_core.logits.class_order import ClassOrder
+from cist_core.logits.files.names import LABEL_NAMES
+from cist_core.logits.files.separators import separator, stated_separator
 
 PATH_COLUMNS = (
     "path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "image_name",

@@ -9,7 +9,7 @@ from typing import Any
 from cist_core.data.labelling import one_of
 from cist_core.data.names import checked_class_names
 from cist_core.errors import CistError
-from cist_core.logit_files.names import LABEL_NAMES
+from cist_core.logits.files.names import LABEL_NAMES
 
 IMAGE_COLUMNS = ("image", "img", "images", "picture", "pixels", "jpg", "png")
 

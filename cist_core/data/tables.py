@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cist_core.class_order import ClassOrder
 from cist_core.data.collection import ONE_SET, Collection, DataDescription, Loaded, naming
 from cist_core.data.decoded import DecodedImages, content_digest
 from cist_core.data.inside import Inside
@@ -27,6 +26,7 @@ from cist_core.data.labelling import numbered
 from cist_core.data.names import MOST_CLASSES, SPLIT_NAMES, split_called
 from cist_core.data.table_layout import Layout, find_layout
 from cist_core.errors import CistError
+from cist_core.logits.class_order import ClassOrder
 
 if TYPE_CHECKING:
     from hashlib import _Hash

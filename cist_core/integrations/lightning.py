@@ -18,9 +18,9 @@ from typing import Any
 
 from cist_core.errors import CistError
 from cist_core.integrations import path_of_rank
-from cist_core.logit_files import LABEL_NAMES
-from cist_core.logit_files.names import plain
-from cist_core.recording import Recording, record
+from cist_core.logits.files import LABEL_NAMES
+from cist_core.logits.files.names import plain
+from cist_core.logits.recording import Recording, record
 
 
 def labels_of_batch(batch: Any) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 
 from cist_core.errors import CistError
 from cist_core.integrations import path_of_rank
-from cist_core.recording import Recording, record
+from cist_core.logits.recording import Recording, record
 
 
 def _callback() -> Any:

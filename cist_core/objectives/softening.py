@@ -18,7 +18,7 @@ from cist_core.objectives.parameters import Choice, Number, Switch
 from cist_core.objectives.rows import Rows, scalar
 from cist_core.objectives.temperatures import centred_maximum_temperature
 from cist_core.temperature import TAU_MIN
-from cist_core.weights import WEIGHT_FORMULAS
+from cist_core.temperature.weights import WEIGHT_FORMULAS
 
 Rule = Callable[[Rows], Tensor]
 """From the logits of one model to its temperatures, ``(N,)``."""

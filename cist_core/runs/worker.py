@@ -23,7 +23,7 @@ from cist_core.runs.processes import Child, is_alive, signal_group
 from cist_core.runs.run import Run
 from cist_core.runs.store import RunStore
 
-ENGINE = (sys.executable, "-m", "cist_core.training")
+ENGINE = (sys.executable, "-m", "cist_core", "distill")
 WORKER_LOG = "worker.log"
 IDLE_SECONDS = 60.0
 _LOCK_SECONDS = 5.0  # longer than anybody holds the lock who only looks
@@ -253,7 +253,7 @@ def ensure_worker(store: RunStore) -> None:
             with (store.root / WORKER_LOG).open("ab") as log:
                 _started[store.root] = subprocess.Popen(
                     [
-                        *(sys.executable, "-m", "cist_core.cli", "worker", "--root", str(store.root)),
+                        *(sys.executable, "-m", "cist_core", "worker", "--root", str(store.root)),
                         *("--idle-seconds", f"{IDLE_SECONDS:g}"),
                     ],
                     stdin=subprocess.DEVNULL,

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from cist_core.curves import EntropyCurves
+from cist_core.entropy.curves import EntropyCurves
 
 
 def sample_deviation(curves: EntropyCurves) -> NDArray[np.float64]:

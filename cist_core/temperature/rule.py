@@ -17,7 +17,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cist_core.curves import EntropyCurves
+from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
 
 

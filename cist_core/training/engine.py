@@ -18,11 +18,11 @@ from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from cist_core.accuracy import judge_accuracy
 from cist_core.data.download import Progress
 from cist_core.errors import Cancelled, CistError
 from cist_core.files import write_whole
-from cist_core.logits import LogitSet
+from cist_core.logits.accuracy import judge_accuracy
+from cist_core.logits.logit_set import LogitSet
 from cist_core.training.checkpoints import load_checkpoint, save_checkpoint
 from cist_core.training.config import RunConfig
 from cist_core.training.learner import Learner, NotFiniteError, create_accelerator, evaluate

@@ -15,15 +15,15 @@ from accelerate.utils import broadcast
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cist_core.calibration import expected_calibration_error
 from cist_core.data import DecodedImages, ImageDataset
 from cist_core.data.download import Progress
 from cist_core.errors import CistError
-from cist_core.inference import choose_device, fit_data, infer
-from cist_core.logit_files.given import LARGEST_FLOOR
-from cist_core.logits import LogitSet
+from cist_core.inference.run import choose_device, fit_data, infer
+from cist_core.inference.sources import find_teacher
+from cist_core.logits.calibration import expected_calibration_error
+from cist_core.logits.files.given import LARGEST_FLOOR
+from cist_core.logits.logit_set import LogitSet
 from cist_core.objectives import Terms
-from cist_core.sources import find_teacher
 from cist_core.training.config import RunConfig, TeacherConfig
 from cist_core.training.images import Batches, Splits, augment, derived_seed, load_splits, random_order, strong_view
 from cist_core.training.optimisation import create_optimiser, create_schedule

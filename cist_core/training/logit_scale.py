@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from cist_core.findings import three_digits
+from cist_core.wording import three_digits
 
 SMALLEST_MAXIMUM = 1.0
 """Logit units. The mean of centred logits is 0, so their exponentials have a mean of 1 or more (Jensen): at temperature

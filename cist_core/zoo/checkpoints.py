@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from cist_core.errors import CistError, first_line
-from cist_core.logit_files.torch_files import is_program
+from cist_core.logits.files.torch_files import is_program
 from cist_core.zoo.architectures import ARCHITECTURES, find_architecture
 from cist_core.zoo.weight_groups import choose_weights
 

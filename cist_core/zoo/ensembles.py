@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cist_core.ensemble import ENSEMBLE
 from cist_core.errors import CistError
+from cist_core.logits.ensemble import ENSEMBLE
 from cist_core.zoo.folding import fold_batch_norm
 from cist_core.zoo.foreign.wrapping import ForeignModel, logits_of
 from cist_core.zoo.preprocessing import EachItsOwn, Preprocessing

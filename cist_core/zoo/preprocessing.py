@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cist_core.data.pictures import INTERPOLATIONS, Interpolation, scale_and_cut
-from cist_core.ensemble import ENSEMBLE
 from cist_core.errors import CistError
+from cist_core.logits.ensemble import ENSEMBLE
 
 # No classifier reads larger squares; a number from a foreign file is held against it before anything is allocated.
 LARGEST_IMAGE = 8192

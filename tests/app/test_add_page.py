@@ -15,8 +15,8 @@ import pytest
 from command_line import run
 from streamlit.testing.v1 import AppTest
 
-from app import add_form as form
-from app.add_form import DATA, LABELS, LOGITS, MODEL, PREVIEW, STUDENT, TEACHER
+from app.forms import add as form
+from app.forms.add import DATA, LABELS, LOGITS, MODEL, PREVIEW, STUDENT, TEACHER
 from cist_core import CistError, LogitSet
 from cist_core.added import Added, AddedState, AddedStore, AddSpec, Preview
 from cist_core.added.store import PreviewImage, Progress

@@ -14,8 +14,8 @@ import pytest
 from example_runs import ExampleStore
 from streamlit.testing.v1 import AppTest
 
-from app import distill_form as form
-from app.distill_origin import find_origin
+from app.forms import distill as form
+from app.forms.distill_origin import find_origin
 from cist_core import cli
 from cist_core.data import DATASETS
 from cist_core.errors import CistError

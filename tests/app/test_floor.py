@@ -11,15 +11,15 @@ import pytest
 from command_line import run
 from streamlit.testing.v1 import AppTest
 
+from app.forms.references import Named
 from app.pages import find_pages
-from app.references import Named
 from app.state import Source
-from cist_core.anchors import default_pair
-from cist_core.curves import EntropyCurves
+from cist_core.compare.anchors import default_pair
+from cist_core.compare.matching import matched_pair
+from cist_core.compare.ranking import rank_rules
+from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
-from cist_core.logits import LogitSet
-from cist_core.ranking import rank_rules
-from cist_core.rho import matched_pair
+from cist_core.logits.logit_set import LogitSet
 from tests.app.driver import open_app, view_of
 
 PAGES = [page.name for page in find_pages() if page.section in ("Look", "Decide") and page.needs_source]

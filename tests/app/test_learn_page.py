@@ -16,9 +16,9 @@ from app.lesson.editor import CLASSES, PRESETS, read_logits, write_logits
 from app.lesson.material import SHIPPED, choose_samples, lesson_material
 from app.lesson.steps import STEPS
 from cist_core.charts.lesson import informative_range
-from cist_core.curves import EntropyCurves
-from cist_core.logits import LogitSet
-from cist_core.sources import load_logits
+from cist_core.entropy.curves import EntropyCurves
+from cist_core.inference.sources import load_logits
+from cist_core.logits.logit_set import LogitSet
 from tests.app.driver import open_app
 
 ROOT = Path(__file__).resolve().parents[2]

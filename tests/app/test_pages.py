@@ -13,10 +13,10 @@ import pytest
 from command_line import run
 
 from app.pages import find_pages
-from cist_core.anchors import default_anchor
-from cist_core.readings import read_rule
-from cist_core.rho import matched_pair
+from cist_core.compare.anchors import default_anchor
+from cist_core.compare.matching import matched_pair
 from cist_core.temperature import Cist, Fixed
+from cist_core.temperature.readings import read_rule
 from tests.app.driver import ROOT, open_app, view_of
 
 PAGES = [page.name for page in find_pages() if page.section in ("Look", "Decide") and page.needs_source]

@@ -8,7 +8,7 @@ from streamlit.testing.v1 import AppTest
 
 from cist_core.charts.ratio import envelope_story
 from cist_core.charts.residuals import reasons_story, spread_story
-from cist_core.residuals import why_far
+from cist_core.samples.residuals import why_far
 from tests.app.driver import open_app, view_of
 
 

@@ -17,18 +17,18 @@ import yaml
 from command_line import run
 from streamlit.testing.v1 import AppTest
 
-from app.rho_export import KINDS, Chosen, as_yaml, export, run_config, snippet, training_command
+from app.forms.rho_export import KINDS, Chosen, as_yaml, export, run_config, snippet, training_command
 from app.widgets import plain
 from cist_core.cli import build_parser
 from cist_core.cli.distill import chosen_config
-from cist_core.curves import EntropyCurves
-from cist_core.evidence import all_evidence, evidence_for
-from cist_core.findings import three_digits
+from cist_core.compare.evidence import all_evidence, evidence_for
+from cist_core.compare.recommendation import RhoRecommendation, recommend_rho, rho_outcome
+from cist_core.entropy.curves import EntropyCurves
+from cist_core.inference.sources import load_logits
 from cist_core.objectives import cist_loss
-from cist_core.recommendation import RhoRecommendation, recommend_rho, rho_outcome
-from cist_core.sources import load_logits
 from cist_core.temperature import Cist
 from cist_core.training import parse_config
+from cist_core.wording import three_digits
 from tests.app.driver import open_app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -196,7 +196,7 @@ def test_with_evidence_what_trained_best_is_chosen_and_drawn() -> None:
 @pytest.fixture
 def evidence_of_100_classes_alone(monkeypatch) -> Iterator[None]:
     every = all_evidence()
-    monkeypatch.setattr("cist_core.evidence.all_evidence", lambda: tuple(e for e in every if e.classes == 100))
+    monkeypatch.setattr("cist_core.compare.evidence.all_evidence", lambda: tuple(e for e in every if e.classes == 100))
     st.cache_data.clear()  # what was recommended before
     yield
     st.cache_data.clear()

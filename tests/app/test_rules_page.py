@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from cist_core.curves import EntropyCurves
-from cist_core.ranking import rank_rules, ranking_finding
-from cist_core.sources import load_logits
+from cist_core.compare.ranking import rank_rules, ranking_finding
+from cist_core.entropy.curves import EntropyCurves
+from cist_core.inference.sources import load_logits
 from tests.app.driver import open_app, view_of
 
 

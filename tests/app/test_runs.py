@@ -13,7 +13,7 @@ import streamlit as st
 from example_runs import ExampleStore
 from streamlit.testing.v1 import AppTest
 
-from app.run_views import (
+from app.forms.run_views import (
     MOST_SELECTED,
     Answers,
     RunView,

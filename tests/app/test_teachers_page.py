@@ -10,11 +10,11 @@ from streamlit.testing.v1 import AppTest
 
 from cist_core import LogitSet
 from cist_core.added import AddedStore, AddSpec
-from cist_core.anchors import default_anchor
 from cist_core.cards import find_sample_model
-from cist_core.curves import EntropyCurves
-from cist_core.sources import load_logits
-from cist_core.teacher_comparison import CIST, FIXED, consistency_finding, nearness_finding, read_teacher
+from cist_core.compare.anchors import default_anchor
+from cist_core.compare.teacher_comparison import CIST, FIXED, consistency_finding, nearness_finding, read_teacher
+from cist_core.entropy.curves import EntropyCurves
+from cist_core.inference.sources import load_logits
 from tests.app.driver import ROOT, open_app, view_of
 
 BESIDE = "teachers_beside_mnist5k-cnn"

@@ -15,7 +15,7 @@ from app import catalogue
 from app.thumbnails import thumbnails, why_no_images
 from cist_core.added import AddSpec
 from cist_core.data import evenly_spaced, load_dataset, map_labels, samples_text, stratified_sample
-from cist_core.logits import LogitSet
+from cist_core.logits.logit_set import LogitSet
 
 
 def view_on(

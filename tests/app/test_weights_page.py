@@ -7,8 +7,8 @@ import re
 import numpy as np
 import pytest
 
-from cist_core.gradients import cist_gradients
-from cist_core.weights import SampleWeights
+from cist_core.samples.gradients import cist_gradients
+from cist_core.temperature.weights import SampleWeights
 from tests.app.driver import open_app, view_of
 
 CHARTS = ("weights-difficulty", "weights-factors", "weights-weight", "weights-gradients")

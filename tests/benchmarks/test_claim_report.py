@@ -15,7 +15,7 @@ from claim_search import Runs
 from claim_settings import SETTINGS
 from students import Lesson, Plan
 
-from cist_core.evidence import parse_evidence
+from cist_core.compare.evidence import parse_evidence
 from cist_core.objectives import objective_names, registry
 
 

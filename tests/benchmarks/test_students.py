@@ -10,8 +10,8 @@ import pytest
 import torch
 from students import Lesson, Objectives, Plan, Recipe, train_side_by_side
 
-from cist_core.inference import infer
-from cist_core.sources import find_teacher
+from cist_core.inference.run import infer
+from cist_core.inference.sources import find_teacher
 from cist_core.training import parse_config
 from cist_core.training.engine import train
 from cist_core.training.images import Splits, load_splits

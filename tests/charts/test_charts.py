@@ -11,10 +11,10 @@ from scipy.stats import entropy as scipy_entropy
 
 from cist_core.charts import histogram_figure, per_class_figure, ratio_figure, stacked_histograms, variance_figure
 from cist_core.charts.ratio import MOST_POINTS
-from cist_core.curves import EntropyCurves
-from cist_core.logits import LogitSet
-from cist_core.readings import read_rules
+from cist_core.entropy.curves import EntropyCurves
+from cist_core.logits.logit_set import LogitSet
 from cist_core.temperature import Cist, Fixed, Lskd
+from cist_core.temperature.readings import read_rules
 
 
 def example(samples: int = 400, classes: int = 7, seed: int = 0) -> tuple[LogitSet, EntropyCurves]:

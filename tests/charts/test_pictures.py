@@ -14,10 +14,10 @@ from PIL import Image
 from cist_core.charts import Figure, histogram_figure, per_class_figure, ratio_figure, variance_figure
 from cist_core.charts.figure import named
 from cist_core.charts.pictures import DARK, LIGHT, png, svg
-from cist_core.curves import EntropyCurves
-from cist_core.logits import LogitSet
-from cist_core.readings import read_rules
+from cist_core.entropy.curves import EntropyCurves
+from cist_core.logits.logit_set import LogitSet
 from cist_core.temperature import Cist, Fixed
+from cist_core.temperature.readings import read_rules
 
 LABELS = "{http://www.w3.org/2000/svg}text"
 

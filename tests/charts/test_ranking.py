@@ -8,9 +8,9 @@ import pytest
 
 from cist_core.charts.figure import RULE_COLOURS
 from cist_core.charts.ranking import ranking_figure
-from cist_core.curves import EntropyCurves
-from cist_core.logits import LogitSet
-from cist_core.ranking import Interval, RankedRule, rank_rules
+from cist_core.compare.ranking import Interval, RankedRule, rank_rules
+from cist_core.entropy.curves import EntropyCurves
+from cist_core.logits.logit_set import LogitSet
 
 
 @pytest.fixture

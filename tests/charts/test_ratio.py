@@ -9,13 +9,13 @@ import pytest
 from cist_core.charts.cloud import MOST_POINTS
 from cist_core.charts.ratio import envelope_story, ratio_figure
 from cist_core.charts.residuals import furthest_story, gap_figure, reasons_figure, reasons_story, spread_story
-from cist_core.curves import EntropyCurves
-from cist_core.envelope import entropy_envelope
-from cist_core.findings import percent, three_digits
-from cist_core.logits import LogitSet
-from cist_core.readings import read_rules
-from cist_core.residuals import REASONS, Residuals, why_far
+from cist_core.entropy.curves import EntropyCurves
+from cist_core.entropy.envelope import entropy_envelope
+from cist_core.logits.logit_set import LogitSet
+from cist_core.samples.residuals import REASONS, Residuals, why_far
 from cist_core.temperature import Cist, Fixed
+from cist_core.temperature.readings import read_rules
+from cist_core.wording import percent, three_digits
 
 CLASSES = 8
 

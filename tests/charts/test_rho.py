@@ -8,15 +8,16 @@ import pytest
 from reference import centred_maximum, entropy_at, entropy_at_cist
 
 from cist_core import EntropyCurves, LogitSet, matched_pair
-from cist_core.anchors import find_anchors
 from cist_core.charts.figure import PICK
 from cist_core.charts.rho import PICK_STEP, evidence_figure, gain_figure, rho_figure
-from cist_core.evidence import evidence_for, parse_evidence
-from cist_core.findings import floor_story, percent
-from cist_core.readings import read_rule
-from cist_core.recommendation import recommend_rho
-from cist_core.rho_curves import RHOS, gain_curve, rho_sweep
+from cist_core.compare.anchors import find_anchors
+from cist_core.compare.evidence import evidence_for, parse_evidence
+from cist_core.compare.recommendation import recommend_rho
+from cist_core.compare.rho_curves import RHOS, gain_curve, rho_sweep
+from cist_core.findings import floor_story
 from cist_core.temperature import Cist, Fixed
+from cist_core.temperature.readings import read_rule
+from cist_core.wording import percent
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from cist_core.charts.soft_labels import (
     names_of,
     soft_label_figure,
 )
-from cist_core.dark_knowledge import STUDENT, SoftLabel, mean_soft_labels
+from cist_core.samples.dark_knowledge import STUDENT, SoftLabel, mean_soft_labels
 from cist_core.temperature import Cist, Fixed
 
 NAMES = [f"c{index}" for index in range(7)]

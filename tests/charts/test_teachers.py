@@ -13,9 +13,9 @@ from cist_core.charts.teachers import (
     teacher_entropy_figure,
     teacher_ratio_figure,
 )
-from cist_core.findings import percent, three_digits
-from cist_core.logits import LogitSet
-from cist_core.teacher_comparison import CIST, FIXED, TeacherReading, consistency_finding, read_teacher
+from cist_core.compare.teacher_comparison import CIST, FIXED, TeacherReading, consistency_finding, read_teacher
+from cist_core.logits.logit_set import LogitSet
+from cist_core.wording import percent, three_digits
 
 
 @pytest.fixture

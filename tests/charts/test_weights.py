@@ -9,13 +9,13 @@ import pytest
 from cist_core.charts.cloud import MOST_POINTS
 from cist_core.charts.gradients import gradient_figure
 from cist_core.charts.weights import difficulty_figure, factors_figure, running_median, weight_figure
-from cist_core.curves import EntropyCurves
-from cist_core.findings import percent, three_digits
-from cist_core.gradients import GradientNorms
-from cist_core.logits import LogitSet
-from cist_core.samples import MEASURES
+from cist_core.entropy.curves import EntropyCurves
+from cist_core.logits.logit_set import LogitSet
+from cist_core.samples.gradients import GradientNorms
+from cist_core.samples.table import MEASURES
 from cist_core.temperature import Cist, Fixed
-from cist_core.weights import SampleWeights
+from cist_core.temperature.weights import SampleWeights
+from cist_core.wording import percent, three_digits
 
 
 def curves(samples=600, seed=0, scale=6.0):

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from cist_core.class_order import number_classes, numbers_in, order_of_columns
 from cist_core.data import describe_data, fit_classes, load_dataset
 from cist_core.errors import CistError
+from cist_core.logits.class_order import number_classes, numbers_in, order_of_columns
 
 
 def write(path: Path, shade: int = 0) -> None:

@@ -11,8 +11,8 @@ from PIL import Image
 
 from cist_core.data import ImageDataset, describe_data, load_dataset
 from cist_core.errors import CistError
-from cist_core.inference import infer
-from cist_core.logit_files import LABEL_NAMES
+from cist_core.inference.run import infer
+from cist_core.logits.files import LABEL_NAMES
 
 IMAGES = np.random.default_rng(0).integers(0, 255, (6, 4, 4, 3)).astype(np.uint8)
 LABELS = np.array([2, 0, 1, 1, 2, 0])
@@ -164,7 +164,7 @@ def test_a_student_is_distilled_through_a_map(capsys, tmp_path: Path, zoo: Path)
 
 def test_the_labels_of_mapped_images_are_kept_with_the_logits(tmp_path: Path, zoo: Path) -> None:
     from cist_core.data import fit_classes
-    from cist_core.sources import find_teacher
+    from cist_core.inference.sources import find_teacher
 
     teacher = find_teacher("mnist5k-cnn")
     dataset: ImageDataset = fit_classes(load_dataset(zoo), 10, {0: 3, 1: 5, 2: 7})

@@ -153,20 +153,20 @@ def _label_seeds(ending: str) -> list[bytes]:
 
 
 def _read_logits(path: Path) -> object:
-    from cist_core.logit_files import UPLOAD_LIMITS, read_logits
+    from cist_core.logits.files import UPLOAD_LIMITS, read_logits
 
     return read_logits(path, limits=UPLOAD_LIMITS)
 
 
 def _read_labels(path: Path) -> object:
-    from cist_core.logit_files import read_labels
+    from cist_core.logits.files import read_labels
 
     return read_labels(path, count=SAMPLES, classes=CLASSES)
 
 
 def _read_top_k(path: Path) -> object:
-    from cist_core.logit_files import UPLOAD_LIMITS
-    from cist_core.top_k import read_top_k
+    from cist_core.logits.files import UPLOAD_LIMITS
+    from cist_core.logits.top_k import read_top_k
 
     return read_top_k(path, limits=UPLOAD_LIMITS)
 
@@ -359,7 +359,7 @@ def _text(read: Callable[[str], object]) -> Callable[[Path], object]:
 
 
 def _parse_selection(text: str) -> object:
-    from cist_core.selection import Selection
+    from cist_core.samples.selection import Selection
 
     return Selection.parse(text)
 
@@ -371,7 +371,7 @@ def _parse_rule(text: str) -> object:
 
 
 def _parse_slices(text: str) -> object:
-    from cist_core.slices import parse_slices
+    from cist_core.samples.slices import parse_slices
 
     return parse_slices(text)
 

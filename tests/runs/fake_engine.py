@@ -1,4 +1,4 @@
-"""A stand-in for `python -m cist_core.training`: it keeps the contract of a run directory, and trains nothing.
+"""A stand-in for `python -m cist_core distill`: it keeps the contract of a run directory, and trains nothing.
 
 ``fake_engine.py BEHAVIOUR[,BEHAVIOUR...] DIR/config.json --run-dir DIR [--resume]``: the seed in the config picks the
 behaviour. It imports nothing heavy, so that a test may start many.

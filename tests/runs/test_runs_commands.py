@@ -195,7 +195,7 @@ def test_a_sweep_that_makes_no_sense_is_refused(capsys, workplace, arguments, se
 
 
 def test_cist_worker_says_what_it_does_and_leaves_on_a_signal(workplace):
-    command = [sys.executable, "-m", "cist_core.cli", "worker", "--root", str(workplace.store.root)]
+    command = [sys.executable, "-m", "cist_core", "worker", "--root", str(workplace.store.root)]
     worker = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert f"working on {workplace.store.root}" in worker.stderr.readline()
     until(workplace.store.has_worker)

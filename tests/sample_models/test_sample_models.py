@@ -9,8 +9,8 @@ import torch
 
 from cist_core.cards import Card, sample_models
 from cist_core.data import DATASETS, ImageDataset, load_dataset
-from cist_core.inference import infer
-from cist_core.logits import LogitSet
+from cist_core.inference.run import infer
+from cist_core.logits.logit_set import LogitSet
 from cist_core.zoo import file_sha256, load_teacher
 from sample_models import train as train_script
 from sample_models.export import render_card

@@ -83,13 +83,13 @@ def these(reader: str, cases: Iterable[tuple[str, str, bytes | Callable[[Path], 
 
 
 def _logits(path: Path) -> None:
-    from cist_core.logit_files import UPLOAD_LIMITS, read_logits
+    from cist_core.logits.files import UPLOAD_LIMITS, read_logits
 
     read_logits(path, limits=UPLOAD_LIMITS)
 
 
 def _labels(path: Path) -> None:
-    from cist_core.logit_files import read_labels
+    from cist_core.logits.files import read_labels
 
     read_labels(path, count=SAMPLES, classes=CLASSES)
 
@@ -107,7 +107,7 @@ def _checkpoint(path: Path) -> None:
 
 
 def _teacher(path: Path) -> None:
-    from cist_core.sources import find_teacher
+    from cist_core.inference.sources import find_teacher
 
     find_teacher(str(path))
 
@@ -1004,7 +1004,7 @@ def run(folder: Path, only: Callable[[Hostile], bool] = lambda case: True) -> It
     import torch
 
     import cist_core.data
-    import cist_core.sources
+    import cist_core.inference.sources
     import cist_core.zoo  # noqa: F401
 
     torch.set_num_threads(1)

@@ -17,14 +17,14 @@ import pandas as pd
 import pytest
 from security.names import HOSTILE_NAMES
 
-from app.references import InFile, Named
+from app.forms.references import InFile, Named
 from cist_core import LogitSet, parse_rule
 from cist_core.cli import main
 from cist_core.cli.terminal import printable
-from cist_core.curves import EntropyCurves
-from cist_core.readings import read_rule
+from cist_core.entropy.curves import EntropyCurves
 from cist_core.report import render_report
 from cist_core.tables import to_csv
+from cist_core.temperature.readings import read_rule
 
 NAMES = list(HOSTILE_NAMES.values())
 CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")

@@ -22,9 +22,9 @@ from safetensors.torch import load_file
 
 from cist_core.cards import find_sample_model
 from cist_core.errors import Cancelled, CistError
-from cist_core.logits import LogitSet
+from cist_core.inference.sources import load_logits
+from cist_core.logits.logit_set import LogitSet
 from cist_core.objectives import objective_names, objective_specification
-from cist_core.sources import load_logits
 from cist_core.training import CLOCK_FIELDS, RunConfig, RunDirectory, preset
 from cist_core.training.config import OptimiserConfig
 from cist_core.training.engine import train
@@ -85,7 +85,7 @@ def stop_after(steps: int):
 
 
 def engine(config: Path, *options: str, **kwargs: Any) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "cist_core.training", str(config), *options]
+    command = [sys.executable, "-m", "cist_core", "distill", str(config), *options]
     return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **kwargs)
 
 
@@ -480,7 +480,7 @@ TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-p
 
 def two_processes(config: RunConfig, run: Path, *options: str) -> subprocess.CompletedProcess[str]:
     config.save(run.with_suffix(".json"))
-    command = [*TWO, "-m", "cist_core.training", str(run.with_suffix(".json")), "--run-dir", str(run), *options]
+    command = [*TWO, "-m", "cist_core", "distill", str(run.with_suffix(".json")), "--run-dir", str(run), *options]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
 

@@ -10,8 +10,8 @@ import torch
 from scipy.special import softmax
 from scipy.stats import entropy as scipy_entropy
 
-from cist_core.calibration import expected_calibration_error
 from cist_core.errors import CistError
+from cist_core.logits.calibration import expected_calibration_error
 from cist_core.objectives import create_objective
 from cist_core.training.checkpoints import load_checkpoint, save_checkpoint
 from cist_core.training.config import OptimiserConfig, ScheduleConfig

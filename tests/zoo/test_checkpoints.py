@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from cist_core.errors import CistError
-from cist_core.logit_files import read_logits
+from cist_core.logits.files import read_logits
 from cist_core.zoo import (
     ARCHITECTURES,
     create_model,

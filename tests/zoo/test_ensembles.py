@@ -8,8 +8,8 @@ from torch import nn
 
 from cist_core.data import ImageDataset
 from cist_core.errors import CistError
-from cist_core.inference import infer
-from cist_core.sources import find_teacher, load_logits, split_ensemble
+from cist_core.inference.run import infer
+from cist_core.inference.sources import find_teacher, load_logits, split_ensemble
 from cist_core.zoo import Preprocessing, Teacher, average_teachers, create_model, fold_batch_norm
 from cist_core.zoo.preprocessing import EachItsOwn
 

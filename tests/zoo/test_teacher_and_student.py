@@ -8,8 +8,8 @@ import torch
 from torch.nn import functional as F
 
 from cist_core.data import load_dataset
-from cist_core.inference import infer
-from cist_core.sources import find_teacher
+from cist_core.inference.run import infer
+from cist_core.inference.sources import find_teacher
 from cist_core.training import preset
 from cist_core.training.learner import Learner, create_accelerator
 from cist_core.zoo import create_model

@@ -8,7 +8,7 @@ import torch
 
 from cist_core.data import evenly_spaced, load_dataset
 from cist_core.errors import CistError
-from cist_core.inference import infer
+from cist_core.inference.run import infer
 from cist_core.zoo import ARCHITECTURES, Preprocessing, create_model, load_checkpoint, load_teacher
 
 SharedFile = Callable[[str], Path]

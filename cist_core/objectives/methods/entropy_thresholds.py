@@ -18,7 +18,7 @@ from cist_core.objectives.registry import register_objective
 from cist_core.objectives.rows import entropy
 from cist_core.objectives.softening import Softening, fixed
 from cist_core.objectives.terms import Terms, collect
-from cist_core.profile import OVER_SHARP, OVER_SMOOTHED
+from cist_core.temperature.profile import OVER_SHARP, OVER_SMOOTHED
 
 Low = Annotated[float, Number("entropy below this share of ln C makes an outlier", minimum=0, maximum=1)]
 High = Annotated[float, Number("entropy above this share of ln C makes an outlier", minimum=0, maximum=1)]

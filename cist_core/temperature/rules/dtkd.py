@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cist_core.curves import EntropyCurves
+from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
 from cist_core.temperature.guards import TAU_MIN
 from cist_core.temperature.rule import TemperatureRule, register_rule

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cist_core.errors import CistError
-from cist_core.sources import find_teacher
+from cist_core.inference.sources import find_teacher
 from cist_core.zoo import fold_batch_norm
 
 

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from cist_core.errors import CistError
-from cist_core.sources import find_teacher
+from cist_core.inference.sources import find_teacher
 from cist_core.zoo.foreign import hugging_face
 
 transformers = pytest.importorskip("transformers")

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from cist_core.errors import CistError
-from cist_core.sources import find_teacher
+from cist_core.inference.sources import find_teacher
 from cist_core.zoo.foreign import timm_models
 
 timm = pytest.importorskip("timm")

@@ -5,7 +5,7 @@ import torch
 from torchvision.models import ResNet50_Weights, get_model, get_model_weights
 
 from cist_core.errors import CistError
-from cist_core.sources import find_teacher
+from cist_core.inference.sources import find_teacher
 from cist_core.zoo import inspect_checkpoint, load_checkpoint
 from cist_core.zoo.foreign import torchvision_models
 

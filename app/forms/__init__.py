@@ -1,0 +1,1 @@
+"""What forms and views decide and say, without Streamlit."""

@@ -1,0 +1,331 @@
+"""The form of the Distill page as data: what it offers, and the configs that its answers make.
+
+Importing this imports torch: the objectives and the architectures are written in it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from cist_core.data import DATASETS, DatasetInfo
+from cist_core.errors import CistError
+from cist_core.objectives import objective_names, objective_presets, objective_specification
+from cist_core.objectives.parameters import Number, Numbers, Parameter
+from cist_core.training import RunConfig, parse_config, preset
+from cist_core.training.suggestion import suggested_preset
+from cist_core.wording import three_digits
+from cist_core.zoo import ARCHITECTURES, create_model
+
+FIRST_BESIDE = ("ce", "kd-hinton", "cist-authors")
+"""The baseline without a teacher, the usual KD, and CIST as its authors found it best."""
+
+FIRST_METHODS = ("cist", "kd", "ce")
+"""CIST, what it is compared with, and the baseline of both; the others follow by name."""
+
+LABELS = {
+    "rho": "ρ",
+    "floor": "Floor of τ",
+    "tau": "τ",
+    "higher_tau": "Higher τ",
+    "theta": "θ",
+    "alpha": "α",
+    "beta": "β",
+    "gamma": "γ",
+    "H": "H (nats)",
+    "lambda_ce": "λ cross-entropy",
+    "lambda_kl": "λ divergence",
+    "low": "Low, share of ln C",
+    "high": "High, share of ln C",
+}
+"""Of the fields of an objective; another one is named as it is written."""
+
+FROM_SIDEBAR = ("tau", "rho", "floor", "H")
+"""Parameters that start at the sidebar's pair; H at the mean entropy that the pair has."""
+
+ESTIMATE_SECONDS = 180
+"""The longest that an estimate may take; it runs the teacher on a few batches and trains a few steps."""
+
+
+@dataclass(frozen=True)
+class Student:
+    """An architecture that fits the images, and its size."""
+
+    name: str
+    parameters: int
+    description: str
+
+
+def methods() -> list[str]:
+    """Every objective, the most compared ones first."""
+    return [*FIRST_METHODS, *(name for name in objective_names() if name not in FIRST_METHODS)]
+
+
+def label(parameter: Parameter) -> str:
+    return LABELS.get(parameter.name, parameter.name.replace("_", " ").capitalize())
+
+
+def start_of(parameter: Parameter, *, tau: float, rho: float, floor: float, mean_entropy: float) -> Any:
+    """What a field of an objective starts at: the pair of the sidebar, or the published default."""
+    from_sidebar = {"tau": tau, "rho": rho, "floor": floor, "H": round(mean_entropy, 3)}
+    if parameter.name in from_sidebar:
+        return from_sidebar[parameter.name]
+    return parameter.kind.write(parameter.default) if isinstance(parameter.kind, Numbers) else parameter.default
+
+
+def follows_sidebar(names: Sequence[str]) -> str:
+    """That these parameters follow the sidebar, as a sentence."""
+    words = " and ".join("the floor" if name == "floor" else LABELS[name].split()[0] for name in names)
+    if len(names) == 1:
+        return f"{words} comes from the sidebar, and follows it until you change it here."
+    return f"{words} come from the sidebar, and follow it until you change them here."
+
+
+def bounds(kind: Number) -> tuple[float | None, float | None]:
+    """The smallest and largest number that a field takes; that a bound itself may be out is checked afterwards."""
+    low, high = max(kind.above, kind.minimum), min(kind.below, kind.maximum)
+    return (float(low) if math.isfinite(low) else None), (float(high) if math.isfinite(high) else None)
+
+
+def answer(parameter: Parameter, value: Any) -> Any:
+    """A field's value as the objective takes it; text that cannot be read goes on, and is named by the objective."""
+    if isinstance(parameter.kind, Numbers) and isinstance(value, str):
+        try:
+            return list(parameter.kind.read(value))
+        except ValueError:
+            return value
+    return value
+
+
+@lru_cache
+def count_parameters(architecture: str, num_classes: int) -> int:
+    """Weights of a network of the zoo, without making them."""
+    import torch
+
+    with torch.device("meta"):
+        model = create_model(architecture, num_classes=num_classes)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def students(data: DatasetInfo) -> list[Student]:
+    """The architectures for images of this size, the smallest first."""
+    height, width, channels = data.image_shape
+    fitting = [
+        Student(name, count_parameters(name, data.classes), architecture.description)
+        for name, architecture in ARCHITECTURES.items()
+        if (architecture.image_size, architecture.image_size, architecture.channels) == (height, width, channels)
+    ]
+    return sorted(fitting, key=lambda student: student.parameters)
+
+
+def default_student(data: DatasetInfo, teacher_architecture: str, teacher_parameters: int) -> str:
+    """The largest of the teacher's family with at most half of its weights; without one, the smallest of all."""
+    known = ARCHITECTURES.get(teacher_architecture)
+    offered = students(data)
+    smaller = [student for student in offered if student.parameters <= teacher_parameters / 2]
+    related = [student for student in smaller if known and ARCHITECTURES[student.name].family == known.family]
+    return (related or smaller or offered[:1])[-1].name
+
+
+def headline(teacher: str, teacher_parameters: int, student: Student) -> str:
+    """What is about to happen, in one line: into which network, and how much smaller it is."""
+    times = teacher_parameters / student.parameters
+    if times == 1:
+        return f"Distill {teacher} into {student.name}, a network of the same size"
+    size = f"{three_digits(times)} times smaller" if times > 1 else f"{three_digits(1 / times)} times larger"
+    return f"Distill {teacher} into {student.name}, {size}"
+
+
+def preset_images(name: str) -> int | None:
+    """How many training images a preset uses; None: all."""
+    return preset(name).data.train_samples
+
+
+def recipe_answers(name: str) -> dict[str, Any]:
+    """What the fields of the third step show after a preset is chosen, by their keys."""
+    config = preset(name)
+    return {
+        "epochs": config.epochs or 1,
+        "lr": config.optimiser.learning_rate,
+        "batch": config.batch_size,
+        "shift": config.augmentation.crop_padding,
+        "mirror": config.augmentation.flip,
+        "strong": config.augmentation.strong_view,
+        "cut": config.augmentation.resized_crop[0] if config.augmentation.resized_crop else None,
+        "optimiser": config.optimiser.name,
+        "momentum": config.optimiser.momentum,
+        "nesterov": config.optimiser.nesterov,
+        "decay": config.optimiser.weight_decay,
+        "clip": config.optimiser.clip_norm,
+        "schedule": config.schedule.name,
+        "warmup": config.schedule.warmup_epochs,
+        "milestones": ", ".join(f"{epoch:g}" for epoch in config.schedule.milestones),
+        "factor": config.schedule.gamma,
+        "checkpoint": config.checkpoint_every_steps,
+        "threads": config.threads,
+        "precision": config.precision,
+        "device": config.device,
+    }
+
+
+def recipe(answers: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a config that the third step decides; what the chosen optimiser or schedule ignores is left out.
+
+    Raises:
+        CistError: for milestones that are no numbers.
+    """
+    optimiser: dict[str, Any] = {
+        "name": answers["optimiser"],
+        "learning_rate": answers["lr"],
+        "weight_decay": answers["decay"],
+        "clip_norm": answers["clip"],
+    }
+    if answers["optimiser"] == "sgd":
+        optimiser |= {"momentum": answers["momentum"], "nesterov": answers["nesterov"]}
+    schedule: dict[str, Any] = {"name": answers["schedule"], "warmup_epochs": answers["warmup"]}
+    if answers["schedule"] == "multistep":
+        schedule |= {"milestones": _numbers(answers["milestones"], "milestones"), "gamma": answers["factor"]}
+    return {
+        "epochs": answers["epochs"],
+        "batch_size": answers["batch"],
+        "optimiser": optimiser,
+        "schedule": schedule,
+        "augmentation": {
+            "crop_padding": answers["shift"],
+            "flip": answers["mirror"],
+            "resized_crop": None if answers["cut"] is None else [answers["cut"], 1.0],
+            "strong_view": answers["strong"],
+        },
+        "checkpoint_every_steps": answers["checkpoint"],
+        "threads": answers["threads"],
+        "precision": answers["precision"],
+        "device": answers["device"],
+    }
+
+
+def read_seeds(text: str) -> list[int]:
+    """Seeds from a field: ``0`` or ``0, 1, 2``; each counts once.
+
+    Raises:
+        CistError: for anything else.
+    """
+    try:
+        seeds = [int(part) for part in text.replace(",", " ").split()]
+    except ValueError:
+        seeds = []
+    if not seeds or min(seeds) < 0:
+        raise CistError(f"Expected seeds to be whole numbers from 0, such as 0, 1, 2, but got '{text}'.")
+    return list(dict.fromkeys(seeds))
+
+
+def offered_beside(method: str) -> list[str]:
+    """What can be trained beside a method, the usual comparison first: objectives that need no value, and presets."""
+    complete = [
+        name for name in methods() if not any(item.required for item in objective_specification(name).parameters)
+    ]
+    known = dict.fromkeys([*FIRST_BESIDE, *complete, *objective_presets()])
+    return [name for name in known if name != method]
+
+
+def make_configs(content: Mapping[str, Any], seeds: Sequence[int], beside: Sequence[str] = ()) -> list[RunConfig]:
+    """One checked config a seed and objective: the form's, then those beside it, for the first seed, the second, ...
+
+    An objective beside it that is the form's by another name is left out.
+
+    Raises:
+        CistError: with one clause for every field that is wrong.
+    """
+    configs: dict[str, RunConfig] = {}
+    for seed in seeds:
+        for objective in (content["objective"], *beside):
+            config = parse_config({**content, "objective": objective, "seed": seed}, source="the form")
+            configs.setdefault(config.unnamed().model_dump_json(), config)
+    return list(configs.values())
+
+
+def preset_for(data: DatasetInfo) -> str:
+    """The recipe made for these images, or for others of their shape."""
+    alike = (name for name, other in DATASETS.items() if other.image_shape == data.image_shape)
+    return suggested_preset(data.name if data.name in DATASETS else next(alike, data.name))
+
+
+def run_name(config: RunConfig) -> str:
+    """What a run is called until somebody renames it: its preset, or the objective as the command line writes it."""
+    return config.objective.label
+
+
+def run_names(configs: Sequence[RunConfig], given: str) -> list[str]:
+    """The names of runs that are launched together; to a given one their objectives are added where they differ."""
+    labels = [run_name(config) for config in configs]
+    if not given or len(set(labels)) == 1:
+        return [given or label for label in labels]
+    return [f"{given}, {label}" for label in labels]
+
+
+def group_name(configs: Sequence[RunConfig]) -> str:
+    """What runs that are launched together are called; a second such group has another time."""
+    objectives = " and ".join(dict.fromkeys(run_name(config) for config in configs))
+    return f"{objectives}, {configs[0].student.architecture}, {time.strftime('%Y-%m-%d %H:%M:%S')}"
+
+
+def commands(configs: Sequence[RunConfig]) -> str:
+    """The command line that trains the same, from the config that the page exports."""
+    if len(configs) == 1:
+        return "cist distill config.json"
+    words = ["cist", "sweep", "config.json"]
+    objectives = dict.fromkeys(run_name(config) for config in configs)
+    if len(objectives) > 1:
+        words += ["--objective", *objectives]
+    return shlex.join([*words, "--seeds", *dict.fromkeys(str(config.seed) for config in configs)])
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """How long one run takes on this machine, as the engine measured it."""
+
+    seconds: float
+    steps: int
+    seconds_per_step: float
+    teacher_seconds: float
+    device: str
+
+
+def estimate(config: RunConfig) -> Estimate:
+    """Let the engine time a few steps in a process of its own.
+
+    Raises:
+        CistError: if it cannot, with its own sentence.
+    """
+    with tempfile.TemporaryDirectory(prefix="cist-estimate-") as folder:
+        file = Path(folder) / "config.json"
+        config.save(file)
+        command = [sys.executable, "-m", "cist_core", "distill", str(file), "--estimate"]
+        try:
+            result = subprocess.run(command, capture_output=True, text=True, timeout=ESTIMATE_SECONDS, check=False)
+        except subprocess.TimeoutExpired:
+            raise CistError(
+                f"The estimate took longer than {ESTIMATE_SECONDS} seconds; the run would be long. "
+                "Choose a smaller student or fewer images."
+            ) from None
+    if result.returncode != 0:
+        lines = [line.removeprefix("cist: ") for line in result.stderr.splitlines() if line.strip()]
+        raise CistError(lines[-1] if lines else f"The estimate stopped with exit code {result.returncode}.")
+    found = json.loads(result.stdout)
+    return Estimate(**{name: found[name] for name in Estimate.__dataclass_fields__})
+
+
+def _numbers(text: str, what: str) -> list[float]:
+    try:
+        return [float(part) for part in text.replace(",", " ").split()]
+    except ValueError:
+        raise CistError(f"Expected {what} to be numbers, such as 150, 180, 210, but got '{text}'.") from None

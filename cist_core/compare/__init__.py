@@ -1,0 +1,1 @@
+"""Rules beside each other: matching of mean entropy, which rho to take, rankings, teachers, the grid of the sliders."""

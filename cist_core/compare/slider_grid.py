@@ -1,0 +1,320 @@
+"""What two sliders show, computed beforehand: the positions of a page that has no Python behind it.
+
+Every number and word of a position is computed here, by the functions that the app uses; the page only looks them up.
+Nothing is interpolated: the partner of a position, the one of the same mean entropy, is a position itself.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cist_core.entropy.curves import EntropyCurves
+from cist_core.findings import (
+    ABOUT_AS_MUCH,
+    HEADLINES,
+    NO_SPREAD,
+    are_matched,
+    consistency_gain,
+    floor_story,
+    one_label_story,
+    rule_label,
+    rule_name,
+)
+from cist_core.temperature import Cist, Fixed
+from cist_core.temperature.profile import EntropyProfile, entropy_histogram
+from cist_core.temperature.readings import RuleReading, read_rule
+from cist_core.wording import how_many, percent, three_digits
+
+TAU_RANGE, RHO_RANGE = (0.25, 20.0), (0.5, 15.0)
+"""Ends of the two sliders, in the report and in the app."""
+
+POINTS = 240
+"""Up to this many samples are drawn one by one in the picture of the ratios."""
+
+RATIOS_MOVE = "Under {first} the ratios of the middle 90 % of the samples run from {low} to {high}; under CIST {held}"
+"""What the picture of the ratios shows."""
+
+NUMBERS = ("mean", "spread", "5 %", "95 %", "over-sharp", "over-smoothed", "at the floor")
+GAINS = {"unmatched": "not matched", "rounding": "no spread left", "gain": "{gain} ×"}
+NOTES = {
+    "apart": "Not matched: spreads at different mean entropies do not compare.",
+    "out of reach": "No partner within the sliders has this mean entropy: the pair is not matched.",
+    "below floor": "CIST has a floor of {floor}: no ρ has the mean entropy of a lower τ, and the pair is not matched.",
+}
+
+# Each range is read at so many positions, and at the partners of the other's. Logits of more than so many numbers get
+# fewer, so that a report of the largest sets takes seconds, not minutes.
+_FEWEST, _MOST = 12, 80
+_FULL_SIZE = 50_000_000
+
+
+@dataclass(frozen=True)
+class Position:
+    """One place of a slider: a rule, its profile, and what is drawn of it.
+
+    Attributes:
+        rule: the rule that the slider gives here.
+        profile: over all samples.
+        counts: histogram of the entropies, ``(60,)``.
+        drawn: entropies of the samples that are drawn, ``(n,)`` in 255ths of ``ln C``.
+        same_label: as `RuleReading.same_label`.
+        student_at_floor: share of the samples at which the floor decides the student's temperature; None without a
+            student.
+    """
+
+    rule: Fixed | Cist
+    profile: EntropyProfile
+    counts: NDArray[np.int64]
+    drawn: NDArray[np.uint8]
+    same_label: float = 0.0
+    student_at_floor: float | None = None
+
+    @property
+    def value(self) -> float:
+        """Tau or rho."""
+        return self.rule.tau if isinstance(self.rule, Fixed) else self.rule.rho
+
+
+@dataclass(frozen=True)
+class SliderGrid:
+    """All positions of both sliders.
+
+    Attributes:
+        taus: by temperature.
+        rhos: by rho.
+        start: the pair that the report is about, as indices of the two.
+        partners_of_taus: for each temperature the index of the rho with the nearest mean entropy, ``(len(taus),)``.
+        partners_of_rhos: and the other way round.
+        matched: which pairs have the same mean entropy, ``(len(taus), len(rhos))``.
+        maxima: centred maxima of the samples that are drawn, ``(n,)``.
+        middle: centred maxima that 5 % and 95 % of the samples stay below.
+        max_entropy: ``ln C`` in nats.
+        floor: of CIST, the same at every position, in logit units.
+    """
+
+    taus: Sequence[Position]
+    rhos: Sequence[Position]
+    start: tuple[int, int]
+    partners_of_taus: NDArray[np.int64]
+    partners_of_rhos: NDArray[np.int64]
+    matched: NDArray[np.bool_]
+    maxima: NDArray[np.float64]
+    middle: tuple[float, float]
+    max_entropy: float
+    floor: float
+
+    def ratios_move(self, tau: Position, rho: Position) -> str:
+        """The finding over the picture of the ratios, at two positions."""
+        low, high = (three_digits(maximum / tau.value) for maximum in self.middle)
+        return RATIOS_MOVE.format(first=rule_label(tau.rule), low=low, high=high, held=_held(rho))
+
+    def ratios(self, position: Position) -> NDArray[np.float64]:
+        """The ratios of the samples that are drawn, ``(n,)``; 0 for constant rows."""
+        if isinstance(position.rule, Fixed):
+            return np.asarray(self.maxima / position.value)
+        temperatures = np.maximum(self.maxima / position.value, self.floor)
+        return np.asarray(np.divide(self.maxima, temperatures, out=np.zeros(len(self.maxima)), where=self.maxima > 0))
+
+    def to_json(self) -> dict[str, Any]:
+        """The grid for the page, compact: words where it shows words, numbers where it compares or draws them."""
+        low, high = self.middle
+        return {
+            "start": self.start,
+            "taus": [
+                _position(position)
+                | {"low": three_digits(low / position.value), "high": three_digits(high / position.value)}
+                for position in self.taus
+            ],
+            "rhos": [
+                _position(position)
+                | {
+                    "held": _held(position),
+                    "alike": how_many(position.same_label) if position.same_label else "",
+                    "stories": rho_stories(position),
+                }
+                for position in self.rhos
+            ],
+            "partnersOfTaus": self.partners_of_taus.tolist(),
+            "partnersOfRhos": self.partners_of_rhos.tolist(),
+            # The mean entropy falls along both sliders, so the matched rhos of a temperature are neighbours.
+            "matched": [_ends(row) for row in self.matched],
+            "maxima": [float(f"{maximum:.4g}") for maximum in self.maxima],
+            "maxEntropy": self.max_entropy,
+            "floor": self.floor,
+            "samples": self.taus[0].profile.samples,
+            "noSpread": NO_SPREAD,
+            "aboutAsMuch": ABOUT_AS_MUCH,
+            "headlines": HEADLINES,
+            "second": rule_name(self.rhos[0].rule),
+            "ratiosMove": RATIOS_MOVE,
+            "gains": GAINS,
+            "notes": {name: note.format(floor=f"{self.floor:.4g}") for name, note in NOTES.items()},
+        }
+
+
+def slider_grid(fixed: RuleReading, cist: RuleReading, curves: EntropyCurves) -> SliderGrid:
+    """Read the whole range of both sliders on curves.
+
+    Args:
+        fixed: a fixed temperature, the position the tau slider starts at.
+        cist: a CIST rule, the position the rho slider starts at; its floor is that of all positions.
+        curves: that both were read on; a table refuses temperatures beyond its largest ratio, which are left out.
+    """
+    if not (isinstance(fixed.rule, Fixed) and isinstance(cist.rule, Cist)):
+        raise TypeError(f"Expected a fixed temperature and a CIST rule, but got {fixed.rule} and {cist.rule}.")
+    drawn = _spread_out(curves)
+    read = _reader(curves, drawn, fixed.profile)
+    count = int(np.clip(_MOST * _FULL_SIZE / (curves.num_samples * curves.num_classes), _FEWEST, _MOST))
+    lowest_tau = float(curves.statistics.maximum.max()) / curves.max_ratio
+    taus = [read(Fixed(tau)) for tau in _even(TAU_RANGE, count) if tau > lowest_tau] + [read(fixed.rule)]
+    floor = cist.rule.floor
+    rhos = [read(Cist(rho, floor)) for rho in _even(RHO_RANGE, count)] + [read(cist.rule)]
+    more_taus, more_rhos = _partners(rhos, taus), _partners(taus, rhos)
+    taus = _sorted([*(read(Fixed(tau)) for tau in more_taus), *taus])
+    rhos = _sorted([*(read(Cist(rho, floor)) for rho in more_rhos), *rhos])
+    start = _index(taus, fixed.rule.tau), _index(rhos, cist.rule.rho)
+    matched = np.array([[are_matched(tau.profile, rho.profile) for rho in rhos] for tau in taus])
+    partners_of_taus, partners_of_rhos = _nearest(taus, rhos), _nearest(rhos, taus)
+    if matched[start]:  # the pair of the report stays together, whatever else lies as near
+        partners_of_taus[start[0]], partners_of_rhos[start[1]] = start[1], start[0]
+    maxima = curves.statistics.maximum
+    varied = maxima[maxima > 0]
+    low, high = np.quantile(varied, (0.05, 0.95)) if varied.size else (0.0, 0.0)
+    return SliderGrid(
+        taus=taus,
+        rhos=rhos,
+        start=start,
+        partners_of_taus=partners_of_taus,
+        partners_of_rhos=partners_of_rhos,
+        matched=matched,
+        maxima=maxima[drawn].astype(np.float64),
+        middle=(float(low), float(high)),
+        max_entropy=curves.max_entropy,
+        floor=floor,
+    )
+
+
+def _spread_out(curves: EntropyCurves) -> NDArray[np.int64]:
+    """Samples evenly spaced in the order of their centred maxima, so that few stand for all."""
+    order = np.argsort(curves.statistics.maximum, kind="stable")
+    count = min(POINTS, curves.num_samples)
+    return order[np.linspace(0, curves.num_samples - 1, count).round().astype(np.int64)]
+
+
+def _reader(
+    curves: EntropyCurves, drawn: NDArray[np.int64], like: EntropyProfile
+) -> Callable[[Fixed | Cist], Position]:
+    """Reads positions with the thresholds of a profile."""
+
+    def read(rule: Fixed | Cist) -> Position:
+        reading = read_rule(
+            rule,
+            curves,
+            over_sharp_below=like.over_sharp_below,
+            over_smoothed_above=like.over_smoothed_above,
+        )
+        return Position(
+            rule=rule,
+            profile=reading.profile,
+            counts=entropy_histogram(reading.entropy, curves.num_classes),
+            drawn=np.clip(np.rint(reading.entropy[drawn] * (255 / curves.max_entropy)), 0, 255).astype(np.uint8),
+            same_label=reading.same_label,
+            student_at_floor=None if reading.student_at_floor is None else float(reading.student_at_floor.mean()),
+        )
+
+    return read
+
+
+def _even(bounds: tuple[float, float], count: int) -> list[float]:
+    """Positions at equal factors, as they are written."""
+    return sorted({_written(value) for value in np.geomspace(*bounds, count)})
+
+
+def _written(value: float) -> float:
+    """A slider's step: two decimals, three below 1, where a step counts for more."""
+    return round(float(value), 2 if value >= 1 else 3)
+
+
+def _partners(positions: Sequence[Position], others: Sequence[Position]) -> list[float]:
+    """Where the other slider has the mean entropies of these positions, as far as it reaches."""
+    by_mean = sorted(others, key=lambda position: position.profile.mean)
+    means = [position.profile.mean for position in by_mean]
+    logs = np.log([position.value for position in by_mean])
+    wanted = [position.profile.mean for position in positions if means[0] <= position.profile.mean <= means[-1]]
+    return [_written(value) for value in np.exp(np.interp(wanted, means, logs))]
+
+
+def _sorted(positions: Iterable[Position]) -> list[Position]:
+    """By value, each once; of equal ones the last."""
+    return sorted({position.value: position for position in positions}.values(), key=lambda position: position.value)
+
+
+def _index(positions: Sequence[Position], value: float) -> int:
+    return [position.value for position in positions].index(value)
+
+
+def _nearest(positions: Sequence[Position], others: Sequence[Position]) -> NDArray[np.int64]:
+    means, other_means = (np.array([p.profile.mean for p in side]) for side in (positions, others))
+    return np.asarray(np.abs(means[:, None] - other_means).argmin(axis=1))
+
+
+def gain_words(tau: Position, rho: Position) -> str:
+    """The consistency gain of two positions, or why there is none."""
+    if not are_matched(tau.profile, rho.profile):
+        return GAINS["unmatched"]
+    gain = consistency_gain(tau.profile, rho.profile)
+    return GAINS["rounding"] if gain is None else GAINS["gain"].format(gain=three_digits(gain))
+
+
+def number_words(position: Position) -> list[str]:
+    """The cells of `NUMBERS` for a position."""
+    profile = position.profile
+    return [
+        *(three_digits(number) for number in (profile.mean, profile.std, profile.q05, profile.q95)),
+        percent(profile.over_sharp),
+        percent(profile.over_smoothed),
+        percent(profile.at_floor) if isinstance(position.rule, Cist) else "–",
+    ]
+
+
+def rho_stories(position: Position) -> str:
+    """What has to be said of a position of CIST besides its numbers, in sentences."""
+    assert isinstance(position.rule, Cist)
+    floored = floor_story(position.rule.floor, position.profile.at_floor, position.student_at_floor)
+    return " ".join(f"{story}." for story in (floored, one_label_story(position.rule, position.same_label)) if story)
+
+
+def _held(position: Position) -> str:
+    """What the ratios under CIST are at a position: all of them rho, but for those at the floor."""
+    value, floored = f"{position.value:.4g}", position.profile.at_floor
+    if floored == 0:
+        return f"all are {value}"
+    return f"none reaches {value}" if floored == 1 else f"{percent(1 - floored)} are {value}, the others smaller"
+
+
+def _position(position: Position) -> dict[str, Any]:
+    profile = position.profile
+    return {
+        "label": rule_label(position.rule),
+        "at": position.value,
+        "value": f"{position.value:.4g}",
+        "mean": profile.mean,
+        "std": profile.std,
+        "words": number_words(position),
+        "sharp": round(profile.over_sharp * profile.samples),
+        "smoothed": round(profile.over_smoothed * profile.samples),
+        "counts": position.counts.tolist(),
+        "drawn": base64.b64encode(position.drawn.tobytes()).decode(),
+    }
+
+
+def _ends(row: NDArray[np.bool_]) -> list[int]:
+    """The first and last index that is true; an empty run if none is."""
+    places = np.flatnonzero(row)
+    return [int(places[0]), int(places[-1])] if places.size else [0, -1]

@@ -1,0 +1,1 @@
+"""Entropy of soft labels: one curve a sample, the theory behind it and its envelope."""

@@ -1,0 +1,197 @@
+"""One entropy curve per sample: everything interactive reads its numbers from here.
+
+For a fixed row of logits the entropy of ``softmax(z / tau)`` depends on the temperature only through the ratio
+``r = m / tau``, where ``m`` is the maximum of the centred logits: ``H_i(r) = entropy(softmax(r * c_i / m_i))``.
+A fixed temperature reads each curve at ``m_i / tau``, CIST at ``min(rho, m_i / floor)``, any other rule elsewhere.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cist_core import kernels
+from cist_core.errors import CistError
+from cist_core.logits.logit_set import FloatArray, LogitSet, as_labels
+
+Vector = NDArray[np.float32]
+
+
+class EntropyCurves:
+    """The entropy curves of N samples over C classes.
+
+    Built over logits in memory (or memory-mapped) it evaluates exactly; built from a stream of chunks it keeps one
+    table row per sample (about 800 bytes) and never the logits. Both answer the same questions.
+
+    Attributes:
+        statistics: per sample the centred maximum, largest logit, its class, gap to the second and deviation.
+        num_classes: C.
+        labels: ``(N,)`` or None.
+        student: the statistics of a student on the same samples, for rules that look at both models, or None.
+
+    Example:
+        >>> curves = EntropyCurves.from_logits(LogitSet.create([[4.0, 0.0, 0.0], [1.0, 0.0, 0.0]]))
+        >>> curves.at_ratio(2.0).astype(float).round(4).tolist()  # the other classes are equal: one entropy
+        [0.3666, 0.3666]
+        >>> curves.at_temperature(1.0).astype(float).round(4).tolist()
+        [0.1773, 0.9753]
+    """
+
+    def __init__(
+        self,
+        statistics: kernels.RowStatistics,
+        num_classes: int,
+        *,
+        logits: FloatArray | None = None,
+        table: NDArray[np.float32] | None = None,
+        labels: NDArray[np.int64] | None = None,
+    ) -> None:
+        if (logits is None) == (table is None):
+            raise TypeError("EntropyCurves needs either logits or a table; use from_logits or from_chunks.")
+        self.statistics = statistics
+        self.num_classes = num_classes
+        self.labels = labels
+        self.student: kernels.RowStatistics | None = None
+        self._logits = logits
+        self._table = table
+
+    @classmethod
+    def from_logits(cls, logit_set: LogitSet) -> EntropyCurves:
+        """Exact curves over logits that stay where they are."""
+        statistics = kernels.row_statistics(logit_set.logits)
+        return cls(statistics, logit_set.num_classes, logits=logit_set.logits, labels=logit_set.labels)
+
+    @classmethod
+    def from_chunks(cls, chunks: Iterable[ArrayLike], *, labels: ArrayLike | None = None) -> EntropyCurves:
+        """Tabulated curves from one pass over chunks of rows, ``(n, C)`` each; no chunk is kept.
+
+        Raises:
+            CistError: if there is no chunk, the chunks differ in C, or a chunk or the labels are not valid.
+        """
+        statistics: list[kernels.RowStatistics] = []
+        tables: list[NDArray[np.float32]] = []
+        classes, count = 0, 0
+        for chunk in chunks:
+            part = LogitSet.create(chunk)
+            if tables and part.num_classes != classes:
+                raise CistError(
+                    f"Expected every chunk to have {classes} classes as the first, but sample {count} starts a chunk "
+                    f"with {part.num_classes}."
+                )
+            classes, count = part.num_classes, count + part.num_samples
+            statistics.append(kernels.row_statistics(part.logits))
+            tables.append(kernels.entropy_table(part.logits, statistics[-1]))
+        if not tables:
+            raise CistError("Expected at least one chunk of logits, but the stream was empty.")
+        merged = kernels.RowStatistics(*(np.concatenate(column) for column in zip(*statistics, strict=True)))
+        checked = None if labels is None else as_labels(labels, count, classes)
+        return cls(merged, classes, table=np.concatenate(tables), labels=checked)
+
+    def beside(self, student: EntropyCurves) -> EntropyCurves:
+        """The same curves, knowing the student's statistics on the same samples; nothing is copied.
+
+        Raises:
+            CistError: if the student has another number of samples.
+
+        Example:
+            >>> teacher, student = (LogitSet.create([[top, 0.0], [0.0, 2.0]]) for top in (9.0, 3.0))
+            >>> curves = EntropyCurves.from_logits(teacher).beside(EntropyCurves.from_logits(student))
+            >>> curves.student.maximum.tolist()
+            [1.5, 1.0]
+        """
+        if student.num_samples != self.num_samples:
+            raise CistError(
+                f"Expected the student's logits on the teacher's {self.num_samples:,} samples, but got "
+                f"{student.num_samples:,}; use the same data and split for both."
+            )
+        joined = copy.copy(self)
+        joined.student = student.statistics
+        return joined
+
+    @property
+    def num_samples(self) -> int:
+        return len(self.statistics.maximum)
+
+    @property
+    def exact(self) -> bool:
+        """True over logits in memory; False for a table, which is accurate to 1e-4 nats up to `max_ratio`."""
+        return self._logits is not None
+
+    @property
+    def max_ratio(self) -> float:
+        return math.inf if self.exact else kernels.MAX_TABLE_RATIO
+
+    @property
+    def max_entropy(self) -> float:
+        """``ln C`` in nats."""
+        return math.log(self.num_classes)
+
+    @cached_property
+    def correct(self) -> NDArray[np.bool_] | None:
+        """Whether the top-1 class is the label, ``(N,)``; None without labels."""
+        return None if self.labels is None else self.statistics.top1 == self.labels
+
+    def at_temperature(self, tau: ArrayLike) -> Vector:
+        """Entropy of ``softmax(z_i / tau_i)`` in nats, ``(N,)``.
+
+        Args:
+            tau: positive, one number or ``(N,)``.
+
+        Raises:
+            CistError: if a temperature is not positive, or a table does not reach its ratio.
+        """
+        temperatures = _positive(tau, "temperature", self.num_samples)
+        if self._logits is not None:
+            return np.asarray(kernels.entropy(self._logits, self.statistics.peak, temperatures))
+        return self._read_table(self.statistics.maximum / temperatures)
+
+    def at_ratio(self, ratio: ArrayLike) -> Vector:
+        """Entropy of ``softmax(r_i c_i / m_i)`` in nats, ``(N,)``; constant rows have ``ln C``.
+
+        Args:
+            ratio: positive, one number or ``(N,)``.
+
+        Raises:
+            CistError: if a ratio is not positive or lies beyond a table.
+        """
+        ratios = _positive(ratio, "ratio", self.num_samples)
+        if self._logits is not None:
+            with np.errstate(over="ignore"):  # an infinite temperature is a uniform row, which is what it means
+                temperatures = self.statistics.maximum / ratios
+            # A constant row has no ratio; any positive temperature gives its entropy, ln C.
+            temperatures = np.where(self.statistics.maximum > 0, temperatures, 1.0)
+            return np.asarray(kernels.entropy(self._logits, self.statistics.peak, temperatures.astype(np.float32)))
+        return self._read_table(ratios)
+
+    def at_ratios(self, start: float, step: float, count: int) -> NDArray[np.float32]:
+        """Entropy in nats at ``start + j * step``, ``(N, count)``; far quicker than one ratio after another."""
+        if self._logits is not None:
+            return np.asarray(kernels.entropy_sweep(self._logits, self.statistics, start=start, step=step, count=count))
+        return np.stack([self.at_ratio(start + j * step) for j in range(count)], axis=1)
+
+    def _read_table(self, ratio: NDArray[np.floating]) -> Vector:
+        largest = float(np.max(ratio))
+        # A ratio that went through a temperature and back has rounded.
+        if largest > kernels.MAX_TABLE_RATIO * (1 + 1e-6):
+            raise CistError(
+                f"The ratio {largest:.4g} lies beyond the table of this stream, which ends at {self.max_ratio:g}; "
+                "use a higher temperature (a smaller rho), or load the logits into memory."
+            )
+        reachable = np.minimum(ratio, kernels.MAX_TABLE_RATIO).astype(np.float32)
+        return np.asarray(kernels.read_table(self._table, reachable))
+
+
+def _positive(value: ArrayLike, name: str, count: int) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # beyond float32 a temperature is infinite, which the kernels understand
+        array = np.asarray(value, dtype=np.float32)
+    if array.shape not in ((), (count,)):
+        raise CistError(f"Expected one {name} or one for each of the {count} samples, but got the shape {array.shape}.")
+    wrong = array[~(array > 0)]  # NaN is refused as well
+    if wrong.size:
+        raise CistError(f"Expected every {name} to be a positive number, but got {wrong.flat[0]:g}.")
+    return array

@@ -1,0 +1,1 @@
+"""From a teacher and data to logits, by name or by file."""

@@ -1,0 +1,294 @@
+"""Logits of a teacher on a data set: batched, interruptible, in bounded memory, and computed once.
+
+A result is a file in the cache (`cist_core.logits.cache`), named after everything that decides it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from cist_core.data import DecodedImages, ImageDataset, choose_samples, fit_classes, samples_text
+from cist_core.errors import Cancelled, CistError
+from cist_core.logits import scratch
+from cist_core.logits.cache import InferenceResult, LogitWriter, read_cached
+from cist_core.logits.class_maps import ClassMap
+from cist_core.logits.files import as_logits
+from cist_core.logits.files.arrays import few
+from cist_core.logits.logit_set import LogitSet
+from cist_core.zoo import Teacher, fold_batch_norm
+
+Precision = Literal["float32", "bfloat16", "float16"]
+PRECISIONS: dict[str, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+# Raised when the same key would have to mean other logits.
+CACHE_FORMAT = 2
+# Pixels that one batch may hold by default: enough to keep the device busy, few enough for a small one.
+PIXELS_PER_BATCH = {"cpu": 250 * 32 * 32, "mps": 500 * 32 * 32, "cuda": 2000 * 32 * 32}
+
+
+def choose_device(device: str = "auto") -> torch.device:
+    """``"auto"`` is CUDA where there is a GPU, then Apple's MPS, then the CPU.
+
+    Raises:
+        CistError: for a device that torch does not know or this machine does not have.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return torch.device(next(name for name, there in available.items() if there))
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise CistError(f"There is no device '{device}'; expected auto, cuda, mps or cpu.") from error
+    if not available.get(chosen.type, False):
+        there = ", ".join(name for name, found in available.items() if found)
+        raise CistError(f"The device '{device}' is not available on this machine; it has {there}.")
+    return chosen
+
+
+def fit_data(teacher: Teacher, dataset: ImageDataset, class_map: ClassMap | None = None) -> ImageDataset:
+    """The images under the teacher's classes (`fit_classes`), refused where it was not made for them.
+
+    Args:
+        teacher: whose classes and preprocessing decide.
+        dataset: whose labels are those of its own classes, or the teacher's already.
+        class_map: from the data's classes to the teacher's, where names and numbers do not say it.
+
+    Raises:
+        CistError: if the classes, the image size or the number of channels do not fit.
+    """
+    try:
+        fitted = fit_classes(dataset, teacher.class_names or teacher.num_classes, class_map)
+    except CistError as error:
+        raise CistError(f"'{teacher.name}' cannot be judged on '{dataset.name}': {error}") from error
+    if isinstance(fitted.images, DecodedImages):
+        return fitted  # they are decoded at the teacher's size
+    try:
+        teacher.preprocessing.check(fitted.images.shape[1:])
+    except CistError as error:
+        raise CistError(f"'{teacher.name}' cannot read '{dataset.name}': {error}") from error
+    return fitted
+
+
+def infer(
+    teacher: Teacher,
+    dataset: ImageDataset,
+    *,
+    batch_size: int | None = None,
+    device: str = "auto",
+    precision: Precision = "float32",
+    progress: Callable[[int, int], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    limit: int | None = None,
+    seed: int | None = None,
+) -> InferenceResult:
+    """Run a teacher over a data set, or read what an earlier run with the same inputs left in the cache.
+
+    Args:
+        teacher: see `cist_core.inference.sources.find_teacher`.
+        dataset: see `cist_core.data.load_dataset`; its classes become the teacher's by name where both have names.
+        batch_size: images at a time; by default as many as suit the device. It is halved as often as memory runs out.
+        device: ``"auto"``, ``"cuda"``, ``"mps"`` or ``"cpu"``.
+        precision: of the network's arithmetic; logits are stored in float32 in any case. On a CPU, ``"bfloat16"`` is
+            slower than ``"float32"`` and ``"float16"`` is refused.
+        progress: called after each batch with the number of samples done and in all.
+        should_stop: asked before each batch; True ends the run and nothing is kept.
+        cache_dir: by default `cist_core.logits.scratch.cache_dir`.
+        limit: use only this many samples.
+        seed: draws them, each class in proportion to its size; by default they are evenly spaced over the data set.
+
+    Returns:
+        the logits. Of a network that returns probabilities they are the logarithms (`as_logits`), and the provenance's
+        ``given_as`` says so.
+
+    Raises:
+        Cancelled: if ``should_stop`` said so.
+        CistError: if teacher and data do not fit, an image cannot be read, an option is not available here, or the
+            cache cannot be written to.
+    """
+    started = time.perf_counter()
+    dataset = fit_data(teacher, dataset)
+    target_device = choose_device(device)
+    _check_options(precision, batch_size, target_device)
+    indices = choose_samples(dataset.labels, limit, seed)
+    samples = samples_text(len(indices), dataset.num_samples, seed)
+    provenance = _provenance(teacher, dataset, precision, samples)
+    cache = Path(cache_dir) if cache_dir is not None else scratch.cache_dir()
+    path = cache / "logits" / f"{_key(provenance)}.safetensors"
+
+    class_names = dataset.class_names or teacher.class_names
+
+    logit_set = read_cached(path, class_names=class_names, provenance=provenance)
+    cached = logit_set is not None
+    if logit_set is None:
+        labels = dataset.labels[indices]
+        with LogitWriter(
+            path, (len(labels), teacher.num_classes), labels, class_names=class_names, provenance=provenance
+        ) as writer:
+            run = _Run(teacher, dataset, indices, target_device, PRECISIONS[precision])
+            run.fill(writer.logits, batch_size, progress, should_stop)
+            logit_set = _finish(writer, teacher)
+    elif progress is not None:
+        progress(len(indices), len(indices))
+    logit_set = _without_softmax(logit_set)
+    return InferenceResult(logit_set, len(indices) / (time.perf_counter() - started), cached)
+
+
+def _without_softmax(logit_set: LogitSet) -> LogitSet:
+    """Logits of the same soft labels where a network returns probabilities, which the cache keeps as they are."""
+    logits, said = logit_set.logits, None
+    with contextlib.suppress(CistError):  # only most rows look so
+        logits, said = as_logits(logit_set.logits)
+    if said is None or not said.startswith("probabilities"):
+        return logit_set
+    provenance = {**logit_set.provenance, "given_as": f"{said}, as the network ends with a softmax"}
+    return replace(logit_set, logits=logits, provenance=MappingProxyType(provenance))
+
+
+def _check_options(precision: str, batch_size: int | None, device: torch.device) -> None:
+    if precision not in PRECISIONS:
+        raise CistError(f"Expected `precision` to be one of {', '.join(PRECISIONS)}, but got '{precision}'.")
+    if precision == "float16" and device.type == "cpu":
+        raise CistError("float16 arithmetic is not available on the CPU; use float32 there, or a GPU.")
+    if batch_size is not None and batch_size < 1:
+        raise CistError(f"Expected a batch size of at least 1 image, but got {batch_size}.")
+
+
+def _provenance(teacher: Teacher, dataset: ImageDataset, precision: str, samples: str) -> dict[str, str]:
+    mapped = None if dataset.class_map is None else json.dumps(dataset.class_map)
+    unused = f"{', '.join(few(dataset.unused))} of the data" if dataset.unused else None
+    said = {"class_map": mapped, "class_order": dataset.class_order, "weights": teacher.weights, "unused": unused}
+    return {
+        "teacher": teacher.name,
+        "architecture": teacher.architecture,
+        "checkpoint_sha256": teacher.checkpoint_sha256,
+        "data": dataset.name,
+        "split": dataset.split,
+        "data_fingerprint": dataset.fingerprint,
+        "preprocessing": str(teacher.preprocessing),
+        "precision": precision,
+        "images": dataset.source,
+        "samples": samples,
+        **{key: text for key, text in said.items() if text is not None},
+    }
+
+
+def _key(provenance: dict[str, str]) -> str:
+    """Names and paths do not decide logits; weights, pixels and arithmetic do."""
+    decisive = ("architecture", "checkpoint_sha256", "data_fingerprint", "preprocessing", "precision", "samples")
+    text = json.dumps([CACHE_FORMAT, *(provenance[name] for name in decisive)])
+    return hashlib.sha256(text.encode()).hexdigest()[:40]
+
+
+class _Run:
+    """One pass of a folded model over the chosen images."""
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        dataset: ImageDataset,
+        indices: NDArray[np.int64],
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.teacher, self.indices, self.device, self.dtype = teacher, indices, device, dtype
+        reads, images = teacher.preprocessing, dataset.images
+        if isinstance(images, DecodedImages):
+            images = images.at(reads.image_size, reads.channels, reads.crop, reads.interpolation)
+        self.images = images
+        model: nn.Module = fold_batch_norm(teacher.model).to(device)
+        self.model = model.to(memory_format=torch.channels_last)
+
+    def fill(
+        self,
+        out: NDArray[np.float32],
+        batch_size: int | None,
+        progress: Callable[[int, int], None] | None,
+        should_stop: Callable[[], bool] | None,
+    ) -> None:
+        total, done = len(self.indices), 0
+        batch = batch_size or max(1, PIXELS_PER_BATCH[self.device.type] // self.teacher.preprocessing.image_size**2)
+        while done < total:
+            if should_stop is not None and should_stop():
+                raise Cancelled(f"Inference was stopped after {done} of {total} samples; nothing was kept.")
+            end = min(done + batch, total)
+            if not self._fits(out, done, end):
+                if end - done == 1:
+                    raise CistError(
+                        f"The device {self.device} has too little memory for a single image; use another device."
+                    )
+                batch = (end - done) // 2
+                _release_memory(self.device)
+                continue
+            done = end
+            if progress is not None:
+                progress(done, total)
+
+    def _fits(self, out: NDArray[np.float32], start: int, end: int) -> bool:
+        """Fill some rows; False if memory ran out. The error dies here, and with it its hold on the batch's tensors."""
+        try:
+            out[start:end] = self.forward(self.indices[start:end])
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                raise
+            return False
+        return True
+
+    def forward(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
+        mixed = self.dtype != torch.float32
+        context = torch.autocast(self.device.type, self.dtype) if mixed else contextlib.nullcontext()
+        with torch.inference_mode(), context:
+            pixels = torch.from_numpy(self.images[indices]).to(self.device)
+            logits = self.model(self.teacher.preprocessing(pixels))
+            expected = (len(indices), self.teacher.num_classes)
+            if not isinstance(logits, torch.Tensor) or logits.shape != expected:
+                got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+                raise CistError(
+                    f"Expected the teacher '{self.teacher.name}' to return logits of shape {expected}, but got {got}."
+                )
+            result: NDArray[np.float32] = logits.float().cpu().numpy()
+        return result
+
+
+def _finish(writer: LogitWriter, teacher: Teacher) -> LogitSet:
+    try:
+        return writer.finish()
+    except CistError as error:
+        broken = _first_broken_weight(teacher.model)
+        cause = "" if broken is None else f" Its weight '{broken}' is not finite: the checkpoint is damaged."
+        raise CistError(f"The logits of the teacher '{teacher.name}' cannot be used: {error}{cause}") from error
+
+
+def _first_broken_weight(model: nn.Module) -> str | None:
+    tensors = (*model.named_parameters(), *model.named_buffers())
+    return next((name for name, tensor in tensors if not torch.isfinite(tensor).all()), None)
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """On the CPU torch raises a plain RuntimeError that names the allocator."""
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "defaultcpuallocator" in text
+
+
+def _release_memory(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()

@@ -1,0 +1,91 @@
+"""Two sets of logits on the same samples and classes, brought into one order by their names."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cist_core.errors import CistError
+from cist_core.logits.class_order import numbers_in
+from cist_core.logits.logit_set import LogitSet, check_same_samples
+from cist_core.logits.sample_names import match_samples
+
+
+def align(first: LogitSet, other: LogitSet, *, name: str = "the student", of: str = "the teacher") -> LogitSet:
+    """The other set with its samples and classes in the order of the first.
+
+    Samples are joined by their names where both sets have some. So are classes, where the names of both are the same;
+    else position counts. What was decided is said in ``provenance["sample_order"]`` and ``provenance["class_order"]``.
+
+    Args:
+        first: whose order is kept.
+        other: on the same samples and classes.
+        name: the other, as sentences are to call it.
+        of: the first, likewise.
+
+    Raises:
+        CistError: if the names are not those of the same samples, or sizes or labels differ.
+
+    Example:
+        >>> teacher = LogitSet.create([[2.0, 0.0], [0.0, 1.0]], sample_names={"file": ["a.png", "b.png"]})
+        >>> student = LogitSet.create([[0.0, 3.0], [4.0, 0.0]], sample_names={"file": ["b.png", "a.png"]})
+        >>> align(teacher, student).logits.tolist()
+        [[4.0, 0.0], [0.0, 3.0]]
+    """
+    said = {}
+    match = match_samples(first.sample_names, other.sample_names, name=name, of=of)
+    if match is not None and match.positions is not None:
+        other = other.take(match.positions)
+        said["sample_order"] = f"Samples of {name} in the order of {of}, by '{match.column}'"
+    ours, theirs = first.class_names, other.class_names
+    if ours is not None and theirs is not None and ours != theirs:
+        order = _class_order(ours, theirs)
+        if order is not None:
+            other = _with_classes(other, order)
+            said["class_order"] = f"Classes of {name} in the order of {of}, by their names"
+        elif not _only_number(ours) and not _only_number(theirs):
+            said["class_order"] = f"Classes of {name} by position, as they are not called like those of {of}"
+    check_same_samples(first.logits.shape, other.logits.shape, labels=(first.labels, other.labels), name=name)
+    return other if not said else replace(other, provenance=MappingProxyType({**other.provenance, **said}))
+
+
+def check_same_order(first: LogitSet, other: LogitSet, *, name: str = "the student") -> None:
+    """Refuse a set whose samples are not in the order of the first's, as far as names and labels tell.
+
+    Raises:
+        CistError: naming `align`, or what cannot be the same samples.
+    """
+    check_same_samples(first.logits.shape, other.logits.shape, labels=(first.labels, other.labels), name=name)
+    match = match_samples(first.sample_names, other.sample_names, name=name)
+    if match is not None and match.positions is not None:
+        raise CistError(
+            f"Expected {name} to have its samples in the order of the teacher, but by '{match.column}' they are in "
+            "another; bring them into one with cist_core.logits.alignment.align."
+        )
+
+
+def _class_order(ours: tuple[str, ...], theirs: tuple[str, ...]) -> NDArray[np.int64] | None:
+    """Where our classes are among theirs, if these have the same names in another order."""
+    if set(ours) != set(theirs) or len(set(theirs)) < len(theirs) or len(ours) != len(theirs):
+        return None
+    places = {each: place for place, each in enumerate(theirs)}
+    return np.array([places[each] for each in ours], np.int64)
+
+
+def _only_number(names: tuple[str, ...]) -> bool:
+    """Whether names only count the classes, so that they say nothing against others."""
+    return numbers_in(names) is not None
+
+
+def _with_classes(other: LogitSet, order: NDArray[np.int64]) -> LogitSet:
+    names = None if other.class_names is None else tuple(other.class_names[place] for place in order)
+    return LogitSet.create(
+        np.asarray(other.logits)[:, order],
+        None if other.labels is None else np.argsort(order)[other.labels],
+        class_names=names,
+        provenance=other.provenance,
+        sample_names=other.sample_names,
+    )

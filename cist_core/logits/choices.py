@@ -1,0 +1,47 @@
+"""What provenance tells of what was chosen, guessed, converted or left out: the same in the terminal and in the app.
+
+`cist_core.logits.files.read_logits`, `cist_core.inference.run.infer` and the readers of weights and data write it
+there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+CHOICES = {
+    "weights": "Weights: ",
+    "class_order": "",
+    "sample_order": "",
+    "identifiers": "Columns that name the samples and are no classes: ",
+    "unused": "Not used: ",
+    "unused beside the labels": "Not used in the file of labels: ",
+    "labels": "Labels: ",
+    "left out": "Left out: ",
+    "given_as": "Given as ",
+    "tokens": "Token logits, one sample a position: ",
+}
+"""The keys, and how each sentence begins."""
+
+
+def chosen(provenance: Mapping[str, str]) -> list[str]:
+    """One sentence for each decision that was made on the way to some logits.
+
+    Example:
+        >>> chosen({"weights": "state_dict_ema, a running average; left out: state_dict", "split": "test"})
+        ['Weights: state_dict_ema, a running average; left out: state_dict.']
+    """
+    found = ((begin, provenance.get(key)) for key, begin in CHOICES.items())
+    return [f"{begin}{text}." for begin, text in found if text]
+
+
+def chosen_for_student(provenance: Mapping[str, str]) -> list[str]:
+    """The same for a student's logits beside a teacher's, each sentence with whose it is.
+
+    Example:
+        >>> chosen_for_student({"given_as": "probabilities", "sample_order": "Samples of the student by 'id'"})
+        ["Samples of the student by 'id'.", 'Of the student: given as probabilities.']
+    """
+    return [
+        sentence if "the student" in sentence else f"Of the student: {sentence[:1].lower()}{sentence[1:]}"
+        for sentence in chosen(provenance)
+    ]

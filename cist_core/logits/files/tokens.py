@@ -1,0 +1,89 @@
+"""Token logits ``(B, L, C)``: one sample a position that counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cist_core.errors import CistError
+from cist_core.logits.logit_set import IGNORED_LABEL
+from cist_core.logits.scratch import scratch_array
+
+_CHUNK_VALUES = 1 << 20
+
+
+def flatten_tokens(
+    values: NDArray[Any], mask: Any = None, labels: Any = None
+) -> tuple[NDArray[Any], NDArray[Any] | None, str]:
+    """The positions that count, as rows.
+
+    Args:
+        values: ``(B, L, C)``, or ``(B, L, k)`` for the k most probable.
+        mask: ``(B, L)`` of 0 and 1; without one every position counts.
+        labels: ``(B, L)``; a position labelled -100 has no label and does not count.
+
+    Returns:
+        ``(N, C)``, labels ``(N,)`` or None, and what was kept, as text.
+
+    Raises:
+        CistError: if shapes do not fit, the mask is not of 0 and 1, or nothing is left.
+
+    Example:
+        >>> rows, labels, said = flatten_tokens(np.zeros((1, 3, 2)), labels=np.array([[1, -100, 0]]))
+        >>> rows.shape, labels.tolist(), said
+        ((2, 2), [1, 0], '2 of 3 positions of 1 sequence; left out: label -100')
+    """
+    places = values.shape[:2]
+    keep = np.ones(places, np.bool_)
+    reasons = []
+    if mask is not None:
+        keep &= _as_mask(mask, places)
+        reasons.append("masked out")
+    if labels is not None:
+        labels = np.asarray(labels)
+        if labels.shape != places:
+            raise CistError(
+                f"Expected labels of the shape {places}, one for each position, but got {labels.shape}; "
+                "store them beside the logits."
+            )
+        keep &= labels != IGNORED_LABEL
+        reasons.append(f"label {IGNORED_LABEL}")
+    kept = np.flatnonzero(keep)
+    if not len(kept):
+        raise CistError(f"None of the {keep.size:,} positions is left: all are {' or '.join(reasons) or 'missing'}.")
+    flat = _row_major(values).reshape(-1, values.shape[2])
+    rows = flat if len(kept) == len(flat) else take_rows(flat, kept)
+    said = f"{len(kept):,} of {keep.size:,} positions of {places[0]:,} sequence{'s' * (places[0] != 1)}"
+    if len(kept) < keep.size:
+        said += f"; left out: {' or '.join(reasons)}"
+    return rows, None if labels is None else labels.reshape(-1)[kept], said
+
+
+def _as_mask(mask: Any, places: tuple[int, ...]) -> NDArray[np.bool_]:
+    array = np.asarray(mask)
+    if array.shape != places:
+        raise CistError(f"Expected a mask of the shape {places}, one for each position, but got {array.shape}.")
+    if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
+        raise CistError("Expected a mask of 0 (left out) and 1 (counts), but it holds other values.")
+    return array.astype(np.bool_)
+
+
+def _row_major(values: NDArray[Any]) -> NDArray[Any]:
+    """In this order flattening copies nothing; another one is copied a sequence at a time."""
+    if values.flags.c_contiguous:
+        return values
+    ordered = scratch_array(values.shape, values.dtype)
+    for position, sequence in enumerate(values):
+        ordered[position] = sequence
+    return ordered
+
+
+def take_rows(flat: NDArray[Any], kept: NDArray[np.int64]) -> NDArray[Any]:
+    """Some rows of a matrix that may be larger than memory."""
+    taken = scratch_array((len(kept), flat.shape[1]), flat.dtype)
+    step = max(1, _CHUNK_VALUES // max(1, flat.shape[1]))
+    for start in range(0, len(kept), step):
+        taken[start : start + step] = flat[kept[start : start + step]]
+    return taken

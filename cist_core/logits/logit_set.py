@@ -1,0 +1,533 @@
+"""A set of logits with its labels and where they came from: what every analysis starts from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from cist_core.errors import CistError
+from cist_core.files import write_whole
+from cist_core.logits import calibration
+from cist_core.logits.sample_names import SampleNames
+from cist_core.logits.scratch import scratch_array
+
+FloatArray = NDArray[np.floating[Any]]
+LabelArray = NDArray[np.int64]
+
+# Validation, hashing and accuracy read this many values at a time, so a memory-mapped file larger than memory passes.
+_CHUNK_VALUES = 1 << 24
+_COPIED_VALUES = 1 << 20  # copies are made in smaller blocks
+
+# The kernels compute in float32, where the squared differences of larger numbers would overflow.
+_LARGEST_LOGIT = 1e15
+
+IGNORED_LABEL = -100
+"""What PyTorch and Hugging Face label a sample or a position with that counts for nothing."""
+
+# What NumPy can map; a tensor of another type (BF16) is left out.
+SAFETENSORS_TYPES: dict[str, type[np.generic]] = {
+    "F16": np.float16,
+    "F32": np.float32,
+    "F64": np.float64,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U64": np.uint64,
+    "U32": np.uint32,
+    "U16": np.uint16,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+}
+_LONGEST_HEADER = 64 << 20
+
+SAMPLE_NAMES = "sample_names"
+"""The tensor of bytes that holds what the samples are called."""
+
+
+@dataclass(frozen=True, eq=False)
+class LogitSet:
+    """Validated logits of one model on one set of samples.
+
+    Build it with `LogitSet.create` (arrays), `LogitSet.load` (our own files) or `cist_core.logits.files.read_logits`
+    (foreign files).
+
+    Attributes:
+        logits: ``(N, C)`` float16 or float32, finite, row-contiguous; may be memory-mapped.
+        labels: ``(N,)`` int64 in ``[0, C)``, or None.
+        class_names: C names, or None.
+        provenance: where the logits came from, as text: ``teacher``, ``data``, ``split``, ...
+        constant_rows: number of rows whose logits are all equal; their entropy is ``ln C`` at any temperature.
+        sample_names: what the file calls its samples, or None; see `cist_core.logits.alignment.align`.
+
+    Example:
+        >>> logit_set = LogitSet.create([[2.0, 0.0, -1.0], [0.0, 3.0, 0.0]], labels=[0, 2])
+        >>> logit_set.num_samples, logit_set.num_classes, logit_set.accuracy
+        (2, 3, 0.5)
+    """
+
+    logits: FloatArray
+    labels: LabelArray | None
+    class_names: tuple[str, ...] | None
+    provenance: Mapping[str, str]
+    constant_rows: int = field(default=0)
+    sample_names: SampleNames | None = None
+
+    @classmethod
+    def create(
+        cls,
+        logits: ArrayLike,
+        labels: ArrayLike | None = None,
+        *,
+        class_names: Sequence[str] | None = None,
+        provenance: Mapping[str, str] | None = None,
+        sample_names: SampleNames | Mapping[str, ArrayLike] | None = None,
+    ) -> LogitSet:
+        """Validate arrays and wrap them.
+
+        Args:
+            logits: ``(N, C)`` with N >= 1 and C >= 2, an array or a tensor. float16 and float32 are kept, anything else
+                numeric becomes float32.
+            labels: ``(N,)`` integers in ``[0, C)``, or another form of them; see `as_labels`.
+            class_names: C names.
+            provenance: free text.
+            sample_names: columns of N names each, by what they are called.
+
+        Raises:
+            CistError: for a wrong shape or type, NaN or infinite logits, or labels out of range.
+        """
+        array = _as_logits(logits)
+        count, classes = array.shape
+        constant_rows = _check_finite(array)
+        names = None if class_names is None else tuple(str(name) for name in class_names)
+        if names is not None and len(names) != classes:
+            raise CistError(f"Expected {classes} class names, one for each column of the logits, but got {len(names)}.")
+        checked = None if labels is None else as_labels(labels, count, classes, names)
+        columns = sample_names.columns if isinstance(sample_names, SampleNames) else dict(sample_names or {})
+        called = SampleNames.of(columns, count)
+        return cls(array, checked, names, MappingProxyType(dict(provenance or {})), constant_rows, called)
+
+    @property
+    def num_samples(self) -> int:
+        return int(self.logits.shape[0])
+
+    @property
+    def num_classes(self) -> int:
+        return int(self.logits.shape[1])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the logits and labels: equal content has an equal fingerprint, whatever file it is in."""
+        digest = hashlib.sha256(f"{self.logits.dtype.name}{self.logits.shape}".encode())
+        for rows in self._chunks():
+            digest.update(_bytes(rows))
+        if self.labels is not None:
+            digest.update(b"labels")
+            digest.update(_bytes(self.labels))
+        return digest.hexdigest()
+
+    @cached_property
+    def accuracy(self) -> float | None:
+        """Share of samples whose largest logit is the label's (the first class wins a tie); None without labels."""
+        return None if self.labels is None else float(np.mean(self.answers == self.labels))
+
+    @cached_property
+    def answers(self) -> LabelArray:
+        """The class with the largest logit of each sample, ``(N,)``; the first one wins a tie."""
+        return np.concatenate([rows.argmax(axis=1) for rows in self._chunks()])
+
+    @property
+    def lowest(self) -> LabelArray:
+        """The class with the smallest logit of each sample, ``(N,)``; the first one wins a tie."""
+        return np.concatenate([rows.argmin(axis=1) for rows in self._chunks()])
+
+    @cached_property
+    def nll(self) -> float | None:
+        """Mean negative log-likelihood of the labels at temperature 1, in nats; None without labels."""
+        if self.labels is None:
+            return None
+        return calibration.nll(self.logits, self.labels)
+
+    def take(self, indices: ArrayLike) -> LogitSet:
+        """The samples at the given positions, as a set of its own."""
+        index = np.asarray(indices)
+        return LogitSet.create(
+            self.logits[index],
+            None if self.labels is None else self.labels[index],
+            class_names=self.class_names,
+            provenance=self.provenance,
+            sample_names=None if self.sample_names is None else self.sample_names.take(index),
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one safetensors file: ``logits``, ``labels``, ``sample_names``; class names and provenance as metadata.
+
+        The file appears whole or not at all.
+
+        Raises:
+            CistError: if the file cannot be written.
+        """
+        from safetensors.numpy import save_file
+
+        tensors: dict[str, NDArray[Any]] = {"logits": np.ascontiguousarray(self.logits)}
+        if self.labels is not None:
+            tensors["labels"] = self.labels
+        if self.sample_names is not None:
+            tensors[SAMPLE_NAMES] = np.frombuffer(self.sample_names.to_bytes(), np.uint8)
+        metadata = {"format": "cist-logits-1", "provenance": json.dumps(dict(self.provenance))}
+        if self.class_names is not None:
+            metadata["class_names"] = json.dumps(self.class_names)
+        write_whole(path, lambda file: save_file(tensors, file, metadata=metadata), what="The logits")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> LogitSet:
+        """Open a safetensors file without reading its logits into memory (they are memory-mapped).
+
+        Any safetensors file with a 2-D tensor ``logits`` opens; ``labels`` and our metadata are optional.
+
+        Raises:
+            CistError: if the file is missing, is not safetensors, or holds no valid logits.
+        """
+        source = Path(path)
+        metadata, tensors = map_safetensors(source)
+        if "logits" not in tensors:
+            raise CistError(
+                f"{source} holds the tensors {sorted(tensors)}, but no numeric one named 'logits'; "
+                "name the (N, C) one 'logits' and store it as F16 or F32."
+            )
+        names = metadata.get("class_names")
+        try:
+            return cls.create(
+                tensors["logits"],
+                tensors.get("labels"),
+                class_names=None if names is None else json.loads(names),
+                provenance=json.loads(metadata.get("provenance", "{}")),
+                sample_names=read_sample_names(tensors.get(SAMPLE_NAMES), len(tensors["logits"])),
+            )
+        except CistError as error:
+            raise CistError(f"{source}: {error}") from error
+        except (ValueError, TypeError, RecursionError) as error:
+            raise CistError(f"{source} has damaged metadata ({error}); write the file again.") from error
+
+    def _chunks(self) -> Iterator[FloatArray]:
+        return _row_chunks(self.logits)
+
+
+def read_sample_names(stored: Any, count: int) -> SampleNames | None:
+    """The names of samples from the bytes that `LogitSet.save` writes, if there are some; of anything else nothing.
+
+    Raises:
+        CistError: if they are damaged.
+    """
+    if stored is None or stored.dtype != np.uint8 or stored.ndim != 1:
+        return None
+    return SampleNames.from_bytes(stored.tobytes(), count)
+
+
+def check_same_samples(
+    teacher: tuple[int, ...],
+    other: tuple[int, ...],
+    *,
+    labels: tuple[LabelArray | None, LabelArray | None] = (None, None),
+    name: str = "the student",
+) -> None:
+    """Refuse a model whose logits cannot be of a teacher's samples.
+
+    Args:
+        teacher: ``(N, C)``, the shape of the teacher's logits.
+        other: that of the other model's.
+        labels: of both, in this order; they are compared where both have some.
+        name: the other model, as the error is to call it.
+
+    Raises:
+        CistError: if samples, classes or labels differ.
+
+    Example:
+        >>> check_same_samples((300, 10), (300, 10))
+        >>> check_same_samples((300, 10), (299, 10), name="resnet20")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        cist_core.errors.CistError: Expected resnet20 to have logits of the teacher's 300 samples and 10 classes, ...
+    """
+    if tuple(teacher) != tuple(other):
+        raise CistError(
+            f"Expected {name} to have logits of the teacher's {teacher[0]:,} samples and {teacher[1]:,} classes, but "
+            f"they have {other[0]:,} samples and {other[1]:,} classes; use the same data and split for both."
+        )
+    expected, found = labels
+    if expected is not None and found is not None and not np.array_equal(expected, found):
+        raise CistError(
+            f"Expected {name} to have logits of the teacher's samples in the same order, but the labels differ, first "
+            f"at sample {int(np.argmax(expected != found))}; use the same data and split for both."
+        )
+
+
+def centre_for_storage(logits: FloatArray) -> NDArray[np.float16]:
+    """``z - max(z)`` in float16: shifting changes no soft label, and small numbers keep their digits.
+
+    Entropy read from it stays within 4e-4 nats of the float32 logits at temperature 1; raw float16 logits only
+    within 6e-3. Logits more than 65,504 below their maximum are clipped there, where they carry no probability.
+    """
+    shifted = logits.astype(np.float32) - logits.max(axis=1, keepdims=True).astype(np.float32)
+    centred: NDArray[np.float16] = np.maximum(shifted, np.finfo(np.float16).min).astype(np.float16)
+    return centred
+
+
+def _bytes(array: NDArray[Any]) -> memoryview:
+    return np.ascontiguousarray(array).data.cast("B")
+
+
+def _row_chunks(array: FloatArray) -> Iterator[FloatArray]:
+    step = max(1, _CHUNK_VALUES // array.shape[1])
+    for start in range(0, array.shape[0], step):
+        yield array[start : start + step]
+
+
+def _as_array(values: Any) -> NDArray[Any]:
+    """As NumPy has it; of a tensor a copy on the CPU, without its gradient, and bfloat16 as float32."""
+    if hasattr(values, "detach") and hasattr(values, "cpu"):
+        values = values.detach().cpu()
+        values = (values.float() if str(values.dtype) == "torch.bfloat16" else values).numpy()
+    return np.asanyarray(values)
+
+
+def _as_logits(logits: ArrayLike) -> FloatArray:
+    try:
+        array = _as_array(logits)
+    except ValueError as error:
+        raise CistError(
+            "Expected `logits` to be a rectangular (samples, classes) array, but its rows differ in length."
+        ) from error
+    if array.ndim != 2:
+        raise CistError(f"Expected `logits` to have the shape (samples, classes), but got {array.shape}.")
+    if array.shape[0] < 1 or array.shape[1] < 2:
+        raise CistError(f"Expected at least 1 sample and 2 classes of logits, but got the shape {array.shape}.")
+    if not (np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)):
+        raise CistError(f"Expected `logits` to be real numbers, but got the type {array.dtype}.")
+    kept = array.dtype in (np.float16, np.float32) and array.dtype.isnative
+    if kept and array.flags.c_contiguous and array.flags.aligned:
+        return array
+    return _copied(array, array.dtype if kept else np.dtype(np.float32))
+
+
+def _copied(array: NDArray[Any], dtype: np.dtype[Any]) -> FloatArray:
+    """In rows and of a type that the kernels read, a block at a time."""
+    copy: FloatArray = scratch_array(array.shape, dtype)
+    step = max(1, _COPIED_VALUES // array.shape[1])
+    for start in range(0, len(array), step):
+        rows = array[start : start + step]
+        if array.dtype.itemsize > 4:
+            _check_size(np.where(np.isfinite(rows), rows, 0))
+        copy[start : start + step] = rows
+    return copy
+
+
+def _check_finite(array: FloatArray) -> int:
+    """Refuse NaN and infinities, which the fast kernels would not notice; count constant rows on the way."""
+    constant, start = 0, 0
+    for rows in _row_chunks(array):
+        low, high = rows.min(axis=1), rows.max(axis=1)  # NaN and infinities reach one of the two
+        finite = np.isfinite(low) & np.isfinite(high)
+        if not finite.all():
+            row = int(np.flatnonzero(~finite)[0])
+            column = int(np.flatnonzero(~np.isfinite(rows[row]))[0])
+            raise CistError(
+                f"Expected finite logits, but the value at sample {start + row}, class {column} is "
+                f"{rows[row, column]}; remove that sample or export the logits again in float32."
+            )
+        _check_size(low)
+        _check_size(high)
+        constant += int(np.count_nonzero(low == high))
+        start += len(rows)
+    return constant
+
+
+def _check_size(values: NDArray[Any]) -> None:
+    largest = max(-float(values.min()), float(values.max()))
+    if largest > _LARGEST_LOGIT:
+        raise CistError(
+            f"Expected logits of at most {_LARGEST_LOGIT:g} in size, but got {largest:.3g}; divide all by one number."
+        )
+
+
+def as_labels(labels: ArrayLike, count: int, classes: int, class_names: Sequence[str] | None = None) -> LabelArray:
+    """Validated labels, ``(count,)`` int64 in ``[0, classes)``; see `label_numbers` for the forms that are taken.
+
+    Raises:
+        CistError: for another shape, other values, or labels that are not whole numbers.
+    """
+    array = label_numbers(labels, count, classes, class_names)
+    low, high = int(array.min()), int(array.max())
+    if low < 0 or high >= classes:
+        wrong = low if low < 0 else high
+        remedy = ""
+        if low >= 1 and high == classes:
+            remedy = f" {'They' if low == 1 else 'If they'} begin at 1{':' if low == 1 else ','} subtract 1 from each."
+        if wrong == IGNORED_LABEL:
+            remedy = " It marks samples that do not count: leave them out."
+        raise CistError(
+            f"Expected labels from 0 to {classes - 1}, but found {wrong}; the logits have {classes} classes.{remedy}"
+        )
+    return array
+
+
+def label_numbers(labels: ArrayLike, count: int, classes: int, class_names: Sequence[str] | None = None) -> LabelArray:
+    """Labels in any of their usual forms as ``(count,)`` int64, not compared with the number of classes yet.
+
+    Args:
+        labels: ``(count,)`` or ``(count, 1)`` whole numbers, as floats or text too; names of classes; or one-hot,
+            ``(count, classes)``. An array, a tensor or a list.
+        count: of the samples.
+        classes: C.
+        class_names: C names, for labels that are names.
+
+    Raises:
+        CistError: for another shape, or values that are none of these.
+
+    Example:
+        >>> label_numbers([[0, 1], [1, 0]], 2, 2), label_numbers(["b", "a", "b"], 3, 2, ["a", "b"])
+        (array([1, 0]), array([1, 0, 1]))
+    """
+    try:
+        array = np.asarray(_as_array(labels))
+    except ValueError as error:
+        raise CistError(f"Expected {count} labels, one for each sample, but got nested lists.") from error
+    if array.ndim == 2 and 1 in array.shape and array.size == count:
+        array = array.reshape(-1)
+    if array.ndim == 2 and len(array) == count:
+        return _from_one_hot(array, classes)
+    if array.shape != (count,):
+        found = f"{len(array):,}" if array.ndim == 1 else f"the shape {array.shape}"
+        remedy = "use those of these samples"
+        if array.shape == (classes,) and classes > count:
+            remedy = f"the logits, {count:,} x {classes:,}, seem to be transposed: store samples as rows (logits.T)"
+        raise CistError(f"Expected {count:,} labels, one for each sample, but got {found}; {remedy}.")
+    if array.dtype.kind in "OUST":
+        array = _from_words(array, classes, class_names)
+    if array.dtype.kind == "b" and classes == 2:
+        array = array.astype(np.int64)
+    if np.issubdtype(array.dtype, np.floating):
+        if np.isnan(array).any():
+            raise CistError(
+                f"Expected integer labels from 0 to {classes - 1}, but sample {int(np.argmax(np.isnan(array)))} has "
+                f"none; fill it in, or write {IGNORED_LABEL} for samples that do not count."
+            )
+        if np.all(np.isfinite(array) & (array == np.floor(array))):
+            array = array.astype(np.int64)
+    if not np.issubdtype(array.dtype, np.integer):
+        raise CistError(
+            f"Expected integer labels from 0 to {classes - 1}, but got the type {array.dtype}; "
+            "give each sample the position of its class."
+        )
+    return array.astype(np.int64)
+
+
+def is_whole_number(text: str) -> bool:
+    """Whether text is a whole number, as spreadsheets and pandas write it too.
+
+    Example:
+        >>> [is_whole_number(text) for text in ("3", "3.0", "-100", "3.5", "cat")]
+        [True, True, True, False, False]
+    """
+    return re.fullmatch(r"[+-]?[0-9]{1,15}(\.0*)?", text) is not None
+
+
+def _from_one_hot(array: NDArray[Any], classes: int) -> LabelArray:
+    if array.shape[1] != classes or array.dtype.kind not in "iufb":
+        raise CistError(
+            f"Expected {len(array):,} labels, one for each sample, or one-hot ones of the shape "
+            f"({len(array):,}, {classes}), but got {array.dtype.name} of the shape {array.shape}."
+        )
+    fits = ((array == 0) | (array == 1)).all(axis=1) & ((array == 1).sum(axis=1) == 1)
+    if not fits.all():
+        row = int(np.argmin(fits))
+        raise CistError(
+            f"Expected one-hot labels with a single 1 for each sample, but sample {row} has {array[row].max():.4g} as "
+            f"largest value and sums to {array[row].astype(np.float64).sum():.4g}; give each sample one class."
+        )
+    places: LabelArray = array.argmax(axis=1).astype(np.int64)
+    return places
+
+
+def _from_words(array: NDArray[Any], classes: int, class_names: Sequence[str] | None) -> NDArray[np.int64]:
+    """Whole numbers that are written as text; else names."""
+    words = [word.decode("utf-8", "replace") if isinstance(word, bytes) else word for word in array.tolist()]
+    empty = next(
+        (row for row, word in enumerate(words) if word is None or word != word or str(word).strip() == ""), None
+    )
+    if empty is not None:
+        raise CistError(
+            f"Expected integer labels from 0 to {classes - 1}, but sample {empty} has none; fill it in, or write "
+            f"{IGNORED_LABEL} for samples that do not count."
+        )
+    texts = [str(word).strip() for word in words]
+    if class_names is not None:
+        places = {name.strip(): place for place, name in reversed(list(enumerate(class_names)))}
+        loose = {name.casefold(): place for name, place in places.items()}
+        found = [places.get(text, loose.get(text.casefold())) for text in texts]
+        if None not in found:
+            return np.array(found, np.int64)
+    if all(map(is_whole_number, texts)):
+        return np.array([int(text.partition(".")[0]) for text in texts], np.int64)
+    if class_names is None:
+        raise CistError(
+            f"Expected integer labels from 0 to {classes - 1}, but got words such as '{texts[0][:40]}', and the "
+            "classes have no names; give each sample the position of its class, or the classes their names."
+        )
+    row = found.index(None)
+    raise CistError(
+        f"The label of sample {row} is '{texts[row][:40]}', which is none of the {classes} classes "
+        f"({', '.join(map(repr, list(class_names)[:5]))}{', ...' * (classes > 5)}); use their names or numbers."
+    )
+
+
+def map_safetensors(
+    path: Path, types: Mapping[str, DTypeLike] = SAFETENSORS_TYPES
+) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
+    """Metadata and memory-mapped arrays of a safetensors file.
+
+    The library validates the header, but its numpy reader copies whole tensors, so the mapping is done here.
+
+    Args:
+        path: of the file.
+        types: how each of the file's types is mapped; a tensor of another type is left out.
+
+    Raises:
+        CistError: if the file is missing or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with path.open("rb") as stream:
+            header_size = int.from_bytes(stream.read(8), "little")
+        if header_size > _LONGEST_HEADER:
+            raise CistError(f"{path} is not a readable safetensors file (its header is too long); write it again.")
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+    except FileNotFoundError as error:
+        raise CistError(f"There is no file {path}.") from error
+    except (SafetensorError, OSError) as error:
+        raise CistError(f"{path} is not a readable safetensors file ({error}); write it again.") from error
+    with path.open("rb") as stream:
+        header = json.loads(stream.read(8 + header_size)[8:])
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, entry in header.items():
+        if name == "__metadata__" or entry["dtype"] not in types:
+            continue
+        shape, (begin, end) = tuple(entry["shape"]), entry["data_offsets"]
+        dtype = np.dtype(types[entry["dtype"]])
+        if begin == end:
+            arrays[name] = np.empty(shape, dtype)
+        else:
+            arrays[name] = np.memmap(path, dtype, mode="r", offset=8 + header_size + begin, shape=shape)
+    return metadata, arrays

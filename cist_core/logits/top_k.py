@@ -1,0 +1,366 @@
+"""The k most probable classes of each sample, as those who distill language models store them: bounds, not numbers.
+
+Let ``p_1 >= ... >= p_k`` be the seen probabilities of ``V`` classes, ``n = V - k`` classes unseen, and ``m`` their
+mass; each of them has at most ``p_k``. At a fixed temperature ``tau``, with ``beta = 1 / tau``, the soft label is
+``p^beta / Z`` with ``Z = Z_s + Z_u``, the sums of ``p^beta`` over the seen and the unseen classes. Spread evenly the
+unseen ones give ``Z_u = n (m/n)^beta``, as concentrated as ``p_k`` allows ``floor(m/p_k) p_k^beta + rest^beta``: one is
+the largest ``Z_u`` and the other the smallest, as ``q^beta`` is concave for ``beta < 1`` and convex for ``beta > 1``.
+
+- Lower bound: ``H >= ln Z - (S_s + Z_u beta ln p_k) / Z`` with ``S_s = sum p^beta beta ln p``, at the smallest ``Z_u``:
+  it grows with ``Z_u``, because no seen class is less probable than ``p_k``.
+- Upper bound: ``H <= h(w) + (1 - w) H_s + w ln n`` with ``w = Z_u / Z`` and ``h`` the binary entropy, maximised over
+  the possible ``w``: concave, with its top at ``n / (n + exp(H_s))``.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cist_core.errors import CistError
+from cist_core.logits.files.arrays import StoredArrays
+from cist_core.logits.files.limits import GENEROUS_LIMITS, Limits
+from cist_core.logits.files.names import MASK_NAMES, REMAINING_NAMES, TOP_K_IDS, TOP_K_LOG_PROBS, VOCABULARY_NAMES
+from cist_core.logits.files.opening import ARRAY_FILES, naming
+from cist_core.logits.files.reading import holds_top_k
+from cist_core.logits.files.tokens import flatten_tokens
+
+Vector = NDArray[np.float64]
+
+_MASS_TOLERANCE = 5e-3  # of a sum of probabilities: half precision
+_CHUNK_VALUES = 1 << 20
+
+NO_CIST = (
+    "CIST is not among them: its temperature needs the mean of all logits, and the unseen ones may lie as low as they "
+    "like, so nothing bounds it"
+)
+"""Why CIST has no bounds."""
+
+
+@dataclass(frozen=True, eq=False)
+class TopK:
+    """The most probable classes of each sample. No `LogitSet`: what is not here is not known.
+
+    Build it with `TopK.create` or `read_top_k`.
+
+    Attributes:
+        ids: ``(N, k)`` int64, the classes, most probable first.
+        log_probs: ``(N, k)`` float64, at most 0, descending.
+        remaining: ``(N, 2)`` float64, the least and the greatest mass that the unseen classes can have together; they
+            differ by the rounding of what was stored.
+        vocabulary: V, the number of classes.
+        provenance: where it came from, as text.
+
+    Example:
+        >>> top = TopK.create([[3, 1]], np.log([[0.6, 0.3]]), vocabulary=10)
+        >>> lower, upper = top.entropy_bounds(1.0)
+        >>> round(lower.item(), 3), round(upper.item(), 3)
+        (0.788, 1.106)
+    """
+
+    ids: NDArray[np.int64]
+    log_probs: Vector
+    remaining: Vector
+    vocabulary: int
+    provenance: Mapping[str, str]
+
+    @classmethod
+    def create(
+        cls,
+        ids: ArrayLike,
+        log_probs: ArrayLike,
+        *,
+        vocabulary: int,
+        remaining: ArrayLike | None = None,
+        provenance: Mapping[str, str] | None = None,
+    ) -> TopK:
+        """Validate arrays, sort each row, and wrap them.
+
+        Args:
+            ids: ``(N, k)`` whole numbers in ``[0, V)``, different in each row.
+            log_probs: ``(N, k)``, natural logarithms of probabilities among all V classes.
+            vocabulary: V.
+            remaining: ``(N,)``, the mass of the classes that are not here; by default 1 minus the sum.
+            provenance: free text.
+
+        Raises:
+            CistError: for other shapes or values, or classes that cannot be the most probable ones.
+        """
+        raw = np.asarray(log_probs)
+        classes, values = _checked_ids(np.asarray(ids), vocabulary), _checked_log_probs(raw)
+        if classes.shape != values.shape:
+            raise CistError(f"Expected ids and log-probabilities of one shape, but got {classes.shape}, {raw.shape}.")
+        order = np.argsort(-values, axis=1, kind="stable")
+        classes, values = np.take_along_axis(classes, order, axis=1), np.take_along_axis(values, order, axis=1)
+        mass = _mass(values, raw.dtype, None if remaining is None else np.asarray(remaining), vocabulary)
+        return cls(classes, values, mass, vocabulary, MappingProxyType(dict(provenance or {})))
+
+    @property
+    def num_samples(self) -> int:
+        return int(self.log_probs.shape[0])
+
+    @property
+    def k(self) -> int:
+        return int(self.log_probs.shape[1])
+
+    @property
+    def max_entropy(self) -> float:
+        """``ln V`` in nats."""
+        return math.log(self.vocabulary)
+
+    def entropy_bounds(self, tau: float) -> tuple[Vector, Vector]:
+        """Bounds of the entropy of the whole soft labels at a fixed temperature, in nats: lower and upper, ``(N,)``.
+
+        The probabilities are taken as they are stored; with half precision the bounds are that accurate, no more.
+
+        Args:
+            tau: positive, in the unit of the logits.
+
+        Raises:
+            CistError: if the temperature is not positive.
+        """
+        if not (tau > 0 and math.isfinite(tau)):
+            raise CistError(f"Expected the temperature to be a positive number, but got {tau:g}.")
+        parts = [_bounds(self.log_probs[rows], self.remaining[rows], self.vocabulary, 1 / tau) for rows in self._rows()]
+        lower, upper = (np.concatenate(side) for side in zip(*parts, strict=True))
+        return lower, upper
+
+    def _rows(self) -> Iterator[slice]:
+        step = max(1, _CHUNK_VALUES // self.k)
+        for start in range(0, self.num_samples, step):
+            yield slice(start, start + step)
+
+
+def read_top_k(
+    path: str | os.PathLike[str], *, vocabulary: int | None = None, limits: Limits = GENEROUS_LIMITS
+) -> TopK:
+    """Read the k most probable classes of each sample from ``.npz``, ``.pt``, ``.pth`` or ``.safetensors``.
+
+    The arrays: ``ids`` (or ``indices``, ``token_ids``, ``topk_ids``) and ``log_probs`` (or ``logprobs``,
+    ``topk_logprobs``), both ``(N, k)``, or ``(B, L, k)`` with a ``mask`` ``(B, L)``; optionally ``remaining`` (or
+    ``mass``, ``tail``), ``(N,)`` or ``(B, L)``, and ``vocabulary`` (or ``vocab_size``), one number.
+
+    Args:
+        path: of the file.
+        vocabulary: the number of classes, where the file does not say it.
+        limits: how large the file may be.
+
+    Raises:
+        CistError: if it holds something else, or what it holds cannot be so.
+    """
+    source = Path(path)
+    file = _opened(source, limits)
+    if file is None:
+        raise CistError(f"{source} holds no arrays; the most probable classes are read from .npz, .pt, .safetensors.")
+    with naming(source):
+        if not holds_top_k(file):
+            raise CistError(f"found the arrays {file.names()}, but not 'ids' and 'log_probs', both (samples, k).")
+        ids, log_probs, remaining, said = _arrays(file, limits)
+        provenance = {"file": source.name, **({} if said is None else {"tokens": said})}
+        classes = _vocabulary(file.load(VOCABULARY_NAMES), vocabulary)
+        return TopK.create(ids, log_probs, vocabulary=classes, remaining=remaining, provenance=provenance)
+
+
+def is_top_k_file(path: str | os.PathLike[str]) -> bool:
+    """Whether `read_top_k` is for this file; False for one that cannot be opened."""
+    try:
+        with naming(Path(path)):
+            file = _opened(Path(path), GENEROUS_LIMITS)
+            return file is not None and holds_top_k(file)
+    except CistError:
+        return False
+
+
+def _opened(source: Path, limits: Limits) -> StoredArrays | None:
+    reader = ARRAY_FILES.get(source.suffix.lower())
+    if reader is None:
+        return None
+    if not source.is_file():
+        raise CistError(f"There is no file {source}.")
+    with naming(source):
+        return reader(source, limits)
+
+
+def _arrays(file: StoredArrays, limits: Limits) -> tuple[Any, Any, Any, str | None]:
+    for names in (TOP_K_IDS, TOP_K_LOG_PROBS):
+        name = str(file.find(names))
+        limits.check_shape(file.arrays[name].shape, f"'{name}'")
+    ids, log_probs, remaining = (file.load(names) for names in (TOP_K_IDS, TOP_K_LOG_PROBS, REMAINING_NAMES))
+    if log_probs.ndim == 2:
+        return ids, log_probs, remaining, None
+    mask = file.load(MASK_NAMES)
+    log_probs, _, said = flatten_tokens(log_probs, mask)
+    ids, _, _ = flatten_tokens(ids, mask)
+    if remaining is not None:
+        remaining = flatten_tokens(np.asarray(remaining)[..., None], mask)[0][:, 0]
+    return ids, log_probs, remaining, said
+
+
+def _vocabulary(stored: Any, given: int | None) -> int:
+    """The number of classes, from the file or the caller; they must agree."""
+    found = None
+    if stored is not None:
+        number = np.asarray(stored)
+        if number.size != 1 or number.dtype.kind not in "iu":
+            raise CistError(f"Expected the vocabulary to be one whole number, but got {number!r:.60}.")
+        found = int(number.reshape(-1)[0])
+    if found is None and given is None:
+        raise CistError("the number of classes is not in it; give it with --vocabulary V, or store 'vocabulary'.")
+    if found is not None and given is not None and found != given:
+        raise CistError(f"it has a vocabulary of {found:,} classes, but {given:,} were given; leave --vocabulary out.")
+    return int(given if found is None else found)  # type: ignore[arg-type]
+
+
+def _checked_ids(ids: NDArray[Any], vocabulary: int) -> NDArray[np.int64]:
+    if ids.ndim != 2 or ids.size == 0:
+        raise CistError(f"Expected ids of the shape (samples, k), but got {ids.shape}.")
+    if ids.dtype.kind not in "iu":
+        raise CistError(f"Expected ids to be whole numbers, but got the type {ids.dtype}.")
+    low, high = int(ids.min()), int(ids.max())
+    if low < 0 or high >= vocabulary:
+        wrong = low if low < 0 else high
+        raise CistError(
+            f"Expected ids from 0 to {vocabulary - 1:,}, but found {wrong:,}; give the vocabulary of the teacher, "
+            "and leave padded positions out with a mask."
+        )
+    ordered = np.sort(ids, axis=1)
+    twice = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
+    if twice.any():
+        raise CistError(f"Expected different ids in each row, but sample {int(np.argmax(twice))} has one twice.")
+    return ids.astype(np.int64)
+
+
+def _checked_log_probs(values: NDArray[Any]) -> Vector:
+    if values.ndim != 2 or values.dtype.kind != "f":
+        raise CistError(
+            f"Expected log-probabilities of the shape (samples, k), but got {values.shape} of the type {values.dtype}."
+        )
+    wide = values.astype(np.float64)
+    if not np.isfinite(wide).all():
+        row = int(np.argmax(~np.isfinite(wide).all(axis=1)))
+        raise CistError(
+            f"Expected finite log-probabilities, but sample {row} holds a value that is not; "
+            "store the same number of classes for each sample, and leave padding out with a mask."
+        )
+    largest = wide.max(axis=1)
+    if (largest > _MASS_TOLERANCE).any():
+        row = int(np.argmax(largest))
+        raise CistError(
+            f"Expected log-probabilities of at most 0, but sample {row} has {largest[row]:.4g}; these may be logits, "
+            "which need the log-sum-exp of all classes taken off first."
+        )
+    return np.minimum(wide, 0.0)
+
+
+def _mass(log_probs: Vector, dtype: np.dtype[Any], given: NDArray[Any] | None, vocabulary: int) -> Vector:
+    """The least and greatest mass of the unseen classes, ``(N, 2)``."""
+    seen = np.exp(log_probs).sum(axis=1)
+    if (seen > 1 + _MASS_TOLERANCE).any():
+        row = int(np.argmax(seen))
+        raise CistError(
+            f"Expected probabilities that sum to at most 1, but those of sample {row} have {seen[row]:.4g}."
+        )
+    # A logarithm is stored to half a step of its type, which near 0 is a number of its own, and a sum of k numbers is
+    # rounded k times.
+    step = np.finfo(dtype)
+    doubt = float(step.eps) * np.abs(np.exp(log_probs) * log_probs).sum(axis=1)
+    doubt += float(step.smallest_subnormal) * seen + 2.0**-52 * (2 + log_probs.shape[1])
+    least, most = 1 - seen - doubt, 1 - seen + doubt
+    if given is not None:
+        said_least, said_most = _given_mass(given, seen, log_probs.shape[1], doubt)
+        # Both hold; where rounding has driven them apart, neither is believed alone.
+        apart = np.maximum(least, said_least) > np.minimum(most, said_most)
+        least = np.where(apart, np.minimum(least, said_least), np.maximum(least, said_least))
+        most = np.where(apart, np.maximum(most, said_most), np.minimum(most, said_most))
+    return _possible(np.stack([least, most], axis=1), log_probs, vocabulary)
+
+
+def _given_mass(given: NDArray[Any], seen: Vector, k: int, doubt: Vector) -> tuple[Vector, Vector]:
+    if given.shape != seen.shape or given.dtype.kind != "f":
+        raise CistError(f"Expected a remaining mass for each of the {len(seen):,} samples, but got {given.shape}.")
+    mass = given.astype(np.float64)
+    wrong = ~(np.abs(seen + mass - 1) <= 2 * _MASS_TOLERANCE) | (mass < -_MASS_TOLERANCE)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise CistError(
+            f"Expected probabilities and remaining mass to sum to 1, but those of sample {row} sum to "
+            f"{seen[row]:.4g} and {mass[row]:.4g}; store 1 minus the sum, or leave the mass out."
+        )
+    # It may be 1 minus a sum of k numbers, all in its own type, of probabilities that were rounded themselves.
+    step = np.finfo(given.dtype)
+    doubt = doubt + float(step.eps) * (1 + k) + float(step.smallest_subnormal)
+    return mass - doubt, mass + doubt
+
+
+def _possible(mass: Vector, log_probs: Vector, vocabulary: int) -> Vector:
+    """No unseen class is more probable than the last seen one."""
+    most = (vocabulary - log_probs.shape[1]) * np.exp(log_probs[:, -1])
+    wrong = mass[:, 0] > most * (1 + _MASS_TOLERANCE) + _MASS_TOLERANCE
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise CistError(
+            f"Expected the most probable classes of each sample, but those of sample {row} leave a mass of "
+            f"{mass[row, 0]:.4g}, more than the {most[row]:.4g} that the other {vocabulary - log_probs.shape[1]:,} "
+            "classes can have; give the vocabulary of the teacher, and store the k largest, not drawn ones."
+        )
+    return np.clip(mass, 0.0, most[:, None])
+
+
+def _bounds(log_probs: Vector, mass: Vector, vocabulary: int, beta: float) -> tuple[Vector, Vector]:
+    """Everything is taken relative to ``p_1^beta``, so that no power underflows."""
+    unseen = vocabulary - log_probs.shape[1]
+    scaled = beta * (log_probs - log_probs[:, :1])
+    powers = np.exp(scaled)
+    seen = powers.sum(axis=1)
+    products = (powers * scaled).sum(axis=1)
+    last = scaled[:, -1]
+    low, high = _unseen_range(log_probs, mass, unseen, beta)
+    total = seen + low
+    lower = np.log(total) - (products + low * last) / total
+    seen_entropy = np.log(seen) - products / seen
+    if not unseen:
+        return lower, np.maximum(seen_entropy, lower)
+    best = unseen / (unseen + np.exp(seen_entropy))
+    share = np.clip(best, low / total, high / (seen + high))
+    upper = _binary_entropy(share) + (1 - share) * seen_entropy + share * math.log(unseen)
+    return np.maximum(lower, 0.0), np.maximum(np.minimum(upper, math.log(vocabulary)), lower)
+
+
+def _unseen_range(log_probs: Vector, mass: Vector, unseen: int, beta: float) -> tuple[Vector, Vector]:
+    """The smallest and largest sum of ``q^beta`` over the unseen classes, relative to ``p_1^beta``."""
+    if not unseen:
+        return np.zeros(len(mass)), np.zeros(len(mass))
+    smallest, largest = (_concentrated, _even) if beta < 1 else (_even, _concentrated)
+    low = smallest(log_probs, mass[:, 0], unseen, beta)
+    return low, np.maximum(largest(log_probs, mass[:, 1], unseen, beta), low)
+
+
+def _even(log_probs: Vector, mass: Vector, unseen: int, beta: float) -> Vector:
+    with np.errstate(divide="ignore"):
+        each = np.log(mass) - math.log(unseen)
+    spread: Vector = np.where(mass > 0, unseen * np.exp(beta * (each - log_probs[:, 0])), 0.0)
+    return spread
+
+
+def _concentrated(log_probs: Vector, mass: Vector, unseen: int, beta: float) -> Vector:
+    """As many classes as fit at ``p_k``, and one with the rest."""
+    with np.errstate(divide="ignore"):
+        fitting = np.minimum(np.exp(np.minimum(np.log(mass) - log_probs[:, -1], 700.0)), unseen)
+    whole = np.floor(fitting)
+    packed: Vector = (whole + (fitting - whole) ** beta) * np.exp(beta * (log_probs[:, -1] - log_probs[:, 0]))
+    return packed
+
+
+def _binary_entropy(share: Vector) -> Vector:
+    from scipy.special import entr
+
+    both: Vector = entr(share) + entr(1 - share)
+    return both

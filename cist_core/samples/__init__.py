@@ -1,0 +1,1 @@
+"""Samples one by one: their table, selections and slices, residuals, dark knowledge, gradients."""

@@ -1,0 +1,241 @@
+"""The numbers of one temperature rule on one set of curves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cist_core.entropy.curves import EntropyCurves
+from cist_core.temperature import TemperatureRule
+
+OVER_SHARP = 0.05
+"""A soft label below this share of ``ln C`` teaches little more than the hard label (default of the method)."""
+OVER_SMOOTHED = 0.95
+"""A soft label above this share of ``ln C`` is close to uniform (default of the method)."""
+
+_QUANTILES = (0.05, 0.25, 0.50, 0.75, 0.95)
+
+
+@dataclass(frozen=True)
+class EntropyProfile:
+    """How consistent one rule's soft labels are. Entropies in nats, temperatures in logit units.
+
+    Attributes:
+        rule: the rule's text.
+        samples: N.
+        classes: C.
+        mean: mean entropy over the samples.
+        std: spread, the population standard deviation of the entropy over the samples.
+        q05: 5 % quantile of the entropy; ``q25``, ``median``, ``q75``, ``q95`` likewise.
+        normalised_mean: ``mean / ln C``, between 0 and 1.
+        over_sharp: share of samples whose entropy is below ``over_sharp_below`` of ``ln C``.
+        over_smoothed: share of samples whose entropy is above ``over_smoothed_above`` of ``ln C``.
+        at_floor: share of samples at which a floor of the rule decides the temperature; 0 for a rule without one.
+        samples_at_floor: how many they are.
+        tau_mean: mean temperature; ``tau_std``, ``tau_min``, ``tau_max`` likewise.
+    """
+
+    rule: str
+    samples: int
+    classes: int
+    mean: float
+    std: float
+    q05: float
+    q25: float
+    median: float
+    q75: float
+    q95: float
+    normalised_mean: float
+    over_sharp: float
+    over_smoothed: float
+    over_sharp_below: float
+    over_smoothed_above: float
+    at_floor: float
+    samples_at_floor: int
+    tau_mean: float
+    tau_std: float
+    tau_min: float
+    tau_max: float
+
+    @classmethod
+    def of(
+        cls,
+        rule: TemperatureRule,
+        curves: EntropyCurves,
+        *,
+        over_sharp_below: float = OVER_SHARP,
+        over_smoothed_above: float = OVER_SMOOTHED,
+    ) -> EntropyProfile:
+        """Profile a rule.
+
+        Args:
+            rule: any temperature rule.
+            curves: of the logits.
+            over_sharp_below: threshold as a share of ``ln C``.
+            over_smoothed_above: threshold as a share of ``ln C``.
+
+        Example:
+            >>> from cist_core import EntropyCurves, LogitSet, parse_rule
+            >>> curves = EntropyCurves.from_logits(LogitSet.create([[12.0, 0.0, 0.0], [3.0, 0.0, 0.0]]))
+            >>> round(EntropyProfile.of(parse_rule("tau=3"), curves).std, 4)
+            0.399
+            >>> round(EntropyProfile.of(parse_rule("cist:rho=2"), curves).std, 4)
+            0.0
+            >>> EntropyProfile.of(parse_rule("cist:rho=4"), curves).at_floor  # m is 8 and 2
+            0.5
+        """
+        temperatures = rule.temperatures(curves)
+        return cls.from_arrays(
+            str(rule),
+            curves.at_temperature(temperatures),
+            temperatures,
+            classes=curves.num_classes,
+            at_floor=rule.at_floor(curves),
+            over_sharp_below=over_sharp_below,
+            over_smoothed_above=over_smoothed_above,
+        )
+
+    @classmethod
+    def from_arrays(
+        cls,
+        rule: str,
+        entropy: NDArray[np.floating],
+        temperatures: NDArray[np.floating],
+        *,
+        classes: int,
+        at_floor: NDArray[np.bool_] | None = None,
+        over_sharp_below: float = OVER_SHARP,
+        over_smoothed_above: float = OVER_SMOOTHED,
+    ) -> EntropyProfile:
+        """The same from entropies (``(N,)`` nats) and temperatures (``(N,)``) already computed.
+
+        Where a floor decides the temperature, ``at_floor`` is true, ``(N,)``; without it that is nowhere.
+        """
+        limit = math.log(classes)
+        floored = 0 if at_floor is None else int(np.count_nonzero(at_floor))
+        q05, q25, median, q75, q95 = (float(q) for q in np.quantile(entropy, _QUANTILES))
+        mean = float(np.mean(entropy, dtype=np.float64))
+        return cls(
+            rule=rule,
+            samples=len(entropy),
+            classes=classes,
+            mean=mean,
+            std=float(np.std(entropy, dtype=np.float64)),
+            q05=q05,
+            q25=q25,
+            median=median,
+            q75=q75,
+            q95=q95,
+            normalised_mean=mean / limit,
+            over_sharp=float(np.mean(entropy < over_sharp_below * limit)),
+            over_smoothed=float(np.mean(entropy > over_smoothed_above * limit)),
+            over_sharp_below=over_sharp_below,
+            over_smoothed_above=over_smoothed_above,
+            at_floor=floored / len(entropy),
+            samples_at_floor=floored,
+            tau_mean=float(np.mean(temperatures, dtype=np.float64)),
+            tau_std=float(np.std(temperatures, dtype=np.float64)),
+            tau_min=float(np.min(temperatures)),
+            tau_max=float(np.max(temperatures)),
+        )
+
+    def to_dict(self) -> dict[str, str | int | float]:
+        return asdict(self)
+
+
+def entropy_histogram(entropy: NDArray[np.floating], num_classes: int, bins: int = 60) -> NDArray[np.int64]:
+    """Counts of the entropies in equal bins over ``[0, ln C]``, ``(bins,)``; every sample falls in one."""
+    index = (entropy * (bins / math.log(num_classes))).astype(np.int64)
+    return np.bincount(np.clip(index, 0, bins - 1), minlength=bins)
+
+
+def class_means(
+    values: NDArray[np.floating], labels: NDArray[np.int64], num_classes: int
+) -> Mapping[str, NDArray[Any]]:
+    """Mean, population standard deviation and count of the values of each class, ``(C,)`` each.
+
+    Classes without a sample have NaN.
+    """
+    counts = np.bincount(labels, minlength=num_classes)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means = np.bincount(labels, values, num_classes) / counts
+        squares = np.bincount(labels, (values - means[labels]) ** 2, num_classes) / counts
+    return {"mean": means, "std": np.sqrt(squares), "count": counts}
+
+
+@dataclass(frozen=True)
+class Association:
+    """How far the ratio explains the entropy under one rule.
+
+    Attributes:
+        spearman: Spearman's rank correlation of entropy and ratio; None where one of them does not vary.
+        r_squared: squared Pearson correlation, the share a straight line explains; None likewise.
+        variance: of the entropy, in nats squared; the sum of the next two.
+        between: ``Var(E[H | r])``, the part that the ratio explains.
+        within: ``E[Var(H | r)]``, the part that it does not.
+        explained: ``between / variance``; None if the entropy does not vary.
+    """
+
+    spearman: float | None
+    r_squared: float | None
+    variance: float
+    between: float
+    within: float
+    explained: float | None
+
+    @classmethod
+    def of(cls, entropy: NDArray[np.floating], ratio: NDArray[np.floating]) -> Association:
+        """Measure the association of entropies and ratios, ``(N,)`` each.
+
+        ``E[H | r]`` is estimated by the mean over neighbours: the samples are sorted by ratio and cut into equal
+        groups of at least 25 (at most 200 groups); equal ratios never part. The two terms add up to the variance
+        exactly. With n samples a group, chance alone makes ``between`` about ``within / n`` too large. Constant rows,
+        which have no ratio, are left out.
+        """
+        varied = ratio > 0
+        if not varied.any():
+            return cls(None, None, 0.0, 0.0, 0.0, None)
+        h, r = entropy[varied].astype(np.float64), ratio[varied].astype(np.float64)
+        variance = float(h.var())
+        # A rule that fixes the ratio leaves it constant up to the rounding of m / (m / rho).
+        if np.ptp(r) <= 1e-9 * max(1.0, float(np.max(np.abs(r)))):
+            return cls(None, None, variance, 0.0, variance, None if variance == 0 else 0.0)
+        if variance == 0:
+            return cls(None, None, 0.0, 0.0, 0.0, None)
+        ratio_ranks = _ranks(r)
+        group = _equal_groups(ratio_ranks)
+        sizes = np.bincount(group)
+        means = np.bincount(group, h) / np.maximum(sizes, 1)
+        between = float(np.sum(sizes * (means - h.mean()) ** 2) / len(h))
+        return cls(
+            spearman=_correlation(_ranks(h), ratio_ranks),
+            r_squared=_correlation(h, r) ** 2,
+            variance=variance,
+            between=between,
+            within=max(variance - between, 0.0),
+            explained=min(between / variance, 1.0),
+        )
+
+    def to_dict(self) -> dict[str, float | None]:
+        return asdict(self)
+
+
+def _equal_groups(ranks: NDArray[np.float64], smallest: int = 25, most: int = 200) -> NDArray[np.int64]:
+    """The group of each sample from its rank, ``(N,)``; ties share an average rank, and so a group."""
+    groups = int(np.clip(len(ranks) // smallest, 1, most))
+    return ((ranks - 0.5) * (groups / len(ranks))).astype(np.int64)
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    from scipy.stats import rankdata
+
+    return np.asarray(rankdata(values))
+
+
+def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    return float(np.corrcoef(a, b)[0, 1])

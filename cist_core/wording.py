@@ -1,0 +1,43 @@
+"""Numbers as sentences write them: the same digits in the app, the report and the terminal."""
+
+from __future__ import annotations
+
+
+def three_digits(value: float) -> str:
+    """Three significant digits without an exponent for ordinary sizes: ``0.603``, ``12.0``, ``1,230``, ``0``."""
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if not 1e-4 <= size < 1e6:
+        return f"{value:.2e}"
+    rounded = f"{value:.2e}"
+    exponent = int(rounded.partition("e")[2])
+    return f"{float(rounded):,.{max(0, 2 - exponent)}f}"
+
+
+def percent(share: float) -> str:
+    """A share as a percentage to one decimal, two below 1 %; never rounded to 0 or 100 % when it is not."""
+    if share in (0.0, 1.0):
+        return f"{share * 100:.0f} %"
+    if share < 0.0001:
+        return "< 0.01 %"
+    if share < 0.01:
+        return f"{share * 100:.2f} %"
+    if share > 0.999:
+        return "> 99.9 %"
+    return f"{share * 100:.1f} %"
+
+
+def times(factor: float) -> str:
+    """A factor, to be read before "times": ``1.3``, ``12.0``, ``123``."""
+    return f"{factor:.1f}" if factor < 100 else f"{factor:,.0f}"
+
+
+def how_many(share: float) -> str:
+    """A share of the samples, to be read before "of the samples": ``none``, ``all``, ``3.1 %``."""
+    return {0.0: "none", 1.0: "all"}.get(share, percent(share))
+
+
+def percent_of(part: float, whole: float) -> str:
+    """A part as a percentage of a whole, which it may exceed."""
+    return "none" if part == 0 else percent(part / whole) if part <= whole else f"{part / whole * 100:.0f} %"
