@@ -100,7 +100,8 @@ def _filter_controls(view: View, names: Sequence[str]) -> None:
     # What they show is the selection's; their own state from the last run is not.
     st.session_state[_CLASSES] = [names[value] for value in _among(view.selection, classes) if value < len(names)]
     if labelled:
-        st.session_state[_CORRECT] = {(1,): RIGHT, (0,): WRONG}.get(_among(view.selection, "correct"), EVERY)
+        shown: dict[tuple[int, ...], str] = {(1,): RIGHT, (0,): WRONG}
+        st.session_state[_CORRECT] = shown.get(_among(view.selection, "correct"), EVERY)
         st.segmented_control(
             "The teacher is", [EVERY, RIGHT, WRONG], required=True, key=_CORRECT, on_change=_filter_correct
         )
@@ -147,7 +148,7 @@ def _among(selection: Selection, measure: str) -> tuple[int, ...]:
 
 def _words(view: View, index: int, names: Sequence[str]) -> str:
     """The label, and what the teacher takes it for where that is something else."""
-    prediction = names[view.samples.column("prediction")[index]]
+    prediction = names[int(view.samples.column("prediction")[index])]
     labels = view.source.logit_set.labels
     if labels is None:
         return prediction

@@ -169,15 +169,20 @@ def _logits(model: str, data: str, split: str, download: bool) -> LogitSet:
     if catalogue.find_added(model) is not None:
         return catalogue.load(model, data, split)
     bar = st.progress(0.0, text=f"Preparing {model} on {data}, {split} split")
+
+    def inferred(done: int, total: int) -> None:
+        bar.progress(done / total, f"{model} on {data}: {done / total:.0%}")
+
+    def downloaded(done: int, total: int) -> None:
+        bar.progress(min(done / total, 1.0) if total else 0.0, f"Downloading {data}: {done / 1e6:,.1f} MB")
+
     return load_logits(
         model,
         data,
         split,
         download=download,
-        progress=lambda done, total: bar.progress(done / total, f"{model} on {data}: {done / total:.0%}"),
-        download_progress=lambda done, total: bar.progress(
-            min(done / total, 1.0) if total else 0.0, f"Downloading {data}: {done / 1e6:,.1f} MB"
-        ),
+        progress=inferred,
+        download_progress=downloaded,
     ).logit_set
 
 
@@ -238,7 +243,8 @@ def choose_rules(sidebar: DeltaGenerator, source: Source) -> View:
         help="Moving one slider moves the other to the same mean entropy, so that spreads can be compared.",
     )
     # A link may carry anything, and Streamlit passes NaN on.
-    view = View.of(source, *(_number(st.session_state[key], key, start) for key in ("tau", "rho")), floor)
+    tau, rho = (_number(st.session_state[key], key, start) for key in ("tau", "rho"))
+    view = View.of(source, tau, rho, floor)
     _follow_link(view, together, settled_here)
     if refused:
         place.warning(_refusal(refused, view), icon=":material/link_off:")

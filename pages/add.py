@@ -21,6 +21,7 @@ from cist_core.added import Added, AddedState, AddSpec, Preview, roots, under_ro
 from cist_core.data import DATASETS, is_present
 from cist_core.data.pictures import INTERPOLATIONS
 from cist_core.errors import CistError
+from cist_core.logits.ensemble import ENSEMBLE
 from cist_core.logits.logit_set import LogitSet
 
 SECTION = "Look"
@@ -127,7 +128,7 @@ def file_field(place: str, label: str, types: Sequence[str], help_: str, *, seve
             st.button(
                 "Remove", key=f"remove_{place}_{file.name}", type="tertiary", on_click=remove_upload, args=(file,)
             )
-    return form.ENSEMBLE.join(map(str, files)) or None
+    return ENSEMBLE.join(map(str, files)) or None
 
 
 def take_upload(place: str, key: str) -> None:
@@ -162,7 +163,7 @@ def path_field(place: str, label: str, help_: str) -> str | None:
     """A path below the roots, or several joined by a plus."""
     typed = st.text_input(label, help=help_, placeholder=f"{roots()[0]}/…", **field(f"{place}_path"))
     try:
-        return form.ENSEMBLE.join(str(under_roots(part)) for part in (typed or "").split(form.ENSEMBLE) if part.strip())
+        return ENSEMBLE.join(str(under_roots(part)) for part in (typed or "").split(ENSEMBLE) if part.strip())
     except CistError as error:
         st.session_state.setdefault(FAULTS, {})[place] = str(error)
         return None

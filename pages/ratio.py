@@ -1,5 +1,7 @@
 """Ratio: why a fixed temperature spreads: entropy against the ratio of the maximum logit to the temperature."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -12,6 +14,7 @@ from cist_core.charts.ratio import envelope_story
 from cist_core.charts.residuals import furthest_story, gap_figure, reasons_figure
 from cist_core.samples.residuals import Residuals, why_far
 from cist_core.samples.selection import Selection
+from cist_core.temperature import Cist
 from cist_core.wording import three_digits
 
 SECTION = "Look"
@@ -93,7 +96,7 @@ def furthest_table() -> pd.DataFrame:
     rows = residuals.furthest(FURTHEST)
     names, labels = source.logit_set.class_names, source.curves.labels
 
-    def classes(of: object) -> list[str]:
+    def classes(of: Iterable[int]) -> list[str]:
         return [str(index) if names is None else names[index] for index in of]
 
     return pd.DataFrame(
@@ -147,4 +150,6 @@ show_numbers()
 show_figure(variance_figure(*view.pair), key="ratio-variance", code=view.code())
 show_figure(reasons_figure(residuals), key="ratio-reasons", code=residual_code())
 show_furthest()
-show_figure(gap_figure(residuals, view.cist.rule, selected=view.selected), key="ratio-gap", code=residual_code())
+show_figure(
+    gap_figure(residuals, Cist(view.rho, view.floor), selected=view.selected), key="ratio-gap", code=residual_code()
+)

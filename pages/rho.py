@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from app.forms.rho_export import CONFIGS, KINDS, Chosen, export
-from app.sidebar import RHO_RANGE, TAU_RANGE, move_rho
+from app.sidebar import move_rho
 from app.state import Code, current_view
 from app.widgets import loading_torch, plain, share_settings, show_error, show_figure, show_floor, show_table
 from cist_core.cards import find_sample_model
@@ -18,6 +18,7 @@ from cist_core.compare.anchors import ANCHORS, OWN, TRAINED_BEST, Anchor, find_a
 from cist_core.compare.evidence import evidence_for
 from cist_core.compare.recommendation import RhoOutcome, RhoRecommendation, recommend_rho, rho_outcome
 from cist_core.compare.rho_curves import RHOS, GainCurve, RhoSweep, gain_curve, rho_sweep
+from cist_core.compare.slider_grid import RHO_RANGE, TAU_RANGE
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
 from cist_core.findings import comparison

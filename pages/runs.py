@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -89,7 +90,6 @@ def show_list(views: list[RunView], chosen: list[str], colours: dict[str, str]) 
     # Rows are known by position, and a new run moves all others down.
     rows = [order.index(run) for run in chosen]
     st.session_state[TABLE] = {"selection": {"rows": rows, "columns": [], "cells": []}}
-    percent = {"format": "%.1f %%"}
     st.dataframe(
         run_views.listing(views, colours),
         column_config={
@@ -102,8 +102,8 @@ def show_list(views: list[RunView], chosen: list[str], colours: dict[str, str]) 
             ),
             "Progress": st.column_config.ProgressColumn(format="%.0f %%", min_value=0, max_value=100),
             "Epoch": st.column_config.TextColumn(help="Epochs done of all, and what is left at the present speed"),
-            "Validation": st.column_config.NumberColumn(help="Accuracy on validation, newest epoch", **percent),
-            "Test": st.column_config.NumberColumn(help="Accuracy on test, last epoch", **percent),
+            "Validation": st.column_config.NumberColumn(help="Accuracy on validation, newest epoch", format="%.1f %%"),
+            "Test": st.column_config.NumberColumn(help="Accuracy on test, last epoch", format="%.1f %%"),
             "Added": st.column_config.DatetimeColumn(format="distance"),
         },
         hide_index=True,
@@ -313,6 +313,10 @@ def own(views: list[RunView]) -> list[RunView]:
     return run_views.read_runs([store.own(view.id) for view in views])
 
 
+def student_archive(view: RunView) -> bytes:
+    return run_views.student_archive(*own([view]))
+
+
 def show_exports(views: list[RunView]) -> None:
     """Metrics, students and commands to take along."""
     with st.popover("Export these runs", icon=":material/ios_share:"):
@@ -327,7 +331,7 @@ def show_exports(views: list[RunView]) -> None:
         for view in views:
             if view.run.directory.student.is_file():
                 st.download_button(
-                    f"Student of {plain(view.label)} (zip)", lambda view=view: run_views.student_archive(*own([view])),
+                    f"Student of {plain(view.label)} (zip)", partial(student_archive, view),
                     file_name=f"student-{view.id}.zip", mime="application/zip", key=f"student-{view.id}",
                     on_click="ignore", width="stretch",
                 )  # fmt: skip

@@ -58,8 +58,11 @@ def reading_of(
     _logits: LogitSet,
     _student: Student | None,
 ) -> TeacherReading:
-    options = {} if _student is None else {"student": _student.logit_set, "student_curves": _student.curves}
-    return read_teacher(name, _logits, target=target, floor=floor, **options)
+    if _student is None:
+        return read_teacher(name, _logits, target=target, floor=floor)
+    return read_teacher(
+        name, _logits, target=target, floor=floor, student=_student.logit_set, student_curves=_student.curves
+    )
 
 
 def choose_others() -> list[str]:

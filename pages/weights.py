@@ -229,6 +229,7 @@ def cist_norms(
 
 def inputs(whole: bool) -> dict[str, Any]:
     """The logits that the fingerprints are of; for the whole loss also the labels and the weights of its terms."""
+    assert student is not None
     both = {"student_logits": student.logit_set.logits, "teacher_logits": source.logit_set.logits}
     return both | ({"labels": labels, "lambda_ce": 0.1, "lambda_kl": 0.9} if whole else {})
 
@@ -248,7 +249,7 @@ def table_of(rows: np.ndarray, norms: list[GradientNorms]) -> pd.DataFrame:
         "Weight": weights.relative[rows],
         "τ teacher": weights.teacher[rows],
     }
-    if student is not None:
+    if student is not None and weights.student is not None:
         table["τ student"] = weights.student[rows]
         if labels is not None:
             table["Student loss"] = student.loss[rows]
@@ -303,7 +304,8 @@ def end_story(end: str, rows: np.ndarray) -> str:
     """By how much these samples are raised or lowered, and how often the teacher is right on them."""
     times = weights.relative[rows]
     reach = f"{three_digits(float(times.min()))} to {three_digits(float(times.max()))}"
-    right = "" if labels is None else f"; the teacher is right on {int(source.curves.correct[rows].sum())}"
+    correct = source.curves.correct
+    right = "" if correct is None else f"; the teacher is right on {int(correct[rows].sum())}"
     return plain(f"The {len(rows)} most {end} weigh {reach} times the mean{right}")
 
 

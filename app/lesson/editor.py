@@ -62,7 +62,7 @@ def edit_logits(place: DeltaGenerator) -> tuple[float, ...]:
     if logits is None:
         more.error("Expected six numbers such as 8, 6, 4, 3, -5, -6; shown are those of the preset “ambiguous”.")
         logits = PRESETS["ambiguous"]
-    known = {values: name for name, values in PRESETS.items()}
+    known: dict[tuple[float, ...], str] = {values: name for name, values in PRESETS.items()}
     st.session_state[_PRESET] = known.get(logits)
     presets.segmented_control(
         "Logits", list(PRESETS), key=_PRESET, on_change=_take_preset, help="A start; then drag the bars."

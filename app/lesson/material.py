@@ -70,7 +70,7 @@ def lesson_material(view: View | None) -> Material:
         origin = f"{view.source.teacher} on {view.source.data}, {view.source.split} split"
     indices = _chosen(curves, logit_set.fingerprint)
     pictures = None if view is None else thumbnails(view, indices)
-    samples = [
+    undecided, confident, ambiguous = [
         Sample(
             index,
             np.asarray(logit_set.logits[index], dtype=np.float64),
@@ -80,7 +80,7 @@ def lesson_material(view: View | None) -> Material:
         for position, index in enumerate(indices)
     ]
     names = logit_set.class_names or tuple(str(index) for index in range(logit_set.num_classes))
-    return Material(names, *samples, origin=origin)
+    return Material(names, undecided, confident, ambiguous, origin)
 
 
 @st.cache_resource(show_spinner=False)
