@@ -110,14 +110,14 @@ def my_added() -> list[Added]:
     found = []
     for added_id in dict.fromkeys([*st.session_state.get(_BEGUN, []), *owned]):
         with suppress(CistError):  # deleted meanwhile, or of somebody who has signed out
-            found.append(store.own(added_id))
+            found.append(store.get_owned(added_id))
     return found
 
 
 @st.cache_data(ttl=_LIST_SECONDS, max_entries=256, show_spinner=False)
 def _owned(root: str, owner: str) -> list[str]:
     """The ids of what somebody has added; every move of a slider asks, and it takes a look at what everybody has."""
-    return [added.id for added in AddedStore(Path(root), owner=owner).list()]
+    return [added.id for added in AddedStore(Path(root), owner=owner).list_added()]
 
 
 def ready_added() -> dict[str, Added]:
@@ -197,7 +197,7 @@ def reference(name: str, data: str, split: str) -> Reference:
     return InFile(own_name(files.teacher, added.uploads), labels, files.given_as, files.class_map)
 
 
-def beside(source: Source) -> list[str]:
+def comparable_models(source: Source) -> list[str]:
     """Every other model that answers the same samples, as far as can be told: what was added, then what ships."""
     shipped = fitting_cards(cards(), source.teacher, source.data, first="teacher")
     return [*alike_added(source.teacher, source.logit_set.logits.shape), *(card.name for card in shipped)]

@@ -32,7 +32,7 @@ class PageInfo:
         section: one of `SECTIONS`.
         order: within the section, ascending.
         icon: a Material symbol.
-        needs_source: whether it can do without a teacher's logits.
+        needs_source: whether it needs a teacher's logits.
     """
 
     path: Path

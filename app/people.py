@@ -27,7 +27,7 @@ _FAULT = "_sign_in_fault"
 
 
 def sign_in_configured() -> bool:
-    """Whether whoever keeps the Studio wants people to sign in; also where they have set it up in part only."""
+    """Whether the operator wants people to sign in; also where they have set it up in part only."""
     try:
         return _sign_in() is not None
     except CistError:
@@ -158,7 +158,7 @@ def _absence(address: str) -> str | None:
         return None
     return (
         f"{host} does not answer as a sign-in provider does ({reason}). What needs no sign-in works all the same; try "
-        "again in a minute, or tell whoever keeps this Studio."
+        "again in a minute, or tell the operator of this Studio."
     )
 
 

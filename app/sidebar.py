@@ -67,16 +67,16 @@ def choose_source(sidebar: DeltaGenerator, *, needed: bool = True) -> Source | N
         sidebar.caption(plain(cards[teacher].title))
         offered, splits = catalogue.suitable_data(cards[teacher]), []
     sidebar.page_link("../pages/add.py", label="Add your own", icon=":material/add_circle:")
-    _leave_behind("data", offered)
+    _reset_if_unavailable("data", offered)
     data = sidebar.selectbox("Data", offered, key="data", bind="query-params")
     splits = splits or list(DATASETS[data].splits)
     usual_split = "test" if "test" in splits else splits[0]
-    _leave_behind("split", [usual_split, *splits])
+    _reset_if_unavailable("split", [usual_split, *splits])
     split = sidebar.segmented_control(
         "Split", splits, default=usual_split, required=True, key="split", bind="query-params"
     )
     students = _students(cards, added, teacher, data)
-    _leave_behind("student", students)
+    _reset_if_unavailable("student", students)
     student = sidebar.selectbox(
         "Student",
         students,
@@ -93,7 +93,7 @@ def open_source(added_id: str) -> None:
     st.session_state["teacher"] = added_id
 
 
-def _leave_behind(key: str, offered: Sequence[str]) -> None:
+def _reset_if_unavailable(key: str, offered: Sequence[str]) -> None:
     """What another teacher had is not offered by this one: start at the first that is, in the browser as well."""
     if key in st.session_state and st.session_state[key] not in offered:
         st.session_state[key] = offered[0]

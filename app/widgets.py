@@ -26,13 +26,13 @@ from cist_core.temperature import Cist
 from cist_core.temperature.readings import RuleReading
 
 _SETTINGS = "_page_settings"
-# Inside a word they do not slant it.
 # Addresses that Markdown would turn into links by itself; an invisible joiner after it breaks each.
 _AUTOMATIC_LINKS = re.compile(r"(?i)\bwww(?=\.)|\b(?:https?|ftp|mailto|xmpp)(?=:)|(?<=[\w.+-])@(?=\w)")
 # Streamlit's own words for colours and badges, with or without a text in brackets.
 _COLOURS = re.compile(
     r":(?=(?:red|orange|yellow|green|blue|violet|gr[ae]y|rainbow|primary|small|shimmer)(?:-background|-badge)?\b)"
 )
+# Inside a word underscores do not slant it.
 _OUTER_UNDERSCORES = re.compile(r"(?<![^\W_])_+|_+(?![^\W_])")
 
 

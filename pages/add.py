@@ -64,7 +64,7 @@ def current() -> Added | None:
 def _mine(added_id: str | None) -> Added | None:
     """What this visitor may change, asked anew at every click: a button may be older than the list of people."""
     try:
-        return added_store().own(added_id) if added_id else None
+        return added_store().get_owned(added_id) if added_id else None
     except CistError:
         return None
 
@@ -563,7 +563,7 @@ def add(added_id: str, spec: AddSpec) -> None:
     try:
         if not may_launch():
             raise CistError("Whoever adds something has to be signed in; sign in, and add it again.")
-        added = added_store().own(added_id)
+        added = added_store().get_owned(added_id)
         added.start(spec.model_copy(update={"title": title}) if title else spec, server_paths=may_read_server_paths())
         remember(added.id)
     except CistError as error:
@@ -572,7 +572,7 @@ def add(added_id: str, spec: AddSpec) -> None:
 
 def cancel(added_id: str) -> None:
     try:
-        added_store().own(added_id).cancel()
+        added_store().get_owned(added_id).cancel()
     except CistError as error:
         fault(PREVIEW, error)
 

@@ -56,7 +56,7 @@ def wanted() -> list[str]:
 
 def known_runs() -> list[Run]:
     """The visitor's runs, and those of others that the link names."""
-    own = store.list()
+    own = store.list_runs()
     known = {run.id for run in own}
     shared = []
     for run_id in dict.fromkeys(wanted()[:MOST_SELECTED]):
@@ -310,7 +310,7 @@ def own(views: list[RunView]) -> list[RunView]:
     Raises:
         CistError: if they are not the visitor's.
     """
-    return run_views.read_runs([store.own(view.id) for view in views])
+    return run_views.read_runs([store.get_owned(view.id) for view in views])
 
 
 def student_archive(view: RunView) -> bytes:

@@ -67,7 +67,7 @@ def reading_of(
 
 def choose_others() -> list[str]:
     """The teachers beside that of the sidebar; those whose logits are at hand, but for the student, to begin with."""
-    others = catalogue.beside(source)
+    others = catalogue.comparable_models(source)
     own_student = None if student is None else student.name
     at_hand = [name for name in others if not needs_inference(name) and name != own_student]
     key = f"teachers_beside_{source.teacher}"  # each teacher has others beside it

@@ -144,7 +144,7 @@ class ExampleStore:
     def running(self) -> tuple[()]:
         return ()
 
-    def list(self, group: str | None = None) -> list[Run]:
+    def list_runs(self, group: str | None = None) -> list[Run]:
         return list(self.runs)
 
     def count_active(self) -> int:
@@ -156,7 +156,7 @@ class ExampleStore:
                 return known
         raise CistError(f"There is no run '{run}'.")
 
-    def own(self, run: str) -> Run:
+    def get_owned(self, run: str) -> Run:
         return self.get(run)
 
     def owns(self, run: Run) -> bool:

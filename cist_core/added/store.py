@@ -205,7 +205,7 @@ class Added:
         if entry["task"] is None:
             return AddedState.DRAFT
         if is_alive(entry["pid"], entry["pid_created_at"]):
-            self._hurry(entry)
+            self._kill_if_stuck(entry)
             return AddedState.PREVIEWING if entry["task"] == "preview" else AddedState.RUNNING
         if entry["cancelled_at"] is not None:
             return AddedState.CANCELLED
@@ -335,7 +335,7 @@ class Added:
         child.release()
         _children.append(child)
 
-    def _hurry(self, entry: dict[str, Any]) -> None:
+    def _kill_if_stuck(self, entry: dict[str, Any]) -> None:
         """End a child that was told to stop and is stuck in a library."""
         if entry["cancelled_at"] is not None and time.time() - entry["cancelled_at"] > _KILL_AFTER_SECONDS:
             signal_group(entry["pid"], signal.SIGKILL)
@@ -398,8 +398,8 @@ class AddedStore:
 
         Args:
             root: default: ``CIST_ADDED``, or a folder among the user's data.
-            owner: who uses it, and may change what is theirs; None: whoever keeps the machine, or anybody where nobody
-                signs in, who may change everything.
+            owner: who uses it, and may change what is theirs; None: the operator, or anybody where nobody signs in,
+                who may change everything.
         """
         self.root = own_folder("CIST_ADDED", "data", "added").resolve() if root is None else root
         self.owner = owner
@@ -436,7 +436,7 @@ class AddedStore:
             return Added(self.root / added_id)
         raise CistError(f"There is nothing added under '{added_id}'; it may have been deleted. Add it again.")
 
-    def own(self, added_id: str) -> Added:
+    def get_owned(self, added_id: str) -> Added:
         """The one of this id, to change.
 
         Raises:
@@ -447,13 +447,13 @@ class AddedStore:
             raise CistError(f"'{added.title}' was added by somebody else; you may look at it, and add your own.")
         return added
 
-    def list(self) -> Sequence[Added]:
-        """What the owner has added, the newest first; of nobody nothing, as anybody may be nobody."""
+    def list_added(self) -> Sequence[Added]:
+        """What the owner has added, the newest first; empty for anonymous visitors, who cannot be told apart."""
         found = [] if self.owner is None else [added for added in self._all() if added.owner == self.owner]
         return sorted(found, key=lambda added: -added.created_at)
 
     def ready(self) -> Sequence[Added]:
-        """All that has logits, whoever added it, the newest first: for whoever keeps the machine."""
+        """All that has logits, whoever added it, the newest first: for the operator."""
         found = [added for added in self._all() if added.state is AddedState.READY]
         return sorted(found, key=lambda added: -added.created_at)
 
@@ -463,7 +463,7 @@ class AddedStore:
         Raises:
             CistError: if there is none, it is somebody else's, or its files cannot be removed.
         """
-        added = self.own(added_id)
+        added = self.get_owned(added_id)
         entry = added._entry()
         if is_alive(entry["pid"], entry["pid_created_at"]):
             signal_group(entry["pid"], signal.SIGKILL)

@@ -76,7 +76,7 @@ def add_parser(commands: Any) -> None:
 def list_runs(options: argparse.Namespace) -> None:
     store = open_store(options)
     store.reconcile()
-    runs = store.list(options.group)
+    runs = store.list_runs(options.group)
     if options.json:
         print_json({"root": str(store.root), "runs": [_record(run) for run in runs]})
         return
@@ -136,7 +136,7 @@ def act_on_runs(options: argparse.Namespace) -> None:
     runs = [_find(store, text) for text in options.ids]
     for run in runs:
         actions[options.verb](run.id)
-    left = {run.id: run for run in store.list()}
+    left = {run.id: run for run in store.list_runs()}
     if options.json:
         print_json({"runs": [_record(left[run.id]) for run in runs if run.id in left]})
         return
@@ -147,7 +147,7 @@ def act_on_runs(options: argparse.Namespace) -> None:
 
 
 def _find(store: RunStore, text: str) -> Run:
-    matches = [run for run in store.list() if run.id == text or run.id.endswith(f"-{text}")]
+    matches = [run for run in store.list_runs() if run.id == text or run.id.endswith(f"-{text}")]
     if len(matches) > 1:
         raise CistError(f"There are {len(matches)} runs whose id ends in '{text}'; give the whole id.")
     return matches[0] if matches else store.get(text)

@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> None:
     )
     store = open_store(options)
     group = options.group or time.strftime("sweep-%Y%m%d-%H%M%S")
-    if store.list(group):
+    if store.list_runs(group):
         raise CistError(f"There is a sweep '{group}' already; choose another name for --group.")
     runs = store.add_all([(entry.name, entry.config) for entry in entries], group=group)
     remark(f"Queued {len(runs)} runs as the sweep '{group}'.")
@@ -89,9 +89,9 @@ def run(options: argparse.Namespace) -> None:
 
 def _members(store: RunStore, group: str) -> list[Run]:
     """The runs of a sweep, oldest first."""
-    runs = store.list(group)
+    runs = store.list_runs(group)
     if not runs:
-        known = list(dict.fromkeys(run.group for run in store.list() if run.group))
+        known = list(dict.fromkeys(run.group for run in store.list_runs() if run.group))
         raise CistError(f"There is no sweep '{group}' in {store.root}; known are {', '.join(known) or 'none'}.")
     return runs[::-1]
 
@@ -102,7 +102,7 @@ def _wait(store: RunStore, group: str) -> None:
     try:
         with Progress("Training", "runs") as progress:
             while True:
-                runs = store.list(group)
+                runs = store.list_runs(group)
                 ended = sum(run.state.ended for run in runs)
                 if ended == len(runs):
                     return

@@ -50,11 +50,17 @@ def reliability(logits: ArrayLike, labels: ArrayLike, *, tau: float = 1.0, bins:
         tau: the temperature of the probabilities.
         bins: number of bins.
 
+    Raises:
+        CistError: for other shapes, a label that is no class, a temperature that is not positive, or no bins.
+
     Example:
         >>> sure = reliability([[5.0, 0.0], [5.0, 0.0]], [0, 1])  # sure, and right half the time
         >>> sure.count[-1].item(), sure.accuracy[-1].item(), round(sure.confidence[-1].item(), 3)
         (2, 0.5, 0.993)
     """
+    if bins < 1:
+        raise CistError(f"Expected at least one bin, but got {bins}.")
+    _check_temperature(tau)
     count, confidences, hits = np.zeros(bins, np.int64), np.zeros(bins), np.zeros(bins)
     for rows, wanted in _chunks(logits, labels):
         confidence = 1.0 / np.exp(rows / tau).sum(axis=1)
@@ -105,7 +111,11 @@ def cross_entropies(logits: ArrayLike, labels: ArrayLike, *, tau: float = 1.0) -
         logits: ``(N, C)``.
         labels: ``(N,)`` integers in ``[0, C)``.
         tau: positive.
+
+    Raises:
+        CistError: for other shapes, a label that is no class, or a temperature that is not positive.
     """
+    _check_temperature(tau)
     return np.concatenate(
         [
             np.log(np.exp(rows / tau).sum(axis=1)) - rows[np.arange(len(rows)), wanted] / tau
@@ -152,12 +162,23 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     return math.exp(float(brentq(slope, low, high, xtol=1e-7)))
 
 
+def _check_temperature(tau: float) -> None:
+    if not 0 < tau < math.inf:
+        raise CistError(f"Expected a positive temperature, but got {tau}.")
+
+
 def _chunks(logits: ArrayLike, labels: ArrayLike) -> Iterator[tuple[NDArray[np.float64], NDArray[np.int64]]]:
     """Rows less their maximum, and their labels."""
     rows, wanted = np.asarray(logits), np.asarray(labels, np.int64)
     if rows.ndim != 2 or wanted.shape != (len(rows),) or not len(rows):
         raise CistError(
             f"Expected logits (N, C) and one label for each row, but got the shapes {rows.shape} and {wanted.shape}."
+        )
+    strangers = np.flatnonzero((wanted < 0) | (wanted >= rows.shape[1]))
+    if strangers.size:
+        raise CistError(
+            f"Expected labels from 0 to {rows.shape[1] - 1}, but that of sample {strangers[0]} is "
+            f"{wanted[strangers[0]]}; leave out samples without a label."
         )
     step = max(1, _CHUNK_VALUES // rows.shape[1])
     for start in range(0, len(rows), step):

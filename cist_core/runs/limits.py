@@ -1,4 +1,4 @@
-"""How much the runs of one root may use: `limits.toml`, a file for whoever keeps the machine."""
+"""How much the runs of one root may use: `limits.toml`, a file for the operator."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Limits(BaseModel):
             waiting: runs in the queue.
             own_waiting: those of the owner.
             more: runs to be added.
-            owner: theirs; None: of whoever keeps the machine, who has no limit of their own.
+            owner: theirs; None: of the operator, who has no limit of their own.
 
         Raises:
             CistError: naming the limit.
@@ -102,7 +102,7 @@ class Limits(BaseModel):
             raise CistError(
                 f"Expected at most {self.user_queued_runs:,} runs of one person in the queue, but {own_waiting:,} of "
                 f"yours wait and {more:,} more do not fit; cancel some, or have 'user_queued_runs' in {LIMITS_FILE} "
-                "raised by whoever keeps this machine."
+                "raised by the operator of this machine."
             )
 
     def check_user_disk(self, used: int) -> None:
@@ -114,7 +114,7 @@ class Limits(BaseModel):
         if used >= self.user_disk_bytes:
             raise CistError(
                 f"Your runs use {used:,} bytes of the disk and {self.user_disk_bytes:,} are allowed; delete some, or "
-                f"have 'user_disk_bytes' in {LIMITS_FILE} raised by whoever keeps this machine."
+                f"have 'user_disk_bytes' in {LIMITS_FILE} raised by the operator of this machine."
             )
 
 

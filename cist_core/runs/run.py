@@ -50,7 +50,7 @@ class Run:
         pid_created_at: when that process started, which tells it from a later one with the same pid.
         working_directory: where it was added; relative paths in its config start there.
         directory: its files.
-        owner: who started it in an app with sign-in; None: whoever keeps the machine.
+        owner: who started it in an app with sign-in; None: the operator.
     """
 
     id: str

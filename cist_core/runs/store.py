@@ -114,7 +114,7 @@ class RunStore:
 
         Args:
             root: default: ``CIST_RUNS``, or a folder among the user's data.
-            owner: whom the store acts for; None: whoever keeps the machine, to whom all runs are open.
+            owner: whom the store acts for; None: the operator, who may change every run.
 
         Raises:
             CistError: if the folder or the table cannot be made.
@@ -165,20 +165,20 @@ class RunStore:
             raise self._unknown(run_id)
         return runs[0]
 
-    def own(self, run_id: str) -> Run:
+    def get_owned(self, run_id: str) -> Run:
         """One run, to change it or to take it away.
 
         Raises:
-            CistError: if there is none of this id, or it is not open to whom this store acts for.
+            CistError: if there is none of this id, or this store's owner may not change it.
         """
         return self._owned(self.get(run_id))
 
     def owns(self, run: Run) -> bool:
-        """Whether whom this store acts for may change a run and take it away."""
+        """Whether this store's owner may change a run and take it away."""
         return self.owner is None or run.owner == self.owner
 
-    def list(self, group: str | None = None) -> Runs:
-        """All runs that are open to whom this store acts for, or those of one sweep; newest first."""
+    def list_runs(self, group: str | None = None) -> Runs:
+        """All runs that this store's owner may change, or those of one sweep; newest first."""
         wanted = [
             *(["sweep = :group"] if group is not None else []),
             *(["owner = :owner"] if self.owner is not None else []),
@@ -535,7 +535,7 @@ class RunStore:
     def _check_disk(self, limits: Limits) -> None:
         """Before a transaction: to look at many files takes a while."""
         if self.owner is not None:
-            limits.check_user_disk(sum(run.directory.bytes_used() for run in self.list()))
+            limits.check_user_disk(sum(run.directory.bytes_used() for run in self.list_runs()))
 
     def _make_directory(self) -> Path:
         with _explained(f"The directory of a run cannot be made in {self.root}"):

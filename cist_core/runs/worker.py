@@ -165,7 +165,7 @@ class Worker:
         if not alive:
             self._settle(run, exit_code)
         elif run.cancel_requested:
-            self._insist(run)
+            self._escalate_stop(run)
         elif reason := self._limit_reached(run):
             self.store.stop_for_limit(run, reason)
             self._tell(f"{run.id} is told to stop: {reason}")
@@ -177,7 +177,7 @@ class Worker:
         if how is not None:
             self._tell(f"{run.id} {how.state}" + (f": {how.reason}" if how.reason else ""))
 
-    def _insist(self, run: Run) -> None:
+    def _escalate_stop(self, run: Run) -> None:
         """A run that was told to stop and goes on gets SIGTERM after the grace, and SIGKILL after another."""
         assert run.pid is not None
         assert run.stop_requested_at is not None

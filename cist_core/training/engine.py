@@ -284,7 +284,7 @@ class _Run:
         started, first = time.monotonic(), self.step
         epoch_started = time.monotonic()
         while self.step < length.steps:
-            if learner.somewhere(self.should_stop()):  # all processes stop at the same step
+            if learner.any_process(self.should_stop()):  # all processes stop at the same step
                 self._save(learner)
                 raise Cancelled
             self._step(learner)

@@ -258,16 +258,16 @@ class Learner:
                 fault = f"the loss is not finite ({named})"
         except CistError as error:
             fault = str(error).rstrip(".")
-        if self.somewhere(bool(fault)):
+        if self.any_process(bool(fault)):
             raise NotFiniteError(fault or "the loss is not finite in another process")
         return terms
 
-    def somewhere(self, here: bool) -> bool:
+    def any_process(self, flag: bool) -> bool:
         """Whether something is so in any of the processes."""
         if self.accelerator.num_processes == 1:
-            return here
-        flag = torch.tensor([float(here)], device=self.device)
-        return bool(self.accelerator.reduce(flag, reduction="sum").item())
+            return flag
+        flags = torch.tensor([float(flag)], device=self.device)
+        return bool(self.accelerator.reduce(flags, reduction="sum").item())
 
     def _share_objective_gradients(self) -> None:
         """A learnable temperature lives outside the student that DDP wraps: its gradient is averaged here."""

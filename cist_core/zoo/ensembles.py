@@ -12,7 +12,7 @@ from cist_core.errors import CistError
 from cist_core.logits.ensemble import ENSEMBLE
 from cist_core.zoo.folding import fold_batch_norm
 from cist_core.zoo.foreign.wrapping import ForeignModel, logits_of
-from cist_core.zoo.preprocessing import EachItsOwn, Preprocessing
+from cist_core.zoo.preprocessing import PerMemberPreprocessing, Preprocessing
 from cist_core.zoo.teacher import Teacher
 
 
@@ -30,7 +30,7 @@ def average_teachers(teachers: Sequence[Teacher]) -> Teacher:
     first = teachers[0]
     for other in teachers[1:]:
         _check_classes(first, other)
-    preprocessing = EachItsOwn.of([teacher.preprocessing for teacher in teachers])
+    preprocessing = PerMemberPreprocessing.of([teacher.preprocessing for teacher in teachers])
     return Teacher(
         name=ENSEMBLE.join(teacher.name for teacher in teachers),
         model=Ensemble([teacher.model for teacher in teachers], preprocessing.members).eval(),
@@ -59,7 +59,7 @@ class Ensemble(ForeignModel):
         if pixels.dtype != torch.uint8:
             raise CistError(
                 "The teachers of an ensemble prepare the images for themselves; give one preprocessing for each "
-                "(`members` of `EachItsOwn`), or change it for each teacher before they are averaged."
+                "(`members` of `PerMemberPreprocessing`), or change it for each teacher before they are averaged."
             )
         total: Tensor | None = None
         for model, prepare in zip(self.members, self.preprocessing, strict=True):

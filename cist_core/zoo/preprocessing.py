@@ -126,7 +126,7 @@ class Preprocessing:
     def from_dict(cls, entries: Mapping[str, Any]) -> Preprocessing:
         """From `to_dict`, or from the card of a model, which may lack what has a default."""
         if "members" in entries:
-            return EachItsOwn.of([Preprocessing.from_dict(member) for member in entries["members"]])
+            return PerMemberPreprocessing.of([Preprocessing.from_dict(member) for member in entries["members"]])
         return cls(**{**entries, "mean": tuple(entries["mean"]), "std": tuple(entries["std"])})
 
     def __str__(self) -> str:
@@ -138,7 +138,7 @@ class Preprocessing:
 
 
 @dataclass(frozen=True)
-class EachItsOwn(Preprocessing):
+class PerMemberPreprocessing(Preprocessing):
     """The preprocessing of an ensemble: stored pixels pass through, and each member prepares them for itself.
 
     Attributes:
@@ -149,7 +149,7 @@ class EachItsOwn(Preprocessing):
     members: tuple[Preprocessing, ...] = ()
 
     @classmethod
-    def of(cls, members: Sequence[Preprocessing]) -> EachItsOwn:
+    def of(cls, members: Sequence[Preprocessing]) -> PerMemberPreprocessing:
         """Raises a CistError for members that read other numbers of channels."""
         channels = {member.channels for member in members}
         if len(channels) > 1:

@@ -185,15 +185,15 @@ def test_people_list_and_change_their_own_and_look_at_anothers(store: AddedStore
     ann, bob = AddedStore(store.root, owner="a@x.org"), AddedStore(store.root, owner="b@x.org")
     mine, other, nobodys = ann.draft(), bob.draft(), store.draft()
     assert (mine.owner, other.owner, nobodys.owner) == ("a@x.org", "b@x.org", None)
-    assert [added.id for added in ann.list()] == [mine.id]
-    assert store.list() == []
+    assert [added.id for added in ann.list_added()] == [mine.id]
+    assert store.list_added() == []
     assert ann.get(other.id).id == other.id
     for foreign in (other, nobodys):
-        for change in (ann.own, ann.delete):
+        for change in (ann.get_owned, ann.delete):
             with pytest.raises(CistError, match="added by somebody else"):
                 change(foreign.id)
         assert foreign.folder.is_dir()
-    store.delete(other.id)  # whoever keeps the machine
+    store.delete(other.id)  # the operator
 
 
 def test_one_person_has_a_few_at_work_and_leaves_room_for_others(store: AddedStore) -> None:

@@ -312,7 +312,7 @@ def test_launching_queues_the_run_and_says_where_to_watch_it(store) -> None:
     app.number_input(key="epochs").set_value(2).run()
     app.text_input(key="run-name").set_value("my first").run()
     app.button(key="launch").click().run()
-    (run,) = store.list()
+    (run,) = store.list_runs()
     assert run.name == "my first"
     assert run.group is None
     assert run.directory.config() == config_of(app)
@@ -327,7 +327,7 @@ def test_several_seeds_are_several_runs_of_one_group(store) -> None:
     app = open_distill(seeds="0, 1")
     assert app.button(key="launch").label == "Launch 2 runs"
     app.button(key="launch").click().run()
-    runs = store.list()
+    runs = store.list_runs()
     assert {run.directory.config().seed for run in runs} == {0, 1}
     assert len({run.group for run in runs}) == 1
     assert runs[0].group
@@ -339,7 +339,7 @@ def test_objectives_beside_it_are_launched_together_and_told_apart_by_name(store
     assert app.multiselect(key="beside").value == ["ce", "cist-authors"]
     assert app.button(key="launch").label == "Launch 6 runs"
     app.button(key="launch").click().run()
-    runs = store.list()[::-1]
+    runs = store.list_runs()[::-1]
     rho = app.slider(key="rho").value
     assert [run.name for run in runs] == [f"cist:rho={rho:g}", "ce", "cist-authors"] * 2
     assert [run.directory.config().seed for run in runs] == [0, 0, 0, 1, 1, 1]

@@ -263,5 +263,5 @@ def test_nobody_launches_without_signing_in(tmp_path, monkeypatch) -> None:
 
     signed_in = open_page("distill", ANN)
     signed_in.button(key="launch").click().run()
-    (run,) = RunStore(tmp_path / "runs").list()
+    (run,) = RunStore(tmp_path / "runs").list_runs()
     assert run.owner == "ann@lab.edu"

@@ -60,7 +60,7 @@ def open_runs(**query: str | list[str]) -> AppTest:
 
 
 def views_of(store: ExampleStore) -> list[RunView]:
-    return read_runs(store.list())
+    return read_runs(store.list_runs())
 
 
 def charts(app: AppTest) -> int:

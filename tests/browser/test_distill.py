@@ -31,13 +31,13 @@ def store(server, runs_root: Path) -> RunStore:
 def two_runs(store: RunStore) -> list[Run]:
     """CIST and KD on the digits, both finished."""
     wanted = {"CIST": "cist:rho=3.5", "KD": "kd:tau=4"}
-    done = {run.name: run for run in store.list() if run.state is RunState.FINISHED}
+    done = {run.name: run for run in store.list_runs() if run.state is RunState.FINISHED}
     for name, objective in wanted.items():
         if name not in done:
             store.add(preset("demo").changed(objective=objective), name=name)
     ensure_worker(store)
-    wait_for(lambda: all(run.state.ended for run in store.list()), seconds=480)
-    runs = [next(run for run in store.list() if run.name == name) for name in wanted]
+    wait_for(lambda: all(run.state.ended for run in store.list_runs()), seconds=480)
+    runs = [next(run for run in store.list_runs() if run.name == name) for name in wanted]
     assert [run.state for run in runs] == [RunState.FINISHED] * 2, [run.reason for run in runs]
     return runs
 
@@ -94,7 +94,7 @@ def test_a_run_is_launched_watched_and_left_alone_when_it_has_finished(open_page
     seen = len(frames)
     page.wait_for_timeout(5_000)
     assert len(frames) == seen, "the page asks on although nothing runs"
-    run = store.list()[0]
+    run = store.list_runs()[0]
     assert run.state is RunState.FINISHED
     assert run.directory.config().epochs == 2
 
@@ -105,7 +105,7 @@ def test_a_cancelled_run_can_be_resumed(open_page, store: RunStore) -> None:
     page.wait_for_selector(f"{HEADING}:has-text('of 400 epochs')", timeout=2 * MINUTES)
     page.get_by_role("button", name="Cancel").click()
     page.get_by_role("button", name="Resume").wait_for(timeout=60_000)
-    assert store.list()[0].state is RunState.CANCELLED
+    assert store.list_runs()[0].state is RunState.CANCELLED
 
 
 def test_a_killed_run_is_resumed_where_it_was_and_finishes(open_page, store: RunStore) -> None:
@@ -114,7 +114,7 @@ def test_a_killed_run_is_resumed_where_it_was_and_finishes(open_page, store: Run
     page.wait_for_selector(f"{HEADING}:has-text('of 100 epochs')", timeout=2 * MINUTES)
     settle(page)
     save_picture(page, "run-watched")
-    run = store.list()[0]
+    run = store.list_runs()[0]
     assert run.pid is not None
     os.kill(run.pid, signal.SIGKILL)
     page.get_by_role("button", name="Resume").wait_for(timeout=30_000)
@@ -145,7 +145,7 @@ def test_two_runs_are_compared_by_pressing_their_rows(open_page, two_runs: list[
     cist, kd = two_runs
     page = open_page(f"runs?run={cist.id}")
     assert heading(page).startswith("CIST reached")
-    row = [run.id for run in store.list()].index(kd.id)
+    row = [run.id for run in store.list_runs()].index(kd.id)
     table = page.locator("[data-testid=stDataFrame]").first.bounding_box()
     page.mouse.click(table["x"] + 20, table["y"] + 36 + 35 * row + 17)
     page.wait_for_selector(f"{HEADING}:has-text('KD')", timeout=30_000)

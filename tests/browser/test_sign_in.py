@@ -38,7 +38,7 @@ def there() -> Iterator[Provider]:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunStore]:
-    """As whoever keeps the machine sees it; whatever works there when the tests are over is ended."""
+    """As the operator sees it; whatever works there when the tests are over is ended."""
     root = tmp_path_factory.mktemp("people-runs")
     yield RunStore(root)
     for process in psutil.process_iter(["cmdline"]):
@@ -105,7 +105,7 @@ def test_a_run_is_launched_by_whoever_signed_in_and_hidden_when_they_leave(page,
     fill(page, "Training images", "300")
     page.get_by_role("button", name="Launch", exact=True).click()
     page.get_by_text("The run is in the queue").wait_for(timeout=MINUTES)
-    (run,) = store.list()
+    (run,) = store.list_runs()
     assert run.owner == "ann@lab.edu"
     page.get_by_role("link", name="Watch it on Runs").click()
     page.locator(".stMarkdownBadge", has_text="finished").wait_for(timeout=3 * MINUTES)

@@ -8,7 +8,14 @@ from scipy.special import log_softmax, softmax
 
 from cist_core import CistError, read_logits
 from cist_core.logits import calibration as calibration_module
-from cist_core.logits.calibration import FIT_RANGE, expected_calibration_error, fit_temperature, nll, reliability
+from cist_core.logits.calibration import (
+    FIT_RANGE,
+    cross_entropies,
+    expected_calibration_error,
+    fit_temperature,
+    nll,
+    reliability,
+)
 
 
 @pytest.fixture
@@ -94,3 +101,23 @@ def test_a_real_teacher_is_overconfident_and_one_temperature_mends_it(shared_fil
     before, after = (expected_calibration_error(real.logits, real.labels, tau=tau) for tau in (1.0, fitted))
     assert after < before / 2
     assert nll(real.logits, real.labels) == pytest.approx(real.nll, rel=1e-9)
+
+
+@pytest.mark.parametrize("label", [-1, 2, -100])
+def test_a_label_that_is_no_class_is_refused(label: int) -> None:
+    """-1 would be read as the last class."""
+    for judge in (reliability, nll, cross_entropies, fit_temperature):
+        with pytest.raises(CistError, match=f"labels from 0 to 1, but that of sample 1 is {label}"):
+            judge([[5.0, 0.0], [0.0, 5.0]], [0, label])
+
+
+@pytest.mark.parametrize("tau", [0.0, -1.0, math.inf, math.nan])
+def test_a_temperature_that_is_not_positive_is_refused(tau: float) -> None:
+    for judge in (reliability, nll, cross_entropies):
+        with pytest.raises(CistError, match="a positive temperature"):
+            judge([[5.0, 0.0]], [0], tau=tau)
+
+
+def test_no_bins_are_refused() -> None:
+    with pytest.raises(CistError, match="at least one bin, but got 0"):
+        reliability([[5.0, 0.0]], [0], bins=0)

@@ -38,7 +38,7 @@ def test_a_wrong_file_is_told_in_a_sentence(store, text, sentence):
     write(store, text)
     with pytest.raises(CistError, match=sentence):
         store.add(config())
-    assert store.list() == []
+    assert store.list_runs() == []
 
 
 def test_a_file_that_cannot_be_read_is_told_in_a_sentence(store):

@@ -46,10 +46,10 @@ def claim(store: RunStore, *at_once: int) -> str | None:
 def test_a_run_belongs_to_whom_the_store_acts_for(store, anns, bobs):
     keepers, hers, his = store.add(config(0)), anns.add(config(1), group="g"), bobs.add(config(2), group="g")
     assert [run.owner for run in (keepers, hers, his)] == [None, ANN, BOB]
-    assert anns.list() == [hers]
+    assert anns.list_runs() == [hers]
     assert bobs.list("g") == [his]
     assert bobs.list("h") == []
-    assert store.list() == [his, hers, keepers]
+    assert store.list_runs() == [his, hers, keepers]
     assert (store.count_active(), anns.count_active()) == (3, 3)
 
 
@@ -68,7 +68,7 @@ def test_a_run_of_somebody_has_an_id_that_nobody_guesses(store, anns):
         lambda store, run: store.delete(run),
         lambda store, run: store.rename(run, "mine"),
         lambda store, run: store.set_note(run, "mine"),
-        lambda store, run: store.own(run),
+        lambda store, run: store.get_owned(run),
     ],
     ids=["cancel", "resume", "retry", "delete", "rename", "note", "own"],
 )
@@ -92,9 +92,9 @@ def test_everybody_changes_their_own_and_the_keeper_all(store, anns):
         changer.cancel(run.id)
         assert changer.retry(run.id).owner == ANN
         changer.cancel(run.id)
-        assert changer.own(run.id).name == "hers"
+        assert changer.get_owned(run.id).name == "hers"
         changer.delete(run.id)
-    assert store.list() == []
+    assert store.list_runs() == []
 
 
 def test_a_table_of_version_1_keeps_its_rows_which_are_the_keepers(tmp_path):
@@ -109,13 +109,13 @@ def test_a_table_of_version_1_keeps_its_rows_which_are_the_keepers(tmp_path):
         connection.execute("PRAGMA user_version = 1")
     connection.close()
     for store in (RunStore(root), RunStore(root)):
-        (run,) = store.list()
+        (run,) = store.list_runs()
         assert (run.id, run.name, run.note, run.state, run.owner) == (
             "20261101-120000-ab12", "old", "a note", "lost", None,
         )  # fmt: skip
-    assert RunStore(root, owner=ANN).list() == []
+    assert RunStore(root, owner=ANN).list_runs() == []
     RunStore(root, owner=ANN).add(config())
-    assert [run.owner for run in store.list()] == [ANN, None]
+    assert [run.owner for run in store.list_runs()] == [ANN, None]
     assert store._read("PRAGMA user_version")[0][0] == 2
 
 
@@ -160,7 +160,7 @@ def test_a_person_queues_no_more_than_allowed_and_leaves_room_for_others(store, 
     first = anns.add(config(0)).id
     with pytest.raises(CistError, match="at most 2 runs of one person in the queue, but 1 of yours wait and 2 more"):
         anns.add_all([("", config(1)), ("", config(2))])
-    assert len(anns.list()) == 1
+    assert len(anns.list_runs()) == 1
     anns.cancel(first)
     anns.add_all([("", config(1)), ("", config(2))])
     with pytest.raises(CistError, match="have 'user_queued_runs' in limits"):

@@ -120,7 +120,7 @@ def test_runs_are_cancelled_queued_again_and_deleted(capsys, workplace):
     assert code == 0
     assert "cist worker" in out
     assert run(capsys, "runs", "delete", ids[1])[1] == f"{ids[1]}  deleted\n"
-    assert [item.id for item in workplace.store.list()] == [ids[0]]
+    assert [item.id for item in workplace.store.list_runs()] == [ids[0]]
 
 
 def test_a_wrong_id_or_state_is_told_in_a_sentence(capsys, workplace):
@@ -188,7 +188,7 @@ def test_a_sweep_that_makes_no_sense_is_refused(capsys, workplace, arguments, se
     code, _, err = run(capsys, "sweep", *arguments)
     assert code == 2
     assert sentence in err
-    assert workplace.store.list() == []
+    assert workplace.store.list_runs() == []
 
 
 # ---- cist worker, with the real engine -------------------------------------------------------------------------------
@@ -218,7 +218,7 @@ def test_a_sweep_waits_for_a_worker_that_it_starts_and_the_engine_fills_the_summ
     assert set(rows) == {"name=mnist5k-cnn", "name=nothing"}
     assert "1 of 1" in rows["name=mnist5k-cnn"]
     assert "0 of 1" in rows["name=nothing"]
-    states = [item.state for item in workplace.store.list("s")[::-1]]
+    states = [item.state for item in workplace.store.list_runs("s")[::-1]]
     assert states == ["finished", "failed"]
     until(lambda: not workplace.store.has_worker(), "for the idle worker to leave")
 

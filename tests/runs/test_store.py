@@ -37,9 +37,9 @@ def test_a_new_run_is_queued_and_has_its_config_in_its_directory(store):
 
 def test_runs_are_listed_newest_first_and_by_sweep(store):
     ids = [store.add(config(seed), group=group).id for seed, group in enumerate(["a", "b", "a", None])]
-    assert [run.id for run in store.list()] == ids[::-1]
-    assert [run.id for run in store.list("a")] == [ids[2], ids[0]]
-    assert store.list("c") == []
+    assert [run.id for run in store.list_runs()] == ids[::-1]
+    assert [run.id for run in store.list_runs("a")] == [ids[2], ids[0]]
+    assert store.list_runs("c") == []
 
 
 def test_ids_are_names_of_directories_and_differ_within_one_second(store):
@@ -119,7 +119,7 @@ def test_delete_removes_row_and_directory_but_nothing_that_runs(store):
     with pytest.raises(CistError, match=f"{kept.id} cannot be deleted while it runs; cancel it first"):
         store.delete(kept.id)
     store.delete(gone.id)
-    assert [run.id for run in store.list()] == [kept.id]
+    assert [run.id for run in store.list_runs()] == [kept.id]
     assert kept.directory.config_file.exists()
     assert [path.name for path in store.root.iterdir() if path.is_dir()] == [kept.id]
 
@@ -146,7 +146,7 @@ def test_a_run_whose_directory_somebody_removed_can_be_deleted(store):
     run.directory.config_file.unlink()
     run.directory.path.rmdir()
     store.delete(run.id)
-    assert store.list() == []
+    assert store.list_runs() == []
 
 
 def test_names_and_notes_change(store):
@@ -167,7 +167,7 @@ def test_a_sweep_is_added_whole_or_not_at_all(store):
     (store.root / "limits.toml").write_text("queued_runs = 2")
     with pytest.raises(CistError, match="at most 2 runs in the queue, but 0 wait and 3 more do not fit"):
         store.add_all([("", config(seed)) for seed in range(3)])
-    assert store.list() == []
+    assert store.list_runs() == []
     assert not [path for path in store.root.iterdir() if path.is_dir()]
 
 
@@ -201,14 +201,14 @@ def test_many_threads_add_change_and_read_at_once(store):
     def visit(seed: int) -> str:
         run = store.add(config(seed), name=f"run {seed}")
         store.set_note(run.id, f"note {seed}")
-        store.list()
+        store.list_runs()
         return run.id
 
     with ThreadPoolExecutor(16) as threads:
         ids = list(threads.map(visit, range(60)))
-    assert {run.id for run in store.list()} == set(ids)
-    assert {run.note.removeprefix("note ") for run in store.list()} == {
-        run.name.removeprefix("run ") for run in store.list()
+    assert {run.id for run in store.list_runs()} == set(ids)
+    assert {run.note.removeprefix("note ") for run in store.list_runs()} == {
+        run.name.removeprefix("run ") for run in store.list_runs()
     }
 
 
@@ -217,7 +217,7 @@ def test_many_stores_are_opened_on_a_new_root_at_once(tmp_path):
 
     def visit(_: int) -> int:
         barrier.wait()
-        return len(RunStore(tmp_path / "new").list())
+        return len(RunStore(tmp_path / "new").list_runs())
 
     with ThreadPoolExecutor(16) as threads:
         assert list(threads.map(visit, range(16))) == [0] * 16
@@ -237,7 +237,7 @@ def test_a_root_or_table_that_cannot_be_used_is_told_in_a_sentence(tmp_path):
     store = RunStore(tmp_path / "runs")
     store.table_file.unlink()
     with pytest.raises(CistError, match=r"The table of runs .*runs\.sqlite cannot be used"):
-        store.list()
+        store.list_runs()
     store.table_file.write_text("no database at all, but long enough to be looked at" * 50)
     with pytest.raises(CistError, match="cannot be used"):
         RunStore(tmp_path / "runs")

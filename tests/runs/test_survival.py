@@ -248,7 +248,7 @@ def test_a_full_disk_refuses_new_runs_in_a_sentence_and_keeps_the_old(tmp_path):
                 file.write(bytes(4096))
         with pytest.raises(CistError, match=r"cannot be (written|made|used)"):
             store.add_all([("", config(seed)) for seed in range(100)])
-        assert store.list() == RunStore(store.root).list() == [kept]
+        assert store.list_runs() == RunStore(store.root).list_runs() == [kept]
         assert [path.name for path in store.root.iterdir() if path.is_dir()] == [kept.id]
         (store.root / "ballast").unlink()
         store.add(config())

@@ -83,7 +83,7 @@ class Workplace:
             worker.kill()
             worker.join()
             worker.close()
-        for run in self.store.list():
+        for run in self.store.list_runs():
             if is_alive(run.pid, run.pid_created_at):
                 signal_group(run.pid, signal.SIGKILL)
 

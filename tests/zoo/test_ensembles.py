@@ -11,7 +11,7 @@ from cist_core.errors import CistError
 from cist_core.inference.run import infer
 from cist_core.inference.sources import find_teacher, load_logits, split_ensemble
 from cist_core.zoo import Preprocessing, Teacher, average_teachers, create_model, fold_batch_norm
-from cist_core.zoo.preprocessing import EachItsOwn
+from cist_core.zoo.preprocessing import PerMemberPreprocessing
 
 
 def _teacher(architecture: str, preprocessing: Preprocessing, seed: int, classes: int = 10) -> Teacher:
@@ -54,7 +54,7 @@ def test_members_of_other_sizes_resize_what_the_largest_reads() -> None:
 def test_preprocessing_survives_a_round_trip() -> None:
     import json
 
-    original = EachItsOwn.of([SMALL.preprocessing, OTHER.preprocessing])
+    original = PerMemberPreprocessing.of([SMALL.preprocessing, OTHER.preprocessing])
     assert Preprocessing.from_dict(json.loads(json.dumps(original.to_dict()))) == original
 
 
