@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import shlex
 import signal
 import sys
 import time
@@ -27,9 +28,11 @@ examples:
   cist distill --preset cifar-240 --set student.architecture=resnet14 --set data.download=true --print > config.json
   cist distill config.json --estimate
   cist distill config.json --run-dir runs/one
-  cist distill config.json --run-dir runs/one --resume
+  cist distill --run-dir runs/one --resume
 
-Ctrl-C saves the run where it is. Several GPUs: accelerate launch -m cist_core distill config.json --run-dir runs/one
+Ctrl-C saves the run where it is; --resume goes on with the config that lies in the run directory. Only what does not
+decide the result may be another one then: device, threads, trackers, checkpoint_every_steps and permission to download.
+Several GPUs: accelerate launch -m cist_core distill config.json --run-dir runs/one
 """
 
 
@@ -42,7 +45,7 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    what = parser.add_mutually_exclusive_group(required=True)
+    what = parser.add_mutually_exclusive_group()
     what.add_argument("config", nargs="?", metavar="CONFIG.json", help="a RunConfig, JSON or YAML")
     what.add_argument("--preset", metavar="NAME", help="demo, cifar-240 or imagenet-100")
     what.add_argument("--schema", action="store_true", help="print the JSON schema of a config and train nothing")
@@ -63,7 +66,11 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--print", action="store_true", help="print the config and train nothing")
     parser.add_argument("--estimate", action="store_true", help="measure a few steps and print how long a run takes")
     parser.add_argument("--run-dir", metavar="DIR", help="where the run is kept (default: runs/DATE-TIME)")
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in the run directory")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the run in --run-dir, from its last checkpoint and by its own config",
+    )
     parser.set_defaults(run=run)
 
 
@@ -85,8 +92,6 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _train(config: RunConfig, options: argparse.Namespace) -> None:
-    if options.resume and options.run_dir is None:
-        raise CistError("Expected --run-dir together with --resume: the directory of the run to go on with.")
     from cist_core.training.engine import train
 
     directory = Path(options.run_dir or Path("runs") / time.strftime("%Y%m%d-%H%M%S"))
@@ -119,7 +124,11 @@ class _StopSignals:
 
 
 def chosen_config(options: argparse.Namespace) -> RunConfig:
-    """The config of the file or preset, with what the command line changes in it."""
+    """The config of the file, the preset or the run to resume, with what the command line changes in it.
+
+    Raises:
+        CistError: if there is none of these, or a config or a change of it is wrong.
+    """
     config = base_config(options)
     given: dict[str, Any] = {}
     for item in options.set:
@@ -136,12 +145,37 @@ def chosen_config(options: argparse.Namespace) -> RunConfig:
 
 
 def base_config(options: argparse.Namespace) -> RunConfig:
-    """The config of the file or the preset, as it stands there, but for the class map."""
+    """The config of the file, the preset or the run to resume, as it stands there, but for the class map."""
     from cist_core.training import load_config, preset
 
-    config = load_config(options.config) if options.preset is None else preset(options.preset)
+    resume = getattr(options, "resume", False)
+    if resume and options.run_dir is None:
+        raise CistError("Expected --run-dir together with --resume: the directory of the run to go on with.")
+    if options.config is not None:
+        config = load_config(options.config)
+    elif options.preset is not None:
+        config = preset(options.preset)
+    elif resume:
+        config = _config_of_run(Path(options.run_dir))
+    else:
+        raise CistError(
+            "Expected CONFIG.json or --preset NAME: what to train; or --run-dir DIR --resume to go on with a run."
+        )
     class_map = given_class_map(options)
     return config if class_map is None else config.changed(data={"class_map": class_map})
+
+
+def _config_of_run(path: Path) -> RunConfig:
+    from cist_core.training import RunDirectory
+
+    directory = RunDirectory(path)
+    if not directory.config_file.exists():
+        what = "holds no config.json" if path.is_dir() else "does not exist"
+        raise CistError(
+            f"There is no run to resume in {path}: the folder {what}; start one there with "
+            f"'cist distill CONFIG.json --run-dir {shlex.quote(str(path))}'."
+        )
+    return directory.config()
 
 
 def _value(text: str) -> Any:

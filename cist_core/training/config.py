@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import (
     AfterValidator,
@@ -23,6 +23,7 @@ from pydantic import (
 from cist_core.errors import CistError
 from cist_core.files import write_whole
 from cist_core.objectives import Objective, create_objective, objective_presets, objective_specification
+from cist_core.training.fields import flat
 from cist_core.zoo import Preprocessing, find_architecture
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -316,6 +317,33 @@ def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         together = isinstance(part, dict) and isinstance(value, dict) and name != "objective"
         merged[name] = {**part, **value} if together else value  # type: ignore[dict-item]
     return merged
+
+
+FREE_ON_RESUME = ("device", "threads", "trackers", "checkpoint_every_steps", "data.download", "teacher.download")
+"""Fields that a run may be resumed with other values of: how it is computed and reported, not what."""
+
+
+class Change(NamedTuple):
+    """One field that two configs differ in, dots leading into parts; None where a config does not have it."""
+
+    field: str
+    old: Any
+    new: Any
+
+
+def config_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
+    """What differs between two configs as JSON has them; the name of a preset is no difference.
+
+    Example:
+        >>> config_changes({"seed": 0, "data": {"name": "a"}}, {"seed": 1, "data": {"name": "a"}})
+        [Change(field='seed', old=0, new=1)]
+    """
+    before, after = flat(old), flat(new)
+    return [
+        Change(field, before.get(field), after.get(field))
+        for field in dict.fromkeys([*before, *after])
+        if before.get(field) != after.get(field) and field != "objective.preset"
+    ]
 
 
 def parse_config(content: object, *, source: str = "the config") -> RunConfig:

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import logging
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ from cist_core.files import write_whole
 from cist_core.logits.accuracy import judge_accuracy
 from cist_core.logits.logit_set import LogitSet
 from cist_core.training.checkpoints import load_checkpoint, save_checkpoint
-from cist_core.training.config import RunConfig
+from cist_core.training.config import FREE_ON_RESUME, RunConfig, config_changes
 from cist_core.training.learner import Learner, NotFiniteError, create_accelerator, evaluate
 from cist_core.training.logit_scale import ScaleFault, scale_fault
 from cist_core.training.run_directory import RunDirectory
@@ -49,7 +50,8 @@ def train(
     Args:
         config: what to do.
         path: the run directory; see `RunDirectory` for what appears in it.
-        resume: go on from the last checkpoint there; afresh if there is none yet.
+        resume: go on from the last checkpoint there; afresh if there is none yet. The config must be that of the run,
+            but for what does not decide its result (`FREE_ON_RESUME`).
         should_stop: asked before every step. True ends the run like the file ``cancel`` in its directory does: it is
             saved where it is.
 
@@ -81,7 +83,7 @@ def train(
             directory.cancel_file.unlink(missing_ok=True)  # heard; it must not stop the resumed run as well
             again = "the same command and --resume"
             if accelerator.num_processes == 1:
-                again = f"cist distill {directory.config_file} --run-dir {directory.path} --resume"
+                again = f"cist distill --run-dir {shlex.quote(str(directory.path))} --resume"
             sentence = f"The run was stopped after {run.step:,} steps and saved; go on with: {again}"
             run.end("cancelled", sentence)
             log.error("%s", sentence)
@@ -133,7 +135,9 @@ def _locked(directory: RunDirectory, accelerator: Accelerator) -> Iterator[None]
 def _refuse_what_is_there(directory: RunDirectory, *, resume: bool) -> None:
     finished = directory.status().get("state") == "finished"
     if finished and resume:
-        raise CistError(f"The run in {directory.path} has finished; there is nothing to resume.")
+        raise CistError(
+            f"The run in {directory.path} has finished; there is nothing to resume. A new run needs another --run-dir."
+        )
     if not resume and any(directory.checkpoints.glob("*.pt")):
         go_on = "" if finished else "go on with it (--resume), or "
         raise CistError(f"There is a run in {directory.path} already; {go_on}choose another --run-dir.")
@@ -152,19 +156,36 @@ def _refuse_foreign_folder(directory: RunDirectory) -> None:
 
 def _state_to_resume(config: RunConfig, directory: RunDirectory, processes: int) -> dict[str, Any] | None:
     state = load_checkpoint(directory.checkpoints)
+    if state is not None:
+        _refuse_another_config(json.loads(state["config"]), config, directory)
+    elif directory.config_file.exists():
+        _refuse_another_config(directory.config().model_dump(mode="json"), config, directory)
     if state is None:
         return None
-    if json.loads(state["config"]) != config.model_dump(mode="json"):
-        raise CistError(
-            f"The checkpoints in {directory.path} belong to another config; resume with the "
-            f"{directory.config_file.name} that lies there, or choose another --run-dir."
-        )
     if state["processes"] != processes:
         raise CistError(
             f"The run in {directory.path} was trained by {state['processes']} process(es), and this is {processes}; "
             "resume it with as many, because each has its share of every batch."
         )
     return state
+
+
+def _refuse_another_config(stored: dict[str, Any], config: RunConfig, directory: RunDirectory) -> None:
+    """A run goes on as it began; what does not decide its result may change, and is said."""
+    changes = config_changes(stored, config.model_dump(mode="json"))
+    refused = [change for change in changes if change.field not in FREE_ON_RESUME]
+    if refused:
+        told = "; ".join(f"{change.field} is {_written(change.old)}, not {_written(change.new)}" for change in refused)
+        raise CistError(
+            f"The run in {directory.path} has another config: {told}. Resume it by its own "
+            f"(cist distill --run-dir {shlex.quote(str(directory.path))} --resume), or choose another --run-dir."
+        )
+    for change in changes:
+        log.info("Resumed with another %s: %s, not %s", change.field, _written(change.new), _written(change.old))
+
+
+def _written(value: object) -> str:
+    return json.dumps(value)
 
 
 def _remove_partial_files(directory: RunDirectory) -> None:

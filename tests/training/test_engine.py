@@ -313,7 +313,7 @@ def test_an_old_run_is_neither_overwritten_nor_mixed_with_another(tmp_path: Path
     assert outcome(tmp_path) == before
     with pytest.raises(Cancelled):
         train(TINY, tmp_path / "b", should_stop=stop_after(3))
-    with pytest.raises(CistError, match="belong to another config"):
+    with pytest.raises(CistError, match="seed is 0, not 5"):
         train(TINY.changed(seed=5), tmp_path / "b", resume=True)
 
 

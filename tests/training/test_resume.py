@@ -1,0 +1,220 @@
+"""``cist distill --run-dir DIR --resume``: the directory says what the run is, and nothing else may contradict it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from command_line import run
+from filelock import FileLock
+from safetensors.torch import load_file
+
+from cist_core.errors import Cancelled, CistError
+from cist_core.training import CLOCK_FIELDS, RunConfig, RunDirectory, preset
+from cist_core.training.engine import train
+
+TINY = preset("demo").changed(
+    data={"validation_samples": 50},
+    student={"architecture": "mlp_14x14"},
+    objective="cist-authors",
+    epochs=4,
+    device="cpu",
+    threads=1,
+)
+
+
+@pytest.fixture(autouse=True)
+def _same_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CIST_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def results(path: Path) -> list[dict[str, float]]:
+    return [
+        {name: value for name, value in row.items() if name not in CLOCK_FIELDS} for row in RunDirectory(path).metrics()
+    ]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, _cache: None) -> Path:
+    """A run that nobody disturbed."""
+    path = tmp_path_factory.mktemp("whole")
+    train(TINY, path)
+    return path
+
+
+def stopped(path: Path, config: RunConfig = TINY, steps: int = 7) -> Path:
+    calls = iter(range(steps))
+    with pytest.raises(Cancelled):
+        train(config, path, should_stop=lambda: next(calls, None) is None)
+    return path
+
+
+def test_a_stopped_run_goes_on_by_its_directory_alone(capsys, whole: Path, tmp_path: Path) -> None:
+    cut = stopped(tmp_path / "cut")
+    code, out, err = run(capsys, "distill", "--run-dir", cut, "--resume")
+    assert (code, "Test accuracy" in out) == (0, True), err
+    assert results(cut) == results(whole)
+    ours, theirs = (load_file(path / "student.safetensors") for path in (cut, whole))
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    assert RunDirectory(cut).config().objective.preset == "cist-authors"
+
+
+def test_the_sentence_of_a_stopped_run_is_a_command_that_goes_on(capsys, whole: Path, tmp_path: Path) -> None:
+    calls = iter(range(5))
+    with pytest.raises(Cancelled) as stop:
+        train(TINY, tmp_path / "a run", should_stop=lambda: next(calls, None) is None)
+    command = str(stop.value).rpartition("go on with: cist ")[2]
+    assert command == f"distill --run-dir '{tmp_path}/a run' --resume"
+    assert run(capsys, *["distill", "--run-dir", tmp_path / "a run", "--resume"])[0] == 0
+    assert results(tmp_path / "a run") == results(whole)
+
+
+def test_kill_9_and_the_one_word_give_the_metrics_of_an_undisturbed_run(tmp_path: Path) -> None:
+    config = TINY.changed(epochs=60, checkpoint_every_steps=2)
+    config.save(tmp_path / "config.json")
+    train(config, tmp_path / "whole")
+    cut = RunDirectory(tmp_path / "cut")
+    command = [sys.executable, "-m", "cist_core", "distill"]
+    process = subprocess.Popen([*command, str(tmp_path / "config.json"), "--run-dir", str(cut.path)])
+    try:
+        while process.poll() is None and not any(cut.checkpoints.glob("step-*.pt")):
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == -signal.SIGKILL
+    (tmp_path / "config.json").unlink()
+    resumed = subprocess.run(
+        [*command, "--run-dir", str(cut.path), "--resume"], capture_output=True, text=True, check=False
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    assert "Resumed after" in cut.log_tail(1000)
+    assert results(cut.path) == results(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--seed", "5"], "seed is 0, not 5"),
+        (["--objective", "kd:tau=4"], 'objective.name is "cist", not "kd"'),
+        (["--set", "epochs=6"], "epochs is 4, not 6"),
+        (["--set", "optimiser.learning_rate=0.5"], "optimiser.learning_rate is 0.004, not 0.5"),
+        (["--preset", "demo"], 'student.architecture is "mlp_14x14", not'),
+    ],
+)
+@pytest.mark.parametrize("started", [True, False], ids=["checkpoint", "config only"])
+def test_a_flag_against_the_run_is_refused_with_both_values(
+    capsys, tmp_path: Path, options: list[str], told: str, started: bool
+) -> None:
+    if started:
+        stopped(tmp_path / "cut")
+    else:
+        (tmp_path / "cut").mkdir()
+        TINY.save(tmp_path / "cut" / "config.json")
+    code, _, err = run(capsys, "distill", *options, "--run-dir", tmp_path / "cut", "--resume")
+    assert code == 2
+    assert told in err
+    assert f"Resume it by its own (cist distill --run-dir {tmp_path / 'cut'} --resume)" in err
+    assert err.count("\n") == 1
+    assert RunDirectory(tmp_path / "cut").config() == TINY
+
+
+def test_a_config_that_was_edited_since_is_refused(capsys, tmp_path: Path) -> None:
+    cut = RunDirectory(stopped(tmp_path))
+    TINY.changed(batch_size=25).save(cut.config_file)
+    code, _, err = run(capsys, "distill", "--run-dir", tmp_path, "--resume")
+    assert (code, "batch_size is 20, not 25" in err) == (2, True)
+
+
+def test_the_same_flags_again_are_no_contradiction(capsys, whole: Path, tmp_path: Path) -> None:
+    cut = stopped(tmp_path)
+    options = ["--seed", "0", "--objective", "cist:rho=3,lambda_kl=8", "--set", "epochs=4"]
+    code, _, err = run(capsys, "distill", *options, "--run-dir", cut, "--resume")
+    assert code == 0, err
+    assert results(cut) == results(whole)
+
+
+def test_what_does_not_decide_the_result_may_change_and_is_logged(capsys, whole: Path, tmp_path: Path) -> None:
+    cut = RunDirectory(stopped(tmp_path))
+    options = ["--set", "checkpoint_every_steps=3", "--set", "device=auto", "--set", "data.download=true"]
+    code, _, err = run(capsys, "distill", *options, "--run-dir", tmp_path, "--resume")
+    assert code == 0, err
+    assert "Resumed with another checkpoint_every_steps: 3, not null" in cut.log_tail(1000)
+    assert cut.config().checkpoint_every_steps == 3
+    if not torch.cuda.is_available():
+        assert results(tmp_path) == results(whole)
+
+
+def test_a_finished_run_is_not_resumed(capsys, whole: Path) -> None:
+    before = results(whole)
+    code, _, err = run(capsys, "distill", "--run-dir", whole, "--resume")
+    assert code == 2
+    assert f"The run in {whole} has finished; there is nothing to resume." in err
+    assert results(whole) == before
+
+
+def test_a_run_that_lives_is_not_resumed(capsys, tmp_path: Path) -> None:
+    stopped(tmp_path)
+    with FileLock(tmp_path / "lock", is_singleton=False):
+        code, _, err = run(capsys, "distill", "--run-dir", tmp_path, "--resume")
+    assert (code, "Another process is training in" in err) == (2, True)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_folder_without_a_run_has_nothing_to_resume(capsys, tmp_path: Path, there: bool) -> None:
+    path = tmp_path / "runs"
+    if there:
+        path.mkdir()
+    code, _, err = run(capsys, "distill", "--run-dir", path, "--resume")
+    assert code == 2
+    assert f"There is no run to resume in {path}" in err
+    assert ("holds no config.json" if there else "does not exist") in err
+    assert path.exists() == there
+    assert not there or not list(path.iterdir())
+
+
+def test_a_damaged_config_is_named(capsys, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"seed": ')
+    code, _, err = run(capsys, "distill", "--run-dir", tmp_path, "--resume")
+    assert (code, f"The config {tmp_path}/config.json is not JSON" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--resume"], "Expected --run-dir together with --resume"),
+        ([], "Expected CONFIG.json or --preset NAME"),
+        (["--run-dir", "runs/one"], "--run-dir DIR --resume to go on with a run"),
+    ],
+)
+def test_what_is_missing_is_asked_for(capsys, options: list[str], told: str) -> None:
+    code, _, err = run(capsys, "distill", *options)
+    assert (code, told in err) == (2, True)
+
+
+def test_the_stored_config_is_printed(capsys, tmp_path: Path) -> None:
+    TINY.save(tmp_path / "config.json")
+    code, out, _ = run(capsys, "distill", "--run-dir", tmp_path, "--resume", "--print")
+    assert (code, json.loads(out)) == (0, TINY.model_dump(mode="json"))
+
+
+def test_the_library_refuses_another_config_as_well(tmp_path: Path) -> None:
+    stopped(tmp_path)
+    with pytest.raises(CistError, match=r"data\.train_samples is 100, not 50"):
+        train(TINY.changed(data={"train_samples": 50}), tmp_path, resume=True)
