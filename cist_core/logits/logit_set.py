@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from cist_core.errors import CistError
+from cist_core.errors import CistError, first_line
 from cist_core.files import write_whole
 from cist_core.logits import calibration
 from cist_core.logits.sample_names import SampleNames
@@ -110,7 +110,10 @@ class LogitSet:
         array = _as_logits(logits)
         count, classes = array.shape
         constant_rows = _check_finite(array)
-        names = None if class_names is None else tuple(str(name) for name in class_names)
+        names = None if class_names is None else _names(class_names)
+        for what, given in (("provenance", provenance), ("sample_names", sample_names)):
+            if not (given is None or isinstance(given, Mapping | SampleNames)):
+                raise CistError(f"Expected {what} as a mapping, but got {type(given).__name__}; give {{'name': ...}}.")
         if names is not None and len(names) != classes:
             raise CistError(f"Expected {classes} class names, one for each column of the logits, but got {len(names)}.")
         checked = None if labels is None else as_labels(labels, count, classes, names)
@@ -161,7 +164,16 @@ class LogitSet:
 
     def take(self, indices: ArrayLike) -> LogitSet:
         """The samples at the given positions, as a set of its own."""
-        index = np.asarray(indices)
+        index = np.asarray(_as_array(indices, "indices"))
+        if index.dtype.kind not in "iub" or (
+            index.size
+            and index.dtype.kind != "b"
+            and not -len(self.logits) <= index.min() <= index.max() < len(self.logits)
+        ):
+            raise CistError(
+                f"Expected the positions of samples, from 0 to {len(self.logits) - 1}, but got {_shortened(index)}; "
+                "give whole numbers in that range."
+            )
         return LogitSet.create(
             self.logits[index],
             None if self.labels is None else self.labels[index],
@@ -211,8 +223,8 @@ class LogitSet:
             return cls.create(
                 tensors["logits"],
                 tensors.get("labels"),
-                class_names=None if names is None else json.loads(names),
-                provenance=json.loads(metadata.get("provenance", "{}")),
+                class_names=None if names is None else _parsed(names, list),
+                provenance=_parsed(metadata.get("provenance", "{}"), dict),
                 sample_names=read_sample_names(tensors.get(SAMPLE_NAMES), len(tensors["logits"])),
             )
         except CistError as error:
@@ -222,6 +234,13 @@ class LogitSet:
 
     def _chunks(self) -> Iterator[FloatArray]:
         return _row_chunks(self.logits)
+
+
+def _parsed(text: str, kind: type) -> Any:
+    value = json.loads(text)
+    if not isinstance(value, kind):
+        raise TypeError(f"expected a {kind.__name__}, not {text[:40]}")
+    return value
 
 
 def read_sample_names(stored: Any, count: int) -> SampleNames | None:
@@ -293,27 +312,73 @@ def _row_chunks(array: FloatArray) -> Iterator[FloatArray]:
         yield array[start : start + step]
 
 
-def _as_array(values: Any) -> NDArray[Any]:
-    """As NumPy has it; of a tensor a copy on the CPU, without its gradient, and bfloat16 as float32."""
-    if hasattr(values, "detach") and hasattr(values, "cpu"):
-        values = values.detach().cpu()
-        values = (values.float() if str(values.dtype) == "torch.bfloat16" else values).numpy()
+def _as_array(values: Any, name: str) -> NDArray[Any]:
+    """As NumPy has it; of tensors a copy on the CPU, without their gradient, in float32 where NumPy lacks their type.
+
+    Raises:
+        ValueError: if rows differ in length.
+        CistError: if there are no values to read, or masked ones.
+    """
+    if _is_tensor(values):
+        values = _tensor_as_array(values, name)
+    elif isinstance(values, list | tuple) and any(map(_is_tensor, values)):
+        values = [_tensor_as_array(item, name) if _is_tensor(item) else item for item in values]
+    if np.ma.is_masked(values):
+        raise CistError(f"The `{name}` hold masked values, which say nothing; leave their samples out.")
     return np.asanyarray(values)
+
+
+def _names(class_names: object) -> tuple[str, ...]:
+    if isinstance(class_names, str | bytes) or not isinstance(class_names, Iterable):
+        raise CistError(f"Expected class_names as a list of names, but got {class_names!r}; give one for each class.")
+    return tuple(str(name) for name in class_names)
+
+
+def _shortened(array: NDArray[Any]) -> str:
+    return np.array2string(array, threshold=6, edgeitems=3)
+
+
+def _is_tensor(values: object) -> bool:
+    """Of torch, which is not imported for it."""
+    return hasattr(values, "detach") and hasattr(values, "cpu")
+
+
+def _tensor_as_array(tensor: Any, name: str) -> NDArray[Any]:
+    try:
+        here = tensor.detach().to_dense().cpu().resolve_conj().resolve_neg()
+        known = not here.is_floating_point() or here.element_size() > 1
+        known = known and str(here.dtype) != "torch.bfloat16"
+        array: NDArray[Any] = (here if known else here.float()).numpy()
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        raise CistError(
+            f"The `{name}` are a tensor that NumPy cannot read ({first_line(error)}); give them as a dense tensor of "
+            "numbers."
+        ) from error
+    return array
 
 
 def _as_logits(logits: ArrayLike) -> FloatArray:
     try:
-        array = _as_array(logits)
+        array = _as_array(logits, "logits")
     except ValueError as error:
+        if isinstance(error, CistError):
+            raise
         raise CistError(
             "Expected `logits` to be a rectangular (samples, classes) array, but its rows differ in length."
         ) from error
     if array.ndim != 2:
-        raise CistError(f"Expected `logits` to have the shape (samples, classes), but got {array.shape}.")
+        remedy = "give an array, a tensor or a list of rows"
+        if array.ndim == 1:
+            remedy = "a single sample is a row: logits[None]"
+        elif array.ndim == 3:
+            remedy = "put batches or tokens under one another: logits.reshape(-1, logits.shape[-1])"
+        raise CistError(f"Expected `logits` to have the shape (samples, classes), but got {array.shape}; {remedy}.")
     if array.shape[0] < 1 or array.shape[1] < 2:
         raise CistError(f"Expected at least 1 sample and 2 classes of logits, but got the shape {array.shape}.")
     if not (np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)):
-        raise CistError(f"Expected `logits` to be real numbers, but got the type {array.dtype}.")
+        raise CistError(
+            f"Expected `logits` to be real numbers, but got the type {array.dtype}; give floating-point numbers."
+        )
     kept = array.dtype in (np.float16, np.float32) and array.dtype.isnative
     if kept and array.flags.c_contiguous and array.flags.aligned:
         return array
@@ -399,8 +464,10 @@ def label_numbers(labels: ArrayLike, count: int, classes: int, class_names: Sequ
         (array([1, 0]), array([1, 0, 1]))
     """
     try:
-        array = np.asarray(_as_array(labels))
+        array = np.asarray(_as_array(labels, "labels"))
     except ValueError as error:
+        if isinstance(error, CistError):
+            raise
         raise CistError(f"Expected {count} labels, one for each sample, but got nested lists.") from error
     if array.ndim == 2 and 1 in array.shape and array.size == count:
         array = array.reshape(-1)
