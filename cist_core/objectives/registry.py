@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import typing
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cist_core.errors import CistError
-from cist_core.objectives.parameters import REQUIRED, Kind, Learnable, Parameter
+from cist_core.objectives.parameters import REQUIRED, Kind, Learnable, Number, Parameter
 from cist_core.objectives.presets import objective_presets
 from cist_core.objectives.terms import Terms
 
@@ -22,7 +23,7 @@ Check = Callable[[Mapping[str, Any]], None]
 """Given every parameter by name, raises a `CistError` where one rules another out."""
 
 LOGITS = ("student_logits", "teacher_logits", "labels")
-OPTIONAL_INPUTS = ("mask", "epoch", "strong_student_logits", "strong_teacher_logits")
+OPTIONAL_INPUTS = ("mask", "num_items", "epoch", "strong_student_logits", "strong_teacher_logits")
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,10 @@ _OBJECTIVES: dict[str, Specification] = {}
 def register_objective(name: str, *, check: Check | None = None) -> Callable[[Callable[P, Terms]], Callable[P, Terms]]:
     """Make a function an objective, known by its name to `create_objective`.
 
-    The function takes keyword-only ``student_logits``, ``teacher_logits``, ``labels`` and ``mask``, where it needs them
-    ``epoch``, ``strong_student_logits`` and ``strong_teacher_logits``, and its hyper-parameters, annotated with a kind
-    from `cist_core.objectives.parameters`. It comes back the same but for one thing: autocast is off inside.
+    The function takes keyword-only ``student_logits``, ``teacher_logits``, ``labels`` and ``mask``, where it knows them
+    ``num_items``, ``epoch``, ``strong_student_logits`` and ``strong_teacher_logits``, and its hyper-parameters,
+    annotated with a kind from `cist_core.objectives.parameters`. It comes back the same but for two things: autocast is
+    off inside, and its hyper-parameters are checked.
 
     Args:
         name: as written in texts.
@@ -84,9 +86,10 @@ def register_objective(name: str, *, check: Check | None = None) -> Callable[[Ca
             raise ValueError(f"The objective name '{name}' belongs to {'.'.join(_home(known.function))} already.")
         if name in objective_presets():
             raise ValueError(f"The objective name '{name}' belongs to a preset already.")
-        full_precision = _without_autocast(function)
-        _OBJECTIVES[name] = _specify(name, full_precision, check)
-        return full_precision
+        specification = _specify(name, function, check)
+        guarded = _guarded(function, specification)
+        _OBJECTIVES[name] = dataclasses.replace(specification, function=guarded)
+        return guarded
 
     return register
 
@@ -134,6 +137,10 @@ def create_objective(text: str, /, **parameters: object) -> Objective:
         >>> str(create_objective("cist-authors:rho=4"))
         'cist:rho=4,lambda_kl=8'
     """
+    if not isinstance(text, str):
+        raise CistError(
+            f"Expected an objective as text, such as 'cist:rho=4', but got {text!r}; 'cist objectives' lists them."
+        )
     name, _, rest = text.strip().partition(":")
     specification = objective_specification(name.strip())
     values = _read(specification, rest)
@@ -175,12 +182,14 @@ def _take(specification: Specification, values: dict[str, Any], key: str, given:
         raise CistError(
             f"The parameter '{key}' of the objective '{specification.name}' stands twice; give it one value."
         )
+    values[key] = _accepted(specification.name, key, kinds[key], given, from_text=from_text)
+
+
+def _accepted(name: str, key: str, kind: Kind, given: Any, *, from_text: bool = False) -> Any:
     try:
-        values[key] = kinds[key].read(given) if from_text else kinds[key].accept(given)
-    except (ValueError, KeyError):
-        raise CistError(
-            f"Expected {key} of the objective '{specification.name}' to be {kinds[key].expected}, but got '{given}'."
-        ) from None
+        return kind.read(given) if from_text else kind.accept(given)
+    except (ValueError, KeyError, OverflowError):
+        raise CistError(f"Expected {key} of the objective '{name}' to be {kind.expected}, but got '{given}'.") from None
 
 
 class Objective(nn.Module):
@@ -221,8 +230,9 @@ class Objective(nn.Module):
         *,
         student_logits: Tensor,
         teacher_logits: Tensor,
-        labels: Tensor,
+        labels: Tensor | None = None,
         mask: Tensor | None = None,
+        num_items: float | Tensor | None = None,
         epoch: float | Tensor | None = None,
         strong_student_logits: Tensor | None = None,
         strong_teacher_logits: Tensor | None = None,
@@ -232,15 +242,19 @@ class Objective(nn.Module):
         Args:
             student_logits: ``(B, C)`` or ``(B, L, C)``.
             teacher_logits: likewise.
-            labels: ``(B,)`` or ``(B, L)`` integers.
+            labels: ``(B,)`` or ``(B, L)`` integers. None where the objective reads none: with ``lambda_ce=0``, but for
+                those that treat the label's class apart (DKD) or some samples by cross-entropy alone.
             mask: ``(B, L)`` boolean, true where a token counts.
+            num_items: how many samples (tokens that count) the whole optimiser step has, over all of its micro-batches
+                and processes; the scalar terms are then sums over this batch divided by that number. None: means over
+                this batch. A number, or a scalar tensor.
             epoch: from 1, for the objectives that ramp up; the others do without. A scalar tensor on the device where a
                 recorded CUDA graph is to read it anew at every replay.
             strong_student_logits: of a strongly augmented view, for the objectives with two views.
             strong_teacher_logits: likewise.
 
         Raises:
-            CistError: for inputs that do not fit, or a view that this objective cannot use.
+            CistError: for inputs that do not fit, or that this objective cannot use.
         """
         inputs = self.specification.inputs
         if "strong_student_logits" not in inputs and not (
@@ -249,8 +263,11 @@ class Objective(nn.Module):
             raise CistError(
                 f"The objective '{self.name}' uses one view; leave strong_student_logits and its teacher out."
             )
+        if "num_items" not in inputs and num_items is not None:
+            raise CistError(f"The objective '{self.name}' does not take num_items; leave it out.")
         optional = {
             "mask": mask,
+            "num_items": num_items,
             "epoch": epoch,
             "strong_student_logits": strong_student_logits,
             "strong_teacher_logits": strong_teacher_logits,
@@ -275,11 +292,18 @@ class Objective(nn.Module):
         return f"create_objective({str(self)!r})"
 
 
-def _without_autocast(function: Callable[P, Terms]) -> Callable[P, Terms]:
+def _guarded(function: Callable[P, Terms], specification: Specification) -> Callable[P, Terms]:
+    """The function without autocast, and with its hyper-parameters checked where they do not come from a text."""
+    kinds = {parameter.name: parameter.kind for parameter in specification.parameters}
+
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> Terms:
+        for key, given in kwargs.items():
+            # A number may be a scalar tensor, whose value would have to be fetched from the device.
+            if key in kinds and not (isinstance(given, Tensor) and given.dim() == 0 and isinstance(kinds[key], Number)):
+                kwargs[key] = _accepted(specification.name, key, kinds[key], given)
         logits = kwargs.get("student_logits")
-        if not isinstance(logits, Tensor):
+        if not isinstance(logits, Tensor) or not torch.amp.is_autocast_available(logits.device.type):
             return function(*args, **kwargs)
         with torch.autocast(logits.device.type, enabled=False):
             return function(*args, **kwargs)

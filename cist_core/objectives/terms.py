@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 from torch import Tensor
 
 from cist_core.errors import CistError
@@ -11,8 +13,10 @@ from cist_core.objectives.softening import Softening
 Terms = dict[str, Tensor]
 """Named results of one call.
 
-Scalars that carry the gradient: ``total``, ``ce``, ``kd``. Per sample, ``(N,)``, without gradient: ``tau_teacher``,
-``tau_student``, ``weight``, and ``kl``, the divergence before its weight. An objective may add terms of its own.
+Scalars that carry the gradient: ``total``, ``kd``, and ``ce`` unless it has no weight and no labels were given; means
+over the samples, or with ``num_items`` this batch's part of the means over that many. Per sample, ``(N,)``, without
+gradient: ``tau_teacher``, ``tau_student``, ``weight``, and ``kl``, the divergence before its weight. An objective may
+add terms of its own.
 """
 
 
@@ -37,10 +41,37 @@ def collect(
         added: ``(N,)``, added to ``w_i D_i`` before the mean.
         own: further terms of the objective.
     """
-    ce = batch.cross_entropy.mean()
     contributions = softening.weight * divergence
-    kd = (contributions if added is None else contributions + added).mean()
-    return {"total": lambda_ce * ce + lambda_kl * kd, "ce": ce, "kd": kd, **own, **per_sample(softening, divergence)}
+    kd = batch.mean(contributions if added is None else contributions + added)
+    ce = hard_label_term(batch, lambda_ce)
+    return {
+        **totals(ce, kd, lambda_ce=lambda_ce, lambda_kl=lambda_kl),
+        **own,
+        **per_sample(softening, divergence),
+    }
+
+
+def hard_label_term(batch: Batch, lambda_ce: float) -> Tensor | None:
+    """The mean cross-entropy; None where it has no weight and there are no labels.
+
+    Raises:
+        CistError: if it has a weight and there are no labels.
+    """
+    if batch.given_labels is None:
+        if lambda_ce == 0:
+            return None
+        raise CistError(
+            f"The cross-entropy has the weight lambda_ce = {lambda_ce:g}, but labels is None; give the class of every "
+            "sample, or set lambda_ce=0."
+        )
+    return batch.mean(batch.cross_entropy)
+
+
+def totals(ce: Tensor | None, kd: Tensor, *, lambda_ce: float, lambda_kl: float | Tensor) -> Terms:
+    """``total = lambda_ce ce + lambda_kl kd`` and both; without ``ce`` where there is none."""
+    if ce is None:
+        return {"total": lambda_kl * kd, "kd": kd}
+    return {"total": lambda_ce * ce + lambda_kl * kd, "ce": ce, "kd": kd}
 
 
 def per_sample(softening: Softening, divergence: Tensor) -> Terms:
@@ -71,11 +102,15 @@ def share_passed(epoch: float | Tensor | None, epochs: float) -> float | Tensor:
 
 
 def _checked(epoch: float | Tensor | None) -> float | Tensor:
-    if isinstance(epoch, Tensor) and epoch.device.type != "cpu":
-        return epoch
-    if epoch is None or not epoch >= 0:
+    if isinstance(epoch, Tensor):
+        is_number = epoch.dim() == 0 and not epoch.is_complex()
+        if is_number and epoch.device.type != "cpu":
+            return epoch
+    else:
+        is_number = isinstance(epoch, float | Real) and not isinstance(epoch, bool)
+    if epoch is None or not is_number or not epoch >= 0:
         raise CistError(
             "This objective grows to full strength over some epochs: expected epoch=1 in the first, 2 in the next, but "
-            f"got {epoch}; set its warm-up (`warmup` or `ramp`) to 0 to do without."
+            f"got {epoch!r}; set its warm-up (`warmup` or `ramp`) to 0 to do without."
         )
     return epoch

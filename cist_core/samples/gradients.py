@@ -169,16 +169,8 @@ class _Samples:
             rows = slice(start, start + step)
             student, teacher = (torch.tensor(of[rows].astype(self.precision)) for of in (self.student, self.teacher))
             leaf = student.requires_grad_()
-            labels = torch.zeros(len(leaf), dtype=torch.int64) if self.labels is None else self.labels[rows]
-            yield (
-                rows,
-                leaf,
-                Batch.create(
-                    student_logits=leaf,
-                    teacher_logits=teacher,
-                    labels=torch.as_tensor(labels),
-                ),
-            )
+            labels = None if self.labels is None else torch.as_tensor(self.labels[rows])
+            yield rows, leaf, Batch.create(student_logits=leaf, teacher_logits=teacher, labels=labels)
 
 
 @dataclass(frozen=True, eq=False)

@@ -59,6 +59,7 @@ def test_every_snippet_has_a_test():
     assert set(CODE) == {
         "Objectives",
         "In a plain PyTorch loop",
+        "Parts of a batch: accumulation and several processes",
         "In an mdistiller `Distiller`",
         "In a Hugging Face `Trainer`",
         "A new objective",
@@ -121,6 +122,26 @@ class WithFeatures(nn.Module):
         return self.network(x), {"feats": []}
 
 
+def test_the_recipe_for_parts_of_a_batch_is_a_step_on_the_whole():
+    """Micro-batches of 4, 9 and no tokens: one step of the recipe is that of all tokens at once."""
+    inputs, labels = torch.randn(6, 5, 6), torch.randint(0, 4, (6, 5))
+    labels[:2, 2:] = labels[4:] = -100
+    labels[3, 4] = -100
+    parts = [{"inputs": inputs[start : start + 2], "labels": labels[start : start + 2]} for start in (0, 2, 4)]
+    teacher, student, whole = network(), network(), network()
+    whole.load_state_dict(student.state_dict())
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
+    names = {"steps": [parts], "student": student, "teacher": teacher, "optimizer": optimizer}
+    run("Parts of a batch: accumulation and several processes", **names)
+    counted = labels != -100
+    terms = create_objective("cist:rho=4")(
+        student_logits=whole(inputs[counted]), teacher_logits=teacher(inputs[counted]), labels=labels[counted]
+    )
+    terms["total"].backward()
+    for found, before in zip(student.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(found, before - 0.1 * before.grad)
+
+
 def test_an_mdistiller_distiller(module):
     module("mdistiller.distillers._base", Distiller=StandInDistiller)
     distiller = run("In an mdistiller `Distiller`")["CIST"](WithFeatures(), WithFeatures(), cfg=None)
@@ -137,6 +158,8 @@ def test_an_mdistiller_distiller(module):
 class StandInTrainer:
     def __init__(self, model):
         self.model, self.state = model, SimpleNamespace(epoch=None)
+        self.args = SimpleNamespace(average_tokens_across_devices=True)
+        self.accelerator = SimpleNamespace(num_processes=2)
 
 
 class LanguageModel(nn.Module):
@@ -168,6 +191,47 @@ def test_a_hugging_face_trainer(module, text):
         epoch=1,
     )
     torch.testing.assert_close(loss, expected["total"])
+    # A quarter of the step's tokens, in two processes that average their gradients.
+    part = trainer.compute_loss(student, {"input_ids": tokens, "labels": labels}, num_items_in_batch=torch.tensor(48))
+    torch.testing.assert_close(part, expected["total"] * 12 / 48 * 2)
+
+
+def test_a_real_trainer_takes_the_same_step_however_it_accumulates(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    config = transformers.LlamaConfig(
+        vocab_size=11, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1
+    )
+    student, teacher = (transformers.LlamaForCausalLM(config) for _ in range(2))
+    start = {name: value.clone() for name, value in student.state_dict().items()}
+    tokens = torch.randint(0, 11, (8, 9))
+    counts = torch.tensor([2, 2, 3, 3, 9, 9, 9, 9])[:, None]
+    labels = tokens.masked_fill(torch.arange(9) >= counts, -100)
+    data = [{"input_ids": tokens[row], "labels": labels[row]} for row in range(8)]
+
+    def step(micro_batches):
+        student.load_state_dict(start)
+        arguments = transformers.TrainingArguments(
+            output_dir=str(tmp_path),
+            per_device_train_batch_size=8 // micro_batches,
+            gradient_accumulation_steps=micro_batches,
+            max_steps=1,
+            optim="sgd",
+            learning_rate=1.0,
+            lr_scheduler_type="constant",
+            max_grad_norm=0.0,
+            save_strategy="no",
+            report_to=[],
+            use_cpu=True,
+            disable_tqdm=True,
+        )
+        recipe = run("In a Hugging Face `Trainer`")["DistillationTrainer"]
+        recipe(student, arguments, train_dataset=data, teacher=teacher, objective="kd:tau=2").train()
+        return student.lm_head.weight.detach() - start["lm_head.weight"]
+
+    whole = step(1)
+    assert whole.norm() > 1e-3
+    for micro_batches in (2, 4, 8):
+        torch.testing.assert_close(step(micro_batches), whole, rtol=1e-4, atol=1e-6)
 
 
 def test_a_new_objective(capsys):

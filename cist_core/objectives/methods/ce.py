@@ -10,11 +10,20 @@ from cist_core.objectives.terms import Terms
 
 
 @register_objective("ce")
-def ce_loss(*, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, mask: Tensor | None = None) -> Terms:
+def ce_loss(
+    *,
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    labels: Tensor | None = None,
+    mask: Tensor | None = None,
+    num_items: float | Tensor | None = None,
+) -> Terms:
     """Cross-entropy alone, the baseline of every comparison.
 
     ``L = mean_i CE(z_s,i, y_i)`` in nats. Shapes as in `kd_loss`; the terms are ``total`` and ``ce``.
     """
-    batch = Batch.create(student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask)
-    ce = batch.cross_entropy.mean()
+    batch = Batch.create(
+        student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
+    )
+    ce = batch.mean(batch.cross_entropy)
     return {"total": ce, "ce": ce}

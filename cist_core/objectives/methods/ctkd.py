@@ -31,8 +31,9 @@ def ctkd_loss(
     *,
     student_logits: Tensor,
     teacher_logits: Tensor,
-    labels: Tensor,
+    labels: Tensor | None = None,
     mask: Tensor | None = None,
+    num_items: float | Tensor | None = None,
     epoch: float | Tensor | None = None,
     theta: Theta = START,
     ramp: Ramp = 10.0,
@@ -61,7 +62,9 @@ def ctkd_loss(
     Returns:
         `Terms` with ``strength``, the ``s`` above.
     """
-    batch = Batch.create(student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask)
+    batch = Batch.create(
+        student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
+    )
     strength = reversal_strength(epoch, ramp)
     softening = fixed(batch, curriculum_temperature(theta, strength, like=batch.student.maximum))
     return _adversarial(batch, softening, strength, lambda_ce=lambda_ce, lambda_kl=lambda_kl)
@@ -72,8 +75,9 @@ def cist_ctkd_loss(
     *,
     student_logits: Tensor,
     teacher_logits: Tensor,
-    labels: Tensor,
+    labels: Tensor | None = None,
     mask: Tensor | None = None,
+    num_items: float | Tensor | None = None,
     epoch: float | Tensor | None = None,
     rho: Rho,
     floor: Floor = CIST_FLOOR,
@@ -91,7 +95,9 @@ def cist_ctkd_loss(
     is the temperature of `ctkd_loss` relative to its published start. So training starts at ``rho`` (our choice; the
     text names the combination only).
     """
-    batch = Batch.create(student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask)
+    batch = Batch.create(
+        student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
+    )
     strength = reversal_strength(epoch, ramp)
     temperature, start = (
         curriculum_temperature(value, strength, like=batch.student.maximum) for value in (theta, START)

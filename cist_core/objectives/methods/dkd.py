@@ -25,8 +25,9 @@ def dkd_loss(
     *,
     student_logits: Tensor,
     teacher_logits: Tensor,
-    labels: Tensor,
+    labels: Tensor | None = None,
     mask: Tensor | None = None,
+    num_items: float | Tensor | None = None,
     epoch: float | Tensor | None = None,
     alpha: Alpha = 1.0,
     beta: Beta = 8.0,
@@ -47,7 +48,9 @@ def dkd_loss(
     Raises:
         CistError: also if ``epoch`` is missing while ``warmup`` is not 0.
     """
-    batch = Batch.create(student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask)
+    batch = Batch.create(
+        student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
+    )
     ramp = share_passed(epoch, warmup)
     return _decoupled(batch, fixed(batch, tau), alpha=alpha, beta=beta, ramp=ramp, lambda_ce=lambda_ce)
 
@@ -57,8 +60,9 @@ def cist_dkd_loss(
     *,
     student_logits: Tensor,
     teacher_logits: Tensor,
-    labels: Tensor,
+    labels: Tensor | None = None,
     mask: Tensor | None = None,
+    num_items: float | Tensor | None = None,
     epoch: float | Tensor | None = None,
     rho: Rho,
     floor: Floor = CIST_FLOOR,
@@ -82,7 +86,9 @@ def cist_dkd_loss(
     the authors give them: one ``beta`` for each pair of networks, as in DKD, and a ``lambda_kl`` searched for. At its
     default of 1, that of their training script, the loss is DKD's own.
     """
-    batch = Batch.create(student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask)
+    batch = Batch.create(
+        student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
+    )
     ramp = share_passed(epoch, warmup)
     softening = cist(batch, rho=rho, floor=floor, weighting=weighting, normalise=normalise, gradient=gradient)
     return _decoupled(batch, softening, alpha=alpha, beta=lambda_kl * beta, ramp=ramp, lambda_ce=lambda_ce)
@@ -99,7 +105,7 @@ def _decoupled(
         alpha * target + beta * non_target,
         lambda_ce=lambda_ce,
         lambda_kl=ramp,
-        target=(softening.weight * target).mean(),
-        non_target=(softening.weight * non_target).mean(),
+        target=batch.mean(softening.weight * target),
+        non_target=batch.mean(softening.weight * non_target),
         ramp=scalar(ramp, like=target),
     )

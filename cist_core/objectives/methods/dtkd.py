@@ -22,8 +22,9 @@ def dtkd_loss(
     *,
     student_logits: Tensor,
     teacher_logits: Tensor,
-    labels: Tensor,
+    labels: Tensor | None = None,
     mask: Tensor | None = None,
+    num_items: float | Tensor | None = None,
     epoch: float | Tensor | None = None,
     alpha: Annotated[float, Number("weight of the part with dynamic temperatures", minimum=0)] = 3.0,
     beta: Annotated[float, Number("weight of the part with the fixed temperature", minimum=0)] = 1.0,
@@ -45,7 +46,9 @@ def dtkd_loss(
         `Terms` with ``dynamic``, ``fixed`` (weighted means without alpha and beta) and ``ramp``;
         ``kd = alpha dynamic + beta fixed``. Per-sample terms are those of the dynamic part.
     """
-    batch = Batch.create(student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask)
+    batch = Batch.create(
+        student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
+    )
     ramp = share_passed(epoch, warmup)
     teacher, student = opposed_temperatures(batch, tau=tau)
     dynamic = Softening(teacher, student, alpha * teacher * student)
@@ -59,7 +62,7 @@ def dtkd_loss(
         lambda_ce=lambda_ce,
         lambda_kl=ramp,
         added=beta * fixed_part,
-        dynamic=(teacher * student * dynamic_kl).mean(),
-        fixed=fixed_part.mean(),
+        dynamic=batch.mean(teacher * student * dynamic_kl),
+        fixed=batch.mean(fixed_part),
         ramp=scalar(ramp, like=dynamic_kl),
     )

@@ -22,8 +22,9 @@ def entropy_matched_loss(
     *,
     student_logits: Tensor,
     teacher_logits: Tensor,
-    labels: Tensor,
+    labels: Tensor | None = None,
     mask: Tensor | None = None,
+    num_items: float | Tensor | None = None,
     H: Annotated[float, Number("entropy of every soft label, in nats", above=0)],
     weighting: Weighting = "product",
     normalise: Normalise = False,
@@ -42,7 +43,9 @@ def entropy_matched_loss(
     Raises:
         CistError: also if ``H`` is not below ``ln C``.
     """
-    batch = Batch.create(student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask)
+    batch = Batch.create(
+        student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
+    )
     rule = partial(matched_temperature, H=H)
     softening = weighted(batch, rule, weighting=weighting, normalise=normalise, gradient=gradient)
     divergence = forward_kl(*softening.log_probabilities(batch))

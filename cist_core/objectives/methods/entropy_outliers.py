@@ -31,8 +31,9 @@ def kd_entropy_outliers_ce_loss(
     *,
     student_logits: Tensor,
     teacher_logits: Tensor,
-    labels: Tensor,
+    labels: Tensor | None = None,
     mask: Tensor | None = None,
+    num_items: float | Tensor | None = None,
     tau: Tau = 4.0,
     sides: Sides = "low",
     share: OutlierShare = 0.05,
@@ -51,20 +52,22 @@ def kd_entropy_outliers_ce_loss(
         `Terms` with ``outliers``, their share of the batch, and ``outlier_ce``, the sum of their cross-entropies over
         ``B``; ``total = lambda_ce (ce - outlier_ce) + outlier_ce + lambda_kl kd``. An outlier's ``weight`` is 0.
     """
-    batch = Batch.create(student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask)
+    batch = Batch.create(
+        student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
+    )
     ordinary = fixed(batch, tau)
     log_p, log_q = ordinary.log_probabilities(batch)
     low, high = _outliers(entropy(log_p), sides=sides, share=share)
     outlier = (low | high).to(log_p.dtype)
     softening = Softening(ordinary.teacher, ordinary.student, ordinary.weight * (1 - outlier))
-    outlier_ce = (batch.cross_entropy * outlier).mean()
+    outlier_ce = batch.mean(batch.cross_entropy * outlier)
     terms = collect(
         batch,
         softening,
         forward_kl(log_p, log_q),
         lambda_ce=lambda_ce,
         lambda_kl=lambda_kl,
-        outliers=outlier.mean(),
+        outliers=batch.mean(outlier),
         outlier_ce=outlier_ce,
     )
     return terms | {"total": terms["total"] + (1 - lambda_ce) * outlier_ce}
@@ -84,8 +87,9 @@ def kd_entropy_outliers_ht_loss(
     *,
     student_logits: Tensor,
     teacher_logits: Tensor,
-    labels: Tensor,
+    labels: Tensor | None = None,
     mask: Tensor | None = None,
+    num_items: float | Tensor | None = None,
     tau: Tau = 4.0,
     step: Annotated[float, Number("temperature of the outliers less that of the others", above=0)] = 1.0,
     sides: Sides = "low",
@@ -105,7 +109,9 @@ def kd_entropy_outliers_ht_loss(
         CistError: also if ``sides`` is ``both`` and ``tau - step`` is not positive.
     """
     _check_lower_temperature({"tau": tau, "step": step, "sides": sides})
-    batch = Batch.create(student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask)
+    batch = Batch.create(
+        student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
+    )
     ordinary = fixed(batch, tau)
     low, high = _outliers(entropy(batch.teacher.log_probabilities(ordinary.teacher)), sides=sides, share=share)
     low, high = low.to(ordinary.teacher.dtype), high.to(ordinary.teacher.dtype)
@@ -118,7 +124,7 @@ def kd_entropy_outliers_ht_loss(
         divergence,
         lambda_ce=lambda_ce,
         lambda_kl=lambda_kl,
-        outliers=(low + high).mean(),
+        outliers=batch.mean(low + high),
     )
 
 

@@ -29,8 +29,9 @@ def kd_entropy_threshold_ce_loss(
     *,
     student_logits: Tensor,
     teacher_logits: Tensor,
-    labels: Tensor,
+    labels: Tensor | None = None,
     mask: Tensor | None = None,
+    num_items: float | Tensor | None = None,
     tau: Tau = 4.0,
     low: Low = OVER_SHARP,
     high: High = OVER_SMOOTHED,
@@ -46,7 +47,9 @@ def kd_entropy_threshold_ce_loss(
     Returns:
         `Terms` with ``outliers``, their share of the batch; an outlier's ``weight`` is 0.
     """
-    batch = Batch.create(student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask)
+    batch = Batch.create(
+        student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
+    )
     ordinary = fixed(batch, tau)
     log_p, log_q = ordinary.log_probabilities(batch)
     share = _normalised_entropy(batch, log_p)
@@ -59,7 +62,7 @@ def kd_entropy_threshold_ce_loss(
         lambda_ce=lambda_ce,
         lambda_kl=lambda_kl,
         added=torch.where(outlier, batch.cross_entropy, 0.0),
-        outliers=outlier.to(share.dtype).mean(),
+        outliers=batch.mean(outlier.to(share.dtype)),
     )
 
 
@@ -68,8 +71,9 @@ def kd_entropy_threshold_ht_loss(
     *,
     student_logits: Tensor,
     teacher_logits: Tensor,
-    labels: Tensor,
+    labels: Tensor | None = None,
     mask: Tensor | None = None,
+    num_items: float | Tensor | None = None,
     tau: Tau = 4.0,
     higher_tau: Annotated[float, Number("temperature of the outliers", above=0)] = 8.0,
     low: Low = OVER_SHARP,
@@ -85,7 +89,9 @@ def kd_entropy_threshold_ht_loss(
     Returns:
         `Terms` with ``outliers``, their share of the batch.
     """
-    batch = Batch.create(student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask)
+    batch = Batch.create(
+        student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
+    )
     ordinary = fixed(batch, tau)
     outlier = _normalised_entropy(batch, batch.teacher.log_probabilities(ordinary.teacher)) < low
     taus = torch.where(outlier, higher_tau, ordinary.teacher)
@@ -97,7 +103,7 @@ def kd_entropy_threshold_ht_loss(
         divergence,
         lambda_ce=lambda_ce,
         lambda_kl=lambda_kl,
-        outliers=outlier.to(divergence.dtype).mean(),
+        outliers=batch.mean(outlier.to(divergence.dtype)),
     )
 
 

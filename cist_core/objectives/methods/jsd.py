@@ -23,8 +23,9 @@ def jsd_loss(
     *,
     student_logits: Tensor,
     teacher_logits: Tensor,
-    labels: Tensor,
+    labels: Tensor | None = None,
     mask: Tensor | None = None,
+    num_items: float | Tensor | None = None,
     tau: Tau = 4.0,
     beta: Beta = 0.5,
     lambda_ce: LambdaCe = 0.1,
@@ -36,7 +37,9 @@ def jsd_loss(
     means over the samples; ``p`` and ``q`` at temperature ``tau``. Shapes, terms and errors as in `kd_loss`;
     temperature and weights are those of KD, so that only the divergence differs.
     """
-    batch = Batch.create(student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask)
+    batch = Batch.create(
+        student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
+    )
     softening = fixed(batch, tau)
     divergence = jensen_shannon(*softening.log_probabilities(batch), beta=beta)
     return collect(batch, softening, divergence, lambda_ce=lambda_ce, lambda_kl=lambda_kl)
@@ -47,8 +50,9 @@ def cist_jsd_loss(
     *,
     student_logits: Tensor,
     teacher_logits: Tensor,
-    labels: Tensor,
+    labels: Tensor | None = None,
     mask: Tensor | None = None,
+    num_items: float | Tensor | None = None,
     rho: Rho,
     floor: Floor = CIST_FLOOR,
     weighting: Weighting = "product",
@@ -62,7 +66,9 @@ def cist_jsd_loss(
 
     `cist_loss` with the divergence of `jsd_loss`.
     """
-    batch = Batch.create(student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask)
+    batch = Batch.create(
+        student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
+    )
     softening = cist(batch, rho=rho, floor=floor, weighting=weighting, normalise=normalise, gradient=gradient)
     divergence = jensen_shannon(*softening.log_probabilities(batch), beta=beta)
     return collect(batch, softening, divergence, lambda_ce=lambda_ce, lambda_kl=lambda_kl)

@@ -17,8 +17,9 @@ def kd_loss(
     *,
     student_logits: Tensor,
     teacher_logits: Tensor,
-    labels: Tensor,
+    labels: Tensor | None = None,
     mask: Tensor | None = None,
+    num_items: float | Tensor | None = None,
     tau: Tau = 4.0,
     lambda_ce: LambdaCe = 0.1,
     lambda_kl: LambdaKl = 0.9,
@@ -49,7 +50,9 @@ def kd_loss(
         >>> round(terms["ce"].item(), 4), terms["kd"].item()
         (0.3133, 0.0)
     """
-    batch = Batch.create(student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask)
+    batch = Batch.create(
+        student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
+    )
     softening = fixed(batch, tau)
     divergence = forward_kl(*softening.log_probabilities(batch))
     return collect(batch, softening, divergence, lambda_ce=lambda_ce, lambda_kl=lambda_kl)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Annotated
 
 import torch
@@ -16,7 +17,7 @@ from cist_core.objectives.options import LambdaCe, LambdaKl
 from cist_core.objectives.parameters import Number, Numbers
 from cist_core.objectives.registry import register_objective
 from cist_core.objectives.softening import Floor, GradientMode, Normalise, Rho, Softening, Weighting, cist, fixed
-from cist_core.objectives.terms import Terms, per_sample
+from cist_core.objectives.terms import Terms, hard_label_term, per_sample, totals
 from cist_core.temperature import CIST_FLOOR
 
 Temperatures = Annotated[tuple[float, ...], Numbers("temperatures, summed over")]
@@ -28,8 +29,9 @@ def mlkd_loss(
     *,
     student_logits: Tensor,
     teacher_logits: Tensor,
-    labels: Tensor,
+    labels: Tensor | None = None,
     mask: Tensor | None = None,
+    num_items: float | Tensor | None = None,
     strong_student_logits: Tensor | None = None,
     strong_teacher_logits: Tensor | None = None,
     temperatures: Temperatures = (4.0, 3.0, 5.0, 2.0, 6.0),
@@ -74,7 +76,9 @@ def mlkd_loss(
     Raises:
         CistError: as `kd_loss`, and if one strong view comes without the other.
     """
-    weak, strong = _views(student_logits, teacher_logits, strong_student_logits, strong_teacher_logits, labels, mask)
+    weak, strong = _views(
+        (student_logits, teacher_logits), (strong_student_logits, strong_teacher_logits), labels, mask, num_items
+    )
     return _multi_level(
         weak,
         [fixed(weak, tau) for tau in temperatures],
@@ -91,8 +95,9 @@ def cist_mlkd_loss(
     *,
     student_logits: Tensor,
     teacher_logits: Tensor,
-    labels: Tensor,
+    labels: Tensor | None = None,
     mask: Tensor | None = None,
+    num_items: float | Tensor | None = None,
     strong_student_logits: Tensor | None = None,
     strong_teacher_logits: Tensor | None = None,
     rho: Rho,
@@ -114,7 +119,9 @@ def cist_mlkd_loss(
     ``lambda_ce`` is 0.1 by default, as in the code of MLKD. A second-hand account of the text has 1.0 for the
     combination: ``lambda_ce=1``.
     """
-    weak, strong = _views(student_logits, teacher_logits, strong_student_logits, strong_teacher_logits, labels, mask)
+    weak, strong = _views(
+        (student_logits, teacher_logits), (strong_student_logits, strong_teacher_logits), labels, mask, num_items
+    )
     mean = sum(temperatures) / len(temperatures)
 
     def softenings(batch: Batch) -> list[Softening]:
@@ -133,19 +140,19 @@ def cist_mlkd_loss(
 
 
 def _views(
-    student: Tensor,
-    teacher: Tensor,
-    strong_student: Tensor | None,
-    strong_teacher: Tensor | None,
-    labels: Tensor,
+    weak: tuple[Tensor, Tensor],
+    strong: tuple[Tensor | None, Tensor | None],
+    labels: Tensor | None,
     mask: Tensor | None,
+    num_items: float | Tensor | None,
 ) -> tuple[Batch, Batch | None]:
-    weak = Batch.create(student_logits=student, teacher_logits=teacher, labels=labels, mask=mask)
-    if strong_student is None and strong_teacher is None:
-        return weak, None
-    if strong_student is None or strong_teacher is None:
+    create = partial(Batch.create, labels=labels, mask=mask, num_items=num_items)
+    first = create(student_logits=weak[0], teacher_logits=weak[1])
+    if strong[0] is None and strong[1] is None:
+        return first, None
+    if strong[0] is None or strong[1] is None:
         raise CistError("Expected strong_student_logits and strong_teacher_logits together, but got one of them.")
-    return weak, Batch.create(student_logits=strong_student, teacher_logits=strong_teacher, labels=labels, mask=mask)
+    return first, create(student_logits=strong[0], teacher_logits=strong[1], view="strong_")
 
 
 def _multi_level(
@@ -159,29 +166,28 @@ def _multi_level(
     lambda_kl: float,
 ) -> Terms:
     kept_samples, kept_classes = _least_confident(weak, keep)
-    ce = weak.cross_entropy.mean()
-    instance = across_batch = across_classes = torch.zeros_like(ce)
+    ce = hard_label_term(weak, lambda_ce)
+    instance = across_batch = across_classes = torch.zeros_like(weak.student.maximum).sum()
     details: list[Terms] = []
     for softening in weak_softenings:
         log_p, log_q = softening.log_probabilities(weak)
         divergence = forward_kl(log_p, log_q)
         masked = replace(softening, weight=softening.weight * kept_samples)
-        instance = instance + (masked.weight * divergence).mean()
+        instance = instance + weak.mean(masked.weight * divergence)
         details.append(per_sample(masked, divergence))
         log_p, log_q = softening.log_probabilities(weak, weight=torch.ones_like(divergence))
         p, q = log_p.exp(), log_q.exp()
-        across_batch = across_batch + _gram_distance(p, q, kept_samples)
-        across_classes = across_classes + _gram_distance(p.T, q.T, kept_classes)
+        across_batch = across_batch + weak.mean(_gram_distance(p, q, kept_samples))
+        across_classes = across_classes + weak.share(_gram_distance(p.T, q.T, kept_classes).mean())
     if strong is not None:
-        ce = ce + strong.cross_entropy.mean()
+        strong_ce = hard_label_term(strong, lambda_ce)
+        ce = None if ce is None or strong_ce is None else ce + strong_ce
         for softening in strong_softenings:
             divergence = forward_kl(*softening.log_probabilities(strong))
-            instance = instance + (softening.weight * divergence).mean()
+            instance = instance + strong.mean(softening.weight * divergence)
     kd = instance + across_batch + across_classes
     return {
-        "total": lambda_ce * ce + lambda_kl * kd,
-        "ce": ce,
-        "kd": kd,
+        **totals(ce, kd, lambda_ce=lambda_ce, lambda_kl=lambda_kl),
         "instance": instance,
         "batch": across_batch,
         "class": across_classes,
@@ -194,6 +200,8 @@ def _least_confident(batch: Batch, keep: float) -> tuple[Tensor, Tensor]:
     probabilities = batch.teacher.log_probabilities(torch.ones_like(batch.teacher.maximum)).exp()
     confidence, mass = probabilities.amax(-1), probabilities.sum(0)
     present = batch.teacher.takes_part.any(0)
+    if not len(confidence):  # the mask of a part of a batch keeps nothing
+        return confidence, torch.zeros_like(mass)
     samples = confidence <= _quantile(confidence, torch.ones_like(confidence, dtype=torch.bool), keep)
     classes = present & (mass <= _quantile(mass, present, keep))
     return samples.to(mass.dtype), classes.to(mass.dtype)
@@ -209,6 +217,6 @@ def _quantile(values: Tensor, present: Tensor, share: float) -> Tensor:
 
 
 def _gram_distance(p: Tensor, q: Tensor, kept: Tensor) -> Tensor:
-    """``sum_ij ((P P')_ij - (Q Q')_ij)^2 / B`` over the rows i, j that are kept; ``p`` and ``q`` are ``(B, C)``."""
+    """``sum_j ((P P')_ij - (Q Q')_ij)^2`` of every row i, over those that are kept; ``p`` and ``q`` are ``(B, C)``."""
     p, q = p * kept.unsqueeze(1), q * kept.unsqueeze(1)
-    return (p @ p.T - q @ q.T).square().sum() / len(kept)
+    return (p @ p.T - q @ q.T).square().sum(-1)

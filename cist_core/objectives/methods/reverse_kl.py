@@ -18,8 +18,9 @@ def reverse_kl_loss(
     *,
     student_logits: Tensor,
     teacher_logits: Tensor,
-    labels: Tensor,
+    labels: Tensor | None = None,
     mask: Tensor | None = None,
+    num_items: float | Tensor | None = None,
     tau: Tau = 4.0,
     lambda_ce: LambdaCe = 0.1,
     lambda_kl: LambdaKl = 0.9,
@@ -29,7 +30,9 @@ def reverse_kl_loss(
     ``L = lambda_ce CE + lambda_kl tau^2 KL(softmax(z_s / tau) || softmax(z_t / tau))``, means over the samples. Shapes,
     terms and errors as in `kd_loss`; temperature and weights are those of KD, so that only the divergence differs.
     """
-    batch = Batch.create(student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask)
+    batch = Batch.create(
+        student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
+    )
     softening = fixed(batch, tau)
     divergence = reverse_kl(*softening.log_probabilities(batch))
     return collect(batch, softening, divergence, lambda_ce=lambda_ce, lambda_kl=lambda_kl)
@@ -40,8 +43,9 @@ def cist_reverse_kl_loss(
     *,
     student_logits: Tensor,
     teacher_logits: Tensor,
-    labels: Tensor,
+    labels: Tensor | None = None,
     mask: Tensor | None = None,
+    num_items: float | Tensor | None = None,
     rho: Rho,
     floor: Floor = CIST_FLOOR,
     weighting: Weighting = "product",
@@ -54,7 +58,9 @@ def cist_reverse_kl_loss(
 
     `cist_loss` with ``KL(q || p)`` in the place of ``KL(p || q)``.
     """
-    batch = Batch.create(student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask)
+    batch = Batch.create(
+        student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
+    )
     softening = cist(batch, rho=rho, floor=floor, weighting=weighting, normalise=normalise, gradient=gradient)
     divergence = reverse_kl(*softening.log_probabilities(batch))
     return collect(batch, softening, divergence, lambda_ce=lambda_ce, lambda_kl=lambda_kl)

@@ -23,8 +23,9 @@ def lskd_loss(
     *,
     student_logits: Tensor,
     teacher_logits: Tensor,
-    labels: Tensor,
+    labels: Tensor | None = None,
     mask: Tensor | None = None,
+    num_items: float | Tensor | None = None,
     tau: Tau = 2.0,
     lambda_ce: LambdaCe = 0.1,
     lambda_kl: LambdaKl = 9.0,
@@ -37,7 +38,9 @@ def lskd_loss(
 
     A constant student row, where ``1 / (std + 1e-7)`` makes the published gradient explode, gets ``tau_t (q - p)``.
     """
-    batch = Batch.create(student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask)
+    batch = Batch.create(
+        student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
+    )
     softening = each_its_own(
         batch, partial(z_score_temperature, tau=tau), lambda teacher, student: tau**2 * torch.ones_like(teacher)
     )
@@ -50,8 +53,9 @@ def normkd_loss(
     *,
     student_logits: Tensor,
     teacher_logits: Tensor,
-    labels: Tensor,
+    labels: Tensor | None = None,
     mask: Tensor | None = None,
+    num_items: float | Tensor | None = None,
     k: Annotated[float, Number("temperature in standard deviations of the logits", above=0)] = 2.0,
     lambda_ce: LambdaCe = 0.1,
     lambda_kl: LambdaKl = 0.9,
@@ -65,7 +69,9 @@ def normkd_loss(
     A constant row, which gives NaN in the published code, is uniform; a constant student row has the gradient
     ``tau_t (q - p)``.
     """
-    batch = Batch.create(student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask)
+    batch = Batch.create(
+        student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
+    )
     softening = each_its_own(batch, partial(deviation_temperature, k=k), lambda teacher, student: teacher.square())
     divergence = forward_kl(*softening.log_probabilities(batch))
     return collect(batch, softening, divergence, lambda_ce=lambda_ce, lambda_kl=lambda_kl)

@@ -24,8 +24,9 @@ def ttm_loss(
     *,
     student_logits: Tensor,
     teacher_logits: Tensor,
-    labels: Tensor,
+    labels: Tensor | None = None,
     mask: Tensor | None = None,
+    num_items: float | Tensor | None = None,
     gamma: Gamma = 0.1,
     beta: Beta = 45.0,
     lambda_ce: LambdaCe = 1.0,
@@ -37,7 +38,9 @@ def ttm_loss(
     Shapes, terms and errors as in `kd_loss`. The authors tune gamma and beta for every pair of networks; the defaults
     are those of VGG-13 and VGG-8 on CIFAR-100, as in the README of their repository (zkxufo/TTM).
     """
-    batch = Batch.create(student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask)
+    batch = Batch.create(
+        student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
+    )
     ones = torch.ones_like(batch.student.maximum)
     return _transformed(batch, ones, gamma=gamma, beta=beta, lambda_ce=lambda_ce)
 
@@ -47,8 +50,9 @@ def wttm_loss(
     *,
     student_logits: Tensor,
     teacher_logits: Tensor,
-    labels: Tensor,
+    labels: Tensor | None = None,
     mask: Tensor | None = None,
+    num_items: float | Tensor | None = None,
     gamma: Gamma = 0.1,
     beta: Beta = 2.25,
     lambda_ce: LambdaCe = 1.0,
@@ -63,7 +67,9 @@ def wttm_loss(
     the defaults are those of VGG-13 and VGG-8 on CIFAR-100, the pair of TTM's defaults, in Table 8 of the paper's
     appendix A.4.
     """
-    batch = Batch.create(student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask)
+    batch = Batch.create(
+        student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
+    )
     log_p = batch.teacher.log_probabilities(torch.ones_like(batch.teacher.maximum))
     power_sum = (gamma * log_p).logsumexp(-1).exp()
     return _transformed(batch, power_sum, gamma=gamma, beta=beta, lambda_ce=lambda_ce)
