@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -38,6 +40,27 @@ def equal_others_entropy(ratio: ArrayLike, num_classes: int) -> NDArray[np.float
     # The odds against the top class are (C - 1) e^{-rC/(C-1)}; in this form neither logarithm loses digits at large r.
     exponent = r * num_classes / others
     return np.asarray(np.log1p(others * np.exp(-exponent)) + (1.0 - p) * exponent)
+
+
+@functools.cache
+def equal_others_ratio(entropy: float, num_classes: int) -> float:
+    """The ratio at which a row whose other classes are all equal has an entropy: the root of `equal_others_entropy`.
+
+    Args:
+        entropy: in nats, above 0 and below ``ln C``.
+        num_classes: ``C >= 2``.
+
+    Example:
+        >>> round(equal_others_ratio(1.778, 10), 3)
+        2.0
+    """
+    low, high = 0.0, 1.0
+    while equal_others_entropy(high, num_classes) > entropy:
+        high *= 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if equal_others_entropy(middle, num_classes) > entropy else (low, middle)
+    return high
 
 
 def second_class_entropy(ratio: ArrayLike, gap: ArrayLike, num_classes: int) -> NDArray[np.float64]:

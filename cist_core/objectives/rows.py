@@ -64,13 +64,14 @@ class Rows:
 
         Args:
             tau: ``(N,)``, positive.
-            damping: ``(N,)``, factors on the gradient through the logits; the value does not depend on them.
+            damping: ``(N,)``, factors on the gradient, through the logits and through ``tau``; the value does not
+                depend on them.
         """
-        centred = self.centred
+        scaled = self.centred / tau.unsqueeze(-1)
         if damping is not None:
             factor = damping.unsqueeze(-1)
-            centred = centred * factor + (centred * (1 - factor)).detach()
-        return self._over_classes(centred / tau.unsqueeze(-1), ABSENT).log_softmax(-1)
+            scaled = scaled * factor + (scaled * (1 - factor)).detach()
+        return self._over_classes(scaled, ABSENT).log_softmax(-1)
 
     def _over_classes(self, values: Tensor, elsewhere: float = -torch.inf) -> Tensor:
         return values.masked_fill(~self.takes_part, elsewhere)

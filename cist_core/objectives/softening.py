@@ -45,9 +45,6 @@ GRADIENTS: Mapping[str, tuple[bool, bool]] = {
 }
 """Whether the gradient flows through the student's temperature in the softmax, and in the weight."""
 
-_HELD = 1e-3
-"""A temperature that a constant row has from a floor, and not from its own scale, is not below this."""
-
 Rho = Annotated[float, Number("ratio of the centred maximum to the temperature", above=0)]
 Floor = Annotated[float, Number("smallest temperature, in the unit of the logits; 0 is the pure ratio rule", minimum=0)]
 Weighting = Annotated[str, Choice(tuple(WEIGHTINGS), "weight of a sample, from the two temperatures")]
@@ -63,31 +60,31 @@ class Softening:
         teacher: temperatures of the teacher.
         student: temperatures of the student, as they stand in the softmax.
         weight: of the sample's divergence.
-        follows_scale: whether the student's temperature shrinks with its logits.
+        least_damping: smallest factor by which the gradient of a sample may be damped, ``(N,)``; None: none is.
     """
 
     teacher: Tensor
     student: Tensor
     weight: Tensor
-    follows_scale: bool = False
+    least_damping: Tensor | None = None
 
     def log_probabilities(self, batch: Batch, *, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Log soft labels of teacher and student, ``(N, C)`` each.
 
         A temperature that follows the scale of the logits, and has no floor to hold it, is near 0 on a constant student
-        row (``m_s <= TAU_MIN``), and the gradient ``w / tau_s (q - p)`` would know no bound. There it is damped to what
-        the weight ``tau_t tau_s`` gives, ``tau_t (q - p)``; smaller gradients stay, and so does every value.
+        row, and the gradient ``w / tau_s (q - p)`` would know no bound. There it is damped to what the weight
+        ``tau_t tau_s`` gives, ``tau_t (q - p)``: multiplied by ``max(min(1, tau_t tau_s / w), d)`` with ``d`` the
+        sample's least damping. Smaller gradients stay, and so does every value.
 
         Args:
             batch: the logits.
             weight: what the divergence will be multiplied by; the softening's own weight unless given.
         """
         damping = None
-        if self.follows_scale:
+        if self.least_damping is not None:
             applied = self.weight if weight is None else weight
             bound = (self.teacher * self.student / applied).detach().clamp(max=1)
-            unheld = (batch.student.maximum.detach() <= TAU_MIN) & (self.student.detach() < _HELD)
-            damping = torch.where(unheld, bound, 1.0)
+            damping = torch.maximum(bound, self.least_damping)
         return (
             batch.teacher.log_probabilities(self.teacher),
             batch.student.log_probabilities(self.student, damping),
@@ -112,7 +109,12 @@ def fixed(batch: Batch, tau: float | Tensor) -> Softening:
 
 
 def each_its_own(
-    batch: Batch, rule: Rule, weigh: Callable[[Tensor, Tensor], Tensor], *, gradient: str = "scale-free"
+    batch: Batch,
+    rule: Rule,
+    weigh: Callable[[Tensor, Tensor], Tensor],
+    *,
+    gradient: str = "scale-free",
+    floor: float = 0.0,
 ) -> Softening:
     """Teacher and student each get the temperatures that the rule reads from their own logits.
 
@@ -121,26 +123,44 @@ def each_its_own(
         rule: a temperature rule.
         weigh: from the teacher's and the student's temperatures to the weights.
         gradient: one of `GRADIENTS`.
+        floor: of the rule. One above ``TAU_MIN`` holds the temperature of a constant row, whose gradient then is that
+            of any row at the floor; otherwise only a guard does, and the gradient is damped.
     """
-    through_softmax, through_weight = GRADIENTS[gradient]
     teacher, student = rule(batch.teacher), rule(batch.student)
-    weight = weigh(teacher, student if through_weight else student.detach())
-    return Softening(teacher, student if through_softmax else student.detach(), weight, follows_scale=True)
+    damping = None if floor > TAU_MIN else torch.where(is_constant(batch.student), 0.0, torch.ones_like(student))
+    return with_temperatures(teacher, student, weigh, gradient=gradient, least_damping=damping)
 
 
-def weighted(
-    batch: Batch, rule: Rule, *, weighting: str = "product", normalise: bool = False, gradient: str = "scale-free"
+def with_temperatures(
+    teacher: Tensor,
+    student: Tensor,
+    weigh: Callable[[Tensor, Tensor], Tensor],
+    *,
+    gradient: str,
+    least_damping: Tensor | None,
 ) -> Softening:
-    """`each_its_own` with one of `WEIGHTINGS`, on request divided by the batch mean of the weights."""
+    """Temperatures of both models and their weights, with the gradient through the student's as one of `GRADIENTS`."""
+    through_softmax, through_weight = GRADIENTS[gradient]
+    weight = weigh(teacher, student if through_weight else student.detach())
+    return Softening(teacher, student if through_softmax else student.detach(), weight, least_damping)
+
+
+def is_constant(rows: Rows) -> Tensor:
+    """Which rows are constant as far as temperatures know: ``m <= TAU_MIN``, ``(N,)``."""
+    return rows.maximum.detach() <= TAU_MIN
+
+
+def weighing(weighting: str, *, normalise: bool) -> Callable[[Tensor, Tensor], Tensor]:
+    """One of `WEIGHTINGS`, on request divided by the batch mean of the weights."""
 
     def weigh(teacher: Tensor, student: Tensor) -> Tensor:
         weight = WEIGHTINGS[weighting](teacher, student)
         return weight / weight.mean() if normalise else weight
 
-    return each_its_own(batch, rule, weigh, gradient=gradient)
+    return weigh
 
 
 def cist(batch: Batch, *, rho: float, floor: float, weighting: str, normalise: bool, gradient: str) -> Softening:
     """The temperatures and weights of CIST: ``tau_i = max(m_i / rho, floor)`` for each model (arXiv 2605.20357)."""
     rule = partial(centred_maximum_temperature, rho=rho, floor=floor)
-    return weighted(batch, rule, weighting=weighting, normalise=normalise, gradient=gradient)
+    return each_its_own(batch, rule, weighing(weighting, normalise=normalise), gradient=gradient, floor=floor)

@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor
 
+from cist_core.entropy.theory import equal_others_ratio
 from cist_core.errors import CistError
 from cist_core.objectives.batch import Batch
 from cist_core.objectives.rows import Rows, entropy
@@ -35,13 +36,16 @@ def deviation_temperature(rows: Rows, *, k: float) -> Tensor:
 # the second" for any real row.
 _LOG_RATIOS = (-7.0, 14.0)
 _BISECTIONS = 32
+_SMALLEST_VARIANCE = 1e-6  # of scaled logits: below it float32 does not know how the entropy moves
+_LONGEST_TURN = 4.0
+_NEARLY_TIED = 10.0
 
 
 def matched_temperature(rows: Rows, *, H: float) -> Tensor:
-    """The temperature at which each sample's entropy is exactly ``H`` nats: the root on its curve.
+    """The temperature at which each sample's entropy is exactly ``H`` nats: the root on its curve, without gradient.
 
     A sample that cannot reach ``H`` (its largest logit is tied, or it is constant) takes the temperature that comes
-    closest, without gradient.
+    closest. `matched_slope` has the derivative.
 
     Raises:
         CistError: if ``H`` is not below ``ln C``.
@@ -59,23 +63,85 @@ def matched_temperature(rows: Rows, *, H: float) -> Tensor:
         too_soft = entropy(constant.log_probabilities(_at_log_ratio(constant, middle))) > H
         low, high = torch.where(too_soft, middle, low), torch.where(too_soft, high, middle)
     root = _at_log_ratio(constant, high)
-    return _newton_step(rows, root, H)
+    # A step of Newton's method polishes the root, where there is one.
+    log_q = constant.log_probabilities(root)
+    _, variance = _scaled_deviations(constant, root, log_q)
+    step = (entropy(log_q) - H) * root / variance.clamp(min=_SMALLEST_VARIANCE)
+    return root - torch.where(_is_root(log_q, variance, H), step, 0.0)
+
+
+def matched_slope(rows: Rows, tau: Tensor, *, H: float, log_p: Tensor) -> Tensor:
+    """How the temperature at which a student row has entropy ``H`` moves with its logits, bounded near ties.
+
+    Returns ``d tau / d z``, ``(N, C)``.
+
+    With ``s = c / tau``, the implicit derivative at the root is ``u = q (s - E_q s) / Var_q(s)``. Since the temperature
+    is proportional to the scale of the logits, ``<u, c> = tau``; the shortest vector with that property is
+    ``u_0 = tau c / |c|^2``. The gradient of one sample, at a constant weight,
+
+    ``w / tau ((q - p) + A u)`` with ``A = E_p s - E_q s`` (which is ``-KL`` where teacher and student have ``H``),
+
+    has no bound along ``u``: where the largest logits are nearly tied and ``H`` lies below the logarithm of their
+    number, the temperature is a small part of the scale, and what the teacher gives to the other classes makes ``A`` as
+    large as ``1 / tau``. ``A u_0`` never is longer than ``q - p``, of which it takes away the part along ``c``. So the
+    rest is shortened:
+
+    ``u_0 + k (u - u_0)`` with ``k = min(1, 4 |q - p| / |A (u - u_0)|)``.
+
+    Every sample keeps ``<u, c> = tau``, and its gradient is at most ``5 w / tau |q - p|``, five times that of a
+    constant temperature (six times with the weight ``tau^2`` under ``full``, which turns the sign of ``A``). The 4 is
+    ours. A row that does not reach ``H``, or only where no temperature moves its entropy, has ``k = 0``; one whose
+    temperature is ``TAU_MIN``, which does not move, has the slope 0.
+
+    Args:
+        rows: of the student; no gradient flows into them.
+        tau: their temperatures, from `matched_temperature`.
+        H: as there.
+        log_p: log soft labels of the teacher at its own temperatures, ``(N, C)``.
+    """
+    rows = rows.detach()
+    log_q = rows.log_probabilities(tau)
+    p, q, centred = log_p.detach().exp(), log_q.exp(), rows.centred
+    deviations, variance = _scaled_deviations(rows, tau, log_q)
+    moves = (tau > TAU_MIN).unsqueeze(-1)
+    scaled = centred / tau.unsqueeze(-1)
+    length = scaled.square().sum(-1, keepdim=True)
+    shortest = torch.where(moves & (length > 0), scaled / torch.where(length > 0, length, 1.0), 0.0)
+    implicit = q * deviations / variance.clamp(min=_SMALLEST_VARIANCE).unsqueeze(-1)
+    turning = torch.where(moves & _is_root(log_q, variance, H).unsqueeze(-1), implicit - shortest, 0.0)
+    pull = ((p - q) * scaled).sum(-1).abs() * turning.norm(dim=-1)
+    allowed = _LONGEST_TURN * (q - p).norm(dim=-1)
+    kept = torch.where(pull > allowed, allowed / torch.where(pull > allowed, pull, 1.0), 1.0)
+    return shortest + kept.unsqueeze(-1) * turning
+
+
+def matched_damping(rows: Rows, tau: Tensor, *, H: float) -> Tensor:
+    """``min(1, 10 r_eq tau / m)``, how far the gradient of a nearly tied row may be damped, ``(N,)``; 0 where constant.
+
+    ``r_eq`` is the ratio at which a row whose other classes are all equal has the entropy ``H``. A row that needs ten
+    times that ratio has its second class within about a tenth of ``m`` of the first, and ``1 / tau`` of it, by which
+    weights other than ``tau_t tau_s`` multiply a gradient, is that of a tie and not of its scale. The 10 is ours.
+    """
+    rows = rows.detach()
+    longest = _NEARLY_TIED * equal_others_ratio(H, rows.takes_part.shape[-1])
+    positive = rows.maximum > TAU_MIN
+    return torch.where(positive, longest * tau / torch.where(positive, rows.maximum, 1.0), 0.0).clamp(max=1)
 
 
 def _at_log_ratio(rows: Rows, log_ratio: Tensor) -> Tensor:
     return (rows.maximum / log_ratio.exp()).clamp(min=TAU_MIN)
 
 
-def _newton_step(rows: Rows, root: Tensor, H: float) -> Tensor:
-    # A step of Newton's method from a root that is a constant polishes the value, and its derivative with respect to
-    # the logits is that of the implicit function tau(z). dH/dtau is the variance of the scaled logits over tau.
-    log_p = rows.log_probabilities(root)
-    distance = entropy(log_p) - H
-    p, scaled = log_p.detach().exp(), rows.centred.detach() / root.unsqueeze(-1)
-    mean = (p * scaled).sum(-1, keepdim=True)
-    variance = (p * (scaled - mean).square()).sum(-1)
-    reached = (distance.detach().abs() < 1e-3) & (variance > 1e-6)
-    return root - torch.where(reached, distance * root / torch.where(reached, variance, 1.0), 0.0)
+def _scaled_deviations(rows: Rows, tau: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:
+    """``s - E_q s`` of ``s = c / tau``, ``(N, C)``, and its variance, ``(N,)``, which is ``tau dH/dtau``."""
+    q, scaled = log_q.exp(), rows.centred / tau.unsqueeze(-1)
+    deviations = scaled - (q * scaled).sum(-1, keepdim=True)
+    return deviations, (q * deviations.square()).sum(-1)
+
+
+def _is_root(log_q: Tensor, variance: Tensor, H: float) -> Tensor:
+    """Whether a row has the entropy asked for, and its temperature a say in it."""
+    return ((entropy(log_q) - H).abs() < 1e-3) & (variance > _SMALLEST_VARIANCE)
 
 
 def opposed_temperatures(batch: Batch, *, tau: float) -> tuple[Tensor, Tensor]:

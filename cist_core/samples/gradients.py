@@ -125,7 +125,7 @@ def cist_gradients(
 
     def soften(batch: Batch) -> Softening:
         rule = partial(centred_maximum_temperature, rho=rho, floor=floor)
-        return each_its_own(batch, rule, WEIGHTINGS["none"], gradient=gradient)
+        return each_its_own(batch, rule, WEIGHTINGS["none"], gradient=gradient, floor=floor)
 
     def weigh(teacher: Tensor, student: Tensor) -> Tensor:
         weight = WEIGHTINGS[weighting](teacher, student)

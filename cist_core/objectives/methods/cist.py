@@ -51,7 +51,7 @@ def cist_loss(
 
     Floor, gradient mode and weight are those of the authors' development repository (lhchau/element-wise-kd, commit
     e1b1a68); the published text at hand names none of them. With ``floor=0`` a constant student row has the gradient
-    ``tau_t (q - p)`` under every weighting, where it would be larger; with a floor of 0.001 or more it has
+    ``tau_t (q - p)`` under every weighting, where it would be larger; with a floor above ``TAU_MIN`` it has
     ``w / tau_s (q - p)``, as any row at the floor.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 from typing import Annotated
 
 from torch import Tensor
@@ -12,8 +12,15 @@ from cist_core.objectives.divergences import forward_kl
 from cist_core.objectives.options import LambdaCe, LambdaKl
 from cist_core.objectives.parameters import Number
 from cist_core.objectives.registry import register_objective
-from cist_core.objectives.softening import GradientMode, Normalise, Weighting, weighted
-from cist_core.objectives.temperatures import matched_temperature
+from cist_core.objectives.softening import (
+    GradientMode,
+    Normalise,
+    Softening,
+    Weighting,
+    weighing,
+    with_temperatures,
+)
+from cist_core.objectives.temperatures import matched_damping, matched_slope, matched_temperature
 from cist_core.objectives.terms import Terms, collect
 
 
@@ -36,9 +43,22 @@ def entropy_matched_loss(
 
     Teacher and student each get the temperatures that do so on their own logits.
     `cist_loss` with the root ``tau_i`` of ``entropy(softmax(z_i / tau_i)) = H`` in the place of ``m_i / rho``. Such a
-    temperature is proportional to the scale of the logits as well, so the three gradient modes mean the same; the
-    derivative of the root is that of the implicit function. There is no floor, so nothing holds the student's scale.
-    Our own construction, about thirty softmaxes a call: for comparison, not for speed.
+    temperature is proportional to the scale of the logits as well, so the three gradient modes mean the same. There is
+    no floor, so nothing holds the student's scale. Our own construction, about thirty softmaxes a call: for
+    comparison, not for speed.
+
+    The gradient of one sample, with ``s = c_s / tau_s`` and ``u`` the derivative of the root,
+    ``u = q (s - E_q s) / Var_q(s)``:
+
+    ``w / tau_s ((q - p) - (1 - e) KL u)`` with ``e = d ln w / d ln tau_s`` under ``full``, else 0; without ``u`` under
+    ``constant``. So ``full`` with ``product`` is ``constant``, ``tau_t (q - p)``.
+
+    Where the student's largest logits are nearly tied and ``H`` lies below the logarithm of their number, ``KL`` and
+    ``1 / tau_s`` grow without bound as the tie closes. There ``u`` is shortened so that ``KL u`` takes at most five
+    times the length of ``q - p`` (`matched_slope`), and ``w / tau_s``, where it exceeds ``tau_t``, is multiplied by
+    ``10 r_eq / r`` (`matched_damping`), with ``r = m_s / tau_s`` and ``r_eq`` that of a row whose other classes are
+    equal. The values stay, ``<grad, c_s>`` is still 0 under ``scale-free``, and elsewhere the gradient is the
+    derivative. Not bounded are the uniform weights under ``full``, where a sample's temperature weighs all others.
 
     Raises:
         CistError: also if ``H`` is not below ``ln C``.
@@ -46,7 +66,16 @@ def entropy_matched_loss(
     batch = Batch.create(
         student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
     )
-    rule = partial(matched_temperature, H=H)
-    softening = weighted(batch, rule, weighting=weighting, normalise=normalise, gradient=gradient)
+    softening = _softening(batch, H, weighing(weighting, normalise=normalise), gradient)
     divergence = forward_kl(*softening.log_probabilities(batch))
     return collect(batch, softening, divergence, lambda_ce=lambda_ce, lambda_kl=lambda_kl)
+
+
+def _softening(batch: Batch, H: float, weigh: Callable[[Tensor, Tensor], Tensor], gradient: str) -> Softening:
+    teacher, student = matched_temperature(batch.teacher, H=H), matched_temperature(batch.student, H=H)
+    slope = matched_slope(batch.student, student, H=H, log_p=batch.teacher.log_probabilities(teacher))
+    centred = batch.student.centred
+    # Adds 0, and the slope to the gradient.
+    student_with_slope = student + ((centred - centred.detach()) * slope).sum(-1)
+    damping = matched_damping(batch.student, student, H=H)
+    return with_temperatures(teacher, student_with_slope, weigh, gradient=gradient, least_damping=damping)
