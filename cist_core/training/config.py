@@ -332,18 +332,26 @@ class Change(NamedTuple):
 
 
 def config_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
-    """What differs between two configs as JSON has them; the name of a preset is no difference.
+    """What differs between two configs as JSON has them: objectives as text, where the name of a preset does not count.
 
     Example:
         >>> config_changes({"seed": 0, "data": {"name": "a"}}, {"seed": 1, "data": {"name": "a"}})
         [Change(field='seed', old=0, new=1)]
     """
-    before, after = flat(old), flat(new)
+    before, after = (flat({**config, "objective": _text_of(config.get("objective"))}) for config in (old, new))
     return [
         Change(field, before.get(field), after.get(field))
         for field in dict.fromkeys([*before, *after])
-        if before.get(field) != after.get(field) and field != "objective.preset"
+        if before.get(field) != after.get(field)
     ]
+
+
+def _text_of(objective: object) -> object:
+    """An objective of a config as text; as it stands where this version knows no such objective."""
+    try:
+        return str(ObjectiveConfig.model_validate(objective).create())
+    except ValidationError:
+        return objective
 
 
 def parse_config(content: object, *, source: str = "the config") -> RunConfig:

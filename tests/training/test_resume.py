@@ -112,7 +112,7 @@ def test_kill_9_and_the_one_word_give_the_metrics_of_an_undisturbed_run(tmp_path
     ("options", "told"),
     [
         (["--seed", "5"], "seed is 0, not 5"),
-        (["--objective", "kd:tau=4"], 'objective.name is "cist", not "kd"'),
+        (["--objective", "kd:tau=4"], 'objective is "cist:rho=3,lambda_kl=8", not "kd"'),
         (["--set", "epochs=6"], "epochs is 4, not 6"),
         (["--set", "optimiser.learning_rate=0.5"], "optimiser.learning_rate is 0.004, not 0.5"),
         (["--preset", "demo"], 'student.architecture is "mlp_14x14", not'),
