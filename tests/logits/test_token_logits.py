@@ -6,6 +6,7 @@ import torch
 from safetensors.numpy import save_file
 
 from cist_core import CistError, read_logits
+from cist_core.logits.files.tokens import flatten_tokens
 
 RNG = np.random.default_rng(3)
 LOGITS = RNG.standard_normal((3, 4, 5)).astype(np.float32)
@@ -72,3 +73,24 @@ def test_masks_and_labels_that_do_not_fit_say_why(tmp_path, arrays, message):
     np.savez(tmp_path / "t.npz", logits=LOGITS, **arrays)
     with pytest.raises(CistError, match=f"t.npz: {message}"):
         read_logits(tmp_path / "t.npz")
+
+
+# --- classes before the positions, as torch's cross_entropy takes them ---
+
+
+def test_labels_or_a_mask_tell_that_the_classes_come_first():
+    values = np.zeros((2, 7, 4), np.float32)
+    for beside in ({"labels": np.zeros((2, 4), np.int64)}, {"mask": np.ones((2, 4), np.int64)}):
+        with pytest.raises(CistError, match=r"come before the positions: store the logits as \(2, 4, 7\)"):
+            flatten_tokens(values, **beside)
+
+
+def test_a_square_shape_is_said_to_be_read_classes_last_and_refused_where_the_labels_know_better():
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 16, (4, 16))
+    values = 4 * np.eye(16)[labels] + generator.normal(size=(4, 16, 16))
+    rows, _, said = flatten_tokens(values, labels=labels)
+    assert "of (4, 16, 16), the last axis is read as the classes" in said
+    np.testing.assert_array_equal(rows, values.reshape(64, 16))
+    with pytest.raises(CistError, match=r"of 64 positions if the classes come before .* logits\.transpose\(0, 2, 1\)"):
+        flatten_tokens(values.transpose(0, 2, 1), labels=labels)
