@@ -9,6 +9,7 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from app.selection import current_selection, select
+from app.settings import page_setting
 from app.state import View
 from app.thumbnails import thumbnails
 from app.widgets import plain
@@ -17,7 +18,6 @@ from cist_core.samples.table import NUMBER, find_measure
 from cist_core.wording import three_digits
 
 AT, SORT, ASCENDING, PAGE = "samples_at", "samples_sort", "samples_ascending", "samples_page"
-SETTINGS = (AT, SORT, ASCENDING, PAGE)
 """Keys of the widgets that make the gallery's part of a link."""
 
 CARDS = 24
@@ -49,12 +49,11 @@ def choose_order(view: View, names: Sequence[str]) -> NDArray[np.int64]:
     name = by.selectbox(
         "Sort by",
         [name for name in _SORTS if name in known],
-        key=SORT,
-        bind="query-params",
+        **page_setting(SORT, keep=False),
         on_change=_start_again,
         help="; ".join(f"`{name}`: {find_measure(name).help.lower()}" for name in _SORTS if name in known),
     )
-    ascending = up.toggle("Ascending", key=ASCENDING, bind="query-params", on_change=_start_again)
+    ascending = up.toggle("Ascending", **page_setting(ASCENDING, keep=False), on_change=_start_again)
     return sorted_samples(view, name, descending=not ascending)
 
 
@@ -71,7 +70,7 @@ def show_cards(view: View, order: NDArray[np.int64], names: Sequence[str], curre
     pages = -(-len(order) // CARDS)
     if st.session_state.get(PAGE, 1) > pages:
         st.session_state[PAGE] = pages
-    page = st.pagination(pages, key=PAGE, bind="query-params", max_visible_pages=5, width="stretch")
+    page = st.pagination(pages, **page_setting(PAGE, keep=False), max_visible_pages=5, width="stretch")
     shown = order[(page - 1) * CARDS : page * CARDS].tolist()
     pictures = thumbnails(view, shown, size=_PICTURE)
     values = _values(view, shown)

@@ -8,9 +8,10 @@ from app.background import wake_worker
 from app.pages import DEFAULT, SECTIONS, find_pages
 from app.people import account
 from app.selection_bar import choose_samples
+from app.settings import forget_page_settings
 from app.sidebar import choose_rules, choose_source
 from app.state import set_view
-from app.widgets import forget_settings, share_link
+from app.widgets import share_link
 
 # A picture of our own: Streamlit fetches a named icon from the internet.
 st.set_page_config(page_title="CIST Studio", page_icon=str(Path(__file__).with_name("icon.png")), layout="wide")
@@ -35,7 +36,7 @@ if source is not None:
     view = choose_samples(choose_rules(sidebar, source), page=info.title, with_bar=info.shows_samples)
 if view is not None or not info.needs_source:
     set_view(view)
-    forget_settings()
+    forget_page_settings()
     chosen.run()
     # After the page, whose own controls are part of the link.
     with sidebar:

@@ -10,6 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from app.selection import SELECT, SLICES, current_selection, forget_brush, select
+from app.settings import linked
 from app.state import View
 from app.widgets import plain, show_error, show_table
 from cist_core.errors import CistError
@@ -29,9 +30,7 @@ def choose_samples(view: View, *, page: str, with_bar: bool) -> View:
     # In sight, not in a popover: Streamlit keeps only what is on the screen in the browser's address from page to page.
     bar.text_input(
         "Select samples",
-        key=SELECT,
-        bind="query-params",
-        persist_state="session",
+        **linked(SELECT, keep=True),
         placeholder="Select: correct=no & margin=..1",
         label_visibility="collapsed",
         width=300,
@@ -49,9 +48,7 @@ def choose_samples(view: View, *, page: str, with_bar: bool) -> View:
     with bar.popover("Slices", icon=":material/bookmarks:"):
         st.text_area(
             "Slices, one a line",
-            key=SLICES,
-            bind="query-params",
-            persist_state="session",
+            **linked(SLICES, keep=True),
             placeholder="confused: correct=no & margin=..1",
             help="A name, a colon and a rule as under Select. Their statistics are on the page Entropy.",
         )

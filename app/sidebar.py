@@ -12,6 +12,7 @@ from streamlit.delta_generator import DeltaGenerator
 from app import catalogue
 from app.forms.references import Reference
 from app.people import may_launch
+from app.settings import linked
 from app.state import NO_STUDENT, Source, View
 from app.widgets import plain, show_error
 from cist_core.added import Added
@@ -58,7 +59,7 @@ def choose_source(sidebar: DeltaGenerator, *, needed: bool = True) -> Source | N
         return None
     _follow_link_to_added(sidebar)
     added = catalogue.ready_added()
-    teacher = sidebar.selectbox("Teacher", [*cards, *added], key="teacher", bind="query-params")
+    teacher = sidebar.selectbox("Teacher", [*cards, *added], **linked("teacher"))
     if teacher in added:
         sidebar.caption(plain(added[teacher].title))
         own_data, own_split = catalogue.data_of(added[teacher])
@@ -68,20 +69,17 @@ def choose_source(sidebar: DeltaGenerator, *, needed: bool = True) -> Source | N
         offered, splits = catalogue.suitable_data(cards[teacher]), []
     sidebar.page_link("../pages/add.py", label="Add your own", icon=":material/add_circle:")
     _reset_if_unavailable("data", offered)
-    data = sidebar.selectbox("Data", offered, key="data", bind="query-params")
+    data = sidebar.selectbox("Data", offered, **linked("data"))
     splits = splits or list(DATASETS[data].splits)
     usual_split = "test" if "test" in splits else splits[0]
     _reset_if_unavailable("split", [usual_split, *splits])
-    split = sidebar.segmented_control(
-        "Split", splits, default=usual_split, required=True, key="split", bind="query-params"
-    )
+    split = sidebar.segmented_control("Split", splits, default=usual_split, required=True, **linked("split"))
     students = _students(cards, added, teacher, data)
     _reset_if_unavailable("student", students)
     student = sidebar.selectbox(
         "Student",
         students,
-        key="student",
-        bind="query-params",
+        **linked("student"),
         help="Its logits on the same samples, for the weights of CIST and for what the teacher can tell it.",
     )
     return _load(teacher, data, str(split), student, needed=needed)
@@ -213,8 +211,7 @@ def choose_rules(sidebar: DeltaGenerator, source: Source) -> View:
         value=CIST_FLOOR,
         step=0.1,
         format="%g",
-        key="floor",
-        bind="query-params",
+        **linked("floor"),
         on_change=_moved,
         args=(source, "floor"),
         help="CIST's smallest temperature, of teacher and student: τᵢ = max(m / ρ, floor); 0 is the pure ratio rule.",
@@ -227,8 +224,7 @@ def choose_rules(sidebar: DeltaGenerator, source: Source) -> View:
             *bounds,
             value=_in_range(getattr(start, key), bounds),
             step=STEP,
-            key=key,
-            bind="query-params",
+            **linked(key),
             on_change=_moved,
             args=(source, key),
             help=explanation,
@@ -236,8 +232,7 @@ def choose_rules(sidebar: DeltaGenerator, source: Source) -> View:
     together = sidebar.toggle(
         "Match mean entropy",
         value=True,
-        key="matched",
-        bind="query-params",
+        **linked("matched"),
         on_change=_match,
         args=(source, "tau"),
         help="Moving one slider moves the other to the same mean entropy, so that spreads can be compared.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
@@ -15,6 +15,7 @@ import pandas as pd
 import streamlit as st
 
 from app.selection import SELECT, SLICES, brush_round, deselect, select_where
+from app.settings import page_settings
 from app.state import NO_STUDENT, Code, View
 from cist_core.charts import Figure
 from cist_core.charts.figure import BRUSH, PICK
@@ -25,7 +26,6 @@ from cist_core.tables import to_csv, to_parquet
 from cist_core.temperature import Cist
 from cist_core.temperature.readings import RuleReading
 
-_SETTINGS = "_page_settings"
 # Addresses that Markdown would turn into links by itself; an invisible joiner after it breaks each.
 _AUTOMATIC_LINKS = re.compile(r"(?i)\bwww(?=\.)|\b(?:https?|ftp|mailto|xmpp)(?=:)|(?<=[\w.+-])@(?=\w)")
 # Streamlit's own words for colours and badges, with or without a text in brackets.
@@ -159,8 +159,7 @@ def share_link(view: View | None) -> None:
     """
     if st.context.url is None:
         return
-    own = {key: _as_text(st.session_state[key]) for key in st.session_state[_SETTINGS] if key in st.session_state}
-    query = urlencode((_shared(view) if view is not None else {}) | own, doseq=True)
+    query = urlencode((_shared(view) if view is not None else {}) | page_settings(), doseq=True)
     with st.popover("Link to this view", icon=":material/link:", width="stretch"):
         st.code(f"{st.context.url.partition('?')[0]}?{query}", language=None, wrap_lines=True)
 
@@ -197,23 +196,6 @@ def loading_torch() -> AbstractContextManager[None]:
     """Around the imports of a page that needs torch: the first one in a process takes seconds, the others nothing."""
     loaded = "torch" in sys.modules
     return nullcontext() if loaded else st.spinner("Loading PyTorch, which takes a moment the first time")
-
-
-def share_settings(keys: Sequence[str]) -> None:
-    """Add the widgets of a page to the link to its view."""
-    st.session_state[_SETTINGS] = (*st.session_state[_SETTINGS], *keys)
-
-
-def forget_settings() -> None:
-    """Before a page runs: the link knows nothing of its widgets yet."""
-    st.session_state[_SETTINGS] = ()
-
-
-def _as_text(value: object) -> object:
-    """A widget's value as its query parameter: an empty field is empty, a switch is lower case."""
-    if value is None or value == []:
-        return ""
-    return str(value).lower() if isinstance(value, bool) else value
 
 
 def show_error(error: CistError, *, action: str | None = None, on_click: Callable[[], None] | None = None) -> None:

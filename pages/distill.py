@@ -9,8 +9,9 @@ from streamlit.delta_generator import DeltaGenerator
 
 from app.forms.run_views import MOST_SELECTED, duration
 from app.people import require_sign_in, run_store
+from app.settings import page_setting
 from app.state import current_view
-from app.widgets import loading_torch, plain, share_settings, show_error
+from app.widgets import loading_torch, plain, show_error
 from cist_core.errors import CistError
 from cist_core.findings import floor_story
 from cist_core.temperature import Cist
@@ -28,17 +29,13 @@ with loading_torch():
     from cist_core.runs import ensure_worker
     from cist_core.training import PRESETS, RunConfig
 
-# Every field is in the address, and so in the link, and on the page when somebody comes back to it.
-SHARED = {"bind": "query-params"}
-
 view = current_view()
 source = view.source
-settings: list[str] = []  # keys of the fields on the screen, for the link
 
 
 def keyed(key: str) -> dict[str, Any]:
-    settings.append(key)
-    return {"key": key, **SHARED}
+    """Every field is in the address and the link."""
+    return page_setting(key, keep=False)
 
 
 def follow(key: str, value: float) -> None:
@@ -356,4 +353,3 @@ else:
     title.title(plain(form.headline(origin.name, origin.parameters, student)), anchor=False)
     content["objective"] = objective
     finish(content, check(content, answers, seeds, beside, faults))
-    share_settings(settings)

@@ -4,8 +4,9 @@ import streamlit as st
 
 from app.selection import current_selection, select
 from app.selection_bar import show_slices
+from app.settings import page_setting
 from app.state import current_view
-from app.widgets import share_settings, show_error, show_figure, show_floor, show_profiles
+from app.widgets import show_error, show_figure, show_floor, show_profiles
 from cist_core.charts import histogram_figure, per_class_figure, stacked_histograms
 from cist_core.errors import CistError
 from cist_core.temperature import Matched, parse_rule
@@ -27,15 +28,14 @@ def controls() -> tuple[str, str, list[str], float, float]:
     """The page's own controls: layout, what a brush reads, further rules, and the two thresholds."""
     left, next_, middle, right = st.columns([2, 2, 4, 2], vertical_alignment="bottom")
     layout = left.segmented_control(
-        "Histograms", ["overlaid", "stacked"], default="overlaid", required=True, key="layout", bind="query-params"
+        "Histograms", ["overlaid", "stacked"], default="overlaid", required=True, **page_setting("layout", keep=False)
     )
     brushed = next_.segmented_control(
         "Drag selects by",
         list(BRUSHED),
         default="fixed τ",
         required=True,
-        key="entropy_brush",
-        bind="query-params",
+        **page_setting("entropy_brush", keep=False),
         disabled=layout == "stacked",
         help="Both rules share the axis: which of the two entropies the dragged interval is about.",
     )
@@ -43,17 +43,16 @@ def controls() -> tuple[str, str, list[str], float, float]:
     extra = middle.multiselect(
         "Further rules",
         [*SUGGESTED, oracle],
-        key="rules",
-        bind="query-params",
+        **page_setting("rules", keep=False),
         accept_new_options=True,
         placeholder="Add rules: tau=2, lskd:tau=2, normkd:k=2, matched:H=0.6",
     )
     with right.popover("Thresholds", icon=":material/tune:", width="stretch"):
         sharp = st.slider(
-            "Over-sharp below, share of ln C", 0.01, 0.30, OVER_SHARP, 0.01, key="sharp", bind="query-params"
+            "Over-sharp below, share of ln C", 0.01, 0.30, OVER_SHARP, 0.01, **page_setting("sharp", keep=False)
         )
         smooth = st.slider(
-            "Over-smoothed above, share of ln C", 0.70, 0.99, OVER_SMOOTHED, 0.01, key="smooth", bind="query-params"
+            "Over-smoothed above, share of ln C", 0.70, 0.99, OVER_SMOOTHED, 0.01, **page_setting("smooth", keep=False)
         )
     return str(layout), str(brushed), list(extra), sharp, smooth
 
@@ -80,7 +79,6 @@ def pick_class(points: list[dict[str, object]]) -> None:
 
 
 layout, brushed, extra, sharp, smooth = controls()
-share_settings(["layout", "entropy_brush", "rules", "sharp", "smooth"])
 readings = read_all(extra, sharp, smooth)
 
 if layout == "overlaid":

@@ -3,18 +3,14 @@
 import streamlit as st
 
 from app.lesson.steps import STEPS
+from app.settings import page_setting
 from app.state import optional_view
-from app.widgets import share_settings
 
 SECTION = "Teach"
 ORDER = 10
 ICON = ":material/school:"
 NEEDS_SOURCE = False
 
-SETTINGS = [
-    "lesson_step", "lesson_sample", "lesson_logits", "lesson_tau", "lesson_rho", "lesson_scale", "lesson_gap",
-    "lesson_seconds", "lesson_student", "lesson_floor",
-]  # fmt: skip
 NUMBERS = [str(number) for number in range(1, len(STEPS) + 1)]
 
 
@@ -25,7 +21,7 @@ def go(by: int) -> None:
 with st.container(horizontal=True, vertical_alignment="center", gap="small"):
     row, before, after = st.container(width="content"), st.container(width="content"), st.container(width="content")
     chosen = row.segmented_control(
-        "Step", NUMBERS, default="1", required=True, key="lesson_step", bind="query-params",
+        "Step", NUMBERS, default="1", required=True, **page_setting("lesson_step", keep=False),
         label_visibility="collapsed",
     )  # fmt: skip
     number = int(chosen)
@@ -46,5 +42,3 @@ with right:
     for question, answer in step.questions:
         with st.expander(question, icon=":material/help:"):
             st.markdown(answer)
-
-share_settings(SETTINGS)

@@ -7,8 +7,9 @@ import pandas as pd
 import streamlit as st
 
 from app.selection import select
+from app.settings import page_setting
 from app.state import Code, current_view
-from app.widgets import plain, share_settings, show_figure, show_floor, show_table
+from app.widgets import plain, show_figure, show_floor, show_table
 from cist_core.charts import ratio_figure, variance_figure
 from cist_core.charts.ratio import envelope_story
 from cist_core.charts.residuals import furthest_story, gap_figure, reasons_figure
@@ -33,13 +34,12 @@ def show_ratio() -> None:
     left, right = st.columns([2, 5], vertical_alignment="center", gap="large")
     gap = left.slider(
         "Envelope for a gap of at least",
-        0.0, 3.0, 0.0, 0.1, format="%.1f", key="ratio_gap", bind="query-params", persist_state="session",
+        0.0, 3.0, 0.0, 0.1, format="%.1f", **page_setting("ratio_gap"),
         help="The gap between the two largest logits, over the temperature. 0 allows ties.",
     )  # fmt: skip
     with right:
         st.caption(plain(envelope_story(residuals, view.rho, gap)))
         show_floor(view.cist)
-    share_settings(["ratio_gap"])
     with place:
         show_figure(
             ratio_figure(*view.pair, selected=view.selected, gap=gap),

@@ -9,9 +9,10 @@ import pandas as pd
 import streamlit as st
 
 from app.forms.rho_export import CONFIGS, KINDS, Chosen, export
+from app.settings import page_setting
 from app.sidebar import move_rho
 from app.state import Code, current_view
-from app.widgets import loading_torch, plain, share_settings, show_error, show_figure, show_floor, show_table
+from app.widgets import loading_torch, plain, show_error, show_figure, show_floor, show_table
 from cist_core.cards import find_sample_model
 from cist_core.charts.rho import evidence_figure, gain_figure, rho_figure
 from cist_core.compare.anchors import ANCHORS, OWN, TRAINED_BEST, Anchor, find_anchors
@@ -82,9 +83,7 @@ def choose_anchor() -> str:
             *(caption_of(anchor) for anchor in anchors),
             f"{ANCHORS[OWN][0].upper()}{ANCHORS[OWN][1:]}, and a range.",
         ],
-        key="rho_anchor",
-        bind="query-params",
-        persist_state="session",
+        **page_setting("rho_anchor"),
     )
     if TRAINED_BEST not in offered:
         st.caption(
@@ -106,18 +105,16 @@ def own_wishes() -> Wanted:
         with st.container(width=250):
             target = st.slider(
                 "Wanted mean entropy, share of ln C",
-                0.01, 0.99, min(max(round(usual.target, 2), 0.01), 0.99), 0.01, key="rho_target", bind="query-params",
-                persist_state="session",
+                0.01, 0.99, min(max(round(usual.target, 2), 0.01), 0.99), 0.01, **page_setting("rho_target"),
                 help="The mean over the samples. It starts at the recommended one.",
             )  # fmt: skip
         by = st.segmented_control(
             "Range by", [BY_ENTROPY, BY_TEMPERATURE],
-            default=BY_ENTROPY, required=True, key="rho_by", bind="query-params", persist_state="session",
+            default=BY_ENTROPY, required=True, **page_setting("rho_by"),
             help="Which soft labels come into question: mean entropies from and to, or those of two temperatures.",
         )  # fmt: skip
         with st.container(width=320):
             ends, taus = (range_of_entropies(), None) if by == BY_ENTROPY else (None, two_temperatures())
-    share_settings(["rho_target", "rho_by", "rho_ends" if taus is None else "rho_taus"])
     return Wanted(OWN, target, ends, taus)
 
 
@@ -130,7 +127,7 @@ def usual_ends() -> tuple[float, float]:
 def range_of_entropies() -> tuple[float, float]:
     low, high = st.slider(
         "From and to, shares of ln C",
-        0.0, 1.0, usual_ends(), 0.01, key="rho_ends", bind="query-params", persist_state="session",
+        0.0, 1.0, usual_ends(), 0.01, **page_setting("rho_ends"),
         on_change=keep_target_inside,
     )  # fmt: skip
     return low, high
@@ -142,7 +139,7 @@ def two_temperatures() -> tuple[float, float]:
     low, high = st.slider(
         "From and to, fixed temperatures τ",
         coolest, warmest, (max(coolest, cooler), min(warmest, warmer)), 0.05,
-        key="rho_taus", bind="query-params", persist_state="session",
+        **page_setting("rho_taus"),
         help="They start where the recommended range of entropies ends on this teacher.",
     )  # fmt: skip
     return low, high
@@ -156,7 +153,6 @@ def keep_target_inside() -> None:
 def recommend() -> tuple[RhoRecommendation, Code]:
     """What the controls ask for; where that cannot be had, it is said, and what is recommended stands in."""
     chosen = choose_anchor()
-    share_settings(["rho_export", "rho_anchor"])
     wanted = own_wishes() if chosen == OWN else Wanted(chosen)
     try:
         return recommended(source.logit_set.fingerprint, source.curves, wanted, view.floor), code(wanted)
@@ -311,8 +307,7 @@ def show_export(recommending: str) -> None:
         teacher = None if find_sample_model(source.teacher) is None else source.teacher
         chosen = Chosen(view.rho, view.floor, teacher, source.data, None if card is None else card.architecture)
         kind = st.segmented_control(
-            "As", chosen.kinds, default=KINDS[0], required=True, key="rho_export", bind="query-params",
-            persist_state="session",
+            "As", chosen.kinds, default=KINDS[0], required=True, **page_setting("rho_export"),
         )  # fmt: skip
         try:
             if kind in CONFIGS:

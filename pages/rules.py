@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from app.settings import page_setting
 from app.state import Code, current_view
-from app.widgets import plain, share_settings, show_error, show_figure, show_floor, show_table
+from app.widgets import plain, show_error, show_figure, show_floor, show_table
 from cist_core.charts.ranking import ranking_figure
 from cist_core.compare.ranking import CONFIDENCE, RESAMPLES, RankedRule, rank_rules
 from cist_core.entropy.curves import EntropyCurves
@@ -46,14 +47,13 @@ def controls() -> tuple[int, int]:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         resamples = st.segmented_control(
             "Bootstrap resamples", CHOICES,
-            default=RESAMPLES, required=True, key="rules_resamples", bind="query-params", persist_state="session",
+            default=RESAMPLES, required=True, **page_setting("rules_resamples"),
             help="More of them steady the ends of the intervals, and take longer.",
         )  # fmt: skip
         seed = st.number_input(
-            "Seed", 0, LARGEST_SEED, 0, key="rules_seed", bind="query-params", persist_state="session", width=140,
+            "Seed", 0, LARGEST_SEED, 0, **page_setting("rules_seed"), width=140,
             help="Of the resamples: the same seed gives the same intervals.",
         )  # fmt: skip
-    share_settings(["rules_resamples", "rules_seed"])
     return int(resamples or RESAMPLES), int(seed)
 
 

@@ -14,7 +14,8 @@ import streamlit as st
 from app.forms import run_views
 from app.forms.run_views import MOST_SELECTED, Answers, RunView
 from app.people import require_sign_in, run_store
-from app.widgets import plain, share_settings, show_error, show_figure, show_table
+from app.settings import in_link, page_setting
+from app.widgets import plain, show_error, show_figure, show_table
 from cist_core.charts.training import (
     accuracy_figure,
     entropy_figure,
@@ -198,8 +199,8 @@ def show_curves(curves: list[RunCurve]) -> None:
         place = st.container()
         terms = {term_name(term): term for term in loss_terms(curves)}
         chosen = st.segmented_control(
-            "Part of the loss", list(terms), default=next(iter(terms)), required=True, key="term",
-            label_visibility="collapsed", bind="query-params",
+            "Part of the loss", list(terms), default=next(iter(terms)), required=True,
+            label_visibility="collapsed", **page_setting("term", keep=False),
         )  # fmt: skip
         with place:
             # The term of one method may be none of the next selection's.
@@ -398,7 +399,7 @@ def show_polling() -> None:
     st.fragment(show_page_or_error, run_every=POLL_SECONDS if polling else None)(polling)
 
 
-share_settings(["run", "term"])
+in_link("run")
 if require_sign_in("see your runs"):
     try:
         store = run_store()

@@ -5,11 +5,12 @@ import streamlit as st
 from numpy.typing import NDArray
 from streamlit.delta_generator import DeltaGenerator
 
-from app.gallery import AT, SETTINGS, choose_order, open_sample, show_cards, step_to
+from app.gallery import AT, choose_order, open_sample, show_cards, step_to
 from app.inspector import show_sample
 from app.selection import select
+from app.settings import page_setting
 from app.state import Code, View, current_view
-from app.widgets import share_settings, show_figure, show_floor
+from app.widgets import show_figure, show_floor
 from cist_core.charts.soft_labels import MOST_IN_MATRIX, class_mass_figures, confused_pairs_figure, names_of
 from cist_core.samples.dark_knowledge import ClassMass, mean_soft_labels
 from cist_core.samples.selection import Selection
@@ -29,7 +30,8 @@ names = names_of(logit_set.class_names, logit_set.num_classes)
 
 def sample_field(label: str, key: str) -> int | None:
     """A field for the index of a sample; None where it is empty or names none of these samples."""
-    value = st.number_input(label, min_value=0, step=1, value=None, key=key, bind="query-params", placeholder="none")
+    shown = page_setting(key, keep=False)
+    value: int | None = st.number_input(label, min_value=0, step=1, value=None, placeholder="none", **shown)
     if value is not None and value >= logit_set.num_samples:
         st.caption(f"There are {logit_set.num_samples:,} samples, counted from 0.")
         return None
@@ -64,7 +66,7 @@ def choose_top() -> None:
     most = min(max(3, logit_set.num_classes), MOST_BARS)
     if st.session_state.get(TOP, 0) > most:  # from a source with more classes
         st.session_state[TOP] = most
-    st.slider("Classes with a bar of their own", 2, most, min(10, most), key=TOP, bind="query-params")
+    st.slider("Classes with a bar of their own", 2, most, min(10, most), **page_setting(TOP, keep=False))
 
 
 def step_buttons(place: DeltaGenerator, order: NDArray[np.int64], index: int) -> None:
@@ -158,7 +160,6 @@ def show_classes() -> None:
             show_figure(figure, key=f"samples-classes-{name}", code=code)
 
 
-share_settings([*SETTINGS, *PINS.values(), TOP])
 inspector, gallery = st.columns([3, 2], gap="large")
 with gallery:
     order = choose_order(view, names)

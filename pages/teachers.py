@@ -9,8 +9,9 @@ import pandas as pd
 import streamlit as st
 
 from app import catalogue
+from app.settings import page_setting
 from app.state import Code, current_view
-from app.widgets import loading_torch, plain, share_settings, show_error, show_figure, show_table
+from app.widgets import loading_torch, plain, show_error, show_figure, show_table
 from cist_core.cards import find_sample_model
 from cist_core.charts.teachers import (
     TEACHER_COLOURS,
@@ -76,13 +77,10 @@ def choose_others() -> list[str]:
         others,
         default=at_hand[: len(TEACHER_COLOURS) - 1],
         max_selections=len(TEACHER_COLOURS) - 1,
-        key=key,
-        bind="query-params",
-        persist_state="session",
+        **page_setting(key),
         placeholder="Add a teacher" if others else "No other model answers these samples",
         help="Models on the same data and split, shipped or added; logits that are not at hand are computed once.",
     )
-    share_settings([key])
     return chosen
 
 
@@ -232,9 +230,8 @@ def show_consistency(readings: Sequence[TeacherReading]) -> None:
     place = st.container()
     rule = st.segmented_control(
         "Soft labels under", [FIXED, CIST], default=FIXED, required=True,
-        key="teachers_rule", bind="query-params", persist_state="session",
+        **page_setting("teachers_rule"),
     )  # fmt: skip
-    share_settings(["teachers_rule"])
     with place:
         show_figure(teacher_entropy_figure(readings, str(rule)), key="teachers-entropy", code=commands)
     show_table(

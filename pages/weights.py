@@ -7,9 +7,10 @@ import pandas as pd
 import streamlit as st
 
 from app.selection import select
+from app.settings import page_setting
 from app.state import Code, current_view
 from app.thumbnails import thumbnails
-from app.widgets import loading_torch, plain, share_settings, show_figure, show_floor, show_table
+from app.widgets import loading_torch, plain, show_figure, show_floor, show_table
 from cist_core.charts.gradients import gradient_figure
 from cist_core.charts.weights import difficulty_figure, factors_figure, weight_figure
 from cist_core.samples.gradients import GradientNorms, cist_gradients, kd_gradients
@@ -49,19 +50,14 @@ def choose_weighting() -> tuple[str, bool]:
             list(WEIGHT_FORMULAS),
             default="product",
             required=True,
-            key="weights_weighting",
-            bind="query-params",
-            persist_state="session",
+            **page_setting("weights_weighting"),
             help="product: τₜ τₛ, teacher: τₜ², student: τₛ², uniform: the mean of the product, none: 1.",
         )
         normalise = st.toggle(
             "Normalise to mean 1",
-            key="weights_normalise",
-            bind="query-params",
-            persist_state="session",
+            **page_setting("weights_normalise"),
             help="Divide the weights by their mean. It moves no sample against another.",
         )
-    share_settings(["weights_weighting", "weights_normalise"])
     return str(weighting), normalise
 
 
@@ -76,12 +72,9 @@ def choose_measure() -> Measure:
         list(options),
         default=next(iter(options)),
         required=True,
-        key="weights_measure",
-        bind="query-params",
-        persist_state="session",
+        **page_setting("weights_measure"),
         help="; ".join(f"{words}: {measure.help}" for words, measure in options.items()),
     )
-    share_settings(["weights_measure"])
     return options[str(chosen)]
 
 
@@ -151,9 +144,7 @@ def choose_gradient() -> tuple[str, bool, bool]:
             GRADIENT_MODES,
             default=GRADIENT_MODES[0],
             required=True,
-            key="weights_gradient",
-            bind="query-params",
-            persist_state="session",
+            **page_setting("weights_gradient"),
             help="constant: nowhere; scale-free: in the softmax; full: in the softmax and in the weight. "
             "At the floor and at the fixed temperature there is none.",
         )
@@ -162,9 +153,7 @@ def choose_gradient() -> tuple[str, bool, bool]:
             LOSSES,
             default=LOSSES[0],
             required=True,
-            key="weights_loss",
-            bind="query-params",
-            persist_state="session",
+            **page_setting("weights_loss"),
             help="The weighted divergence alone, or 0.1 of the cross-entropy and 0.9 of the divergence.",
         )  # fmt: skip
         wanted = source.logit_set.logits.size <= AT_ONCE or st.toggle(
@@ -172,7 +161,6 @@ def choose_gradient() -> tuple[str, bool, bool]:
             key="weights_compute",
             help="So many logits take seconds after every move of a slider.",
         )
-    share_settings(["weights_gradient", "weights_loss"])
     return str(mode), loss == LOSSES[1], wanted
 
 

@@ -7,6 +7,8 @@ import math
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from app.settings import page_setting
+
 CLASSES = ("cat", "lynx", "fox", "dog", "car", "ship")
 LIMIT = 25.0
 STEP = 0.5
@@ -53,8 +55,7 @@ def edit_logits(place: DeltaGenerator) -> tuple[float, ...]:
     text = more.text_input(
         "The same as text",
         write_logits(PRESETS["ambiguous"]),
-        key=TEXT,
-        bind="query-params",
+        **page_setting(TEXT, keep=False),
         help=f"The logits of {', '.join(CLASSES)}: six numbers from {-LIMIT:g} to {LIMIT:g}, in steps of {STEP:g}. The "
         "address carries them.",
     )

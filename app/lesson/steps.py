@@ -17,6 +17,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from app.lesson.editor import CLASSES, edit_logits
 from app.lesson.material import Material, Sample, lesson_material, shipped_readings
+from app.settings import page_setting
 from app.state import Code, View
 from app.widgets import plain, show_figure
 from cist_core.charts import Figure, histogram_figure
@@ -64,7 +65,7 @@ def _hard_and_soft(left: DeltaGenerator, right: DeltaGenerator, view: View | Non
     choices = {"undecided": material.undecided, "ambiguous": material.ambiguous, "confident": material.confident}
     with right, st.container(gap=None):
         chosen = st.segmented_control(
-            "Sample", list(choices), default="undecided", required=True, key="lesson_sample", bind="query-params"
+            "Sample", list(choices), default="undecided", required=True, **page_setting("lesson_sample", keep=False)
         )
         st.space("xsmall")  # as high as a slider, so that the picture keeps its place
     sample = choices[str(chosen)]
@@ -177,11 +178,12 @@ def _limits(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -> N
         )
         st.latex(r"H_{\min}(r) \;\le\; H \;\le\; H_{\max}(r)")
         gap = st.slider(
-            "Gap to the second class, % of the largest possible", 0, 100, 20, 5, key="lesson_gap", bind="query-params"
-        )
+            "Gap to the second class, % of the largest possible", 0, 100, 20, 5,
+            **page_setting("lesson_gap", keep=False),
+        )  # fmt: skip
         seconds = st.segmented_control(
-            "Classes in the second place", ["1", "2", "3", "4"], default="1", required=True, key="lesson_seconds",
-            bind="query-params",
+            "Classes in the second place", ["1", "2", "3", "4"], default="1", required=True,
+            **page_setting("lesson_seconds", keep=False),
         )  # fmt: skip
     with right:
         rho = _rho_slider(st.container())
@@ -273,7 +275,7 @@ def _rho_slider(place: DeltaGenerator) -> float:
 
 
 def _slider(place: DeltaGenerator, label: str, low: float, high: float, start: float, step: float, key: str) -> float:
-    value = place.slider(label, low, high, start, step, key=key, bind="query-params")
+    value = place.slider(label, low, high, start, step, **page_setting(key, keep=False))
     return start if math.isnan(value) else value  # an address may carry anything
 
 

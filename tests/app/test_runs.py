@@ -398,7 +398,7 @@ def test_a_store_that_cannot_be_read_is_explained(store, monkeypatch) -> None:
     def broken(group: str | None = None) -> list[object]:
         raise CistError("The table of runs cannot be used; see that the folder exists.")
 
-    monkeypatch.setattr(store, "list", broken)
+    monkeypatch.setattr(store, "list_runs", broken)
     assert "cannot be used" in open_runs().error[0].value
 
 

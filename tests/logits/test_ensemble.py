@@ -39,7 +39,7 @@ def test_large_logits_do_not_overflow_half_precision():
 
 
 def test_members_are_joined_by_the_names_of_samples_and_classes():
-    first = LogitSet.create([[1.0, 0], [0, 3]], class_names="ab", sample_names={"file": ["x", "y"]})
+    first = LogitSet.create([[1.0, 0], [0, 3]], class_names=["a", "b"], sample_names={"file": ["x", "y"]})
     other = LogitSet.create([[5.0, 0], [0, 7]], class_names="ba", sample_names={"file": ["y", "x"]})
     mean = average_logits([first, other])
     assert mean.logits.tolist() == [[4, 0], [0, 4]]
