@@ -70,7 +70,7 @@ def _images_of(source: Source) -> tuple[ImageDataset, NDArray[np.int64]]:
         if samples is None
         else sample_positions(samples, dataset.labels)
     )
-    if labels is None or not np.array_equal(dataset.labels[positions], labels):
+    if labels is None or not np.array_equal(dataset.labels[positions], source.logit_set.kept_classes[labels]):
         raise CistError(
             f"The labels of these logits are not those of the images in {source.data} ({source.split} split), "
             "so no picture can be told to belong to a sample."

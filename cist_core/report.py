@@ -45,6 +45,7 @@ from cist_core.errors import CistError
 from cist_core.files import write_whole
 from cist_core.findings import are_matched, rule_label, rule_stories
 from cist_core.logits.accuracy import judge_accuracy
+from cist_core.logits.choices import CLIPPED, chosen_at
 from cist_core.logits.logit_set import LogitSet
 from cist_core.temperature import Cist, Fixed
 from cist_core.temperature.readings import RuleReading
@@ -115,7 +116,10 @@ def render_report(
         style=Markup(style),
         sliders=None if grid is None else _sliders(grid, moving),
         figures=figures,
-        tables=[_profiles(readings), *([] if slices is None or slices.empty else [_slices(slices, pair)])],
+        tables=[
+            _profiles(readings, chosen_at(logit_set.provenance, CLIPPED)),
+            *([] if slices is None or slices.empty else [_slices(slices, pair)]),
+        ],
         facts=[
             *(("accuracy", sentence) for sentence in (() if judged is None else judged.sentences)),
             *logit_set.provenance.items(),
@@ -237,13 +241,14 @@ class _Table(NamedTuple):
     note: str
 
 
-def _profiles(readings: Sequence[RuleReading]) -> _Table:
+def _profiles(readings: Sequence[RuleReading], floor_of_clip: str | None) -> _Table:
     return _Table(
         "Profiles, in nats",
         _COLUMNS,
         [_row(reading) for reading in readings],
         "H / ln C is the mean normalised entropy; over-sharp, over-smoothed and at the floor are shares of the samples."
-        + "".join(f" {sentence}." for sentence in rule_stories(readings)),
+        + "".join(f" {sentence}." for sentence in rule_stories(readings))
+        + ("" if floor_of_clip is None else f" {floor_of_clip}"),
     )
 
 

@@ -23,6 +23,7 @@ from cist_core.compare.slider_grid import RHO_RANGE, TAU_RANGE
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
 from cist_core.findings import comparison
+from cist_core.logits.choices import CLIPPED, chosen_at
 from cist_core.temperature import CIST_FLOOR, Fixed, parse_rule
 from cist_core.temperature.profile import EntropyProfile
 from cist_core.wording import three_digits
@@ -234,6 +235,15 @@ def show_choice(found: RhoRecommendation) -> None:
         )
 
 
+def show_floor_of_clip() -> None:
+    """What the floor of clipped zeros decides, of the teacher and of the student."""
+    for model in (source, student):
+        said = None if model is None else chosen_at(model.logit_set.provenance, CLIPPED)
+        if said is not None:
+            whose = "" if model is source else "Of the student: "
+            st.warning(plain(f"{whose}{said}"), icon=":material/warning:")
+
+
 def range_in_words(softer: float | None, sharper: float | None) -> str:
     """From one ρ to the other; an end that no ρ reaches, because of the floor or of ties, is open."""
     if softer is not None and sharper is not None:
@@ -355,6 +365,7 @@ with place:
         on_pick=pick,
     )
 show_choice(found)
+show_floor_of_clip()
 show_evidence(found)
 show_side_by_side()
 show_figure(gain_figure(gains, found, *view.pair, student=other_gains), key="rho-gain", code=commands)

@@ -37,5 +37,6 @@ def source_record(logit_set: LogitSet) -> dict[str, Any]:
         "accuracy": logit_set.accuracy,
         "accuracy_check": None if judged is None else judged.to_dict(),
         **{key: logit_set.provenance.get(key) for key in ("weights", "class_order", "sample_order")},
+        "left_out_classes": list(logit_set.left_out),
         "remarks": chosen(logit_set.provenance),
     }

@@ -17,7 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from cist_core import kernels
 from cist_core.errors import CistError
-from cist_core.logits.logit_set import FloatArray, LogitSet, as_labels
+from cist_core.logits.absent_classes import DIVIDE
+from cist_core.logits.logit_set import FloatArray, LogitSet, as_labels, renumbered
 
 Vector = NDArray[np.float32]
 
@@ -33,6 +34,7 @@ class EntropyCurves:
         num_classes: C.
         labels: ``(N,)`` or None.
         student: the statistics of a student on the same samples, for rules that look at both models, or None.
+        left_out: the classes of the given logits that take no part, by number; see `LogitSet.create`.
 
     Example:
         >>> curves = EntropyCurves.from_logits(LogitSet.create([[4.0, 0.0, 0.0], [1.0, 0.0, 0.0]]))
@@ -50,12 +52,14 @@ class EntropyCurves:
         logits: FloatArray | None = None,
         table: NDArray[np.float32] | None = None,
         labels: NDArray[np.int64] | None = None,
+        left_out: tuple[int, ...] = (),
     ) -> None:
         if (logits is None) == (table is None):
             raise TypeError("EntropyCurves needs either logits or a table; use from_logits or from_chunks.")
         self.statistics = statistics
         self.num_classes = num_classes
         self.labels = labels
+        self.left_out = left_out
         self.student: kernels.RowStatistics | None = None
         self._logits = logits
         self._table = table
@@ -64,33 +68,51 @@ class EntropyCurves:
     def from_logits(cls, logit_set: LogitSet) -> EntropyCurves:
         """Exact curves over logits that stay where they are."""
         statistics = kernels.row_statistics(logit_set.logits)
-        return cls(statistics, logit_set.num_classes, logits=logit_set.logits, labels=logit_set.labels)
+        return cls(
+            statistics,
+            logit_set.num_classes,
+            logits=logit_set.logits,
+            labels=logit_set.labels,
+            left_out=logit_set.left_out,
+        )
 
     @classmethod
     def from_chunks(cls, chunks: Iterable[ArrayLike], *, labels: ArrayLike | None = None) -> EntropyCurves:
         """Tabulated curves from one pass over chunks of rows, ``(n, C)`` each; no chunk is kept.
 
         Raises:
-            CistError: if there is no chunk, the chunks differ in C, or a chunk or the labels are not valid.
+            CistError: if there is no chunk, the chunks differ in C or in the classes that take part, or a chunk or the
+                labels are not valid.
         """
         statistics: list[kernels.RowStatistics] = []
         tables: list[NDArray[np.float32]] = []
-        classes, count = 0, 0
+        first: LogitSet | None = None
+        count = 0
         for chunk in chunks:
             part = LogitSet.create(chunk)
-            if tables and part.num_classes != classes:
+            first = part if first is None else first
+            if part.given_classes != first.given_classes:
                 raise CistError(
-                    f"Expected every chunk to have {classes} classes as the first, but sample {count} starts a chunk "
-                    f"with {part.num_classes}."
+                    f"Expected every chunk to have {first.given_classes} classes as the first, but sample {count} "
+                    f"starts a chunk with {part.given_classes}."
                 )
-            classes, count = part.num_classes, count + part.num_samples
+            if part.left_out != first.left_out:
+                other = min({*part.left_out} ^ {*first.left_out})
+                masked, unmasked = (count, 0) if other in part.left_out else (0, count)
+                raise CistError(
+                    f"Class {other} is masked in the chunk that starts with sample {masked} and takes part in that "
+                    f"which starts with {unmasked}; the analysis needs the same classes in every sample. Give the "
+                    f"samples that have the same classes as a stream each; {DIVIDE}."
+                )
+            count += part.num_samples
             statistics.append(kernels.row_statistics(part.logits))
             tables.append(kernels.entropy_table(part.logits, statistics[-1]))
-        if not tables:
+        if first is None:
             raise CistError("Expected at least one chunk of logits, but the stream was empty.")
         merged = kernels.RowStatistics(*(np.concatenate(column) for column in zip(*statistics, strict=True)))
-        checked = None if labels is None else as_labels(labels, count, classes)
-        return cls(merged, classes, table=np.concatenate(tables), labels=checked)
+        checked = None if labels is None else as_labels(labels, count, first.given_classes)
+        _, numbers = renumbered(checked, first.left_out, None)
+        return cls(merged, first.num_classes, table=np.concatenate(tables), labels=numbers, left_out=first.left_out)
 
     def beside(self, student: EntropyCurves) -> EntropyCurves:
         """The same curves, knowing the student's statistics on the same samples; nothing is copied.

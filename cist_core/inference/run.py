@@ -11,9 +11,7 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -26,8 +24,8 @@ from cist_core.errors import Cancelled, CistError
 from cist_core.logits import scratch
 from cist_core.logits.cache import InferenceResult, LogitWriter, read_cached
 from cist_core.logits.class_maps import ClassMap
-from cist_core.logits.files import as_logits
 from cist_core.logits.files.arrays import few
+from cist_core.logits.files.given import convert
 from cist_core.logits.logit_set import LogitSet
 from cist_core.zoo import Teacher, fold_batch_norm
 
@@ -153,13 +151,20 @@ def infer(
 
 def _without_softmax(logit_set: LogitSet) -> LogitSet:
     """Logits of the same soft labels where a network returns probabilities, which the cache keeps as they are."""
-    logits, said = logit_set.logits, None
-    with contextlib.suppress(CistError):  # only most rows look so
-        logits, said = as_logits(logit_set.logits)
-    if said is None or not said.startswith("probabilities"):
+    try:
+        found = convert(logit_set.logits, labels=logit_set.labels)
+    except CistError:  # only most rows look so
         return logit_set
-    provenance = {**logit_set.provenance, "given_as": f"{said}, as the network ends with a softmax"}
-    return replace(logit_set, logits=logits, provenance=MappingProxyType(provenance))
+    if found.said is None or not found.said.startswith("probabilities"):
+        return logit_set
+    said = {**found.provenance, "given_as": f"{found.said}, as the network ends with a softmax"}
+    return LogitSet.create(
+        found.logits,
+        logit_set.labels,
+        class_names=logit_set.class_names,
+        provenance={**logit_set.provenance, **said},
+        sample_names=logit_set.sample_names,
+    )
 
 
 def _check_options(precision: str, batch_size: int | None, device: torch.device) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cist_core.errors import CistError
+from cist_core.logits.absent_classes import listed
 from cist_core.logits.class_order import numbers_in
-from cist_core.logits.logit_set import LogitSet, check_same_samples
+from cist_core.logits.logit_set import LogitSet, check_same_samples, renumbered
 from cist_core.logits.sample_names import match_samples
 
 
@@ -18,7 +19,9 @@ def align(first: LogitSet, other: LogitSet, *, name: str = "the student", of: st
     """The other set with its samples and classes in the order of the first.
 
     Samples are joined by their names where both sets have some. So are classes, where the names of both are the same;
-    else position counts. What was decided is said in ``provenance["sample_order"]`` and ``provenance["class_order"]``.
+    else position counts. Classes that take no part in the first are left out of the other as well, as the objectives
+    compare only what takes part in both; the reverse is refused. What was decided is said in
+    ``provenance["sample_order"]`` and ``provenance["class_order"]``.
 
     Args:
         first: whose order is kept.
@@ -27,7 +30,8 @@ def align(first: LogitSet, other: LogitSet, *, name: str = "the student", of: st
         of: the first, likewise.
 
     Raises:
-        CistError: if the names are not those of the same samples, or sizes or labels differ.
+        CistError: if the names are not those of the same samples, sizes or labels differ, or a class takes no part in
+            the other only.
 
     Example:
         >>> teacher = LogitSet.create([[2.0, 0.0], [0.0, 1.0]], sample_names={"file": ["a.png", "b.png"]})
@@ -40,6 +44,8 @@ def align(first: LogitSet, other: LogitSet, *, name: str = "the student", of: st
     if match is not None and match.positions is not None:
         other = other.take(match.positions)
         said["sample_order"] = f"Samples of {name} in the order of {of}, by '{match.column}'"
+    if first.left_out != other.left_out:
+        other = _without_classes_of(first, other, name=name, of=of)
     ours, theirs = first.class_names, other.class_names
     if ours is not None and theirs is not None and ours != theirs:
         order = _class_order(ours, theirs)
@@ -65,6 +71,36 @@ def check_same_order(first: LogitSet, other: LogitSet, *, name: str = "the stude
             f"Expected {name} to have its samples in the order of the teacher, but by '{match.column}' they are in "
             "another; bring them into one with cist_core.logits.alignment.align."
         )
+
+
+def _without_classes_of(first: LogitSet, other: LogitSet, *, name: str, of: str) -> LogitSet:
+    """The other set without the classes that take no part in the first.
+
+    Raises:
+        CistError: if a class takes no part in the other only, or a sample of the other is labelled with one of them.
+    """
+    if first.given_classes != other.given_classes:
+        return other  # refused as having other classes
+    only = sorted({*other.left_out} - {*first.left_out})
+    if only:
+        raise CistError(
+            f"Class {listed(only, None)} of {name} is masked in every sample and takes part in {of}; both have to have "
+            f"the same classes: mask it in {of} as well."
+        )
+    gone = sorted({*first.left_out} - {*other.left_out})
+    kept = np.flatnonzero(~np.isin(other.kept_classes, gone))
+    dropped = np.flatnonzero(np.isin(other.kept_classes, gone))
+    _, labels = renumbered(other.labels, dropped, other.class_names)
+    said = f"{listed(gone, None)} of {name}, masked in {of}"
+    before = other.provenance.get("absent classes")
+    found = LogitSet.create(
+        np.asarray(other.logits)[:, kept],
+        labels,
+        class_names=None if other.class_names is None else [other.class_names[place] for place in kept],
+        provenance={**other.provenance, "absent classes": said if before is None else f"{before}; {said}"},
+        sample_names=other.sample_names,
+    )
+    return replace(found, left_out=first.left_out, class_names=found.class_names or first.class_names)
 
 
 def _class_order(ours: tuple[str, ...], theirs: tuple[str, ...]) -> NDArray[np.int64] | None:

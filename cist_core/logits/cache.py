@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cist_core.errors import CistError
-from cist_core.logits.logit_set import SAMPLE_NAMES, LogitSet
+from cist_core.logits.logit_set import LEFT_OUT, SAMPLE_NAMES, LogitSet, map_safetensors
 from cist_core.logits.sample_names import SampleNames
 from cist_core.logits.scratch import require_room
 
@@ -66,8 +66,9 @@ def read_cached(path: Path, *, class_names: Sequence[str] | None, provenance: Ma
     digest = entry.fingerprint
     if digest != entry.provenance.get(DIGEST_FIELD):
         return None
+    _, tensors = map_safetensors(path)  # with the columns that the entry leaves out
     described = {**provenance, DIGEST_FIELD: digest}
-    return LogitSet.create(entry.logits, entry.labels, class_names=class_names, provenance=described)
+    return LogitSet.create(tensors["logits"], tensors.get("labels"), class_names=class_names, provenance=described)
 
 
 def write_logits(path: Path, logit_set: LogitSet, *, progress: Callable[[int, int], None] | None = None) -> LogitSet:
@@ -85,6 +86,7 @@ def write_logits(path: Path, logit_set: LogitSet, *, progress: Callable[[int, in
         class_names=logit_set.class_names,
         provenance=logit_set.provenance,
         sample_names=logit_set.sample_names,
+        left_out=logit_set.left_out,
     ) as writer:
         for start in range(0, shape[0], step):
             writer.logits[start : start + step] = logit_set.logits[start : start + step]
@@ -105,6 +107,7 @@ class LogitWriter:
         class_names: C names, or None.
         provenance: the digest of the content is added.
         sample_names: what the samples are called, or None.
+        left_out: numbers of the classes that have no column any more; see `LogitSet`.
 
     Attributes:
         logits: ``(N, C)`` float32, memory-mapped into the file.
@@ -122,11 +125,12 @@ class LogitWriter:
         class_names: Sequence[str] | None,
         provenance: Mapping[str, str],
         sample_names: SampleNames | None = None,
+        left_out: Sequence[int] = (),
     ) -> None:
         self._path, self._labels = path, labels
         self._names = b"" if sample_names is None else sample_names.to_bytes()
         self._partial = path.with_name(f".{path.name}.{uuid4().hex}.partial")
-        self._header = _header(*shape, labels is not None, len(self._names), class_names, provenance)
+        self._header = _header(*shape, labels is not None, len(self._names), class_names, provenance, left_out)
         with _writing_to(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
             _remove_stale(path.parent)
@@ -168,7 +172,7 @@ class LogitWriter:
         """Check the logits, give the file its name and open it.
 
         Raises:
-            CistError: if a logit is NaN or infinite, or the file cannot be written.
+            CistError: if the logits are no valid ones (`LogitSet.create`), or the file cannot be written.
         """
         digest = LogitSet.create(self.logits, self._labels).fingerprint
         del self.logits  # Windows renames no file that is mapped
@@ -197,6 +201,7 @@ def _header(
     names_size: int,
     class_names: Sequence[str] | None,
     provenance: Mapping[str, str],
+    left_out: Sequence[int],
 ) -> bytes:
     """The head of a safetensors file: its own length, then names, types, shapes and places of the tensors as JSON."""
     metadata = {
@@ -205,6 +210,8 @@ def _header(
     }
     if class_names is not None:
         metadata["class_names"] = json.dumps(class_names)
+    if left_out:
+        metadata[LEFT_OUT] = json.dumps(left_out)
     labels_end = 8 * samples if labelled else 0
     names_end = labels_end + names_size
     logits_end = names_end + 4 * samples * num_classes

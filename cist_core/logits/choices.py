@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+CLIPPED = "clipped"
+"""The key of what rests on the floor that probabilities of 0 were clipped to, which concerns every rho."""
+
 CHOICES = {
     "weights": "Weights: ",
     "class_order": "",
@@ -16,8 +19,10 @@ CHOICES = {
     "unused": "Not used: ",
     "unused beside the labels": "Not used in the file of labels: ",
     "labels": "Labels: ",
+    "absent classes": "Classes that take no part, left out: ",
     "left out": "Left out: ",
     "given_as": "Given as ",
+    CLIPPED: "ρ rests on clipped zeros: ",
     "tokens": "Token logits, one sample a position: ",
 }
 """The keys, and how each sentence begins."""
@@ -30,8 +35,12 @@ def chosen(provenance: Mapping[str, str]) -> list[str]:
         >>> chosen({"weights": "state_dict_ema, a running average; left out: state_dict", "split": "test"})
         ['Weights: state_dict_ema, a running average; left out: state_dict.']
     """
-    found = ((begin, provenance.get(key)) for key, begin in CHOICES.items())
-    return [f"{begin}{text}." for begin, text in found if text]
+    return [sentence for key in CHOICES if (sentence := chosen_at(provenance, key)) is not None]
+
+
+def chosen_at(provenance: Mapping[str, str], key: str) -> str | None:
+    """The sentence of one of the `CHOICES`; None where nothing was decided there."""
+    return f"{CHOICES[key]}{provenance[key]}." if provenance.get(key) else None
 
 
 def chosen_for_student(provenance: Mapping[str, str]) -> list[str]:

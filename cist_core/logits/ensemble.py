@@ -8,6 +8,7 @@ import numpy as np
 
 from cist_core.errors import CistError
 from cist_core.logits.alignment import align
+from cist_core.logits.choices import CLIPPED
 from cist_core.logits.logit_set import LogitSet, check_same_samples
 from cist_core.logits.scratch import scratch_array
 
@@ -68,13 +69,12 @@ def _provenance(sets: Sequence[LogitSet]) -> dict[str, str]:
         if all(each.provenance.get(key) == value for each in sets)
     }
     members = [_name(each, number) for number, each in enumerate(sets, 1)]
-    weights = "; ".join(
-        f"{name}: {each.provenance['weights']}"
-        for name, each in zip(members, sets, strict=True)
-        if "weights" in each.provenance
-    )
-    if weights:
-        shared["weights"] = weights
+    for key in ("weights", "absent classes", CLIPPED):
+        said = [
+            (name, each.provenance[key]) for name, each in zip(members, sets, strict=True) if key in each.provenance
+        ]
+        if said:
+            shared[key] = "; ".join(f"{name}: {text}" for name, text in said)
     return {**shared, "teacher": ENSEMBLE.join(members), "ensemble": f"mean of the logits of {len(sets)}"}
 
 

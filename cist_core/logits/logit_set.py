@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from cist_core.errors import CistError, first_line
 from cist_core.files import write_whole
 from cist_core.logits import calibration
+from cist_core.logits.absent_classes import Absences, listed
 from cist_core.logits.sample_names import SampleNames
 from cist_core.logits.scratch import scratch_array
 
@@ -55,6 +56,9 @@ _LONGEST_HEADER = 64 << 20
 SAMPLE_NAMES = "sample_names"
 """The tensor of bytes that holds what the samples are called."""
 
+LEFT_OUT = "left_out"
+"""The metadata that hold the numbers of classes which take no part and have no column any more."""
+
 
 @dataclass(frozen=True, eq=False)
 class LogitSet:
@@ -70,6 +74,8 @@ class LogitSet:
         provenance: where the logits came from, as text: ``teacher``, ``data``, ``split``, ...
         constant_rows: number of rows whose logits are all equal; their entropy is ``ln C`` at any temperature.
         sample_names: what the file calls its samples, or None; see `cist_core.logits.alignment.align`.
+        left_out: the classes that take no part, by their numbers among those that were given; the others follow each
+            other in ``logits``, ``labels`` and ``class_names``.
 
     Example:
         >>> logit_set = LogitSet.create([[2.0, 0.0, -1.0], [0.0, 3.0, 0.0]], labels=[0, 2])
@@ -83,6 +89,7 @@ class LogitSet:
     provenance: Mapping[str, str]
     constant_rows: int = field(default=0)
     sample_names: SampleNames | None = None
+    left_out: tuple[int, ...] = ()
 
     @classmethod
     def create(
@@ -93,8 +100,13 @@ class LogitSet:
         class_names: Sequence[str] | None = None,
         provenance: Mapping[str, str] | None = None,
         sample_names: SampleNames | Mapping[str, ArrayLike] | None = None,
+        leave_out_labelled: bool = False,
     ) -> LogitSet:
         """Validate arrays and wrap them.
+
+        A class that is masked in every sample takes no part (`absent_classes.takes_part`): its column is left
+        out, the other classes are numbered anew, and ``provenance["absent classes"]`` says which ones were left out.
+        Where the classes have no names and their numbers changed, they are called by their old numbers.
 
         Args:
             logits: ``(N, C)`` with N >= 1 and C >= 2, an array or a tensor. float16 and float32 are kept, anything else
@@ -103,13 +115,20 @@ class LogitSet:
             class_names: C names.
             provenance: free text.
             sample_names: columns of N names each, by what they are called.
+            leave_out_labelled: leave out the samples whose label is a class that takes no part, and say in
+                ``provenance["left out"]`` how many they were; else they are refused.
 
         Raises:
-            CistError: for a wrong shape or type, NaN or infinite logits, or labels out of range.
+            CistError: for a wrong shape or type, NaN or ``+inf``, labels out of range or of a class that takes no part,
+                or a class that is masked in some samples only.
+
+        Example:
+            >>> masked = LogitSet.create([[2.0, -1e9, 0.0], [0.0, -1e9, 3.0]], labels=[0, 2])
+            >>> masked.logits.tolist(), masked.labels.tolist(), masked.class_names, masked.left_out
+            ([[2.0, 0.0], [0.0, 3.0]], [0, 1], ('0', '2'), (1,))
         """
-        array = _as_logits(logits)
+        array = _as_matrix(logits)
         count, classes = array.shape
-        constant_rows = _check_finite(array)
         names = None if class_names is None else _names(class_names)
         for what, given in (("provenance", provenance), ("sample_names", sample_names)):
             if not (given is None or isinstance(given, Mapping | SampleNames)):
@@ -119,7 +138,28 @@ class LogitSet:
         checked = None if labels is None else as_labels(labels, count, classes, names)
         columns = sample_names.columns if isinstance(sample_names, SampleNames) else dict(sample_names or {})
         called = SampleNames.of(columns, count)
-        return cls(array, checked, names, MappingProxyType(dict(provenance or {})), constant_rows, called)
+        said = dict(provenance or {})
+
+        low, high, absences = _extremes(array)
+        _check_above(array, low, high)
+        absences.check(names)
+        left_out = absences.everywhere
+        if len(left_out):
+            said["absent classes"] = absences.said(names)
+            rows, checked = renumbered(checked, left_out, names, leave_out=leave_out_labelled)
+            if rows is not None:
+                gone = f"{count - len(rows):,} of {count:,} samples: their label is a class that takes no part"
+                said["left out"] = f"{said['left out']}; {gone}" if "left out" in said else gone
+                called = None if called is None else called.take(rows)
+            kept = np.delete(np.arange(classes), left_out)
+            names = _names_of(kept, names)
+            array = _taken(array, rows, kept)
+            low, high, _ = _extremes(array)
+        _check_size(low)
+        _check_size(high)
+        constant_rows = int(np.count_nonzero(low == high))
+        array = _in_rows(array)
+        return cls(array, checked, names, MappingProxyType(said), constant_rows, called, tuple(left_out.tolist()))
 
     @property
     def num_samples(self) -> int:
@@ -162,6 +202,24 @@ class LogitSet:
             return None
         return calibration.nll(self.logits, self.labels)
 
+    @property
+    def given_classes(self) -> int:
+        """How many classes there were with those that take no part."""
+        return self.num_classes + len(self.left_out)
+
+    @property
+    def kept_classes(self) -> LabelArray:
+        """The number that each class had among those that were given, ``(C,)``."""
+        return np.delete(np.arange(self.given_classes), list(self.left_out))
+
+    def whole(self) -> FloatArray:
+        """Logits of all classes that were given, ``(N, C + left out)``: ``-inf`` at those that take no part."""
+        if not self.left_out:
+            return self.logits
+        rows: FloatArray = np.full((self.num_samples, self.given_classes), -np.inf, self.logits.dtype)
+        rows[:, self.kept_classes] = self.logits
+        return rows
+
     def take(self, indices: ArrayLike) -> LogitSet:
         """The samples at the given positions, as a set of its own."""
         index = np.asarray(_as_array(indices, "indices"))
@@ -174,13 +232,14 @@ class LogitSet:
                 f"Expected the positions of samples, from 0 to {len(self.logits) - 1}, but got {_shortened(index)}; "
                 "give whole numbers in that range."
             )
-        return LogitSet.create(
+        taken = LogitSet.create(
             self.logits[index],
             None if self.labels is None else self.labels[index],
             class_names=self.class_names,
             provenance=self.provenance,
             sample_names=None if self.sample_names is None else self.sample_names.take(index),
         )
+        return replace(taken, left_out=self.left_out)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file: ``logits``, ``labels``, ``sample_names``; class names and provenance as metadata.
@@ -200,6 +259,8 @@ class LogitSet:
         metadata = {"format": "cist-logits-1", "provenance": json.dumps(dict(self.provenance))}
         if self.class_names is not None:
             metadata["class_names"] = json.dumps(self.class_names)
+        if self.left_out:
+            metadata[LEFT_OUT] = json.dumps(self.left_out)
         write_whole(path, lambda file: save_file(tensors, file, metadata=metadata), what="The logits")
 
     @classmethod
@@ -220,13 +281,14 @@ class LogitSet:
             )
         names = metadata.get("class_names")
         try:
-            return cls.create(
+            found = cls.create(
                 tensors["logits"],
                 tensors.get("labels"),
                 class_names=None if names is None else _parsed(names, list),
                 provenance=_parsed(metadata.get("provenance", "{}"), dict),
                 sample_names=read_sample_names(tensors.get(SAMPLE_NAMES), len(tensors["logits"])),
             )
+            return found if found.left_out else replace(found, left_out=_left_out_before(metadata, found.num_classes))
         except CistError as error:
             raise CistError(f"{source}: {error}") from error
         except (ValueError, TypeError, RecursionError) as error:
@@ -241,6 +303,14 @@ def _parsed(text: str, kind: type) -> Any:
     if not isinstance(value, kind):
         raise TypeError(f"expected a {kind.__name__}, not {text[:40]}")
     return value
+
+
+def _left_out_before(metadata: Mapping[str, str], classes: int) -> tuple[int, ...]:
+    """The classes that had been left out of a set when it was saved."""
+    places = tuple(int(place) for place in json.loads(metadata.get(LEFT_OUT, "[]")))
+    if list(places) != sorted({*places}) or not all(0 <= place < classes + len(places) for place in places):
+        raise ValueError(f"'{LEFT_OUT}' is {str(places)[:80]}")
+    return places
 
 
 def read_sample_names(stored: Any, count: int) -> SampleNames | None:
@@ -357,7 +427,7 @@ def _tensor_as_array(tensor: Any, name: str) -> NDArray[Any]:
     return array
 
 
-def _as_logits(logits: ArrayLike) -> FloatArray:
+def _as_matrix(logits: ArrayLike) -> NDArray[Any]:
     try:
         array = _as_array(logits, "logits")
     except ValueError as error:
@@ -379,42 +449,106 @@ def _as_logits(logits: ArrayLike) -> FloatArray:
         raise CistError(
             f"Expected `logits` to be real numbers, but got the type {array.dtype}; give floating-point numbers."
         )
-    kept = array.dtype in (np.float16, np.float32) and array.dtype.isnative
-    if kept and array.flags.c_contiguous and array.flags.aligned:
-        return array
-    return _copied(array, array.dtype if kept else np.dtype(np.float32))
+    return array
 
 
-def _copied(array: NDArray[Any], dtype: np.dtype[Any]) -> FloatArray:
-    """In rows and of a type that the kernels read, a block at a time."""
-    copy: FloatArray = scratch_array(array.shape, dtype)
+def _in_rows(array: NDArray[Any]) -> FloatArray:
+    """In rows and of a type that the kernels read; copied only where it is not."""
+    kept = _kept_type(array.dtype) is array.dtype
+    return array if kept and array.flags.c_contiguous and array.flags.aligned else _taken(array)
+
+
+def _kept_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return dtype if dtype in (np.float16, np.float32) and dtype.isnative else np.dtype(np.float32)
+
+
+def _taken(
+    array: NDArray[Any], rows: NDArray[np.int64] | None = None, columns: NDArray[np.int64] | None = None
+) -> FloatArray:
+    """A copy of some rows and columns, or of all, a block at a time, for an array may be larger than memory."""
+    count = len(array) if rows is None else len(rows)
+    copy: FloatArray = scratch_array(
+        (count, array.shape[1] if columns is None else len(columns)), _kept_type(array.dtype)
+    )
     step = max(1, _COPIED_VALUES // array.shape[1])
-    for start in range(0, len(array), step):
-        rows = array[start : start + step]
-        if array.dtype.itemsize > 4:
-            _check_size(np.where(np.isfinite(rows), rows, 0))
-        copy[start : start + step] = rows
+    with np.errstate(over="ignore"):  # what is beyond float32 is refused by who looks at the copy
+        for start in range(0, count, step):
+            block = array[start : start + step] if rows is None else array[rows[start : start + step]]
+            copy[start : start + step] = block if columns is None else block[:, columns]
     return copy
 
 
-def _check_finite(array: FloatArray) -> int:
-    """Refuse NaN and infinities, which the fast kernels would not notice; count constant rows on the way."""
-    constant, start = 0, 0
+def _extremes(array: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], Absences]:
+    """The smallest and the largest number of each row, and which classes are masked, in one pass."""
+    absences, parts = Absences(array.shape[1]), []
     for rows in _row_chunks(array):
         low, high = rows.min(axis=1), rows.max(axis=1)  # NaN and infinities reach one of the two
-        finite = np.isfinite(low) & np.isfinite(high)
-        if not finite.all():
-            row = int(np.flatnonzero(~finite)[0])
-            column = int(np.flatnonzero(~np.isfinite(rows[row]))[0])
+        absences.add(rows, low)
+        parts.append((low, high))
+    lows, highs = zip(*parts, strict=True)
+    return np.concatenate(lows), np.concatenate(highs), absences
+
+
+def _check_above(array: NDArray[Any], low: NDArray[Any], high: NDArray[Any]) -> None:
+    """Refuse NaN and ``+inf``, which the fast kernels would not notice, and rows that are ``-inf`` throughout."""
+    fine = np.isfinite(high) & ~np.isnan(low)
+    if fine.all():
+        return
+    row = int(np.argmin(fine))
+    values = np.asarray(array[row])
+    if high[row] == -np.inf:
+        raise CistError(f"Every logit of sample {row} is -inf, so no class takes part in it; remove that sample.")
+    column = int(np.flatnonzero(np.isnan(values) | (values == np.inf))[0])
+    raise CistError(
+        f"Expected finite logits, but the value at sample {row}, class {column} is {values[column]}; remove that "
+        "sample or export the logits again in float32."
+    )
+
+
+def renumbered(
+    labels: LabelArray | None,
+    absent: Sequence[int] | NDArray[np.int64],
+    names: Sequence[str] | None,
+    *,
+    leave_out: bool = False,
+) -> tuple[NDArray[np.int64] | None, LabelArray | None]:
+    """The samples whose label takes part, None for all, and their labels as numbers of the classes that do.
+
+    Args:
+        labels: ``(N,)``, numbers of all classes.
+        absent: the classes that take no part, by number, ascending.
+        names: of all classes.
+        leave_out: whether samples that are labelled with one of them are left out; else they are refused.
+
+    Raises:
+        CistError: if there are such samples, or none is left.
+    """
+    if labels is None:
+        return None, None
+    wrong = np.isin(labels, absent)
+    rows = None
+    if wrong.any():
+        places, counts = np.unique(labels[wrong], return_counts=True)
+        count = int(counts.sum())
+        said = f"{count:,} of {len(labels):,} samples are labelled with a class that takes no part"
+        if not leave_out:
             raise CistError(
-                f"Expected finite logits, but the value at sample {start + row}, class {column} is "
-                f"{rows[row, column]}; remove that sample or export the logits again in float32."
+                f"{said} ({listed(places, names)}); leave them out, or check the labels and the mask (a class map "
+                "leaves out the samples of a class that it maps to nothing)."
             )
-        _check_size(low)
-        _check_size(high)
-        constant += int(np.count_nonzero(low == high))
-        start += len(rows)
-    return constant
+        if count == len(labels):
+            raise CistError(f"{said} ({listed(places, names)}), so no sample is left; check the labels and the mask.")
+        rows = np.flatnonzero(~wrong)
+        labels = labels[rows]
+    numbers: LabelArray = labels - np.searchsorted(np.asarray(absent, np.int64), labels)
+    return rows, numbers
+
+
+def _names_of(kept: NDArray[np.int64], names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """What the classes that are left are called; by their old numbers where these say more than the new ones."""
+    if names is not None:
+        return tuple(names[place] for place in kept)
+    return None if kept[-1] == len(kept) - 1 else tuple(map(str, kept.tolist()))
 
 
 def _check_size(values: NDArray[Any]) -> None:

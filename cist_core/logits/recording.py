@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cist_core.errors import CistError
-from cist_core.logits.files.given import as_logits
+from cist_core.logits.files.given import convert
 from cist_core.logits.files.names import FEATURE_NAMES, plain
 from cist_core.logits.logit_set import IGNORED_LABEL, LabelArray, LogitSet, label_numbers
 
@@ -308,9 +308,11 @@ class Recording:
             )
         logits, provenance = self._rows.array(), dict(self._provenance())
         with suppress(CistError):  # only most rows are probabilities: who opens the file says what they are
-            logits, said = as_logits(logits)
-            provenance |= {} if said is None else {"given_as": said}
-        return LogitSet.create(logits, labels, class_names=self._class_names, provenance=provenance)
+            found = convert(logits, labels=labels)
+            logits, provenance = found.logits, {**provenance, **found.provenance}
+        return LogitSet.create(
+            logits, labels, class_names=self._class_names, provenance=provenance, leave_out_labelled=True
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file for ``cist analyze --logits``; see `LogitSet.save`.

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cist_core.errors import CistError, CistWarning
+from cist_core.logits.absent_classes import HIGHEST_MASK, RULE, listed, takes_part
 from cist_core.objectives.rows import Rows
 
 _SUM_TOLERANCE = 1e-2  # half precision
@@ -51,8 +52,10 @@ class Batch:
     ) -> Batch:
         """Check and flatten.
 
-        Half precision becomes float32, float64 stays. A class takes part in a row if it is above ``-inf`` in both
-        models; the others have probability 0 in both, and the means that centre the logits leave them out.
+        Half precision becomes float32, float64 stays. A class takes part in a row unless a mask stands there in one of
+        the two models: ``-inf`` or a number far below the others, as `absent_classes.takes_part` has it. The
+        others have probability 0 in both, and the means that centre the logits leave them out. At the label's own class
+        a student can be wrong by any finite number, which is no mask there.
 
         Args:
             student_logits: ``(B, C)`` or ``(B, L, C)``, classes last.
@@ -72,7 +75,8 @@ class Batch:
 
         Warns:
             CistWarning: for logits ``(B, n, n)``, whose shape does not say which axis holds the classes; on the CPU, if
-                every row of one of the two lies between 0 and 1 and sums to 1.
+                every row of one of the two lies between 0 and 1 and sums to 1; and if finite numbers leave a
+                class out of every row, with the number of such classes and which they are.
         """
         names = (f"{view}student_logits", f"{view}teacher_logits")
         logits = dict(zip(names, (student_logits, teacher_logits), strict=True))
@@ -95,12 +99,12 @@ class Batch:
                 "Expected at least one sample, but "
                 + ("the batch is empty." if mask is None else "the mask keeps no token; leave such a batch out.")
             )
-        takes_part = (student != -torch.inf) & (teacher != -torch.inf)
+        part = _taking_part(student.detach(), teacher, flat_labels)
         if student.device.type == "cpu" and len(student):
-            _check_values(names, student, teacher, flat_labels, takes_part)
+            _check_values(names, student, teacher, flat_labels, part)
         return cls(
-            student=Rows(student, takes_part),
-            teacher=Rows(teacher, takes_part),
+            student=Rows(student, part),
+            teacher=Rows(teacher, part),
             given_labels=flat_labels,
             given_cross_entropy=(
                 None if flat_labels is None else F.cross_entropy(student, flat_labels, reduction="none")
@@ -184,6 +188,16 @@ def _kind(value: object) -> str:
         return "None"
     module, name = type(value).__module__.partition(".")[0], type(value).__qualname__
     return name if module == "builtins" else f"{module}.{name}"
+
+
+def _taking_part(student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+    """Which classes take part in each row of both, ``(N, C)``."""
+    by_student, by_teacher = takes_part(student, torch), takes_part(teacher, torch)
+    if labels is not None:
+        places = labels.clamp(0, student.shape[-1] - 1).unsqueeze(1)
+        by_student = by_student.scatter(1, places, student.gather(1, places) > -torch.inf)
+    part: Tensor = by_student & by_teacher
+    return part
 
 
 def _check_shapes(logits: dict[str, Tensor], labels: Tensor | None, mask: Tensor | None) -> None:
@@ -296,7 +310,7 @@ def _check_num_items(num_items: Any) -> None:
 
 
 def _check_values(
-    names: tuple[str, str], student: Tensor, teacher: Tensor, labels: Tensor | None, takes_part: Tensor
+    names: tuple[str, str], student: Tensor, teacher: Tensor, labels: Tensor | None, part: Tensor
 ) -> None:
     for name, logits in zip(names, (student, teacher), strict=True):
         # One maximum finds both: it is NaN if any value is.
@@ -313,6 +327,7 @@ def _check_values(
                 CistWarning,
                 stacklevel=4,
             )
+    _warn_of_finite_masks(names, student, teacher, part)
     if labels is None:
         return
     if labels.min() < 0 or labels.max() >= student.shape[-1]:
@@ -320,10 +335,29 @@ def _check_values(
         raise CistError(
             f"Expected labels from 0 to {student.shape[-1] - 1}, but got {wrong}; leave such positions out with a mask."
         )
-    absent = ~takes_part.gather(1, labels.unsqueeze(1)).squeeze(1)
+    absent = ~part.gather(1, labels.unsqueeze(1)).squeeze(1)
     if absent.any():
         row = int(absent.nonzero()[0])
         raise CistError(
-            f"The label of sample {row} is class {labels[row].item()}, which takes no part: its logit is -inf in the "
-            "student or the teacher."
+            f"The label of sample {row} is class {labels[row].item()}, which takes no part: its logit is "
+            f"{student[row, labels[row]].item():.4g} in the student and {teacher[row, labels[row]].item():.4g} in the "
+            f"teacher, and {RULE}."
         )
+
+
+def _warn_of_finite_masks(names: tuple[str, str], student: Tensor, teacher: Tensor, part: Tensor) -> None:
+    """A mask of ``-inf`` is meant as one; what is a guess is said."""
+    if part.all():
+        return
+    for name, logits in zip(names, (student, teacher), strict=True):
+        masks = ~part & (logits.detach() <= HIGHEST_MASK) & (logits.detach() > -torch.inf)
+        classes = masks.all(0).nonzero().flatten().tolist()
+        if classes:
+            warnings.warn(
+                # The same words for every batch that is masked alike, so that Python shows them once.
+                f"Numbers such as {logits.detach()[masks].max().item():.2g} of the {name} were taken for masks, so "
+                f"{len(classes):,} of {logits.shape[-1]:,} classes ({listed(classes, None)}) take no part: {RULE}; "
+                "write -inf to say so yourself.",
+                CistWarning,
+                stacklevel=5,
+            )

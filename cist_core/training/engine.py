@@ -421,9 +421,12 @@ class _Run:
             }
             provenance |= {"data": test.name, "split": "test", "objective": str(self.config.objective)}
             names = test.class_names or learner.teacher.class_names
-            LogitSet.create(logits, test.labels, class_names=names, provenance=provenance).save(
-                self.directory.test_logits
-            )
+            try:
+                LogitSet.create(logits, test.labels, class_names=names, provenance=provenance).save(
+                    self.directory.test_logits
+                )
+            except CistError as error:  # of a student that ran away; its other results stand
+                log.warning("The student's logits on the test images are not kept: %s", error)
         self.status.update(
             phase=None,
             epoch=learner.length.epochs,

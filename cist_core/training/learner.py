@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +21,8 @@ from cist_core.data.download import Progress
 from cist_core.errors import CistError
 from cist_core.inference.run import choose_device, fit_data, infer
 from cist_core.inference.sources import find_teacher
-from cist_core.logits.calibration import expected_calibration_error
+from cist_core.logits.calibration import expected_calibration_error, nll
+from cist_core.logits.choices import CLIPPED, chosen_at
 from cist_core.logits.files.given import LARGEST_FLOOR
 from cist_core.logits.logit_set import LogitSet
 from cist_core.objectives import Terms
@@ -35,6 +37,8 @@ from cist_core.zoo.inspection import read_fitting
 _EVALUATION_BATCH = 500
 _PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 _STREAMS = {"weights": 0, "order": 1, "step": 2}
+
+log = logging.getLogger("cist_core.training")
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,7 @@ class Learner:
         self._train_batches = Batches(self.splits.train, self.student_preprocessing, self.device)
         self._teacher_logits: Tensor | None = None
         self._teacher_ends_in_softmax = False
+        self._teacher_left_out: list[int] = []
         self._order_of: tuple[int, Tensor] | None = None
         self._labels = torch.from_numpy(self.splits.train.labels).to(self.device)
 
@@ -164,7 +169,7 @@ class Learner:
         fraction of one that does.
         """
         if not self.config.augmentation.any:
-            logits = self.teacher_logits(self.splits.train, progress).logits
+            logits = self.teacher_logits(self.splits.train, progress).whole()
             self._teacher_logits = torch.from_numpy(np.array(logits, np.float32)).to(self.device)
 
     def stand_in_for_teacher(self) -> None:
@@ -186,6 +191,10 @@ class Learner:
                 self.teacher, dataset, device=device, progress=progress, should_stop=self._should_stop
             ).logit_set
         self._teacher_ends_in_softmax |= "given_as" in found.provenance
+        self._teacher_left_out = list(found.left_out)
+        for key in ("absent classes", CLIPPED):
+            if (said := chosen_at(found.provenance, key)) is not None:
+                log.info("The teacher on '%s': %s", dataset.split, said)
         return found
 
     def step(self, step: int, statistics: EpochStatistics) -> None:
@@ -243,9 +252,12 @@ class Learner:
         with torch.inference_mode(), self.accelerator.autocast():
             logits: Tensor = self._teacher_network(self.teacher.preprocessing(pixels))
         # As `infer` found on the validation images, before the first step.
-        return (
+        logits = (
             logits.float().clamp_min(LARGEST_FLOOR).log() if self._teacher_ends_in_softmax else logits.float().clone()
         )
+        if self._teacher_left_out:
+            logits[:, self._teacher_left_out] = -torch.inf
+        return logits
 
     def _terms(self, **inputs: Any) -> Terms:
         """What the objective returns, if it is finite in every process; otherwise all of them stop here."""
@@ -308,14 +320,15 @@ def evaluate(logits: NDArray[np.float32], dataset: ImageDataset, teacher: LogitS
     Raises:
         CistError: if a logit is not finite.
     """
-    student = LogitSet.create(logits, dataset.labels)
-    assert student.accuracy is not None
-    assert student.nll is not None
+    if not np.isfinite(logits).all():
+        row = int(np.argmin(np.isfinite(logits).all(axis=1)))
+        raise CistError(f"Expected finite logits of the student, but those of sample {row} are not.")
+    answers = logits.argmax(1)
     return {
-        "accuracy": student.accuracy,
-        "nll": student.nll,
+        "accuracy": float(np.mean(answers == dataset.labels)),
+        "nll": nll(logits, dataset.labels),
         "ece": expected_calibration_error(logits, dataset.labels),
-        "agreement": float(np.mean(logits.argmax(1) == np.asarray(teacher.logits).argmax(1))),
+        "agreement": float(np.mean(answers == teacher.kept_classes[teacher.answers])),
     }
 
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from cist_core.logits.absent_classes import takes_part
 from cist_core.objectives import Terms
+from cist_core.objectives.rows import Rows, entropy
 
 SPREAD = ("teacher_entropy", "student_entropy", "tau_teacher", "tau_student", "weight")
 """Quantities with one value a sample, of which mean and standard deviation are reported."""
@@ -40,13 +41,15 @@ class EpochStatistics:
             if term.dim() == 0:
                 self._add(f"loss_{name}", term.detach().float().expand(count))
         self._add("train_accuracy", (student.argmax(1) == labels).float())
-        for name, logits in {"student_maximum": student, "teacher_maximum": teacher}.items():
-            self._add(name, logits.amax(1) - logits.mean(1))
+        part = takes_part(student, torch) & takes_part(teacher, torch)
+        rows = {"student": Rows(student, part), "teacher": Rows(teacher, part)}
+        for model in ("student", "teacher"):
+            self._add(f"{model}_maximum", rows[model].maximum)
         if "tau_teacher" in terms:
             for name in ("tau_teacher", "tau_student", "weight"):
                 self._add(name, terms[name].float())
-            self._add("teacher_entropy", entropy(teacher / terms["tau_teacher"].float().unsqueeze(1)))
-            self._add("student_entropy", entropy(student / terms["tau_student"].float().unsqueeze(1)))
+            for model in ("teacher", "student"):
+                self._add(f"{model}_entropy", entropy(rows[model].log_probabilities(terms[f"tau_{model}"].float())))
 
     def _add(self, name: str, values: Tensor) -> None:
         wide = values if values.device.type == "mps" else values.double()
@@ -74,9 +77,3 @@ class EpochStatistics:
             else:
                 out[name] = mean
         return out
-
-
-def entropy(logits: Tensor) -> Tensor:
-    """Entropy of ``softmax(logits)`` in nats, ``(N,)``."""
-    log_p = F.log_softmax(logits, dim=1)
-    return -(log_p.exp() * log_p).sum(1)

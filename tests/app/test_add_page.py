@@ -20,6 +20,7 @@ from app.forms.add import DATA, LABELS, LOGITS, MODEL, PREVIEW, STUDENT, TEACHER
 from cist_core import CistError, LogitSet
 from cist_core.added import Added, AddedState, AddedStore, AddSpec, Preview
 from cist_core.added.store import PreviewImage, Progress
+from tests.app.driver import open_app
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -673,6 +674,46 @@ def test_rounded_probabilities_are_recognised_and_the_page_says_so(logits, label
     assert not app.main.error
     assert "Given as probabilities, rounded to 2 decimals; rows sum to" in captions(app)
     assert adding(app).preview.facts["given_as"].startswith("probabilities")
+
+
+@pytest.mark.parametrize("mask", [-np.inf, -1e4, -1e9])
+def test_a_masked_class_is_left_out_and_the_page_names_it(logits, labels, mask) -> None:
+    kept = labels != 2
+    masked = logits.copy()
+    masked[:, 2] = mask
+    app = open_add()
+    upload(app, 0, "mine.npz", archive(logits=masked, labels=labels))
+    assert not app.main.error
+    said = captions(app)
+    assert f"Classes that take no part, left out: 1 of 10, number 2; its logit is {mask:.5g} in every sample" in said
+    assert f"Left out: {np.count_nonzero(~kept)} of 300 samples: their label is a class that takes no part." in said
+    preview = adding(app).preview
+    assert (preview.num_classes, preview.num_samples) == (9, np.count_nonzero(kept))
+    answers = np.delete(np.arange(10), 2)[np.delete(logits, 2, 1).argmax(1)]
+    assert preview.accuracy == pytest.approx(np.mean(answers[kept] == labels[kept]))
+
+
+def test_a_class_that_is_masked_in_some_samples_is_refused_by_name(logits, labels) -> None:
+    logits = logits.copy()
+    logits[:40, 2] = -1e9
+    app = open_add()
+    upload(app, 0, "mine.npz", archive(logits=logits, labels=labels))
+    said = app.main.error[0].value.replace("\\", "")
+    assert "Class 2 is masked in 40 of 300 samples, first in sample 0 (its logit is -1e+09 there)" in said
+
+
+def test_clipped_zeros_are_told_here_and_where_rho_is_chosen(logits, labels) -> None:
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    shares[shares < 1e-3] = 0
+    app = open_add()
+    upload(app, 0, "mine.npz", archive(probs=shares / shares.sum(axis=1, keepdims=True), labels=labels))
+    count = np.count_nonzero(shares == 0)
+    zeros = f"ρ rests on clipped zeros: {count:,} of 3,000 probabilities are 0 and were clipped to a floor of"
+    assert zeros in captions(app)
+    app.button(key="add-start").click().run()
+    rho = open_app("rho", teacher=adding(app).id)
+    assert not rho.exception
+    assert any(zeros in warning.value.replace("\\", "") for warning in rho.main.warning)
 
 
 def test_a_row_that_does_not_fit_is_refused_in_the_words_of_the_page_and_the_way_out_works(logits) -> None:

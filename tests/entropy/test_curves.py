@@ -224,7 +224,7 @@ def test_adding_a_constant_to_a_row_changes_nothing(logits, ratio, shift):
     np.testing.assert_allclose(moved.at_temperature(2), still.at_temperature(2), rtol=0, atol=TOLERANCE)
 
 
-@given(rows, ratios, st.floats(0.01, 100))
+@given(rows, ratios, st.floats(0.01, 10))  # a number below -900 beside small ones is a mask
 def test_scaling_a_row_moves_temperatures_and_not_ratios(logits, ratio, scale):
     scaled = logits * np.float32(scale)
     np.testing.assert_allclose(exact(scaled).at_ratio(ratio), exact(logits).at_ratio(ratio), rtol=0, atol=2e-4)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from resources import file_size_limit
-from scipy.special import softmax
+from scipy.special import log_softmax, softmax
 from torch import Tensor, nn
 
 from cist_core.data import ImageDataset, load_dataset
@@ -474,3 +474,39 @@ def test_probabilities_of_a_network_become_logits_of_the_same_soft_labels(
         )
         shares = softmax(plain.logits.astype(np.float64), axis=1)
         np.testing.assert_allclose(softmax(found.logits.astype(np.float64), axis=1), shares, rtol=0, atol=1e-6)
+
+
+class MaskedHead(nn.Module):
+    """Masks one class, as a model does that must not answer with it."""
+
+    def __init__(self, network: nn.Module, mask: float, column: int = 3) -> None:
+        super().__init__()
+        self.network, self.mask, self.column = network, mask, column
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        masks = torch.zeros(10)
+        masks[self.column] = self.mask
+        return self.network(pixels) + masks
+
+
+@pytest.mark.parametrize("mask", [-np.inf, -1e4, -1e9])
+@pytest.mark.parametrize("softmax", [False, True])
+def test_a_class_that_a_model_masks_takes_no_part(
+    teacher: Teacher, dataset: ImageDataset, tmp_path: Path, mask: float, softmax: bool
+) -> None:
+    others = dataset.take(np.flatnonzero(dataset.labels != 3))
+    plain = infer(teacher, others, device="cpu", cache_dir=tmp_path / "a").logit_set
+    masked = MaskedHead(teacher.model, mask)
+    ending = replace(teacher, model=(WithSoftmax(masked) if softmax else masked).eval(), checkpoint_sha256="another")
+    for cached in (False, True):
+        result = infer(ending, others, device="cpu", cache_dir=tmp_path / "b")
+        assert result.cached is cached
+        found = result.logit_set
+        assert found.class_names == tuple("012456789")
+        np.testing.assert_array_equal(found.kept_classes[found.labels], others.labels)
+        assert found.provenance["absent classes"].startswith("1 of 10, number 3; its logit is -")
+        expected = log_softmax(np.delete(plain.logits.astype(np.float64), 3, 1), axis=1)
+        np.testing.assert_allclose(log_softmax(found.logits.astype(np.float64), axis=1), expected, rtol=0, atol=2e-3)
+    if not softmax:
+        with pytest.raises(CistError, match="'toy' cannot be used: 6 of 60 samples are labelled with a class that"):
+            infer(ending, dataset, device="cpu", cache_dir=tmp_path / "c")

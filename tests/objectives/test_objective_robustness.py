@@ -104,18 +104,24 @@ def test_a_student_that_starts_constant_has_an_ordinary_gradient(objective):
 # --- masked classes ---
 
 
-def with_masked(z, classes):
+MASKS = (-math.inf, -1000.0, -1e4, -65504.0, -1e9, -3.4e38)
+finite_masks = pytest.mark.filterwarnings("ignore:Numbers such as .* were taken for masks")
+
+
+def with_masked(z, classes, mask=-math.inf):
     z = z.clone()
-    z[..., classes] = -math.inf
+    z[..., classes] = mask
     return z
 
 
+@finite_masks
+@pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("who", ["both", "student", "teacher"])
-def test_masked_classes_are_as_if_they_were_not_there(objective, who):
+def test_masked_classes_are_as_if_they_were_not_there(objective, who, mask):
     student, teacher = random(6, 10), random(6, 10, seed=1)
     present = torch.arange(10) % 3 != 2
-    masked_student = with_masked(student, ~present) if who != "teacher" else student
-    masked_teacher = with_masked(teacher, ~present) if who != "student" else teacher
+    masked_student = with_masked(student, ~present, mask) if who != "teacher" else student
+    masked_teacher = with_masked(teacher, ~present, mask) if who != "student" else teacher
     terms, grad = evaluate(objective, masked_student, masked_teacher)
     assert_finite(terms, grad)
     expected, expected_grad = evaluate(objective, student[:, present], teacher[:, present])
@@ -133,6 +139,21 @@ def test_masked_classes_are_as_if_they_were_not_there(objective, who):
         assert (grad[:, ~present] == 0).all()
 
 
+@finite_masks
+@pytest.mark.parametrize("mask", MASKS[1:])
+def test_each_row_may_mask_other_classes_by_any_number(objective, mask):
+    student, teacher = random(6, 10), random(6, 10, seed=1)
+    absent = torch.rand(6, 10, generator=torch.Generator().manual_seed(3)) < 0.5
+    absent[:, 0] = False  # the label
+    absent[0, 1:] = True  # the label alone
+    terms, grad = evaluate(objective, student.masked_fill(absent, mask), teacher)
+    expected, expected_grad = evaluate(objective, student.masked_fill(absent, -math.inf), teacher)
+    for name, value in expected.items():
+        torch.testing.assert_close(terms[name], value)
+    torch.testing.assert_close(grad, expected_grad)
+    assert (grad[absent] == 0).all()
+
+
 def test_each_row_may_mask_other_classes(objective):
     student, teacher = random(6, 10), random(6, 10, seed=1)
     absent = torch.rand(6, 10, generator=torch.Generator().manual_seed(3)) < 0.5
@@ -144,9 +165,35 @@ def test_each_row_may_mask_other_classes(objective):
     assert (grad[absent] == 0).all()
 
 
-def test_masked_classes_in_half_precision(objective):
-    student, teacher = (with_masked(random(6, 10, seed=seed), slice(7, None)).half() for seed in (0, 1))
-    assert_finite(*evaluate(objective, student, teacher))
+@finite_masks
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_masked_classes_in_half_precision(objective, dtype, mask):
+    student, teacher = (with_masked(random(6, 10, seed=seed).to(dtype), slice(7, None), mask) for seed in (0, 1))
+    terms, grad = evaluate(objective, student, teacher)
+    assert_finite(terms, grad)
+    assert (grad[:, 7:] == 0).all()
+    infinite = [with_masked(z, slice(7, None)) for z in (student, teacher)]
+    for name, value in evaluate(objective, *infinite)[0].items():
+        torch.testing.assert_close(terms[name], value)
+
+
+def test_numbers_that_are_taken_for_masks_are_named(objective):
+    student, teacher = random(6, 10), with_masked(random(6, 10, seed=1), slice(8, None), -1e9)
+    said = r"Numbers such as -1e\+09 of the teacher_logits were taken for masks, so 2 of 10 classes \(8, 9\) take"
+    with pytest.warns(CistWarning, match=said):
+        evaluate(objective, student, teacher)
+
+
+def test_a_teacher_that_masks_the_label_is_refused_and_a_student_may_be_as_wrong_as_it_likes():
+    objective = create_objective("cist:rho=3")
+    student, teacher, labels = random(6, 10), random(6, 10, seed=1), torch.arange(6)
+    spoiled = teacher.clone()
+    spoiled[2, 2] = -1e9
+    with pytest.raises(CistError, match=r"label of sample 2 is class 2, which takes no .* -1e\+09 in the teacher"):
+        objective(student_logits=student, teacher_logits=spoiled, labels=labels)
+    wrong = student - 1e4 * torch.nn.functional.one_hot(labels, 10)
+    assert_finite(*evaluate(objective, wrong, teacher, labels))
 
 
 # --- tokens ---

@@ -566,3 +566,38 @@ def test_a_teacher_that_ends_with_a_softmax_gives_the_students_its_logits(monkey
     (once, again), (softened_once, softened_again) = found.values()
     for one, other in ((once, softened_once), (again, softened_again)):
         torch.testing.assert_close(one.softmax(dim=1), other.softmax(dim=1), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("augmentation", [{}, {"crop_padding": 1}])
+@pytest.mark.parametrize("softmax", [False, True])
+def test_a_class_that_the_teacher_masks_takes_no_part_in_training(
+    monkeypatch: pytest.MonkeyPatch, augmentation: dict, softmax: bool, tmp_path: Path
+) -> None:
+    from dataclasses import replace
+
+    from torch import nn
+
+    from cist_core.training import learner as module
+
+    class Masked(nn.Module):
+        def forward(self, logits: torch.Tensor) -> torch.Tensor:
+            masked = logits.masked_fill(torch.arange(10) == 3, -1e9)
+            return masked.softmax(dim=1) if softmax else masked
+
+    plain = module.find_teacher("mnist5k-mlp")
+    masked = replace(plain, model=nn.Sequential(plain.model, Masked()).eval(), checkpoint_sha256=f"masked {softmax}")
+    monkeypatch.setattr(module, "find_teacher", lambda *_, **__: masked)
+    config = TINY.changed(augmentation=augmentation)
+    with pytest.raises(CistError, match=r"samples are labelled with a class that takes no part \(3\)"):
+        train(config, tmp_path / "refused")
+    without = config.changed(data={"class_map": {**{str(each): each for each in range(10)}, "3": None}})
+    train(without, tmp_path / "run")
+    status = json.loads((tmp_path / "run" / "status.json").read_text())
+    assert status["teacher_test_accuracy"] > 0.9
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert 1 < rows[-1]["teacher_maximum_mean"] < 100  # a mask that counted would give 1e8
+    assert "number 3; its logit is -" in (tmp_path / "run" / "log.txt").read_text()
+    learner = Learner(without, accelerator=create_accelerator(without), should_stop=lambda: False)
+    learner.teacher_logits(learner.splits.validation)
+    answers = learner.ask_teacher(torch.from_numpy(np.asarray(learner.splits.validation.images[:5])))
+    assert (answers[:, 3] == -torch.inf).all()

@@ -6,12 +6,13 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cist_core.errors import CistError
+from cist_core.logits.absent_classes import listed, takes_part
 from cist_core.logits.files.names import LOG_PROBABILITY_NAMES, PROBABILITY_NAMES
 from cist_core.logits.scratch import scratch_array
 
@@ -32,17 +33,63 @@ _LARGEST_MEAN = 0.35  # of what was rounded to 0, in units of the last decimal; 
 _SOME_ROWS = 10  # fewer are no evidence that sums near 1, or near 100, are meant to be so
 _PROBED_ROWS = 1000
 _CHUNK_VALUES = 1 << 20
+_SAMPLES_A_CLASS = 10  # from so many on, a class that rounding makes 0 in every sample is none of the teacher's
+
+
+class Conversion(NamedTuple):
+    """Logits, and what was recognised and done.
+
+    Attributes:
+        logits: ``(N, C)``.
+        said: a clause, which is None for logits that were given as such.
+        clipped: what rests on the floor that zeros were clipped to; None where nothing was clipped.
+    """
+
+    logits: NDArray[Any]
+    said: str | None = None
+    clipped: str | None = None
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """The same for `LogitSet.provenance`."""
+        said = {"given_as": self.said, "clipped": self.clipped}
+        return {key: text for key, text in said.items() if text is not None}
 
 
 def as_logits(
     values: NDArray[Any], given_as: GivenAs = "auto", *, name: str | None = None
 ) -> tuple[NDArray[Any], str | None]:
+    """Logits of the same soft labels, and what was recognised and done: the first two of `convert`.
+
+    Example:
+        >>> as_logits(np.array([[0.5, 0.25, 0.25]]))[0].round(3).tolist()
+        [[-0.6930000185966492, -1.3860000371932983, -1.3860000371932983]]
+        >>> as_logits(np.array([[0.98, 0.01, 0.01], [0.33, 0.33, 0.33]]))[1][:36]
+        'probabilities, rounded to 2 decimals'
+        >>> as_logits(np.array([[2.0, -1.0, 0.5]]))[1] is None
+        True
+    """
+    found = convert(values, given_as, name=name)
+    return found.logits, found.said
+
+
+def convert(
+    values: NDArray[Any],
+    given_as: GivenAs = "auto",
+    *,
+    name: str | None = None,
+    labels: NDArray[np.int64] | None = None,
+) -> Conversion:
     """Logits of the same soft labels, and what was recognised and done.
 
     Log-probabilities are logits as they are. The logarithms of probabilities are logits, ``softmax(ln p) = p``; rows
     are divided by their sums, percentages by 100. A probability of 0 has no logarithm, so it counts as the smallest one
     of the file, or as 1e-12 where that is smaller; where numbers were rounded, as its share of what all rows together
-    lack to 1, if they lack anything. A log-probability of ``-inf`` is treated as a 0.
+    lack to 1, if they lack anything. A log-probability of ``-inf`` is treated as a 0. The floor decides the mean of
+    such a row's logits, and through it its centred maximum: ``clipped`` says by how much.
+
+    A class that is 0 in every sample takes no part, and its logits are ``-inf``, which `LogitSet.create` leaves out.
+    Where rounding or half precision can have made the zeros, that needs ten samples a class, and no label of it.
 
     ``"auto"`` weighs all rows. They are probabilities if most of them lie between 0 and 1 and sum to 1 within 0.01; or
     within three times the deviation that nine tenths of ten or more keep to, at most 0.1; or within what the decimals
@@ -55,34 +102,31 @@ def as_logits(
         given_as: what they are. That is believed as far as it can be true: no probability is negative, and no
             log-probability positive.
         name: of the array or column they come from, which is evidence too.
-
-    Returns:
-        ``(N, C)`` and a sentence, which is None for logits.
+        labels: of the samples, ``(N,)``, which are evidence of the classes.
 
     Raises:
         CistError: if the numbers cannot be what they are said to be, or only most of them are probabilities.
 
     Example:
-        >>> as_logits(np.array([[0.5, 0.25, 0.25]]))[0].round(3).tolist()
-        [[-0.6930000185966492, -1.3860000371932983, -1.3860000371932983]]
-        >>> as_logits(np.array([[0.98, 0.01, 0.01], [0.33, 0.33, 0.33]]))[1][:36]
-        'probabilities, rounded to 2 decimals'
-        >>> as_logits(np.array([[2.0, -1.0, 0.5]]))[1] is None
-        True
+        >>> convert(np.array([[0.75, 0.25, 0.0], [0.25, 0.5, 0.25]])).said
+        'probabilities; their logarithms were taken; 1 of 6 are 0 and count as 1e-12'
     """
     if given_as not in GIVEN_AS:
         raise CistError(f"Expected given_as to be {', '.join(GIVEN_AS)}, but got '{given_as}'.")
     if not values.size or values.ndim != 2 or values.dtype.kind not in "fiu":
-        return values, None  # refused elsewhere, with their shape or type
+        return Conversion(values)  # refused elsewhere, with their shape or type
     if given_as == "auto":
-        return _recognised(values, name)
+        return _recognised(values, name, labels)
     if given_as == "probabilities":
-        return _stated_probabilities(values)
+        return _stated_probabilities(values, labels)
     if given_as == "log-probabilities":
         return _stated_log_probabilities(values)
     looks = _probed(values).kind(name)
-    return values, None if looks != "probabilities" else (
-        "logits, as was said, although rows lie between 0 and 1 and sum to 1, as probabilities do"
+    return Conversion(
+        values,
+        None
+        if looks != "probabilities"
+        else "logits, as was said, although rows lie between 0 and 1 and sum to 1, as probabilities do",
     )
 
 
@@ -209,9 +253,9 @@ def _most(which: NDArray[np.bool_]) -> bool:
 # ---- recognised ------------------------------------------------------------------------------------------------------
 
 
-def _recognised(values: NDArray[Any], name: str | None) -> tuple[NDArray[Any], str | None]:
+def _recognised(values: NDArray[Any], name: str | None, labels: NDArray[np.int64] | None) -> Conversion:
     if name not in PROBABILITY_NAMES + LOG_PROBABILITY_NAMES and _probed(values).rules_out_all_but_logits():
-        return values, None
+        return Conversion(values)
     survey = _Survey.of(values)
     kind = survey.kind(name)
     if kind in ("probabilities", "percentages"):
@@ -219,10 +263,10 @@ def _recognised(values: NDArray[Any], name: str | None) -> tuple[NDArray[Any], s
         strange = np.flatnonzero(~survey.probable(scale))
         if len(strange):
             raise CistError(_disagreement(values, survey, strange, kind))
-        return _logarithms(values, survey, scale, "")
+        return _logarithms(values, survey, scale, "", labels)
     if kind == "log-probabilities":
         return _as_they_are(values, survey)
-    return values, _logits_after_all(survey, name)
+    return Conversion(values, _logits_after_all(survey, name))
 
 
 def _logits_after_all(survey: _Survey, name: str | None) -> str | None:
@@ -273,7 +317,7 @@ def _disagreement(values: NDArray[Any], survey: _Survey, strange: NDArray[np.int
 # ---- stated ----------------------------------------------------------------------------------------------------------
 
 
-def _stated_probabilities(values: NDArray[Any]) -> tuple[NDArray[Any], str]:
+def _stated_probabilities(values: NDArray[Any], labels: NDArray[np.int64] | None) -> Conversion:
     survey = _Survey.of(values)
     with np.errstate(invalid="ignore"):
         wrong = np.flatnonzero(~((survey.low >= _BELOW_ZERO) & (survey.total > 0) & np.isfinite(survey.total)))
@@ -288,10 +332,10 @@ def _stated_probabilities(values: NDArray[Any]) -> tuple[NDArray[Any], str]:
             f"{row[place]:.4g}; {_instead(survey, len(wrong))}."
         )
     scale = 100 if survey.kind(None) == "percentages" else 1
-    return _logarithms(values, survey, scale, ", as was said")
+    return _logarithms(values, survey, scale, ", as was said", labels)
 
 
-def _stated_log_probabilities(values: NDArray[Any]) -> tuple[NDArray[Any], str | None]:
+def _stated_log_probabilities(values: NDArray[Any]) -> Conversion:
     survey = _Survey.of(values)
     with np.errstate(invalid="ignore"):
         wrong = np.flatnonzero(~(survey.high <= _EXACT))
@@ -319,12 +363,15 @@ def _instead(survey: _Survey, wrong: int) -> str:
 # ---- what is done ----------------------------------------------------------------------------------------------------
 
 
-def _logarithms(values: NDArray[Any], survey: _Survey, scale: int, stated: str) -> tuple[NDArray[Any], str]:
-    zeros, smallest = _zeros_and_smallest(values, lambda rows: rows > 0)
+def _logarithms(
+    values: NDArray[Any], survey: _Survey, scale: int, stated: str, labels: NDArray[np.int64] | None
+) -> Conversion:
+    coarse = survey.decimals is not None or values.dtype == np.float16
+    zeros = _Zeros.of(values, lambda rows: rows > 0, labels=labels if coarse else None, coarse=coarse)
     said = ("probabilities" if scale == 1 else "percentages") + stated
     deviation = float(np.abs(survey.total / scale - 1).max())
-    least = min(smallest / scale, LARGEST_FLOOR)
-    floor, count = np.full((len(values), 1), least), int(zeros.sum())
+    least = min(zeros.smallest / scale, LARGEST_FLOOR)
+    floor, count = np.full((len(values), 1), least), zeros.total
     shared = False
     if survey.decimals is not None and deviation > _WORTH_SAYING:
         way, shares = _lost_to_rounding(survey, zeros, scale)
@@ -335,26 +382,30 @@ def _logarithms(values: NDArray[Any], survey: _Survey, scale: int, stated: str) 
         said += f"; rows sum to {_range(survey.total)}, and each was divided by its sum"
     said += "; their logarithms were taken"
     if shared:
-        mean = float((floor[:, 0] * zeros).sum() / count)
+        least = float((floor[:, 0] * zeros.counts).sum() / count)
         said += (
-            f"{_clipped(count, values.size, mean)} on average, their share of what rows lack to 1; soft labels depend "
+            f"{_clipped(count, values.size, least)} on average, their share of what rows lack to 1; soft labels depend "
             "on it above τ = 1, and CIST's at any ρ"
         )
     else:
         said += _clipped(count, values.size, least)
+    said += zeros.said
     divide = deviation > _WORTH_SAYING or scale != 1
 
     def converted(rows: NDArray[np.float64], start: int) -> NDArray[np.float64]:
         filled = np.maximum(rows / scale, floor[start : start + len(rows)])
+        filled[:, zeros.absent] = 0
         if divide:
             filled /= filled.sum(axis=1, keepdims=True)
-        logs: NDArray[np.float64] = np.log(filled)
+        with np.errstate(divide="ignore"):
+            logs: NDArray[np.float64] = np.log(filled)
         return logs
 
-    return _converted(values, converted), said
+    logits = _converted(values, converted)
+    return Conversion(logits, said, _resting_on_floor(logits, zeros, least, "probabilities are 0"))
 
 
-def _lost_to_rounding(survey: _Survey, zeros: NDArray[np.int64], scale: int) -> tuple[str, NDArray[np.float64] | None]:
+def _lost_to_rounding(survey: _Survey, found: _Zeros, scale: int) -> tuple[str, NDArray[np.float64] | None]:
     """How the numbers were shortened, and what a 0 of each row stands for then: its share of what the row lacks to 1.
 
     Rounding takes from the other numbers as much as it gives, so what a row lacks is what its zeros had, and an error
@@ -362,8 +413,8 @@ def _lost_to_rounding(survey: _Survey, zeros: NDArray[np.int64], scale: int) -> 
     variance that is such error. Where no row reaches 1 and zeros would stand for more than rounding makes zeros of,
     numbers were cut off instead, and the others lack half of their last decimal each.
     """
-    step, totals = survey.step(scale), survey.total / scale
-    lacking, others, way = 1 - totals, survey.classes - zeros, "rounded"
+    step, totals, zeros = survey.step(scale), survey.total / scale, found.counts
+    lacking, others, way = 1 - totals, survey.classes - len(found.absent) - zeros, "rounded"
     if bool((totals <= 1 - step / 2).all()) and lacking.sum() > _LARGEST_MEAN * step * zeros.sum():
         lacking, way = lacking - others * step / 2, "cut off"
     if not zeros.any() or lacking.sum() <= LARGEST_FLOOR * zeros.sum():
@@ -376,17 +427,18 @@ def _lost_to_rounding(survey: _Survey, zeros: NDArray[np.int64], scale: int) -> 
     return way, np.clip(drawn / np.maximum(zeros, 1), 0.0, step / 2)
 
 
-def _as_they_are(values: NDArray[Any], survey: _Survey) -> tuple[NDArray[Any], str | None]:
+def _as_they_are(values: NDArray[Any], survey: _Survey) -> Conversion:
     strange = np.flatnonzero(~survey.logarithmic)
     if not len(strange):
         return _finite(values, "log-probabilities, which are logits as they are")
     if survey.centred:
-        return values, None
+        return Conversion(values)
     number = int(strange[0])
-    return values, (
+    return Conversion(
+        values,
         f"log-probabilities, which are logits as they are, though the exponentials of sample {number:,} sum to "
         f"{_sum_of_exponentials(values[number]):.4g}"
-        + (f" (and {len(strange) - 1:,} more do not sum to 1)" if len(strange) > 1 else "")
+        + (f" (and {len(strange) - 1:,} more do not sum to 1)" if len(strange) > 1 else ""),
     )
 
 
@@ -398,13 +450,20 @@ def _unnormalised(survey: _Survey, said: str) -> str:
     )
 
 
-def _finite(values: NDArray[Any], said: str) -> tuple[NDArray[Any], str]:
-    zeros, smallest = _zeros_and_smallest(values, np.isfinite)
-    if not zeros.any():
-        return values, said
-    floor = min(smallest, math.log(LARGEST_FLOOR))
-    logits = _converted(values, lambda rows, start: np.maximum(rows, floor))
-    return logits, f"{said}{_clipped(int(zeros.sum()), values.size, math.exp(floor))}"
+def _finite(values: NDArray[Any], said: str) -> Conversion:
+    zeros = _Zeros.of(values, np.isfinite, ordinary=lambda rows: takes_part(rows.astype(np.float64)))
+    if not zeros.total:
+        return Conversion(values, said + zeros.said)
+    floor = min(zeros.smallest, math.log(LARGEST_FLOOR))
+
+    def converted(rows: NDArray[np.float64], start: int) -> NDArray[np.float64]:
+        filled = np.where(rows == -np.inf, floor, rows)
+        filled[:, zeros.absent] = -np.inf
+        return filled
+
+    logits, least = _converted(values, converted), math.exp(floor)
+    said += _clipped(zeros.total, values.size, least) + zeros.said
+    return Conversion(logits, said, _resting_on_floor(logits, zeros, least, "log-probabilities are -inf"))
 
 
 def _clipped(zeros: int, values: int, floor: float) -> str:
@@ -420,16 +479,96 @@ def _sum_of_exponentials(row: NDArray[Any]) -> float:
     return float(np.exp(np.minimum(np.asarray(row, np.float64), 700.0)).sum())
 
 
-def _zeros_and_smallest(
-    values: NDArray[Any], kept: Callable[[NDArray[Any]], NDArray[np.bool_]]
-) -> tuple[NDArray[np.int64], float]:
-    """How many numbers of each row are not kept, and the smallest of those that are."""
-    zeros, smallest = [], math.inf
-    for rows in _chunks(values):
-        fine = kept(rows)
-        zeros.append(rows.shape[1] - np.count_nonzero(fine, axis=1))
-        smallest = min(smallest, float(np.min(rows, where=fine, initial=math.inf)))
-    return np.concatenate(zeros), smallest
+@dataclass(frozen=True, eq=False)
+class _Zeros:
+    """Probabilities of 0: in classes that have nothing else, which take no part, and the others, which are clipped.
+
+    Attributes:
+        counts: of those to be clipped in each row, ``(N,)``.
+        smallest: of all other numbers.
+        absent: the classes that take no part, by number.
+        unsure: the classes that are 0 throughout as well, but may be so by rounding.
+    """
+
+    counts: NDArray[np.int64]
+    smallest: float
+    absent: NDArray[np.int64]
+    unsure: NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls,
+        values: NDArray[Any],
+        kept: Callable[[NDArray[Any]], NDArray[np.bool_]],
+        *,
+        ordinary: Callable[[NDArray[Any]], NDArray[np.bool_]] | None = None,
+        labels: NDArray[np.int64] | None = None,
+        coarse: bool = False,
+    ) -> _Zeros:
+        """Count them.
+
+        Args:
+            values: ``(N, C)``.
+            kept: which numbers of some rows are no zeros.
+            ordinary: which of them are no masks either; all by default.
+            labels: of the samples, whose classes take part whatever the numbers say.
+            coarse: whether a small probability can have become 0 by rounding.
+        """
+        count, classes = values.shape
+        smallest, present = math.inf, np.zeros(classes, np.bool_)
+        for rows in _chunks(values):
+            fine = kept(rows) if ordinary is None else ordinary(rows)
+            smallest = min(smallest, float(np.min(rows, where=fine, initial=math.inf)))
+            present |= fine.any(axis=0)
+        absent = ~present
+        if labels is not None:
+            absent[labels] = False
+        if classes - np.count_nonzero(absent) < 2 or (coarse and count < _SAMPLES_A_CLASS * classes):
+            absent[:] = False
+        counts = [np.count_nonzero(~kept(rows) & ~absent, axis=1) for rows in _chunks(values)]
+        return cls(np.concatenate(counts), smallest, np.flatnonzero(absent), np.flatnonzero(~present & ~absent))
+
+    @property
+    def total(self) -> int:
+        return int(self.counts.sum())
+
+    @property
+    def said(self) -> str:
+        if not len(self.absent):
+            return ""
+        one = len(self.absent) == 1
+        return (
+            f"; {'class' if one else 'the classes'} {listed(self.absent, None)} {'is' if one else 'are'} 0 in every "
+            f"sample and take{'s' * one} no part"
+        )
+
+
+def _resting_on_floor(logits: NDArray[Any], zeros: _Zeros, floor: float, what: str) -> str | None:
+    """By how much a floor decides the centred maximum, which moves by ``ln 10 k / C`` where it is a tenth, ``k`` the
+    zeros of a row and ``C`` its classes that take part."""
+    if not zeros.total:
+        return None
+    classes = logits.shape[1] - len(zeros.absent)
+    maximum = 0.0
+    for rows in _chunks(logits):
+        finite = np.where(np.isfinite(rows), rows, 0).astype(np.float64)
+        maximum += float((rows.max(axis=1) - finite.sum(axis=1) / classes).sum())
+    maximum /= len(logits)
+    move = math.log(10) * zeros.total / (len(logits) * classes)
+    remedy = "Export logits, or log-probabilities that were taken from logits, to be free of it"
+    if (unsure := len(zeros.unsure)) == 1:
+        remedy += f"; class {zeros.unsure[0]} is 0 in every sample: leave out its column if it takes no part"
+    elif unsure:
+        remedy += (
+            f"; the classes {listed(zeros.unsure, None)} are 0 in every sample: leave out their columns if they take "
+            "no part"
+        )
+    return (
+        f"{zeros.total:,} of {logits.size:,} {what} and were clipped to a floor of {floor:.3g}, which goes into "
+        f"the mean of the logits: the centred maximum m, {maximum:.3g} on average, would be {maximum - move:.3g} with "
+        f"ten times that floor and {maximum + move:.3g} with a tenth of it, and the ρ that matches a τ moves with m. "
+        f"{remedy}"
+    )
 
 
 def _converted(

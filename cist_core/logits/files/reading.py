@@ -16,7 +16,7 @@ import numpy as np
 from cist_core.errors import CistError
 from cist_core.logits.class_maps import ClassMap
 from cist_core.logits.files.arrays import StoredArrays, few
-from cist_core.logits.files.given import GivenAs, as_logits
+from cist_core.logits.files.given import GivenAs, convert
 from cist_core.logits.files.labels import LabelFile, NumberedLabels, find_sample_names, number_labels, open_labels
 from cist_core.logits.files.limits import GENEROUS_LIMITS, Limits
 from cist_core.logits.files.names import (
@@ -106,6 +106,10 @@ def read_logits(
     (``probs``, ``log_probs``, ...), and become logits of the same soft labels: see `as_logits`.
     ``provenance["given_as"]`` says what was found and done; it is absent for logits. ``given_as`` overrides.
 
+    **Masked classes** (``-inf``, -1e4, -1e9 and so on in every sample; `absent_classes.takes_part`) take no
+    part: their columns are left out, with the samples that are labelled so. ``provenance["absent classes"]`` names
+    them. A class that is masked in some samples only is refused.
+
     **Token logits** ``(B, L, C)`` of an ``.npy``, ``.npz``, ``.pt`` or ``.safetensors`` file become one sample a
     position: those where ``mask`` (or ``attention_mask``), ``(B, L)``, is 1 and the label, ``(B, L)``, is not -100.
     Labels must stand at the position of the logits that predict them. ``provenance["tokens"]`` says what was kept.
@@ -149,11 +153,15 @@ def read_logits(
             provenance["labels"] = found.said
         names = None if len(contents.logits.shape) == 3 else contents.sample_names
         values, numbers, names = _counting(values, found, provenance, names)
-        values, said = as_logits(values, given_as, name=contents.called)
-        if said is not None:
-            provenance.setdefault("given_as", said)
+        converted = convert(values, given_as, name=contents.called, labels=numbers)
+        provenance = {**converted.provenance, **provenance}  # our own file says what it was
         return LogitSet.create(
-            values, numbers, class_names=found.class_names, provenance=provenance, sample_names=names
+            converted.logits,
+            numbers,
+            class_names=found.class_names,
+            provenance=provenance,
+            sample_names=names,
+            leave_out_labelled=True,
         )
 
 
