@@ -40,7 +40,7 @@ def test_large_logits_do_not_overflow_half_precision():
 
 def test_members_are_joined_by_the_names_of_samples_and_classes():
     first = LogitSet.create([[1.0, 0], [0, 3]], class_names=["a", "b"], sample_names={"file": ["x", "y"]})
-    other = LogitSet.create([[5.0, 0], [0, 7]], class_names="ba", sample_names={"file": ["y", "x"]})
+    other = LogitSet.create([[5.0, 0], [0, 7]], class_names=["b", "a"], sample_names={"file": ["y", "x"]})
     mean = average_logits([first, other])
     assert mean.logits.tolist() == [[4, 0], [0, 4]]
     assert mean.class_names == ("a", "b")
@@ -59,7 +59,7 @@ def test_members_are_joined_by_the_names_of_samples_and_classes():
             "member 3 .* the labels differ, first at sample 0",
         ),
         (
-            [LogitSet.create([[1.0, 0]], class_names=names) for names in ("ab", "bc")],
+            [LogitSet.create([[1.0, 0]], class_names=names) for names in (["a", "b"], ["b", "c"])],
             "member 2 .* to have the class names of the others in the same order",
         ),
     ],
