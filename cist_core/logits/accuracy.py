@@ -72,10 +72,21 @@ class AccuracyJudgement:
         return self.majority < 1 and self.p_value > SIGNIFICANCE
 
     @property
+    def good(self) -> bool:
+        """Whether it is high, and well above the share of the most frequent label: nothing is to be explained."""
+        return self.accuracy >= _GOOD_ENOUGH and self.accuracy - self.majority >= _LEAST_SKILL * (1 - self.majority)
+
+    @property
     def sentences(self) -> tuple[str, ...]:
         """What is to be said about it; nothing where the accuracy is fine."""
         found = []
-        if self.near_chance:
+        if self.near_chance and self.good:
+            found.append(
+                f"{self.samples:,} samples are too few to tell the accuracy, {percent(self.accuracy)}, from always "
+                f"answering the most frequent class, {percent(self.majority)} (binomial test, "
+                f"p = {three_digits(self.p_value)})."
+            )
+        elif self.near_chance:
             found.append(
                 f"The accuracy, {percent(self.accuracy)} of {self.samples:,} samples, is not above chance: always "
                 f"answering the most frequent class would give {percent(self.majority)} (binomial test, "
@@ -126,7 +137,7 @@ def judge_accuracy(logit_set: LogitSet) -> AccuracyJudgement | None:
     judged = AccuracyJudgement(
         right / count, count, majority, _at_least(right, count, majority), _interval(right, count), None
     )
-    if judged.accuracy >= _GOOD_ENOUGH and not judged.near_chance:
+    if judged.good or (judged.accuracy >= _GOOD_ENOUGH and not judged.near_chance):
         return judged
     explanation = _Search(logit_set, judged).explanation()
     return replace(judged, explanation=explanation)

@@ -295,3 +295,18 @@ def test_the_doctor_says_it_of_what_was_added(
     assert "Twisted: The accuracy," in found["Added logits"].sentence
     assert "labels + 1 would give" in found["Added logits"].sentence
     assert found["Sample models"].state is State.OK
+
+
+def test_few_samples_that_are_all_right_need_no_explanation() -> None:
+    judged = judge_accuracy(LogitSet.create(np.eye(100)[[3, 7, 50]], [3, 7, 50]))
+    assert judged.near_chance
+    assert judged.sentences == (
+        "3 samples are too few to tell the accuracy, 100 %, from always answering the most frequent class, 33.3 % "
+        "(binomial test, p = 0.0370).",
+    )
+
+
+def test_a_high_accuracy_that_is_the_most_frequent_class_is_explained_still() -> None:
+    judged = judge_accuracy(LogitSet.create(np.tile([5.0, 0.0], (100, 1)), [0] * 90 + [1] * 10))
+    assert (judged.near_chance, judged.good) == (True, False)
+    assert "is not above chance" in judged.sentences[0]
