@@ -178,9 +178,7 @@ def code(wanted: Wanted) -> Code:
     floor_option = "" if view.floor == CIST_FLOOR else f" --floor {view.floor:g}"
     return Code(
         f"cist rho {source.arguments}{source.student_arguments} {options}{floor_option}",
-        "from cist_core import EntropyCurves\n"
-        "from cist_core.compare.recommendation import recommend_rho\n"
-        "from cist_core.compare.rho_curves import gain_curve, rho_sweep\n"
+        "from cist_core import EntropyCurves, gain_curve, recommend_rho, rho_sweep\n"
         f"{source.reference.imports}\n"
         f"{source.loading}"
         f"found = recommend_rho(curves, {arguments}, floor={view.floor:g})\n"

@@ -108,7 +108,7 @@ def fixed(batch: Batch, tau: float | Tensor) -> Softening:
     return Softening(taus, taus, taus.square())
 
 
-def each_its_own(
+def per_model_temperatures(
     batch: Batch,
     rule: Rule,
     weigh: Callable[[Tensor, Tensor], Tensor],
@@ -163,4 +163,4 @@ def weighing(weighting: str, *, normalise: bool) -> Callable[[Tensor, Tensor], T
 def cist(batch: Batch, *, rho: float, floor: float, weighting: str, normalise: bool, gradient: str) -> Softening:
     """The temperatures and weights of CIST: ``tau_i = max(m_i / rho, floor)`` for each model (arXiv 2605.20357)."""
     rule = partial(centred_maximum_temperature, rho=rho, floor=floor)
-    return each_its_own(batch, rule, weighing(weighting, normalise=normalise), gradient=gradient, floor=floor)
+    return per_model_temperatures(batch, rule, weighing(weighting, normalise=normalise), gradient=gradient, floor=floor)

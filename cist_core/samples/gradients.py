@@ -112,7 +112,7 @@ def cist_gradients(
         >>> norms.share.round(3).tolist()  # the sample of which the teacher is sure pulls harder
         [0.718, 0.282]
     """
-    from cist_core.objectives.softening import GRADIENTS, WEIGHTINGS, each_its_own
+    from cist_core.objectives.softening import GRADIENTS, WEIGHTINGS, per_model_temperatures
     from cist_core.objectives.temperatures import centred_maximum_temperature
 
     for name, value, known in (("weighting", weighting, WEIGHTINGS), ("gradient mode", gradient, GRADIENTS)):
@@ -125,7 +125,7 @@ def cist_gradients(
 
     def soften(batch: Batch) -> Softening:
         rule = partial(centred_maximum_temperature, rho=rho, floor=floor)
-        return each_its_own(batch, rule, WEIGHTINGS["none"], gradient=gradient, floor=floor)
+        return per_model_temperatures(batch, rule, WEIGHTINGS["none"], gradient=gradient, floor=floor)
 
     def weigh(teacher: Tensor, student: Tensor) -> Tensor:
         weight = WEIGHTINGS[weighting](teacher, student)

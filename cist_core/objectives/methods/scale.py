@@ -13,7 +13,7 @@ from cist_core.objectives.divergences import forward_kl
 from cist_core.objectives.options import LambdaCe, LambdaKl, Tau
 from cist_core.objectives.parameters import Number
 from cist_core.objectives.registry import register_objective
-from cist_core.objectives.softening import each_its_own
+from cist_core.objectives.softening import per_model_temperatures
 from cist_core.objectives.temperatures import deviation_temperature, z_score_temperature
 from cist_core.objectives.terms import Terms, collect
 
@@ -41,7 +41,7 @@ def lskd_loss(
     batch = Batch.create(
         student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
     )
-    softening = each_its_own(
+    softening = per_model_temperatures(
         batch, partial(z_score_temperature, tau=tau), lambda teacher, student: tau**2 * torch.ones_like(teacher)
     )
     divergence = forward_kl(*softening.log_probabilities(batch))
@@ -72,6 +72,8 @@ def normkd_loss(
     batch = Batch.create(
         student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
     )
-    softening = each_its_own(batch, partial(deviation_temperature, k=k), lambda teacher, student: teacher.square())
+    softening = per_model_temperatures(
+        batch, partial(deviation_temperature, k=k), lambda teacher, student: teacher.square()
+    )
     divergence = forward_kl(*softening.log_probabilities(batch))
     return collect(batch, softening, divergence, lambda_ce=lambda_ce, lambda_kl=lambda_kl)
