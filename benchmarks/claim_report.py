@@ -113,7 +113,9 @@ def write_report(runs: Runs, images: Path | None) -> None:
         parts += ["", *_factorial(runs, name, factorial, SETTINGS[factorial.setting].lesson(images))]
     parts.append("")
     parts += ["### Where must it win or lose?", "", *_conditions_table(runs), ""]
-    evidence = [entry for name in SETTINGS if (entry := _evidence_of(runs, name, images)) is not None]
+    # Half of a search says which rules were tried first, and no more.
+    searched = [name for name in SETTINGS if all(found(runs, SETTINGS, name, key).best for key in ("kd", "cist"))]
+    evidence = [entry for name in searched if (entry := evidence_of(runs, name, images)) is not None]
     EVIDENCE.write_text(json.dumps(evidence, indent=1) + "\n", encoding="utf-8")
     parts += ["### Which entropy trains best?", "", *_entropy_table(evidence), ""]
     parts += ["### Still open", "", *_open(runs), ""]
@@ -252,7 +254,7 @@ def _rule_of(objective: Objective) -> str | None:
     return None
 
 
-def _evidence_of(runs: Runs, name: str, images: Path | None) -> dict[str, Any] | None:
+def evidence_of(runs: Runs, name: str, images: Path | None) -> dict[str, Any] | None:
     """For the temperatures and the rhos that were tried alike: the entropy of the labels, and the best accuracy."""
     setting = SETTINGS[name]
     if setting.tuned_in is not None or name in CONDITIONS:
