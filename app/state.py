@@ -95,6 +95,7 @@ class Source:
             if len(self._pairs) >= _FLOORS_KEPT:
                 self._pairs.clear()
             self._pairs[floor] = pair
+            return pair
         return self._pairs[floor]
 
     @property

@@ -168,7 +168,8 @@ def _factorial_notes() -> Iterator[str]:
     yield (
         f"The parts of CIST switched on one by one, at rho {RHO:g}, in the gradient mode `constant` at either floor, "
         "and at the learning rate that suited CIST best; the other combinations are not tuned. One temperature for "
-        "all is that of the same mean entropy, and its weight is its square. Test accuracy of the last epoch, in %."
+        "all is that of the same mean entropy, and its weight is its square. Test accuracy of the last epoch, in %; a "
+        "student that diverged counts as 0."
     )
 
 
@@ -208,7 +209,8 @@ def _factorial(runs: Runs, name: str, factorial: Factorial, lesson: Lesson) -> I
 def _factorial_rows(runs: Runs, factorial: Factorial, objective: str, rate: float) -> list[float] | None:
     """Test accuracies over the seeds; None before all of them are trained. A student that diverged has 0."""
     rows = [runs.get(factorial.setting, objective, rate, seed) for seed in factorial.seeds]
-    return None if None in rows else [float((row or {}).get("test_accuracy", 0.0)) for row in rows]
+    found_there = [row for row in rows if row is not None]
+    return [float(row.get("test_accuracy", 0.0)) for row in found_there] if len(found_there) == len(rows) else None
 
 
 def _conditions_table(runs: Runs) -> Iterator[str]:

@@ -74,8 +74,8 @@ class TrainedBest:
 
     @property
     def decides(self) -> bool:
-        """Whether it leaves at most half of all mean entropies open."""
-        return self.high - self.low <= _DECISIVE
+        """Whether it leaves at most half of all mean entropies open, and more than one was tried."""
+        return self.points > 1 and self.high - self.low <= _DECISIVE
 
 
 @dataclass(frozen=True)

@@ -22,16 +22,23 @@ a probability in double precision lies below ``ln 5e-324 = -744``."""
 TIMES_BEYOND = 4.0
 """How many times as far from 0 as any other logit of its row a finite mask lies."""
 
+SPREAD = 2.0
+"""Masks are one number, up to the logits it was added to: they differ by at most so many times the largest of those.
+Logits of such a size that scatter by more belong to a model that knows no bounds, naive Bayes for one."""
+
 ALIKE = 1.5
-"""Masks of one class are one number, up to the logit it was added to; real logits of such a size differ by more."""
+"""The masks of one class in all samples lie within such a factor; logits that scatter by more are no masks."""
+
+FEWEST, SAME = 3, 0.01
+"""In some samples only, finite masks have to be so many, and one number up to this share of it."""
 
 RULE = (
-    f"a class takes no part where its logit is -inf, or at most {HIGHEST_MASK:g} and at least {TIMES_BEYOND:g} times "
-    "as far from 0 as every logit above that"
+    f"a class takes no part where its logit is -inf, or a number that all such classes share, at most {HIGHEST_MASK:g} "
+    f"and at least {TIMES_BEYOND:g} times as far from 0 as every logit above that"
 )
 """The rule in words, for errors."""
 
-DIVIDE = "if these numbers are no masks, divide all logits by one number, which changes nothing at a given ratio"
+DIVIDE = "if these numbers are no masks, divide all logits, and CIST's floor with them, by one number"
 
 _MOST_NAMED = 5
 
@@ -39,10 +46,10 @@ _MOST_NAMED = 5
 def takes_part(logits: Any, xp: Any = np) -> Any:
     """Which classes take part in each row, ``(N, C)`` boolean: all but the masked ones.
 
-    A logit ``z`` is a mask if it is ``-inf``; or if ``z <= -900`` and the largest such number of its row is at most
-    ``-4 max |z'|`` over the row's logits ``z' > -900``, of which there must be one. So a row of large logits without a
-    gap has no masks, whatever their size, and nor has a row without ordinary logits. Of two classes only ``-inf`` is a
-    mask.
+    A logit ``z`` is a mask if it is ``-inf``; or if ``z <= -900``, the largest such number of its row is at most
+    ``-4 max |z'|`` over the row's logits ``z' > -900``, of which there must be one, and the finite such numbers are one
+    number, or two of which one is 4 times as far, each up to ``2 max |z'|``. So a row of large logits that have no gap,
+    or that scatter, has no finite masks, whatever their size. Of two classes only ``-inf`` is a mask.
 
     Args:
         logits: ``(N, C)`` floating point, wide enough for four times its ordinary numbers; NaN is no mask.
@@ -57,7 +64,12 @@ def takes_part(logits: Any, xp: Any = np) -> Any:
     low = logits <= HIGHEST_MASK
     largest = xp.amax(xp.abs(xp.where(low, 0.0, logits)), -1, keepdims=True)
     nearest = xp.amax(xp.where(low, logits, -np.inf), -1, keepdims=True)
-    beyond = (nearest <= -TIMES_BEYOND * largest) & ~low.all(-1)[..., None]
+    finite = low & (logits != -np.inf)
+    farthest = xp.amin(xp.where(finite, logits, np.inf), -1, keepdims=True)
+    near, far = logits >= nearest - SPREAD * largest, logits <= farthest + SPREAD * largest
+    apart = (farthest >= nearest - SPREAD * largest) | (farthest <= TIMES_BEYOND * nearest)
+    alike = apart & (near | far | ~finite).all(-1)[..., None]
+    beyond = (nearest <= -TIMES_BEYOND * largest) & alike & ~low.all(-1)[..., None]
     return ~(low & (beyond | (logits == -np.inf)))
 
 
@@ -85,23 +97,34 @@ class Absences:
         """
         if bool((low <= HIGHEST_MASK).any()):
             wide = rows.astype(np.result_type(rows.dtype, np.float32))
-            absent = ~takes_part(wide)
-            for place in np.flatnonzero(absent.any(axis=0)):
-                there = absent[:, place]
-                if not self._counts[place]:
-                    self._first[place] = self.samples + int(np.argmax(there))
-                self._counts[place] += int(np.count_nonzero(there))
-                masks = wide[there, place]
-                finite = masks[np.isfinite(masks)]
-                self._infinite[place] |= len(finite) < len(masks)
-                self._lowest[place] = min(self._lowest[place], float(finite.min(initial=np.inf)))
-                self._highest[place] = max(self._highest[place], float(finite.max(initial=-np.inf)))
+            with np.errstate(over="ignore"):  # four times the largest float32 is infinite, and no mask lies beyond it
+                absent = ~takes_part(wide)
+            finite = absent & np.isfinite(wide)
+            counts = np.count_nonzero(absent, axis=0)
+            new = (self._counts == 0) & (counts > 0)
+            self._first[new] = self.samples + absent[:, new].argmax(axis=0)
+            self._counts += counts
+            self._infinite |= (absent & ~finite).any(axis=0)
+            self._lowest = np.minimum(self._lowest, np.where(finite, wide, np.inf).min(axis=0))
+            self._highest = np.maximum(self._highest, np.where(finite, wide, -np.inf).max(axis=0))
         self.samples += len(rows)
 
     @property
     def everywhere(self) -> NDArray[np.int64]:
         """The classes that take no part in any sample, by number."""
-        return np.flatnonzero(self._counts == self.samples)
+        scattered = np.isfinite(self._lowest) & (self._lowest < ALIKE * self._highest)
+        return np.flatnonzero((self._counts == self.samples) & ~scattered)
+
+    @property
+    def _partly(self) -> NDArray[np.int64]:
+        """The classes that are masked in some samples only: by ``-inf``, or by one finite number that comes again."""
+        some = (self._counts > 0) & (self._counts < self.samples)
+        finite = some & ~self._infinite
+        if finite.any():
+            low, high = float(self._lowest[finite].min()), float(self._highest[finite].max())
+            if self._counts[finite].sum() < FEWEST or high - low > -SAME * low:
+                some &= self._infinite
+        return np.flatnonzero(some)
 
     def check(self, names: Sequence[str] | None) -> None:
         """Refuse classes that take no part in some samples only, and logits of fewer than two classes that do.
@@ -109,11 +132,8 @@ class Absences:
         Raises:
             CistError: naming the first class, in how many samples it is masked, and what to do.
         """
-        partly = np.flatnonzero((self._counts > 0) & (self._counts < self.samples))
-        # Where they scatter they are logits of a model that knows no bounds, naive Bayes for one.
-        alike = ~np.isfinite(self._lowest) | (self._lowest >= ALIKE * self._highest)
-        if len(partly) and (alike[partly].all() or self._infinite[partly].any()):
-            partly = partly if alike[partly].all() else partly[self._infinite[partly]]
+        partly = self._partly
+        if len(partly):
             place = int(partly[0])
             count, more = int(self._counts[place]), len(partly) - 1
             others = f" (so {'is' if more == 1 else 'are'} {more:,} more class{'es' * (more > 1)} in some)" * bool(more)

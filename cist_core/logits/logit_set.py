@@ -232,14 +232,18 @@ class LogitSet:
                 f"Expected the positions of samples, from 0 to {len(self.logits) - 1}, but got {_shortened(index)}; "
                 "give whole numbers in that range."
             )
-        taken = LogitSet.create(
-            self.logits[index],
-            None if self.labels is None else self.labels[index],
-            class_names=self.class_names,
-            provenance=self.provenance,
+        if index.dtype.kind == "b" and index.shape != (len(self.logits),):
+            raise CistError(f"Expected a mask of {len(self.logits)} samples, but got one of the shape {index.shape}.")
+        rows = _as_matrix(self.logits[index])
+        low, high, _ = _extremes(rows)
+        # Which classes take part is known of the whole set, and not judged anew of a few samples.
+        return replace(
+            self,
+            logits=_in_rows(rows),
+            labels=None if self.labels is None else self.labels[index],
             sample_names=None if self.sample_names is None else self.sample_names.take(index),
+            constant_rows=int(np.count_nonzero(low == high)),
         )
-        return replace(taken, left_out=self.left_out)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file: ``logits``, ``labels``, ``sample_names``; class names and provenance as metadata.

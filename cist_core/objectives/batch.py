@@ -53,9 +53,8 @@ class Batch:
         """Check and flatten.
 
         Half precision becomes float32, float64 stays. A class takes part in a row unless a mask stands there in one of
-        the two models: ``-inf`` or a number far below the others, as `absent_classes.takes_part` has it. The
-        others have probability 0 in both, and the means that centre the logits leave them out. At the label's own class
-        a student can be wrong by any finite number, which is no mask there.
+        the two models (`taking_part`). The others have probability 0 in both, and the means that centre the logits
+        leave them out.
 
         Args:
             student_logits: ``(B, C)`` or ``(B, L, C)``, classes last.
@@ -83,6 +82,8 @@ class Batch:
         _check_tensors(**logits, **_given(labels=labels, mask=mask))
         _check_shapes(logits, labels, mask)
         _check_num_items(num_items)
+        if isinstance(num_items, Tensor):
+            num_items = num_items.reshape(())
         if student_logits.dim() == 3 and student_logits.shape[1] == student_logits.shape[2]:
             _notice_square(logits, labels, mask)
         dtype = torch.float64 if torch.float64 in (student_logits.dtype, teacher_logits.dtype) else torch.float32
@@ -99,7 +100,7 @@ class Batch:
                 "Expected at least one sample, but "
                 + ("the batch is empty." if mask is None else "the mask keeps no token; leave such a batch out.")
             )
-        part = _taking_part(student.detach(), teacher, flat_labels)
+        part = taking_part(student.detach(), teacher, flat_labels)
         if student.device.type == "cpu" and len(student):
             _check_values(names, student, teacher, flat_labels, part)
         return cls(
@@ -135,7 +136,7 @@ class Batch:
         """
         if self.given_cross_entropy is None:
             raise CistError(
-                "This objective learns from the hard label too, but labels is None; give the class of every sample."
+                "This objective learns from the hard label, but labels is None; give the class of every sample."
             )
         return self.given_cross_entropy
 
@@ -190,8 +191,11 @@ def _kind(value: object) -> str:
     return name if module == "builtins" else f"{module}.{name}"
 
 
-def _taking_part(student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-    """Which classes take part in each row of both, ``(N, C)``."""
+def taking_part(student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+    """Which classes take part in each row of both, ``(N, C)`` boolean.
+
+    At the label's class a student can be wrong by any finite number, which is no mask there.
+    """
     by_student, by_teacher = takes_part(student, torch), takes_part(teacher, torch)
     if labels is not None:
         places = labels.clamp(0, student.shape[-1] - 1).unsqueeze(1)

@@ -123,7 +123,7 @@ def matched_damping(rows: Rows, tau: Tensor, *, H: float) -> Tensor:
     weights other than ``tau_t tau_s`` multiply a gradient, is that of a tie and not of its scale. The 10 is ours.
     """
     rows = rows.detach()
-    longest = _NEARLY_TIED * equal_others_ratio(H, rows.takes_part.shape[-1])
+    longest = _NEARLY_TIED * equal_others_ratio(float(H), rows.takes_part.shape[-1])
     positive = rows.maximum > TAU_MIN
     return torch.where(positive, longest * tau / torch.where(positive, rows.maximum, 1.0), 0.0).clamp(max=1)
 

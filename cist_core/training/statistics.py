@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from cist_core.logits.absent_classes import takes_part
 from cist_core.objectives import Terms
+from cist_core.objectives.batch import taking_part
 from cist_core.objectives.rows import Rows, entropy
 
 SPREAD = ("teacher_entropy", "student_entropy", "tau_teacher", "tau_student", "weight")
@@ -41,7 +41,7 @@ class EpochStatistics:
             if term.dim() == 0:
                 self._add(f"loss_{name}", term.detach().float().expand(count))
         self._add("train_accuracy", (student.argmax(1) == labels).float())
-        part = takes_part(student, torch) & takes_part(teacher, torch)
+        part = taking_part(student, teacher, labels)
         rows = {"student": Rows(student, part), "teacher": Rows(teacher, part)}
         for model in ("student", "teacher"):
             self._add(f"{model}_maximum", rows[model].maximum)

@@ -19,6 +19,8 @@ from cist_core.logits.cache import write_logits
 from cist_core.logits.ensemble import average_logits
 from cist_core.logits.files.given import convert
 from cist_core.logits.recording import record
+from cist_core.objectives import create_objective
+from cist_core.objectives.batch import Batch
 
 TOLERANCE = 1e-4  # nats
 MASKS = (-np.inf, -1000.0, -1e4, -65504.0, -1e9, -3.4e38)
@@ -347,3 +349,73 @@ def test_the_commands_name_the_classes_that_take_no_part(tmp_path, capsys, comma
     assert shown.replace(f"{said}\n", "") == plain
     record = json.loads(run(capsys, command, "--logits", tmp_path / "set.npz", "--json")[1])
     assert (record.get("source") or record)["left_out_classes"] == [2]
+
+
+# ---- logits that are no masks ----------------------------------------------------------------------------------------
+
+
+def unbounded(samples=60, classes=8):
+    """Log-probabilities of a naive Bayes classifier: 0 for the winner, thousands below for the others."""
+    rng = np.random.default_rng(5)
+    logits = -rng.uniform(100, 5000, (samples, classes))
+    logits[np.arange(samples), rng.integers(0, classes, samples)] = 0
+    return logits.astype(np.float32)
+
+
+def test_a_class_that_scatters_in_every_sample_is_no_mask():
+    logits, _ = made()
+    logits[:, 4] = -np.random.default_rng(0).uniform(1000, 200_000, len(logits))
+    assert LogitSet.create(logits).left_out == ()
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 10])
+def test_unbounded_logits_stay_whole_in_a_set_in_its_parts_and_in_a_stream(rows):
+    logits = unbounded()
+    whole = LogitSet.create(logits)
+    assert whole.left_out == ()
+    for start in range(0, len(logits), rows):
+        part = whole.take(range(start, min(start + rows, len(logits))))
+        assert (part.num_classes, part.left_out) == (8, ())
+    if rows > 1:
+        chunks = [logits[start : start + rows] for start in range(0, len(logits), rows)]
+        streamed = EntropyCurves.from_chunks(chunks)
+        np.testing.assert_allclose(streamed.statistics.maximum, EntropyCurves.from_logits(whole).statistics.maximum)
+
+
+def test_a_part_of_a_masked_set_remembers_what_was_left_out():
+    logits, others, labels, _ = masked(-1e9, 2)
+    read = LogitSet.create(logits, labels)
+    part = read.take([3])
+    assert (part.left_out, part.given_classes) == (read.left_out, read.given_classes)
+    np.testing.assert_allclose(part.logits, others[[3]])
+
+
+def test_large_numbers_in_one_or_two_samples_are_logits_of_these():
+    logits, _ = made()
+    logits[5, 1], logits[9, 1] = -640_000, -467_000
+    assert LogitSet.create(logits).left_out == ()
+
+
+def test_a_million_masked_numbers_are_counted_without_a_loop_over_classes():
+    logits, _ = made(classes=6)
+    wide = np.concatenate([logits, np.full((len(logits), 20_000), -1e9, np.float32)], axis=1)
+    assert LogitSet.create(wide).num_classes == 6
+
+
+def test_the_objectives_take_unbounded_logits_as_the_analysis_does():
+    logits = unbounded()
+    curves = EntropyCurves.from_logits(LogitSet.create(logits))
+    batch = Batch.create(student_logits=torch.zeros(logits.shape), teacher_logits=torch.tensor(logits))
+    np.testing.assert_allclose(batch.teacher.maximum.numpy(), curves.statistics.maximum, rtol=1e-5)
+
+
+def test_a_student_that_runs_away_at_the_label_keeps_its_gradient():
+    """There a finite number is a logit, however far it has come."""
+    for height in (-850.0, -950.0, -1e5):
+        student = torch.tensor([[0.0, 5.0, -20.0, height]], requires_grad=True)
+        kd = create_objective("kd:tau=1")(
+            student_logits=student, teacher_logits=torch.tensor([[0.0, 1.0, 2.0, 9.0]]), labels=torch.tensor([3])
+        )["kd"]
+        kd.backward()
+        assert student.grad is not None
+        assert student.grad[0, 3] < -0.8

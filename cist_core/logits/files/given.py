@@ -367,7 +367,7 @@ def _logarithms(
     values: NDArray[Any], survey: _Survey, scale: int, stated: str, labels: NDArray[np.int64] | None
 ) -> Conversion:
     coarse = survey.decimals is not None or values.dtype == np.float16
-    zeros = _Zeros.of(values, lambda rows: rows > 0, labels=labels if coarse else None, coarse=coarse)
+    zeros = _Zeros.of(values, lambda rows: rows > 0, labels=labels, coarse=coarse)
     said = ("probabilities" if scale == 1 else "percentages") + stated
     deviation = float(np.abs(survey.total / scale - 1).max())
     least = min(zeros.smallest / scale, LARGEST_FLOOR)
