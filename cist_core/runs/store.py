@@ -34,10 +34,6 @@ from cist_core.training.run_directory import RunDirectory
 if TYPE_CHECKING:
     from cist_core.training.config import RunConfig
 
-# Inside the class, `list` is the method.
-Runs = list[Run]
-Rows = list[sqlite3.Row]
-
 _BUSY_SECONDS = 30.0
 _TABLE_VERSION = 2
 _LONGEST_NAME = 80
@@ -177,7 +173,7 @@ class RunStore:
         """Whether this store's owner may change a run and take it away."""
         return self.owner is None or run.owner == self.owner
 
-    def list_runs(self, group: str | None = None) -> Runs:
+    def list_runs(self, group: str | None = None) -> list[Run]:
         """All runs that this store's owner may change, or those of one sweep; newest first."""
         wanted = [
             *(["sweep = :group"] if group is not None else []),
@@ -192,7 +188,7 @@ class RunStore:
         """How many runs wait or run, whosever they are."""
         return int(self._read("SELECT count(*) FROM runs WHERE state IN ('queued', 'running')")[0][0])
 
-    def running(self) -> Runs:
+    def running(self) -> list[Run]:
         """The runs that have a process, or had one when somebody last looked."""
         return self._select("SELECT * FROM runs WHERE state = 'running' ORDER BY started_at, rowid")
 
@@ -217,7 +213,9 @@ class RunStore:
         """
         return self.add_all([(name, config)], note=note, group=group)[0]
 
-    def add_all(self, entries: Sequence[tuple[str, RunConfig]], *, note: str = "", group: str | None = None) -> Runs:
+    def add_all(
+        self, entries: Sequence[tuple[str, RunConfig]], *, note: str = "", group: str | None = None
+    ) -> list[Run]:
         """Queue several runs, given by name and config, or none of them.
 
         Raises:
@@ -445,10 +443,10 @@ class RunStore:
                 raise
             connection.execute("COMMIT")
 
-    def _select(self, query: str, **values: object) -> Runs:
+    def _select(self, query: str, **values: object) -> list[Run]:
         return [self._run(row) for row in self._read(query, **values)]
 
-    def _read(self, query: str, **values: object) -> Rows:
+    def _read(self, query: str, **values: object) -> list[sqlite3.Row]:
         try:
             with self._connection() as connection:
                 return connection.execute(query, values).fetchall()

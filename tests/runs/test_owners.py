@@ -47,8 +47,8 @@ def test_a_run_belongs_to_whom_the_store_acts_for(store, anns, bobs):
     keepers, hers, his = store.add(config(0)), anns.add(config(1), group="g"), bobs.add(config(2), group="g")
     assert [run.owner for run in (keepers, hers, his)] == [None, ANN, BOB]
     assert anns.list_runs() == [hers]
-    assert bobs.list("g") == [his]
-    assert bobs.list("h") == []
+    assert bobs.list_runs("g") == [his]
+    assert bobs.list_runs("h") == []
     assert store.list_runs() == [his, hers, keepers]
     assert (store.count_active(), anns.count_active()) == (3, 3)
 
