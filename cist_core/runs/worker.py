@@ -83,6 +83,10 @@ class Worker:
                     self._work(stop)
             except Timeout:
                 return False
+            except CistError:
+                if self.store.root.is_dir():
+                    raise
+                return True  # somebody removed it just now
             except OSError as error:
                 raise CistError(f"No worker can run in {self.store.root} ({error.strerror or error}).") from error
             # Whoever added a run just before the lock was free has seen a living worker and started none.
