@@ -25,9 +25,9 @@ from filelock import FileLock, Timeout
 
 from cist_core.errors import CistError
 from cist_core.files import own_folder
+from cist_core.processes import is_alive
 from cist_core.runs.endings import Ending, ending
 from cist_core.runs.limits import Limits
-from cist_core.runs.processes import is_alive
 from cist_core.runs.run import Run, RunState
 from cist_core.training.run_directory import RunDirectory
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from filelock import Timeout
 
 from cist_core.errors import CistError
+from cist_core.processes import Child, is_alive, signal_group
 from cist_core.runs.limits import Limits
-from cist_core.runs.processes import Child, is_alive, signal_group
 from cist_core.runs.run import Run
 from cist_core.runs.store import RunStore
 

@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from cist_core import CistError
+from cist_core.processes import is_alive
 from cist_core.runs import RunState, RunStore
-from cist_core.runs.processes import is_alive
 from tests.runs.workplace import config, kill, until
 
 

@@ -6,8 +6,8 @@ import time
 import psutil
 import pytest
 
+from cist_core.processes import Child, is_alive
 from cist_core.runs import RunState, RunStore
-from cist_core.runs.processes import Child, is_alive
 from tests.runs.workplace import config, kill, until
 
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from cist_core.processes import is_alive, signal_group
 from cist_core.runs import RunState, RunStore, Worker
-from cist_core.runs.processes import is_alive, signal_group
 from cist_core.runs.worker import _started
 from cist_core.training import RunConfig, parse_config
 

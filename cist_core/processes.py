@@ -1,4 +1,4 @@
-"""The process of a run: it outlives the worker, is known again by pid and start time, and is stopped as a group."""
+"""A child process that outlives us, is known again by pid and start time, and is stopped as a group."""
 
 from __future__ import annotations
 
