@@ -37,6 +37,12 @@ class Child:
         self.pid = self._process.pid
         self.created_at = float(psutil.Process(self.pid).create_time())
 
+    @property
+    def waits(self) -> bool:
+        """Whether it has been neither released nor abandoned."""
+        assert self._process.stdin is not None
+        return not self._process.stdin.closed
+
     def release(self) -> None:
         """Let it go to work."""
         self._answer(b"go\n")
