@@ -130,8 +130,8 @@ class ExampleStore:
             limit_reason=None,
             attempt=1,
             resume=False,
-            pid=None,
-            pid_created_at=None,
+            executor=None,
+            handle=None,
             working_directory=self.root,
             directory=directory,
         )

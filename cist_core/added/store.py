@@ -29,7 +29,7 @@ from cist_core.added.roots import roots
 from cist_core.added.spec import AddSpec
 from cist_core.errors import CistError
 from cist_core.files import own_folder, write_whole
-from cist_core.runs.processes import Child, is_alive, signal_group
+from cist_core.processes import Child, is_alive, signal_group
 
 NAME_OF_REMOTE = re.compile(r"(torchvision|timm|hf):\w[\w.\-]*(/\w[\w.\-]*)?([@:]\w[\w.\-]*)?")
 ADDED_ID = re.compile(r"[a-z0-9][a-z0-9\-]{0,40}-[0-9a-f]{16}")

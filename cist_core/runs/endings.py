@@ -1,12 +1,12 @@
-"""How a run has ended, told from what its process left behind."""
+"""How a run has ended, told from what its command left behind."""
 
 from __future__ import annotations
 
 import shutil
-import signal
 from dataclasses import dataclass
 from pathlib import Path
 
+from cist_core.runs.executors.protocol import Exit
 from cist_core.runs.run import Run, RunState
 
 _FULL_BYTES = 1_000_000
@@ -22,14 +22,14 @@ class Ending:
     reason: str | None = None
 
 
-def ending(run: Run, exit_code: int | None) -> Ending:
-    """How a run whose process is gone has ended.
+def ending(run: Run, how: Exit) -> Ending:
+    """How a run whose command has ended has ended itself.
 
-    What the run said itself counts most, then why it was stopped, then how its process ended.
+    What the run said itself counts most, then why it was stopped, then how its command ended.
 
     Args:
         run: still running according to its row.
-        exit_code: None if it is not known (the process was not our child); ``-N`` for signal N.
+        how: what its executor knows.
     """
     status = _own_words(run)
     said, reason = status.get("state"), status.get("reason")
@@ -41,10 +41,11 @@ def ending(run: Run, exit_code: int | None) -> Ending:
         return Ending(RunState(str(said)), str(reason) if reason else None)
     if run.stop_requested_at is not None:
         return Ending(RunState.CANCELLED, "It was ended by force; resume it from its last checkpoint.")
-    if exit_code is not None and exit_code > 0:
-        last_words = _last_line(run.stderr_file) or f"The process ended with exit code {exit_code} and no message."
+    if how.code:
+        last_words = _last_line(run.stderr_file) or f"The process ended with exit code {how.code} and no message."
         return Ending(RunState.FAILED, last_words + _remark_on_disk(run.directory.path))
-    return Ending(RunState.LOST, f"The process {_how(exit_code)}; resume it from its last checkpoint.")
+    reason = how.reason if how.code is None else "The process ended without saying that it had finished"
+    return Ending(RunState.LOST, f"{reason}; resume it from its last checkpoint.")
 
 
 def _own_words(run: Run) -> dict[str, object]:
@@ -53,19 +54,6 @@ def _own_words(run: Run) -> dict[str, object]:
     updated_at = status.get("updated_at")
     fresh = isinstance(updated_at, int | float) and updated_at >= (run.started_at or 0)
     return status if fresh else {}
-
-
-def _how(exit_code: int | None) -> str:
-    if exit_code is None:
-        return "is gone and left no word, as after a restart of the machine"
-    if exit_code == 0:
-        return "ended without saying that it had finished"
-    try:
-        name = signal.Signals(-exit_code).name
-    except ValueError:
-        name = f"signal {-exit_code}"
-    by = " (somebody, or the system when memory ran out)" if exit_code == -signal.SIGKILL else ""
-    return f"was ended by {name}{by}"
 
 
 def _last_line(path: Path) -> str:

@@ -21,7 +21,7 @@ class RunState(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     LOST = "lost"
-    """Its process is gone and left no word: killed, or the machine went down."""
+    """It is gone and left no word: killed, or the machine went down."""
 
     @property
     def ended(self) -> bool:
@@ -46,8 +46,8 @@ class Run:
         limit_reason: the limit that it was stopped for.
         attempt: how often it was started.
         resume: whether the next attempt continues from the last checkpoint.
-        pid: process of the current or last attempt.
-        pid_created_at: when that process started, which tells it from a later one with the same pid.
+        executor: name of what runs its current or last attempt.
+        handle: by which that executor knows the attempt again; nobody else reads it.
         working_directory: where it was added; relative paths in its config start there.
         directory: its files.
         owner: who started it in an app with sign-in; None: the operator.
@@ -66,8 +66,8 @@ class Run:
     limit_reason: str | None
     attempt: int
     resume: bool
-    pid: int | None
-    pid_created_at: float | None
+    executor: str | None
+    handle: str | None
     working_directory: Path
     directory: RunDirectory = field(compare=False)
     owner: str | None = None
@@ -79,5 +79,5 @@ class Run:
 
     @property
     def stderr_file(self) -> Path:
-        """What the process of the last attempt wrote to standard error: the log, and a traceback if there was one."""
+        """What the command of the last attempt wrote to standard error: the log, and a traceback if there was one."""
         return self.directory.path / "stderr.txt"

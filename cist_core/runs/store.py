@@ -26,20 +26,17 @@ from filelock import FileLock, Timeout
 from cist_core.errors import CistError
 from cist_core.files import own_folder
 from cist_core.runs.endings import Ending, ending
+from cist_core.runs.executors.local import LocalExecutor, process_handle
+from cist_core.runs.executors.protocol import ExecutorUnreachable, Exit, executor_of
 from cist_core.runs.limits import Limits
-from cist_core.runs.processes import is_alive
 from cist_core.runs.run import Run, RunState
 from cist_core.training.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from cist_core.training.config import RunConfig
 
-# Inside the class, `list` is the method.
-Runs = list[Run]
-Rows = list[sqlite3.Row]
-
 _BUSY_SECONDS = 30.0
-_TABLE_VERSION = 2
+_TABLE_VERSION = 3
 _LONGEST_NAME = 80
 _TABLE = """
 CREATE TABLE IF NOT EXISTS runs (
@@ -57,8 +54,8 @@ CREATE TABLE IF NOT EXISTS runs (
     limit_reason TEXT,
     attempt INTEGER NOT NULL DEFAULT 0,
     resume INTEGER NOT NULL DEFAULT 0,
-    pid INTEGER,
-    pid_created_at REAL,
+    executor TEXT,
+    handle TEXT,
     working_directory TEXT NOT NULL,
     owner TEXT
 )
@@ -84,20 +81,25 @@ class Claim:
         self._connection = connection
         self.run = run
 
-    def started(self, pid: int, created_at: float) -> None:
-        """Its process is there, and may go to work once the claim is over."""
+    def started(self, executor: str, handle: str) -> None:
+        """It has been started, and may go to work once the claim is over.
+
+        Args:
+            executor: the name of what has started it.
+            handle: by which that executor knows it again.
+        """
         self._connection.execute(
             "UPDATE runs SET state = 'running', attempt = attempt + 1, started_at = ?, ended_at = NULL, reason = NULL, "
-            "stop_requested_at = NULL, limit_reason = NULL, pid = ?, pid_created_at = ? WHERE id = ?",
-            (time.time(), pid, created_at, self.run.id),
+            "stop_requested_at = NULL, limit_reason = NULL, executor = ?, handle = ? WHERE id = ?",
+            (time.time(), executor, handle, self.run.id),
         )
 
     def failed(self, reason: str) -> None:
-        """It has no process and gets none."""
+        """It cannot be started."""
         now = time.time()
         self._connection.execute(
             "UPDATE runs SET state = 'failed', attempt = attempt + 1, started_at = ?, ended_at = ?, reason = ?, "
-            "stop_requested_at = NULL, limit_reason = NULL, pid = NULL, pid_created_at = NULL WHERE id = ?",
+            "stop_requested_at = NULL, limit_reason = NULL, executor = NULL, handle = NULL WHERE id = ?",
             (now, now, reason, self.run.id),
         )
 
@@ -135,10 +137,7 @@ class RunStore:
             with self._connection("rwc") as connection:
                 connection.execute("PRAGMA journal_mode = WAL")
             with self._transaction() as connection:
-                connection.execute(_TABLE)
-                columns = {row["name"] for row in connection.execute("PRAGMA table_info(runs)")}
-                if "owner" not in columns:  # of version 1
-                    connection.execute("ALTER TABLE runs ADD COLUMN owner TEXT")
+                _migrate(connection)
                 connection.execute(f"PRAGMA user_version = {_TABLE_VERSION}")
 
     # ---- look --------------------------------------------------------------------------------------------------------
@@ -177,7 +176,7 @@ class RunStore:
         """Whether this store's owner may change a run and take it away."""
         return self.owner is None or run.owner == self.owner
 
-    def list_runs(self, group: str | None = None) -> Runs:
+    def list_runs(self, group: str | None = None) -> list[Run]:
         """All runs that this store's owner may change, or those of one sweep; newest first."""
         wanted = [
             *(["sweep = :group"] if group is not None else []),
@@ -192,8 +191,8 @@ class RunStore:
         """How many runs wait or run, whosever they are."""
         return int(self._read("SELECT count(*) FROM runs WHERE state IN ('queued', 'running')")[0][0])
 
-    def running(self) -> Runs:
-        """The runs that have a process, or had one when somebody last looked."""
+    def running(self) -> list[Run]:
+        """The runs that run, or did so when somebody last looked."""
         return self._select("SELECT * FROM runs WHERE state = 'running' ORDER BY started_at, rowid")
 
     def has_queued(self) -> bool:
@@ -217,7 +216,9 @@ class RunStore:
         """
         return self.add_all([(name, config)], note=note, group=group)[0]
 
-    def add_all(self, entries: Sequence[tuple[str, RunConfig]], *, note: str = "", group: str | None = None) -> Runs:
+    def add_all(
+        self, entries: Sequence[tuple[str, RunConfig]], *, note: str = "", group: str | None = None
+    ) -> list[Run]:
         """Queue several runs, given by name and config, or none of them.
 
         Raises:
@@ -386,30 +387,32 @@ class RunStore:
             row = connection.execute(_NEXT_IN_QUEUE, (user_runs_at_once,)).fetchone() if free else None
             yield None if row is None else Claim(connection, self._run(row))
 
-    def settle(self, run: Run, exit_code: int | None = None) -> Ending | None:
-        """Write down how a run whose process is gone has ended; None if somebody did so before.
+    def settle(self, run: Run, how: Exit) -> Ending | None:
+        """Write down how a run has ended; None if somebody did so before.
 
         Args:
             run: as it was read.
-            exit_code: of the process, if known; ``-N`` for signal N.
+            how: what its executor knows.
         """
         with self._transaction() as connection:
             current = self._get(connection, run.id)
             if (current.state, current.attempt) != (RunState.RUNNING, run.attempt):
                 return None
-            how = ending(current, exit_code)
-            _end(connection, current, how)
+            end = ending(current, how)
+            _end(connection, current, end)
             with contextlib.suppress(OSError):
                 run.directory.cancel_file.unlink(missing_ok=True)
-        return how
+        return end
 
     def reconcile(self) -> None:
-        """Settle the runs whose process is gone, unless a worker lives, which does so itself."""
+        """Settle the runs that are gone, unless a worker lives, which does so itself."""
         try:
             with self.worker_lock().acquire(timeout=0):
                 for run in self.running():
-                    if not is_alive(run.pid, run.pid_created_at):
-                        self.settle(run)
+                    with contextlib.suppress(ExecutorUnreachable):  # what was known last stays
+                        executor, handle = executor_of(run)
+                        if (how := executor.poll(handle)) is not None:
+                            self.settle(run, how)
         except (Timeout, OSError):  # a worker lives; or nothing can be written here
             return
 
@@ -445,10 +448,10 @@ class RunStore:
                 raise
             connection.execute("COMMIT")
 
-    def _select(self, query: str, **values: object) -> Runs:
+    def _select(self, query: str, **values: object) -> list[Run]:
         return [self._run(row) for row in self._read(query, **values)]
 
-    def _read(self, query: str, **values: object) -> Rows:
+    def _read(self, query: str, **values: object) -> list[sqlite3.Row]:
         try:
             with self._connection() as connection:
                 return connection.execute(query, values).fetchall()
@@ -493,8 +496,8 @@ class RunStore:
             limit_reason=row["limit_reason"],
             attempt=row["attempt"],
             resume=bool(row["resume"]),
-            pid=row["pid"],
-            pid_created_at=row["pid_created_at"],
+            executor=row["executor"],
+            handle=row["handle"],
             working_directory=Path(row["working_directory"]),
             directory=RunDirectory(self.root / row["id"]),
             owner=row["owner"],
@@ -545,6 +548,34 @@ class RunStore:
                 with contextlib.suppress(FileExistsError):
                     directory.mkdir()
                     return directory
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    """Make the table, or bring one of an older version to the present form, unless somebody has done so just before."""
+    older = _columns(connection)
+    if "pid" not in older:
+        connection.execute(_TABLE)
+        return
+    # Versions 1 and 2 knew processes of this machine alone; the column 'owner' came with version 2. The columns of the
+    # pid go, so that a worker that has not been restarted yet ends at its next look, instead of starting runs that
+    # nobody finds again.
+    connection.create_function("process_handle", 2, process_handle)
+    connection.execute("ALTER TABLE runs RENAME TO older_runs")
+    connection.execute(_TABLE)
+    kept = ", ".join(["rowid", *(name for name in _columns(connection) if name in older)])
+    connection.execute(
+        f"INSERT INTO runs ({kept}, executor, handle) SELECT {kept}, "
+        "CASE WHEN pid IS NOT NULL OR state = 'running' THEN ? END, "
+        "CASE WHEN pid IS NOT NULL THEN process_handle(pid, coalesce(pid_created_at, 0)) "
+        "WHEN state = 'running' THEN '' END "
+        "FROM older_runs",
+        (LocalExecutor.name,),
+    )
+    connection.execute("DROP TABLE older_runs")
+
+
+def _columns(connection: sqlite3.Connection) -> list[str]:
+    return [row["name"] for row in connection.execute("PRAGMA table_info(runs)")]
 
 
 def _one_line(name: str) -> str:

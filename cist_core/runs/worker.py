@@ -1,29 +1,28 @@
-"""The worker: takes runs from the table, starts their processes, watches them, and writes down how they ended.
+"""The worker: takes runs from the table, has an executor start them, watches them, and writes down how they ended.
 
-Nothing is lost when it goes away: the runs go on in sessions of their own, and the next worker finds them again by pid
-and start time. One worker lives per root; a second one leaves.
+Nothing is lost when it goes away: the runs go on, and the next worker finds them again by the handles in the table. One
+worker lives per root; a second one leaves.
 """
 
 from __future__ import annotations
 
 import contextlib
-import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from filelock import Timeout
 
 from cist_core.errors import CistError
+from cist_core.runs.executors.local import LocalExecutor
+from cist_core.runs.executors.protocol import Executor, ExecutorUnreachable, Exit, executor_of
 from cist_core.runs.limits import Limits
-from cist_core.runs.processes import Child, is_alive, signal_group
 from cist_core.runs.run import Run
 from cist_core.runs.store import RunStore
 
-ENGINE = (sys.executable, "-m", "cist_core", "distill")
 WORKER_LOG = "worker.log"
 IDLE_SECONDS = 60.0
 _LOCK_SECONDS = 5.0  # longer than anybody holds the lock who only looks
@@ -34,9 +33,9 @@ class Worker:
 
     Args:
         store: of the runs.
-        command: what is started for a run; ``DIR/config.json --run-dir DIR`` and, to continue, ``--resume`` follow.
-        tick_seconds: between two looks at the table and the processes.
-        grace_seconds: from the request to stop to SIGTERM, and from there to SIGKILL.
+        executor: starts runs; those of another are watched and stopped through theirs. None: processes of this machine.
+        tick_seconds: between two looks at the table and the runs.
+        grace_seconds: from the request to stop until its executor stops it, and from there until it does so by force.
         disk_seconds: between two looks at the size of a run's directory.
         idle_seconds: leave after so long without a run; None: never.
         say: takes a line about what is done.
@@ -46,7 +45,7 @@ class Worker:
         self,
         store: RunStore,
         *,
-        command: Sequence[str] = ENGINE,
+        executor: Executor | None = None,
         tick_seconds: float = 0.5,
         grace_seconds: float = 30.0,
         disk_seconds: float = 10.0,
@@ -54,15 +53,14 @@ class Worker:
         say: Callable[[str], None] = print,
     ) -> None:
         self.store = store
-        self.command = tuple(command)
+        self.executor = LocalExecutor() if executor is None else executor
         self.tick_seconds = tick_seconds
         self.grace_seconds = grace_seconds
         self.disk_seconds = disk_seconds
         self.idle_seconds = idle_seconds
         self._say = say
-        self._children: dict[str, Child] = {}
         self._next_disk_check: dict[str, float] = {}
-        self._signals: dict[tuple[str, int], signal.Signals] = {}
+        self._stopped: dict[tuple[str, int], bool] = {}  # by run and attempt: whether by force
         self._limits = Limits()
         self._complaints: set[str] = set()
 
@@ -83,6 +81,10 @@ class Worker:
                     self._work(stop)
             except Timeout:
                 return False
+            except CistError:
+                if self.store.root.is_dir():
+                    raise
+                return True  # somebody removed it just now
             except OSError as error:
                 raise CistError(f"No worker can run in {self.store.root} ({error.strerror or error}).") from error
             # Whoever added a run just before the lock was free has seen a living worker and started none.
@@ -121,77 +123,65 @@ class Worker:
 
     def _start_next(self) -> bool:
         """Start one run, if one waits and may start; whether to ask for another."""
-        child = None
+        handle = None
         try:
             with self.store.claiming(self._limits.concurrent_runs, self._limits.user_runs_at_once) as claim:
                 if claim is None:
                     return False
                 run = claim.run
                 try:
-                    child = self._child(run)
-                except OSError as error:
-                    reason = f"It cannot start ({error.strerror or error}: {error.filename})."
+                    run.directory.cancel_file.unlink(missing_ok=True)
+                    handle = self.executor.start(run)
+                except ExecutorUnreachable:
+                    raise  # it stays in the queue
+                except (CistError, OSError) as error:
+                    reason = _why_not(error)
                     claim.failed(reason)
                     self._tell(f"{run.id} failed: {reason}")
                 else:
-                    claim.started(child.pid, child.created_at)
+                    claim.started(self.executor.name, handle)
         except BaseException:
-            if child is not None:
-                child.abandon()
+            if handle is not None:
+                self.executor.stop(handle, force=True)
             raise
-        if child is not None:
-            child.release()
-            self._children[run.id] = child
-            self._tell(f"{run.id} started as process {child.pid}")
+        if handle is not None:
+            self.executor.release(handle)
+            self._tell(f"{run.id} started as {handle}")
         return True
-
-    def _child(self, run: Run) -> Child:
-        directory = run.directory
-        directory.cancel_file.unlink(missing_ok=True)
-        command = [*self.command, str(directory.config_file), "--run-dir", str(directory.path)]
-        if run.resume:
-            command.append("--resume")
-        return Child(command, working_directory=run.working_directory, stderr_file=run.stderr_file)
 
     # ---- watch -------------------------------------------------------------------------------------------------------
 
     def _watch(self, run: Run) -> None:
-        child = self._children.get(run.id)
-        if child is not None and child.pid == run.pid:
-            exit_code = child.exit_code()
-            alive = exit_code is None
-        else:  # an earlier worker started it
-            exit_code, alive = None, is_alive(run.pid, run.pid_created_at)
-        if not alive:
-            self._settle(run, exit_code)
+        executor, handle = executor_of(run, self.executor)
+        how = executor.poll(handle)
+        if how is not None:
+            self._settle(run, how)
         elif run.cancel_requested:
-            self._escalate_stop(run)
+            self._escalate_stop(run, executor, handle)
         elif reason := self._limit_reached(run):
             self.store.stop_for_limit(run, reason)
             self._tell(f"{run.id} is told to stop: {reason}")
 
-    def _settle(self, run: Run, exit_code: int | None) -> None:
-        how = self.store.settle(run, exit_code)
-        self._children.pop(run.id, None)
+    def _settle(self, run: Run, how: Exit) -> None:
+        end = self.store.settle(run, how)
         self._next_disk_check.pop(run.id, None)
-        if how is not None:
-            self._tell(f"{run.id} {how.state}" + (f": {how.reason}" if how.reason else ""))
+        self._stopped.pop((run.id, run.attempt), None)
+        if end is not None:
+            self._tell(f"{run.id} {end.state}" + (f": {end.reason}" if end.reason else ""))
 
-    def _escalate_stop(self, run: Run) -> None:
-        """A run that was told to stop and goes on gets SIGTERM after the grace, and SIGKILL after another."""
-        assert run.pid is not None
+    def _escalate_stop(self, run: Run, executor: Executor, handle: str) -> None:
+        """A run that goes on is stopped by its executor after the grace, and by force after another."""
         assert run.stop_requested_at is not None
         graces = (time.time() - run.stop_requested_at) / self.grace_seconds
         if graces < 1:
             with contextlib.suppress(OSError):
                 run.directory.cancel_file.touch()  # whoever asked may have been killed before this
             return
-        number = signal.SIGTERM if graces < 2 else signal.SIGKILL
-        attempt = (run.id, run.attempt)
-        if self._signals.get(attempt) != number:
-            self._signals[attempt] = number
-            self._tell(f"{run.id} goes on, so it gets {number.name}")
-            signal_group(run.pid, number)
+        force, attempt = graces >= 2, (run.id, run.attempt)
+        if self._stopped.get(attempt) != force:
+            executor.stop(handle, force=force)
+            self._stopped[attempt] = force
+            self._tell(f"{run.id} goes on, so it is stopped{' by force' if force else ''}")
 
     def _limit_reached(self, run: Run) -> str | None:
         limits = self._limits
@@ -224,6 +214,12 @@ class Worker:
             if str(error) not in self._complaints:
                 self._complaints.add(str(error))
                 self._tell(str(error))
+
+
+def _why_not(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"It cannot start ({error.strerror or error}: {error.filename})."
+    return str(error)
 
 
 _started: dict[Path, subprocess.Popen[bytes]] = {}

@@ -115,8 +115,7 @@ def test_a_killed_run_is_resumed_where_it_was_and_finishes(open_page, store: Run
     settle(page)
     save_picture(page, "run-watched")
     run = store.list_runs()[0]
-    assert run.pid is not None
-    os.kill(run.pid, signal.SIGKILL)
+    os.kill(run.directory.status()["pid"], signal.SIGKILL)
     page.get_by_role("button", name="Resume").wait_for(timeout=30_000)
     assert page.locator(".stMarkdownBadge", has_text="lost").is_visible()
     before = epoch_on_screen(page)

@@ -8,12 +8,22 @@ import pytest
 
 from cist_core import CistError
 from cist_core.runs import RunStore
-from tests.runs.workplace import Workplace
+from tests.runs.cluster import Cluster
+from tests.runs.workplace import EXECUTORS, Workplace
 
 
 @pytest.fixture
-def workplace(tmp_path: Path) -> Iterator[Workplace]:
-    place = Workplace(tmp_path / "runs")
+def cluster() -> Iterator[Cluster]:
+    made = Cluster()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def workplace(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Workplace]:
+    place = Workplace(tmp_path / "runs", EXECUTORS[getattr(request, "param", "local")](request))
     try:
         yield place
     finally:

@@ -4,7 +4,7 @@ import pytest
 
 from cist_core import CistError
 from cist_core.runs import Limits, RunState
-from tests.runs.workplace import config, until
+from tests.runs.workplace import config, on_every_executor, until
 
 
 def write(store, text):
@@ -67,6 +67,7 @@ def test_a_full_queue_refuses_new_and_resumed_runs(store):
         store.resume(first)
 
 
+@on_every_executor
 def test_the_worker_stops_a_run_that_takes_too_long_and_it_saves_first(workplace):
     write(workplace.store, "wall_seconds = 0.5")
     run_id = workplace.add()
@@ -81,6 +82,7 @@ def test_the_worker_stops_a_run_that_takes_too_long_and_it_saves_first(workplace
     assert workplace.store.get(run_id).directory.status()["first_step"] > 0
 
 
+@on_every_executor
 def test_the_worker_stops_a_run_that_uses_too_much_disk(workplace):
     write(workplace.store, "disk_bytes = 100_000")
     run_id = workplace.add()
@@ -90,6 +92,7 @@ def test_the_worker_stops_a_run_that_uses_too_much_disk(workplace):
     assert "100,000 are allowed" in workplace.store.get(run_id).reason
 
 
+@on_every_executor
 def test_a_run_over_a_limit_that_does_not_listen_is_killed_and_still_failed_for_the_limit(workplace):
     write(workplace.store, "wall_seconds = 0.2")
     run_id = workplace.add()
@@ -98,6 +101,7 @@ def test_a_run_over_a_limit_that_does_not_listen_is_killed_and_still_failed_for_
     assert "stopped after 0.2 seconds" in workplace.store.get(run_id).reason
 
 
+@on_every_executor
 def test_the_limit_of_concurrent_runs_is_kept_and_may_change_meanwhile(workplace):
     write(workplace.store, "concurrent_runs = 2")
     ids = [workplace.add(seed) for seed in range(4)]

@@ -8,7 +8,7 @@ from cist_core import CistError
 from cist_core.runs import Limits, RunState, RunStore
 from tests.runs.test_limits import write
 from tests.runs.test_store import end
-from tests.runs.workplace import config
+from tests.runs.workplace import GONE, config
 
 ANN, BOB = "ann@lab.edu", "bob@lab.edu"
 TABLE_1 = """
@@ -36,7 +36,7 @@ def claim(store: RunStore, *at_once: int) -> str | None:
     with store.claiming(*at_once) as taken:
         if taken is None:
             return None
-        taken.started(2**22 + 1, 1.0)
+        taken.started(*GONE)
         return taken.run.id
 
 
@@ -47,8 +47,8 @@ def test_a_run_belongs_to_whom_the_store_acts_for(store, anns, bobs):
     keepers, hers, his = store.add(config(0)), anns.add(config(1), group="g"), bobs.add(config(2), group="g")
     assert [run.owner for run in (keepers, hers, his)] == [None, ANN, BOB]
     assert anns.list_runs() == [hers]
-    assert bobs.list("g") == [his]
-    assert bobs.list("h") == []
+    assert bobs.list_runs("g") == [his]
+    assert bobs.list_runs("h") == []
     assert store.list_runs() == [his, hers, keepers]
     assert (store.count_active(), anns.count_active()) == (3, 3)
 
@@ -116,7 +116,7 @@ def test_a_table_of_version_1_keeps_its_rows_which_are_the_keepers(tmp_path):
     assert RunStore(root, owner=ANN).list_runs() == []
     RunStore(root, owner=ANN).add(config())
     assert [run.owner for run in store.list_runs()] == [ANN, None]
-    assert store._read("PRAGMA user_version")[0][0] == 2
+    assert store._read("PRAGMA user_version")[0][0] == 3
 
 
 # ---- whose turn it is ------------------------------------------------------------------------------------------------

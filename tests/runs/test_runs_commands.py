@@ -15,7 +15,7 @@ from cist_core import CistError
 from cist_core.runs import RunState, RunStore, ensure_worker
 from cist_core.runs import worker as worker_module
 from cist_core.training.logit_scale import ScaleFault
-from tests.runs.workplace import config, until
+from tests.runs.workplace import GONE, config, until
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +42,7 @@ def finish(store, run_id, **status):
     """As if a worker had trained it."""
     with store.claiming(1000) as claim:
         assert claim.run.id == run_id
-        claim.started(2**22 + 1, 1.0)
+        claim.started(*GONE)
     status = {"state": "finished", "updated_at": time.time() + 1, **status}
     store.get(run_id).directory.write_status(status)
     store.reconcile()
@@ -137,7 +137,7 @@ def test_a_wrong_id_or_state_is_told_in_a_sentence(capsys, workplace):
 def test_looking_settles_what_nobody_watches(capsys, workplace):
     run_id = workplace.add()
     with workplace.store.claiming(1) as claim:
-        claim.started(2**22 + 1, 1.0)
+        claim.started(*GONE)
     assert run_json(capsys, "runs", "show", run_id)["state"] == "lost"
 
 
@@ -245,7 +245,7 @@ def test_a_worker_is_started_once_and_its_run_outlives_it_and_is_resumed(workpla
     store.resume(run_id)
     workplace.trains(run_id, beyond=stopped_at)
     assert not store.get(run_id).cancel_requested
-    os.kill(store.get(run_id).pid, signal.SIGKILL)
+    os.kill(workplace.trains(run_id), signal.SIGKILL)
     workplace.reaches(run_id, RunState.LOST)
 
 

@@ -11,7 +11,7 @@ from cist_core import CistError
 from cist_core.runs import RunState, RunStore
 from cist_core.runs.endings import Ending
 from cist_core.runs.store import _end
-from tests.runs.workplace import config
+from tests.runs.workplace import GONE, config
 
 
 def end(store: RunStore, run_id: str, state: RunState) -> None:
@@ -22,13 +22,13 @@ def end(store: RunStore, run_id: str, state: RunState) -> None:
 def make_running(store: RunStore, run_id: str) -> None:
     with store.claiming(100) as claim:
         assert claim.run.id == run_id
-        claim.started(2**22 + 1, 1.0)  # above the largest pid
+        claim.started(*GONE)
 
 
 def test_a_new_run_is_queued_and_has_its_config_in_its_directory(store):
     run = store.add(config(7), note="first", group="g")
     assert (run.state, run.name, run.note, run.group) == ("queued", "cist:rho=4", "first", "g")
-    assert (run.started_at, run.ended_at, run.reason, run.attempt, run.pid) == (None, None, None, 0, None)
+    assert (run.started_at, run.ended_at, run.reason, run.attempt, run.handle) == (None, None, None, 0, None)
     assert not run.cancel_requested
     assert run.directory.path == store.root / run.id
     assert run.directory.config() == config(7)
@@ -176,7 +176,7 @@ def test_a_claim_that_fails_leaves_the_run_in_the_queue(store):
 
     def claim_and_fall() -> None:
         with store.claiming(1) as claim:
-            claim.started(1, 1.0)
+            claim.started(*GONE)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -12,17 +12,18 @@ import pytest
 
 from cist_core import CistError
 from cist_core.runs import RunState, RunStore
-from cist_core.runs.processes import is_alive
-from tests.runs.workplace import config, kill, until
+from cist_core.runs.executors.local import LocalExecutor, process_handle
+from tests.runs.workplace import config, kill, on_every_executor, until
 
 
+@on_every_executor
 def test_a_run_outlives_its_worker_and_the_next_one_sees_it_finish(workplace):
     run_id = workplace.add()
     first = workplace.start("train")
-    pid = workplace.trains(run_id)
+    workplace.trains(run_id)
     first.kill()
     first.join()
-    assert is_alive(pid, workplace.store.get(run_id).pid_created_at)
+    assert workplace.alive(run_id)
     assert workplace.state(run_id) is RunState.RUNNING
     workplace.start("train")
     workplace.trains(run_id, beyond=workplace.store.get(run_id).directory.status()["step"] + 2)
@@ -31,6 +32,7 @@ def test_a_run_outlives_its_worker_and_the_next_one_sees_it_finish(workplace):
     assert workplace.starts() == [run_id]  # it was watched, not started again
 
 
+@on_every_executor
 def test_an_adopted_run_that_finishes_is_finished(workplace, tmp_path):
     run_id = workplace.add()
     first = workplace.start("finish")
@@ -42,6 +44,7 @@ def test_an_adopted_run_that_finishes_is_finished(workplace, tmp_path):
     assert workplace.starts() == [run_id]
 
 
+@on_every_executor
 def test_a_run_that_finished_while_no_worker_lived_is_finished(workplace):
     run_id = workplace.add()
     first = workplace.start("train")
@@ -50,12 +53,13 @@ def test_a_run_that_finished_while_no_worker_lived_is_finished(workplace):
     first.join()
     run = workplace.store.get(run_id)
     run.directory.cancel_file.touch()  # it saves and ends
-    until(lambda: not is_alive(run.pid, run.pid_created_at))
+    until(lambda: not workplace.alive(run_id))
     assert workplace.state(run_id) is RunState.RUNNING  # nobody has looked
     workplace.store.reconcile()
     assert workplace.state(run_id) is RunState.CANCELLED
 
 
+@on_every_executor
 def test_an_adopted_run_that_does_not_stop_is_killed(workplace):
     run_id = workplace.add()
     first = workplace.start("stubborn")
@@ -68,6 +72,7 @@ def test_an_adopted_run_that_does_not_stop_is_killed(workplace):
     until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
 
 
+@on_every_executor
 def test_a_killed_process_is_a_lost_run_that_can_be_resumed_and_the_next_run_starts(workplace):
     victim, other = workplace.add(0), workplace.add(1)
     workplace.start("train,finish")
@@ -94,6 +99,7 @@ def test_worker_and_process_killed_together_leave_a_lost_run(workplace):
     assert workplace.starts() == [run_id]
 
 
+@on_every_executor
 def test_what_an_earlier_attempt_said_does_not_count(workplace):
     run_id = workplace.add()
     worker = workplace.start("train")
@@ -107,7 +113,7 @@ def test_what_an_earlier_attempt_said_does_not_count(workplace):
     worker.join()
     kill(pid)
     run = workplace.store.get(run_id)
-    until(lambda: not is_alive(run.pid, run.pid_created_at))
+    until(lambda: not workplace.alive(run_id))
     run.directory.status_file.write_text(said)  # as if it was killed before it could say anything
     workplace.store.reconcile()
     assert workplace.state(run_id) is RunState.LOST
@@ -118,7 +124,8 @@ def test_after_a_restart_of_the_machine_another_process_with_the_same_pid_is_lef
     try:
         run_id = workplace.add()
         with workplace.store.claiming(1) as claim:
-            claim.started(bystander.pid, psutil.Process(bystander.pid).create_time() - 3600)
+            handle = process_handle(bystander.pid, psutil.Process(bystander.pid).create_time() - 3600)
+            claim.started("local", handle)
         workplace.store.cancel(run_id)
         assert workplace.state(run_id) is RunState.CANCELLED
         assert bystander.poll() is None
@@ -127,6 +134,7 @@ def test_after_a_restart_of_the_machine_another_process_with_the_same_pid_is_lef
         bystander.wait()
 
 
+@on_every_executor
 @pytest.mark.parametrize("alive", [True, False], ids=["process alive", "process gone"])
 def test_cancelling_needs_no_worker(workplace, alive):
     run_id = workplace.add()
@@ -134,12 +142,11 @@ def test_cancelling_needs_no_worker(workplace, alive):
     pid = workplace.trains(run_id)
     worker.kill()
     worker.join()
-    run = workplace.store.get(run_id)
     if not alive:
         kill(pid)
-        until(lambda: not is_alive(run.pid, run.pid_created_at))
+        until(lambda: not workplace.alive(run_id))
     workplace.store.cancel(run_id)
-    until(lambda: not is_alive(run.pid, run.pid_created_at))
+    until(lambda: not workplace.alive(run_id))
     workplace.store.reconcile()
     assert workplace.state(run_id) is RunState.CANCELLED
 
@@ -151,19 +158,17 @@ def test_a_worker_killed_between_claim_and_start_starts_nothing_and_loses_nothin
 import os, signal, sys
 from pathlib import Path
 from cist_core.runs import RunStore, Worker
-store = RunStore(Path({str(workplace.store.root)!r}))
-worker = Worker(store, command=["touch", {str(workplace.store.root / "trace")!r}])
-start = worker._child
-def start_and_die(run):
-    print(start(run).pid, flush=True)
-    os.kill(os.getpid(), signal.SIGKILL)
-worker._child = start_and_die
-worker.tick()
+from cist_core.runs.executors.local import LocalExecutor
+class Deadly(LocalExecutor):
+    def start(self, run):
+        print(super().start(run), flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+executor = Deadly(command=["touch", {str(workplace.store.root / "trace")!r}])
+Worker(RunStore(Path({str(workplace.store.root)!r})), executor=executor).tick()
 """
     outcome = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert outcome.returncode == -9, outcome.stderr
-    pid = int(outcome.stdout)
-    until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    until(lambda: LocalExecutor().poll(outcome.stdout.strip()) is not None)
     assert not (workplace.store.root / "trace").exists()
     assert workplace.state(run_id) is RunState.QUEUED
     workplace.start("finish")
@@ -216,7 +221,7 @@ def test_a_full_disk_under_everything_is_written_down_once_there_is_room(tmp_pat
             def ended() -> bool:
                 nonlocal run
                 run = workplace.store.get(victim)
-                return run.pid is not None and not is_alive(run.pid, run.pid_created_at)
+                return run.handle is not None and not workplace.alive(victim)
 
             until(ended)
             (run.directory.path / "growth").unlink()

@@ -6,11 +6,13 @@ import time
 import psutil
 import pytest
 
+from cist_core.processes import Child, is_alive
 from cist_core.runs import RunState, RunStore
-from cist_core.runs.processes import Child, is_alive
-from tests.runs.workplace import config, kill, until
+from cist_core.runs.executors.local import process_handle
+from tests.runs.workplace import config, kill, on_every_executor, until
 
 
+@on_every_executor
 @pytest.mark.parametrize(
     ("behaviour", "state", "reason"),
     [
@@ -30,6 +32,7 @@ def test_how_a_process_ended_becomes_the_state_and_the_reason(workplace, behavio
     assert run.created_at <= run.started_at <= run.ended_at
 
 
+@on_every_executor
 def test_a_run_writes_its_standard_error_into_its_directory(workplace):
     run_id = workplace.add()
     workplace.start("crash")
@@ -39,6 +42,7 @@ def test_a_run_writes_its_standard_error_into_its_directory(workplace):
     assert "Traceback" in text
 
 
+@on_every_executor
 def test_a_run_starts_where_it_was_added(workplace, tmp_path, monkeypatch):
     here = tmp_path / "here"
     here.mkdir()
@@ -49,6 +53,7 @@ def test_a_run_starts_where_it_was_added(workplace, tmp_path, monkeypatch):
     assert psutil.Process(workplace.trains(run_id)).cwd() == str(here)
 
 
+@on_every_executor
 def test_a_run_whose_folder_is_gone_fails_and_the_next_one_runs(workplace, tmp_path, monkeypatch):
     here = tmp_path / "here"
     here.mkdir()
@@ -62,15 +67,17 @@ def test_a_run_whose_folder_is_gone_fails_and_the_next_one_runs(workplace, tmp_p
     assert workplace.store.get(lonely).reason == f"It cannot start (No such file or directory: {here})."
 
 
+@on_every_executor
 def test_a_command_that_does_not_exist_is_a_failed_run(workplace):
     run_id = workplace.add()
     worker = workplace.worker()
-    worker.command = ("/no/such/program",)
+    worker.executor.command = ("/no/such/program",)
     until(lambda: not worker.tick())
     assert workplace.state(run_id) is RunState.FAILED
     assert "/no/such/program" in workplace.store.get(run_id).reason
 
 
+@on_every_executor
 def test_resume_continues_and_retry_starts_from_scratch(workplace):
     run_id = workplace.add()
     workplace.start("train")
@@ -91,6 +98,7 @@ def test_resume_continues_and_retry_starts_from_scratch(workplace):
     assert workplace.store.get(run_id).directory.status()["first_step"] == 0
 
 
+@on_every_executor
 @pytest.mark.parametrize(
     ("behaviour", "reason"),
     [
@@ -116,6 +124,7 @@ def test_a_second_worker_leaves_and_says_so(workplace, monkeypatch):
     assert workplace.worker("train").run() is False
 
 
+@on_every_executor
 def test_an_idle_worker_leaves(workplace):
     run_id = workplace.add()
     worker = workplace.start(idle_seconds=0.0)
@@ -149,6 +158,7 @@ def test_a_worker_leaves_when_its_root_is_removed(workplace, tmp_path):
     assert worker.exitcode == 0
 
 
+@on_every_executor
 def test_two_workers_at_once_start_every_run_once(workplace):
     ids = [run.id for run in workplace.store.add_all([("", config(seed)) for seed in range(12)])]
     (workplace.store.root / "limits.toml").write_text("concurrent_runs = 4")
@@ -167,7 +177,7 @@ def claim_all(root, path):
             with store.claiming(1000) as claim:
                 if claim is None:
                     return
-                claim.started(os.getpid(), time.time())
+                claim.started("local", process_handle(os.getpid(), time.time()))
             file.write(claim.run.id + "\n")
 
 

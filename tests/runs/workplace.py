@@ -6,15 +6,27 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import pytest
+
 from cist_core.runs import RunState, RunStore, Worker
-from cist_core.runs.processes import is_alive, signal_group
+from cist_core.runs.executors.local import LocalExecutor, process_handle
+from cist_core.runs.executors.protocol import Executor, executor_of
 from cist_core.runs.worker import _started
 from cist_core.training import RunConfig, parse_config
+from tests.runs.cluster import ClusterExecutor
 
 FAKE_ENGINE = Path(__file__).with_name("fake_engine.py")
+GONE = ("local", process_handle(2**22 + 1, 1.0))  # a pid above the largest
+# By name, what makes an executor given its `command=`.
+EXECUTORS: dict[str, Callable[[pytest.FixtureRequest], Callable[..., Executor]]] = {
+    "local": lambda _: LocalExecutor,
+    "cluster": lambda request: partial(ClusterExecutor, request.getfixturevalue("cluster").url),
+}
+on_every_executor = pytest.mark.parametrize("workplace", EXECUTORS, indirect=True)
 QUICK = {"tick_seconds": 0.02, "grace_seconds": 60.0, "disk_seconds": 0.0}
 
 # Its processes start in milliseconds and without our threads; a worker that is killed is not this process.
@@ -31,19 +43,27 @@ def until(condition: Callable[[], object], what: str = "", seconds: float = 60.0
 
 
 class Workplace:
-    """A store, and how to start workers on it that start fake engines."""
+    """A store, and how to start workers on it that start fake engines.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        root: of the store.
+        executor: makes the executor of a worker, given its ``command=``.
+    """
+
+    def __init__(self, root: Path, executor: Callable[..., Executor] = LocalExecutor) -> None:
         self.store = RunStore(root)
+        self._make_executor = executor
         self.workers: list[BaseProcess] = []
 
     def add(self, seed: int = 0, **more: object) -> str:
         return self.store.add(config(seed), **more).id
 
+    def executor(self, behaviours: str = "finish") -> Executor:
+        return self._make_executor(command=[sys.executable, str(FAKE_ENGINE), behaviours])
+
     def worker(self, behaviours: str = "finish", **settings: object) -> Worker:
         """A worker in this process, to be ticked by hand."""
-        command = [sys.executable, str(FAKE_ENGINE), behaviours]
-        return Worker(self.store, command=command, **(QUICK | settings))
+        return Worker(self.store, executor=self.executor(behaviours), **(QUICK | settings))
 
     def start(self, behaviours: str = "finish", **settings: object) -> BaseProcess:
         """A worker in a process of its own."""
@@ -55,19 +75,25 @@ class Workplace:
     def state(self, run_id: str) -> RunState:
         return self.store.get(run_id).state
 
+    def alive(self, run_id: str) -> bool:
+        """Whether its executor says so."""
+        executor, handle = executor_of(self.store.get(run_id))
+        return executor.poll(handle) is None
+
     def reaches(self, run_id: str, state: RunState) -> None:
         until(lambda: self.state(run_id) is state, f"for {state}: {self.store.get(run_id)}")
 
     def trains(self, run_id: str, *, beyond: int = 2) -> int:
-        """Wait until a run has done some steps in its current attempt; its pid."""
+        """Wait until a run has done some steps in its current attempt; the pid of the engine."""
 
         def status() -> dict[str, object]:
             run = self.store.get(run_id)
             said = run.directory.status()
-            return said if run.state is RunState.RUNNING and said.get("pid") == run.pid else {}
+            fresh = run.state is RunState.RUNNING and said.get("updated_at", 0) > run.started_at
+            return said if fresh and said["state"] == "running" else {}
 
         until(lambda: status().get("step", 0) > beyond, f"for steps: {self.store.get(run_id)}")
-        return self.store.get(run_id).pid
+        return self.store.get(run_id).directory.status()["pid"]
 
     def starts(self) -> list[str]:
         """The ids of the runs, once for each time that a process was started for them."""
@@ -84,8 +110,9 @@ class Workplace:
             worker.join()
             worker.close()
         for run in self.store.list_runs():
-            if is_alive(run.pid, run.pid_created_at):
-                signal_group(run.pid, signal.SIGKILL)
+            if run.handle is not None:
+                executor, handle = executor_of(run)
+                executor.stop(handle, force=True)
 
 
 def config(seed: int = 0, **changes: object) -> RunConfig:

@@ -1,4 +1,4 @@
-"""The process of a run: it outlives the worker, is known again by pid and start time, and is stopped as a group."""
+"""A child process that outlives us, is known again by pid and start time, and is stopped as a group."""
 
 from __future__ import annotations
 
@@ -36,6 +36,12 @@ class Child:
             )
         self.pid = self._process.pid
         self.created_at = float(psutil.Process(self.pid).create_time())
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has been neither released nor abandoned."""
+        assert self._process.stdin is not None
+        return not self._process.stdin.closed
 
     def release(self) -> None:
         """Let it go to work."""
