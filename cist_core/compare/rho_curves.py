@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -241,6 +242,13 @@ def _at_fixed_temperatures(curves: EntropyCurves, means: Array) -> tuple[Array, 
 
 
 def gain_story(curve: GainCurve, low: float, high: float) -> str:
+    """`_gain_story`, and with two classes that less spread is less information; no full stop."""
+    story = _gain_story(curve, low, high)
+    two = math.isclose(curve.max_entropy, math.log(2), rel_tol=1e-6)
+    return f"{story}; with two classes less spread is less information, and no gain" if two else story
+
+
+def _gain_story(curve: GainCurve, low: float, high: float) -> str:
     """What the gain is in a range of mean entropies, and where CIST is the less consistent one; no full stop.
 
     A range whose ends are the same is one mean entropy.

@@ -41,7 +41,12 @@ RATIOS_MOVE = "Under {first} the ratios of the middle 90 % of the samples run fr
 """What the picture of the ratios shows."""
 
 NUMBERS = ("mean", "spread", "5 %", "95 %", "over-sharp", "over-smoothed", "at the floor")
-GAINS = {"unmatched": "not matched", "rounding": "no spread left", "gain": "{gain} ×"}
+GAINS = {
+    "unmatched": "not matched",
+    "rounding": "no spread left",
+    "one label": "none: one soft label",
+    "gain": "{gain} ×",
+}
 NOTES = {
     "apart": "Not matched: spreads at different mean entropies do not compare.",
     "out of reach": "No partner within the sliders has this mean entropy: the pair is not matched.",
@@ -269,6 +274,8 @@ def gain_words(tau: Position, rho: Position) -> str:
     if not are_matched(tau.profile, rho.profile):
         return GAINS["unmatched"]
     gain = consistency_gain(tau.profile, rho.profile)
+    if rho.same_label and (gain is None or gain > ABOUT_AS_MUCH[1]):
+        return GAINS["one label"]
     return GAINS["rounding"] if gain is None else GAINS["gain"].format(gain=three_digits(gain))
 
 

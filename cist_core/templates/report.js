@@ -75,6 +75,7 @@ function headlineKind(tau, rho) {
 function gainWords(tau, rho) {
   const a = grid.taus[tau], b = grid.rhos[rho];
   if (!areMatched(tau, rho)) return grid.gains.unmatched;
+  if (b.alike && (b.std < grid.noSpread || a.std / b.std > grid.aboutAsMuch[1])) return grid.gains["one label"];
   return b.std < grid.noSpread ? grid.gains.rounding : fill(grid.gains.gain, { gain: threeDigits(a.std / b.std) });
 }
 

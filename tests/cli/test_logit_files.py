@@ -57,7 +57,10 @@ def test_token_logits_are_told(capsys, tmp_path, logits):
     np.savez(tmp_path / "t.npz", logits=logits.reshape(30, 10, 10), mask=np.arange(300).reshape(30, 10) % 2)
     record, err = run_json(capsys, "analyze", "--logits", tmp_path / "t.npz", "--tau", 2)
     assert record["samples"] == 150
-    assert err == "Token logits, one sample a position: 150 of 300 positions of 30 sequences; left out: masked out.\n"
+    assert err == (
+        "Token logits, one sample a position: 150 of 300 positions of 30 sequences; of (30, 10, 10), the last axis is "
+        "read as the classes, which the shape does not tell; left out: masked out.\n"
+    )
 
 
 @pytest.fixture

@@ -190,7 +190,7 @@ def test_an_anchor_below_the_floor_says_so_and_the_others_stay(trained, curves):
 
 
 def test_a_floor_above_what_trained_best_leaves_the_authors(trained, curves, logits):
-    trained(entry(points=[("cist:rho=9", 0.9, 0.02)]))
+    trained(entry(points=[("cist:rho=9", 0.9, 0.02), ("cist:rho=3", 0.5, 0.6)]))
     assert entropy_at(4 * logits, 1).mean() > 0.02 * math.log(10)
     assert default_anchor(curves).key == "authors"
     assert default_anchor(curves, floor=0).key == "trained-best"

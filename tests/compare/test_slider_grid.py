@@ -190,7 +190,7 @@ def test_rows_of_two_classes_have_one_entropy_under_cist() -> None:
     curves = EntropyCurves.from_logits(LogitSet.create(rng.normal(size=(50, 2)) * 3))
     grid = grid_of(curves, floor=0)
     assert gain_words(*(side[index] for side, index in zip((grid.taus, grid.rhos), grid.start, strict=True))) == (
-        "no spread left"
+        "none: one soft label"
     )
 
 

@@ -161,7 +161,10 @@ def test_labels_of_tokens_in_a_file_of_their_own(tmp_path):
     np.save(tmp_path / "l.npy", labels)
     read = read_logits(tmp_path / "a.npz", labels=tmp_path / "l.npy")
     np.testing.assert_array_equal(read.logits, LOGITS[labels.reshape(-1) >= 0])
-    assert read.provenance["tokens"] == "26 of 40 positions of 8 sequences; left out: label -100"
+    assert read.provenance["tokens"] == (
+        "26 of 40 positions of 8 sequences; of (8, 5, 5), the last axis is read as the classes, which the shape does "
+        "not tell; left out: label -100"
+    )
     np.save(tmp_path / "l.npy", LABELS)
     np.testing.assert_array_equal(read_logits(tmp_path / "a.npz", labels=tmp_path / "l.npy").labels, LABELS)
 
