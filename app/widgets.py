@@ -186,7 +186,7 @@ def show_floor(cist: RuleReading) -> None:
     counts = [f"{np.count_nonzero(teacher):,} of {len(teacher):,} samples"]
     counts += [] if student is None else [f"{np.count_nonzero(student):,} for the student"]
     st.caption(
-        plain(f"{' '.join(rule_stories([cist]))}."),
+        plain(" ".join(f"{story}." for story in rule_stories([cist]))),
         help=f"{', '.join(counts)}. There τᵢ is the floor, and the ratio m / τᵢ is below ρ. The floor stands in the "
         "sidebar, under ρ.",
     )

@@ -76,6 +76,11 @@ def choose_anchor() -> str:
     keys = [*offered, OWN]
     if st.session_state.get("rho_anchor", keys[0]) not in keys:  # another teacher had evidence
         del st.session_state["rho_anchor"]
+    # The default of the teacher before, which nobody chose, gives way to that of this one.
+    before = st.session_state.get("_rho_default", usual.anchor.key)
+    if st.session_state.get("rho_anchor") == before:
+        st.session_state["rho_anchor"] = usual.anchor.key
+    st.session_state["_rho_default"] = usual.anchor.key
     chosen = st.radio(
         "Choose ρ by",
         keys,

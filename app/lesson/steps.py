@@ -254,7 +254,7 @@ def _whole_set(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -
             ("Consistency gain", "none" if gain is None else f"{three_digits(gain)} ×", "At the same mean entropy"),
         )
         _pictures(histogram_figure(pair, height=HEIGHT), code=view.code() if view is not None else None)
-        st.caption(plain(f"{' '.join(rule_stories(pair))}."))
+        st.caption(plain(" ".join(f"{story}." for story in rule_stories(pair))))
 
 
 def _entropy(logits: ArrayLike, tau: float) -> float:

@@ -121,9 +121,9 @@ def _given_rules(options: argparse.Namespace) -> list[TemperatureRule]:
 
 
 def _default_rules(curves: EntropyCurves) -> list[TemperatureRule]:
-    """The default pair in numbers that a person would write, still matched."""
-    tau = float(f"{default_pair(curves).tau:.3g}")
-    rho = float(f"{matched_pair(curves, tau=tau).rho:.4g}")
+    """The default pair in numbers that a person would write, still matched: the temperature belongs to that ρ."""
+    rho = float(f"{default_pair(curves).rho:.3g}")
+    tau = float(f"{matched_pair(curves, rho=rho).tau:.4g}")
     return [parse_rule(f"tau={tau}"), parse_rule(f"cist:rho={rho}")]
 
 

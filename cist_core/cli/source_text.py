@@ -9,6 +9,8 @@ from cist_core.cli.output import size
 from cist_core.logits.accuracy import judge_accuracy
 from cist_core.logits.choices import chosen
 
+_MOST_PAIRS = 20
+
 
 def source_text(logit_set: LogitSet, *more: str) -> str:
     """The size and accuracy with further words, and below it one sentence for all that whoever reads it should know."""
@@ -18,7 +20,12 @@ def source_text(logit_set: LogitSet, *more: str) -> str:
     explained = None if judged is None else judged.explanation
     if explained is not None and explained.class_map is not None and _numbers_mean_places(logit_set):
         pairs = [f"{label}={place}" for label, place in explained.class_map.items() if label != place]
-        found.append(f"--class-map takes this map: {' '.join(pairs[:3])} ..., all of it, or a file of such lines.")
+        rest = (
+            ""
+            if len(pairs) <= _MOST_PAIRS
+            else f" ... ({len(pairs):,} such pairs, all of them in the output of --json)"
+        )
+        found.append(f"--class-map takes this map, as a file of such lines too: {' '.join(pairs[:_MOST_PAIRS])}{rest}.")
     return "\n".join([first, *found, *chosen(logit_set.provenance)])
 
 

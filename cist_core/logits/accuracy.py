@@ -80,6 +80,11 @@ class AccuracyJudgement:
     def sentences(self) -> tuple[str, ...]:
         """What is to be said about it; nothing where the accuracy is fine."""
         found = []
+        if self.majority == 1 and self.samples > 1 and self.accuracy < _GOOD_ENOUGH:
+            found.append(
+                f"All {self.samples:,} samples have one label, as sets without labels are often filled, and "
+                f"{percent(self.accuracy)} of the answers are that class; leave the labels out if they are none."
+            )
         if self.near_chance and self.good:
             found.append(
                 f"{self.samples:,} samples are too few to tell the accuracy, {percent(self.accuracy)}, from always "
@@ -106,7 +111,14 @@ class AccuracyJudgement:
             "near_chance": self.near_chance,
             "explanation": None
             if explained is None
-            else {"kind": explained.kind, "accuracy": explained.accuracy, "sentence": explained.sentence},
+            else {
+                "kind": explained.kind,
+                "accuracy": explained.accuracy,
+                "sentence": explained.sentence,
+                "class_map": None
+                if explained.class_map is None
+                else {str(label): found for label, found in explained.class_map.items()},
+            },
         }
 
 

@@ -236,6 +236,7 @@ class Objective(nn.Module):
         epoch: float | Tensor | None = None,
         strong_student_logits: Tensor | None = None,
         strong_teacher_logits: Tensor | None = None,
+        **others: Any,
     ) -> Terms:
         """The named terms of one batch; see `cist_core.objectives.terms.Terms`.
 
@@ -256,6 +257,11 @@ class Objective(nn.Module):
         Raises:
             CistError: for inputs that do not fit, or that this objective cannot use.
         """
+        if others:
+            raise CistError(
+                f"The objective '{self.name}' takes no '{next(iter(others))}' with a batch; hyper-parameters are given "
+                f"when it is made, as in create_objective('{self}')."
+            )
         inputs = self.specification.inputs
         if "strong_student_logits" not in inputs and not (
             strong_student_logits is None and strong_teacher_logits is None

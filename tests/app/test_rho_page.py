@@ -331,3 +331,15 @@ def test_the_page_needs_no_torch_until_a_config_is_wanted() -> None:
     )
     result = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=120, cwd=ROOT)
     assert result.returncode == 0, result.stderr[-2000:]
+
+
+def test_an_anchor_that_nobody_chose_follows_the_teacher() -> None:
+    """The authors' ρ is the default for ten classes, what trained best for a hundred; a choice stays."""
+    app = open_rho()
+    assert app.radio(key="rho_anchor").value == "authors"
+    app.selectbox(key="teacher").select("cifar100-resnet20").run()
+    assert app.radio(key="rho_anchor").value == "trained-best"
+    assert app.slider(key="rho").value == pytest.approx(3.98, abs=0.02)
+    app.radio(key="rho_anchor").set_value("kd-tau-4").run()
+    app.selectbox(key="teacher").select("mnist5k-mlp").run()
+    assert app.radio(key="rho_anchor").value == "kd-tau-4"

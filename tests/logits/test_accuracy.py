@@ -249,7 +249,7 @@ def test_the_commands_say_it(off_by_one: Path, command: tuple[str, ...], tmp_pat
     assert "is not above chance: always answering the most frequent class would give" in said
     assert "But labels + 1 would give 8" in said
     assert "background" in said
-    assert "--class-map takes this map: 0=1 1=2 2=3 ..., all of it" in said
+    assert "--class-map takes this map, as a file of such lines too: 0=1 1=2 2=3 " in said
     _, said, _ = run(capsys, name, *source, *options, "--json")
     record = json.loads(said)
     check = record.get("source", record)["accuracy_check"]
@@ -310,3 +310,9 @@ def test_a_high_accuracy_that_is_the_most_frequent_class_is_explained_still() ->
     judged = judge_accuracy(LogitSet.create(np.tile([5.0, 0.0], (100, 1)), [0] * 90 + [1] * 10))
     assert (judged.near_chance, judged.good) == (True, False)
     assert "is not above chance" in judged.sentences[0]
+
+
+def test_labels_that_are_all_alike_are_remarked() -> None:
+    judged = judge_accuracy(LogitSet.create(np.eye(5)[np.arange(200) % 5], np.zeros(200, int)))
+    assert judged.sentences[0].startswith("All 200 samples have one label, as sets without labels are often filled")
+    assert judge_accuracy(LogitSet.create(np.eye(5)[[0] * 9], [0] * 9)).sentences == ()

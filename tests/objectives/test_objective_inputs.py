@@ -268,3 +268,9 @@ def test_square_logits_that_know_the_labels_along_the_wrong_axis_are_refused(wro
     mask = half.expand(4, 16)
     with pytest.raises(CistError, match="of 32 tokens if the classes come first"):
         kd_loss(**{**logits, wrong: knows.transpose(1, 2)}, labels=labels.masked_fill(~mask, -100), mask=mask)
+
+
+def test_a_hyper_parameter_beside_a_batch_is_refused_in_a_sentence() -> None:
+    logits = torch.randn(3, 4)
+    with pytest.raises(CistError, match="'kd' takes no 'tau' with a batch; hyper-parameters are given when it is made"):
+        create_objective("kd:tau=4")(student_logits=logits, teacher_logits=logits, labels=torch.arange(3), tau=3)
