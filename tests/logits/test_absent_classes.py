@@ -419,3 +419,14 @@ def test_a_student_that_runs_away_at_the_label_keeps_its_gradient():
         kd.backward()
         assert student.grad is not None
         assert student.grad[0, 3] < -0.8
+
+
+def test_zeros_of_an_underflow_do_not_remove_the_samples_that_are_labelled_so():
+    """Eight float32 rows in which one class lies 130 logits lower, and one sample has its label."""
+    logits, labels = np.random.default_rng(0).normal(size=(8, 5)), np.array([0, 1, 2, 3, 0, 1, 2, 4])
+    logits[np.arange(8), labels] += 9
+    logits[:, 4] -= 130
+    probabilities = softmax(logits.astype(np.float32), axis=1).astype(np.float32)
+    assert (probabilities[:, 4] == 0).all()
+    read = LogitSet.create(convert(probabilities, labels=labels).logits, labels)
+    assert (read.num_samples, read.num_classes, read.accuracy) == (8, 5, 0.875)

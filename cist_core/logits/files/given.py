@@ -367,7 +367,9 @@ def _logarithms(
     values: NDArray[Any], survey: _Survey, scale: int, stated: str, labels: NDArray[np.int64] | None
 ) -> Conversion:
     coarse = survey.decimals is not None or values.dtype == np.float16
-    zeros = _Zeros.of(values, lambda rows: rows > 0, labels=labels, coarse=coarse)
+    # A small probability may be 0 by rounding, or in a few samples by underflow: then a label makes its class one.
+    doubtful = coarse or len(values) < _SAMPLES_A_CLASS * values.shape[1]
+    zeros = _Zeros.of(values, lambda rows: rows > 0, labels=labels if doubtful else None, coarse=coarse)
     said = ("probabilities" if scale == 1 else "percentages") + stated
     deviation = float(np.abs(survey.total / scale - 1).max())
     least = min(zeros.smallest / scale, LARGEST_FLOOR)
