@@ -379,7 +379,7 @@ def _evidence_spec(height: int) -> dict[str, Any]:
         axis=alt.Axis(format=".1f", grid=False, values=[0, 0.2, 0.4, 0.6, 0.8, 1]),
     )
     scale = alt.Scale(zero=False, nice=False)
-    y = alt.Y("accuracy:Q", title="accuracy on validation", scale=scale, axis=alt.Axis(format=".0%", tickCount=5))
+    y = alt.Y("accuracy:Q", title="accuracy on validation", scale=scale, axis=alt.Axis(format=".1~%", tickCount=5))
     colour = alt.Color(
         "method:N",
         scale=alt.Scale(domain=["KD", "CIST"], range=[AMBER, BLUE]),
