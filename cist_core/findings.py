@@ -104,6 +104,31 @@ def _headline(fixed: RuleReading, other: RuleReading) -> str:
     return "one label" if other.same_label and kind in ("less", "first only") else kind
 
 
+GAINS = {
+    "unmatched": "not matched",
+    "rounding": "no spread left",
+    "one label": "none: one soft label",
+    "gain": "{gain} ×",
+}
+"""What `gain_words` can say; the report fills the same blank in the browser."""
+
+
+def gain_words(fixed: EntropyProfile, other: EntropyProfile, same_label: float) -> str:
+    """The consistency gain of two rules, or why there is none.
+
+    Args:
+        fixed: of the rule to compare with.
+        other: of the rule that is compared.
+        same_label: of that rule, as `RuleReading.same_label`.
+    """
+    if not are_matched(fixed, other):
+        return GAINS["unmatched"]
+    gain = consistency_gain(fixed, other)
+    if same_label and (gain is None or gain > ABOUT_AS_MUCH[1]):
+        return GAINS["one label"]
+    return GAINS["rounding"] if gain is None else GAINS["gain"].format(gain=three_digits(gain))
+
+
 def extremes(reading: RuleReading) -> str:
     """How many soft labels are over-sharp or over-smoothed under one rule."""
     profile = reading.profile

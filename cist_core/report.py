@@ -35,7 +35,6 @@ from cist_core.compare.slider_grid import (
     NUMBERS,
     Position,
     SliderGrid,
-    gain_words,
     number_words,
     rho_stories,
     slider_grid,
@@ -43,7 +42,7 @@ from cist_core.compare.slider_grid import (
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
 from cist_core.files import write_whole
-from cist_core.findings import are_matched, rule_label, rule_stories
+from cist_core.findings import are_matched, gain_words, rule_label, rule_stories
 from cist_core.logits.accuracy import judge_accuracy
 from cist_core.logits.choices import CLIPPED, chosen_at
 from cist_core.logits.logit_set import LogitSet
@@ -169,7 +168,7 @@ def _sliders(grid: SliderGrid, ratios: Figure | None) -> dict[str, Any]:
         "matched": matched,
         "note": "" if matched else NOTES["apart"],
         "columns": NUMBERS,
-        "gain": gain_words(tau, rho),
+        "gain": gain_words(tau.profile, rho.profile, rho.same_label),
         "floor": f"{grid.floor:.4g}" if grid.floor else "",
         "stories": rho_stories(rho),
         "ratios": ratios,

@@ -7,7 +7,7 @@ from app.selection_bar import slice_table
 from app.state import current_view
 from app.widgets import plain, show_figure, show_floor
 from cist_core.charts import histogram_figure
-from cist_core.findings import ABOUT_AS_MUCH, consistency_gain
+from cist_core.findings import gain_words
 from cist_core.logits.accuracy import judge_accuracy
 from cist_core.logits.logit_set import LogitSet
 from cist_core.report import render_report
@@ -43,12 +43,6 @@ with chart:
     show_figure(figure, key="overview-histogram", code=view.code(), heading=False)
 
 with numbers:
-    gain = consistency_gain(fixed, cist)
-    shown = "no spread left" if gain is None else f"{three_digits(gain)} ×"
-    if not view.matched:
-        shown = "not matched"
-    elif view.cist.same_label and (gain is None or gain > ABOUT_AS_MUCH[1]):
-        shown = "none: one soft label"
     st.metric(
         f"Spread at τ = {view.tau:g}",
         f"{three_digits(fixed.std)} nats",
@@ -61,7 +55,7 @@ with numbers:
     )
     st.metric(
         "Consistency gain",
-        shown,
+        gain_words(fixed, cist, view.cist.same_label),
         help="Spread at the fixed temperature over spread under CIST, at the same mean entropy. "
         "Below 1, CIST is the less consistent one.",
     )

@@ -164,11 +164,11 @@ def default_anchor(curves: EntropyCurves, *, floor: float = CIST_FLOOR) -> Ancho
         CistError: if no rho makes a difference (constant rows).
     """
     first, second = _trained_best(curves, floor), _authors(curves, floor)
-    decided = first is not None and first.best is not None and first.best.decides and not first.refused
-    anchor = first if decided and first is not None else second
-    if anchor.refused:
-        raise CistError(anchor.refused)
-    return anchor
+    if first is not None and first.best is not None and first.best.decides and not first.refused:
+        return first
+    if second.refused:
+        raise CistError(second.refused)
+    return second
 
 
 def default_pair(curves: EntropyCurves, *, floor: float = CIST_FLOOR) -> MatchedPair:

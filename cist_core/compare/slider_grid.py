@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.findings import (
     ABOUT_AS_MUCH,
+    GAINS,
     HEADLINES,
     NO_SPREAD,
     are_matched,
-    consistency_gain,
     floor_story,
     one_label_story,
     rule_label,
@@ -41,12 +41,6 @@ RATIOS_MOVE = "Under {first} the ratios of the middle 90 % of the samples run fr
 """What the picture of the ratios shows."""
 
 NUMBERS = ("mean", "spread", "5 %", "95 %", "over-sharp", "over-smoothed", "at the floor")
-GAINS = {
-    "unmatched": "not matched",
-    "rounding": "no spread left",
-    "one label": "none: one soft label",
-    "gain": "{gain} ×",
-}
 NOTES = {
     "apart": "Not matched: spreads at different mean entropies do not compare.",
     "out of reach": "No partner within the sliders has this mean entropy: the pair is not matched.",
@@ -267,16 +261,6 @@ def _index(positions: Sequence[Position], value: float) -> int:
 def _nearest(positions: Sequence[Position], others: Sequence[Position]) -> NDArray[np.int64]:
     means, other_means = (np.array([p.profile.mean for p in side]) for side in (positions, others))
     return np.asarray(np.abs(means[:, None] - other_means).argmin(axis=1))
-
-
-def gain_words(tau: Position, rho: Position) -> str:
-    """The consistency gain of two positions, or why there is none."""
-    if not are_matched(tau.profile, rho.profile):
-        return GAINS["unmatched"]
-    gain = consistency_gain(tau.profile, rho.profile)
-    if rho.same_label and (gain is None or gain > ABOUT_AS_MUCH[1]):
-        return GAINS["one label"]
-    return GAINS["rounding"] if gain is None else GAINS["gain"].format(gain=three_digits(gain))
 
 
 def number_words(position: Position) -> list[str]:

@@ -14,8 +14,8 @@ import pytest
 from cist_core import EntropyCurves, LogitSet, matched_pair
 from cist_core.charts import histogram_figure
 from cist_core.charts.moving_ratio import moving_ratio_figure
-from cist_core.compare.slider_grid import Position, SliderGrid, gain_words, number_words, rho_stories, slider_grid
-from cist_core.findings import are_matched, comparison
+from cist_core.compare.slider_grid import Position, SliderGrid, number_words, rho_stories, slider_grid
+from cist_core.findings import are_matched, comparison, gain_words
 from cist_core.report import write_report
 from cist_core.temperature import CIST_FLOOR, Fixed
 from cist_core.temperature.readings import RuleReading, read_rule
@@ -39,6 +39,10 @@ class Report:
 
     def reading(self, position: Position) -> RuleReading:
         return read_rule(position.rule, self.curves)
+
+
+def gain_of(tau: Position, rho: Position) -> str:
+    return gain_words(tau.profile, rho.profile, rho.same_label)
 
 
 def teacher(samples: int = 400, classes: int = 12) -> LogitSet:
@@ -120,7 +124,7 @@ def test_every_sentence_is_that_of_python(
     for kind in kinds:
         assert any(kind in sentence for sentence in expected), kind
     gains = page.evaluate("grid.taus.flatMap((_, tau) => grid.rhos.map((_, rho) => gainWords(tau, rho)))")
-    assert gains == [gain_words(*pair) for pair in itertools.product(grid.taus, grid.rhos)]
+    assert gains == [gain_of(*pair) for pair in itertools.product(grid.taus, grid.rhos)]
     stories = page.evaluate("grid.taus.flatMap((_, tau) => grid.rhos.map((_, rho) => ratiosMove(tau, rho)))")
     assert stories == [grid.ratios_move(*pair) for pair in itertools.product(grid.taus, grid.rhos)]
     assert any("the others smaller" in story for story in stories) is (floor > 0)
@@ -173,7 +177,7 @@ def test_a_slider_moves_by_keyboard_and_everything_follows(open_report, report: 
     assert cells[:2] == [three_digits(readings[1].profile.mean), three_digits(readings[1].profile.std)]
     assert cells == number_words(grid.rhos[rho])
     assert page.locator("#stories").inner_text() == rho_stories(grid.rhos[rho])
-    assert page.locator("#gain").inner_text() == gain_words(grid.taus[tau], grid.rhos[rho])
+    assert page.locator("#gain").inner_text() == gain_of(grid.taus[tau], grid.rhos[rho])
     after = drawing(page), drawing(page, "#chart-ratios")
     assert after[0] != before[0]
     assert after[1] != before[1]

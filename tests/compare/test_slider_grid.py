@@ -16,15 +16,18 @@ from cist_core.compare.slider_grid import (
     TAU_RANGE,
     Position,
     SliderGrid,
-    gain_words,
     number_words,
     rho_stories,
     slider_grid,
 )
-from cist_core.findings import HEADLINES, are_matched
+from cist_core.findings import HEADLINES, are_matched, gain_words
 from cist_core.temperature import CIST_FLOOR, Cist, Fixed, TemperatureRule
 from cist_core.temperature.readings import RuleReading, read_rule
 from cist_core.wording import percent
+
+
+def gain_of(tau: Position, rho: Position) -> str:
+    return gain_words(tau.profile, rho.profile, rho.same_label)
 
 
 @pytest.fixture
@@ -181,15 +184,15 @@ def test_the_page_fills_the_headlines_of_the_library(curves: EntropyCurves) -> N
 def test_gain_is_given_for_a_matched_pair_only(curves: EntropyCurves) -> None:
     grid = grid_of(curves)
     first, second = (side[index] for side, index in zip((grid.taus, grid.rhos), grid.start, strict=True))
-    assert gain_words(first, second) == f"{first.profile.std / second.profile.std:.2f} ×"
-    assert gain_words(first, grid.rhos[0]) == "not matched"
+    assert gain_of(first, second) == f"{first.profile.std / second.profile.std:.2f} ×"
+    assert gain_of(first, grid.rhos[0]) == "not matched"
 
 
 def test_rows_of_two_classes_have_one_entropy_under_cist() -> None:
     rng = np.random.default_rng(0)
     curves = EntropyCurves.from_logits(LogitSet.create(rng.normal(size=(50, 2)) * 3))
     grid = grid_of(curves, floor=0)
-    assert gain_words(*(side[index] for side, index in zip((grid.taus, grid.rhos), grid.start, strict=True))) == (
+    assert gain_of(*(side[index] for side, index in zip((grid.taus, grid.rhos), grid.start, strict=True))) == (
         "none: one soft label"
     )
 
