@@ -11,8 +11,7 @@ import streamlit as st
 from app.forms.references import InFile, Named, Reference, own_name
 from app.people import may_read_server_paths, sign_in_configured, visitor
 from app.state import Source
-from cist_core.added import Added, AddedState, AddedStore
-from cist_core.added.store import check_paths
+from cist_core.added import Added, AddedState, AddedStore, check_paths
 from cist_core.cards import Card, known_sample_models, sample_models
 from cist_core.data import DATASETS
 from cist_core.errors import CistError
@@ -95,7 +94,7 @@ def find_added(added_id: str) -> Added | None:
     Whoever knows an id may: it cannot be guessed, and is what a link passes on. Where people sign in, they have to.
     """
     try:
-        return added_store().get(added_id)
+        return added_store().snapshot(added_id)
     except CistError:
         return None
 
@@ -110,7 +109,7 @@ def my_added() -> list[Added]:
     found = []
     for added_id in dict.fromkeys([*st.session_state.get(_BEGUN, []), *owned]):
         with suppress(CistError):  # deleted meanwhile, or of somebody who has signed out
-            found.append(store.get_owned(added_id))
+            found.append(store.own_snapshot(added_id))
     return found
 
 

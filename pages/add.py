@@ -64,7 +64,7 @@ def current() -> Added | None:
 def _mine(added_id: str | None) -> Added | None:
     """What this visitor may change, asked anew at every click: a button may be older than the list of people."""
     try:
-        return added_store().get_owned(added_id) if added_id else None
+        return added_store().own_snapshot(added_id) if added_id else None
     except CistError:
         return None
 
@@ -141,7 +141,7 @@ def take_upload(place: str, key: str) -> None:
     st.session_state.get(FAULTS, {}).pop(place, None)
     try:
         for number, file in enumerate(files):
-            form.keep_upload(draft(Path(file.name).stem), place, file.name, file, beside=number > 0)
+            form.keep_upload(added_store(), draft(Path(file.name).stem), place, file.name, file, beside=number > 0)
     except CistError as error:
         fault(place, error)
     context = get_script_run_ctx()
@@ -431,8 +431,8 @@ def look(spec: AddSpec | None, lacking: str | None) -> None:
     fresh = form.same_but_for_the_title(added.spec, spec) and not st.session_state.get(CHANGED, False)
     if state.at_work:
         if not fresh:
-            added.cancel()
-        wait(added)
+            added_store().cancel(added.id)
+        wait(added.id)
     elif not fresh or state is AddedState.DRAFT or (state is AddedState.CANCELLED and preview is None):
         begin_preview(spec)
     else:
@@ -445,25 +445,34 @@ def look(spec: AddSpec | None, lacking: str | None) -> None:
 def begin_preview(spec: AddSpec) -> None:
     try:
         added = draft(spec.title)
-        added.start_preview(spec, server_paths=may_read_server_paths())
+        added_store().start_preview(added.id, spec, server_paths=may_read_server_paths())
     except CistError as error:
         put_fault(PREVIEW, error)
         return
     st.session_state[CHANGED] = False
-    wait(added)
+    wait(added.id)
 
 
-def wait(added: Added) -> None:
+def wait(added_id: str) -> None:
     """Grey shapes where the preview will be, until the child process is done."""
 
     def poll() -> None:
-        if not added.state.at_work:
-            st.rerun()
+        watch(added_id)
         st.caption("Opening the files, and letting the teacher answer a sample.")
         st.skeleton(height=120)
         st.skeleton(height=220)
 
     st.fragment(poll, run_every=POLL_SECONDS)()
+
+
+def watch(added_id: str) -> Added:
+    """What is at work, read anew; the whole page runs again when it no longer is."""
+    store = added_store()
+    store.reap()
+    added = store.snapshot(added_id)
+    if not added.state.at_work:
+        st.rerun()
+    return added
 
 
 def put_fault(place: str, error: CistError, **button: Any) -> None:
@@ -563,16 +572,16 @@ def add(added_id: str, spec: AddSpec) -> None:
     try:
         if not may_launch():
             raise CistError("Whoever adds something has to be signed in; sign in, and add it again.")
-        added = added_store().get_owned(added_id)
-        added.start(spec.model_copy(update={"title": title}) if title else spec, server_paths=may_read_server_paths())
-        remember(added.id)
+        named = spec.model_copy(update={"title": title}) if title else spec
+        added_store().start(added_id, named, server_paths=may_read_server_paths())
+        remember(added_id)
     except CistError as error:
         fault(PREVIEW, error)
 
 
 def cancel(added_id: str) -> None:
     try:
-        added_store().get_owned(added_id).cancel()
+        added_store().cancel(added_id)
     except CistError as error:
         fault(PREVIEW, error)
 
@@ -584,9 +593,7 @@ def show_progress(added: Added) -> None:
     """How far the child process is; a fragment while it works, so that nothing else is drawn again."""
 
     def poll() -> None:
-        if not added.state.at_work:
-            st.rerun()
-        share, words = form.progress_words(added.progress)
+        share, words = form.progress_words(watch(added.id).progress)
         st.progress(share, words)
 
     st.title(plain(f"{added.title} is being added"), anchor=False)

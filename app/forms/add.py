@@ -14,8 +14,7 @@ from typing import Any, BinaryIO
 from app.forms.references import InFile, class_map_words, own_name
 from app.forms.run_views import duration
 from app.state import Code
-from cist_core.added import Added, AddedStore, AddSpec, LogitFiles, ModelOnData, Preview
-from cist_core.added.store import PreviewImage, Progress
+from cist_core.added import Added, AddedStore, AddSpec, LogitFiles, ModelOnData, Preview, PreviewImage, Progress
 from cist_core.data import DATASETS, is_present
 from cist_core.errors import CistError
 from cist_core.logits.class_maps import parse_class_map
@@ -47,10 +46,13 @@ _MANY = 2_000  # samples, from which on a tenth of a percent is more than one of
 # ---- the files -------------------------------------------------------------------------------------------------------
 
 
-def keep_upload(added: Added, place: str, name: str, content: BinaryIO, *, beside: bool = False) -> Path:
+def keep_upload(
+    store: AddedStore, added: Added, place: str, name: str, content: BinaryIO, *, beside: bool = False
+) -> Path:
     """Copy an uploaded file into the folder of its place, piece by piece.
 
     Args:
+        store: that of the draft.
         added: the draft that it belongs to.
         place: what it is for.
         name: as the browser sent it; only a tidy form of it becomes a path.
@@ -61,7 +63,7 @@ def keep_upload(added: Added, place: str, name: str, content: BinaryIO, *, besid
         CistError: if it cannot be written.
     """
     try:
-        AddedStore(added.folder.parent).check_room(content.seek(0, os.SEEK_END))
+        store.check_room(content.seek(0, os.SEEK_END))
         content.seek(0)
         if not beside:
             shutil.rmtree(added.uploads / place, ignore_errors=True)

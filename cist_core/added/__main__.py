@@ -1,13 +1,12 @@
 """``python -m cist_core.added preview|add FOLDER``: the child process in which other people's files are opened.
 
 It has a limit on its memory, and what a damaged file may do to a native library ends with it. What comes of it are
-files in the folder; see `cist_core.added.store`.
+files in the folder; see `cist_core.added.entry`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import sys
@@ -16,56 +15,67 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import cast
 
 import safetensors  # noqa: F401 - `write_whole` needs it, also when there is no memory left to load it
 from filelock import FileLock, Timeout
 
-from cist_core.added.spec import AddSpec
-from cist_core.added.store import check_paths
+from cist_core.added.entry import (
+    PREVIEW,
+    PROGRESS,
+    SECONDS,
+    WEIGHTS,
+    Entry,
+    Progress,
+    Task,
+    too_slow,
+    write_failure,
+    write_json,
+)
+from cist_core.added.roots import check_paths
+from cist_core.added.store import AddedStore
 from cist_core.errors import Cancelled, CistError, first_line
-from cist_core.files import write_whole
 
 AT_ONCE = 2
 """Previews that work at the same time, and as many that add; the others wait for their turn."""
-PREVIEW_SECONDS, ADD_SECONDS = 180, 12 * 3600
-"""Time that each may take."""
 _REPORT_SECONDS = 0.3
 
 
 def main(arguments: list[str]) -> int:
-    task, folder = arguments[0], Path(arguments[1])
+    task, folder = cast(Task, arguments[0]), Path(arguments[1])
     signal.signal(signal.SIGTERM, _cancelled)
     os.environ["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"  # a visitor does not read what only the keeper may
-    entry = json.loads((folder / "entry.json").read_text(encoding="utf-8"))
+    entry = Entry.read(folder)
+    assert entry.spec is not None
     try:
-        spec = AddSpec.of(**entry["spec"])
         with _turn(folder.parent, task):
             # Between the promise and now a link may have been turned.
-            check_paths(spec, folder / "uploads", server_paths=entry["server_paths"])
+            check_paths(entry.spec, folder / "uploads", server_paths=entry.server_paths)
             allowed = _limit_memory()
             _limit_time(task)
-            _work(task, spec, folder, allowed)
+            _work(task, folder, entry, allowed)
     except Cancelled:
         return 130
     except CistError as error:
-        _fail(folder, str(error))
+        write_failure(folder, str(error))
         return 2
     return 0
 
 
-def _work(task: str, spec: AddSpec, folder: Path, allowed: int | None) -> None:
+def _work(task: Task, folder: Path, entry: Entry, allowed: int | None) -> None:
+    assert entry.spec is not None
+    reporter = Reporter(folder)
     try:
         from cist_core.added import work
 
         if task == "preview":
-            content = json.dumps(work.preview(spec).to_dict())
-            write_whole(folder / "preview.json", lambda f: f.write_text(content, encoding="utf-8"), what="The preview")
+            write_json(folder / PREVIEW, work.preview(entry.spec), what="The preview")
         else:
-            work.add(spec, folder, progress=Reporter(folder))
+            store = AddedStore(folder.parent, owner=entry.owner)
+            work.add(entry.spec, folder, check_room=store.check_room, progress=reporter)
     except CistError as error:
         if names := getattr(error, "names", ()):  # of weights to choose among; torch is not imported for the class
-            content = json.dumps(names)
-            write_whole(folder / "weights.json", lambda f: f.write_text(content, encoding="utf-8"), what="The names")
+            write_json(folder / WEIGHTS, list(names), what="The names")
         raise
     except (MemoryError, ImportError) as error:  # a library that cannot be mapped is an ImportError
         raise CistError(_too_large(allowed)) from error
@@ -78,28 +88,30 @@ def _work(task: str, spec: AddSpec, folder: Path, allowed: int | None) -> None:
 
 
 class Reporter:
-    """Writes down how far the work is, a few times a second."""
+    """Writes down that the work has begun, and how far it is, a few times a second."""
 
     def __init__(self, folder: Path) -> None:
-        self._file = folder / "progress.json"
-        self._began: tuple[float, int] | None = None
-        self._last = 0.0
+        self._file = folder / PROGRESS
+        self._began_at, self._last = time.monotonic(), 0.0
+        self._first: tuple[float, int] | None = None
+        self._write(0, 0, None)
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
-        if self._began is None:
-            self._began = (now, done)
+        if self._first is None:
+            self._first = (now, done)
         if now - self._last < _REPORT_SECONDS and done < total:
             return
         self._last = now
-        since, at = self._began
-        left = (now - since) / (done - at) * (total - done) if done > at else None
-        content = json.dumps({"done": done, "total": total, "seconds_left": left})
-        write_whole(self._file, lambda file: file.write_text(content, encoding="utf-8"), what="The progress")
+        since, at = self._first
+        self._write(done, total, (now - since) / (done - at) * (total - done) if done > at else None)
+
+    def _write(self, done: int, total: int, seconds_left: float | None) -> None:
+        write_json(self._file, Progress(done, total, seconds_left, self._began_at), what="The progress")
 
 
 @contextlib.contextmanager
-def _turn(root: Path, task: str) -> Iterator[None]:
+def _turn(root: Path, task: Task) -> Iterator[None]:
     """Wait until fewer than `AT_ONCE` others do the same."""
     while True:
         for place in range(AT_ONCE):
@@ -140,15 +152,15 @@ def _memory(machine: int) -> int:
         return machine
 
 
-def _limit_time(task: str) -> None:
+def _limit_time(task: Task) -> None:
     """End with a sentence when the time is up; a library that never comes back is ended by the system."""
-    seconds = PREVIEW_SECONDS if task == "preview" else ADD_SECONDS
+    seconds = SECONDS[task]
     with contextlib.suppress(ImportError):  # Windows
         import resource
 
         processor = seconds * (os.cpu_count() or 1)
         resource.setrlimit(resource.RLIMIT_CPU, (processor, processor + 5))
-        signal.signal(signal.SIGALRM, partial(_too_slow, seconds))
+        signal.signal(signal.SIGALRM, partial(_time_is_up, task))
         signal.alarm(seconds)
 
 
@@ -156,20 +168,13 @@ def _cancelled(number: int, frame: FrameType | None) -> None:
     raise Cancelled("It was cancelled.")
 
 
-def _too_slow(seconds: int, number: int, frame: FrameType | None) -> None:
-    raise CistError(
-        f"It took longer than {seconds:,} seconds; use a smaller file or fewer samples, or compute the logits on the "
-        "command line with 'cist infer' and add those."
-    )
+def _time_is_up(task: Task, number: int, frame: FrameType | None) -> None:
+    raise CistError(too_slow(task))
 
 
 def _too_large(allowed: int | None) -> str:
     limit = "there is" if allowed is None else f"the {allowed / 1e9:,.1f} GB that a file may take here"
     return f"Opening it needs more memory than {limit}; use fewer samples, or raise CIST_ADDED_MEMORY."
-
-
-def _fail(folder: Path, sentence: str) -> None:
-    write_whole(folder / "failure.txt", lambda file: file.write_text(sentence, encoding="utf-8"), what="The failure")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,15 @@
-"""The folders of this machine that visitors of the Studio may read from."""
+"""The folders of this machine that visitors of the Studio may read from, and what they may ask for."""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
+from cist_core.added.spec import AddSpec
 from cist_core.errors import CistError
+
+NAME_OF_REMOTE = re.compile(r"(torchvision|timm|hf):\w[\w.\-]*(/\w[\w.\-]*)?([@:]\w[\w.\-]*)?")
 
 
 def roots() -> tuple[Path, ...]:
@@ -43,3 +47,36 @@ def under_roots(text: str) -> Path:
         if any(found.is_relative_to(folder) for folder in allowed):
             return found
     raise CistError(f"There is no '{text}' in the folders that may be read: {', '.join(map(str, allowed))}.")
+
+
+def check_paths(spec: AddSpec, uploads: Path, *, server_paths: bool) -> None:
+    """Refuse a spec that would read a file which was neither uploaded for it nor opened to visitors.
+
+    Raises:
+        CistError: naming the file.
+    """
+    from cist_core.cards import find_sample_model
+    from cist_core.data import DATASETS
+    from cist_core.inference.sources import split_ensemble
+
+    allowed = [uploads.resolve(), *(roots() if server_paths else ())]
+    if spec.logits is not None:
+        files = [spec.logits.teacher, spec.logits.labels, spec.logits.student]
+    else:
+        assert spec.model is not None
+        files = [] if spec.model.data in DATASETS or _is_remote(spec.model.data) else [spec.model.data]
+        members = split_ensemble(spec.model.teacher)
+        files += [name for name in members if find_sample_model(name) is None and not _is_remote(name)]
+    for file in files:
+        if file is None:
+            continue
+        try:
+            found = Path(file).resolve(strict=True)
+        except (OSError, RuntimeError, ValueError):
+            found = None
+        if found is None or not Path(file).is_absolute() or not any(found.is_relative_to(place) for place in allowed):
+            raise CistError(f"'{file}' was not uploaded, and is not in a folder that may be read; upload it.")
+
+
+def _is_remote(name: str) -> bool:
+    return NAME_OF_REMOTE.fullmatch(name) is not None

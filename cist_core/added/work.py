@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cist_core.added.entry import Preview, PreviewImage
+from cist_core.added.snapshot import LOGITS, STUDENT
 from cist_core.added.spec import AddSpec, LogitFiles, ModelOnData
-from cist_core.added.store import AddedStore, Preview, PreviewImage
 from cist_core.errors import CistError
 from cist_core.logits.accuracy import AccuracyJudgement, judge_accuracy
 from cist_core.logits.alignment import align
@@ -48,8 +49,14 @@ def preview(spec: AddSpec) -> Preview:
     return _preview_model(spec.model)
 
 
-def add(spec: AddSpec, folder: Path, *, progress: Progress) -> None:
+def add(spec: AddSpec, folder: Path, *, check_room: Callable[[int], None], progress: Progress) -> None:
     """Write ``logits.safetensors``, and ``student.safetensors`` where there is a student, into the folder.
+
+    Args:
+        spec: what is added.
+        folder: where to.
+        check_room: refuses so many bytes where there is no room for them.
+        progress: called with the samples done and in all.
 
     Raises:
         CistError: if the files cannot be used, or the folder is full.
@@ -57,21 +64,21 @@ def add(spec: AddSpec, folder: Path, *, progress: Progress) -> None:
     if spec.logits is not None:
         teacher, student = _read(spec.logits)
         if student is not None:
-            write_logits(folder / "student.safetensors", student)
-        write_logits(folder / "logits.safetensors", teacher, progress=progress)
+            write_logits(folder / STUDENT, student)
+        write_logits(folder / LOGITS, teacher, progress=progress)
         return
     assert spec.model is not None
     from cist_core.inference.run import infer
 
     model, dataset = _open(spec.model)
     _check_size(spec.model, model, dataset)
-    AddedStore(folder.parent).check_room(4 * dataset.num_samples * model.num_classes)
+    check_room(4 * dataset.num_samples * model.num_classes)
     cache = folder / "cache"  # of its own, so that what is deleted is gone
     try:
         found = infer(
             model, dataset, limit=spec.model.limit, seed=spec.model.seed, progress=progress, cache_dir=cache
         ).logit_set
-        write_logits(folder / "logits.safetensors", found)
+        write_logits(folder / LOGITS, found)
     finally:
         shutil.rmtree(cache, ignore_errors=True)
 

@@ -18,8 +18,7 @@ from streamlit.testing.v1 import AppTest
 from app.forms import add as form
 from app.forms.add import DATA, LABELS, LOGITS, MODEL, PREVIEW, STUDENT, TEACHER
 from cist_core import CistError, LogitSet
-from cist_core.added import Added, AddedState, AddedStore, AddSpec, Preview
-from cist_core.added.store import PreviewImage, Progress
+from cist_core.added import Added, AddedState, AddedStore, AddSpec, Entry, Preview, PreviewImage, Progress
 from tests.app.driver import open_app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,11 +41,10 @@ class HereAndNow:
     def release(self) -> None:
         from cist_core.added import __main__ as child
 
-        content = json.loads((self.folder / "entry.json").read_text())["spec"]
         try:
-            child._work(self.task, AddSpec.of(**content), self.folder, None)
+            child._work(self.task, self.folder, Entry.read(self.folder), None)
         except CistError as error:
-            child._fail(self.folder, str(error))
+            child.write_failure(self.folder, str(error))
 
     def exit_code(self) -> int:
         return 0
@@ -79,7 +77,7 @@ def share_of_right(content: bytes) -> float:
 
 def test_an_upload_lands_under_a_tidy_name_in_the_folder_of_its_place(store) -> None:
     added = store.draft()
-    path = form.keep_upload(added, TEACHER, "../../etc/<b>my net</b>.PT", io.BytesIO(b"abc"))
+    path = form.keep_upload(store, added, TEACHER, "../../etc/<b>my net</b>.PT", io.BytesIO(b"abc"))
     assert path.parent == added.uploads / TEACHER
     assert path.read_bytes() == b"abc"
     assert path.suffix == ".pt"
@@ -88,11 +86,11 @@ def test_an_upload_lands_under_a_tidy_name_in_the_folder_of_its_place(store) -> 
 
 def test_another_upload_replaces_the_first_and_several_stand_beside_each_other(store) -> None:
     added = store.draft()
-    form.keep_upload(added, TEACHER, "a.pt", io.BytesIO(b"a"))
-    form.keep_upload(added, LABELS, "labels.npy", io.BytesIO(b"l"))
-    form.keep_upload(added, TEACHER, "b.pt", io.BytesIO(b"b"))
+    form.keep_upload(store, added, TEACHER, "a.pt", io.BytesIO(b"a"))
+    form.keep_upload(store, added, LABELS, "labels.npy", io.BytesIO(b"l"))
+    form.keep_upload(store, added, TEACHER, "b.pt", io.BytesIO(b"b"))
     assert [file.name for file in form.uploaded(added, TEACHER)] == ["b.pt"]
-    form.keep_upload(added, TEACHER, "c.pt", io.BytesIO(b"c"), beside=True)
+    form.keep_upload(store, added, TEACHER, "c.pt", io.BytesIO(b"c"), beside=True)
     assert {file.name for file in form.uploaded(added, TEACHER)} == {"b.pt", "c.pt"}
     assert [file.name for file in form.uploaded(added, LABELS)] == ["labels.npy"]
     assert form.uploaded(None, TEACHER) == []
@@ -167,8 +165,8 @@ def test_a_download_is_offered_for_what_may_not_be_here(monkeypatch, tmp_path) -
 )
 def test_answers_come_back_with_what_was_added(store, answers: dict) -> None:
     added = store.draft()
-    added._write({**added._entry(), "spec": form.make_spec(answers).model_dump()})
-    found = form.restored(added)
+    Entry.read(added.folder).model_copy(update={"spec": form.make_spec(answers)}).write(added.folder)
+    found = form.restored(store.snapshot(added.id))
     kept = {name: value for name, value in answers.items() if name in found}
     assert kept.items() <= found.items()
     assert found["teacher_from"] == form.SERVER
@@ -218,11 +216,11 @@ def test_a_fault_belongs_to_the_file_that_it_names_and_hides_where_it_lies(tmp_p
 
 def test_the_code_of_logits_reads_the_same(store, content, capsys, tmp_path, monkeypatch) -> None:
     added = store.draft()
-    teacher = form.keep_upload(added, TEACHER, "mine.npz", io.BytesIO(content))
+    teacher = form.keep_upload(store, added, TEACHER, "mine.npz", io.BytesIO(content))
     with np.load(io.BytesIO(content)) as arrays:
         file = io.BytesIO()
         np.save(file, arrays["labels"])
-    labels = form.keep_upload(added, LABELS, "labels.npy", io.BytesIO(file.getvalue()))
+    labels = form.keep_upload(store, added, LABELS, "labels.npy", io.BytesIO(file.getvalue()))
     spec = form.make_spec({"kind": LOGITS, **GIVEN, TEACHER: str(teacher), LABELS: str(labels)})
     code = form.code(spec, added.uploads, None)
     assert str(added.uploads) not in code.command + code.python
@@ -271,7 +269,7 @@ def upload(app: AppTest, place: int, name: str, content: bytes) -> None:
 
 
 def adding(app: AppTest) -> Added:
-    return AddedStore().get(app.session_state["_adding"])
+    return AddedStore().snapshot(app.session_state["_adding"])
 
 
 def choose_sample_model(app: AppTest) -> None:
@@ -509,7 +507,7 @@ def test_a_link_shows_anothers_and_lets_nobody_but_its_owner_change_it(monkeypat
     upload(anns, 0, "mine.npz", content)
     anns.button(key="add-start").click().run()
     added_id = anns.session_state["_adding"]
-    assert store.get(added_id).owner == "ann@lab.edu"
+    assert store.snapshot(added_id).owner == "ann@lab.edu"
     sign_in_as(monkeypatch, "bob@lab.edu")
     bobs = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
     bobs.query_params["teacher"] = added_id
@@ -520,7 +518,7 @@ def test_a_link_shows_anothers_and_lets_nobody_but_its_owner_change_it(monkeypat
     assert not bobs.exception
     assert not [button for button in bobs.button if "delete" in str(button.key)]
     assert bobs.title[0].value == "Add a teacher, data or logits of your own"
-    assert store.get(added_id).logit_file.is_file()
+    assert store.snapshot(added_id).logit_file.is_file()
 
 
 def test_a_button_drawn_before_somebody_lost_the_right_does_nothing(monkeypatch, store, content) -> None:
@@ -531,7 +529,7 @@ def test_a_button_drawn_before_somebody_lost_the_right_does_nothing(monkeypatch,
     sign_in_as(monkeypatch, None)
     app.button(key="add-start").click().run()
     assert not app.exception
-    assert not store.get(added_id).logit_file.exists()
+    assert not store.snapshot(added_id).logit_file.exists()
 
 
 # What was chosen among several, and what would explain a low accuracy
