@@ -45,6 +45,18 @@ def test_the_fitted_temperature_is_the_best_of_a_fine_grid(logits, believable):
     assert fitted == pytest.approx(2.5, rel=0.2)
 
 
+@pytest.mark.parametrize("tau", [0.5, 1.0, 4.0])
+@pytest.mark.parametrize("bins", [5, 15, 20])
+def test_the_calibration_error_is_that_of_torchmetrics(logits, believable, tau, bins):
+    import torch
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
+    probabilities = torch.from_numpy(softmax(logits.astype(np.float64) / tau, axis=1))
+    theirs = multiclass_calibration_error(probabilities, torch.from_numpy(believable), 10, n_bins=bins, norm="l1")
+    ours = expected_calibration_error(logits, believable, tau=tau, bins=bins)
+    assert ours == pytest.approx(float(theirs), rel=1e-6)
+
+
 @pytest.mark.parametrize("right", [6, 8, 9])
 def test_with_two_classes_the_odds_of_being_right_are_fitted(right):
     """Every row is (3, 0): softmax(3 / tau) must be the accuracy, so 3 / tau = ln(right / wrong)."""
