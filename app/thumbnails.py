@@ -25,6 +25,7 @@ from cist_core.data import (
 )
 from cist_core.data.thumbnail import SIZE, as_data_uri
 from cist_core.errors import CistError
+from cist_core.wording import byte_size
 
 MOST_BYTES = 2 << 30
 """Of images that lie in memory for everybody who looks; those that are decoded one by one have no such bound."""
@@ -110,7 +111,7 @@ def _load(data: str, split: str, changed_at: float) -> ImageDataset:
     found = describe_data(data)
     largest = math.prod(found.image_shape or (0,)) * max((count or 0 for count in found.splits.values()), default=0)
     if largest > MOST_BYTES:
-        raise CistError(f"These images take {largest / 1e9:.1f} GB, too much to be shown here.")
+        raise CistError(f"These images take {byte_size(largest)}, too much to be shown here.")
     return load_dataset(data, split)
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from cist_core import __version__
 from cist_core.errors import CistError, first_line
-from cist_core.wording import three_digits
+from cist_core.wording import byte_size, three_digits
 
 DISTRIBUTION = "cist-studio"
 EXTRAS = {
@@ -192,7 +192,7 @@ def _device(name: str) -> Iterator[Check]:
 
 def _card(properties: object) -> str:
     memory = getattr(properties, "total_memory", 0)
-    return f"{getattr(properties, 'name', 'a GPU')} with {_bytes(memory)}"
+    return f"{getattr(properties, 'name', 'a GPU')} with {byte_size(memory, binary=True)}"
 
 
 def _cores() -> int:
@@ -293,16 +293,12 @@ def _folder(name: str, folder: Path, variable: str) -> Check:
             f"{folder} cannot be written to ({error.strerror or error}); set {variable} to another folder.",
         )
     free = shutil.disk_usage(there).free
-    found = f"{folder}, {_bytes(free)} free"
+    found = f"{folder}, {byte_size(free, binary=True)} free"
     if free < NO_SPACE:
         return Check(name, State.BROKEN, f"{found}; make room there, or set {variable} to another folder.")
     if free < LITTLE_SPACE:
         return Check(name, State.NOTE, f"{found}, which is little; make room, or set {variable} to another folder.")
     return Check(name, State.OK, f"{found}.")
-
-
-def _bytes(count: int) -> str:
-    return f"{three_digits(count / (1 << 30))} GiB"
 
 
 def _roots(name: str) -> Iterator[Check]:

@@ -38,6 +38,18 @@ def how_many(share: float) -> str:
     return {0.0: "none", 1.0: "all"}.get(share, percent(share))
 
 
+def byte_size(count: float, *, binary: bool = False) -> str:
+    """A number of bytes as a person reads it.
+
+    Example:
+        >>> byte_size(123_456), byte_size(50e9), byte_size(3 << 30, binary=True)
+        ('123.5 kB', '50.0 GB', '3.0 GiB')
+    """
+    from humanize import naturalsize
+
+    return naturalsize(count, binary=binary)
+
+
 def percent_of(part: float, whole: float) -> str:
     """A part as a percentage of a whole, which it may exceed."""
     return "none" if part == 0 else percent(part / whole) if part <= whole else f"{part / whole * 100:.0f} %"

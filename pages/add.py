@@ -23,6 +23,7 @@ from cist_core.data.pictures import INTERPOLATIONS
 from cist_core.errors import CistError
 from cist_core.logits.ensemble import ENSEMBLE
 from cist_core.logits.logit_set import LogitSet
+from cist_core.wording import byte_size
 
 SECTION = "Look"
 ORDER = 60
@@ -124,7 +125,7 @@ def file_field(place: str, label: str, types: Sequence[str], help_: str, *, seve
     files = form.uploaded(added, place)
     for file in files:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.markdown(f":material/check: {plain(file.name)}, {form.size(file.stat().st_size)}", width="stretch")
+            st.markdown(f":material/check: {plain(file.name)}, {byte_size(file.stat().st_size)}", width="stretch")
             st.button(
                 "Remove", key=f"remove_{place}_{file.name}", type="tertiary", on_click=remove_upload, args=(file,)
             )
@@ -676,10 +677,10 @@ def go_on(added_id: str) -> None:
 
 def describe(added: Added) -> str:
     if added.state is not AddedState.READY:
-        return f"· {added.state} · {form.size(added.size)}"
+        return f"· {added.state} · {byte_size(added.size)}"
     samples, accuracy = read_size(str(added.logit_file), added.logit_file.stat().st_mtime)
     right = "" if accuracy is None else f" · {form.accuracy(accuracy, samples)} right"
-    return f"· {samples:,} samples{right} · {form.size(added.size)}"
+    return f"· {samples:,} samples{right} · {byte_size(added.size)}"
 
 
 def delete(added_id: str) -> None:

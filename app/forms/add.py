@@ -83,11 +83,6 @@ def uploaded(added: Added | None, place: str) -> list[Path]:
     return sorted(folder.iterdir(), key=lambda file: file.stat().st_mtime_ns)
 
 
-def size(count: int) -> str:
-    """Bytes as a person reads them."""
-    return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count / 1e3:,.1f} kB"
-
-
 # ---- the spec --------------------------------------------------------------------------------------------------------
 
 

@@ -35,6 +35,7 @@ from cist_core.added.entry import (
 from cist_core.added.roots import check_paths
 from cist_core.added.store import AddedStore
 from cist_core.errors import Cancelled, CistError, first_line
+from cist_core.wording import byte_size
 
 AT_ONCE = 2
 """Previews that work at the same time, and as many that add; the others wait for their turn."""
@@ -173,7 +174,7 @@ def _time_is_up(task: Task, number: int, frame: FrameType | None) -> None:
 
 
 def _too_large(allowed: int | None) -> str:
-    limit = "there is" if allowed is None else f"the {allowed / 1e9:,.1f} GB that a file may take here"
+    limit = "there is" if allowed is None else f"the {byte_size(allowed)} that a file may take here"
     return f"Opening it needs more memory than {limit}; use fewer samples, or raise CIST_ADDED_MEMORY."
 
 

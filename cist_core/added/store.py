@@ -41,6 +41,7 @@ from cist_core.added.spec import AddSpec
 from cist_core.errors import CistError
 from cist_core.files import own_folder
 from cist_core.processes import Child, is_alive, signal_group
+from cist_core.wording import byte_size
 
 ADDED_ID = re.compile(r"[a-z0-9][a-z0-9\-]{0,40}-[0-9a-f]{16}")
 
@@ -225,7 +226,7 @@ class AddedStore:
             used -= self._make_room(used - allowed)
         if used > allowed:
             raise CistError(
-                f"What was added takes {used / 1e9:,.1f} GB, and {allowed / 1e9:,.1f} GB are allowed; "
+                f"What was added takes {byte_size(used)}, and {byte_size(allowed)} are allowed; "
                 "delete something, or raise CIST_ADDED_BYTES."
             )
 

@@ -9,9 +9,12 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from cist_core import CistError
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 INFERENCE_OPTIONS = ("split", "arch", "weights", "device", "precision", "limit", "seed", "download")
 
@@ -50,7 +53,7 @@ def remark(text: str) -> None:
 class Progress:
     """How far a long step is, on standard error.
 
-    A terminal shows one line that is written over; a log gets a line only every `LOG_SECONDS`.
+    A terminal shows the bar of tqdm, which goes when the step is over; a log gets a line only every `LOG_SECONDS`.
     """
 
     TERMINAL_SECONDS = 0.1
@@ -61,31 +64,49 @@ class Progress:
         self._unit = f" {unit}" if unit else ""
         self._stream = sys.stderr if stream is None else stream
         self._terminal = self._stream.isatty()
-        self._last = time.monotonic() if not self._terminal else -math.inf
-        self._width = 0  # of what is on the terminal's line
+        self._last = time.monotonic()
+        self._bar: tqdm | None = None
 
     def __call__(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if now - self._last < (self.TERMINAL_SECONDS if self._terminal else self.LOG_SECONDS):
-            return
-        self._last = now
-        share = f" ({100 * done // total} %)" if total else ""
-        line = f"{self._doing}: {done:,}{f' of {total:,}' if total else ''}{self._unit}{share}"
         if self._terminal:
-            # The whole line is written over, as the step before may have left a longer one.
-            self._width = shutil.get_terminal_size().columns - 1
-            self._stream.write("\r" + line[: self._width].ljust(self._width))
-        else:
-            self._stream.write(line + "\n")
-        self._stream.flush()
+            self._draw(done, total)
+        elif time.monotonic() - self._last >= self.LOG_SECONDS:
+            self._last = time.monotonic()
+            share = f" ({100 * done // total} %)" if total else ""
+            self._stream.write(f"{self._doing}: {done:,}{f' of {total:,}' if total else ''}{self._unit}{share}\n")
+            self._stream.flush()
+
+    def _draw(self, done: int, total: int) -> None:
+        from tqdm import tqdm
+
+        if self._bar is not None and done < self._bar.n:  # the next file
+            self._bar.close()
+            self._bar = None
+        if self._bar is None:
+            columns = shutil.get_terminal_size().columns - 1
+            # The step before may have left a longer line, which only its own bar clears.
+            self._stream.write("\r" + " " * columns + "\r")
+            self._bar = tqdm(
+                desc=self._doing,
+                total=total or None,
+                unit=self._unit,
+                unit_scale=True,
+                mininterval=self.TERMINAL_SECONDS,
+                miniters=1,
+                file=self._stream,
+                leave=False,
+                ncols=columns,
+                position=0,
+            )
+        self._bar.total = total or None
+        self._bar.update(done - self._bar.n)
 
     def __enter__(self) -> Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._width:
-            self._stream.write("\r" + " " * self._width + "\r")
-            self._stream.flush()
+        if self._bar is not None:
+            self._bar.close()
 
 
 def add_inference_options(parser: argparse.ArgumentParser) -> None:

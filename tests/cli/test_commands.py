@@ -749,29 +749,38 @@ class Stream(io.StringIO):
         return self.terminal
 
 
+def on_screen(stream):
+    """What a terminal shows of one line, where each carriage return begins it anew over what stands there."""
+    shown = ""
+    for written in stream.getvalue().split("\r"):
+        shown = written + shown[len(written) :]
+    return shown.rstrip()
+
+
 def test_progress_is_one_line_on_a_terminal_and_leaves_nothing(monkeypatch):
     monkeypatch.setattr(Progress, "TERMINAL_SECONDS", 0.0)
     stream = Stream(terminal=True)
     with Progress("Running", "samples", stream) as progress:
         progress(10_000, 20_000)
         progress(3, 0)
-    first, second, cleared, end = stream.getvalue().split("\r")[1:]
-    assert first.rstrip() == "Running: 10,000 of 20,000 samples (50 %)"
-    assert second.rstrip() == "Running: 3 samples"
-    assert len(second) == len(first)
-    assert cleared.strip() == end == ""
+    lines = [line.rstrip() for line in stream.getvalue().split("\r")]
+    assert any(line.startswith("Running:  50%|") and "10.0k/20.0k [" in line for line in lines)
+    assert any(line.startswith("Running: 3.00 samples [") for line in lines)
+    assert "\n" not in stream.getvalue()
+    assert on_screen(stream) == ""
 
 
 def test_a_shorter_line_of_the_next_step_leaves_nothing_of_the_last(monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr(Progress, "TERMINAL_SECONDS", 0.0)
     stream = Stream(terminal=True)
     with Progress("Downloading", "bytes", stream) as downloading, Progress("Running", "samples", stream) as running:
         downloading(170_498_071, 170_498_071)
         running(1, 2)
-    first, second = stream.getvalue().split("\r")[1:3]
-    assert first.startswith("Downloading: 170,498,071 of 170,498,071 bytes (100 %)")
-    assert second == "Running: 1 of 2 samples (50 %)".ljust(59)
-    assert len(first) == 59
+        assert on_screen(stream).startswith("Running:  50%|")
+        assert on_screen(stream).endswith(" samples/s]")
+        assert "Downloading: 100%|" in stream.getvalue()
+    assert on_screen(stream) == ""
 
 
 def test_downloading_and_running_are_told_apart(capsys, monkeypatch, tmp_path):
@@ -821,3 +830,4 @@ def test_a_failure_of_a_command_leaves_no_progress_behind():
     with pytest.raises(CistError, match="stopped"):
         fail()
     assert stream.getvalue().endswith("\r")
+    assert on_screen(stream) == ""
