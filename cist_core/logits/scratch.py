@@ -17,7 +17,6 @@ from numpy.typing import DTypeLike, NDArray
 
 from cist_core.errors import CistError
 from cist_core.files import own_folder
-from cist_core.wording import byte_size
 
 IN_MEMORY_BYTES = 32 << 20
 """What is larger goes to the disk."""
@@ -73,8 +72,8 @@ def require_room(folder: Path, size: int) -> None:
     free = shutil.disk_usage(folder).free
     if size > free - _KEPT_FREE_BYTES:
         raise CistError(
-            f"This takes {byte_size(size, binary=True)} of disk in {folder}, which has "
-            f"{byte_size(free, binary=True)} left; make room there, or set CIST_CACHE to a folder on a larger disk."
+            f"This takes {size / 2**30:,.1f} GiB of disk in {folder}, which has {free / 2**30:,.1f} GiB left; "
+            "make room there, or set CIST_CACHE to a folder on a larger disk."
         )
 
 
