@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import logging
 import os
 import sys
 import warnings
@@ -55,7 +56,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a Greek letter must not fail on a terminal that has none
     with printable_output():
-        return _main(arguments)
+        code = _main(arguments)
+    if int(os.environ.get("WORLD_SIZE") or 1) > 1:
+        _leave_process_group(code)
+    return code
+
+
+def _leave_process_group(code: int) -> NoReturn:
+    """End one of several training processes without the interpreter's shutdown.
+
+    PyTorch's threads of a process group outlive it once a network was wrapped for it, and one that frees its last
+    tensor while the interpreter shuts down aborts a process whose work is done.
+    """
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _main(arguments: Sequence[str] | None) -> int:
