@@ -10,7 +10,7 @@ from torch import Tensor
 from cist_core.objectives import Choice, Number, Softening, Terms, collect, register_objective
 from cist_core.objectives.batch import Batch
 from cist_core.objectives.divergences import forward_kl
-from cist_core.objectives.temperatures import centred_maximum_temperature
+from cist_core.temperature import Cist
 
 
 def cist_teacher_only_loss(
@@ -31,7 +31,7 @@ def cist_teacher_only_loss(
     ``w_i = tau_t,i tau`` (``product``), or its batch mean for every sample (``uniform``).
     """
     batch = Batch.create(student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask)
-    teacher = centred_maximum_temperature(batch.teacher, rho=rho, floor=floor)
+    teacher = Cist(rho, floor).torch_temperatures(batch.teacher)
     student = tau * torch.ones_like(teacher)
     weight = teacher * student
     softening = Softening(teacher, student, weight if weighting == "product" else weight.mean().expand_as(weight))

@@ -25,7 +25,7 @@ with loading_torch():
     from app.forms import distill as form
     from app.forms.distill_origin import find_origin
     from cist_core.objectives import create_objective, objective_specification
-    from cist_core.objectives.parameters import Choice, Number, Parameter, Switch
+    from cist_core.parameters import Choice, Number, Parameter, Switch
     from cist_core.runs import ensure_worker
     from cist_core.training import PRESETS, RunConfig
 

@@ -21,7 +21,7 @@ from typing import Any
 from cist_core.data import DATASETS, DatasetInfo
 from cist_core.errors import CistError
 from cist_core.objectives import objective_names, objective_presets, objective_specification
-from cist_core.objectives.parameters import Number, Numbers, Parameter
+from cist_core.parameters import Number, Numbers, Parameter
 from cist_core.training import RunConfig, parse_config, preset
 from cist_core.training.suggestion import suggested_preset
 from cist_core.wording import three_digits

@@ -8,10 +8,12 @@
     {'total': 0.386, 'ce': 0.306, 'kd': 0.395, 'tau_teacher': 1.417, 'tau_student': 1.0, 'weight': 1.417, 'kl': 0.279}
 
 Every objective is a pure function as well (`cist_loss`, `dkd_loss`, ...). A new one is a function in a file of its own,
-under `register_objective`; a file in `cist_core.objectives.methods` is found by itself.
+under `register_objective`; a file in `cist_core.objectives.methods` is found by itself. A temperature rule that has its
+formula in torch is an objective of its own name already (`rule_loss`).
 """
 
 from cist_core.objectives import methods as _methods  # noqa: F401 - registers every objective
+from cist_core.objectives.any_rule import rule_loss
 from cist_core.objectives.batch import Batch
 from cist_core.objectives.methods.ce import ce_loss
 from cist_core.objectives.methods.cist import cist_loss
@@ -27,18 +29,18 @@ from cist_core.objectives.methods.mlkd import cist_mlkd_loss, mlkd_loss
 from cist_core.objectives.methods.reverse_kl import cist_reverse_kl_loss, reverse_kl_loss
 from cist_core.objectives.methods.scale import lskd_loss, normkd_loss
 from cist_core.objectives.methods.ttm import ttm_loss, wttm_loss
-from cist_core.objectives.parameters import Choice, Kind, Learnable, Number, Numbers, Parameter, Switch
 from cist_core.objectives.presets import ObjectivePreset, objective_presets
 from cist_core.objectives.registry import (
     Objective,
-    Specification,
     create_objective,
     objective_names,
     objective_specification,
     register_objective,
 )
 from cist_core.objectives.softening import Softening
+from cist_core.objectives.specification import Specification
 from cist_core.objectives.terms import Terms, collect
+from cist_core.parameters import Choice, Kind, Learnable, Number, Numbers, Parameter, Switch
 
 __all__ = [
     "Batch",
@@ -81,6 +83,7 @@ __all__ = [
     "objective_specification",
     "register_objective",
     "reverse_kl_loss",
+    "rule_loss",
     "ttm_loss",
     "wttm_loss",
 ]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cist_core.errors import CistError, CistWarning
 from cist_core.logits.absent_classes import HIGHEST_MASK, RULE, listed, takes_part
-from cist_core.objectives.rows import Rows
+from cist_core.temperature.logit_rows import LogitRows
 
 _SUM_TOLERANCE = 1e-2  # half precision
 _SURELY = 4.0
@@ -33,8 +33,8 @@ class Batch:
         num_items: what sums over the samples are divided by; None: by N.
     """
 
-    student: Rows
-    teacher: Rows
+    student: LogitRows
+    teacher: LogitRows
     given_labels: Tensor | None
     given_cross_entropy: Tensor | None
     num_items: float | Tensor | None = None
@@ -104,8 +104,8 @@ class Batch:
         if student.device.type == "cpu" and len(student):
             _check_values(names, student, teacher, flat_labels, part)
         return cls(
-            student=Rows(student, part),
-            teacher=Rows(teacher, part),
+            student=LogitRows(student, part),
+            teacher=LogitRows(teacher, part),
             given_labels=flat_labels,
             given_cross_entropy=(
                 None if flat_labels is None else F.cross_entropy(student, flat_labels, reduction="none")

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from cist_core.objectives.rows import ABSENT
+from cist_core.temperature.logit_rows import ABSENT
 
 
 def forward_kl(log_p: Tensor, log_q: Tensor) -> Tensor:

@@ -3,49 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import inspect
-import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, ParamSpec
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cist_core.errors import CistError
-from cist_core.objectives.parameters import REQUIRED, Kind, Learnable, Number, Parameter
+from cist_core.objectives.any_rule import TRAINED_AS, rule_objectives, rule_specification
 from cist_core.objectives.presets import objective_presets
+from cist_core.objectives.specification import Check, P, Specification, guarded, specify
 from cist_core.objectives.terms import Terms
-
-P = ParamSpec("P")
-Check = Callable[[Mapping[str, Any]], None]
-"""Given every parameter by name, raises a `CistError` where one rules another out."""
-
-LOGITS = ("student_logits", "teacher_logits", "labels")
-OPTIONAL_INPUTS = ("mask", "num_items", "epoch", "strong_student_logits", "strong_teacher_logits")
-
-
-@dataclass(frozen=True)
-class Specification:
-    """What is known of an objective before one is made.
-
-    Attributes:
-        name: as written.
-        function: the pure function.
-        parameters: its hyper-parameters, in the order of the signature.
-        inputs: names of what a call hands it.
-        summary: first line of the function's docstring.
-        check: refuses parameters that do not go together.
-    """
-
-    name: str
-    function: Callable[..., Terms]
-    parameters: tuple[Parameter, ...]
-    inputs: frozenset[str]
-    summary: str
-    check: Check | None = None
-
+from cist_core.parameters import Learnable, Parameter, did_you_mean, split_text
+from cist_core.temperature import rule_names
 
 _OBJECTIVES: dict[str, Specification] = {}
 
@@ -55,7 +25,7 @@ def register_objective(name: str, *, check: Check | None = None) -> Callable[[Ca
 
     The function takes keyword-only ``student_logits``, ``teacher_logits``, ``labels`` and ``mask``, where it knows them
     ``num_items``, ``epoch``, ``strong_student_logits`` and ``strong_teacher_logits``, and its hyper-parameters,
-    annotated with a kind from `cist_core.objectives.parameters`. It comes back the same but for two things: autocast is
+    annotated with a kind from `cist_core.parameters`. It comes back the same but for two things: autocast is
     off inside, and its hyper-parameters are checked.
 
     Args:
@@ -86,36 +56,44 @@ def register_objective(name: str, *, check: Check | None = None) -> Callable[[Ca
             raise ValueError(f"The objective name '{name}' belongs to {'.'.join(_home(known.function))} already.")
         if name in objective_presets():
             raise ValueError(f"The objective name '{name}' belongs to a preset already.")
-        specification = _specify(name, function, check)
-        guarded = _guarded(function, specification)
-        _OBJECTIVES[name] = dataclasses.replace(specification, function=guarded)
-        return guarded
+        specification = specify(name, function, check)
+        checked = guarded(function, specification)
+        _OBJECTIVES[name] = dataclasses.replace(specification, function=checked)
+        return checked
 
     return register
 
 
 def objective_names() -> list[str]:
-    """Every name that `create_objective` knows, sorted."""
-    return sorted(_OBJECTIVES)
+    """Every name that `create_objective` knows, sorted: what is registered, and the rules that can be trained with."""
+    return sorted({*_OBJECTIVES, *rule_objectives()})
 
 
 def objective_specification(name: str) -> Specification:
     """What is known of an objective: its parameters, inputs and summary.
 
     Args:
-        name: of an objective, or of a preset, which stands for its objective.
+        name: of an objective, of a preset, which stands for its objective, or of a temperature rule that has its
+            formula in torch, which stands for `rule_loss` under it.
 
     Raises:
         CistError: for an unknown name.
     """
     preset = objective_presets().get(name)
     found = _OBJECTIVES.get(name if preset is None else preset.objective.partition(":")[0])
-    if found is None:
-        raise CistError(
-            f"There is no objective '{name}'; known are {', '.join(objective_names())}, and the presets of "
-            "'cist objectives'."
-        )
-    return found
+    if found is not None:
+        return found
+    if name in rule_objectives():
+        return rule_specification(name)
+    known = objective_names()
+    remedy = did_you_mean(name, [*known, *objective_presets()])
+    if name in TRAINED_AS:
+        remedy = f" The rule '{name}' is trained with as '{TRAINED_AS[name]}'."
+    elif name in rule_names():
+        remedy = f" The rule '{name}' is for analysis alone, as it has no formula in torch (`torch_temperatures`)."
+    raise CistError(
+        f"There is no objective '{name}'; known are {', '.join(known)}, and the presets of 'cist objectives'.{remedy}"
+    )
 
 
 def create_objective(text: str, /, **parameters: object) -> Objective:
@@ -141,55 +119,18 @@ def create_objective(text: str, /, **parameters: object) -> Objective:
         raise CistError(
             f"Expected an objective as text, such as 'cist:rho=4', but got {text!r}; 'cist objectives' lists them."
         )
-    name, _, rest = text.strip().partition(":")
-    specification = objective_specification(name.strip())
-    values = _read(specification, rest)
-    for key, given in parameters.items():
-        _take(specification, values, key, given, from_text=False)
-    preset = objective_presets().get(name.strip())
+    name, written = split_text(text)
+    specification = objective_specification(name)
+    signature = specification.signature
+    values = signature.add(signature.read(written), parameters)
+    preset = objective_presets().get(name)
     as_published = preset is not None and not values
     if preset is not None:
-        values = {**_read(specification, preset.objective.partition(":")[2]), **values}
-    for parameter in specification.parameters:
-        if parameter.name not in values and parameter.required:
-            raise CistError(
-                f"The objective '{specification.name}' needs {parameter.name}; write for example "
-                f"'{specification.name}:{parameter.name}=...'."
-            )
-        values.setdefault(parameter.name, parameter.default)
+        values = signature.read(split_text(preset.objective)[1]) | values
+    values = signature.complete(values)
     if specification.check is not None:
         specification.check(values)
-    ordered = {parameter.name: values[parameter.name] for parameter in specification.parameters}
-    return Objective(specification, ordered, preset=preset.name if preset is not None and as_published else None)
-
-
-def _read(specification: Specification, written: str) -> dict[str, Any]:
-    """``parameter=value,...`` as values by name."""
-    values: dict[str, Any] = {}
-    for item in filter(str.strip, written.split(",")):
-        key, _, value = (part.strip() for part in item.partition("="))
-        _take(specification, values, key, value, from_text=True)
-    return values
-
-
-def _take(specification: Specification, values: dict[str, Any], key: str, given: Any, *, from_text: bool) -> None:
-    kinds = {parameter.name: parameter.kind for parameter in specification.parameters}
-    if key not in kinds:
-        raise CistError(
-            f"The objective '{specification.name}' has no parameter '{key}'; it knows {', '.join(kinds) or 'none'}."
-        )
-    if key in values:
-        raise CistError(
-            f"The parameter '{key}' of the objective '{specification.name}' stands twice; give it one value."
-        )
-    values[key] = _accepted(specification.name, key, kinds[key], given, from_text=from_text)
-
-
-def _accepted(name: str, key: str, kind: Kind, given: Any, *, from_text: bool = False) -> Any:
-    try:
-        return kind.read(given) if from_text else kind.accept(given)
-    except (ValueError, KeyError, OverflowError):
-        raise CistError(f"Expected {key} of the objective '{name}' to be {kind.expected}, but got '{given}'.") from None
+    return Objective(specification, values, preset=preset.name if preset is not None and as_published else None)
 
 
 class Objective(nn.Module):
@@ -287,57 +228,16 @@ class Objective(nn.Module):
         )
 
     def __str__(self) -> str:
-        written = [
-            f"{parameter.name}={parameter.kind.write(self._values[parameter.name])}"
+        written = {
+            parameter.name: self._values[parameter.name]
             for parameter in self.specification.parameters
             if parameter.required or self._values[parameter.name] != parameter.default
-        ]
-        return f"{self.name}:{','.join(written)}" if written else self.name
+        }
+        return f"{self.name}:{self.specification.signature.write(written)}" if written else self.name
 
     def __repr__(self) -> str:
         return f"create_objective({str(self)!r})"
 
 
-def _guarded(function: Callable[P, Terms], specification: Specification) -> Callable[P, Terms]:
-    """The function without autocast, and with its hyper-parameters checked where they do not come from a text."""
-    kinds = {parameter.name: parameter.kind for parameter in specification.parameters}
-
-    @functools.wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> Terms:
-        for key, given in kwargs.items():
-            # A number may be a scalar tensor, whose value would have to be fetched from the device.
-            if key in kinds and not (isinstance(given, Tensor) and given.dim() == 0 and isinstance(kinds[key], Number)):
-                kwargs[key] = _accepted(specification.name, key, kinds[key], given)
-        logits = kwargs.get("student_logits")
-        if not isinstance(logits, Tensor) or not torch.amp.is_autocast_available(logits.device.type):
-            return function(*args, **kwargs)
-        with torch.autocast(logits.device.type, enabled=False):
-            return function(*args, **kwargs)
-
-    return call
-
-
 def _home(function: Callable[..., Terms]) -> tuple[str, str]:
     return function.__module__, function.__qualname__
-
-
-def _specify(name: str, function: Callable[..., Terms], check: Check | None) -> Specification:
-    hints = typing.get_type_hints(function, include_extras=True)
-    inputs: list[str] = []
-    parameters: list[Parameter] = []
-    for argument in inspect.signature(function).parameters.values():
-        kinds = [item for item in getattr(hints.get(argument.name), "__metadata__", ()) if isinstance(item, Kind)]
-        if argument.kind is not inspect.Parameter.KEYWORD_ONLY:
-            raise TypeError(f"Expected the arguments of the objective '{name}' to be keyword-only: {argument.name}.")
-        if kinds:
-            default = REQUIRED if argument.default is argument.empty else kinds[0].accept(argument.default)
-            parameters.append(Parameter(argument.name, kinds[0], default))
-        elif argument.name in LOGITS + OPTIONAL_INPUTS:
-            inputs.append(argument.name)
-        else:
-            raise TypeError(f"Annotate the parameter {argument.name} of the objective '{name}' with a kind.")
-    missing = {*LOGITS, "mask"} - set(inputs)
-    if missing:
-        raise TypeError(f"The objective '{name}' does not take {', '.join(sorted(missing))}.")
-    summary = (inspect.getdoc(function) or "").partition("\n")[0]
-    return Specification(name, function, tuple(parameters), frozenset(inputs), summary, check)

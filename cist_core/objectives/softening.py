@@ -7,21 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from cist_core.objectives.batch import Batch
-from cist_core.objectives.parameters import Choice, Number, Switch
-from cist_core.objectives.rows import Rows, scalar
-from cist_core.objectives.temperatures import centred_maximum_temperature
-from cist_core.temperature import TAU_MIN
+from cist_core.parameters import Choice, Number, Switch
+from cist_core.temperature import Cist, TemperatureRule
+from cist_core.temperature.logit_rows import scalar
 from cist_core.temperature.weights import WEIGHT_FORMULAS
-
-Rule = Callable[[Rows], Tensor]
-"""From the logits of one model to its temperatures, ``(N,)``."""
 
 
 def _for_every_sample(formula: Callable[[Tensor, Tensor], Tensor | float]) -> Callable[[Tensor, Tensor], Tensor]:
@@ -108,46 +103,27 @@ def fixed(batch: Batch, tau: float | Tensor) -> Softening:
     return Softening(taus, taus, taus.square())
 
 
-def per_model_temperatures(
+def by_rule(
     batch: Batch,
-    rule: Rule,
+    rule: TemperatureRule,
     weigh: Callable[[Tensor, Tensor], Tensor],
     *,
     gradient: str = "scale-free",
-    floor: float = 0.0,
 ) -> Softening:
-    """Teacher and student each get the temperatures that the rule reads from their own logits.
+    """Teacher and student with the temperatures that a rule gives them.
 
     Args:
         batch: the logits.
-        rule: a temperature rule.
+        rule: one that has its formula in torch.
         weigh: from the teacher's and the student's temperatures to the weights.
         gradient: one of `GRADIENTS`.
-        floor: of the rule. One above ``TAU_MIN`` holds the temperature of a constant row, whose gradient then is that
-            of any row at the floor; otherwise only a guard does, and the gradient is damped.
     """
-    teacher, student = rule(batch.teacher), rule(batch.student)
-    damping = None if floor > TAU_MIN else torch.where(is_constant(batch.student), 0.0, torch.ones_like(student))
-    return with_temperatures(teacher, student, weigh, gradient=gradient, least_damping=damping)
-
-
-def with_temperatures(
-    teacher: Tensor,
-    student: Tensor,
-    weigh: Callable[[Tensor, Tensor], Tensor],
-    *,
-    gradient: str,
-    least_damping: Tensor | None,
-) -> Softening:
-    """Temperatures of both models and their weights, with the gradient through the student's as one of `GRADIENTS`."""
     through_softmax, through_weight = GRADIENTS[gradient]
-    weight = weigh(teacher, student if through_weight else student.detach())
-    return Softening(teacher, student if through_softmax else student.detach(), weight, least_damping)
-
-
-def is_constant(rows: Rows) -> Tensor:
-    """Which rows are constant as far as temperatures know: ``m <= TAU_MIN``, ``(N,)``."""
-    return rows.maximum.detach() <= TAU_MIN
+    teacher, student = rule.torch_pair(batch.teacher, batch.student)
+    damping = rule.torch_least_damping(batch.student, student.detach())
+    constant = teacher.detach(), student.detach()
+    weight = weigh(teacher, student) if through_weight else weigh(*constant)
+    return Softening(*((teacher, student) if through_softmax else constant), weight, damping)
 
 
 def weighing(weighting: str, *, normalise: bool) -> Callable[[Tensor, Tensor], Tensor]:
@@ -162,5 +138,4 @@ def weighing(weighting: str, *, normalise: bool) -> Callable[[Tensor, Tensor], T
 
 def cist(batch: Batch, *, rho: float, floor: float, weighting: str, normalise: bool, gradient: str) -> Softening:
     """The temperatures and weights of CIST: ``tau_i = max(m_i / rho, floor)`` for each model (arXiv 2605.20357)."""
-    rule = partial(centred_maximum_temperature, rho=rho, floor=floor)
-    return per_model_temperatures(batch, rule, weighing(weighting, normalise=normalise), gradient=gradient, floor=floor)
+    return by_rule(batch, Cist(rho, floor), weighing(weighting, normalise=normalise), gradient=gradient)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cist_core.errors import CistError
 from cist_core.logits.logit_set import check_same_samples
-from cist_core.temperature import CIST_FLOOR
+from cist_core.temperature import CIST_FLOOR, Cist
 from cist_core.temperature.weights import FloatVector, share_of_largest
 
 if TYPE_CHECKING:
@@ -112,8 +111,7 @@ def cist_gradients(
         >>> norms.share.round(3).tolist()  # the sample of which the teacher is sure pulls harder
         [0.718, 0.282]
     """
-    from cist_core.objectives.softening import GRADIENTS, WEIGHTINGS, per_model_temperatures
-    from cist_core.objectives.temperatures import centred_maximum_temperature
+    from cist_core.objectives.softening import GRADIENTS, WEIGHTINGS, by_rule
 
     for name, value, known in (("weighting", weighting, WEIGHTINGS), ("gradient mode", gradient, GRADIENTS)):
         if value not in known:
@@ -123,9 +121,10 @@ def cist_gradients(
     if not 0 <= floor < math.inf:
         raise CistError(f"Expected the floor to be a finite number of 0 or above, but got {floor:g}.")
 
+    rule = Cist(rho, floor)
+
     def soften(batch: Batch) -> Softening:
-        rule = partial(centred_maximum_temperature, rho=rho, floor=floor)
-        return per_model_temperatures(batch, rule, WEIGHTINGS["none"], gradient=gradient, floor=floor)
+        return by_rule(batch, rule, WEIGHTINGS["none"], gradient=gradient)
 
     def weigh(teacher: Tensor, student: Tensor) -> Tensor:
         weight = WEIGHTINGS[weighting](teacher, student)

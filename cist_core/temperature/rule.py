@@ -7,23 +7,32 @@ A rule is written the same everywhere (command line, URL, configuration): ``tau=
 from __future__ import annotations
 
 import dataclasses
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Real
-from typing import Any, ClassVar, TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
+from cist_core.parameters import REQUIRED, Number, Parameter, Signature, did_you_mean, is_scalar_tensor, split_text
+from cist_core.temperature.guards import TAU_MIN
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cist_core.temperature.logit_rows import LogitRows
 
 
 @dataclass(frozen=True)
 class TemperatureRule(ABC):
     """One temperature per sample, from what is known of its logits.
+
+    `temperatures` has the formula in NumPy, for the analysis. A rule that `torch_temperatures` gives it in torch too
+    (or `torch_pair`, where the temperatures of one model depend on the other) can be trained with.
 
     Subclasses are frozen dataclasses whose fields are positive numbers; the fields are the rule's parameters. A field
     made by `option` may be 0 as well.
@@ -38,14 +47,39 @@ class TemperatureRule(ABC):
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if not (isinstance(value, Real) and 0 <= float(value) < math.inf and (value or _is_option(field))):
-                raise CistError(
-                    f"Expected {field.name} of the rule '{self.name}' to be {_expected(field)}, but got {value}."
-                )
+            if not is_scalar_tensor(value):
+                self.signature().accept(field.name, value)
 
     @abstractmethod
     def temperatures(self, curves: EntropyCurves) -> NDArray[np.floating]:
         """The temperature of every sample, ``(N,)``, in logit units."""
+
+    def torch_temperatures(self, rows: LogitRows) -> Tensor:
+        """The same in torch, ``(N,)``, from the logits of one model, whose gradient they carry.
+
+        Raises:
+            CistError: if the rule has no formula in torch.
+        """
+        raise CistError(
+            f"The rule '{self.name}' is for analysis alone; to train with it, give its class the method "
+            "`torch_temperatures`, the formula in torch."
+        )
+
+    def torch_pair(self, teacher: LogitRows, student: LogitRows) -> tuple[Tensor, Tensor]:
+        """The temperatures of teacher and student, ``(N,)`` each; each model's by its own logits, unless overridden."""
+        return self.torch_temperatures(teacher), self.torch_temperatures(student)
+
+    def torch_least_damping(self, student: LogitRows, tau: Tensor) -> Tensor | None:
+        """How far the gradient of a student row may be damped (`cist_core.objectives.Softening`), ``(N,)``; None: not.
+
+        Without a floor, the temperature of a constant row (``m <= TAU_MIN``) is held by a guard alone: there this is 0
+        unless overridden, and 1 elsewhere.
+
+        Args:
+            student: the student's logits.
+            tau: its temperatures, ``(N,)``, without gradient.
+        """
+        return (student.maximum.detach() > TAU_MIN).to(tau.dtype)
 
     def entropy(self, curves: EntropyCurves) -> NDArray[np.float32]:
         """The entropy of every sample's soft labels under this rule, ``(N,)`` nats."""
@@ -74,10 +108,23 @@ class TemperatureRule(ABC):
         """The parameters that every rule of this kind needs; options are left out."""
         return [field.name for field in dataclasses.fields(cls) if not _is_option(field)]
 
+    @classmethod
+    def signature(cls) -> Signature:
+        """Its parameters, options included, with what each may be."""
+        return _signature(cls, cls.name)
+
+    @classmethod
+    def can_train(cls) -> bool:
+        """Whether it has its formula in torch."""
+        return (cls.torch_temperatures, cls.torch_pair) != (
+            TemperatureRule.torch_temperatures,
+            TemperatureRule.torch_pair,
+        )
+
     def __str__(self) -> str:
         if not self.written:
             return self.name
-        parameters = ",".join(f"{name}={_number(value)}" for name, value in self.written.items())
+        parameters = self.signature().write(self.written)
         return parameters if self.name == FIXED else f"{self.name}:{parameters}"
 
 
@@ -90,8 +137,14 @@ def _is_option(field: dataclasses.Field[Any]) -> bool:
     return bool(field.metadata.get("option"))
 
 
-def _expected(field: dataclasses.Field[Any]) -> str:
-    return "0 or a positive number" if _is_option(field) else "a positive number"
+@cache
+def _signature(rule: type[TemperatureRule], name: str) -> Signature:
+    def parameter(field: dataclasses.Field[Any]) -> Parameter:
+        help_ = f"{field.name} of the rule {rule.label or name}"
+        kind = Number(help_, minimum=0) if _is_option(field) else Number(help_, above=0)
+        return Parameter(field.name, kind, REQUIRED if field.default is dataclasses.MISSING else field.default)
+
+    return Signature("rule", name, tuple(map(parameter, dataclasses.fields(rule))))
 
 
 RuleClass = TypeVar("RuleClass", bound=type[TemperatureRule])
@@ -101,6 +154,8 @@ _RULES: dict[str, type[TemperatureRule]] = {}
 
 def register_rule(name: str) -> Callable[[RuleClass], RuleClass]:
     """Make a rule known by its name to `parse_rule`, and so to the command line, URLs and configurations.
+
+    One that has its formula in torch is an objective of that name too (`cist_core.objectives.create_objective`).
 
     Raises:
         ValueError: if another rule has that name.
@@ -128,7 +183,7 @@ def rule_class(name: str) -> type[TemperatureRule]:
         CistError: if there is none.
     """
     if name not in _RULES:
-        raise CistError(f"There is no temperature rule '{name}'; known are {_examples()}.")
+        raise CistError(f"There is no temperature rule '{name}'; known are {_examples()}.{did_you_mean(name, _RULES)}")
     return _RULES[name]
 
 
@@ -146,32 +201,18 @@ def parse_rule(text: str) -> TemperatureRule:
         >>> str(parse_rule("cist:rho=3,floor=0"))
         'cist:rho=3,floor=0'
     """
-    name, colon, rest = text.strip().partition(":")
-    if not colon:
-        name, rest = (FIXED, name) if "=" in name else (name, "")
+    name, written = split_text(text)
+    if ":" not in text and "=" in name:
+        key = name.partition("=")[0].strip()
+        if key not in _RULES[FIXED].parameter_names():
+            raise CistError(f"The rule '{FIXED}' has no parameter '{key}' in '{text}'; write one of {_examples()}.")
+        name, written = FIXED, name
     if name not in _RULES:
-        raise CistError(f"There is no temperature rule '{name}' in '{text}'; known are {_examples()}.")
-    rule = _RULES[name]
-    known = {field.name: field for field in dataclasses.fields(rule)}
-    parameters: dict[str, float] = {}
-    for item in filter(None, rest.split(",")):
-        key, _, value = (part.strip() for part in item.partition("="))
-        if key in parameters:
-            raise CistError(f"The parameter '{key}' stands twice in '{text}'; give it one value.")
-        if key not in known:
-            raise CistError(f"The rule '{name}' has no parameter '{key}' in '{text}'; write one of {_examples()}.")
-        try:
-            parameters[key] = float(value)
-        except ValueError:
-            raise CistError(f"Expected {key} in '{text}' to be {_expected(known[key])}, but got '{value}'.") from None
-    missing = [
-        field.name
-        for field in dataclasses.fields(rule)
-        if field.name not in parameters and field.default is dataclasses.MISSING
-    ]
-    if missing:
-        raise CistError(f"The rule '{name}' in '{text}' lacks {missing[0]}; write one of {_examples()}.")
-    return rule(**parameters)
+        raise CistError(
+            f"There is no temperature rule '{name}' in '{text}'; known are {_examples()}.{did_you_mean(name, _RULES)}"
+        )
+    signature = _RULES[name].signature()
+    return _RULES[name](**signature.complete(signature.read(written)))
 
 
 def _examples() -> str:
@@ -179,8 +220,3 @@ def _examples() -> str:
         (f"{name}:" if name != FIXED else "") + ",".join(f"{field.name}=..." for field in dataclasses.fields(rule))
         for name, rule in sorted(_RULES.items())
     )
-
-
-def _number(value: float) -> str:
-    """The shortest text that reads back as the same number, without a trailing ``.0``."""
-    return repr(float(value)).removesuffix(".0")

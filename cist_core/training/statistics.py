@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cist_core.objectives import Terms
 from cist_core.objectives.batch import taking_part
-from cist_core.objectives.rows import Rows, entropy
+from cist_core.temperature.logit_rows import LogitRows, entropy
 
 SPREAD = ("teacher_entropy", "student_entropy", "tau_teacher", "tau_student", "weight")
 """Quantities with one value a sample, of which mean and standard deviation are reported."""
@@ -42,7 +42,7 @@ class EpochStatistics:
                 self._add(f"loss_{name}", term.detach().float().expand(count))
         self._add("train_accuracy", (student.argmax(1) == labels).float())
         part = taking_part(student, teacher, labels)
-        rows = {"student": Rows(student, part), "teacher": Rows(teacher, part)}
+        rows = {"student": LogitRows(student, part), "teacher": LogitRows(teacher, part)}
         for model in ("student", "teacher"):
             self._add(f"{model}_maximum", rows[model].maximum)
         if "tau_teacher" in terms:

@@ -8,11 +8,10 @@ import pytest
 import torch
 from objectives.objective_reference import CASES, FROZEN, example
 from objectives.objective_reference import reference as numpy_reference
-from reference import hard_rows
 from scipy.special import softmax
 from scipy.stats import entropy
 
-from cist_core import CistError, EntropyCurves, LogitSet, parse_rule
+from cist_core import CistError
 from cist_core.objectives import (
     cist_dkd_loss,
     cist_loss,
@@ -33,14 +32,7 @@ from cist_core.objectives import (
 )
 from cist_core.objectives.divergences import forward_kl, jensen_shannon, non_target_kl, reverse_kl, target_kl
 from cist_core.objectives.methods import mlkd
-from cist_core.objectives.rows import Rows
 from cist_core.objectives.softening import WEIGHTINGS
-from cist_core.objectives.temperatures import (
-    centred_maximum_temperature,
-    deviation_temperature,
-    matched_temperature,
-    z_score_temperature,
-)
 
 FROZEN_VALUES = json.loads(FROZEN.read_text())
 
@@ -361,30 +353,6 @@ def test_the_masks_of_mlkd_select():
     torch.testing.assert_close(mlkd_loss(**moved)["instance"], terms["instance"])
     torch.testing.assert_close(mlkd_loss(**moved)["batch"], terms["batch"])
     assert mlkd_loss(**moved, keep=1)["instance"] != mlkd_loss(**data, keep=1)["instance"]
-
-
-# --- temperatures: the same rules as in the analysis ---
-
-
-@pytest.mark.parametrize(
-    ("rule", "in_torch"),
-    [
-        ("cist:rho=3", lambda rows: centred_maximum_temperature(rows, rho=3, floor=1)),
-        ("cist:rho=3,floor=0", lambda rows: centred_maximum_temperature(rows, rho=3, floor=0)),
-        ("lskd:tau=2", lambda rows: z_score_temperature(rows, tau=2)),
-        ("normkd:k=2", lambda rows: deviation_temperature(rows, k=2)),
-        ("matched:H=0.6", lambda rows: matched_temperature(rows, H=0.6)),
-    ],
-)
-def test_temperature_rules_agree_with_those_of_the_analysis(rule, in_torch, logits):
-    rows = np.concatenate([logits, hard_rows(10)])
-    curves = EntropyCurves.from_logits(LogitSet.create(rows))
-    tensor = torch.from_numpy(rows)
-    tau = in_torch(Rows(tensor, torch.ones_like(tensor, dtype=torch.bool))).numpy()
-    if rule.startswith("matched"):  # a bisection in float32: compare what the temperatures are for
-        np.testing.assert_allclose(curves.at_temperature(tau), parse_rule(rule).entropy(curves), rtol=0, atol=2e-4)
-    else:
-        np.testing.assert_allclose(tau, parse_rule(rule).temperatures(curves), rtol=3e-5, atol=1e-12)
 
 
 @pytest.mark.parametrize("classes", [2, 10, 300])

@@ -288,24 +288,23 @@ EXAMPLES = re.escape("cist:rho=...,floor=..., dtkd:tau=..., tau=..., lskd:tau=..
         ("softmax:tau=4", f"There is no temperature rule 'softmax' in 'softmax:tau=4'; known are {EXAMPLES}"),
         ("", f"There is no temperature rule '' in ''; known are {EXAMPLES}"),
         ("tau", "There is no temperature rule 'tau' in 'tau'"),
-        ("cist", "The rule 'cist' in 'cist' lacks rho; write one of cist:rho"),
-        ("cist:", "The rule 'cist' in 'cist:' lacks rho"),
-        ("cist:tau=4", "The rule 'cist' has no parameter 'tau' in 'cist:tau=4'; write one of cist:rho"),
+        ("cist", "The rule 'cist' needs rho; write for example 'cist:rho=...'"),
+        ("cist:", "The rule 'cist' needs rho"),
+        ("cist:tau=4", "The rule 'cist' has no parameter 'tau'; it knows rho, floor"),
         ("cist:3", "The rule 'cist' has no parameter '3'"),
         ("rho=3", "The rule 'fixed' has no parameter 'rho' in 'rho=3'; write one of cist:rho"),
-        ("tau=", "Expected tau in 'tau=' to be a positive number, but got ''"),
-        ("tau=four", "Expected tau in 'tau=four' to be a positive number, but got 'four'"),
-        ("tau=4,tau=5", "The parameter 'tau' stands twice in 'tau=4,tau=5'; give it one value"),
-        ("tau=0", "Expected tau of the rule 'fixed' to be a positive number, but got 0"),
-        ("tau=-1", "Expected tau of the rule 'fixed' to be a positive number, but got -1"),
-        ("tau=nan", "Expected tau of the rule 'fixed' to be a positive number, but got nan"),
-        ("cist:rho=3,floor=-1", "Expected floor of the rule 'cist' to be 0 or a positive number, but got -1"),
-        (
-            "cist:rho=3,floor=low",
-            "Expected floor in 'cist:rho=3,floor=low' to be 0 or a positive number, but got 'low'",
-        ),
-        ("cist:floor=1", "The rule 'cist' in 'cist:floor=1' lacks rho"),
-        ("cist:rho=inf", "Expected rho of the rule 'cist' to be a positive number, but got inf"),
+        ("tau=", "Expected tau of the rule 'fixed' to be a positive number, but got ''"),
+        ("tau=four", "Expected tau of the rule 'fixed' to be a positive number, but got 'four'"),
+        ("tau=4,tau=5", "The parameter 'tau' of the rule 'fixed' stands twice; give it one value"),
+        ("tau=0", "Expected tau of the rule 'fixed' to be a positive number, but got '0'"),
+        ("tau=-1", "Expected tau of the rule 'fixed' to be a positive number, but got '-1'"),
+        ("tau=nan", "Expected tau of the rule 'fixed' to be a positive number, but got 'nan'"),
+        ("cist:rho=3,floor=-1", "Expected floor of the rule 'cist' to be 0 or a positive number, but got '-1'"),
+        ("cist:rho=3,floor=low", "Expected floor of the rule 'cist' to be 0 or a positive number, but got 'low'"),
+        ("cist:floor=1", "The rule 'cist' needs rho"),
+        ("cist:rho=3,flor=1", "The rule 'cist' has no parameter 'flor'; it knows rho, floor. Did you mean 'floor'?"),
+        ("cits:rho=3", "known are .* Did you mean 'cist'?"),
+        ("cist:rho=inf", "Expected rho of the rule 'cist' to be a positive number, but got 'inf'"),
     ],
 )
 def test_bad_rules_are_refused_with_what_would_do(text, message):
@@ -450,14 +449,14 @@ def test_dtkd_shares_out_twice_the_temperature_by_the_raw_maxima():
 
 def test_dtkd_gives_the_temperatures_of_training():
     torch = pytest.importorskip("torch")
+
     from cist_core.objectives import Batch
-    from cist_core.objectives.temperatures import opposed_temperatures
 
     teacher, student = pair_of_rows()
     batch = Batch.create(
         student_logits=torch.tensor(student), teacher_logits=torch.tensor(teacher), labels=torch.zeros(60, dtype=int)
     )
-    expected, _ = opposed_temperatures(batch, tau=4)
+    expected, _ = Dtkd(tau=4).torch_pair(batch.teacher, batch.student)
     given = Dtkd(tau=4).temperatures(curves_of(teacher).beside(curves_of(student)))
     np.testing.assert_allclose(given, expected.numpy(), rtol=1e-5)
     assert (given[23:25] == 4).all()  # constant on both sides: the base temperature

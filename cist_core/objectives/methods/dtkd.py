@@ -9,12 +9,12 @@ from torch import Tensor
 from cist_core.objectives.batch import Batch
 from cist_core.objectives.divergences import forward_kl
 from cist_core.objectives.options import LambdaCe, Tau, Warmup
-from cist_core.objectives.parameters import Number
 from cist_core.objectives.registry import register_objective
-from cist_core.objectives.rows import scalar
 from cist_core.objectives.softening import Softening, fixed
-from cist_core.objectives.temperatures import opposed_temperatures
 from cist_core.objectives.terms import Terms, collect, share_passed
+from cist_core.parameters import Number
+from cist_core.temperature import Dtkd
+from cist_core.temperature.logit_rows import scalar
 
 
 @register_objective("dtkd")
@@ -40,7 +40,8 @@ def dtkd_loss(
     the softmaxes and in the weight. Shapes and errors as in `dkd_loss`.
 
     Raw maxima can be negative, which would reverse the ranking of the classes, or cancel, which would divide by 0.
-    Where one of them is not positive, the centred maxima take their place (our guard; see `opposed_temperatures`).
+    Where one of them is not positive, the centred maxima take their place (our guard, that of
+    `cist_core.temperature.Dtkd`).
 
     Returns:
         `Terms` with ``dynamic``, ``fixed`` (weighted means without alpha and beta) and ``ramp``;
@@ -50,7 +51,7 @@ def dtkd_loss(
         student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
     )
     ramp = share_passed(epoch, warmup)
-    teacher, student = opposed_temperatures(batch, tau=tau)
+    teacher, student = Dtkd(tau).torch_pair(batch.teacher, batch.student)
     dynamic = Softening(teacher, student, alpha * teacher * student)
     constant = fixed(batch, tau)
     dynamic_kl = forward_kl(*dynamic.log_probabilities(batch))

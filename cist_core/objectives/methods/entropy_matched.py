@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated
 
 from torch import Tensor
@@ -10,18 +9,11 @@ from torch import Tensor
 from cist_core.objectives.batch import Batch
 from cist_core.objectives.divergences import forward_kl
 from cist_core.objectives.options import LambdaCe, LambdaKl
-from cist_core.objectives.parameters import Number
 from cist_core.objectives.registry import register_objective
-from cist_core.objectives.softening import (
-    GradientMode,
-    Normalise,
-    Softening,
-    Weighting,
-    weighing,
-    with_temperatures,
-)
-from cist_core.objectives.temperatures import matched_damping, matched_slope, matched_temperature
+from cist_core.objectives.softening import GradientMode, Normalise, Weighting, by_rule, weighing
 from cist_core.objectives.terms import Terms, collect
+from cist_core.parameters import Number
+from cist_core.temperature import Matched
 
 
 @register_objective("entropy-matched")
@@ -55,9 +47,9 @@ def entropy_matched_loss(
 
     Where the student's largest logits are nearly tied and ``H`` lies below the logarithm of their number, ``KL`` and
     ``1 / tau_s`` grow without bound as the tie closes. There ``u`` is shortened so that ``KL u`` takes at most five
-    times the length of ``q - p`` (`matched_slope`), and ``w / tau_s``, where it exceeds ``tau_t``, is multiplied by
-    ``10 r_eq / r`` (`matched_damping`), with ``r = m_s / tau_s`` and ``r_eq`` that of a row whose other classes are
-    equal. The values stay, ``<grad, c_s>`` is still 0 under ``scale-free``, and elsewhere the gradient is the
+    times the length of ``q - p``, and ``w / tau_s``, where it exceeds ``tau_t``, is multiplied by ``10 r_eq / r``, with
+    ``r = m_s / tau_s`` and ``r_eq`` that of a row whose other classes are equal (`cist_core.temperature.Matched` has
+    both). The values stay, ``<grad, c_s>`` is still 0 under ``scale-free``, and elsewhere the gradient is the
     derivative. Not bounded are the uniform weights under ``full``, where a sample's temperature weighs all others.
 
     Raises:
@@ -66,16 +58,6 @@ def entropy_matched_loss(
     batch = Batch.create(
         student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
     )
-    softening = _softening(batch, H, weighing(weighting, normalise=normalise), gradient)
+    softening = by_rule(batch, Matched(H), weighing(weighting, normalise=normalise), gradient=gradient)
     divergence = forward_kl(*softening.log_probabilities(batch))
     return collect(batch, softening, divergence, lambda_ce=lambda_ce, lambda_kl=lambda_kl)
-
-
-def _softening(batch: Batch, H: float, weigh: Callable[[Tensor, Tensor], Tensor], gradient: str) -> Softening:
-    teacher, student = matched_temperature(batch.teacher, H=H), matched_temperature(batch.student, H=H)
-    slope = matched_slope(batch.student, student, H=H, log_p=batch.teacher.log_probabilities(teacher))
-    centred = batch.student.centred
-    # Adds 0, and the slope to the gradient.
-    student_with_slope = student + ((centred - centred.detach()) * slope).sum(-1)
-    damping = matched_damping(batch.student, student, H=H)
-    return with_temperatures(teacher, student_with_slope, weigh, gradient=gradient, least_damping=damping)

@@ -14,10 +14,10 @@ from cist_core.errors import CistError
 from cist_core.objectives.batch import Batch
 from cist_core.objectives.divergences import forward_kl
 from cist_core.objectives.options import LambdaCe, LambdaKl
-from cist_core.objectives.parameters import Number, Numbers
 from cist_core.objectives.registry import register_objective
 from cist_core.objectives.softening import Floor, GradientMode, Normalise, Rho, Softening, Weighting, cist, fixed
 from cist_core.objectives.terms import Terms, hard_label_term, per_sample, totals
+from cist_core.parameters import Number, Numbers
 from cist_core.temperature import CIST_FLOOR
 
 Temperatures = Annotated[tuple[float, ...], Numbers("temperatures, summed over")]

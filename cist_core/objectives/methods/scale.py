@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated
 
 import torch
@@ -11,11 +10,11 @@ from torch import Tensor
 from cist_core.objectives.batch import Batch
 from cist_core.objectives.divergences import forward_kl
 from cist_core.objectives.options import LambdaCe, LambdaKl, Tau
-from cist_core.objectives.parameters import Number
 from cist_core.objectives.registry import register_objective
-from cist_core.objectives.softening import per_model_temperatures
-from cist_core.objectives.temperatures import deviation_temperature, z_score_temperature
+from cist_core.objectives.softening import by_rule
 from cist_core.objectives.terms import Terms, collect
+from cist_core.parameters import Number
+from cist_core.temperature import Lskd, NormKd
 
 
 @register_objective("lskd")
@@ -41,9 +40,7 @@ def lskd_loss(
     batch = Batch.create(
         student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
     )
-    softening = per_model_temperatures(
-        batch, partial(z_score_temperature, tau=tau), lambda teacher, student: tau**2 * torch.ones_like(teacher)
-    )
+    softening = by_rule(batch, Lskd(tau), lambda teacher, student: tau**2 * torch.ones_like(teacher))
     divergence = forward_kl(*softening.log_probabilities(batch))
     return collect(batch, softening, divergence, lambda_ce=lambda_ce, lambda_kl=lambda_kl)
 
@@ -72,8 +69,6 @@ def normkd_loss(
     batch = Batch.create(
         student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
     )
-    softening = per_model_temperatures(
-        batch, partial(deviation_temperature, k=k), lambda teacher, student: teacher.square()
-    )
+    softening = by_rule(batch, NormKd(k), lambda teacher, student: teacher.square())
     divergence = forward_kl(*softening.log_probabilities(batch))
     return collect(batch, softening, divergence, lambda_ce=lambda_ce, lambda_kl=lambda_kl)

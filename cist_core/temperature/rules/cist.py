@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,11 @@ from cist_core.entropy.curves import EntropyCurves
 from cist_core.kernels import RowStatistics
 from cist_core.temperature.guards import CIST_FLOOR, TAU_MIN
 from cist_core.temperature.rule import TemperatureRule, option, register_rule
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cist_core.temperature.logit_rows import LogitRows
 
 
 @register_rule("cist")
@@ -30,6 +35,13 @@ class Cist(TemperatureRule):
 
     def temperatures(self, curves: EntropyCurves) -> NDArray[np.floating]:
         return np.asarray(np.maximum(self._unbounded(curves.statistics), max(self.floor, TAU_MIN)))
+
+    def torch_temperatures(self, rows: LogitRows) -> Tensor:
+        return (rows.maximum / self.rho).clamp(min=max(self.floor, TAU_MIN))
+
+    def torch_least_damping(self, student: LogitRows, tau: Tensor) -> Tensor | None:
+        # A floor holds the temperature of a constant row, whose gradient then is that of any row at the floor.
+        return None if self.floor > TAU_MIN else super().torch_least_damping(student, tau)
 
     def at_floor(self, curves: EntropyCurves) -> NDArray[np.bool_]:
         return np.asarray(self._unbounded(curves.statistics) < self.floor)

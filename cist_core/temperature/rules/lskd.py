@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,11 @@ from cist_core.entropy.curves import EntropyCurves
 from cist_core.temperature.deviation import sample_deviation
 from cist_core.temperature.guards import LSKD_EPSILON
 from cist_core.temperature.rule import TemperatureRule, register_rule
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cist_core.temperature.logit_rows import LogitRows
 
 
 @register_rule("lskd")
@@ -27,3 +32,6 @@ class Lskd(TemperatureRule):
 
     def temperatures(self, curves: EntropyCurves) -> NDArray[np.floating]:
         return np.asarray((sample_deviation(curves) + LSKD_EPSILON) * self.tau)
+
+    def torch_temperatures(self, rows: LogitRows) -> Tensor:
+        return (rows.deviation + LSKD_EPSILON) * self.tau

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,11 @@ from cist_core.entropy.curves import EntropyCurves
 from cist_core.temperature.deviation import sample_deviation
 from cist_core.temperature.guards import TAU_MIN
 from cist_core.temperature.rule import TemperatureRule, register_rule
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cist_core.temperature.logit_rows import LogitRows
 
 
 @register_rule("normkd")
@@ -27,3 +32,6 @@ class NormKd(TemperatureRule):
 
     def temperatures(self, curves: EntropyCurves) -> NDArray[np.floating]:
         return np.asarray(np.maximum(sample_deviation(curves) * self.k, TAU_MIN))
+
+    def torch_temperatures(self, rows: LogitRows) -> Tensor:
+        return (rows.deviation * self.k).clamp(min=TAU_MIN)

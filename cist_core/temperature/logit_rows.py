@@ -1,4 +1,7 @@
-"""What the objectives ask of the logits of one model: centred, scaled, in log space."""
+"""The logits of one model in torch, as rules and objectives read them in training: centred, scaled, in log space.
+
+This file imports torch; the analysis has `cist_core.entropy.curves` in its place.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ ABSENT = -1e30
 value or in the gradient. No logit over a temperature comes near it."""
 
 
-class Rows:
+class LogitRows:
     """The logits of one model, ``(N, C)``, and which classes take part in each row.
 
     Args:
@@ -24,9 +27,9 @@ class Rows:
         self._logits = torch.where(takes_part, logits, 0.0)
         self.takes_part = takes_part
 
-    def detach(self) -> Rows:
+    def detach(self) -> LogitRows:
         """The same rows without gradient."""
-        return Rows(self._logits.detach(), self.takes_part)
+        return LogitRows(self._logits.detach(), self.takes_part)
 
     @cached_property
     def classes(self) -> Tensor:
@@ -72,6 +75,10 @@ class Rows:
             factor = damping.unsqueeze(-1)
             scaled = scaled * factor + (scaled * (1 - factor)).detach()
         return self._over_classes(scaled, ABSENT).log_softmax(-1)
+
+    def entropy(self, tau: Tensor) -> Tensor:
+        """Shannon entropy of ``softmax(z_i / tau_i)`` in nats, ``(N,)``."""
+        return entropy(self.log_probabilities(tau))
 
     def _over_classes(self, values: Tensor, elsewhere: float = -torch.inf) -> Tensor:
         return values.masked_fill(~self.takes_part, elsewhere)
