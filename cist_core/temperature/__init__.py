@@ -11,6 +11,13 @@ its own; a file in `cist_core.temperature.rules` is found by itself::
 
         def temperatures(self, curves):
             return self.slope * curves.statistics.gap
+
+        def torch_temperatures(self, rows):
+            best = rows.centred.topk(2).values
+            return self.slope * (best[:, 0] - best[:, 1])
+
+The formula in torch makes it an objective of the same text (``cist distill --objective linear:slope=2``); without it
+the rule is for analysis alone. No file of this room but `logit_rows` imports torch, and only training imports that one.
 """
 
 from cist_core.temperature import rules as _rules  # noqa: F401 - registers every rule

@@ -160,7 +160,7 @@ def batch():
         (NormKd(2), normkd_loss, {}),
         (Matched(0.6), lambda **data: entropy_matched_loss(**data, H=0.6), {"weighting": "product"}),
     ],
-    ids=str,
+    ids=["cist", "kd", "normkd", "entropy-matched"],
 )
 def test_the_published_objectives_are_kd_under_their_rule(rule, published, options):
     given, expected = batch(), batch()

@@ -149,7 +149,8 @@ class Matched(TemperatureRule):
         allowed = _LONGEST_TURN * (q - p).norm(dim=-1)
         too_long = pull > allowed
         kept = (allowed / pull.masked_fill(~too_long, 1.0)).where(too_long, 1.0)
-        return shortest + kept.unsqueeze(-1) * turning
+        slope: Tensor = shortest + kept.unsqueeze(-1) * turning
+        return slope
 
     def _is_root(self, entropy: Tensor, variance: Tensor) -> Tensor:
         """Whether a row has the entropy asked for, and its temperature a say in it."""
