@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from app import catalogue
 from app.forms.references import Reference
+from app.forms.slider_pair import Position, Slider, SliderPair
 from app.people import may_launch
 from app.settings import linked
 from app.state import NO_STUDENT, Source, View
@@ -212,11 +212,12 @@ def choose_rules(sidebar: DeltaGenerator, source: Source) -> View:
         step=0.1,
         format="%g",
         **linked("floor"),
-        on_change=_moved,
-        args=(source, "floor"),
+        on_change=_forget_refusal,
+        args=("floor",),
         help="CIST's smallest temperature, of teacher and student: τᵢ = max(m / ρ, floor); 0 is the pure ratio rule.",
     )
-    settled_here = _settle(source, floor)
+    pair = _slider_pair(source)
+    moved = _move_before_drawn(pair, source, floor)
     start = source.default_pair(floor)
     for label, key, bounds, explanation in SLIDERS:
         sliders.slider(
@@ -225,22 +226,21 @@ def choose_rules(sidebar: DeltaGenerator, source: Source) -> View:
             value=_in_range(getattr(start, key), bounds),
             step=STEP,
             **linked(key),
-            on_change=_moved,
-            args=(source, key),
+            on_change=_forget_refusal,
+            args=(key,),
             help=explanation,
         )
     together = sidebar.toggle(
         "Match mean entropy",
         value=True,
         **linked("matched"),
-        on_change=_match,
-        args=(source, "tau"),
         help="Moving one slider moves the other to the same mean entropy, so that spreads can be compared.",
     )
     # A link may carry anything, and Streamlit passes NaN on.
     tau, rho = (_number(st.session_state[key], key, start) for key in ("tau", "rho"))
+    if not moved:
+        _move_after_drawn(pair, Position(_name(source), tau, rho, floor, together))
     view = View.of(source, tau, rho, floor)
-    _follow_link(view, together, settled_here)
     if refused:
         place.warning(_refusal(refused, view), icon=":material/link_off:")
     if not view.matched:
@@ -291,61 +291,60 @@ def _note(view: View, together: bool) -> str:
     return NOTES["out of reach"]
 
 
-@dataclass(frozen=True)
-class _Settled:
-    """The sliders as the last run left them."""
-
-    source: tuple[str, str, str]
-    tau: float
-    rho: float
-    floor: float
-    together: bool
+def _forget_refusal(key: str) -> None:
+    """A slider or the floor has a new value, and needs none from the address any more."""
+    st.session_state.get("_refused_in_link", {}).pop(key, None)
 
 
-def _settle(source: Source, floor: float) -> bool:
-    """Bring the sliders in order before they are drawn; true if what they show now needs no second look.
+def _slider_pair(source: Source) -> SliderPair:
+    """How the sliders move each other on a source."""
 
-    A new source starts at its own default pair. What a link changed was noticed at the end of the run before.
-    """
-    settled: _Settled | None = st.session_state.get("_settled")
-    change = st.session_state.pop("_link_changed", None)
-    matched_by_hand = st.session_state.pop("_matched_here", False)
-    if settled is not None and settled.source != _name(source):
+    def start(floor: float) -> tuple[float, float]:
+        pair = source.default_pair(floor)
+        return _in_range(pair.tau, TAU_RANGE), _in_range(pair.rho, RHO_RANGE)
+
+    def partner(moved: Slider, value: float, floor: float, guess: float | None) -> float | None:
+        try:
+            pair = matched_pair(source.curves, **{moved: value}, floor=floor, guess=guess)
+        except CistError:  # none, as with tied or constant logits; or beyond the sharpest that the floor allows
+            sharpest = RHO_RANGE[1]
+            reached, wanted = Cist(sharpest, floor).entropy(source.curves), source.curves.at_temperature(value)
+            return sharpest if moved == "tau" and reached.mean() > wanted.mean() else None
+        return _in_range(pair.rho, RHO_RANGE) if moved == "tau" else _in_range(pair.tau, TAU_RANGE)
+
+    def is_matched(tau: float, rho: float, floor: float) -> bool:
+        return View.of(source, tau, rho, floor).matched
+
+    return SliderPair(start, partner, is_matched)
+
+
+def _move_before_drawn(pair: SliderPair, source: Source, floor: float) -> bool:
+    """Bring the sliders where they belong while they can still be moved; true if that has moved one."""
+    settled: Position | None = st.session_state.get("_settled")
+    belongs: Position | None = st.session_state.pop("_sliders_belong", None)
+    if belongs is None:
+        if settled is None:
+            return False  # what a link says is known once the sliders are drawn
         start = source.default_pair(floor)
-        st.session_state["tau"] = _in_range(start.tau, TAU_RANGE)
-        st.session_state["rho"] = _in_range(start.rho, RHO_RANGE)
-        return True
-    if change == "both":
-        st.session_state["matched"] = False
-    elif change is not None:
-        st.session_state[change] = _number(st.session_state[change], change, source.default_pair(floor))
-        _match(source, change)
-        st.session_state.pop("_matched_here")
-    return matched_by_hand or change is not None
+        tau, rho = (_number(st.session_state.get(key, getattr(settled, key)), key, start) for key in ("tau", "rho"))
+        now = Position(_name(source), tau, rho, floor, st.session_state.get("matched", settled.together))
+        belongs = pair.update(settled, now)
+        if belongs == now == settled:
+            return False
+    st.session_state["_settled"] = belongs
+    for key, value in (("tau", belongs.tau), ("rho", belongs.rho), ("matched", belongs.together)):
+        if st.session_state.get(key) != value:
+            st.session_state[key] = value
+    return True
 
 
-def _follow_link(view: View, together: bool, settled_here: bool) -> None:
-    """Match a pair that an address broke: a link, or the browser's back button, moves them without a callback.
-
-    One new value gets its partner. Two that do not match were meant where the session begins with them, so the switch
-    goes off; later they come from the browser's history, which remembers a slider without the partner it got, and tau
-    counts. Either needs another run, as a slider that is drawn cannot be moved.
-    """
-    start = view.source.default_pair(view.floor)
-    settled: _Settled | None = st.session_state.get("_settled")
-    before = settled or _Settled(
-        _name(view.source), _in_range(start.tau, TAU_RANGE), _in_range(start.rho, RHO_RANGE), view.floor, True
-    )
-    now = _Settled(_name(view.source), view.tau, view.rho, view.floor, together)
-    st.session_state["_settled"] = now
-    if settled_here or now == before or not together or view.matched:
-        return
-    if view.rho == _partner(view.source, "tau", view.tau) or view.tau == _partner(view.source, "rho", view.rho):
-        return  # matched as near as the sliders reach
-    changed = [key for key in ("tau", "rho") if getattr(now, key) != getattr(before, key)]
-    both_meant = settled is None and len(changed) == 2
-    st.session_state["_link_changed"] = "both" if both_meant else [*changed, "tau"][0]
-    st.rerun()
+def _move_after_drawn(pair: SliderPair, now: Position) -> None:
+    """A link, or the browser's history, shows only in sliders that are drawn; to move one then takes another run."""
+    belongs = pair.update(st.session_state.get("_settled"), now)
+    st.session_state["_settled"] = belongs
+    if belongs != now:
+        st.session_state["_sliders_belong"] = belongs
+        st.rerun()
 
 
 def _name(source: Source) -> tuple[str, str, str]:
@@ -357,54 +356,9 @@ def _number(value: float, key: str, start: MatchedPair) -> float:
     return _in_range(getattr(start, key) if math.isnan(value) else value, _RANGES[key])
 
 
-def _moved(source: Source, key: str) -> None:
-    """A slider or the floor has a new value, and needs none from the address any more; a new floor keeps τ."""
-    st.session_state.get("_refused_in_link", {}).pop(key, None)
-    _match(source, "rho" if key == "rho" else "tau")
-
-
-def _match(source: Source, moved: str) -> None:
-    """Give the slider that was not moved the value with the same mean entropy, as near as its range allows."""
-    st.session_state["_matched_here"] = True
-    if not st.session_state.get("matched", True):
-        return
-    value = st.session_state[moved]
-    settled: _Settled | None = st.session_state.get("_settled")
-    # Temperature times rho is a logit, and moves little with the slider.
-    guess = settled.tau * settled.rho / value if settled is not None else None
-    partner = _partner(source, moved, value, guess)
-    if partner is not None:
-        st.session_state["rho" if moved == "tau" else "tau"] = partner
-
-
-def _partner(source: Source, key: str, value: float, guess: float | None = None) -> float | None:
-    """Where the other slider has the same mean entropy, as near as its range and the floor allow.
-
-    None for tied or constant logits: the note under the sliders says that the pair is not matched.
-    """
-    floor = st.session_state["floor"]
-    try:
-        pair = matched_pair(source.curves, **{key: value}, floor=floor, guess=guess)
-    except CistError:
-        sharpest = RHO_RANGE[1]
-        reached, wanted = Cist(sharpest, floor).entropy(source.curves), source.curves.at_temperature(value)
-        return sharpest if key == "tau" and reached.mean() > wanted.mean() else None
-    return _in_range(pair.rho, RHO_RANGE) if key == "tau" else _in_range(pair.tau, TAU_RANGE)
-
-
-def move_tau(source: Source, value: float) -> None:
-    """Move the fixed temperature for the whole app, from a callback; the partner follows where they are matched."""
-    _move(source, "tau", value, TAU_RANGE)
-
-
-def move_rho(source: Source, value: float) -> None:
-    """Move rho for the whole app, from a callback; the partner follows where they are matched."""
-    _move(source, "rho", value, RHO_RANGE)
-
-
-def _move(source: Source, key: str, value: float, bounds: tuple[float, float]) -> None:
-    st.session_state[key] = _in_range(value, bounds)
-    _match(source, key)
+def move_rho(value: float) -> None:
+    """Move rho for the whole app, from a callback; tau follows where they are matched."""
+    st.session_state["rho"] = _in_range(value, RHO_RANGE)
 
 
 def _in_range(value: float, bounds: tuple[float, float]) -> float:

@@ -195,7 +195,7 @@ def code(wanted: Wanted) -> Code:
 
 def pick(points: list[dict[str, float]]) -> None:
     st.session_state["_rho_turn"] = st.session_state.get("_rho_turn", 0) + 1
-    move_rho(source, points[0]["rho"])
+    move_rho(points[0]["rho"])
 
 
 def show_choice(found: RhoRecommendation) -> None:
@@ -225,7 +225,7 @@ def show_choice(found: RhoRecommendation) -> None:
             "Use the recommended ρ" if nearest == found.rho else f"Use ρ = {nearest:g}, the nearest",
             key="rho_use",
             on_click=move_rho,
-            args=(source, nearest),
+            args=(nearest,),
             type="primary",
             icon=":material/check:",
             disabled=abs(view.rho - nearest) <= 0.0051,
