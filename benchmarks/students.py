@@ -27,10 +27,8 @@ from torch.nn import functional as F
 
 from cist_core.logits.calibration import expected_calibration_error, fit_temperature, nll
 from cist_core.objectives import Objective, create_objective
-from cist_core.training.images import derived_seed, random_order
+from cist_core.training.randomness import Stream, derived_seed, random_order
 
-# The streams of random numbers of `cist_core.training.learner`.
-_WEIGHTS, _ORDER, _STEP = 0, 1, 2
 _EVALUATION_BATCH = 2500
 _STREAMS = 24
 """Branches of the graph that may run at once; more students share them."""
@@ -129,7 +127,7 @@ class _Batches:
         count = len(lesson.labels)
         per_epoch = count // recipe.batch_size
         orders = [
-            random_order(count, seed, _ORDER, epoch)[: per_epoch * recipe.batch_size].view(per_epoch, -1)
+            random_order(count, seed, Stream.ORDER, epoch)[: per_epoch * recipe.batch_size].view(per_epoch, -1)
             for epoch in range(1, recipe.epochs + 1)
         ]
         order = torch.cat(orders)
@@ -167,7 +165,7 @@ def _moves(recipe: Recipe, steps: int, seed: int) -> tuple[Tensor, Tensor]:
     mirrored = torch.zeros(steps, recipe.batch_size, dtype=torch.bool)
     with torch.random.fork_rng(devices=[]):
         for step in range(steps):
-            torch.manual_seed(derived_seed(seed, _STEP, step, 0))
+            torch.manual_seed(derived_seed(seed, Stream.STEP, step, 0))
             # Drawn as `shift_and_mirror` draws them.
             if recipe.crop_padding:
                 shifts[step] = torch.randint(2 * recipe.crop_padding + 1, (2, recipe.batch_size))
@@ -204,7 +202,7 @@ class _Student:
     @classmethod
     def create(cls, plan: Plan, batches: _Batches, recipe: Recipe, device: torch.device) -> _Student:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derived_seed(plan.seed, _WEIGHTS))
+            torch.manual_seed(derived_seed(plan.seed, Stream.WEIGHTS))
             network = recipe.create_student()
         network = network.to(device).train()
         if recipe.channels_last:

@@ -231,6 +231,9 @@ def choose_recipe(two_views: bool) -> tuple[dict[str, Any], str, DeltaGenerator]
         number("Longest gradient", "clip", 1.0, "A longer one is shortened to this norm; empty: any.")
         number("Checkpoint every (steps)", "checkpoint", 100, "Empty: after every epoch only.")
         number("CPU threads", "threads", 1, "Empty: torch's choice. For small students 1 is often quickest.")
+        number(
+            "Micro-batch", "micro", 1, "Images at a time, if a batch does not fit into the memory; empty: all of it."
+        )
         choice("Precision", "precision", ("float32", "bfloat16", "float16"), "Half precision pays on GPUs only.")
         choice("Device", "device", ("auto", "cpu", "cuda", "mps"))
     return answers, seeds, faults

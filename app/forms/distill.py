@@ -23,6 +23,7 @@ from cist_core.errors import CistError
 from cist_core.objectives import objective_names, objective_presets, objective_specification
 from cist_core.parameters import Number, Numbers, Parameter
 from cist_core.training import RunConfig, parse_config, preset
+from cist_core.training.image_config import ImageClassificationConfig
 from cist_core.training.suggestion import suggested_preset
 from cist_core.wording import three_digits
 from cist_core.zoo import ARCHITECTURES, create_model
@@ -154,6 +155,7 @@ def preset_images(name: str) -> int | None:
 def recipe_answers(name: str) -> dict[str, Any]:
     """What the fields of the third step show after a preset is chosen, by their keys."""
     config = preset(name)
+    assert isinstance(config, ImageClassificationConfig)
     return {
         "epochs": config.epochs or 1,
         "lr": config.optimiser.learning_rate,
@@ -171,10 +173,11 @@ def recipe_answers(name: str) -> dict[str, Any]:
         "warmup": config.schedule.warmup_epochs,
         "milestones": ", ".join(f"{epoch:g}" for epoch in config.schedule.milestones),
         "factor": config.schedule.gamma,
-        "checkpoint": config.checkpoint_every_steps,
-        "threads": config.threads,
+        "checkpoint": config.machine.checkpoint_every_steps,
+        "threads": config.machine.threads,
+        "micro": config.machine.micro_batch_size,
         "precision": config.precision,
-        "device": config.device,
+        "device": config.machine.device,
     }
 
 
@@ -206,10 +209,13 @@ def recipe(answers: Mapping[str, Any]) -> dict[str, Any]:
             "resized_crop": None if answers["cut"] is None else [answers["cut"], 1.0],
             "strong_view": answers["strong"],
         },
-        "checkpoint_every_steps": answers["checkpoint"],
-        "threads": answers["threads"],
         "precision": answers["precision"],
-        "device": answers["device"],
+        "machine": {
+            "device": answers["device"],
+            "threads": answers["threads"],
+            "micro_batch_size": answers["micro"],
+            "checkpoint_every_steps": answers["checkpoint"],
+        },
     }
 
 

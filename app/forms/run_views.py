@@ -19,7 +19,7 @@ from cist_core.charts.training import RUN_COLOURS
 from cist_core.charts.training_stories import RunCurve, accuracy_story
 from cist_core.errors import CistError
 from cist_core.logits.logit_set import LogitSet
-from cist_core.training.fields import flat
+from cist_core.training.fields import flat, upgraded
 from cist_core.training.logit_scale import VERBS, ScaleFault
 from cist_core.wording import percent
 
@@ -173,9 +173,9 @@ def _read_config(path: str) -> Mapping[str, Any]:
     """A run's config never changes."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return upgraded(content) if isinstance(content, dict) else {}
+    except (OSError, ValueError, CistError):
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def told_apart(views: Sequence[RunView]) -> list[RunView]:

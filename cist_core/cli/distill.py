@@ -31,7 +31,7 @@ examples:
   cist distill --run-dir runs/one --resume
 
 Ctrl-C saves the run where it is; --resume goes on with the config that lies in the run directory. Only what does not
-decide the result may be another one then: device, threads, trackers, checkpoint_every_steps and permission to download.
+decide the result may be another one then: the fields of machine (device, threads, ...) and permission to download.
 Several GPUs: accelerate launch -m cist_core distill config.json --run-dir runs/one
 """
 

@@ -74,7 +74,7 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Setting:
-    """The runs that differ in nothing but the seed.
+    """The runs that differ in nothing but the seed, and in what does not decide a result (``machine``).
 
     Attributes:
         name: the objective, by its preset where it is one, and the other fields in which the settings differ.
@@ -136,4 +136,6 @@ def _setting(members: Sequence[Outcome], differences: Mapping[str, Any]) -> Sett
 
 
 def _setting_key(config: RunConfig) -> str:
-    return config.unnamed().model_copy(update={"seed": 0}).model_dump_json()
+    from cist_core.training.config import MachineConfig
+
+    return config.unnamed().model_copy(update={"seed": 0, "machine": MachineConfig()}).model_dump_json()

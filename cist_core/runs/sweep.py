@@ -31,12 +31,7 @@ class _Axis:
 
     field: str
     text: str
-
-    @property
-    def is_config_field(self) -> bool:
-        from cist_core.training.config import RunConfig
-
-        return self.field.partition(".")[0] in RunConfig.model_fields
+    is_config_field: bool
 
     def words(self) -> list[str]:
         return [word.strip() for word in self.text.split(",") if word.strip()]
@@ -75,7 +70,7 @@ def expand_sweep(
         kd:tau=8, seed 0
         cist:rho=4, seed 0
     """
-    axes = [_axis(text) for text in grid]
+    axes = [_axis(text, base) for text in grid]
     _refuse_repeats("seed", seeds)
     _refuse_repeats("field in the grid", [axis.field for axis in axes])
     parameter_axes = [axis for axis in axes if not axis.is_config_field]
@@ -110,12 +105,12 @@ def _without(objective: ObjectiveConfig, fields: set[str]) -> str:
     return f"{name}:{','.join(kept)}" if kept else name
 
 
-def _axis(text: str) -> _Axis:
+def _axis(text: str, base: RunConfig) -> _Axis:
     field, _, values = (part.strip() for part in text.partition("="))
-    axis = _Axis(field, values)
+    top = field.partition(".")[0]
+    axis = _Axis(field, values, top in type(base).model_fields)
     if not field or not axis.words():
         raise CistError(f"Expected --grid FIELD=VALUE,VALUE,..., but got '{text}'; write for example tau=1,2,4.")
-    top = field.partition(".")[0]
     if top in _OWN_OPTION:
         raise CistError(f"The field '{field}' has an option of its own: {_OWN_OPTION[top]}, not --grid.")
     return axis

@@ -7,91 +7,70 @@ import json
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar, Union
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    TypeAdapter,
     ValidationError,
-    field_validator,
     model_validator,
 )
 
 from cist_core.errors import CistError
 from cist_core.files import write_whole
 from cist_core.objectives import Objective, create_objective, objective_presets, objective_specification
-from cist_core.training.fields import flat
-from cist_core.zoo import Preprocessing, find_architecture
+from cist_core.training.fields import flat, upgraded
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
-ArchitectureName = Annotated[str, AfterValidator(lambda name: find_architecture(name).name)]
+
+USUAL_TASK = "image-classification"
+"""Of a config that names none."""
 
 
-def _checked_preprocessing(fields: dict[str, Any]) -> dict[str, Any]:
-    try:
-        return Preprocessing.from_dict(fields).to_dict()
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"expected mean, std, image_size and other fields of Preprocessing, but {error}") from None
-
-
-class _Part(BaseModel):
+class ConfigPart(BaseModel):
     """One part of a config: unknown fields are errors, values do not change after they were checked."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
-class DataConfig(_Part):
-    """The images. Validation never shares an image with training or test."""
+class DataConfig(ConfigPart):
+    """The samples; a task adds its own fields."""
 
     name: Annotated[str, Field(min_length=1)]
-    """A data set that `cist data` lists, or the path of training images: a folder, .npz, .csv, .parquet, ..."""
-    test: str | None = None
-    """Path of the test images, for a ``name`` that is a path without a test split of its own."""
+    """A data set by its name, or a path."""
     train_samples: Count | None = None
-    """Train on this many images only, as many of each class as they divide into; None: on all."""
+    """Train on this many samples only; None: on all."""
     validation_samples: Count | None = None
-    """Validate on this many images only, likewise; for students so quick that validation takes longer than training."""
-    validation_share: Share = 0.1
-    """Part of every class set apart where the data bring no validation split (and again for test, likewise)."""
-    split_seed: Annotated[int, Field(ge=0)] = 0
-    """Decides which images are set apart and which are taken, whatever ``seed`` is."""
-    class_map: dict[str, str | int | None] | None = None
-    """From the data's classes to the teacher's, by name or number, null for one left out; None: by name, or number."""
+    """Validate on this many samples only; None: on all."""
     download: bool = False
     """Whether a data set that is not there may be downloaded."""
 
 
-class TeacherConfig(_Part):
-    """The network that is distilled."""
+class TeacherConfig(ConfigPart):
+    """The network that is distilled; a task adds its own fields."""
 
     name: Annotated[str, Field(min_length=1)]
-    """A sample model that `cist models` lists, the path of a checkpoint, or another of `cist infer --help`."""
-    architecture: str | None = None
-    """Of a checkpoint; None: recognised from the weights."""
-    weights: str | None = None
-    """Which of the weights in a checkpoint, by their name in it; None: those that are usually meant."""
-    preprocessing: Annotated[dict[str, Any], AfterValidator(_checked_preprocessing)] | None = None
-    """What it reads images with (``mean``, ``std``, ``image_size``, ...); None: what is usual for its architecture."""
+    """By its name, or a path."""
     download: bool = False
     """Whether weights that are known by a name and are not here may be downloaded."""
 
 
-class StudentConfig(_Part):
-    """The network that learns."""
+class StudentConfig(ConfigPart):
+    """The network that learns; a task adds its own fields."""
 
-    architecture: ArchitectureName
-    """One that `cist models` lists."""
+    architecture: str
+    """By its name."""
     weights: str | None = None
     """A checkpoint to start from; None: fresh weights, drawn under ``seed``."""
 
 
-class ObjectiveConfig(_Part):
+class ObjectiveConfig(ConfigPart):
     """The loss, with the value of every hyper-parameter. Its text, ``"cist:rho=4"``, is accepted in its place."""
 
     name: str
@@ -156,7 +135,7 @@ class ObjectiveConfig(_Part):
         return str(self.create())
 
 
-class OptimiserConfig(_Part):
+class OptimiserConfig(ConfigPart):
     """How the weights move."""
 
     name: Literal["sgd", "adamw"] = "sgd"
@@ -179,7 +158,7 @@ class OptimiserConfig(_Part):
         return self
 
 
-class ScheduleConfig(_Part):
+class ScheduleConfig(ConfigPart):
     """How the learning rate moves, step by step."""
 
     name: Literal["constant", "cosine", "multistep"] = "cosine"
@@ -198,28 +177,20 @@ class ScheduleConfig(_Part):
         return self
 
 
-class AugmentationConfig(_Part):
-    """Random changes of every training image; none by default, and then the teacher's logits are computed once."""
+class MachineConfig(ConfigPart):
+    """Where and how a run is computed and what it reports to, none of which decides its result but for rounding."""
 
-    crop_padding: Annotated[int, Field(ge=0, le=64)] = 0
-    """Shift by up to this many pixels; zeros (black before normalisation) move in."""
-    flip: bool = False
-    """Mirror half of the images."""
-    resized_crop: tuple[Share, Annotated[float, Field(gt=0, le=1)]] | None = None
-    """Cut out a part of this share of the area, e.g. [0.08, 1.0], and bring it to the network's size (ImageNet)."""
-    strong_view: bool = False
-    """A second view of every image under RandAugment, for the objectives that take one (MLKD)."""
-
-    @field_validator("resized_crop")
-    @classmethod
-    def _grows(cls, shares: tuple[float, float] | None) -> tuple[float, float] | None:
-        if shares is not None and shares[0] > shares[1]:
-            raise ValueError("the smaller share comes first")
-        return shares
-
-    @property
-    def any(self) -> bool:
-        return bool(self.crop_padding or self.flip or self.resized_crop or self.strong_view)
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    threads: Count | None = None
+    """CPU threads; None: torch's choice. For students this small one is often the quickest."""
+    micro_batch_size: Count | None = None
+    """Samples that one process takes through the student at a time, for batches that do not fit into the memory; None:
+    its whole share. The gradient stays that of the whole batch; only batch norm sees parts of it, and dropout draws
+    other numbers. A step takes one forward pass more."""
+    checkpoint_every_steps: Count | None = None
+    """Checkpoints beside the one after every epoch; for epochs that take hours."""
+    trackers: tuple[Literal["tensorboard", "mlflow", "trackio"], ...] = ()
+    """Also report there (each a package of its own); ``metrics.jsonl`` is written in any case."""
 
 
 def _objective_from_text(value: object) -> object:
@@ -229,7 +200,7 @@ def _objective_from_text(value: object) -> object:
     return value
 
 
-class RunConfig(_Part):
+class RunConfig(ConfigPart):
     """One distillation run.
 
     Example:
@@ -239,7 +210,8 @@ class RunConfig(_Part):
         ('kd', 40)
     """
 
-    task: Literal["image-classification"] = "image-classification"
+    task: str
+    """What is trained on what; its class of configs, a subclass of this one, says more about the parts."""
     data: DataConfig
     teacher: TeacherConfig
     student: StudentConfig
@@ -247,23 +219,16 @@ class RunConfig(_Part):
     optimiser: OptimiserConfig = OptimiserConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     epochs: Count | None = None
-    """Passes over the training images; give this or ``steps``."""
+    """Passes over the training samples; give this or ``steps``."""
     steps: Count | None = None
     """Updates of the weights, in place of ``epochs``; the last epoch may be a partial one."""
     batch_size: Count = 64
-    """Images a step, over all processes together. Images that do not fill a last batch wait for the next epoch."""
-    augmentation: AugmentationConfig = AugmentationConfig()
+    """Samples a step, over all processes together. Those that do not fill a last batch wait for the next epoch."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """Of the fresh weights, the order of the images and the augmentation."""
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Of the fresh weights, the order of the samples and the augmentation."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of the networks' arithmetic; the loss is always computed in float32. Half precision pays on GPUs only."""
-    threads: Count | None = None
-    """CPU threads; None: torch's choice. For students this small one is often the quickest."""
-    checkpoint_every_steps: Count | None = None
-    """Checkpoints beside the one after every epoch; for epochs that take hours."""
-    trackers: tuple[Literal["tensorboard", "mlflow", "trackio"], ...] = ()
-    """Also report there (each a package of its own); ``metrics.jsonl`` is written in any case."""
+    machine: MachineConfig = MachineConfig()
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -271,28 +236,17 @@ class RunConfig(_Part):
             raise ValueError("give epochs or steps, one of the two")
         return self
 
-    @model_validator(mode="after")
-    def _view_used(self) -> Self:
-        if (
-            self.augmentation.strong_view
-            and "strong_student_logits" not in self.objective.create().specification.inputs
-        ):
-            raise ValueError(
-                f"augmentation.strong_view is for objectives with two views; '{self.objective.name}' uses one"
-            )
-        return self
-
-    def unnamed(self) -> RunConfig:
+    def unnamed(self) -> Self:
         """The config without the name of its preset: equal for configs that train alike."""
         return self.model_copy(update={"objective": self.objective.model_copy(update={"preset": None})})
 
-    def changed(self, **changes: Any) -> RunConfig:
+    def changed(self, **changes: Any) -> Self:
         """The config with some fields replaced and checked again; a part is given as a mapping of what changes in it.
 
         Raises:
             CistError: as `parse_config`.
         """
-        return parse_config(merge(self.model_dump(mode="json"), changes))
+        return _checked(type(self), merge(self.model_dump(mode="json"), changes), "the config")
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the config as JSON.
@@ -319,8 +273,14 @@ def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-FREE_ON_RESUME = ("device", "threads", "trackers", "checkpoint_every_steps", "data.download", "teacher.download")
-"""Fields that a run may be resumed with other values of: how it is computed and reported, not what."""
+def is_free_on_resume(field: str) -> bool:
+    """Whether a run may be resumed with another value of this field: how it is computed and reported, not what.
+
+    Example:
+        >>> [is_free_on_resume(field) for field in ("machine.device", "teacher.download", "seed")]
+        [True, True, False]
+    """
+    return field.startswith("machine.") or field in ("data.download", "teacher.download")
 
 
 class Change(NamedTuple):
@@ -355,16 +315,39 @@ def _text_of(objective: object) -> object:
 
 
 def parse_config(content: object, *, source: str = "the config") -> RunConfig:
-    """Check the content of a JSON file.
+    """Check the content of a JSON file; one of an earlier version is brought up to date (`fields.upgraded`).
 
     Raises:
         CistError: with one clause for every field that is wrong: its name, what is expected, what was given.
     """
+    if isinstance(content, Mapping):
+        content = upgraded(content)
+    return _checked(_class_for(content), content, source)
+
+
+_Config = TypeVar("_Config", bound=RunConfig)
+
+
+def _checked(kind: type[_Config], content: object, source: str) -> _Config:
     try:
-        return RunConfig.model_validate(content)
+        return kind.model_validate(content)
     except ValidationError as error:
-        faults = "; ".join(_fault(fault) for fault in error.errors())
+        faults = "; ".join(_fault(fault, kind) for fault in error.errors())
         raise CistError(f"Mend {source}: {faults}.") from None
+
+
+def _class_for(content: object) -> type[RunConfig]:
+    """The configs of the task that is named; where none is known, that of images, which then names the fault."""
+    known = _known_classes()
+    name = content.get("task") if isinstance(content, Mapping) else None
+    return known.get(name, known[USUAL_TASK]) if isinstance(name, str) else known[USUAL_TASK]
+
+
+def _known_classes() -> dict[str, type[RunConfig]]:
+    import cist_core.training.tasks  # noqa: F401 - each task registers itself, with a config made of what is above
+    from cist_core.training.tasks.protocol import TASKS
+
+    return {name: task.config_class for name, task in TASKS.items()}
 
 
 def load_config(path: str | os.PathLike[str]) -> RunConfig:
@@ -395,14 +378,17 @@ def _read_yaml(text: str) -> Any:
         raise ValueError(" ".join(str(error).split())) from error
 
 
-def _fault(fault: Any) -> str:
+def _fault(fault: Any, kind: type[RunConfig]) -> str:
     where = ".".join(map(str, fault["loc"]))
     reason = fault["msg"].removeprefix("Value error, ")
     if isinstance(fault.get("ctx", {}).get("error"), CistError):
         return f"{where}: {reason.rstrip('.')}" if where else reason.rstrip(".")
     if fault["type"] == "extra_forbidden":
-        known = _fields_of(fault["loc"][:-1])
-        near = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1)
+        known = _fields_of(kind, fault["loc"][:-1])
+        name = str(fault["loc"][-1])
+        near = (
+            [f"machine.{name}"] if name in MachineConfig.model_fields else difflib.get_close_matches(name, known, n=1)
+        )
         return f"there is no field '{where}'; " + (
             f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
         )
@@ -413,13 +399,17 @@ def _fault(fault: Any) -> str:
     return f"{where}: {reason}{given}" if where else reason
 
 
-def _fields_of(location: tuple[int | str, ...]) -> list[str]:
-    model: Any = RunConfig
+def _fields_of(kind: type[RunConfig], location: tuple[int | str, ...]) -> list[str]:
+    model: Any = kind
     for name in location:
         model = model.model_fields[name].annotation
     return list(model.model_fields)
 
 
 def config_schema() -> dict[str, Any]:
-    """The JSON schema of `RunConfig`, for editors and other programs."""
-    return RunConfig.model_json_schema()
+    """The JSON schema of configs, for editors and other programs; that of each task, told apart by ``task``."""
+    classes = list(_known_classes().values())
+    if len(classes) == 1:
+        return classes[0].model_json_schema()
+    union: Any = Annotated[Union[tuple(classes)], Field(discriminator="task")]  # noqa: UP007
+    return TypeAdapter(union).json_schema()

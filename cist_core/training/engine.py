@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
@@ -22,15 +21,13 @@ from torch import nn
 from cist_core.data.download import Progress
 from cist_core.errors import Cancelled, CistError
 from cist_core.files import write_whole
-from cist_core.logits.accuracy import judge_accuracy
-from cist_core.logits.logit_set import LogitSet
 from cist_core.training.checkpoints import load_checkpoint, save_checkpoint
-from cist_core.training.config import FREE_ON_RESUME, RunConfig, config_changes
-from cist_core.training.learner import Learner, NotFiniteError, create_accelerator, evaluate
+from cist_core.training.config import RunConfig, config_changes, is_free_on_resume
+from cist_core.training.fields import upgraded
 from cist_core.training.logit_scale import ScaleFault, scale_fault
 from cist_core.training.run_directory import RunDirectory
 from cist_core.training.statistics import EpochStatistics
-from cist_core.zoo import create_model
+from cist_core.training.trainer import NotFiniteError, Trainer, create_accelerator
 
 HEARTBEAT_SECONDS = 1.0
 _SLOWER = "Try a smaller optimiser.learning_rate, a warm-up or optimiser.clip_norm."
@@ -51,7 +48,7 @@ def train(
         config: what to do.
         path: the run directory; see `RunDirectory` for what appears in it.
         resume: go on from the last checkpoint there; afresh if there is none yet. The config must be that of the run,
-            but for what does not decide its result (`FREE_ON_RESUME`).
+            but for what does not decide its result (`is_free_on_resume`).
         should_stop: asked before every step. True ends the run like the file ``cancel`` in its directory does: it is
             saved where it is.
 
@@ -67,7 +64,9 @@ def train(
     _refuse_foreign_folder(directory)
     _check_trackers(config)
     accelerator = create_accelerator(
-        config, log_with=list(config.trackers) or None, project_dir=str(directory.path) if config.trackers else None
+        config,
+        log_with=list(config.machine.trackers) or None,
+        project_dir=str(directory.path) if config.machine.trackers else None,
     )
     with _locked(directory, accelerator), _logging_to(directory, accelerator):
         _refuse_what_is_there(directory, resume=resume)
@@ -101,10 +100,10 @@ def train(
 
 def _check_trackers(config: RunConfig) -> None:
     """accelerate leaves out what is not installed, and a run without its curves is noticed too late."""
-    missing = [name for name in config.trackers if importlib.util.find_spec(name) is None]
+    missing = [name for name in config.machine.trackers if importlib.util.find_spec(name) is None]
     if missing:
         raise CistError(
-            f"The tracker {missing[0]} is not installed; pip install {missing[0]}, or take it out of trackers."
+            f"The tracker {missing[0]} is not installed; pip install {missing[0]}, or take it out of machine.trackers."
         )
 
 
@@ -157,7 +156,7 @@ def _refuse_foreign_folder(directory: RunDirectory) -> None:
 def _state_to_resume(config: RunConfig, directory: RunDirectory, processes: int) -> dict[str, Any] | None:
     state = load_checkpoint(directory.checkpoints)
     if state is not None:
-        _refuse_another_config(json.loads(state["config"]), config, directory)
+        _refuse_another_config(upgraded(json.loads(state["config"])), config, directory)
     elif directory.config_file.exists():
         _refuse_another_config(directory.config().model_dump(mode="json"), config, directory)
     if state is None:
@@ -173,7 +172,7 @@ def _state_to_resume(config: RunConfig, directory: RunDirectory, processes: int)
 def _refuse_another_config(stored: dict[str, Any], config: RunConfig, directory: RunDirectory) -> None:
     """A run goes on as it began; what does not decide its result may change, and is said."""
     changes = config_changes(stored, config.model_dump(mode="json"))
-    refused = [change for change in changes if change.field not in FREE_ON_RESUME]
+    refused = [change for change in changes if not is_free_on_resume(change.field)]
     if refused:
         told = "; ".join(f"{change.field} is {_written(change.old)}, not {_written(change.new)}" for change in refused)
         raise CistError(
@@ -230,7 +229,7 @@ class _QuietFileHandler(logging.FileHandler):
 
 
 class _Run:
-    """One run: the learner, and what is written about it."""
+    """One run: the trainer, and what is written about it."""
 
     def __init__(
         self, config: RunConfig, directory: RunDirectory, accelerator: Accelerator, should_stop: Callable[[], bool]
@@ -285,30 +284,28 @@ class _Run:
         if self.accelerator.is_main_process:
             self.config.save(self.directory.config_file)
         self.heartbeat(now=True)
-        learner = self._learner()
-        for sentence in learner.remarks:
+        trainer = self._trainer()
+        for sentence in trainer.task.remarks:
             log.info("%s", sentence)
         self._start_trackers()
-        length = learner.length
+        length = trainer.length
         self.status.update(epochs=length.epochs, steps=length.steps)
         if state is not None:
-            self._restore(learner, state)
+            self._restore(trainer, state)
         self._cut_metrics()
         self._judge_scale(length.epochs)
-        learner.prepare_teacher(self._progress("teacher on training images"))
-        validation_teacher = learner.teacher_logits(learner.splits.validation, self._progress("teacher on validation"))
-        judged = judge_accuracy(validation_teacher)
-        for sentence in () if judged is None else judged.sentences:
-            log.warning("The teacher on the validation images: %s", sentence)
+        trainer.task.prepare_teacher("train")
+        trainer.task.prepare_teacher("validation")
         self.heartbeat(now=True, phase="training", phase_done=None, phase_total=None)
 
         started, first = time.monotonic(), self.step
         epoch_started = time.monotonic()
+        every = self.config.machine.checkpoint_every_steps
         while self.step < length.steps:
-            if learner.any_process(self.should_stop()):  # all processes stop at the same step
-                self._save(learner)
+            if trainer.any_process(self.should_stop()):  # all processes stop at the same step
+                self._save(trainer)
                 raise Cancelled
-            self._step(learner)
+            self._step(trainer)
             speed = (self.step - first) * self.config.batch_size / (time.monotonic() - started)
             self.heartbeat(
                 step=self.step,
@@ -317,66 +314,66 @@ class _Run:
                 eta_seconds=(length.steps - self.step) * self.config.batch_size / speed,
             )
             if self.step % length.steps_per_epoch == 0 or self.step == length.steps:
-                self._end_epoch(learner, validation_teacher, time.monotonic() - epoch_started)
+                self._end_epoch(trainer, time.monotonic() - epoch_started)
                 epoch_started = time.monotonic()
-            elif self.config.checkpoint_every_steps and self.step % self.config.checkpoint_every_steps == 0:
-                self._save(learner)
-        self._finish(learner)
+            elif every is not None and self.step % every == 0:
+                self._save(trainer)
+        self._finish(trainer)
         return self.status
 
-    def _learner(self) -> Learner:
-        return Learner(
+    def _trainer(self) -> Trainer:
+        return Trainer(
             self.config,
             accelerator=self.accelerator,
             should_stop=self.should_stop if self.accelerator.num_processes == 1 else lambda: False,
-            download_progress=self._progress("download"),
+            report=self._progress,
         )
 
     def _start_trackers(self) -> None:
-        if self.config.trackers:
+        if self.config.machine.trackers:
             self.accelerator.init_trackers("cist-studio", config={"config": self.config.model_dump_json()})
 
-    def _step(self, learner: Learner) -> None:
+    def _step(self, trainer: Trainer) -> None:
         try:
-            learner.step(self.step, self.statistics)
+            trainer.step(self.step, self.statistics)
         except NotFiniteError as error:
-            rate = learner.schedule.get_last_lr()[0]
+            rate = trainer.schedule.get_last_lr()[0]
             raise CistError(
-                f"Training diverged in epoch {learner.length.epoch_of(self.step)}, step {self.step + 1:,}, at learning "
+                f"Training diverged in epoch {trainer.length.epoch_of(self.step)}, step {self.step + 1:,}, at learning "
                 f"rate {rate:.3g}: {str(error).rstrip('.')}. {_SLOWER}"
             ) from error
         self.step += 1
 
-    def _end_epoch(self, learner: Learner, validation_teacher: LogitSet, seconds: float) -> None:
-        logits = learner.student_logits(learner.splits.validation)
+    def _end_epoch(self, trainer: Trainer, seconds: float) -> None:
+        measured = trainer.measure("validation")
         state = self.statistics.state()
         self.statistics.load({name: self.accelerator.reduce(sums) for name, sums in state.items()})
         row: dict[str, Any] = {
-            "epoch": -(-self.step // learner.length.steps_per_epoch),
+            "epoch": -(-self.step // trainer.length.steps_per_epoch),
             "step": self.step,
-            "learning_rate": learner.last_rate,
+            "learning_rate": trainer.last_rate,
             **self.statistics.row(),
         }
         try:
-            scores = evaluate(logits, learner.splits.validation, validation_teacher)
+            scores = trainer.task.scores("validation", measured)
         except CistError as error:
             what = str(error).partition(";")[0].rstrip(".")
             raise CistError(f"Training diverged in epoch {row['epoch']}: {what}. {_SLOWER}") from error
         row |= {f"val_{name}": value for name, value in scores.items()}
-        row |= {"seconds": seconds, "samples_per_second": self._samples_of_epoch(learner) / max(seconds, 1e-9)}
+        row |= {"seconds": seconds, "samples_per_second": self._samples_of_epoch(trainer) / max(seconds, 1e-9)}
         self.statistics = EpochStatistics()
         self.rows.append(row)
-        self._judge_scale(learner.length.epochs)
+        self._judge_scale(trainer.length.epochs)
         if row["val_accuracy"] > self.best.get("val_accuracy", -1.0):
             self.best = {"val_accuracy": row["val_accuracy"], "epoch": row["epoch"]}
-            self._save_student(learner, self.directory.best_student)
+            self._save_student(trainer, self.directory.best_student)
         self._append_metrics(row)
-        self._save(learner)
+        self._save(trainer)
         self.accelerator.log({key: value for key, value in row.items() if key != "epoch"}, step=self.step)
         log.info(
             "Epoch %d of %d: loss %.4f, train %.2f %%, validation %.2f %%, %.1f s",
             row["epoch"],
-            learner.length.epochs,
+            trainer.length.epochs,
             row["loss_total"],
             100 * row["train_accuracy"],
             100 * row["val_accuracy"],
@@ -391,8 +388,8 @@ class _Run:
             best_epoch=self.best["epoch"],
         )
 
-    def _samples_of_epoch(self, learner: Learner) -> int:
-        steps = self.step % learner.length.steps_per_epoch or learner.length.steps_per_epoch
+    def _samples_of_epoch(self, trainer: Trainer) -> int:
+        steps = self.step % trainer.length.steps_per_epoch or trainer.length.steps_per_epoch
         return steps * self.config.batch_size
 
     def _judge_scale(self, epochs: int) -> None:
@@ -402,54 +399,38 @@ class _Run:
         if fault is not None and fault.since == self.rows[-1]["epoch"]:
             self.warn(_words_on(fault, self.config))
 
-    def _finish(self, learner: Learner) -> None:
-        test = learner.splits.test
-        teacher = learner.teacher_logits(test, self._progress("teacher on test images"))
+    def _finish(self, trainer: Trainer) -> None:
+        trainer.task.prepare_teacher("test")
         self.heartbeat(now=True, phase="testing", phase_done=None, phase_total=None)
-        logits = learner.student_logits(test)
-        last = evaluate(logits, test, teacher)
-        best_network = create_model(self.config.student.architecture, num_classes=learner.teacher.num_classes)
-        best_network.load_state_dict(load_file(self.directory.best_student))
-        best_network = best_network.to(learner.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        best = evaluate(learner.student_logits(test, best_network), test, teacher)
+        measured = trainer.measure("test")
+        last = trainer.task.scores("test", measured)
         if self.accelerator.is_main_process:
-            self._save_student(learner, self.directory.student)
-            self._save_card(learner)
-            provenance = {
-                "teacher": f"student of {learner.teacher.name}",
-                "architecture": self.config.student.architecture,
-            }
-            provenance |= {"data": test.name, "split": "test", "objective": str(self.config.objective)}
-            names = test.class_names or learner.teacher.class_names
-            try:
-                LogitSet.create(logits, test.labels, class_names=names, provenance=provenance).save(
-                    self.directory.test_logits
-                )
-            except CistError as error:  # of a student that ran away; its other results stand
-                log.warning("The student's logits on the test images are not kept: %s", error)
+            self._save_student(trainer, self.directory.student)
+            self._save_card(trainer)
+            trainer.task.keep(self.directory, measured)
+        self.accelerator.unwrap_model(trainer.student).load_state_dict(load_file(self.directory.best_student))
+        best = trainer.task.scores("test", trainer.measure("test"))
+        teacher_accuracy = trainer.task.teacher_accuracy("test")
         self.status.update(
             phase=None,
-            epoch=learner.length.epochs,
-            test_accuracy=last["accuracy"],
-            test_nll=last["nll"],
-            test_ece=last["ece"],
-            test_agreement=last["agreement"],
+            epoch=trainer.length.epochs,
+            **{f"test_{name}": value for name, value in last.items()},
             test_accuracy_at_best=best["accuracy"],
-            teacher_test_accuracy=teacher.accuracy,
+            teacher_test_accuracy=teacher_accuracy,
         )
         log.info(
             "Finished: test %.2f %% (last epoch), %.2f %% (epoch %d, best on validation); the teacher has %.2f %%",
             100 * last["accuracy"],
             100 * best["accuracy"],
             self.best["epoch"],
-            100 * (teacher.accuracy or 0.0),
+            100 * (teacher_accuracy or 0.0),
         )
         self.end("finished")
         self.accelerator.end_training()
 
     # Files
 
-    def _save(self, learner: Learner) -> None:
+    def _save(self, trainer: Trainer) -> None:
         statistics = self.statistics.state()
         gathered = {name: self.accelerator.gather(sums.unsqueeze(0)) for name, sums in statistics.items()}
         if not self.accelerator.is_main_process:
@@ -462,10 +443,10 @@ class _Run:
                 "config": self.config.model_dump_json(),
                 "step": self.step,
                 "processes": self.accelerator.num_processes,
-                "student": self.accelerator.unwrap_model(learner.student).state_dict(),
-                "objective": learner.objective.state_dict(),
-                "optimiser": learner.optimiser.state_dict(),
-                "schedule": learner.schedule.state_dict(),
+                "student": self.accelerator.unwrap_model(trainer.student).state_dict(),
+                "objective": trainer.objective.state_dict(),
+                "optimiser": trainer.optimiser.state_dict(),
+                "schedule": trainer.schedule.state_dict(),
                 "scaler": None if scaler is None else scaler.state_dict(),
                 "statistics": gathered,
                 "best": self.best,
@@ -473,11 +454,11 @@ class _Run:
             },
         )
 
-    def _restore(self, learner: Learner, state: dict[str, Any]) -> None:
-        self.accelerator.unwrap_model(learner.student).load_state_dict(state["student"])
-        learner.objective.load_state_dict(state["objective"])
-        learner.optimiser.load_state_dict(state["optimiser"])
-        learner.schedule.load_state_dict(state["schedule"])
+    def _restore(self, trainer: Trainer, state: dict[str, Any]) -> None:
+        self.accelerator.unwrap_model(trainer.student).load_state_dict(state["student"])
+        trainer.objective.load_state_dict(state["objective"])
+        trainer.optimiser.load_state_dict(state["optimiser"])
+        trainer.schedule.load_state_dict(state["schedule"])
         if self.accelerator.scaler is not None and state["scaler"] is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         rank, device = self.accelerator.process_index, self.accelerator.device
@@ -510,19 +491,13 @@ class _Run:
                 "make room and resume."
             ) from error
 
-    def _save_student(self, learner: Learner, path: Path) -> None:
+    def _save_student(self, trainer: Trainer, path: Path) -> None:
         if self.accelerator.is_main_process:
-            network: nn.Module = self.accelerator.unwrap_model(learner.student)
+            network: nn.Module = self.accelerator.unwrap_model(trainer.student)
             state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
             write_whole(path, lambda file: save_file(state, file), what="The student")
 
-    def _save_card(self, learner: Learner) -> None:
-        card = {
-            "architecture": self.config.student.architecture,
-            "num_classes": learner.teacher.num_classes,
-            "class_names": list(learner.splits.test.class_names or learner.teacher.class_names or ()),
-            "preprocessing": learner.student_preprocessing.to_dict(),
-            "config": self.config.model_dump(mode="json"),
-        }
+    def _save_card(self, trainer: Trainer) -> None:
+        card = {**trainer.task.card(), "config": self.config.model_dump(mode="json")}
         text = json.dumps(card, indent=2) + "\n"
         write_whole(self.directory.student_card, lambda file: file.write_text(text), what="The student's card")

@@ -35,3 +35,27 @@ def nested(changes: Mapping[str, Any]) -> dict[str, Any]:
                 raise CistError(f"Both '{parent}' and '{field}', which is in it, are given; leave one out.")
         part[last] = value
     return outer
+
+
+MACHINE_FIELDS = ("device", "threads", "checkpoint_every_steps", "trackers")
+
+
+def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config as it is written now: what stands under ``machine`` stood beside ``seed`` in earlier run directories.
+
+    Raises:
+        CistError: if a field stands in both places.
+
+    Example:
+        >>> upgraded({"seed": 0, "threads": 1})
+        {'seed': 0, 'machine': {'threads': 1}}
+    """
+    moved = {name: config[name] for name in MACHINE_FIELDS if name in config}
+    if not moved:
+        return dict(config)
+    machine = config.get("machine", {})
+    for name in moved:
+        if name in machine:
+            raise CistError(f"Both '{name}' and 'machine.{name}' are given; leave '{name}' out.")
+    kept = {name: value for name, value in config.items() if name not in moved}
+    return {**kept, "machine": {**machine, **moved}}

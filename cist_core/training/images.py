@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -13,12 +12,12 @@ from torch.nn import functional as F
 from cist_core.data import DATASETS, DecodedImages, ImageDataset, data_splits, load_dataset, stratified_split
 from cist_core.data.download import Progress
 from cist_core.errors import CistError
-from cist_core.training.config import AugmentationConfig, DataConfig
+from cist_core.training.image_config import AugmentationConfig, ImageDataConfig
 from cist_core.zoo import Preprocessing
 
 
 @dataclass(frozen=True, eq=False)
-class Splits:
+class ImageSplits:
     """Images to learn from, to choose by, and to report on; no two parts share one."""
 
     train: ImageDataset
@@ -26,11 +25,11 @@ class Splits:
     test: ImageDataset
 
 
-def load_splits(config: DataConfig, progress: Progress | None = None) -> Splits:
+def load_splits(config: ImageDataConfig, progress: Progress | None = None) -> ImageSplits:
     """Load the images; what the source does not set apart is cut from the training images, class by class.
 
     Args:
-        config: see `DataConfig`.
+        config: see `ImageDataConfig`.
         progress: see `load_dataset`.
 
     Raises:
@@ -46,14 +45,14 @@ def load_splits(config: DataConfig, progress: Progress | None = None) -> Splits:
             parts[name] = train.take(apart, split=name)
             train = train.take(kept, split="train")
     _refuse_other_classes({"train": train, **parts})
-    return Splits(
+    return ImageSplits(
         _limited(train, config.train_samples, config.split_seed),
         _limited(parts["validation"], config.validation_samples, config.split_seed),
         parts["test"],
     )
 
 
-def _named(config: DataConfig, progress: Progress | None) -> dict[str, ImageDataset]:
+def _named(config: ImageDataConfig, progress: Progress | None) -> dict[str, ImageDataset]:
     if config.test is not None:
         raise CistError(f"The data set '{config.name}' brings its test images; leave data.test out.")
     return {
@@ -62,7 +61,7 @@ def _named(config: DataConfig, progress: Progress | None) -> dict[str, ImageData
     }
 
 
-def _from_path(config: DataConfig) -> dict[str, ImageDataset]:
+def _from_path(config: ImageDataConfig) -> dict[str, ImageDataset]:
     there = data_splits(config.name, download=config.download)
     parts = {"train": load_dataset(config.name, "train", download=config.download)}
     for split in ("validation", "test"):
@@ -101,7 +100,7 @@ def _limited(part: ImageDataset, wanted: int | None, seed: int) -> ImageDataset:
     return part.take(taken)
 
 
-class Batches:
+class ImageBatches:
     """Images of one part, read by index, as one network reads them."""
 
     def __init__(self, dataset: ImageDataset, preprocessing: Preprocessing, device: torch.device) -> None:
@@ -166,14 +165,3 @@ def strong_view(pixels: Tensor) -> Tensor:
 
     change = v2.RandAugment()
     return torch.stack([change(image) for image in pixels.permute(0, 3, 1, 2)]).permute(0, 2, 3, 1)
-
-
-def random_order(count: int, *key: int) -> Tensor:
-    """A permutation of ``count`` images that depends on the key alone."""
-    generator = torch.Generator().manual_seed(derived_seed(*key))
-    return torch.randperm(count, generator=generator)
-
-
-def derived_seed(*key: int) -> int:
-    """One seed for each key of whole numbers, unrelated between keys."""
-    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))

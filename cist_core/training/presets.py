@@ -22,7 +22,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
             "schedule": {"name": "cosine"},
             "epochs": 40,
             "batch_size": 20,
-            "threads": 1,
+            "machine": {"threads": 1},
         },
     ),
     "cifar-240": (
@@ -51,7 +51,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
             "epochs": 100,
             "batch_size": 512,
             "augmentation": {"resized_crop": [0.08, 1.0], "flip": True},
-            "checkpoint_every_steps": 500,
+            "machine": {"checkpoint_every_steps": 500},
         },
     ),
 }

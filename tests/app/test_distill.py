@@ -21,7 +21,7 @@ from cist_core.data import DATASETS
 from cist_core.errors import CistError
 from cist_core.objectives import objective_specification
 from cist_core.runs import expand_sweep
-from cist_core.training import PRESETS, RunConfig, preset
+from cist_core.training import PRESETS, RunConfig, parse_config, preset
 from cist_core.zoo import ARCHITECTURES, create_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,7 +50,7 @@ def open_distill(**query: str | list[str]) -> AppTest:
 def config_of(app: AppTest) -> RunConfig:
     """The config that the page exports."""
     text = next(code.value for code in app.main.code if code.language == "json")
-    return RunConfig.model_validate_json(text)
+    return parse_config(json.loads(text))
 
 
 # The form

@@ -14,7 +14,7 @@ from cist_core.inference.run import infer
 from cist_core.inference.sources import find_teacher
 from cist_core.training import parse_config
 from cist_core.training.engine import train
-from cist_core.training.images import Splits, load_splits
+from cist_core.training.images import ImageSplits, load_splits
 from cist_core.zoo import create_model, find_architecture
 
 STUDENT = "cnn_16_32"
@@ -48,7 +48,7 @@ def config(augmentation: dict[str, Any]) -> Any:
             "epochs": EPOCHS,
             "batch_size": 50,
             "seed": 3,
-            "device": "cpu",
+            "machine": {"device": "cpu"},
             "augmentation": augmentation,
         }
     )
@@ -59,7 +59,7 @@ def lesson(config: Any, tmp_path_factory: pytest.TempPathFactory) -> Lesson:
     return lesson_of(load_splits(config.data), config.augmentation.any, tmp_path_factory.mktemp("logits"))
 
 
-def lesson_of(splits: Splits, augmented: bool, cache: Path) -> Lesson:
+def lesson_of(splits: ImageSplits, augmented: bool, cache: Path) -> Lesson:
     reads, teacher = find_architecture(STUDENT).preprocessing, find_teacher("mnist5k-cnn")
     pixels = torch.from_numpy(splits.train.images[:])
     judges = {

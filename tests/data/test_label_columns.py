@@ -146,7 +146,7 @@ def test_folders_with_names_of_the_teacher_need_no_map(capsys, tmp_path: Path, z
 def test_a_student_is_distilled_through_a_map(capsys, tmp_path: Path, zoo: Path) -> None:
     fields = [
         f"data.name={zoo}", "data.train_samples=null", "data.validation_samples=null", "data.validation_share=0.2",
-        "epochs=1", "batch_size=4", "student.architecture=mlp_14x14", "device=cpu",
+        "epochs=1", "batch_size=4", "student.architecture=mlp_14x14", "machine.device=cpu",
     ]  # fmt: skip
     arguments = ["distill", "--preset", "demo", *(word for field in fields for word in ("--set", field))]
     code, _, err = run(capsys, *arguments, "--run-dir", tmp_path / "refused")

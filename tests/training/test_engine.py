@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 
 from cist_core.cards import find_sample_model
 from cist_core.errors import Cancelled, CistError
+from cist_core.inference.run import infer
 from cist_core.inference.sources import load_logits
 from cist_core.logits.logit_set import LogitSet
 from cist_core.objectives import objective_names, objective_specification
@@ -29,8 +30,9 @@ from cist_core.training import CLOCK_FIELDS, RunConfig, RunDirectory, preset
 from cist_core.training.config import OptimiserConfig
 from cist_core.training.engine import train
 from cist_core.training.estimation import estimate
-from cist_core.training.learner import Learner, create_accelerator
 from cist_core.training.logit_scale import ScaleFault
+from cist_core.training.tasks.image_classification import ImageClassification
+from cist_core.training.trainer import Trainer, create_accelerator
 from cist_core.zoo import create_model, load_checkpoint, read_checkpoint
 
 TINY = preset("demo").changed(
@@ -40,7 +42,7 @@ TINY = preset("demo").changed(
     optimiser=OptimiserConfig(learning_rate=0.02).model_dump(),
     epochs=4,
     batch_size=20,
-    device="cpu",
+    machine={"device": "cpu"},
 )
 # Batch norm, shifted images, a learnable temperature: everything that a checkpoint could forget.
 FORGETFUL = TINY.changed(
@@ -155,7 +157,7 @@ def test_a_stopped_run_resumes_to_exactly_the_same_end(config: RunConfig, steps:
 @pytest.mark.slow
 def test_kill_9_at_any_point_and_resume_give_exactly_the_same_end(tmp_path: Path) -> None:
     """Killed again and again wherever it happens to be, until it finishes."""
-    config = FORGETFUL.changed(epochs=40, checkpoint_every_steps=2)
+    config = FORGETFUL.changed(epochs=40, machine={"checkpoint_every_steps": 2})
     config.save(tmp_path / "config.json")
     train(config, tmp_path / "whole")
     cut = RunDirectory(tmp_path / "cut")
@@ -261,7 +263,7 @@ def test_in_the_demo_a_teacher_helps_and_nobody_loses_the_scale(tmp_path: Path) 
     """As docs/training.md has it: some five points for KD and for CIST in either recipe, over one student each here."""
     right = {}
     for name in ("ce", "kd", "cist:rho=4", "cist-authors"):
-        status = train(preset("demo").changed(objective=name, device="cpu"), tmp_path / name)
+        status = train(preset("demo").changed(objective=name, machine={"device": "cpu"}), tmp_path / name)
         assert (status["logit_scale"], status["warnings"]) == (None, []), name
         right[name] = status["test_accuracy"]
     for name in ("kd", "cist:rho=4", "cist-authors"):
@@ -271,7 +273,9 @@ def test_in_the_demo_a_teacher_helps_and_nobody_loses_the_scale(tmp_path: Path) 
 @pytest.mark.slow
 @pytest.mark.parametrize("gradient", ["constant", "full"])
 def test_without_the_floor_the_demo_collapses_and_says_so(gradient: str, tmp_path: Path) -> None:
-    status = train(preset("demo").changed(objective=f"cist:rho=3,floor=0,gradient={gradient}", device="cpu"), tmp_path)
+    status = train(
+        preset("demo").changed(objective=f"cist:rho=3,floor=0,gradient={gradient}", machine={"device": "cpu"}), tmp_path
+    )
     assert status["state"] == "finished"
     assert status["logit_scale"]["state"] == "collapsed"
     assert "floor=1" in status["warnings"][0]
@@ -322,7 +326,7 @@ def test_a_tracker_that_is_not_installed_is_refused_before_anything_runs(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(CistError, match="tracker mlflow is not installed; pip install mlflow"):
-        train(TINY.changed(trackers=["mlflow"]), tmp_path)
+        train(TINY.changed(machine={"trackers": ["mlflow"]}), tmp_path)
 
 
 def test_a_run_directory_that_cannot_be_made(tmp_path: Path) -> None:
@@ -431,7 +435,7 @@ def test_an_unreadable_image_is_no_divergence(tmp_path: Path) -> None:
 
 
 def test_any_other_error_ends_the_run_in_its_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Learner, "prepare_teacher", lambda *_: {}["missing"])
+    monkeypatch.setattr(ImageClassification, "prepare_teacher", lambda *_: {}["missing"])
     with pytest.raises(CistError, match="The run failed: 'missing'"):
         train(TINY, tmp_path)
     assert RunDirectory(tmp_path).status()["state"] == "failed"
@@ -539,10 +543,10 @@ def test_a_student_starts_from_the_student_of_a_pair(tmp_path: Path) -> None:
     torch.save({"model": pair}, tmp_path / "pair.pth")
     config = TINY.changed(student={"weights": str(tmp_path / "pair.pth")}, epochs=1)
     accelerator = create_accelerator(config)
-    learner = Learner(config, accelerator=accelerator, should_stop=lambda: False)
-    found = accelerator.unwrap_model(learner.student).state_dict()
+    trainer = Trainer(config, accelerator=accelerator)
+    found = accelerator.unwrap_model(trainer.student).state_dict()
     assert all(torch.equal(found[name], tensor) for name, tensor in student.items())
-    assert learner.remarks == ["Weights that the student starts from: model.student; left out: model.teacher."]
+    assert trainer.task.remarks == ["Weights that the student starts from: model.student; left out: model.teacher."]
 
 
 def test_a_teacher_that_ends_with_a_softmax_gives_the_students_its_logits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -551,7 +555,7 @@ def test_a_teacher_that_ends_with_a_softmax_gives_the_students_its_logits(monkey
 
     from torch import nn
 
-    from cist_core.training import learner as module
+    from cist_core.training.tasks import image_classification as module
 
     plain = module.find_teacher("mnist5k-mlp")
     ending = replace(plain, model=nn.Sequential(plain.model, nn.Softmax(dim=1)).eval(), checkpoint_sha256="of another")
@@ -559,10 +563,11 @@ def test_a_teacher_that_ends_with_a_softmax_gives_the_students_its_logits(monkey
     for teacher in (plain, ending):
         monkeypatch.setattr(module, "find_teacher", lambda *_, teacher=teacher, **__: teacher)
         config = TINY.changed(augmentation={"crop_padding": 1})
-        learner = Learner(config, accelerator=create_accelerator(config), should_stop=lambda: False)
-        once = learner.teacher_logits(learner.splits.validation)
-        pixels = torch.from_numpy(np.asarray(learner.splits.validation.images[:20]))
-        found[teacher.checkpoint_sha256] = (torch.tensor(once.logits[:20]), learner.ask_teacher(pixels))
+        task = ImageClassification(config, accelerator=create_accelerator(config))
+        task.prepare_teacher("validation")
+        once = infer(teacher, task.splits.validation, device="cpu").logit_set
+        pixels = torch.from_numpy(np.asarray(task.splits.validation.images[:20]))
+        found[teacher.checkpoint_sha256] = (torch.tensor(once.logits[:20]), task.ask_teacher(pixels))
     (once, again), (softened_once, softened_again) = found.values()
     for one, other in ((once, softened_once), (again, softened_again)):
         torch.testing.assert_close(one.softmax(dim=1), other.softmax(dim=1), atol=1e-6, rtol=0)
@@ -577,7 +582,7 @@ def test_a_class_that_the_teacher_masks_takes_no_part_in_training(
 
     from torch import nn
 
-    from cist_core.training import learner as module
+    from cist_core.training.tasks import image_classification as module
 
     class Masked(nn.Module):
         def forward(self, logits: torch.Tensor) -> torch.Tensor:
@@ -597,7 +602,7 @@ def test_a_class_that_the_teacher_masks_takes_no_part_in_training(
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert 1 < rows[-1]["teacher_maximum_mean"] < 100  # a mask that counted would give 1e8
     assert "number 3; its logit is -" in (tmp_path / "run" / "log.txt").read_text()
-    learner = Learner(without, accelerator=create_accelerator(without), should_stop=lambda: False)
-    learner.teacher_logits(learner.splits.validation)
-    answers = learner.ask_teacher(torch.from_numpy(np.asarray(learner.splits.validation.images[:5])))
+    task = ImageClassification(without, accelerator=create_accelerator(without))
+    task.prepare_teacher("validation")
+    answers = task.ask_teacher(torch.from_numpy(np.asarray(task.splits.validation.images[:5])))
     assert (answers[:, 3] == -torch.inf).all()

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from cist_core.errors import CistError
-from cist_core.training.config import AugmentationConfig, DataConfig
-from cist_core.training.images import augment, derived_seed, load_splits, random_order, strong_view
+from cist_core.training.image_config import AugmentationConfig, ImageDataConfig
+from cist_core.training.images import augment, load_splits, strong_view
+from cist_core.training.randomness import derived_seed, random_order
 
 
 def numbered(count: int, classes: int, start: int = 0) -> dict[str, np.ndarray]:
@@ -26,7 +27,7 @@ def numbers(dataset) -> set[int]:
 
 def test_one_file_is_cut_into_three_parts_that_share_no_image(tmp_path: Path) -> None:
     np.savez(tmp_path / "all.npz", **numbered(200, 4))
-    splits = load_splits(DataConfig(name=str(tmp_path / "all.npz"), validation_share=0.2))
+    splits = load_splits(ImageDataConfig(name=str(tmp_path / "all.npz"), validation_share=0.2))
     parts = [numbers(part) for part in (splits.train, splits.validation, splits.test)]
     assert [len(part) for part in parts] == [128, 40, 32]
     assert set.union(*parts) == set(range(200))
@@ -36,7 +37,7 @@ def test_one_file_is_cut_into_three_parts_that_share_no_image(tmp_path: Path) ->
 def test_a_test_file_stays_whole(tmp_path: Path) -> None:
     np.savez(tmp_path / "train.npz", **numbered(100, 2))
     np.savez(tmp_path / "test.npz", **numbered(30, 2, start=100))
-    splits = load_splits(DataConfig(name=str(tmp_path / "train.npz"), test=str(tmp_path / "test.npz")))
+    splits = load_splits(ImageDataConfig(name=str(tmp_path / "train.npz"), test=str(tmp_path / "test.npz")))
     assert numbers(splits.test) == set(range(100, 130))
     assert splits.train.num_samples == 90
 
@@ -44,18 +45,18 @@ def test_a_test_file_stays_whole(tmp_path: Path) -> None:
 def test_the_training_images_are_no_test(tmp_path: Path) -> None:
     np.savez(tmp_path / "train.npz", **numbered(100, 2))
     with pytest.raises(CistError, match=r"to hold other images than data\.name"):
-        load_splits(DataConfig(name=str(tmp_path / "train.npz"), test=str(tmp_path / "train.npz")))
+        load_splits(ImageDataConfig(name=str(tmp_path / "train.npz"), test=str(tmp_path / "train.npz")))
 
 
 def test_classes_that_differ_are_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "train.npz", **numbered(100, 2), classes=np.array(["cat", "dog"]))
     np.savez(tmp_path / "test.npz", **numbered(30, 2), classes=np.array(["cat", "cow"]))
     with pytest.raises(CistError, match="same classes in the train and the test images, but they differ in cow"):
-        load_splits(DataConfig(name=str(tmp_path / "train.npz"), test=str(tmp_path / "test.npz")))
+        load_splits(ImageDataConfig(name=str(tmp_path / "train.npz"), test=str(tmp_path / "test.npz")))
 
 
 def test_a_limit_takes_as_many_of_every_class() -> None:
-    splits = load_splits(DataConfig(name="mnist-5k", train_samples=50, validation_samples=20))
+    splits = load_splits(ImageDataConfig(name="mnist-5k", train_samples=50, validation_samples=20))
     assert np.bincount(splits.train.labels).tolist() == [5] * 10
     assert np.bincount(splits.validation.labels).tolist() == [2] * 10
     assert splits.test.num_samples == 1000
@@ -63,12 +64,12 @@ def test_a_limit_takes_as_many_of_every_class() -> None:
 
 def test_too_many_images_are_refused() -> None:
     with pytest.raises(CistError, match=r"data.train_samples to be at most 3,500, all there are, but got 4,000"):
-        load_splits(DataConfig(name="mnist-5k", train_samples=4000))
+        load_splits(ImageDataConfig(name="mnist-5k", train_samples=4000))
 
 
 def test_a_named_data_set_takes_no_test_file() -> None:
     with pytest.raises(CistError, match="brings its test images"):
-        load_splits(DataConfig(name="mnist-5k", test="other.npz"))
+        load_splits(ImageDataConfig(name="mnist-5k", test="other.npz"))
 
 
 def test_crops_are_windows_of_the_padded_image() -> None:

@@ -25,8 +25,7 @@ TINY = preset("demo").changed(
     student={"architecture": "mlp_14x14"},
     objective="cist-authors",
     epochs=4,
-    device="cpu",
-    threads=1,
+    machine={"device": "cpu", "threads": 1},
 )
 
 
@@ -86,7 +85,7 @@ def test_the_sentence_of_a_stopped_run_is_a_command_that_goes_on(capsys, whole: 
 
 
 def test_kill_9_and_the_one_word_give_the_metrics_of_an_undisturbed_run(tmp_path: Path) -> None:
-    config = TINY.changed(epochs=60, checkpoint_every_steps=2)
+    config = TINY.changed(epochs=60, machine={"checkpoint_every_steps": 2})
     config.save(tmp_path / "config.json")
     train(config, tmp_path / "whole")
     cut = RunDirectory(tmp_path / "cut")
@@ -152,11 +151,18 @@ def test_the_same_flags_again_are_no_contradiction(capsys, whole: Path, tmp_path
 
 def test_what_does_not_decide_the_result_may_change_and_is_logged(capsys, whole: Path, tmp_path: Path) -> None:
     cut = RunDirectory(stopped(tmp_path))
-    options = ["--set", "checkpoint_every_steps=3", "--set", "device=auto", "--set", "data.download=true"]
+    options = [
+        "--set",
+        "machine.checkpoint_every_steps=3",
+        "--set",
+        "machine.device=auto",
+        "--set",
+        "data.download=true",
+    ]
     code, _, err = run(capsys, "distill", *options, "--run-dir", tmp_path, "--resume")
     assert code == 0, err
-    assert "Resumed with another checkpoint_every_steps: 3, not null" in cut.log_tail(1000)
-    assert cut.config().checkpoint_every_steps == 3
+    assert "Resumed with another machine.checkpoint_every_steps: 3, not null" in cut.log_tail(1000)
+    assert cut.config().machine.checkpoint_every_steps == 3
     if not torch.cuda.is_available():
         assert results(tmp_path) == results(whole)
 

@@ -11,7 +11,9 @@ from cist_core.data import load_dataset
 from cist_core.inference.run import infer
 from cist_core.inference.sources import find_teacher
 from cist_core.training import preset
-from cist_core.training.learner import Learner, create_accelerator
+from cist_core.training.images import ImageBatches
+from cist_core.training.tasks.image_classification import ImageClassification
+from cist_core.training.trainer import create_accelerator
 from cist_core.zoo import create_model
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
@@ -19,7 +21,7 @@ READS = {"mean": MEAN, "std": STD, "image_size": 32, "resize": True, "grey_to_co
 
 
 @pytest.fixture(scope="module")
-def learner(tmp_path_factory: pytest.TempPathFactory) -> Learner:
+def task(tmp_path_factory: pytest.TempPathFactory) -> ImageClassification:
     path = tmp_path_factory.mktemp("teacher") / "mine.pth"
     torch.manual_seed(0)
     torch.save(create_model("resnet8", num_classes=10).state_dict(), path)
@@ -29,35 +31,38 @@ def learner(tmp_path_factory: pytest.TempPathFactory) -> Learner:
         student={"architecture": "mlp_14x14"},
         augmentation={"crop_padding": 2},
         batch_size=20,
-        device="cpu",
+        machine={"device": "cpu"},
     )
-    return Learner(config, accelerator=create_accelerator(config), should_stop=lambda: False)
+    return ImageClassification(config, accelerator=create_accelerator(config))
 
 
-def _alone(learner: Learner, pixels: np.ndarray) -> torch.Tensor:
+def _alone(task: ImageClassification, pixels: np.ndarray) -> torch.Tensor:
     """The teacher by itself, in double precision, on images that are prepared step by step."""
     images = torch.from_numpy(pixels).double().permute(0, 3, 1, 2).expand(-1, 3, -1, -1) / 255
     images = F.interpolate(images, (32, 32), mode="bilinear", antialias=True)
     images = (images - torch.tensor(MEAN).double()[:, None, None]) / torch.tensor(STD).double()[:, None, None]
     model = create_model("resnet8", num_classes=10).double().eval()
-    model.load_state_dict(find_teacher(learner.config.teacher.name).model.state_dict())
+    model.load_state_dict(find_teacher(task.config.teacher.name).model.state_dict())
     with torch.inference_mode():
         return model(images).float()
 
 
-def test_a_step_feeds_both_correctly(learner: Learner) -> None:
+def test_a_step_feeds_both_correctly(task: ImageClassification) -> None:
     chosen = torch.arange(7)
-    pixels = learner._train_batches.pixels(chosen)
+    pixels = ImageBatches(task.splits.train, task.student_preprocessing, task.device).pixels(chosen)
     assert pixels.shape == (7, 28, 28, 1)
-    torch.testing.assert_close(learner.ask_teacher(pixels), _alone(learner, pixels.numpy()), atol=1e-4, rtol=1e-4)
-    usual = learner.student_preprocessing
+    torch.testing.assert_close(task.ask_teacher(pixels), _alone(task, pixels.numpy()), atol=1e-4, rtol=1e-4)
+    usual = task.student_preprocessing
     expected = (pixels.double() / 255 - usual.mean[0]) / usual.std[0]
     torch.testing.assert_close(
-        learner._train_batches[chosen].double(), expected.permute(0, 3, 1, 2), atol=1e-5, rtol=1e-5
+        ImageBatches(task.splits.train, task.student_preprocessing, task.device)[chosen].double(),
+        expected.permute(0, 3, 1, 2),
+        atol=1e-5,
+        rtol=1e-5,
     )
 
 
-def test_inference_feeds_it_as_a_step_does(learner: Learner, tmp_path: Path) -> None:
+def test_inference_feeds_it_as_a_step_does(task: ImageClassification, tmp_path: Path) -> None:
     digits = load_dataset("mnist-5k").take(np.arange(9))
-    logits = infer(learner.teacher, digits, device="cpu", cache_dir=tmp_path).logit_set.logits
-    np.testing.assert_allclose(logits, _alone(learner, np.asarray(digits.images)), atol=1e-4)
+    logits = infer(task.teacher, digits, device="cpu", cache_dir=tmp_path).logit_set.logits
+    np.testing.assert_allclose(logits, _alone(task, np.asarray(digits.images)), atol=1e-4)
