@@ -92,6 +92,7 @@ def test_steps_take_the_place_of_epochs() -> None:
         ({"schedule": {"milestones": [3]}}, "milestones belong to multistep"),
         ({"optimiser": {"name": "adamw", "nesterov": True}}, "momentum and nesterov belong to sgd"),
         ({"augmentation": {"resized_crop": [0.9, 0.1]}}, "the smaller share comes first"),
+        ({"threads": 2}, "there is no field 'threads'; did you mean machine.threads?"),
         ({"augmentation": {"strong_view": True}}, "strong_view is for objectives with two views"),
     ],
 )
@@ -132,3 +133,21 @@ def test_the_schema_describes_every_field() -> None:
 def test_unknown_preset() -> None:
     with pytest.raises(CistError, match="known are demo"):
         preset("none")
+
+
+def test_a_config_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    config = preset("demo").changed(
+        machine={"device": "cpu", "threads": 2, "checkpoint_every_steps": 5, "trackers": ["mlflow"]}
+    )
+    content = config.model_dump(mode="json")
+    machine = content.pop("machine")
+    del machine["micro_batch_size"]
+    (tmp_path / "config.json").write_text(json.dumps(content | machine))
+    assert load_config(tmp_path / "config.json") == config
+    with pytest.raises(CistError, match=r"Both 'threads' and 'machine\.threads' are given"):
+        parse_config(content | {"threads": 1, "machine": {"threads": 1}})
+
+
+def test_an_unknown_task_is_named() -> None:
+    with pytest.raises(CistError, match="task: input should be 'image-classification', but got \"weather\""):
+        parse_config(preset("demo").model_dump(mode="json") | {"task": "weather"})

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import torch
 from filelock import FileLock
 from PIL import Image
 from safetensors.torch import load_file
+from whole_runs import results, stop_after
 
 from cist_core.cards import find_sample_model
 from cist_core.errors import Cancelled, CistError
@@ -26,7 +26,7 @@ from cist_core.inference.run import infer
 from cist_core.inference.sources import load_logits
 from cist_core.logits.logit_set import LogitSet
 from cist_core.objectives import objective_names, objective_specification
-from cist_core.training import CLOCK_FIELDS, RunConfig, RunDirectory, preset
+from cist_core.training import RunConfig, RunDirectory, preset
 from cist_core.training.config import OptimiserConfig
 from cist_core.training.engine import train
 from cist_core.training.estimation import estimate
@@ -54,36 +54,10 @@ FORGETFUL = TINY.changed(
 )
 
 
-@pytest.fixture(autouse=True)
-def _same_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CIST_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-def results(path: Path) -> list[dict[str, float]]:
-    """Metrics without what depends on the clock."""
-    return [
-        {name: value for name, value in row.items() if name not in CLOCK_FIELDS} for row in RunDirectory(path).metrics()
-    ]
-
-
 def outcome(path: Path) -> dict[str, Any]:
     status = RunDirectory(path).status()
     names = ("state", "epochs", "steps", "best_val_accuracy", "best_epoch", "last_val_accuracy", "test_accuracy")
     return {name: status[name] for name in (*names, "test_nll", "test_ece", "test_agreement", "test_accuracy_at_best")}
-
-
-def stop_after(steps: int):
-    calls = iter(range(steps))
-    return lambda: next(calls, None) is None
 
 
 def engine(config: Path, *options: str, **kwargs: Any) -> subprocess.Popen[str]:

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,9 +14,10 @@ import torch
 from command_line import run
 from filelock import FileLock
 from safetensors.torch import load_file
+from whole_runs import results, stop_after
 
 from cist_core.errors import Cancelled, CistError
-from cist_core.training import CLOCK_FIELDS, RunConfig, RunDirectory, preset
+from cist_core.training import RunConfig, RunDirectory, preset
 from cist_core.training.engine import train
 
 TINY = preset("demo").changed(
@@ -29,28 +29,8 @@ TINY = preset("demo").changed(
 )
 
 
-@pytest.fixture(autouse=True)
-def _same_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CIST_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-def results(path: Path) -> list[dict[str, float]]:
-    return [
-        {name: value for name, value in row.items() if name not in CLOCK_FIELDS} for row in RunDirectory(path).metrics()
-    ]
-
-
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, _cache: None) -> Path:
+def whole(tmp_path_factory: pytest.TempPathFactory, cache: None) -> Path:
     """A run that nobody disturbed."""
     path = tmp_path_factory.mktemp("whole")
     train(TINY, path)
@@ -58,9 +38,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory, _cache: None) -> Path:
 
 
 def stopped(path: Path, config: RunConfig = TINY, steps: int = 7) -> Path:
-    calls = iter(range(steps))
     with pytest.raises(Cancelled):
-        train(config, path, should_stop=lambda: next(calls, None) is None)
+        train(config, path, should_stop=stop_after(steps))
     return path
 
 
@@ -75,9 +54,8 @@ def test_a_stopped_run_goes_on_by_its_directory_alone(capsys, whole: Path, tmp_p
 
 
 def test_the_sentence_of_a_stopped_run_is_a_command_that_goes_on(capsys, whole: Path, tmp_path: Path) -> None:
-    calls = iter(range(5))
     with pytest.raises(Cancelled) as stop:
-        train(TINY, tmp_path / "a run", should_stop=lambda: next(calls, None) is None)
+        train(TINY, tmp_path / "a run", should_stop=stop_after(5))
     command = str(stop.value).rpartition("go on with: cist ")[2]
     assert command == f"distill --run-dir '{tmp_path}/a run' --resume"
     assert run(capsys, *["distill", "--run-dir", tmp_path / "a run", "--resume"])[0] == 0
@@ -165,6 +143,35 @@ def test_what_does_not_decide_the_result_may_change_and_is_logged(capsys, whole:
     assert cut.config().machine.checkpoint_every_steps == 3
     if not torch.cuda.is_available():
         assert results(tmp_path) == results(whole)
+
+
+def test_a_run_goes_on_on_another_machine_and_the_log_says_so(tmp_path: Path) -> None:
+    config = TINY.changed(machine={"device": "auto", "threads": 1})
+    cut = RunDirectory(stopped(tmp_path, config))
+    moved = config.changed(machine={"device": "cpu", "threads": 2})
+    assert train(moved, tmp_path, resume=True)["state"] == "finished"
+    assert 'Resumed with another machine.device: "cpu", not "auto"' in cut.log_tail(1000)
+    assert "Resumed with another machine.threads: 2, not 1" in cut.log_tail(1000)
+    assert cut.config() == moved
+
+
+def test_a_run_of_an_earlier_version_goes_on(capsys, whole: Path, tmp_path: Path) -> None:
+    """Its config, and the one in its checkpoint, have the fields of the machine beside the others."""
+    cut = RunDirectory(stopped(tmp_path))
+
+    def earlier(config: dict) -> dict:
+        machine = config.pop("machine")
+        del machine["micro_batch_size"]
+        return config | machine
+
+    cut.config_file.write_text(json.dumps(earlier(json.loads(cut.config_file.read_text()))))
+    for file in cut.checkpoints.glob("*.pt"):
+        state = torch.load(file, weights_only=True)
+        torch.save(state | {"config": json.dumps(earlier(json.loads(state["config"])))}, file)
+    code, _, err = run(capsys, "distill", "--run-dir", tmp_path, "--resume")
+    assert code == 0, err
+    assert results(tmp_path) == results(whole)
+    assert cut.config() == TINY
 
 
 def test_a_finished_run_is_not_resumed(capsys, whole: Path) -> None:
