@@ -429,7 +429,7 @@ def test_a_run_killed_after_its_last_step_resumes_with_every_result(
 ) -> None:
     train(TINY, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr("cist_core.training.engine._Run._finish", lambda *_: {}["killed"])
+        patch.setattr(ImageClassification, "keep", lambda *_: {}["killed"])
         with pytest.raises(CistError):
             train(TINY, tmp_path / "cut")
     train(TINY, tmp_path / "cut", resume=True)
@@ -464,11 +464,12 @@ def two_processes(config: RunConfig, run: Path, *options: str) -> subprocess.Com
 
 
 @pytest.mark.slow
-def test_two_processes_over_gloo_train_like_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("micro_batch_size", [None, 4])
+def test_two_processes_over_gloo_train_like_one(micro_batch_size: int | None, tmp_path: Path) -> None:
     """A network without batch norm, full batches: the mean of two half-batch gradients is the gradient of the batch."""
     config = TINY.changed(objective="kd", optimiser={"weight_decay": 0.0})
     train(config, tmp_path / "one")
-    done = two_processes(config, tmp_path / "two")
+    done = two_processes(config.changed(machine={"micro_batch_size": micro_batch_size}), tmp_path / "two")
     assert done.returncode == 0, done.stderr[-3000:]
     assert RunDirectory(tmp_path / "two").status()["processes"] == 2
     one, two = results(tmp_path / "one"), results(tmp_path / "two")
