@@ -1,5 +1,6 @@
 """CIST Studio: the entry point. `streamlit run app/main.py`."""
 
+import os
 from pathlib import Path
 
 import streamlit as st
@@ -12,6 +13,9 @@ from app.settings import forget_page_settings
 from app.sidebar import choose_rules, choose_source
 from app.state import set_view
 from app.widgets import share_link
+from cist_core.model_kinds.code import NO_CODE
+
+os.environ[NO_CODE] = "1"  # here and in every process that is started from here, workers among them
 
 # A picture of our own: Streamlit fetches a named icon from the internet.
 st.set_page_config(page_title="CIST Studio", page_icon=str(Path(__file__).with_name("icon.png")), layout="wide")

@@ -190,7 +190,7 @@ def choose_teacher() -> dict[str, Any]:
     if kind == LOGITS:
         answers["where"] = origin(TEACHER, (UPLOAD, SERVER))
         answers[TEACHER] = choose_file(
-            TEACHER, "Logits of the teacher", form.LOGIT_TYPES,
+            TEACHER, "Logits of the teacher", form.logit_types(),
             "One row a sample, one column a class. What else the file holds is left out and listed",
             where=answers["where"],
         )  # fmt: skip
@@ -207,7 +207,7 @@ def choose_teacher() -> dict[str, Any]:
             place_of_faults(TEACHER)
         else:
             answers[TEACHER] = choose_file(
-                TEACHER, "Checkpoint", form.CHECKPOINT_TYPES,
+                TEACHER, "Checkpoint", form.checkpoint_types(),
                 "Weights: no code in a file is run. Several at once are an ensemble: their logits are averaged",
                 several=True, where=where,
             )  # fmt: skip
@@ -287,11 +287,11 @@ def choose_beside(where: str) -> dict[str, Any]:
     st.caption("Both optional; labels inside the file are used automatically.")
     return {
         LABELS: choose_file(
-            LABELS, "Labels", form.LABEL_TYPES,
+            LABELS, "Labels", form.label_types(),
             "The right class of each sample, by number or name, or one-hot; -100 leaves a sample out", where=where,
         ),
         STUDENT: choose_file(
-            STUDENT, "Logits of a student", form.LOGIT_TYPES, "On the same samples, in the same order", where=where
+            STUDENT, "Logits of a student", form.logit_types(), "On the same samples, in the same order", where=where
         ),
         "class_map": choose_class_map("labels", "logits"),
     }  # fmt: skip
@@ -310,10 +310,8 @@ def choose_data(answers: dict[str, Any]) -> dict[str, Any]:
             st.caption(DATASETS[data].description)
         place_of_faults(DATA)
     else:
-        help_ = "Arrays `images` and `labels`, or a table with images"
-        if where == SERVER:
-            help_ = "A folder with one subfolder of images a class, .npz, Parquet, or .csv with paths and labels."
-        data = choose_file(DATA, "Images and labels", form.DATA_TYPES, help_, where=where)
+        help_ = form.data_path_help() if where == SERVER else form.data_help()
+        data = choose_file(DATA, "Images and labels", form.data_types(), help_, where=where)
     found: dict[str, Any] = {DATA: data, "split": None}
     with st.grid(2, min_column_width=100, vertical_alignment="bottom"):
         if data:

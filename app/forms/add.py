@@ -17,8 +17,12 @@ from app.state import Code
 from cist_core.added import Added, AddedStore, AddSpec, LogitFiles, ModelOnData, Preview, PreviewImage, Progress
 from cist_core.data import DATASETS, is_present
 from cist_core.errors import CistError
+from cist_core.image_formats import image_endings, image_formats, paths_in_words
 from cist_core.logits.class_maps import parse_class_map
 from cist_core.logits.ensemble import ENSEMBLE
+from cist_core.logits.files.formats import label_endings, logit_endings
+from cist_core.model_kinds import is_remote, model_kinds, teacher_endings, weight_endings
+from cist_core.registry import listed
 from cist_core.wording import percent
 
 LOGITS, MODEL = "Logits", "Model"
@@ -26,11 +30,6 @@ LOGITS, MODEL = "Logits", "Model"
 UPLOAD, SERVER, NAME = "Upload", "Server path", "By name"
 """Where a file or a model comes from."""
 
-LOGIT_TYPES = ("npy", "npz", "pt", "pth", "safetensors", "csv", "tsv", "parquet")
-LABEL_TYPES = (*LOGIT_TYPES, "txt")
-WEIGHT_TYPES = ("safetensors", "pt", "pth", "th", "bin")
-CHECKPOINT_TYPES = (*WEIGHT_TYPES, "onnx", "pt2")
-DATA_TYPES = ("npz", "parquet")
 GIVEN_AS = ("auto", "logits", "log-probabilities", "probabilities")
 SPLITS = ("test", "validation", "train")
 
@@ -39,7 +38,6 @@ TEACHER, LABELS, STUDENT, DATA = "teacher", "labels", "student", "data"
 PREVIEW = "preview"
 """Where a fault is shown that belongs to no single place."""
 
-_PACKAGES = {"torchvision": "torchvision", "timm": "timm", "hf": "transformers"}
 _MANY = 2_000  # samples, from which on a tenth of a percent is more than one of them
 
 
@@ -172,17 +170,13 @@ def write_channels(values: Sequence[float]) -> str:
 def is_checkpoint(answers: Mapping[str, Any]) -> bool:
     """Whether the model's architecture can be chosen: a file of weights alone does not name it."""
     teacher = str(answers[TEACHER] or "")
-    return bool(teacher) and all(
-        Path(name).suffix.lower().lstrip(".") in WEIGHT_TYPES for name in teacher.split(ENSEMBLE)
-    )
+    return bool(teacher) and all(Path(name).suffix.lower() in weight_endings() for name in teacher.split(ENSEMBLE))
 
 
 def may_need_download(answers: Mapping[str, Any]) -> bool:
     """Whether what is named may not be on this machine."""
     named = f"{answers[TEACHER] or ''}{ENSEMBLE}{answers[DATA] or ''}".split(ENSEMBLE)
-    return any(
-        re.match(r"(torchvision|timm|hf):", name) or (name in DATASETS and not is_present(name)) for name in named
-    )
+    return any(is_remote(name) or (name in DATASETS and not is_present(name)) for name in named)
 
 
 def weights_offered(added: Added) -> list[str] | None:
@@ -235,19 +229,47 @@ def _origins(added: Added, files: Mapping[str, str | None]) -> dict[str, Any]:
 # ---- what is there ---------------------------------------------------------------------------------------------------
 
 
+def logit_types() -> list[str]:
+    """The endings of files of logits."""
+    return _bare(logit_endings())
+
+
+def label_types() -> list[str]:
+    return _bare(label_endings())
+
+
+def checkpoint_types() -> list[str]:
+    return _bare(teacher_endings())
+
+
+def data_types() -> list[str]:
+    """The endings of files that hold images themselves; others name files beside them."""
+    return _bare(image_endings(complete=True))
+
+
+def data_help() -> str:
+    """What a file of images holds."""
+    contents = [each.contents for each in image_formats() if each.complete and each.contents]
+    return f"Either {listed(contents)}"
+
+
+def data_path_help() -> str:
+    """What a path of images on the server may be."""
+    return f"One of: {paths_in_words()}."
+
+
+def _bare(endings: Sequence[str]) -> list[str]:
+    return [ending.removeprefix(".") for ending in endings]
+
+
 def known_prefixes() -> str:
     """What models can be named with the packages that are installed, and what brings the others."""
-    there = [prefix for prefix, package in _PACKAGES.items() if importlib.util.find_spec(package) is not None]
-    known = (
-        f"A sample model, or {_listed([f'`{prefix}:NAME`' for prefix in there])}. Several joined by ` + ` are averaged."
-    )
-    lacking = [prefix for prefix in _PACKAGES if prefix not in there]
-    needs = "".join(f" For `{prefix}:`, `pip install 'cist-studio[{prefix}]'`." for prefix in lacking)
+    kinds = [kind for kind in model_kinds() if kind.remote]
+    lacking = [kind for kind in kinds if kind.package and importlib.util.find_spec(kind.package) is None]
+    there = [f"`{kind.written}`" for kind in kinds if kind not in lacking]
+    known = f"A sample model, or {listed(there)}. Several joined by ` + ` are averaged."
+    needs = "".join(f" For `{kind.written}`, `pip install 'cist-studio[{kind.extra}]'`." for kind in lacking)
     return known + needs
-
-
-def _listed(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
 # ---- in words --------------------------------------------------------------------------------------------------------
@@ -333,7 +355,8 @@ def _named(spec: AddSpec) -> dict[str, str]:
 def _stem(name: str) -> str:
     """``resnet56`` of ``/data/resnet56.pt`` and of ``timm:resnet56``."""
     tail = re.split(r"[/\\]", name.rpartition(":")[2])[-1]
-    return re.sub(r"\.(npy|npz|csv|tsv|txt|parquet|safetensors|onnx|pt2?|pth|th|bin)$", "", tail, flags=re.IGNORECASE)
+    known = {*label_endings(), *image_endings(), *teacher_endings()}
+    return Path(tail).stem if Path(tail).suffix.lower() in known else tail
 
 
 # ---- the same without the app ----------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from typing import Any
 
 from cist_core.data import DATASETS, DatasetInfo
 from cist_core.errors import CistError
+from cist_core.model_kinds.code import refuse_code
 from cist_core.objectives import objective_names, objective_presets, objective_specification
 from cist_core.parameters import Number, Numbers, Parameter
 from cist_core.training import RunConfig, parse_config, preset
@@ -251,6 +252,9 @@ def make_configs(content: Mapping[str, Any], seeds: Sequence[int], beside: Seque
     Raises:
         CistError: with one clause for every field that is wrong.
     """
+    refuse_code(
+        content["teacher"].get("name"), content["teacher"].get("architecture"), content["student"].get("architecture")
+    )
     configs: dict[str, RunConfig] = {}
     for seed in seeds:
         for objective in (content["objective"], *beside):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 from cist_core.added.spec import AddSpec
 from cist_core.errors import CistError
+from cist_core.model_kinds import is_remote
 
-NAME_OF_REMOTE = re.compile(r"(torchvision|timm|hf):\w[\w.\-]*(/\w[\w.\-]*)?([@:]\w[\w.\-]*)?")
 
 
 def roots() -> tuple[Path, ...]:
@@ -64,9 +63,9 @@ def check_paths(spec: AddSpec, uploads: Path, *, server_paths: bool) -> None:
         files = [spec.logits.teacher, spec.logits.labels, spec.logits.student]
     else:
         assert spec.model is not None
-        files = [] if spec.model.data in DATASETS or _is_remote(spec.model.data) else [spec.model.data]
+        files = [] if spec.model.data in DATASETS or is_remote(spec.model.data) else [spec.model.data]
         members = split_ensemble(spec.model.teacher)
-        files += [name for name in members if find_sample_model(name) is None and not _is_remote(name)]
+        files += [name for name in members if find_sample_model(name) is None and not is_remote(name)]
     for file in files:
         if file is None:
             continue
@@ -76,7 +75,3 @@ def check_paths(spec: AddSpec, uploads: Path, *, server_paths: bool) -> None:
             found = None
         if found is None or not Path(file).is_absolute() or not any(found.is_relative_to(place) for place in allowed):
             raise CistError(f"'{file}' was not uploaded, and is not in a folder that may be read; upload it.")
-
-
-def _is_remote(name: str) -> bool:
-    return NAME_OF_REMOTE.fullmatch(name) is not None

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from cist_core.errors import CistError
 from cist_core.logits.files.given import GivenAs
+from cist_core.model_kinds.code import refuse_code
 
 Count = Annotated[int, Field(ge=1)]
 Text = Annotated[str, Field(min_length=1, max_length=4096)]
@@ -55,6 +56,11 @@ class ModelOnData(_Part):
     """From the data's classes to the teacher's, by name or number; None: they are the same."""
     download: bool = False
     """Whether weights or data that are not here may be downloaded."""
+
+    @model_validator(mode="after")
+    def _no_code(self) -> Self:
+        refuse_code(self.teacher, self.architecture)
+        return self
 
 
 class AddSpec(_Part):

@@ -10,6 +10,8 @@ from cist_core import CistError, LogitSet, centre_for_storage
 from cist_core.cli.loading import add_file_options, read_file
 from cist_core.cli.output import add_json_option, print_json
 from cist_core.cli.source_text import source_record, source_text
+from cist_core.logits.files.formats import logit_endings
+from cist_core.registry import listed
 
 _EXAMPLES = """\
 examples:
@@ -25,7 +27,7 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "convert",
         help="bring a file of logits into one memory-mapped file",
-        description="Read logits from .npy, .npz, .pt, .csv, .parquet or .safetensors and write them as .safetensors.",
+        description=f"Read logits from {listed(logit_endings())} and write them as .safetensors.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cist_core import CistError
 from cist_core.cards import find_sample_model
-from cist_core.cli.loading import add_class_map_option, given_class_map
+from cist_core.cli.loading import add_class_map_option, data_help, given_class_map
 from cist_core.cli.output import (
     Progress,
     add_inference_options,
@@ -20,6 +20,7 @@ from cist_core.cli.output import (
     refuse_split_of_one_set,
 )
 from cist_core.cli.source_text import source_record, source_text
+from cist_core.model_kinds import teachers_in_words
 from cist_core.wording import three_digits
 
 if TYPE_CHECKING:
@@ -52,8 +53,7 @@ def add_parser(commands: Any) -> None:
     who.add_argument(
         "--teacher",
         metavar="REFERENCE",
-        help="a sample model ('cist models'), a checkpoint, an .onnx or .pt2 file, a Hugging Face folder, "
-        "torchvision:NAME, timm:NAME or hf:OWNER/NAME; 'A + B' averages the logits of several",
+        help=f"{teachers_in_words()} ('cist models'); 'A + B' averages the logits of several",
     )
     who.add_argument(
         "--checkpoint", metavar="FILE", help="a file as --teacher takes it, whatever its name; no code runs from it"
@@ -62,7 +62,7 @@ def add_parser(commands: Any) -> None:
         "--data",
         required=True,
         metavar="NAME",
-        help="a data set ('cist data'), or a path: an image folder, .npz, .csv, .parquet, ...",
+        help=data_help(),
     )
     add_class_map_option(parser)
     parser.add_argument("--out", required=True, metavar="FILE", help="the .safetensors file to write")

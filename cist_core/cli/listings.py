@@ -7,20 +7,13 @@ import dataclasses
 from typing import Any
 
 from cist_core.cli.output import add_json_option, print_json, table
+from cist_core.image_formats import names_in_words, paths_in_words
+from cist_core.model_kinds import model_kinds
 from cist_core.wording import percent
 
-_OTHER_SOURCES = """
-Other teachers (--teacher)
-
-  FILE              a checkpoint of one of these architectures, or with --arch torchvision:NAME or timm:NAME of
-                    another; an .onnx file (extra onnx) or a .pt2 file of torch.export
-  FOLDER            a Hugging Face image classifier: config.json and safetensors (extra hf)
-  torchvision:NAME  with its best weights, or NAME@WEIGHTS
-  timm:NAME         with timm's weights (extra timm)
-  hf:OWNER/NAME     from the Hugging Face hub (extra hf)
-  'A + B'           several: their logits are averaged
-
-Weights that are not on this machine are fetched with --download. An extra: pip install 'cist-studio[EXTRA]'"""
+_FETCHED = (
+    "Weights that are not on this machine are fetched with --download. An extra: pip install 'cist-studio[EXTRA]'"
+)
 
 
 def add_parser(commands: Any) -> None:
@@ -36,8 +29,8 @@ def add_parser(commands: Any) -> None:
         "data",
         help="the data sets by name, and whether they are there",
         description="List the data sets for --data. Those that are not there are fetched with --download; CIST_DATA "
-        "says where they lie. --data takes paths as well: an image folder, .npz, .csv or .parquet, a folder that "
-        "Hugging Face's datasets or torchvision wrote; and hf:REPO.",
+        "says where they lie. --data takes paths as well: "
+        f"{paths_in_words()}; and {names_in_words()}.",
         allow_abbrev=False,
     )
     add_json_option(data)
@@ -94,7 +87,11 @@ def list_models(options: argparse.Namespace) -> None:
             left=3,
         )
     )
-    print(_OTHER_SOURCES)
+    print("\nOther teachers (--teacher)\n")
+    kinds = [kind for kind in model_kinds() if kind.example is not None]
+    rows = [[kind.written, f"{kind.what}{f' (extra {kind.extra})' if kind.extra else ''}"] for kind in kinds]
+    print(table(["name", "what it is"], [*rows, ["'A + B'", "several: their logits are averaged"]], left=2))
+    print(f"\n{_FETCHED}")
 
 
 def list_data(options: argparse.Namespace) -> None:

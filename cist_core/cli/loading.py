@@ -15,11 +15,14 @@ from cist_core.cli.output import (
     refuse_split_of_one_set,
     remark,
 )
+from cist_core.image_formats import names_in_words, paths_in_words
 from cist_core.logits.alignment import align
 from cist_core.logits.choices import chosen, chosen_for_student
 from cist_core.logits.class_maps import ClassMap, read_class_map
 from cist_core.logits.files import GIVEN_AS, read_beside
-from cist_core.logits.files.opening import TABLE_FILES
+from cist_core.logits.files.formats import label_endings, logit_endings
+from cist_core.model_kinds import weight_endings
+from cist_core.registry import listed
 from cist_core.temperature.profile import OVER_SHARP, OVER_SMOOTHED
 
 if TYPE_CHECKING:
@@ -29,13 +32,16 @@ if TYPE_CHECKING:
 def add_source_options(parser: Any, purpose: str) -> None:
     """``--logits FILE``, or ``--teacher NAME --data NAME`` and how the teacher is run."""
     source = parser.add_argument_group(f"{purpose}: a file of logits, or a teacher on a data set")
-    source.add_argument("--logits", metavar="FILE", help=".safetensors, .npy, .npz, .pt, .csv, .tsv or .parquet")
+    source.add_argument("--logits", metavar="FILE", help=listed(logit_endings()))
     add_file_options(source)
     source.add_argument("--teacher", metavar="NAME", help="a sample model ('cist models') or a checkpoint file")
-    source.add_argument(
-        "--data", metavar="NAME", help="a data set ('cist data'), or a path: an image folder, .npz, .csv, .parquet, ..."
-    )
+    source.add_argument("--data", metavar="NAME", help=data_help())
     add_inference_options(parser)
+
+
+def data_help() -> str:
+    """What ``--data`` takes."""
+    return f"a data set ('cist data'), {names_in_words()}, or a path: {paths_in_words()}"
 
 
 def add_file_options(group: Any) -> None:
@@ -47,7 +53,7 @@ def add_file_options(group: Any) -> None:
         help="what the numbers of the file are, and of that of --student: logits, log-probabilities or probabilities "
         "(default: recognised)",
     )
-    group.add_argument("--labels", metavar="FILE", help="labels of their own file: .npy, .npz, .pt, .csv, .txt, ...")
+    group.add_argument("--labels", metavar="FILE", help=f"labels of their own file: {listed(label_endings())}")
     add_class_map_option(group)
 
 
@@ -209,7 +215,7 @@ def _holds_logits(name: str) -> bool:
     if not os.path.isfile(name):
         return False
     suffix = os.path.splitext(name)[1].lower()
-    if suffix in (".npy", ".npz", *TABLE_FILES):
+    if suffix in logit_endings() and suffix not in weight_endings():
         return True  # whoever reads it says what is wrong with it
     try:
         read_logits(name, given_as="logits")

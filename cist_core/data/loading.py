@@ -6,18 +6,15 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cist_core.data.arrays import NpzArrays
 from cist_core.data.bundled import DIGITS, mnist_5k
 from cist_core.data.collection import ONE_SET, Collection, DataDescription
 from cist_core.data.dataset import ImageDataset
 from cist_core.data.download import Progress
-from cist_core.data.folder import ImageFolder
-from cist_core.data.hub import PREFIX, HubDataset
-from cist_core.data.path_table import PathTable
-from cist_core.data.tables import ParquetTables, SavedDataset, parquet_files
-from cist_core.data.torchvision_sets import TorchvisionFolder, is_downloaded, read_torchvision, torchvision_folders
+from cist_core.data.torchvision_sets import is_downloaded, read_torchvision
 from cist_core.errors import CistError
 from cist_core.files import own_folder
+from cist_core.image_formats import ImageFormat, image_endings, image_formats
+from cist_core.registry import listed
 
 
 @dataclass(frozen=True)
@@ -105,7 +102,7 @@ def data_splits(name_or_path: str | os.PathLike[str], *, download: bool = False)
 def is_one_set(name_or_path: str | os.PathLike[str]) -> bool:
     """Whether a path leads to data without splits, which `load_dataset` loads whole whatever split it is given."""
     try:
-        return not os.fspath(name_or_path).startswith(PREFIX) and data_splits(name_or_path) == (ONE_SET,)
+        return _of_scheme(os.fspath(name_or_path)) is None and data_splits(name_or_path) == (ONE_SET,)
     except CistError:
         return False  # whoever loads the data says why they cannot be
 
@@ -174,56 +171,53 @@ def load_dataset(
     found = _find(name, download=download)
     loaded, (images, labels, class_names) = found.load(split)
     title, source = name, name
-    if not name.startswith(PREFIX):
+    if _of_scheme(name) is None:
         title = found.path.name if found.path.is_dir() else found.path.stem
         source = str(found.path.resolve())
     order, unused = found.class_order, found.unused
     return ImageDataset(title, loaded, images, labels, class_names, source, class_order=order, unused=unused)
 
 
+def _of_scheme(name: str) -> ImageFormat | None:
+    """The kind of data whose names begin like this one; None for a path."""
+    scheme, colon, _ = name.partition(":")
+    return next((each for each in image_formats() if colon and each.scheme == scheme), None)
+
+
 def _find(name: str, *, download: bool) -> Collection:
-    """What a path leads to."""
-    if name.startswith(PREFIX):
-        return HubDataset(name, download=download)
+    """What a name or path leads to."""
+    if (kind := _of_scheme(name)) is not None:
+        named: Collection = kind.open(name, download=download)
+        return named
     try:
         path = Path(name).expanduser()
     except RuntimeError as error:  # "~somebody" who is not there
         raise CistError(f"There is no data set '{name}' ({error}); give the whole path.") from error
     try:
-        found = _in_folder(path) if path.is_dir() else _in_file(path)
+        found = _at(path)
     except (OSError, ValueError) as error:
         if isinstance(error, CistError):
             raise
         raise CistError(f"'{name}' cannot be opened ({error}).") from error
     if found is None:
+        kinds = image_formats()
+        names = [*DATASETS, *(each.written for each in kinds if each.written is not None)]
+        folders = [f"of {each.folder}" for each in reversed(kinds) if each.folder is not None]
         raise CistError(
-            f"There is no data set '{name}'; expected one of {', '.join(DATASETS)}, or the path of an .npz, .csv or "
-            ".parquet file, of a folder with one subfolder of images per class, or of one that Hugging Face's datasets "
-            "or torchvision wrote."
+            f"There is no data set '{name}'; expected one of {', '.join(names)}, or the path of a file "
+            f"{listed(image_endings())}, {listed(folders)}."
         )
     return found
 
 
-def _in_folder(path: Path) -> Collection | None:
-    if SavedDataset.is_one(path):
-        return SavedDataset(path)
-    kept = torchvision_folders(path)
-    if len(kept) > 1:
-        raise CistError(f"{path} holds several data sets; give the path of one: {', '.join(map(str, kept))}.")
-    if kept:
-        return TorchvisionFolder(path, kept[0])
-    return ParquetTables(path) if parquet_files(path) else ImageFolder(path)
-
-
-def _in_file(path: Path) -> Collection | None:
-    readers: dict[str, type[NpzArrays | PathTable | ParquetTables]] = {
-        ".npz": NpzArrays,
-        ".csv": PathTable,
-        ".tsv": PathTable,
-        ".parquet": ParquetTables,
-    }
-    reader = readers.get(path.suffix.lower()) if path.is_file() else None
-    return None if reader is None else reader(path)
+def _at(path: Path) -> Collection | None:
+    """The data of a path; None where nothing is there, or a file of no known ending."""
+    folder, ending = path.is_dir(), path.suffix.lower()
+    if not folder and not path.is_file():
+        return None
+    fitting = (each for each in image_formats() if (each.folder is not None if folder else ending in each.endings))
+    opened = (each.open(path) for each in fitting)
+    return next((found for found in opened if found is not None), None)
 
 
 def _root(root: str | os.PathLike[str] | None) -> Path:

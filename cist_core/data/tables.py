@@ -311,6 +311,11 @@ class ParquetTables(Tables):
         self.path = path
         self._files = {ONE_SET: [path]} if path.is_file() else _split_files(path)
 
+    @classmethod
+    def at(cls, path: Path) -> ParquetTables | None:
+        """What lies there; None for a folder without Parquet files."""
+        return cls(path) if path.is_file() or parquet_files(path) else None
+
     @property
     def splits(self) -> tuple[str, ...]:
         return tuple(self._files)
@@ -350,9 +355,10 @@ class SavedDataset(Tables):
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    @staticmethod
-    def is_one(path: Path) -> bool:
-        return any((path / name).is_file() for name in ("dataset_dict.json", "state.json"))
+    @classmethod
+    def at(cls, folder: Path) -> SavedDataset | None:
+        """What lies there; None for a folder of another kind."""
+        return cls(folder) if any((folder / name).is_file() for name in ("dataset_dict.json", "state.json")) else None
 
     @cached_property
     def _folders(self) -> dict[str, Path]:

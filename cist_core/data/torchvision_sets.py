@@ -94,6 +94,18 @@ class TorchvisionFolder(Collection):
         self.path, self._folder = path, folder
         self._name = _CIFAR_FOLDERS.get(folder.name)
 
+    @classmethod
+    def at(cls, path: Path) -> TorchvisionFolder | None:
+        """What lies there; None for a folder of another kind.
+
+        Raises:
+            CistError: if there are several sets.
+        """
+        kept = torchvision_folders(path)
+        if len(kept) > 1:
+            raise CistError(f"{path} holds several data sets; give the path of one: {', '.join(map(str, kept))}.")
+        return cls(path, kept[0]) if kept else None
+
     def describe(self) -> DataDescription:
         if self._name is not None:
             sizes: dict[str, int | None] = {"train": 45_000, "validation": 5_000, "test": 10_000}

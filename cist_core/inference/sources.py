@@ -8,12 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cist_core.cards import Card, find_sample_model, known_sample_models
+from cist_core.cards import find_sample_model, known_sample_models
 from cist_core.data import load_dataset
 from cist_core.errors import CistError
 from cist_core.logits.cache import InferenceResult
 from cist_core.logits.ensemble import ENSEMBLE, average_logits
 from cist_core.logits.logit_set import LogitSet
+from cist_core.model_kinds import ModelKind, TeacherOptions, find_kind, model_kinds
+from cist_core.registry import listed
 
 # Shipped logits are read without importing torch, which takes longer than everything else together.
 if TYPE_CHECKING:
@@ -21,9 +23,6 @@ if TYPE_CHECKING:
     from cist_core.logits.class_maps import ClassMap
     from cist_core.zoo import Teacher
     from cist_core.zoo.weight_groups import Role
-
-_LIBRARIES = ("torchvision", "timm", "hf")
-_GRAPHS = (".onnx", ".pt2")
 
 
 def find_teacher(
@@ -39,7 +38,8 @@ def find_teacher(
     Args:
         reference: the name of a sample model; the path of a checkpoint, of an ``.onnx`` or ``.pt2`` file, or of a
             folder with a Hugging Face ``config.json``; ``torchvision:NAME`` or ``torchvision:NAME@WEIGHTS``;
-            ``timm:NAME``; ``hf:OWNER/NAME``. Several, joined by ``" + "``, are an ensemble that averages logits.
+            ``timm:NAME``; ``hf:OWNER/NAME``; ``package.module:function``, code of one's own, which the app refuses
+            (`cist_core.model_kinds.code`). Several, joined by ``" + "``, are an ensemble that averages logits.
         architecture: of a checkpoint: a name in the zoo, ``torchvision:NAME`` or ``timm:NAME``; by default it is
             recognised from the weights. In an ensemble it is that of each member that is a checkpoint.
         weights: which of the weights in a checkpoint, by their name in it; by default those that are usually meant. In
@@ -61,30 +61,20 @@ def find_teacher(
                 for member, own, named in _of_checkpoints(members, architecture, weights)
             ]
         )
-    from cist_core.zoo import load_checkpoint, load_teacher
+    kind = find_kind(reference)
+    if kind is None:
+        raise CistError(
+            f"There is no teacher '{reference}'; expected a sample model ({known_sample_models()}), "
+            f"{_others_in_words()}."
+        )
+    _refuse_beside(kind, reference, architecture, weights)
+    return kind.open_teacher(reference, TeacherOptions(architecture, weights, role, download))
 
-    if _find_card(reference, architecture, weights) is not None:
-        return load_teacher(reference)
-    scheme, separator, name = reference.partition(":")
-    if separator and scheme in _LIBRARIES:
-        _refuse_for_other_than_checkpoints(reference, architecture, weights)
-        return _from_library(scheme, name, download)
-    path = Path(reference).expanduser()
-    if path.is_dir() and (path / "config.json").is_file():
-        from cist_core.zoo.foreign.hugging_face import load_folder
 
-        _refuse_for_other_than_checkpoints(reference, architecture, weights)
-        return load_folder(path)
-    if path.is_file() and path.suffix.lower() in _GRAPHS:
-        _refuse_for_other_than_checkpoints(reference, architecture, weights)
-        return _from_graph(path)
-    if path.is_file():
-        return load_checkpoint(path, architecture, weights=weights, role=role)
-    raise CistError(
-        f"There is no teacher '{reference}'; expected a sample model ({known_sample_models()}) or the path of a "
-        "checkpoint, of an .onnx or .pt2 file or of a folder with a Hugging Face config.json, or torchvision:NAME, "
-        "timm:NAME or hf:OWNER/NAME."
-    )
+def _others_in_words() -> str:
+    named = [kind.written for kind in model_kinds() if kind.in_words is None]
+    paths = [f"of {kind.in_words}" for kind in model_kinds() if kind.is_path and kind.in_words]
+    return f"{', '.join(named)}, or the path {listed(paths)}"
 
 
 def split_ensemble(reference: str) -> list[str]:
@@ -117,54 +107,18 @@ def _of_checkpoints(
 
 
 def _is_checkpoint(reference: str) -> bool:
-    if find_sample_model(reference) is not None or reference.partition(":")[0] in _LIBRARIES:
-        return False
-    path = Path(reference).expanduser()
-    return path.is_file() and path.suffix.lower() not in _GRAPHS
+    kind = find_kind(reference)
+    return kind is not None and kind.own_word is None
 
 
-def _from_library(scheme: str, name: str, download: bool) -> Teacher:
-    if scheme == "torchvision":
-        from cist_core.zoo.foreign.torchvision_models import load_torchvision
-
-        return load_torchvision(name, download=download)
-    if scheme == "timm":
-        from cist_core.zoo.foreign.timm_models import load_timm
-
-        return load_timm(name, download=download)
-    from cist_core.zoo.foreign.hugging_face import load_hugging_face
-
-    return load_hugging_face(name, download=download)
-
-
-def _from_graph(path: Path) -> Teacher:
-    if path.suffix.lower() == ".onnx":
-        from cist_core.zoo.foreign.onnx_models import load_onnx
-
-        return load_onnx(path)
-    from cist_core.zoo.foreign.exported import load_exported
-
-    return load_exported(path)
-
-
-def _refuse_for_other_than_checkpoints(reference: str, architecture: str | None, weights: str | None) -> None:
-    _refuse(reference, architecture, weights, ", which says itself what it is")
-
-
-def _refuse(reference: str, architecture: str | None, weights: str | None, reason: str) -> None:
+def _refuse_beside(kind: ModelKind, reference: str, architecture: str | None, weights: str | None) -> None:
+    """Refuse what is said of a checkpoint for anything else."""
     for name, option, value in (("architecture", "--arch", architecture), ("weights", "--weights", weights)):
-        if value is not None:
+        if value is not None and kind.own_word is not None:
             raise CistError(
                 f"Expected `{name}` ({option} on the command line) only together with a checkpoint, but got '{value}' "
-                f"for '{reference}'{reason}."
+                f"for '{reference}'{kind.own_word}."
             )
-
-
-def _find_card(teacher: str, architecture: str | None, weights: str | None) -> Card | None:
-    card = find_sample_model(teacher)
-    if card is not None:
-        _refuse(teacher, architecture, weights, "; a sample model brings its own")
-    return card
 
 
 def load_logits(
@@ -222,7 +176,9 @@ def load_logits(
         name: str, architecture: str | None, weights: str | None, progress: Callable[[int, int], None] | None
     ) -> InferenceResult:
         started = time.perf_counter()
-        card = _find_card(name, architecture, weights)
+        card = find_sample_model(name)
+        if card is not None:
+            _refuse_beside(find_kind(name) or model_kinds()[0], name, architecture, weights)
         shipped = card.logits(data, split) if card is not None else None
         if shipped is not None and precision == "float32" and (limit, seed, class_map) == (None, None, None):
             logit_set = LogitSet.load(shipped)

@@ -27,9 +27,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from cist_core.errors import CistError
 from cist_core.logits.files.arrays import StoredArrays
+from cist_core.logits.files.formats import find_format, logit_endings
 from cist_core.logits.files.limits import GENEROUS_LIMITS, Limits
 from cist_core.logits.files.names import MASK_NAMES, REMAINING_NAMES, TOP_K_IDS, TOP_K_LOG_PROBS, VOCABULARY_NAMES
-from cist_core.logits.files.opening import ARRAY_FILES, naming
+from cist_core.logits.files.opening import naming
 from cist_core.logits.files.reading import holds_top_k
 from cist_core.logits.files.tokens import flatten_tokens
 
@@ -159,7 +160,10 @@ def read_top_k(
     source = Path(path)
     file = _opened(source, limits)
     if file is None:
-        raise CistError(f"{source} holds no arrays; the most probable classes are read from .npz, .pt, .safetensors.")
+        raise CistError(
+            f"{source} holds no named arrays; the most probable classes are read from "
+            f"{', '.join(logit_endings('arrays'))}."
+        )
     with naming(source):
         if not holds_top_k(file):
             raise CistError(f"found the arrays {file.names()}, but not 'ids' and 'log_probs', both (samples, k).")
@@ -180,13 +184,14 @@ def is_top_k_file(path: str | os.PathLike[str]) -> bool:
 
 
 def _opened(source: Path, limits: Limits) -> StoredArrays | None:
-    reader = ARRAY_FILES.get(source.suffix.lower())
-    if reader is None:
+    kind = find_format(source.suffix)
+    if kind is None or kind.holds != "arrays":
         return None
     if not source.is_file():
         raise CistError(f"There is no file {source}.")
     with naming(source):
-        return reader(source, limits)
+        opened: StoredArrays = kind.open(source, limits)
+        return opened
 
 
 def _arrays(file: StoredArrays, limits: Limits) -> tuple[Any, Any, Any, str | None]:

@@ -6,6 +6,7 @@ from cist_core.zoo.ensembles import average_teachers
 from cist_core.zoo.folding import fold_batch_norm
 from cist_core.zoo.inspection import CheckpointReport, inspect_checkpoint
 from cist_core.zoo.preprocessing import Preprocessing
+from cist_core.zoo.students import Student, check_student, create_student
 from cist_core.zoo.teacher import Teacher
 from cist_core.zoo.teachers import load_checkpoint, load_teacher
 
@@ -14,9 +15,12 @@ __all__ = [
     "Architecture",
     "CheckpointReport",
     "Preprocessing",
+    "Student",
     "Teacher",
     "average_teachers",
+    "check_student",
     "create_model",
+    "create_student",
     "file_sha256",
     "find_architecture",
     "fold_batch_norm",

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from cist_core.errors import CistError
-from cist_core.zoo.architectures import find_architecture
+from cist_core.model_kinds import find_kind, students_in_words
+from cist_core.zoo.architectures import ARCHITECTURES, find_architecture
 from cist_core.zoo.checkpoints import (
     Differences,
     expected_shapes,
@@ -19,12 +20,11 @@ from cist_core.zoo.checkpoints import (
     nearest_architecture,
     read_content,
 )
-from cist_core.zoo.foreign import timm_models, torchvision_models
+from cist_core.zoo.foreign import torchvision_models
 from cist_core.zoo.weight_groups import ChosenWeights, Role, choose_weights
 
 CHOOSE = (
-    "name the network with --arch (`architecture=` in Python): one that 'cist models' lists, torchvision:NAME or "
-    "timm:NAME"
+    f"name the network with --arch (`architecture=` in Python): one that 'cist models' lists, {students_in_words()}"
 )
 
 
@@ -123,10 +123,9 @@ def read_fitting(
 
 def find_fit(architecture: str, state: Mapping[str, Tensor]) -> tuple[Fit, ...]:
     """The given network if a state dict fits it exactly, else nothing."""
-    library, _, network = architecture.partition(":")
-    foreign = {torchvision_models.PREFIX: torchvision_models, timm_models.PREFIX: timm_models}.get(f"{library}:")
-    if network and foreign is not None:
-        classes = foreign.fitting_classes(network, state)
+    kind = None if architecture in ARCHITECTURES else find_kind(architecture)
+    if kind is not None and kind.can_be_student:
+        classes = kind.fitting_classes(architecture, state)
     else:
         classes = _rows(state.get(find_architecture(architecture).head))
         if classes is not None and find_differences(expected_shapes(architecture, classes), state):

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from cist_core.cards import find_sample_model, known_sample_models
 from cist_core.errors import CistError
-from cist_core.zoo.architectures import create_model, find_architecture
+from cist_core.model_kinds import find_kind
+from cist_core.zoo.architectures import ARCHITECTURES, create_model, find_architecture
 from cist_core.zoo.checkpoints import file_sha256, load_weights, read_checkpoint
-from cist_core.zoo.foreign import timm_models, torchvision_models
 from cist_core.zoo.inspection import Fit, choose_fit, classes_for, read_fitting
 from cist_core.zoo.preprocessing import Preprocessing
 from cist_core.zoo.teacher import Teacher
@@ -94,11 +94,9 @@ def load_checkpoint(
 def _build(
     architecture: str, state: Mapping[str, Tensor], path: str | os.PathLike[str]
 ) -> tuple[nn.Module, int, Preprocessing]:
-    library, _, network = architecture.partition(":")
-    if network and f"{library}:" == torchvision_models.PREFIX:
-        return torchvision_models.load_torchvision_checkpoint(state, network, source=str(path))
-    if network and f"{library}:" == timm_models.PREFIX:
-        return timm_models.load_timm_checkpoint(state, network, source=str(path))
+    kind = None if architecture in ARCHITECTURES else find_kind(architecture)
+    if kind is not None and kind.can_be_student:
+        return kind.load_weights(architecture, state, source=str(path))
     num_classes = classes_for(architecture, state, path)
     model = create_model(architecture, num_classes=num_classes)
     load_weights(model, state, source=f"{path} ({architecture})")

@@ -8,7 +8,8 @@
 ``tokens``             ``(B, L, C)`` with a mask
 ``names``              what people call their arrays and columns
 ``columns``            which columns of a table are the logits
-``opening``            which reader opens which ending; errors that name the file
+``formats``            which reader opens which ending: the one list
+``opening``            from a path to its format; errors that name the file
 ``arrays``             what the files of named arrays have in common
 ``*_files``, ``tables``  one module a kind of file; ``separators`` of text tables
 =====================  ====================================================================

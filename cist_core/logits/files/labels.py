@@ -15,13 +15,13 @@ from cist_core.errors import CistError
 from cist_core.logits.class_maps import Class, ClassMap, find_class
 from cist_core.logits.class_order import number_classes, numbers_in
 from cist_core.logits.files.arrays import StoredArrays, few
+from cist_core.logits.files.formats import label_endings
 from cist_core.logits.files.limits import GENEROUS_LIMITS, Limits
 from cist_core.logits.files.names import IDENTIFIER_NAMES, LABEL_NAMES, SAMPLE_LISTS, plain
-from cist_core.logits.files.opening import ARRAY_FILES, TABLE_FILES, existing_file, naming
+from cist_core.logits.files.opening import format_of, naming
 from cist_core.logits.files.tables import read_column
 from cist_core.logits.logit_set import IGNORED_LABEL, LabelArray, as_labels, is_whole_number, label_numbers
 
-_ENDINGS = [*(ending for ending in ARRAY_FILES if ending != ".safetensors"), ".safetensors", *TABLE_FILES, ".txt"]
 _LONGEST_LINE = 200
 _MAP_THEM = "map them with --class-map (`class_map=` in Python)"
 _PLAIN_NAMES = ("labels", "label", "targets", "target", "y")
@@ -86,14 +86,14 @@ def open_labels(path: str | os.PathLike[str], *, count: int, limits: Limits) -> 
         CistError: as `read_labels`.
     """
     source = Path(path)
-    suffix = existing_file(source, _ENDINGS, "labels")
+    kind = format_of(source, label_endings(), "labels")
     with naming(source):
-        if suffix in TABLE_FILES:
-            column = read_column(TABLE_FILES[suffix](source, limits))
+        if kind.holds == "labels":
+            return LabelFile(kind.open(source, count))
+        if kind.holds == "table":
+            column = read_column(kind.open(source, limits))
             return LabelFile(column.values, column.name, column.unused, column.sample_names)
-        if suffix == ".txt":
-            return LabelFile(_lines(source, count))
-        arrays = ARRAY_FILES[suffix](source, limits)
+        arrays: StoredArrays = kind.open(source, limits)
         name = arrays.find(LABEL_NAMES) or (next(iter(arrays.arrays)) if len(arrays.arrays) == 1 else None)
         if name is None:
             raise CistError(f"found the arrays {arrays.names()}, but none named 'labels'.")
@@ -119,7 +119,16 @@ def find_sample_names(file: StoredArrays, shape: tuple[int, ...], *, but: Sequen
     return found
 
 
-def _lines(source: Path, count: int) -> Any:
+def read_lines(source: Path, count: int) -> Any:
+    """Numbers or names of a text file, one a line.
+
+    Args:
+        source: path of the file.
+        count: how many are expected, which bounds its size.
+
+    Raises:
+        CistError: if it is far larger.
+    """
     size = source.stat().st_size
     if size > (count + 1) * _LONGEST_LINE:
         raise CistError(f"Expected {count} labels, one a line, but the file has {size:,} bytes.")

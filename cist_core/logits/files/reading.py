@@ -16,6 +16,7 @@ import numpy as np
 from cist_core.errors import CistError
 from cist_core.logits.class_maps import ClassMap
 from cist_core.logits.files.arrays import StoredArrays, few
+from cist_core.logits.files.formats import logit_endings
 from cist_core.logits.files.given import GivenAs, convert
 from cist_core.logits.files.labels import LabelFile, NumberedLabels, find_sample_names, number_labels, open_labels
 from cist_core.logits.files.limits import GENEROUS_LIMITS, Limits
@@ -29,8 +30,8 @@ from cist_core.logits.files.names import (
     TOP_K_LOG_PROBS,
     plain,
 )
-from cist_core.logits.files.opening import ARRAY_FILES, TABLE_FILES, existing_file, naming
-from cist_core.logits.files.tables import read_table
+from cist_core.logits.files.opening import format_of, naming
+from cist_core.logits.files.tables import Table, read_table
 from cist_core.logits.files.tokens import flatten_tokens, take_rows
 from cist_core.logits.logit_set import IGNORED_LABEL, SAMPLE_NAMES, LabelArray, LogitSet, read_sample_names
 from cist_core.logits.sample_names import SampleNames, match_samples
@@ -129,18 +130,16 @@ def read_logits(
         CistError: if the file is missing, damaged, of another kind, beyond the limits, or its logits are not valid.
     """
     source = Path(path)
-    suffix = existing_file(source, [*ARRAY_FILES, *TABLE_FILES], "logits")
+    kind = format_of(source, logit_endings(), "logits")
     with naming(source):
-        if suffix in TABLE_FILES:
-            contents = _from_table(source, suffix, limits)
-        else:
-            contents = _from_arrays(ARRAY_FILES[suffix](source, limits), limits)
+        opened = kind.open(source, limits)
+        contents = _from_table(opened, limits) if kind.holds == "table" else _from_arrays(opened, limits)
     if labels is not None:
         contents = _with_labels(
             contents, open_labels(labels, count=math.prod(contents.logits.shape[:-1]), limits=limits)
         )
     with naming(source):
-        own = {} if suffix == ".safetensors" else {"file": source.name}
+        own = {} if source.suffix.lower() == ".safetensors" else {"file": source.name}
         values, raw, provenance = _samples(contents, {**own, **contents.provenance})
         if values.ndim != 2:
             return LogitSet.create(values)  # which says what is wrong with the shape
@@ -202,8 +201,8 @@ def _counting(
     return take_rows(values, kept), labels.numbers[kept], None if names is None else names.take(kept)
 
 
-def _from_table(source: Path, suffix: str, limits: Limits) -> _Contents:
-    table = read_table(TABLE_FILES[suffix](source, limits), limits)
+def _from_table(opened: Table, limits: Limits) -> _Contents:
+    table = read_table(opened, limits)
     provenance = {"identifiers": ", ".join(table.identifiers)} if table.identifiers else {}
     if table.class_order is not None:
         provenance["class_order"] = table.class_order

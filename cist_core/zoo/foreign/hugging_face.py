@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from cist_core.errors import CistError, first_line
+from cist_core.model_kinds import StudentOptions
 from cist_core.zoo.checkpoints import meta_device, read_raw
 from cist_core.zoo.foreign.hub import fetch_folder
 from cist_core.zoo.foreign.wrapping import (
@@ -107,6 +108,48 @@ def load_folder(folder: str | os.PathLike[str], name: str | None = None) -> Teac
             }
         ),
     )
+
+
+def create_hugging_face(
+    reference: str, num_classes: int, options: StudentOptions
+) -> tuple[nn.Module, Preprocessing, str | None]:
+    """A classifier for so many classes by the configuration of a repository or folder.
+
+    Args:
+        reference: ``hf:OWNER/NAME``, or the path of a folder.
+        num_classes: C.
+        options: ``weights="pretrained"`` takes its weights but for a head of other classes.
+
+    Raises:
+        CistError: as `load_folder`.
+    """
+    if options.weights not in (None, "pretrained"):
+        raise CistError(f"A Hugging Face model has one set of weights; write {reference}@pretrained.")
+    root = Path(reference).expanduser()
+    if reference.startswith(PREFIX):
+        wanted = _FILES if options.weights else _FILES[:2]
+        root = fetch_folder(reference.removeprefix(PREFIX), wanted, download=options.download)
+    _refuse_code(_read_json(root / "config.json"), root)
+    _check_shards(root)
+    transformers, *_ = require("hf", "transformers", purpose=f"The Hugging Face classifier {root.name}")
+    with _quiet(transformers):
+        try:
+            config = transformers.AutoConfig.from_pretrained(root, trust_remote_code=False, local_files_only=True)
+            same = int(config.num_labels) == num_classes
+            if not same:
+                config.num_labels = num_classes
+            network = transformers.AutoModelForImageClassification.from_config(config, trust_remote_code=False)
+        except Exception as error:  # a configuration can be wrong in any way
+            raise CistError(f"{root / 'config.json'} describes no image classifier ({first_line(error)}).") from error
+        preprocessing, remarks = _preprocessing(transformers, root, config)
+        said = [f"{name}: {text}" for name, text in remarks.items()]
+        if options.weights is not None:
+            from cist_core.zoo.students import load_but_head
+
+            trained = load_folder(root).model
+            assert isinstance(trained, Classifier)
+            said.insert(0, load_but_head(network, trained.network.state_dict(), source=f"the weights of {reference}"))
+    return Classifier(network), preprocessing, "; ".join(said) or None
 
 
 class Classifier(ForeignModel):

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from cist_core.errors import CistError
+from cist_core.model_kinds import StudentOptions
 from cist_core.zoo.checkpoints import (
     file_sha256,
     find_differences,
@@ -38,15 +39,9 @@ def load_timm(name: str, *, download: bool = False) -> Teacher:
         CistError: without timm, for unknown names, or weights that are not there.
     """
     timm = _library()
-    _check_name(name)
+    check_name(name)
     entry = timm.models.get_pretrained_cfg(name)
-    if entry is None or not entry.hf_hub_id:
-        raise CistError(
-            f"timm has no weights for {name} on the Hugging Face hub; give a checkpoint of it, with --arch "
-            f"{PREFIX}{name}."
-        )
-    repository = str(entry.hf_hub_id)
-    repository = f"{repository}{name}" if repository.endswith("/") else repository
+    repository = _repository(entry, name)
     path = fetch_file(repository, "model.safetensors", download=download)
     model, classes, preprocessing = load_timm_checkpoint(read_checkpoint(path), name, source=str(path))
     return Teacher(
@@ -61,6 +56,36 @@ def load_timm(name: str, *, download: bool = False) -> Teacher:
     )
 
 
+def _repository(entry: Any, name: str) -> str:
+    if entry is None or not entry.hf_hub_id:
+        raise CistError(
+            f"timm has no weights for {name} on the Hugging Face hub; give a checkpoint of it, with --arch "
+            f"{PREFIX}{name}."
+        )
+    repository = str(entry.hf_hub_id)
+    return f"{repository}{name}" if repository.endswith("/") else repository
+
+
+def create_timm(name: str, num_classes: int, options: StudentOptions) -> tuple[nn.Module, Preprocessing, str | None]:
+    """A classifier for so many classes, fresh or with timm's weights but for a head of other classes.
+
+    Raises:
+        CistError: without timm, for an unknown name, or weights that are not there.
+    """
+    from cist_core.zoo.students import load_but_head
+
+    check_name(name)
+    network = _create(name, {"num_classes": num_classes})
+    remark = None
+    if options.weights is not None:
+        if options.weights != "pretrained":
+            raise CistError(f"timm names weights in the network's name; write {PREFIX}NAME.TAG@pretrained.")
+        repository = _repository(_library().models.get_pretrained_cfg(name), name)
+        path = fetch_file(repository, "model.safetensors", download=options.download)
+        remark = load_but_head(network, read_checkpoint(path), source=f"timm's weights of {repository}")
+    return network, _preprocessing(network), remark
+
+
 def load_timm_checkpoint(
     state: Mapping[str, Tensor], name: str, *, source: str
 ) -> tuple[nn.Module, int, Preprocessing]:
@@ -69,7 +94,7 @@ def load_timm_checkpoint(
     Raises:
         CistError: without timm, for an unknown name, or weights that do not fit, with the differences.
     """
-    _check_name(name)
+    check_name(name)
     options = _options(name, state, source)
     differences = find_differences(_shapes(name, options), state)
     if differences:
@@ -82,7 +107,7 @@ def load_timm_checkpoint(
 def fitting_classes(name: str, state: Mapping[str, Tensor]) -> int | None:
     """The number of classes of a state dict that fits the classifier exactly; None for any other."""
     try:
-        _check_name(name)
+        check_name(name)
         options = _options(name, state, "")
         return None if find_differences(_shapes(name, options), state) else options["num_classes"]
     except CistError:
@@ -94,7 +119,8 @@ def _library() -> Any:
     return timm
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raises a CistError without timm, or for a name that it does not have, with the nearest it has."""
     timm = _library()
     if not timm.is_model(name):
         known = timm.list_models()

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from cist_core.errors import CistError, first_line
+from cist_core.model_kinds import StudentOptions
 from cist_core.zoo.checkpoints import (
     file_sha256,
     find_differences,
@@ -55,14 +56,7 @@ def load_torchvision(reference: str, *, download: bool = False) -> Teacher:
     """
     name, _, chosen = reference.partition("@")
     weights = _find_weights(name, chosen)
-    path = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
-    if not path.is_file():
-        if not download:
-            raise CistError(
-                f"The weights {weights.name} of torchvision's {name} are not on this machine; fetch them with "
-                f"--download (`download=True` in Python) from {weights.url}."
-            )
-        _fetch(weights.url, path)
+    path = _weights_file(name, weights, download=download)
     state = _modern_names(read_checkpoint(path))
     names = tuple(str(category) for category in weights.meta["categories"])
     usual = _preprocessing(weights)
@@ -81,6 +75,55 @@ def load_torchvision(reference: str, *, download: bool = False) -> Teacher:
     )
 
 
+def create_torchvision(
+    name: str, num_classes: int, options: StudentOptions
+) -> tuple[nn.Module, Preprocessing, str | None]:
+    """A classifier for so many classes, fresh or with the weights of torchvision's but for a head of other classes.
+
+    Auxiliary heads are left out.
+
+    Raises:
+        CistError: for unknown names, or weights that are not there.
+    """
+    from cist_core.zoo.students import load_but_head
+
+    check_name(name)
+    size = options.image_size or _usual_size(name)
+    built = _options(name, {}, size)
+    if "init_weights" in built:
+        built["init_weights"] = True
+    network = _get_model(name, num_classes, built)
+    usual = _default_weights(name)
+    preprocessing = Preprocessing(IMAGENET_MEAN, IMAGENET_STD, size) if usual is None else _preprocessing(usual)
+    remark = None
+    if options.weights is not None:
+        weights = _find_weights(name, "" if options.weights == "pretrained" else options.weights)
+        path = _weights_file(name, weights, download=options.download)
+        kept = network.state_dict()
+        state = {
+            key: tensor
+            for key, tensor in _modern_names(read_checkpoint(path)).items()
+            if key in kept or not key.startswith(("aux1.", "aux2.", "AuxLogits."))
+        }
+        remark = load_but_head(network, state, source=f"torchvision's weights {weights.name}")
+        preprocessing = _preprocessing(weights)
+        if hasattr(network, "transform_input"):  # these were trained on pixels from -1 to 1
+            preprocessing = replace(preprocessing, mean=(0.5,) * 3, std=(0.5,) * 3)
+    return network, replace(preprocessing, image_size=options.image_size or preprocessing.image_size), remark
+
+
+def _weights_file(name: str, weights: Any, *, download: bool) -> Path:
+    path = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
+    if not path.is_file():
+        if not download:
+            raise CistError(
+                f"The weights {weights.name} of torchvision's {name} are not on this machine; fetch them with "
+                f"--download (`download=True` in Python) from {weights.url}."
+            )
+        _fetch(weights.url, path)
+    return path
+
+
 def load_torchvision_checkpoint(
     state: Mapping[str, Tensor], name: str, *, source: str
 ) -> tuple[nn.Module, int, Preprocessing]:
@@ -89,7 +132,7 @@ def load_torchvision_checkpoint(
     Raises:
         CistError: for an unknown name, or weights that do not fit, with the differences.
     """
-    _check_name(name)
+    check_name(name)
     state = _modern_names(state)
     classes = _count_classes(name, state, source)
     size = _image_size_of(state) or _usual_size(name)
@@ -170,7 +213,7 @@ def _default_weights(name: str) -> Any:
 def _find_weights(name: str, chosen: str) -> Any:
     from torchvision.models import get_model_weights
 
-    _check_name(name)
+    check_name(name)
     known = {weights.name: weights for weights in get_model_weights(name)}
     if not known:
         raise CistError(f"torchvision has no weights for {name}; give a checkpoint of it, with --arch {PREFIX}{name}.")
@@ -179,7 +222,8 @@ def _find_weights(name: str, chosen: str) -> Any:
     return get_model_weights(name)[chosen or "DEFAULT"]
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raises a CistError for a name that torchvision does not have, with the nearest it has."""
     known = torchvision_names()
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known[:6]
