@@ -82,7 +82,7 @@ def test_a_toy_kind_of_teacher_is_known_everywhere(monkeypatch, capsys) -> None:
     assert "`toy:NAME`" in form.known_prefixes()
     assert "toy" in form.checkpoint_types()
     assert form.may_need_download({"teacher": "toy:duck", "data": "mnist-5k"})
-    with pytest.raises(CistError, match="There is no teacher 'nobody'; expected .*toy:NAME"):
+    with pytest.raises(CistError, match=r"There is no teacher 'nobody'; expected .*toy:NAME"):
         find_teacher("nobody")
 
 

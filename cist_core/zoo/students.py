@@ -66,8 +66,8 @@ def create_student(
 
     Args:
         name: a key of `ARCHITECTURES`; ``torchvision:NAME``, ``timm:NAME``, ``hf:OWNER/NAME`` or a Hugging Face folder;
-            or ``package.module:function``, code of one's own. ``NAME@pretrained`` starts from published weights, all but
-            those of a head for other classes; without it the weights are fresh.
+            or ``package.module:function``, code of one's own. ``NAME@pretrained`` starts from published weights, all
+            but those of a head for other classes; without it the weights are fresh.
         num_classes: C, at least 2.
         seed: of the fresh weights; None: as torch's generator stands.
         image_shape: ``(H, W, channels)`` of the images that it will get; those of another size are resized, and a grey
