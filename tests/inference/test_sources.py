@@ -104,7 +104,7 @@ def test_a_missing_member_with_an_architecture_is_named(tmp_path: Path) -> None:
 def test_unknown_teacher_lists_the_known() -> None:
     with pytest.raises(
         CistError,
-        match=r"no teacher 'resnet'; expected a sample model \(.*mnist5k-cnn.*\) or the path .*torchvision:NAME",
+        match=r"no teacher 'resnet'; expected a sample model \(.*mnist5k-cnn.*\), torchvision:NAME.* or the path of",
     ):
         find_teacher("resnet")
 

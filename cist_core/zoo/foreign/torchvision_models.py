@@ -113,7 +113,7 @@ def create_torchvision(
 
 
 def _weights_file(name: str, weights: Any, *, download: bool) -> Path:
-    path = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
+    path = Path(torch.hub.get_dir()) / "checkpoints" / str(weights.url).rsplit("/", 1)[-1]
     if not path.is_file():
         if not download:
             raise CistError(
