@@ -360,7 +360,11 @@ def test_labels_of_their_own_file(tmp_path, name, write):
     ("name", "write", "message"),
     [
         ("l.txt", lambda path: None, "There is no file .*l.txt"),
-        ("l.json", lambda path: path.write_text(json.dumps([0, 2])), "ending '.json'; labels are read from .safetensors, .npy, .npz"),
+        (
+            "l.json",
+            lambda path: path.write_text(json.dumps([0, 2])),
+            "ending '.json'; labels are read from .safetensors, .npy, .npz",
+        ),
         (
             "l.txt",
             lambda path: path.write_text("zero\none\n"),
