@@ -10,7 +10,6 @@ from cist_core.errors import CistError
 from cist_core.model_kinds import is_remote
 
 
-
 def roots() -> tuple[Path, ...]:
     """The folders that ``CIST_ROOTS`` names, separated as in ``PATH``; none unless somebody set it.
 
