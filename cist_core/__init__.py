@@ -14,8 +14,6 @@ Logits in, one entropy curve per sample, a temperature rule, the numbers out:
 `read_logits` opens files of logits. Entropies are in nats, temperatures in the unit of the logits.
 """
 
-from importlib.metadata import PackageNotFoundError, version
-
 from cist_core.compare.anchors import Anchor, default_pair, find_anchors
 from cist_core.compare.matching import MatchedPair, match_rho, match_tau, matched_pair
 from cist_core.compare.recommendation import RhoOutcome, RhoRecommendation, recommend_rho, rho_outcome
@@ -43,10 +41,7 @@ from cist_core.temperature import (
 )
 from cist_core.temperature.profile import Association, EntropyProfile, class_means, entropy_histogram
 
-try:
-    __version__ = version("cist-studio")
-except PackageNotFoundError:  # a source tree that nobody installed
-    __version__ = "0+unknown"
+__version__ = "0.1.0"
 
 __all__ = [
     "Anchor",
