@@ -17,6 +17,7 @@ from cist_core.errors import CistError
 from cist_core.samples.selection import Selection
 from cist_core.samples.slices import SELECTED, format_slices, parse_slices, slice_statistics
 from cist_core.samples.table import MEASURES
+from cist_core.temperature.columns import COLUMNS, profile_columns
 from cist_core.wording import percent
 
 
@@ -85,14 +86,13 @@ def slice_table(view: View) -> pd.DataFrame:
 
 def show_slices(view: View) -> None:
     """The statistics of the selection and of every slice."""
+    at_floor = COLUMNS["at_floor"]
     nats = {
-        name: st.column_config.NumberColumn(title, format="%.3f", help="In nats")
-        for name, title in (
-            ("mean_fixed", "Mean, fixed τ"),
-            ("spread_fixed", "Spread, fixed τ"),
-            ("mean_cist", "Mean, CIST"),
-            ("spread_cist", "Spread, CIST"),
+        f"{column.name}_{side}": st.column_config.NumberColumn(
+            f"{column.title}, {label}", format=column.format.printf, help=column.help
         )
+        for side, label in (("fixed", "fixed τ"), ("cist", "CIST"))
+        for column in profile_columns("mean", "std")
     }
     show_table(
         slice_table(view),
@@ -106,9 +106,7 @@ def show_slices(view: View) -> None:
             "accuracy": st.column_config.NumberColumn("Accuracy", format="percent"),
             **nats,
             "mean_ratio": st.column_config.NumberColumn("Mean ratio at τ", format="%.3f"),
-            "at_floor": st.column_config.NumberColumn(
-                "At the floor", format="percent", help="Share of the samples whose temperature is the floor of CIST"
-            ),
+            "at_floor": st.column_config.NumberColumn(at_floor.title, format="percent", help=at_floor.help),
         },
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
@@ -23,7 +23,9 @@ from cist_core.charts.pictures import DARK, LIGHT, png, svg
 from cist_core.errors import CistError
 from cist_core.findings import rule_stories
 from cist_core.tables import to_csv, to_parquet
-from cist_core.temperature import Cist
+from cist_core.temperature import TemperatureRule
+from cist_core.temperature.columns import COLUMNS, Column
+from cist_core.temperature.profile import EntropyProfile
 from cist_core.temperature.readings import RuleReading
 
 # Addresses that Markdown would turn into links by itself; an invisible joiner after it breaks each.
@@ -205,49 +207,38 @@ def show_error(error: CistError, *, action: str | None = None, on_click: Callabl
         st.button(action, on_click=on_click, type="primary")
 
 
+def profile_cells(
+    columns: Iterable[Column], rule: TemperatureRule | None, profile: EntropyProfile | None
+) -> dict[str, float]:
+    """A profile's part of a row, by the titles of columns; shares in percent, NaN for what there is not."""
+    cells = {
+        column.title: None if rule is None or profile is None else column.scaled(rule, profile) for column in columns
+    }
+    return {title: np.nan if number is None else number for title, number in cells.items()}
+
+
+def profile_config(columns: Iterable[Column], profile: EntropyProfile) -> dict[str, object]:
+    """How `show_table` shows the cells of `profile_cells`, with the thresholds of a profile in the help."""
+    return {
+        column.title: st.column_config.NumberColumn(format=column.format.printf, help=column.help_for(profile))
+        for column in columns
+    }
+
+
 def profile_table(readings: list[RuleReading]) -> pd.DataFrame:
     """One row a rule, for `show_profiles`; entropies in nats, shares in percent."""
     return pd.DataFrame(
         [
-            {
-                "Rule": reading.profile.rule,
-                "Mean": reading.profile.mean,
-                "Spread": reading.profile.std,
-                "5 %": reading.profile.q05,
-                "25 %": reading.profile.q25,
-                "Median": reading.profile.median,
-                "75 %": reading.profile.q75,
-                "95 %": reading.profile.q95,
-                "H / ln C": reading.profile.normalised_mean,
-                "Over-sharp": reading.profile.over_sharp * 100,
-                "Over-smoothed": reading.profile.over_smoothed * 100,
-                "At the floor": reading.profile.at_floor * 100 if isinstance(reading.rule, Cist) else None,
-                "τ mean": reading.profile.tau_mean,
-                "τ min": reading.profile.tau_min,
-                "τ max": reading.profile.tau_max,
-            }
+            {"Rule": reading.profile.rule, **profile_cells(COLUMNS.values(), reading.rule, reading.profile)}
             for reading in readings
         ]
     )
 
 
 def show_profiles(readings: list[RuleReading], *, key: str) -> None:
-    """The table of profiles."""
-    nats = {name: f"{name} of the entropy over the samples, in nats" for name in ("Mean", "Median")}
-    nats |= {
-        share: f"{share} of the samples have a smaller entropy, in nats" for share in ("5 %", "25 %", "75 %", "95 %")
+    """The table of profiles, all read with the same thresholds."""
+    config = {
+        "Rule": st.column_config.TextColumn(pinned=True, help="As the command line and links write it"),
+        **profile_config(COLUMNS.values(), readings[0].profile),
     }
-    nats["Spread"] = "Standard deviation of the entropy over the samples, in nats"
-    config: dict[str, object] = {
-        name: st.column_config.NumberColumn(name, help=help_, format="%.3f") for name, help_ in nats.items()
-    }
-    config["Rule"] = st.column_config.TextColumn("Rule", pinned=True, help="As the command line and links write it")
-    config["At the floor"] = st.column_config.NumberColumn(
-        format="%.1f %%", help="Share of the samples whose temperature is the floor of CIST"
-    )
-    config["H / ln C"] = st.column_config.NumberColumn(format="%.3f", help="Mean normalised entropy, 0 to 1")
-    for name in ("Over-sharp", "Over-smoothed"):
-        config[name] = st.column_config.NumberColumn(format="%.1f %%", help="Share of the samples in the shaded region")
-    for name in ("τ mean", "τ min", "τ max"):
-        config[name] = st.column_config.NumberColumn(format="%.3g", help="Temperature over the samples, in logit units")
     show_table(profile_table(readings), key=key, alt="Entropy profile of each rule, in nats", columns=config)

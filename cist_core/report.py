@@ -47,6 +47,7 @@ from cist_core.logits.accuracy import judge_accuracy
 from cist_core.logits.choices import CLIPPED, chosen_at
 from cist_core.logits.logit_set import LogitSet
 from cist_core.temperature import Cist, Fixed
+from cist_core.temperature.columns import COLUMNS, profile_columns
 from cist_core.temperature.readings import RuleReading
 from cist_core.wording import percent, three_digits
 
@@ -243,7 +244,7 @@ class _Table(NamedTuple):
 def _profiles(readings: Sequence[RuleReading], floor_of_clip: str | None) -> _Table:
     return _Table(
         "Profiles, in nats",
-        _COLUMNS,
+        ["rule", *(column.name for column in _COLUMNS)],
         [_row(reading) for reading in readings],
         "H / ln C is the mean normalised entropy; over-sharp, over-smoothed and at the floor are shares of the samples."
         + "".join(f" {sentence}." for sentence in rule_stories(readings))
@@ -251,43 +252,20 @@ def _profiles(readings: Sequence[RuleReading], floor_of_clip: str | None) -> _Ta
     )
 
 
-_COLUMNS = (
-    "rule",
-    "mean",
-    "spread",
-    "5 %",
-    "25 %",
-    "median",
-    "75 %",
-    "95 %",
-    "H / ln C",
-    "over-sharp",
-    "over-smoothed",
-    "at the floor",
-    "mean τ",
-)
+_COLUMNS = [column for attribute, column in COLUMNS.items() if attribute not in ("tau_min", "tau_max")]
 
 
 def _row(reading: RuleReading) -> list[str]:
-    profile = reading.profile
-    quantiles = (profile.q05, profile.q25, profile.median, profile.q75, profile.q95)
-    numbers = (profile.mean, profile.std, *quantiles, profile.normalised_mean)
-    return [
-        rule_label(reading.rule),
-        *(three_digits(number) for number in numbers),
-        percent(profile.over_sharp),
-        percent(profile.over_smoothed),
-        percent(profile.at_floor) if isinstance(reading.rule, Cist) else "–",
-        three_digits(profile.tau_mean),
-    ]
+    cells = (column.text(reading.rule, reading.profile) for column in _COLUMNS)
+    return [rule_label(reading.rule), *cells]
 
 
 def _slices(slices: pd.DataFrame, pair: Sequence[RuleReading]) -> _Table:
     labels = {
-        f"{number}_{side}": f"{number}, {rule_label(reading.rule)}"
+        f"{column.name}_{side}": f"{column.name}, {rule_label(reading.rule)}"
         for side, reading in zip(("fixed", "cist"), pair, strict=False)
-        for number in ("mean", "spread")
-    }
+        for column in profile_columns("mean", "std")
+    } | {"at_floor": COLUMNS["at_floor"].name}
     columns = [labels.get(name, name.replace("_", " ")) for name in map(str, slices.columns)]
     rows = [
         [_slice_cell(str(name), value) for name, value in zip(slices.columns, row, strict=True)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -12,20 +11,29 @@ from app.forms.rho_export import CONFIGS, KINDS, Chosen, export
 from app.settings import page_setting
 from app.sidebar import move_rho
 from app.state import Code, current_view
-from app.widgets import loading_torch, plain, show_error, show_figure, show_floor, show_table
+from app.widgets import (
+    loading_torch,
+    plain,
+    profile_cells,
+    profile_config,
+    show_error,
+    show_figure,
+    show_floor,
+    show_table,
+)
 from cist_core.cards import find_sample_model
 from cist_core.charts.rho import evidence_figure, gain_figure, rho_figure
 from cist_core.compare.anchors import ANCHORS, OWN, TRAINED_BEST, Anchor, find_anchors
 from cist_core.compare.evidence import evidence_for
-from cist_core.compare.recommendation import RhoOutcome, RhoRecommendation, recommend_rho, rho_outcome
+from cist_core.compare.recommendation import RhoRecommendation, recommend_rho, rho_outcome
 from cist_core.compare.rho_curves import RHOS, GainCurve, RhoSweep, gain_curve, rho_sweep
 from cist_core.compare.slider_grid import RHO_RANGE, TAU_RANGE
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
 from cist_core.findings import comparison
 from cist_core.logits.choices import CLIPPED, chosen_at
-from cist_core.temperature import CIST_FLOOR, Fixed, parse_rule
-from cist_core.temperature.profile import EntropyProfile
+from cist_core.temperature import CIST_FLOOR, Fixed, TemperatureRule
+from cist_core.temperature.columns import COMPACT
 from cist_core.wording import three_digits
 
 SECTION = "Decide"
@@ -258,51 +266,31 @@ def range_in_words(softer: float | None, sharper: float | None) -> str:
 
 def side_by_side() -> pd.DataFrame:
     """Fixed temperature and CIST as they are set now, the student at the same ρ and floor; in nats and percent."""
-    rows = [("teacher", view.fixed.profile), ("teacher", view.cist.profile)]
+    rows = [("teacher", reading.rule, reading.profile) for reading in view.pair]
     if student is not None:
-        outcome: RhoOutcome = rho_outcome(student.curves, view.rho, floor=view.floor)
-        rows += [("student", profile) for profile in (outcome.fixed, outcome.cist) if profile is not None]
-    return pd.DataFrame([{"Model": model, **numbers(profile)} for model, profile in rows])
+        outcome = rho_outcome(student.curves, view.rho, floor=view.floor)
+        rows += [("student", rule, profile) for rule, profile in outcome.profiles]
+    return pd.DataFrame(
+        [
+            {"Model": model, "Rule": rounded(rule), **profile_cells(COMPACT, rule, profile)}
+            for model, rule, profile in rows
+        ]
+    )
 
 
-def numbers(profile: EntropyProfile) -> dict[str, str | float]:
-    rule = parse_rule(profile.rule)
+def rounded(rule: TemperatureRule) -> str:
+    """The rule with three digits of its parameters, as one of the student's has many."""
     names = [f"{_GREEK.get(name, name)} = {three_digits(value)}" for name, value in rule.written.items()]
-    return {
-        "Rule": f"{'fixed' if isinstance(rule, Fixed) else 'CIST'} {', '.join(names)}",
-        "Spread": profile.std,
-        "Mean": profile.mean,
-        "Mean / ln C": profile.normalised_mean,
-        "5 %": profile.q05,
-        "95 %": profile.q95,
-        "Over-sharp": profile.over_sharp * 100,
-        "Over-smoothed": profile.over_smoothed * 100,
-        "At the floor": np.nan if isinstance(rule, Fixed) else profile.at_floor * 100,
-    }
+    return f"{'fixed' if isinstance(rule, Fixed) else 'CIST'} {', '.join(names)}"
 
 
 def show_side_by_side() -> None:
     st.subheader(comparison(*view.pair), anchor=False)
-    nats = {
-        "Spread": "Standard deviation of the entropy over the samples, in nats",
-        "Mean": "Mean entropy over the samples, in nats",
-        "5 %": "5 % of the samples have a smaller entropy, in nats",
-        "95 %": "95 % of the samples have a smaller entropy, in nats",
-    }
-    shares = {
-        "Over-sharp": "Samples with an entropy below 5 % of ln C",
-        "Over-smoothed": "Samples with an entropy above 95 % of ln C",
-        "At the floor": f"Samples whose temperature is CIST's floor of {view.floor:g}",
-    }
     show_table(
         side_by_side(),
         key="rho-side-by-side",
         alt="Spread, over-sharp and over-smoothed shares of the fixed temperature and of CIST, side by side",
-        columns={
-            **{name: st.column_config.NumberColumn(help=help_, format="%.3f") for name, help_ in nats.items()},
-            **{name: st.column_config.NumberColumn(help=help_, format="%.1f %%") for name, help_ in shares.items()},
-            "Mean / ln C": st.column_config.NumberColumn(help="Mean normalised entropy", format="%.3f"),
-        },
+        columns=profile_config(COMPACT, view.fixed.profile),
     )
     if student is not None:
         st.caption(

@@ -8,13 +8,14 @@ import streamlit as st
 
 from app.settings import page_setting
 from app.state import Code, current_view
-from app.widgets import plain, show_error, show_figure, show_floor, show_table
+from app.widgets import plain, profile_cells, profile_config, show_error, show_figure, show_floor, show_table
 from cist_core.charts.ranking import ranking_figure
 from cist_core.compare.ranking import CONFIDENCE, RESAMPLES, RankedRule, rank_rules
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
 from cist_core.findings import rule_label
 from cist_core.temperature import Cist, Dtkd
+from cist_core.temperature.columns import profile_columns
 from cist_core.temperature.readings import read_rule
 
 SECTION = "Decide"
@@ -23,6 +24,7 @@ ICON = ":material/leaderboard:"
 
 CHOICES = [200, RESAMPLES, 2000]
 LARGEST_SEED = 2**31 - 1
+SPREAD, SHARES = profile_columns("std"), profile_columns("over_sharp", "over_smoothed", "at_floor")
 
 view = current_view()
 source, student = view.source, view.source.student
@@ -79,25 +81,18 @@ def as_table(ranking: list[RankedRule]) -> pd.DataFrame:
         [
             {
                 "Rule": ranked.label if ranked.rule is None else rule_label(ranked.rule),
-                "Spread": ranked.profile.std if ranked.profile else np.nan,
+                **profile_cells(SPREAD, ranked.rule, ranked.profile),
                 "from": ranked.interval.low if ranked.interval else np.nan,
                 "to": ranked.interval.high if ranked.interval else np.nan,
                 "Gain": np.nan if ranked.gain is None else ranked.gain,
                 "gain from": ranked.gain_interval.low if ranked.gain_interval else np.nan,
                 "gain to": ranked.gain_interval.high if ranked.gain_interval else np.nan,
-                "Over-sharp": ranked.profile.over_sharp * 100 if ranked.profile else np.nan,
-                "Over-smoothed": ranked.profile.over_smoothed * 100 if ranked.profile else np.nan,
-                "At the floor": at_floor(ranked),
+                **profile_cells(SHARES, ranked.rule, ranked.profile),
                 "Note": note(ranked),
             }
             for ranked in ranking
         ]
     )
-
-
-def at_floor(ranked: RankedRule) -> float:
-    """Share of the samples at the floor of CIST, in percent; the other rules have none."""
-    return ranked.profile.at_floor * 100 if ranked.profile and ranked.name == Cist.name else np.nan
 
 
 def note(ranked: RankedRule) -> str:
@@ -116,9 +111,6 @@ def show_ranking(ranking: list[RankedRule]) -> None:
         alt="Spread, interval and consistency gain of every rule at the same mean entropy",
         columns={
             "Rule": st.column_config.TextColumn(pinned=True, help="With the parameter that has this mean entropy"),
-            "Spread": st.column_config.NumberColumn(
-                format="%.3f", help="Standard deviation of the entropy over the samples, in nats"
-            ),
             "from": st.column_config.NumberColumn(format="%.3f", help=f"Lower end of the {share} of the spread"),
             "to": st.column_config.NumberColumn(format="%.3f", help=f"Upper end of the {share} of the spread"),
             "Gain": st.column_config.NumberColumn(
@@ -128,11 +120,7 @@ def show_ranking(ranking: list[RankedRule]) -> None:
                 format="%.2f", help=f"Lower end of the {share} of the gain, both rules on the same resamples"
             ),
             "gain to": st.column_config.NumberColumn(format="%.2f", help=f"Upper end of the {share} of the gain"),
-            "Over-sharp": st.column_config.NumberColumn(format="%.1f %%", help="Entropy below 5 % of ln C"),
-            "Over-smoothed": st.column_config.NumberColumn(format="%.1f %%", help="Entropy above 95 % of ln C"),
-            "At the floor": st.column_config.NumberColumn(
-                format="%.1f %%", help=f"Samples whose temperature is CIST's floor of {view.floor:g}"
-            ),
+            **profile_config([*SPREAD, *SHARES], view.fixed.profile),
             "Note": st.column_config.TextColumn(width="large"),
         },
     )

@@ -11,7 +11,7 @@ import streamlit as st
 from app import catalogue
 from app.settings import page_setting
 from app.state import Code, current_view
-from app.widgets import loading_torch, plain, show_error, show_figure, show_table
+from app.widgets import loading_torch, plain, profile_cells, profile_config, show_error, show_figure, show_table
 from cist_core.cards import find_sample_model
 from cist_core.charts.teachers import (
     TEACHER_COLOURS,
@@ -26,10 +26,14 @@ from cist_core.errors import CistError
 from cist_core.logits.alignment import align
 from cist_core.logits.logit_set import LogitSet
 from cist_core.samples.table import Student
+from cist_core.temperature.columns import COLUMNS
 
 SECTION = "Decide"
 ORDER = 30
 ICON = ":material/compare_arrows:"
+
+SPREAD, AT_FLOOR = COLUMNS["std"], COLUMNS["at_floor"]
+STUDENT_AT_FLOOR = f"Student {AT_FLOOR.name}"
 
 view = current_view()
 source, student = view.source, view.source.student
@@ -167,10 +171,10 @@ def consistency_table(readings: Sequence[TeacherReading]) -> pd.DataFrame:
                 "Accuracy": _percent(reading.accuracy),
                 "ρ": reading.rho,
                 "Matched τ": reading.tau,
-                "Spread fixed": reading.fixed.profile.std,
-                "Spread CIST": reading.cist.profile.std,
+                f"{SPREAD.title} fixed": SPREAD.scaled(reading.fixed.rule, reading.fixed.profile),
+                f"{SPREAD.title} CIST": SPREAD.scaled(reading.cist.rule, reading.cist.profile),
                 "Gain": reading.gain,
-                "At the floor": reading.cist.profile.at_floor * 100,
+                **profile_cells([AT_FLOOR], reading.cist.rule, reading.cist.profile),
             }
             for reading in readings
         ]
@@ -202,7 +206,7 @@ def gap_table(readings: Sequence[TeacherReading]) -> pd.DataFrame:
                 "Agreement": reading.gap.agreement * 100,
                 "KL at τ = 1": reading.gap.kl,
                 "KL under CIST": reading.gap.kl_cist,
-                "Student at the floor": student_at_floor(reading) * 100,
+                STUDENT_AT_FLOOR: student_at_floor(reading) * AT_FLOOR.format.factor,
                 "Scale": reading.gap.scale,
                 "Accuracy gap": _percent(reading.gap.accuracy),
             }
@@ -242,10 +246,10 @@ def show_consistency(readings: Sequence[TeacherReading]) -> None:
             "Accuracy": number("%.1f %%", "Share of right answers on this split"),
             "ρ": number("%.2f", f"Its mean entropy is {target:.3g} ln C"),
             "Matched τ": number("%.2f", "The fixed temperature with that mean entropy"),
-            "Spread fixed": number("%.3f", "Standard deviation of the entropy at the matched temperature, in nats"),
-            "Spread CIST": number("%.3f", "Standard deviation of the entropy at the recommended ρ, in nats"),
+            f"{SPREAD.title} fixed": number(SPREAD.format.printf, f"{SPREAD.help}, at the matched temperature"),
+            f"{SPREAD.title} CIST": number(SPREAD.format.printf, f"{SPREAD.help}, at the recommended ρ"),
             "Gain": number("%.2f", "Consistency gain: the one over the other; below 1, CIST is the less consistent"),
-            "At the floor": number("%.1f %%", f"Samples whose temperature under CIST is the floor of {view.floor:g}"),
+            **profile_config([AT_FLOOR], readings[0].cist.profile),
         },
     )
     show_figure(teacher_ratio_figure(readings), key="teachers-ratio", code=commands)
@@ -267,8 +271,9 @@ def show_gap(readings: Sequence[TeacherReading]) -> None:
             "Agreement": number("%.1f %%", "Share of the samples with the same top-1 class"),
             "KL at τ = 1": number("%.3f", "Mean KL(teacher ‖ student) in nats, both at temperature 1"),
             "KL under CIST": number("%.3f", "The same, each at its own CIST temperature for the recommended ρ"),
-            "Student at the floor": number(
-                "%.1f %%", f"The student's samples whose temperature is the floor of {view.floor:g} at that ρ"
+            STUDENT_AT_FLOOR: number(
+                AT_FLOOR.format.printf,
+                f"The student's samples whose temperature is the floor of {view.floor:g} at that ρ",
             ),
             "Scale": number(
                 "%.2f", "Mean centred maximum of the teacher over the student's: what one temperature makes it copy"

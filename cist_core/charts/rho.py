@@ -17,6 +17,7 @@ from cist_core.compare.recommendation import RhoRecommendation, recommendation_s
 from cist_core.compare.rho_curves import RHOS, GainCurve, RhoSweep, gain_story
 from cist_core.findings import are_matched, consistency_gain, floor_story
 from cist_core.temperature import Cist
+from cist_core.temperature.columns import profile_columns
 from cist_core.temperature.readings import RuleReading
 from cist_core.wording import three_digits
 
@@ -287,9 +288,10 @@ def _rho_spec(limit: float, with_student: bool, flags: int, height: int) -> dict
                 alt.Tooltip("mean:Q", title="mean entropy (nats)", format=".2f"),
                 alt.Tooltip("q05:Q", title="5 % (nats)", format=".2f"),
                 alt.Tooltip("q95:Q", title="95 % (nats)", format=".2f"),
-                alt.Tooltip("over_sharp:Q", title="over-sharp", format=".1%"),
-                alt.Tooltip("over_smoothed:Q", title="over-smoothed", format=".1%"),
-                alt.Tooltip("at_floor:Q", title="at the floor", format=".1%"),
+                *(
+                    alt.Tooltip(f"{column.attribute}:Q", title=column.name, format=".1%")
+                    for column in profile_columns("over_sharp", "over_smoothed", "at_floor")
+                ),
             ],
         )
         .add_params(alt.selection_point(name=PICK, fields=["rho", "turn"], on="click", toggle=False))

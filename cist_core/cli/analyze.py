@@ -33,6 +33,7 @@ from cist_core.compare.anchors import default_anchor
 from cist_core.findings import are_matched, comparison, extremes, rule_label, rule_stories
 from cist_core.logits.top_k import is_top_k_file
 from cist_core.temperature import CIST_FLOOR
+from cist_core.temperature.columns import COLUMNS
 from cist_core.temperature.readings import RuleReading, read_rules
 from cist_core.wording import percent, three_digits
 
@@ -49,6 +50,8 @@ are in nats, tau in the unit of the logits, rho has no unit. A share of samples 
 over-smoothed above 95 % of ln C. No temperature of CIST falls below its floor, 1 by default: cist:rho=3,floor=0 has
 none. A share of samples is at the floor; beside a student, its share is told as well.
 """
+
+_COLUMNS = [column for attribute, column in COLUMNS.items() if attribute not in ("q25", "q75", "tau_min", "tau_max")]
 
 
 def add_parser(commands: Any) -> None:
@@ -138,8 +141,7 @@ def _why_this_pair(readings: Sequence[RuleReading], curves: EntropyCurves) -> st
 
 
 def _text(logit_set: LogitSet, curves: EntropyCurves, readings: Sequence[RuleReading]) -> str:
-    head = ["rule", "mean", "spread", "5 %", "median", "95 %", "of ln C"]
-    head += ["over-sharp", "over-smoothed", "at floor", "mean tau"]
+    head = ["rule", *(column.name for column in _COLUMNS)]
     rows = [_row(reading) for reading in readings]
     return "\n".join(
         [
@@ -155,17 +157,8 @@ def _text(logit_set: LogitSet, curves: EntropyCurves, readings: Sequence[RuleRea
 
 
 def _row(reading: RuleReading) -> list[str]:
-    profile = reading.profile
-    numbers = (profile.mean, profile.std, profile.q05, profile.median, profile.q95)
-    return [
-        str(reading.rule),
-        *map(three_digits, numbers),
-        percent(profile.normalised_mean),
-        percent(profile.over_sharp),
-        percent(profile.over_smoothed),
-        percent(profile.at_floor) if isinstance(reading.rule, Cist) else "-",
-        three_digits(profile.tau_mean),
-    ]
+    cells = (column.text(reading.rule, reading.profile, without="-") for column in _COLUMNS)
+    return [str(reading.rule), *cells]
 
 
 def findings(readings: Sequence[RuleReading], curves: EntropyCurves) -> list[str]:

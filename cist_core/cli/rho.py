@@ -30,7 +30,7 @@ from cist_core.compare.recommendation import (
 from cist_core.compare.rho_curves import gain_curve, gain_story
 from cist_core.findings import rule_stories
 from cist_core.temperature import CIST_FLOOR, Cist
-from cist_core.temperature.profile import EntropyProfile
+from cist_core.temperature.columns import COMPACT
 from cist_core.temperature.readings import read_rule
 from cist_core.wording import percent, three_digits
 
@@ -201,28 +201,19 @@ def _anchors(anchors: Sequence[Anchor], found: RhoRecommendation) -> str:
 
 
 def _profiles(teacher: RhoOutcome, student: RhoOutcome | None) -> str:
-    head = ["model", "rule", "mean", "spread", "5 %", "95 %", "of ln C", "over-sharp", "over-smoothed", "at floor"]
+    head = ["model", "rule", *(column.name for column in COMPACT)]
     rows = [
-        [model, label, *_numbers(profile), percent(profile.at_floor) if profile is outcome.cist else "-"]
+        [model, label, *(column.text(rule, profile, without="-") for column in COMPACT)]
         for model, outcome in (("teacher", teacher), ("student", student))
         if outcome is not None
-        for label, profile in _rules(outcome)
+        for label, (rule, profile) in zip(_labels(outcome), outcome.profiles, strict=True)
     ]
     return table(head, rows, left=2)
 
 
-def _rules(outcome: RhoOutcome) -> list[tuple[str, EntropyProfile]]:
-    fixed = [] if outcome.fixed is None else [(f"tau={three_digits(outcome.fixed.tau_mean)}", outcome.fixed)]
-    return [*fixed, (str(Cist(_short(outcome.rho), outcome.floor)), outcome.cist)]
-
-
-def _numbers(profile: EntropyProfile) -> list[str]:
-    return [
-        *map(three_digits, (profile.mean, profile.std, profile.q05, profile.q95)),
-        percent(profile.normalised_mean),
-        percent(profile.over_sharp),
-        percent(profile.over_smoothed),
-    ]
+def _labels(outcome: RhoOutcome) -> list[str]:
+    fixed = [] if outcome.matched_tau is None else [f"tau={three_digits(outcome.matched_tau)}"]
+    return [*fixed, str(Cist(_short(outcome.rho), outcome.floor))]
 
 
 def _gains(curves: EntropyCurves, found: RhoRecommendation) -> str:

@@ -32,7 +32,7 @@ from cist_core.compare.matching import match_tau, matched_tau, sharpest_mean
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
 from cist_core.findings import consistency_gain
-from cist_core.temperature import CIST_FLOOR, Cist, Fixed
+from cist_core.temperature import CIST_FLOOR, Cist, Fixed, TemperatureRule
 from cist_core.temperature.profile import OVER_SHARP, OVER_SMOOTHED, EntropyProfile
 from cist_core.wording import three_digits
 
@@ -54,6 +54,14 @@ class RhoOutcome:
     matched_tau: float | None
     cist: EntropyProfile
     fixed: EntropyProfile | None
+
+    @property
+    def profiles(self) -> list[tuple[TemperatureRule, EntropyProfile]]:
+        """The rules and their profiles: the fixed temperature, if there is one, and CIST."""
+        cist = (Cist(self.rho, self.floor), self.cist)
+        if self.matched_tau is None or self.fixed is None:
+            return [cist]
+        return [(Fixed(self.matched_tau), self.fixed), cist]
 
     @property
     def std_fixed(self) -> float | None:

@@ -27,6 +27,7 @@ from cist_core.findings import (
     rule_name,
 )
 from cist_core.temperature import Cist, Fixed
+from cist_core.temperature.columns import profile_columns
 from cist_core.temperature.profile import EntropyProfile, entropy_histogram
 from cist_core.temperature.readings import RuleReading, read_rule
 from cist_core.wording import how_many, percent, three_digits
@@ -40,7 +41,10 @@ POINTS = 240
 RATIOS_MOVE = "Under {first} the ratios of the middle 90 % of the samples run from {low} to {high}; under CIST {held}"
 """What the picture of the ratios shows."""
 
-NUMBERS = ("mean", "spread", "5 %", "95 %", "over-sharp", "over-smoothed", "at the floor")
+_COLUMNS = profile_columns("mean", "std", "q05", "q95", "over_sharp", "over_smoothed", "at_floor")
+NUMBERS = [column.name for column in _COLUMNS]
+"""Headings of the table under the sliders."""
+
 NOTES = {
     "apart": "Not matched: spreads at different mean entropies do not compare.",
     "out of reach": "No partner within the sliders has this mean entropy: the pair is not matched.",
@@ -265,13 +269,7 @@ def _nearest(positions: Sequence[Position], others: Sequence[Position]) -> NDArr
 
 def number_words(position: Position) -> list[str]:
     """The cells of `NUMBERS` for a position."""
-    profile = position.profile
-    return [
-        *(three_digits(number) for number in (profile.mean, profile.std, profile.q05, profile.q95)),
-        percent(profile.over_sharp),
-        percent(profile.over_smoothed),
-        percent(profile.at_floor) if isinstance(position.rule, Cist) else "–",
-    ]
+    return [column.text(position.rule, position.profile) for column in _COLUMNS]
 
 
 def rho_stories(position: Position) -> str:

@@ -100,7 +100,7 @@ def test_the_share_at_the_floor_is_told_of_teacher_and_student(capsys, file, log
     _, out, _ = run(capsys, "analyze", "--logits", file, "--tau", 2, "--rho", 3)
     assert out.endswith(f"The floor of 1 holds on {percent(teacher)} of the samples: there CIST is KD at τ = 1.\n")
     head, _, fixed, cist = out.split("\n\n")[2].splitlines()
-    assert "at floor" in head
+    assert "at the floor" in head
     assert re.search(r"  -  +2\.00$", fixed)
     assert f"  {percent(teacher)}  " in cist
 
