@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cist_core.temperature import Cist, Fixed, Matched, TemperatureRule
+from cist_core.compare.matching import matched_pair
+from cist_core.entropy.curves import EntropyCurves
+from cist_core.errors import CistError
+from cist_core.temperature import CIST_FLOOR, Cist, Fixed, Matched, TemperatureRule
 from cist_core.temperature.profile import EntropyProfile
 from cist_core.temperature.readings import RuleReading
 from cist_core.wording import how_many, percent, percent_of, three_digits, times
@@ -61,7 +64,7 @@ HEADLINES = {
     "first only": "At the same mean entropy ({mean} nats) {second} spreads not at all, {first} {spread} nats",
     "neither": "At the same mean entropy ({mean} nats) {second} spreads not at all, {first} not at all",
 }
-"""What `comparison` can say; the report fills the same blanks in the browser."""
+"""What `comparison` can say, by `headline_kind`; the report fills the same blanks in the browser."""
 
 
 def comparison(fixed: RuleReading, other: RuleReading, *, in_full: bool = False) -> str:
@@ -76,7 +79,7 @@ def comparison(fixed: RuleReading, other: RuleReading, *, in_full: bool = False)
     """
     a, b = fixed.profile, other.profile
     name = rule_label if in_full else _short
-    kind = _headline(fixed, other)
+    kind = headline_kind(a, b, other.same_label)
     gain = a.std / b.std if kind in ("less", "more") else 1.0
     return HEADLINES[kind].format(
         first=name(fixed.rule),
@@ -90,18 +93,23 @@ def comparison(fixed: RuleReading, other: RuleReading, *, in_full: bool = False)
     )
 
 
-def _headline(fixed: RuleReading, other: RuleReading) -> str:
-    """Which of the `HEADLINES` holds."""
-    a, b = fixed.profile, other.profile
-    if not are_matched(a, b):
+def headline_kind(fixed: EntropyProfile, other: EntropyProfile, same_label: float) -> str:
+    """Which of the `HEADLINES` holds.
+
+    Args:
+        fixed: of the rule to compare with.
+        other: of the rule that is compared.
+        same_label: of that rule, as `RuleReading.same_label`.
+    """
+    if not are_matched(fixed, other):
         return "unmatched"
-    flat, other_flat = a.std < NO_SPREAD, b.std < NO_SPREAD
+    flat, other_flat = fixed.std < NO_SPREAD, other.std < NO_SPREAD
     if flat or other_flat:
         kind = "neither" if flat and other_flat else "first only" if other_flat else "second only"
     else:
-        gain = a.std / b.std
+        gain = fixed.std / other.std
         kind = "level" if ABOUT_AS_MUCH[0] < gain < ABOUT_AS_MUCH[1] else "less" if gain > 1 else "more"
-    return "one label" if other.same_label and kind in ("less", "first only") else kind
+    return "one label" if same_label and kind in ("less", "first only") else kind
 
 
 GAINS = {
@@ -110,23 +118,74 @@ GAINS = {
     "one label": "none: one soft label",
     "gain": "{gain} ×",
 }
-"""What `gain_words` can say; the report fills the same blank in the browser."""
+"""What `gain_words` can say, by `gain_kind`; the report fills the same blank in the browser."""
 
 
 def gain_words(fixed: EntropyProfile, other: EntropyProfile, same_label: float) -> str:
-    """The consistency gain of two rules, or why there is none.
+    """The consistency gain of two rules, or why there is none; arguments as `headline_kind`."""
+    gain = consistency_gain(fixed, other)
+    return GAINS[gain_kind(fixed, other, same_label)].format(gain="" if gain is None else three_digits(gain))
 
-    Args:
-        fixed: of the rule to compare with.
-        other: of the rule that is compared.
-        same_label: of that rule, as `RuleReading.same_label`.
-    """
+
+def gain_kind(fixed: EntropyProfile, other: EntropyProfile, same_label: float) -> str:
+    """Which of the `GAINS` holds; arguments as `headline_kind`."""
     if not are_matched(fixed, other):
-        return GAINS["unmatched"]
+        return "unmatched"
     gain = consistency_gain(fixed, other)
     if same_label and (gain is None or gain > ABOUT_AS_MUCH[1]):
-        return GAINS["one label"]
-    return GAINS["rounding"] if gain is None else GAINS["gain"].format(gain=three_digits(gain))
+        return "one label"
+    return "rounding" if gain is None else "gain"
+
+
+def findings_of(readings: Sequence[RuleReading], curves: EntropyCurves) -> list[str]:
+    """What the numbers of some rules say, in sentences without full stops.
+
+    Every matched pair is compared. Without one, the sentences say which rules are not matched, and what would match
+    each base. The bases are the fixed temperatures; where there is none, the first rule. The oracle's spread is 0 by
+    construction and compares with nothing.
+
+    Args:
+        readings: of one or more rules.
+        curves: that they were read on.
+    """
+    if len(readings) == 1:
+        return [extremes(readings[0]), *_partner(readings[0].rule, curves)]
+    bases = [reading for reading in readings if isinstance(reading.rule, Fixed)] or list(readings[:1])
+    others = [reading for reading in readings if not isinstance(reading.rule, Matched)]
+    pairs = [(base, other) for base in bases for other in others if type(base.rule) is not type(other.rule)]
+    matched = [pair for pair in pairs if are_matched(pair[0].profile, pair[1].profile)]
+    if matched:
+        return [comparison(*pair, in_full=len(pairs) > 1) for pair in matched]
+    unmatched = [_unmatched(pairs)] if len(pairs) > 1 else [comparison(*pair) for pair in pairs]
+    return unmatched + [sentence for base in bases for sentence in _partner(base.rule, curves)]
+
+
+def _unmatched(pairs: Sequence[tuple[RuleReading, RuleReading]]) -> str:
+    """That no two of several rules have the same mean entropy."""
+    bases, others = (
+        " or ".join(dict.fromkeys(rule_label(reading.rule) for reading in side)) for side in zip(*pairs, strict=True)
+    )
+    return f"Not matched: the mean entropy of {bases} is not that of {others}, so their spreads do not compare"
+
+
+def _partner(rule: TemperatureRule, curves: EntropyCurves) -> list[str]:
+    """Which rule of the other kind has the mean entropy of a fixed temperature or of CIST; else nothing."""
+    try:
+        if isinstance(rule, Fixed):
+            if rule.tau < CIST_FLOOR:
+                return [
+                    f"No rho has the mean entropy of {rule_label(rule)}: the floor of CIST is {CIST_FLOOR:g}, and the "
+                    "rule cist:rho=R,floor=0 has none"
+                ]
+            rho = matched_pair(curves, tau=rule.tau).rho
+            end = f", where every sample is at the floor of {CIST_FLOOR:g}" if rule.tau == CIST_FLOOR else ""
+            return [f"The rho with the mean entropy of {rule_label(rule)} is {three_digits(rho)}{end}"]
+        if isinstance(rule, Cist):
+            tau = matched_pair(curves, rho=rule.rho, floor=rule.floor).tau
+            return [f"The fixed temperature with the mean entropy of {rule_label(rule)} is {three_digits(tau)}"]
+    except CistError:  # every soft label is one-hot or uniform already: nothing to match
+        pass
+    return []
 
 
 def extremes(reading: RuleReading) -> str:
@@ -216,11 +275,8 @@ def ratio_story(fixed: RuleReading, other: RuleReading) -> str:
     return f"{start}, under {name} {percent(b.explained)}"
 
 
-def _spread(std: float) -> str:
-    return "not at all" if std < NO_SPREAD else f"{three_digits(std)} nats"
-
-
 def _short(rule: TemperatureRule) -> str:
+    """The rule's name in a sentence about a pair: CIST and the oracle without their parameters."""
     if isinstance(rule, Cist):
         return "CIST"
     if isinstance(rule, Matched):

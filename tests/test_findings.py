@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+from reference import centred_maximum, entropy_at, entropy_at_cist
 
 from cist_core.compare.matching import matched_pair
 from cist_core.entropy.curves import EntropyCurves
-from cist_core.findings import are_matched, comparison, floor_story, ratio_story, rule_label, rule_stories
+from cist_core.findings import are_matched, comparison, findings_of, floor_story, ratio_story, rule_label, rule_stories
 from cist_core.logits.logit_set import LogitSet
 from cist_core.temperature import Cist, Fixed, Matched, parse_rule
-from cist_core.temperature.readings import read_rule
+from cist_core.temperature.readings import read_rule, read_rules
 from cist_core.wording import percent, three_digits, times
 
 
@@ -210,3 +211,76 @@ def test_rule_labels_use_the_fields_words() -> None:
     assert rule_label(parse_rule("cist:rho=3.14,floor=0")) == "CIST ρ = 3.14, floor = 0"
     assert rule_label(Matched(0.6)) == "oracle H = 0.6"
     assert rule_label(parse_rule("lskd")) == "LSKD τ = 2"
+
+
+def readings_of(logits, *rules):
+    curves = EntropyCurves.from_logits(LogitSet.create(logits))
+    return read_rules([parse_rule(rule) for rule in rules], curves), curves
+
+
+def test_unmatched_rules_are_not_compared_and_the_partner_is_named(logits):
+    sentences = findings_of(*readings_of(logits, "tau=2", "cist:rho=9"))
+    assert len(sentences) == 2
+    assert sentences[0].startswith("Not matched: the mean entropy is ")
+    assert not any("times less" in sentence or "times more" in sentence for sentence in sentences)
+    rho = float(sentences[1].removeprefix("The rho with the mean entropy of τ = 2 is "))
+    assert entropy_at_cist(logits, rho).mean() == pytest.approx(entropy_at(logits, 2).mean(), rel=0.01)
+
+
+def test_at_and_below_the_floor_the_partner_says_what_holds(logits):
+    _, below = findings_of(*readings_of(logits, "tau=0.5"))
+    assert below == (
+        "No rho has the mean entropy of τ = 0.5: the floor of CIST is 1, and the rule cist:rho=R,floor=0 has none"
+    )
+    _, at = findings_of(*readings_of(logits, "tau=1"))
+    largest = three_digits(centred_maximum(logits).max())
+    assert at == f"The rho with the mean entropy of τ = 1 is {largest}, where every sample is at the floor of 1"
+    _, everywhere = findings_of(*readings_of(logits, "cist:rho=500,floor=2"))
+    assert everywhere == "The fixed temperature with the mean entropy of CIST ρ = 500, floor = 2 is 2.00"
+
+
+def test_every_matched_pair_is_compared_and_no_other(logits):
+    readings, curves = readings_of(logits, "tau=1", "tau=2", "cist:rho=1", "lskd:tau=2")
+    target = readings[1].profile.mean
+    rho = min(np.linspace(1, 8, 1401), key=lambda r: abs(entropy_at_cist(logits, r).mean() - target))
+    readings, curves = readings_of(logits, "tau=1", "tau=2", f"cist:rho={rho}", f"matched:H={target}")
+    sentences = findings_of(readings, curves)
+    assert len(sentences) == 1
+    assert sentences[0].startswith("At the same mean entropy")
+    assert sentences[0].endswith("than τ = 2") or "about as much as τ = 2" in sentences[0]
+
+
+def test_several_matched_pairs_are_told_apart_by_their_parameters(logits):
+    rhos = [matched_pair(readings_of(logits, "tau=2")[1], tau=tau).rho for tau in (2, 4)]
+    rules = ["tau=2", "tau=4", *(f"cist:rho={rho}" for rho in rhos)]
+    sentences = findings_of(*readings_of(logits, *rules))
+    assert len(sentences) == 2
+    for sentence, tau, rho in zip(sentences, (2, 4), rhos, strict=True):
+        assert f"CIST ρ = {rho:.4g} spreads" in sentence
+        assert f"τ = {tau}" in sentence
+
+
+def test_several_unmatched_rules_are_all_named(logits):
+    sentences = findings_of(*readings_of(logits, "tau=2", "tau=4", "cist:rho=9", "cist:rho=12"))
+    assert sentences[0] == (
+        "Not matched: the mean entropy of τ = 2 or τ = 4 is not that of CIST ρ = 9 or CIST ρ = 12, "
+        "so their spreads do not compare"
+    )
+    assert [sentence.partition(" is ")[0] for sentence in sentences[1:]] == [
+        "The rho with the mean entropy of τ = 2",
+        "The rho with the mean entropy of τ = 4",
+    ]
+
+
+def test_a_single_rule_says_what_it_leaves_and_what_matches_it(logits):
+    first, second = findings_of(*readings_of(logits, "cist:rho=3"))
+    assert first.startswith("CIST ρ = 3 leaves")
+    tau = float(second.removeprefix("The fixed temperature with the mean entropy of CIST ρ = 3 is "))
+    assert entropy_at(logits, tau).mean() == pytest.approx(entropy_at_cist(logits, 3).mean(), rel=0.01)
+    assert len(findings_of(*readings_of(logits, "normkd"))) == 1
+
+
+def test_without_a_fixed_temperature_the_first_rule_is_the_base(logits):
+    sentences = findings_of(*readings_of(logits, "cist:rho=3", "cist:rho=4", "normkd:k=40"))
+    assert sentences[0].startswith("Not matched")
+    assert "NormKD" in sentences[0]

@@ -10,9 +10,7 @@ from cist_core import (
     Cist,
     CistError,
     EntropyCurves,
-    Fixed,
     LogitSet,
-    Matched,
     TemperatureRule,
     default_pair,
     matched_pair,
@@ -30,9 +28,8 @@ from cist_core.cli.loading import (
 from cist_core.cli.output import add_json_option, print_json, remark, table
 from cist_core.cli.source_text import source_record, source_text
 from cist_core.compare.anchors import default_anchor
-from cist_core.findings import are_matched, comparison, extremes, rule_label, rule_stories
+from cist_core.findings import findings_of, rule_stories
 from cist_core.logits.top_k import is_top_k_file
-from cist_core.temperature import CIST_FLOOR
 from cist_core.temperature.columns import COLUMNS
 from cist_core.temperature.readings import RuleReading, read_rules
 from cist_core.wording import percent, three_digits
@@ -151,7 +148,7 @@ def _text(logit_set: LogitSet, curves: EntropyCurves, readings: Sequence[RuleRea
             "",
             table(head, rows),
             "",
-            *(f"{sentence}." for sentence in [*findings(readings, curves), *rule_stories(readings)]),
+            *(f"{sentence}." for sentence in [*findings_of(readings, curves), *rule_stories(readings)]),
         ]
     )
 
@@ -159,47 +156,3 @@ def _text(logit_set: LogitSet, curves: EntropyCurves, readings: Sequence[RuleRea
 def _row(reading: RuleReading) -> list[str]:
     cells = (column.text(reading.rule, reading.profile, without="-") for column in _COLUMNS)
     return [str(reading.rule), *cells]
-
-
-def findings(readings: Sequence[RuleReading], curves: EntropyCurves) -> list[str]:
-    """What the numbers say: every matched pair compared; without one, which are not matched and what would match.
-
-    Other rules are compared with the fixed temperatures; where there is none, with the first rule. The oracle's spread
-    is 0 by construction and compares with nothing.
-    """
-    if len(readings) == 1:
-        return [extremes(readings[0]), *_partner(readings[0].rule, curves)]
-    bases = [reading for reading in readings if isinstance(reading.rule, Fixed)] or list(readings[:1])
-    others = [reading for reading in readings if not isinstance(reading.rule, Matched)]
-    pairs = [(base, other) for base in bases for other in others if type(base.rule) is not type(other.rule)]
-    matched = [pair for pair in pairs if are_matched(pair[0].profile, pair[1].profile)]
-    if matched:
-        return [comparison(*pair, in_full=len(pairs) > 1) for pair in matched]
-    unmatched = [_unmatched(pairs)] if len(pairs) > 1 else [comparison(*pair) for pair in pairs]
-    return unmatched + [sentence for base in bases for sentence in _partner(base.rule, curves)]
-
-
-def _unmatched(pairs: Sequence[tuple[RuleReading, RuleReading]]) -> str:
-    bases, others = (
-        " or ".join(dict.fromkeys(rule_label(reading.rule) for reading in side)) for side in zip(*pairs, strict=True)
-    )
-    return f"Not matched: the mean entropy of {bases} is not that of {others}, so their spreads do not compare"
-
-
-def _partner(rule: TemperatureRule, curves: EntropyCurves) -> list[str]:
-    try:
-        if isinstance(rule, Fixed):
-            if rule.tau < CIST_FLOOR:
-                return [
-                    f"No rho has the mean entropy of {rule_label(rule)}: the floor of CIST is {CIST_FLOOR:g}, and the "
-                    "rule cist:rho=R,floor=0 has none"
-                ]
-            rho = matched_pair(curves, tau=rule.tau).rho
-            end = f", where every sample is at the floor of {CIST_FLOOR:g}" if rule.tau == CIST_FLOOR else ""
-            return [f"The rho with the mean entropy of {rule_label(rule)} is {three_digits(rho)}{end}"]
-        if isinstance(rule, Cist):
-            tau = matched_pair(curves, rho=rule.rho, floor=rule.floor).tau
-            return [f"The fixed temperature with the mean entropy of {rule_label(rule)} is {three_digits(tau)}"]
-    except CistError:  # every soft label is one-hot or uniform already: nothing to match
-        pass
-    return []

@@ -7,7 +7,7 @@ Nothing is interpolated: the partner of a position, the one of the same mean ent
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.findings import (
-    ABOUT_AS_MUCH,
     GAINS,
     HEADLINES,
-    NO_SPREAD,
     are_matched,
     floor_story,
+    gain_kind,
+    headline_kind,
     one_label_story,
     rule_label,
     rule_name,
@@ -151,14 +151,25 @@ class SliderGrid:
             "maxEntropy": self.max_entropy,
             "floor": self.floor,
             "samples": self.taus[0].profile.samples,
-            "noSpread": NO_SPREAD,
-            "aboutAsMuch": ABOUT_AS_MUCH,
             "headlines": HEADLINES,
+            "headlineKinds": list(HEADLINES),
+            "headlineOf": self._kinds(HEADLINES, headline_kind),
             "second": rule_name(self.rhos[0].rule),
             "ratiosMove": RATIOS_MOVE,
             "gains": GAINS,
+            "gainKinds": list(GAINS),
+            "gainOf": self._kinds(GAINS, gain_kind),
             "notes": {name: note.format(floor=f"{self.floor:.4g}") for name, note in NOTES.items()},
         }
+
+    def _kinds(
+        self, sentences: Mapping[str, str], kind: Callable[[EntropyProfile, EntropyProfile, float], str]
+    ) -> list[str]:
+        """Which of a few sentences each pair has: a row a temperature, in it a digit a rho, the sentence's place."""
+        place = {name: str(index) for index, name in enumerate(sentences)}
+        return [
+            "".join(place[kind(tau.profile, rho.profile, rho.same_label)] for rho in self.rhos) for tau in self.taus
+        ]
 
 
 def slider_grid(fixed: RuleReading, cist: RuleReading, curves: EntropyCurves) -> SliderGrid:

@@ -1,6 +1,6 @@
 "use strict";
-// Draws the charts, and moves the first ones with the sliders. Words and numbers come from the report's data; what is
-// decided here (which pair, which of the sentences) is what cist_core.findings decides.
+// Draws the charts, and moves the first ones with the sliders. Words and numbers come from the report's data, and so does
+// which of the sentences of cist_core.findings each pair of positions has; here their blanks are filled.
 const data = JSON.parse(document.getElementById("data").textContent);
 const grid = data.grid;
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
@@ -55,28 +55,17 @@ function areMatched(tau, rho) {
 function headline(tau, rho) {
   const a = grid.taus[tau], b = grid.rhos[rho];
   const gain = a.std / b.std;
-  return fill(grid.headlines[headlineKind(tau, rho)], {
+  return fill(grid.headlines[grid.headlineKinds[grid.headlineOf[tau][rho]]], {
     first: a.label, second: grid.second, mean: a.words[0], other_mean: b.words[0], spread: a.words[1],
     other_spread: b.words[1], times: times(Math.max(gain, 1 / gain)), alike: b.alike
   });
 }
 
-function headlineKind(tau, rho) {
-  const a = grid.taus[tau], b = grid.rhos[rho];
-  if (!areMatched(tau, rho)) return "unmatched";
-  const flat = a.std < grid.noSpread, otherFlat = b.std < grid.noSpread, gain = a.std / b.std;
-  let kind;
-  if (flat || otherFlat) kind = flat && otherFlat ? "neither" : otherFlat ? "first only" : "second only";
-  else if (grid.aboutAsMuch[0] < gain && gain < grid.aboutAsMuch[1]) kind = "level";
-  else kind = gain > 1 ? "less" : "more";
-  return b.alike && ["less", "first only"].includes(kind) ? "one label" : kind;
-}
-
 function gainWords(tau, rho) {
-  const a = grid.taus[tau], b = grid.rhos[rho];
-  if (!areMatched(tau, rho)) return grid.gains.unmatched;
-  if (b.alike && (b.std < grid.noSpread || a.std / b.std > grid.aboutAsMuch[1])) return grid.gains["one label"];
-  return b.std < grid.noSpread ? grid.gains.rounding : fill(grid.gains.gain, { gain: threeDigits(a.std / b.std) });
+  const kind = grid.gainKinds[grid.gainOf[tau][rho]];
+  return kind === "gain"
+    ? fill(grid.gains.gain, { gain: threeDigits(grid.taus[tau].std / grid.rhos[rho].std) })
+    : grid.gains[kind];
 }
 
 function ratiosMove(tau, rho) {

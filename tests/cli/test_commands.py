@@ -16,15 +16,14 @@ import pytest
 from command_line import run
 from reference import centred_maximum, entropy_at, entropy_at_cist
 
-from cist_core import CistError, EntropyCurves, LogitSet, __version__, matched_pair, parse_rule, read_logits
+from cist_core import CistError, EntropyCurves, LogitSet, __version__, matched_pair, read_logits
 from cist_core.cli import analyze, build_parser, convert, infer
 from cist_core.cli.output import Progress, print_json, table
 from cist_core.compare.anchors import default_anchor
 from cist_core.compare.evidence import evidence_for
 from cist_core.errors import CistWarning
 from cist_core.objectives import objective_names
-from cist_core.temperature.readings import read_rules
-from cist_core.wording import percent, three_digits
+from cist_core.wording import percent
 
 SAMPLE_MODELS = Path(__file__).resolve().parents[2] / "sample_models"
 PROFILE_KEYS = {"rule", "mean", "std", "q05", "q25", "median", "q75", "q95", "over_sharp", "over_smoothed", "tau_mean"}
@@ -162,79 +161,6 @@ def test_the_finding_turns_against_cist_where_the_data_do(capsys, shared_file):
     assert "CIST spreads 1.2 times more than τ = 4." in out
 
 
-def readings_of(logits, *rules):
-    curves = EntropyCurves.from_logits(LogitSet.create(logits))
-    return read_rules([parse_rule(rule) for rule in rules], curves), curves
-
-
-def test_unmatched_rules_are_not_compared_and_the_partner_is_named(logits):
-    sentences = analyze.findings(*readings_of(logits, "tau=2", "cist:rho=9"))
-    assert len(sentences) == 2
-    assert sentences[0].startswith("Not matched: the mean entropy is ")
-    assert not any("times less" in sentence or "times more" in sentence for sentence in sentences)
-    rho = float(sentences[1].removeprefix("The rho with the mean entropy of τ = 2 is "))
-    assert entropy_at_cist(logits, rho).mean() == pytest.approx(entropy_at(logits, 2).mean(), rel=0.01)
-
-
-def test_at_and_below_the_floor_the_partner_says_what_holds(logits):
-    _, below = analyze.findings(*readings_of(logits, "tau=0.5"))
-    assert below == (
-        "No rho has the mean entropy of τ = 0.5: the floor of CIST is 1, and the rule cist:rho=R,floor=0 has none"
-    )
-    _, at = analyze.findings(*readings_of(logits, "tau=1"))
-    largest = three_digits(centred_maximum(logits).max())
-    assert at == f"The rho with the mean entropy of τ = 1 is {largest}, where every sample is at the floor of 1"
-    _, everywhere = analyze.findings(*readings_of(logits, "cist:rho=500,floor=2"))
-    assert everywhere == "The fixed temperature with the mean entropy of CIST ρ = 500, floor = 2 is 2.00"
-
-
-def test_every_matched_pair_is_compared_and_no_other(logits):
-    readings, curves = readings_of(logits, "tau=1", "tau=2", "cist:rho=1", "lskd:tau=2")
-    target = readings[1].profile.mean
-    rho = min(np.linspace(1, 8, 1401), key=lambda r: abs(entropy_at_cist(logits, r).mean() - target))
-    readings, curves = readings_of(logits, "tau=1", "tau=2", f"cist:rho={rho}", f"matched:H={target}")
-    sentences = analyze.findings(readings, curves)
-    assert len(sentences) == 1
-    assert sentences[0].startswith("At the same mean entropy")
-    assert sentences[0].endswith("than τ = 2") or "about as much as τ = 2" in sentences[0]
-
-
-def test_several_matched_pairs_are_told_apart_by_their_parameters(logits):
-    rhos = [matched_pair(readings_of(logits, "tau=2")[1], tau=tau).rho for tau in (2, 4)]
-    rules = ["tau=2", "tau=4", *(f"cist:rho={rho}" for rho in rhos)]
-    sentences = analyze.findings(*readings_of(logits, *rules))
-    assert len(sentences) == 2
-    for sentence, tau, rho in zip(sentences, (2, 4), rhos, strict=True):
-        assert f"CIST ρ = {rho:.4g} spreads" in sentence
-        assert f"τ = {tau}" in sentence
-
-
-def test_several_unmatched_rules_are_all_named(logits):
-    sentences = analyze.findings(*readings_of(logits, "tau=2", "tau=4", "cist:rho=9", "cist:rho=12"))
-    assert sentences[0] == (
-        "Not matched: the mean entropy of τ = 2 or τ = 4 is not that of CIST ρ = 9 or CIST ρ = 12, "
-        "so their spreads do not compare"
-    )
-    assert [sentence.partition(" is ")[0] for sentence in sentences[1:]] == [
-        "The rho with the mean entropy of τ = 2",
-        "The rho with the mean entropy of τ = 4",
-    ]
-
-
-def test_a_single_rule_says_what_it_leaves_and_what_matches_it(logits):
-    first, second = analyze.findings(*readings_of(logits, "cist:rho=3"))
-    assert first.startswith("CIST ρ = 3 leaves")
-    tau = float(second.removeprefix("The fixed temperature with the mean entropy of CIST ρ = 3 is "))
-    assert entropy_at(logits, tau).mean() == pytest.approx(entropy_at_cist(logits, 3).mean(), rel=0.01)
-    assert len(analyze.findings(*readings_of(logits, "normkd"))) == 1
-
-
-def test_without_a_fixed_temperature_the_first_rule_is_the_base(logits):
-    sentences = analyze.findings(*readings_of(logits, "cist:rho=3", "cist:rho=4", "normkd:k=40"))
-    assert sentences[0].startswith("Not matched")
-    assert "NormKD" in sentences[0]
-
-
 def test_constant_rows_are_reported_and_harmless(capsys, tmp_path):
     np.save(tmp_path / "set.npy", np.array([[1.0, 1.0, 1.0], [4.0, 0.0, 1.0]]))
     arguments = ["--tau", 1, "--rho", 2, "--rule", "normkd", "lskd"]
@@ -284,7 +210,7 @@ def test_a_report_is_written_beside_the_numbers(capsys, file, tmp_path):
 
 
 def test_the_report_says_which_of_several_rules_it_compares(capsys, file, tmp_path, logits):
-    rho = f"{matched_pair(readings_of(logits, 'tau=2')[1], tau=4).rho:.4g}"
+    rho = f"{matched_pair(EntropyCurves.from_logits(LogitSet.create(logits)), tau=4).rho:.4g}"
     out = tmp_path / "report.html"
     for rhos, choice in (
         ([9, 12], "Compared: τ = 2 and CIST ρ = 9, the first of each kind, as none match."),

@@ -3,6 +3,7 @@
 import base64
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from cist_core.compare.slider_grid import (
     rho_stories,
     slider_grid,
 )
-from cist_core.findings import HEADLINES, are_matched, gain_words
+from cist_core.findings import HEADLINES, are_matched, comparison, gain_words
 from cist_core.temperature import CIST_FLOOR, Cist, Fixed, TemperatureRule
 from cist_core.temperature.readings import RuleReading, read_rule
 from cist_core.wording import percent
@@ -179,6 +180,27 @@ def test_the_page_fills_the_headlines_of_the_library(curves: EntropyCurves) -> N
     shown = grid_of(curves).to_json()
     assert (shown["headlines"], shown["second"]) == (HEADLINES, "CIST")
     assert {position["alike"] for position in shown["rhos"]} == {""}
+
+
+def test_the_page_is_told_which_sentence_every_pair_has(curves: EntropyCurves) -> None:
+    """The template that it is told, filled with the numbers of the pair, is the headline of the library."""
+    grid = grid_of(curves, floor=0)
+    shown = json.loads(json.dumps(grid.to_json()))
+    rows = shown["headlineOf"]
+    assert (len(rows), {len(row) for row in rows}) == (len(grid.taus), {len(grid.rhos)})
+    seen = set()
+    for index in range(0, len(grid.taus), 7):
+        fixed = read_rule(grid.taus[index].rule, curves)
+        for other in range(0, len(grid.rhos), 5):
+            kind = shown["headlineKinds"][int(rows[index][other])]
+            gain = shown["gains"][shown["gainKinds"][int(shown["gainOf"][index][other])]]
+            assert (kind == "unmatched") is (gain == "not matched") is (not grid.matched[index, other])
+            start, _, rest = shown["headlines"][kind].partition("{mean}")
+            sentence = comparison(fixed, read_rule(grid.rhos[other].rule, curves))
+            assert sentence.startswith(start)
+            assert all(words in sentence for words in re.split(r"\{\w+\}", rest))
+            seen.add(kind)
+    assert {"unmatched", "less"} <= seen
 
 
 def test_gain_is_given_for_a_matched_pair_only(curves: EntropyCurves) -> None:
