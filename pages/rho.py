@@ -224,7 +224,7 @@ def show_choice(found: RhoRecommendation) -> None:
         )
         st.metric(
             "Consistency gain there",
-            "no spread left" if found.gain is None else f"{three_digits(found.gain)} ×",
+            found.outcome.gain_words,
             help="Spread at that fixed temperature over spread under CIST. Below 1, CIST is the less consistent one.",
             width="content",
         )

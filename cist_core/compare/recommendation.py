@@ -31,9 +31,10 @@ from cist_core.compare.anchors import (
 from cist_core.compare.matching import match_tau, matched_tau, sharpest_mean
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
-from cist_core.findings import consistency_gain
+from cist_core.findings import GAINS, consistency_gain, gain_words
 from cist_core.temperature import CIST_FLOOR, Cist, Fixed, TemperatureRule
 from cist_core.temperature.profile import OVER_SHARP, OVER_SMOOTHED, EntropyProfile
+from cist_core.temperature.readings import read_rule
 from cist_core.wording import three_digits
 
 
@@ -47,6 +48,7 @@ class RhoOutcome:
         matched_tau: the fixed temperature; None where none has this mean entropy within a table's ratios.
         cist: the profile at rho.
         fixed: the profile at ``matched_tau``, or None.
+        same_label: of CIST, as `RuleReading.same_label`.
     """
 
     rho: float
@@ -54,6 +56,7 @@ class RhoOutcome:
     matched_tau: float | None
     cist: EntropyProfile
     fixed: EntropyProfile | None
+    same_label: float = 0.0
 
     @property
     def profiles(self) -> list[tuple[TemperatureRule, EntropyProfile]]:
@@ -77,6 +80,11 @@ class RhoOutcome:
     def gain(self) -> float | None:
         """``std_fixed / std_cist``; below 1, CIST is the less consistent one. None where nothing is left to compare."""
         return None if self.fixed is None else consistency_gain(self.fixed, self.cist)
+
+    @property
+    def gain_words(self) -> str:
+        """The gain, or why there is none, as `findings.gain_words`."""
+        return GAINS["unmatched"] if self.fixed is None else gain_words(self.fixed, self.cist, self.same_label)
 
     def to_dict(self) -> dict[str, Any]:
         """The numbers, entropies in nats and, where it says so, as shares of ``ln C``."""
@@ -116,10 +124,10 @@ def rho_outcome(
     """
     thresholds = {"over_sharp_below": over_sharp_below, "over_smoothed_above": over_smoothed_above}
     rule = Cist(rho, floor)
-    cist = EntropyProfile.of(rule, curves, **thresholds)
-    tau = end_of(lambda of, mean: matched_tau(of, rule, mean), curves, cist.mean)
+    reading = read_rule(rule, curves, **thresholds)
+    tau = end_of(lambda of, mean: matched_tau(of, rule, mean), curves, reading.profile.mean)
     fixed = None if tau is None else EntropyProfile.of(Fixed(tau), curves, **thresholds)
-    return RhoOutcome(rho, floor, tau, cist, fixed)
+    return RhoOutcome(rho, floor, tau, reading.profile, fixed, reading.same_label)
 
 
 @dataclass(frozen=True)

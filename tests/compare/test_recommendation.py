@@ -185,6 +185,7 @@ def test_a_table_answers_within_its_ratios_and_says_none_beyond(logits):
     assert sharp.cist.mean == pytest.approx(entropy_at_ratio(logits, 15.5).mean(), abs=1e-4)
     assert (sharp.matched_tau, sharp.fixed, sharp.std_fixed, sharp.gain) == (None, None, None, None)
     assert sharp.to_dict()["fixed"] is None
+    assert sharp.gain_words == "not matched"
     with pytest.raises(CistError, match="the table of this stream ends at the ratio 16"):
         recommend_rho(streamed, low=0.0, target=lowest / 2, floor=0)
 
@@ -220,6 +221,16 @@ def test_two_classes_leave_nothing_to_spread():
     assert found.outcome.std_cist < 1e-4
     assert found.outcome.std_fixed > 0.1
     assert found.gain is None
+    assert found.outcome.gain_words == "none: one soft label"
+
+
+def test_with_two_classes_a_gain_above_the_floor_is_told_as_one_soft_label():
+    """Rows at the floor spread, so there is a number; the others have one soft label all the same."""
+    rows = np.random.default_rng(0).normal(size=(200, 2)) * 6
+    outcome = rho_outcome(EntropyCurves.from_logits(LogitSet.create(rows)), 2.0)
+    assert (centred_maximum(rows) > 2).mean() > 0.5
+    assert outcome.gain > 1.05
+    assert outcome.gain_words == "none: one soft label"
 
 
 def test_one_sample_has_a_rho_and_no_spread():
@@ -228,6 +239,7 @@ def test_one_sample_has_a_rho_and_no_spread():
     assert entropy_at_ratio(row, found.rho).mean() == pytest.approx(0.25 * math.log(4), abs=1e-4)
     assert found.matched_tau == pytest.approx(centred_maximum(row)[0] / found.rho, rel=1e-4)
     assert (found.outcome.std_cist, found.outcome.std_fixed, found.gain) == (0, 0, None)
+    assert found.outcome.gain_words == "no spread left"
 
 
 @pytest.mark.parametrize(
