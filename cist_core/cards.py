@@ -96,7 +96,7 @@ def sample_models() -> list[Card]:
         CistError: if a card cannot be read or is not complete.
     """
     folder = sample_models_folder()
-    return [] if folder is None else [_read(path) for path in sorted(folder.glob("*/card.json"))]
+    return [] if folder is None else [read_card(path) for path in sorted(folder.glob("*/card.json"))]
 
 
 def find_sample_model(name: str) -> Card | None:
@@ -110,7 +110,12 @@ def known_sample_models() -> str:
     return names or "none installed; set CIST_SAMPLE_MODELS to the folder 'sample_models' of a clone of the project"
 
 
-def _read(path: Path) -> Card:
+def read_card(path: Path) -> Card:
+    """One card, from its file.
+
+    Raises:
+        CistError: if it cannot be read, or lacks what a card says.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

@@ -68,7 +68,7 @@ def examine() -> Iterator[Check]:
         >>> python.name, python.state
         ('Python', <State.OK: 'ok'>)
     """
-    for name, check in _CHECKS.items():
+    for name, check in CHECKS.items():
         try:
             yield from check(name)
         except CistError as error:
@@ -412,7 +412,7 @@ def _toml(file: Path) -> dict[str, Any]:
         raise CistError(f"{file} is not valid TOML; docs/sign-in.md shows what it holds.") from error
 
 
-_CHECKS: dict[str, Callable[[str], Iterator[Check]]] = {
+CHECKS: dict[str, Callable[[str], Iterator[Check]]] = {
     "Python": _python,
     "Packages": _packages,
     "Extras": _extras,

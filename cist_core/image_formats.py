@@ -52,7 +52,7 @@ class ImageFormat:
 
 
 _DATA = "cist_core.data"
-_FORMATS = [
+FORMATS = [
     ImageFormat(
         "NumPy archive",
         f"{_DATA}.arrays:NpzArrays",
@@ -107,16 +107,16 @@ def register_image_format(image_format: ImageFormat) -> None:
     Raises:
         ValueError: if an ending or the scheme is another's.
     """
-    taken = {*image_endings(), *(each.scheme for each in _FORMATS if each.scheme is not None)}
+    taken = {*image_endings(), *(each.scheme for each in FORMATS if each.scheme is not None)}
     for each in (*image_format.endings, image_format.scheme):
         if each in taken:
             raise ValueError(f"'{each}' belongs to another format of images already.")
-    _FORMATS.insert(len(_FORMATS) - 1, image_format)
+    FORMATS.insert(len(FORMATS) - 1, image_format)
 
 
 def image_formats() -> tuple[ImageFormat, ...]:
     """All that are known, in the order in which a folder is held against them."""
-    return tuple(_FORMATS)
+    return tuple(FORMATS)
 
 
 def image_endings(*, complete: bool = False) -> list[str]:
@@ -129,15 +129,15 @@ def image_endings(*, complete: bool = False) -> list[str]:
         >>> image_endings(complete=True)
         ['.npz', '.parquet']
     """
-    return [ending for each in _FORMATS if each.complete or not complete for ending in each.endings]
+    return [ending for each in FORMATS if each.complete or not complete for ending in each.endings]
 
 
 def paths_in_words() -> str:
     """What a path of images may be, for help: files by their endings, and folders."""
-    folders = [each.folder for each in reversed(_FORMATS) if each.folder is not None]
+    folders = [each.folder for each in reversed(FORMATS) if each.folder is not None]
     return f"{', '.join(image_endings())}, {listed(folders)}"
 
 
 def names_in_words() -> str:
     """How data are named that lie on no path."""
-    return listed([each.written for each in _FORMATS if each.written is not None])
+    return listed([each.written for each in FORMATS if each.written is not None])

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 from cist_core import LogitSet
+from cist_core.temperature import rule
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -57,6 +58,20 @@ def labels() -> np.ndarray:
 def logit_set(logits: np.ndarray, labels: np.ndarray) -> LogitSet:
     names = [f"class {index}" for index in range(10)]
     return LogitSet.create(logits, labels, class_names=names, provenance={"teacher": "example", "data": "random"})
+
+
+@pytest.fixture
+def own_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Temperature rules that a test registers are forgotten after it."""
+    monkeypatch.setattr(rule, "RULES", dict(rule.RULES))
+
+
+@pytest.fixture
+def own_objectives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Objectives that a test registers are forgotten after it."""
+    from cist_core.objectives import registry
+
+    monkeypatch.setattr(registry, "OBJECTIVES", dict(registry.OBJECTIVES))
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ def only(monkeypatch):
     """``only("Cache")`` makes that check the only one and returns what it finds."""
 
     def choose(name: str) -> Check:
-        monkeypatch.setattr(doctor, "_CHECKS", {name: doctor._CHECKS[name]})
+        monkeypatch.setattr(doctor, "CHECKS", {name: doctor.CHECKS[name]})
         return next(examine())
 
     return choose
@@ -63,13 +63,13 @@ def test_text_and_the_exit_code(capsys, monkeypatch):
     def failing(name):
         raise RuntimeError("no\nidea")
 
-    monkeypatch.setattr(doctor, "_CHECKS", {"Python": doctor._CHECKS["Python"], "Moon": failing})
+    monkeypatch.setattr(doctor, "CHECKS", {"Python": doctor.CHECKS["Python"], "Moon": failing})
     code, out, _ = run(capsys, "doctor")
     assert code == 1
     assert re.search(r"^ok +Python +3\.", out, re.MULTILINE)
     assert re.search(r"^broken +Moon +This could not be looked at \(RuntimeError: no\)\.$", out, re.MULTILINE)
     assert out.endswith("1 thing is broken.\n")
-    monkeypatch.setattr(doctor, "_CHECKS", {"Python": doctor._CHECKS["Python"]})
+    monkeypatch.setattr(doctor, "CHECKS", {"Python": doctor.CHECKS["Python"]})
     code, out, _ = run(capsys, "doctor")
     assert code == 0
     assert out.endswith("What is needed works.\n")
@@ -136,7 +136,7 @@ def test_a_worker_and_waiting_runs(monkeypatch):
     from cist_core.runs import RunStore
     from cist_core.training import preset
 
-    monkeypatch.setattr(doctor, "_CHECKS", {"Runs": doctor._CHECKS["Runs"]})
+    monkeypatch.setattr(doctor, "CHECKS", {"Runs": doctor.CHECKS["Runs"]})
     assert list(examine())[1].state is State.OK
     store = RunStore()
     store.add(preset("demo"))

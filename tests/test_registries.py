@@ -30,7 +30,7 @@ def help_of(command: str, capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_a_toy_logit_format_is_known_everywhere(tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(formats, "_FORMATS", [*formats._FORMATS])
+    monkeypatch.setattr(formats, "FORMATS", [*formats.FORMATS])
     formats.register_logit_format(
         formats.LogitFormat(
             "toy", (".toy",), "arrays", lambda path, limits: StoredArrays({"logits": stored(np.loadtxt(path))})
@@ -51,7 +51,7 @@ def test_a_toy_logit_format_is_known_everywhere(tmp_path, monkeypatch, capsys) -
 def test_a_toy_image_format_is_known_everywhere(tmp_path, monkeypatch, capsys) -> None:
     from cist_core.data.arrays import NpzArrays
 
-    monkeypatch.setattr(image_formats, "_FORMATS", [*image_formats._FORMATS])
+    monkeypatch.setattr(image_formats, "FORMATS", [*image_formats.FORMATS])
     image_formats.register_image_format(
         image_formats.ImageFormat("toy images", NpzArrays, (".toyz",), complete=True, contents="toys")
     )
@@ -66,7 +66,7 @@ def test_a_toy_image_format_is_known_everywhere(tmp_path, monkeypatch, capsys) -
 
 
 def test_a_toy_kind_of_teacher_is_known_everywhere(monkeypatch, capsys) -> None:
-    monkeypatch.setattr(kind, "_KINDS", [*kind._KINDS])
+    monkeypatch.setattr(kind, "KINDS", [*kind.KINDS])
 
     @register_model_kind
     class Toy(ModelKind):

@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> int:
             check_paths(entry.spec, folder / "uploads", server_paths=entry.server_paths)
             allowed = _limit_memory()
             _limit_time(task)
-            _work(task, folder, entry, allowed)
+            work_on(task, folder, entry, allowed)
     except Cancelled:
         return 130
     except CistError as error:
@@ -63,7 +63,18 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _work(task: Task, folder: Path, entry: Entry, allowed: int | None) -> None:
+def work_on(task: Task, folder: Path, entry: Entry, allowed: int | None) -> None:
+    """Do the task in this process.
+
+    Args:
+        task: preview or add.
+        folder: of the entry.
+        entry: whose spec is complete.
+        allowed: bytes of memory that this process may take; None for no limit.
+
+    Raises:
+        CistError: for whatever the files do wrong.
+    """
     assert entry.spec is not None
     reporter = Reporter(folder)
     try:

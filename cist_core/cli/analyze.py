@@ -34,7 +34,7 @@ from cist_core.temperature.columns import COLUMNS
 from cist_core.temperature.readings import RuleReading, read_rules
 from cist_core.wording import percent, three_digits
 
-_EXAMPLES = """\
+EXAMPLES = """\
 examples:
   cist analyze --logits teacher.npz                          the matched pair: same mean entropy, two spreads
   cist analyze --logits teacher.npz --tau 1 2 4 --rho 3 5    rules of your choice
@@ -56,7 +56,7 @@ def add_parser(commands: Any) -> None:
         "analyze",
         help="entropy of the soft labels under temperature rules",
         description="Profile the entropy of a teacher's soft labels under fixed temperatures, CIST and other rules.",
-        epilog=_EXAMPLES,
+        epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

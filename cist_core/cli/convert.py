@@ -13,7 +13,7 @@ from cist_core.cli.source_text import source_record, source_text
 from cist_core.logits.files.formats import logit_endings
 from cist_core.registry import listed
 
-_EXAMPLES = """\
+EXAMPLES = """\
 examples:
   cist convert logits.npy logits.safetensors --labels labels.npy
   cist convert logits.csv logits.safetensors --float16
@@ -28,7 +28,7 @@ def add_parser(commands: Any) -> None:
         "convert",
         help="bring a file of logits into one memory-mapped file",
         description=f"Read logits from {listed(logit_endings())} and write them as .safetensors.",
-        epilog=_EXAMPLES,
+        epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

@@ -20,7 +20,7 @@ from cist_core.training.fields import nested
 if TYPE_CHECKING:
     from cist_core.training import RunConfig
 
-_EXAMPLES = """\
+EXAMPLES = """\
 examples:
   cist distill --preset demo
   cist distill --preset demo --objective kd:tau=4 --seed 1 --run-dir runs/kd
@@ -41,7 +41,7 @@ def add_parser(commands: Any) -> None:
         "distill",
         help="train a student",
         description="Train a student on a teacher's soft labels; everything about the run goes to one directory.",
-        epilog=_EXAMPLES,
+        epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

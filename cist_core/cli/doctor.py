@@ -8,7 +8,7 @@ from typing import Any
 from cist_core.cli.output import add_json_option, print_json
 
 BROKEN = 1
-_EXAMPLES = """\
+EXAMPLES = """\
 examples:
   cist doctor
   cist doctor --json
@@ -25,7 +25,7 @@ def add_parser(commands: Any) -> None:
         help="what works on this machine, and how to mend what does not",
         description="Look at Python and the packages, the device, the kernels, the folders and the space in them, the "
         "worker, the sample models and the sign-in.",
-        epilog=_EXAMPLES,
+        epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

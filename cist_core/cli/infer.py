@@ -26,7 +26,7 @@ from cist_core.wording import three_digits
 if TYPE_CHECKING:
     from cist_core.zoo import Preprocessing, Teacher
 
-_EXAMPLES = """\
+EXAMPLES = """\
 examples:
   cist infer --teacher mnist5k-cnn --data mnist-5k --out logits.safetensors
   cist infer --teacher resnet56.th --data cifar10 --download --out logits.safetensors
@@ -45,7 +45,7 @@ def add_parser(commands: Any) -> None:
         "infer",
         help="run a teacher over a data set and write its logits",
         description="Run a teacher over a data set and write its logits, labels and provenance to one file.",
-        epilog=_EXAMPLES,
+        epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

@@ -38,7 +38,7 @@ _SHARES = (0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95)
 """Mean normalised entropies of the table of gains."""
 _BAR, _LONGEST_BAR = "█", 30
 
-_EXAMPLES = """\
+EXAMPLES = """\
 examples:
   cist rho --logits teacher.npz                              what trained best in our runs, else the authors' rho
   cist rho --logits teacher.npz --anchor kd-tau-4            the mean entropy that KD has at tau 4
@@ -62,7 +62,7 @@ def add_parser(commands: Any) -> None:
         "rho",
         help="which rho to distill with",
         description="Recommend a rho for a teacher, and show what it gives beside a fixed temperature.",
-        epilog=_EXAMPLES,
+        epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

@@ -16,7 +16,7 @@ from cist_core.wording import percent
 if TYPE_CHECKING:
     from cist_core.runs import Run, RunStore
 
-_EXAMPLES = """\
+EXAMPLES = """\
 examples:
   cist runs
   cist runs --group rho-sweep --json
@@ -51,7 +51,7 @@ def add_parser(commands: Any) -> None:
         "runs",
         help="list, show, cancel, resume, retry or delete runs",
         description="List the runs, or do something with some of them.",
-        epilog=_EXAMPLES,
+        epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

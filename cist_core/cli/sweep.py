@@ -18,7 +18,7 @@ from cist_core.training.logit_scale import ScaleFault
 if TYPE_CHECKING:
     from cist_core.runs import Run, RunStore, Setting, Statistics
 
-_EXAMPLES = """\
+EXAMPLES = """\
 examples:
   cist sweep --preset demo --objective ce kd cist cist-authors --seeds 0 1 2 --wait
   cist sweep --preset demo --objective kd cist --grid tau=1,2,4,8 rho=2,3,4 --seeds 0 1 2
@@ -38,7 +38,7 @@ def add_parser(commands: Any) -> None:
         "sweep",
         help="queue a grid of runs over methods, parameters and seeds; sum them up",
         description="Queue a run for every combination of objectives, grid values and seeds, and compare them.",
-        epilog=_EXAMPLES,
+        epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

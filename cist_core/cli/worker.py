@@ -11,7 +11,7 @@ from typing import Any
 from cist_core.cli.output import remark
 from cist_core.cli.runs import add_root_option, open_store
 
-_EXAMPLES = """\
+EXAMPLES = """\
 examples:
   cist worker                        until Ctrl-C
   cist worker --idle-seconds 60      leave after a minute without runs
@@ -28,7 +28,7 @@ def add_parser(commands: Any) -> None:
         help="train the queued runs in the background",
         description="Start the queued runs, watch them, and write down how they ended. One worker works per folder of "
         "runs; where one does, a second leaves at once.",
-        epilog=_EXAMPLES,
+        epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

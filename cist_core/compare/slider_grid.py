@@ -54,7 +54,7 @@ NOTES = {
 # Each range is read at so many positions, and at the partners of the other's. Logits of more than so many numbers get
 # fewer, so that a report of the largest sets takes seconds, not minutes.
 _FEWEST, _MOST = 12, 80
-_FULL_SIZE = 50_000_000
+FULL_SIZE = 50_000_000
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def slider_grid(fixed: RuleReading, cist: RuleReading, curves: EntropyCurves) ->
         raise TypeError(f"Expected a fixed temperature and a CIST rule, but got {fixed.rule} and {cist.rule}.")
     drawn = _spread_out(curves)
     read = _reader(curves, drawn, fixed.profile)
-    count = int(np.clip(_MOST * _FULL_SIZE / (curves.num_samples * curves.num_classes), _FEWEST, _MOST))
+    count = int(np.clip(_MOST * FULL_SIZE / (curves.num_samples * curves.num_classes), _FEWEST, _MOST))
     lowest_tau = float(curves.statistics.maximum.max()) / curves.max_ratio
     taus = [read(Fixed(tau)) for tau in _even(TAU_RANGE, count) if tau > lowest_tau] + [read(fixed.rule)]
     floor = cist.rule.floor

@@ -19,7 +19,7 @@ from cist_core.logits.files.numpy_files import check_members
 
 MOST_BYTES = 16 << 30
 """What the arrays that are read from one archive may take up in memory, all together."""
-_SUSPICIOUS_RATIO, _SUSPICIOUS_BYTES = 200, 256 << 20
+SUSPICIOUS_RATIO, SUSPICIOUS_BYTES = 200, 256 << 20
 _HEADER_READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -74,7 +74,7 @@ def read_npz(path: Path, names: Iterable[str], *, most_bytes: int = MOST_BYTES) 
         raise CistError(
             f"The arrays of {path} take {unpacked:,} bytes, and at most {most_bytes:,} are read; split the file."
         )
-    if unpacked > _SUSPICIOUS_BYTES and unpacked > _SUSPICIOUS_RATIO * packed:
+    if unpacked > SUSPICIOUS_BYTES and unpacked > SUSPICIOUS_RATIO * packed:
         raise CistError(
             f"{path} would grow {unpacked // max(packed, 1):,}-fold to {unpacked:,} bytes, as archives do that are "
             "made to fill the memory; if this one is not, write it uncompressed, with numpy.savez."

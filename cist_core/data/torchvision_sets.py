@@ -165,7 +165,7 @@ def torchvision_folders(path: Path) -> list[Path]:
 
 def _open_or_download(name: str, train: bool, root: Path, download: bool, progress: Progress | None) -> Arrays:
     try:
-        return _open(name, train, root)
+        return read_arrays(name, train, root)
     except _UNREADABLE as error:
         if not download:
             raise CistError(
@@ -174,7 +174,7 @@ def _open_or_download(name: str, train: bool, root: Path, download: bool, progre
             ) from error
     _download(name, root, progress)
     try:
-        return _open(name, train, root)
+        return read_arrays(name, train, root)
     except _UNREADABLE as error:
         raise CistError(f"The data set '{name}' in {root} cannot be read after a new download ({error}).") from error
 
@@ -189,7 +189,8 @@ def _dataset_class(name: str) -> Any:
     return getattr(datasets, CLASSES[name])
 
 
-def _open(name: str, train: bool, root: Path) -> Arrays:
+def read_arrays(name: str, train: bool, root: Path) -> Arrays:
+    """Images, labels and class names of a data set that torchvision knows, as its files in ``root`` give them."""
     if name == "svhn":
         return _open_svhn("train" if train else "test", root)
     with warnings.catch_warnings():

@@ -16,7 +16,7 @@ FIT_RANGE = (0.01, 100.0)
 """The temperatures among which one is fitted. A model that is never wrong would ask for 0."""
 
 # Logits are read this many values at a time, as float64: a memory-mapped file larger than memory passes.
-_CHUNK_VALUES = 1 << 22
+CHUNK_VALUES = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +143,7 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     """
     from scipy.optimize import brentq
 
-    chunks = list(_chunks(logits, labels)) if np.size(logits) <= _CHUNK_VALUES else None
+    chunks = list(_chunks(logits, labels)) if np.size(logits) <= CHUNK_VALUES else None
 
     def slope(log_tau: float) -> float:
         tau, total, count = math.exp(log_tau), 0.0, 0
@@ -180,7 +180,7 @@ def _chunks(logits: ArrayLike, labels: ArrayLike) -> Iterator[tuple[NDArray[np.f
             f"Expected labels from 0 to {rows.shape[1] - 1}, but that of sample {strangers[0]} is "
             f"{wanted[strangers[0]]}; leave out samples without a label."
         )
-    step = max(1, _CHUNK_VALUES // rows.shape[1])
+    step = max(1, CHUNK_VALUES // rows.shape[1])
     for start in range(0, len(rows), step):
         part = rows[start : start + step].astype(np.float64)
         yield part - part.max(axis=1, keepdims=True), wanted[start : start + step]

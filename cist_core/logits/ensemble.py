@@ -12,7 +12,7 @@ from cist_core.logits.choices import CLIPPED
 from cist_core.logits.logit_set import LogitSet, check_same_samples
 from cist_core.logits.scratch import scratch_array
 
-_CHUNK_VALUES = 1 << 20
+CHUNK_VALUES = 1 << 20
 
 ENSEMBLE = " + "
 """Between the members, wherever an ensemble is named."""
@@ -53,7 +53,7 @@ def average_logits(sets: Sequence[LogitSet]) -> LogitSet:
                 "export all logits with the same classes."
             )
     mean = scratch_array(first.logits.shape, np.float32)
-    step = max(1, _CHUNK_VALUES // first.num_classes)
+    step = max(1, CHUNK_VALUES // first.num_classes)
     for start in range(0, first.num_samples, step):
         rows = [each.logits[start : start + step].astype(np.float64) for each in sets]
         mean[start : start + step] = np.sum(rows, axis=0) / len(sets)

@@ -27,8 +27,8 @@ FloatArray = NDArray[np.floating[Any]]
 LabelArray = NDArray[np.int64]
 
 # Validation, hashing and accuracy read this many values at a time, so a memory-mapped file larger than memory passes.
-_CHUNK_VALUES = 1 << 24
-_COPIED_VALUES = 1 << 20  # copies are made in smaller blocks
+CHUNK_VALUES = 1 << 24
+COPIED_VALUES = 1 << 20  # copies are made in smaller blocks
 
 # The kernels compute in float32, where the squared differences of larger numbers would overflow.
 _LARGEST_LOGIT = 1e15
@@ -381,7 +381,7 @@ def _bytes(array: NDArray[Any]) -> memoryview:
 
 
 def _row_chunks(array: FloatArray) -> Iterator[FloatArray]:
-    step = max(1, _CHUNK_VALUES // array.shape[1])
+    step = max(1, CHUNK_VALUES // array.shape[1])
     for start in range(0, array.shape[0], step):
         yield array[start : start + step]
 
@@ -474,7 +474,7 @@ def _taken(
     copy: FloatArray = scratch_array(
         (count, array.shape[1] if columns is None else len(columns)), _kept_type(array.dtype)
     )
-    step = max(1, _COPIED_VALUES // array.shape[1])
+    step = max(1, COPIED_VALUES // array.shape[1])
     with np.errstate(over="ignore"):  # what is beyond float32 is refused by who looks at the copy
         for start in range(0, count, step):
             block = array[start : start + step] if rows is None else array[rows[start : start + step]]

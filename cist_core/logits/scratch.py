@@ -21,7 +21,7 @@ from cist_core.files import own_folder
 IN_MEMORY_BYTES = 32 << 20
 """What is larger goes to the disk."""
 
-_KEPT_FREE_BYTES = 256 << 20  # of the disk, for everybody else
+KEPT_FREE_BYTES = 256 << 20  # of the disk, for everybody else
 _BLOCK = bytes(1 << 20)
 
 
@@ -70,7 +70,7 @@ def require_room(folder: Path, size: int) -> None:
         OSError: if there is no such folder.
     """
     free = shutil.disk_usage(folder).free
-    if size > free - _KEPT_FREE_BYTES:
+    if size > free - KEPT_FREE_BYTES:
         raise CistError(
             f"This takes {size / 2**30:,.1f} GiB of disk in {folder}, which has {free / 2**30:,.1f} GiB left; "
             "make room there, or set CIST_CACHE to a folder on a larger disk."

@@ -37,7 +37,7 @@ from cist_core.logits.files.tokens import flatten_tokens
 Vector = NDArray[np.float64]
 
 _MASS_TOLERANCE = 5e-3  # of a sum of probabilities: half precision
-_CHUNK_VALUES = 1 << 20
+CHUNK_VALUES = 1 << 20
 
 NO_CIST = (
     "CIST is not among them: its temperature needs the mean of all logits, and the unseen ones may lie as low as they "
@@ -135,7 +135,7 @@ class TopK:
         return lower, upper
 
     def _rows(self) -> Iterator[slice]:
-        step = max(1, _CHUNK_VALUES // self.k)
+        step = max(1, CHUNK_VALUES // self.k)
         for start in range(0, self.num_samples, step):
             yield slice(start, start + step)
 

@@ -138,7 +138,7 @@ class ModelKind(ABC):
         raise NotImplementedError
 
 
-_KINDS: list[ModelKind] = []
+KINDS: list[ModelKind] = []
 
 
 def register_model_kind(kind: type[ModelKind]) -> type[ModelKind]:
@@ -149,14 +149,14 @@ def register_model_kind(kind: type[ModelKind]) -> type[ModelKind]:
     """
     if kind.scheme is not None and find_kind_of_scheme(kind.scheme) is not None:
         raise ValueError(f"The scheme '{kind.scheme}:' belongs to another kind of model already.")
-    _KINDS.append(kind())
-    _KINDS.sort(key=lambda each: each.order)
+    KINDS.append(kind())
+    KINDS.sort(key=lambda each: each.order)
     return kind
 
 
 def model_kinds() -> tuple[ModelKind, ...]:
     """All that are known, in their order."""
-    return tuple(_KINDS)
+    return tuple(KINDS)
 
 
 def find_kind(reference: str) -> ModelKind | None:
@@ -166,12 +166,12 @@ def find_kind(reference: str) -> ModelKind | None:
         >>> find_kind("timm:resnet18").written
         'timm:NAME'
     """
-    return next((kind for kind in _KINDS if kind.is_for(reference)), None)
+    return next((kind for kind in KINDS if kind.is_for(reference)), None)
 
 
 def find_kind_of_scheme(scheme: str) -> ModelKind | None:
     """The kind whose references begin so, the colon left out."""
-    return next((kind for kind in _KINDS if kind.scheme == scheme), None)
+    return next((kind for kind in KINDS if kind.scheme == scheme), None)
 
 
 _REMOTE_NAME = re.compile(r"\w+:\w[\w.\-]*(/\w[\w.\-]*)?([@:]\w[\w.\-]*)?")
@@ -190,21 +190,21 @@ def is_remote(reference: str) -> bool:
 
 def teacher_endings() -> list[str]:
     """Of all files that a teacher is opened from, those of weights first."""
-    return [*weight_endings(), *(e for kind in _KINDS if not kind.named_weights for e in kind.endings)]
+    return [*weight_endings(), *(e for kind in KINDS if not kind.named_weights for e in kind.endings)]
 
 
 def weight_endings() -> list[str]:
     """Of files that hold weights without the network they belong to."""
-    return [ending for kind in _KINDS if kind.named_weights for ending in kind.endings]
+    return [ending for kind in KINDS if kind.named_weights for ending in kind.endings]
 
 
 def teachers_in_words() -> str:
     """What a teacher may be: "a sample model, torchvision:NAME, ... or a checkpoint"."""
-    return listed([kind.in_words or kind.written for kind in _KINDS])
+    return listed([kind.in_words or kind.written for kind in KINDS])
 
 
 def student_kinds() -> list[ModelKind]:
-    return [kind for kind in _KINDS if kind.can_be_student]
+    return [kind for kind in KINDS if kind.can_be_student]
 
 
 def students_in_words() -> str:

@@ -102,7 +102,7 @@ class Batch:
             )
         part = taking_part(student.detach(), teacher, flat_labels)
         if student.device.type == "cpu" and len(student):
-            _check_values(names, student, teacher, flat_labels, part)
+            check_values(names, student, teacher, flat_labels, part)
         return cls(
             student=LogitRows(student, part),
             teacher=LogitRows(teacher, part),
@@ -313,9 +313,7 @@ def _check_num_items(num_items: Any) -> None:
         )
 
 
-def _check_values(
-    names: tuple[str, str], student: Tensor, teacher: Tensor, labels: Tensor | None, part: Tensor
-) -> None:
+def check_values(names: tuple[str, str], student: Tensor, teacher: Tensor, labels: Tensor | None, part: Tensor) -> None:
     for name, logits in zip(names, (student, teacher), strict=True):
         # One maximum finds both: it is NaN if any value is.
         largest = logits.detach().max()

@@ -17,7 +17,7 @@ from cist_core.objectives.terms import Terms
 from cist_core.parameters import Learnable, Parameter, did_you_mean, split_text
 from cist_core.temperature import rule_names
 
-_OBJECTIVES: dict[str, Specification] = {}
+OBJECTIVES: dict[str, Specification] = {}
 
 
 def register_objective(name: str, *, check: Check | None = None) -> Callable[[Callable[P, Terms]], Callable[P, Terms]]:
@@ -47,18 +47,18 @@ def register_objective(name: str, *, check: Check | None = None) -> Callable[[Ca
         ...     return {"total": scale * (student_logits - teacher_logits.detach()).square().mean()}
         >>> str(create_objective("example:scale=2"))
         'example:scale=2'
-        >>> del _OBJECTIVES["example"]
+        >>> del OBJECTIVES["example"]
     """
 
     def register(function: Callable[P, Terms]) -> Callable[P, Terms]:
-        known = _OBJECTIVES.get(name)
+        known = OBJECTIVES.get(name)
         if known is not None and _home(known.function) != _home(function):
             raise ValueError(f"The objective name '{name}' belongs to {'.'.join(_home(known.function))} already.")
         if name in objective_presets():
             raise ValueError(f"The objective name '{name}' belongs to a preset already.")
         specification = specify(name, function, check)
         checked = guarded(function, specification)
-        _OBJECTIVES[name] = dataclasses.replace(specification, function=checked)
+        OBJECTIVES[name] = dataclasses.replace(specification, function=checked)
         return checked
 
     return register
@@ -66,7 +66,7 @@ def register_objective(name: str, *, check: Check | None = None) -> Callable[[Ca
 
 def objective_names() -> list[str]:
     """Every name that `create_objective` knows, sorted: what is registered, and the rules that can be trained with."""
-    return sorted({*_OBJECTIVES, *rule_objectives()})
+    return sorted({*OBJECTIVES, *rule_objectives()})
 
 
 def objective_specification(name: str) -> Specification:
@@ -80,7 +80,7 @@ def objective_specification(name: str) -> Specification:
         CistError: for an unknown name.
     """
     preset = objective_presets().get(name)
-    found = _OBJECTIVES.get(name if preset is None else preset.objective.partition(":")[0])
+    found = OBJECTIVES.get(name if preset is None else preset.objective.partition(":")[0])
     if found is not None:
         return found
     if name in rule_objectives():

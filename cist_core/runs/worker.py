@@ -25,7 +25,7 @@ from cist_core.runs.store import RunStore
 
 WORKER_LOG = "worker.log"
 IDLE_SECONDS = 60.0
-_LOCK_SECONDS = 5.0  # longer than anybody holds the lock who only looks
+LOCK_SECONDS = 5.0  # longer than anybody holds the lock who only looks
 
 
 class Worker:
@@ -77,7 +77,7 @@ class Worker:
         self._limits = self.store.limits
         while True:
             try:
-                with self.store.worker_lock().acquire(timeout=_LOCK_SECONDS), self.store.kept_open():
+                with self.store.worker_lock().acquire(timeout=LOCK_SECONDS), self.store.kept_open():
                     self._work(stop)
             except Timeout:
                 return False
@@ -222,7 +222,8 @@ def _why_not(error: Exception) -> str:
     return str(error)
 
 
-_started: dict[Path, subprocess.Popen[bytes]] = {}
+started_workers: dict[Path, subprocess.Popen[bytes]] = {}
+"""The worker that `ensure_worker` of this process has started last, by the root of its store."""
 _starting = threading.Lock()
 
 
@@ -237,17 +238,17 @@ def ensure_worker(store: RunStore) -> None:
             starts another.
     """
     with _starting:
-        process = _started.get(store.root)
+        process = started_workers.get(store.root)
         if process is not None and process.poll() is None:
             return
-        _started.pop(store.root, None)
+        started_workers.pop(store.root, None)
         if process is not None and process.returncode > 0:
             raise CistError(f"The worker of {store.root} has failed; {store.root / WORKER_LOG} says why.")
         if store.has_worker():
             return
         try:
             with (store.root / WORKER_LOG).open("ab") as log:
-                _started[store.root] = subprocess.Popen(
+                started_workers[store.root] = subprocess.Popen(
                     [
                         *(sys.executable, "-m", "cist_core", "worker", "--root", str(store.root)),
                         *("--idle-seconds", f"{IDLE_SECONDS:g}"),

@@ -14,7 +14,7 @@ from cist_core.temperature import TemperatureRule
 
 TEACHER, STUDENT = "teacher", "student"
 
-_CHUNK_VALUES = 1 << 22
+CHUNK_VALUES = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +116,7 @@ def mean_soft_labels(logits: ArrayLike, tau: ArrayLike, answers: ArrayLike) -> C
             f"Expected every temperature to be positive, but got {temperatures[~(temperatures > 0)].flat[0]:g}."
         )
     sums = np.zeros((width, width))
-    for start in range(0, count, step := max(1, _CHUNK_VALUES // width)):
+    for start in range(0, count, step := max(1, CHUNK_VALUES // width)):
         rows = _softmax(values[start : start + step], temperatures[start : start + step])
         belongs = classes[start : start + step]
         sums += csr_array((np.ones(len(rows), np.float32), (belongs, np.arange(len(rows)))), (width, len(rows))) @ rows

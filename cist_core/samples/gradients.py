@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cist_core.objectives.batch import Batch
     from cist_core.objectives.softening import Softening
 
-_CHUNK_VALUES = 1 << 21
+CHUNK_VALUES = 1 << 21
 """Logits of a model that are differentiated at a time: some fifteen copies of them live at once, 130 MB in float32."""
 
 
@@ -163,7 +163,7 @@ class _Samples:
 
         from cist_core.objectives.batch import Batch
 
-        step = max(1, _CHUNK_VALUES // self.student.shape[1])
+        step = max(1, CHUNK_VALUES // self.student.shape[1])
         for start in range(0, len(self.student), step):
             rows = slice(start, start + step)
             student, teacher = (torch.tensor(of[rows].astype(self.precision)) for of in (self.student, self.teacher))

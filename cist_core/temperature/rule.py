@@ -149,7 +149,7 @@ def _signature(rule: type[TemperatureRule], name: str) -> Signature:
 
 RuleClass = TypeVar("RuleClass", bound=type[TemperatureRule])
 FIXED = "fixed"
-_RULES: dict[str, type[TemperatureRule]] = {}
+RULES: dict[str, type[TemperatureRule]] = {}
 
 
 def register_rule(name: str) -> Callable[[RuleClass], RuleClass]:
@@ -162,10 +162,10 @@ def register_rule(name: str) -> Callable[[RuleClass], RuleClass]:
     """
 
     def register(rule: RuleClass) -> RuleClass:
-        known = _RULES.setdefault(name, rule)
+        known = RULES.setdefault(name, rule)
         if known.__qualname__ != rule.__qualname__ or known.__module__ != rule.__module__:
             raise ValueError(f"The rule name '{name}' belongs to {known.__module__}.{known.__qualname__} already.")
-        _RULES[name] = rule
+        RULES[name] = rule
         rule.name = name
         return rule
 
@@ -173,7 +173,7 @@ def register_rule(name: str) -> Callable[[RuleClass], RuleClass]:
 
 
 def rule_names() -> list[str]:
-    return sorted(_RULES)
+    return sorted(RULES)
 
 
 def rule_class(name: str) -> type[TemperatureRule]:
@@ -182,9 +182,9 @@ def rule_class(name: str) -> type[TemperatureRule]:
     Raises:
         CistError: if there is none.
     """
-    if name not in _RULES:
-        raise CistError(f"There is no temperature rule '{name}'; known are {_examples()}.{did_you_mean(name, _RULES)}")
-    return _RULES[name]
+    if name not in RULES:
+        raise CistError(f"There is no temperature rule '{name}'; known are {_examples()}.{did_you_mean(name, RULES)}")
+    return RULES[name]
 
 
 def parse_rule(text: str) -> TemperatureRule:
@@ -204,19 +204,19 @@ def parse_rule(text: str) -> TemperatureRule:
     name, written = split_text(text)
     if ":" not in text and "=" in name:
         key = name.partition("=")[0].strip()
-        if key not in _RULES[FIXED].parameter_names():
+        if key not in RULES[FIXED].parameter_names():
             raise CistError(f"The rule '{FIXED}' has no parameter '{key}' in '{text}'; write one of {_examples()}.")
         name, written = FIXED, name
-    if name not in _RULES:
+    if name not in RULES:
         raise CistError(
-            f"There is no temperature rule '{name}' in '{text}'; known are {_examples()}.{did_you_mean(name, _RULES)}"
+            f"There is no temperature rule '{name}' in '{text}'; known are {_examples()}.{did_you_mean(name, RULES)}"
         )
-    signature = _RULES[name].signature()
-    return _RULES[name](**signature.complete(signature.read(written)))
+    signature = RULES[name].signature()
+    return RULES[name](**signature.complete(signature.read(written)))
 
 
 def _examples() -> str:
     return ", ".join(
         (f"{name}:" if name != FIXED else "") + ",".join(f"{field.name}=..." for field in dataclasses.fields(rule))
-        for name, rule in sorted(_RULES.items())
+        for name, rule in sorted(RULES.items())
     )

@@ -42,7 +42,7 @@ class HereAndNow:
         from cist_core.added import __main__ as child
 
         try:
-            child._work(self.task, self.folder, Entry.read(self.folder), None)
+            child.work_on(self.task, self.folder, Entry.read(self.folder), None)
         except CistError as error:
             child.write_failure(self.folder, str(error))
 
@@ -388,7 +388,7 @@ def test_images_of_another_size_are_resized_by_one_press(monkeypatch) -> None:
     def refuse(*_: object) -> None:
         raise CistError("The teacher reads images of 28x28 pixels; have them resized (`resize=True`).")
 
-    monkeypatch.setattr("cist_core.added.__main__._work", refuse)
+    monkeypatch.setattr("cist_core.added.__main__.work_on", refuse)
     app.selectbox(key="add_split").select("train").run()
     next(button for button in app.button if button.label == "Resize the images").click().run()
     assert adding(app).spec.model.preprocessing == {"resize": True}

@@ -16,7 +16,7 @@ from claim_settings import SETTINGS
 from students import Lesson, Plan
 
 from cist_core.compare.evidence import parse_evidence
-from cist_core.objectives import objective_names, registry
+from cist_core.objectives import objective_names
 
 
 def noise(classes: int) -> Lesson:
@@ -26,9 +26,8 @@ def noise(classes: int) -> Lesson:
 
 
 @pytest.fixture
-def pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_objectives: None) -> Path:
     """Where the report goes, and lessons that need no images; the claim's own objectives are known meanwhile."""
-    monkeypatch.setattr(registry, "_OBJECTIVES", dict(registry._OBJECTIVES))
     claim_objectives.register()
     (tmp_path / "claim.md").write_text(f"Before.\n\n{claim_report.START}\nold\n{claim_report.END}\n\nAfter.\n")
     for name, path in (("PAGE", "claim.md"), ("FIGURES", "figures"), ("EVIDENCE", "evidence.json")):

@@ -9,13 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.browser.actions import HEADING, MINUTES, settle
 from tests.browser.conftest import go_to, save_picture, wait_until_drawn
 from tests.studio import running_studio
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-
-HEADING = "[data-testid=stMain] h1"
-MINUTES = 60_000
 
 
 @pytest.fixture(scope="module")
@@ -25,12 +23,6 @@ def server(tmp_path_factory: pytest.TempPathFactory, runs_root: Path, shared_fil
     opened = str(shared_file("cifar10_test.npz").parent)
     with running_studio(folder, CIST_RUNS=str(runs_root), CIST_ROOTS=opened) as address:
         yield address
-
-
-def settle(page) -> None:
-    page.wait_for_timeout(500)
-    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]", timeout=MINUTES)
-    page.wait_for_timeout(300)
 
 
 def choose(page, name: str, *, place: int = 0) -> None:

@@ -6,19 +6,16 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from cist_core.runs import Run, RunState, RunStore, ensure_worker
 from cist_core.training import preset
+from tests.browser.actions import HEADING, MINUTES, fill, settle, wait_for
 from tests.browser.conftest import save_picture
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-
-HEADING = "[data-testid=stMain] h1"
-MINUTES = 60_000
 
 
 @pytest.fixture
@@ -40,27 +37,6 @@ def two_runs(store: RunStore) -> list[Run]:
     runs = [next(run for run in store.list_runs() if run.name == name) for name in wanted]
     assert [run.state for run in runs] == [RunState.FINISHED] * 2, [run.reason for run in runs]
     return runs
-
-
-def wait_for(condition: Callable[[], object], *, seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.2)
-
-
-def fill(page, label: str, value: str) -> None:
-    """Type into a field and leave it."""
-    field = page.get_by_label(label, exact=True)
-    field.fill(value)
-    field.press("Enter")
-    settle(page)
-
-
-def settle(page) -> None:
-    page.wait_for_timeout(500)
-    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]", timeout=30_000)
-    page.wait_for_timeout(300)
 
 
 def launch(page, *, epochs: int) -> None:

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
+from tests.browser.actions import drawing, settle
 from tests.browser.conftest import A_CHART, go_to, wait_until_drawn
-from tests.browser.test_studio import drawing, wait_for_rerun
 
 pytestmark = pytest.mark.browser
 
@@ -22,7 +22,7 @@ def brush(page, start: float, end: float, *, height: float = 0.5) -> None:
     page.mouse.move(box["x"] + end * box["width"], y, steps=5)
     page.mouse.up()
     page.get_by_text(re.compile(r"of 1,000 samples")).wait_for()
-    wait_for_rerun(page)
+    settle(page)
 
 
 def said(page) -> str:
@@ -70,5 +70,5 @@ def test_select_every_sample_wipes_the_brush(open_page) -> None:
     brush(page, 0.3, 0.6)
     page.get_by_role("button", name="All", exact=True).click()
     page.get_by_text("All 1,000 samples").wait_for()
-    wait_for_rerun(page)
+    settle(page)
     assert drawing(page) == before

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.browser.test_studio import wait_for_rerun
+from tests.browser.actions import settle
 
 pytestmark = pytest.mark.browser
 
@@ -24,19 +24,19 @@ def pinned(page, pin: str) -> str:
 
 def press_key(page, key: str) -> None:
     page.locator("body").press(key)
-    wait_for_rerun(page)
+    settle(page)
 
 
 def test_wrong_samples_by_keyboard_two_pins_and_a_link(open_page) -> None:
     page = open_page("samples")
     page.get_by_role("radiogroup", name="The teacher is").get_by_text("wrong").click()
-    wait_for_rerun(page)
+    settle(page)
     assert page.get_by_text(re.compile("of 1,000 samples")).is_visible()
     cards = page.locator(CARD)
     assert all("→" in words for words in cards.all_inner_texts())
 
     cards.nth(1).click()
-    wait_for_rerun(page)
+    settle(page)
     first = opened(page)
     heading = page.get_by_role("heading", level=3).first.inner_text()
     press_key(page, "a")
@@ -65,7 +65,7 @@ def test_the_arrows_of_a_slider_do_not_turn_the_samples(open_page) -> None:
     page = open_page("samples")
     before = opened(page)
     page.get_by_role("slider", name="Fixed temperature τ").press("ArrowRight")
-    wait_for_rerun(page)
+    settle(page)
     assert opened(page) == before
 
 

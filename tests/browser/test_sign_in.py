@@ -11,8 +11,8 @@ import pytest
 
 from cist_core.runs import RunStore
 from cist_core.training import preset
+from tests.browser.actions import HEADING, MINUTES, fill, settle, wait_for
 from tests.browser.conftest import A_CHART, wait_until_drawn
-from tests.browser.test_distill import HEADING, MINUTES, fill, settle, wait_for
 from tests.studio import free_port, running_studio
 
 pytest.importorskip("authlib")

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from app.pages import DEFAULT, find_pages
+from tests.browser.actions import drawing, settle
 from tests.browser.conftest import go_to, save_picture, wait_until_drawn
 
 pytestmark = pytest.mark.browser
@@ -26,27 +27,11 @@ def press(page, label: str, key: str) -> None:
         "([label, before]) => document.querySelector(`input[type=range][aria-label='${label}']`).value != before",
         arg=[label, f"{before:g}"],
     )
-    wait_for_rerun(page)
-
-
-def wait_for_rerun(page) -> None:
-    page.wait_for_timeout(500)
-    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]", timeout=30_000)
-    page.wait_for_timeout(300)
+    settle(page)
 
 
 def value(page, label: str) -> float:
     return float(page.get_by_role("slider", name=label).input_value())
-
-
-def drawing(page) -> str:
-    """The marks of the first chart, whichever renderer drew it, without the serial numbers of its clip paths."""
-    return page.evaluate(
-        """() => {
-            const chart = document.querySelector('[data-testid=stVegaLiteChart] :is(svg, canvas)');
-            return chart.tagName === 'CANVAS' ? chart.toDataURL() : chart.outerHTML.replace(/clip[0-9]+/g, 'clip');
-        }"""
-    )
 
 
 def test_first_screen_answers_without_a_click(open_page) -> None:
@@ -101,9 +86,9 @@ def test_the_back_button_brings_back_a_matched_pair(open_page) -> None:
     page = open_page("?tau=2")
     page.get_by_role("combobox", name="Teacher").click()
     page.get_by_role("option", name="mnist5k-mlp").click()
-    wait_for_rerun(page)
+    settle(page)
     page.go_back()
-    wait_for_rerun(page)
+    settle(page)
     page.wait_for_timeout(1000)
     assert page.get_by_role("heading", level=1).inner_text().startswith("At the same mean entropy")
     assert page.get_by_text("No partner").count() == 0
@@ -118,7 +103,7 @@ def set_floor(page, value: str) -> None:
     field = page.get_by_role("spinbutton", name="Floor of τ")
     field.fill(value)
     field.press("Enter")
-    wait_for_rerun(page)
+    settle(page)
 
 
 def test_another_floor_moves_the_chart_keeps_the_match_and_travels_with_link_and_page(open_page) -> None:
@@ -150,7 +135,7 @@ def test_the_back_button_keeps_the_pair_matched_under_the_floor(open_page) -> No
         press(page, "Fixed temperature τ", "PageUp")
     for _ in range(2):
         page.go_back()
-        wait_for_rerun(page)
+        settle(page)
         page.wait_for_timeout(1000)
         assert page.get_by_role("heading", level=1).inner_text().startswith("At the same mean entropy")
         assert "matched=false" not in page.url
@@ -169,7 +154,7 @@ def test_choosing_another_teacher_loads_its_logits(open_page) -> None:
     page = open_page()
     page.get_by_role("combobox", name="Teacher").click()
     page.get_by_role("option", name="cifar100-resnet20").click()
-    wait_for_rerun(page)
+    settle(page)
     wait_until_drawn(page)
     assert page.get_by_text("10,000").first.is_visible()
     assert "teacher=cifar100-resnet20" in page.url

@@ -566,7 +566,7 @@ def test_help_exits_with_success(capsys, command):
 
 @pytest.mark.parametrize("module", [analyze, infer, convert], ids=lambda module: module.__name__)
 def test_the_examples_of_the_help_parse(module):
-    text = re.sub(r"\\\n *", "", module._EXAMPLES)  # a continued line is one command
+    text = re.sub(r"\\\n *", "", module.EXAMPLES)  # a continued line is one command
     examples = [shlex.split(line.split("   ")[0]) for line in text.splitlines() if line.startswith("  cist ")]
     assert len(examples) >= 2
     for example in examples:

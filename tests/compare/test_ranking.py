@@ -10,7 +10,6 @@ from reference import entropy_at, entropy_at_cist
 from cist_core import Cist, CistError, EntropyCurves, Fixed, LogitSet, Matched, TemperatureRule, read_logits
 from cist_core.compare.ranking import match_rule, rank_rules, ranking_finding
 from cist_core.temperature import register_rule
-from cist_core.temperature import rule as rule_module
 
 
 @pytest.fixture
@@ -52,13 +51,11 @@ def test_intervals_are_those_of_resamples_drawn_one_by_one(logits, curves):
     assert ranked["fixed"].gain is None
 
 
+@pytest.mark.usefixtures("own_rules")
 def test_the_gain_is_compared_on_the_same_resamples(curves):
     """Spreads of unpaired resamples would leave the gain of a rule over itself uncertain."""
     _register_twin()
-    try:
-        twin = by_name(rank_rules(curves, 1.2, rules=["twin", "cist"]))["twin"]
-    finally:
-        del rule_module._RULES["twin"]
+    twin = by_name(rank_rules(curves, 1.2, rules=["twin", "cist"]))["twin"]
     assert twin.gain == pytest.approx(1, abs=1e-4)
     np.testing.assert_allclose(twin.gain_interval, 1, atol=1e-4)
     assert twin.interval.high - twin.interval.low > 0.01
@@ -94,7 +91,7 @@ def test_lskd_and_normkd_tie_and_nothing_else_does(curves):
     assert ranked["lskd"].std == pytest.approx(ranked["normkd"].std, abs=1e-6)
 
 
-@pytest.mark.usefixtures("registry")
+@pytest.mark.usefixtures("own_rules")
 def test_rules_that_cannot_be_matched_come_last_with_the_reason(curves):
     @register_rule("two")
     @dataclass(frozen=True)
@@ -123,11 +120,6 @@ def test_rules_that_cannot_be_matched_come_last_with_the_reason(curves):
     assert "has 2 parameters; only a rule with exactly one" in reasons["two"]
     assert "No power of the rule 'steady' gives these samples a mean entropy of 1.2 nats" in reasons["steady"]
     assert all(rule.interval is None and rule.gain is None for rule in ranking[-3:])
-
-
-@pytest.fixture
-def registry(monkeypatch):
-    monkeypatch.setattr(rule_module, "_RULES", dict(rule_module._RULES))
 
 
 def test_a_rule_that_sharpens_as_its_parameter_grows_is_found_as_well(curves):

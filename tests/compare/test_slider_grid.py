@@ -238,7 +238,7 @@ def test_a_stream_leaves_out_the_temperatures_beyond_its_table(logits: np.ndarra
 
 def test_large_sets_have_fewer_positions(curves: EntropyCurves, monkeypatch: pytest.MonkeyPatch) -> None:
     full = grid_of(curves)
-    monkeypatch.setattr("cist_core.compare.slider_grid._FULL_SIZE", 750)
+    monkeypatch.setattr("cist_core.compare.slider_grid.FULL_SIZE", 750)
     few = grid_of(curves)
     assert len(full.taus) > 80
     assert 20 <= len(few.taus) < 45

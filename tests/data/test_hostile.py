@@ -325,7 +325,7 @@ def test_heads_that_promise_something_else_are_refused(tmp_path: Path, shape: tu
 
 
 def test_a_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "_SUSPICIOUS_BYTES", 1 << 20)
+    monkeypatch.setattr(archives, "SUSPICIOUS_BYTES", 1 << 20)
     path, count = tmp_path / "bomb.npz", 3000
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("labels.npy", _npy(np.zeros(count, np.uint8)))

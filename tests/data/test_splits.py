@@ -82,7 +82,7 @@ def test_a_copy_that_lacks_images_of_a_pinned_split_is_told(
     monkeypatch.setattr("cist_core.data.pinned_splits.PINNED", {"cifar100": "toy.npz"})
     monkeypatch.setattr("cist_core.data.pinned_splits.resources.files", lambda package: tmp_path)
     copy = images.copy()
-    monkeypatch.setattr("cist_core.data.torchvision_sets._open", lambda *_: (copy, labels, ("a", "b")))
+    monkeypatch.setattr("cist_core.data.torchvision_sets.read_arrays", lambda *_: (copy, labels, ("a", "b")))
     assert load_dataset("cifar100", "validation", root=tmp_path).num_samples == 4
 
     copy[-1] = 0

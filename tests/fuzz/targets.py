@@ -337,9 +337,9 @@ def _card_seeds() -> list[bytes]:
 
 
 def _card(path: Path) -> object:
-    from cist_core.cards import _read
+    from cist_core.cards import read_card
 
-    return _read(path)
+    return read_card(path)
 
 
 def _config_seeds() -> list[bytes]:

@@ -171,8 +171,8 @@ def test_a_file_of_labels_beside_masked_logits(tmp_path):
 
 def test_blocks_of_a_file_larger_than_memory(tmp_path, monkeypatch):
     monkeypatch.setenv("CIST_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("cist_core.logits.logit_set._CHUNK_VALUES", 42)  # 7 rows at a time
-    monkeypatch.setattr("cist_core.logits.logit_set._COPIED_VALUES", 42)
+    monkeypatch.setattr("cist_core.logits.logit_set.CHUNK_VALUES", 42)  # 7 rows at a time
+    monkeypatch.setattr("cist_core.logits.logit_set.COPIED_VALUES", 42)
     monkeypatch.setattr(scratch, "IN_MEMORY_BYTES", 0)
     logits, others, labels, left = masked(-1e9, column=2)
     np.savez_compressed(tmp_path / "set.npz", logits=logits.astype(np.float64), labels=labels)

@@ -284,7 +284,7 @@ def test_the_doctor_says_it_of_what_was_added(
     from cist_core.logits.cache import write_logits
 
     monkeypatch.setenv("CIST_ADDED", str(tmp_path / "added"))
-    monkeypatch.setattr(doctor, "_CHECKS", {"Added": doctor._added, "Sample models": doctor._sample_models})
+    monkeypatch.setattr(doctor, "CHECKS", {name: doctor.CHECKS[name] for name in ("Added", "Sample models")})
     added = AddedStore().draft(title="mine")
     spec = AddSpec.of(title="Twisted", logits={"teacher": str(off_by_one)})
     entry = json.loads((added.folder / "entry.json").read_text())

@@ -96,7 +96,7 @@ def test_the_bins_hold_what_a_loop_puts_there(logits, labels, tau):
 
 def test_the_size_of_a_chunk_changes_nothing(monkeypatch, logits, believable):
     whole = nll(logits, believable), fit_temperature(logits, believable), expected_calibration_error(logits, believable)
-    monkeypatch.setattr(calibration_module, "_CHUNK_VALUES", 70)
+    monkeypatch.setattr(calibration_module, "CHUNK_VALUES", 70)
     parts = nll(logits, believable), fit_temperature(logits, believable), expected_calibration_error(logits, believable)
     assert parts == pytest.approx(whole, rel=1e-9)
 

@@ -8,7 +8,7 @@ from cist_core.logits.ensemble import average_logits
 
 
 def test_the_mean_of_the_logits_with_labels_and_names(monkeypatch, logits, labels):
-    monkeypatch.setattr("cist_core.logits.ensemble._CHUNK_VALUES", 70)
+    monkeypatch.setattr("cist_core.logits.ensemble.CHUNK_VALUES", 70)
     rng = np.random.default_rng(0)
     members = [(logits + rng.standard_normal(logits.shape)).astype(np.float32) for _ in range(3)]
     names = [str(index) for index in range(10)]

@@ -115,10 +115,10 @@ def everything_large(monkeypatch, tmp_path):
     monkeypatch.setenv("CIST_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(scratch, "IN_MEMORY_BYTES", 0)
     for module in (given, tokens):
-        monkeypatch.setattr(module, "_CHUNK_VALUES", 7)
-    monkeypatch.setattr(tables, "_BLOCK_VALUES", 70)
-    monkeypatch.setattr("cist_core.logits.logit_set._COPIED_VALUES", 70)
-    monkeypatch.setattr("cist_core.logits.files.numpy_files._BLOCK_BYTES", 100)
+        monkeypatch.setattr(module, "CHUNK_VALUES", 7)
+    monkeypatch.setattr(tables, "BLOCK_VALUES", 70)
+    monkeypatch.setattr("cist_core.logits.logit_set.COPIED_VALUES", 70)
+    monkeypatch.setattr("cist_core.logits.files.numpy_files.BLOCK_BYTES", 100)
     return tmp_path
 
 
@@ -152,7 +152,7 @@ def test_names_and_labels_of_a_table_in_blocks(everything_large, suffix, logits,
 
 def test_a_disk_without_room_is_one_sentence(everything_large, monkeypatch, logits):
     np.savez(everything_large / "set.npz", logits=logits)
-    monkeypatch.setattr(scratch, "_KEPT_FREE_BYTES", 1 << 60)
+    monkeypatch.setattr(scratch, "KEPT_FREE_BYTES", 1 << 60)
     with pytest.raises(CistError, match=r"set.npz: This takes .* GiB of disk in .*scratch, which has"):
         read_logits(everything_large / "set.npz")
 

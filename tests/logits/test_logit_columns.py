@@ -166,7 +166,7 @@ def test_fractions_are_no_labels_and_that_is_said(tmp_path):
 
 
 def test_a_column_that_is_a_class_only_in_its_first_rows_is_looked_at_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr("cist_core.logits.files.tables._BLOCK_VALUES", 20)
+    monkeypatch.setattr("cist_core.logits.files.tables.BLOCK_VALUES", 20)
     late = np.r_[np.arange(25), LOGITS[25:, 0]]  # whole numbers first
     table = {"id": np.r_[np.arange(29), 0], **columns(WORDS), "speed": late}
     write(tmp_path / "set.csv", table)

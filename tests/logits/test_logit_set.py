@@ -128,7 +128,7 @@ def test_constant_rows_are_counted_not_refused():
 
 
 def test_a_bad_value_is_found_and_named_beyond_the_first_chunk(monkeypatch, logits):
-    monkeypatch.setattr(logits_module, "_CHUNK_VALUES", 70)
+    monkeypatch.setattr(logits_module, "CHUNK_VALUES", 70)
     logits[123, 4] = np.nan
     with pytest.raises(CistError, match="sample 123, class 4 is nan"):
         LogitSet.create(logits)
@@ -139,7 +139,7 @@ def test_what_is_read_in_chunks_does_not_depend_on_the_chunk(monkeypatch, logits
     whole = LogitSet.create(logits, labels)
     expected = (whole.constant_rows, whole.fingerprint, whole.accuracy)
     nll = whole.nll
-    monkeypatch.setattr(logits_module, "_CHUNK_VALUES", 70)
+    monkeypatch.setattr(logits_module, "CHUNK_VALUES", 70)
     chunked = LogitSet.create(logits, labels)
     assert (chunked.constant_rows, chunked.fingerprint, chunked.accuracy) == expected
     assert chunked.constant_rows == 6

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from cist_core import LogitSet, read_logits
-from cist_core.added.spec import LogitFiles
-from cist_core.added.work import _preview_logits
+from cist_core.added import AddSpec
+from cist_core.added.work import preview
 from cist_core.compare.teacher_comparison import CapacityGap
 from cist_core.errors import CistError
 from cist_core.logits.alignment import align, check_same_order
@@ -332,10 +332,10 @@ def test_the_command_line_joins_and_says_so(pair: tuple[Path, Path], capsys: Any
 
 def test_the_page_add_joins_and_says_so(pair: tuple[Path, Path]) -> None:
     teacher, student = pair
-    preview = _preview_logits(LogitFiles(teacher=str(teacher), student=str(student)))
-    said = " ".join(preview.remarks)
+    spec = AddSpec.of(title="t", logits={"teacher": str(teacher), "student": str(student)})
+    said = " ".join(preview(spec).remarks)
     assert "the file has logit_0, logit_1, logit_10, ..., logit_9." in said
     assert "Samples of the student in the order of the teacher, by 'filename'." in said
     pd.read_csv(student).assign(filename=[f"other {number}" for number in range(60)]).to_csv(student, index=False)
     with pytest.raises(CistError, match="Expected the student to be of the samples of the teacher"):
-        _preview_logits(LogitFiles(teacher=str(teacher), student=str(student)))
+        preview(spec)

@@ -115,10 +115,8 @@ def test_processes_that_average_their_gradients_multiply_by_their_number(process
     torch.testing.assert_close(torch.stack(gradients).mean(0), expected, rtol=1e-7, atol=1e-12)
 
 
-def test_an_objective_that_does_not_know_num_items_refuses_it(monkeypatch):
-    from cist_core.objectives import register_objective, registry
-
-    monkeypatch.setattr(registry, "_OBJECTIVES", dict(registry._OBJECTIVES))
+def test_an_objective_that_does_not_know_num_items_refuses_it(own_objectives):
+    from cist_core.objectives import register_objective
 
     @register_objective("plain")
     def plain(*, student_logits, teacher_logits, labels, mask=None):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from cist_core.objectives import create_objective, objective_names, objective_presets, registry
+from cist_core.objectives import create_objective, objective_names, objective_presets
 
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "objectives.md").read_text(encoding="utf-8")
 
@@ -46,8 +46,7 @@ def module(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def no_trace(monkeypatch):
-    monkeypatch.setattr(registry, "_OBJECTIVES", dict(registry._OBJECTIVES))
+def no_trace(own_objectives):
     torch.manual_seed(0)
 
 

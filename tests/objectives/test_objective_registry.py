@@ -22,7 +22,6 @@ from cist_core.objectives import (
     objective_presets,
     objective_specification,
     register_objective,
-    registry,
 )
 from cist_core.objectives.divergences import forward_kl
 
@@ -139,7 +138,7 @@ def test_a_value_beside_a_preset_takes_the_place_of_its_own():
         create_objective("cist-authors:tau=4")
 
 
-def test_a_preset_keeps_its_name_to_itself(own_names):
+def test_a_preset_keeps_its_name_to_itself(own_objectives):
     assert not set(objective_presets()) & set(objective_names())
     with pytest.raises(ValueError, match="'kd-hinton' belongs to a preset already"):
 
@@ -148,7 +147,7 @@ def test_a_preset_keeps_its_name_to_itself(own_names):
             raise NotImplementedError
 
 
-def test_parameters_that_do_not_go_together_are_refused_before_a_batch(own_names):
+def test_parameters_that_do_not_go_together_are_refused_before_a_batch(own_objectives):
     with pytest.raises(CistError, match="not positive; choose a larger tau"):
         create_objective("kd-entout-ht:tau=1,sides=both")
     assert create_objective("kd-entout-ht:tau=1").config()["sides"] == "low"
@@ -245,12 +244,7 @@ def test_a_parameter_in_the_text_and_beside_it_is_refused():
         create_objective("kd:tau=4", tau=4)
 
 
-@pytest.fixture
-def own_names(monkeypatch):
-    monkeypatch.setattr(registry, "_OBJECTIVES", dict(registry._OBJECTIVES))
-
-
-def test_a_new_objective_is_a_function(own_names):
+def test_a_new_objective_is_a_function(own_objectives):
     @register_objective("gap")
     def gap_loss(
         *,
@@ -277,7 +271,7 @@ def test_a_new_objective_is_a_function(own_names):
     assert terms["total"].item() == pytest.approx(16 * (math.log(3) + (p * p.log()).sum().item()), rel=1e-5)
 
 
-def test_a_name_belongs_to_one_function(own_names):
+def test_a_name_belongs_to_one_function(own_objectives):
     with pytest.raises(ValueError, match=r"'kd' belongs to cist_core\.objectives\.methods\.kd\.kd_loss already"):
 
         @register_objective("kd")
@@ -285,7 +279,7 @@ def test_a_name_belongs_to_one_function(own_names):
             raise NotImplementedError
 
 
-def test_a_signature_that_no_call_fits_is_refused(own_names):
+def test_a_signature_that_no_call_fits_is_refused(own_objectives):
     with pytest.raises(TypeError, match="does not take mask"):
 
         @register_objective("no mask")

@@ -337,7 +337,7 @@ def test_a_lower_temperature_that_is_not_positive_is_refused(tau, step):
 def test_the_quantile_of_the_masks_is_numpys_over_what_is_present(keep):
     values = np.random.default_rng(0).standard_normal(23)
     present = np.arange(23) % 3 != 1
-    found = mlkd._quantile(torch.tensor(values), torch.tensor(present), keep)
+    found = mlkd.masked_quantile(torch.tensor(values), torch.tensor(present), keep)
     assert found.item() == pytest.approx(np.quantile(values[present], keep), rel=1e-12)
 
 

@@ -13,8 +13,7 @@ from cist_core.runs import RunState, RunStore
 from cist_core.runs.executors.local import LocalExecutor, process_handle
 from cist_core.runs.executors.protocol import Executor, ExecutorUnreachable, Exit, executor_named
 from tests.runs.cluster import ClusterExecutor
-from tests.runs.test_limits import write
-from tests.runs.workplace import GONE, Workplace, kill, on_every_executor, until
+from tests.runs.workplace import GONE, Workplace, kill, on_every_executor, until, write_limits
 
 on_the_cluster = pytest.mark.parametrize("workplace", ["cluster"], indirect=True)
 
@@ -120,7 +119,7 @@ def test_a_worker_that_dies_before_the_table_has_the_handle_starts_a_run_once(wo
 
 @on_the_cluster
 def test_an_executor_that_gives_no_answer_loses_and_fails_no_run(workplace, cluster):
-    write(workplace.store, "concurrent_runs = 2")
+    write_limits(workplace.store, "concurrent_runs = 2")
     said = []
     worker = workplace.worker("train,finish", say=said.append)
     running = workplace.add(0)
@@ -163,7 +162,7 @@ def test_a_stop_that_did_not_arrive_is_repeated(workplace):
 
 
 def test_the_runs_of_an_executor_that_is_not_installed_stay_as_they_are(workplace):
-    write(workplace.store, "concurrent_runs = 2")
+    write_limits(workplace.store, "concurrent_runs = 2")
     foreign, own = workplace.add(0), workplace.add(1)
     with workplace.store.claiming(1) as claim:
         claim.started("nowhere", "anything")

@@ -4,14 +4,7 @@ import pytest
 
 from cist_core import CistError
 from cist_core.runs import Limits, RunState
-from tests.runs.workplace import config, on_every_executor, until
-
-
-def write(store, text):
-    """At once: a worker that read the file half written would go by the defaults."""
-    partial = store.root / "limits.partial"
-    partial.write_text(text)
-    partial.replace(store.root / "limits.toml")
+from tests.runs.workplace import config, on_every_executor, until, write_limits
 
 
 def test_without_a_file_the_defaults_hold(store):
@@ -20,7 +13,7 @@ def test_without_a_file_the_defaults_hold(store):
 
 
 def test_a_file_states_what_differs(store):
-    write(store, "concurrent_runs = 3\nwall_seconds = 1.5\n")
+    write_limits(store, "concurrent_runs = 3\nwall_seconds = 1.5\n")
     assert store.limits == Limits(concurrent_runs=3, wall_seconds=1.5)
 
 
@@ -35,7 +28,7 @@ def test_a_file_states_what_differs(store):
     ],
 )
 def test_a_wrong_file_is_told_in_a_sentence(store, text, sentence):
-    write(store, text)
+    write_limits(store, text)
     with pytest.raises(CistError, match=sentence):
         store.add(config())
     assert store.list_runs() == []
@@ -48,7 +41,7 @@ def test_a_file_that_cannot_be_read_is_told_in_a_sentence(store):
 
 
 def test_a_run_that_is_too_long_is_refused(store):
-    write(store, "epochs = 10\nsteps = 100")
+    write_limits(store, "epochs = 10\nsteps = 100")
     store.add(config(epochs=10))
     with pytest.raises(CistError, match="at most 10 epochs in a run, but got 11; shorten it, or raise 'epochs'"):
         store.add(config(epochs=11))
@@ -57,7 +50,7 @@ def test_a_run_that_is_too_long_is_refused(store):
 
 
 def test_a_full_queue_refuses_new_and_resumed_runs(store):
-    write(store, "queued_runs = 1")
+    write_limits(store, "queued_runs = 1")
     first = store.add(config(0)).id
     store.cancel(first)
     store.add(config(1))
@@ -69,14 +62,14 @@ def test_a_full_queue_refuses_new_and_resumed_runs(store):
 
 @on_every_executor
 def test_the_worker_stops_a_run_that_takes_too_long_and_it_saves_first(workplace):
-    write(workplace.store, "wall_seconds = 0.5")
+    write_limits(workplace.store, "wall_seconds = 0.5")
     run_id = workplace.add()
     workplace.start("train")
     workplace.reaches(run_id, RunState.FAILED)
     run = workplace.store.get(run_id)
     assert "stopped after 0.5 seconds, the limit for one attempt; resume it" in run.reason
     assert (run.directory.checkpoints / "step.txt").exists()
-    write(workplace.store, "")
+    write_limits(workplace.store, "")
     workplace.store.resume(run_id)
     workplace.trains(run_id)
     assert workplace.store.get(run_id).directory.status()["first_step"] > 0
@@ -84,7 +77,7 @@ def test_the_worker_stops_a_run_that_takes_too_long_and_it_saves_first(workplace
 
 @on_every_executor
 def test_the_worker_stops_a_run_that_uses_too_much_disk(workplace):
-    write(workplace.store, "disk_bytes = 100_000")
+    write_limits(workplace.store, "disk_bytes = 100_000")
     run_id = workplace.add()
     workplace.start("grow")
     workplace.reaches(run_id, RunState.FAILED)
@@ -94,7 +87,7 @@ def test_the_worker_stops_a_run_that_uses_too_much_disk(workplace):
 
 @on_every_executor
 def test_a_run_over_a_limit_that_does_not_listen_is_killed_and_still_failed_for_the_limit(workplace):
-    write(workplace.store, "wall_seconds = 0.2")
+    write_limits(workplace.store, "wall_seconds = 0.2")
     run_id = workplace.add()
     workplace.start("stubborn", grace_seconds=0.1)
     workplace.reaches(run_id, RunState.FAILED)
@@ -103,15 +96,15 @@ def test_a_run_over_a_limit_that_does_not_listen_is_killed_and_still_failed_for_
 
 @on_every_executor
 def test_the_limit_of_concurrent_runs_is_kept_and_may_change_meanwhile(workplace):
-    write(workplace.store, "concurrent_runs = 2")
+    write_limits(workplace.store, "concurrent_runs = 2")
     ids = [workplace.add(seed) for seed in range(4)]
     workplace.start("train")
     workplace.trains(ids[0])
     workplace.trains(ids[1])
     assert [workplace.state(run_id) for run_id in ids] == ["running", "running", "queued", "queued"]
-    write(workplace.store, "concurrent_runs = 3")
+    write_limits(workplace.store, "concurrent_runs = 3")
     workplace.trains(ids[2])
-    write(workplace.store, "concurrent_runs = nonsense")  # the last limits that could be read stay
+    write_limits(workplace.store, "concurrent_runs = nonsense")  # the last limits that could be read stay
     workplace.store.cancel(ids[0])
     workplace.trains(ids[3])
     until(lambda: workplace.state(ids[0]) is RunState.CANCELLED)

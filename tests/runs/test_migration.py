@@ -12,7 +12,7 @@ import pytest
 
 from cist_core.processes import Child
 from cist_core.runs import RunState, RunStore
-from tests.runs.workplace import FAKE_ENGINE, Workplace, config, kill, until
+from tests.runs.workplace import FAKE_ENGINE, Workplace, config, kill, rows, until
 
 TABLE_2 = """
 CREATE TABLE IF NOT EXISTS runs (
@@ -44,11 +44,11 @@ class OldRoot:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.mkdir()
-        self._connection = sqlite3.connect(path / "runs.sqlite", isolation_level=None)
-        self._connection.row_factory = sqlite3.Row
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        self._connection.execute(TABLE_2)
-        self._connection.execute("PRAGMA user_version = 2")
+        self.connection = sqlite3.connect(path / "runs.sqlite", isolation_level=None)
+        self.connection.row_factory = sqlite3.Row
+        self.connection.execute("PRAGMA journal_mode = WAL")
+        self.connection.execute(TABLE_2)
+        self.connection.execute("PRAGMA user_version = 2")
         self.children: list[Child] = []
 
     def add(self, run_id: str, state: str, **columns: object) -> str:
@@ -65,7 +65,7 @@ class OldRoot:
             **columns,
         }
         marks = ", ".join("?" * len(row))
-        self._connection.execute(f"INSERT INTO runs ({', '.join(row)}) VALUES ({marks})", list(row.values()))
+        self.connection.execute(f"INSERT INTO runs ({', '.join(row)}) VALUES ({marks})", list(row.values()))
         (self.path / run_id).mkdir()
         config().save(self.path / run_id / "config.json")
         return run_id
@@ -82,10 +82,10 @@ class OldRoot:
         return run_id
 
     def rows(self) -> list[dict[str, object]]:
-        return [dict(row) for row in self._connection.execute("SELECT * FROM runs ORDER BY rowid")]
+        return [dict(row) for row in self.connection.execute("SELECT * FROM runs ORDER BY rowid")]
 
     def close(self) -> None:
-        self._connection.close()
+        self.connection.close()
         for child in self.children:
             if child.exit_code() is None:
                 kill(child.pid)
@@ -117,19 +117,19 @@ def test_every_row_is_kept_in_its_order(old):
     assert (queued.state, queued.executor, queued.handle, queued.owner) == ("queued", None, None, None)
     assert (failed.reason, failed.limit_reason, failed.stop_requested_at) == ("It cannot start.", "too long", 5.5)
     assert (failed.executor, failed.handle) == (None, None)
-    after = [dict(row) for row in store._read("SELECT * FROM runs ORDER BY rowid")]
+    after = [dict(row) for row in rows(store, "SELECT * FROM runs ORDER BY rowid")]
     changed = {"pid", "pid_created_at", "executor", "handle"}
     assert [{name: row[name] for name in row.keys() - changed} for row in after] == [
         {name: row[name] for name in row.keys() - changed} for row in before
     ]
-    assert store._read("PRAGMA user_version")[0][0] == 3
-    assert [row["name"] for row in store._read("SELECT name FROM sqlite_master WHERE type = 'table'")] == ["runs"]
+    assert rows(store, "PRAGMA user_version")[0][0] == 3
+    assert [row["name"] for row in rows(store, "SELECT name FROM sqlite_master WHERE type = 'table'")] == ["runs"]
 
 
 def test_a_table_that_was_brought_up_to_date_is_like_a_new_one(old, tmp_path):
     new = RunStore(tmp_path / "new")
     query = "SELECT name, type, \"notnull\", dflt_value, pk FROM pragma_table_info('runs')"
-    assert [tuple(row) for row in opened(old).store._read(query)] == [tuple(row) for row in new._read(query)]
+    assert [tuple(row) for row in rows(opened(old).store, query)] == [tuple(row) for row in rows(new, query)]
 
 
 def test_a_run_that_lives_goes_on_and_the_new_worker_sees_it_finish(old):
@@ -178,7 +178,7 @@ def test_a_run_whose_process_is_gone_is_lost(old, pid):
         until(lambda: child.exit_code() is not None)
         gone = {"killed": child.pid, "somebody else's": bystander.pid, None: None}[pid]
         created_at = None if pid is None else child.created_at - 3600
-        old._connection.execute("UPDATE runs SET pid = ?, pid_created_at = ?", (gone, created_at))
+        old.connection.execute("UPDATE runs SET pid = ?, pid_created_at = ?", (gone, created_at))
         (old.path / living / "status.json").unlink(missing_ok=True)
         place = opened(old)
         place.store.reconcile()

@@ -6,9 +6,7 @@ import pytest
 
 from cist_core import CistError
 from cist_core.runs import Limits, RunState, RunStore
-from tests.runs.test_limits import write
-from tests.runs.test_store import end
-from tests.runs.workplace import GONE, config
+from tests.runs.workplace import GONE, config, end, rows, write_limits
 
 ANN, BOB = "ann@lab.edu", "bob@lab.edu"
 TABLE_1 = """
@@ -116,7 +114,7 @@ def test_a_table_of_version_1_keeps_its_rows_which_are_the_keepers(tmp_path):
     assert RunStore(root, owner=ANN).list_runs() == []
     RunStore(root, owner=ANN).add(config())
     assert [run.owner for run in store.list_runs()] == [ANN, None]
-    assert store._read("PRAGMA user_version")[0][0] == 3
+    assert rows(store, "PRAGMA user_version")[0][0] == 3
 
 
 # ---- whose turn it is ------------------------------------------------------------------------------------------------
@@ -141,7 +139,7 @@ def test_somebody_who_has_reached_the_limit_is_passed_over(store, anns, bobs):
 
 
 def test_the_worker_keeps_the_limit_of_a_person(workplace, anns, bobs):
-    write(workplace.store, "concurrent_runs = 3\nuser_runs_at_once = 1")
+    write_limits(workplace.store, "concurrent_runs = 3\nuser_runs_at_once = 1")
     hers = [anns.add(config(seed)).id for seed in range(2)]
     his = bobs.add(config()).id
     workplace.start("train")
@@ -156,7 +154,7 @@ def test_the_worker_keeps_the_limit_of_a_person(workplace, anns, bobs):
 
 
 def test_a_person_queues_no_more_than_allowed_and_leaves_room_for_others(store, anns, bobs):
-    write(store, "user_queued_runs = 2")
+    write_limits(store, "user_queued_runs = 2")
     first = anns.add(config(0)).id
     with pytest.raises(CistError, match="at most 2 runs of one person in the queue, but 1 of yours wait and 2 more"):
         anns.add_all([("", config(1)), ("", config(2))])
@@ -173,7 +171,7 @@ def test_a_person_queues_no_more_than_allowed_and_leaves_room_for_others(store, 
 def test_a_person_whose_runs_fill_their_share_of_the_disk_deletes_some_first(store, anns, bobs):
     run = anns.add(config())
     anns.cancel(run.id)
-    write(store, f"user_disk_bytes = {run.directory.bytes_used()}")
+    write_limits(store, f"user_disk_bytes = {run.directory.bytes_used()}")
     for more in (lambda: anns.add(config()), lambda: anns.resume(run.id)):
         with pytest.raises(CistError, match=r"Your runs use [\d,]+ bytes of the disk and [\d,]+ are allowed; delete"):
             more()
@@ -185,7 +183,7 @@ def test_a_person_whose_runs_fill_their_share_of_the_disk_deletes_some_first(sto
 
 
 def test_the_queue_of_all_is_a_limit_for_everybody(store, anns):
-    write(store, "queued_runs = 1")
+    write_limits(store, "queued_runs = 1")
     store.add(config())
     with pytest.raises(CistError, match="at most 1 runs in the queue, but 1 wait"):
         anns.add(config())
@@ -193,6 +191,6 @@ def test_the_queue_of_all_is_a_limit_for_everybody(store, anns):
 
 def test_limits_of_a_person_have_defaults(store):
     assert (store.limits.user_runs_at_once, store.limits.user_queued_runs) == (1, 100)
-    write(store, "user_runs_at_once = 0")
+    write_limits(store, "user_runs_at_once = 0")
     with pytest.raises(CistError, match="user_runs_at_once: input should be greater than or equal to 1"):
         Limits.load(store.root)

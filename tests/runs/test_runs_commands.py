@@ -14,6 +14,7 @@ from command_line import run
 from cist_core import CistError
 from cist_core.runs import RunState, RunStore, ensure_worker
 from cist_core.runs import worker as worker_module
+from cist_core.runs.worker import started_workers
 from cist_core.training.logit_scale import ScaleFault
 from tests.runs.workplace import GONE, config, until
 
@@ -231,13 +232,13 @@ def test_a_worker_is_started_once_and_its_run_outlives_it_and_is_resumed(workpla
     ensure_worker(store)
     pid = workplace.trains(run_id)
     ensure_worker(store)
-    worker = worker_module._started[store.root]
+    worker = started_workers[store.root]
     assert os.getsid(worker.pid) == worker.pid  # in a session of its own: closing the terminal does not reach it
     assert os.getsid(pid) == pid
     worker.kill()
     worker.wait()
     ensure_worker(store)
-    assert worker_module._started[store.root] is not worker
+    assert started_workers[store.root] is not worker
     until(store.has_worker)
     store.cancel(run_id)
     workplace.reaches(run_id, RunState.CANCELLED)
@@ -253,7 +254,7 @@ def test_a_worker_that_cannot_work_is_told_once_and_tried_again(workplace):
     store = workplace.store
     (store.root / "limits.toml").write_text("nonsense")
     ensure_worker(store)
-    until(lambda: worker_module._started[store.root].poll() is not None)
+    until(lambda: started_workers[store.root].poll() is not None)
     with pytest.raises(CistError, match=r"has failed; .*worker\.log says why"):
         ensure_worker(store)
     assert "are not TOML" in (store.root / "worker.log").read_text()

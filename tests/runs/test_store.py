@@ -9,14 +9,7 @@ import pytest
 
 from cist_core import CistError
 from cist_core.runs import RunState, RunStore
-from cist_core.runs.endings import Ending
-from cist_core.runs.store import _end
-from tests.runs.workplace import GONE, config
-
-
-def end(store: RunStore, run_id: str, state: RunState) -> None:
-    with store._transaction() as connection:
-        _end(connection, store.get(run_id), Ending(state))
+from tests.runs.workplace import GONE, config, end
 
 
 def make_running(store: RunStore, run_id: str) -> None:

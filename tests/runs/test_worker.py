@@ -117,7 +117,7 @@ def test_a_run_that_does_not_see_the_file_gets_signals(workplace, behaviour, rea
 
 
 def test_a_second_worker_leaves_and_says_so(workplace, monkeypatch):
-    monkeypatch.setattr("cist_core.runs.worker._LOCK_SECONDS", 0.0)
+    monkeypatch.setattr("cist_core.runs.worker.LOCK_SECONDS", 0.0)
     run_id = workplace.add()
     workplace.start("train")
     workplace.trains(run_id)

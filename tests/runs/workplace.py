@@ -1,8 +1,10 @@
 """A store, real worker processes on it that start fake engines, and ways to wait for what they do."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
+import sqlite3
 import sys
 import time
 from collections.abc import Callable
@@ -15,7 +17,7 @@ import pytest
 from cist_core.runs import RunState, RunStore, Worker
 from cist_core.runs.executors.local import LocalExecutor, process_handle
 from cist_core.runs.executors.protocol import Executor, executor_of
-from cist_core.runs.worker import _started
+from cist_core.runs.worker import started_workers
 from cist_core.training import RunConfig, parse_config
 from tests.runs.cluster import ClusterExecutor
 
@@ -102,7 +104,7 @@ class Workplace:
 
     def stop(self) -> None:
         """End everything that works on the store, by force."""
-        if ensured := _started.pop(self.store.root, None):
+        if ensured := started_workers.pop(self.store.root, None):
             ensured.kill()
             ensured.wait()
         for worker in self.workers:
@@ -127,6 +129,25 @@ def config(seed: int = 0, **changes: object) -> RunConfig:
             **changes,
         }
     )
+
+
+def rows(store: RunStore, query: str, *values: object) -> list[sqlite3.Row]:
+    """What stands in the table of runs, or is done to it."""
+    with contextlib.closing(sqlite3.connect(store.table_file, isolation_level=None)) as connection:
+        connection.row_factory = sqlite3.Row
+        return connection.execute(query, values).fetchall()
+
+
+def end(store: RunStore, run_id: str, state: RunState) -> None:
+    """As if the run had ended so, whatever it is."""
+    rows(store, "UPDATE runs SET state = ?, ended_at = ? WHERE id = ?", state, time.time(), run_id)
+
+
+def write_limits(store: RunStore, text: str) -> None:
+    """At once: a worker that read the file half written would go by the defaults."""
+    half = store.root / "limits.partial"
+    half.write_text(text)
+    half.replace(store.root / "limits.toml")
 
 
 def kill(pid: int) -> None:

@@ -30,7 +30,7 @@ def test_shares_survive_a_soft_label_that_is_all_answer() -> None:
 def test_mean_soft_labels_are_means_over_each_class(
     logits: np.ndarray, labels: np.ndarray, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cist_core.samples.dark_knowledge._CHUNK_VALUES", chunk)
+    monkeypatch.setattr("cist_core.samples.dark_knowledge.CHUNK_VALUES", chunk)
     tau = np.random.default_rng(1).uniform(0.5, 5.0, len(logits))
     mass = mean_soft_labels(logits, tau, labels)
     probabilities = softmax(logits.astype(np.float64) / tau[:, None], axis=1)

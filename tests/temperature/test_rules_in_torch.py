@@ -171,11 +171,6 @@ def test_the_published_objectives_are_kd_under_their_rule(rule, published, optio
     torch.testing.assert_close(given["student_logits"].grad, expected["student_logits"].grad)
 
 
-@pytest.fixture
-def own_rules(monkeypatch):
-    monkeypatch.setattr(rule_module, "_RULES", dict(rule_module._RULES))
-
-
 @pytest.mark.usefixtures("own_rules")
 def test_one_new_file_is_a_rule_of_the_analysis_and_an_objective_of_training(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(MINE)

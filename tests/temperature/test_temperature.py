@@ -29,7 +29,6 @@ from cist_core import (
 )
 from cist_core.findings import rule_label, rule_name
 from cist_core.temperature import Dtkd, rule_class, rules
-from cist_core.temperature import rule as rule_module
 
 ALL = [Fixed(4), Cist(3), Cist(3, floor=0), Lskd(), NormKd(), Matched(0.6)]
 
@@ -318,13 +317,7 @@ def test_bad_parameters_are_refused_in_code_as_well(value):
         Cist(value)
 
 
-@pytest.fixture
-def registry(monkeypatch):
-    """The known rules, restored after the test."""
-    monkeypatch.setattr(rule_module, "_RULES", dict(rule_module._RULES))
-
-
-@pytest.mark.usefixtures("registry")
+@pytest.mark.usefixtures("own_rules")
 def test_a_rule_of_ones_own(curves, logits):
     @register_rule("gap")
     @dataclass(frozen=True)
@@ -346,7 +339,7 @@ def test_a_rule_of_ones_own(curves, logits):
         parse_rule("none")
 
 
-@pytest.mark.usefixtures("registry")
+@pytest.mark.usefixtures("own_rules")
 def test_a_rule_without_parameters_is_its_name(curves):
     @register_rule("gapless")
     @dataclass(frozen=True)
@@ -359,7 +352,7 @@ def test_a_rule_without_parameters_is_its_name(curves):
     assert rule_label(Gapless()) == "gapless"
 
 
-@pytest.mark.usefixtures("registry")
+@pytest.mark.usefixtures("own_rules")
 def test_a_name_belongs_to_one_rule():
     with pytest.raises(
         ValueError, match=r"The rule name 'cist' belongs to cist_core.temperature.rules.cist.Cist already"
@@ -397,7 +390,7 @@ def test_every_file_in_the_folder_of_rules_registers_one_with_its_words_for_the_
     assert labels == ["fixed τ", "CIST", "LSKD", "NormKD", "DTKD", "oracle"]
 
 
-@pytest.mark.usefixtures("registry")
+@pytest.mark.usefixtures("own_rules")
 def test_a_rule_is_one_new_file(tmp_path, monkeypatch):
     """The label on screen, the text of links and the parsing all come from that file."""
     (tmp_path / "spread_rule.py").write_text(

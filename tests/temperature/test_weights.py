@@ -196,7 +196,7 @@ def test_rank_correlation_is_the_correlation_of_the_ranks():
 @pytest.fixture(params=["one chunk", "chunks of seven rows"])
 def _chunks(request, monkeypatch):
     if request.param != "one chunk":
-        monkeypatch.setattr(gradients, "_CHUNK_VALUES", 7 * 6)
+        monkeypatch.setattr(gradients, "CHUNK_VALUES", 7 * 6)
 
 
 def whole(loss, student=STUDENT, **parameters):

@@ -47,7 +47,7 @@ class LogitFormat:
 
 
 _HERE = "cist_core.logits.files"
-_FORMATS = [
+FORMATS = [
     LogitFormat("safetensors", (".safetensors",), "arrays", f"{_HERE}.safetensors_files:open_safetensors"),
     LogitFormat("NumPy array", (".npy",), "array", f"{_HERE}.numpy_files:open_npy"),
     LogitFormat("NumPy archive", (".npz",), "arrays", f"{_HERE}.numpy_files:open_npz"),
@@ -67,12 +67,12 @@ def register_logit_format(logit_format: LogitFormat) -> None:
     for ending in logit_format.endings:
         if (other := find_format(ending)) is not None:
             raise ValueError(f"The ending '{ending}' belongs to the format '{other.name}' already.")
-    _FORMATS.append(logit_format)
+    FORMATS.append(logit_format)
 
 
 def logit_formats() -> tuple[LogitFormat, ...]:
     """All that are known."""
-    return tuple(_FORMATS)
+    return tuple(FORMATS)
 
 
 def find_format(ending: str) -> LogitFormat | None:
@@ -82,7 +82,7 @@ def find_format(ending: str) -> LogitFormat | None:
         >>> find_format(".NPZ").name
         'NumPy archive'
     """
-    return next((each for each in _FORMATS if ending.lower() in each.endings), None)
+    return next((each for each in FORMATS if ending.lower() in each.endings), None)
 
 
 def logit_endings(*holds: Holds) -> list[str]:
@@ -93,7 +93,7 @@ def logit_endings(*holds: Holds) -> list[str]:
         ['.csv', '.tsv', '.parquet']
     """
     wanted = holds or ("array", "arrays", "table")
-    return [ending for each in _FORMATS if each.holds in wanted for ending in each.endings]
+    return [ending for each in FORMATS if each.holds in wanted for ending in each.endings]
 
 
 def label_endings() -> list[str]:

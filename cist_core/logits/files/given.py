@@ -32,7 +32,7 @@ _FEW = 0.05  # of the rows of a sample
 _LARGEST_MEAN = 0.35  # of what was rounded to 0, in units of the last decimal; none exceeds 0.5
 _SOME_ROWS = 10  # fewer are no evidence that sums near 1, or near 100, are meant to be so
 _PROBED_ROWS = 1000
-_CHUNK_VALUES = 1 << 20
+CHUNK_VALUES = 1 << 20
 _SAMPLES_A_CLASS = 10  # from so many on, a class that rounding makes 0 in every sample is none of the teacher's
 
 
@@ -222,7 +222,7 @@ def _row_figures(rows: NDArray[Any]) -> tuple[NDArray[np.float64], ...]:
 
 
 def _sample(values: NDArray[Any]) -> NDArray[Any]:
-    count = max(1, min(len(values), _PROBED_ROWS, _CHUNK_VALUES // values.shape[1]))
+    count = max(1, min(len(values), _PROBED_ROWS, CHUNK_VALUES // values.shape[1]))
     return np.asarray(values[np.linspace(0, len(values) - 1, count).astype(int)])
 
 
@@ -585,6 +585,6 @@ def _converted(
 
 
 def _chunks(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    step = max(1, _CHUNK_VALUES // values.shape[1])
+    step = max(1, CHUNK_VALUES // values.shape[1])
     for start in range(0, len(values), step):
         yield values[start : start + step]

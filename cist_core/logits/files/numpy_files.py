@@ -18,7 +18,7 @@ from cist_core.logits.scratch import scratch_array
 
 _MAGIC = b"\x93NUMPY"
 _LONGEST_HEADER = 10_000  # what NumPy itself accepts
-_BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 20
 _LARGEST_RATIO = 1032  # deflate packs no better
 
 
@@ -150,7 +150,7 @@ def _fill(target: memoryview, stream: IO[bytes], what: str) -> None:
     """Read exactly so many bytes, in blocks, to the end of the stream, where its checksum is compared."""
     done = 0
     while done < len(target):
-        block = stream.read(min(_BLOCK_BYTES, len(target) - done))
+        block = stream.read(min(BLOCK_BYTES, len(target) - done))
         if not block:
             raise CistError(f"{what} ends after {done:,} of {len(target):,} bytes; write the archive again.")
         target[done : done + len(block)] = block

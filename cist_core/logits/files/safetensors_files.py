@@ -15,7 +15,7 @@ from cist_core.logits.scratch import scratch_array
 
 # NumPy has no bfloat16: the upper half of a float32, here as a structure so that it is not taken for a whole number.
 _BFLOAT16 = np.dtype([("upper_half", "<u2")])
-_CHUNK_VALUES = 1 << 20
+CHUNK_VALUES = 1 << 20
 
 
 def open_safetensors(path: Path, limits: Limits) -> StoredArrays:
@@ -37,7 +37,7 @@ def _stored(array: NDArray[Any]) -> StoredArray:
 def _widened(array: NDArray[Any]) -> NDArray[np.float32]:
     wide = scratch_array((array.size,), np.float32)
     halves = array.reshape(-1)["upper_half"]
-    for start in range(0, len(wide), _CHUNK_VALUES):
-        part = halves[start : start + _CHUNK_VALUES].astype(np.uint32) << 16
+    for start in range(0, len(wide), CHUNK_VALUES):
+        part = halves[start : start + CHUNK_VALUES].astype(np.uint32) << 16
         wide[start : start + len(part)] = part.view(np.float32)
     return wide.reshape(array.shape)

@@ -19,8 +19,8 @@ from cist_core.logits.files.names import LABEL_NAMES, LOGIT_NAMES, plain
 from cist_core.logits.files.separators import decimal_mark, separator, stated_separator
 from cist_core.logits.scratch import scratch_array
 
-_BLOCK_VALUES = 1 << 18
-_BLOCK_BYTES = 1 << 20
+BLOCK_VALUES = 1 << 18
+BLOCK_BYTES = 1 << 20
 _COLUMN_BYTES = 8 << 20  # of parquet columns that are unpacked at once
 _TEXT_BYTES = 32 << 20  # of a text table that are parsed at once
 _LINES_SEEN = 1000
@@ -391,7 +391,7 @@ class CsvTable:
         # A full row takes two bytes a column; where there are more lines than that, some are not full.
         size = path.stat().st_size
         self.most_rows = len(head) and min(lines, size // (2 * len(self.names)) + 1)
-        self._rows = max(1, min(_BLOCK_VALUES // len(self.names), _TEXT_BYTES * max(1, self.most_rows) // max(1, size)))
+        self._rows = max(1, min(BLOCK_VALUES // len(self.names), _TEXT_BYTES * max(1, self.most_rows) // max(1, size)))
 
     def blocks(self, columns: Sequence[int]) -> Iterator[tuple[int, Sequence[int], Any]]:
         import pandas as pd
@@ -410,7 +410,7 @@ def _dialect(path: Path, limits: Limits) -> dict[str, Any]:
     """What pandas has to know of the first lines."""
     with path.open("rb") as stream:
         header = stream.readline(limits.text_bytes).decode("utf-8-sig", "replace")
-        below = stream.read(_BLOCK_BYTES).decode("utf-8", "replace").splitlines()
+        below = stream.read(BLOCK_BYTES).decode("utf-8", "replace").splitlines()
     between = stated_separator(header)
     if skipped := between is not None:
         header, below = (below or [""])[0], below[1:]
@@ -423,7 +423,7 @@ def _count_lines(path: Path, limits: Limits) -> int:
     """Lines of a file, none of them too long; a line end between quotes does not end a line."""
     lines, length, quoted = 0, 0, False
     with path.open("rb") as stream:
-        while block := stream.read(_BLOCK_BYTES):
+        while block := stream.read(BLOCK_BYTES):
             lines += block.count(b"\n") + block.count(b"\r")
             ends, quoted = _line_ends(block, quoted)
             gaps = np.diff(ends, prepend=-1 - length, append=len(block)) if len(ends) else None
@@ -496,7 +496,7 @@ class ParquetTable:
                 for part in parts:
                     wanted = [self._stored[position] for position in part]
                     width = self._width(file, group, wanted[0]) if part in lists else len(part)
-                    rows = max(1, _BLOCK_VALUES // max(1, width))
+                    rows = max(1, BLOCK_VALUES // max(1, width))
                     done = 0
                     for batch in file.iter_batches(batch_size=rows, row_groups=[group], columns=wanted):
                         frame = batch.to_pandas(ignore_metadata=True)[wanted]

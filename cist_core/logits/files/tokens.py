@@ -11,7 +11,7 @@ from cist_core.errors import CistError
 from cist_core.logits.logit_set import IGNORED_LABEL
 from cist_core.logits.scratch import scratch_array
 
-_CHUNK_VALUES = 1 << 20
+CHUNK_VALUES = 1 << 20
 _SURELY = 4.0  # standard deviations of the sign test
 
 
@@ -118,7 +118,7 @@ def _row_major(values: NDArray[Any]) -> NDArray[Any]:
 def take_rows(flat: NDArray[Any], kept: NDArray[np.int64]) -> NDArray[Any]:
     """Some rows of a matrix that may be larger than memory."""
     taken = scratch_array((len(kept), flat.shape[1]), flat.dtype)
-    step = max(1, _CHUNK_VALUES // max(1, flat.shape[1]))
+    step = max(1, CHUNK_VALUES // max(1, flat.shape[1]))
     for start in range(0, len(kept), step):
         taken[start : start + step] = flat[kept[start : start + step]]
     return taken

@@ -202,12 +202,12 @@ def _least_confident(batch: Batch, keep: float) -> tuple[Tensor, Tensor]:
     present = batch.teacher.takes_part.any(0)
     if not len(confidence):  # the mask of a part of a batch keeps nothing
         return confidence, torch.zeros_like(mass)
-    samples = confidence <= _quantile(confidence, torch.ones_like(confidence, dtype=torch.bool), keep)
-    classes = present & (mass <= _quantile(mass, present, keep))
+    samples = confidence <= masked_quantile(confidence, torch.ones_like(confidence, dtype=torch.bool), keep)
+    classes = present & (mass <= masked_quantile(mass, present, keep))
     return samples.to(mass.dtype), classes.to(mass.dtype)
 
 
-def _quantile(values: Tensor, present: Tensor, share: float) -> Tensor:
+def masked_quantile(values: Tensor, present: Tensor, share: float) -> Tensor:
     """The quantile of those values that are present, linear between its neighbours, as `torch.quantile`; ``()``."""
     # How many are present is known on the device alone: to select them would make the host wait.
     ordered = values.masked_fill(~present, torch.inf).sort().values

@@ -81,7 +81,7 @@ def load_folder(folder: str | os.PathLike[str], name: str | None = None) -> Teac
     transformers, *_ = require("hf", "transformers", purpose=f"The Hugging Face classifier {root.name}")
     if not files and not (root / _PICKLE).is_file():
         raise CistError(f"{root} holds no weights: neither model.safetensors nor {_PICKLE}.")
-    with _quiet(transformers):
+    with quiet(transformers):
         _check_network(transformers, root, sum(path.stat().st_size for path in files or [root / _PICKLE]))
         if files:
             network = _load(transformers, root)
@@ -132,7 +132,7 @@ def create_hugging_face(
     _refuse_code(_read_json(root / "config.json"), root)
     _check_shards(root)
     transformers, *_ = require("hf", "transformers", purpose=f"The Hugging Face classifier {root.name}")
-    with _quiet(transformers):
+    with quiet(transformers):
         try:
             config = transformers.AutoConfig.from_pretrained(root, trust_remote_code=False, local_files_only=True)
             same = int(config.num_labels) == num_classes
@@ -270,7 +270,7 @@ def _convert(root: Path, copy: Path) -> None:
     (copy / "config.json").write_bytes((root / "config.json").read_bytes())
 
 
-class _quiet:  # noqa: N801 - used like a function
+class quiet:  # noqa: N801 - used like a function
     """Without the library's own remarks and progress bars."""
 
     def __init__(self, transformers: Any) -> None:
@@ -302,10 +302,17 @@ def _preprocessing(transformers: Any, root: Path, config: Any) -> tuple[Preproce
         )
     except Exception as error:  # a configuration can be wrong in any way
         raise CistError(f"{root / 'preprocessor_config.json'} cannot be used ({first_line(error)}).") from error
-    return _translate(processor, size, channels)
+    return translate(processor, size, channels)
 
 
-def _translate(processor: Any, size: int, channels: int) -> tuple[Preprocessing, dict[str, str]]:
+def translate(processor: Any, size: int, channels: int) -> tuple[Preprocessing, dict[str, str]]:
+    """An image processor as our own preprocessing, and what of it is left out or rewritten.
+
+    Args:
+        processor: of transformers.
+        size: of the images that the network reads, where the processor does not say.
+        channels: of those images.
+    """
     remarks: dict[str, str] = {}
     shorter = _side(getattr(processor, "size", None)) or size
     crop = 1.0

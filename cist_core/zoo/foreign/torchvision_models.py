@@ -59,7 +59,7 @@ def load_torchvision(reference: str, *, download: bool = False) -> Teacher:
     path = _weights_file(name, weights, download=download)
     state = _modern_names(read_checkpoint(path))
     names = tuple(str(category) for category in weights.meta["categories"])
-    usual = _preprocessing(weights)
+    usual = usual_preprocessing(weights)
     model = build(name, len(names), state, image_size=usual.image_size, source=str(path))
     if hasattr(model, "transform_input"):  # as torchvision does for the weights that it converted from TensorFlow
         model.__dict__["transform_input"] = True
@@ -71,7 +71,7 @@ def load_torchvision(reference: str, *, download: bool = False) -> Teacher:
         class_names=distinct_names(names),
         preprocessing=usual,
         checkpoint_sha256=file_sha256(path),
-        facts=_facts(weights),
+        facts=facts_of(weights),
     )
 
 
@@ -94,7 +94,7 @@ def create_torchvision(
         built["init_weights"] = True
     network = _get_model(name, num_classes, built)
     usual = _default_weights(name)
-    preprocessing = Preprocessing(IMAGENET_MEAN, IMAGENET_STD, size) if usual is None else _preprocessing(usual)
+    preprocessing = Preprocessing(IMAGENET_MEAN, IMAGENET_STD, size) if usual is None else usual_preprocessing(usual)
     remark = None
     if options.weights is not None:
         weights = _find_weights(name, "" if options.weights == "pretrained" else options.weights)
@@ -106,7 +106,7 @@ def create_torchvision(
             if key in kept or not key.startswith(("aux1.", "aux2.", "AuxLogits."))
         }
         remark = load_but_head(network, state, source=f"torchvision's weights {weights.name}")
-        preprocessing = _preprocessing(weights)
+        preprocessing = usual_preprocessing(weights)
         if hasattr(network, "transform_input"):  # these were trained on pixels from -1 to 1
             preprocessing = replace(preprocessing, mean=(0.5,) * 3, std=(0.5,) * 3)
     return network, replace(preprocessing, image_size=options.image_size or preprocessing.image_size), remark
@@ -138,7 +138,7 @@ def load_torchvision_checkpoint(
     size = _image_size_of(state) or _usual_size(name)
     model = build(name, classes, state, image_size=size, source=source)
     weights = _default_weights(name)
-    usual = Preprocessing(IMAGENET_MEAN, IMAGENET_STD, size) if weights is None else _preprocessing(weights)
+    usual = Preprocessing(IMAGENET_MEAN, IMAGENET_STD, size) if weights is None else usual_preprocessing(weights)
     return model.eval(), classes, replace(usual, image_size=size)
 
 
@@ -242,7 +242,8 @@ def _fetch(url: str, path: Path) -> None:
         ) from error
 
 
-def _preprocessing(weights: Any) -> Preprocessing:
+def usual_preprocessing(weights: Any) -> Preprocessing:
+    """What torchvision does to images before a network with these weights, one of its ``Weights``."""
     transforms = weights.transforms()
     crop, shorter = int(transforms.crop_size[0]), int(transforms.resize_size[0])
     return Preprocessing(
@@ -254,7 +255,8 @@ def _preprocessing(weights: Any) -> Preprocessing:
     )
 
 
-def _facts(weights: Any) -> dict[str, str]:
+def facts_of(weights: Any) -> dict[str, str]:
+    """Origin, licence and published figures of one of torchvision's ``Weights``."""
     meta = weights.meta
     metrics = ", ".join(
         f"{metric} {value:g} % on {data}"
@@ -297,7 +299,7 @@ def _image_size_of(state: Mapping[str, Tensor]) -> int | None:
 
 def _usual_size(name: str) -> int:
     weights = _default_weights(name)
-    return 224 if weights is None else _preprocessing(weights).image_size
+    return 224 if weights is None else usual_preprocessing(weights).image_size
 
 
 def _count_classes(name: str, state: Mapping[str, Tensor], source: str) -> int:

@@ -31,7 +31,7 @@ def network() -> torch.nn.Module:
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory, network: torch.nn.Module) -> Path:
     folder = tmp_path_factory.mktemp("hub") / "saved"
-    with hugging_face._quiet(transformers):
+    with hugging_face.quiet(transformers):
         network.save_pretrained(folder)
     processor = transformers.ConvNextImageProcessor(
         size={"shortest_edge": 32}, crop_pct=0.875, image_mean=[0.4, 0.5, 0.6], image_std=[0.2, 0.2, 0.3], resample=3
@@ -150,7 +150,7 @@ def test_scaling_to_other_ranges_is_rewritten() -> None:
         size, image_mean, image_std = 32, (0.5,), (0.5,)
         rescale_factor, resample = 1 / 127.5, 2
 
-    usual, remarks = hugging_face._translate(Processor(), 224, 3)
+    usual, remarks = hugging_face.translate(Processor(), 224, 3)
     images = torch.randint(0, 256, (1, 32, 32, 3), dtype=torch.uint8)
     expected = (images.permute(0, 3, 1, 2).double() / 127.5 - 0.5) / 0.5
     torch.testing.assert_close(usual(images).double(), expected, atol=1e-5, rtol=1e-5)
@@ -186,5 +186,5 @@ def test_efficientnet_is_normalised_as_its_processor_does(offset: bool, normalis
     )
     images = torch.randint(0, 256, (1, 8, 8, 3), dtype=torch.uint8)
     theirs = processor(images=images.permute(0, 3, 1, 2), return_tensors="pt")["pixel_values"]
-    ours = hugging_face._translate(processor, 224, 3)[0](images)
+    ours = hugging_face.translate(processor, 224, 3)[0](images)
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -50,10 +51,10 @@ def test_weights_bring_their_preprocessing_classes_and_facts(placed: torch.nn.Mo
 def test_transforms_are_translated() -> None:
     from torchvision.models import MaxVit_T_Weights, ViT_B_16_Weights
 
-    bicubic = torchvision_models._preprocessing(MaxVit_T_Weights.IMAGENET1K_V1)
+    bicubic = torchvision_models.usual_preprocessing(MaxVit_T_Weights.IMAGENET1K_V1)
     assert (bicubic.image_size, bicubic.crop, bicubic.interpolation) == (224, 1.0, "bicubic")
-    assert torchvision_models._preprocessing(ResNet50_Weights.IMAGENET1K_V2).crop == 224 / 232
-    assert "CC-BY-NC" in torchvision_models._facts(ViT_B_16_Weights.IMAGENET1K_SWAG_E2E_V1)["licence"]
+    assert torchvision_models.usual_preprocessing(ResNet50_Weights.IMAGENET1K_V2).crop == 224 / 232
+    assert "CC-BY-NC" in torchvision_models.facts_of(ViT_B_16_Weights.IMAGENET1K_SWAG_E2E_V1)["licence"]
 
 
 def test_nothing_is_downloaded_unasked(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,18 +111,18 @@ def test_given_architecture_fits_or_is_refused(tmp_path: Path) -> None:
 def test_a_vision_transformer_says_its_image_size() -> None:
     with torch.device("meta"):
         state = get_model("vit_b_32", num_classes=7, image_size=64).state_dict()
-    assert torchvision_models._image_size_of(state) == 64
-    assert torchvision_models._count_classes("vit_b_32", state, "a file") == 7
-    shapes = torchvision_models._shapes("vit_b_32", 7, (("image_size", 64),))
-    assert shapes == {name: tuple(weight.shape) for name, weight in state.items()}
+    assert torchvision_models.fitting_classes("vit_b_32", state) == 7
+    positions = state["encoder.pos_embedding"]
+    state["encoder.pos_embedding"] = positions[:, :-1]  # no square of patches
+    assert torchvision_models.fitting_classes("vit_b_32", state) is None
 
 
 def test_old_names_of_a_densenet_are_read() -> None:
-    state = {"features.denseblock1.denselayer1.norm.1.weight": torch.ones(2), "classifier.weight": torch.ones(2, 2)}
-    assert list(torchvision_models._modern_names(state)) == [
-        "features.denseblock1.denselayer1.norm1.weight",
-        "classifier.weight",
-    ]
+    with torch.device("meta"):
+        state = get_model("densenet121", num_classes=7).state_dict()
+    old = {re.sub(r"(denselayer\d+\.(?:norm|conv))(\d)", r"\1.\2", name): weight for name, weight in state.items()}
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    assert torchvision_models.fitting_classes("densenet121", old) == 7
 
 
 @pytest.mark.parametrize(
