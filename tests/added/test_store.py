@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from security.forge import flag_beside, payload
 
 from cist_core import CistError, LogitSet
 from cist_core.added import Added, AddedState, AddedStore, AddSpec, Entry, PreviewImage, Progress
@@ -70,17 +71,10 @@ def test_logits_come_through_unchanged_with_their_labels(
     assert (added.progress.done, added.progress.total) == (300, 300)
 
 
-def test_a_file_that_cannot_be_read_fails_with_the_sentence_of_its_reader(
-    store: AddedStore, added: Added, tmp_path: Path
-) -> None:
-    flag = tmp_path / "ran"
-
-    class Payload:
-        def __reduce__(self):
-            return os.mkdir, (str(flag),)
-
+def test_a_file_that_cannot_be_read_fails_with_the_sentence_of_its_reader(store: AddedStore, added: Added) -> None:
     path = added.place_for("evil.pt", "teacher")
-    path.write_bytes(pickle.dumps(Payload()))
+    flag = flag_beside(path)
+    path.write_bytes(payload(path))
     store.start_preview(added.id, AddSpec.of(title="Mine", logits={"teacher": str(path)}))
     added = wait(store, added)
     assert added.state is AddedState.FAILED

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from security.forge import flag_beside, payload
 
 from tests.browser.actions import HEADING, MINUTES, settle
 from tests.browser.conftest import go_to, save_picture, wait_until_drawn
@@ -96,20 +95,10 @@ def test_logits_are_uploaded_and_added(open_page, shared_file) -> None:
     assert "93.39 % of them right" in wait_for_heading(page, "is ready")
 
 
-class Payload:
-    """What runs a command when somebody unpickles it."""
-
-    def __init__(self, command: str) -> None:
-        self.command = command
-
-    def __reduce__(self):
-        return os.system, (self.command,)
-
-
 def test_a_file_with_a_payload_is_refused_in_its_place_and_nothing_runs(open_page, tmp_path) -> None:
-    proof = tmp_path / "it-ran"
     file = tmp_path / "model.pt"
-    file.write_bytes(pickle.dumps({"state_dict": Payload(f"touch {proof}")}))
+    proof = flag_beside(file)
+    file.write_bytes(payload(file))
     page = open_page("add", sign=HEADING)
     choose(page, "Model")
     upload(page, file)

@@ -1,10 +1,8 @@
-"""Files made to harm: each is refused with a sentence that names it, and nothing outside its folder is read."""
+"""Data made to harm, beside what the catalogue of hostile files has: refused by name, and nothing outside is read."""
 
 import io
 import json
-import struct
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,6 @@ import pytest
 from PIL import Image
 
 from cist_core.data import ImageDataset, archives, load_dataset
-from cist_core.data.pictures import MOST_PIXELS
 from cist_core.errors import CistError
 
 
@@ -23,17 +20,6 @@ def png(value: int = 0) -> bytes:
     file = io.BytesIO()
     Image.new("L", (4, 4), value).save(file, "PNG")
     return file.getvalue()
-
-
-def chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-
-def png_bomb(width: int, height: int) -> bytes:
-    """A picture of zeros that is small on disk."""
-    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    pixels = zlib.compress(bytes(1 << 16))  # cut short: whoever decodes it has lost already
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
 @pytest.fixture
@@ -48,10 +34,6 @@ def folder(tmp_path: Path) -> Path:
 # ---- pictures --------------------------------------------------------------------------------------------------------
 
 
-def _postscript() -> bytes:
-    return b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
-
-
 def _deep() -> bytes:
     file = io.BytesIO()
     Image.fromarray(np.arange(16, dtype=np.uint16).reshape(4, 4) * 4000).save(file, "PNG")
@@ -61,12 +43,7 @@ def _deep() -> bytes:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (png_bomb(8001, 8000), f"8,001 x 8,000 pixels, and at most {MOST_PIXELS:,}"),
-        (png_bomb(60_000, 60_000), "exceeds limit|pixels"),
-        (_postscript(), "it is none of BMP, GIF"),
         (_deep(), "16 or 32 bits"),
-        (png()[:40], "it is none of BMP, GIF|truncated|broken"),
-        (b"", "it is none of BMP, GIF"),
         (b"GIF89a" + bytes(3), "it is none of BMP, GIF|index"),
     ],
 )
@@ -105,14 +82,6 @@ def test_links_out_of_a_folder_are_refused(folder: Path) -> None:
     assert load_dataset(folder).num_samples == 3  # inside, a link is as good as a file
     (folder / "a" / "3.png").symlink_to(folder.parent / "secret.png")
     with pytest.raises(CistError, match=r"a/3\.png', which lies outside .*/set; .*copy it there"):
-        load_dataset(folder)
-
-
-def test_a_class_that_is_a_link_elsewhere_is_refused(folder: Path) -> None:
-    (folder.parent / "other").mkdir()
-    (folder.parent / "other" / "1.png").write_bytes(png())
-    (folder / "c").symlink_to(folder.parent / "other")
-    with pytest.raises(CistError, match=r"c/1\.png', which lies outside"):
         load_dataset(folder)
 
 
@@ -347,12 +316,10 @@ def test_more_than_the_memory_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"images": np.zeros((2, 0, 4), np.uint8), "labels": np.arange(2)}, r"but it is uint8 of shape \(2, 0, 4\)"),
         (
             {"images": np.zeros((2, 3, 8, 8), np.uint8), "labels": np.arange(2)},
             r"channels first; .*transpose\(0, 2, 3, 1\)",
         ),
-        ({"images": np.zeros((2, 4, 4), np.uint8), "labels": np.array([0, 10**18])}, "at most 100,000 classes"),
         ({"images": np.zeros((2, 4, 4), np.uint8), "labels": np.array([0, 2**64 - 1], np.uint64)}, "run from -1"),
         ({"images": np.zeros((2, 4, 4), np.uint8), "labels": np.zeros((2, 3), int)}, "with a single 1 for each"),
         ({"images": np.zeros((2, 4, 4), np.uint8), "labels": np.zeros((2, 3, 1), int)}, r"of shape \(2, 3, 1\)"),

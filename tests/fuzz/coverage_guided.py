@@ -1,9 +1,9 @@
 """Every reader under atheris, which keeps the inputs that reach new code: ``make fuzz FUZZ_SECONDS=60`` (a reader).
 
 ``python tests/fuzz/coverage_guided.py --seconds 60 --only npz`` runs the readers whose name holds a text. The corpus
-grows in ``--corpus`` (by default ``.fuzz``, which git ignores) from the seeds of `fuzz.targets`. The figures are
-printed as a table. The exit code is 1 if anything but an object or a `CistError` came of an input; that input is kept
-beside the corpus, and ``--again FILE`` opens it once more.
+grows in ``--corpus`` (by default ``.fuzz``, which git ignores) from the seeds of `fuzz.targets` and the catalogue of
+hostile files. The figures are printed as a table. The exit code is 1 if anything but an object or a `CistError` came of
+an input; that input is kept beside the corpus, and ``--again FILE`` opens it once more.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def run_one(target: Target, corpus: Path, seconds: int) -> Figures:
     """Fuzz one reader in a process of its own: libFuzzer ends the process that it runs in."""
     folder = corpus / target.name.replace(" ", "-")
     (folder / "inputs").mkdir(parents=True, exist_ok=True)
-    for index, seed in enumerate(target.seeds()):
+    for index, seed in enumerate([*target.seeds(), *target.hostile]):
         (folder / "inputs" / f"seed-{index}").write_bytes(seed)
     log = folder / "log.txt"
     command = [sys.executable, str(Path(__file__).with_name("one_reader.py")), target.name, str(folder), str(seconds)]

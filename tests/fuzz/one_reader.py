@@ -24,7 +24,6 @@ INSTRUMENTED = [
 ]
 """The readers and the Python parts of what they call. Native code (pyarrow, safetensors, Pillow's decoders, ONNX
 Runtime) is driven, but its branches are not counted."""
-LONGEST = 1 << 16
 MEMORY_MIB = 3072
 SLOWEST = 60
 """Seconds for one input."""
@@ -36,7 +35,7 @@ def main(name: str, folder: str, seconds: str) -> None:
     scratch = Path(tempfile.mkdtemp())
     with atheris.instrument_imports(include=INSTRUMENTED, enable_loader_override=False):
         from fuzz.mutations import KINDS, Edit, apply
-        from fuzz.targets import TARGETS
+        from fuzz.targets import LONGEST, TARGETS
 
         from cist_core.errors import CistError
 
@@ -49,7 +48,7 @@ def main(name: str, folder: str, seconds: str) -> None:
             with contextlib.suppress(CistError):
                 target.open(path)
 
-        for seed in target.seeds():  # imports whatever the reader imports on demand
+        for seed in (*target.seeds(), *target.hostile):  # imports whatever the reader imports on demand
             once(seed)
 
     def edit(source: random.Random) -> Edit:

@@ -15,8 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from security.catalogue import CATALOGUE
+from security.readers import load_checkpoint, load_data, load_logits, read_labels, read_logits
 
 SAMPLES, CLASSES = 6, 4
+LONGEST = 1 << 16
+"""Bytes of one input."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,12 @@ class Target:
     open: Callable[[Path], object]
     seeds: Callable[[], list[bytes]]
     needs: str = ""
+
+    @property
+    def hostile(self) -> list[bytes]:
+        """What the catalogue of hostile files has under this ending, as far as it is small and written down."""
+        known = (case.content for case in CATALOGUE if case.file.endswith(self.ending))
+        return [content for content in known if content is not None and len(content) <= LONGEST]
 
 
 def _generator() -> np.random.Generator:
@@ -152,15 +162,7 @@ def _label_seeds(ending: str) -> list[bytes]:
     )
 
 
-def _read_logits(path: Path) -> object:
-    from cist_core.logits.files import UPLOAD_LIMITS, read_logits
-
-    return read_logits(path, limits=UPLOAD_LIMITS)
-
-
-def _read_labels(path: Path) -> object:
-    from cist_core.logits.files import read_labels
-
+def _labels(path: Path) -> object:
     return read_labels(path, count=SAMPLES, classes=CLASSES)
 
 
@@ -169,12 +171,6 @@ def _read_top_k(path: Path) -> object:
     from cist_core.logits.top_k import read_top_k
 
     return read_top_k(path, limits=UPLOAD_LIMITS)
-
-
-def _load(path: Path) -> object:
-    from cist_core import LogitSet
-
-    return LogitSet.load(path)
 
 
 # --------------------------------------------------------------------------------------------------------- checkpoints
@@ -205,12 +201,6 @@ def _safe_checkpoint_seeds() -> list[bytes]:
     from safetensors.torch import save
 
     return [save(_state())]
-
-
-def _load_checkpoint(path: Path) -> object:
-    from cist_core.zoo import load_checkpoint
-
-    return load_checkpoint(path)
 
 
 def _exported_seeds() -> list[bytes]:
@@ -287,16 +277,9 @@ def _image_parquet_seeds() -> list[bytes]:
     return [_bytes(lambda file, each=each: pq.write_table(each, file)) for each in (table, plain)]
 
 
-def _load_data(path: Path) -> object:
-    from cist_core.data import load_dataset
-
-    dataset = load_dataset(path)
-    return dataset.images[np.arange(min(4, dataset.num_samples))]
-
-
 def _load_table(path: Path) -> object:
     (path.parent / "a.png").write_bytes(_picture_seeds()[0])
-    return _load_data(path)
+    return load_data(path)
 
 
 def _decode(path: Path) -> object:
@@ -377,24 +360,24 @@ def _parse_slices(text: str) -> object:
 
 
 TARGETS = [
-    Target("logits .npy", ".npy", _read_logits, _npy_seeds),
-    Target("logits .npz", ".npz", _read_logits, _npz_seeds),
-    Target("logits .pt", ".pt", _read_logits, _torch_seeds),
-    Target("logits .safetensors", ".safetensors", _read_logits, _safetensors_seeds),
-    Target("logits .csv", ".csv", _read_logits, _csv_seeds),
-    Target("logits .parquet", ".parquet", _read_logits, _parquet_seeds),
-    Target("our own logits", ".safetensors", _load, _safetensors_seeds),
+    Target("logits .npy", ".npy", read_logits, _npy_seeds),
+    Target("logits .npz", ".npz", read_logits, _npz_seeds),
+    Target("logits .pt", ".pt", read_logits, _torch_seeds),
+    Target("logits .safetensors", ".safetensors", read_logits, _safetensors_seeds),
+    Target("logits .csv", ".csv", read_logits, _csv_seeds),
+    Target("logits .parquet", ".parquet", read_logits, _parquet_seeds),
+    Target("our own logits", ".safetensors", load_logits, _safetensors_seeds),
     Target("top-k .npz", ".npz", _read_top_k, _top_k_seeds),
-    Target("labels .npy", ".npy", _read_labels, lambda: _label_seeds(".npy")),
-    Target("labels .npz", ".npz", _read_labels, lambda: _label_seeds(".npz")),
-    Target("labels .csv", ".csv", _read_labels, lambda: _label_seeds(".csv")),
-    Target("labels .txt", ".txt", _read_labels, lambda: _label_seeds(".txt")),
-    Target("checkpoint .pt", ".pt", _load_checkpoint, _checkpoint_seeds),
-    Target("checkpoint .safetensors", ".safetensors", _load_checkpoint, _safe_checkpoint_seeds),
+    Target("labels .npy", ".npy", _labels, lambda: _label_seeds(".npy")),
+    Target("labels .npz", ".npz", _labels, lambda: _label_seeds(".npz")),
+    Target("labels .csv", ".csv", _labels, lambda: _label_seeds(".csv")),
+    Target("labels .txt", ".txt", _labels, lambda: _label_seeds(".txt")),
+    Target("checkpoint .pt", ".pt", load_checkpoint, _checkpoint_seeds),
+    Target("checkpoint .safetensors", ".safetensors", load_checkpoint, _safe_checkpoint_seeds),
     Target("exported .pt2", ".pt2", _load_exported, _exported_seeds),
     Target("network .onnx", ".onnx", _load_onnx, _onnx_seeds, "onnxruntime"),
-    Target("images .npz", ".npz", _load_data, _image_archive_seeds),
-    Target("images .parquet", ".parquet", _load_data, _image_parquet_seeds),
+    Target("images .npz", ".npz", load_data, _image_archive_seeds),
+    Target("images .parquet", ".parquet", load_data, _image_parquet_seeds),
     Target("paths .csv", ".csv", _load_table, _path_table_seeds),
     Target("picture", ".png", _decode, _picture_seeds),
     Target("idx", ".idx", _read_idx, _idx_seeds),

@@ -72,6 +72,13 @@ def test_damage_is_told_in_a_sentence(name: str, data: st.DataObject, here: Path
 
 
 @pytest.mark.parametrize("name", BY_NAME)
+def test_a_hostile_file_is_told_in_a_sentence_by_whoever_takes_its_ending(name: str, here: Path) -> None:
+    seeds(name)  # skips where its package is missing
+    for content in BY_NAME[name].hostile:
+        open_(BY_NAME[name], content, here)
+
+
+@pytest.mark.parametrize("name", BY_NAME)
 def test_a_file_cut_short_is_told_in_a_sentence(name: str, here: Path) -> None:
     content = seeds(name)[0]
     for length in sorted({0, 1, 2, 3, 4, 7, *(len(content) * part // 12 for part in range(1, 12)), len(content) - 1}):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import struct
@@ -9,9 +10,19 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 STORED, DEFLATED = 0, 8
 MEBI = 1 << 20
+
+RAW = np.arange(12, dtype=np.float32).tobytes()
+ENTRY = {"dtype": "F32", "shape": [4, 3], "data_offsets": [0, 48]}
+GOOD = np.array([[2.0, 0, -1], [0, 3, 0], [-1, 0, 1], [4, 1, 2]], np.float32)
+"""Logits of four samples and three classes that every reader takes; `RAW` and `ENTRY` are as many bytes, and what a
+safetensors header says of them."""
+BOMB_MIB = 3072
 
 
 @dataclass(frozen=True)
@@ -116,3 +127,47 @@ def black(width: int, height: int) -> bytes:
     """The deflated content of a black grey picture, made in little memory."""
     packer = zlib.compressobj(9)
     return b"".join([*(packer.compress(bytes(width + 1)) for _ in range(height)), packer.flush()])
+
+
+class Words(str):
+    """Stands in a header as it is, without quotes."""
+
+    __repr__ = str.__str__
+
+
+def torch_save(path: Path, content: object, *, legacy: bool = False) -> None:
+    import torch
+
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+
+
+def small_state(classes: int = 10) -> dict[str, Any]:
+    from cist_core.zoo import ARCHITECTURES
+
+    return dict(ARCHITECTURES["resnet8"].build(classes).state_dict())
+
+
+def npz(**arrays: object) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def npy(array: object) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.asarray(array))
+    return buffer.getvalue()
+
+
+def parquet(**columns: object) -> Callable[[Path], None]:
+    def make(path: Path) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        pq.write_table(pa.table(columns), path)
+
+    return make
+
+
+def tensor(content: Callable[[], object]) -> Callable[[Path], None]:
+    return lambda path: torch_save(path, content())

@@ -8,15 +8,18 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from security.hostile import CATALOGUE, PEAK_MIB, Hostile, cell, documented
+from security.case import Hostile
+from security.catalogue import CATALOGUE
+from security.hostile import PEAK_MIB, cell, documented
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="measures memory through /proc")
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], dict[str, object]]:
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], dict[str, Any]]:
     """What came of every file, opened by one process that forks for each."""
     command = [
         sys.executable,
@@ -32,21 +35,38 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], 
 
 
 @pytest.mark.parametrize("case", CATALOGUE, ids=lambda case: f"{case.reader}: {case.what}")
-def test_it_is_refused(case: Hostile, outcomes: dict[tuple[str, str], dict[str, object]]) -> None:
+def test_it_is_refused(case: Hostile, outcomes: dict[tuple[str, str], dict[str, Any]]) -> None:
     _needs(case)
     outcome = outcomes[case.reader, case.what]
     assert outcome["refused"], outcome["text"]
     assert not outcome["ran"], "its payload ran"
-    assert float(str(outcome["peak"])) < PEAK_MIB, "it took too much memory"
+    assert outcome["peak"] < PEAK_MIB, "it took too much memory"
     stem = case.file.partition(".")[0]
-    assert stem in str(outcome["text"]), "the sentence does not name the file"
+    assert stem in outcome["text"], "the sentence does not name the file"
 
 
 @pytest.mark.parametrize("case", CATALOGUE, ids=lambda case: f"{case.reader}: {case.what}")
-def test_the_documentation_says_what_is_said(case: Hostile, outcomes: dict[tuple[str, str], dict[str, object]]) -> None:
+def test_the_command_line_and_the_page_refuse_it_too(
+    case: Hostile, outcomes: dict[tuple[str, str], dict[str, Any]]
+) -> None:
+    _needs(case)
+    outcome, stem = outcomes[case.reader, case.what], case.file.partition(".")[0]
+    if outcome["command"] is not None and case.at_keyboard:
+        code, said = outcome["command"]
+        assert code == 2, said
+        assert stem in said
+        assert "Traceback" not in said
+    if outcome["page"] is not None:
+        refused, said = outcome["page"]
+        assert refused, said
+        assert said == outcome["text"] if case.reader == "logits" else stem in said
+
+
+@pytest.mark.parametrize("case", CATALOGUE, ids=lambda case: f"{case.reader}: {case.what}")
+def test_the_documentation_says_what_is_said(case: Hostile, outcomes: dict[tuple[str, str], dict[str, Any]]) -> None:
     """Words of other libraries stand in brackets; they may change with their versions."""
     _needs(case)
-    said = cell(str(outcomes[case.reader, case.what]["text"]))
+    said = cell(outcomes[case.reader, case.what]["text"])
     assert _own_words(said) == _own_words(documented()[case.reader, case.what]), (
         "run `python tests/security/hostile.py table`"
     )
