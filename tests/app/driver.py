@@ -16,9 +16,9 @@ def open_app(page: str = "overview", **query: str | list[str]) -> AppTest:
     app = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
     for key, value in query.items():
         app.query_params[key] = value
-    app.run()
     if page != "overview":
-        app.switch_page(f"../pages/{page}.py").run()
+        app.switch_page(f"../pages/{page}.py")
+    app.run()
     assert not app.exception
     return app
 
