@@ -209,6 +209,10 @@ def test_code_of_ones_own_is_a_student_and_a_teacher(own: str, tmp_path: Path) -
     assert find_teacher(f"{own}:build").num_classes == 10
     assert find_teacher(f"{own}:build@4").num_classes == 4
     assert isinstance(find_teacher(f"{own}:build").model, nn.Module)
+    lazy = create_student(f"{own}:bare", 5)
+    torch.save(lazy.network.state_dict(), tmp_path / "lazy.pt")
+    assert "its preprocessing is assumed" in str(lazy.remark)
+    assert load_checkpoint(tmp_path / "lazy.pt", f"{own}:bare").num_classes == 5
     with pytest.raises(CistError, match=r"return a torch\.nn\.Module"):
         find_teacher(f"{own}:wrong")
     with pytest.raises(CistError, match="cannot be imported"):

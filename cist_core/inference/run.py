@@ -28,6 +28,7 @@ from cist_core.logits.files.arrays import few
 from cist_core.logits.files.given import convert
 from cist_core.logits.logit_set import LogitSet
 from cist_core.zoo import Teacher, fold_batch_norm
+from cist_core.zoo.layout import in_its_layout
 
 Precision = Literal["float32", "bfloat16", "float16"]
 PRECISIONS: dict[str, torch.dtype] = {
@@ -219,7 +220,7 @@ class _Run:
             images = images.at(reads.image_size, reads.channels, reads.crop, reads.interpolation)
         self.images = images
         model: nn.Module = fold_batch_norm(teacher.model).to(device)
-        self.model = model.to(memory_format=torch.channels_last)
+        self.model = in_its_layout(model)
 
     def fill(
         self,

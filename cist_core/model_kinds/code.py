@@ -26,6 +26,11 @@ NO_CODE = "CIST_NO_CODE"
 _REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(@\d+)?")
 
 
+def runs_code(reference: str) -> bool:
+    """Whether a reference, or an architecture, is code of its own."""
+    return isinstance(find_kind(reference), Code)
+
+
 def refuse_code(*references: str | None) -> None:
     """Refuse references that would run code of their own, members of ensembles included.
 
@@ -40,7 +45,7 @@ def refuse_code(*references: str | None) -> None:
     """
     for reference in references:
         for member in [] if reference is None else reference.split(ENSEMBLE):
-            if isinstance(find_kind(member.strip()), Code):
+            if runs_code(member.strip()):
                 raise CistError(
                     f"'{member.strip()}' would run code of its own, which the Studio does not do; use the command "
                     "line or Python, or add its logits."

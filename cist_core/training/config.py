@@ -280,7 +280,7 @@ def is_free_on_resume(field: str) -> bool:
         >>> [is_free_on_resume(field) for field in ("machine.device", "teacher.download", "seed")]
         [True, True, False]
     """
-    return field.startswith("machine.") or field in ("data.download", "teacher.download")
+    return field.startswith("machine.") or field in ("data.download", "teacher.download", "student.download")
 
 
 class Change(NamedTuple):

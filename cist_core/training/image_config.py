@@ -15,9 +15,8 @@ from cist_core.training.config import (
     StudentConfig,
     TeacherConfig,
 )
-from cist_core.zoo import Preprocessing, find_architecture
-
-ArchitectureName = Annotated[str, AfterValidator(lambda name: find_architecture(name).name)]
+from cist_core.zoo import Preprocessing, check_student
+from cist_core.zoo.students import has_published_weights
 
 
 def _checked_preprocessing(fields: dict[str, Any]) -> dict[str, Any]:
@@ -66,10 +65,24 @@ class ImageTeacherConfig(TeacherConfig):
 class ImageStudentConfig(StudentConfig):
     """The network that learns."""
 
-    architecture: ArchitectureName
-    """One that `cist models` lists."""
+    architecture: Annotated[str, AfterValidator(check_student)]
+    """One that `cist models` lists, ``torchvision:NAME``, ``timm:NAME``, ``hf:OWNER/NAME``, a Hugging Face folder, or
+    ``package.module:function``, code of one's own (not in the app); ``@pretrained`` behind it starts from published
+    weights, but for a head of other classes."""
     weights: str | None = None
-    """A checkpoint to start from; None: fresh weights, drawn under ``seed``."""
+    """A checkpoint to start from; None: published weights if they are asked for, else fresh ones, drawn under
+    ``seed``."""
+    image_size: Count | None = None
+    """Height and width that it reads, in pixels; None: those it is made for. Networks of the zoo read one size only."""
+    download: bool = False
+    """Whether published weights or configurations that are not here may be downloaded."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        check_student(self.architecture, self.image_size)
+        if self.weights is not None and has_published_weights(self.architecture):
+            raise ValueError(f"'{self.architecture}' asks for published weights beside a checkpoint; leave one out")
+        return self
 
 
 class AugmentationConfig(ConfigPart):

@@ -33,24 +33,36 @@ class Student:
     remark: str | None = None
 
 
-def check_student(name: str) -> str:
+def check_student(name: str, image_size: int | None = None) -> str:
     """The name, if a student may be called so; nothing is built, fetched or run.
 
     Args:
         name: see `create_student`.
+        image_size: see `create_student`.
 
     Raises:
-        CistError: for an unknown name, or a model that can only be a teacher.
+        CistError: for an unknown name, a model that can only be a teacher, or a size that a network of the zoo does not
+            read.
     """
     kind, plain, weights = _parse(name)
     if kind is not None:
         kind.check_student(plain)
+    elif image_size not in (None, size := find_architecture(plain).image_size):
+        raise CistError(
+            f"Expected `image_size` of '{plain}' to be {size}, the one that it reads, but got {image_size}; leave it "
+            "out, or choose another network."
+        )
     elif weights is not None:
         raise CistError(
             f"'{name}' asks for published weights, but networks of the zoo have none; start from a checkpoint "
             "(`weights`), or leave '@' and what follows out."
         )
     return name
+
+
+def has_published_weights(name: str) -> bool:
+    """Whether a name asks for them, by ``@`` and what follows."""
+    return _parse(name)[2] is not None
 
 
 def create_student(
@@ -81,7 +93,7 @@ def create_student(
     """
     if num_classes < 2:
         raise CistError(f"Expected `num_classes` to be at least 2, but got {num_classes}.")
-    kind, plain, weights = _parse(check_student(name))
+    kind, plain, weights = _parse(check_student(name, image_size))
     if seed is not None:
         torch.manual_seed(seed)
     if kind is None:
@@ -131,7 +143,8 @@ def _check_answers(name: str, network: nn.Module, reads: Preprocessing, num_clas
     training = network.training
     try:
         with torch.no_grad():
-            logits = logits_of(network.eval()(torch.zeros(2, reads.channels, reads.image_size, reads.image_size)))
+            zeros = torch.zeros(2, reads.image_size, reads.image_size, reads.channels)
+            logits = logits_of(network.eval()(zeros.permute(0, 3, 1, 2)))  # as `Preprocessing` lays them out
     except CistError:
         raise
     except Exception as error:  # a foreign network can fail in any way

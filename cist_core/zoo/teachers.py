@@ -16,6 +16,7 @@ from cist_core.zoo.architectures import ARCHITECTURES, create_model, find_archit
 from cist_core.zoo.checkpoints import file_sha256, load_weights, read_checkpoint
 from cist_core.zoo.inspection import Fit, choose_fit, classes_for, read_fitting
 from cist_core.zoo.preprocessing import Preprocessing
+from cist_core.zoo.student_card import architecture_on, card_beside
 from cist_core.zoo.teacher import Teacher
 from cist_core.zoo.weight_groups import ChosenWeights, Role, UnclearWeights
 
@@ -56,10 +57,11 @@ def load_checkpoint(
 
     Args:
         path: see `read_checkpoint`.
-        architecture: name in the zoo, or ``torchvision:NAME`` or ``timm:NAME``; by default the one of the zoo or of
-            torchvision that the names and shapes of the weights fit.
-        preprocessing: by default the usual one of the architecture's family. A checkpoint trained with another one
-            needs it here: a wrong normalisation costs accuracy without any error.
+        architecture: name in the zoo, or another that `cist_core.zoo.create_student` takes; by default the one that
+            ``student.json`` in a run directory names, and elsewhere the one of the zoo or of torchvision that the names
+            and shapes of the weights fit.
+        preprocessing: by default that of ``student.json``, and elsewhere the usual one of the architecture's family. A
+            checkpoint trained with another one needs it here: a wrong normalisation costs accuracy without any error.
         name: for people; by default the file's name.
         weights: which of several groups of weights in the file, by its name, such as ``"state_dict"``; by default the
             one that is usually meant (`cist_core.zoo.weight_groups.choose_weights`), which the result names.
@@ -68,6 +70,13 @@ def load_checkpoint(
     Raises:
         CistError: if the file cannot be read, fits no architecture or several, or not the given one.
     """
+    card = card_beside(path)
+    if card is not None and architecture is None:
+        architecture = architecture_on(card, path)
+    elif card is not None and architecture != card.architecture:
+        card = None
+    if card is not None:
+        preprocessing = preprocessing or card.preprocessing
     chosen = read_fitting(path, architecture, weights=weights, role=role)
     try:
         architecture = architecture or choose_fit(chosen, path).architecture
@@ -82,7 +91,7 @@ def load_checkpoint(
         model=model.eval(),
         architecture=architecture,
         num_classes=num_classes,
-        class_names=None,
+        class_names=None if card is None else card.class_names,
         preprocessing=preprocessing or usual,
         checkpoint_sha256=_digest(path, chosen),
         facts=_facts(chosen, assumed=preprocessing is None),

@@ -243,7 +243,7 @@ def test_other_files_are_not_taken_for_the_most_probable_classes(tmp_path):
     (tmp_path / "b.npz").write_bytes(b"nothing")
     (tmp_path / "c.csv").write_text("a,b\n1,2\n")
     assert not any(is_top_k_file(tmp_path / name) for name in ("a.npz", "b.npz", "c.csv", "none.npz"))
-    with pytest.raises(CistError, match=r"c.csv holds no arrays"):
+    with pytest.raises(CistError, match=r"c.csv holds no named arrays"):
         read_top_k(tmp_path / "c.csv", vocabulary=3)
     with pytest.raises(CistError, match="There is no file"):
         read_top_k(tmp_path / "none.npz", vocabulary=3)

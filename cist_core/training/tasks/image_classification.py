@@ -26,11 +26,13 @@ from cist_core.logits.logit_set import LogitSet
 from cist_core.training.config import RunConfig
 from cist_core.training.image_config import ImageClassificationConfig, ImageTeacherConfig
 from cist_core.training.images import ImageBatches, ImageSplits, augment, load_splits, strong_view
+from cist_core.training.randomness import Stream, derived_seed
 from cist_core.training.run_directory import RunDirectory
 from cist_core.training.tasks.protocol import Report, Split, StepBatch, Task, register_task, silent
-from cist_core.zoo import Preprocessing, Teacher, create_model, find_architecture, fold_batch_norm
+from cist_core.zoo import Preprocessing, Teacher, create_student, fold_batch_norm
 from cist_core.zoo.checkpoints import load_weights
 from cist_core.zoo.inspection import read_fitting
+from cist_core.zoo.layout import in_its_layout
 
 _EVALUATION_BATCH = 500
 
@@ -64,7 +66,7 @@ class ImageClassification(Task):
                 for part in (parts.train, parts.validation, parts.test)
             )
         )
-        self.student_preprocessing = find_architecture(self.config.student.architecture).preprocessing
+        self._student_remark: str | None = None
         self._student_weights: str | None = None
         self._soft_labels: dict[Split, LogitSet] = {}
         self._train_logits: Tensor | None = None
@@ -80,19 +82,29 @@ class ImageClassification(Task):
         return self.part(split).num_samples
 
     def create_student(self) -> nn.Module:
-        architecture, weights = self.config.student.architecture, self.config.student.weights
-        student = create_model(architecture, num_classes=self.teacher.num_classes)
-        if weights is not None:
-            chosen = read_fitting(weights, architecture, role="student")
-            load_weights(student, chosen.group.state, source=f"{weights} ({architecture})")
+        wanted, images = self.config.student, self.splits.train.images
+        student = create_student(
+            wanted.architecture,
+            self.teacher.num_classes,
+            seed=derived_seed(self.config.seed, Stream.WEIGHTS),
+            image_shape=None if isinstance(images, DecodedImages) else images.shape[1:],
+            image_size=wanted.image_size,
+            download=wanted.download,
+        )
+        self._student_name, self.student_preprocessing = student.name, student.preprocessing
+        self._student_remark = student.remark
+        if wanted.weights is not None:
+            chosen = read_fitting(wanted.weights, student.name, role="student")
+            load_weights(student.network, chosen.group.state, source=f"{wanted.weights} ({student.name})")
             self._student_weights = chosen.sentence
         self._check_images()
-        return student.to(memory_format=torch.channels_last)
+        return in_its_layout(student.network)
 
     def _check_images(self) -> None:
         images, reads = self.splits.train.images, self.student_preprocessing
-        if isinstance(images, DecodedImages):
-            return  # read at the size of whoever asks
+        if isinstance(images, DecodedImages):  # read at the size of whoever asks
+            self._check_augmented(reads.image_size)
+            return
         try:
             reads.check(images.shape[1:])
         except CistError:
@@ -103,10 +115,21 @@ class ImageClassification(Task):
                 "student.architecture."
             ) from None
 
+    def _check_augmented(self, size: int) -> None:
+        """Augmented images are decoded once, for the student, and the teacher reads the same pixels."""
+        reads = self.teacher.preprocessing
+        if self.teacher_runs_in_steps and reads.image_size != size and not reads.resize:
+            raise CistError(
+                f"Augmented images are made at the size that the student reads, {size}x{size} pixels, but the teacher "
+                f"reads {reads.image_size}x{reads.image_size}; choose a student of that size (student.image_size, where "
+                "it is free), say resize in teacher.preprocessing, or leave augmentation out."
+            )
+
     @property
     def remarks(self) -> list[str]:
         found = {
             "Weights of the teacher": self.teacher.weights,
+            "The student": self._student_remark,
             "Weights that the student starts from": self._student_weights,
         }
         order = self.splits.train.class_order
@@ -175,7 +198,7 @@ class ImageClassification(Task):
     @cached_property
     def _teacher_network(self) -> nn.Module:
         network: nn.Module = fold_batch_norm(self.teacher.model).to(self.device)
-        return network.to(memory_format=torch.channels_last)
+        return in_its_layout(network)
 
     # Steps
 
@@ -232,7 +255,7 @@ class ImageClassification(Task):
 
     def card(self) -> dict[str, Any]:
         return {
-            "architecture": self.config.student.architecture,
+            "architecture": self._student_name,
             "num_classes": self.teacher.num_classes,
             "class_names": list(self.splits.test.class_names or self.teacher.class_names or ()),
             "preprocessing": self.student_preprocessing.to_dict(),
@@ -242,7 +265,7 @@ class ImageClassification(Task):
         test = self.splits.test
         provenance = {
             "teacher": f"student of {self.teacher.name}",
-            "architecture": self.config.student.architecture,
+            "architecture": self._student_name,
             "data": test.name,
             "split": "test",
             "objective": str(self.config.objective),

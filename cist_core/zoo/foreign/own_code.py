@@ -6,14 +6,17 @@ import contextlib
 import hashlib
 import importlib
 import inspect
+import math
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from cist_core.errors import CistError, first_line
 from cist_core.model_kinds import StudentOptions
@@ -25,14 +28,20 @@ _DEFAULT_SIZE = 32
 
 
 class OwnNetwork(ForeignModel):
-    """A module as the user's function returned it, run as it is; its first output is the logits."""
+    """A module as the user's function returned it, run as it is; its first output is the logits.
+
+    Its images are contiguous, as torch has them by default: ``view`` of a channels-last feature map fails.
+    """
+
+    memory_format = torch.contiguous_format
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        return logits_of(self.network(images))
+        # A copy: one channel counts as contiguous in either layout, and convolutions go by the strides.
+        return logits_of(self.network(images.clone(memory_format=self.memory_format)))
 
 
 def create_own(
@@ -51,11 +60,15 @@ def create_own(
     if options.weights is not None:
         raise CistError(f"'{reference}' brings its own weights; leave '@{options.weights}' out.")
     network, preprocessing = _called(reference, num_classes=num_classes)
-    if preprocessing is not None:
-        return OwnNetwork(network), preprocessing, None
-    usual = assumed_preprocessing(_channels(network), options.image_size or _DEFAULT_SIZE)
-    remark = f"its preprocessing is assumed ({usual}); return (module, Preprocessing) to say another"
-    return OwnNetwork(network), usual, remark
+    remark = None
+    if preprocessing is None:
+        preprocessing = assumed_preprocessing(_channels(network), options.image_size or _DEFAULT_SIZE)
+        remark = f"its preprocessing is assumed ({preprocessing}); return (module, Preprocessing) to say another"
+    own = OwnNetwork(network)
+    if any(is_lazy(parameter) for parameter in network.parameters()):
+        size = options.image_size or preprocessing.image_size
+        _answers(own, reference, replace(preprocessing, image_size=size), 0.0)
+    return own, preprocessing, remark
 
 
 def load_own(reference: str) -> Teacher:
@@ -70,17 +83,7 @@ def load_own(reference: str) -> Teacher:
     network, preprocessing = _called(plain, **({"num_classes": int(classes)} if at else {}))
     usual = preprocessing or assumed_preprocessing(_channels(network), _DEFAULT_SIZE)
     model = OwnNetwork(network).eval()
-    pixels = torch.arange(2 * usual.channels * usual.image_size**2, dtype=torch.float32)
-    shape = (2, usual.channels, usual.image_size, usual.image_size)
-    try:
-        with torch.inference_mode():
-            logits = model((pixels % 7 - 3).reshape(shape) / 2)
-    except CistError:
-        raise
-    except Exception as error:  # a network of somebody's own can fail in any way
-        raise CistError(
-            f"The network of '{reference}' does not read images of {usual} ({first_line(error)})."
-        ) from error
+    logits = _answers(model, reference, usual, 0.5)
     if logits.ndim != 2 or len(logits) != 2 or logits.shape[1] < 2:
         raise CistError(
             f"Expected '{reference}' to answer two images with (2, C) logits, but got {tuple(logits.shape)}."
@@ -95,6 +98,24 @@ def load_own(reference: str) -> Teacher:
         checkpoint_sha256=_digest(plain, network.state_dict(), logits),
         facts={"origin": f"code of your own, {plain}"} | ({} if preprocessing else {"preprocessing": ASSUMED}),
     )
+
+
+def _answers(network: OwnNetwork, reference: str, reads: Preprocessing, scale: float) -> Tensor:
+    """To two images with a pattern, in evaluation mode; lazy weights get their shapes by it."""
+    shape = (2, reads.channels, reads.image_size, reads.image_size)
+    pixels = torch.arange(math.prod(shape), dtype=torch.float32).reshape(shape) % 7 - 3
+    training = network.training
+    try:
+        with torch.no_grad():
+            return network.eval()(pixels * scale)  # type: ignore[no-any-return]
+    except CistError:
+        raise
+    except Exception as error:  # a network of somebody's own can fail in any way
+        raise CistError(
+            f"The network of '{reference}' does not read images of {reads} ({first_line(error)})."
+        ) from error
+    finally:
+        network.train(training)
 
 
 def _called(reference: str, **arguments: Any) -> tuple[nn.Module, Preprocessing | None]:
