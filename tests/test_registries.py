@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import sys
 from pathlib import Path
 
@@ -119,10 +120,81 @@ def write_logits(file: Path) -> None:
     writers.get(file.suffix, lambda: torch.save({"logits": torch.from_numpy(logits)}, file))()
 
 
-def test_every_image_format_has_a_reader() -> None:
-    from cist_core.registry import imported
+PIXELS = np.arange(4 * 8 * 8 * 3, dtype=np.uint8).reshape(4, 8, 8, 3)
+LABELS = [0, 1, 0, 1]
 
-    assert all(callable(imported(each.reader)) for each in image_formats.image_formats())
+
+def write_pictures(folder: Path) -> list[Path]:
+    from PIL import Image
+
+    files = [folder / f"class {label}" / f"{number}.png" for number, label in enumerate(LABELS)]
+    for file, image in zip(files, PIXELS, strict=True):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(file)
+    return files
+
+
+def write_path_table(folder: Path) -> Path:
+    files = write_pictures(folder)
+    rows = [f"{file.relative_to(folder)},{label}" for file, label in zip(files, LABELS, strict=True)]
+    (folder / "x.csv").write_text("\n".join(["path,label", *rows]))
+    return folder / "x.csv"
+
+
+def write_idx(folder: Path) -> Path:
+    raw = folder / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    grey = np.zeros((4, 28, 28), np.uint8)
+    for part in ("train", "t10k"):
+        head = struct.pack(">IIII", 0x803, *grey.shape)
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(head + grey.tobytes())
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 0x801, 4) + bytes(LABELS))
+    return folder
+
+
+def write_parquet(folder: Path) -> Path:
+    import pandas as pd
+
+    pictures = [{"bytes": file.read_bytes()} for file in write_pictures(folder / "pictures")]
+    pd.DataFrame({"image": pictures, "label": LABELS}).to_parquet(folder / "x.parquet")
+    return folder / "x.parquet"
+
+
+def write_saved(folder: Path) -> Path:
+    datasets = pytest.importorskip("datasets")
+    columns = {"image": [str(file) for file in write_pictures(folder / "pictures")], "label": LABELS}
+    kinds = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=["a", "b"]))
+    datasets.Dataset.from_dict(columns, features=kinds).save_to_disk(folder / "saved")
+    return folder / "saved"
+
+
+def write_archive(folder: Path) -> Path:
+    np.savez(folder / "x.npz", images=PIXELS, labels=LABELS)
+    return folder / "x.npz"
+
+
+def write_folder(folder: Path) -> Path:
+    write_pictures(folder / "pictures")
+    return folder / "pictures"
+
+
+WRITERS = {
+    "NumPy archive": write_archive,
+    "table of paths and labels": write_path_table,
+    "Hugging Face data set on disk": write_saved,
+    "folder of a torchvision set": write_idx,
+    "Parquet table of images": write_parquet,
+    "image folder": write_folder,
+}
+
+
+@pytest.mark.parametrize(
+    "each", [each for each in image_formats.image_formats() if each.scheme is None], ids=lambda each: each.name
+)
+def test_every_image_format_opens_small_data(each, tmp_path: Path) -> None:
+    there = WRITERS[each.name](tmp_path)
+    assert each.open(there) is not None
+    assert sorted(load_dataset(there).labels.tolist()) == sorted(LABELS)
 
 
 def test_every_kind_says_what_it_is() -> None:
