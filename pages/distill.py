@@ -83,10 +83,32 @@ def choose_networks() -> tuple[dict[str, Any], form.Student]:
         "Student architecture",
         list(offered),
         index=list(offered).index(form.default_student(data, origin.architecture, origin.parameters)),
-        help="The architectures that take images of this size, the smallest first.",
+        accept_new_options=True,
+        help="The architectures that take images of this size, the smallest first. Another can be typed: "
+        f"{form.names_elsewhere()}, with `@pretrained` behind it to start from published weights.",
         **keyed("architecture"),
     )
-    st.caption(f"{offered[name].parameters:,} parameters. {offered[name].description}")
+    known = True
+    try:
+        student = form.student_named(name, data)
+    except CistError as error:
+        show_error(error)
+        student, known = form.Student(name, None, ""), False
+    size = "" if student.parameters is None else f"{student.parameters:,} parameters. "
+    st.caption(plain(f"{size}{student.description}"))
+    wanted: dict[str, Any] = {"architecture": name}
+    if name not in offered:
+        wanted["image_size"] = st.number_input(
+            "Image size (pixels)",
+            1,
+            value=None,
+            step=1,
+            placeholder="the network's own",
+            help="Height and width that the student reads; images of another size are resized to it.",
+            **keyed("student_size"),
+        )
+    if form.may_fetch(name):
+        wanted["download"] = st.toggle("Download what the student needs when the run starts", **keyed("student_fetch"))
     images = st.number_input(
         "Training images",
         value=usual_images(),
@@ -105,9 +127,9 @@ def choose_networks() -> tuple[dict[str, Any], form.Student]:
     content = {
         "data": {**origin.data_fields, "train_samples": images, "download": download},
         "teacher": origin.teacher_fields,
-        "student": {"architecture": name},
+        "student": wanted if known else None,
     }
-    return content, offered[name]
+    return content, student
 
 
 def choose_objective() -> tuple[dict[str, Any] | None, bool, list[str]]:
@@ -297,7 +319,7 @@ def check(
     content: dict[str, Any], answers: dict[str, Any], seeds: str, beside: list[str], faults: DeltaGenerator
 ) -> list[RunConfig]:
     """A config for each seed and objective; none if anything is wrong, which is said in its own step."""
-    if content["objective"] is None:
+    if content["objective"] is None or content["student"] is None:
         return []
     try:
         configs = form.make_configs({**content, **form.recipe(answers)}, form.read_seeds(seeds), beside)

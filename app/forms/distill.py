@@ -20,14 +20,17 @@ from typing import Any
 
 from cist_core.data import DATASETS, DatasetInfo
 from cist_core.errors import CistError
+from cist_core.model_kinds import find_kind, is_remote, student_kinds
 from cist_core.model_kinds.code import refuse_code
 from cist_core.objectives import objective_names, objective_presets, objective_specification
 from cist_core.parameters import Number, Numbers, Parameter
+from cist_core.registry import listed
 from cist_core.training import RunConfig, parse_config, preset
 from cist_core.training.image_config import ImageClassificationConfig
 from cist_core.training.suggestion import suggested_preset
 from cist_core.wording import three_digits
-from cist_core.zoo import ARCHITECTURES, create_model
+from cist_core.zoo import ARCHITECTURES, check_student, create_model, create_student
+from cist_core.zoo.checkpoints import meta_device
 
 FIRST_BESIDE = ("ce", "kd-hinton", "cist-authors")
 """The baseline without a teacher, the usual KD, and CIST as its authors found it best."""
@@ -61,10 +64,10 @@ ESTIMATE_SECONDS = 180
 
 @dataclass(frozen=True)
 class Student:
-    """An architecture that fits the images, and its size."""
+    """An architecture that fits the images, and its size, where it can be told without fetching anything."""
 
     name: str
-    parameters: int
+    parameters: int | None
     description: str
 
 
@@ -127,20 +130,67 @@ def students(data: DatasetInfo) -> list[Student]:
         for name, architecture in ARCHITECTURES.items()
         if (architecture.image_size, architecture.image_size, architecture.channels) == (height, width, channels)
     ]
-    return sorted(fitting, key=lambda student: student.parameters)
+    return sorted(fitting, key=lambda student: student.parameters or 0)
+
+
+def student_named(name: str, data: DatasetInfo) -> Student:
+    """A student of the list, or one that is published elsewhere.
+
+    Raises:
+        CistError: if there is none of that name.
+    """
+    known = next((student for student in students(data) if student.name == name), None)
+    if known is not None:
+        return known
+    refuse_other_students(name)
+    kind = find_kind(check_student(name))
+    return Student(name, _count_elsewhere(name.partition("@")[0], data.classes), "" if kind is None else kind.what)
+
+
+def refuse_other_students(name: str) -> None:
+    """Refuse what is neither of the zoo nor published elsewhere: code, and folders of this machine.
+
+    Raises:
+        CistError: naming what can be given.
+    """
+    refuse_code(name)
+    if name not in ARCHITECTURES and not is_remote(name):
+        raise CistError(f"There is no student '{name}' here; choose one of the list, or type {names_elsewhere()}.")
+
+
+def names_elsewhere() -> str:
+    """How students that are published elsewhere are written."""
+    return listed([kind.written for kind in student_kinds() if kind.remote])
+
+
+def may_fetch(name: str) -> bool:
+    """Whether a student may need something that is not on this machine: published weights, or a configuration."""
+    return "@" in name or name.startswith("hf:")
+
+
+@lru_cache
+def _count_elsewhere(name: str, num_classes: int) -> int | None:
+    try:
+        with meta_device():
+            network = create_student(name, num_classes).network
+    except CistError:  # not at hand yet; the run says so if it stays away
+        return None
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def default_student(data: DatasetInfo, teacher_architecture: str, teacher_parameters: int) -> str:
     """The largest of the teacher's family with at most half of its weights; without one, the smallest of all."""
     known = ARCHITECTURES.get(teacher_architecture)
     offered = students(data)
-    smaller = [student for student in offered if student.parameters <= teacher_parameters / 2]
+    smaller = [student for student in offered if (student.parameters or 0) <= teacher_parameters / 2]
     related = [student for student in smaller if known and ARCHITECTURES[student.name].family == known.family]
     return (related or smaller or offered[:1])[-1].name
 
 
 def headline(teacher: str, teacher_parameters: int, student: Student) -> str:
     """What is about to happen, in one line: into which network, and how much smaller it is."""
+    if student.parameters is None:
+        return f"Distill {teacher} into {student.name}"
     times = teacher_parameters / student.parameters
     if times == 1:
         return f"Distill {teacher} into {student.name}, a network of the same size"
@@ -252,9 +302,8 @@ def make_configs(content: Mapping[str, Any], seeds: Sequence[int], beside: Seque
     Raises:
         CistError: with one clause for every field that is wrong.
     """
-    refuse_code(
-        content["teacher"].get("name"), content["teacher"].get("architecture"), content["student"].get("architecture")
-    )
+    refuse_code(content["teacher"].get("name"), content["teacher"].get("architecture"))
+    refuse_other_students(content["student"]["architecture"])
     configs: dict[str, RunConfig] = {}
     for seed in seeds:
         for objective in (content["objective"], *beside):

@@ -84,6 +84,28 @@ def test_the_student_is_smaller_where_there_is_a_smaller_one(data: str, teacher:
     assert form.default_student(info, "one that nobody knows", 10**9) == form.students(info)[-1].name
 
 
+def test_a_student_from_elsewhere_can_be_named_but_no_code_and_no_folder(tmp_path) -> None:
+    data = DATASETS["mnist-5k"]
+    assert form.student_named("cnn_16_32", data) in form.students(data)
+    named = form.student_named("torchvision:resnet18@pretrained", data)
+    assert named.parameters == 11_181_642  # 11,176,512 without the head, and 10 rows of 513
+    assert form.student_named("hf:somebody/nothing-here", data).parameters is None
+    assert form.headline("t", 10**6, form.Student("hf:a/b", None, "")) == "Distill t into hf:a/b"
+    assert [form.may_fetch(name) for name in ("torchvision:resnet18", named.name, "hf:a/b")] == [False, True, True]
+    (tmp_path / "config.json").write_text("{}")
+    for name, told in (
+        (str(tmp_path), "There is no student"),
+        ("my_nets:build", "would run code of its own"),
+        ("resne8", "or type torchvision:NAME"),
+        ("torchvision:resne8", "no classifier 'resne8'"),
+    ):
+        with pytest.raises(CistError, match=told):
+            form.student_named(name, data)
+    content = preset("demo").model_dump(mode="json")
+    with pytest.raises(CistError, match="There is no student"):
+        form.make_configs({**content, "student": {"architecture": str(tmp_path)}}, [0])
+
+
 def test_every_recipe_survives_its_way_through_the_form() -> None:
     for name in PRESETS:
         config = preset(name)
@@ -206,6 +228,18 @@ def test_the_first_view_distills_the_teacher_of_the_sidebar(store) -> None:
     assert config.objective.parameters["rho"] == app.slider(key="rho").value
     assert (config.epochs, config.optimiser) == (40, preset("demo").optimiser)
     assert not app.error
+
+
+def test_a_typed_student_is_in_the_config_and_a_wrong_one_is_named_once(store) -> None:
+    app = open_distill(architecture="torchvision:mobilenet_v3_small", student_size="32")
+    student = config_of(app).student
+    assert (student.architecture, student.image_size) == ("torchvision:mobilenet_v3_small", 32)
+    assert "torchvision:mobilenet_v3_small" in app.title[0].value.replace("\\", "")
+    assert not app.error
+    app = open_distill(architecture="torchvision:mobilenet_v3_smal")
+    assert [error.value for error in app.error if "no classifier" in error.value]
+    assert len(app.error) == 1
+    assert app.button(key="launch").disabled
 
 
 def test_rho_follows_the_sidebar_until_it_is_changed_here(store) -> None:
