@@ -26,6 +26,7 @@ examples:
   cist distill --preset demo --objective kd:tau=4 --seed 1 --run-dir runs/kd
   cist distill --preset demo --objective cist-authors --run-dir runs/authors
   cist distill --preset cifar-240 --set student.architecture=resnet14 --set data.download=true --print > config.json
+  cist distill --preset demo --set student.architecture=torchvision:mobilenet_v3_small --set student.image_size=32
   cist distill config.json --estimate
   cist distill config.json --run-dir runs/one
   cist distill --run-dir runs/one --resume
