@@ -294,6 +294,8 @@ class Change(NamedTuple):
 def config_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
     """What differs between two configs as JSON has them: objectives as text, where the name of a preset does not count.
 
+    A switch that is off in the new one, and that the old one is too old to have, is no difference.
+
     Example:
         >>> config_changes({"seed": 0, "data": {"name": "a"}}, {"seed": 1, "data": {"name": "a"}})
         [Change(field='seed', old=0, new=1)]
@@ -302,7 +304,7 @@ def config_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Chang
     return [
         Change(field, before.get(field), after.get(field))
         for field in dict.fromkeys([*before, *after])
-        if before.get(field) != after.get(field)
+        if before.get(field) != after.get(field) and not (field not in before and after[field] is False)
     ]
 
 

@@ -59,7 +59,7 @@ def architecture_on(card: StudentCard, path: str | os.PathLike[str]) -> str:
     """
     if runs_code(card.architecture):
         raise CistError(
-            f"By its card the student in {path} is code of somebody's own, which no file is allowed to run; if you trust "
-            f"it, name it with --arch {card.architecture} (`architecture=` in Python)."
+            f"By its card the student in {path} is code of somebody's own, which no file is allowed to run; if you "
+            f"trust it, name it with --arch {card.architecture} (`architecture=` in Python)."
         )
     return card.architecture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from cist_core.errors import Cancelled, CistError
 from cist_core.inference.sources import find_teacher, load_logits
 from cist_core.logits.logit_set import LogitSet
 from cist_core.model_kinds.code import NO_CODE
+from cist_core.runs import RunState, RunStore
 from cist_core.training import RunConfig, RunDirectory, parse_config, preset
 from cist_core.training.engine import train
 from cist_core.zoo import load_checkpoint
@@ -96,6 +99,43 @@ def test_a_student_from_elsewhere_is_trained_resumed_and_read_back(
     if size is not None:
         assert "images of 28x28 pixels are resized to 32x32" in directory.log_tail()
         assert "the grey channel is repeated" in directory.log_tail()
+
+
+def test_the_command_line_trains_code_of_the_working_directory_and_reads_it_back(own: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cist_core"]
+    fields = [f"student.architecture={own}", "data.train_samples=20", "steps=2", "batch_size=10", "machine.device=cpu"]
+    options = [word for field in fields for word in ("--set", field)]
+    root = str(Path(__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, *words], cwd=tmp_path / "code", env=environment, capture_output=True, text=True, check=False
+        )
+
+    trained = run("distill", "--preset", "demo", *options, "--run-dir", "run")
+    assert trained.returncode == 0, trained.stderr
+    words = ("infer", "--teacher", "run/student.safetensors", "--data", "mnist-5k", "--limit", "50", "--out", "x.npz")
+    refused = run(*words)
+    assert refused.returncode == 2
+    assert f"name it with --arch {own}" in refused.stderr
+    read = run(*words, "--arch", own)
+    assert read.returncode == 0, read.stderr
+
+
+@pytest.mark.parametrize(("no_code", "state"), [("", RunState.FINISHED), ("1", RunState.FAILED)])
+def test_a_worker_that_the_app_started_runs_no_code(no_code: str, state: RunState, own: str, tmp_path: Path) -> None:
+    store = RunStore(tmp_path / "runs")
+    run = store.add(with_student(own))
+    path = [str(tmp_path / "code"), str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), NO_CODE: no_code}
+    worker = [sys.executable, "-m", "cist_core", "worker", "--root", str(store.root), "--idle-seconds", "0.5"]
+    subprocess.run(worker, env=environment, check=True, capture_output=True, timeout=120)
+    ended = store.get(run.id)
+    assert ended.state == state, ended.reason
+    if no_code:
+        assert f"'{own}' would run code of its own, which the Studio does not do" in str(ended.reason)
+        assert not (ended.directory.path / "student.safetensors").exists()
 
 
 def test_a_student_of_the_zoo_starts_from_the_weights_of_its_seed(tmp_path: Path) -> None:

@@ -121,8 +121,8 @@ class ImageClassification(Task):
         if self.teacher_runs_in_steps and reads.image_size != size and not reads.resize:
             raise CistError(
                 f"Augmented images are made at the size that the student reads, {size}x{size} pixels, but the teacher "
-                f"reads {reads.image_size}x{reads.image_size}; choose a student of that size (student.image_size, where "
-                "it is free), say resize in teacher.preprocessing, or leave augmentation out."
+                f"reads {reads.image_size}x{reads.image_size}; choose a student of that size (student.image_size), say "
+                "resize in teacher.preprocessing, or leave augmentation out."
             )
 
     @property
