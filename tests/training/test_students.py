@@ -20,6 +20,7 @@ from cist_core.logits.logit_set import LogitSet
 from cist_core.model_kinds.code import NO_CODE
 from cist_core.runs import RunState, RunStore
 from cist_core.training import RunConfig, RunDirectory, parse_config, preset
+from cist_core.training.config import config_changes, is_free_on_resume
 from cist_core.training.engine import train
 from cist_core.zoo import load_checkpoint
 
@@ -115,7 +116,7 @@ def test_the_command_line_trains_code_of_the_working_directory_and_reads_it_back
 
     trained = run("distill", "--preset", "demo", *options, "--run-dir", "run")
     assert trained.returncode == 0, trained.stderr
-    words = ("infer", "--teacher", "run/student.safetensors", "--data", "mnist-5k", "--limit", "50", "--out", "x.npz")
+    words = "infer --teacher run/student.safetensors --data mnist-5k --limit 50 --out x.safetensors".split()
     refused = run(*words)
     assert refused.returncode == 2
     assert f"name it with --arch {own}" in refused.stderr
@@ -221,3 +222,13 @@ def test_what_a_student_cannot_read_is_said_before_the_first_step(own: str, tmp_
     with pytest.raises(CistError, match="32x32 pixels, but the teacher reads 28x28"):
         train(config, tmp_path / "other")
     assert train(config.changed(student={"image_size": 28}), tmp_path / "same")["state"] == "finished"
+
+
+def test_permission_to_fetch_a_student_is_free_on_resume_and_new_to_older_configs() -> None:
+    new = SMALL.model_dump(mode="json")
+    old = {**new, "student": {"architecture": new["student"]["architecture"], "weights": None}}
+    assert config_changes(old, new) == []
+    allowed = SMALL.changed(student={"download": True}).model_dump(mode="json")
+    assert [change.field for change in config_changes(old, allowed)] == ["student.download"]
+    assert is_free_on_resume("student.download")
+    assert not is_free_on_resume("student.image_size")
