@@ -13,7 +13,7 @@ from app.people import may_read_server_paths, sign_in_configured, visitor
 from app.state import Source
 from cist_core.added import Added, AddedState, AddedStore, check_paths
 from cist_core.cards import Card, known_sample_models, sample_models
-from cist_core.data import DATASETS
+from cist_core.data.loading import DATASETS
 from cist_core.errors import CistError
 from cist_core.logits.logit_set import LogitSet
 

@@ -13,7 +13,7 @@ from app.settings import forget_page_settings
 from app.sidebar import choose_rules, choose_source
 from app.state import set_view
 from app.widgets import share_link
-from cist_core.model_kinds.code import NO_CODE
+from cist_core.zoo.kinds.code import NO_CODE
 
 os.environ[NO_CODE] = "1"  # here and in every process that is started from here, workers among them
 

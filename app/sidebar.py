@@ -20,13 +20,13 @@ from cist_core.added.store import ADDED_ID
 from cist_core.cards import Card, find_sample_model
 from cist_core.compare.matching import MatchedPair, matched_pair
 from cist_core.compare.slider_grid import NOTES, RHO_RANGE, TAU_RANGE
-from cist_core.data import DATASETS
+from cist_core.data.loading import DATASETS
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
 from cist_core.inference.sources import load_logits
 from cist_core.logits.alignment import align
 from cist_core.logits.logit_set import LogitSet
-from cist_core.samples.table import Student
+from cist_core.samples.table import StudentLogits
 from cist_core.temperature import CIST_FLOOR, Cist
 from cist_core.wording import percent
 
@@ -184,7 +184,9 @@ def _logits(model: str, data: str, split: str, download: bool) -> LogitSet:
     ).logit_set
 
 
-def _student(name: str, teacher: str, data: str, split: str, teacher_logits: LogitSet) -> tuple[Student, Reference]:
+def _student(
+    name: str, teacher: str, data: str, split: str, teacher_logits: LogitSet
+) -> tuple[StudentLogits, Reference]:
     added = catalogue.find_added(teacher)
     if added is not None and name == catalogue.own_student(added):
         logit_set, reference = catalogue.student_of(added)
@@ -192,7 +194,7 @@ def _student(name: str, teacher: str, data: str, split: str, teacher_logits: Log
         logit_set = _logits(name, data, split, download=False)
         reference = catalogue.reference(name, data, split)
     logit_set = align(teacher_logits, logit_set, name=f"the student {name}")
-    return Student(name, logit_set, EntropyCurves.from_logits(logit_set), teacher=teacher_logits), reference
+    return StudentLogits(name, logit_set, EntropyCurves.from_logits(logit_set), teacher=teacher_logits), reference
 
 
 def _allow_download() -> None:

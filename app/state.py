@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from app.forms.references import Reference
 from cist_core.compare.anchors import default_pair
+from cist_core.compare.findings import are_matched
 from cist_core.compare.matching import MatchedPair
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
-from cist_core.findings import are_matched
 from cist_core.logits.logit_set import LogitSet
 from cist_core.samples.selection import Selection
-from cist_core.samples.table import SampleTable, Student
+from cist_core.samples.table import SampleTable, StudentLogits
 from cist_core.temperature import CIST_FLOOR, Cist, Fixed
 from cist_core.temperature.profile import OVER_SHARP, OVER_SMOOTHED
 from cist_core.temperature.readings import RuleReading, read_rule
@@ -62,7 +62,7 @@ class Source:
     reference: Reference
     logit_set: LogitSet
     curves: EntropyCurves
-    student: Student | None = None
+    student: StudentLogits | None = None
     student_reference: Reference | None = None
     _pairs: dict[float, MatchedPair] = field(default_factory=dict, repr=False)
 
@@ -74,7 +74,7 @@ class Source:
         split: str,
         reference: Reference,
         logit_set: LogitSet,
-        student: Student | None = None,
+        student: StudentLogits | None = None,
         student_reference: Reference | None = None,
     ) -> Source:
         curves = EntropyCurves.from_logits(logit_set)

@@ -13,16 +13,10 @@ from numpy.typing import NDArray
 
 from app import catalogue
 from app.state import Source, View
-from cist_core.data import (
-    DATASETS,
-    ImageDataset,
-    apply_class_map,
-    describe_data,
-    evenly_spaced,
-    is_present,
-    load_dataset,
-    sample_positions,
-)
+from cist_core.data.class_maps import apply_class_map
+from cist_core.data.dataset import ImageDataset, evenly_spaced
+from cist_core.data.loading import DATASETS, describe_data, is_present, load_dataset
+from cist_core.data.sampling import sample_positions
 from cist_core.data.thumbnail import SIZE, as_data_uri
 from cist_core.errors import CistError
 from cist_core.wording import byte_size

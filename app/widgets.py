@@ -20,8 +20,8 @@ from app.state import NO_STUDENT, Code, View
 from cist_core.charts import Figure
 from cist_core.charts.figure import BRUSH, PICK
 from cist_core.charts.pictures import DARK, LIGHT, png, svg
+from cist_core.compare.findings import rule_stories
 from cist_core.errors import CistError
-from cist_core.findings import rule_stories
 from cist_core.tables import to_csv, to_parquet
 from cist_core.temperature import TemperatureRule
 from cist_core.temperature.columns import COLUMNS, Column

@@ -15,10 +15,14 @@ from students import Lesson, Recipe
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cist_core.data import load_dataset, stratified_split
+from cist_core.data.loading import load_dataset
+from cist_core.data.splits import stratified_split
 from cist_core.inference.sources import find_teacher
 from cist_core.logits.scratch import cache_dir
-from cist_core.zoo import Preprocessing, Teacher, create_model, find_architecture, fold_batch_norm
+from cist_core.zoo.architectures import create_model, find_architecture
+from cist_core.zoo.folding import fold_batch_norm
+from cist_core.zoo.preprocessing import Preprocessing
+from cist_core.zoo.teacher import Teacher
 
 Grid = Mapping[str, tuple[float, ...]]
 

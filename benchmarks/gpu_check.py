@@ -28,10 +28,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cist_core import kernels
-from cist_core.data import ImageDataset
+from cist_core.data.dataset import ImageDataset
 from cist_core.inference.run import infer
 from cist_core.objectives import create_objective
-from cist_core.zoo import Teacher, create_model, find_architecture
+from cist_core.zoo.architectures import create_model, find_architecture
+from cist_core.zoo.teacher import Teacher
 
 HERE = Path(__file__).parent
 STUDENTS = ("ce", "kd:tau=4", "kd:tau=4,lambda_kl=8", "lskd", "cist:rho=3", "cist:rho=3,lambda_kl=8")

@@ -15,7 +15,8 @@ from collections.abc import Callable
 import torch
 
 from cist_core.objectives import create_objective
-from cist_core.zoo import create_model, fold_batch_norm
+from cist_core.zoo.architectures import create_model
+from cist_core.zoo.folding import fold_batch_norm
 
 BATCH, CLASSES, SECONDS = 64, 100, 3.0
 

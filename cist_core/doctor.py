@@ -240,7 +240,7 @@ def _cache(name: str) -> Iterator[Check]:
 
 
 def _data(name: str) -> Iterator[Check]:
-    from cist_core.data import data_root
+    from cist_core.data.loading import data_root
 
     yield _folder(name, data_root(), "CIST_DATA")
 
@@ -361,7 +361,7 @@ def _sample_models(name: str) -> Iterator[Check]:
 
 def _doubt(logit_set: Any) -> str | None:
     """What speaks against the accuracy of some logits, on at most `_JUDGED` of the samples."""
-    from cist_core.data import evenly_spaced
+    from cist_core.data.dataset import evenly_spaced
     from cist_core.logits.accuracy import judge_accuracy
 
     if logit_set.num_samples > _JUDGED:

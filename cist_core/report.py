@@ -28,6 +28,7 @@ from cist_core.charts.moving_ratio import BEYOND, equal_others_curve, moving_rat
 from cist_core.charts.pictures import DARK, LIGHT, Theme, vega_config
 from cist_core.charts.rho import gain_figure, rho_figure
 from cist_core.compare.anchors import find_anchors
+from cist_core.compare.findings import are_matched, gain_words, rule_label, rule_stories
 from cist_core.compare.recommendation import recommend_rho
 from cist_core.compare.rho_curves import gain_curve, rho_sweep
 from cist_core.compare.slider_grid import (
@@ -42,7 +43,6 @@ from cist_core.compare.slider_grid import (
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
 from cist_core.files import write_whole
-from cist_core.findings import are_matched, gain_words, rule_label, rule_stories
 from cist_core.logits.accuracy import judge_accuracy
 from cist_core.logits.choices import CLIPPED, chosen_at
 from cist_core.logits.logit_set import LogitSet

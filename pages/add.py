@@ -18,7 +18,7 @@ from app.people import may_launch, may_read_server_paths, require_sign_in
 from app.sidebar import open_source
 from app.widgets import loading_torch, plain, show_error
 from cist_core.added import Added, AddedState, AddSpec, Preview, roots, under_roots
-from cist_core.data import DATASETS, is_present
+from cist_core.data.loading import DATASETS, is_present
 from cist_core.data.pictures import INTERPOLATIONS
 from cist_core.errors import CistError
 from cist_core.logits.ensemble import ENSEMBLE
@@ -240,7 +240,7 @@ def choose_architecture(answers: dict[str, Any]) -> str | None:
     if not form.is_checkpoint(answers):
         return None
     with loading_torch():
-        from cist_core.zoo import ARCHITECTURES
+        from cist_core.zoo.architectures import ARCHITECTURES
     chosen = st.selectbox(
         "Architecture",
         list(ARCHITECTURES),

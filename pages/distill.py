@@ -12,8 +12,8 @@ from app.people import require_sign_in, run_store
 from app.settings import page_setting
 from app.state import current_view
 from app.widgets import loading_torch, plain, show_error
+from cist_core.compare.findings import floor_story
 from cist_core.errors import CistError
-from cist_core.findings import floor_story
 from cist_core.temperature import Cist
 from cist_core.wording import percent, three_digits
 
@@ -25,8 +25,8 @@ with loading_torch():
     from app.forms import distill as form
     from app.forms.distill_origin import find_origin
     from cist_core.objectives import create_objective, objective_specification
-    from cist_core.parameters import Choice, Number, Parameter, Switch
     from cist_core.runs import ensure_worker
+    from cist_core.temperature.parameters import Choice, Number, Parameter, Switch
     from cist_core.training import PRESETS, RunConfig
 
 view = current_view()
@@ -69,7 +69,7 @@ def usual_images() -> int | None:
     return images if images is None or images < origin.training_images else None
 
 
-def choose_networks() -> tuple[dict[str, Any], form.Student]:
+def choose_networks() -> tuple[dict[str, Any], form.StudentChoice]:
     """Step 1: what is distilled, on what, into what."""
     st.subheader("1 · Teacher, data, student", anchor=False)
     right = "" if origin.accuracy is None else f", {percent(origin.accuracy)} right"
@@ -93,7 +93,7 @@ def choose_networks() -> tuple[dict[str, Any], form.Student]:
         student = form.student_named(name, data)
     except CistError as error:
         show_error(error)
-        student, known = form.Student(name, None, ""), False
+        student, known = form.StudentChoice(name, None, ""), False
     size = "" if student.parameters is None else f"{student.parameters:,} parameters. "
     st.caption(plain(f"{size}{student.description}"))
     wanted: dict[str, Any] = {"architecture": name}

@@ -7,7 +7,7 @@ from app.selection_bar import slice_table
 from app.state import current_view
 from app.widgets import plain, show_figure, show_floor
 from cist_core.charts import histogram_figure
-from cist_core.findings import gain_words
+from cist_core.compare.findings import gain_words
 from cist_core.logits.accuracy import judge_accuracy
 from cist_core.logits.logit_set import LogitSet
 from cist_core.report import render_report

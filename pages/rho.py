@@ -25,12 +25,12 @@ from cist_core.cards import find_sample_model
 from cist_core.charts.rho import evidence_figure, gain_figure, rho_figure
 from cist_core.compare.anchors import ANCHORS, OWN, TRAINED_BEST, Anchor, find_anchors
 from cist_core.compare.evidence import evidence_for
+from cist_core.compare.findings import comparison
 from cist_core.compare.recommendation import RhoRecommendation, recommend_rho, rho_outcome
 from cist_core.compare.rho_curves import RHOS, GainCurve, RhoSweep, gain_curve, rho_sweep
 from cist_core.compare.slider_grid import RHO_RANGE, TAU_RANGE
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
-from cist_core.findings import comparison
 from cist_core.logits.choices import CLIPPED, chosen_at
 from cist_core.temperature import CIST_FLOOR, Fixed, TemperatureRule
 from cist_core.temperature.columns import COMPACT

@@ -10,10 +10,10 @@ from app.settings import page_setting
 from app.state import Code, current_view
 from app.widgets import plain, profile_cells, profile_config, show_error, show_figure, show_floor, show_table
 from cist_core.charts.ranking import ranking_figure
+from cist_core.compare.findings import rule_label
 from cist_core.compare.ranking import CONFIDENCE, RESAMPLES, RankedRule, rank_rules
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
-from cist_core.findings import rule_label
 from cist_core.temperature import Cist, Dtkd
 from cist_core.temperature.columns import profile_columns
 from cist_core.temperature.readings import read_rule

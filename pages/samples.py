@@ -124,14 +124,14 @@ def class_code() -> Code:
         student = (
             f"{source.student_loading}"
             "student_curves = EntropyCurves.from_logits(student_logits)\n"
-            'student = Student("student", student_logits, student_curves, teacher=logits)\n'
+            'student = StudentLogits("student", student_logits, student_curves, teacher=logits)\n'
         )
     return Code(
         view.code().command,
         "from cist_core import EntropyCurves, parse_rule\n"
         "from cist_core.samples.dark_knowledge import confused_pairs, mean_soft_labels\n"
         "from cist_core.temperature.readings import read_rules\n"
-        f"from cist_core.samples.table import SampleTable{', Student' if beside else ''}\n"
+        f"from cist_core.samples.table import SampleTable{', StudentLogits' if beside else ''}\n"
         "from cist_core.samples.selection import Selection\n"
         f"{source.imports if beside else source.reference.imports}\n"
         f"{source.loading}"

@@ -25,7 +25,7 @@ from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
 from cist_core.logits.alignment import align
 from cist_core.logits.logit_set import LogitSet
-from cist_core.samples.table import Student
+from cist_core.samples.table import StudentLogits
 from cist_core.temperature.columns import COLUMNS
 
 SECTION = "Decide"
@@ -61,7 +61,7 @@ def reading_of(
     target: float,
     floor: float,
     _logits: LogitSet,
-    _student: Student | None,
+    _student: StudentLogits | None,
 ) -> TeacherReading:
     if _student is None:
         return read_teacher(name, _logits, target=target, floor=floor)

@@ -13,12 +13,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from cist_core.data import DATASETS, ImageDataset
+from cist_core.data.dataset import ImageDataset
+from cist_core.data.loading import DATASETS
 from cist_core.inference.run import infer
 from cist_core.logits.cache import DIGEST_FIELD
 from cist_core.logits.logit_set import LogitSet, centre_for_storage
-from cist_core.zoo import ARCHITECTURES, Teacher, create_model, file_sha256
-from cist_core.zoo.checkpoints import load_weights
+from cist_core.zoo.architectures import ARCHITECTURES, create_model
+from cist_core.zoo.checkpoints import file_sha256, load_weights
+from cist_core.zoo.teacher import Teacher
 
 PAGE = """\
 # {name}

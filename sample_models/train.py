@@ -17,8 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cist_core.data import ImageDataset, load_dataset, stratified_split
-from cist_core.zoo import ARCHITECTURES, create_model
+from cist_core.data.dataset import ImageDataset
+from cist_core.data.loading import load_dataset
+from cist_core.data.splits import stratified_split
+from cist_core.zoo.architectures import ARCHITECTURES, create_model
 from sample_models.export import write_model
 from sample_models.training import Recipe, train
 

@@ -9,7 +9,7 @@ import pytest
 from cist_core import CistError, cards
 from cist_core.cards import find_sample_model, sample_models, sample_models_folder
 from cist_core.inference.sources import find_teacher
-from cist_core.zoo import load_teacher
+from cist_core.zoo.teachers import load_teacher
 
 COMPLETE: dict[str, Any] = {
     "title": "A network",

@@ -12,16 +12,18 @@ import torch
 from torch import nn
 
 from app.forms import add as form
-from cist_core import CistError, image_formats, read_logits
+from cist_core import CistError, read_logits
 from cist_core.added import AddSpec
 from cist_core.cli import build_parser
-from cist_core.data import load_dataset
+from cist_core.data import formats as image_formats
+from cist_core.data.loading import load_dataset
 from cist_core.inference.sources import find_teacher
 from cist_core.logits.files import formats
 from cist_core.logits.files.arrays import StoredArrays, stored
-from cist_core.model_kinds import ModelKind, kind, model_kinds, register_model_kind
-from cist_core.model_kinds.code import NO_CODE
-from cist_core.zoo import create_student, load_checkpoint, load_teacher
+from cist_core.zoo.kinds import ModelKind, kind, model_kinds, register_model_kind
+from cist_core.zoo.kinds.code import NO_CODE
+from cist_core.zoo.students import create_student
+from cist_core.zoo.teachers import load_checkpoint, load_teacher
 
 
 def help_of(command: str, capsys: pytest.CaptureFixture[str]) -> str:
@@ -208,7 +210,7 @@ def test_every_kind_says_what_it_is() -> None:
 
 CODE = """
 from torch import nn
-from cist_core.zoo import Preprocessing
+from cist_core.zoo.preprocessing import Preprocessing
 
 def bare(num_classes=10):
     return nn.Sequential(nn.Conv2d(1, 2, 3, 2), nn.Flatten(), nn.LazyLinear(num_classes))

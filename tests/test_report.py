@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from cist_core import EntropyCurves, LogitSet, matched_pair
+from cist_core.compare.findings import comparison
 from cist_core.compare.recommendation import recommend_rho
 from cist_core.errors import CistError
-from cist_core.findings import comparison
 from cist_core.report import render_report, write_report
 from cist_core.temperature import Cist, Fixed, Lskd, TemperatureRule
 from cist_core.temperature.readings import read_rules

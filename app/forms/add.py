@@ -15,15 +15,15 @@ from app.forms.references import InFile, class_map_words, own_name
 from app.forms.run_views import duration
 from app.state import Code
 from cist_core.added import Added, AddedStore, AddSpec, LogitFiles, ModelOnData, Preview, PreviewImage, Progress
-from cist_core.data import DATASETS, is_present
+from cist_core.data.formats import image_endings, image_formats, paths_in_words
+from cist_core.data.loading import DATASETS, is_present
 from cist_core.errors import CistError
-from cist_core.image_formats import image_endings, image_formats, paths_in_words
 from cist_core.logits.class_maps import parse_class_map
 from cist_core.logits.ensemble import ENSEMBLE
 from cist_core.logits.files.formats import label_endings, logit_endings
-from cist_core.model_kinds import is_remote, model_kinds, teacher_endings, weight_endings
 from cist_core.registry import listed
 from cist_core.wording import percent
+from cist_core.zoo.kinds import is_remote, model_kinds, teacher_endings, weight_endings
 
 LOGITS, MODEL = "Logits", "Model"
 """What is added."""
@@ -411,11 +411,16 @@ def _model_code(model: ModelOnData, own: Callable[[str], str], split: str) -> Co
     arguments = (f", {model.architecture!r}" if model.architecture else "") + fetch
     arguments += f", weights={model.weights!r}" if model.weights else ""
     limit = "" if model.limit is None else f", limit={model.limit}, seed={model.seed}"
-    imports = ["from cist_core.data import load_dataset", "from cist_core.inference.run import infer"]
+    imports = ["from cist_core.data.loading import load_dataset", "from cist_core.inference.run import infer"]
     imports.append("from cist_core.inference.sources import find_teacher")
     body = [f"teacher = find_teacher({teacher!r}{arguments})"]
     if model.preprocessing is not None:
-        imports = ["from dataclasses import replace", "", *imports, "from cist_core.zoo import Preprocessing"]
+        imports = [
+            "from dataclasses import replace",
+            "",
+            *imports,
+            "from cist_core.zoo.preprocessing import Preprocessing",
+        ]
         body += [
             f"changed = {dict(model.preprocessing)!r}",
             "preprocessing = Preprocessing.from_dict({**teacher.preprocessing.to_dict(), **changed})",

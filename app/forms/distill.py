@@ -18,19 +18,20 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from cist_core.data import DATASETS, DatasetInfo
+from cist_core.data.loading import DATASETS, DatasetInfo
 from cist_core.errors import CistError
-from cist_core.model_kinds import find_kind, is_remote, student_kinds
-from cist_core.model_kinds.code import refuse_code
 from cist_core.objectives import objective_names, objective_presets, objective_specification
-from cist_core.parameters import Number, Numbers, Parameter
 from cist_core.registry import listed
+from cist_core.temperature.parameters import Number, Numbers, Parameter
 from cist_core.training import RunConfig, parse_config, preset
 from cist_core.training.image_config import ImageClassificationConfig
 from cist_core.training.suggestion import suggested_preset
 from cist_core.wording import three_digits
-from cist_core.zoo import ARCHITECTURES, check_student, create_model, create_student
+from cist_core.zoo.architectures import ARCHITECTURES, create_model
 from cist_core.zoo.checkpoints import meta_device
+from cist_core.zoo.kinds import find_kind, is_remote, student_kinds
+from cist_core.zoo.kinds.code import refuse_code
+from cist_core.zoo.students import check_student, create_student
 
 FIRST_BESIDE = ("ce", "kd-hinton", "cist-authors")
 """The baseline without a teacher, the usual KD, and CIST as its authors found it best."""
@@ -63,7 +64,7 @@ ESTIMATE_SECONDS = 180
 
 
 @dataclass(frozen=True)
-class Student:
+class StudentChoice:
     """An architecture that fits the images, and its size, where it can be told without fetching anything."""
 
     name: str
@@ -122,18 +123,18 @@ def count_parameters(architecture: str, num_classes: int) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def students(data: DatasetInfo) -> list[Student]:
+def students(data: DatasetInfo) -> list[StudentChoice]:
     """The architectures for images of this size, the smallest first."""
     height, width, channels = data.image_shape
     fitting = [
-        Student(name, count_parameters(name, data.classes), architecture.description)
+        StudentChoice(name, count_parameters(name, data.classes), architecture.description)
         for name, architecture in ARCHITECTURES.items()
         if (architecture.image_size, architecture.image_size, architecture.channels) == (height, width, channels)
     ]
     return sorted(fitting, key=lambda student: student.parameters or 0)
 
 
-def student_named(name: str, data: DatasetInfo) -> Student:
+def student_named(name: str, data: DatasetInfo) -> StudentChoice:
     """A student of the list, or one that is published elsewhere.
 
     Raises:
@@ -144,7 +145,9 @@ def student_named(name: str, data: DatasetInfo) -> Student:
         return known
     refuse_other_students(name)
     kind = find_kind(check_student(name))
-    return Student(name, _count_elsewhere(name.partition("@")[0], data.classes), "" if kind is None else kind.what)
+    return StudentChoice(
+        name, _count_elsewhere(name.partition("@")[0], data.classes), "" if kind is None else kind.what
+    )
 
 
 def refuse_other_students(name: str) -> None:
@@ -187,7 +190,7 @@ def default_student(data: DatasetInfo, teacher_architecture: str, teacher_parame
     return (related or smaller or offered[:1])[-1].name
 
 
-def headline(teacher: str, teacher_parameters: int, student: Student) -> str:
+def headline(teacher: str, teacher_parameters: int, student: StudentChoice) -> str:
     """What is about to happen, in one line: into which network, and how much smaller it is."""
     if student.parameters is None:
         return f"Distill {teacher} into {student.name}"

@@ -10,7 +10,7 @@ from app.forms.distill import count_parameters
 from app.state import Source
 from cist_core.added import Added
 from cist_core.cards import find_sample_model
-from cist_core.data import DATASETS, DatasetInfo, describe_data, is_present
+from cist_core.data.loading import DATASETS, DatasetInfo, describe_data, is_present
 from cist_core.errors import CistError
 from cist_core.training import RunConfig
 

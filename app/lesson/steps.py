@@ -37,8 +37,8 @@ from cist_core.charts.lesson import (
     tempered_figure,
     two_temperatures,
 )
+from cist_core.compare.findings import consistency_gain, rule_stories
 from cist_core.entropy.soft_labels import centred_maximum, divergence_of, entropy_of, soft_labels
-from cist_core.findings import consistency_gain, rule_stories
 from cist_core.temperature import Cist, Fixed
 from cist_core.wording import three_digits
 

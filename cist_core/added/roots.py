@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cist_core.added.spec import AddSpec
 from cist_core.errors import CistError
-from cist_core.model_kinds import is_remote
+from cist_core.zoo.kinds import is_remote
 
 
 def roots() -> tuple[Path, ...]:
@@ -54,7 +54,7 @@ def check_paths(spec: AddSpec, uploads: Path, *, server_paths: bool) -> None:
         CistError: naming the file.
     """
     from cist_core.cards import find_sample_model
-    from cist_core.data import DATASETS
+    from cist_core.data.loading import DATASETS
     from cist_core.inference.sources import split_ensemble
 
     allowed = [uploads.resolve(), *(roots() if server_paths else ())]

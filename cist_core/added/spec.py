@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from cist_core.errors import CistError
 from cist_core.logits.files.given import GivenAs
-from cist_core.model_kinds.code import refuse_code
+from cist_core.zoo.kinds.code import refuse_code
 
 Count = Annotated[int, Field(ge=1)]
 Text = Annotated[str, Field(min_length=1, max_length=4096)]

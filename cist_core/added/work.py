@@ -22,19 +22,18 @@ from cist_core.logits.cache import write_logits
 from cist_core.logits.choices import chosen, chosen_for_student
 from cist_core.logits.files import UPLOAD_LIMITS, read_beside, read_logits
 from cist_core.logits.logit_set import LogitSet
+from cist_core.progress import ProgressCallback
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from cist_core.data import ImageDataset
-    from cist_core.zoo import Teacher
+    from cist_core.data.dataset import ImageDataset
+    from cist_core.zoo.teacher import Teacher
 
 MOST_SAMPLES = 1_000_000
 SAMPLE = 512
 SAMPLE_SEED = 0
 IMAGES = 12
-
-Progress = Callable[[int, int], None]
 
 
 def preview(spec: AddSpec) -> Preview:
@@ -49,7 +48,7 @@ def preview(spec: AddSpec) -> Preview:
     return _preview_model(spec.model)
 
 
-def add(spec: AddSpec, folder: Path, *, check_room: Callable[[int], None], progress: Progress) -> None:
+def add(spec: AddSpec, folder: Path, *, check_room: Callable[[int], None], progress: ProgressCallback) -> None:
     """Write ``logits.safetensors``, and ``student.safetensors`` where there is a student, into the folder.
 
     Args:
@@ -146,7 +145,7 @@ def _are_numbers(logit_set: LogitSet) -> bool:
 
 
 def _preview_model(answers: ModelOnData) -> Preview:
-    from cist_core.data import stratified_sample
+    from cist_core.data.sampling import stratified_sample
     from cist_core.inference.run import infer
 
     teacher, dataset = _open(answers)
@@ -204,10 +203,10 @@ class _Clock:
 
 
 def _open(answers: ModelOnData) -> tuple[Teacher, ImageDataset]:
-    from cist_core.data import load_dataset
+    from cist_core.data.loading import load_dataset
     from cist_core.inference.run import fit_data
     from cist_core.inference.sources import find_teacher
-    from cist_core.zoo import Preprocessing
+    from cist_core.zoo.preprocessing import Preprocessing
 
     teacher = find_teacher(answers.teacher, answers.architecture, weights=answers.weights, download=answers.download)
     if answers.preprocessing is not None:

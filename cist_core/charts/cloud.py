@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cist_core.charts.figure import GREY, Slot, named
-from cist_core.findings import rule_label
+from cist_core.compare.findings import rule_label
 from cist_core.temperature import TemperatureRule
 
 MOST_POINTS = 2_000

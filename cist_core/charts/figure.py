@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cist_core.findings import rule_label, rule_name
+from cist_core.compare.findings import rule_label, rule_name
 from cist_core.temperature import TemperatureRule
 
 AMBER, BLUE, GREY = "#C77700", "#2E7FD1", "#7F8694"

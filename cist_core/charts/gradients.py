@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cist_core.charts.figure import GREY, SELECTED, Figure, Mask, Slot, named, rule_scale, rules_legend, slots
-from cist_core.findings import rule_label
+from cist_core.compare.findings import rule_label
 from cist_core.samples.gradients import GradientNorms
 from cist_core.temperature import TemperatureRule
 from cist_core.temperature.weights import concentration

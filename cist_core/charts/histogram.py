@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cist_core.charts.figure import BRUSH, GREY, SELECTED, Figure, Mask, Slot, named, rule_scale, rules_legend, slots
-from cist_core.findings import comparison, extremes, rule_label
+from cist_core.compare.findings import comparison, extremes, rule_label
 from cist_core.temperature.profile import entropy_histogram
 from cist_core.temperature.readings import RuleReading
 from cist_core.wording import percent, three_digits

@@ -13,10 +13,10 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from cist_core.charts.figure import AMBER, BLUE, GREY, Figure, named
+from cist_core.compare.findings import rule_label
 from cist_core.entropy.envelope import entropy_envelope
 from cist_core.entropy.soft_labels import centred_maximum, divergence_of, entropy_of, soft_labels
 from cist_core.entropy.theory import equal_others_entropy
-from cist_core.findings import rule_label
 from cist_core.temperature import Cist, Fixed
 from cist_core.temperature.profile import OVER_SHARP, OVER_SMOOTHED
 from cist_core.wording import percent, three_digits

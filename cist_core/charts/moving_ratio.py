@@ -11,9 +11,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cist_core.charts.figure import GREY, Figure, Slot, named, rule_scale, rules_legend, slots
+from cist_core.compare.findings import rule_label
 from cist_core.compare.slider_grid import Position, SliderGrid
 from cist_core.entropy.theory import equal_others_entropy
-from cist_core.findings import rule_label
 
 _CURVE_END, _CURVE_POINTS = 30.0, 151
 """Beyond this ratio the curve is 0 for any number of classes that a chart can show."""

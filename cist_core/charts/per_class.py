@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cist_core.charts.figure import PICK, Figure, Slot, named, rule_scale, rules_legend, slots
-from cist_core.findings import rule_label
+from cist_core.compare.findings import rule_label
 from cist_core.temperature.profile import class_means
 from cist_core.temperature.readings import RuleReading
 from cist_core.wording import three_digits

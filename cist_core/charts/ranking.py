@@ -10,8 +10,8 @@ import altair as alt
 import pandas as pd
 
 from cist_core.charts.figure import Figure, Slot, named, slots
+from cist_core.compare.findings import NO_SPREAD, rule_label
 from cist_core.compare.ranking import CONFIDENCE, RankedRule, listed, ranking_finding
-from cist_core.findings import NO_SPREAD, rule_label
 from cist_core.wording import three_digits
 
 _DECADES = 10.0

@@ -25,9 +25,9 @@ from cist_core.charts.figure import (
     rules_legend,
     slots,
 )
+from cist_core.compare.findings import ratio_story, rule_label
 from cist_core.entropy.envelope import entropy_envelope
 from cist_core.entropy.theory import equal_others_entropy
-from cist_core.findings import ratio_story, rule_label
 from cist_core.samples.residuals import Residuals
 from cist_core.temperature import Cist
 from cist_core.temperature.profile import EntropyProfile, entropy_histogram

@@ -12,9 +12,9 @@ import pandas as pd
 
 from cist_core.charts.cloud import MOST_POINTS, cells, cloud_layer, envelope_layer, points
 from cist_core.charts.figure import BLUE, BRUSH, GREY, SELECTED, Figure, Mask, Slot, named
+from cist_core.compare.findings import NO_SPREAD
 from cist_core.entropy.envelope import entropy_envelope
 from cist_core.entropy.theory import second_class_entropy
-from cist_core.findings import NO_SPREAD
 from cist_core.samples.residuals import REASONS, SECOND_MODE, TIE, TIE_GAP, UNEVEN_OTHERS, Residuals
 from cist_core.temperature import Cist
 from cist_core.wording import percent, three_digits

@@ -13,9 +13,9 @@ import pandas as pd
 from cist_core.charts.figure import AMBER, BLUE, GREY, PICK, Figure, named
 from cist_core.compare.anchors import AUTHORS, KD_TAU_1, KD_TAU_4, OWN, TRAINED_BEST, Anchor, level_story
 from cist_core.compare.evidence import Evidence, TrainedBest
+from cist_core.compare.findings import are_matched, consistency_gain, floor_story
 from cist_core.compare.recommendation import RhoRecommendation, recommendation_story
 from cist_core.compare.rho_curves import RHOS, GainCurve, RhoSweep, gain_story
-from cist_core.findings import are_matched, consistency_gain, floor_story
 from cist_core.temperature import Cist
 from cist_core.temperature.columns import profile_columns
 from cist_core.temperature.readings import RuleReading

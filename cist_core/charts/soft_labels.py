@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cist_core.charts.figure import GREY, Figure, Slot, named, rule_scale, rules_legend, slots
-from cist_core.findings import rule_label
+from cist_core.compare.findings import rule_label
 from cist_core.samples.dark_knowledge import STUDENT, TEACHER, ClassMass, SoftLabel, confused_pairs
 from cist_core.temperature import Cist, TemperatureRule
 from cist_core.wording import percent

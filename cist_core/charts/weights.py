@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cist_core.charts.cloud import COLUMNS, MOST_POINTS, ROWS
 from cist_core.charts.figure import BLUE, BRUSH, GREY, SELECTED, Figure, Mask, named
-from cist_core.findings import ABOUT_AS_MUCH
+from cist_core.compare.findings import ABOUT_AS_MUCH
 from cist_core.samples.table import Measure
 from cist_core.temperature.weights import SampleWeights, rank_correlation, share_of_largest
 from cist_core.wording import percent, three_digits

@@ -12,7 +12,7 @@ from cist_core import CistError
 from cist_core.cards import find_sample_model
 from cist_core.cli.loading import add_class_map_option, data_help, given_class_map
 from cist_core.cli.output import (
-    Progress,
+    ProgressBar,
     add_inference_options,
     add_json_option,
     print_json,
@@ -20,11 +20,12 @@ from cist_core.cli.output import (
     refuse_split_of_one_set,
 )
 from cist_core.cli.source_text import source_record, source_text
-from cist_core.model_kinds import teachers_in_words
 from cist_core.wording import three_digits
+from cist_core.zoo.kinds import teachers_in_words
 
 if TYPE_CHECKING:
-    from cist_core.zoo import Preprocessing, Teacher
+    from cist_core.zoo.preprocessing import Preprocessing
+    from cist_core.zoo.teacher import Teacher
 
 EXAMPLES = """\
 examples:
@@ -87,14 +88,14 @@ def run(options: argparse.Namespace) -> None:
     if Path(options.out).suffix.lower() != ".safetensors":
         raise CistError(f"Expected --out to end in .safetensors, but got '{options.out}'.")
     refuse_split_of_one_set(options)
-    from cist_core.data import load_dataset
+    from cist_core.data.loading import load_dataset
     from cist_core.inference.run import fit_data, infer
 
     teacher = _teacher(options)
-    with Progress("Downloading", "bytes") as progress:
+    with ProgressBar("Downloading", "bytes") as progress:
         dataset = load_dataset(options.data, options.split or "test", download=options.download, progress=progress)
     dataset = fit_data(teacher, dataset, given_class_map(options))
-    with Progress("Running the teacher", "samples") as progress:
+    with ProgressBar("Running the teacher", "samples") as progress:
         result = infer(
             teacher,
             dataset,

@@ -7,9 +7,9 @@ import dataclasses
 from typing import Any
 
 from cist_core.cli.output import add_json_option, print_json, table
-from cist_core.image_formats import names_in_words, paths_in_words
-from cist_core.model_kinds import model_kinds
+from cist_core.data.formats import names_in_words, paths_in_words
 from cist_core.wording import percent
+from cist_core.zoo.kinds import model_kinds
 
 _FETCHED = (
     "Weights that are not on this machine are fetched with --download. An extra: pip install 'cist-studio[EXTRA]'"
@@ -48,7 +48,7 @@ def add_parser(commands: Any) -> None:
 
 def list_models(options: argparse.Namespace) -> None:
     from cist_core.cards import sample_models
-    from cist_core.zoo import ARCHITECTURES
+    from cist_core.zoo.architectures import ARCHITECTURES
 
     cards, architectures = sample_models(), list(ARCHITECTURES.values())
     if options.json:
@@ -95,7 +95,7 @@ def list_models(options: argparse.Namespace) -> None:
 
 
 def list_data(options: argparse.Namespace) -> None:
-    from cist_core.data import DATASETS, data_root, is_present
+    from cist_core.data.loading import DATASETS, data_root, is_present
 
     infos = list(DATASETS.values())
     there = {info.name: is_present(info.name) for info in infos}

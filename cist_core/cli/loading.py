@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any
 from cist_core import CistError, LogitSet, read_logits
 from cist_core.cli.output import (
     INFERENCE_OPTIONS,
-    Progress,
+    ProgressBar,
     add_inference_options,
     refuse_options,
     refuse_split_of_one_set,
     remark,
 )
-from cist_core.image_formats import names_in_words, paths_in_words
+from cist_core.data.formats import names_in_words, paths_in_words
 from cist_core.logits.alignment import align
 from cist_core.logits.choices import chosen, chosen_for_student
 from cist_core.logits.class_maps import ClassMap, read_class_map
 from cist_core.logits.files import GIVEN_AS, read_beside
 from cist_core.logits.files.formats import label_endings, logit_endings
-from cist_core.model_kinds import weight_endings
 from cist_core.registry import listed
 from cist_core.temperature.profile import OVER_SHARP, OVER_SMOOTHED
+from cist_core.zoo.kinds import weight_endings
 
 if TYPE_CHECKING:
     from cist_core.zoo.weight_groups import Role
@@ -169,7 +169,7 @@ def load_model(
     refuse_split_of_one_set(options)
     from cist_core.inference.sources import load_logits
 
-    with Progress("Downloading", "bytes") as downloading, Progress("Running the teacher", "samples") as running:
+    with ProgressBar("Downloading", "bytes") as downloading, ProgressBar("Running the teacher", "samples") as running:
         result = load_logits(
             name,
             options.data,

@@ -50,7 +50,7 @@ def remark(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-class Progress:
+class ProgressBar:
     """How far a long step is, on standard error.
 
     A terminal shows the bar of tqdm, which goes when the step is over; a log gets a line only every `LOG_SECONDS`.
@@ -101,7 +101,7 @@ class Progress:
         self._bar.total = total or None
         self._bar.update(done - self._bar.n)
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> ProgressBar:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -153,7 +153,7 @@ def refuse_split_of_one_set(options: argparse.Namespace) -> None:
     Raises:
         CistError: naming the split and the data.
     """
-    from cist_core.data import is_one_set
+    from cist_core.data.loading import is_one_set
 
     if options.split is not None and is_one_set(options.data):
         raise CistError(

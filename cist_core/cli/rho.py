@@ -19,6 +19,7 @@ from cist_core.cli.loading import (
 from cist_core.cli.output import add_json_option, print_json, remark, table
 from cist_core.cli.source_text import source_record, source_text
 from cist_core.compare.anchors import ANCHORS, Anchor, find_anchors
+from cist_core.compare.findings import rule_stories
 from cist_core.compare.matching import match_rho
 from cist_core.compare.recommendation import (
     RhoOutcome,
@@ -28,7 +29,6 @@ from cist_core.compare.recommendation import (
     rho_outcome,
 )
 from cist_core.compare.rho_curves import gain_curve, gain_story
-from cist_core.findings import rule_stories
 from cist_core.temperature import CIST_FLOOR, Cist
 from cist_core.temperature.columns import COMPACT
 from cist_core.temperature.readings import read_rule

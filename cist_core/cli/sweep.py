@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cist_core import CistError
 from cist_core.cli.distill import base_config
 from cist_core.cli.loading import add_class_map_option
-from cist_core.cli.output import Progress, add_json_option, print_json, refuse_options, remark, table
+from cist_core.cli.output import ProgressBar, add_json_option, print_json, refuse_options, remark, table
 from cist_core.cli.runs import add_root_option, open_store
 from cist_core.training.logit_scale import ScaleFault
 
@@ -100,7 +100,7 @@ def _wait(store: RunStore, group: str) -> None:
     from cist_core.runs import ensure_worker
 
     try:
-        with Progress("Training", "runs") as progress:
+        with ProgressBar("Training", "runs") as progress:
             while True:
                 runs = store.list_runs(group)
                 ended = sum(run.state.ended for run in runs)

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cist_core.compare.findings import ABOUT_AS_MUCH, NO_SPREAD
 from cist_core.compare.matching import match_rho, match_tau, solve_for_mean
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
-from cist_core.findings import ABOUT_AS_MUCH, NO_SPREAD
 from cist_core.temperature import CIST_FLOOR, Cist, Fixed, Matched, TemperatureRule, rule_class, rule_names
 from cist_core.temperature.profile import EntropyProfile
 from cist_core.temperature.readings import RuleReading, read_rule

@@ -28,10 +28,10 @@ from cist_core.compare.anchors import (
     find_anchor,
     own_anchor,
 )
+from cist_core.compare.findings import GAINS, consistency_gain, gain_words
 from cist_core.compare.matching import match_tau, matched_tau, sharpest_mean
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
-from cist_core.findings import GAINS, consistency_gain, gain_words
 from cist_core.temperature import CIST_FLOOR, Cist, Fixed, TemperatureRule
 from cist_core.temperature.profile import OVER_SHARP, OVER_SMOOTHED, EntropyProfile
 from cist_core.temperature.readings import read_rule

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cist_core.compare.findings import ABOUT_AS_MUCH, NO_SPREAD
 from cist_core.compare.matching import match_tau, sharpest_mean
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
-from cist_core.findings import ABOUT_AS_MUCH, NO_SPREAD
 from cist_core.temperature import CIST_FLOOR, Cist
 from cist_core.temperature.profile import OVER_SHARP, OVER_SMOOTHED, EntropyProfile
 from cist_core.wording import three_digits, times

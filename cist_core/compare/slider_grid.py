@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cist_core.entropy.curves import EntropyCurves
-from cist_core.findings import (
+from cist_core.compare.findings import (
     GAINS,
     HEADLINES,
     are_matched,
@@ -26,6 +25,7 @@ from cist_core.findings import (
     rule_label,
     rule_name,
 )
+from cist_core.entropy.curves import EntropyCurves
 from cist_core.temperature import Cist, Fixed
 from cist_core.temperature.columns import profile_columns
 from cist_core.temperature.profile import EntropyProfile, entropy_histogram

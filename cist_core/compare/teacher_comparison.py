@@ -9,10 +9,10 @@ import numpy as np
 
 from cist_core import kernels
 from cist_core.compare.anchors import default_anchor
+from cist_core.compare.findings import ABOUT_AS_MUCH, NO_SPREAD, consistency_gain
 from cist_core.compare.matching import matched_pair
 from cist_core.compare.ranking import listed
 from cist_core.entropy.curves import EntropyCurves
-from cist_core.findings import ABOUT_AS_MUCH, NO_SPREAD, consistency_gain
 from cist_core.logits.alignment import check_same_order
 from cist_core.logits.calibration import Reliability, fit_temperature, nll, reliability
 from cist_core.logits.logit_set import LogitSet

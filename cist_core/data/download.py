@@ -9,19 +9,19 @@ import shutil
 import tarfile
 import tempfile
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 from cist_core.errors import CistError
+from cist_core.progress import ProgressCallback
 
-Progress = Callable[[int, int], None]
 CHUNK_BYTES = 1 << 16
 TIMEOUT_SECONDS = 30
 
 
-def fetch(urls: Sequence[str], target: Path, md5: str, *, progress: Progress | None = None) -> None:
+def fetch(urls: Sequence[str], target: Path, md5: str, *, progress: ProgressCallback | None = None) -> None:
     """Download a file from the first mirror that delivers it, unless it is there already.
 
     It is written under another name and renamed once its checksum is right, so a broken transfer leaves nothing that
@@ -100,7 +100,7 @@ def _unpacking(archive: Path, folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _transfer(url: str, partial: Path, progress: Progress | None) -> None:
+def _transfer(url: str, partial: Path, progress: ProgressCallback | None) -> None:
     request = urllib.request.Request(url, headers={"User-Agent": "cist-studio"})
     with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response, partial.open("wb") as sink:
         total, done = int(response.headers.get("Content-Length") or 0), 0

@@ -12,7 +12,7 @@ import numpy as np
 from cist_core.data.collection import DataDescription, Loaded
 from cist_core.data.names import split_called
 from cist_core.data.table_layout import find_layout
-from cist_core.data.tables import ArrowRows, Rows, TableImages, Tables
+from cist_core.data.tables import ArrowRows, TableImages, TableRows, Tables
 from cist_core.errors import CistError, first_line
 
 PREFIX = "hf:"
@@ -40,7 +40,7 @@ class HubDataset(Tables):
                 "hf:OWNER/REPO:CONFIG; a folder on disk is given by its path, without 'hf:'."
             )
         self._repo, self._config = match["repo"], match["config"]
-        self._opened: dict[str, Rows] = {}
+        self._opened: dict[str, TableRows] = {}
 
     @cached_property
     def _hub_splits(self) -> dict[str, str]:
@@ -72,10 +72,10 @@ class HubDataset(Tables):
         rows = self._opened[split]
         return TableImages(rows, np.arange(len(rows)), (Path(config.HF_DATASETS_CACHE),)), labels[split], names
 
-    def _open(self) -> dict[str, Rows]:
+    def _open(self) -> dict[str, TableRows]:
         return self._opened
 
-    def _rows(self, split: str) -> Rows:
+    def _rows(self, split: str) -> TableRows:
         dataset = self._ask("load_dataset", self._repo, self._config, split=self._hub_splits[split])
         table = dataset.data.table
         return ArrowRows(table, find_layout(dataset.features.arrow_schema, self._text), self._text)

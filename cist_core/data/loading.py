@@ -9,11 +9,11 @@ from pathlib import Path
 from cist_core.data.bundled import DIGITS, mnist_5k
 from cist_core.data.collection import ONE_SET, Collection, DataDescription
 from cist_core.data.dataset import ImageDataset
-from cist_core.data.download import Progress
+from cist_core.data.formats import ImageFormat, image_endings, image_formats
 from cist_core.data.torchvision_sets import is_downloaded, read_torchvision
 from cist_core.errors import CistError
 from cist_core.files import own_folder
-from cist_core.image_formats import ImageFormat, image_endings, image_formats
+from cist_core.progress import ProgressCallback
 from cist_core.registry import listed
 
 
@@ -136,7 +136,7 @@ def load_dataset(
     *,
     root: str | os.PathLike[str] | None = None,
     download: bool = False,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> ImageDataset:
     """Load one split of a data set.
 
@@ -225,7 +225,7 @@ def _root(root: str | os.PathLike[str] | None) -> Path:
 
 
 def _load_named(
-    info: DatasetInfo, split: str, root: Path, *, download: bool, progress: Progress | None
+    info: DatasetInfo, split: str, root: Path, *, download: bool, progress: ProgressCallback | None
 ) -> ImageDataset:
     if split not in info.splits:
         raise CistError(f"The data set '{info.name}' has no split '{split}'; it has {', '.join(info.splits)}.")

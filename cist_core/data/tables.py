@@ -38,7 +38,7 @@ _CACHE_BYTES = 256 << 20
 _SPLIT_FILE = re.compile(rf"({'|'.join(SPLIT_NAMES)})([-_.].*)?\.parquet", re.IGNORECASE)
 
 
-class Rows(ABC):
+class TableRows(ABC):
     """Rows of tables with one layout.
 
     Attributes:
@@ -59,7 +59,7 @@ class Rows(ABC):
         """The column of numbers or names, as Arrow has it."""
 
 
-class ArrowRows(Rows):
+class ArrowRows(TableRows):
     """Rows of one Arrow table; a memory-mapped one stays on disk."""
 
     def __init__(self, table: Any, layout: Layout, name: str) -> None:
@@ -76,7 +76,7 @@ class ArrowRows(Rows):
         return self._table[self.layout.label]
 
 
-class ParquetRows(Rows):
+class ParquetRows(TableRows):
     """Rows of Parquet files, one after the other; a row group is read when one of its pictures is asked for."""
 
     def __init__(self, files: Sequence[Path]) -> None:
@@ -169,7 +169,7 @@ class TableImages(DecodedImages):
         folders: where the file of a picture may lie that a row has the path of, but not the bytes.
     """
 
-    rows: Rows
+    rows: TableRows
     positions: NDArray[np.int64]
     folders: tuple[Path, ...]
 
@@ -216,11 +216,11 @@ class Tables(Collection):
     """
 
     @abstractmethod
-    def _open(self) -> dict[str, Rows]:
+    def _open(self) -> dict[str, TableRows]:
         """The rows of each split."""
 
     @cached_property
-    def _tables(self) -> dict[str, Rows]:
+    def _tables(self) -> dict[str, TableRows]:
         with naming(self.path, f"a {self.kind}"):
             tables = self._open()
             first = next(iter(tables.values())).layout
@@ -320,7 +320,7 @@ class ParquetTables(Tables):
     def splits(self) -> tuple[str, ...]:
         return tuple(self._files)
 
-    def _open(self) -> dict[str, Rows]:
+    def _open(self) -> dict[str, TableRows]:
         return {split: ParquetRows(files) for split, files in self._files.items()}
 
 
@@ -373,7 +373,7 @@ class SavedDataset(Tables):
     def splits(self) -> tuple[str, ...]:
         return tuple(self._folders)
 
-    def _open(self) -> dict[str, Rows]:
+    def _open(self) -> dict[str, TableRows]:
         return {split: _saved_rows(folder) for split, folder in self._folders.items()}
 
 

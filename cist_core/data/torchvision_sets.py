@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cist_core.data.collection import Collection, DataDescription, Loaded
-from cist_core.data.download import Progress, extract_gzip, extract_tar, fetch
+from cist_core.data.download import extract_gzip, extract_tar, fetch
 from cist_core.data.idx import idx_file, idx_shape, read_idx
 from cist_core.data.pinned_splits import PINNED, pinned_positions
 from cist_core.data.splits import stratified_split
 from cist_core.errors import CistError, CistWarning
+from cist_core.progress import ProgressCallback
 
 VALIDATION_FRACTION = 0.1
 SPLIT_SEED = 0
@@ -37,7 +38,7 @@ _IDX_PREFIXES = {"train": "train", "validation": "train", "test": "t10k"}
 Arrays = tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, ...]]
 
 
-def read_torchvision(name: str, split: str, root: Path, *, download: bool, progress: Progress | None) -> Arrays:
+def read_torchvision(name: str, split: str, root: Path, *, download: bool, progress: ProgressCallback | None) -> Arrays:
     """Images ``(N, H, W, channels)``, labels and class names of one split.
 
     ``"test"`` is the official test part. The official training part is cut, by class, into 90 % ``"train"`` and 10 %
@@ -163,7 +164,7 @@ def torchvision_folders(path: Path) -> list[Path]:
     return found
 
 
-def _open_or_download(name: str, train: bool, root: Path, download: bool, progress: Progress | None) -> Arrays:
+def _open_or_download(name: str, train: bool, root: Path, download: bool, progress: ProgressCallback | None) -> Arrays:
     try:
         return read_arrays(name, train, root)
     except _UNREADABLE as error:
@@ -211,7 +212,7 @@ def _class_names(name: str, dataset: Any) -> tuple[str, ...]:
     return DIGITS if name in ("mnist", "svhn") else tuple(dataset.classes)
 
 
-def _download(name: str, root: Path, progress: Progress | None) -> None:
+def _download(name: str, root: Path, progress: ProgressCallback | None) -> None:
     dataset = _dataset_class(name)
     if name == "svhn":
         for part in ("train", "test"):

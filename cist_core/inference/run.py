@@ -19,7 +19,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cist_core.data import DecodedImages, ImageDataset, choose_samples, fit_classes, samples_text
+from cist_core.data.class_maps import fit_classes
+from cist_core.data.dataset import ImageDataset
+from cist_core.data.decoded import DecodedImages
+from cist_core.data.sampling import choose_samples, samples_text
 from cist_core.errors import Cancelled, CistError
 from cist_core.logits import scratch
 from cist_core.logits.cache import InferenceResult, LogitWriter, read_cached
@@ -27,8 +30,10 @@ from cist_core.logits.class_maps import ClassMap
 from cist_core.logits.files.arrays import few
 from cist_core.logits.files.given import convert
 from cist_core.logits.logit_set import LogitSet
-from cist_core.zoo import Teacher, fold_batch_norm
+from cist_core.progress import ProgressCallback
+from cist_core.zoo.folding import fold_batch_norm
 from cist_core.zoo.layout import in_its_layout
+from cist_core.zoo.teacher import Teacher
 
 Precision = Literal["float32", "bfloat16", "float16"]
 PRECISIONS: dict[str, torch.dtype] = {
@@ -92,7 +97,7 @@ def infer(
     batch_size: int | None = None,
     device: str = "auto",
     precision: Precision = "float32",
-    progress: Callable[[int, int], None] | None = None,
+    progress: ProgressCallback | None = None,
     should_stop: Callable[[], bool] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     limit: int | None = None,
@@ -226,7 +231,7 @@ class _Run:
         self,
         out: NDArray[np.float32],
         batch_size: int | None,
-        progress: Callable[[int, int], None] | None,
+        progress: ProgressCallback | None,
         should_stop: Callable[[], bool] | None,
     ) -> None:
         total, done = len(self.indices), 0

@@ -9,19 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cist_core.cards import find_sample_model, known_sample_models
-from cist_core.data import load_dataset
+from cist_core.data.loading import load_dataset
 from cist_core.errors import CistError
 from cist_core.logits.cache import InferenceResult
 from cist_core.logits.ensemble import ENSEMBLE, average_logits
 from cist_core.logits.logit_set import LogitSet
-from cist_core.model_kinds import ModelKind, TeacherOptions, find_kind, model_kinds
+from cist_core.progress import ProgressCallback
 from cist_core.registry import listed
+from cist_core.zoo.kinds import ModelKind, TeacherOptions, find_kind, model_kinds
 
 # Shipped logits are read without importing torch, which takes longer than everything else together.
 if TYPE_CHECKING:
     from cist_core.inference.run import Precision
     from cist_core.logits.class_maps import ClassMap
-    from cist_core.zoo import Teacher
+    from cist_core.zoo.teacher import Teacher
     from cist_core.zoo.weight_groups import Role
 
 
@@ -39,7 +40,7 @@ def find_teacher(
         reference: the name of a sample model; the path of a checkpoint, of an ``.onnx`` or ``.pt2`` file, or of a
             folder with a Hugging Face ``config.json``; ``torchvision:NAME`` or ``torchvision:NAME@WEIGHTS``;
             ``timm:NAME``; ``hf:OWNER/NAME``; ``package.module:function``, code of one's own, which the app refuses
-            (`cist_core.model_kinds.code`). Several, joined by ``" + "``, are an ensemble that averages logits.
+            (`cist_core.zoo.kinds.code`). Several, joined by ``" + "``, are an ensemble that averages logits.
         architecture: of a checkpoint: a name in the zoo, ``torchvision:NAME`` or ``timm:NAME``; by default it is
             recognised from the weights. In an ensemble it is that of each member that is a checkpoint.
         weights: which of the weights in a checkpoint, by their name in it; by default those that are usually meant. In
@@ -53,7 +54,7 @@ def find_teacher(
     """
     members = split_ensemble(reference)
     if len(members) > 1:
-        from cist_core.zoo import average_teachers
+        from cist_core.zoo.ensembles import average_teachers
 
         return average_teachers(
             [
@@ -135,8 +136,8 @@ def load_logits(
     precision: Precision = "float32",
     limit: int | None = None,
     seed: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    download_progress: Callable[[int, int], None] | None = None,
+    progress: ProgressCallback | None = None,
+    download_progress: ProgressCallback | None = None,
     should_stop: Callable[[], bool] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> InferenceResult:
@@ -173,7 +174,7 @@ def load_logits(
     """
 
     def load_one(
-        name: str, architecture: str | None, weights: str | None, progress: Callable[[int, int], None] | None
+        name: str, architecture: str | None, weights: str | None, progress: ProgressCallback | None
     ) -> InferenceResult:
         started = time.perf_counter()
         card = find_sample_model(name)
@@ -210,7 +211,7 @@ def load_logits(
     return _average(results, time.perf_counter() - started)
 
 
-def _share(progress: Callable[[int, int], None] | None, place: int, count: int) -> Callable[[int, int], None] | None:
+def _share(progress: ProgressCallback | None, place: int, count: int) -> ProgressCallback | None:
     """The progress of one member as a part of that of all."""
     if progress is None:
         return None

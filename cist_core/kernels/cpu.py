@@ -11,20 +11,20 @@ from cist_core.kernels import compiled, grid
 from cist_core.kernels.statistics import SMALLEST_MAXIMUM, RowStatistics
 from cist_core.kernels.threads import over_rows
 
-Rows = NDArray[np.float16] | NDArray[np.float32]
+LogitArray = NDArray[np.float16] | NDArray[np.float32]
 Vector = NDArray[np.float32]
 
 READ_COST = 8
 """A table read costs about as much as this many logits; at one ratio for all rows, as one."""
 
 
-def row_statistics(logits: Rows) -> RowStatistics:
+def row_statistics(logits: LogitArray) -> RowStatistics:
     statistics = _empty_statistics(len(logits))
     over_rows(compiled.statistics_kernel, *logits.shape, _typed(logits), SMALLEST_MAXIMUM, *statistics)
     return statistics
 
 
-def first_pass(logits: Rows, tau: float | None, rho: float | None, floor: float) -> tuple[RowStatistics, Vector]:
+def first_pass(logits: LogitArray, tau: float | None, rho: float | None, floor: float) -> tuple[RowStatistics, Vector]:
     statistics = _empty_statistics(len(logits))
     result = np.empty(len(logits), np.float32)
     # One signature for both: a temperature of 0 stands for "not given".
@@ -34,7 +34,7 @@ def first_pass(logits: Rows, tau: float | None, rho: float | None, floor: float)
     return statistics, result
 
 
-def entropy(logits: Rows, peak: Vector, tau: ArrayLike) -> Vector:
+def entropy(logits: LogitArray, peak: Vector, tau: ArrayLike) -> Vector:
     result = np.empty(len(logits), np.float32)
     over_rows(
         compiled.entropy_kernel, *logits.shape, _typed(logits), _column(peak, logits), _column(tau, logits), result
@@ -42,7 +42,7 @@ def entropy(logits: Rows, peak: Vector, tau: ArrayLike) -> Vector:
     return result
 
 
-def entropy_sweep(logits: Rows, statistics: RowStatistics, start: float, step: float, count: int) -> Vector:
+def entropy_sweep(logits: LogitArray, statistics: RowStatistics, start: float, step: float, count: int) -> Vector:
     rows, classes = logits.shape
     sweep = np.empty((rows, count), np.float32)
     columns = _column(statistics.peak, logits), _column(statistics.maximum, logits)
@@ -51,7 +51,7 @@ def entropy_sweep(logits: Rows, statistics: RowStatistics, start: float, step: f
     return sweep
 
 
-def entropy_table(logits: Rows, statistics: RowStatistics) -> Vector:
+def entropy_table(logits: LogitArray, statistics: RowStatistics) -> Vector:
     rows, classes = logits.shape
     nodes = len(grid.RATIO_GRID)
     table = np.empty((nodes, rows, 2), np.float32)
@@ -71,7 +71,7 @@ def read_table(table: Vector, ratio: ArrayLike) -> Vector:
     return result
 
 
-def kl_divergence(teacher: Rows, student: Rows, tau_teacher: ArrayLike, tau_student: ArrayLike) -> Vector:
+def kl_divergence(teacher: LogitArray, student: LogitArray, tau_teacher: ArrayLike, tau_student: ArrayLike) -> Vector:
     result = np.empty(len(teacher), np.float32)
     temperatures = _column(tau_teacher, teacher), _column(tau_student, student)
     over_rows(compiled.divergence_kernel, *teacher.shape, _typed(teacher), _typed(student), *temperatures, result)
@@ -94,7 +94,7 @@ def _typed(array: NDArray[Any]) -> NDArray[Any]:
     return view
 
 
-def _column(value: ArrayLike, logits: Rows) -> NDArray[np.float32]:
+def _column(value: ArrayLike, logits: LogitArray) -> NDArray[np.float32]:
     """One float32 number per row, from one per row or one for all; above float32's range it is infinite."""
     with np.errstate(over="ignore"):
         single = np.asarray(value).astype(np.float32)

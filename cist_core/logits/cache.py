@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from cist_core.errors import CistError
 from cist_core.logits.logit_set import LEFT_OUT, SAMPLE_NAMES, LogitSet, map_safetensors
 from cist_core.logits.sample_names import SampleNames
 from cist_core.logits.scratch import require_room
+from cist_core.progress import ProgressCallback
 
 DIGEST_FIELD = "content_sha256"
 # The header comes first in a safetensors file, so room for the digest is kept while the content is being written.
@@ -71,7 +72,7 @@ def read_cached(path: Path, *, class_names: Sequence[str] | None, provenance: Ma
     return LogitSet.create(tensors["logits"], tensors.get("labels"), class_names=class_names, provenance=described)
 
 
-def write_logits(path: Path, logit_set: LogitSet, *, progress: Callable[[int, int], None] | None = None) -> LogitSet:
+def write_logits(path: Path, logit_set: LogitSet, *, progress: ProgressCallback | None = None) -> LogitSet:
     """Write a set to a file in pieces, so that one which is larger than memory can be written; open the file.
 
     Raises:

@@ -28,9 +28,9 @@ from numpy.typing import ArrayLike, NDArray
 from cist_core.errors import CistError
 from cist_core.logits.files.arrays import StoredArrays
 from cist_core.logits.files.formats import find_format, logit_endings
-from cist_core.logits.files.limits import GENEROUS_LIMITS, Limits
+from cist_core.logits.files.limits import GENEROUS_LIMITS, ReadingLimits
 from cist_core.logits.files.names import MASK_NAMES, REMAINING_NAMES, TOP_K_IDS, TOP_K_LOG_PROBS, VOCABULARY_NAMES
-from cist_core.logits.files.opening import naming
+from cist_core.logits.files.opening import errors_naming
 from cist_core.logits.files.reading import holds_top_k
 from cist_core.logits.files.tokens import flatten_tokens
 
@@ -141,7 +141,7 @@ class TopK:
 
 
 def read_top_k(
-    path: str | os.PathLike[str], *, vocabulary: int | None = None, limits: Limits = GENEROUS_LIMITS
+    path: str | os.PathLike[str], *, vocabulary: int | None = None, limits: ReadingLimits = GENEROUS_LIMITS
 ) -> TopK:
     """Read the k most probable classes of each sample from ``.npz``, ``.pt``, ``.pth`` or ``.safetensors``.
 
@@ -164,7 +164,7 @@ def read_top_k(
             f"{source} holds no named arrays; the most probable classes are read from "
             f"{', '.join(logit_endings('arrays'))}."
         )
-    with naming(source):
+    with errors_naming(source):
         if not holds_top_k(file):
             raise CistError(f"found the arrays {file.names()}, but not 'ids' and 'log_probs', both (samples, k).")
         ids, log_probs, remaining, said = _arrays(file, limits)
@@ -176,25 +176,25 @@ def read_top_k(
 def is_top_k_file(path: str | os.PathLike[str]) -> bool:
     """Whether `read_top_k` is for this file; False for one that cannot be opened."""
     try:
-        with naming(Path(path)):
+        with errors_naming(Path(path)):
             file = _opened(Path(path), GENEROUS_LIMITS)
             return file is not None and holds_top_k(file)
     except CistError:
         return False
 
 
-def _opened(source: Path, limits: Limits) -> StoredArrays | None:
+def _opened(source: Path, limits: ReadingLimits) -> StoredArrays | None:
     kind = find_format(source.suffix)
     if kind is None or kind.holds != "arrays":
         return None
     if not source.is_file():
         raise CistError(f"There is no file {source}.")
-    with naming(source):
+    with errors_naming(source):
         opened: StoredArrays = kind.open(source, limits)
         return opened
 
 
-def _arrays(file: StoredArrays, limits: Limits) -> tuple[Any, Any, Any, str | None]:
+def _arrays(file: StoredArrays, limits: ReadingLimits) -> tuple[Any, Any, Any, str | None]:
     for names in (TOP_K_IDS, TOP_K_LOG_PROBS):
         name = str(file.find(names))
         limits.check_shape(file.arrays[name].shape, f"'{name}'")

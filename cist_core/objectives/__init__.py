@@ -40,7 +40,7 @@ from cist_core.objectives.registry import (
 from cist_core.objectives.softening import Softening
 from cist_core.objectives.specification import Specification
 from cist_core.objectives.terms import Terms, collect
-from cist_core.parameters import Choice, Kind, Learnable, Number, Numbers, Parameter, Switch
+from cist_core.temperature.parameters import Choice, Kind, Learnable, Number, Numbers, Parameter, Switch
 
 __all__ = [
     "Batch",

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from cist_core.parameters import Number
+from cist_core.temperature.parameters import Number
 
 Tau = Annotated[float, Number("temperature, in the unit of the logits", above=0)]
 LambdaCe = Annotated[float, Number("weight of the cross-entropy", minimum=0)]

@@ -14,8 +14,8 @@ from cist_core.objectives.any_rule import TRAINED_AS, rule_objectives, rule_spec
 from cist_core.objectives.presets import objective_presets
 from cist_core.objectives.specification import Check, P, Specification, guarded, specify
 from cist_core.objectives.terms import Terms
-from cist_core.parameters import Learnable, Parameter, did_you_mean, split_text
 from cist_core.temperature import rule_names
+from cist_core.temperature.parameters import Learnable, Parameter, did_you_mean, split_text
 
 OBJECTIVES: dict[str, Specification] = {}
 
@@ -25,8 +25,8 @@ def register_objective(name: str, *, check: Check | None = None) -> Callable[[Ca
 
     The function takes keyword-only ``student_logits``, ``teacher_logits``, ``labels`` and ``mask``, where it knows them
     ``num_items``, ``epoch``, ``strong_student_logits`` and ``strong_teacher_logits``, and its hyper-parameters,
-    annotated with a kind from `cist_core.parameters`. It comes back the same but for two things: autocast is
-    off inside, and its hyper-parameters are checked.
+    annotated with a kind from `cist_core.temperature.parameters`. It comes back the same but for two things: autocast
+    is off inside, and its hyper-parameters are checked.
 
     Args:
         name: as written in texts.

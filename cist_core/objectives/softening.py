@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from cist_core.objectives.batch import Batch
-from cist_core.parameters import Choice, Number, Switch
 from cist_core.temperature import Cist, TemperatureRule
 from cist_core.temperature.logit_rows import scalar
+from cist_core.temperature.parameters import Choice, Number, Switch
 from cist_core.temperature.weights import WEIGHT_FORMULAS
 
 

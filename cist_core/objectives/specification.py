@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cist_core.objectives.terms import Terms
-from cist_core.parameters import REQUIRED, Kind, Number, Parameter, Signature, is_scalar_tensor
+from cist_core.temperature.parameters import REQUIRED, Kind, Number, Parameter, Signature, is_scalar_tensor
 
 P = ParamSpec("P")
 Check = Callable[[Mapping[str, Any]], None]

@@ -11,7 +11,7 @@
 `ensure_worker` starts a process that works the queue off and survives whoever asked for it.
 """
 
-from cist_core.runs.limits import Limits
+from cist_core.runs.limits import RunLimits
 from cist_core.runs.run import Run, RunState
 from cist_core.runs.store import RunStore
 from cist_core.runs.summary import Outcome, Setting, Statistics, outcomes, summarise
@@ -19,9 +19,9 @@ from cist_core.runs.sweep import SweepEntry, expand_sweep
 from cist_core.runs.worker import Worker, ensure_worker
 
 __all__ = [
-    "Limits",
     "Outcome",
     "Run",
+    "RunLimits",
     "RunState",
     "RunStore",
     "Setting",

@@ -18,7 +18,7 @@ LIMITS_FILE = "limits.toml"
 Count = Annotated[int, Field(ge=1)]
 
 
-class Limits(BaseModel):
+class RunLimits(BaseModel):
     """The limits and their defaults; a file states those that differ.
 
     Example of a ``limits.toml``::
@@ -49,7 +49,7 @@ class Limits(BaseModel):
     """Size of the directories of all runs of one person, when another is queued."""
 
     @classmethod
-    def load(cls, root: Path) -> Limits:
+    def load(cls, root: Path) -> RunLimits:
         """The limits of a root; the defaults if it has no ``limits.toml``.
 
         Raises:
@@ -121,7 +121,7 @@ class Limits(BaseModel):
 def _fault(fault: object) -> str:
     match fault:
         case {"type": "extra_forbidden", "loc": (name, *_)}:
-            return f"there is no limit '{name}'; known are {', '.join(Limits.model_fields)}"
+            return f"there is no limit '{name}'; known are {', '.join(RunLimits.model_fields)}"
         case {"loc": (name, *_), "msg": str(message), "input": given}:
             return f"{name}: {message[0].lower()}{message[1:]}, but got {given!r}"
     return str(fault)

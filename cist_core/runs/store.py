@@ -28,7 +28,7 @@ from cist_core.files import own_folder
 from cist_core.runs.endings import Ending, ending
 from cist_core.runs.executors.local import LocalExecutor, process_handle
 from cist_core.runs.executors.protocol import ExecutorUnreachable, Exit, executor_of
-from cist_core.runs.limits import Limits
+from cist_core.runs.limits import RunLimits
 from cist_core.runs.run import Run, RunState
 from cist_core.training.run_directory import RunDirectory
 
@@ -143,13 +143,13 @@ class RunStore:
     # ---- look --------------------------------------------------------------------------------------------------------
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> RunLimits:
         """The limits as they are now.
 
         Raises:
             CistError: if `limits.toml` is wrong.
         """
-        return Limits.load(self.root)
+        return RunLimits.load(self.root)
 
     def get(self, run_id: str) -> Run:
         """One run, to look at: also somebody else's, whose id is only known to those who were given it.
@@ -529,13 +529,13 @@ class RunStore:
             )
             return self._get(connection, run_id)
 
-    def _check_queue(self, connection: sqlite3.Connection, limits: Limits, more: int) -> None:
+    def _check_queue(self, connection: sqlite3.Connection, limits: RunLimits, more: int) -> None:
         waiting, own_waiting = connection.execute(
             "SELECT count(*), total(owner = ?) FROM runs WHERE state = 'queued'", (self.owner,)
         ).fetchone()
         limits.check_queue(waiting=waiting, own_waiting=int(own_waiting), more=more, owner=self.owner)
 
-    def _check_disk(self, limits: Limits) -> None:
+    def _check_disk(self, limits: RunLimits) -> None:
         """Before a transaction: to look at many files takes a while."""
         if self.owner is not None:
             limits.check_user_disk(sum(run.directory.bytes_used() for run in self.list_runs()))

@@ -19,7 +19,7 @@ from filelock import Timeout
 from cist_core.errors import CistError
 from cist_core.runs.executors.local import LocalExecutor
 from cist_core.runs.executors.protocol import Executor, ExecutorUnreachable, Exit, executor_of
-from cist_core.runs.limits import Limits
+from cist_core.runs.limits import RunLimits
 from cist_core.runs.run import Run
 from cist_core.runs.store import RunStore
 
@@ -61,7 +61,7 @@ class Worker:
         self._say = say
         self._next_disk_check: dict[str, float] = {}
         self._stopped: dict[tuple[str, int], bool] = {}  # by run and attempt: whether by force
-        self._limits = Limits()
+        self._limits = RunLimits()
         self._complaints: set[str] = set()
 
     def run(self, stop: threading.Event | None = None) -> bool:

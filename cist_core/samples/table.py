@@ -63,7 +63,7 @@ class SampleTable:
     """
 
     def __init__(
-        self, curves: EntropyCurves, fixed: RuleReading, cist: RuleReading, *, student: Student | None = None
+        self, curves: EntropyCurves, fixed: RuleReading, cist: RuleReading, *, student: StudentLogits | None = None
     ) -> None:
         self.curves, self.fixed, self.cist, self.student = curves, fixed, cist, student
         self._columns: dict[str, Column] = {}
@@ -101,7 +101,7 @@ class SampleTable:
         return [need for need in measure.needs if not have[need]]
 
 
-class Student:
+class StudentLogits:
     """A student's logits on the same samples as the teacher's.
 
     Attributes:

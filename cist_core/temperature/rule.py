@@ -18,8 +18,16 @@ from numpy.typing import NDArray
 
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
-from cist_core.parameters import REQUIRED, Number, Parameter, Signature, did_you_mean, is_scalar_tensor, split_text
 from cist_core.temperature.guards import TAU_MIN
+from cist_core.temperature.parameters import (
+    REQUIRED,
+    Number,
+    Parameter,
+    Signature,
+    did_you_mean,
+    is_scalar_tensor,
+    split_text,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,6 +1,6 @@
 "use strict";
 // Draws the charts, and moves the first ones with the sliders. Words and numbers come from the report's data, and so does
-// which of the sentences of cist_core.findings each pair of positions has; here their blanks are filled.
+// which of the sentences of cist_core.compare.findings each pair of positions has; here their blanks are filled.
 const data = JSON.parse(document.getElementById("data").textContent);
 const grid = data.grid;
 const dark = window.matchMedia("(prefers-color-scheme: dark)");

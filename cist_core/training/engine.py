@@ -18,9 +18,9 @@ from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from cist_core.data.download import Progress
 from cist_core.errors import Cancelled, CistError
 from cist_core.files import write_whole
+from cist_core.progress import ProgressCallback
 from cist_core.training.checkpoints import load_checkpoint, save_checkpoint
 from cist_core.training.config import RunConfig, config_changes, is_free_on_resume
 from cist_core.training.fields import upgraded
@@ -272,7 +272,7 @@ class _Run:
     def should_stop(self) -> bool:
         return self._asked_to_stop() or self.directory.cancel_file.exists()
 
-    def _progress(self, phase: str) -> Progress:
+    def _progress(self, phase: str) -> ProgressCallback:
         def report(done: int, total: int) -> None:
             self.heartbeat(phase=phase, phase_done=done, phase_total=total)
 

@@ -15,8 +15,8 @@ from cist_core.training.config import (
     StudentConfig,
     TeacherConfig,
 )
-from cist_core.zoo import Preprocessing, check_student
-from cist_core.zoo.students import has_published_weights
+from cist_core.zoo.preprocessing import Preprocessing
+from cist_core.zoo.students import check_student, has_published_weights
 
 
 def _checked_preprocessing(fields: dict[str, Any]) -> dict[str, Any]:

@@ -9,11 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cist_core.data import DATASETS, DecodedImages, ImageDataset, data_splits, load_dataset, stratified_split
-from cist_core.data.download import Progress
+from cist_core.data.dataset import ImageDataset
+from cist_core.data.decoded import DecodedImages
+from cist_core.data.loading import DATASETS, data_splits, load_dataset
+from cist_core.data.splits import stratified_split
 from cist_core.errors import CistError
+from cist_core.progress import ProgressCallback
 from cist_core.training.image_config import AugmentationConfig, ImageDataConfig
-from cist_core.zoo import Preprocessing
+from cist_core.zoo.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +28,7 @@ class ImageSplits:
     test: ImageDataset
 
 
-def load_splits(config: ImageDataConfig, progress: Progress | None = None) -> ImageSplits:
+def load_splits(config: ImageDataConfig, progress: ProgressCallback | None = None) -> ImageSplits:
     """Load the images; what the source does not set apart is cut from the training images, class by class.
 
     Args:
@@ -52,7 +55,7 @@ def load_splits(config: ImageDataConfig, progress: Progress | None = None) -> Im
     )
 
 
-def _named(config: ImageDataConfig, progress: Progress | None) -> dict[str, ImageDataset]:
+def _named(config: ImageDataConfig, progress: ProgressCallback | None) -> dict[str, ImageDataset]:
     if config.test is not None:
         raise CistError(f"The data set '{config.name}' brings its test images; leave data.test out.")
     return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cist_core.data import DATASETS
+from cist_core.data.loading import DATASETS
 from cist_core.temperature import CIST_FLOOR, Cist
 from cist_core.training.presets import PRESETS, preset
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from cist_core.errors import CistError
-from cist_core.model_kinds import find_kind, students_in_words
 from cist_core.zoo.architectures import ARCHITECTURES, find_architecture
 from cist_core.zoo.checkpoints import (
     Differences,
@@ -21,6 +20,7 @@ from cist_core.zoo.checkpoints import (
     read_content,
 )
 from cist_core.zoo.foreign import torchvision_models
+from cist_core.zoo.kinds import find_kind, students_in_words
 from cist_core.zoo.weight_groups import ChosenWeights, Role, choose_weights
 
 CHOOSE = (

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cist_core.errors import CistError
-from cist_core.model_kinds.code import runs_code
+from cist_core.zoo.kinds.code import runs_code
 from cist_core.zoo.preprocessing import Preprocessing
 
 _CARD = "student.json"

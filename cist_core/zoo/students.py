@@ -1,4 +1,4 @@
-"""Students by name: networks of the zoo, and whatever else a student may be (`cist_core.model_kinds`)."""
+"""Students by name: networks of the zoo, and whatever else a student may be (`cist_core.zoo.kinds`)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from cist_core.errors import CistError, first_line
-from cist_core.model_kinds import ModelKind, StudentOptions, find_kind
 from cist_core.zoo.architectures import ARCHITECTURES, create_model, find_architecture
 from cist_core.zoo.checkpoints import find_differences, load_weights, state_shapes
 from cist_core.zoo.foreign.wrapping import logits_of
+from cist_core.zoo.kinds import ModelKind, StudentOptions, find_kind
 from cist_core.zoo.preprocessing import Preprocessing
 
 

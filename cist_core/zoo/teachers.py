@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from cist_core.cards import find_sample_model, known_sample_models
 from cist_core.errors import CistError
-from cist_core.model_kinds import find_kind
 from cist_core.zoo.architectures import ARCHITECTURES, create_model, find_architecture
 from cist_core.zoo.checkpoints import file_sha256, load_weights, read_checkpoint
 from cist_core.zoo.inspection import Fit, choose_fit, classes_for, read_fitting
+from cist_core.zoo.kinds import find_kind
 from cist_core.zoo.preprocessing import Preprocessing
 from cist_core.zoo.student_card import architecture_on, card_beside
 from cist_core.zoo.teacher import Teacher

@@ -541,7 +541,8 @@ def both_weights() -> bytes:
     import torch
 
     from cist_core.cards import find_sample_model
-    from cist_core.zoo import create_model, read_checkpoint
+    from cist_core.zoo.architectures import create_model
+    from cist_core.zoo.checkpoints import read_checkpoint
 
     card = find_sample_model("mnist5k-mlp")
     assert card is not None
@@ -585,7 +586,7 @@ def test_the_weights_that_are_taken_are_named_and_others_can_be_chosen(both_weig
 def test_weights_that_fit_nothing_are_listed_and_asked_for() -> None:
     import torch
 
-    from cist_core.zoo import create_model
+    from cist_core.zoo.architectures import create_model
 
     file = io.BytesIO()
     state = create_model("mlp_14x14", num_classes=10).state_dict()
@@ -609,7 +610,7 @@ def digits_archive(**arrays: np.ndarray) -> bytes:
 
 
 def test_labels_off_by_one_are_noticed_and_mended_by_one_press() -> None:
-    from cist_core.data import load_dataset
+    from cist_core.data.loading import load_dataset
 
     digits = load_dataset("mnist-5k")
     app = open_add()

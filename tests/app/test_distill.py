@@ -17,12 +17,12 @@ from streamlit.testing.v1 import AppTest
 from app.forms import distill as form
 from app.forms.distill_origin import find_origin
 from cist_core import cli
-from cist_core.data import DATASETS
+from cist_core.data.loading import DATASETS
 from cist_core.errors import CistError
 from cist_core.objectives import objective_specification
 from cist_core.runs import expand_sweep
 from cist_core.training import PRESETS, RunConfig, parse_config, preset
-from cist_core.zoo import ARCHITECTURES, create_model
+from cist_core.zoo.architectures import ARCHITECTURES, create_model
 
 ROOT = Path(__file__).resolve().parents[2]
 SIDEBAR = {"tau": 2.0, "rho": 3.0, "floor": 0.5, "mean_entropy": 0.6}

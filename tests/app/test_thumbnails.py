@@ -14,7 +14,10 @@ from PIL import Image
 from app import catalogue
 from app.thumbnails import thumbnails, why_no_images
 from cist_core.added import AddSpec
-from cist_core.data import evenly_spaced, load_dataset, map_labels, samples_text, stratified_sample
+from cist_core.data.class_maps import map_labels
+from cist_core.data.dataset import evenly_spaced
+from cist_core.data.loading import load_dataset
+from cist_core.data.sampling import samples_text, stratified_sample
 from cist_core.logits.logit_set import LogitSet
 
 

@@ -15,7 +15,7 @@ from cist_core.inference.sources import find_teacher
 from cist_core.training import parse_config
 from cist_core.training.engine import train
 from cist_core.training.images import ImageSplits, load_splits
-from cist_core.zoo import create_model, find_architecture
+from cist_core.zoo.architectures import create_model, find_architecture
 
 STUDENT = "cnn_16_32"
 EPOCHS = 2

@@ -14,8 +14,8 @@ import pytest
 from cist_core import EntropyCurves, LogitSet, matched_pair
 from cist_core.charts import histogram_figure
 from cist_core.charts.moving_ratio import moving_ratio_figure
+from cist_core.compare.findings import are_matched, comparison, gain_words
 from cist_core.compare.slider_grid import Position, SliderGrid, number_words, rho_stories, slider_grid
-from cist_core.findings import are_matched, comparison, gain_words
 from cist_core.report import write_report
 from cist_core.temperature import CIST_FLOOR, Fixed
 from cist_core.temperature.readings import RuleReading, read_rule

@@ -12,9 +12,9 @@ from cist_core.charts.figure import PICK
 from cist_core.charts.rho import PICK_STEP, evidence_figure, gain_figure, rho_figure
 from cist_core.compare.anchors import find_anchors
 from cist_core.compare.evidence import evidence_for, parse_evidence
+from cist_core.compare.findings import floor_story
 from cist_core.compare.recommendation import recommend_rho
 from cist_core.compare.rho_curves import RHOS, gain_curve, rho_sweep
-from cist_core.findings import floor_story
 from cist_core.temperature import Cist, Fixed
 from cist_core.temperature.readings import read_rule
 from cist_core.wording import percent

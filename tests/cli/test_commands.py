@@ -18,7 +18,7 @@ from reference import centred_maximum, entropy_at, entropy_at_cist
 
 from cist_core import CistError, EntropyCurves, LogitSet, __version__, matched_pair, read_logits
 from cist_core.cli import analyze, build_parser, convert, infer
-from cist_core.cli.output import Progress, print_json, table
+from cist_core.cli.output import ProgressBar, print_json, table
 from cist_core.compare.anchors import default_anchor
 from cist_core.compare.evidence import evidence_for
 from cist_core.errors import CistWarning
@@ -690,9 +690,9 @@ def on_screen(stream):
 
 
 def test_progress_is_one_line_on_a_terminal_and_leaves_nothing(monkeypatch):
-    monkeypatch.setattr(Progress, "TERMINAL_SECONDS", 0.0)
+    monkeypatch.setattr(ProgressBar, "TERMINAL_SECONDS", 0.0)
     stream = Stream(terminal=True)
-    with Progress("Running", "samples", stream) as progress:
+    with ProgressBar("Running", "samples", stream) as progress:
         progress(10_000, 20_000)
         progress(3, 0)
     lines = [line.rstrip() for line in stream.getvalue().split("\r")]
@@ -704,9 +704,10 @@ def test_progress_is_one_line_on_a_terminal_and_leaves_nothing(monkeypatch):
 
 def test_a_shorter_line_of_the_next_step_leaves_nothing_of_the_last(monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
-    monkeypatch.setattr(Progress, "TERMINAL_SECONDS", 0.0)
+    monkeypatch.setattr(ProgressBar, "TERMINAL_SECONDS", 0.0)
     stream = Stream(terminal=True)
-    with Progress("Downloading", "bytes", stream) as downloading, Progress("Running", "samples", stream) as running:
+    loading, inferring = ProgressBar("Downloading", "bytes", stream), ProgressBar("Running", "samples", stream)
+    with loading as downloading, inferring as running:
         downloading(170_498_071, 170_498_071)
         running(1, 2)
         assert on_screen(stream).startswith("Running:  50%|")
@@ -716,7 +717,7 @@ def test_a_shorter_line_of_the_next_step_leaves_nothing_of_the_last(monkeypatch)
 
 
 def test_downloading_and_running_are_told_apart(capsys, monkeypatch, tmp_path):
-    from cist_core.data import load_dataset
+    from cist_core.data.loading import load_dataset
 
     digits = load_dataset("mnist-5k")
 
@@ -724,7 +725,7 @@ def test_downloading_and_running_are_told_apart(capsys, monkeypatch, tmp_path):
         progress(1_000, 0)
         return digits
 
-    monkeypatch.setattr(Progress, "LOG_SECONDS", 0.0)
+    monkeypatch.setattr(ProgressBar, "LOG_SECONDS", 0.0)
     monkeypatch.setattr("cist_core.inference.sources.load_dataset", download)
     monkeypatch.setattr("cist_core.data.load_dataset", download)
     arguments = ["--teacher", "mnist5k-mlp", "--data", "mnist", "--limit", 10, "--download"]
@@ -735,17 +736,17 @@ def test_downloading_and_running_are_told_apart(capsys, monkeypatch, tmp_path):
 
 def test_progress_in_a_log_is_a_line_now_and_then(monkeypatch):
     stream = Stream(terminal=False)
-    with Progress("Running", stream=stream) as progress:
+    with ProgressBar("Running", stream=stream) as progress:
         progress(1, 2)
         assert stream.getvalue() == ""
-        monkeypatch.setattr(Progress, "LOG_SECONDS", 0.0)
+        monkeypatch.setattr(ProgressBar, "LOG_SECONDS", 0.0)
         progress(2, 2)
     assert stream.getvalue() == "Running: 2 of 2 (100 %)\n"
 
 
 def test_progress_does_not_flood_a_terminal():
     stream = Stream(terminal=True)
-    with Progress("Running", stream=stream) as progress:
+    with ProgressBar("Running", stream=stream) as progress:
         for done in range(10_000):
             progress(done, 10_000)
     assert stream.getvalue().count("\r") < 50
@@ -755,7 +756,7 @@ def test_a_failure_of_a_command_leaves_no_progress_behind():
     stream = Stream(terminal=True)
 
     def fail():
-        with Progress("Running", stream=stream) as progress:
+        with ProgressBar("Running", stream=stream) as progress:
             progress(1, 2)
             raise CistError("stopped")
 

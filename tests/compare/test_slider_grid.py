@@ -10,6 +10,7 @@ import pytest
 from reference import centred_maximum, entropy_at, entropy_at_cist
 
 from cist_core import EntropyCurves, LogitSet, matched_pair
+from cist_core.compare.findings import HEADLINES, are_matched, comparison, gain_words
 from cist_core.compare.slider_grid import (
     NUMBERS,
     POINTS,
@@ -21,7 +22,6 @@ from cist_core.compare.slider_grid import (
     rho_stories,
     slider_grid,
 )
-from cist_core.findings import HEADLINES, are_matched, comparison, gain_words
 from cist_core.temperature import CIST_FLOOR, Cist, Fixed, TemperatureRule
 from cist_core.temperature.readings import RuleReading, read_rule
 from cist_core.wording import percent

@@ -3,7 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cist_core.data import ImageDataset, fit_classes, map_labels
+from cist_core.data.class_maps import fit_classes, map_labels
+from cist_core.data.dataset import ImageDataset
 from cist_core.errors import CistError
 
 TEACHER = ("bird", "Tiger cat", "wolf")

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from cist_core.data import describe_data, fit_classes, load_dataset
+from cist_core.data.class_maps import fit_classes
+from cist_core.data.loading import describe_data, load_dataset
 from cist_core.errors import CistError
 from cist_core.logits.class_order import number_classes, numbers_in, order_of_columns
 

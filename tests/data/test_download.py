@@ -15,8 +15,8 @@ import pytest
 from resources import file_size_limit
 from torchvision import datasets
 
-from cist_core.data import is_present, load_dataset
 from cist_core.data.download import extract_gzip, extract_tar, fetch
+from cist_core.data.loading import is_present, load_dataset
 from cist_core.errors import Cancelled, CistError
 
 

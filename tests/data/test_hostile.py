@@ -12,7 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from cist_core.data import ImageDataset, archives, load_dataset
+from cist_core.data import archives
+from cist_core.data.dataset import ImageDataset
+from cist_core.data.loading import load_dataset
 from cist_core.errors import CistError
 
 

@@ -17,7 +17,9 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms._presets import ImageClassification
 
-from cist_core.data import DecodedImages, ImageDataset, data_splits, describe_data, is_one_set, load_dataset
+from cist_core.data.dataset import ImageDataset
+from cist_core.data.decoded import DecodedImages
+from cist_core.data.loading import data_splits, describe_data, is_one_set, load_dataset
 from cist_core.errors import CistError
 
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (200, 100, 50)]

@@ -9,7 +9,8 @@ import pytest
 from command_line import run
 from PIL import Image
 
-from cist_core.data import ImageDataset, describe_data, load_dataset
+from cist_core.data.dataset import ImageDataset
+from cist_core.data.loading import describe_data, load_dataset
 from cist_core.errors import CistError
 from cist_core.inference.run import infer
 from cist_core.logits.files import LABEL_NAMES
@@ -163,7 +164,7 @@ def test_a_student_is_distilled_through_a_map(capsys, tmp_path: Path, zoo: Path)
 
 
 def test_the_labels_of_mapped_images_are_kept_with_the_logits(tmp_path: Path, zoo: Path) -> None:
-    from cist_core.data import fit_classes
+    from cist_core.data.class_maps import fit_classes
     from cist_core.inference.sources import find_teacher
 
     teacher = find_teacher("mnist5k-cnn")

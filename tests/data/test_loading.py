@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cist_core.data import DATASETS, FolderImages, ImageDataset, load_dataset
+from cist_core.data.dataset import ImageDataset
+from cist_core.data.folder import FolderImages
+from cist_core.data.loading import DATASETS, load_dataset
 from cist_core.errors import CistError
 
 

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cist_core.data import choose_samples, evenly_spaced, sample_positions, samples_text, stratified_sample
+from cist_core.data.dataset import evenly_spaced
+from cist_core.data.sampling import choose_samples, sample_positions, samples_text, stratified_sample
 from cist_core.errors import CistError
 
 

@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cist_core.data import evenly_spaced, load_dataset, stratified_split
+from cist_core.data.dataset import evenly_spaced
+from cist_core.data.loading import load_dataset
 from cist_core.data.pinned_splits import image_keys, pinned_positions, write_pins
+from cist_core.data.splits import stratified_split
 from cist_core.errors import CistError, CistWarning
 
 

@@ -14,10 +14,13 @@ from resources import file_size_limit
 from scipy.special import log_softmax, softmax
 from torch import Tensor, nn
 
-from cist_core.data import ImageDataset, load_dataset
+from cist_core.data.dataset import ImageDataset
+from cist_core.data.loading import load_dataset
 from cist_core.errors import Cancelled, CistError
 from cist_core.inference.run import choose_device, fit_data, infer
-from cist_core.zoo import ARCHITECTURES, Preprocessing, Teacher, create_model
+from cist_core.zoo.architectures import ARCHITECTURES, create_model
+from cist_core.zoo.preprocessing import Preprocessing
+from cist_core.zoo.teacher import Teacher
 
 SAMPLES = 60
 
@@ -222,9 +225,9 @@ def test_interrupt_keeps_nothing(dataset: ImageDataset, tmp_path: Path) -> None:
 
 KILLED_RUN = """
 import os, signal, sys
-from cist_core.data import load_dataset
+from cist_core.data.loading import load_dataset
 from cist_core.inference.run import infer
-from cist_core.zoo import load_teacher
+from cist_core.zoo.teachers import load_teacher
 
 def kill(done, total):
     if done >= 500:
@@ -236,7 +239,7 @@ infer(load_teacher("mnist5k-mlp"), load_dataset("mnist-5k"), device="cpu", cache
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs a signal that cannot be caught")
 def test_killed_run_leaves_no_entry(tmp_path: Path) -> None:
-    from cist_core.zoo import load_teacher
+    from cist_core.zoo.teachers import load_teacher
 
     killed = subprocess.run([sys.executable, "-c", KILLED_RUN, str(tmp_path)], check=False)
     assert killed.returncode == -signal.SIGKILL

@@ -11,10 +11,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from cist_core.cli import main
-from cist_core.data import ImageDataset, load_dataset, map_labels, stratified_sample
+from cist_core.data.class_maps import map_labels
+from cist_core.data.dataset import ImageDataset
+from cist_core.data.loading import load_dataset
+from cist_core.data.sampling import stratified_sample
 from cist_core.errors import CistError
 from cist_core.inference.run import infer
-from cist_core.zoo import Preprocessing, Teacher
+from cist_core.zoo.preprocessing import Preprocessing
+from cist_core.zoo.teacher import Teacher
 
 CLASSES = ("dark", "grey", "light")
 

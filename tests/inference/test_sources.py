@@ -7,10 +7,11 @@ import torch
 from scipy.special import softmax
 from scipy.stats import entropy
 
-from cist_core.data import ImageDataset, load_dataset
+from cist_core.data.dataset import ImageDataset
+from cist_core.data.loading import load_dataset
 from cist_core.errors import CistError
 from cist_core.inference.sources import find_teacher, load_logits
-from cist_core.zoo import create_model
+from cist_core.zoo.architectures import create_model
 
 
 def test_shipped_logits_need_neither_images_nor_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 from security.forge import GOOD, npy, npy_header, stored, write_zip
 
 from cist_core import CistError, LogitSet, read_logits
-from cist_core.logits.files import UPLOAD_LIMITS, Limits
+from cist_core.logits.files import UPLOAD_LIMITS, ReadingLimits
 
 
 def test_only_what_is_needed_is_read(tmp_path):
@@ -19,7 +19,7 @@ def test_only_what_is_needed_is_read(tmp_path):
     np.testing.assert_array_equal(read_logits(tmp_path / "a.npz", limits=UPLOAD_LIMITS).logits, GOOD)
 
 
-@pytest.mark.parametrize("limits", [Limits(values=11), Limits(classes=2), Limits(columns=2)])
+@pytest.mark.parametrize("limits", [ReadingLimits(values=11), ReadingLimits(classes=2), ReadingLimits(columns=2)])
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "npy", "npz", "pt", "safetensors"])
 def test_every_reader_keeps_to_the_limits(tmp_path, suffix, limits):
     path = tmp_path / f"set.{suffix}"

@@ -3,18 +3,18 @@
 import pytest
 
 from cist_core import CistError
-from cist_core.runs import Limits, RunState
+from cist_core.runs import RunLimits, RunState
 from tests.runs.workplace import config, on_every_executor, until, write_limits
 
 
 def test_without_a_file_the_defaults_hold(store):
-    assert store.limits == Limits()
+    assert store.limits == RunLimits()
     assert store.limits.concurrent_runs == 1
 
 
 def test_a_file_states_what_differs(store):
     write_limits(store, "concurrent_runs = 3\nwall_seconds = 1.5\n")
-    assert store.limits == Limits(concurrent_runs=3, wall_seconds=1.5)
+    assert store.limits == RunLimits(concurrent_runs=3, wall_seconds=1.5)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import sqlite3
 import pytest
 
 from cist_core import CistError
-from cist_core.runs import Limits, RunState, RunStore
+from cist_core.runs import RunLimits, RunState, RunStore
 from tests.runs.workplace import GONE, config, end, rows, write_limits
 
 ANN, BOB = "ann@lab.edu", "bob@lab.edu"
@@ -193,4 +193,4 @@ def test_limits_of_a_person_have_defaults(store):
     assert (store.limits.user_runs_at_once, store.limits.user_queued_runs) == (1, 100)
     write_limits(store, "user_runs_at_once = 0")
     with pytest.raises(CistError, match="user_runs_at_once: input should be greater than or equal to 1"):
-        Limits.load(store.root)
+        RunLimits.load(store.root)

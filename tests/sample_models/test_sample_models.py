@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from cist_core.cards import Card, sample_models
-from cist_core.data import DATASETS, ImageDataset, load_dataset
+from cist_core.data.dataset import ImageDataset
+from cist_core.data.loading import DATASETS, load_dataset
 from cist_core.inference.run import infer
 from cist_core.logits.logit_set import LogitSet
-from cist_core.zoo import file_sha256, load_teacher
+from cist_core.zoo.checkpoints import file_sha256
+from cist_core.zoo.teachers import load_teacher
 from sample_models import train as train_script
 from sample_models.export import render_card
 from sample_models.train import SAMPLE_MODELS, SampleModel, export, load_splits, train_model

@@ -15,7 +15,7 @@ from cist_core.errors import CistError
 from cist_core.logits.logit_set import LogitSet
 from cist_core.samples.selection import Among, Between, Selection
 from cist_core.samples.slices import EVERYTHING, SELECTED, format_slices, parse_slices, slice_statistics
-from cist_core.samples.table import MEASURES, NUMBER, SampleTable, Student
+from cist_core.samples.table import MEASURES, NUMBER, SampleTable, StudentLogits
 from cist_core.temperature import Cist, Fixed
 from cist_core.temperature.readings import read_rule
 
@@ -26,7 +26,7 @@ def samples(*, labels: bool = True, student: bool = True, count: int = 60) -> Sa
     logit_set = LogitSet.create(logits, rng.integers(0, 5, count) if labels else None)
     curves = EntropyCurves.from_logits(logit_set)
     other = LogitSet.create(logits[:, ::-1] * 0.5)
-    learner = Student("small", other, EntropyCurves.from_logits(other), teacher=logit_set) if student else None
+    learner = StudentLogits("small", other, EntropyCurves.from_logits(other), teacher=logit_set) if student else None
     return SampleTable(curves, read_rule(Fixed(2.0), curves), read_rule(Cist(3.0), curves), student=learner)
 
 
@@ -74,7 +74,7 @@ def test_a_student_of_another_shape_is_refused() -> None:
     teacher = LogitSet.create(np.eye(4))
     other = LogitSet.create(np.eye(4)[:3])
     with pytest.raises(CistError, match="Expected the student tiny to have logits of the teacher's 4 samples"):
-        Student("tiny", other, EntropyCurves.from_logits(other), teacher=teacher)
+        StudentLogits("tiny", other, EntropyCurves.from_logits(other), teacher=teacher)
 
 
 def test_the_samples_at_the_floor_can_be_selected() -> None:

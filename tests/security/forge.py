@@ -142,7 +142,7 @@ def torch_save(path: Path, content: object, *, legacy: bool = False) -> None:
 
 
 def small_state(classes: int = 10) -> dict[str, Any]:
-    from cist_core.zoo import ARCHITECTURES
+    from cist_core.zoo.architectures import ARCHITECTURES
 
     return dict(ARCHITECTURES["resnet8"].build(classes).state_dict())
 

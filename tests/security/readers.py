@@ -46,7 +46,7 @@ def find_teacher(path: Path) -> object:
 
 
 def load_data(path: Path) -> object:
-    from cist_core.data import load_dataset
+    from cist_core.data.loading import load_dataset
 
     dataset = load_dataset(path)
     return dataset.images[np.arange(dataset.num_samples)]

@@ -27,7 +27,7 @@ from cist_core import (
     register_rule,
     rule_names,
 )
-from cist_core.findings import rule_label, rule_name
+from cist_core.compare.findings import rule_label, rule_name
 from cist_core.temperature import Dtkd, rule_class, rules
 
 ALL = [Fixed(4), Cist(3), Cist(3, floor=0), Lskd(), NormKd(), Matched(0.6)]

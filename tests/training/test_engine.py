@@ -33,7 +33,9 @@ from cist_core.training.estimation import estimate
 from cist_core.training.logit_scale import ScaleFault
 from cist_core.training.tasks.image_classification import ImageClassification
 from cist_core.training.trainer import Trainer, create_accelerator
-from cist_core.zoo import create_model, load_checkpoint, read_checkpoint
+from cist_core.zoo.architectures import create_model
+from cist_core.zoo.checkpoints import read_checkpoint
+from cist_core.zoo.teachers import load_checkpoint
 
 TINY = preset("demo").changed(
     data={"train_samples": 100, "validation_samples": 50},

@@ -17,12 +17,12 @@ from whole_runs import results, stop_after
 from cist_core.errors import Cancelled, CistError
 from cist_core.inference.sources import find_teacher, load_logits
 from cist_core.logits.logit_set import LogitSet
-from cist_core.model_kinds.code import NO_CODE
 from cist_core.runs import RunState, RunStore
 from cist_core.training import RunConfig, RunDirectory, parse_config, preset
 from cist_core.training.config import config_changes, is_free_on_resume
 from cist_core.training.engine import train
-from cist_core.zoo import load_checkpoint
+from cist_core.zoo.kinds.code import NO_CODE
+from cist_core.zoo.teachers import load_checkpoint
 
 SMALL = preset("demo").changed(
     data={"train_samples": 20, "validation_samples": 20},
@@ -45,11 +45,11 @@ class Net(nn.Module):
         return self.head(self.features(x).relu().view(len(x), -1))
 
 def colour(num_classes=10):
-    from cist_core.zoo import Preprocessing
+    from cist_core.zoo.preprocessing import Preprocessing
     return nn.Sequential(nn.Flatten(), nn.Linear(3 * 28 * 28, num_classes)), Preprocessing((0.5,) * 3, (0.3,) * 3, 28)
 
 def build(num_classes=10):
-    from cist_core.zoo import Preprocessing
+    from cist_core.zoo.preprocessing import Preprocessing
     return Net(num_classes), Preprocessing((0.1,), (0.3,), 28)
 """
 
@@ -116,7 +116,17 @@ def test_the_command_line_trains_code_of_the_working_directory_and_reads_it_back
 
     trained = run("distill", "--preset", "demo", *options, "--run-dir", "run")
     assert trained.returncode == 0, trained.stderr
-    words = "infer --teacher run/student.safetensors --data mnist-5k --limit 50 --out x.safetensors".split()
+    words = [
+        "infer",
+        "--teacher",
+        "run/student.safetensors",
+        "--data",
+        "mnist-5k",
+        "--limit",
+        "50",
+        "--out",
+        "x.safetensors",
+    ]
     refused = run(*words)
     assert refused.returncode == 2
     assert f"name it with --arch {own}" in refused.stderr
@@ -142,7 +152,7 @@ def test_a_worker_that_the_app_started_runs_no_code(no_code: str, state: RunStat
 def test_a_student_of_the_zoo_starts_from_the_weights_of_its_seed(tmp_path: Path) -> None:
     from cist_core.training.randomness import Stream, derived_seed
     from cist_core.training.trainer import Trainer, create_accelerator
-    from cist_core.zoo import create_model
+    from cist_core.zoo.architectures import create_model
 
     config = with_student("cnn_16_32")
     trainer = Trainer(config, accelerator=create_accelerator(config))

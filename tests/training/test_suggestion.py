@@ -3,11 +3,11 @@
 import pytest
 
 from cist_core.cards import sample_models
-from cist_core.data import DATASETS
+from cist_core.data.loading import DATASETS
 from cist_core.errors import CistError
 from cist_core.training import parse_config, preset
 from cist_core.training.suggestion import suggest_config, suggested_preset
-from cist_core.zoo import find_architecture
+from cist_core.zoo.architectures import find_architecture
 
 
 @pytest.mark.parametrize("data", [*DATASETS, "photos/train"])

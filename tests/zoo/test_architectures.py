@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from cist_core.errors import CistError
-from cist_core.zoo import ARCHITECTURES, create_model
+from cist_core.zoo.architectures import ARCHITECTURES, create_model
 from cist_core.zoo.layers import ChannelShuffle
 from cist_core.zoo.resnet import PaddingShortcut
 

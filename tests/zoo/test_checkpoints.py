@@ -12,15 +12,10 @@ from safetensors.torch import save_file
 
 from cist_core.errors import CistError
 from cist_core.logits.files import read_logits
-from cist_core.zoo import (
-    ARCHITECTURES,
-    create_model,
-    identify_architecture,
-    inspect_checkpoint,
-    load_checkpoint,
-    read_checkpoint,
-)
-from cist_core.zoo.checkpoints import expected_shapes
+from cist_core.zoo.architectures import ARCHITECTURES, create_model
+from cist_core.zoo.checkpoints import expected_shapes, identify_architecture, read_checkpoint
+from cist_core.zoo.inspection import inspect_checkpoint
+from cist_core.zoo.teachers import load_checkpoint
 
 
 @pytest.fixture

@@ -6,12 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from cist_core.data import ImageDataset
+from cist_core.data.dataset import ImageDataset
 from cist_core.errors import CistError
 from cist_core.inference.run import infer
 from cist_core.inference.sources import find_teacher, load_logits, split_ensemble
-from cist_core.zoo import Preprocessing, Teacher, average_teachers, create_model, fold_batch_norm
-from cist_core.zoo.preprocessing import PerMemberPreprocessing
+from cist_core.zoo.architectures import create_model
+from cist_core.zoo.ensembles import average_teachers
+from cist_core.zoo.folding import fold_batch_norm
+from cist_core.zoo.preprocessing import PerMemberPreprocessing, Preprocessing
+from cist_core.zoo.teacher import Teacher
 
 
 def _teacher(architecture: str, preprocessing: Preprocessing, seed: int, classes: int = 10) -> Teacher:

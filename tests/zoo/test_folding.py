@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cist_core.zoo import ARCHITECTURES, create_model, fold_batch_norm
+from cist_core.zoo.architectures import ARCHITECTURES, create_model
+from cist_core.zoo.folding import fold_batch_norm
 
 # One of every make; the deeper ones repeat its blocks.
 MAKES = [

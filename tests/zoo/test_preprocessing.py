@@ -7,7 +7,8 @@ from PIL import Image
 
 from cist_core.data.pictures import decode
 from cist_core.errors import CistError
-from cist_core.zoo import ARCHITECTURES, Preprocessing
+from cist_core.zoo.architectures import ARCHITECTURES
+from cist_core.zoo.preprocessing import Preprocessing
 
 COLOUR = Preprocessing(mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.5), image_size=4)
 

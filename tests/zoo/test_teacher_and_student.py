@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from cist_core.data import load_dataset
+from cist_core.data.loading import load_dataset
 from cist_core.inference.run import infer
 from cist_core.inference.sources import find_teacher
 from cist_core.training import preset
 from cist_core.training.images import ImageBatches
 from cist_core.training.tasks.image_classification import ImageClassification
 from cist_core.training.trainer import create_accelerator
-from cist_core.zoo import create_model
+from cist_core.zoo.architectures import create_model
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 READS = {"mean": MEAN, "std": STD, "image_size": 32, "resize": True, "grey_to_colour": True}

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from cist_core.data import evenly_spaced, load_dataset
+from cist_core.data.dataset import evenly_spaced
+from cist_core.data.loading import load_dataset
 from cist_core.errors import CistError
 from cist_core.inference.run import infer
-from cist_core.zoo import ARCHITECTURES, Preprocessing, create_model, load_checkpoint, load_teacher
+from cist_core.zoo.architectures import ARCHITECTURES, create_model
+from cist_core.zoo.preprocessing import Preprocessing
+from cist_core.zoo.teachers import load_checkpoint, load_teacher
 
 SharedFile = Callable[[str], Path]
 

@@ -12,12 +12,14 @@ from command_line import run
 from safetensors.torch import save_file
 
 from cist_core import LogitSet
-from cist_core.data import load_dataset
+from cist_core.data.loading import load_dataset
 from cist_core.errors import CistError
 from cist_core.inference.run import infer
 from cist_core.inference.sources import find_teacher, load_logits
-from cist_core.zoo import create_model, inspect_checkpoint, load_checkpoint, read_checkpoint
-from cist_core.zoo.checkpoints import read_content
+from cist_core.zoo.architectures import create_model
+from cist_core.zoo.checkpoints import read_checkpoint, read_content
+from cist_core.zoo.inspection import inspect_checkpoint
+from cist_core.zoo.teachers import load_checkpoint
 from cist_core.zoo.weight_groups import find_groups
 
 State = dict[str, torch.Tensor]

@@ -19,7 +19,7 @@ The k most probable classes of each sample only: `cist_core.logits.top_k`.
 
 from cist_core.logits.files.given import GIVEN_AS, GivenAs, as_logits
 from cist_core.logits.files.labels import read_labels
-from cist_core.logits.files.limits import GENEROUS_LIMITS, UPLOAD_LIMITS, Limits
+from cist_core.logits.files.limits import GENEROUS_LIMITS, UPLOAD_LIMITS, ReadingLimits
 from cist_core.logits.files.names import CLASS_NAMES, IDENTIFIER_NAMES, LABEL_NAMES
 from cist_core.logits.files.reading import read_beside, read_logits
 
@@ -31,7 +31,7 @@ __all__ = [
     "LABEL_NAMES",
     "UPLOAD_LIMITS",
     "GivenAs",
-    "Limits",
+    "ReadingLimits",
     "as_logits",
     "read_beside",
     "read_labels",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cist_core.logits.files.limits import Limits
+from cist_core.logits.files.limits import ReadingLimits
 from cist_core.registry import imported
 
 Holds = Literal["array", "arrays", "table", "labels"]
@@ -37,7 +37,7 @@ class LogitFormat:
     reader: str | Callable[[Path, Any], Any]
     extra: str | None = None
 
-    def open(self, path: Path, given: Limits | int) -> Any:
+    def open(self, path: Path, given: ReadingLimits | int) -> Any:
         """What the reader makes of a file.
 
         Raises:

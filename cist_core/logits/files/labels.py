@@ -16,9 +16,9 @@ from cist_core.logits.class_maps import Class, ClassMap, find_class
 from cist_core.logits.class_order import number_classes, numbers_in
 from cist_core.logits.files.arrays import StoredArrays, few
 from cist_core.logits.files.formats import label_endings
-from cist_core.logits.files.limits import GENEROUS_LIMITS, Limits
+from cist_core.logits.files.limits import GENEROUS_LIMITS, ReadingLimits
 from cist_core.logits.files.names import IDENTIFIER_NAMES, LABEL_NAMES, SAMPLE_LISTS, plain
-from cist_core.logits.files.opening import format_of, naming
+from cist_core.logits.files.opening import errors_naming, format_of
 from cist_core.logits.files.tables import read_column
 from cist_core.logits.logit_set import IGNORED_LABEL, LabelArray, as_labels, is_whole_number, label_numbers
 
@@ -50,7 +50,7 @@ def read_labels(
     count: int,
     classes: int,
     class_names: Sequence[str] | None = None,
-    limits: Limits = GENEROUS_LIMITS,
+    limits: ReadingLimits = GENEROUS_LIMITS,
 ) -> LabelArray:
     """Read the labels of ``count`` samples from a file of their own.
 
@@ -70,11 +70,11 @@ def read_labels(
         CistError: if the file is missing, damaged, of another kind, or its labels are not ``count`` below ``classes``.
     """
     found = open_labels(path, count=count, limits=limits)
-    with naming(Path(path)):
+    with errors_naming(Path(path)):
         return as_labels(found.values, count, classes, class_names)
 
 
-def open_labels(path: str | os.PathLike[str], *, count: int, limits: Limits) -> LabelFile:
+def open_labels(path: str | os.PathLike[str], *, count: int, limits: ReadingLimits) -> LabelFile:
     """The labels of a file as they stand there.
 
     Args:
@@ -87,7 +87,7 @@ def open_labels(path: str | os.PathLike[str], *, count: int, limits: Limits) -> 
     """
     source = Path(path)
     kind = format_of(source, label_endings(), "labels")
-    with naming(source):
+    with errors_naming(source):
         if kind.holds == "labels":
             return LabelFile(kind.open(source, count))
         if kind.holds == "table":

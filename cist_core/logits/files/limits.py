@@ -12,7 +12,7 @@ _LARGEST_RATIO = 200  # real logits pack to a half or a third
 
 
 @dataclass(frozen=True)
-class Limits:
+class ReadingLimits:
     """Bounds on what a file may hold, checked on what its header promises, before anything is read.
 
     Attributes:
@@ -40,7 +40,7 @@ class Limits:
             CistError: naming what is too large and the bound.
 
         Example:
-            >>> Limits().check_shape((50_000, 1000), "'logits'")
+            >>> ReadingLimits().check_shape((50_000, 1000), "'logits'")
             >>> UPLOAD_LIMITS.check_shape((1 << 40, 10), "'logits'")  # doctest: +ELLIPSIS
             Traceback (most recent call last):
             cist_core.errors.CistError: 'logits' has the shape (1099511627776, 10), 10,995,116,277,760 values, ...
@@ -98,8 +98,8 @@ class Limits:
             )
 
 
-GENEROUS_LIMITS = Limits()
+GENEROUS_LIMITS = ReadingLimits()
 """For files of one's own."""
 
-UPLOAD_LIMITS = Limits(values=1 << 28, classes=1 << 18, columns=1 << 15, text_bytes=4 << 20, members=100)
+UPLOAD_LIMITS = ReadingLimits(values=1 << 28, classes=1 << 18, columns=1 << 15, text_bytes=4 << 20, members=100)
 """For files that somebody else hands in: 1 GiB of float32."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from cist_core.errors import CistError
 from cist_core.logits.files.arrays import StoredArray, StoredArrays, byte_count, check_numbers, shaped
-from cist_core.logits.files.limits import Limits
+from cist_core.logits.files.limits import ReadingLimits
 from cist_core.logits.scratch import scratch_array
 
 _MAGIC = b"\x93NUMPY"
@@ -32,7 +32,7 @@ class _Header:
     size: int
 
 
-def open_npy(path: Path, limits: Limits) -> StoredArrays:
+def open_npy(path: Path, limits: ReadingLimits) -> StoredArrays:
     """The array of an ``.npy`` file under the name ``array``; memory-mapped.
 
     Raises:
@@ -58,7 +58,7 @@ def open_npy(path: Path, limits: Limits) -> StoredArrays:
     return StoredArrays({"array": StoredArray(header.shape, load)})
 
 
-def open_npz(path: Path, limits: Limits) -> StoredArrays:
+def open_npz(path: Path, limits: ReadingLimits) -> StoredArrays:
     """The arrays of an ``.npz`` archive; each is unpacked when it is asked for, in blocks.
 
     Members that are no ``.npy`` are left out.
@@ -84,7 +84,7 @@ def open_npz(path: Path, limits: Limits) -> StoredArrays:
     return StoredArrays(arrays)
 
 
-def check_members(archive: zipfile.ZipFile, limits: Limits) -> list[zipfile.ZipInfo]:
+def check_members(archive: zipfile.ZipFile, limits: ReadingLimits) -> list[zipfile.ZipInfo]:
     """The members of an archive that is packed as NumPy and torch pack.
 
     Raises:
@@ -123,7 +123,7 @@ def _unreadable(error: CistError) -> StoredArray:
     return StoredArray((), load)
 
 
-def _member(path: Path, info: zipfile.ZipInfo, header: _Header, limits: Limits) -> StoredArray:
+def _member(path: Path, info: zipfile.ZipInfo, header: _Header, limits: ReadingLimits) -> StoredArray:
     what = f"'{info.filename.removesuffix('.npy')}'"
     promised = byte_count(header.shape, header.dtype)
 

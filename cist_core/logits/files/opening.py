@@ -33,7 +33,7 @@ def format_of(source: Path, endings: list[str], what: str) -> LogitFormat:
 
 
 @contextmanager
-def naming(source: Path) -> Iterator[None]:
+def errors_naming(source: Path) -> Iterator[None]:
     """Turn whatever a reader raises over a bad file into one sentence that names the file."""
     try:
         yield

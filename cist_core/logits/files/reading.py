@@ -19,7 +19,7 @@ from cist_core.logits.files.arrays import StoredArrays, few
 from cist_core.logits.files.formats import logit_endings
 from cist_core.logits.files.given import GivenAs, convert
 from cist_core.logits.files.labels import LabelFile, NumberedLabels, find_sample_names, number_labels, open_labels
-from cist_core.logits.files.limits import GENEROUS_LIMITS, Limits
+from cist_core.logits.files.limits import GENEROUS_LIMITS, ReadingLimits
 from cist_core.logits.files.names import (
     CLASS_NAMES,
     FEATURE_NAMES,
@@ -30,7 +30,7 @@ from cist_core.logits.files.names import (
     TOP_K_LOG_PROBS,
     plain,
 )
-from cist_core.logits.files.opening import format_of, naming
+from cist_core.logits.files.opening import errors_naming, format_of
 from cist_core.logits.files.tables import Table, read_table
 from cist_core.logits.files.tokens import flatten_tokens, take_rows
 from cist_core.logits.logit_set import IGNORED_LABEL, SAMPLE_NAMES, LabelArray, LogitSet, read_sample_names
@@ -73,7 +73,7 @@ def read_logits(
     labels: str | os.PathLike[str] | None = None,
     given_as: GivenAs = "auto",
     class_map: ClassMap | None = None,
-    limits: Limits = GENEROUS_LIMITS,
+    limits: ReadingLimits = GENEROUS_LIMITS,
 ) -> LogitSet:
     """Open a file of logits; the ending of its name decides how.
 
@@ -131,23 +131,23 @@ def read_logits(
     """
     source = Path(path)
     kind = format_of(source, logit_endings(), "logits")
-    with naming(source):
+    with errors_naming(source):
         opened = kind.open(source, limits)
         contents = _from_table(opened, limits) if kind.holds == "table" else _from_arrays(opened, limits)
     if labels is not None:
         contents = _with_labels(
             contents, open_labels(labels, count=math.prod(contents.logits.shape[:-1]), limits=limits)
         )
-    with naming(source):
+    with errors_naming(source):
         own = {} if source.suffix.lower() == ".safetensors" else {"file": source.name}
         values, raw, provenance = _samples(contents, {**own, **contents.provenance})
         if values.ndim != 2:
             return LogitSet.create(values)  # which says what is wrong with the shape
-    with naming(source if labels is None else Path(labels)):
+    with errors_naming(source if labels is None else Path(labels)):
         found = number_labels(
             raw, contents.labels_from, values.shape, class_names=contents.class_names, class_map=class_map
         )
-    with naming(source):
+    with errors_naming(source):
         if found.said:
             provenance["labels"] = found.said
         names = None if len(contents.logits.shape) == 3 else contents.sample_names
@@ -170,7 +170,7 @@ def read_beside(
     labels: str | os.PathLike[str] | None = None,
     given_as: GivenAs = "auto",
     class_map: ClassMap | None = None,
-    limits: Limits = GENEROUS_LIMITS,
+    limits: ReadingLimits = GENEROUS_LIMITS,
 ) -> LogitSet:
     """Another model's logits on the samples of a file that was read with these arguments (`read_logits`).
 
@@ -201,7 +201,7 @@ def _counting(
     return take_rows(values, kept), labels.numbers[kept], None if names is None else names.take(kept)
 
 
-def _from_table(opened: Table, limits: Limits) -> _Contents:
+def _from_table(opened: Table, limits: ReadingLimits) -> _Contents:
     table = read_table(opened, limits)
     provenance = {"identifiers": ", ".join(table.identifiers)} if table.identifiers else {}
     if table.class_order is not None:
@@ -218,7 +218,7 @@ def _from_table(opened: Table, limits: Limits) -> _Contents:
     )
 
 
-def _from_arrays(file: StoredArrays, limits: Limits) -> _Contents:
+def _from_arrays(file: StoredArrays, limits: ReadingLimits) -> _Contents:
     if holds_top_k(file):
         raise CistError(_top_k_sentence(file))
     name = _logits_name(file)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cist_core.logits.files.arrays import StoredArray, StoredArrays, stored
-from cist_core.logits.files.limits import Limits
+from cist_core.logits.files.limits import ReadingLimits
 from cist_core.logits.logit_set import SAFETENSORS_TYPES, map_safetensors
 from cist_core.logits.scratch import scratch_array
 
@@ -18,7 +18,7 @@ _BFLOAT16 = np.dtype([("upper_half", "<u2")])
 CHUNK_VALUES = 1 << 20
 
 
-def open_safetensors(path: Path, limits: Limits) -> StoredArrays:
+def open_safetensors(path: Path, limits: ReadingLimits) -> StoredArrays:
     """The tensors of a file and its metadata; bfloat16 is widened to float32 when it is asked for.
 
     Raises:

@@ -14,7 +14,7 @@ from cist_core.errors import CistError
 from cist_core.logits.class_order import are_plain_numbers, counts_up
 from cist_core.logits.files.arrays import shortened
 from cist_core.logits.files.columns import UNNAMED_FIRST, Kind, Roles, find_roles, in_order, may_name_samples, spoken
-from cist_core.logits.files.limits import Limits
+from cist_core.logits.files.limits import ReadingLimits
 from cist_core.logits.files.names import LABEL_NAMES, LOGIT_NAMES, plain
 from cist_core.logits.files.separators import decimal_mark, separator, stated_separator
 from cist_core.logits.scratch import scratch_array
@@ -46,7 +46,7 @@ class Table(Protocol):
         """Rows from a position on, some of the asked columns, and a data frame of them."""
         ...
 
-    def check_packing(self, limits: Limits, width: int) -> None:
+    def check_packing(self, limits: ReadingLimits, width: int) -> None:
         """Refuse lists of so many numbers that unfold without an end."""
         ...
 
@@ -95,7 +95,7 @@ class ColumnContents:
     sample_names: Mapping[str, Any]
 
 
-def read_table(table: Table, limits: Limits) -> TableContents:
+def read_table(table: Table, limits: ReadingLimits) -> TableContents:
     """The logits and labels of a table; see `find_roles`.
 
     Raises:
@@ -230,7 +230,7 @@ def _together(before: Kind, now: Kind) -> Kind:
     return Kind.TEXT if {before, now} <= {Kind.TEXT, Kind.YES_NO} else Kind.MIXED
 
 
-def _fill(table: Table, roles: Roles, kinds: Sequence[Kind], limits: Limits) -> _Filled:
+def _fill(table: Table, roles: Roles, kinds: Sequence[Kind], limits: ReadingLimits) -> _Filled:
     width = None if roles.lists else len(roles.classes)
     if width is not None:
         limits.check_shape((table.most_rows, width), "the table")
@@ -373,7 +373,7 @@ class CsvTable:
         CistError: for a line that is too long, or rows of more values than the header has names.
     """
 
-    def __init__(self, path: Path, limits: Limits) -> None:
+    def __init__(self, path: Path, limits: ReadingLimits) -> None:
         import pandas as pd
 
         self._path = path
@@ -402,11 +402,11 @@ class CsvTable:
                 yield start, columns, frame.iloc[:, list(columns)]
                 start += len(frame)
 
-    def check_packing(self, limits: Limits, width: int) -> None:
+    def check_packing(self, limits: ReadingLimits, width: int) -> None:
         """Text is not packed."""
 
 
-def _dialect(path: Path, limits: Limits) -> dict[str, Any]:
+def _dialect(path: Path, limits: ReadingLimits) -> dict[str, Any]:
     """What pandas has to know of the first lines."""
     with path.open("rb") as stream:
         header = stream.readline(limits.text_bytes).decode("utf-8-sig", "replace")
@@ -419,7 +419,7 @@ def _dialect(path: Path, limits: Limits) -> dict[str, Any]:
     return {"sep": between, "decimal": decimal_mark(below[:_LINES_SEEN], between), "skiprows": int(skipped)}
 
 
-def _count_lines(path: Path, limits: Limits) -> int:
+def _count_lines(path: Path, limits: ReadingLimits) -> int:
     """Lines of a file, none of them too long; a line end between quotes does not end a line."""
     lines, length, quoted = 0, 0, False
     with path.open("rb") as stream:
@@ -451,7 +451,7 @@ class ParquetTable:
 
     hidden_index = False
 
-    def __init__(self, path: Path, limits: Limits) -> None:
+    def __init__(self, path: Path, limits: ReadingLimits) -> None:
         self._path = path
         with self._open() as file:
             limits.check_text(file.metadata.serialized_size, "the description of the table")
@@ -476,7 +476,7 @@ class ParquetTable:
                 "and token logits as an array (B, L, C)."
             )
 
-    def check_packing(self, limits: Limits, width: int) -> None:
+    def check_packing(self, limits: ReadingLimits, width: int) -> None:
         limits.check_packing(4 * self.most_rows * width, self._path.stat().st_size, "the table")
 
     def _open(self) -> Any:

@@ -12,13 +12,13 @@ from typing import Any
 
 from cist_core.errors import CistError
 from cist_core.logits.files.arrays import StoredArray, StoredArrays, stored
-from cist_core.logits.files.limits import Limits
+from cist_core.logits.files.limits import ReadingLimits
 from cist_core.logits.files.numpy_files import check_members
 
 _DAMAGED = "this is damaged, or holds objects whose loading could run code; save a tensor or a dict of tensors."
 
 
-def open_torch(path: Path, limits: Limits) -> StoredArrays:
+def open_torch(path: Path, limits: ReadingLimits) -> StoredArrays:
     """The tensors of a file: one alone as ``tensor``, those of a dict under their names, of a tuple by their place.
 
     Files of torch 1.6 and later are memory-mapped. Older ones are read whole.
@@ -52,7 +52,7 @@ def is_program(archive: zipfile.ZipFile) -> bool:
     return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
-def _check_archive(path: Path, limits: Limits) -> None:
+def _check_archive(path: Path, limits: ReadingLimits) -> None:
     with zipfile.ZipFile(path) as archive:
         if is_program(archive):
             raise CistError("this is a TorchScript program, which carries code; save a tensor or a dict of tensors.")

@@ -13,9 +13,9 @@ from cist_core.objectives.options import LambdaCe, LambdaKl
 from cist_core.objectives.registry import register_objective
 from cist_core.objectives.softening import Floor, GradientMode, Normalise, Rho, Softening, Weighting, cist, fixed
 from cist_core.objectives.terms import Terms, collect, share_passed
-from cist_core.parameters import Learnable, Number
 from cist_core.temperature import CIST_FLOOR
 from cist_core.temperature.logit_rows import scalar
+from cist_core.temperature.parameters import Learnable, Number
 
 Theta = Annotated[float | Tensor, Learnable("where the learnable parameter of the temperature starts")]
 Ramp = Annotated[float, Number("epochs over which the reversed gradient grows to its full strength", minimum=0)]

@@ -12,9 +12,9 @@ from cist_core.objectives.options import LambdaCe, Tau, Warmup
 from cist_core.objectives.registry import register_objective
 from cist_core.objectives.softening import Floor, GradientMode, Normalise, Rho, Softening, Weighting, cist, fixed
 from cist_core.objectives.terms import Terms, collect, share_passed
-from cist_core.parameters import Number
 from cist_core.temperature import CIST_FLOOR
 from cist_core.temperature.logit_rows import scalar
+from cist_core.temperature.parameters import Number
 
 Alpha = Annotated[float, Number("weight of the target part: the label's class against all others", minimum=0)]
 Beta = Annotated[float, Number("weight of the non-target part: the other classes among themselves", minimum=0)]

@@ -12,9 +12,9 @@ from cist_core.objectives.options import LambdaCe, Tau, Warmup
 from cist_core.objectives.registry import register_objective
 from cist_core.objectives.softening import Softening, fixed
 from cist_core.objectives.terms import Terms, collect, share_passed
-from cist_core.parameters import Number
 from cist_core.temperature import Dtkd
 from cist_core.temperature.logit_rows import scalar
+from cist_core.temperature.parameters import Number
 
 
 @register_objective("dtkd")

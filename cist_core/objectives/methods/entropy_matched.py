@@ -12,8 +12,8 @@ from cist_core.objectives.options import LambdaCe, LambdaKl
 from cist_core.objectives.registry import register_objective
 from cist_core.objectives.softening import GradientMode, Normalise, Weighting, by_rule, weighing
 from cist_core.objectives.terms import Terms, collect
-from cist_core.parameters import Number
 from cist_core.temperature import Matched
+from cist_core.temperature.parameters import Number
 
 
 @register_objective("entropy-matched")

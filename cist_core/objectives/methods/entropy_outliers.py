@@ -19,8 +19,8 @@ from cist_core.objectives.options import LambdaCe, LambdaKl, Tau
 from cist_core.objectives.registry import register_objective
 from cist_core.objectives.softening import Softening, fixed
 from cist_core.objectives.terms import Terms, collect
-from cist_core.parameters import Choice, Number
 from cist_core.temperature.logit_rows import entropy
+from cist_core.temperature.parameters import Choice, Number
 
 Sides = Annotated[str, Choice(("low", "both"), "outliers have the lowest entropies, or half of them the highest")]
 OutlierShare = Annotated[float, Number("share of the batch that counts as outliers", above=0, maximum=1)]

@@ -16,8 +16,8 @@ from cist_core.objectives.options import LambdaCe, LambdaKl, Tau
 from cist_core.objectives.registry import register_objective
 from cist_core.objectives.softening import Softening, fixed
 from cist_core.objectives.terms import Terms, collect
-from cist_core.parameters import Number
 from cist_core.temperature.logit_rows import entropy
+from cist_core.temperature.parameters import Number
 from cist_core.temperature.profile import OVER_SHARP, OVER_SMOOTHED
 
 Low = Annotated[float, Number("entropy below this share of ln C makes an outlier", minimum=0, maximum=1)]

@@ -12,8 +12,8 @@ from cist_core.objectives.options import LambdaCe, LambdaKl, Tau
 from cist_core.objectives.registry import register_objective
 from cist_core.objectives.softening import Floor, GradientMode, Normalise, Rho, Weighting, cist, fixed
 from cist_core.objectives.terms import Terms, collect
-from cist_core.parameters import Number
 from cist_core.temperature import CIST_FLOOR
+from cist_core.temperature.parameters import Number
 
 Beta = Annotated[float, Number("share of the teacher in the mixture", above=0, below=1)]
 

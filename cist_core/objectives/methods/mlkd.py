@@ -17,8 +17,8 @@ from cist_core.objectives.options import LambdaCe, LambdaKl
 from cist_core.objectives.registry import register_objective
 from cist_core.objectives.softening import Floor, GradientMode, Normalise, Rho, Softening, Weighting, cist, fixed
 from cist_core.objectives.terms import Terms, hard_label_term, per_sample, totals
-from cist_core.parameters import Number, Numbers
 from cist_core.temperature import CIST_FLOOR
+from cist_core.temperature.parameters import Number, Numbers
 
 Temperatures = Annotated[tuple[float, ...], Numbers("temperatures, summed over")]
 Keep = Annotated[float, Number("share of samples, and of classes, that the masks keep", above=0, maximum=1)]

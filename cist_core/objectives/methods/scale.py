@@ -13,8 +13,8 @@ from cist_core.objectives.options import LambdaCe, LambdaKl, Tau
 from cist_core.objectives.registry import register_objective
 from cist_core.objectives.softening import by_rule
 from cist_core.objectives.terms import Terms, collect
-from cist_core.parameters import Number
 from cist_core.temperature import Lskd, NormKd
+from cist_core.temperature.parameters import Number
 
 
 @register_objective("lskd")

@@ -13,7 +13,7 @@ from cist_core.objectives.options import LambdaCe
 from cist_core.objectives.registry import register_objective
 from cist_core.objectives.softening import Softening
 from cist_core.objectives.terms import Terms, collect
-from cist_core.parameters import Number
+from cist_core.temperature.parameters import Number
 
 Gamma = Annotated[float, Number("exponent of the teacher's probabilities", above=0)]
 Beta = Annotated[float, Number("weight of the divergence", minimum=0)]

@@ -14,7 +14,8 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cist_core.data import DecodedImages, ImageDataset
+from cist_core.data.dataset import ImageDataset
+from cist_core.data.decoded import DecodedImages
 from cist_core.errors import CistError
 from cist_core.inference.run import choose_device, fit_data, infer
 from cist_core.inference.sources import find_teacher
@@ -29,10 +30,13 @@ from cist_core.training.images import ImageBatches, ImageSplits, augment, load_s
 from cist_core.training.randomness import Stream, derived_seed
 from cist_core.training.run_directory import RunDirectory
 from cist_core.training.tasks.protocol import Report, Split, StepBatch, Task, register_task, silent
-from cist_core.zoo import Preprocessing, Teacher, create_student, fold_batch_norm
 from cist_core.zoo.checkpoints import load_weights
+from cist_core.zoo.folding import fold_batch_norm
 from cist_core.zoo.inspection import read_fitting
 from cist_core.zoo.layout import in_its_layout
+from cist_core.zoo.preprocessing import Preprocessing
+from cist_core.zoo.students import create_student
+from cist_core.zoo.teacher import Teacher
 
 _EVALUATION_BATCH = 500
 

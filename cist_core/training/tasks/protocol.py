@@ -16,16 +16,16 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cist_core.data.download import Progress
+from cist_core.progress import ProgressCallback
 from cist_core.training.config import RunConfig
 from cist_core.training.run_directory import RunDirectory
 
 Split = Literal["train", "validation", "test"]
-Report = Callable[[str], Progress]
+Report = Callable[[str], ProgressCallback]
 """Given what is going on ("teacher on test images"), what to call with the samples done and their number."""
 
 
-def silent(phase: str) -> Progress:
+def silent(phase: str) -> ProgressCallback:
     """A `Report` that says nothing."""
     return lambda done, total: None
 

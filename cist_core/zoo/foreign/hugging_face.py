@@ -13,7 +13,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from cist_core.errors import CistError, first_line
-from cist_core.model_kinds import StudentOptions
 from cist_core.zoo.checkpoints import meta_device, read_raw
 from cist_core.zoo.foreign.hub import fetch_folder
 from cist_core.zoo.foreign.wrapping import (
@@ -26,6 +25,7 @@ from cist_core.zoo.foreign.wrapping import (
     only_text,
     require,
 )
+from cist_core.zoo.kinds import StudentOptions
 from cist_core.zoo.preprocessing import Preprocessing
 from cist_core.zoo.teacher import Teacher
 

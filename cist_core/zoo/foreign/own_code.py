@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from cist_core.errors import CistError, first_line
-from cist_core.model_kinds import StudentOptions
 from cist_core.zoo.foreign.wrapping import ASSUMED, ForeignModel, assumed_preprocessing, logits_of
+from cist_core.zoo.kinds import StudentOptions
 from cist_core.zoo.preprocessing import Preprocessing
 from cist_core.zoo.teacher import Teacher
 

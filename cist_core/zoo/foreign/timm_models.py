@@ -11,7 +11,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from cist_core.errors import CistError
-from cist_core.model_kinds import StudentOptions
 from cist_core.zoo.checkpoints import (
     file_sha256,
     find_differences,
@@ -22,6 +21,7 @@ from cist_core.zoo.checkpoints import (
 )
 from cist_core.zoo.foreign.hub import fetch_file
 from cist_core.zoo.foreign.wrapping import distinct_names, only_text, require
+from cist_core.zoo.kinds import StudentOptions
 from cist_core.zoo.preprocessing import Preprocessing
 from cist_core.zoo.teacher import Teacher
 

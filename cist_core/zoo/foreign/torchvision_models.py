@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from cist_core.errors import CistError, first_line
-from cist_core.model_kinds import StudentOptions
 from cist_core.zoo.checkpoints import (
     file_sha256,
     find_differences,
@@ -25,6 +24,7 @@ from cist_core.zoo.checkpoints import (
     state_shapes,
 )
 from cist_core.zoo.foreign.wrapping import IMAGENET_MEAN, IMAGENET_STD, distinct_names, only_text
+from cist_core.zoo.kinds import StudentOptions
 from cist_core.zoo.preprocessing import Preprocessing
 from cist_core.zoo.teacher import Teacher
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cist_core.errors import CistError
 from cist_core.inference.sources import find_teacher
-from cist_core.zoo import fold_batch_norm
+from cist_core.zoo.folding import fold_batch_norm
 
 
 class Toy(nn.Module):

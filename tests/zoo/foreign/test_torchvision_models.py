@@ -7,8 +7,9 @@ from torchvision.models import ResNet50_Weights, get_model, get_model_weights
 
 from cist_core.errors import CistError
 from cist_core.inference.sources import find_teacher
-from cist_core.zoo import inspect_checkpoint, load_checkpoint
 from cist_core.zoo.foreign import torchvision_models
+from cist_core.zoo.inspection import inspect_checkpoint
+from cist_core.zoo.teachers import load_checkpoint
 
 NAME = "squeezenet1_1"
 

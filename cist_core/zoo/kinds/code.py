@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 from cist_core.errors import CistError
 from cist_core.logits.ensemble import ENSEMBLE
-from cist_core.model_kinds.kind import ModelKind, StudentOptions, TeacherOptions, find_kind, register_model_kind
+from cist_core.zoo.kinds.kind import ModelKind, StudentOptions, TeacherOptions, find_kind, register_model_kind
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from cist_core.zoo import Preprocessing, Teacher
+    from cist_core.zoo.preprocessing import Preprocessing
+    from cist_core.zoo.teacher import Teacher
 
 NO_CODE = "CIST_NO_CODE"
 """Set in the environment, it keeps this process and those that it starts from running such code."""

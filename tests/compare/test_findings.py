@@ -4,9 +4,17 @@ import numpy as np
 import pytest
 from reference import centred_maximum, entropy_at, entropy_at_cist
 
+from cist_core.compare.findings import (
+    are_matched,
+    comparison,
+    findings_of,
+    floor_story,
+    ratio_story,
+    rule_label,
+    rule_stories,
+)
 from cist_core.compare.matching import matched_pair
 from cist_core.entropy.curves import EntropyCurves
-from cist_core.findings import are_matched, comparison, findings_of, floor_story, ratio_story, rule_label, rule_stories
 from cist_core.logits.logit_set import LogitSet
 from cist_core.temperature import Cist, Fixed, Matched, parse_rule
 from cist_core.temperature.readings import read_rule, read_rules

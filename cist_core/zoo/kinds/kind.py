@@ -15,7 +15,8 @@ from cist_core.registry import listed
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from cist_core.zoo import Preprocessing, Teacher
+    from cist_core.zoo.preprocessing import Preprocessing
+    from cist_core.zoo.teacher import Teacher
     from cist_core.zoo.weight_groups import Role
 
 

@@ -6,7 +6,7 @@ No file imports torch or a library of models before a model is opened or built.
 import importlib
 import pkgutil
 
-from cist_core.model_kinds.kind import (
+from cist_core.zoo.kinds.kind import (
     ModelKind,
     StudentOptions,
     TeacherOptions,

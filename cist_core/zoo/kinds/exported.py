@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cist_core.model_kinds.kind import ModelKind, TeacherOptions, register_model_kind
+from cist_core.zoo.kinds.kind import ModelKind, TeacherOptions, register_model_kind
 
 if TYPE_CHECKING:
-    from cist_core.zoo import Teacher
+    from cist_core.zoo.teacher import Teacher
 
 
 @register_model_kind

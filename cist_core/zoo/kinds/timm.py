@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from cist_core.model_kinds.kind import ModelKind, StudentOptions, TeacherOptions, register_model_kind
+from cist_core.zoo.kinds.kind import ModelKind, StudentOptions, TeacherOptions, register_model_kind
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from cist_core.zoo import Preprocessing, Teacher
+    from cist_core.zoo.preprocessing import Preprocessing
+    from cist_core.zoo.teacher import Teacher
 
 
 @register_model_kind
