@@ -93,7 +93,7 @@ class Preview:
         class_names: C names, or None.
         accuracy: share of right answers on the sample; None without labels.
         sample_size: number of samples that the accuracy is of.
-        preprocessing: fields of `cist_core.zoo.Preprocessing`; None for logits.
+        preprocessing: fields of `cist_core.zoo.preprocessing.Preprocessing`; None for logits.
         warnings: sentences, each with its remedy.
         remarks: sentences on what was chosen among several: weights, the order of classes or samples.
         facts: for people: origin, licence, what was recognised.

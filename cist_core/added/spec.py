@@ -43,7 +43,7 @@ class ModelOnData(_Part):
     weights: Text | None = None
     """Which of the weights in a checkpoint, by their name in it; None: those that are usually meant."""
     preprocessing: dict[str, Any] | None = None
-    """Fields of `cist_core.zoo.Preprocessing`; those that are left out are the teacher's own."""
+    """Fields of `cist_core.zoo.preprocessing.Preprocessing`; those that are left out are the teacher's own."""
     data: Text
     """See `cist_core.data.load_dataset`."""
     split: Text = "test"

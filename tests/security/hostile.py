@@ -153,9 +153,9 @@ def run(folder: Path, only: Callable[[Hostile], bool] = lambda case: True) -> It
 
     import cist_core.added.work
     import cist_core.cli
-    import cist_core.data
+    import cist_core.data.loading
     import cist_core.inference.sources
-    import cist_core.zoo  # noqa: F401
+    import cist_core.zoo.teachers  # noqa: F401
 
     torch.set_num_threads(1)
     PIL.Image.init()

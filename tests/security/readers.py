@@ -34,9 +34,9 @@ def load_logits(path: Path) -> object:
 
 
 def load_checkpoint(path: Path) -> object:
-    from cist_core import zoo
+    from cist_core.zoo import teachers
 
-    return zoo.load_checkpoint(path)
+    return teachers.load_checkpoint(path)
 
 
 def find_teacher(path: Path) -> object:

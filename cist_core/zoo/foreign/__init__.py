@@ -1,5 +1,5 @@
 """Teachers that other libraries built, and networks whose code is not at hand.
 
-One module a source, each with one function that returns a `cist_core.zoo.Teacher`. The libraries are extras of the
+One module a source, each with one function that returns a `Teacher`. The libraries are extras of the
 project and are imported when a teacher of theirs is opened. No module runs code that came with the weights.
 """
