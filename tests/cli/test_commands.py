@@ -727,7 +727,7 @@ def test_downloading_and_running_are_told_apart(capsys, monkeypatch, tmp_path):
 
     monkeypatch.setattr(ProgressBar, "LOG_SECONDS", 0.0)
     monkeypatch.setattr("cist_core.inference.sources.load_dataset", download)
-    monkeypatch.setattr("cist_core.data.load_dataset", download)
+    monkeypatch.setattr("cist_core.data.loading.load_dataset", download)
     arguments = ["--teacher", "mnist5k-mlp", "--data", "mnist", "--limit", 10, "--download"]
     for command in (["analyze", *arguments, "--tau", 2], ["infer", *arguments, "--out", tmp_path / "l.safetensors"]):
         _, err = run_json(capsys, *command)
