@@ -51,9 +51,9 @@ def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
         {'seed': 0, 'machine': {'threads': 1}}
     """
     moved = {name: config[name] for name in MACHINE_FIELDS if name in config}
-    if not moved:
-        return dict(config)
     machine = config.get("machine", {})
+    if not moved or not isinstance(machine, Mapping):  # what is no part is named when the config is checked
+        return dict(config)
     for name in moved:
         if name in machine:
             raise CistError(f"Both '{name}' and 'machine.{name}' are given; leave '{name}' out.")

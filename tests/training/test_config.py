@@ -148,6 +148,13 @@ def test_a_config_of_an_earlier_version_is_read(tmp_path: Path) -> None:
         parse_config(content | {"threads": 1, "machine": {"threads": 1}})
 
 
+@pytest.mark.parametrize("machine", [None, 5, [1], "device"])
+def test_a_machine_that_is_no_part_is_named(machine: object) -> None:
+    content = preset("demo").model_dump(mode="json") | {"device": "cpu", "machine": machine}
+    with pytest.raises(CistError, match="machine: input should be a valid dictionary"):
+        parse_config(content)
+
+
 def test_an_unknown_task_is_named() -> None:
     with pytest.raises(CistError, match="task: input should be 'image-classification', but got \"weather\""):
         parse_config(preset("demo").model_dump(mode="json") | {"task": "weather"})
