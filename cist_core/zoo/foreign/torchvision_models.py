@@ -333,7 +333,13 @@ def _shapes(name: str, num_classes: int, options: tuple[tuple[str, Any], ...]) -
 def _get_model(name: str, num_classes: int, options: Mapping[str, Any]) -> nn.Module:
     from torchvision.models import get_model
 
-    model: nn.Module = get_model(name, weights=None, num_classes=num_classes, **options)
+    try:
+        model: nn.Module = get_model(name, weights=None, num_classes=num_classes, **options)
+    except NotImplementedError:  # on the meta device RegNets cannot read the widths that they compute with tensors
+        from accelerate import init_empty_weights
+
+        with torch.device("cpu"), init_empty_weights():
+            model = get_model(name, weights=None, num_classes=num_classes, **options).to("meta")
     return model
 
 

@@ -137,3 +137,15 @@ def test_weights_that_are_no_numbers_are_refused_as_those_of_the_zoo_are(
     torch.save({**state, name: state[name] * damage}, tmp_path / "mine.pth")
     with pytest.raises(CistError, match=sentence):
         find_teacher(str(tmp_path / "mine.pth"), f"torchvision:{NAME}")
+
+
+def test_a_network_that_computes_its_widths_with_tensors_is_recognised(tmp_path: Path) -> None:
+    """A RegNet, which cannot be built on the meta device."""
+    torch.manual_seed(0)
+    model = get_model("regnet_y_400mf", num_classes=7).eval()
+    torch.save(model.state_dict(), tmp_path / "net.pt")
+    teacher = load_checkpoint(tmp_path / "net.pt")
+    assert (teacher.architecture, teacher.num_classes) == ("torchvision:regnet_y_400mf", 7)
+    images = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(teacher.model(images), model(images), rtol=1e-5, atol=1e-5)
