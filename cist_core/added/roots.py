@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from cist_core.added.spec import AddSpec
 from cist_core.errors import CistError
 from cist_core.zoo.kinds import is_remote
+
+_PLAIN_NAME = re.compile(r"[\w\-]+")
 
 
 def roots() -> tuple[Path, ...]:
@@ -65,6 +68,7 @@ def check_paths(spec: AddSpec, uploads: Path, *, server_paths: bool) -> None:
         files = [] if spec.model.data in DATASETS or is_remote(spec.model.data) else [spec.model.data]
         members = split_ensemble(spec.model.teacher)
         files += [name for name in members if find_sample_model(name) is None and not is_remote(name)]
+        _check_architecture(spec.model.architecture)
     for file in files:
         if file is None:
             continue
@@ -74,3 +78,12 @@ def check_paths(spec: AddSpec, uploads: Path, *, server_paths: bool) -> None:
             found = None
         if found is None or not Path(file).is_absolute() or not any(found.is_relative_to(place) for place in allowed):
             raise CistError(f"'{file}' was not uploaded, and is not in a folder that may be read; upload it.")
+
+
+def _check_architecture(architecture: str | None) -> None:
+    """Refuse one that is a path: its `config.json` would be read, and the answer would tell whether it is there."""
+    if architecture is not None and not is_remote(architecture) and not _PLAIN_NAME.fullmatch(architecture):
+        raise CistError(
+            "Expected the architecture to be a name of the list, torchvision:NAME, timm:NAME or hf:OWNER/NAME, but got "
+            f"'{architecture}'."
+        )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cist_core import CistError
-from cist_core.added import roots, under_roots
+from cist_core.added import AddSpec, check_paths, roots, under_roots
 
 
 @pytest.fixture
@@ -62,3 +62,23 @@ def test_a_symbolic_link_out_of_a_root_is_followed_and_refused(places: Path) -> 
         with pytest.raises(CistError):
             under_roots(text)
     assert under_roots("inner/b.npz") == places / "b" / "b.npz"
+
+
+@pytest.mark.parametrize("architecture", ["{}/secret", "{}/nowhere", "../secret", "~", "."])
+def test_an_architecture_is_no_path(places: Path, architecture: str) -> None:
+    """A folder with a `config.json` is one on the command line."""
+    (places / "secret").mkdir(exist_ok=True)
+    (places / "secret" / "config.json").write_text("{}")
+    file = places / "a" / "net.pt"
+    file.write_bytes(b"")
+    model = {"teacher": str(file), "data": "mnist-5k", "architecture": architecture.format(places)}
+    with pytest.raises(CistError, match="Expected the architecture to be a name of the list"):
+        check_paths(AddSpec.of(title="net", model=model), places, server_paths=True)
+
+
+@pytest.mark.parametrize("architecture", [None, "resnet20-plain", "torchvision:resnet18", "timm:resnet18.a1_in1k"])
+def test_an_architecture_is_a_name(places: Path, architecture: str | None) -> None:
+    file = places / "a" / "net.pt"
+    file.write_bytes(b"")
+    model = {"teacher": str(file), "data": "mnist-5k", "architecture": architecture}
+    check_paths(AddSpec.of(title="net", model=model), places, server_paths=True)
