@@ -45,7 +45,7 @@ class ModelOnData(_Part):
     preprocessing: dict[str, Any] | None = None
     """Fields of `cist_core.zoo.preprocessing.Preprocessing`; those that are left out are the teacher's own."""
     data: Text
-    """See `cist_core.data.load_dataset`."""
+    """See `cist_core.data.loading.load_dataset`."""
     split: Text = "test"
     """Of the data; data without splits are taken whole."""
     limit: Count | None = None

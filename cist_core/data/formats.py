@@ -100,7 +100,7 @@ FORMATS = [
 
 
 def register_image_format(image_format: ImageFormat) -> None:
-    """Make a kind of data known to `cist_core.data.load_dataset`, and so to the command line, the app and errors.
+    """Make a kind of data known to `cist_core.data.loading.load_dataset`, to the command line, the app and errors.
 
     Its folders are looked for before those of images.
 

@@ -107,7 +107,8 @@ def infer(
 
     Args:
         teacher: see `cist_core.inference.sources.find_teacher`.
-        dataset: see `cist_core.data.load_dataset`; its classes become the teacher's by name where both have names.
+        dataset: see `cist_core.data.loading.load_dataset`; its classes become the teacher's by name where both have
+            names.
         batch_size: images at a time; by default as many as suit the device. It is halved as often as memory runs out.
         device: ``"auto"``, ``"cuda"``, ``"mps"`` or ``"cpu"``.
         precision: of the network's arithmetic; logits are stored in float32 in any case. On a CPU, ``"bfloat16"`` is

@@ -149,14 +149,14 @@ def load_logits(
     Args:
         teacher: see `find_teacher`. The members of an ensemble are run one after the other, each on images of its own
             size, and are cached one by one.
-        data: name or path of a data set; see `cist_core.data.load_dataset`.
+        data: name or path of a data set; see `cist_core.data.loading.load_dataset`.
         split: of the data set.
         architecture: of a checkpoint, not of a sample model; by default it is recognised from the weights. In an
             ensemble it is that of each member that is a checkpoint.
         weights: see `find_teacher`.
         role: see `find_teacher`.
-        class_map: from the data's classes to the teacher's; see `cist_core.data.fit_classes`, which says what holds
-            without one. With a map logits are computed, not taken from what is shipped.
+        class_map: from the data's classes to the teacher's; see `cist_core.data.class_maps.fit_classes`, which says
+            what holds without one. With a map logits are computed, not taken from what is shipped.
         download: whether a data set or weights that are not there may be downloaded.
         device: see `infer`.
         precision: see `infer`. Anything but ``"float32"`` is computed, not taken from what is shipped.

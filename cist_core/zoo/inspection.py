@@ -33,7 +33,7 @@ class Fit:
     """A network whose weights have exactly the names and shapes of a checkpoint's.
 
     Attributes:
-        architecture: as `cist_core.zoo.load_checkpoint` takes it.
+        architecture: as `cist_core.zoo.teachers.load_checkpoint` takes it.
         num_classes: C.
     """
 
@@ -71,7 +71,7 @@ def inspect_checkpoint(path: str | os.PathLike[str], weights: str | None = None)
     """Read a checkpoint and compare it with the networks that are known.
 
     Args:
-        path: see `cist_core.zoo.read_checkpoint`.
+        path: see `cist_core.zoo.checkpoints.read_checkpoint`.
         weights: the name of a group of weights in it; None: the first that fits a network.
 
     Raises:
@@ -106,7 +106,7 @@ def read_fitting(
     """The weights of a file that are meant (`choose_weights`), with the networks they fit.
 
     Args:
-        path: see `cist_core.zoo.read_checkpoint`.
+        path: see `cist_core.zoo.checkpoints.read_checkpoint`.
         architecture: the network that they have to fit; None: any that is known.
         weights: the name of a group of weights in the file.
         role: which of the two is meant where the file holds a teacher and a student.

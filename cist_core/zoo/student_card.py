@@ -20,7 +20,7 @@ class StudentCard:
     """How the weights of a student are used.
 
     Attributes:
-        architecture: as `cist_core.zoo.load_checkpoint` takes it.
+        architecture: as `cist_core.zoo.teachers.load_checkpoint` takes it.
         preprocessing: that it was trained with.
         class_names: None where they are not known.
     """

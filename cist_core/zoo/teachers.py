@@ -57,9 +57,9 @@ def load_checkpoint(
 
     Args:
         path: see `read_checkpoint`.
-        architecture: name in the zoo, or another that `cist_core.zoo.create_student` takes; by default the one that
-            ``student.json`` in a run directory names, and elsewhere the one of the zoo or of torchvision that the names
-            and shapes of the weights fit.
+        architecture: name in the zoo, or another that `cist_core.zoo.students.create_student` takes; by default the one
+            that ``student.json`` in a run directory names, and elsewhere the one of the zoo or of torchvision that the
+            names and shapes of the weights fit.
         preprocessing: by default that of ``student.json``, and elsewhere the usual one of the architecture's family. A
             checkpoint trained with another one needs it here: a wrong normalisation costs accuracy without any error.
         name: for people; by default the file's name.

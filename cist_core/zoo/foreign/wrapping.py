@@ -20,7 +20,7 @@ ASSUMED = "assumed, the file does not say; compare the accuracy on a sample befo
 
 
 class ForeignModel(nn.Module):
-    """A network that is run as it is: `cist_core.zoo.fold_batch_norm` neither copies nor rewrites it."""
+    """A network that is run as it is: `cist_core.zoo.folding.fold_batch_norm` neither copies nor rewrites it."""
 
     def folded(self) -> nn.Module:
         """What inference runs in its place."""
