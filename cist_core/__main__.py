@@ -1,7 +1,5 @@
 """``python -m cist_core``: the same as ``cist``."""
 
-import sys
+from cist_core.cli import console
 
-from cist_core.cli import main
-
-sys.exit(main())
+console()

@@ -56,18 +56,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a Greek letter must not fail on a terminal that has none
     with printable_output():
-        code = _main(arguments)
-    if int(os.environ.get("WORLD_SIZE") or 1) > 1:
-        _leave_process_group(code)
-    return code
+        return _main(arguments)
 
 
-def _leave_process_group(code: int) -> NoReturn:
-    """End one of several training processes without the interpreter's shutdown.
+def console() -> NoReturn:
+    """`cist`: run the command line of this process and end it.
 
-    PyTorch's threads of a process group outlive it once a network was wrapped for it, and one that frees its last
-    tensor while the interpreter shuts down aborts a process whose work is done.
+    One of several training processes ends without the interpreter's shutdown: PyTorch's threads of a process group
+    outlive it once a network was wrapped for it, and one that frees its last tensor while the interpreter shuts down
+    aborts a process whose work is done.
     """
+    code = main()
+    if int(os.environ.get("WORLD_SIZE") or 1) == 1:
+        sys.exit(code)
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -64,6 +64,7 @@ def add_parser(commands: Any) -> None:
         help="any other field, dots lead into parts: optimiser.learning_rate=0.02; may be repeated",
     )
     add_class_map_option(parser)
+    add_code_option(parser)
     parser.add_argument("--print", action="store_true", help="print the config and train nothing")
     parser.add_argument("--estimate", action="store_true", help="measure a few steps and print how long a run takes")
     parser.add_argument("--run-dir", metavar="DIR", help="where the run is kept (default: runs/DATE-TIME)")
@@ -73,6 +74,14 @@ def add_parser(commands: Any) -> None:
         help="go on with the run in --run-dir, from its last checkpoint and by its own config",
     )
     parser.set_defaults(run=run)
+
+
+def add_code_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--allow-code",
+        action="store_true",
+        help="run code (package.module:function) that the config file or the run to resume names; read it before",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -162,8 +171,22 @@ def base_config(options: argparse.Namespace) -> RunConfig:
         raise CistError(
             "Expected CONFIG.json or --preset NAME: what to train; or --run-dir DIR --resume to go on with a run."
         )
+    if options.preset is None and not options.allow_code:
+        _refuse_code_of_a_file(config, options.config or options.run_dir)
     class_map = given_class_map(options)
     return config if class_map is None else config.changed(data={"class_map": class_map})
+
+
+def _refuse_code_of_a_file(config: RunConfig, source: str) -> None:
+    """A file that somebody sent must not run code unasked; what the command line itself names may."""
+    from cist_core.zoo.kinds.code import runs_code
+
+    teacher, student = config.teacher, config.student
+    for name in (teacher.name, getattr(teacher, "architecture", None), student.architecture):
+        if name is not None and runs_code(name):
+            raise CistError(
+                f"{source} names the code '{name}', which would run with your rights; read it, then add --allow-code."
+            )
 
 
 def _config_of_run(path: Path) -> RunConfig:

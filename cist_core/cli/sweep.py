@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from cist_core import CistError
-from cist_core.cli.distill import base_config
+from cist_core.cli.distill import add_code_option, base_config
 from cist_core.cli.loading import add_class_map_option
 from cist_core.cli.output import ProgressBar, add_json_option, print_json, refuse_options, remark, table
 from cist_core.cli.runs import add_root_option, open_store
@@ -50,6 +50,7 @@ def add_parser(commands: Any) -> None:
         "--objective", nargs="+", metavar="TEXT", help="kd, cist:rho=4, cist-authors, ... (default: that of the config)"
     )
     add_class_map_option(parser)
+    add_code_option(parser)
     parser.add_argument("--grid", nargs="+", metavar="FIELD=V1,V2", help="values to combine")
     parser.add_argument("--seeds", nargs="+", type=int, metavar="N", help="a run for each (default: the config's)")
     parser.add_argument("--group", metavar="NAME", help="name of the sweep (default: made from the time)")

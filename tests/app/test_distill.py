@@ -90,7 +90,7 @@ def test_a_student_from_elsewhere_can_be_named_but_no_code_and_no_folder(tmp_pat
     named = form.student_named("torchvision:resnet18@pretrained", data)
     assert named.parameters == 11_181_642  # 11,176,512 without the head, and 10 rows of 513
     assert form.student_named("hf:somebody/nothing-here", data).parameters is None
-    assert form.headline("t", 10**6, form.Student("hf:a/b", None, "")) == "Distill t into hf:a/b"
+    assert form.headline("t", 10**6, form.StudentChoice("hf:a/b", None, "")) == "Distill t into hf:a/b"
     assert [form.may_fetch(name) for name in ("torchvision:resnet18", named.name, "hf:a/b")] == [False, True, True]
     (tmp_path / "config.json").write_text("{}")
     for name, told in (

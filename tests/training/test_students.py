@@ -14,12 +14,13 @@ import torch
 from PIL import Image
 from whole_runs import results, stop_after
 
+from cist_core.cli import main
 from cist_core.errors import Cancelled, CistError
 from cist_core.inference.sources import find_teacher, load_logits
 from cist_core.logits.logit_set import LogitSet
 from cist_core.runs import RunState, RunStore
 from cist_core.training import RunConfig, RunDirectory, parse_config, preset
-from cist_core.training.config import config_changes, is_free_on_resume
+from cist_core.training.config import config_changes, is_free_on_resume, merge
 from cist_core.training.engine import train
 from cist_core.zoo.kinds.code import NO_CODE
 from cist_core.zoo.teachers import load_checkpoint
@@ -242,3 +243,19 @@ def test_permission_to_fetch_a_student_is_free_on_resume_and_new_to_older_config
     assert [change.field for change in config_changes(old, allowed)] == ["student.download"]
     assert is_free_on_resume("student.download")
     assert not is_free_on_resume("student.image_size")
+
+
+@pytest.mark.parametrize("command", ["distill", "sweep"])
+@pytest.mark.parametrize("part", [{"student": {"architecture": "{own}"}}, {"teacher": {"name": "{own}"}}])
+def test_a_config_file_runs_code_only_when_it_is_allowed_to(
+    command: str, part: dict[str, dict[str, str]], own: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = {name: {field: text.format(own=own) for field, text in fields.items()} for name, fields in part.items()}
+    config = tmp_path / "sent.json"
+    config.write_text(json.dumps(merge(SMALL.model_dump(mode="json"), changes)))
+    where = ["--estimate"] if command == "distill" else ["--root", str(tmp_path / "runs")]
+    assert main([command, str(config), *where]) == 2
+    assert f"names the code '{own}', which would run with your rights" in capsys.readouterr().err
+    assert own.partition(":")[0] not in sys.modules
+    if command == "sweep":
+        assert main([command, str(config), "--allow-code", *where]) == 0

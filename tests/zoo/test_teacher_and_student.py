@@ -33,7 +33,9 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> ImageClassification:
         batch_size=20,
         machine={"device": "cpu"},
     )
-    return ImageClassification(config, accelerator=create_accelerator(config))
+    task = ImageClassification(config, accelerator=create_accelerator(config))
+    task.create_student()
+    return task
 
 
 def _alone(task: ImageClassification, pixels: np.ndarray) -> torch.Tensor:

@@ -17,7 +17,8 @@ from typing import ClassVar, TypeVar
 from cist_core.errors import CistError
 from cist_core.runs.run import Run
 
-ENGINE = (sys.executable, "-m", "cist_core", "distill")
+ENGINE = (sys.executable, "-m", "cist_core", "distill", "--allow-code")
+"""What trains a run. Code was refused or allowed when the run was queued; where it must not run, `NO_CODE` is set."""
 
 
 @dataclass(frozen=True)
