@@ -365,7 +365,9 @@ def _draw_methods(runs: Runs) -> None:
     charts = []
     for title, part in table.groupby("setting", sort=False):
         order = part.sort_values("mean", ascending=False)["method"].tolist()
-        base = alt.Chart(part).encode(y=alt.Y("method:N", sort=order, title=None, axis=alt.Axis(labelLimit=320)))
+        # A fixed extent: the width of text is measured without the browser's fonts, and would cut the longest label.
+        methods = alt.Axis(labelLimit=320, minExtent=270)
+        base = alt.Chart(part).encode(y=alt.Y("method:N", sort=order, title=None, axis=methods))
         axis = alt.X(
             "low:Q",
             title="Test accuracy, last epoch (mean, 95 % interval)",
