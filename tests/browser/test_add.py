@@ -25,8 +25,12 @@ def server(tmp_path_factory: pytest.TempPathFactory, runs_root: Path, shared_fil
 
 
 def choose(page, name: str, *, place: int = 0) -> None:
-    page.get_by_role("radio", name=name, exact=True).nth(place).click()
+    option = page.get_by_role("radio", name=name, exact=True).nth(place)
+    option.click()
     settle(page)
+    if not option.is_checked():  # the page was drawn anew under the click
+        option.click()
+        settle(page)
 
 
 def upload(page, file: Path | str, *, place: int = 0) -> None:
