@@ -315,5 +315,6 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 def is_scalar_tensor(value: object) -> bool:
     """Whether a value is a scalar tensor of torch, which no check reads: it would have to come from the device."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.Tensor) and value.dim() == 0
+    # Another thread may be importing torch at this moment, and then it has no Tensor yet.
+    tensor = getattr(sys.modules.get("torch"), "Tensor", None)
+    return tensor is not None and isinstance(value, tensor) and value.dim() == 0
