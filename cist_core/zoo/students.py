@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from cist_core.errors import CistError, first_line
+from cist_core.errors import CistError
 from cist_core.zoo.architectures import ARCHITECTURES, create_model, find_architecture
 from cist_core.zoo.checkpoints import find_differences, load_weights, state_shapes
-from cist_core.zoo.foreign.wrapping import logits_of
+from cist_core.zoo.foreign.wrapping import answers_of
 from cist_core.zoo.kinds import ModelKind, StudentOptions, find_kind
 from cist_core.zoo.preprocessing import Preprocessing
 
@@ -140,20 +140,13 @@ def _reading(usual: Preprocessing, image_shape: Sequence[int]) -> tuple[Preproce
 
 def _check_answers(name: str, network: nn.Module, reads: Preprocessing, num_classes: int) -> None:
     """Refuse a network that does not turn images of its size into one logit a class."""
-    training = network.training
-    try:
-        with torch.no_grad():
-            zeros = torch.zeros(2, reads.image_size, reads.image_size, reads.channels)
-            logits = logits_of(network.eval()(zeros.permute(0, 3, 1, 2)))  # as `Preprocessing` lays them out
-    except CistError:
-        raise
-    except Exception as error:  # a foreign network can fail in any way
-        raise CistError(
-            f"The network '{name}' does not read images of {reads.image_size}x{reads.image_size} pixels in "
-            f"{reads.channels} channel(s) ({first_line(error)})."
-        ) from error
-    finally:
-        network.train(training)
+    zeros = torch.zeros(2, reads.image_size, reads.image_size, reads.channels)
+    logits = answers_of(
+        network,
+        zeros.permute(0, 3, 1, 2),  # as `Preprocessing` lays them out
+        failure=f"The network '{name}' does not read images of {reads.image_size}x{reads.image_size} pixels in "
+        f"{reads.channels} channel(s)",
+    )
     if tuple(logits.shape) != (2, num_classes):
         raise CistError(
             f"Expected '{name}' to answer two images with logits of shape (2, {num_classes}), but they have "

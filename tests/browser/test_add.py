@@ -25,12 +25,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, runs_root: Path, shared_fil
 
 
 def choose(page, name: str, *, place: int = 0) -> None:
-    option = page.get_by_role("radio", name=name, exact=True).nth(place)
-    option.click()
+    page.get_by_role("radio", name=name, exact=True).nth(place).click()
     settle(page)
-    if not option.is_checked():  # the page was drawn anew under the click
-        option.click()
-        settle(page)
 
 
 def upload(page, file: Path | str, *, place: int = 0) -> None:

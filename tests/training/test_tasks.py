@@ -35,8 +35,7 @@ class Vectors(Task):
     remarks = ("The points are drawn.",)
     teacher_runs_in_steps = False
 
-    def __init__(self, config: RunConfig, **surroundings: Any) -> None:
-        super().__init__(config, **surroundings)
+    def load(self) -> None:
         generator = torch.Generator().manual_seed(0)
         corners = torch.eye(FEATURES)[:CLASSES]
         self.labels = {split: torch.arange(count) % CLASSES for split, count in COUNTS.items()}

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -24,12 +23,11 @@ from cist_core.logits.calibration import expected_calibration_error, nll
 from cist_core.logits.choices import CLIPPED, chosen_at
 from cist_core.logits.files.given import LARGEST_FLOOR
 from cist_core.logits.logit_set import LogitSet
-from cist_core.training.config import RunConfig
 from cist_core.training.image_config import ImageClassificationConfig, ImageTeacherConfig
 from cist_core.training.images import ImageBatches, ImageSplits, augment, load_splits, strong_view
 from cist_core.training.randomness import Stream, derived_seed
 from cist_core.training.run_directory import RunDirectory
-from cist_core.training.tasks.protocol import Report, Split, StepBatch, Task, register_task, silent
+from cist_core.training.tasks.protocol import Split, StepBatch, Task, register_task
 from cist_core.zoo.checkpoints import load_weights
 from cist_core.zoo.folding import fold_batch_norm
 from cist_core.zoo.inspection import read_fitting
@@ -52,17 +50,9 @@ class ImageClassification(Task):
     config_class = ImageClassificationConfig
     config: ImageClassificationConfig
 
-    def __init__(
-        self,
-        config: RunConfig,
-        *,
-        accelerator: Accelerator,
-        should_stop: Callable[[], bool] = lambda: False,
-        report: Report = silent,
-    ) -> None:
-        super().__init__(config, accelerator=accelerator, should_stop=should_stop, report=report)
-        self.device = accelerator.device
-        parts = load_splits(self.config.data, report("download"))
+    def load(self) -> None:
+        self.device = self.accelerator.device
+        parts = load_splits(self.config.data, self.report("download"))
         self.teacher = _teacher(self.config.teacher)
         self.splits = ImageSplits(
             *(

@@ -66,7 +66,7 @@ class Task(ABC):
         should_stop: Callable[[], bool] = lambda: False,
         report: Report = silent,
     ) -> None:
-        """Load data and teacher; the student comes later.
+        """Keep what surrounds the task, and load it.
 
         Args:
             config: of ``config_class``.
@@ -75,9 +75,18 @@ class Task(ABC):
             report: where to say how far it is.
 
         Raises:
-            CistError: if they cannot be loaded, or do not go together.
+            CistError: as `load`.
         """
         self.config, self.accelerator, self.should_stop, self.report = config, accelerator, should_stop, report
+        self.load()
+
+    @abstractmethod
+    def load(self) -> None:
+        """Load data and teacher; the student comes later.
+
+        Raises:
+            CistError: if they cannot be loaded, or do not go together.
+        """
 
     @abstractmethod
     def count(self, split: Split) -> int:

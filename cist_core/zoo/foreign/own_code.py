@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from cist_core.errors import CistError, first_line
-from cist_core.zoo.foreign.wrapping import ASSUMED, ForeignModel, assumed_preprocessing, logits_of
+from cist_core.zoo.foreign.wrapping import ASSUMED, ForeignModel, answers_of, assumed_preprocessing, logits_of
 from cist_core.zoo.kinds import StudentOptions
 from cist_core.zoo.preprocessing import Preprocessing
 from cist_core.zoo.teacher import Teacher
@@ -104,18 +104,7 @@ def _answers(network: OwnNetwork, reference: str, reads: Preprocessing, scale: f
     """To two images with a pattern, in evaluation mode; lazy weights get their shapes by it."""
     shape = (2, reads.channels, reads.image_size, reads.image_size)
     pixels = torch.arange(math.prod(shape), dtype=torch.float32).reshape(shape) % 7 - 3
-    training = network.training
-    try:
-        with torch.no_grad():
-            return network.eval()(pixels * scale)  # type: ignore[no-any-return]
-    except CistError:
-        raise
-    except Exception as error:  # a network of somebody's own can fail in any way
-        raise CistError(
-            f"The network of '{reference}' does not read images of {reads} ({first_line(error)})."
-        ) from error
-    finally:
-        network.train(training)
+    return answers_of(network, pixels * scale, failure=f"The network of '{reference}' does not read images of {reads}")
 
 
 def _called(reference: str, **arguments: Any) -> tuple[nn.Module, Preprocessing | None]:

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
+import torch
 from torch import Tensor, nn
 
-from cist_core.errors import CistError
+from cist_core.errors import CistError, first_line
 from cist_core.zoo.checkpoints import file_sha256
 from cist_core.zoo.preprocessing import Preprocessing
 
@@ -75,6 +76,29 @@ def distinct_names(names: Sequence[str]) -> tuple[str, ...]:
 def only_text(facts: Mapping[str, object]) -> dict[str, str]:
     """Facts without the unknown ones, as text."""
     return {name: str(value) for name, value in facts.items() if value not in (None, "", (), [])}
+
+
+def answers_of(network: nn.Module, images: Tensor, *, failure: str) -> Tensor:
+    """The logits of a network for images, in evaluation mode and without a graph; its mode is as before afterwards.
+
+    Args:
+        network: anybody's.
+        images: ``(N, channels, H, W)``.
+        failure: the sentence, without its full stop, of the error if the network fails.
+
+    Raises:
+        CistError: if it fails, in whatever way, or returns no tensor.
+    """
+    training = network.training
+    try:
+        with torch.no_grad():
+            return logits_of(network.eval()(images))
+    except CistError:
+        raise
+    except Exception as error:  # a foreign network can fail in any way
+        raise CistError(f"{failure} ({first_line(error)}).") from error
+    finally:
+        network.train(training)
 
 
 def logits_of(output: object) -> Tensor:

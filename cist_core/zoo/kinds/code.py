@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from cist_core.errors import CistError
@@ -17,7 +16,7 @@ from cist_core.logits.ensemble import ENSEMBLE
 from cist_core.zoo.kinds.kind import ModelKind, StudentOptions, TeacherOptions, find_kind, register_model_kind
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from cist_core.zoo.preprocessing import Preprocessing
     from cist_core.zoo.teacher import Teacher
@@ -80,18 +79,6 @@ class Code(ModelKind):
 
         self._check_allowed(reference)
         return create_own(reference, num_classes, options)
-
-    def fitting_classes(self, reference: str, state: Mapping[str, Tensor]) -> int | None:
-        from cist_core.zoo.students import fitting_classes
-
-        return fitting_classes(lambda count: self.create_student(reference, count, StudentOptions())[0], state)
-
-    def load_weights(
-        self, reference: str, state: Mapping[str, Tensor], *, source: str
-    ) -> tuple[nn.Module, int, Preprocessing]:
-        from cist_core.zoo.students import load_into
-
-        return load_into(lambda count: self.create_student(reference, count, StudentOptions())[:2], state, source)
 
     def _check_allowed(self, reference: str) -> None:
         if os.environ.get(NO_CODE):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ from cist_core.errors import CistError
 from cist_core.zoo.kinds.kind import ModelKind, StudentOptions, TeacherOptions, register_model_kind
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from cist_core.zoo.preprocessing import Preprocessing
     from cist_core.zoo.teacher import Teacher
@@ -28,18 +27,6 @@ class _Transformers(ModelKind):
         from cist_core.zoo.foreign.hugging_face import create_hugging_face
 
         return create_hugging_face(reference, num_classes, options)
-
-    def fitting_classes(self, reference: str, state: Mapping[str, Tensor]) -> int | None:
-        from cist_core.zoo.students import fitting_classes
-
-        return fitting_classes(lambda count: self.create_student(reference, count, StudentOptions())[0], state)
-
-    def load_weights(
-        self, reference: str, state: Mapping[str, Tensor], *, source: str
-    ) -> tuple[nn.Module, int, Preprocessing]:
-        from cist_core.zoo.students import load_into
-
-        return load_into(lambda count: self.create_student(reference, count, StudentOptions())[:2], state, source)
 
 
 @register_model_kind

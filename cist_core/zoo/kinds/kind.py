@@ -125,8 +125,10 @@ class ModelKind(ABC):
         raise NotImplementedError
 
     def fitting_classes(self, reference: str, state: Mapping[str, Tensor]) -> int | None:
-        """The number of classes of weights that fit the network exactly; None for others."""
-        raise NotImplementedError
+        """The number of classes of weights that fit the network exactly; None for others. By default it is built."""
+        from cist_core.zoo.students import fitting_classes
+
+        return fitting_classes(lambda count: self.create_student(reference, count, StudentOptions())[0], state)
 
     def load_weights(
         self, reference: str, state: Mapping[str, Tensor], *, source: str
@@ -136,7 +138,9 @@ class ModelKind(ABC):
         Raises:
             CistError: if they do not fit, with the differences.
         """
-        raise NotImplementedError
+        from cist_core.zoo.students import load_into
+
+        return load_into(lambda count: self.create_student(reference, count, StudentOptions())[:2], state, source)
 
 
 KINDS: list[ModelKind] = []
