@@ -20,7 +20,7 @@ from app.state import NO_STUDENT, Code, View
 from cist_core.charts import Figure
 from cist_core.charts.figure import BRUSH, PICK
 from cist_core.charts.pictures import DARK, LIGHT, png, svg
-from cist_core.compare.findings import rule_stories
+from cist_core.compare.findings import rule_sentences
 from cist_core.errors import CistError
 from cist_core.tables import to_csv, to_parquet
 from cist_core.temperature import TemperatureRule
@@ -188,7 +188,7 @@ def show_floor(cist: RuleReading) -> None:
     counts = [f"{np.count_nonzero(teacher):,} of {len(teacher):,} samples"]
     counts += [] if student is None else [f"{np.count_nonzero(student):,} for the student"]
     st.caption(
-        plain(" ".join(f"{story}." for story in rule_stories([cist]))),
+        plain(" ".join(f"{sentence}." for sentence in rule_sentences([cist]))),
         help=f"{', '.join(counts)}. There τᵢ is the floor, and the ratio m / τᵢ is below ρ. The floor stands in the "
         "sidebar, under ρ.",
     )

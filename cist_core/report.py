@@ -28,7 +28,7 @@ from cist_core.charts.moving_ratio import BEYOND, equal_others_curve, moving_rat
 from cist_core.charts.pictures import DARK, LIGHT, Theme, vega_config
 from cist_core.charts.rho import gain_figure, rho_figure
 from cist_core.compare.anchors import find_anchors
-from cist_core.compare.findings import are_matched, gain_words, rule_label, rule_stories
+from cist_core.compare.findings import are_matched, gain_words, rule_label, rule_sentences
 from cist_core.compare.recommendation import recommend_rho
 from cist_core.compare.rho_curves import gain_curve, rho_sweep
 from cist_core.compare.slider_grid import (
@@ -37,7 +37,7 @@ from cist_core.compare.slider_grid import (
     Position,
     SliderGrid,
     number_words,
-    rho_stories,
+    rho_sentences,
     slider_grid,
 )
 from cist_core.entropy.curves import EntropyCurves
@@ -171,7 +171,7 @@ def _sliders(grid: SliderGrid, ratios: Figure | None) -> dict[str, Any]:
         "columns": NUMBERS,
         "gain": gain_words(tau.profile, rho.profile, rho.same_label),
         "floor": f"{grid.floor:.4g}" if grid.floor else "",
-        "stories": rho_stories(rho),
+        "sentences": rho_sentences(rho),
         "ratios": ratios,
     }
 
@@ -247,7 +247,7 @@ def _profiles(readings: Sequence[RuleReading], floor_of_clip: str | None) -> _Ta
         ["rule", *(column.name for column in _COLUMNS)],
         [_row(reading) for reading in readings],
         "H / ln C is the mean normalised entropy; over-sharp, over-smoothed and at the floor are shares of the samples."
-        + "".join(f" {sentence}." for sentence in rule_stories(readings))
+        + "".join(f" {sentence}." for sentence in rule_sentences(readings))
         + ("" if floor_of_clip is None else f" {floor_of_clip}"),
     )
 

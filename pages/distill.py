@@ -12,7 +12,7 @@ from app.people import require_sign_in, run_store
 from app.settings import page_setting
 from app.state import current_view
 from app.widgets import loading_torch, plain, show_error
-from cist_core.compare.findings import floor_story
+from cist_core.compare.findings import floor_sentence
 from cist_core.errors import CistError
 from cist_core.temperature import Cist
 from cist_core.wording import percent, three_digits
@@ -156,7 +156,7 @@ def choose_objective() -> tuple[dict[str, Any] | None, bool, list[str]]:
         objective = None
     if objective is not None and "floor" in values:
         share = float(Cist(values["rho"], values["floor"]).at_floor(source.curves).mean())
-        st.caption(plain(f"{floor_story(values['floor'], share)} (teacher, {source.split} split)."))
+        st.caption(plain(f"{floor_sentence(values['floor'], share)} (teacher, {source.split} split)."))
     return objective, two_views, choose_beside(method)
 
 

@@ -11,8 +11,8 @@ from app.settings import page_setting
 from app.state import Code, current_view
 from app.widgets import plain, show_figure, show_floor, show_table
 from cist_core.charts import ratio_figure, variance_figure
-from cist_core.charts.ratio import envelope_story
-from cist_core.charts.residuals import furthest_story, gap_figure, reasons_figure
+from cist_core.charts.ratio import envelope_sentence
+from cist_core.charts.residuals import furthest_sentence, gap_figure, reasons_figure
 from cist_core.samples.residuals import Residuals, why_far
 from cist_core.samples.selection import Selection
 from cist_core.temperature import Cist
@@ -38,7 +38,7 @@ def show_ratio() -> None:
         help="The gap between the two largest logits, over the temperature. 0 allows ties.",
     )  # fmt: skip
     with right:
-        st.caption(plain(envelope_story(residuals, view.rho, gap)))
+        st.caption(plain(envelope_sentence(residuals, view.rho, gap)))
         show_floor(view.cist)
     with place:
         show_figure(
@@ -115,7 +115,7 @@ def furthest_table() -> pd.DataFrame:
 
 
 def show_furthest() -> None:
-    st.subheader(furthest_story(residuals, FURTHEST), anchor=False)
+    st.subheader(furthest_sentence(residuals, FURTHEST), anchor=False)
     table = furthest_table()
     help_ = {
         "Gap": "Largest less second logit, over the sample's temperature",

@@ -24,7 +24,7 @@ from cist_core.charts.training import (
     maximum_figure,
     temperature_figure,
 )
-from cist_core.charts.training_stories import RunCurve, term_name
+from cist_core.charts.training_sentences import RunCurve, term_name
 from cist_core.errors import CistError
 from cist_core.runs import Run, ensure_worker
 from cist_core.tables import to_csv
@@ -270,7 +270,7 @@ def show_comparison(views: list[RunView]) -> None:
             for view in tested
             for file in [view.run.directory.test_logits]
         }
-        st.subheader(plain(run_views.agreement_story(answers)), anchor=False)
+        st.subheader(plain(run_views.agreement_sentence(answers)), anchor=False)
         if len(tested) == 2:
             show_outcomes(answers)
         else:

@@ -269,7 +269,7 @@ def show_ends(norms: list[GradientNorms]) -> None:
     ends = {"raised": (weights.raised(ROWS), "most"), "lowered": (weights.lowered(ROWS), "least")}
     for place, (end, (rows, words)) in zip(st.columns(2, gap="large"), ends.items(), strict=True):
         with place:
-            st.subheader(end_story(end, rows), anchor=False)
+            st.subheader(end_sentence(end, rows), anchor=False)
             table = table_of(rows, norms)
             show_table(
                 table,
@@ -288,7 +288,7 @@ def show_ends(norms: list[GradientNorms]) -> None:
             )
 
 
-def end_story(end: str, rows: np.ndarray) -> str:
+def end_sentence(end: str, rows: np.ndarray) -> str:
     """By how much these samples are raised or lowered, and how often the teacher is right on them."""
     times = weights.relative[rows]
     reach = f"{three_digits(float(times.min()))} to {three_digits(float(times.max()))}"

@@ -142,10 +142,10 @@ def test_the_report_says_on_how_many_samples_the_floor_holds(logit_set: LogitSet
     html = report(logit_set, [Fixed(2.0), Cist(3.0)])
     curves = EntropyCurves.from_logits(logit_set)
     share = percent(float(np.mean(curves.statistics.maximum < 3)))
-    story = f"The floor of 1 holds on {share} of the samples: there CIST is KD at τ = 1."
-    assert Elements(html).texts["stories"] == story
+    sentence = f"The floor of 1 holds on {share} of the samples: there CIST is KD at τ = 1."
+    assert Elements(html).texts["sentences"] == sentence
     table = html[html.index("<h2>Profiles, in nats</h2>") :]
-    assert story in table[: table.index("</section>")]
+    assert sentence in table[: table.index("</section>")]
     head, fixed, cist = (
         re.findall(r"<t[hd]\b[^>]*>(.*?)</t[hd]>", row) for row in table[: table.index("</table>")].split("<tr>")[1:]
     )

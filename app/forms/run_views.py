@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cist_core.charts.training import RUN_COLOURS
-from cist_core.charts.training_stories import RunCurve, accuracy_story
+from cist_core.charts.training_sentences import RunCurve, accuracy_sentence
 from cist_core.errors import CistError
 from cist_core.logits.logit_set import LogitSet
 from cist_core.training.fields import flat, upgraded
@@ -246,7 +246,7 @@ def _hundredfold(share: float | None) -> float:
 def headline(views: Sequence[RunView], curves: Sequence[RunCurve]) -> str:
     """What came of the selected runs, in one sentence."""
     if any(curve.rows for curve in curves):
-        return "; ".join(filter(None, (accuracy_story(curves), _faults(views))))
+        return "; ".join(filter(None, (accuracy_sentence(curves), _faults(views))))
     first = views[0]
     if len(views) > 1:
         return f"None of these {len(views)} runs has ended an epoch yet"
@@ -376,7 +376,7 @@ def who_is_right(a: Answers, b: Answers) -> dict[str, int] | None:
     }
 
 
-def agreement_story(answers: Mapping[str, Answers]) -> str:
+def agreement_sentence(answers: Mapping[str, Answers]) -> str:
     """How much the students agree: for two, also who is right alone."""
     _check_same_images(answers)
     (first, a), *others = answers.items()

@@ -37,7 +37,7 @@ from cist_core.charts.lesson import (
     tempered_figure,
     two_temperatures,
 )
-from cist_core.compare.findings import consistency_gain, rule_stories
+from cist_core.compare.findings import consistency_gain, rule_sentences
 from cist_core.entropy.soft_labels import centred_maximum, divergence_of, entropy_of, soft_labels
 from cist_core.temperature import Cist, Fixed
 from cist_core.wording import three_digits
@@ -254,7 +254,7 @@ def _whole_set(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -
             ("Consistency gain", "none" if gain is None else f"{three_digits(gain)} ×", "At the same mean entropy"),
         )
         _pictures(histogram_figure(pair, height=HEIGHT), code=view.code() if view is not None else None)
-        st.caption(plain(" ".join(f"{story}." for story in rule_stories(pair))))
+        st.caption(plain(" ".join(f"{sentence}." for sentence in rule_sentences(pair))))
 
 
 def _entropy(logits: ArrayLike, tau: float) -> float:

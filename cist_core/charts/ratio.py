@@ -25,7 +25,7 @@ from cist_core.charts.figure import (
     rules_legend,
     slots,
 )
-from cist_core.compare.findings import ratio_story, rule_label
+from cist_core.compare.findings import ratio_sentence, rule_label
 from cist_core.entropy.envelope import entropy_envelope
 from cist_core.entropy.theory import equal_others_entropy
 from cist_core.samples.residuals import Residuals
@@ -69,7 +69,7 @@ def ratio_figure(
     everyone = np.ones(profile.samples, bool)
     scattered = list(zip([fixed, held], taken, [everyone, ~at_rho], strict=True))
     curve = np.linspace(0.0, reach, _CURVE_POINTS)
-    title = ratio_story(fixed, held)
+    title = ratio_sentence(fixed, held)
     cist = _where_cist_stands(rule, held.profile) if isinstance(rule, Cist) else ""
     caption = (
         f"{profile.samples:,} samples"
@@ -111,7 +111,7 @@ def _where_cist_stands(rule: Cist, profile: EntropyProfile) -> str:
     return f"{shape}; blue to its left: the {floored}, at the ratio m / {rule.floor:.4g}"
 
 
-def envelope_story(residuals: Residuals, rho: float, gap: float) -> str:
+def envelope_sentence(residuals: Residuals, rho: float, gap: float) -> str:
     """What a ratio of ``rho`` and a gap of at least ``gap`` allow, and what of it CIST uses above its floor."""
     low, high = entropy_envelope(rho, residuals.num_classes, gap)
     if np.isnan(low):

@@ -49,7 +49,7 @@ def gap_figure(residuals: Residuals, rule: Cist, *, selected: Mask | None = None
     gaps = np.linspace(0.0, reach, 100)
     low, high = entropy_envelope(rule.rho, classes, gaps * (1 - 1e-9))
     chosen = np.zeros(len(residuals.gap), bool) if selected is None else selected
-    title = spread_story(residuals)
+    title = spread_sentence(residuals)
     floored = int(np.count_nonzero(residuals.at_floor))
     below = (
         f"{floored:,} ({percent(floored / len(residuals.gap))}) are at the floor of {rule.floor:.4g} and have a "
@@ -75,7 +75,7 @@ def gap_figure(residuals: Residuals, rule: Cist, *, selected: Mask | None = None
     )
 
 
-def spread_story(residuals: Residuals) -> str:
+def spread_sentence(residuals: Residuals) -> str:
     """The spread that the gaps predict, the one measured, and how much of its variance the gap explains."""
     spread = residuals.spread
     if spread.explained is None or spread.measured < NO_SPREAD:
@@ -140,7 +140,7 @@ def reasons_figure(residuals: Residuals, *, height: int = 190) -> Figure:
         for reason in REASONS
         for order, (side, on_side) in enumerate(zip(_SIDES, (above, ~above), strict=True))
     ]
-    title = reasons_story(residuals)
+    title = reasons_sentence(residuals)
     return Figure(
         title=title,
         caption=f"Far is more than {three_digits(residuals.far_from)} nats, 5 % of ln C. "
@@ -152,7 +152,7 @@ def reasons_figure(residuals: Residuals, *, height: int = 190) -> Figure:
     )
 
 
-def reasons_story(residuals: Residuals) -> str:
+def reasons_sentence(residuals: Residuals) -> str:
     """How many samples lie far from the equal-others curve, and the commonest reason."""
     total, far = len(residuals.far), int(residuals.far.sum())
     distance = f"more than {three_digits(residuals.far_from)} nats from the equal-others curve"
@@ -167,7 +167,7 @@ def reasons_story(residuals: Residuals) -> str:
     )
 
 
-def furthest_story(residuals: Residuals, count: int) -> str:
+def furthest_sentence(residuals: Residuals, count: int) -> str:
     """Why the samples that are furthest from the curve are there; one that is not far needs no reason."""
     rows = residuals.furthest(count)
     names = residuals.reason[rows][residuals.far[rows]]

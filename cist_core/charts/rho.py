@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from cist_core.charts.figure import AMBER, BLUE, GREY, PICK, Figure, named
-from cist_core.compare.anchors import AUTHORS, KD_TAU_1, KD_TAU_4, OWN, TRAINED_BEST, Anchor, level_story
+from cist_core.compare.anchors import AUTHORS, KD_TAU_1, KD_TAU_4, OWN, TRAINED_BEST, Anchor, level_sentence
 from cist_core.compare.evidence import Evidence, TrainedBest
-from cist_core.compare.findings import are_matched, consistency_gain, floor_story
-from cist_core.compare.recommendation import RhoRecommendation, recommendation_story
-from cist_core.compare.rho_curves import RHOS, GainCurve, RhoSweep, gain_story
+from cist_core.compare.findings import are_matched, consistency_gain, floor_sentence
+from cist_core.compare.recommendation import RhoRecommendation, recommendation_sentence
+from cist_core.compare.rho_curves import RHOS, GainCurve, RhoSweep, gain_sentence
 from cist_core.temperature import Cist
 from cist_core.temperature.columns import profile_columns
 from cist_core.temperature.readings import RuleReading
@@ -68,9 +68,9 @@ def rho_figure(
     marked = [found.anchor, *(anchor for anchor in anchors if anchor.key != found.anchor.key)]
     reach = _reach(sweep, found, rule.rho, anchors)
     limit = sweep.max_entropy
-    title = recommendation_story(found)
+    title = recommendation_sentence(found)
     flags = _flags(marked, found, sweep, reach)
-    kept = floor_story(found.floor, found.outcome.cist.at_floor)
+    kept = floor_sentence(found.floor, found.outcome.cist.at_floor)
     return Figure(
         title=title,
         caption=(
@@ -333,7 +333,7 @@ def evidence_figure(evidence: Evidence, found: RhoRecommendation, *, height: int
     said = f"Our CIST students were best at {_best_in_words(cist)}"
     if "kd" in best:
         said += f", those of KD at {_best_in_words(best['kd'])}"
-    title = f"{said}; for CIST {level_story(cist)}"
+    title = f"{said}; for CIST {level_sentence(cist)}"
     tried = ", ".join(f"{names[method]} in {one.runs:,} runs" for method, one in sorted(best.items()))
     rows = pd.DataFrame(
         [
@@ -437,7 +437,7 @@ def gain_figure(
         student: of the student, on the same samples.
         height: in pixels.
     """
-    title = gain_story(curve, found.low, found.high)
+    title = gain_sentence(curve, found.low, found.high)
     rows = _gains(curve, _TEACHER)
     others = _gains(student, _STUDENT) if student is not None else rows.iloc[:0]
     known = np.concatenate([rows["gain"], others["gain"]])

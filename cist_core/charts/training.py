@@ -10,13 +10,13 @@ import altair as alt
 import pandas as pd
 
 from cist_core.charts.figure import AMBER, BLUE, GREY, Figure, Slot, named, rule_scale, rules_legend
-from cist_core.charts.training_stories import (
+from cist_core.charts.training_sentences import (
     RunCurve,
-    accuracy_story,
-    entropy_story,
-    loss_story,
-    maximum_story,
-    temperature_story,
+    accuracy_sentence,
+    entropy_sentence,
+    loss_sentence,
+    maximum_sentence,
+    temperature_sentence,
     term_name,
 )
 from cist_core.training.logit_scale import scale_states
@@ -53,7 +53,7 @@ def accuracy_figure(runs: Sequence[RunCurve], *, height: int = 320) -> Figure:
     return _figure(
         runs,
         lines,
-        title=accuracy_story(runs),
+        title=accuracy_sentence(runs),
         caption="Thick: validation. Thin: the training images as the student saw them during the epoch."
         + ("" if floor is None else f" The first epochs, below {floor} %, are cut off.")
         + ("" if len(runs) == 1 else " One run each: seeds alone move these numbers, too."),
@@ -80,7 +80,7 @@ def loss_figure(runs: Sequence[RunCurve], term: str = "loss_total", *, height: i
     return _figure(
         runs,
         [_line(run, TRAINING, term) for run in runs],
-        title=loss_story(runs, term),
+        title=loss_sentence(runs, term),
         caption="Mean over the epoch, in nats."
         + ("" if len(runs) == 1 else " Losses of different objectives do not compare, only their course does."),
         y_title=f"{term_name(term)} (nats)",
@@ -94,7 +94,7 @@ def entropy_figure(runs: Sequence[RunCurve], *, height: int = 260) -> Figure:
     return _figure(
         runs,
         _both(runs, "entropy"),
-        title=entropy_story(runs),
+        title=entropy_sentence(runs),
         caption=_caption_of_bands(runs, "entropy over the samples of the epoch, at the temperatures used"),
         y_title="mean entropy (nats)",
         kind="models",
@@ -107,7 +107,7 @@ def temperature_figure(runs: Sequence[RunCurve], *, height: int = 260) -> Figure
     return _figure(
         runs,
         _both(runs, "tau"),
-        title=temperature_story(runs),
+        title=temperature_sentence(runs),
         caption=_caption_of_bands(runs, "temperature over the samples of the epoch"),
         y_title="mean temperature (logit units)",
         kind="models",
@@ -126,7 +126,7 @@ def maximum_figure(runs: Sequence[RunCurve], *, height: int = 260) -> Figure:
     return _figure(
         runs,
         lines,
-        title=maximum_story(runs),
+        title=maximum_sentence(runs),
         caption="Solid: teacher. Dashed: student; means over the epoch of the largest logit above the mean of all."
         + ("" if faults.empty else " Crosses: where the student's scale collapses or starts to run away. Log axis."),
         y_title="centred maximum (logit units)",

@@ -87,7 +87,7 @@ def factors_figure(weights: SampleWeights, *, selected: Mask | None = None, heig
     factors = {"teacher": weights.teacher} | ({} if weights.student is None else {"student": weights.student})
     bins = _Bins.over(*factors.values(), count=FACTOR_BINS)
     chosen = _chosen(selected, weights.samples)
-    title = factors_story(weights)
+    title = factors_sentence(weights)
     return Figure(
         title=title,
         caption=(
@@ -112,7 +112,7 @@ def _floored(weights: SampleWeights) -> str:
     return f" On {shares} of the samples it is the floor of {weights.floor:.4g}."
 
 
-def factors_story(weights: SampleWeights) -> str:
+def factors_sentence(weights: SampleWeights) -> str:
     """How far the teacher's temperatures reach, and how the student's compare."""
     low, high = np.quantile(weights.teacher, (0.05, 0.95))
     if weights.student is None:
@@ -178,7 +178,7 @@ def weight_figure(weights: SampleWeights, *, selected: Mask | None = None, heigh
     bins = _Bins.over(weights.weight, count=BINS)
     mean = float(weights.weight.mean())
     chosen = _chosen(selected, weights.samples)
-    title = weight_story(weights)
+    title = weight_sentence(weights)
     table = _bars(weights.weight, bins, mean)
     front = _bars(weights.weight[chosen], bins, mean)
     return Figure(
@@ -198,7 +198,7 @@ def weight_figure(weights: SampleWeights, *, selected: Mask | None = None, heigh
     )
 
 
-def weight_story(weights: SampleWeights) -> str:
+def weight_sentence(weights: SampleWeights) -> str:
     """How many samples count, and how much the heaviest carry."""
     if weights.equal:
         return f"Every sample weighs the same: all {weights.samples:,} count"
@@ -284,7 +284,7 @@ def difficulty_figure(
     across, up = _Bins.over(values, count=COLUMNS), _Bins.over(weights.weight, count=ROWS)
     binned = weights.samples > MOST_POINTS
     chosen = _chosen(selected, weights.samples)
-    title = difficulty_story(weights, values, measure)
+    title = difficulty_sentence(weights, values, measure)
     cloud = _cells(values, weights.weight, across, up) if binned else _points(values, weights.weight, across, up)
     front = _cells(values[chosen], weights.weight[chosen], across, up) if binned else cloud[chosen]
     return Figure(
@@ -316,7 +316,7 @@ def difficulty_figure(
     )
 
 
-def difficulty_story(weights: SampleWeights, values: Values, measure: Measure) -> str:
+def difficulty_sentence(weights: SampleWeights, values: Values, measure: Measure) -> str:
     """Whether easy or hard samples weigh more, by Spearman's rank correlation."""
     if weights.equal:
         return f"Every sample weighs the same, whatever its {measure.title}"

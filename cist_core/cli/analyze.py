@@ -28,7 +28,7 @@ from cist_core.cli.loading import (
 from cist_core.cli.output import add_json_option, print_json, remark, table
 from cist_core.cli.source_text import source_record, source_text
 from cist_core.compare.anchors import default_anchor
-from cist_core.compare.findings import findings_of, rule_stories
+from cist_core.compare.findings import findings_of, rule_sentences
 from cist_core.logits.top_k import is_top_k_file
 from cist_core.temperature.columns import COLUMNS
 from cist_core.temperature.readings import RuleReading, read_rules
@@ -148,7 +148,7 @@ def _text(logit_set: LogitSet, curves: EntropyCurves, readings: Sequence[RuleRea
             "",
             table(head, rows),
             "",
-            *(f"{sentence}." for sentence in [*findings_of(readings, curves), *rule_stories(readings)]),
+            *(f"{sentence}." for sentence in [*findings_of(readings, curves), *rule_sentences(readings)]),
         ]
     )
 

@@ -19,16 +19,16 @@ from cist_core.cli.loading import (
 from cist_core.cli.output import add_json_option, print_json, remark, table
 from cist_core.cli.source_text import source_record, source_text
 from cist_core.compare.anchors import ANCHORS, Anchor, find_anchors
-from cist_core.compare.findings import rule_stories
+from cist_core.compare.findings import rule_sentences
 from cist_core.compare.matching import match_rho
 from cist_core.compare.recommendation import (
     RhoOutcome,
     RhoRecommendation,
     recommend_rho,
-    recommendation_story,
+    recommendation_sentence,
     rho_outcome,
 )
-from cist_core.compare.rho_curves import gain_curve, gain_story
+from cist_core.compare.rho_curves import gain_curve, gain_sentence
 from cist_core.temperature import CIST_FLOOR, Cist
 from cist_core.temperature.columns import COMPACT
 from cist_core.temperature.readings import read_rule
@@ -161,16 +161,16 @@ def _text(
 ) -> str:
     parts = [
         source_text(logit_set),
-        f"{recommendation_story(found)}.",
+        f"{recommendation_sentence(found)}.",
         found.anchor.why,
         "Anchors",
         _anchors(anchors, found),
         f"Entropy of the soft labels in nats (ln C = {three_digits(curves.max_entropy)})",
         _profiles(found.outcome, student),
-        " ".join(f"{story}." for story in rule_stories([read_rule(Cist(found.rho, found.floor), curves)])),
+        " ".join(f"{sentence}." for sentence in rule_sentences([read_rule(Cist(found.rho, found.floor), curves)])),
         "At other mean entropies",
         _gains(curves, found),
-        f"{gain_story(gain_curve(curves, floor=found.floor), found.low, found.high)}.",
+        f"{gain_sentence(gain_curve(curves, floor=found.floor), found.low, found.high)}.",
     ]
     return "\n\n".join(parts)
 

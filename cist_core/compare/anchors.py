@@ -75,7 +75,7 @@ class Anchor:
     @property
     def uncertainty(self) -> str:
         """How much evidence there is and what it cannot tell apart, without a full stop; empty without evidence."""
-        return "" if self.best is None else uncertainty_story(self.best)
+        return "" if self.best is None else uncertainty_sentence(self.best)
 
     def to_dict(self) -> dict[str, Any]:
         """The numbers and words, JSON-ready."""
@@ -92,18 +92,18 @@ class Anchor:
         }
 
 
-def uncertainty_story(best: TrainedBest) -> str:
+def uncertainty_sentence(best: TrainedBest) -> str:
     """How many runs speak for it, and which mean entropies they cannot tell apart; no full stop.
 
     Example:
         >>> best = TrainedBest("digits", 10, "cist:rho=3", 0.9, 0.6, 0.5, 0.7, points=4, runs=11)
-        >>> uncertainty_story(best)
+        >>> uncertainty_sentence(best)
         'from 11 runs with 10 classes; 0.50 to 0.70 of ln C cannot be told apart'
     """
-    return f"from {best.runs:,} runs with {best.classes:,} classes; {level_story(best)}"
+    return f"from {best.runs:,} runs with {best.classes:,} classes; {level_sentence(best)}"
 
 
-def level_story(best: TrainedBest) -> str:
+def level_sentence(best: TrainedBest) -> str:
     """Which mean entropies trained as well as the best, as far as the runs can tell; no full stop."""
     low, high = f"{best.low:.2f}", f"{best.high:.2f}"
     if low == high:
@@ -209,7 +209,7 @@ def _trained_best(curves: EntropyCurves, floor: float) -> Anchor | None:
         return None
     why = (
         f"Students of CIST were best at this mean entropy ({best.setting}): {best.accuracy * 100:.3g} % on validation, "
-        f"{uncertainty_story(best)} (docs/claim.md)."
+        f"{uncertainty_sentence(best)} (docs/claim.md)."
         + ("" if best.decides else " So little is decided by that, that it is not the default.")
     )
     return _by_entropy(curves, TRAINED_BEST, why, best.target, best.low, best.high, floor, best)

@@ -195,7 +195,7 @@ def extremes(reading: RuleReading) -> str:
     return f"{rule_label(reading.rule)} leaves {sharp} over-sharp and {smoothed} over-smoothed"
 
 
-def floor_story(floor: float, at_floor: float, student_at_floor: float | None = None) -> str:
+def floor_sentence(floor: float, at_floor: float, student_at_floor: float | None = None) -> str:
     """On how many samples the floor of CIST decides the temperature, and what CIST is there; no full stop.
 
     Args:
@@ -216,14 +216,14 @@ def floor_story(floor: float, at_floor: float, student_at_floor: float | None = 
     return f"{which} {how_many(at_floor)} of the samples{f': there {there}' if at_floor >= MANY_AT_FLOOR else ''}"
 
 
-def rule_stories(readings: Sequence[RuleReading]) -> list[str]:
-    """What has to be said of some readings besides their numbers: `floor_story` and `one_label_story`, no full stops.
+def rule_sentences(readings: Sequence[RuleReading]) -> list[str]:
+    """What some readings need said besides numbers: `floor_sentence` and `one_label_sentence`, without full stops.
 
     A floor is named by its rule where there are several of CIST.
     """
     held = [(reading, reading.rule) for reading in readings if isinstance(reading.rule, Cist)]
-    stories = [
-        floor_story(
+    sentences = [
+        floor_sentence(
             rule.floor,
             reading.profile.at_floor,
             None if reading.student_at_floor is None else float(reading.student_at_floor.mean()),
@@ -231,14 +231,15 @@ def rule_stories(readings: Sequence[RuleReading]) -> list[str]:
         for reading, rule in held
     ]
     if len(held) > 1:
-        stories = [
-            f"{rule_label(rule)}: {story[0].lower()}{story[1:]}" for (_, rule), story in zip(held, stories, strict=True)
+        sentences = [
+            f"{rule_label(rule)}: {sentence[0].lower()}{sentence[1:]}"
+            for (_, rule), sentence in zip(held, sentences, strict=True)
         ]
-    lost = (one_label_story(reading.rule, reading.same_label) for reading in readings)
-    return stories + [story for story in lost if story]
+    lost = (one_label_sentence(reading.rule, reading.same_label) for reading in readings)
+    return sentences + [sentence for sentence in lost if sentence]
 
 
-def one_label_story(rule: TemperatureRule, same_label: float) -> str:
+def one_label_sentence(rule: TemperatureRule, same_label: float) -> str:
     """What a rule that holds the ratio leaves of two classes; no full stop. Empty where it leaves what there was.
 
     The soft label of two classes is its winner and its ratio: where the ratio is the same, all that a teacher said of
@@ -256,7 +257,7 @@ def one_label_story(rule: TemperatureRule, same_label: float) -> str:
     )
 
 
-def ratio_story(fixed: RuleReading, other: RuleReading) -> str:
+def ratio_sentence(fixed: RuleReading, other: RuleReading) -> str:
     """What the ratio explains under a fixed temperature, and what is left when it is held, as far as a floor lets it.
 
     Where the floor decides, the ratio varies from sample to sample as it does at a fixed temperature.

@@ -342,7 +342,7 @@ def _range_of_temperatures(curves: EntropyCurves, tau_range: tuple[float, float]
     return low, min(high, 1.0)
 
 
-def recommendation_story(found: RhoRecommendation) -> str:
+def recommendation_sentence(found: RhoRecommendation) -> str:
     """The recommendation as a sentence without a full stop."""
     rho, nats = f"ρ = {three_digits(found.rho)}", f"{three_digits(found.target_entropy)} nats"
     mean = f"{nats} ({found.target * 100:.3g} % of ln C)"

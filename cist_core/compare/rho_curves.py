@@ -241,14 +241,14 @@ def _at_fixed_temperatures(curves: EntropyCurves, means: Array) -> tuple[Array, 
     return np.exp(log_tau), spread
 
 
-def gain_story(curve: GainCurve, low: float, high: float) -> str:
-    """`_gain_story`, and with two classes that less spread is less information; no full stop."""
-    story = _gain_story(curve, low, high)
+def gain_sentence(curve: GainCurve, low: float, high: float) -> str:
+    """`_gain_sentence`, and with two classes that less spread is less information; no full stop."""
+    sentence = _gain_sentence(curve, low, high)
     two = math.isclose(curve.max_entropy, math.log(2), rel_tol=1e-6)
-    return f"{story}; with two classes less spread is less information, and no gain" if two else story
+    return f"{sentence}; with two classes less spread is less information, and no gain" if two else sentence
 
 
-def _gain_story(curve: GainCurve, low: float, high: float) -> str:
+def _gain_sentence(curve: GainCurve, low: float, high: float) -> str:
     """What the gain is in a range of mean entropies, and where CIST is the less consistent one; no full stop.
 
     A range whose ends are the same is one mean entropy.
@@ -280,11 +280,11 @@ def _gain_story(curve: GainCurve, low: float, high: float) -> str:
         for interval in curve.less_consistent()
         if not low <= interval[0] <= interval[1] <= high and interval[1] - interval[0] > 0.005
     ]
-    story = f"{where} CIST spreads {_range(*gains)} the fixed temperature of the same mean entropy"
+    sentence = f"{where} CIST spreads {_range(*gains)} the fixed temperature of the same mean entropy"
     if worse and gains[0] >= 1:
         places = " and ".join(_place(*interval) for interval in worse)
-        story += f"; {places} it is the less consistent one"
-    return story
+        sentence += f"; {places} it is the less consistent one"
+    return sentence
 
 
 def _place(start: float, end: float) -> str:

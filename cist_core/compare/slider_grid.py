@@ -18,10 +18,10 @@ from cist_core.compare.findings import (
     GAINS,
     HEADLINES,
     are_matched,
-    floor_story,
+    floor_sentence,
     gain_kind,
     headline_kind,
-    one_label_story,
+    one_label_sentence,
     rule_label,
     rule_name,
 )
@@ -139,7 +139,7 @@ class SliderGrid:
                 | {
                     "held": _held(position),
                     "alike": how_many(position.same_label) if position.same_label else "",
-                    "stories": rho_stories(position),
+                    "sentences": rho_sentences(position),
                 }
                 for position in self.rhos
             ],
@@ -283,11 +283,13 @@ def number_words(position: Position) -> list[str]:
     return [column.text(position.rule, position.profile) for column in _COLUMNS]
 
 
-def rho_stories(position: Position) -> str:
+def rho_sentences(position: Position) -> str:
     """What has to be said of a position of CIST besides its numbers, in sentences."""
     assert isinstance(position.rule, Cist)
-    floored = floor_story(position.rule.floor, position.profile.at_floor, position.student_at_floor)
-    return " ".join(f"{story}." for story in (floored, one_label_story(position.rule, position.same_label)) if story)
+    floored = floor_sentence(position.rule.floor, position.profile.at_floor, position.student_at_floor)
+    return " ".join(
+        f"{sentence}." for sentence in (floored, one_label_sentence(position.rule, position.same_label)) if sentence
+    )
 
 
 def _held(position: Position) -> str:

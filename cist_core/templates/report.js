@@ -136,7 +136,7 @@ function showPair() {
   element("headline").textContent = headline(tau, rho);
   element("gain").textContent = gainWords(tau, rho);
   element("ratios").textContent = ratiosMove(tau, rho);
-  element("stories").textContent = sides.rho.stories;
+  element("sentences").textContent = sides.rho.sentences;
   element("note").textContent = areMatched(tau, rho) ? "" : grid.notes[reason(sides.tau)];
   element("chart-1").setAttribute("aria-label", headline(tau, rho));
   element("chart-ratios").setAttribute("aria-label", ratiosMove(tau, rho));

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from cist_core.charts.ratio import envelope_story
-from cist_core.charts.residuals import reasons_story, spread_story
+from cist_core.charts.ratio import envelope_sentence
+from cist_core.charts.residuals import reasons_sentence, spread_sentence
 from cist_core.samples.residuals import why_far
 from tests.app.driver import open_app, view_of
 
@@ -21,8 +21,8 @@ def test_the_findings_and_the_table_are_those_of_the_library() -> None:
     view = view_of(app)
     found = why_far(view.source.curves, view.cist)
     titles = [title.value for title in app.subheader]
-    assert reasons_story(found) in titles
-    assert spread_story(found) in titles
+    assert reasons_sentence(found) in titles
+    assert spread_sentence(found) in titles
     table = app.dataframe[0].value
     expected = found.furthest(12)
     assert table["Sample"].tolist() == expected.tolist()
@@ -37,10 +37,10 @@ def test_the_gap_narrows_the_envelope_and_the_words_say_so() -> None:
     app = open_page()
     view = view_of(app)
     found = why_far(view.source.curves, view.cist)
-    assert envelope_story(found, view.rho, 0.0) in [caption.value for caption in app.caption]
+    assert envelope_sentence(found, view.rho, 0.0) in [caption.value for caption in app.caption]
     app.slider(key="ratio_gap").set_value(2.0).run()
     assert not app.exception
-    assert envelope_story(found, view.rho, 2.0) in [caption.value for caption in app.caption]
+    assert envelope_sentence(found, view.rho, 2.0) in [caption.value for caption in app.caption]
 
 
 def test_the_furthest_samples_can_be_selected() -> None:

@@ -18,7 +18,7 @@ from app.forms.run_views import (
     Answers,
     RunView,
     agreement,
-    agreement_story,
+    agreement_sentence,
     assign_colours,
     config_difference,
     duration,
@@ -206,16 +206,16 @@ def test_agreement_is_the_share_of_equal_answers() -> None:
     assert [table.loc[name, name] for name in "abc"] == [100.0] * 3
     assert who_is_right(a, b) == {"both": 2, "first": 1, "second": 0, "neither": 1}
     assert sum(who_is_right(a, c).values()) == 4
-    assert agreement_story({"a": a, "b": b}) == (
+    assert agreement_sentence({"a": a, "b": b}) == (
         "The students agree on 75.0 % of 4 test images; only a is right on 1, only b on 0"
     )
-    assert agreement_story({"a": a, "b": b, "c": c}) == "The students agree on 0.0 to 75.0 % of 4 test images"
+    assert agreement_sentence({"a": a, "b": b, "c": c}) == "The students agree on 0.0 to 75.0 % of 4 test images"
 
 
 def test_without_labels_nobody_is_right() -> None:
     a = Answers(np.array([0, 1]), None)
     assert who_is_right(a, a) is None
-    assert agreement_story({"a": a, "b": a}) == "The students agree on 100 % of 2 test images"
+    assert agreement_sentence({"a": a, "b": a}) == "The students agree on 100 % of 2 test images"
 
 
 def test_students_of_different_images_do_not_compare() -> None:

@@ -15,7 +15,7 @@ from cist_core import EntropyCurves, LogitSet, matched_pair
 from cist_core.charts import histogram_figure
 from cist_core.charts.moving_ratio import moving_ratio_figure
 from cist_core.compare.findings import are_matched, comparison, gain_words
-from cist_core.compare.slider_grid import Position, SliderGrid, number_words, rho_stories, slider_grid
+from cist_core.compare.slider_grid import Position, SliderGrid, number_words, rho_sentences, slider_grid
 from cist_core.report import write_report
 from cist_core.temperature import CIST_FLOOR, Fixed
 from cist_core.temperature.readings import RuleReading, read_rule
@@ -125,10 +125,10 @@ def test_every_sentence_is_that_of_python(
         assert any(kind in sentence for sentence in expected), kind
     gains = page.evaluate("grid.taus.flatMap((_, tau) => grid.rhos.map((_, rho) => gainWords(tau, rho)))")
     assert gains == [gain_of(*pair) for pair in itertools.product(grid.taus, grid.rhos)]
-    stories = page.evaluate("grid.taus.flatMap((_, tau) => grid.rhos.map((_, rho) => ratiosMove(tau, rho)))")
-    assert stories == [grid.ratios_move(*pair) for pair in itertools.product(grid.taus, grid.rhos)]
-    assert any("the others smaller" in story for story in stories) is (floor > 0)
-    assert page.evaluate("grid.rhos.map((rho) => rho.stories)") == [rho_stories(rho) for rho in grid.rhos]
+    sentences = page.evaluate("grid.taus.flatMap((_, tau) => grid.rhos.map((_, rho) => ratiosMove(tau, rho)))")
+    assert sentences == [grid.ratios_move(*pair) for pair in itertools.product(grid.taus, grid.rhos)]
+    assert any("the others smaller" in sentence for sentence in sentences) is (floor > 0)
+    assert page.evaluate("grid.rhos.map((rho) => rho.sentences)") == [rho_sentences(rho) for rho in grid.rhos]
 
 
 def test_numbers_are_written_as_python_writes_them(open_report, report: Report) -> None:
@@ -176,7 +176,7 @@ def test_a_slider_moves_by_keyboard_and_everything_follows(open_report, report: 
     cells = page.locator("#numbers tbody tr").nth(1).locator("td").all_inner_texts()
     assert cells[:2] == [three_digits(readings[1].profile.mean), three_digits(readings[1].profile.std)]
     assert cells == number_words(grid.rhos[rho])
-    assert page.locator("#stories").inner_text() == rho_stories(grid.rhos[rho])
+    assert page.locator("#sentences").inner_text() == rho_sentences(grid.rhos[rho])
     assert page.locator("#gain").inner_text() == gain_of(grid.taus[tau], grid.rhos[rho])
     after = drawing(page), drawing(page, "#chart-ratios")
     assert after[0] != before[0]
@@ -219,7 +219,7 @@ def test_rho_moves_the_words_about_the_floor(open_report, report: Report) -> Non
     press(page, "#rho", "End")
     last = report.grid.rhos[-1]
     assert last.profile.at_floor == 1
-    assert page.locator("#stories").inner_text() == rho_stories(last)
+    assert page.locator("#sentences").inner_text() == rho_sentences(last)
     assert page.locator("#numbers tbody tr").nth(1).locator("td").last.inner_text() == percent(last.profile.at_floor)
     assert page.locator("#ratios").inner_text().endswith("under CIST none reaches 15")
     ratios = page.evaluate("views['chart-ratios'].data('points').map(row => row.ratio)")[len(report.grid.maxima) :]

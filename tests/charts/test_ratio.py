@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from cist_core.charts.cloud import MOST_POINTS
-from cist_core.charts.ratio import envelope_story, ratio_figure
-from cist_core.charts.residuals import furthest_story, gap_figure, reasons_figure, reasons_story, spread_story
+from cist_core.charts.ratio import envelope_sentence, ratio_figure
+from cist_core.charts.residuals import furthest_sentence, gap_figure, reasons_figure, reasons_sentence, spread_sentence
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.entropy.envelope import entropy_envelope
 from cist_core.logits.logit_set import LogitSet
@@ -129,7 +129,7 @@ def test_where_every_sample_is_at_the_floor_there_is_no_shape_at_rho():
     figure = ratio_figure(fixed, held)
     assert figure.datasets["violin"].empty
     assert "Blue: all samples under CIST are at the floor of 2" in figure.alt
-    assert envelope_story(residuals, 14.0, 0.0).endswith("no sample is above the floor and has it")
+    assert envelope_sentence(residuals, 14.0, 0.0).endswith("no sample is above the floor and has it")
     for each in (figure, gap_figure(residuals, held.rule)):
         json.dumps(each.vega_lite(), allow_nan=False)
 
@@ -150,10 +150,10 @@ def test_the_gap_and_the_envelope_speak_of_the_samples_above_the_floor():
     assert figure.title.startswith("From gap and ratio alone")
     above = ~held.at_floor
     start, end = (three_digits(float(value)) for value in np.quantile(held.entropy[above], [0.05, 0.95]))
-    words = envelope_story(residuals, 3.0, 0.0)
+    words = envelope_sentence(residuals, 3.0, 0.0)
     assert words.endswith(f"90 % of the samples above the floor lie between {start} and {end}")
     share = percent(float(np.mean(residuals.gap[above] >= 1.0)))
-    assert f"{share} of the samples above the floor have such a gap" in envelope_story(residuals, 3.0, 1.0)
+    assert f"{share} of the samples above the floor have such a gap" in envelope_sentence(residuals, 3.0, 1.0)
 
 
 def test_one_spec_for_every_slider_position_gap_and_selection():
@@ -192,23 +192,23 @@ def test_reasons_are_counted_by_side():
 
 def test_the_title_names_the_commonest_reason():
     two_modes = crafted([1.4, 1.4, 0.9], gap=2.0, second=[1.3, 1.3, 0.6])
-    assert reasons_story(two_modes) == (
+    assert reasons_sentence(two_modes) == (
         "3 of 3 samples lie more than 0.115 nats from the equal-others curve, 66.7 % of them because of a second mode"
     )
     one = crafted([1.4, 0.5], gap=0.1, second=[1.3, 0.5])
-    assert reasons_story(one) == (
+    assert reasons_sentence(one) == (
         "1 of 2 samples lies more than 0.115 nats from the equal-others curve, 100 % of them because of a tie"
     )
     none = crafted([0.52, 0.5], gap=0.1, second=0.5)
-    assert reasons_story(none) == "No sample lies more than 0.115 nats from the equal-others curve"
+    assert reasons_sentence(none) == "No sample lies more than 0.115 nats from the equal-others curve"
 
 
 def test_the_furthest_samples_are_counted_by_reason():
     residuals = crafted([1.5, 1.4, 0.9, 0.51], gap=[0.1, 2.0, 2.0, 2.0], second=[0.9, 1.3, 0.6, 0.51])
-    assert furthest_story(residuals, 2) == "The 2 samples furthest from the curve: 1 by a tie, 1 by a second mode"
-    assert furthest_story(residuals, 3).endswith("1 by a tie, 1 by a second mode, 1 by uneven others")
-    assert furthest_story(residuals, 4).endswith("1 by uneven others, 1 within 0.115 nats of it")
-    assert furthest_story(residuals, 1) == "The sample furthest from the curve: by a tie"
+    assert furthest_sentence(residuals, 2) == "The 2 samples furthest from the curve: 1 by a tie, 1 by a second mode"
+    assert furthest_sentence(residuals, 3).endswith("1 by a tie, 1 by a second mode, 1 by uneven others")
+    assert furthest_sentence(residuals, 4).endswith("1 by uneven others, 1 within 0.115 nats of it")
+    assert furthest_sentence(residuals, 1) == "The sample furthest from the curve: by a tie"
 
 
 @pytest.mark.parametrize(
@@ -218,22 +218,22 @@ def test_on_the_curve_there_are_neither_reasons_nor_shares_of_rounding(rows):
     curves = EntropyCurves.from_logits(LogitSet.create(rows.astype(np.float32)))
     residuals = why_far(curves, read_rules([Cist(2.0, floor=0)], curves)[0])
     near = f"within {three_digits(0.05 * math.log(rows.shape[1]))} nats of it"
-    assert furthest_story(residuals, 3) == f"The 3 samples furthest from the curve lie {near}"
-    assert furthest_story(residuals, 1) == f"The sample furthest from the curve lies {near}"
-    assert spread_story(residuals) == "Under CIST every sample has the same entropy: there is nothing to explain"
+    assert furthest_sentence(residuals, 3) == f"The 3 samples furthest from the curve lie {near}"
+    assert furthest_sentence(residuals, 1) == f"The sample furthest from the curve lies {near}"
+    assert spread_sentence(residuals) == "Under CIST every sample has the same entropy: there is nothing to explain"
 
 
 def test_the_spread_that_the_gap_predicts_is_said_with_what_it_explains():
     _, _, residuals = example()
-    words = spread_story(residuals)
+    words = spread_sentence(residuals)
     assert f"{residuals.second_class.std():.3f}" in words
     assert f"{residuals.entropy.std():.3f}" in words
     same = crafted([0.9, 0.9], gap=1.0, second=0.8)
-    assert "nothing to explain" in spread_story(same)
+    assert "nothing to explain" in spread_sentence(same)
     rounding = crafted([0.9, 0.90001], gap=[1.0, 1.1], second=[0.8, 0.8000001])
-    assert "nothing to explain" in spread_story(rounding)
+    assert "nothing to explain" in spread_sentence(rounding)
     uneven = crafted([0.9, 1.3], gap=[1.0, 1.1], second=0.8)
-    assert spread_story(uneven).startswith(
+    assert spread_sentence(uneven).startswith(
         "From the gap alone CIST would not spread at all; it spreads 0.200 nats, and"
     )
 
@@ -241,11 +241,11 @@ def test_the_spread_that_the_gap_predicts_is_said_with_what_it_explains():
 def test_the_envelope_in_words():
     _, _, residuals = example()
     low, high = entropy_envelope(3.0, CLASSES)
-    words = envelope_story(residuals, 3.0, 0.0)
+    words = envelope_sentence(residuals, 3.0, 0.0)
     assert f"any entropy from {low:.3f} to {high:.2f} nats" in words
-    assert "3.43" in envelope_story(residuals, 3.0, 5.0)  # the largest gap, 3 * 8 / 7
+    assert "3.43" in envelope_sentence(residuals, 3.0, 5.0)  # the largest gap, 3 * 8 / 7
     share = np.mean(residuals.gap >= 1.0)
-    assert f"{share * 100:.1f} % of the samples have such a gap" in envelope_story(residuals, 3.0, 1.0)
+    assert f"{share * 100:.1f} % of the samples have such a gap" in envelope_sentence(residuals, 3.0, 1.0)
 
 
 def test_with_two_classes_everything_is_on_the_curve():
@@ -253,7 +253,7 @@ def test_with_two_classes_everything_is_on_the_curve():
     curves = EntropyCurves.from_logits(LogitSet.create(rng.normal(size=(60, 2)).astype(np.float32)))
     fixed, held = read_rules([Fixed(1.0), Cist(2.0)], curves)
     residuals = why_far(curves, held)
-    assert reasons_story(residuals).startswith("No sample")
+    assert reasons_sentence(residuals).startswith("No sample")
     for figure in (ratio_figure(fixed, held), gap_figure(residuals, held.rule), reasons_figure(residuals)):
         json.dumps(figure.vega_lite(), allow_nan=False)
 

@@ -12,7 +12,7 @@ from cist_core.charts.figure import PICK
 from cist_core.charts.rho import PICK_STEP, evidence_figure, gain_figure, rho_figure
 from cist_core.compare.anchors import find_anchors
 from cist_core.compare.evidence import evidence_for, parse_evidence
-from cist_core.compare.findings import floor_story
+from cist_core.compare.findings import floor_sentence
 from cist_core.compare.recommendation import recommend_rho
 from cist_core.compare.rho_curves import RHOS, gain_curve, rho_sweep
 from cist_core.temperature import Cist, Fixed
@@ -78,7 +78,7 @@ def test_the_chart_says_on_how_many_samples_the_floor_holds(curves):
     found = recommend_rho(curves, **OWN, floor=0.25)
     share = percent(found.outcome.cist.at_floor)
     caption = both(curves)[0].caption
-    assert caption.endswith(f" At the recommended ρ t{floor_story(0.25, found.outcome.cist.at_floor)[1:]}.")
+    assert caption.endswith(f" At the recommended ρ t{floor_sentence(0.25, found.outcome.cist.at_floor)[1:]}.")
     assert share in caption
     assert "Grey: your range, and on the axis the ρ that lie in it." in both(curves, floor=0)[0].caption
 

@@ -17,7 +17,7 @@ from cist_core.charts.training import (
     maximum_figure,
     temperature_figure,
 )
-from cist_core.charts.training_stories import RunCurve
+from cist_core.charts.training_sentences import RunCurve
 
 FIGURES = [accuracy_figure, entropy_figure, temperature_figure, loss_figure, maximum_figure]
 

@@ -10,9 +10,9 @@ from reference import entropy_at, entropy_at_cist
 
 from cist_core import CistError, EntropyCurves, LogitSet, default_pair, recommend_rho
 from cist_core.compare import anchors as module
-from cist_core.compare.anchors import ANCHORS, default_anchor, find_anchor, find_anchors, uncertainty_story
+from cist_core.compare.anchors import ANCHORS, default_anchor, find_anchor, find_anchors, uncertainty_sentence
 from cist_core.compare.evidence import all_evidence, evidence_for, parse_evidence
-from cist_core.compare.recommendation import recommendation_story
+from cist_core.compare.recommendation import recommendation_sentence
 
 
 def entry(
@@ -148,7 +148,7 @@ def test_what_trained_best_is_the_default_where_there_is_evidence(trained, curve
     assert entropy_at_cist(4 * logits, found.band[1]).mean() == pytest.approx(0.4 * math.log(10), abs=1e-4)
     assert anchor.uncertainty == "from 4 runs with 10 classes; 0.40 to 0.60 of ln C cannot be told apart"
     assert all(words in anchor.why for words in ("some students", "90 % on validation", anchor.uncertainty, "claim.md"))
-    assert "stays in the range that trained best" in recommendation_story(found)
+    assert "stays in the range that trained best" in recommendation_sentence(found)
     assert found.to_dict()["anchor"]["evidence"]["runs"] == 4
 
 
@@ -171,8 +171,8 @@ def test_one_entropy_that_beats_all_others_has_no_range(trained, curves):
     trained(entry(points=[("cist:rho=3", 0.9, 0.6), ("cist:rho=5", 0.5, 0.4)]))
     found = recommend_rho(curves)
     assert not found.has_range
-    assert uncertainty_story(found.anchor.best).endswith("every other mean entropy that was tried was worse")
-    assert "stays in" not in recommendation_story(found)
+    assert uncertainty_sentence(found.anchor.best).endswith("every other mean entropy that was tried was worse")
+    assert "stays in" not in recommendation_sentence(found)
 
 
 # ---------------------------------------------------------------------------------------------- what cannot be had

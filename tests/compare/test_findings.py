@@ -8,10 +8,10 @@ from cist_core.compare.findings import (
     are_matched,
     comparison,
     findings_of,
-    floor_story,
-    ratio_story,
+    floor_sentence,
+    ratio_sentence,
     rule_label,
-    rule_stories,
+    rule_sentences,
 )
 from cist_core.compare.matching import matched_pair
 from cist_core.entropy.curves import EntropyCurves
@@ -84,15 +84,15 @@ def test_with_two_classes_a_smaller_spread_is_no_victory(floor: float) -> None:
     sentence = comparison(fixed, cist)
     assert "times less" not in sentence
     assert f"gives {'all' if share == 1 else percent(cist.same_label)} of the samples the same soft label" in sentence
-    (story,) = [story for story in rule_stories([fixed, cist]) if "two classes" in story]
-    assert "is lost, so a smaller spread is no gain" in story
+    (sentence,) = [sentence for sentence in rule_sentences([fixed, cist]) if "two classes" in sentence]
+    assert "is lost, so a smaller spread is no gain" in sentence
 
 
 @pytest.mark.parametrize("rule", ["lskd:tau=2", "normkd:k=2", "matched:H=0.5"])
 def test_other_rules_that_leave_one_soft_label_of_two_classes_are_named_too(rule: str) -> None:
     reading = read_rule(parse_rule(rule), two_classes())
     assert reading.same_label > 0.9
-    assert rule_stories([reading])[0].startswith("With two classes")
+    assert rule_sentences([reading])[0].startswith("With two classes")
 
 
 def test_what_a_fixed_temperature_or_the_floor_keeps_apart_is_not_called_lost() -> None:
@@ -100,7 +100,7 @@ def test_what_a_fixed_temperature_or_the_floor_keeps_apart_is_not_called_lost() 
     assert read_rule(Fixed(2.0), curves).same_label == 0
     held = read_rule(Cist(100.0), curves)  # the floor holds on every sample
     assert held.same_label == 0
-    assert not [story for story in rule_stories([held]) if "two classes" in story]
+    assert not [sentence for sentence in rule_sentences([held]) if "two classes" in sentence]
     assert read_rule(Cist(3.0, floor=0), mixed_scales()).same_label == 0
 
 
@@ -109,28 +109,28 @@ def test_headline_names_the_parameters_of_both_where_asked_to() -> None:
     assert f"{rule_label(cist.rule)} spreads" in comparison(fixed, cist, in_full=True)
 
 
-def test_ratio_story_tells_what_is_left() -> None:
+def test_ratio_sentence_tells_what_is_left() -> None:
     fixed, cist = pair_of(mixed_scales(), 2.0)
     share = cist.profile.std**2 / fixed.profile.std**2
-    assert f"{share * 100:.1f} %" in ratio_story(fixed, cist)
+    assert f"{share * 100:.1f} %" in ratio_sentence(fixed, cist)
 
 
-def test_ratio_story_says_where_the_floor_lets_go_of_the_ratio() -> None:
+def test_ratio_sentence_says_where_the_floor_lets_go_of_the_ratio() -> None:
     fixed, cist = pair_of(mixed_scales(), 2.0, floor=1.0)
     assert 0 < cist.profile.at_floor < 1
     left = cist.profile.std**2 / fixed.profile.std**2
-    assert ratio_story(fixed, cist).endswith(
+    assert ratio_sentence(fixed, cist).endswith(
         f"; CIST holds the ratio on {percent(1 - cist.profile.at_floor)} of the samples, and {left * 100:.1f} % of "
         "that variance is left"
     )
     everywhere = read_rule(Cist(1000.0, floor=2.0), mixed_scales())
-    assert ratio_story(fixed, everywhere).endswith(
+    assert ratio_sentence(fixed, everywhere).endswith(
         "; under CIST every sample is at the floor of 2, and 100 % of that variance is left"
     )
 
 
 @pytest.mark.parametrize(
-    ("floor", "at_floor", "student", "story"),
+    ("floor", "at_floor", "student", "sentence"),
     [
         (1.0, 0.031, None, "The floor of 1 holds on 3.1 % of the samples"),
         (0.25, 0.0, None, "The floor of 0.25 holds on none of the samples"),
@@ -152,28 +152,28 @@ def test_ratio_story_says_where_the_floor_lets_go_of_the_ratio() -> None:
         (0.0, 0.0, None, "Without a floor every sample has the ratio ρ"),
     ],
 )
-def test_the_floor_says_on_how_many_samples_it_holds(floor, at_floor, student, story) -> None:
-    assert floor_story(floor, at_floor, student) == story
+def test_the_floor_says_on_how_many_samples_it_holds(floor, at_floor, student, sentence) -> None:
+    assert floor_sentence(floor, at_floor, student) == sentence
 
 
-def test_the_stories_of_several_floors_name_their_rules() -> None:
+def test_the_sentences_of_several_floors_name_their_rules() -> None:
     curves = mixed_scales()
-    alone = rule_stories([read_rule(rule, curves) for rule in (Fixed(2.0), Cist(3.0))])
+    alone = rule_sentences([read_rule(rule, curves) for rule in (Fixed(2.0), Cist(3.0))])
     share = percent(float(np.mean(curves.statistics.maximum < 3.0)))
     assert alone == [f"The floor of 1 holds on {share} of the samples: there CIST is KD at τ = 1"]
-    both = rule_stories([read_rule(rule, curves) for rule in (Cist(3.0), Cist(3.0, floor=0))])
+    both = rule_sentences([read_rule(rule, curves) for rule in (Cist(3.0), Cist(3.0, floor=0))])
     assert both[0] == f"CIST ρ = 3: t{alone[0][1:]}"
     assert both[1] == "CIST ρ = 3, floor = 0: without a floor every sample has the ratio ρ"
     student = EntropyCurves.from_logits(LogitSet.create(np.eye(10)[np.arange(500) % 10]))
-    (beside,) = rule_stories([read_rule(Cist(3.0), curves.beside(student))])
+    (beside,) = rule_sentences([read_rule(Cist(3.0), curves.beside(student))])
     assert beside.startswith(f"The floor of 1 holds on {share} of the samples for the teacher and on all for the")
-    assert rule_stories([read_rule(Fixed(2.0), curves)]) == []
+    assert rule_sentences([read_rule(Fixed(2.0), curves)]) == []
 
 
-def test_constant_logits_have_a_story_too() -> None:
+def test_constant_logits_have_a_sentence_too() -> None:
     curves = EntropyCurves.from_logits(LogitSet.create(np.zeros((5, 3))))
     fixed, cist = read_rule(Fixed(1.0), curves), read_rule(Cist(1.0), curves)
-    assert "nothing to explain" in ratio_story(fixed, cist)
+    assert "nothing to explain" in ratio_sentence(fixed, cist)
     assert comparison(fixed, cist)
 
 

@@ -9,7 +9,7 @@ from reference import centred_maximum, entropy_at, entropy_at_cist, entropy_at_r
 from scipy.optimize import brentq
 
 from cist_core import EntropyCurves, LogitSet, matched_pair, read_logits
-from cist_core.compare.rho_curves import COMPARED, GainCurve, gain_curve, gain_story, rho_sweep
+from cist_core.compare.rho_curves import COMPARED, GainCurve, gain_curve, gain_sentence, rho_sweep
 
 
 @pytest.fixture
@@ -81,15 +81,17 @@ def test_the_gain_ends_at_one_where_the_floor_makes_cist_a_fixed_temperature(cur
     assert (given.floor, given.least) == (2, pytest.approx(entropy_at(logits, 2.0).mean(), abs=1e-4))
 
 
-def test_the_story_says_from_where_the_floor_lets_cist_be_compared():
+def test_the_sentence_says_from_where_the_floor_lets_cist_be_compared():
     x, gain = [0.3, 0.4, 0.55, 0.8, 0.99], [1, 2, 3, 3, 3]
-    story = gain_story(made(x, gain, floor=1.0, least=0.3), 0.15, 0.55)
-    assert story == (
+    sentence = gain_sentence(made(x, gain, floor=1.0, least=0.3), 0.15, 0.55)
+    assert sentence == (
         "The floor of 1 keeps the mean entropy under CIST above 30 % of ln C; between there and 55 % CIST spreads 1.0 "
         "to 3.0 times less than the fixed temperature of the same mean entropy"
     )
-    assert gain_story(made(x, gain, floor=1.0, least=0.3), 0.35, 0.55).startswith("Between 35 % and 55 % of ln C CIST")
-    beyond = gain_story(made(x[2:], gain[2:], floor=6.0, least=0.55), 0.15, 0.5)
+    assert gain_sentence(made(x, gain, floor=1.0, least=0.3), 0.35, 0.55).startswith(
+        "Between 35 % and 55 % of ln C CIST"
+    )
+    beyond = gain_sentence(made(x[2:], gain[2:], floor=6.0, least=0.55), 0.15, 0.5)
     assert beyond == (
         "The floor of 6 keeps the mean entropy under CIST above 55 % of ln C: between 15 % and 50 % there is no spread "
         "to compare"
@@ -106,7 +108,7 @@ def test_the_gain_of_a_real_teacher_turns_against_cist_where_nearly_all_is_unifo
     assert np.interp(0.99, curve.normalised, curve.gain) == pytest.approx(0.8, abs=0.05)
     ((start, end),) = curve.less_consistent()
     assert 0.97 < start < 0.99 < end <= COMPARED[1]
-    assert gain_story(curve, 0.15, 0.55).endswith("; above 98.2 % it is the less consistent one")
+    assert gain_sentence(curve, 0.15, 0.55).endswith("; above 98.2 % it is the less consistent one")
 
 
 def test_ends_are_left_out_and_not_guessed(curves):
@@ -137,14 +139,14 @@ def test_without_any_spread_there_is_no_gain():
     assert curve.less_consistent() == []
 
 
-def test_where_cist_alone_does_not_spread_the_story_says_so():
+def test_where_cist_alone_does_not_spread_the_sentence_says_so():
     """The best that CIST can do is no gain, as a gain over nothing is no number."""
     rows = np.random.default_rng(0).normal(size=(100, 2))
-    story = gain_story(gain_curve(EntropyCurves.from_logits(LogitSet.create(rows)), floor=0), 0.25, 0.5)
+    sentence = gain_sentence(gain_curve(EntropyCurves.from_logits(LogitSet.create(rows)), floor=0), 0.25, 0.5)
     low, high = map(
         float,
         re.match(
-            r"Between 25 % and 50 % of ln C CIST does not spread at all; .* ([\d.]+) to (.+) nats", story
+            r"Between 25 % and 50 % of ln C CIST does not spread at all; .* ([\d.]+) to (.+) nats", sentence
         ).groups(),
     )
 
@@ -179,7 +181,7 @@ def test_rows_that_leave_nothing_to_compare(rows):
     curve = gain_curve(EntropyCurves.from_logits(LogitSet.create(rows)))
     assert not np.isfinite(curve.gain).any()
     assert curve.within(0.0, 1.0) is None
-    assert gain_story(curve, 0.15, 0.55).endswith("there is no spread to compare")
+    assert gain_sentence(curve, 0.15, 0.55).endswith("there is no spread to compare")
 
 
 def test_intervals_of_lower_consistency_end_where_the_gain_crosses_one():
@@ -191,14 +193,14 @@ def test_intervals_of_lower_consistency_end_where_the_gain_crosses_one():
     assert made([0.1, 0.9], [0.5, 0.4]).less_consistent() == [(pytest.approx(0.1), pytest.approx(0.9))]
 
 
-def test_the_story_in_every_direction():
+def test_the_sentence_in_every_direction():
     x = [0.05, 0.15, 0.3, 0.55, 0.8, 0.99]
-    assert "CIST spreads 2.0 to 3.0 times less than the fixed" in gain_story(made(x, [2, 2, 3, 2, 2, 2]), 0.15, 0.55)
-    assert "CIST spreads 1.2 to 2.0 times more than" in gain_story(made(x, [1, 0.8, 0.5, 0.6, 1, 1]), 0.15, 0.55)
-    mixed = gain_story(made(x, [1, 0.8, 1.5, 2, 3, 3]), 0.15, 0.55)
+    assert "CIST spreads 2.0 to 3.0 times less than the fixed" in gain_sentence(made(x, [2, 2, 3, 2, 2, 2]), 0.15, 0.55)
+    assert "CIST spreads 1.2 to 2.0 times more than" in gain_sentence(made(x, [1, 0.8, 0.5, 0.6, 1, 1]), 0.15, 0.55)
+    mixed = gain_sentence(made(x, [1, 0.8, 1.5, 2, 3, 3]), 0.15, 0.55)
     assert "from 1.2 times more to 2.0 times less than" in mixed
-    assert "about as much as the fixed" in gain_story(made(x, [2, 1.01, 0.99, 1, 2, 2]), 0.15, 0.55)
-    assert gain_story(made([0.02, 0.14, *x[1:]], [0.5, 2, 2, 2, 2, 2, 2]), 0.15, 0.55).endswith(
+    assert "about as much as the fixed" in gain_sentence(made(x, [2, 1.01, 0.99, 1, 2, 2]), 0.15, 0.55)
+    assert gain_sentence(made([0.02, 0.14, *x[1:]], [0.5, 2, 2, 2, 2, 2, 2]), 0.15, 0.55).endswith(
         "; below 8 % it is the less consistent one"
     )
-    assert "; from " in gain_story(made([*x[:4], 0.7, 0.8, 0.9, 0.99], [2, 2, 2, 2, 0.5, 0.5, 2, 2]), 0.15, 0.55)
+    assert "; from " in gain_sentence(made([*x[:4], 0.7, 0.8, 0.9, 0.99], [2, 2, 2, 2, 0.5, 0.5, 2, 2]), 0.15, 0.55)

@@ -19,7 +19,7 @@ from cist_core.compare.slider_grid import (
     Position,
     SliderGrid,
     number_words,
-    rho_stories,
+    rho_sentences,
     slider_grid,
 )
 from cist_core.temperature import CIST_FLOOR, Cist, Fixed, TemperatureRule
@@ -93,23 +93,23 @@ def test_every_position_says_on_how_many_samples_the_floor_holds(curves: Entropy
     middle, last = (grid.rhos[place] for place in (len(grid.rhos) // 2, -1))
     share = percent(middle.profile.at_floor)
     assert 0.1 < middle.profile.at_floor < last.profile.at_floor
-    assert rho_stories(middle) == f"The floor of 1 holds on {share} of the samples: there CIST is KD at τ = 1."
+    assert rho_sentences(middle) == f"The floor of 1 holds on {share} of the samples: there CIST is KD at τ = 1."
     assert number_words(middle)[NUMBERS.index("at the floor")] == share
     assert number_words(grid.taus[0])[NUMBERS.index("at the floor")] == "–"
-    story = grid.ratios_move(grid.taus[0], middle)
-    assert story.endswith(
+    sentence = grid.ratios_move(grid.taus[0], middle)
+    assert sentence.endswith(
         f"; under CIST {percent(1 - middle.profile.at_floor)} are {middle.value:.4g}, the others smaller"
     )
     low = grid_of(curves, floor=0.2)
     first = low.rhos[0]
-    assert (first.profile.at_floor, rho_stories(first)) == (0.0, "The floor of 0.2 holds on none of the samples.")
+    assert (first.profile.at_floor, rho_sentences(first)) == (0.0, "The floor of 0.2 holds on none of the samples.")
     assert low.ratios_move(low.taus[0], first).endswith("; under CIST all are 0.5")
     shown = json.loads(json.dumps(low.to_json()))
     assert (shown["floor"], shown["rhos"][0]["held"]) == (0.2, "all are 0.5")
     shown = json.loads(json.dumps(grid.to_json()))
     assert shown["notes"]["below floor"].startswith("CIST has a floor of 1: no ρ has the mean entropy of a lower τ")
     joined = curves.beside(EntropyCurves.from_logits(LogitSet.create(np.eye(10)[np.arange(300) % 10])))
-    assert rho_stories(grid_of(joined).rhos[-1]).endswith("and on all for the student; where it holds for both, CIST "
+    assert rho_sentences(grid_of(joined).rhos[-1]).endswith("and on all for the student; where it holds for both, CIST "
                                                           "is KD at τ = 1.")  # fmt: skip
 
 

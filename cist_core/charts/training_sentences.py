@@ -53,7 +53,7 @@ def term_name(term: str) -> str:
     return _TERMS.get(term, f"{term.removeprefix('loss_').replace('_', ' ')} term")
 
 
-def accuracy_story(runs: Sequence[RunCurve]) -> str:
+def accuracy_sentence(runs: Sequence[RunCurve]) -> str:
     """Who is ahead on validation, by how much, after how many epochs; compared at an epoch that all have reached."""
     started = [run for run in runs if run.rows]
     if not started:
@@ -84,7 +84,7 @@ def _one_accuracy(run: RunCurve) -> str:
     return start if behind < SAME_POINTS else f"{start}, {_points(behind)} below its best, epoch {best + 1:,}"
 
 
-def loss_story(runs: Sequence[RunCurve], term: str) -> str:
+def loss_sentence(runs: Sequence[RunCurve], term: str) -> str:
     """How far a loss has come since the first epoch; losses of different objectives do not compare."""
     changes = [(run, first, last) for run in runs if (ends := _ends(run, term)) for first, last in [ends]]
     if not changes:
@@ -96,7 +96,7 @@ def loss_story(runs: Sequence[RunCurve], term: str) -> str:
     return f"The {term_name(term)} since the first epoch: {', '.join(told)}"
 
 
-def entropy_story(runs: Sequence[RunCurve]) -> str:
+def entropy_sentence(runs: Sequence[RunCurve]) -> str:
     """Mean entropy of teacher and student for one run; how far the teacher's spread for several."""
     softened = [run for run in runs if run.softened]
     if not softened:
@@ -110,7 +110,7 @@ def entropy_story(runs: Sequence[RunCurve]) -> str:
     return f"Spread of the teacher's entropy: {told}"
 
 
-def temperature_story(runs: Sequence[RunCurve]) -> str:
+def temperature_sentence(runs: Sequence[RunCurve]) -> str:
     """Mean temperature of teacher and student for one run; of the student for several."""
     softened = [run for run in runs if run.last("tau_student_mean") is not None]
     if not softened:
@@ -129,12 +129,12 @@ def temperature_story(runs: Sequence[RunCurve]) -> str:
     return f"The student's mean temperature: {told}"
 
 
-def maximum_story(runs: Sequence[RunCurve]) -> str:
+def maximum_sentence(runs: Sequence[RunCurve]) -> str:
     """Whether the student's logits grow, have collapsed or run away."""
     ends = [(run, *pair) for run in runs if (pair := _ends(run, "student_maximum_mean"))]
     if not ends:
         return "No epoch has ended yet"
-    if faults := scale_story(runs):
+    if faults := scale_sentence(runs):
         return f"{faults[0].upper()}{faults[1:]}"
     if len(ends) == 1:
         _, first, last = ends[0]
@@ -143,7 +143,7 @@ def maximum_story(runs: Sequence[RunCurve]) -> str:
     return f"The student's centred maximum: {told}"
 
 
-def scale_story(runs: Sequence[RunCurve]) -> str:
+def scale_sentence(runs: Sequence[RunCurve]) -> str:
     """Whose logits have collapsed or are running away; empty if nobody's."""
     faulty = [(run.name, fault) for run in runs if (fault := run.scale_fault)]
     if len(faulty) == 1:
