@@ -210,14 +210,15 @@ def check_pair(images: Path | None, seconds: float, device: torch.device) -> dic
         )
         with_epochs = partial(_with_epochs, recipe, create)
         times = []
-        for epochs in (1, 3):
+        for epochs in (1, 1, 3):  # the first one loads the libraries of the device, and would make the others look free
             _wait(device)
             started = time.perf_counter()
             train_side_by_side(plans, {"pair": brief}, with_epochs(epochs), device=device, report=lambda text: None)
             _wait(device)
             times.append(time.perf_counter() - started)
-        an_epoch = max(times[1] - times[0], 1e-3) / 2 * len(lesson.labels) / few
-        epochs = max(1, min(240, int((budget - times[0]) / an_epoch)))
+        _, one, three = times
+        an_epoch = max((three - one) / 2, 1e-3) * len(lesson.labels) / few
+        epochs = max(1, min(240, int((budget - sum(times)) / an_epoch)))
         started = time.perf_counter()
         rows = train_side_by_side(plans, {"pair": lesson}, with_epochs(epochs), device=device, report=print)
         elapsed = time.perf_counter() - started
