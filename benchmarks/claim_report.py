@@ -226,6 +226,9 @@ def _conditions_table(runs: Runs) -> Iterator[str]:
         results = reported(runs, name)
         cells = []
         for key in titles:
+            if key not in results:
+                cells.append("not tried")
+                continue
             result = results[key]
             text = points(result.column("test_accuracy")) if result.kept else "open"
             difference = against(result, results[REFERENCE])

@@ -156,7 +156,7 @@ def found(runs: Runs, settings: Mapping[str, Setting], name: str, method_name: s
         return found(runs, settings, setting.tuned_in, method_name)
     method = setting.methods[method_name]
     if setting.start_from is not None:
-        start = found(runs, settings, setting.start_from, method_name)
+        start = found(runs, settings, setting.start_from, method.begins_as or method_name)
         if start.best is None:
             return Found([], None)
         grid: Grid = {**method.grid, "learning_rate": (start.best["learning_rate"],)}

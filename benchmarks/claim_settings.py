@@ -40,6 +40,7 @@ class Method:
         grid: the values of each parameter that are tried first; the learning rate is one of them.
         whole: try every combination; otherwise one parameter at a time, until none moves.
         start: where the search of one parameter at a time begins.
+        begins_as: the method whose choice is the start in a setting that starts from another; this one by default.
     """
 
     title: str
@@ -47,6 +48,7 @@ class Method:
     grid: Grid
     whole: bool = False
     start: Mapping[str, float] = field(default_factory=dict)
+    begins_as: str | None = None
 
     def objective(self, values: Mapping[str, float]) -> str:
         return self.template.format(**{name: f"{value:g}" for name, value in values.items()})
@@ -152,7 +154,7 @@ class Setting:
         tuning_seed: of the runs that choose.
         final_seeds: of the runs that are reported.
         tuned_in: another setting whose choices are taken over instead.
-        start_from: another setting whose choices are where the search of KD and CIST begins.
+        start_from: another setting whose choices are where the searches begin.
     """
 
     title: str
@@ -416,13 +418,26 @@ _RESNET8 = partial(create_model, "resnet8", num_classes=100)
 _SMALL = Recipe(_RESNET8, epochs=15)
 
 
-def _condition(title: str, change: Callable[..., object]) -> Setting:
+def _condition(title: str, change: Callable[..., object], **more: Method) -> Setting:
     return Setting(
         f"{title}; otherwise as the tuning ground",
         partial(cifar100_small, condition=change),
         _SMALL,
-        _some(_methods(15), "ce", "kd", "cist", "lskd"),
+        _some(_methods(15), "ce", "kd", "cist", "lskd") | more,
         start_from="cifar100-10k",
+    )
+
+
+def _jitter(sigma: float) -> Setting:
+    # The product of the temperatures passes the jitter on to the weights; whether that matters shows without it.
+    uniform = Method(
+        "CIST, the same weight for all",
+        "cist:rho={rho},weighting=uniform,lambda_kl={lambda_kl}",
+        _methods(15)["cist"].grid,
+        begins_as="cist",
+    )
+    return _condition(
+        f"Teacher logits times log-normal factors, sigma {sigma:g}", partial(scale_jitter, sigma), cist_uniform=uniform
     )
 
 
@@ -458,8 +473,8 @@ SETTINGS: dict[str, Setting] = {
         _methods(15, whole=True),
         final_seeds=tuple(range(100, 110)),
     ),
-    "jitter-0.5": _condition("Teacher logits times log-normal factors, sigma 0.5", partial(scale_jitter, 0.5)),
-    "jitter-1": _condition("Teacher logits times log-normal factors, sigma 1", partial(scale_jitter, 1.0)),
+    "jitter-0.5": _jitter(0.5),
+    "jitter-1": _jitter(1.0),
     "mixed-teachers": _condition("Each sample taught by a ResNet-20 or a ResNet-8", mixed_teachers),
     "long-tail": _condition("Class sizes from 450 down to 4 or 5", partial(long_tail, 100.0)),
     "noise-20": _condition("20 % of the labels wrong", partial(label_noise, 0.2)),
