@@ -211,8 +211,8 @@ class RunStore:
             group: the sweep that it belongs to.
 
         Raises:
-            CistError: if it is longer than allowed, the queue is full, its owner has used up what one person may, or
-                the directory cannot be written.
+            CistError: if this machine cannot run it, it is longer than allowed, the queue is full, its owner has used
+                up what one person may, or the directory cannot be written.
         """
         return self.add_all([(name, config)], note=note, group=group)[0]
 
@@ -227,6 +227,7 @@ class RunStore:
         limits = self.limits
         for _, config in entries:
             limits.check_length(config)
+            config.check_available()
         self._check_disk(limits)
         made: list[Path] = []
         try:

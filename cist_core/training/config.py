@@ -236,6 +236,15 @@ class RunConfig(ConfigPart):
             raise ValueError("give epochs or steps, one of the two")
         return self
 
+    def check_available(self) -> None:
+        """Whether what the config names can be had on this machine, as far as can be told before anything is loaded.
+
+        A config is read wherever it was written; this is asked where it is to run.
+
+        Raises:
+            CistError: naming what is missing.
+        """
+
     def unnamed(self) -> Self:
         """The config without the name of its preset: equal for configs that train alike."""
         return self.model_copy(update={"objective": self.objective.model_copy(update={"preset": None})})

@@ -63,6 +63,7 @@ def train(
     directory.make()
     _refuse_foreign_folder(directory)
     _check_trackers(config)
+    config.check_available()
     accelerator = create_accelerator(
         config,
         log_with=list(config.machine.trackers) or None,

@@ -16,7 +16,7 @@ from cist_core.training.config import (
     TeacherConfig,
 )
 from cist_core.zoo.preprocessing import Preprocessing
-from cist_core.zoo.students import check_student, has_published_weights
+from cist_core.zoo.students import check_student, check_student_name, has_published_weights
 
 
 def _checked_preprocessing(fields: dict[str, Any]) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class ImageTeacherConfig(TeacherConfig):
 class ImageStudentConfig(StudentConfig):
     """The network that learns."""
 
-    architecture: Annotated[str, AfterValidator(check_student)]
+    architecture: Annotated[str, AfterValidator(check_student_name)]
     """One that `cist models` lists, ``torchvision:NAME``, ``timm:NAME``, ``hf:OWNER/NAME``, a Hugging Face folder, or
     ``package.module:function``, code of one's own (not in the app); ``@pretrained`` behind it starts from published
     weights, but for a head of other classes."""
@@ -79,7 +79,7 @@ class ImageStudentConfig(StudentConfig):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        check_student(self.architecture, self.image_size)
+        check_student_name(self.architecture, self.image_size)
         if self.weights is not None and has_published_weights(self.architecture):
             raise ValueError(f"'{self.architecture}' asks for published weights beside a checkpoint; leave one out")
         return self
@@ -117,6 +117,9 @@ class ImageClassificationConfig(RunConfig):
     teacher: ImageTeacherConfig
     student: ImageStudentConfig
     augmentation: AugmentationConfig = AugmentationConfig()
+
+    def check_available(self) -> None:
+        check_student(self.student.architecture, self.student.image_size)
 
     @model_validator(mode="after")
     def _view_used(self) -> Self:

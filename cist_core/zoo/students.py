@@ -12,7 +12,7 @@ from cist_core.errors import CistError
 from cist_core.zoo.architectures import ARCHITECTURES, create_model, find_architecture
 from cist_core.zoo.checkpoints import find_differences, load_weights, state_shapes
 from cist_core.zoo.foreign.wrapping import answers_of
-from cist_core.zoo.kinds import ModelKind, StudentOptions, find_kind
+from cist_core.zoo.kinds import ModelKind, StudentOptions, find_kind, students_in_words
 from cist_core.zoo.preprocessing import Preprocessing
 
 
@@ -34,20 +34,45 @@ class Student:
 
 
 def check_student(name: str, image_size: int | None = None) -> str:
-    """The name, if a student may be called so; nothing is built, fetched or run.
+    """The name, if this machine can build such a student, as far as can be told without building or fetching it.
 
     Args:
         name: see `create_student`.
         image_size: see `create_student`.
 
     Raises:
-        CistError: for an unknown name, a model that can only be a teacher, or a size that a network of the zoo does not
-            read.
+        CistError: as `check_student_name`; or for a name or weights that the library does not have, or a library that
+            is not installed.
     """
+    check_student_name(name, image_size)
     kind, plain, weights = _parse(name)
     if kind is not None:
-        kind.check_student(plain)
-    elif image_size not in (None, size := find_architecture(plain).image_size):
+        kind.check_student(plain, weights)
+    return name
+
+
+def check_student_name(name: str, image_size: int | None = None) -> str:
+    """The name, if it is written as a student's is, whatever is installed or stored on this machine.
+
+    Args:
+        name: see `create_student`.
+        image_size: see `create_student`.
+
+    Raises:
+        CistError: for what is neither a network of the zoo nor written as another kind of student, a model that can
+            only be a teacher, or a size or weights that a network of the zoo does not have.
+    """
+    if "/" in name and find_kind(name) is None:  # a folder that is elsewhere, or gone
+        return name
+    kind, plain, weights = _parse(name)
+    if kind is not None:
+        if not kind.can_be_student:
+            raise CistError(
+                f"'{name}' can be a teacher, not a student; a student is a network of the zoo ('cist models'), "
+                f"{students_in_words()}."
+            )
+        return name
+    if image_size not in (None, size := find_architecture(plain).image_size):
         raise CistError(
             f"Expected `image_size` of '{plain}' to be {size}, the one that it reads, but got {image_size}; leave it "
             "out, or choose another network."
@@ -118,6 +143,10 @@ def _parse(name: str) -> tuple[ModelKind | None, str, str | None]:
         return None, name, None
     kind = find_kind(name)
     plain, at, weights = name.rpartition("@")
+    if at and not weights:
+        raise CistError(
+            f"'{name}' ends in '@' without the weights that it asks for; write '{name}pretrained', or leave '@' out."
+        )
     if at and (kind is None or not kind.is_path):
         kind, name = find_kind(plain) if plain not in ARCHITECTURES else None, plain
     if kind is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -196,7 +197,8 @@ def test_a_damaged_card_is_named_and_that_of_another_network_is_left_alone(tmp_p
 @pytest.mark.parametrize(
     ("student", "told"),
     [
-        ({"architecture": "torchvision:resne18"}, "student.architecture: torchvision has no classifier 'resne18'"),
+        ({"architecture": "resne8"}, "student.architecture: "),
+        ({"architecture": "torchvision:resnet18@"}, "ends in '@' without the weights"),
         ({"architecture": "resnet8@pretrained"}, "networks of the zoo have none"),
         ({"architecture": "mnist5k-mlp"}, "can be a teacher, not a student"),
         ({"architecture": "resnet8", "image_size": 64}, "Expected `image_size` of 'resnet8' to be 32"),
@@ -208,6 +210,28 @@ def test_a_config_says_what_is_wrong_with_its_student(student: dict[str, object]
     with pytest.raises(CistError) as caught:
         parse_config({**content, "student": student})
     assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "told"),
+    [
+        ("torchvision:resne18", "torchvision has no classifier 'resne18'; did you mean resnet18"),
+        ("torchvision:resnet18@V9", "torchvision's resnet18 has no weights 'V9'; it has: IMAGENET1K_V1"),
+        ("hf:google/vit@V9", "A Hugging Face model has one set of weights, but got '@V9'"),
+        ("./a-folder-that-is-gone", "a-folder-that-is-gone"),
+    ],
+)
+def test_a_config_is_read_where_its_student_is_missing_and_refused_where_it_would_run(
+    architecture: str, told: str, tmp_path: Path
+) -> None:
+    config = parse_config(with_student(architecture).model_dump(mode="json"))
+    with pytest.raises(CistError, match=re.escape(told)):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "config.json").exists()
+    store = RunStore(tmp_path / "store")
+    with pytest.raises(CistError, match=re.escape(told)):
+        store.add(config)
+    assert store.list_runs() == []
 
 
 def test_what_a_student_cannot_read_is_said_before_the_first_step(own: str, tmp_path: Path) -> None:

@@ -123,8 +123,6 @@ def create_hugging_face(
     Raises:
         CistError: as `load_folder`.
     """
-    if options.weights not in (None, "pretrained"):
-        raise CistError(f"A Hugging Face model has one set of weights; write {reference}@pretrained.")
     root = Path(reference).expanduser()
     if reference.startswith(PREFIX):
         wanted = _FILES if options.weights else _FILES[:2]

@@ -57,8 +57,6 @@ def create_own(
     Raises:
         CistError: if it cannot be imported, fails, or returns something else.
     """
-    if options.weights is not None:
-        raise CistError(f"'{reference}' brings its own weights; leave '@{options.weights}' out.")
     network, preprocessing = _called(reference, num_classes=num_classes)
     remark = None
     if preprocessing is None:

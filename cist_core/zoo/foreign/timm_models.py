@@ -75,11 +75,10 @@ def create_timm(name: str, num_classes: int, options: StudentOptions) -> tuple[n
     from cist_core.zoo.students import load_but_head
 
     check_name(name)
+    check_weights(options.weights)
     network = _create(name, {"num_classes": num_classes})
     remark = None
     if options.weights is not None:
-        if options.weights != "pretrained":
-            raise CistError(f"timm names weights in the network's name; write {PREFIX}NAME.TAG@pretrained.")
         repository = _repository(_library().models.get_pretrained_cfg(name), name)
         path = fetch_file(repository, "model.safetensors", download=options.download)
         remark = load_but_head(network, read_checkpoint(path), source=f"timm's weights of {repository}")
@@ -126,6 +125,14 @@ def check_name(name: str) -> None:
         known = timm.list_models()
         near = difflib.get_close_matches(name.split(".")[0], known, n=3, cutoff=0.5) or known[:3]
         raise CistError(f"timm has no network '{name}'; did you mean {', '.join(near)}?")
+
+
+def check_weights(chosen: str | None) -> None:
+    """Raises a CistError for weights by a name: timm has it in the network's."""
+    if chosen not in (None, "pretrained"):
+        raise CistError(
+            f"timm names weights in the network's name, but got '@{chosen}'; write {PREFIX}NAME.TAG@pretrained."
+        )
 
 
 def _options(name: str, state: Mapping[str, Tensor], source: str) -> dict[str, int]:

@@ -55,7 +55,7 @@ def load_torchvision(reference: str, *, download: bool = False) -> Teacher:
         CistError: for unknown names, weights that are not there, or a download that fails.
     """
     name, _, chosen = reference.partition("@")
-    weights = _find_weights(name, chosen)
+    weights = find_weights(name, chosen)
     path = _weights_file(name, weights, download=download)
     state = _modern_names(read_checkpoint(path))
     names = tuple(str(category) for category in weights.meta["categories"])
@@ -97,7 +97,7 @@ def create_torchvision(
     preprocessing = Preprocessing(IMAGENET_MEAN, IMAGENET_STD, size) if usual is None else usual_preprocessing(usual)
     remark = None
     if options.weights is not None:
-        weights = _find_weights(name, "" if options.weights == "pretrained" else options.weights)
+        weights = find_weights(name, options.weights)
         path = _weights_file(name, weights, download=options.download)
         kept = network.state_dict()
         state = {
@@ -210,16 +210,19 @@ def _default_weights(name: str) -> Any:
     return next(iter(get_model_weights(name)), None)
 
 
-def _find_weights(name: str, chosen: str) -> Any:
+def find_weights(name: str, chosen: str) -> Any:
+    """The weights by their name; its best for ``""`` and ``"pretrained"``. Raises a CistError if there are none."""
     from torchvision.models import get_model_weights
 
     check_name(name)
     known = {weights.name: weights for weights in get_model_weights(name)}
     if not known:
         raise CistError(f"torchvision has no weights for {name}; give a checkpoint of it, with --arch {PREFIX}{name}.")
-    if chosen and chosen not in (*known, "DEFAULT"):
+    if chosen in ("", "pretrained"):
+        chosen = "DEFAULT"
+    if chosen not in (*known, "DEFAULT"):
         raise CistError(f"torchvision's {name} has no weights '{chosen}'; it has: {', '.join(known)}.")
-    return get_model_weights(name)[chosen or "DEFAULT"]
+    return get_model_weights(name)[chosen]
 
 
 def check_name(name: str) -> None:

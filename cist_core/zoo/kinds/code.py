@@ -28,7 +28,7 @@ _REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]
 
 def runs_code(reference: str) -> bool:
     """Whether a reference, or an architecture, is code of its own."""
-    return isinstance(find_kind(reference), Code)
+    return any(isinstance(find_kind(name), Code) for name in (reference, reference.rpartition("@")[0]))
 
 
 def refuse_code(*references: str | None) -> None:
@@ -69,8 +69,10 @@ class Code(ModelKind):
         self._check_allowed(reference)
         return load_own(reference)
 
-    def check_student(self, reference: str) -> None:
+    def check_student(self, reference: str, weights: str | None) -> None:
         self._check_allowed(reference)
+        if weights is not None:
+            raise CistError(f"'{reference}' brings its own weights; leave '@{weights}' out.")
 
     def create_student(
         self, reference: str, num_classes: int, options: StudentOptions

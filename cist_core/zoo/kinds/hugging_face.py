@@ -21,6 +21,12 @@ class _Transformers(ModelKind):
     package = "transformers"
     can_be_student = True
 
+    def check_student(self, reference: str, weights: str | None) -> None:
+        if weights not in (None, "pretrained"):
+            raise CistError(
+                f"A Hugging Face model has one set of weights, but got '@{weights}'; write {reference}@pretrained."
+            )
+
     def create_student(
         self, reference: str, num_classes: int, options: StudentOptions
     ) -> tuple[nn.Module, Preprocessing, str | None]:
@@ -43,7 +49,8 @@ class Hub(_Transformers):
 
         return load_hugging_face(self.name_in(reference), download=options.download)
 
-    def check_student(self, reference: str) -> None:
+    def check_student(self, reference: str, weights: str | None) -> None:
+        super().check_student(reference, weights)
         if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", self.name_in(reference)) or ".." in reference:
             raise CistError(f"Expected a repository of the Hugging Face hub, {self.written}, but got '{reference}'.")
 
@@ -64,6 +71,3 @@ class HuggingFaceFolder(_Transformers):
         from cist_core.zoo.foreign.hugging_face import load_folder
 
         return load_folder(Path(reference).expanduser())
-
-    def check_student(self, reference: str) -> None:
-        """That it is there was seen; the rest is seen when it is built."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from cist_core.errors import CistError
 from cist_core.registry import listed
 
 if TYPE_CHECKING:
@@ -106,13 +105,13 @@ class ModelKind(ABC):
             CistError: if it cannot be loaded, or a library that it needs is not installed.
         """
 
-    def check_student(self, reference: str) -> None:
-        """Refuse what names no network that could be built, as far as can be told without building it."""
-        if not self.can_be_student:
-            raise CistError(
-                f"'{reference}' can be a teacher, not a student; a student is a network of the zoo ('cist models'), "
-                f"{students_in_words()}."
-            )
+    def check_student(self, reference: str, weights: str | None) -> None:
+        """Refuse what names no network, or no weights, that could be built, as far as can be told without building.
+
+        Raises:
+            CistError: naming it.
+        """
+        raise NotImplementedError
 
     def create_student(
         self, reference: str, num_classes: int, options: StudentOptions

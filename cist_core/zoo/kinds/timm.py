@@ -31,10 +31,11 @@ class Timm(ModelKind):
 
         return load_timm(self.name_in(reference), download=options.download)
 
-    def check_student(self, reference: str) -> None:
-        from cist_core.zoo.foreign.timm_models import check_name
+    def check_student(self, reference: str, weights: str | None) -> None:
+        from cist_core.zoo.foreign.timm_models import check_name, check_weights
 
         check_name(self.name_in(reference))
+        check_weights(weights)
 
     def create_student(
         self, reference: str, num_classes: int, options: StudentOptions

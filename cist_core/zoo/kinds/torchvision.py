@@ -30,10 +30,12 @@ class Torchvision(ModelKind):
 
         return load_torchvision(self.name_in(reference), download=options.download)
 
-    def check_student(self, reference: str) -> None:
-        from cist_core.zoo.foreign.torchvision_models import check_name
+    def check_student(self, reference: str, weights: str | None) -> None:
+        from cist_core.zoo.foreign.torchvision_models import check_name, find_weights
 
         check_name(self.name_in(reference))
+        if weights is not None:
+            find_weights(self.name_in(reference), weights)
 
     def create_student(
         self, reference: str, num_classes: int, options: StudentOptions
