@@ -11,6 +11,7 @@ from app.people import account
 from app.selection_bar import choose_samples
 from app.settings import forget_page_settings
 from app.sidebar import choose_rules, choose_source
+from app.sliders.grid import send_grid
 from app.state import set_view
 from app.widgets import share_link
 from cist_core.zoo.kinds.code import NO_CODE
@@ -48,3 +49,5 @@ if view is not None or not info.needs_source:
 
 account(sidebar)  # also where no page could be shown
 wake_worker()  # last, so that the first picture does not wait for it
+if view is not None:
+    send_grid(view)  # what the sliders look up while they move: after everything that can be seen

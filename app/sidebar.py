@@ -1,4 +1,4 @@
-"""The sidebar: the source, and the two rules that are compared on it."""
+"""The sidebar with the source, and the bar with the two rules that are compared on it."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ from collections.abc import Sequence
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from app import catalogue
 from app.forms.references import Reference
 from app.forms.slider_pair import Position, Slider, SliderPair
 from app.people import may_launch
 from app.settings import linked
+from app.sliders.bar import RANGES, rules_bar, show_sliders
 from app.state import NO_STUDENT, Source, View
 from app.widgets import plain, show_error
 from cist_core.added import Added
 from cist_core.added.store import ADDED_ID
 from cist_core.cards import Card, find_sample_model
 from cist_core.compare.matching import MatchedPair, matched_pair
-from cist_core.compare.slider_grid import NOTES, RHO_RANGE, TAU_RANGE
+from cist_core.compare.slider_grid import NOTES, RHO_RANGE, TAU_RANGE, written
 from cist_core.data.loading import DATASETS
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
@@ -30,18 +32,10 @@ from cist_core.samples.table import StudentLogits
 from cist_core.temperature import CIST_FLOOR, Cist
 from cist_core.wording import percent
 
-STEP = 0.01
-SLIDERS = (
-    ("Fixed temperature τ", "tau", TAU_RANGE, "One temperature for all samples. Higher is softer."),
-    (
-        "CIST ρ",
-        "rho",
-        RHO_RANGE,
-        "The ratio that CIST gives every sample above the floor: τᵢ = max(centred logits) / ρ. Higher is sharper.",
-    ),
-)
+STEP = 0.001
+SLIDERS = (("Fixed temperature τ", "tau"), ("CIST ρ", "rho"))
 FLOOR_RANGE = (0.0, TAU_RANGE[1])
-_RANGES = {"tau": TAU_RANGE, "rho": RHO_RANGE, "floor": FLOOR_RANGE}
+_RANGES = RANGES | {"floor": FLOOR_RANGE}
 
 _KEPT_SOURCES, _KEPT_SAMPLES = 4, 1_000_000
 
@@ -202,10 +196,10 @@ def _allow_download() -> None:
 
 
 def choose_rules(sidebar: DeltaGenerator, source: Source) -> View:
-    """The two sliders, CIST's floor, and the switch that ties the sliders to the same mean entropy."""
+    """The bar with the two sliders and the switch that ties them to the same mean entropy; the floor in the sidebar."""
     refused = _refused()
     place = st.empty()  # on every run, or everything below it would move by one place
-    sliders = sidebar.container()
+    bar, values = rules_bar()
     # Before the sliders: what they start at depends on it.
     floor = sidebar.number_input(
         "Floor of τ",
@@ -221,23 +215,17 @@ def choose_rules(sidebar: DeltaGenerator, source: Source) -> View:
     pair = _slider_pair(source)
     moved = _move_before_drawn(pair, source, floor)
     start = source.default_pair(floor)
-    for label, key, bounds, explanation in SLIDERS:
-        sliders.slider(
+    for label, key in SLIDERS:
+        values.slider(
             label,
-            *bounds,
-            value=_in_range(getattr(start, key), bounds),
+            *RANGES[key],
+            value=_in_range(getattr(start, key), RANGES[key]),
             step=STEP,
             **linked(key),
             on_change=_forget_refusal,
             args=(key,),
-            help=explanation,
         )
-    together = sidebar.toggle(
-        "Match mean entropy",
-        value=True,
-        **linked("matched"),
-        help="Moving one slider moves the other to the same mean entropy, so that spreads can be compared.",
-    )
+    together = values.toggle("Match mean entropy", value=True, **linked("matched"))
     # A link may carry anything, and Streamlit passes NaN on.
     tau, rho = (_number(st.session_state[key], key, start) for key in ("tau", "rho"))
     if not moved:
@@ -245,8 +233,7 @@ def choose_rules(sidebar: DeltaGenerator, source: Source) -> View:
     view = View.of(source, tau, rho, floor)
     if refused:
         place.warning(_refusal(refused, view), icon=":material/link_off:")
-    if not view.matched:
-        sidebar.caption(_note(view, together))
+    show_sliders(bar, view, together=together, note="" if view.matched else _note(view, together))
     return view
 
 
@@ -337,7 +324,21 @@ def _move_before_drawn(pair: SliderPair, source: Source, floor: float) -> bool:
     for key, value in (("tau", belongs.tau), ("rho", belongs.rho), ("matched", belongs.together)):
         if st.session_state.get(key) != value:
             st.session_state[key] = value
+    _move_in_one_step(settled, belongs)
     return True
+
+
+def _move_in_one_step(settled: Position | None, belongs: Position) -> None:
+    """Let a pair that moved be one entry of the browser's history, so that one Back press takes back both.
+
+    Streamlit makes an entry for each value that the script has set, when its widget is drawn; one that stands in the
+    address already makes none. Tau is drawn before rho, whose entry then carries both.
+    """
+    context = get_script_run_ctx(suppress_warning=True)
+    if settled is None or context is None or settled.tau == belongs.tau or settled.rho == belongs.rho:
+        return
+    with context.session_state.query_params() as address:
+        address.set_with_no_forward_msg("tau", [f"{belongs.tau:g}"])
 
 
 def _move_after_drawn(pair: SliderPair, now: Position) -> None:
@@ -365,4 +366,4 @@ def move_rho(value: float) -> None:
 
 def _in_range(value: float, bounds: tuple[float, float]) -> float:
     """The slider position nearest to a value."""
-    return round(min(max(value, bounds[0]), bounds[1]), 2)
+    return written(min(max(value, bounds[0]), bounds[1]))

@@ -39,6 +39,7 @@ from cist_core.compare.slider_grid import (
     number_words,
     rho_sentences,
     slider_grid,
+    slider_javascript,
 )
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
@@ -127,7 +128,7 @@ def render_report(
         ],
         bundle=Markup(_bundle()),
         data=htmlsafe_json_dumps(data, separators=(",", ":"), ensure_ascii=False),
-        script=Markup(_template("report.js")),
+        script=Markup(slider_javascript() + _template("report.js")),
     )
 
 

@@ -1,14 +1,18 @@
-"""What two sliders show, computed beforehand: the positions of a page that has no Python behind it.
+"""What two sliders show, computed beforehand: for the report, which has no Python behind it, and for the app, whose
+pictures move while a slider is dragged without asking the server.
 
-Every number and word of a position is computed here, by the functions that the app uses; the page only looks them up.
-Nothing is interpolated: the partner of a position, the one of the same mean entropy, is a position itself.
+Every number and word of a position is computed here, by the functions that the pages use; the browser only looks them
+up. Nothing is interpolated: the partner of a position, the one of the same mean entropy, is a position itself.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -46,10 +50,18 @@ NUMBERS = [column.name for column in _COLUMNS]
 """Headings of the table under the sliders."""
 
 NOTES = {
-    "apart": "Not matched: spreads at different mean entropies do not compare.",
+    "apart": "Not matched: spreads at different mean entropies cannot be compared.",
     "out of reach": "No partner within the sliders has this mean entropy: the pair is not matched.",
     "below floor": "CIST has a floor of {floor}: no ρ has the mean entropy of a lower τ, and the pair is not matched.",
 }
+
+LITTLE_SAID = (
+    "Each soft label should teach about equally much. One temperature: {first} say almost nothing. CIST: {second}."
+)
+"""What a pair leaves unsaid, by the shares of samples that are over-sharp or over-smoothed."""
+
+MARKS = (1.0, 2.0, 4.0, 8.0)
+"""Values that both sliders are marked with, and have a position at."""
 
 # Each range is read at so many positions, and at the partners of the other's. Logits of more than so many numbers get
 # fewer, so that a report of the largest sets takes seconds, not minutes.
@@ -82,6 +94,27 @@ class Position:
     def value(self) -> float:
         """Tau or rho."""
         return self.rule.tau if isinstance(self.rule, Fixed) else self.rule.rho
+
+    @classmethod
+    def of(cls, reading: RuleReading, curves: EntropyCurves, drawn: NDArray[np.int64] | None = None) -> Position:
+        """The position of a reading.
+
+        Args:
+            reading: of a fixed temperature or a CIST rule.
+            curves: that it was read on.
+            drawn: the samples that are drawn one by one; none where nothing draws them.
+        """
+        if not isinstance(reading.rule, Fixed | Cist):
+            raise TypeError(f"Expected a fixed temperature or a CIST rule, but got {reading.rule}.")
+        entropy = reading.entropy[:0] if drawn is None else reading.entropy[drawn]
+        return cls(
+            rule=reading.rule,
+            profile=reading.profile,
+            counts=entropy_histogram(reading.entropy, curves.num_classes),
+            drawn=np.clip(np.rint(entropy * (255 / curves.max_entropy)), 0, 255).astype(np.uint8),
+            same_label=reading.same_label,
+            student_at_floor=None if reading.student_at_floor is None else float(reading.student_at_floor.mean()),
+        )
 
 
 @dataclass(frozen=True)
@@ -124,52 +157,92 @@ class SliderGrid:
         temperatures = np.maximum(self.maxima / position.value, self.floor)
         return np.asarray(np.divide(self.maxima, temperatures, out=np.zeros(len(self.maxima)), where=self.maxima > 0))
 
-    def to_json(self) -> dict[str, Any]:
-        """The grid for the page, compact: words where it shows words, numbers where it compares or draws them."""
+    def to_json(self, *, ratios: bool = True) -> dict[str, Any]:
+        """The grid for a page, compact: words where it shows words, numbers where it compares or draws them.
+
+        Args:
+            ratios: with what the picture of the ratios shows; the app's pages draw theirs from the samples.
+        """
         low, high = self.middle
-        return {
+        taus, rhos = ([_position(position) for position in side] for side in (self.taus, self.rhos))
+        shown: dict[str, Any] = {
             "start": self.start,
-            "taus": [
-                _position(position)
-                | {"low": three_digits(low / position.value), "high": three_digits(high / position.value)}
-                for position in self.taus
-            ],
-            "rhos": [
-                _position(position)
-                | {
-                    "held": _held(position),
-                    "alike": how_many(position.same_label) if position.same_label else "",
-                    "sentences": rho_sentences(position),
-                }
-                for position in self.rhos
-            ],
+            "taus": taus,
+            "rhos": rhos,
             "partnersOfTaus": self.partners_of_taus.tolist(),
             "partnersOfRhos": self.partners_of_rhos.tolist(),
-            # The mean entropy falls along both sliders, so the matched rhos of a temperature are neighbours.
-            "matched": [_ends(row) for row in self.matched],
-            "maxima": [float(f"{maximum:.4g}") for maximum in self.maxima],
             "maxEntropy": self.max_entropy,
             "floor": self.floor,
             "samples": self.taus[0].profile.samples,
-            "headlines": HEADLINES,
-            "headlineKinds": list(HEADLINES),
             "headlineOf": self._kinds(HEADLINES, headline_kind),
-            "second": rule_name(self.rhos[0].rule),
-            "ratiosMove": RATIOS_MOVE,
-            "gains": GAINS,
-            "gainKinds": list(GAINS),
             "gainOf": self._kinds(GAINS, gain_kind),
-            "notes": {name: note.format(floor=f"{self.floor:.4g}") for name, note in NOTES.items()},
+            **sentences_json(self.rhos[0].rule, self.floor),
         }
+        if ratios:
+            for position, entry in zip(self.taus, taus, strict=True):
+                entry |= {"low": three_digits(low / position.value), "high": three_digits(high / position.value)}
+                entry["drawn"] = base64.b64encode(position.drawn.tobytes()).decode()
+            for position, entry in zip(self.rhos, rhos, strict=True):
+                entry |= {"held": _held(position), "sentences": rho_sentences(position)}
+                entry["drawn"] = base64.b64encode(position.drawn.tobytes()).decode()
+            # The mean entropy falls along both sliders, so the matched rhos of a temperature are neighbours.
+            shown["matched"] = [_ends(row) for row in self.matched]
+            shown["maxima"] = [float(f"{maximum:.4g}") for maximum in self.maxima]
+            shown["ratiosMove"] = RATIOS_MOVE
+        return shown
 
-    def _kinds(
-        self, sentences: Mapping[str, str], kind: Callable[[EntropyProfile, EntropyProfile, float], str]
-    ) -> list[str]:
+    def _kinds(self, sentences: Mapping[str, str], kind: _Kind) -> list[str]:
         """Which of a few sentences each pair has: a row a temperature, in it a digit a rho, the sentence's place."""
-        place = {name: str(index) for index, name in enumerate(sentences)}
-        return [
-            "".join(place[kind(tau.profile, rho.profile, rho.same_label)] for rho in self.rhos) for tau in self.taus
-        ]
+        return [_digits(sentences, kind, [tau], self.rhos) for tau in self.taus]
+
+
+_Kind = Callable[[EntropyProfile, EntropyProfile, float], str]
+
+
+def _digits(sentences: Mapping[str, str], kind: _Kind, taus: Sequence[Position], rhos: Sequence[Position]) -> str:
+    place = {name: str(index) for index, name in enumerate(sentences)}
+    return "".join(place[kind(tau.profile, rho.profile, rho.same_label)] for tau in taus for rho in rhos)
+
+
+def sentences_json(rule: Fixed | Cist, floor: float) -> dict[str, Any]:
+    """The sentences that the browser fills, for a CIST rule with a floor."""
+    return {
+        "headlines": HEADLINES,
+        "headlineKinds": list(HEADLINES),
+        "second": rule_name(rule),
+        "gains": GAINS,
+        "gainKinds": list(GAINS),
+        "notes": {name: note.format(floor=f"{floor:.4g}") for name, note in NOTES.items()},
+        "littleSaid": LITTLE_SAID,
+    }
+
+
+def pair_json(tau: Position, rho: Position, grid: SliderGrid | None) -> dict[str, Any]:
+    """A pair that need not be on the grid, and which sentences it has with every position of it.
+
+    Args:
+        tau: a fixed temperature.
+        rho: a CIST rule of the grid's floor.
+        grid: to move on from the pair; None while it is not ready.
+    """
+    others = ([], []) if grid is None else (grid.taus, grid.rhos)
+    kinds: tuple[tuple[str, Mapping[str, str], _Kind], ...] = (
+        ("headline", HEADLINES, headline_kind),
+        ("gain", GAINS, gain_kind),
+    )
+    return {"tau": _position(tau), "rho": _position(rho)} | {
+        name: {
+            "pair": _digits(sentences, kind, [tau], [rho]),
+            "ofTau": _digits(sentences, kind, [tau], others[1]),
+            "ofRho": _digits(sentences, kind, others[0], [rho]),
+        }
+        for name, sentences, kind in kinds
+    }
+
+
+def slider_javascript() -> str:
+    """What fills the sentences of a pair in the browser, the same in the report and in the app."""
+    return files("cist_core").joinpath("templates", "slider_grid.js").read_text(encoding="utf-8")
 
 
 def slider_grid(fixed: RuleReading, cist: RuleReading, curves: EntropyCurves) -> SliderGrid:
@@ -180,18 +253,50 @@ def slider_grid(fixed: RuleReading, cist: RuleReading, curves: EntropyCurves) ->
         cist: a CIST rule, the position the rho slider starts at; its floor is that of all positions.
         curves: that both were read on; a table refuses temperatures beyond its largest ratio, which are left out.
     """
+    grid = SliderGridReader(fixed, cist, curves).read_on()
+    assert grid is not None
+    return grid
+
+
+class SliderGridReader:
+    """Reads a grid a little at a time, so that a page can answer in between; arguments as `slider_grid`.
+
+    Several threads may ask for it: one of them reads.
+    """
+
+    def __init__(self, fixed: RuleReading, cist: RuleReading, curves: EntropyCurves) -> None:
+        self._steps = _read_grid(fixed, cist, curves)
+        self._reading = threading.Lock()
+        self.grid: SliderGrid | None = None
+
+    def read_on(self, seconds: float = float("inf")) -> SliderGrid | None:
+        """The grid if it is whole after about so many seconds more; None where it is not yet."""
+        until = time.monotonic() + seconds
+        with self._reading:
+            while self.grid is None:
+                try:
+                    next(self._steps)
+                except StopIteration as whole:
+                    self.grid = whole.value
+                if time.monotonic() >= until:
+                    break
+        return self.grid
+
+
+def _read_grid(fixed: RuleReading, cist: RuleReading, curves: EntropyCurves) -> Generator[None, None, SliderGrid]:
+    """Yields after every position that it has read."""
     if not (isinstance(fixed.rule, Fixed) and isinstance(cist.rule, Cist)):
         raise TypeError(f"Expected a fixed temperature and a CIST rule, but got {fixed.rule} and {cist.rule}.")
     drawn = _spread_out(curves)
     read = _reader(curves, drawn, fixed.profile)
     count = int(np.clip(_MOST * FULL_SIZE / (curves.num_samples * curves.num_classes), _FEWEST, _MOST))
     lowest_tau = float(curves.statistics.maximum.max()) / curves.max_ratio
-    taus = [read(Fixed(tau)) for tau in _even(TAU_RANGE, count) if tau > lowest_tau] + [read(fixed.rule)]
     floor = cist.rule.floor
-    rhos = [read(Cist(rho, floor)) for rho in _even(RHO_RANGE, count)] + [read(cist.rule)]
+    taus = yield from read(Fixed(tau) for tau in [*_even(TAU_RANGE, count), fixed.rule.tau] if tau > lowest_tau)
+    rhos = yield from read(Cist(rho, floor) for rho in [*_even(RHO_RANGE, count), cist.rule.rho])
     more_taus, more_rhos = _partners(rhos, taus), _partners(taus, rhos)
-    taus = _sorted([*(read(Fixed(tau)) for tau in more_taus), *taus])
-    rhos = _sorted([*(read(Cist(rho, floor)) for rho in more_rhos), *rhos])
+    taus = _sorted([*(yield from read(Fixed(tau) for tau in more_taus)), *taus])
+    rhos = _sorted([*(yield from read(Cist(rho, floor) for rho in more_rhos)), *rhos])
     start = _index(taus, fixed.rule.tau), _index(rhos, cist.rule.rho)
     matched = np.array([[are_matched(tau.profile, rho.profile) for rho in rhos] for tau in taus])
     partners_of_taus, partners_of_rhos = _nearest(taus, rhos), _nearest(rhos, taus)
@@ -223,36 +328,33 @@ def _spread_out(curves: EntropyCurves) -> NDArray[np.int64]:
 
 def _reader(
     curves: EntropyCurves, drawn: NDArray[np.int64], like: EntropyProfile
-) -> Callable[[Fixed | Cist], Position]:
+) -> Callable[[Iterable[Fixed | Cist]], Generator[None, None, list[Position]]]:
     """Reads positions with the thresholds of a profile."""
 
-    def read(rule: Fixed | Cist) -> Position:
-        reading = read_rule(
-            rule,
-            curves,
-            over_sharp_below=like.over_sharp_below,
-            over_smoothed_above=like.over_smoothed_above,
-        )
-        return Position(
-            rule=rule,
-            profile=reading.profile,
-            counts=entropy_histogram(reading.entropy, curves.num_classes),
-            drawn=np.clip(np.rint(reading.entropy[drawn] * (255 / curves.max_entropy)), 0, 255).astype(np.uint8),
-            same_label=reading.same_label,
-            student_at_floor=None if reading.student_at_floor is None else float(reading.student_at_floor.mean()),
-        )
+    def read(rules: Iterable[Fixed | Cist]) -> Generator[None, None, list[Position]]:
+        positions = []
+        for rule in rules:
+            reading = read_rule(
+                rule,
+                curves,
+                over_sharp_below=like.over_sharp_below,
+                over_smoothed_above=like.over_smoothed_above,
+            )
+            positions.append(Position.of(reading, curves, drawn))
+            yield
+        return positions
 
     return read
 
 
 def _even(bounds: tuple[float, float], count: int) -> list[float]:
-    """Positions at equal factors, as they are written."""
-    return sorted({_written(value) for value in np.geomspace(*bounds, count)})
+    """Positions at equal factors, as they are written, and the marks."""
+    return sorted({*map(written, np.geomspace(*bounds, count)), *MARKS})
 
 
-def _written(value: float) -> float:
-    """A slider's step: two decimals, three below 1, where a step counts for more."""
-    return round(float(value), 2 if value >= 1 else 3)
+def written(value: float) -> float:
+    """The position of a slider nearest to a value: two decimals, three below 2, where a step counts for more."""
+    return round(float(value), 2 if value >= 2 else 3)
 
 
 def _partners(positions: Sequence[Position], others: Sequence[Position]) -> list[float]:
@@ -261,7 +363,7 @@ def _partners(positions: Sequence[Position], others: Sequence[Position]) -> list
     means = [position.profile.mean for position in by_mean]
     logs = np.log([position.value for position in by_mean])
     wanted = [position.profile.mean for position in positions if means[0] <= position.profile.mean <= means[-1]]
-    return [_written(value) for value in np.exp(np.interp(wanted, means, logs))]
+    return [written(value) for value in np.exp(np.interp(wanted, means, logs))]
 
 
 def _sorted(positions: Iterable[Position]) -> list[Position]:
@@ -309,10 +411,11 @@ def _position(position: Position) -> dict[str, Any]:
         "mean": profile.mean,
         "std": profile.std,
         "words": number_words(position),
+        "unsaid": percent(profile.over_sharp + profile.over_smoothed),
         "sharp": round(profile.over_sharp * profile.samples),
         "smoothed": round(profile.over_smoothed * profile.samples),
+        "alike": how_many(position.same_label) if position.same_label else "",
         "counts": position.counts.tolist(),
-        "drawn": base64.b64encode(position.drawn.tobytes()).decode(),
     }
 
 

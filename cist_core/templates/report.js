@@ -1,6 +1,4 @@
-"use strict";
-// Draws the charts, and moves the first ones with the sliders. Words and numbers come from the report's data, and so does
-// which of the sentences of cist_core.compare.findings each pair of positions has; here their blanks are filled.
+// Draws the charts, and moves the first ones with the sliders. What a pair says is in slider_grid.js, which stands above.
 const data = JSON.parse(document.getElementById("data").textContent);
 const grid = data.grid;
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
@@ -23,28 +21,6 @@ function draw() {
   }
 }
 
-// ---- Numbers as Python writes them
-
-function threeDigits(value) {
-  if (value === 0) return "0";
-  const [digits, exponent] = value.toExponential(2).split("e");
-  const size = Math.abs(value);
-  if (!(size >= 1e-4 && size < 1e6)) {
-    return digits + "e" + exponent[0] + exponent.slice(1).padStart(2, "0");
-  }
-  const decimals = Math.max(0, 2 - Number(exponent));
-  return Number(digits + "e" + exponent).toLocaleString("en-US",
-    { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
-}
-
-function times(factor) {
-  return factor < 100 ? factor.toFixed(1) : factor.toLocaleString("en-US", { maximumFractionDigits: 0 });
-}
-
-function fill(sentence, blanks) {
-  return sentence.replace(/\{(\w+)\}/g, (blank, name) => blanks[name]);
-}
-
 // ---- A pair of positions
 
 function areMatched(tau, rho) {
@@ -53,19 +29,11 @@ function areMatched(tau, rho) {
 }
 
 function headline(tau, rho) {
-  const a = grid.taus[tau], b = grid.rhos[rho];
-  const gain = a.std / b.std;
-  return fill(grid.headlines[grid.headlineKinds[grid.headlineOf[tau][rho]]], {
-    first: a.label, second: grid.second, mean: a.words[0], other_mean: b.words[0], spread: a.words[1],
-    other_spread: b.words[1], times: times(Math.max(gain, 1 / gain)), alike: b.alike
-  });
+  return findingOf(grid, grid.headlineKinds[grid.headlineOf[tau][rho]], grid.taus[tau], grid.rhos[rho]);
 }
 
 function gainWords(tau, rho) {
-  const kind = grid.gainKinds[grid.gainOf[tau][rho]];
-  return kind === "gain"
-    ? fill(grid.gains.gain, { gain: threeDigits(grid.taus[tau].std / grid.rhos[rho].std) })
-    : grid.gains[kind];
+  return gainOf(grid, grid.gainKinds[grid.gainOf[tau][rho]], grid.taus[tau], grid.rhos[rho]);
 }
 
 function ratiosMove(tau, rho) {
@@ -137,7 +105,7 @@ function showPair() {
   element("gain").textContent = gainWords(tau, rho);
   element("ratios").textContent = ratiosMove(tau, rho);
   element("sentences").textContent = sides.rho.sentences;
-  element("note").textContent = areMatched(tau, rho) ? "" : grid.notes[reason(sides.tau)];
+  element("note").textContent = areMatched(tau, rho) ? "" : grid.notes[whyNotMatched(grid, element("matching").checked, sides.tau)];
   element("chart-1").setAttribute("aria-label", headline(tau, rho));
   element("chart-ratios").setAttribute("aria-label", ratiosMove(tau, rho));
   document.querySelectorAll("#numbers tbody tr").forEach((row, index) => {
@@ -150,17 +118,11 @@ function showPair() {
   waiting = true;
 }
 
-// Why a pair is not matched.
-function reason(tau) {
-  if (!element("matching").checked) return "apart";
-  return tau.at < grid.floor ? "below floor" : "out of reach";
-}
-
 function match(moved) {
   if (!element("matching").checked) return;
   const [tau, rho] = pair();
-  if (moved === "tau") element("rho").value = grid.partnersOfTaus[tau];
-  else element("tau").value = grid.partnersOfRhos[rho];
+  if (moved === "tau") element("rho").value = partnerOf(grid, "tau", tau);
+  else element("tau").value = partnerOf(grid, "rho", rho);
 }
 
 if (grid) {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from streamlit.testing.v1 import AppTest
 
@@ -25,3 +27,15 @@ def open_app(page: str = "overview", **query: str | list[str]) -> AppTest:
 
 def view_of(app: AppTest) -> View:
     return app.session_state["_view"]
+
+
+def shown_by(app: AppTest, component: str) -> dict[str, Any]:
+    """What a component of the page was given to draw."""
+    given = [element.proto for element in app.get("bidi_component") if element.proto.component_name == component]
+    assert len(given) == 1, component
+    return json.loads(given[0].mixed.json or given[0].json)
+
+
+def note_of(app: AppTest) -> str:
+    """What the bar says under the sliders; empty for a matched pair."""
+    return str(shown_by(app, "cist_sliders")["here"]["note"])

@@ -20,7 +20,7 @@ from cist_core.compare.ranking import rank_rules
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
 from cist_core.logits.logit_set import LogitSet
-from tests.app.driver import open_app, view_of
+from tests.app.driver import note_of, open_app, view_of
 
 PAGES = [page.name for page in find_pages() if page.section in ("Look", "Decide") and page.needs_source]
 SMALL_LOGITS = {"teacher": "mnist5k-mlp"}
@@ -100,7 +100,7 @@ def test_a_tau_below_the_floor_has_no_partner_and_the_sidebar_says_what_to_do() 
     view = view_of(app)
     assert not view.matched
     assert app.slider(key="rho").value == 15  # the nearest
-    note = app.sidebar.caption[-1].value
+    note = note_of(app)
     share = f"{view.cist.profile.at_floor * 100:.1f} % of the samples"
     assert note == (
         f"Not matched: no ρ up to 15 is as sharp as τ = 1.5, as the floor of 2 holds on {share} there. Raise τ, or "
@@ -117,7 +117,7 @@ def test_a_tau_below_the_floor_has_no_partner_and_the_sidebar_says_what_to_do() 
 def test_a_link_to_a_pair_that_the_floor_keeps_apart_stays_tied() -> None:
     app = open_app(floor="2", tau="1.5", rho="15")
     assert app.toggle(key="matched").value is True
-    assert "as the floor of 2 holds on" in app.sidebar.caption[-1].value
+    assert "as the floor of 2 holds on" in note_of(app)
 
 
 def test_a_new_source_starts_at_its_own_pair_under_the_floor_that_is_set() -> None:

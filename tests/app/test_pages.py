@@ -17,7 +17,7 @@ from cist_core.compare.anchors import default_anchor
 from cist_core.compare.matching import matched_pair
 from cist_core.temperature import Cist, Fixed
 from cist_core.temperature.readings import read_rule
-from tests.app.driver import ROOT, open_app, view_of
+from tests.app.driver import ROOT, note_of, open_app, view_of
 
 PAGES = [page.name for page in find_pages() if page.section in ("Look", "Decide") and page.needs_source]
 
@@ -81,7 +81,7 @@ def test_a_link_that_names_both_and_does_not_match_unlocks_them() -> None:
     app = open_app(tau="2", rho="9")
     assert (app.slider(key="tau").value, app.slider(key="rho").value) == (2.0, 9.0)
     assert app.toggle(key="matched").value is False
-    assert "do not compare" in app.sidebar.caption[-1].value
+    assert "cannot be compared" in note_of(app)
 
 
 def test_an_address_that_names_one_value_gets_its_partner_also_after_both_were_moved() -> None:
@@ -105,7 +105,7 @@ def test_a_link_to_a_pair_at_the_end_of_a_slider_stays_tied() -> None:
     rho = f"{app.slider(key='rho').value:g}"
     again = open_app(teacher="cifar100-resnet20", floor="0", tau="0.25", rho=rho)
     assert again.toggle(key="matched").value is True
-    assert "No partner within the sliders" in again.sidebar.caption[-1].value
+    assert "No partner within the sliders" in note_of(again)
 
 
 def test_a_link_that_asks_for_matching_gets_it() -> None:

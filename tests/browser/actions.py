@@ -40,3 +40,16 @@ def drawing(page) -> str:
             return chart.tagName === 'CANVAS' ? chart.toDataURL() : chart.outerHTML.replace(/clip[0-9]+/g, 'clip');
         }"""
     )
+
+
+def slider_value(page, label: str) -> float:
+    """Where one of the two sliders above the page stands."""
+    return float(page.get_by_role("slider", name=label).get_attribute("data-value"))
+
+
+def press_slider(page, label: str, key: str) -> None:
+    """Move a slider by keyboard, as a person who tabs to it does, and wait until the page has followed."""
+    before = slider_value(page, label)
+    page.get_by_role("slider", name=label).press(key)
+    assert slider_value(page, label) != before  # at once, before the server knows
+    settle(page)

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from app.pages import DEFAULT, find_pages
-from tests.browser.actions import drawing, settle
+from tests.browser.actions import drawing, press_slider, settle, slider_value
 from tests.browser.conftest import go_to, save_picture, wait_until_drawn
 
 pytestmark = pytest.mark.browser
@@ -16,22 +16,6 @@ PAGES = {page.name: page.name.removeprefix(DEFAULT) for page in find_pages() if 
 PAGES["learn"] = "learn?lesson_step=5"
 del PAGES["add"]  # it has no chart; test_add.py looks at it
 """The address of every page that shows something without a run."""
-
-
-def press(page, label: str, key: str) -> None:
-    """Move a slider by keyboard, as a person who tabs to it does, and wait until the page has followed."""
-    before = value(page, label)
-    page.get_by_role("slider", name=label).focus()
-    page.keyboard.press(key)
-    page.wait_for_function(
-        "([label, before]) => document.querySelector(`input[type=range][aria-label='${label}']`).value != before",
-        arg=[label, f"{before:g}"],
-    )
-    settle(page)
-
-
-def value(page, label: str) -> float:
-    return float(page.get_by_role("slider", name=label).input_value())
 
 
 def test_first_screen_answers_without_a_click(open_page) -> None:
@@ -45,29 +29,29 @@ def test_first_screen_answers_without_a_click(open_page) -> None:
 
 def test_moving_tau_moves_the_chart_the_matched_rho_and_the_url(open_page) -> None:
     page = open_page()
-    before, tau, rho = drawing(page), value(page, "Fixed temperature τ"), value(page, "CIST ρ")
-    press(page, "Fixed temperature τ", "PageUp")
-    assert value(page, "Fixed temperature τ") > tau
-    assert value(page, "CIST ρ") < rho  # softer fixed labels are matched by a smaller ratio
+    before, tau, rho = drawing(page), slider_value(page, "Fixed temperature τ"), slider_value(page, "CIST ρ")
+    press_slider(page, "Fixed temperature τ", "PageUp")
+    assert slider_value(page, "Fixed temperature τ") > tau
+    assert slider_value(page, "CIST ρ") < rho  # softer fixed labels are matched by a smaller ratio
     assert drawing(page) != before
-    assert f"tau={value(page, 'Fixed temperature τ'):g}" in page.url
+    assert f"tau={slider_value(page, 'Fixed temperature τ'):g}" in page.url
     assert page.get_by_role("heading", level=1).inner_text().startswith("At the same mean entropy")
 
 
 def test_unlocked_sliders_move_apart_and_the_headline_says_so(open_page) -> None:
     page = open_page("?tau=2&rho=9&matched=false")
-    assert value(page, "Fixed temperature τ") == 2
-    assert value(page, "CIST ρ") == 9
+    assert slider_value(page, "Fixed temperature τ") == 2
+    assert slider_value(page, "CIST ρ") == 9
     assert page.get_by_role("heading", level=1).inner_text().startswith("Not matched")
 
 
 @pytest.mark.parametrize("path", ["", "entropy", "ratio"])
 def test_a_copied_url_opens_the_same_view(open_page, path: str) -> None:
     first = open_page(path)
-    press(first, "Fixed temperature τ", "PageUp")
+    press_slider(first, "Fixed temperature τ", "PageUp")
     second = open_page(first.url.split("/", 3)[3])
     for label in ("Fixed temperature τ", "CIST ρ"):
-        assert value(second, label) == value(first, label)
+        assert slider_value(second, label) == slider_value(first, label)
     headings = [page.get_by_role("heading").all_inner_texts() for page in (first, second)]
     assert headings[0] == headings[1]
     assert drawing(first) == drawing(second)
@@ -75,11 +59,11 @@ def test_a_copied_url_opens_the_same_view(open_page, path: str) -> None:
 
 def test_sliders_keep_their_place_from_page_to_page(open_page) -> None:
     page = open_page("?tau=3")
-    rho = value(page, "CIST ρ")
+    rho = slider_value(page, "CIST ρ")
     go_to(page, "Look", "Ratio")
     page.wait_for_url("**/ratio**")
-    assert value(page, "Fixed temperature τ") == 3
-    assert value(page, "CIST ρ") == rho
+    assert slider_value(page, "Fixed temperature τ") == 3
+    assert slider_value(page, "CIST ρ") == rho
 
 
 def test_the_back_button_brings_back_a_matched_pair(open_page) -> None:
@@ -92,7 +76,7 @@ def test_the_back_button_brings_back_a_matched_pair(open_page) -> None:
     page.wait_for_timeout(1000)
     assert page.get_by_role("heading", level=1).inner_text().startswith("At the same mean entropy")
     assert page.get_by_text("No partner").count() == 0
-    assert value(page, "Fixed temperature τ") == 2
+    assert slider_value(page, "Fixed temperature τ") == 2
 
 
 def floor_of(page) -> float:
@@ -110,12 +94,12 @@ def test_another_floor_moves_the_chart_keeps_the_match_and_travels_with_link_and
     page = open_page("?teacher=mnist5k-mlp&tau=1.1")  # sharp enough for the floor to bind
     assert "floor=" not in page.url  # as by default
     assert floor_of(page) == 1
-    before, tau, rho = drawing(page), value(page, "Fixed temperature τ"), value(page, "CIST ρ")
+    before, tau, rho = drawing(page), slider_value(page, "Fixed temperature τ"), slider_value(page, "CIST ρ")
     set_floor(page, "0")
     assert "floor=0" in page.url
     assert drawing(page) != before
-    assert value(page, "Fixed temperature τ") == tau
-    assert value(page, "CIST ρ") != rho
+    assert slider_value(page, "Fixed temperature τ") == tau
+    assert slider_value(page, "CIST ρ") != rho
     assert page.get_by_role("heading", level=1).inner_text().startswith("At the same mean entropy")
     assert page.get_by_text("Without a floor every sample has the ratio ρ").is_visible()
     copy = open_page(page.url.split("/", 3)[3])
@@ -125,14 +109,14 @@ def test_another_floor_moves_the_chart_keeps_the_match_and_travels_with_link_and
     assert floor_of(page) == 0
     set_floor(page, "1")
     assert "floor=" not in page.url
-    assert value(page, "CIST ρ") == pytest.approx(rho, abs=0.011)
+    assert slider_value(page, "CIST ρ") == pytest.approx(rho, abs=0.011)
 
 
 def test_the_back_button_keeps_the_pair_matched_under_the_floor(open_page) -> None:
     page = open_page("?teacher=mnist5k-mlp&floor=2&tau=4")
     set_floor(page, "0.5")
     for _ in range(2):
-        press(page, "Fixed temperature τ", "PageUp")
+        press_slider(page, "Fixed temperature τ", "PageUp")
     for _ in range(2):
         page.go_back()
         settle(page)

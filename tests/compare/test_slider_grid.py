@@ -10,17 +10,29 @@ import pytest
 from reference import centred_maximum, entropy_at, entropy_at_cist
 
 from cist_core import EntropyCurves, LogitSet, matched_pair
-from cist_core.compare.findings import HEADLINES, are_matched, comparison, gain_words
+from cist_core.compare.findings import (
+    GAINS,
+    HEADLINES,
+    are_matched,
+    comparison,
+    gain_kind,
+    gain_words,
+    headline_kind,
+)
 from cist_core.compare.slider_grid import (
+    MARKS,
     NUMBERS,
     POINTS,
     RHO_RANGE,
     TAU_RANGE,
     Position,
     SliderGrid,
+    SliderGridReader,
     number_words,
+    pair_json,
     rho_sentences,
     slider_grid,
+    written,
 )
 from cist_core.temperature import CIST_FLOOR, Cist, Fixed, TemperatureRule
 from cist_core.temperature.readings import RuleReading, read_rule
@@ -241,7 +253,7 @@ def test_large_sets_have_fewer_positions(curves: EntropyCurves, monkeypatch: pyt
     monkeypatch.setattr("cist_core.compare.slider_grid.FULL_SIZE", 750)
     few = grid_of(curves)
     assert len(full.taus) > 80
-    assert 20 <= len(few.taus) < 45
+    assert 20 <= len(few.taus) < 50
     first, second = few.start
     assert few.matched[first, second]
 
@@ -262,3 +274,56 @@ def test_the_json_is_small_and_exact(curves: EntropyCurves) -> None:
     assert tau["mean"] == grid.taus[7].profile.mean
     assert tau["counts"] == grid.taus[7].counts.tolist()
     assert np.array_equal(np.frombuffer(base64.b64decode(tau["drawn"]), np.uint8), grid.taus[7].drawn)
+
+
+def test_a_grid_that_is_read_in_parts_is_the_same(curves: EntropyCurves) -> None:
+    whole = grid_of(curves)
+    readings = [
+        read_rule(side[place].rule, curves) for side, place in zip((whole.taus, whole.rhos), whole.start, strict=True)
+    ]
+    reader, parts = SliderGridReader(*readings, curves), 1
+    assert reader.grid is None
+    while reader.read_on(0) is None:
+        parts += 1
+    assert parts > 100
+    assert json.dumps(reader.grid.to_json()) == json.dumps(whole.to_json())
+    assert reader.read_on() is reader.grid
+
+
+def test_both_sliders_have_positions_at_their_marks(curves: EntropyCurves) -> None:
+    grid = grid_of(curves)
+    for side in (grid.taus, grid.rhos):
+        assert {*MARKS} <= {position.value for position in side}
+
+
+def test_a_step_of_a_slider_is_half_a_percent_at_most() -> None:
+    for value in np.geomspace(*TAU_RANGE, 1000):
+        assert written(value) == pytest.approx(value, rel=0.0026)
+    assert (written(0.25349), written(1.23449), written(12.345)) == (0.253, 1.234, 12.35)
+
+
+def test_a_pair_beside_the_grid_says_which_sentence_it_has_with_every_position(curves: EntropyCurves) -> None:
+    grid = grid_of(curves)
+    tau, rho = (Position.of(read_rule(rule, curves), curves) for rule in (Fixed(3.21), Cist(2.34)))
+    shown = pair_json(tau, rho, grid)
+    assert (shown["tau"]["at"], shown["rho"]["at"]) == (3.21, 2.34)
+    assert sum(shown["tau"]["counts"]) == curves.num_samples
+    names = list(HEADLINES)
+    assert [names[int(kind)] for kind in shown["headline"]["ofTau"]] == [
+        headline_kind(tau.profile, other.profile, other.same_label) for other in grid.rhos
+    ]
+    assert [names[int(kind)] for kind in shown["headline"]["ofRho"]] == [
+        headline_kind(other.profile, rho.profile, rho.same_label) for other in grid.taus
+    ]
+    assert names[int(shown["headline"]["pair"])] == headline_kind(tau.profile, rho.profile, rho.same_label)
+    assert list(GAINS)[int(shown["gain"]["pair"])] == gain_kind(tau.profile, rho.profile, rho.same_label)
+    assert pair_json(tau, rho, None)["headline"] == shown["headline"] | {"ofTau": "", "ofRho": ""}
+
+
+def test_what_an_app_needs_leaves_out_the_picture_of_the_ratios(curves: EntropyCurves) -> None:
+    grid = grid_of(curves)
+    small, whole = grid.to_json(ratios=False), grid.to_json()
+    assert {*whole} - {*small} == {"matched", "maxima", "ratiosMove"}
+    assert "drawn" in whole["taus"][0]
+    assert "drawn" not in small["taus"][0]
+    assert small["taus"][0]["unsaid"] == percent(grid.taus[0].profile.over_sharp + grid.taus[0].profile.over_smoothed)

@@ -1,0 +1,81 @@
+"""The bar above the page's content with the two sliders; on a phone it stands at the lower edge."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from app.sliders.component import live_component, read
+from app.sliders.grid import grid_id, grid_of
+from app.state import View
+from cist_core.compare.slider_grid import MARKS, RHO_RANGE, TAU_RANGE, Position, pair_json, sentences_json, written
+
+BAR, VALUES, SLIDERS = "rules-bar", "rules-values", "rules-sliders"
+RANGES = {"tau": TAU_RANGE, "rho": RHO_RANGE}
+_ECHO = "_sliders_told"
+
+
+def rules_bar() -> tuple[DeltaGenerator, DeltaGenerator]:
+    """The bar, and in it a place that nobody sees, for the widgets that hold the sliders' values.
+
+    Only Streamlit's own widgets keep a value in the browser's address; what a person moves is the component.
+    """
+    st.html(f"<style>{_PAGE_STYLE}</style>")
+    bar = st.container(key=BAR, gap=None)
+    return bar, bar.container(key=VALUES)
+
+
+def show_sliders(bar: DeltaGenerator, view: View, *, together: bool, note: str) -> None:
+    """Draw the sliders where the view has them.
+
+    Args:
+        bar: from `rules_bar`.
+        view: what is on the screen.
+        together: whether moving one moves the other.
+        note: why the pair is not matched; empty where it is.
+    """
+    with bar:
+        _SLIDERS(
+            key=SLIDERS,
+            data={
+                "here": _here(view, note),
+                "matched": together,
+                "bounds": RANGES,
+                "marks": MARKS,
+                "echo": st.session_state.get(_ECHO),
+            },
+            on_rest_change=_take,
+        )
+
+
+def _here(view: View, note: str) -> dict[str, Any]:
+    source, curves = view.source, view.source.curves
+    tau, rho = (Position.of(reading, curves) for reading in view.pair)
+    return pair_json(tau, rho, grid_of(source, view.floor)) | {
+        "grid": grid_id(source, view.floor),
+        "floor": view.floor,
+        "samples": curves.num_samples,
+        "maxEntropy": curves.max_entropy,
+        "sentences": sentences_json(view.cist.rule, view.floor),
+        "note": note,
+    }
+
+
+def _take() -> None:
+    """A slider has come to rest, or the switch was turned: what the browser says is checked as a link's words are."""
+    told = st.session_state[SLIDERS].get("rest") or {}
+    st.session_state[_ECHO] = told.get("at")
+    name, value, matched = told.get("slider"), told.get("value"), told.get("matched")
+    if name in RANGES and isinstance(value, int | float) and value == value:
+        low, high = RANGES[name]
+        st.session_state[name] = written(min(max(float(value), low), high))
+        st.session_state.get("_refused_in_link", {}).pop(name, None)
+    elif isinstance(matched, bool):
+        st.session_state["matched"] = matched
+
+
+_SLIDERS = live_component("cist_sliders", html=read("bar.html"), css=read("bar.css"), scripts=[read("bar.js")])
+
+_PAGE_STYLE = read("page.css")
