@@ -45,6 +45,7 @@ def show_figure(
     code: Code | None = None,
     heading: bool = True,
     on_pick: Callable[[list[dict[str, Any]]], None] | None = None,
+    draw: Callable[[], None] | None = None,
 ) -> None:
     """The finding, the chart, and beside its caption the way out: code, command, picture and data.
 
@@ -54,15 +55,19 @@ def show_figure(
         code: what computes its numbers without the app.
         heading: whether its title stands above it.
         on_pick: called with the picked points of a chart that has the selection `PICK`.
+        draw: draws the chart where something else than Vega does it; pictures and data are the figure's all the same.
     """
     if heading:
         st.subheader(plain(figure.title), anchor=False)
     dark = st.context.theme.type == "dark"
-    # Streamlit's theme leaves words in a chart black.
-    ink = {"config": {"text": {"color": (DARK if dark else LIGHT).ink}}}
-    st.vega_lite_chart(
-        figure.spec | {"datasets": figure.datasets} | ink, alt=figure.alt, **_chart_selection(figure, key, on_pick)
-    )
+    if draw is not None:
+        draw()
+    else:
+        # Streamlit's theme leaves words in a chart black.
+        ink = {"config": {"text": {"color": (DARK if dark else LIGHT).ink}}}
+        st.vega_lite_chart(
+            figure.spec | {"datasets": figure.datasets} | ink, alt=figure.alt, **_chart_selection(figure, key, on_pick)
+        )
     below = st.container(horizontal=True, vertical_alignment="top")
     below.container().caption(plain(f"{figure.caption} {_hint(figure)}"))
     with below.popover("Export", icon=":material/ios_share:"):

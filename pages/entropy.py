@@ -1,10 +1,14 @@
 """Entropy: how consistent the soft labels are: histograms, profiles of any rule, slices, and the view by class."""
 
+from functools import partial
+
 import streamlit as st
 
 from app.selection import current_selection, select
 from app.selection_bar import show_slices
 from app.settings import page_setting
+from app.sliders.histogram import draw_histogram
+from app.sliders.words import show_finding
 from app.state import current_view
 from app.widgets import show_error, show_figure, show_floor, show_profiles
 from cist_core.charts import histogram_figure, per_class_figure, stacked_histograms
@@ -78,12 +82,20 @@ def pick_class(points: list[dict[str, object]]) -> None:
     select(current_selection().among("class", [int(str(point["index"])) for point in points]))
 
 
+st.title("How consistent are my soft labels?", anchor=False)
+show_finding()
 layout, brushed, extra, sharp, smooth = controls()
 readings = read_all(extra, sharp, smooth)
 
 if layout == "overlaid":
     figure = histogram_figure(readings, selected=view.selected, brushed=BRUSHED[brushed])
-    show_figure(figure, key="entropy-histogram", code=source.code(readings))
+    show_figure(
+        figure,
+        key="entropy-histogram",
+        code=source.code(readings),
+        heading=False,
+        draw=partial(draw_histogram, view, readings, key="entropy-histogram", brushed=BRUSHED[brushed]),
+    )
 else:
     for index, figure in enumerate(stacked_histograms(readings, selected=view.selected)):
         show_figure(figure, key=f"entropy-histogram-{index}", code=source.code([readings[index]]))

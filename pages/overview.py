@@ -1,13 +1,17 @@
 """Overview: what is loaded, and whether the temperature matters here: one sentence, one picture, three numbers."""
 
+from functools import partial
+
 import streamlit as st
 
 from app.catalogue import title_of
 from app.selection_bar import slice_table
+from app.sliders.histogram import draw_histogram
+from app.sliders.samples import show_samples
+from app.sliders.words import show_finding, show_numbers
 from app.state import current_view
 from app.widgets import plain, show_figure, show_floor
 from cist_core.charts import histogram_figure
-from cist_core.compare.findings import gain_words
 from cist_core.logits.accuracy import judge_accuracy
 from cist_core.logits.logit_set import LogitSet
 from cist_core.report import render_report
@@ -19,7 +23,6 @@ ICON = ":material/home:"
 
 view = current_view()
 logit_set = view.source.logit_set
-fixed, cist = view.fixed.profile, view.cist.profile
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
@@ -36,30 +39,22 @@ def report() -> bytes:
 
 figure = histogram_figure(view.pair, selected=view.selected, brushed="entropy")
 
-st.title(figure.title, anchor=False)
+st.title("What have I got, and does the temperature matter?", anchor=False)
+show_finding()
 
-chart, numbers = st.columns([3, 1], gap="large")
+chart, samples = st.columns([8, 5], gap="medium")
 with chart:
-    show_figure(figure, key="overview-histogram", code=view.code(), heading=False)
-
-with numbers:
-    st.metric(
-        f"Spread at τ = {view.tau:g}",
-        f"{three_digits(fixed.std)} nats",
-        help="Standard deviation of the entropy over the samples",
+    show_figure(
+        figure,
+        key="overview-histogram",
+        code=view.code(),
+        heading=False,
+        draw=partial(draw_histogram, view, view.pair, key="overview-histogram", brushed="entropy"),
     )
-    st.metric(
-        f"Spread under CIST, ρ = {view.rho:g}",
-        f"{three_digits(cist.std)} nats",
-        help="Standard deviation of the entropy over the samples",
-    )
-    st.metric(
-        "Consistency gain",
-        gain_words(fixed, cist, view.cist.same_label),
-        help="Spread at the fixed temperature over spread under CIST, at the same mean entropy. "
-        "Below 1, CIST is the less consistent one.",
-    )
+    show_numbers()
     show_floor(view.cist)
+with samples:
+    show_samples(view)
 
 with st.container(border=True):
     st.subheader("What is loaded", anchor=False)

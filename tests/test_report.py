@@ -72,7 +72,7 @@ def test_a_pair_that_does_not_match_starts_apart_and_says_so(logit_set: LogitSet
     page = Elements(report(logit_set, [Fixed(0.5), Cist(1.0)]))
     assert page.texts["headline"].startswith("Not matched")
     assert page.texts["gain"] == "not matched"
-    assert page.texts["note"] == "Not matched: spreads at different mean entropies do not compare."
+    assert page.texts["note"] == "Not matched: spreads at different mean entropies cannot be compared."
     assert ("checked", None) not in page.attributes
 
 

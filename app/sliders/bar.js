@@ -1,5 +1,6 @@
 const REST = 250, ECHO = 10000;  // milliseconds
 const TRACK = 10000;  // steps of the native sliders, whose scale is the logarithm's
+const PLAY = 8000, PLAYED = [1, 10], PLAYED_STEPS = [1, 2, 4, 7, 10];
 const NEAR_MARK = 0.012;  // a mark holds a thumb that is this near, as a share of the track
 
 const decimals = (value) => (value >= 2 ? 2 : 3);
@@ -15,7 +16,11 @@ export default function ({ data, parentElement, setTriggerValue }) {
   // A slow server still answers to where a slider was a moment ago: that must not pull it from under a hand.
   const waiting = root.sent !== undefined && data.echo !== root.sent && Date.now() - root.sent < ECHO;
   if (!root.held && !root.timer && !waiting && !root.playing) root.takeOver();
-  return () => { root.stopPlaying?.(); };
+  return () => {
+    root.stopPlaying?.();
+    window.removeEventListener("cist-play", root.play);
+    root.sides = undefined;
+  };
 }
 
 function startBar(root) {
@@ -48,8 +53,8 @@ function startBar(root) {
   function show(moving) {
     for (const side of Object.values(sides)) paint(side);
     const values = { tau: sides.tau.value, rho: sides.rho.value, floor: root.data.here.floor };
-    publish(pairAt(sides.tau.index, sides.rho.index, values, together(), moving, Boolean(root.playing)));
-    note(STUDIO.pair.note);
+    publish(pairAt(sides.tau.index, sides.rho.index, values, together() && !root.playing, moving, Boolean(root.playing)));
+    note(root.playing ? "" : STUDIO.pair.note);
   }
 
   function note(text) {
@@ -164,6 +169,40 @@ function startBar(root) {
     root.moved = undefined;
     tell({ matched: root.data.matched });
   });
+
+  // ---- Play: tau runs, and rho stays, so that one sees what it is that the temperature does
+
+  function play() {
+    if (root.playing || Date.now() - root.stopped < 400 || !grid()) return;
+    const side = sides.tau, [first, last] = PLAYED;
+    if (window.matchMedia("(prefers-reduced-motion: reduce)").matches) {
+      root.playing = true;
+      move(side, PLAYED_STEPS.find((value) => value > side.value * 1.001) ?? first, { alone: true });
+      root.playing = false;
+      soon();
+      return;
+    }
+    const start = performance.now();
+    const run = (now) => {
+      const done = Math.min(Math.max((now - start) / PLAY, 0), 1);
+      move(side, first * (last / first) ** done, { alone: true });
+      if (done < 1) root.playing = requestAnimationFrame(run);
+      else root.stopPlaying();
+    };
+    const stop = () => root.stopPlaying();
+    const ways = ["pointerdown", "keydown", "wheel", "touchstart"];
+    root.stopPlaying = () => {
+      cancelAnimationFrame(root.playing);
+      root.playing = root.stopPlaying = undefined;
+      root.stopped = Date.now();
+      for (const way of ways) window.removeEventListener(way, stop, true);
+      rest();
+    };
+    for (const way of ways) window.addEventListener(way, stop, { capture: true, passive: true });
+    root.playing = requestAnimationFrame(run);
+  }
+  root.play = play;
+  window.addEventListener("cist-play", play);
 
   // Where the server knows the sliders to be.
   root.takeOver = () => {

@@ -51,18 +51,18 @@ def consistency_gain(fixed: EntropyProfile, other: EntropyProfile) -> float | No
 HEADLINES = {
     "unmatched": (
         "Not matched: the mean entropy is {mean} nats under {first} and {other_mean} under {second}, so their spreads "
-        "do not compare"
+        "cannot be compared"
     ),
     "one label": (
         "With two classes {second} gives {alike} of the samples the same soft label up to the winner: less spread is "
         "less information here"
     ),
-    "less": "At the same mean entropy ({mean} nats) {second} spreads {times} times less than {first}",
-    "more": "At the same mean entropy ({mean} nats) {second} spreads {times} times more than {first}",
-    "level": "At the same mean entropy ({mean} nats) {second} spreads about as much as {first}",
-    "second only": "At the same mean entropy ({mean} nats) {second} spreads {other_spread} nats, {first} not at all",
-    "first only": "At the same mean entropy ({mean} nats) {second} spreads not at all, {first} {spread} nats",
-    "neither": "At the same mean entropy ({mean} nats) {second} spreads not at all, {first} not at all",
+    "less": "{second}'s entropies vary {times} times less than at {first}, at the same mean ({mean} nats)",
+    "more": "{second}'s entropies vary {times} times more than at {first}, at the same mean ({mean} nats)",
+    "level": "{second}'s entropies vary about as much as at {first}, at the same mean ({mean} nats)",
+    "second only": "{second}'s entropies vary by {other_spread} nats; at {first} all are the same ({mean} nats)",
+    "first only": "{second} gives every sample the same entropy ({mean} nats); at {first} they vary by {spread} nats",
+    "neither": "{second} and {first} both give every sample the same entropy ({mean} nats)",
 }
 """What `comparison` can say, by `headline_kind`; the report fills the same blanks in the browser."""
 
@@ -81,7 +81,7 @@ def comparison(fixed: RuleReading, other: RuleReading, *, in_full: bool = False)
     name = rule_label if in_full else _short
     kind = headline_kind(a, b, other.same_label)
     gain = a.std / b.std if kind in ("less", "more") else 1.0
-    return HEADLINES[kind].format(
+    sentence = HEADLINES[kind].format(
         first=name(fixed.rule),
         second=name(other.rule),
         mean=three_digits(a.mean),
@@ -91,6 +91,7 @@ def comparison(fixed: RuleReading, other: RuleReading, *, in_full: bool = False)
         times=times(max(gain, 1 / gain)),
         alike=how_many(other.same_label),
     )
+    return f"T{sentence[1:]}" if sentence.startswith("the ") else sentence  # the oracle has an article
 
 
 def headline_kind(fixed: EntropyProfile, other: EntropyProfile, same_label: float) -> str:
@@ -165,7 +166,7 @@ def _unmatched(pairs: Sequence[tuple[RuleReading, RuleReading]]) -> str:
     bases, others = (
         " or ".join(dict.fromkeys(rule_label(reading.rule) for reading in side)) for side in zip(*pairs, strict=True)
     )
-    return f"Not matched: the mean entropy of {bases} is not that of {others}, so their spreads do not compare"
+    return f"Not matched: the mean entropy of {bases} is not that of {others}, so their spreads cannot be compared"
 
 
 def _partner(rule: TemperatureRule, curves: EntropyCurves) -> list[str]:

@@ -30,7 +30,7 @@ from cist_core.compare.findings import (
     rule_name,
 )
 from cist_core.entropy.curves import EntropyCurves
-from cist_core.temperature import Cist, Fixed
+from cist_core.temperature import Cist, Fixed, TemperatureRule
 from cist_core.temperature.columns import profile_columns
 from cist_core.temperature.profile import EntropyProfile, entropy_histogram
 from cist_core.temperature.readings import RuleReading, read_rule
@@ -204,7 +204,7 @@ def _digits(sentences: Mapping[str, str], kind: _Kind, taus: Sequence[Position],
     return "".join(place[kind(tau.profile, rho.profile, rho.same_label)] for tau in taus for rho in rhos)
 
 
-def sentences_json(rule: Fixed | Cist, floor: float) -> dict[str, Any]:
+def sentences_json(rule: TemperatureRule, floor: float) -> dict[str, Any]:
     """The sentences that the browser fills, for a CIST rule with a floor."""
     return {
         "headlines": HEADLINES,

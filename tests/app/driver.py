@@ -36,6 +36,11 @@ def shown_by(app: AppTest, component: str) -> dict[str, Any]:
     return json.loads(given[0].mixed.json or given[0].json)
 
 
+def components(app: AppTest) -> set[str]:
+    """Which components the page has."""
+    return {element.proto.component_name for element in app.get("bidi_component")}
+
+
 def note_of(app: AppTest) -> str:
     """What the bar says under the sliders; empty for a matched pair."""
     return str(shown_by(app, "cist_sliders")["here"]["note"])

@@ -17,7 +17,8 @@ from cist_core.compare.anchors import default_anchor
 from cist_core.compare.matching import matched_pair
 from cist_core.temperature import Cist, Fixed
 from cist_core.temperature.readings import read_rule
-from tests.app.driver import ROOT, note_of, open_app, view_of
+from cist_core.wording import three_digits
+from tests.app.driver import ROOT, components, note_of, open_app, shown_by, view_of
 
 PAGES = [page.name for page in find_pages() if page.section in ("Look", "Decide") and page.needs_source]
 
@@ -26,7 +27,7 @@ PAGES = [page.name for page in find_pages() if page.section in ("Look", "Decide"
 def test_every_page_shows_a_chart_with_words(page: str) -> None:
     app = open_app(page)
     charts = app.get("vega_lite_chart")
-    assert charts
+    assert charts or "cist_histogram" in components(app)
     for chart in charts:
         assert chart.proto.alt
     assert [*app.title, *app.subheader]
@@ -63,8 +64,8 @@ def test_unlocked_sliders_leave_each_other_alone_and_relock_from_tau() -> None:
     app.toggle(key="matched").set_value(False).run()
     app.slider(key="tau").set_value(1.0).run()
     assert app.slider(key="rho").value == rho
-    assert app.title[0].value.startswith("Not matched")
-    assert any("not matched" in metric.value for metric in app.metric)
+    assert not view_of(app).matched
+    assert note_of(app) == "Not matched: spreads at different mean entropies cannot be compared."
     app.toggle(key="matched").set_value(True).run()
     assert app.slider(key="tau").value == 1.0
     assert app.slider(key="rho").value != rho
@@ -148,8 +149,14 @@ def test_numbers_on_the_overview_are_those_of_the_library() -> None:
     view = view_of(app)
     fixed = read_rule(Fixed(view.tau), view.source.curves).profile
     cist = read_rule(Cist(view.rho), view.source.curves).profile
-    assert app.metric[0].value.startswith(f"{fixed.std:.3g}"[:4])
-    assert app.metric[2].value.startswith(f"{fixed.std / cist.std:.3g}"[:3])
+    shown = shown_by(app, "cist_sliders")["here"]
+    assert [shown[side]["std"] for side in ("tau", "rho")] == [fixed.std, cist.std]
+    assert [shown[side]["words"][1] for side in ("tau", "rho")] == [three_digits(fixed.std), three_digits(cist.std)]
+    limit = view.source.curves.max_entropy
+    counts, _ = np.histogram(read_rule(Fixed(view.tau), view.source.curves).entropy, bins=60, range=(0, limit))
+    assert np.abs(np.array(shown["tau"]["counts"]) - counts).sum() <= 4  # an entropy at an edge may fall on either side
+    for label in ("cist_finding", "cist_numbers", "cist_histogram", "cist_samples", "cist_slider_grid"):
+        assert label in components(app)
 
 
 def test_without_shipped_logits_the_teacher_is_run_on_the_bundled_images(monkeypatch, tmp_path) -> None:
@@ -177,7 +184,7 @@ def test_data_that_are_not_there_leave_a_remedy_and_a_working_app(monkeypatch, t
     assert any("Download" in button.label for button in app.button)
     app.selectbox(key="data").select("mnist-5k").run()
     assert not app.error
-    assert app.get("vega_lite_chart")
+    assert "cist_histogram" in components(app)
 
 
 def test_entropy_page_reads_further_rules_and_names_bad_ones() -> None:
@@ -216,9 +223,11 @@ def test_entropy_page_thresholds_move_the_shares() -> None:
 def test_entropy_page_stacks_one_chart_a_rule() -> None:
     app = open_app("entropy", rules="lskd:tau=2")
     overlaid = len(app.get("vega_lite_chart"))
+    assert "cist_histogram" in components(app)
     app.get_by_key("layout").set_value("stacked").run()
     assert not app.exception
-    assert len(app.get("vega_lite_chart")) == overlaid + 2
+    assert len(app.get("vega_lite_chart")) == overlaid + 3
+    assert "cist_histogram" not in components(app)
 
 
 def test_the_lesson_has_a_link_without_any_model(monkeypatch, tmp_path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+A_CHART = "[data-testid=stVegaLiteChart] :is(svg, canvas), .histogram svg:has(.bars path)"
 HEADING = "[data-testid=stMain] h1"
 MINUTES = 60_000
 """Milliseconds in one of them."""
@@ -34,12 +35,14 @@ def settle(page) -> None:
 
 def drawing(page) -> str:
     """The marks of the first chart, whichever renderer drew it, without the serial numbers of its clip paths."""
-    return page.evaluate(
-        """() => {
-            const chart = document.querySelector('[data-testid=stVegaLiteChart] :is(svg, canvas)');
-            return chart.tagName === 'CANVAS' ? chart.toDataURL() : chart.outerHTML.replace(/clip[0-9]+/g, 'clip');
-        }"""
+    return page.locator(A_CHART).first.evaluate(
+        """chart => chart.tagName === 'CANVAS' ? chart.toDataURL() : chart.outerHTML.replace(/clip[0-9]+/g, 'clip')"""
     )
+
+
+def finding(page) -> str:
+    """The sentence about the two rules that moves with the sliders."""
+    return page.locator("[data-says=finding]").inner_text()
 
 
 def slider_value(page, label: str) -> float:

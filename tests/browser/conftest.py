@@ -10,10 +10,10 @@ import psutil
 import pytest
 from PIL import Image
 
+from tests.browser.actions import A_CHART
 from tests.studio import CHROMIUM, ROOT, running_studio
 
 SCREENSHOTS = ROOT / "docs" / "screenshots"
-A_CHART = "[data-testid=stVegaLiteChart] :is(svg, canvas)"
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",

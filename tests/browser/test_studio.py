@@ -7,7 +7,7 @@ import re
 import pytest
 
 from app.pages import DEFAULT, find_pages
-from tests.browser.actions import drawing, press_slider, settle, slider_value
+from tests.browser.actions import A_CHART, drawing, finding, press_slider, settle, slider_value
 from tests.browser.conftest import go_to, save_picture, wait_until_drawn
 
 pytestmark = pytest.mark.browser
@@ -20,9 +20,7 @@ del PAGES["add"]  # it has no chart; test_add.py looks at it
 
 def test_first_screen_answers_without_a_click(open_page) -> None:
     page = open_page()
-    assert re.search(
-        r"At the same mean entropy \(.* nats\) CIST spreads", page.get_by_role("heading", level=1).inner_text()
-    )
+    assert re.fullmatch(r"CIST's entropies vary .* at τ = .*, at the same mean \(.* nats\)", finding(page))
     assert page.get_by_text("Consistency gain").is_visible()
     assert page.get_by_text("Accuracy", exact=True).is_visible()
 
@@ -35,14 +33,14 @@ def test_moving_tau_moves_the_chart_the_matched_rho_and_the_url(open_page) -> No
     assert slider_value(page, "CIST ρ") < rho  # softer fixed labels are matched by a smaller ratio
     assert drawing(page) != before
     assert f"tau={slider_value(page, 'Fixed temperature τ'):g}" in page.url
-    assert page.get_by_role("heading", level=1).inner_text().startswith("At the same mean entropy")
+    assert finding(page).startswith("CIST's entropies vary")
 
 
 def test_unlocked_sliders_move_apart_and_the_headline_says_so(open_page) -> None:
     page = open_page("?tau=2&rho=9&matched=false")
     assert slider_value(page, "Fixed temperature τ") == 2
     assert slider_value(page, "CIST ρ") == 9
-    assert page.get_by_role("heading", level=1).inner_text().startswith("Not matched")
+    assert finding(page).startswith("Not matched")
 
 
 @pytest.mark.parametrize("path", ["", "entropy", "ratio"])
@@ -74,7 +72,7 @@ def test_the_back_button_brings_back_a_matched_pair(open_page) -> None:
     page.go_back()
     settle(page)
     page.wait_for_timeout(1000)
-    assert page.get_by_role("heading", level=1).inner_text().startswith("At the same mean entropy")
+    assert finding(page).startswith("CIST's entropies vary")
     assert page.get_by_text("No partner").count() == 0
     assert slider_value(page, "Fixed temperature τ") == 2
 
@@ -100,7 +98,7 @@ def test_another_floor_moves_the_chart_keeps_the_match_and_travels_with_link_and
     assert drawing(page) != before
     assert slider_value(page, "Fixed temperature τ") == tau
     assert slider_value(page, "CIST ρ") != rho
-    assert page.get_by_role("heading", level=1).inner_text().startswith("At the same mean entropy")
+    assert finding(page).startswith("CIST's entropies vary")
     assert page.get_by_text("Without a floor every sample has the ratio ρ").is_visible()
     copy = open_page(page.url.split("/", 3)[3])
     assert floor_of(copy) == 0
@@ -121,7 +119,7 @@ def test_the_back_button_keeps_the_pair_matched_under_the_floor(open_page) -> No
         page.go_back()
         settle(page)
         page.wait_for_timeout(1000)
-        assert page.get_by_role("heading", level=1).inner_text().startswith("At the same mean entropy")
+        assert finding(page).startswith("CIST's entropies vary")
         assert "matched=false" not in page.url
         assert floor_of(page) == 0.5
 
@@ -147,7 +145,7 @@ def test_choosing_another_teacher_loads_its_logits(open_page) -> None:
 def test_a_rule_that_cannot_be_read_is_named_and_the_rest_stays(open_page) -> None:
     page = open_page("entropy?rules=nonsense")
     assert page.get_by_text("There is no temperature rule 'nonsense'").is_visible()
-    assert page.locator("[data-testid=stVegaLiteChart]").count() >= 2
+    assert page.locator(A_CHART).count() >= 2
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (1440, "dark"), (390, "light")])

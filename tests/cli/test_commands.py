@@ -150,7 +150,7 @@ def test_the_table_of_a_real_teacher(capsys, shared_file):
     assert "in nats (ln C = 2.30)" in out
     fixed = next(line for line in out.splitlines() if line.startswith("tau=4 "))
     assert fixed.split()[:3] == ["tau=4", "0.599", "0.459"]
-    assert "At the same mean entropy (0.599 nats) CIST spreads 2.9 times less than τ = 4." in out
+    assert "CIST's entropies vary 2.9 times less than at τ = 4, at the same mean (0.599 nats)." in out
     table_lines = out.split("\n\n")[2].splitlines()
     assert len({len(line) for line in table_lines}) == 1, "the columns are not aligned"
 
@@ -158,7 +158,7 @@ def test_the_table_of_a_real_teacher(capsys, shared_file):
 def test_the_finding_turns_against_cist_where_the_data_do(capsys, shared_file):
     path = shared_file("imagenet1k_sample_efflite0_logits.npz")
     _, out, _ = run(capsys, "analyze", "--logits", path, "--tau", 4, "--rho", 2.4775)
-    assert "CIST spreads 1.2 times more than τ = 4." in out
+    assert "CIST's entropies vary 1.2 times more than at τ = 4, at the same mean (" in out
 
 
 def test_constant_rows_are_reported_and_harmless(capsys, tmp_path):

@@ -1,5 +1,7 @@
 """The sentences say what the numbers say, whichever way they go."""
 
+import re
+
 import numpy as np
 import pytest
 from reference import centred_maximum, entropy_at, entropy_at_cist
@@ -47,14 +49,14 @@ def test_headline_names_the_smaller_spread() -> None:
     sentence = comparison(fixed, cist)
     gain = fixed.profile.std / cist.profile.std
     assert gain > 1.1
-    assert f"{gain:.1f} times less than τ = 2" in sentence
-    assert sentence.startswith("At the same mean entropy")
+    assert sentence.startswith(f"CIST's entropies vary {gain:.1f} times less than at τ = 2, at the same mean (")
+    assert f"({three_digits(fixed.profile.mean)} nats)" in sentence
 
 
 def test_headline_turns_against_cist_when_the_data_do() -> None:
     fixed, cist = pair_of(one_scale_many_shapes(), 1.0)
     assert cist.profile.std > 2 * fixed.profile.std
-    assert "times more than τ = 1" in comparison(fixed, cist)
+    assert "times more than at τ = 1," in comparison(fixed, cist)
 
 
 def test_headline_refuses_to_compare_unmatched_rules() -> None:
@@ -106,7 +108,7 @@ def test_what_a_fixed_temperature_or_the_floor_keeps_apart_is_not_called_lost() 
 
 def test_headline_names_the_parameters_of_both_where_asked_to() -> None:
     fixed, cist = pair_of(mixed_scales(), 2.0)
-    assert f"{rule_label(cist.rule)} spreads" in comparison(fixed, cist, in_full=True)
+    assert f"{rule_label(cist.rule)}'s entropies vary" in comparison(fixed, cist, in_full=True)
 
 
 def test_ratio_sentence_tells_what_is_left() -> None:
@@ -254,8 +256,10 @@ def test_every_matched_pair_is_compared_and_no_other(logits):
     readings, curves = readings_of(logits, "tau=1", "tau=2", f"cist:rho={rho}", f"matched:H={target}")
     sentences = findings_of(readings, curves)
     assert len(sentences) == 1
-    assert sentences[0].startswith("At the same mean entropy")
-    assert sentences[0].endswith("than τ = 2") or "about as much as τ = 2" in sentences[0]
+    assert re.match(
+        r"CIST( ρ = [\d.]+)?'s entropies vary (\d+\.\d times (less|more) than|about as much as) at τ = 2, at the",
+        sentences[0],
+    )
 
 
 def test_several_matched_pairs_are_told_apart_by_their_parameters(logits):
@@ -264,7 +268,7 @@ def test_several_matched_pairs_are_told_apart_by_their_parameters(logits):
     sentences = findings_of(*readings_of(logits, *rules))
     assert len(sentences) == 2
     for sentence, tau, rho in zip(sentences, (2, 4), rhos, strict=True):
-        assert f"CIST ρ = {rho:.4g} spreads" in sentence
+        assert f"CIST ρ = {rho:.4g}'s entropies vary" in sentence
         assert f"τ = {tau}" in sentence
 
 
@@ -272,7 +276,7 @@ def test_several_unmatched_rules_are_all_named(logits):
     sentences = findings_of(*readings_of(logits, "tau=2", "tau=4", "cist:rho=9", "cist:rho=12"))
     assert sentences[0] == (
         "Not matched: the mean entropy of τ = 2 or τ = 4 is not that of CIST ρ = 9 or CIST ρ = 12, "
-        "so their spreads do not compare"
+        "so their spreads cannot be compared"
     )
     assert [sentence.partition(" is ")[0] for sentence in sentences[1:]] == [
         "The rho with the mean entropy of τ = 2",

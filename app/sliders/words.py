@@ -1,0 +1,49 @@
+"""Sentences and numbers about the two rules that move with the sliders."""
+
+from __future__ import annotations
+
+from app.sliders.component import live_component, read
+
+_FINDING = """
+<div class="words">
+  <h2 data-says="finding" aria-live="polite"></h2>
+  <div class="unsaid">
+    <p data-says="unsaid"></p>
+    <button type="button" data-plays aria-pressed="false"
+            title="Moves τ from 1 to 10 while ρ stays; any key or touch stops it.">
+      <svg viewBox="0 0 16 16" width="14" height="14" aria-hidden="true" fill="currentColor">
+        <path class="play" d="M3 1.5v13l11-6.5z"/><path class="stop" d="M2 2h12v12H2z"/>
+      </svg>
+      <span class="play">Play</span><span class="stop">Stop</span>
+    </button>
+  </div>
+</div>
+"""
+
+_NUMBERS = """
+<div class="words">
+  <dl>
+    <dt title="Standard deviation of the entropy over the samples">Spread at <span data-says="tau.label"></span></dt>
+    <dd><span data-says="tau.words.1"></span> <span class="unit">nats</span></dd>
+    <dt title="Standard deviation of the entropy over the samples">Spread at <span data-says="rho.label"></span></dt>
+    <dd><span data-says="rho.words.1"></span> <span class="unit">nats</span></dd>
+    <dt title="Spread at the fixed temperature over spread under CIST, at the same mean entropy.
+Below 1, CIST is the less consistent one.">Consistency gain</dt>
+    <dd data-says="gain"></dd>
+  </dl>
+</div>
+"""
+
+
+def show_finding() -> None:
+    """What the pair says, what it leaves unsaid, and the button that lets tau run."""
+    _SAYS(key="live-finding")
+
+
+def show_numbers() -> None:
+    """The two spreads and the consistency gain."""
+    _COUNTS(key="live-numbers")
+
+
+_SAYS = live_component("cist_finding", html=_FINDING, css=read("words.css"), scripts=[read("words.js")])
+_COUNTS = live_component("cist_numbers", html=_NUMBERS, css=read("words.css"), scripts=[read("words.js")])
