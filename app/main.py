@@ -38,7 +38,9 @@ with st.sidebar:
 source = choose_source(sidebar, needed=info.needs_source)
 view = None
 if source is not None:
-    view = choose_samples(choose_rules(sidebar, source), page=info.title, with_bar=info.shows_samples)
+    view = choose_samples(
+        choose_rules(sidebar, source, with_bar=info.needs_source), page=info.title, with_bar=info.shows_samples
+    )
 if view is not None or not info.needs_source:
     set_view(view)
     forget_page_settings()

@@ -195,8 +195,11 @@ def _allow_download() -> None:
     st.session_state["_download"] = may_launch()  # asked again: the button may be older than the list of people
 
 
-def choose_rules(sidebar: DeltaGenerator, source: Source) -> View:
-    """The bar with the two sliders and the switch that ties them to the same mean entropy; the floor in the sidebar."""
+def choose_rules(sidebar: DeltaGenerator, source: Source, *, with_bar: bool = True) -> View:
+    """The bar with the two sliders and the switch that ties them to the same mean entropy; the floor in the sidebar.
+
+    Without the bar, on a page that shows neither rule, both keep their values.
+    """
     refused = _refused()
     place = st.empty()  # on every run, or everything below it would move by one place
     bar, values = rules_bar()
@@ -233,7 +236,8 @@ def choose_rules(sidebar: DeltaGenerator, source: Source) -> View:
     view = View.of(source, tau, rho, floor)
     if refused:
         place.warning(_refusal(refused, view), icon=":material/link_off:")
-    show_sliders(bar, view, together=together, note="" if view.matched else _note(view, together))
+    if with_bar:
+        show_sliders(bar, view, together=together, note="" if view.matched else _note(view, together))
     return view
 
 
@@ -324,11 +328,11 @@ def _move_before_drawn(pair: SliderPair, source: Source, floor: float) -> bool:
     for key, value in (("tau", belongs.tau), ("rho", belongs.rho), ("matched", belongs.together)):
         if st.session_state.get(key) != value:
             st.session_state[key] = value
-    _move_in_one_step(settled, belongs)
+    _move_in_one_step(settled, belongs, source)
     return True
 
 
-def _move_in_one_step(settled: Position | None, belongs: Position) -> None:
+def _move_in_one_step(settled: Position | None, belongs: Position, source: Source) -> None:
     """Let a pair that moved be one entry of the browser's history, so that one Back press takes back both.
 
     Streamlit makes an entry for each value that the script has set, when its widget is drawn; one that stands in the
@@ -338,7 +342,10 @@ def _move_in_one_step(settled: Position | None, belongs: Position) -> None:
     if settled is None or context is None or settled.tau == belongs.tau or settled.rho == belongs.rho:
         return
     with context.session_state.query_params() as address:
-        address.set_with_no_forward_msg("tau", [f"{belongs.tau:g}"])
+        if belongs.tau == _in_range(source.default_pair(belongs.floor).tau, TAU_RANGE):
+            address.discard_param_no_forward_msg("tau")  # where it starts, it does not stand in the address
+        else:
+            address.set_with_no_forward_msg("tau", [f"{belongs.tau:g}"])
 
 
 def _move_after_drawn(pair: SliderPair, now: Position) -> None:

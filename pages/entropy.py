@@ -35,7 +35,7 @@ def controls() -> tuple[str, str, list[str], float, float]:
         "Histograms", ["overlaid", "stacked"], default="overlaid", required=True, **page_setting("layout", keep=False)
     )
     brushed = next_.segmented_control(
-        "Drag selects by",
+        "Brush selects on",
         list(BRUSHED),
         default="fixed τ",
         required=True,
@@ -100,17 +100,18 @@ else:
     for index, figure in enumerate(stacked_histograms(readings, selected=view.selected)):
         show_figure(figure, key=f"entropy-histogram-{index}", code=source.code([readings[index]]))
 
-st.subheader("Profiles", anchor=False)
-show_profiles(readings, key="profiles")
-show_floor(view.cist)
-
-st.subheader("Slices", anchor=False)
-show_slices(view)
-if view.selected is None and not view.slices:
-    st.caption("Drag over the chart to select samples; keep a selection under a name to compare it here.")
-
-if curves.labels is None:
-    st.info("These logits have no labels, so there is no view by class.", icon=":material/label_off:")
-else:
-    classes = per_class_figure(readings[:2], curves.labels, source.logit_set.class_names)
-    show_figure(classes, key="entropy-classes", code=source.code(readings[:2]), on_pick=pick_class)
+by_class, tables = st.tabs(["By class", "Tables"])
+with by_class:
+    if curves.labels is None:
+        st.info("These logits have no labels, so there is no view by class.", icon=":material/label_off:")
+    else:
+        classes = per_class_figure(readings[:2], curves.labels, source.logit_set.class_names)
+        show_figure(classes, key="entropy-classes", code=source.code(readings[:2]), on_pick=pick_class)
+with tables:
+    st.subheader("Profiles", anchor=False)
+    show_profiles(readings, key="profiles")
+    show_floor(view.cist)
+    st.subheader("Slices", anchor=False)
+    show_slices(view)
+    if view.selected is None and not view.slices:
+        st.caption("Drag over the chart to select samples; keep a selection under a name to compare it here.")

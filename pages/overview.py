@@ -40,7 +40,7 @@ def report() -> bytes:
 figure = histogram_figure(view.pair, selected=view.selected, brushed="entropy")
 
 st.title("What have I got, and does the temperature matter?", anchor=False)
-show_finding()
+show_finding(play=True)
 
 chart, samples = st.columns([8, 5], gap="medium")
 with chart:

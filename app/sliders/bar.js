@@ -177,7 +177,7 @@ function startBar(root) {
     const side = sides.tau, [first, last] = PLAYED;
     if (window.matchMedia("(prefers-reduced-motion: reduce)").matches) {
       root.playing = true;
-      move(side, PLAYED_STEPS.find((value) => value > side.value * 1.001) ?? first, { alone: true });
+      move(side, PLAYED_STEPS.find((value) => value > side.value * 1.001) ?? first, { alone: true, exact: true });
       root.playing = false;
       soon();
       return;
@@ -185,7 +185,7 @@ function startBar(root) {
     const start = performance.now();
     const run = (now) => {
       const done = Math.min(Math.max((now - start) / PLAY, 0), 1);
-      move(side, first * (last / first) ** done, { alone: true });
+      move(side, first * (last / first) ** done, { alone: true, exact: done === 1 });
       if (done < 1) root.playing = requestAnimationFrame(run);
       else root.stopPlaying();
     };

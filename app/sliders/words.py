@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from streamlit.components.v2.types import ComponentRenderer
+
 from app.sliders.component import live_component, read
 
 _FINDING = """
-<div class="words">
   <h2 data-says="finding" aria-live="polite"></h2>
+"""
+
+_UNSAID = """
   <div class="unsaid">
     <p data-says="unsaid"></p>
     <button type="button" data-plays aria-pressed="false"
@@ -17,11 +21,9 @@ _FINDING = """
       <span class="play">Play</span><span class="stop">Stop</span>
     </button>
   </div>
-</div>
 """
 
 _NUMBERS = """
-<div class="words">
   <dl>
     <dt title="Standard deviation of the entropy over the samples">Spread at <span data-says="tau.label"></span></dt>
     <dd><span data-says="tau.words.1"></span> <span class="unit">nats</span></dd>
@@ -31,13 +33,12 @@ _NUMBERS = """
 Below 1, CIST is the less consistent one.">Consistency gain</dt>
     <dd data-says="gain"></dd>
   </dl>
-</div>
 """
 
 
-def show_finding() -> None:
-    """What the pair says, what it leaves unsaid, and the button that lets tau run."""
-    _SAYS(key="live-finding")
+def show_finding(*, play: bool = False) -> None:
+    """What the pair says; with ``play`` also what it leaves unsaid, and the button that lets tau run."""
+    (_SAYS_AND_PLAYS if play else _SAYS)(key="live-finding")
 
 
 def show_numbers() -> None:
@@ -45,5 +46,11 @@ def show_numbers() -> None:
     _COUNTS(key="live-numbers")
 
 
-_SAYS = live_component("cist_finding", html=_FINDING, css=read("words.css"), scripts=[read("words.js")])
-_COUNTS = live_component("cist_numbers", html=_NUMBERS, css=read("words.css"), scripts=[read("words.js")])
+def _words(name: str, html: str) -> ComponentRenderer:
+    html = f'<div class="words">{html}</div>'
+    return live_component(name, html=html, css=read("words.css"), scripts=[read("words.js")])
+
+
+_SAYS = _words("cist_finding", _FINDING)
+_SAYS_AND_PLAYS = _words("cist_finding_and_play", _FINDING + _UNSAID)
+_COUNTS = _words("cist_numbers", _NUMBERS)

@@ -155,7 +155,7 @@ def test_numbers_on_the_overview_are_those_of_the_library() -> None:
     limit = view.source.curves.max_entropy
     counts, _ = np.histogram(read_rule(Fixed(view.tau), view.source.curves).entropy, bins=60, range=(0, limit))
     assert np.abs(np.array(shown["tau"]["counts"]) - counts).sum() <= 4  # an entropy at an edge may fall on either side
-    for label in ("cist_finding", "cist_numbers", "cist_histogram", "cist_samples", "cist_slider_grid"):
+    for label in ("cist_finding_and_play", "cist_numbers", "cist_histogram", "cist_samples", "cist_slider_grid"):
         assert label in components(app)
 
 

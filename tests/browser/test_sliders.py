@@ -1,0 +1,344 @@
+"""The sliders above the page: whatever moves them, the pictures follow at once, and the server knows in the end."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from cist_core.compare.findings import comparison, gain_words
+from cist_core.compare.matching import matched_pair
+from cist_core.entropy.curves import EntropyCurves
+from cist_core.inference.sources import load_logits
+from cist_core.temperature import Cist, Fixed
+from cist_core.temperature.readings import read_rule
+from cist_core.wording import three_digits
+from tests.browser.actions import finding, press_slider, settle, slider_value
+
+pytestmark = pytest.mark.browser
+
+SEEN = """() => new Promise(resolve => requestAnimationFrame(() => requestAnimationFrame(() => {
+    const roots = [...document.querySelectorAll('*')].map(element => element.shadowRoot).filter(Boolean);
+    const all = selector => roots.flatMap(root => [...root.querySelectorAll(selector)]);
+    resolve({
+        values: all('.bar input[type=range]').map(input => Number(input.dataset.value)),
+        finding: all('[data-says=finding]')[0].textContent,
+        numbers: all('dl dd').map(place => place.innerText),
+        bars: all('.bars path').map(path => path.getAttribute('d')),
+        search: location.search,
+        runs: window.runs,
+    });
+})))"""
+"""What is on the screen in the next frame but one, in one glance."""
+
+TAU, RHO = "Fixed temperature τ", "CIST ρ"
+
+
+@pytest.fixture(scope="module")
+def curves() -> EntropyCurves:
+    return EntropyCurves.from_logits(load_logits("mnist5k-cnn", "mnist-5k", "test").logit_set)
+
+
+def with_grid(page):
+    """The same page, when the browser has what the sliders look up."""
+    page.wait_for_function("window.cistStudio?.here && cistStudio.grids.has(cistStudio.here.grid)", timeout=60_000)
+    return page
+
+
+def track(page, label: str) -> dict[str, float]:
+    return page.get_by_role("slider", name=label).bounding_box()
+
+
+def place(page, label: str, value: float) -> tuple[float, float]:
+    """Where a value lies on a track, in pixels of the page."""
+    box, thumb = track(page, label), 20
+    share = page.evaluate(
+        "([name, value]) => { const [low, high] = {tau: [0.25, 20], rho: [0.5, 15]}[name];"
+        "return Math.log(value / low) / Math.log(high / low); }",
+        ["tau" if label == TAU else "rho", value],
+    )
+    return box["x"] + thumb / 2 + share * (box["width"] - thumb), box["y"] + 13
+
+
+def numbers(page) -> list[str]:
+    return page.locator("dl dd").all_inner_texts()
+
+
+def server_asked(page) -> int:
+    """How often the page has been computed anew, which it counts from here on."""
+    return page.evaluate(
+        """() => {
+            if (window.runs === undefined) {
+                window.runs = 0;
+                const app = document.querySelector('[data-testid=stApp]');
+                new MutationObserver(() => {
+                    if (app.dataset.testScriptState === 'running') window.runs += 1;
+                }).observe(app, {attributes: true, attributeFilter: ['data-test-script-state']});
+            }
+            return window.runs;
+        }"""
+    )
+
+
+def test_while_a_slider_is_dragged_everything_moves_without_the_server(open_page, curves: EntropyCurves) -> None:
+    page = with_grid(open_page())
+    said, counted, asked = finding(page), numbers(page), server_asked(page)
+    bars = page.evaluate(SEEN)["bars"]
+    x, y = place(page, TAU, slider_value(page, TAU))
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(*place(page, TAU, 2.9), steps=4)
+    seen = page.evaluate(SEEN)  # at once: where the hand rests, the server is told
+    tau, rho = seen["values"]
+    assert tau == pytest.approx(2.9, rel=0.03)
+    assert rho == pytest.approx(matched_pair(curves, tau=tau).rho, rel=0.01)
+    readings = read_rule(Fixed(tau), curves), read_rule(Cist(rho), curves)
+    assert seen["finding"] == comparison(*readings) != said
+    assert seen["numbers"][0] == f"{three_digits(readings[0].profile.std)} nats" != counted[0]
+    assert seen["numbers"][2] == gain_words(readings[0].profile, readings[1].profile, 0.0)
+    assert seen["bars"] != bars
+    assert (seen["search"], seen["runs"]) == ("", asked)
+    page.mouse.up()
+    settle(page)
+    assert server_asked(page) == asked + 1
+    assert slider_value(page, TAU) == tau
+    assert f"tau={tau:g}" in page.url
+    assert slider_value(page, RHO) == pytest.approx(matched_pair(curves, tau=tau).rho, abs=0.0051)
+    exact = read_rule(Fixed(tau), curves), read_rule(Cist(slider_value(page, RHO)), curves)
+    assert finding(page) == comparison(*exact)
+    assert numbers(page)[1] == f"{three_digits(exact[1].profile.std)} nats"
+
+
+def test_a_hand_that_rests_without_letting_go_is_told_to_the_server(open_page) -> None:
+    page = with_grid(open_page("entropy"))
+    page.mouse.move(*place(page, RHO, slider_value(page, RHO)))
+    page.mouse.down()
+    page.mouse.move(*place(page, RHO, 6.0), steps=5)
+    page.wait_for_url(re.compile("rho="))
+    page.mouse.move(*place(page, RHO, 2.0), steps=5)  # still held: the answer has not pulled it away
+    moved = slider_value(page, RHO)
+    assert moved == pytest.approx(2.0, rel=0.03)
+    page.mouse.up()
+    settle(page)
+    assert f"rho={moved:g}" in page.url
+
+
+def test_the_marks_hold_a_thumb_that_comes_near(open_page) -> None:
+    page = with_grid(open_page())
+    x, y = place(page, TAU, 4.0)
+    page.mouse.click(x + 2, y)
+    settle(page)
+    assert slider_value(page, TAU) == 4
+
+
+def test_the_keyboard_moves_in_steps_that_fit_the_scale(open_page) -> None:
+    page = with_grid(open_page("?tau=1.5"))
+    slider = page.get_by_role("slider", name=TAU)
+    for key, expected in (
+        ("ArrowRight", 1.55),
+        ("ArrowLeft", 1.5),
+        ("Shift+ArrowRight", 1.501),
+        ("PageUp", 2),
+        ("PageUp", 3),
+        ("ArrowUp", 3.1),
+        ("PageDown", 3),
+        ("End", 20),
+        ("ArrowDown", 19.8),
+        ("Home", 0.25),
+        ("ArrowRight", 0.26),
+    ):
+        slider.press(key)
+        assert slider_value(page, TAU) == expected, key
+        assert slider.get_attribute("aria-valuetext") == f"τ = {expected:g}"
+    settle(page)
+    assert "tau=0.26" in page.url
+    assert (slider.get_attribute("min"), slider.get_attribute("max")) == ("0", "10000")
+
+
+def test_a_number_can_be_typed_and_what_is_none_is_put_back(open_page) -> None:
+    page = with_grid(open_page())
+    field = page.get_by_label("τ as a number")
+    for typed, expected in (("3.3", 3.3), ("2,5", 2.5), ("99", 20), ("0.0001", 0.25), ("1.23456", 1.235)):
+        field.fill(typed)
+        field.press("Enter")
+        settle(page)
+        assert slider_value(page, TAU) == expected, typed
+        assert field.input_value() == f"{expected:g}"
+    for typed in ("abc", "", "NaN", "-"):
+        field.fill(typed)
+        field.press("Enter")
+        assert (slider_value(page, TAU), field.input_value()) == (1.235, "1.235"), typed
+    field.fill("7")
+    field.press("Escape")
+    assert field.input_value() == "1.235"
+    settle(page)
+    assert "tau=1.235" in page.url
+
+
+def test_the_switch_parts_the_sliders_and_says_so(open_page) -> None:
+    page = with_grid(open_page())
+    switch = page.get_by_role("switch", name="Match mean entropy")
+    assert switch.get_attribute("aria-checked") == "true"
+    switch.click()
+    settle(page)
+    assert "matched=false" in page.url
+    tau = slider_value(page, TAU)
+    press_slider(page, RHO, "Home")
+    assert slider_value(page, TAU) == tau
+    assert finding(page).startswith("Not matched: the mean entropy is")
+    assert page.locator(".bar .note").inner_text() == (
+        "Not matched: spreads at different mean entropies cannot be compared."
+    )
+    assert numbers(page)[2] == "not matched"
+    switch.click()
+    settle(page)
+    assert switch.get_attribute("aria-checked") == "true"
+    assert finding(page).startswith("CIST's entropies vary")
+    assert page.locator(".bar .note").inner_text() == ""
+
+
+def test_one_back_press_takes_back_one_move(open_page) -> None:
+    page = with_grid(open_page())
+    stood = [(slider_value(page, TAU), slider_value(page, RHO))]
+    for label, key in ((TAU, "PageUp"), (RHO, "PageUp"), (TAU, "PageDown")):
+        press_slider(page, label, key)
+        stood.append((slider_value(page, TAU), slider_value(page, RHO)))
+    for expected in reversed(stood[:-1]):
+        page.go_back()
+        settle(page)
+        assert (slider_value(page, TAU), slider_value(page, RHO)) == expected
+
+
+def test_the_bar_stays_in_sight(open_page) -> None:
+    page = open_page()
+    page.locator("[data-testid=stMain]").evaluate("element => element.scrollTo(0, 500)")
+    page.wait_for_timeout(300)
+    box = track(page, TAU)
+    assert 0 < box["y"] < 200
+    on_top = page.evaluate(
+        "([x, y]) => document.elementFromPoint(x, y).closest('.st-key-rules-bar') !== null",
+        [box["x"] + 5, box["y"] + 13],
+    )
+    assert on_top
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_phone_the_bar_stands_at_the_lower_edge_beside_the_chart(open_page, scheme: str) -> None:
+    page = with_grid(open_page(width=390, height=844, scheme=scheme))
+    chart = page.locator(".histogram svg")
+    chart.evaluate("element => element.scrollIntoView({block: 'start'})")
+    page.wait_for_timeout(300)
+    for label in (TAU, RHO):
+        box = track(page, label)
+        assert 650 < box["y"] < 844 - 20
+        assert box["width"] > 180
+    picture = chart.bounding_box()
+    assert picture["y"] + picture["height"] < page.locator(".bar").bounding_box()["y"] or picture["y"] > 0
+    assert page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth") <= 0
+    ground = page.locator(".bar").evaluate("element => getComputedStyle(element).backgroundColor")
+    assert ground == {"light": "rgb(255, 255, 255)", "dark": "rgb(15, 20, 28)"}[scheme]
+
+
+def test_a_finger_moves_a_slider_and_a_swipe_over_the_chart_selects_nothing(browser, server) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    page.goto(f"{server}/?tau=4")
+    with_grid(page)
+    settle(page)
+    page.touchscreen.tap(*place(page, TAU, 8.0))
+    settle(page)
+    assert slider_value(page, TAU) == 8
+    assert "tau=8" in page.url
+    page.locator(".histogram svg").evaluate(
+        """chart => {
+            const box = chart.getBoundingClientRect();
+            const at = (type, x) => chart.dispatchEvent(new PointerEvent(type, {
+                pointerType: 'touch', pointerId: 7, bubbles: true, clientX: x, clientY: box.y + 100 }));
+            at('pointerdown', box.x + 100); at('pointermove', box.x + 250); at('pointerup', box.x + 250);
+        }"""
+    )
+    settle(page)
+    assert "select=" not in page.url
+    context.close()
+
+
+def play_page(browser, server, motion: str):
+    context = browser.new_context(viewport={"width": 1440, "height": 1000}, reduced_motion=motion)
+    page = context.new_page()
+    page.goto(f"{server}/")
+    with_grid(page)
+    settle(page)
+    return page
+
+
+def test_play_lets_tau_run_while_rho_stays_and_stops_at_a_key(browser, server) -> None:
+    page = play_page(browser, server, "no-preference")
+    rho, asked = slider_value(page, RHO), server_asked(page)
+    page.get_by_role("button", name="Play").click()
+    page.wait_for_timeout(600)
+    first = slider_value(page, TAU)
+    page.wait_for_timeout(1500)
+    assert 1 < first < slider_value(page, TAU) < 10
+    assert slider_value(page, RHO) == rho
+    assert page.get_by_role("button", name="Stop").is_visible()
+    assert server_asked(page) == asked
+    page.keyboard.press("Escape")
+    stopped = slider_value(page, TAU)
+    settle(page)
+    assert slider_value(page, TAU) == stopped
+    assert f"tau={stopped:g}" in page.url
+    assert server_asked(page) == asked + 1
+    assert page.get_by_role("button", name="Play").is_visible()
+    assert finding(page).startswith("CIST's entropies vary")  # rho has followed
+    page.context.close()
+
+
+def test_play_ends_at_ten_and_tells_the_server_once(browser, server) -> None:
+    page = play_page(browser, server, "no-preference")
+    asked = server_asked(page)
+    page.get_by_role("button", name="Play").click()
+    page.wait_for_url(re.compile("tau=10"))
+    settle(page)
+    assert slider_value(page, TAU) == 10
+    assert server_asked(page) == asked + 1
+    page.context.close()
+
+
+def test_whoever_wants_less_motion_steps_instead(browser, server) -> None:
+    page = play_page(browser, server, "reduce")
+    seen = []
+    for _ in range(3):
+        page.get_by_role("button", name="Play").click()
+        seen.append(slider_value(page, TAU))
+        page.wait_for_timeout(200)
+        assert slider_value(page, TAU) == seen[-1]  # it stands still
+        settle(page)
+    assert seen == [7, 10, 1]
+    page.context.close()
+
+
+def test_the_samples_show_the_soft_labels_of_both_rules(open_page, curves: EntropyCurves) -> None:
+    page = with_grid(open_page("?tau=3"))
+    given = page.evaluate("[...document.querySelectorAll('*')].map(e => e.shadowRoot).filter(Boolean)"
+                          ".map(r => r.querySelector('.samples')).find(Boolean).children.length")  # fmt: skip
+    assert given == 4
+    assert page.locator(".card img").count() == 4
+    shares = page.locator(".card .track.fixed span").all_inner_texts()
+    assert len(shares) == 20
+    assert all(re.fullmatch(r"\d+(\.\d)? %", share) for share in shares)
+    sharp, flat = (float(shares[row].removesuffix(" %")) for row in (0, 15))
+    assert sharp > flat
+
+
+def test_the_brush_is_drawn_where_the_selection_is_and_hides_while_a_slider_moves(open_page) -> None:
+    page = with_grid(open_page("?select=entropy%3D0.5..1"))
+    assert page.locator(".brush rect").count() == 1
+    page.mouse.move(*place(page, TAU, slider_value(page, TAU)))
+    page.mouse.down()
+    page.mouse.move(*place(page, TAU, 9.0), steps=4)
+    page.wait_for_timeout(50)
+    assert page.locator(".brush rect, .chosen path").count() == 0
+    page.mouse.up()
+    settle(page)
+    assert page.locator(".brush rect").count() == 1
+    assert page.locator(".chosen path").count() == 2
