@@ -325,7 +325,7 @@ def _show_source(view: View | None) -> None:
     if view is None:
         st.markdown("200 samples of mnist5k-cnn, which come along; load a teacher to see all of its own.")
         return
-    st.markdown(f"{plain(view.source.teacher)} on {plain(view.source.data)}; τ and ρ are those of the sidebar.")
+    st.markdown(f"{plain(view.source.teacher)} on {plain(view.source.data)}; τ and ρ are those of the other pages.")
     with st.container(gap=None):
         st.page_link("../pages/overview.py", label="The same on Overview", icon=":material/home:")
         st.space(6)  # as high as a slider, so that the picture keeps its place

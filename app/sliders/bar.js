@@ -109,6 +109,7 @@ function startBar(root) {
   function tell(what) {
     root.sent = Date.now();
     root.tell("rest", { ...what, at: root.sent });
+    window.dispatchEvent(new CustomEvent("cist-rest", { detail: what }));
   }
 
   const soon = () => {

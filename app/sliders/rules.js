@@ -8,7 +8,8 @@
 //   values       { tau, rho, floor } as the sliders stand, which may lie between positions
 //   finding, gain, unsaid   sentences about the pair;  matched, note
 //   moving       while a slider moves and the server has not been told;  playing, while nobody's hand moves it
-// What moves is looked up and exact; between two positions the nearest is shown.
+// What moves is looked up and exact; between two positions the nearest is shown. When a hand rests and the server is told,
+// `cist-rest` is sent on `window`; whoever sends `cist-play` there starts and stops the play.
 
 const STUDIO = (window.cistStudio ??= { grids: new Map(), here: null, at: null, pair: null, moving: false });
 
