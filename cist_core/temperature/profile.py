@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.temperature import TemperatureRule
-from cist_core.wording import percent, three_digits
 
 OVER_SHARP = 0.05
 """A soft label below this share of ``ln C`` teaches little more than the hard label (default of the method)."""
@@ -149,12 +148,9 @@ class EntropyProfile:
         return asdict(self)
 
     def __repr__(self) -> str:
-        return (
-            f"EntropyProfile({self.rule!r}, {self.samples:,} samples, {self.classes:,} classes: "
-            f"mean {three_digits(self.mean)} nats ({percent(self.normalised_mean)} of ln C), "
-            f"spread {three_digits(self.std)} nats, over-sharp {percent(self.over_sharp)}, "
-            f"over-smoothed {percent(self.over_smoothed)})"
-        )
+        shown = ("mean", "std", "normalised_mean", "over_sharp", "over_smoothed")
+        numbers = ", ".join(f"{name}={getattr(self, name):.4g}" for name in shown)
+        return f"EntropyProfile(rule={self.rule!r}, {numbers}, samples={self.samples}, classes={self.classes})"
 
     def _repr_html_(self) -> str:
         """The profile in a notebook: one number a row."""
