@@ -9,23 +9,25 @@ import streamlit as st
 from cist_core.added.store import ADDED_ID
 
 MOST_KEPT = 50
+_KEY = "browser_memory"
 
 
-def browser_memory(begun: Sequence[str], forgotten: Sequence[str]) -> list[str]:
-    """The ids that this browser has kept, the newest first; empty until it has answered.
+def keep_in_browser(begun: Sequence[str], forgotten: Sequence[str]) -> None:
+    """Let the browser keep these ids and forget those; it tells the others that it has, which runs the app again.
 
     Args:
-        begun: ids to keep as well.
+        begun: ids to keep.
         forgotten: ids to keep no more.
     """
     with st.container(key="browser-memory"):
         st.html("<style>.st-key-browser-memory { display: none; }</style>")
-        said = _MEMORY(
-            key="browser_memory",
-            data={"begun": list(begun), "forgotten": list(forgotten), "most": MOST_KEPT},
-            on_ids_change=lambda: None,
-        )
-    ids = said.ids if isinstance(said.ids, list) else []
+        data = {"begun": list(begun), "forgotten": list(forgotten), "most": MOST_KEPT}
+        _MEMORY(key=_KEY, data=data, on_ids_change=lambda: None)
+
+
+def kept_by_browser() -> list[str]:
+    """The ids that this browser has told of, the newest first."""
+    ids = (st.session_state.get(_KEY) or {}).get("ids") or []
     # Anybody can write into their own browser: only what looks like an id goes on.
     return [each for each in ids[:MOST_KEPT] if isinstance(each, str) and ADDED_ID.fullmatch(each)]
 

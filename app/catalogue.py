@@ -9,7 +9,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.browser_memory import browser_memory
+from app.browser_memory import keep_in_browser, kept_by_browser
 from app.forms.references import InFile, Named, Reference, own_name
 from app.people import may_read_server_paths, on_own_machine, sign_in_configured, visitor
 from app.state import Source
@@ -103,16 +103,18 @@ def find_added(added_id: str) -> Added | None:
 
 
 def recall() -> None:
-    """Ask the browser for what it has added in other tabs and on other days, and let it keep what is begun here.
+    """Offer what this browser has added in other tabs and on other days."""
+    for added_id in reversed(kept_by_browser()):
+        if added_id not in st.session_state.get(_FORGOTTEN, []):
+            remember(added_id)
 
-    Only where nobody signs in, and not on one's own machine: there the store knows.
+
+def let_browser_remember() -> None:
+    """After the page, so that what it began is kept as well. Only where nobody signs in, and not on one's own machine:
+    there the store knows.
     """
     if not sign_in_configured() and not on_own_machine():
-        for added_id in reversed(
-            browser_memory(st.session_state.get(_BEGUN, []), st.session_state.get(_FORGOTTEN, []))
-        ):
-            if added_id not in st.session_state.get(_FORGOTTEN, []):
-                remember(added_id)
+        keep_in_browser(st.session_state.get(_BEGUN, []), st.session_state.get(_FORGOTTEN, []))
 
 
 def my_added() -> list[Added]:

@@ -125,7 +125,7 @@ def _hidden(place: DeltaGenerator, default: str, setting: dict[str, Any]) -> str
     name = _UNTIDY.sub("-", setting["key"])
     with place.container(key=f"address-{name}"):
         st.html(f"<style>.st-key-address-{name} {{ display: none; }}</style>")
-        return str(st.text_input(name, default, label_visibility="collapsed", **setting))
+        return str(st.text_input(f"address-{name}", default, label_visibility="collapsed", **setting))
 
 
 def _take(key: str, box: str) -> None:

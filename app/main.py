@@ -6,6 +6,7 @@ from pathlib import Path
 import streamlit as st
 
 from app.background import wake_worker
+from app.catalogue import let_browser_remember
 from app.pages import DEFAULT, SECTIONS, find_pages
 from app.people import account
 from app.selection_bar import choose_samples
@@ -47,4 +48,5 @@ if view is not None or not info.needs_source:
         share_link(view)
 
 account(sidebar)  # also where no page could be shown
+let_browser_remember()
 wake_worker()  # last, so that the first picture does not wait for it

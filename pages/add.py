@@ -198,7 +198,7 @@ def choose_teacher() -> dict[str, Any]:
             where=answers["where"],
         )  # fmt: skip
         answers["given_as"] = st.selectbox(
-            "Values are", form.GIVEN_AS, format_func=lambda name: "detected automatically" if name == "auto" else name,
+            "Values are", form.GIVEN_AS, format_func=lambda name: "detect automatically" if name == "auto" else name,
             help="Probabilities and log-probabilities make the same soft labels as logits. For both files.",
             **field("given_as"),
         )  # fmt: skip
@@ -423,7 +423,7 @@ def look(spec: AddSpec | None, lacking: str | None) -> None:
     place_of_faults(PREVIEW)
     if spec is None:
         if lacking is not None:
-            st.caption(f"{lacking} A few answers of the teacher will stand here before the long work begins.")
+            st.caption(f"{lacking} You will see a few predictions here first.")
         return
     added = _mine(st.session_state[ADDING])
     if added is None:
@@ -629,7 +629,7 @@ def show_ready(added: Added) -> None:
     """It is there: what it is, and the way to look at it."""
     remember(added.id)
     samples, accuracy = read_size(str(added.logit_file), added.logit_file.stat().st_mtime)
-    right = "" if accuracy is None else f", {form.accuracy(accuracy, samples)} of them right"
+    right = "" if accuracy is None else f", accuracy {form.accuracy(accuracy, samples)}"
     st.title(plain(f"{added.title} is ready: {samples:,} samples{right}"), anchor=False)
     spec = added.spec
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -681,7 +681,7 @@ def describe(added: Added) -> str:
     if added.state is not AddedState.READY:
         return f"· {added.state} · {byte_size(added.size)}"
     samples, accuracy = read_size(str(added.logit_file), added.logit_file.stat().st_mtime)
-    right = "" if accuracy is None else f" · {form.accuracy(accuracy, samples)} right"
+    right = "" if accuracy is None else f" · accuracy {form.accuracy(accuracy, samples)}"
     return f"· {samples:,} samples{right} · {byte_size(added.size)}"
 
 

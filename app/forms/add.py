@@ -88,8 +88,8 @@ def whose(*, signed_in: bool, own_machine: bool) -> str:
     if own_machine:
         return "Everything that was added on this machine."
     return (
-        "What was added in this browser, which remembers it. Elsewhere the link to a view opens it; anybody who has the "
-        "link may."
+        "What was added in this browser, which remembers it. In another one the link to a view opens it, for anybody "
+        "who has the link."
     )
 
 
