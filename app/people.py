@@ -53,16 +53,17 @@ def on_own_machine() -> bool:
     It listens there only, the browser has named it so, and no proxy stands between: one that passes on requests of
     others says so, or names the address that they typed.
     """
-    if sign_in_configured() or not _is_loopback(str(st.get_option("server.address") or "")):
+    if sign_in_configured() or not is_loopback(str(st.get_option("server.address") or "")):
         return False
     headers = st.context.headers
     if any(name in headers for name in _FORWARDED):
         return False
     named = [urlsplit(f"//{headers.get('Host', '')}").hostname, urlsplit(headers.get("Origin", "")).hostname]
-    return all(name is not None and _is_loopback(name) for name in named)
+    return all(name is not None and is_loopback(name) for name in named)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine itself, and reached by nobody else."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
