@@ -166,10 +166,14 @@ function curve(title, values, colours, top, write, parent) {
     make("text", { x: left - 5, y: y(share * top) + 4, "text-anchor": "end" }, svg).textContent = write(share * top)
   }
   make("text", { x: right, y: 124, "text-anchor": "end" }, svg).textContent = `epoch ${last}`
-  const path = (row, end) => row.slice(0, end + 1).map((value, epoch) => `${epoch ? "L" : "M"}${x(epoch)} ${y(value)}`).join("")
+  const path = (row, end) =>
+    row.slice(0, end + 1).map((value, epoch) => `${epoch ? "L" : "M"}${x(epoch)} ${y(value)}`).join("")
   const drawn = values.map((row, index) => {
     make("path", { d: path(row, last), stroke: colours[index], class: "rest" }, svg)
-    return [make("path", { stroke: colours[index], class: "past" }, svg), make("circle", { r: 3.4, fill: colours[index] }, svg)]
+    return [
+      make("path", { stroke: colours[index], class: "past" }, svg),
+      make("circle", { r: 3.4, fill: colours[index] }, svg),
+    ]
   })
   return epoch => drawn.forEach(([line, dot], index) => {
     line.setAttribute("d", path(values[index], epoch))
@@ -205,8 +209,10 @@ export default function ({ data, parentElement }) {
     return students.map((_, who) => bars(colours[who], data.labels[index], row))
   })
   const moving = [
-    curve("Accuracy, 1,000 test images", students.map(each => each.accuracy), colours, 1, value => `${100 * value} %`, curves),
-    curve("Mean entropy, nats", students.map(each => each.entropy), colours, 2.4, value => value.toFixed(1), curves),
+    curve("Accuracy, 1,000 test images", students.map(each => each.accuracy), colours, 1,
+      value => `${100 * value} %`, curves),
+    curve("Mean entropy, nats", students.map(each => each.entropy), colours, 2.4,
+      value => value.toFixed(1), curves),
   ]
   const draw = epoch => {
     charts.forEach((pair, index) => pair.forEach((row, who) => row.forEach((bar, digit) => {

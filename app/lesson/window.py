@@ -49,6 +49,8 @@ def watch_window(turn: Callable[[int], None], *, keys: bool) -> Window:
 
 _JS = """
 const PAUSE = 250, STEP = 10
+const OWN_KEYS = ["input", "textarea", "select", "[contenteditable=true]",
+  ...["slider", "tab", "radio", "listbox", "combobox"].map(role => `[role=${role}]`)].join()
 
 export default function ({ data, parentElement, setStateValue, setTriggerValue }) {
   const mark = parentElement.querySelector("span")
@@ -64,9 +66,7 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
     const by = { ArrowRight: 1, PageDown: 1, ArrowLeft: -1, PageUp: -1 }[event.key]
     if (!by || event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return
     // Whatever has arrow keys of its own keeps them.
-    const inside = event.composedPath()
-    if (inside.some(each => each.matches?.(
-      "input, textarea, select, [contenteditable=true], [role=slider], [role=tab], [role=radio], [role=listbox]"))) return
+    if (event.composedPath().some(each => each.matches?.(OWN_KEYS))) return
     event.preventDefault()
     setTriggerValue("turn", { by })
   }
