@@ -2,9 +2,10 @@
 
     python -m sample_models.record_students
 
-Both are runs of the preset ``demo``, which differ in their objective alone. Written is ``app/lesson/two-students.json``:
-for each epoch, 0 before the first step, the accuracy and the mean entropy at temperature 1 over all test images, and the
-predictions of ten of them. The same seed, software and machine give the same file.
+Both are runs of the preset ``demo``, which differ in their objective alone. Written is
+``app/lesson/two-students.json``: for each epoch, 0 before the first step, the accuracy and the mean entropy at
+temperature 1 over all test images, and the predictions of ten of them. The same seed, software and machine give the
+same file.
 """
 
 from __future__ import annotations
