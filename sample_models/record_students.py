@@ -34,7 +34,7 @@ from cist_core.zoo.students import Student, create_student
 FILE = Path(__file__).resolve().parents[1] / "app" / "lesson" / "two-students.json"
 STUDENTS = {"KD, τ = 4": "kd:tau=4", "CIST, ρ = 4": "cist:rho=4"}
 QUANTILE = 0.9
-"""Of the teacher's entropy over the test images of one class that it gets right: shown is the image that stands there."""
+"""Of the teacher's entropy over the images of one class that it gets right: the image that stands there is shown."""
 
 FloatArray = NDArray[np.float64]
 

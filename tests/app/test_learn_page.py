@@ -206,8 +206,8 @@ def test_presented_it_has_no_export_and_higher_pictures(text: str) -> None:
     app, usual = open_lesson(lesson_step="3", present=text), open_lesson(lesson_step="3")
     assert app.toggle(key="present").value
     assert app.query_params["present"] in ("1", ["1"])
-    assert not [each for each in app.get("popover") if "Export" in each.label]
-    assert [each for each in usual.get("popover") if "Export" in each.label]
+    assert not [each for each in app.get("popover") if "Export" in each.proto.popover.label]
+    assert [each for each in usual.get("popover") if "Export" in each.proto.popover.label]
     assert height_of(app) > height_of(usual)
     app.toggle(key="present").set_value(False).run()
     assert "present" not in app.query_params
