@@ -46,6 +46,21 @@ def follow(key: str, offered: Sequence[str], what: str, *, why: str = "", depend
         unfollowed(key, f"{sentence} {why}".strip(), while_shown=(offered[0], asked))
 
 
+def follow_number(key: str, low: float, high: float, start: float, what: str) -> None:
+    """The same before a slider is drawn, of a number that it cannot have; ``start`` is shown then."""
+    asked = None if key in st.session_state else st.query_params.get(key)
+    try:
+        if asked is None or low <= float(asked) <= high:
+            return
+    except ValueError:
+        pass
+    sentence = (
+        f"The link asks for “{str(asked)[:80]}” as {what}, which is no number from {low:g} to {high:g}; "
+        f"shown is {start:g}."
+    )
+    unfollowed(key, sentence, while_shown=(start,))
+
+
 def unfollowed(key: str, sentence: str, *, while_shown: Sequence[object]) -> None:
     """Say of a link why it cannot be followed, until the session has another value under this key than these."""
     st.session_state.setdefault(_UNFOLLOWED, {})[key] = _Unfollowed(sentence, tuple(while_shown))

@@ -15,6 +15,10 @@ ORDER = 10
 ICON = ":material/school:"
 NEEDS_SOURCE = False
 
+LINKED = (
+    "lesson_step", "lesson_tau", "lesson_rho", "lesson_sample", "lesson_scale", "lesson_gap", "lesson_seconds",
+    "lesson_student", "lesson_floor",
+)  # fmt: skip
 NUMBERS = [str(number) for number in range(1, len(STEPS) + 1)]
 
 
@@ -49,7 +53,6 @@ with head.container(horizontal=True, vertical_alignment="center", gap="small"):
         "Present", key="present",
         help="For a projector: nothing but the step, its pictures as high as the window, arrow keys, and a QR code.",
     )  # fmt: skip
-say_unfollowed(notice, "lesson_step")
 if present and st.query_params.get("present") != "1":
     st.query_params["present"] = "1"
 elif not present and "present" in st.query_params:
@@ -63,6 +66,7 @@ head.title(f"{number}. {step.title}", anchor=False)
 
 left, right = st.columns([1, 3] if present else [1, 2], gap="large")
 step.show(left, right, optional_view())
+say_unfollowed(notice, *LINKED)
 with right.container(key="lesson-questions"):
     for question, answer in step.questions:
         with st.expander(question, icon=":material/help:"):

@@ -20,6 +20,7 @@ from app.lesson import students
 from app.lesson.editor import CLASSES, edit_logits
 from app.lesson.layout import current_layout, ink
 from app.lesson.material import Material, Sample, lesson_material, shipped_logits
+from app.links import follow, follow_number
 from app.settings import page_setting
 from app.state import Code, View
 from app.widgets import plain, show_figure
@@ -71,6 +72,7 @@ class Step:
 def _hard_and_soft(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -> None:
     material = lesson_material(view)
     choices = {"undecided": material.undecided, "ambiguous": material.ambiguous, "confident": material.confident}
+    follow("lesson_sample", list(choices), "sample")
     with right, st.container(gap=None):
         chosen = st.segmented_control(
             "Sample", list(choices), default="undecided", required=True, **page_setting("lesson_sample", keep=False)
@@ -185,6 +187,8 @@ def _limits(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -> N
             "others let it fall almost to 0. Drag the gap to the second place."
         )
         st.latex(r"H_{\min}(r) \;\le\; H \;\le\; H_{\max}(r)")
+        follow_number("lesson_gap", 0, 100, 20, "gap")
+        follow("lesson_seconds", ["1", "2", "3", "4"], "number of classes in the second place")
         gap = st.slider(
             "Gap to the second class, % of the largest possible", 0, 100, 20, 5,
             **page_setting("lesson_gap", keep=False),
@@ -308,6 +312,7 @@ def _rho_slider(place: DeltaGenerator) -> float:
 
 
 def _slider(place: DeltaGenerator, label: str, low: float, high: float, start: float, step: float, key: str) -> float:
+    follow_number(key, low, high, start, label)
     value = place.slider(label, low, high, start, step, **page_setting(key, keep=False))
     return start if math.isnan(value) else value  # an address may carry anything
 

@@ -198,6 +198,25 @@ def test_a_step_that_is_not_there_is_said() -> None:
     assert not app.warning
 
 
+@pytest.mark.parametrize(
+    ("step", "key", "asked", "shown"),
+    [
+        ("2", "lesson_tau", "9999", "4"),
+        ("5", "lesson_rho", "nan", "4"),
+        ("4", "lesson_scale", "x", "3"),
+        ("6", "lesson_gap", "-1", "20"),
+        ("6", "lesson_seconds", "7", "1"),
+        ("1", "lesson_sample", "any", "undecided"),
+        ("7", "lesson_floor", "4", "0"),
+    ],
+)
+def test_a_value_that_the_lesson_cannot_have_is_said(step: str, key: str, asked: str, shown: str) -> None:
+    app = open_lesson(lesson_step=step, **{key: asked})
+    [said] = [each.value for each in app.warning if f"“{asked}”" in each.value]
+    assert said.endswith(f"shown is {shown}.")
+    assert not open_lesson(lesson_step=step).warning
+
+
 # ---- presented -------------------------------------------------------------------------------------------------------
 
 
