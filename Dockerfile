@@ -30,7 +30,6 @@ RUN case "$VARIANT" in \
 
 WORKDIR /studio
 COPY pyproject.toml README.md LICENSE ./
-COPY .streamlit/config.toml .streamlit/config.toml
 COPY cist_core cist_core
 COPY app app
 COPY pages pages

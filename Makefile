@@ -1,15 +1,23 @@
 # make run   start the Studio on http://127.0.0.1:8501 (PORT=8600 changes the port)
+#            CPU=1, when .venv is made, takes torch without CUDA: about 2 GB on disk instead of 7
 # make fuzz  search the readers of foreign files for holes (FUZZ_SECONDS=600 searches longer)
 # make test  lint, type-check and test everything, the browser included (WORKERS=4 changes how many tests run at once)
 PYTHON ?= python3
 PORT ?= 8501
 WORKERS ?= 2
 FUZZ_SECONDS ?= 60
+CPU ?=
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: run test bench fuzz lint format clean
 
 run: .venv/installed
+ifneq ($(CPU),)
+	@if [ -n "$$(find .venv -type d -path '*/site-packages/nvidia' 2>/dev/null)" ]; then \
+	    echo "The torch in .venv brings CUDA: 'make clean' and 'make run CPU=1' install one without."; fi
+endif
 	$(BIN)/streamlit run app/main.py --server.port $(PORT)
 
 test: .venv/installed-dev lint
@@ -20,7 +28,7 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/training.py
 
 fuzz: .venv/installed-dev
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'
+	$(PIP) -e '.[fuzz]'
 	$(BIN)/python tests/fuzz/coverage_guided.py --seconds $(FUZZ_SECONDS)
 
 lint: .venv/installed-dev
@@ -39,12 +47,23 @@ $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "CIST Studio needs Python 3.11 or newer; set PYTHON=")'
 	$(PYTHON) -m venv .venv
 
-.venv/installed: pyproject.toml | $(BIN)/python
-	@echo "Installing into .venv: a few minutes the first time, about 5 GB with the CUDA libraries that torch brings"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[studio]'
+# Before the project, whose requirement of torch it then meets. Where the index is out of reach, PyPI's torch is better
+# than none.
+.venv/torch: | $(BIN)/python
+ifneq ($(CPU),)
+	@echo "Installing torch without CUDA: with everything about 2 GB on disk, a few minutes the first time"
+	@$(PIP) --retries 1 --timeout 15 --index-url $(TORCH_INDEX) 'torch>=2.6' 'torchvision>=0.21' \
+	    || echo "$(TORCH_INDEX) gave no torch, so it comes from PyPI: on Linux with CUDA, about 7 GB on disk"
+else
+	@echo "Installing into .venv, a few minutes the first time: on Linux about 7 GB with the CUDA libraries that torch"
+	@echo "brings; 'make clean' and 'make run CPU=1' take torch without them, about 2 GB"
+endif
+	@touch $@
+
+.venv/installed: pyproject.toml .venv/torch
+	$(PIP) -e '.[studio]'
 	touch $@
 
-.venv/installed-dev: pyproject.toml | $(BIN)/python
-	@echo "Installing into .venv: a few minutes the first time, about 5 GB with the CUDA libraries that torch brings"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+.venv/installed-dev: pyproject.toml .venv/torch
+	$(PIP) -e '.[dev]'
 	touch $@ .venv/installed

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 import streamlit as st
 
+from app.browser_memory import keep_in_browser, kept_by_browser
 from app.forms.references import InFile, Named, Reference, own_name
-from app.people import may_read_server_paths, sign_in_configured, visitor
+from app.people import may_read_server_paths, on_own_machine, sign_in_configured, visitor
 from app.state import Source
 from cist_core.added import Added, AddedState, AddedStore, check_paths
 from cist_core.cards import Card, known_sample_models, sample_models
@@ -17,7 +19,7 @@ from cist_core.data.loading import DATASETS
 from cist_core.errors import CistError
 from cist_core.logits.logit_set import LogitSet
 
-_BEGUN, _LINKED = "_added", "_linked"
+_BEGUN, _LINKED, _FORGOTTEN = "_added", "_linked", "_forgotten"
 _LIST_SECONDS = 10  # until something that was added in another window is offered in this one
 
 
@@ -83,6 +85,7 @@ def remember(added_id: str, *, linked: bool = False) -> None:
 
 def forget(added_id: str) -> None:
     """Stop offering it."""
+    st.session_state.setdefault(_FORGOTTEN, []).append(added_id)
     for ids in (st.session_state.get(_BEGUN, []), st.session_state.get(_LINKED, [])):
         if added_id in ids:
             ids.remove(added_id)
@@ -99,13 +102,31 @@ def find_added(added_id: str) -> Added | None:
         return None
 
 
+def recall() -> None:
+    """Offer what this browser has added in other tabs and on other days."""
+    for added_id in reversed(kept_by_browser()):
+        if added_id not in st.session_state.get(_FORGOTTEN, []):
+            remember(added_id)
+
+
+def let_browser_remember() -> None:
+    """After the page, so that what it began is kept as well. Only where nobody signs in, and not on one's own machine:
+    there the store knows.
+    """
+    if not sign_in_configured() and not on_own_machine():
+        keep_in_browser(st.session_state.get(_BEGUN, []), st.session_state.get(_FORGOTTEN, []))
+
+
 def my_added() -> list[Added]:
-    """What this session or its visitor has added, the newest first."""
+    """Yours, the newest first: what the one who has signed in owns, what this browser has added, or, on one's own
+    machine, everything.
+    """
     try:
         store = added_store()
     except CistError:
         return []
-    owned = [] if store.owner is None else _owned(str(store.root), store.owner)
+    yours = store.owner is not None or on_own_machine()
+    owned = _owned(str(store.root), store.owner) if yours else []
     found = []
     for added_id in dict.fromkeys([*st.session_state.get(_BEGUN, []), *owned]):
         with suppress(CistError):  # deleted meanwhile, or of somebody who has signed out
@@ -114,9 +135,10 @@ def my_added() -> list[Added]:
 
 
 @st.cache_data(ttl=_LIST_SECONDS, max_entries=256, show_spinner=False)
-def _owned(root: str, owner: str) -> list[str]:
+def _owned(root: str, owner: str | None) -> list[str]:
     """The ids of what somebody has added; every move of a slider asks, and it takes a look at what everybody has."""
-    return [added.id for added in AddedStore(Path(root), owner=owner).list_added()]
+    store = AddedStore(Path(root), owner=owner)
+    return [added.id for added in (store.list_all() if owner is None else store.list_added())]
 
 
 def ready_added() -> dict[str, Added]:
@@ -144,6 +166,21 @@ def title_of(name: str) -> str:
     """What people call a model: its name, or the title under which it was added."""
     added = find_added(name)
     return name if added is None else added.title
+
+
+def titles(names: Sequence[str]) -> dict[str, str]:
+    """What people call these models; those of one title are told apart by when they were added, or by a number."""
+    shown: dict[str, str] = {}
+    for name in names:
+        added = find_added(name)
+        title = name if added is None else added.title
+        if added is not None and title in shown.values():
+            title = f"{title}, {datetime.fromtimestamp(added.created_at):%d %b %H:%M}"
+        other = 2
+        while title in shown.values():
+            title, other = f"{title.removesuffix(f' ({other - 1})')} ({other})", other + 1
+        shown[name] = title
+    return shown
 
 
 def data_of(added: Added) -> tuple[str, str]:

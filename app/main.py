@@ -6,6 +6,7 @@ from pathlib import Path
 import streamlit as st
 
 from app.background import wake_worker
+from app.catalogue import let_browser_remember
 from app.pages import DEFAULT, SECTIONS, find_pages
 from app.people import account
 from app.selection_bar import choose_samples
@@ -50,6 +51,7 @@ if view is not None or not info.needs_source:
         share_link(view)
 
 account(sidebar)  # also where no page could be shown
+let_browser_remember()
 wake_worker()  # last, so that the first picture does not wait for it
 if view is not None:
     send_grid(view)  # what the sliders look up while they move: after everything that can be seen

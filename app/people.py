@@ -6,7 +6,9 @@ list of those allowed is out at their next click.
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import streamlit as st
 from streamlit.config_option import ConfigOption
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from cist_core.runs import RunStore
 
 _PROVIDER_SECONDS = 5.0
+_FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Via")
 _FAULT = "_sign_in_fault"
 
 
@@ -42,6 +45,29 @@ def visitor() -> str | None:
         return None
     who = _signed_in()
     return who if sign_in is not None and who is not None and sign_in.admits(who) else None
+
+
+def on_own_machine() -> bool:
+    """Whether the Studio is reached from the machine that it runs on, and no sign-in is set up.
+
+    It listens there only, the browser has named it so, and no proxy stands between: one that passes on requests of
+    others says so, or names the address that they typed.
+    """
+    if sign_in_configured() or not is_loopback(str(st.get_option("server.address") or "")):
+        return False
+    headers = st.context.headers
+    if any(name in headers for name in _FORWARDED):
+        return False
+    named = [urlsplit(f"//{headers.get('Host', '')}").hostname, urlsplit(headers.get("Origin", "")).hostname]
+    return all(name is not None and is_loopback(name) for name in named)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine itself, and reached by nobody else."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def may_launch() -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -12,6 +11,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from app import catalogue
 from app.forms.references import Reference
 from app.forms.slider_pair import Position, Slider, SliderPair
+from app.links import follow, say_unfollowed, titled_selectbox
 from app.people import may_launch
 from app.settings import linked
 from app.sliders.bar import RANGES, rules_bar, show_sliders
@@ -37,6 +37,8 @@ SLIDERS = (("Fixed temperature τ", "tau"), ("CIST ρ", "rho"))
 FLOOR_RANGE = (0.0, TAU_RANGE[1])
 _RANGES = RANGES | {"floor": FLOOR_RANGE}
 
+GONE = "It may have been deleted, or belong to somebody who has signed in."
+
 _KEPT_SOURCES, _KEPT_SAMPLES = 4, 1_000_000
 
 
@@ -51,31 +53,37 @@ def choose_source(sidebar: DeltaGenerator, *, needed: bool = True) -> Source | N
         if needed:
             show_error(error)
         return None
-    _follow_link_to_added(sidebar)
+    notice = st.empty()  # on every run, or everything below it would move by one place
+    catalogue.recall()
+    _follow_link_to_added()
     added = catalogue.ready_added()
-    teacher = sidebar.selectbox("Teacher", [*cards, *added], **linked("teacher"))
+    titles = catalogue.titles([*cards, *added])
+    follow("teacher", list(titles), "teacher", why=GONE if ADDED_ID.fullmatch(_asked("teacher")) else "")
+    teacher = titled_selectbox("Teacher", list(titles), key="teacher", titles=titles, place=sidebar)
     if teacher in added:
-        sidebar.caption(plain(added[teacher].title))
         own_data, own_split = catalogue.data_of(added[teacher])
         offered, splits = [own_data], [own_split]
     else:
         sidebar.caption(plain(cards[teacher].title))
         offered, splits = catalogue.suitable_data(cards[teacher]), []
     sidebar.page_link("../pages/add.py", label="Add your own", icon=":material/add_circle:")
-    _reset_if_unavailable("data", offered)
+    follow("data", offered, "data set", depends=True)
     data = sidebar.selectbox("Data", offered, **linked("data"))
     splits = splits or list(DATASETS[data].splits)
     usual_split = "test" if "test" in splits else splits[0]
-    _reset_if_unavailable("split", [usual_split, *splits])
+    follow("split", [usual_split, *splits], "split", depends=True)
     split = sidebar.segmented_control("Split", splits, default=usual_split, required=True, **linked("split"))
     students = _students(cards, added, teacher, data)
-    _reset_if_unavailable("student", students)
-    student = sidebar.selectbox(
+    follow("student", students, "student", depends=True)
+    student = titled_selectbox(
         "Student",
         students,
-        **linked("student"),
+        key="student",
+        titles=catalogue.titles(students),
+        place=sidebar,
         help="Its logits on the same samples, for the weights of CIST and for what the teacher can tell it.",
     )
+    say_unfollowed(notice, "teacher", "data", "split", "student")
     return _load(teacher, data, str(split), student, needed=needed)
 
 
@@ -85,25 +93,16 @@ def open_source(added_id: str) -> None:
     st.session_state["teacher"] = added_id
 
 
-def _reset_if_unavailable(key: str, offered: Sequence[str]) -> None:
-    """What another teacher had is not offered by this one: start at the first that is, in the browser as well."""
-    if key in st.session_state and st.session_state[key] not in offered:
-        st.session_state[key] = offered[0]
+def _follow_link_to_added() -> None:
+    """Offer what the link names, if it is there."""
+    named = _asked("teacher")
+    if ADDED_ID.fullmatch(named) and find_sample_model(named) is None and catalogue.find_added(named) is not None:
+        catalogue.remember(named, linked=True)
 
 
-def _follow_link_to_added(sidebar: DeltaGenerator) -> None:
-    """Offer what the link names; where it is gone, say so instead of showing something else in silence."""
-    linked = st.query_params.get("teacher", "")
-    if not ADDED_ID.fullmatch(linked) or find_sample_model(linked) is not None:
-        return
-    if catalogue.find_added(linked) is not None:
-        catalogue.remember(linked, linked=True)
-    elif st.session_state.get("teacher") in (None, linked):
-        sidebar.warning(
-            f"There is nothing added under {plain(linked)} that can be shown here; it may have been deleted, or belong "
-            "to somebody who has signed in.",
-            icon=":material/link_off:",
-        )
+def _asked(key: str) -> str:
+    """What the session, or its link, names."""
+    return str(st.session_state.get(key) or st.query_params.get(key, ""))
 
 
 def _students(cards: dict[str, Card], added: dict[str, Added], teacher: str, data: str) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cist_core.errors import CistError
+from cist_core.studio import HOW_TO_GET_THEM, WITH_A_CLONE, studio_folder
 
 # What other modules read from a card; a dot leads into an object.
 _REQUIRED: dict[str, type] = {
@@ -78,15 +79,12 @@ class Card:
 
 
 def sample_models_folder() -> Path | None:
-    """Where the shipped models lie: ``CIST_SAMPLE_MODELS``, or ``sample_models`` beside the package in a clone.
-
-    An installed package has none: what lies beside it in site-packages belongs to others.
-    """
+    """Where the shipped models lie: ``CIST_SAMPLE_MODELS``, or ``sample_models`` of the clone or of the wheel."""
     override = os.environ.get("CIST_SAMPLE_MODELS")
     if override:
         return Path(override).expanduser()
-    clone = Path(__file__).resolve().parents[1]
-    return clone / "sample_models" if (clone / "pyproject.toml").is_file() else None
+    studio = studio_folder()
+    return None if studio is None else studio / "sample_models"
 
 
 def sample_models() -> list[Card]:
@@ -106,8 +104,12 @@ def find_sample_model(name: str) -> Card | None:
 
 def known_sample_models() -> str:
     """The names of the shipped models for an error message; where there are none, how to come by them."""
-    names = ", ".join(card.name for card in sample_models())
-    return names or "none installed; set CIST_SAMPLE_MODELS to the folder 'sample_models' of a clone of the project"
+    names = [card.name for card in sample_models()]
+    if not names:
+        return f"none installed; {HOW_TO_GET_THEM}"
+    absent = [name for name in WITH_A_CLONE if name not in names]
+    more = f" ({' and '.join(absent)} come with a clone: {HOW_TO_GET_THEM})" if absent else ""
+    return f"{', '.join(names)}{more}"
 
 
 def read_card(path: Path) -> Card:

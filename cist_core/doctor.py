@@ -21,6 +21,7 @@ from typing import Any
 
 from cist_core import __version__
 from cist_core.errors import CistError, first_line
+from cist_core.studio import HOW_TO_GET_THEM, studio_folder
 from cist_core.wording import byte_size, three_digits
 
 DISTRIBUTION = "cist-studio"
@@ -336,8 +337,7 @@ def _sample_models(name: str) -> Iterator[Check]:
         yield Check(
             name,
             State.NOTE,
-            f"None {f'in {folder}' if folder else 'installed'}; set CIST_SAMPLE_MODELS to the folder 'sample_models' "
-            "of a clone of the project.",
+            f"None {f'in {folder}' if folder else 'installed'}; {HOW_TO_GET_THEM}.",
         )
         return
     doubts = []
@@ -399,7 +399,8 @@ def _sign_in(name: str) -> Iterator[Check]:
 
 def _usual_secrets() -> list[Path]:
     """Where Streamlit looks, in its order: at home, where it is started, beside the app."""
-    folders = (Path.home(), Path.cwd(), Path(__file__).parents[1] / "app")
+    studio = studio_folder()
+    folders = (Path.home(), Path.cwd(), *([] if studio is None else [studio / "app"]))
     return list(dict.fromkeys(folder / ".streamlit" / "secrets.toml" for folder in folders))
 
 

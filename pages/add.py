@@ -14,7 +14,8 @@ from streamlit.typing import UploadedFile
 from app.catalogue import added_store, download_name, forget, my_added, remember
 from app.forms import add as form
 from app.forms.add import DATA, LABELS, LOGITS, MODEL, NAME, PREVIEW, SERVER, STUDENT, TEACHER, UPLOAD
-from app.people import may_launch, may_read_server_paths, require_sign_in
+from app.links import say_unfollowed, unfollowed
+from app.people import may_launch, may_read_server_paths, on_own_machine, require_sign_in, sign_in_configured
 from app.sidebar import open_source
 from app.widgets import loading_torch, plain, show_error
 from cist_core.added import Added, AddedState, AddSpec, Preview, roots, under_roots
@@ -55,6 +56,8 @@ def current() -> Added | None:
                 st.session_state[PIXELS if key == "preprocessing" else f"add_{key}"] = value
     added = _mine(st.session_state[ADDING])
     if added is None:
+        if st.query_params.get("adding"):
+            unfollowed(ADDING, form.gone(st.query_params["adding"]), while_shown=[None])
         st.session_state[ADDING] = None
         st.query_params.pop("adding", None)
     elif st.query_params.get("adding") != added.id:
@@ -195,7 +198,7 @@ def choose_teacher() -> dict[str, Any]:
             where=answers["where"],
         )  # fmt: skip
         answers["given_as"] = st.selectbox(
-            "Values are", form.GIVEN_AS, format_func=lambda name: "detected automatically" if name == "auto" else name,
+            "Values are", form.GIVEN_AS, format_func=lambda name: "detect automatically" if name == "auto" else name,
             help="Probabilities and log-probabilities make the same soft labels as logits. For both files.",
             **field("given_as"),
         )  # fmt: skip
@@ -420,7 +423,7 @@ def look(spec: AddSpec | None, lacking: str | None) -> None:
     place_of_faults(PREVIEW)
     if spec is None:
         if lacking is not None:
-            st.caption(f"{lacking} A few answers of the teacher will stand here before the long work begins.")
+            st.caption(f"{lacking} You will see a few predictions here first.")
         return
     added = _mine(st.session_state[ADDING])
     if added is None:
@@ -626,7 +629,7 @@ def show_ready(added: Added) -> None:
     """It is there: what it is, and the way to look at it."""
     remember(added.id)
     samples, accuracy = read_size(str(added.logit_file), added.logit_file.stat().st_mtime)
-    right = "" if accuracy is None else f", {form.accuracy(accuracy, samples)} of them right"
+    right = "" if accuracy is None else f", accuracy {form.accuracy(accuracy, samples)}"
     st.title(plain(f"{added.title} is ready: {samples:,} samples{right}"), anchor=False)
     spec = added.spec
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -650,11 +653,12 @@ def look_at(added_id: str) -> None:
 
 
 def show_added(but: Added | None) -> None:
-    """What was added so far."""
+    """What was added so far: by this person, in this browser, or, on one's own machine, by anybody."""
     listed = [added for added in my_added() if added.spec is not None and (but is None or added.id != but.id)]
     if not listed:
         return
-    st.subheader("Added so far", anchor=False)
+    st.subheader("Yours", anchor=False)
+    st.caption(form.whose(signed_in=sign_in_configured(), own_machine=on_own_machine()))
     for added in listed:
         with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"added-{added.id}"):
             st.markdown(f"**{plain(added.title)}** {plain(describe(added))}", width="stretch")
@@ -677,7 +681,7 @@ def describe(added: Added) -> str:
     if added.state is not AddedState.READY:
         return f"· {added.state} · {byte_size(added.size)}"
     samples, accuracy = read_size(str(added.logit_file), added.logit_file.stat().st_mtime)
-    right = "" if accuracy is None else f" · {form.accuracy(accuracy, samples)} right"
+    right = "" if accuracy is None else f" · accuracy {form.accuracy(accuracy, samples)}"
     return f"· {samples:,} samples{right} · {byte_size(added.size)}"
 
 
@@ -731,6 +735,7 @@ try:
         elif adding is not None and adding.state is AddedState.READY:
             show_ready(adding)
         else:
+            say_unfollowed(st.container(), ADDING)
             fill_form(adding)
         show_added(adding)
 except CistError as error:

@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from app import catalogue
+from app.links import titled_multiselect
 from app.settings import page_setting
 from app.state import Code, current_view
 from app.widgets import loading_torch, plain, profile_cells, profile_config, show_error, show_figure, show_table
@@ -76,25 +77,21 @@ def choose_others() -> list[str]:
     own_student = None if student is None else student.name
     at_hand = [name for name in others if not needs_inference(name) and name != own_student]
     key = f"teachers_beside_{source.teacher}"  # each teacher has others beside it
-    chosen = st.multiselect(
-        f"Beside {source.teacher}",
+    return titled_multiselect(
+        f"Beside {catalogue.title_of(source.teacher)}",
         others,
+        key=key,
         default=at_hand[: len(TEACHER_COLOURS) - 1],
+        titles=catalogue.titles(others),
         max_selections=len(TEACHER_COLOURS) - 1,
-        **page_setting(key),
         placeholder="Add a teacher" if others else "No other model answers these samples",
         help="Models on the same data and split, shipped or added; logits that are not at hand are computed once.",
     )
-    return chosen
 
 
 def shown_names(others: Sequence[str]) -> dict[str, str]:
-    """What the sidebar's teacher and the others are called: by their titles, and by an id where two have one title."""
-    shown: dict[str, str] = {}
-    for name in (source.teacher, *others):
-        title = catalogue.title_of(name)
-        shown[name] = name if title in shown.values() else title
-    return shown
+    """What the sidebar's teacher and the others are called."""
+    return catalogue.titles((source.teacher, *others))
 
 
 def load_all(others: Sequence[str]) -> dict[str, LogitSet]:

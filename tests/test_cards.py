@@ -1,15 +1,18 @@
 """Cards of shipped models: where they are looked for, and what a damaged one says."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cist_core import CistError, cards
+from cist_core import CistError, studio
 from cist_core.cards import find_sample_model, sample_models, sample_models_folder
 from cist_core.inference.sources import find_teacher
 from cist_core.zoo.teachers import load_teacher
+
+ROOT = Path(__file__).resolve().parents[1]
 
 COMPLETE: dict[str, Any] = {
     "title": "A network",
@@ -74,7 +77,7 @@ def test_an_installed_package_has_no_sample_models_and_says_how_to_get_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("CIST_SAMPLE_MODELS", raising=False)
-    monkeypatch.setattr(cards, "__file__", str(tmp_path / "cist_core" / "cards.py"))
+    monkeypatch.setattr(studio, "PACKAGE", tmp_path / "cist_core")
     (tmp_path / "sample_models" / "other").mkdir(parents=True)
     (tmp_path / "sample_models" / "other" / "card.json").write_text("of another package")
     assert sample_models_folder() is None
@@ -82,6 +85,13 @@ def test_an_installed_package_has_no_sample_models_and_says_how_to_get_them(
     for find in (find_teacher, load_teacher):
         with pytest.raises(CistError, match="none installed; set CIST_SAMPLE_MODELS to the folder 'sample_models' of"):
             find("mnist5k-cnn")
+
+    carried = tmp_path / "cist_core" / "_studio"
+    shutil.copytree(ROOT / "sample_models" / "mnist5k-mlp", carried / "sample_models" / "mnist5k-mlp")
+    assert sample_models_folder() == carried / "sample_models"
+    for find in (find_teacher, load_teacher):
+        with pytest.raises(CistError, match="cifar100-resnet20 and cifar100-resnet8 come with a clone: set"):
+            find("cifar100-resnet20")
 
     (tmp_path / "pyproject.toml").touch()
     assert sample_models_folder() == tmp_path / "sample_models"

@@ -20,7 +20,7 @@ from cist_core.added.__main__ import AT_ONCE
 ROOT = Path(__file__).resolve().parents[1]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 GUIDE = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
-CONFIG = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text(encoding="utf-8"))
+CONFIG = tomllib.loads((ROOT / "app" / ".streamlit" / "config.toml").read_text(encoding="utf-8"))
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
 
 
@@ -87,7 +87,7 @@ def test_what_is_copied_is_there_and_sent_to_the_builder_and_nothing_else_is():
     assert rules[1] == "*"
     assert {rule[1:] for rule in rules if rule.startswith("!")} == sources
     assert "**/secrets.toml" in rules
-    needed = {"cist_core", "app", "pages", "sample_models", "pyproject.toml", ".streamlit/config.toml"}
+    needed = {"cist_core", "app", "pages", "sample_models", "pyproject.toml"}
     assert needed <= sources
 
 
@@ -217,7 +217,7 @@ def test_the_health_check_of_the_image_passes_on_a_server_started_by_its_command
 
 
 def test_the_guide_names_files_that_are_there():
-    for name in re.findall(r"`((?:deploy/|docs/|\.streamlit/config)[\w./-]+)`|\]\(([\w./-]+\.md)\)", GUIDE):
+    for name in re.findall(r"`((?:deploy/|docs/|app/\.streamlit/config)[\w./-]+)`|\]\(([\w./-]+\.md)\)", GUIDE):
         path = name[0] or f"docs/{name[1]}"
         assert (ROOT / path).is_file(), path
     for path in re.findall(r"-f (\S+\.yaml)", GUIDE):

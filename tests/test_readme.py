@@ -35,8 +35,9 @@ def test_there_is_something_to_try() -> None:
     assert len(blocks("python")) == 1
 
 
-# `cist infer` with a foreign checkpoint needs one, and a sweep takes minutes: the tests of the commands run both.
-QUICK = [command for command in commands() if not command.startswith(("cist infer", "cist sweep"))]
+# `cist infer` with a foreign checkpoint needs one, a sweep takes minutes, the Studio stays: their tests run them.
+ELSEWHERE = ("cist infer", "cist sweep", "cist studio")
+QUICK = [command for command in commands() if not command.startswith(ELSEWHERE)]
 
 
 @pytest.mark.parametrize("command", QUICK)

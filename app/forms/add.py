@@ -81,6 +81,26 @@ def uploaded(added: Added | None, place: str) -> list[Path]:
     return sorted(folder.iterdir(), key=lambda file: file.stat().st_mtime_ns)
 
 
+def whose(*, signed_in: bool, own_machine: bool) -> str:
+    """What the list of what was added holds."""
+    if signed_in:
+        return "What you have added while signed in."
+    if own_machine:
+        return "Everything that was added on this machine."
+    return (
+        "What was added in this browser, which remembers it. In another one the link to a view opens it, for anybody "
+        "who has the link."
+    )
+
+
+def gone(added_id: str) -> str:
+    """Why a link does not lead to what was being added."""
+    return (
+        f"There is nothing added under “{added_id[:80]}” that you can change: it may have been deleted, or belong to "
+        "somebody else. Below you can add your own."
+    )
+
+
 # ---- the spec --------------------------------------------------------------------------------------------------------
 
 

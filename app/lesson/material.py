@@ -11,11 +11,8 @@ from numpy.typing import NDArray
 
 from app.state import View
 from app.thumbnails import thumbnails
-from cist_core.compare.anchors import default_pair
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.logits.logit_set import LogitSet
-from cist_core.temperature import Cist, Fixed
-from cist_core.temperature.readings import RuleReading, read_rules
 
 SHIPPED = Path(__file__).with_name("mnist5k-cnn-every-fifth.safetensors")
 """Logits of the sample model mnist5k-cnn on every fifth of the 1,000 test images of MNIST-5k, so 200 of them."""
@@ -87,14 +84,6 @@ def lesson_material(view: View | None) -> Material:
 def shipped_logits() -> tuple[LogitSet, EntropyCurves]:
     logit_set = LogitSet.load(SHIPPED)
     return logit_set, EntropyCurves.from_logits(logit_set)
-
-
-@st.cache_resource(show_spinner=False)
-def shipped_readings() -> tuple[LogitSet, list[RuleReading]]:
-    """A matched pair of rules on the samples that come along."""
-    logit_set, curves = shipped_logits()
-    pair = default_pair(curves)
-    return logit_set, read_rules([Fixed(round(pair.tau, 2)), Cist(round(pair.rho, 2))], curves)
 
 
 @st.cache_data(show_spinner=False, max_entries=8)

@@ -1,4 +1,4 @@
-"""The eight steps of the lesson: what is said, what is shown, what is asked.
+"""The nine steps of the lesson: what is said, what is shown, what is asked.
 
 A step draws its words and logits on the left and its picture with the sliders on the right. Its widgets have keys that
 begin with ``lesson_``: they are what a link to the step carries.
@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import streamlit as st
 from numpy.typing import ArrayLike
 from streamlit.delta_generator import DeltaGenerator
 
+from app.catalogue import title_of
+from app.lesson import students
 from app.lesson.editor import CLASSES, edit_logits
-from app.lesson.material import Material, Sample, lesson_material, shipped_readings
+from app.lesson.layout import current_layout, ink
+from app.lesson.material import Material, Sample, lesson_material, shipped_logits
+from app.links import follow, follow_number
 from app.settings import page_setting
 from app.state import Code, View
 from app.widgets import plain, show_figure
@@ -38,8 +42,13 @@ from cist_core.charts.lesson import (
     two_temperatures,
 )
 from cist_core.compare.findings import consistency_gain, rule_sentences
+from cist_core.compare.matching import matched_pair
+from cist_core.compare.slider_grid import RHO_RANGE
+from cist_core.entropy.curves import EntropyCurves
 from cist_core.entropy.soft_labels import centred_maximum, divergence_of, entropy_of, soft_labels
+from cist_core.errors import CistError
 from cist_core.temperature import Cist, Fixed
+from cist_core.temperature.readings import RuleReading, read_rules
 from cist_core.wording import three_digits
 
 START_TAU, START_RHO = 4.0, 4.0
@@ -63,6 +72,7 @@ class Step:
 def _hard_and_soft(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -> None:
     material = lesson_material(view)
     choices = {"undecided": material.undecided, "ambiguous": material.ambiguous, "confident": material.confident}
+    follow("lesson_sample", list(choices), "sample")
     with right, st.container(gap=None):
         chosen = st.segmented_control(
             "Sample", list(choices), default="undecided", required=True, **page_setting("lesson_sample", keep=False)
@@ -80,12 +90,12 @@ def _hard_and_soft(left: DeltaGenerator, right: DeltaGenerator, view: View | Non
         st.latex(r"H = -\sum_k p_k \ln p_k")
         _show_samples(material, {str(chosen).capitalize(): sample})
     with right:
+        _pictures(hard_and_soft_figure(sample.logits, material.names, sample.label))
         _numbers(
             ("Hard label", "0 nats", "Its entropy: nothing is left open"),
             ("Soft label", f"{three_digits(entropy)} nats", "Entropy of the soft label at τ = 1"),
             ("Normalised", three_digits(entropy / math.log(len(sample.logits))), "Entropy over ln C"),
         )
-        _pictures(hard_and_soft_figure(sample.logits, material.names, sample.label))
 
 
 def _temperature(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -> None:
@@ -98,8 +108,8 @@ def _temperature(left: DeltaGenerator, right: DeltaGenerator, view: View | None)
         logits = edit_logits(st.container())
     with right:
         tau = _tau_slider(st.container())
-        _row_numbers(logits, tau)
         _pictures(tempered_figure(logits, CLASSES, tau), temperature_figure(logits, tau))
+        _row_numbers(logits, tau)
 
 
 def _two_samples(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -> None:
@@ -114,18 +124,18 @@ def _two_samples(left: DeltaGenerator, right: DeltaGenerator, view: View | None)
         _show_samples(material, material.pair)
     with right:
         tau = _tau_slider(st.container())
-        _pair_numbers(material, tau, tau)
         _pictures(
             *(tempered_figure(sample.logits, material.names, tau, who=who) for who, sample in material.pair.items())
         )
+        _pair_numbers(material, tau, tau)
 
 
 def _ratio(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -> None:
     with left:
         st.markdown(
             "What decides how sharp a soft label is? Not τ alone, but the **ratio** of the maximum centred logit to "
-            "it. Multiply all logits by one number: the order of the classes stays, yet at the same τ the label "
-            "becomes another. Hold the ratio, and it stays what it was."
+            "it. Multiply all logits by one number: the order of the classes stays, yet at the same τ the soft "
+            "label changes. Hold the ratio, and it stays what it was."
         )
         st.latex(r"m = \max_k \, (z_k - \bar z) \qquad r = m / \tau")
         logits = edit_logits(st.container())
@@ -136,13 +146,13 @@ def _ratio(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -> No
         # The ratio that this temperature gives the row as it is: both sides start from the same soft label.
         maximum = float(centred_maximum(logits))
         ratio = max(round(maximum / tau, 3), 0.001)
+        _pictures(
+            scaling_figure(logits, CLASSES, scale, Fixed(tau)), scaling_figure(logits, CLASSES, scale, Cist(ratio))
+        )
         _numbers(
             ("Ratio at τ", _change(ratio, scale) if maximum else "0", "m / τ, before and after"),
             ("Ratio held", three_digits(ratio) if maximum else "0", "τ grows with the logits"),
             ("Its τ", _change(tau, scale) if maximum else "any", "The temperature that holds the ratio"),
-        )
-        _pictures(
-            scaling_figure(logits, CLASSES, scale, Fixed(tau)), scaling_figure(logits, CLASSES, scale, Cist(ratio))
         )
 
 
@@ -160,23 +170,25 @@ def _cist(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -> Non
     with right:
         first, second = st.columns(2, gap="medium")
         rho, tau = _rho_slider(first), _tau_slider(second)
-        _pair_numbers(material, *(float(temperature_at(sample.logits, rho)) for sample in material.pair.values()))
         _pictures(
             *(
                 both_rules_figure(sample.logits, material.names, tau=tau, rho=rho, who=who)
                 for who, sample in material.pair.items()
             )
         )
+        _pair_numbers(material, *(float(temperature_at(sample.logits, rho)) for sample in material.pair.values()))
 
 
 def _limits(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -> None:
     with left:
         st.markdown(
-            "The ratio fixes how far the top class stands out, not how the others share the rest. Two rows of one "
-            "ratio can differ: at a large ratio a tie at the top keeps the entropy high, while equal others let it "
-            "fall almost to 0. Drag the gap to the second place."
+            "The ratio fixes how far the top class stands out, not how the others share the rest. Two samples with "
+            "the same ratio can still differ: at a large ratio a tie at the top keeps the entropy high, while equal "
+            "others let it fall almost to 0. Drag the gap to the second place."
         )
         st.latex(r"H_{\min}(r) \;\le\; H \;\le\; H_{\max}(r)")
+        follow_number("lesson_gap", 0, 100, 20, "gap")
+        follow("lesson_seconds", ["1", "2", "3", "4"], "number of classes in the second place")
         gap = st.slider(
             "Gap to the second class, % of the largest possible", 0, 100, 20, 5,
             **page_setting("lesson_gap", keep=False),
@@ -188,11 +200,11 @@ def _limits(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -> N
     with right:
         rho = _rho_slider(st.container())
         row = row_with_gap(rho, len(CLASSES), gap / 100, int(seconds))
-        _row_numbers(row, 1.0)
         _pictures(
             envelope_figure(len(CLASSES), ratio=rho, gap_share=gap / 100, seconds=int(seconds)),
             held_figure(row, CLASSES, rho),
         )
+        _row_numbers(row, 1.0)
 
 
 def _two_scales(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -> None:
@@ -218,6 +230,7 @@ def _two_scales(left: DeltaGenerator, right: DeltaGenerator, view: View | None) 
         one, own = two_temperatures(scale, tau, floor)
         teacher = soft_labels(logits, one)
         apart = [float(divergence_of(teacher, soft_labels(scale * logits, each))) for each in (one, own)]
+        _pictures(students_figure(logits, CLASSES, scale, tau, floor), divergence_figure(logits, scale, tau, floor))
         _numbers(
             ("Apart, one τ", f"{three_digits(apart[0])} nats", "Divergence of the student from the teacher"),
             ("Apart, own τ", f"{three_digits(round(apart[1], 9))} nats", "The same, each at its own temperature"),
@@ -227,34 +240,58 @@ def _two_scales(left: DeltaGenerator, right: DeltaGenerator, view: View | None) 
                 "Its maximum over the ratio of the teacher, or the floor if that is larger",
             ),
         )
-        _pictures(students_figure(logits, CLASSES, scale, tau, floor), divergence_figure(logits, scale, tau, floor))
 
 
 def _whole_set(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -> None:
-    if view is None:
-        logit_set, pair = shipped_readings()
-    else:
-        logit_set, pair = view.source.logit_set, view.pair
-    fixed, cist = (reading.profile for reading in pair)
-    gain = consistency_gain(fixed, cist)
+    logit_set, curves = shipped_logits() if view is None else (view.source.logit_set, view.source.curves)
+    with right:
+        tau = _tau_slider(st.container())
+        pair = _matched(curves, tau)
+        _pictures(histogram_figure(pair, height=HEIGHT), code=None if view is None else view.source.code(pair))
+        fixed, cist = (reading.profile for reading in pair)
+        gain = consistency_gain(fixed, cist)
+        _numbers(
+            ("Spread, fixed τ", f"{three_digits(fixed.std)} nats", "Standard deviation of the entropy over samples"),
+            ("Spread, CIST", f"{three_digits(cist.std)} nats", "Standard deviation of the entropy over samples"),
+            ("Consistency gain", "none" if gain is None else f"{three_digits(gain)} ×", "At the same mean entropy"),
+        )
     with left:
         st.markdown(
             f"Now all {logit_set.num_samples:,} samples, one entropy each. Amber on the left are the spikes, amber on "
             "the right the mush: the two samples of step 3, many times over. Under CIST they share a ratio, but for "
             "those at the floor of step 7; the width that is left is the shape of the rows, as in step 6."
         )
-        st.latex(
-            r"\text{spread} = \mathrm{std}_i\, H_i \qquad \text{gain} = \frac{\text{spread}_\tau}{\text{spread}_\rho}"
+        st.latex(r"\text{spread} = \mathrm{std}_i\, H_i")
+        st.latex(r"\text{gain} = \text{spread}_\tau \,/\, \text{spread}_\rho")
+        _show_source(view)
+        st.caption(plain(" ".join(f"{sentence}." for sentence in rule_sentences(pair))))
+
+
+def _matched(curves: EntropyCurves, tau: float) -> list[RuleReading]:
+    """A fixed temperature, and CIST at the ρ with the same mean entropy, or at the sharpest where none has it."""
+    try:
+        rho = matched_pair(curves, tau=tau).rho
+    except CistError:
+        rho = RHO_RANGE[1]
+    return read_rules([Fixed(tau), Cist(round(min(max(rho, RHO_RANGE[0]), RHO_RANGE[1]), 2))], curves)
+
+
+def _two_students(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -> None:
+    with left:
+        st.markdown(
+            "Two students learn from **100 digits** and the same teacher: one by KD at one temperature, one by CIST. "
+            "They start from the same weights. Each bar is a probability of a digit 0 to 9, underlined the right one; "
+            "press Play and watch the soft labels sharpen, epoch by epoch, on test images that neither has seen."
+        )
+        st.latex(r"H = -\sum_k p_k \ln p_k \quad (\tau = 1)")
+        st.markdown(plain(students.what_it_shows()))
+        st.caption(
+            "Recorded from the preset demo, all 40 epochs. At τ = 1 the predictions under CIST stay softer here: above "
+            "the floor its loss leaves the student's scale free, as step 7 has it."
         )
     with right:
-        _show_source(view)
-        _numbers(
-            ("Spread, fixed τ", f"{three_digits(fixed.std)} nats", "Standard deviation of the entropy over samples"),
-            ("Spread, CIST", f"{three_digits(cist.std)} nats", "Standard deviation of the entropy over samples"),
-            ("Consistency gain", "none" if gain is None else f"{three_digits(gain)} ×", "At the same mean entropy"),
-        )
-        _pictures(histogram_figure(pair, height=HEIGHT), code=view.code() if view is not None else None)
-        st.caption(plain(" ".join(f"{sentence}." for sentence in rule_sentences(pair))))
+        students.play()
+        _numbers(*students.numbers())
 
 
 def _entropy(logits: ArrayLike, tau: float) -> float:
@@ -275,6 +312,7 @@ def _rho_slider(place: DeltaGenerator) -> float:
 
 
 def _slider(place: DeltaGenerator, label: str, low: float, high: float, start: float, step: float, key: str) -> float:
+    follow_number(key, low, high, start, label)
     value = place.slider(label, low, high, start, step, **page_setting(key, keep=False))
     return start if math.isnan(value) else value  # an address may carry anything
 
@@ -313,22 +351,27 @@ def _two(values: Sequence[float]) -> str:
 
 
 def _pictures(*figures: Figure, code: Code | None = None) -> None:
-    """One or two pictures beside each other, each under its finding."""
-    places = st.columns(len(figures), gap="medium")
+    """One or two pictures beside each other, each under its finding, as high as the window leaves room for."""
+    layout = current_layout()
+    with st.container(key="lesson-pictures"):
+        places = st.columns(len(figures), gap="medium")
     for place, figure, key in zip(places, figures, ("lesson-picture", "lesson-second-picture"), strict=False):
+        sized = replace(figure, spec={**figure.spec, "height": layout.picture_height(len(figures))})
         with place:
-            show_figure(figure, key=key, code=code)
+            if layout.present or (layout.window.is_phone and len(figures) > 1):  # no room for more
+                st.subheader(plain(sized.title), anchor=False)
+                st.vega_lite_chart(sized.spec | {"datasets": sized.datasets} | ink(), alt=sized.alt, key=key)
+            else:
+                show_figure(sized, key=key, code=code)
 
 
 def _show_source(view: View | None) -> None:
-    """Whose logits the last step shows, and where to go on with them."""
+    """Whose logits the step shows, and where to go on with them."""
     if view is None:
         st.markdown("200 samples of mnist5k-cnn, which come along; load a teacher to see all of its own.")
         return
-    st.markdown(f"{plain(view.source.teacher)} on {plain(view.source.data)}; τ and ρ are those of the other pages.")
-    with st.container(gap=None):
-        st.page_link("../pages/overview.py", label="The same on Overview", icon=":material/home:")
-        st.space(6)  # as high as a slider, so that the picture keeps its place
+    st.markdown(f"{plain(title_of(view.source.teacher))} on {plain(view.source.data)}; ρ has the mean entropy of τ.")
+    st.page_link("../pages/overview.py", label="Open in Overview", icon=":material/home:")
 
 
 def _show_samples(material: Material, samples: dict[str, Sample]) -> None:
@@ -351,7 +394,7 @@ def _show_sample(material: Material, name: str, sample: Sample) -> None:
 
 
 STEPS = (
-    Step("A hard label says one thing; a teacher says them all", _hard_and_soft),
+    Step("A hard label names one class; a teacher rates all of them", _hard_and_soft),
     Step(
         "Temperature decides how much is said",
         _temperature,
@@ -404,4 +447,5 @@ STEPS = (
     ),
     Step("Teacher and student: one τ makes the student copy the scale", _two_scales),
     Step("The whole data set: a histogram you can now read", _whole_set),
+    Step("Watch two students learn", _two_students),
 )

@@ -104,6 +104,10 @@ class AddedStore:
             return []
         return self._newest(folder for folder, entry in self._entries() if entry.owner == self.owner)
 
+    def list_all(self) -> Sequence[Added]:
+        """Everything, whoever added it, the newest first: for the operator, and on one's own machine."""
+        return self._newest(folder for folder, _ in self._entries())
+
     def ready(self) -> Sequence[Added]:
         """All that has logits, whoever added it, the newest first: for the operator."""
         return self._newest(folder for folder, entry in self._entries() if state_of(folder, entry) is AddedState.READY)

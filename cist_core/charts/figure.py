@@ -39,6 +39,9 @@ BRUSH, PICK = "brush", "pick"
 """Names of a chart's own selections: an interval over some of its fields, and a point of it."""
 
 
+NOTEBOOK_WIDTH = 760
+"""In pixels."""
+
 Mask = NDArray[np.bool_]
 """Which samples are selected, ``(N,)``."""
 
@@ -76,6 +79,14 @@ class Figure:
     def vega_lite(self) -> dict[str, Any]:
         """The whole chart as one JSON-ready object."""
         return {**self.spec, "datasets": {name: _records(table) for name, table in self.datasets.items()}}
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
+        """The chart in a notebook by Altair's renderer; after ``altair.renderers.enable("svg")`` without a network."""
+        from cist_core.charts.pictures import LIGHT, titled_spec, vega_config
+
+        shown = alt.renderers.get()
+        assert shown is not None
+        return shown(titled_spec(self, NOTEBOOK_WIDTH) | {"config": vega_config(LIGHT)})
 
 
 def slots(rules: Sequence[TemperatureRule]) -> tuple[Slot, ...]:

@@ -71,17 +71,20 @@ def svg(figure: Figure, *, dark: bool = False, width: int = 900) -> str:
     """
     import vl_convert
 
-    return vl_convert.vegalite_to_svg(_spec(figure, width), config=vega_config(DARK if dark else LIGHT))
+    return vl_convert.vegalite_to_svg(titled_spec(figure, width), config=vega_config(DARK if dark else LIGHT))
 
 
 def png(figure: Figure, *, dark: bool = False, width: int = 900, scale: float = 2) -> bytes:
     """The same picture as PNG, ``scale`` times as many pixels wide as ``width``."""
     import vl_convert
 
-    return vl_convert.vegalite_to_png(_spec(figure, width), config=vega_config(DARK if dark else LIGHT), scale=scale)
+    return vl_convert.vegalite_to_png(
+        titled_spec(figure, width), config=vega_config(DARK if dark else LIGHT), scale=scale
+    )
 
 
-def _spec(figure: Figure, width: int) -> dict[str, Any]:
+def titled_spec(figure: Figure, width: int) -> dict[str, Any]:
+    """The whole chart of a width in pixels, with the finding above it and the caption under the finding."""
     spec: dict[str, Any] = _sized(figure.vega_lite(), width)
     if not _joined(spec):
         # The axes take their room from the width but not from the height, as in the browser.

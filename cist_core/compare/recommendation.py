@@ -28,7 +28,7 @@ from cist_core.compare.anchors import (
     find_anchor,
     own_anchor,
 )
-from cist_core.compare.findings import GAINS, consistency_gain, gain_words
+from cist_core.compare.findings import GAINS, consistency_gain, gain_words, rule_label
 from cist_core.compare.matching import match_tau, matched_tau, sharpest_mean
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
@@ -130,7 +130,7 @@ def rho_outcome(
     return RhoOutcome(rho, floor, tau, reading.profile, fixed, reading.same_label)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RhoRecommendation:
     """The recommended rho, its band, and what it gives. Normalised entropies are shares of ``ln C``.
 
@@ -211,6 +211,23 @@ class RhoRecommendation:
             "tau_band": list(self.tau_band) if self.has_range else None,
             **{key: outcome[key] for key in ("std_fixed", "std_cist", "gain", "cist", "fixed")},
         }
+
+    def __repr__(self) -> str:
+        matched = "none" if self.matched_tau is None else three_digits(self.matched_tau)
+        return (
+            f"RhoRecommendation(rho={three_digits(self.rho)}, floor={self.floor:g}, matched_tau={matched}, "
+            f"anchor={self.anchor.key!r}: {recommendation_sentence(self)})"
+        )
+
+    def _repr_html_(self) -> str:
+        """The recommendation in a notebook: the sentence, and the fixed temperature of the same mean beside CIST."""
+        from cist_core.notebook import table
+        from cist_core.temperature.columns import COMPACT
+
+        profiles = self.outcome.profiles
+        names = [rule_label(rule) for rule, _ in profiles]
+        rows = [(column.title, *(column.text(*profile) for profile in profiles)) for column in COMPACT]
+        return table(f"{recommendation_sentence(self)}.", rows, head=("", *names))
 
 
 def recommend_rho(

@@ -13,6 +13,7 @@ from cist_core.data.formats import ImageFormat, image_endings, image_formats
 from cist_core.data.torchvision_sets import is_downloaded, read_torchvision
 from cist_core.errors import CistError
 from cist_core.files import own_folder
+from cist_core.notebook import progress_bar
 from cist_core.progress import ProgressCallback
 from cist_core.registry import listed
 
@@ -160,14 +161,15 @@ def load_dataset(
         root: folder of the downloaded data sets; by default `data_root`.
         download: whether a data set that is not there may be downloaded.
         progress: called during a download with the bytes so far and in all, for each file; in all is 0 where the
-            server does not say.
+            server does not say. A notebook shows a bar without it.
 
     Raises:
         CistError: for an unknown name or split, data that are not there or cannot be read, or a failed download.
     """
     name = os.fspath(name_or_path)
     if name in DATASETS:
-        return _load_named(DATASETS[name], split, _root(root), download=download, progress=progress)
+        with progress_bar(progress, f"Downloading {name}", of_bytes=True) as reporting:
+            return _load_named(DATASETS[name], split, _root(root), download=download, progress=reporting)
     found = _find(name, download=download)
     loaded, (images, labels, class_names) = found.load(split)
     title, source = name, name

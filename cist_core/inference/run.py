@@ -30,6 +30,7 @@ from cist_core.logits.class_maps import ClassMap
 from cist_core.logits.files.arrays import few
 from cist_core.logits.files.given import convert
 from cist_core.logits.logit_set import LogitSet
+from cist_core.notebook import progress_bar
 from cist_core.progress import ProgressCallback
 from cist_core.zoo.folding import fold_batch_norm
 from cist_core.zoo.layout import in_its_layout
@@ -113,7 +114,7 @@ def infer(
         device: ``"auto"``, ``"cuda"``, ``"mps"`` or ``"cpu"``.
         precision: of the network's arithmetic; logits are stored in float32 in any case. On a CPU, ``"bfloat16"`` is
             slower than ``"float32"`` and ``"float16"`` is refused.
-        progress: called after each batch with the number of samples done and in all.
+        progress: called after each batch with the number of samples done and in all; a notebook shows a bar without it.
         should_stop: asked before each batch; True ends the run and nothing is kept.
         cache_dir: by default `cist_core.logits.scratch.cache_dir`.
         limit: use only this many samples.
@@ -148,7 +149,8 @@ def infer(
             path, (len(labels), teacher.num_classes), labels, class_names=class_names, provenance=provenance
         ) as writer:
             run = _Run(teacher, dataset, indices, target_device, PRECISIONS[precision])
-            run.fill(writer.logits, batch_size, progress, should_stop)
+            with progress_bar(progress, "Computing logits") as reporting:
+                run.fill(writer.logits, batch_size, reporting, should_stop)
             logit_set = _finish(writer, teacher)
     elif progress is not None:
         progress(len(indices), len(indices))

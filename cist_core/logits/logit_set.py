@@ -22,6 +22,7 @@ from cist_core.logits import calibration
 from cist_core.logits.absent_classes import Absences, listed
 from cist_core.logits.sample_names import SampleNames
 from cist_core.logits.scratch import scratch_array
+from cist_core.wording import percent
 
 FloatArray = NDArray[np.floating[Any]]
 LabelArray = NDArray[np.int64]
@@ -29,6 +30,10 @@ LabelArray = NDArray[np.int64]
 # Validation, hashing and accuracy read this many values at a time, so a memory-mapped file larger than memory passes.
 CHUNK_VALUES = 1 << 24
 COPIED_VALUES = 1 << 20  # copies are made in smaller blocks
+
+# What a notebook shows of a set.
+QUICK_VALUES, _NAMES_SHOWN = 1 << 26, 6
+_ORIGIN, _HASHES = ("teacher", "data", "split"), ("sha256", "fingerprint")
 
 # The kernels compute in float32, where the squared differences of larger numbers would overflow.
 _LARGEST_LOGIT = 1e15
@@ -60,7 +65,7 @@ LEFT_OUT = "left_out"
 """The metadata that hold the numbers of classes which take no part and have no column any more."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LogitSet:
     """Validated logits of one model on one set of samples.
 
@@ -297,6 +302,33 @@ class LogitSet:
             raise CistError(f"{source}: {error}") from error
         except (ValueError, TypeError, RecursionError) as error:
             raise CistError(f"{source} has damaged metadata ({error}); write the file again.") from error
+
+    def __repr__(self) -> str:
+        origin = "".join(f", {name}={self.provenance[name]!r}" for name in _ORIGIN if name in self.provenance)
+        return (
+            f"LogitSet({self.num_samples:,} samples, {self.num_classes:,} classes, {self._accuracy_in_words()}, "
+            f"{self.logits.dtype.name}{origin})"
+        )
+
+    def _repr_html_(self) -> str:
+        """The set in a notebook: one fact a row, and where it came from."""
+        from cist_core.notebook import table
+
+        names = self.class_names or ()
+        facts = [
+            ("Class names", f"{', '.join(names[:_NAMES_SHOWN])}{', …' if len(names) > _NAMES_SHOWN else ''}"),
+            ("Constant rows", f"{self.constant_rows:,}" if self.constant_rows else ""),
+            *((name, value) for name, value in self.provenance.items() if not name.endswith(_HASHES)),
+        ]
+        size = f"{self.num_samples:,} samples, {self.num_classes:,} classes"
+        return table(f"Logits: {size}, {self._accuracy_in_words()}", [fact for fact in facts if fact[1]])
+
+    def _accuracy_in_words(self) -> str:
+        """That of a huge file is not computed only to show the set."""
+        if self.labels is None:
+            return "no labels"
+        known = self.logits.size <= QUICK_VALUES or "accuracy" in self.__dict__
+        return f"accuracy {percent(float(self.accuracy or 0.0))}" if known else "with labels"
 
     def _chunks(self) -> Iterator[FloatArray]:
         return _row_chunks(self.logits)

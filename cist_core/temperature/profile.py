@@ -21,7 +21,7 @@ OVER_SMOOTHED = 0.95
 _QUANTILES = (0.05, 0.25, 0.50, 0.75, 0.95)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EntropyProfile:
     """How consistent one rule's soft labels are. Entropies in nats, temperatures in logit units.
 
@@ -146,6 +146,23 @@ class EntropyProfile:
 
     def to_dict(self) -> dict[str, str | int | float]:
         return asdict(self)
+
+    def __repr__(self) -> str:
+        shown = ("mean", "std", "normalised_mean", "over_sharp", "over_smoothed")
+        numbers = ", ".join(f"{name}={getattr(self, name):.4g}" for name in shown)
+        return f"EntropyProfile(rule={self.rule!r}, {numbers}, samples={self.samples}, classes={self.classes})"
+
+    def _repr_html_(self) -> str:
+        """The profile in a notebook: one number a row."""
+        from cist_core.notebook import table
+        from cist_core.temperature.columns import COLUMNS, NATS
+
+        shown = [column for column in COLUMNS.values() if not column.cist_only or self.rule.startswith("cist")]
+        rows = []
+        for column in shown:
+            text = column.format.text(getattr(self, column.attribute))
+            rows.append((column.title, f"{text} nats" if column.format is NATS and "/" not in column.name else text))
+        return table(f"{self.rule}: entropy of {self.samples:,} soft labels, {self.classes:,} classes", rows)
 
 
 def entropy_histogram(entropy: NDArray[np.floating], num_classes: int, bins: int = 60) -> NDArray[np.int64]:

@@ -20,6 +20,7 @@ from torch import nn
 
 from cist_core.errors import Cancelled, CistError
 from cist_core.files import write_whole
+from cist_core.notebook import progress_bar
 from cist_core.progress import ProgressCallback
 from cist_core.training.checkpoints import load_checkpoint, save_checkpoint
 from cist_core.training.config import RunConfig, config_changes, is_free_on_resume
@@ -302,23 +303,26 @@ class _Run:
         started, first = time.monotonic(), self.step
         epoch_started = time.monotonic()
         every = self.config.machine.checkpoint_every_steps
-        while self.step < length.steps:
-            if trainer.any_process(self.should_stop()):  # all processes stop at the same step
-                self._save(trainer)
-                raise Cancelled
-            self._step(trainer)
-            speed = (self.step - first) * self.config.batch_size / (time.monotonic() - started)
-            self.heartbeat(
-                step=self.step,
-                epoch=(self.step - 1) // length.steps_per_epoch,
-                samples_per_second=speed,
-                eta_seconds=(length.steps - self.step) * self.config.batch_size / speed,
-            )
-            if self.step % length.steps_per_epoch == 0 or self.step == length.steps:
-                self._end_epoch(trainer, time.monotonic() - epoch_started)
-                epoch_started = time.monotonic()
-            elif every is not None and self.step % every == 0:
-                self._save(trainer)
+        with progress_bar(None, "Training", "steps") as bar:
+            while self.step < length.steps:
+                if trainer.any_process(self.should_stop()):  # all processes stop at the same step
+                    self._save(trainer)
+                    raise Cancelled
+                self._step(trainer)
+                if bar is not None:
+                    bar(self.step, length.steps)
+                speed = (self.step - first) * self.config.batch_size / (time.monotonic() - started)
+                self.heartbeat(
+                    step=self.step,
+                    epoch=(self.step - 1) // length.steps_per_epoch,
+                    samples_per_second=speed,
+                    eta_seconds=(length.steps - self.step) * self.config.batch_size / speed,
+                )
+                if self.step % length.steps_per_epoch == 0 or self.step == length.steps:
+                    self._end_epoch(trainer, time.monotonic() - epoch_started)
+                    epoch_started = time.monotonic()
+                elif every is not None and self.step % every == 0:
+                    self._save(trainer)
         self._finish(trainer)
         return self.status
 

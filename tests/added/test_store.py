@@ -203,6 +203,7 @@ def test_people_list_and_change_their_own_and_look_at_anothers(store: AddedStore
     assert (mine.owner, other.owner, nobodys.owner) == ("a@x.org", "b@x.org", None)
     assert [added.id for added in ann.list_added()] == [mine.id]
     assert store.list_added() == []
+    assert {added.id for added in store.list_all()} >= {mine.id}
     assert ann.snapshot(other.id).id == other.id
     for foreign in (other, nobodys):
         for change in (ann.own_snapshot, ann.delete):

@@ -300,7 +300,7 @@ def test_logits_are_looked_at_added_and_opened(content) -> None:
     assert app.title[0].value.startswith(r"my \*own\* is ready: 300 samples")
     app.button(key="add-look").click().run()
     assert not app.exception
-    assert app.selectbox(key="teacher").value == adding(app).id
+    assert app.selectbox(key="teacher_box").value == adding(app).id
 
 
 def test_low_accuracy_is_explained(content) -> None:
@@ -513,7 +513,7 @@ def test_a_link_shows_anothers_and_lets_nobody_but_its_owner_change_it(monkeypat
     bobs.query_params["teacher"] = added_id
     bobs.query_params["adding"] = added_id
     bobs.run()
-    assert bobs.selectbox(key="teacher").value == added_id
+    assert bobs.selectbox(key="teacher_box").value == added_id
     bobs.switch_page("../pages/add.py").run()
     assert not bobs.exception
     assert not [button for button in bobs.button if "delete" in str(button.key)]

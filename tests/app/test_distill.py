@@ -299,7 +299,7 @@ def test_a_recipe_brings_its_values(store) -> None:
 def test_another_data_set_starts_at_its_own_student_and_recipe(store) -> None:
     app = open_distill()
     app.number_input(key="epochs").set_value(3).run()
-    app.selectbox(key="teacher").select("cifar100-resnet20").run()
+    app.selectbox(key="teacher_box").select("cifar100-resnet20").run()
     assert not app.exception
     assert app.selectbox(key="architecture").value == "resnet8"
     assert app.number_input(key="epochs").value == 240
@@ -308,7 +308,7 @@ def test_another_data_set_starts_at_its_own_student_and_recipe(store) -> None:
 def test_another_teacher_starts_at_its_own_student_and_leaves_the_recipe(store) -> None:
     app = open_distill(architecture="cnn_16_32")
     app.number_input(key="epochs").set_value(3).run()
-    app.selectbox(key="teacher").select("mnist5k-cnn-small").run()
+    app.selectbox(key="teacher_box").select("mnist5k-cnn-small").run()
     assert app.selectbox(key="architecture").value == "mlp_14x14"
     assert app.number_input(key="epochs").value == 3
 
@@ -316,7 +316,7 @@ def test_another_teacher_starts_at_its_own_student_and_leaves_the_recipe(store) 
 def test_data_that_are_not_there_wait_for_permission(store, monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("CIST_DATA", str(tmp_path / "none"))
     app = open_distill()
-    app.selectbox(key="teacher").select("cifar100-resnet20").run()
+    app.selectbox(key="teacher_box").select("cifar100-resnet20").run()
     assert "cifar100 is not on this machine" in app.main.warning[0].value
     assert app.button(key="launch").disabled
     app.toggle(key="download").set_value(True).run()

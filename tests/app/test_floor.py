@@ -122,7 +122,7 @@ def test_a_link_to_a_pair_that_the_floor_keeps_apart_stays_tied() -> None:
 
 def test_a_new_source_starts_at_its_own_pair_under_the_floor_that_is_set() -> None:
     app = open_app(floor="4")
-    app.selectbox(key="teacher").select("cifar100-resnet20").run()
+    app.selectbox(key="teacher_box").select("cifar100-resnet20").run()
     view = view_of(app)
     assert view.floor == 4
     assert view.tau == pytest.approx(view.source.default_pair(4.0).tau, abs=0.0051)

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import io
+import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
+import streamlit as st
+from PIL import Image
 from scipy.special import softmax
-from scipy.stats import entropy
+from scipy.stats import entropy, norm
 from streamlit.testing.v1 import AppTest
 
+from app.lesson import qr, students
 from app.lesson.editor import CLASSES, PRESETS, read_logits, write_logits
+from app.lesson.layout import Layout
 from app.lesson.material import SHIPPED, choose_samples, lesson_material
 from app.lesson.steps import STEPS
+from app.lesson.window import Window
 from cist_core.charts.lesson import informative_range
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.inference.sources import load_logits
 from cist_core.logits.logit_set import LogitSet
+from cist_core.training import preset
+from cist_core.wording import three_digits
+from sample_models import record_students
 from tests.app.driver import open_app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,7 +68,7 @@ def test_every_step_has_words_numbers_a_formula_and_a_picture(step: str, with_or
     assert app.main.latex
     assert len(app.main.metric) == 3
     charts = app.get("vega_lite_chart")
-    assert charts
+    assert charts or step == "9"  # whose picture is a component of its own
     assert all(chart.proto.alt for chart in charts)
     assert len(app.subheader) == len(charts)
     assert len(app.main.expander) == (2 if step in "246" else 0)
@@ -71,7 +82,7 @@ def test_next_and_previous_walk_through_all_steps() -> None:
         assert app.title[0].value.startswith(f"{step}. ")
     assert app.button(key="lesson-next").disabled
     app.button(key="lesson-previous").click().run()
-    assert app.title[0].value.startswith("7. ")
+    assert app.title[0].value.startswith("8. ")
 
 
 def test_the_temperature_moves_the_entropy_as_scipy_says() -> None:
@@ -161,19 +172,133 @@ def test_the_lesson_is_the_pure_ratio_rule_and_says_so_until_step_7_explains_the
     assert any("The floor of 1 holds on" in caption.value for caption in last.main.caption)
 
 
-def test_the_last_step_is_the_histogram_of_overview() -> None:
-    app = open_lesson(lesson_step="8", tau="3")
-    spread = float(app.session_state["_view"].fixed.profile.std)
-    assert number(app, "Spread, fixed τ") == pytest.approx(spread, rel=6e-3)
+def test_step_8_is_the_whole_set_at_the_lessons_own_temperature_and_its_partner() -> None:
+    app = open_lesson(lesson_step="8", tau="3", lesson_tau="5")
+    logits = load_logits("mnist5k-cnn", "mnist-5k").logit_set.logits
+    entropies = np.array([scipy_entropy(row, 5.0) for row in logits])
+    assert number(app, "Spread, fixed τ") == pytest.approx(entropies.std(), rel=6e-3)
+    assert f"({three_digits(entropies.mean())} nats)" in app.subheader[0].value  # at the same mean
+    assert [slider.label for slider in app.main.slider] == ["Temperature τ"]
 
 
 @pytest.mark.parametrize(
-    ("key", "text"), [("lesson_tau", "nan"), ("lesson_tau", "-3"), ("lesson_step", "9"), ("lesson_seconds", "x")]
+    ("key", "text"), [("lesson_tau", "nan"), ("lesson_tau", "-3"), ("lesson_step", "99"), ("lesson_seconds", "x")]
 )
 def test_a_broken_link_opens_a_working_step(key: str, text: str) -> None:
     app = open_lesson(**({"lesson_step": "6"} | {key: text}))
     assert not app.error
     assert app.get("vega_lite_chart")
+
+
+def test_a_step_that_is_not_there_is_said() -> None:
+    app = open_lesson(lesson_step="99")
+    assert "The link asks for the step “99”, which is not here; shown is 1." in [each.value for each in app.warning]
+    app.button(key="lesson-next").click().run()
+    assert app.title[0].value.startswith("2. ")
+    assert not app.warning
+
+
+@pytest.mark.parametrize(
+    ("step", "key", "asked", "shown"),
+    [
+        ("2", "lesson_tau", "9999", "4"),
+        ("5", "lesson_rho", "nan", "4"),
+        ("4", "lesson_scale", "x", "3"),
+        ("6", "lesson_gap", "-1", "20"),
+        ("6", "lesson_seconds", "7", "1"),
+        ("1", "lesson_sample", "any", "undecided"),
+        ("7", "lesson_floor", "4", "0"),
+    ],
+)
+def test_a_value_that_the_lesson_cannot_have_is_said(step: str, key: str, asked: str, shown: str) -> None:
+    app = open_lesson(lesson_step=step, **{key: asked})
+    [said] = [each.value for each in app.warning if f"“{asked}”" in each.value]
+    assert said.endswith(f"shown is {shown}.")
+    assert not open_lesson(lesson_step=step).warning
+
+
+# ---- presented -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["1", "true"])
+def test_presented_it_has_no_export_and_higher_pictures(text: str) -> None:
+    app, usual = open_lesson(lesson_step="3", present=text), open_lesson(lesson_step="3")
+    assert app.toggle(key="present").value
+    assert app.query_params["present"] in ("1", ["1"])
+    assert not [each for each in app.get("popover") if "Export" in each.proto.popover.label]
+    assert [each for each in usual.get("popover") if "Export" in each.proto.popover.label]
+    assert height_of(app) > height_of(usual)
+    app.toggle(key="present").set_value(False).run()
+    assert "present" not in app.query_params
+
+
+def height_of(app: AppTest) -> int:
+    return int(json.loads(app.get("vega_lite_chart")[0].proto.spec)["height"])
+
+
+def test_a_picture_takes_what_the_window_leaves() -> None:
+    def height(*window: int, present: bool = True, count: int = 1) -> int:
+        return Layout(present, Window(*window)).picture_height(count)
+
+    assert height(1280, 720) < height(1920, 1080) - 300
+    assert height(1280, 720, present=False) <= 440
+    assert height(1280, 300) == 200
+    assert 2 * height(390, 844, count=2) < 844 - 300
+
+
+def test_the_code_is_the_link_of_the_step(monkeypatch) -> None:
+    pytest.importorskip("segno")
+    monkeypatch.setattr(st, "context", SimpleNamespace(url="http://studio.example.org/learn?present=1"))
+    monkeypatch.setattr(qr, "page_settings", lambda: {"lesson_step": "3", "lesson_tau": 2.5})
+    assert qr.step_link() == "http://studio.example.org/learn?lesson_step=3&lesson_tau=2.5"
+    picture = qr.qr_png("http://studio.example.org/learn?lesson_step=3")
+    size = Image.open(io.BytesIO(picture)).size
+    assert size[0] == size[1] >= qr.SIZE
+
+
+# ---- two students ----------------------------------------------------------------------------------------------------
+
+
+def test_what_was_recorded_is_whole_and_small() -> None:
+    record = students.recorded()
+    assert students.FILE.stat().st_size < 300_000
+    assert record["labels"] == list(range(10))
+    assert [student["objective"] for student in record["students"]] == list(record_students.STUDENTS.values())
+    for student in record["students"]:
+        soft = np.array(student["soft"])
+        assert soft.shape == (preset("demo").epochs + 1, 10, 10)
+        assert np.allclose(soft.sum(axis=2), 1, atol=0.01)
+        assert len(student["accuracy"]) == len(student["entropy"]) == len(soft)
+        assert student["accuracy"][0] < 0.3 < student["accuracy"][-1]
+        assert student["entropy"][-1] < student["entropy"][0] <= math.log(10)
+
+
+def test_its_samples_are_those_that_the_rule_chooses() -> None:
+    logit_set = load_logits("mnist5k-cnn", "mnist-5k").logit_set
+    logits = np.asarray(logit_set.logits, dtype=np.float64)
+    shown = record_students.choose_samples(logits, logit_set.labels)
+    assert [int(logit_set.labels[index]) for index in shown] == students.recorded()["labels"]
+    expected = softmax(logits[shown], axis=1)
+    assert np.allclose(students.recorded()["teacher"]["soft"], expected, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "apart"), [(0.92, 0.91, False), (0.92, 0.85, True), (0.85, 0.92, True), (0.9, 0.9, False)]
+)
+def test_accuracies_are_told_apart_by_their_standard_errors(first: float, second: float, apart: bool) -> None:
+    variance = (first * (1 - first) + second * (1 - second)) / 1000
+    assert (abs(first - second) > norm.ppf(0.975) * math.sqrt(variance)) == apart
+    assert ("cannot be told apart" in students.verdict(first, second)) != apart
+
+
+def test_the_step_says_when_cist_is_not_ahead(monkeypatch) -> None:
+    record = students.recorded()
+    kd, cist = record["students"]
+    ahead = {**cist, "accuracy": [*cist["accuracy"][:-1], 0.99]}
+    behind = {**cist, "accuracy": [*cist["accuracy"][:-1], 0.80]}
+    for student, said in ((ahead, False), (behind, True)):
+        monkeypatch.setattr(students, "recorded", lambda student=student: {**record, "students": [kd, student]})
+        assert ("CIST is not ahead here" in students.what_it_shows()) == said
 
 
 def test_the_link_holds_the_step_and_its_numbers() -> None:

@@ -137,7 +137,7 @@ def test_a_broken_link_opens_a_working_view(text: str) -> None:
 def test_another_teacher_starts_at_its_own_pair() -> None:
     app = open_app()
     app.slider(key="tau").set_value(19.0).run()
-    app.selectbox(key="teacher").select("cifar100-resnet20").run()
+    app.selectbox(key="teacher_box").select("cifar100-resnet20").run()
     view = view_of(app)
     assert view.source.logit_set.num_classes == 100
     assert view.tau == pytest.approx(view.source.default_pair(1.0).tau, abs=0.0051)

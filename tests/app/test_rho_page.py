@@ -205,7 +205,7 @@ def evidence_of_100_classes_alone(monkeypatch) -> Iterator[None]:
 @pytest.mark.usefixtures("evidence_of_100_classes_alone")
 def test_an_anchor_that_another_teacher_lacks_gives_way_to_its_default() -> None:
     app = open_rho(teacher="cifar100-resnet20", rho_anchor="trained-best")
-    app.get_by_key("teacher").set_value("mnist5k-cnn").run()
+    app.get_by_key("teacher_box").set_value("mnist5k-cnn").run()
     assert not app.exception
     assert app.radio(key="rho_anchor").value == "authors"
     assert any("None of our own students were trained with about 10 classes" in c.value for c in app.caption)
@@ -337,9 +337,9 @@ def test_an_anchor_that_nobody_chose_follows_the_teacher() -> None:
     """The authors' ρ is the default for ten classes, what trained best for a hundred; a choice stays."""
     app = open_rho()
     assert app.radio(key="rho_anchor").value == "authors"
-    app.selectbox(key="teacher").select("cifar100-resnet20").run()
+    app.selectbox(key="teacher_box").select("cifar100-resnet20").run()
     assert app.radio(key="rho_anchor").value == "trained-best"
     assert app.slider(key="rho").value == pytest.approx(3.98, abs=0.02)
     app.radio(key="rho_anchor").set_value("kd-tau-4").run()
-    app.selectbox(key="teacher").select("mnist5k-mlp").run()
+    app.selectbox(key="teacher_box").select("mnist5k-mlp").run()
     assert app.radio(key="rho_anchor").value == "kd-tau-4"

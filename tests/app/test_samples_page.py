@@ -184,7 +184,7 @@ def test_without_images_the_bars_and_facts_stay(monkeypatch: pytest.MonkeyPatch,
 
 def test_another_teacher_with_fewer_classes_and_samples_keeps_the_page_working() -> None:
     app = open_samples(teacher=CIFAR, samples_at="8000", samples_top="60", samples_page="400")
-    app.selectbox(key="teacher").select("mnist5k-cnn").run()
+    app.selectbox(key="teacher_box").select("mnist5k-cnn").run()
     assert not app.exception
     assert not app.error
     assert len(pictures(app)) > 2

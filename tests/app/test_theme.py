@@ -9,7 +9,7 @@ import pytest
 
 from cist_core.charts.figure import AMBER, BLUE, GREY, RULE_COLOURS, SELECTED
 
-THEME = tomllib.loads((Path(__file__).resolve().parents[2] / ".streamlit" / "config.toml").read_text())["theme"]
+THEME = tomllib.loads((Path(__file__).resolve().parents[2] / "app" / ".streamlit" / "config.toml").read_text())["theme"]
 TEXT, GRAPHICS = 4.5, 3.0
 
 

@@ -89,7 +89,7 @@ def test_without_a_student_the_page_says_so_and_shows_the_teachers_half():
 
 def test_a_student_that_goes_takes_its_loss_with_it():
     app = open_app("weights", weights_measure="student loss")
-    app.selectbox(key="student").select("none").run()
+    app.selectbox(key="student_box").select("none").run()
     assert not app.exception
     assert "teacher margin" in titles(app)[0]
 

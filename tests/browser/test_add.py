@@ -58,7 +58,7 @@ def test_a_teacher_is_uploaded_and_its_accuracy_is_the_published_one(open_page, 
     assert page.get_by_text("resnet20-plain · 269,722 parameters · 10 classes").is_visible()
     assert page.locator("[data-testid=stMain] [data-testid=stImage]").count() == 12
     page.get_by_role("button", name="Add", exact=True).click()
-    assert "10,000 samples, 91.73 % of them right" in wait_for_heading(page, "is ready", minutes=8)
+    assert "10,000 samples, accuracy 91.73 %" in wait_for_heading(page, "is ready", minutes=8)
     page.get_by_role("button", name="Look at it").click()
     page.wait_for_selector("[data-testid=stVegaLiteChart]", timeout=MINUTES)
     wait_until_drawn(page)
@@ -84,7 +84,7 @@ def test_the_long_work_is_left_found_again_cancelled_and_done(open_page, shared_
     page.reload()
     wait_for_heading(page, "of a sample of 512 right")
     page.get_by_role("button", name="Add", exact=True).click()
-    assert "10,000 samples, 93.39 % of them right" in wait_for_heading(page, "is ready", minutes=10)
+    assert "10,000 samples, accuracy 93.39 %" in wait_for_heading(page, "is ready", minutes=10)
 
 
 def test_logits_are_uploaded_and_added(open_page, shared_file) -> None:
@@ -92,7 +92,7 @@ def test_logits_are_uploaded_and_added(open_page, shared_file) -> None:
     upload(page, shared_file("cifar10_resnet56_test_logits.npz"))
     assert "answers 93.39 % of 10,000 samples right" in wait_for_heading(page, "answers")
     page.get_by_role("button", name="Add", exact=True).click()
-    assert "93.39 % of them right" in wait_for_heading(page, "is ready")
+    assert "accuracy 93.39 %" in wait_for_heading(page, "is ready")
 
 
 def test_a_file_with_a_payload_is_refused_in_its_place_and_nothing_runs(open_page, tmp_path) -> None:

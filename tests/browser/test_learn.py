@@ -7,6 +7,7 @@ import pytest
 from tests.browser.conftest import A_CHART, wait_until_drawn
 
 pytestmark = pytest.mark.browser
+PLAYER = ".player .samples svg >> nth=0"
 
 
 def at_rest(page) -> None:
@@ -30,9 +31,10 @@ def test_a_walk_through_all_steps_stays_in_its_place(open_page, width: int) -> N
         main = page.locator("[data-testid=stMain]")
         assert main.evaluate("element => element.scrollWidth - element.clientWidth") <= 0
         tops.append(page.locator(A_CHART).first.bounding_box()["y"])
-        if step < 8:
-            page.get_by_role("button", name="Next").click()
-    assert page.get_by_role("button", name="Next").is_disabled()
+        page.get_by_role("button", name="Next").click()
+    page.get_by_role("heading", level=1, name="9. ").wait_for()
+    page.locator(PLAYER).wait_for()
+    assert page.get_by_role("button", name="Next", exact=True).is_disabled()
     if width == 1440:
         assert max(tops) - min(tops) < 2  # the picture does not jump
 
@@ -96,3 +98,74 @@ def test_a_bar_dragged_by_the_mouse_ends_where_the_hand_left_it(open_page) -> No
     at_rest(page)
     assert bar.input_value() == left_at
     assert numbers(open_page(page.url.split("/", 3)[3])) == numbers(page)
+
+
+@pytest.mark.parametrize("present", ["", "&present=1"])
+@pytest.mark.parametrize("step", [1, 2, 3, 4, 5, 6, 7, 8])
+def test_every_picture_is_whole_at_1280_x_720(open_page, step: int, present: str) -> None:
+    page = open_page(f"learn?lesson_step={step}{present}", width=1280, height=720)
+    at_rest(page)
+    for chart in page.locator(A_CHART).all():
+        box = chart.bounding_box()
+        assert box["y"] > 0
+        assert box["y"] + box["height"] <= 720
+
+
+@pytest.mark.parametrize("step", [3, 5])
+def test_on_a_phone_both_samples_and_the_sliders_share_the_screen(open_page, step: int) -> None:
+    page = open_page(f"learn?lesson_step={step}", width=390, height=844)
+    at_rest(page)
+    top = page.locator("[data-testid=stMain] [data-testid=stSlider]").first.bounding_box()["y"]
+    charts = [chart.bounding_box() for chart in page.locator(A_CHART).all()]
+    assert len(charts) == 2
+    assert max(box["y"] + box["height"] for box in charts) - top < 844 - 60  # the header of the page
+
+
+def test_presented_the_arrow_keys_turn_the_steps_and_sliders_keep_theirs(open_page) -> None:
+    page = open_page("learn?present=1&lesson_step=2", width=1280, height=720)
+    at_rest(page)
+    assert not page.locator("[data-testid=stSidebar]").is_visible()
+    page.keyboard.press("ArrowRight")
+    page.get_by_role("heading", level=1, name="3. ").wait_for()
+    page.keyboard.press("PageUp")
+    page.get_by_role("heading", level=1, name="2. ").wait_for()
+    at_rest(page)
+    page.get_by_role("slider", name="Temperature τ").first.focus()
+    page.keyboard.press("ArrowRight")
+    at_rest(page)
+    assert "lesson_tau=" in page.url
+    assert page.get_by_role("heading", level=1, name="2. ").is_visible()
+    assert "present=1" in page.url
+
+
+def test_two_students_are_played_epoch_by_epoch_and_stop_on_a_touch(browser, server) -> None:
+    context = browser.new_context(viewport={"width": 1280, "height": 720}, reduced_motion="no-preference")
+    page = context.new_page()
+    page.goto(f"{server}/learn?lesson_step=9")
+    page.locator(PLAYER).wait_for(timeout=60_000)
+    epoch = page.locator(".player output")
+    assert epoch.inner_text() == "epoch 0"
+    page.get_by_role("button", name="Play").click()
+    page.wait_for_function("document.querySelector('[data-testid=stMain]') !== null")
+    page.get_by_role("button", name="Stop").wait_for()
+    page.wait_for_timeout(1500)
+    page.get_by_role("button", name="Stop").click()
+    reached = epoch.inner_text()
+    assert int(reached.split()[1]) > 1
+    page.wait_for_timeout(600)
+    assert epoch.inner_text() == reached
+    heights = page.locator(".player .sample >> nth=0 >> rect").evaluate_all(
+        "all => all.map(one => +one.getAttribute('height'))"
+    )
+    assert len(heights) == 20
+    assert sum(heights[:10]) == pytest.approx(48, abs=1)  # probabilities
+    page.get_by_role("slider", name="Epoch").press("End")
+    assert epoch.inner_text() == "epoch 40"
+    context.close()
+
+
+def test_with_reduced_motion_each_press_is_one_epoch(open_page) -> None:
+    page = open_page("learn?lesson_step=9", sign=PLAYER)
+    page.get_by_role("button", name="Next epoch").click()
+    page.wait_for_timeout(700)
+    assert page.locator(".player output").inner_text() == "epoch 1"

@@ -1,0 +1,54 @@
+"""How much room the lesson has: on a page, on a phone, or projected."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import streamlit as st
+
+from app.lesson.window import USUAL, Window
+from cist_core.charts.pictures import DARK, LIGHT
+
+_LAYOUT = "_lesson_layout"
+
+# What stands above and below the pictures, in pixels: steps, title, sliders, findings.
+_ABOVE_ON_A_PAGE, _ABOVE_PRESENTED, _ABOVE_ON_A_PHONE = 400, 385, 400
+_LEAST, _MOST_ON_A_PAGE = 200, 440
+
+PRESENTED = """
+<style>
+[data-testid=stSidebar], [data-testid=stSidebarCollapsedControl], [data-testid=stExpandSidebarButton],
+[data-testid=stHeader], .st-key-lesson-questions { display: none !important; }
+[data-testid=stMainBlockContainer] { padding: 0.8rem 2rem 0.5rem; max-width: none; }
+</style>
+"""
+"""Hides what a projector should not show."""
+
+
+class Layout(NamedTuple):
+    """Whether the lesson is presented, and in which window."""
+
+    present: bool
+    window: Window
+
+    def picture_height(self, count: int) -> int:
+        """Of each of so many pictures beside each other, in pixels: on a phone they stand under each other."""
+        if self.window.is_phone:
+            return max(130, (self.window.height - _ABOVE_ON_A_PHONE) // count)
+        room = self.window.height - (_ABOVE_PRESENTED if self.present else _ABOVE_ON_A_PAGE)
+        return max(_LEAST, room if self.present else min(room, _MOST_ON_A_PAGE))
+
+
+def set_layout(layout: Layout) -> None:
+    st.session_state[_LAYOUT] = layout
+
+
+def current_layout() -> Layout:
+    """That of this run; `pages/learn.py` sets it before it draws a step."""
+    layout: Layout = st.session_state.get(_LAYOUT, Layout(False, Window(*USUAL)))
+    return layout
+
+
+def ink() -> dict[str, Any]:
+    """The configuration of a chart whose words have the colour of the page's: Streamlit's theme leaves them black."""
+    return {"config": {"text": {"color": (DARK if st.context.theme.type == "dark" else LIGHT).ink}}}

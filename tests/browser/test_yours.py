@@ -1,0 +1,70 @@
+"""What somebody added is found again: by their browser on a server of others, by anybody on their own machine."""
+
+import io
+
+import numpy as np
+import pytest
+
+from app.forms.add import keep_upload
+from cist_core.added import AddedStore, AddSpec
+from cist_core.logits.logit_set import LogitSet
+from tests.browser.actions import settle
+from tests.browser.conftest import wait_until_drawn
+from tests.studio import running_studio
+
+MEMORY = "cist-studio-added"
+
+
+def add(folder, title: str) -> str:
+    """Logits under a title, ready to be looked at."""
+    store = AddedStore(folder / "added")
+    added = store.draft(title=title)
+    rows = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32) * 4
+    content = io.BytesIO()
+    np.savez(content, logits=rows)
+    content.seek(0)
+    path = keep_upload(store, added, "teacher", "logits.npz", content)
+    store.start_preview(added.id, AddSpec.of(title=title, logits={"teacher": str(path)}))
+    LogitSet.create(rows, np.arange(60) % 5).save(added.logit_file)
+    return added.id
+
+
+def teachers(page) -> list[str]:
+    page.get_by_role("combobox", name="Teacher").click()
+    page.get_by_role("option").first.wait_for()
+    return [option.inner_text() for option in page.get_by_role("option").all()]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("listens_on", ["0.0.0.0", "127.0.0.1"])
+def test_it_is_found_again_in_a_new_tab_and_by_nobody_else_who_may_not(browser, tmp_path, listens_on) -> None:
+    added_id = add(tmp_path, "My own teacher")
+    own_machine = listens_on == "127.0.0.1"
+    with running_studio(tmp_path, "--server.address", listens_on) as address:
+        mine, other = (browser.new_context(reduced_motion="reduce") for _ in range(2))
+        first = mine.new_page()
+        first.goto(f"{address}/add?adding={added_id}")
+        first.get_by_text("is ready: 60 samples").wait_for(timeout=60_000)
+        settle(first)
+        kept = first.evaluate(f"localStorage.getItem('{MEMORY}')")
+        assert kept == (None if own_machine else f'["{added_id}"]')
+
+        second = mine.new_page()
+        second.goto(address)
+        wait_until_drawn(second)
+        settle(second)
+        assert "My own teacher" in teachers(second)
+        second.get_by_role("option", name="My own teacher").click()
+        settle(second)
+        assert f"teacher={added_id}" in second.url  # the link carries what finds it anywhere
+        second.go_back()
+        settle(second)
+        assert second.get_by_role("combobox", name="Teacher").input_value() == "mnist5k-cnn"
+
+        stranger = other.new_page()
+        stranger.goto(address)
+        wait_until_drawn(stranger)
+        settle(stranger)
+        assert ("My own teacher" in teachers(stranger)) == own_machine
+        for context in (mine, other):
+            context.close()
