@@ -300,7 +300,10 @@ def told_apart(settings: Sequence[SettingView]) -> list[SettingView]:
         f"{label} ({labels[:index].count(label) + 1})" if labels.count(label) > 1 else label
         for index, label in enumerate(labels)
     ]
-    return [replace(setting, label=label) for setting, label in zip(settings, numbered, strict=True)]
+    return [
+        replace(setting, label=label, runs=tuple(replace(run, label=label) for run in setting.runs))
+        for setting, label in zip(settings, numbered, strict=True)
+    ]
 
 
 def _differences(setting: SettingView, namesakes: Sequence[SettingView]) -> list[str]:

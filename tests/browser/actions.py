@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 HEADING = "[data-testid=stMain] h1"
+FINDING = "[data-testid=stMain] :is(h2, h3)"
 MINUTES = 60_000
 """Milliseconds in one of them."""
 

@@ -13,7 +13,7 @@ import pytest
 from app.forms.run_views import in_settings, read_runs
 from cist_core.runs import Run, RunState, RunStore, ensure_worker
 from cist_core.training import preset
-from tests.browser.actions import HEADING, MINUTES, fill, settle, wait_for
+from tests.browser.actions import FINDING, HEADING, MINUTES, fill, settle, wait_for
 from tests.browser.conftest import save_picture
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -49,9 +49,6 @@ def launch(page, *, epochs: int) -> None:
     page.wait_for_url("**/runs**")
 
 
-FINDING = "[data-testid=stMain] h3"
-
-
 def finding(page) -> str:
     return page.locator(FINDING).first.inner_text()
 
@@ -77,6 +74,22 @@ def test_a_run_is_launched_watched_and_left_alone_when_it_has_finished(open_page
     run = store.list_runs()[0]
     assert run.state is RunState.FINISHED
     assert run.directory.config().epochs == 2
+
+
+def test_one_press_compares_cist_with_the_matched_temperature_over_three_seeds(open_page, store: RunStore) -> None:
+    page = open_page("distill", sign=HEADING)
+    fill(page, "Epochs", "1")
+    page.get_by_role("button", name="Run all 6").click()
+    page.get_by_text("6 runs are in the queue").wait_for(timeout=30_000)
+    page.get_by_role("link", name="Watch them on Runs").click()
+    page.wait_for_url("**/runs**")
+    page.get_by_text("6 of 6").wait_for(timeout=8 * MINUTES)
+    settle(page)
+    assert re.search(r"(points better than|cannot be told apart on test)", finding(page))
+    assert "3 seeds" in finding(page)
+    newest = store.list_runs()[:6]
+    assert {run.state for run in newest} == {RunState.FINISHED}
+    assert len({run.group for run in newest}) == 1
 
 
 def test_a_cancelled_run_can_be_resumed(open_page, store: RunStore) -> None:
