@@ -29,7 +29,7 @@ import numpy as np
 from app_rerun import ROOT, write_sample_models
 from playwright.sync_api import Page, sync_playwright
 
-PAGES = ("overview", "entropy", "ratio", "weights", "samples", "rho", "rules")
+PAGES = ("overview", "entropy", "ratio", "weights", "samples", "rho")
 """Those whose first chart follows the sliders."""
 MOVES = 11
 CHART = "[data-testid=stVegaLiteChart] :is(svg, canvas)"

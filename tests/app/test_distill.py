@@ -212,13 +212,14 @@ ANSWER = {
 def engine(monkeypatch):
     """A stand-in for the process that times steps: `code` is what it runs, `started` the configs it was given."""
     monkeypatch.setattr(distill_estimate, "REST_SECONDS", 0.0)
-    stand_in = SimpleNamespace(code=f"print({json.dumps(ANSWER)!r})", started=[])
+    stand_in = SimpleNamespace(code=f"print({json.dumps(ANSWER)!r})", started=[], processes=[])
     start_process = subprocess.Popen
 
     def start(command: list[str], **options: object) -> subprocess.Popen[str]:
         assert command[-1] == "--estimate"
         stand_in.started.append(json.loads(Path(command[-2]).read_text()))
-        return start_process([sys.executable, "-c", stand_in.code], **options)
+        stand_in.processes.append(start_process([sys.executable, "-c", stand_in.code], **options))
+        return stand_in.processes[-1]
 
     monkeypatch.setattr(distill_estimate.subprocess, "Popen", start)
     return stand_in
@@ -253,7 +254,7 @@ def test_a_form_that_changes_stops_the_timing_of_the_one_before(engine) -> None:
     jobs: dict[str, EstimateJob] = {}
     before = EstimateJob.of(jobs, preset("demo"))
     before.go_on()
-    process = before._process
+    (process,) = engine.processes
     assert process.poll() is None
     after = EstimateJob.of(jobs, preset("demo").changed(epochs=3))
     assert after is not before

@@ -19,7 +19,9 @@ from cist_core.temperature import Cist, Fixed
 from cist_core.temperature.readings import read_rule
 from tests.app.driver import ROOT, open_app, view_of
 
-PAGES = [page.name for page in find_pages() if page.section in ("Look", "Decide") and page.needs_source]
+PAGES = [
+    page.name for page in find_pages() if page.section in ("Look", "Decide") and page.needs_source and not page.hidden
+]
 
 
 @pytest.mark.parametrize("page", PAGES)
