@@ -7,9 +7,10 @@ from typing import Any
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from app.choices import readable_choice
 from app.forms.run_views import MOST_SELECTED
 from app.people import require_sign_in, run_store
-from app.settings import in_link, page_setting
+from app.settings import page_setting
 from app.state import current_view
 from app.widgets import loading_torch, plain, show_error
 from cist_core.compare.findings import floor_sentence
@@ -152,29 +153,12 @@ def consent_to_test_images(what: str) -> bool:
 
 
 def choose_method() -> str:
-    """An objective by its readable name, in groups; the link has the name of the registry."""
-    in_link("method")
-    known, asked = form.methods(), st.query_params.get("method")
-    if asked in known:
-        st.session_state["method"] = asked
-    elif asked:
-        st.warning(
-            f"The link asks for the objective {plain(asked)}, which there is not; {objective_name(known[0]).title} "
-            "stands in.",
-            icon=":material/link_off:",
-        )
-    method = str(st.session_state.setdefault("method", known[0]))
-
-    def take() -> None:
-        st.session_state["method"] = st.query_params["method"] = st.session_state["_method"]
-
-    st.session_state["_method"] = method
-    st.selectbox(
-        "Objective", known, key="_method", on_change=take,
-        format_func=lambda name: f"{objective_name(name).title}  ·  {objective_name(name).group}",
+    """An objective by its readable name, group by group."""
+    titles = {name: "  ·  ".join(objective_name(name)) for name in form.methods()}
+    return readable_choice(
+        st.selectbox, "Objective", titles, key="method", default=next(iter(titles)),
         help="Type to search: KD, CIST, DKD, ...",
     )  # fmt: skip
-    return method
 
 
 def choose_objective() -> tuple[str, dict[str, Any]]:

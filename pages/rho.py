@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 import streamlit as st
 
+from app.choices import readable_choice
 from app.forms.rho_export import CONFIGS, KINDS, Chosen, export, snippet
 from app.ranking import compare_entropies
 from app.settings import page_setting
@@ -91,36 +92,32 @@ def recommended(fingerprint: str, _curves: EntropyCurves, wanted: Wanted, floor:
 def choose_anchor() -> str:
     """Which anchor is used, by the names of the command line, which the address holds; each with its source."""
     offered = {anchor.key: anchor for anchor in anchors}
-    keys = [*offered, OWN]
-    if st.session_state.get("rho_anchor", keys[0]) not in keys:  # another teacher had evidence
-        del st.session_state["rho_anchor"]
+    titles = {**{key: title_of(anchor) for key, anchor in offered.items()}, OWN: capitalised(ANCHORS[OWN])}
     # The default of the teacher before, which nobody chose, gives way to that of this one.
     before = st.session_state.get("_rho_default", usual.anchor.key)
     if st.session_state.get("rho_anchor") == before:
         st.session_state["rho_anchor"] = usual.anchor.key
     st.session_state["_rho_default"] = usual.anchor.key
-    chosen = st.radio(
-        "Choose ρ by",
-        keys,
-        keys.index(usual.anchor.key),
-        captions=[
-            *(caption_of(anchor) for anchor in anchors),
-            f"{ANCHORS[OWN][0].upper()}{ANCHORS[OWN][1:]}, and a range.",
-        ],
-        **page_setting("rho_anchor"),
-    )
+    chosen = readable_choice(
+        st.radio, "Choose ρ by", titles, key="rho_anchor", default=usual.anchor.key,
+        captions=[*(plain(anchor.refused or anchor.why) for anchor in anchors), "A target, and a range around it."],
+    )  # fmt: skip
     if TRAINED_BEST not in offered:
         st.caption(
             f"None of our own students were trained with about {source.logit_set.num_classes:,} classes, so nothing is "
             "said here of what trained best."
         )
-    return str(chosen)
+    return chosen
 
 
-def caption_of(anchor: Anchor) -> str:
-    """What it is, its ρ, and where it comes from or why it cannot be had."""
+def title_of(anchor: Anchor) -> str:
+    """What it is, with its ρ where the name does not say it."""
     rho = "" if anchor.rho is None or f"ρ = {anchor.rho:g}" in anchor.title else f" (ρ = {three_digits(anchor.rho)})"
-    return plain(f"{anchor.title[0].upper()}{anchor.title[1:]}{rho}. {anchor.refused or anchor.why}")
+    return f"{capitalised(anchor.title)}{rho}"
+
+
+def capitalised(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}"
 
 
 def own_wishes() -> Wanted:

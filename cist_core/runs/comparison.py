@@ -1,8 +1,9 @@
 """Which settings of a training run tested better, and whether their tests can tell them apart.
 
-With several seeds of both the interval is one of Student's t over the seeds: of the paired differences where the seeds
-are the same, else Welch's. With one seed of either it is Newcombe's hybrid of two Wilson intervals (Newcombe 1998,
-Statistics in Medicine 17, 873-890, method 10), which knows the test images alone, not what another seed would change.
+With several seeds the interval is one of Student's t over them: of the paired differences where the seeds are the same,
+Welch's where they are not, and with one seed of one setting under the deviation of the other. With one seed of both it
+is Newcombe's hybrid of two Wilson intervals (Newcombe 1998, Statistics in Medicine 17, 873-890, method 10), which knows
+the test images alone, not what another seed would change.
 """
 
 from __future__ import annotations
@@ -104,26 +105,39 @@ def difference(a: SettingAccuracy, b: SettingAccuracy, *, confidence: float = CO
     chance.
     """
     mean = a.mean - b.mean
+    if max(a.seeds, b.seeds) == 1:
+        return _of_one_seed(a, b, mean, confidence)
+    error, freedom, basis = _over_seeds(a, b)
+    if error == 0:
+        return Difference(mean, math.nan, math.nan, basis)
+    half = _t(confidence, freedom) * error
+    return Difference(mean, mean - half, mean + half, basis)
+
+
+def _over_seeds(a: SettingAccuracy, b: SettingAccuracy) -> tuple[float, float, str]:
+    """Standard error and degrees of freedom of the difference, and what they are made of in words."""
     step = max(a.smallest_step, b.smallest_step)
-    if min(a.seeds, b.seeds) > 1:
-        if a.by_seed.keys() == b.by_seed.keys():
-            apart = [a.by_seed[seed] - b.by_seed[seed] for seed in a.by_seed]
-            error, freedom = max(_deviation(apart), step) / math.sqrt(len(apart)), len(apart) - 1.0
-            basis = f"paired over {len(apart)} seeds"
-        else:
-            parts = [max(_deviation(list(one.by_seed.values())), step) ** 2 / one.seeds for one in (a, b)]
-            error = math.sqrt(sum(parts))
-            freedom = sum(parts) ** 2 / sum(
-                part**2 / (one.seeds - 1) for part, one in zip(parts, (a, b), strict=True)
-            ) if error else 1.0  # fmt: skip
-            basis = f"{a.seeds} and {b.seeds} seeds"
-        if error == 0:
-            return Difference(mean, math.nan, math.nan, basis)
-        half = _t(confidence, freedom) * error
-        return Difference(mean, mean - half, mean + half, basis)
+    if a.by_seed.keys() == b.by_seed.keys():
+        apart = [a.by_seed[seed] - b.by_seed[seed] for seed in a.by_seed]
+        return max(_deviation(apart), step) / math.sqrt(len(apart)), len(apart) - 1.0, f"paired over {len(apart)} seeds"
+    deviations = [max(_deviation(list(one.by_seed.values())), step) if one.seeds > 1 else None for one in (a, b)]
+    basis = f"{a.seeds} and {b.seeds} seeds"
+    known = [deviation for deviation in deviations if deviation is not None]
+    if len(known) == 1:  # a single seed has no deviation of its own
+        return known[0] * math.sqrt(1 / a.seeds + 1 / b.seeds), float(a.seeds + b.seeds - 2), basis
+    parts = [deviation**2 / one.seeds for deviation, one in zip(known, (a, b), strict=True)]
+    error = math.sqrt(sum(parts))
+    if error == 0:
+        return 0.0, 1.0, basis
+    shares = sum(part**2 / (one.seeds - 1) for part, one in zip(parts, (a, b), strict=True))
+    return error, sum(parts) ** 2 / shares, basis
+
+
+def _of_one_seed(a: SettingAccuracy, b: SettingAccuracy, mean: float, confidence: float) -> Difference:
     if a.images is None or b.images is None:
         return Difference(mean, math.nan, math.nan, "one seed")
-    (low_a, high_a), (low_b, high_b) = (wilson_interval(one.mean, one.images, confidence) for one in (a, b))  # type: ignore[arg-type]
+    low_a, high_a = wilson_interval(a.mean, a.images, confidence)
+    low_b, high_b = wilson_interval(b.mean, b.images, confidence)
     return Difference(
         mean,
         mean - math.hypot(a.mean - low_a, high_b - b.mean),
@@ -175,7 +189,7 @@ def comparison_sentence(tested: Sequence[SettingAccuracy]) -> str:
 def _alone(one: SettingAccuracy) -> str:
     found = one.interval()
     words = "" if found is None else f"95 % interval {_share(found[0])} to {_share(found[1])} %; "
-    return f"{one.name}: {percent(one.mean)} on test ({words}{one.basis})"
+    return f"{one.name} reached {percent(one.mean)} on test ({words}{one.basis})"
 
 
 def _two(best: SettingAccuracy, other: SettingAccuracy, found: Difference) -> str:

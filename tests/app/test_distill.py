@@ -557,7 +557,7 @@ def test_objectives_stand_in_groups_by_readable_names_and_the_link_has_the_regis
     assert app.selectbox(key="_method").value == "cist+dkd"
     assert any(caption.value.startswith("`cist+dkd` · ") for caption in app.main.caption)
     app = open_distill(method="nonsense")
-    assert "asks for the objective nonsense, which there is not; CIST stands in" in app.main.warning[0].value
+    assert "asks for Objective: nonsense, which is not offered here; CIST" in app.main.warning[0].value
 
 
 def test_every_objective_has_a_readable_name_of_its_own() -> None:

@@ -137,7 +137,7 @@ def epoch_on_screen(page) -> int:
 def test_two_runs_are_compared_by_pressing_their_rows(open_page, two_runs: list[Run], store: RunStore) -> None:
     cist, kd = two_runs
     page = open_page(f"runs?run={cist.id}")
-    assert finding(page).startswith("CIST: ")
+    assert finding(page).startswith("CIST reached ")
     row = names_of_settings(store).index(kd.name)
     table = page.locator("[data-testid=stDataFrame]").first.bounding_box()
     page.mouse.click(table["x"] + 20, table["y"] + 36 + 35 * row + 17)
