@@ -23,7 +23,14 @@ os.environ[NO_CODE] = "1"  # here and in every process that is started from here
 st.set_page_config(page_title="CIST Studio", page_icon=str(Path(__file__).with_name("icon.png")), layout="wide")
 
 pages = {
-    info: st.Page(info.path, title=info.title, icon=info.icon, help=info.help, default=info.name == DEFAULT)
+    info: st.Page(
+        info.path,
+        title=info.title,
+        icon=info.icon,
+        help=info.help,
+        default=info.name == DEFAULT,
+        visibility="hidden" if info.hidden else "visible",
+    )
     for info in find_pages()
 }
 # Above the page, so that the sliders have the sidebar to themselves.

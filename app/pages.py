@@ -33,6 +33,7 @@ class PageInfo:
         order: within the section, ascending.
         icon: a Material symbol.
         needs_source: whether it needs a teacher's logits.
+        hidden: whether it is left out of the navigation, as an address that only leads on.
     """
 
     path: Path
@@ -42,6 +43,7 @@ class PageInfo:
     order: int
     icon: str
     needs_source: bool = True
+    hidden: bool = False
 
     @property
     def name(self) -> str:
@@ -74,7 +76,14 @@ def _read(path: Path) -> PageInfo:
             f"{', '.join(SECTIONS)}), ORDER and ICON; see app/pages.py."
         )
     return PageInfo(
-        path, title, help_.strip(), facts["SECTION"], facts["ORDER"], facts["ICON"], facts.get("NEEDS_SOURCE", True)
+        path,
+        title,
+        help_.strip(),
+        facts["SECTION"],
+        facts["ORDER"],
+        facts["ICON"],
+        facts.get("NEEDS_SOURCE", True),
+        facts.get("HIDDEN", False),
     )
 
 

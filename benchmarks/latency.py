@@ -32,7 +32,7 @@ import numpy as np
 from app_rerun import ROOT, write_sample_models
 from playwright.sync_api import Page, sync_playwright
 
-PAGES = ("overview", "entropy", "ratio", "weights", "samples", "rho", "rules")
+PAGES = ("overview", "entropy", "ratio", "weights", "samples", "rho")
 """Those that follow the sliders."""
 DRAWN_IN_THE_BROWSER = ("overview", "entropy")
 MOVES = 11

@@ -1,4 +1,4 @@
-"""Distill: try it: choose a student, an objective and a recipe, and train in the background."""
+"""Distill: try it: CIST against a fixed temperature in one press, or a run of your own, in the background."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from app.forms.run_views import MOST_SELECTED, duration
+from app.choices import readable_choice
+from app.forms.run_views import MOST_SELECTED
 from app.people import require_sign_in, run_store
 from app.settings import page_setting
 from app.state import current_view
@@ -15,7 +16,7 @@ from app.widgets import loading_torch, plain, show_error
 from cist_core.compare.findings import floor_sentence
 from cist_core.errors import CistError
 from cist_core.temperature import Cist
-from cist_core.wording import percent, three_digits
+from cist_core.wording import percent
 
 SECTION = "Train"
 ORDER = 10
@@ -23,11 +24,17 @@ ICON = ":material/science:"
 
 with loading_torch():
     from app.forms import distill as form
+    from app.forms.distill_estimate import EstimateJob
+    from app.forms.distill_experiment import Experiment, matched_experiment
     from app.forms.distill_origin import find_origin
     from cist_core.objectives import create_objective, objective_specification
     from cist_core.runs import ensure_worker
     from cist_core.temperature.parameters import Choice, Number, Parameter, Switch
     from cist_core.training import PRESETS, RunConfig
+    from cist_core.training.objective_names import objective_name
+
+QUESTION = "Which soft labels train the better student?"
+ESTIMATE_POLL_SECONDS = 2
 
 view = current_view()
 source = view.source
@@ -70,9 +77,9 @@ def usual_images() -> int | None:
 
 
 def choose_networks() -> tuple[dict[str, Any], form.StudentChoice]:
-    """Step 1: what is distilled, on what, into what."""
-    st.subheader("1 · Teacher, data, student", anchor=False)
-    right = "" if origin.accuracy is None else f", {percent(origin.accuracy)} right"
+    """What is distilled, on what, into what."""
+    st.subheader("Student and images", anchor=False)
+    right = "" if origin.accuracy is None else f", accuracy {percent(origin.accuracy)}"
     st.markdown(
         f"**{plain(origin.name)}** ({plain(origin.architecture)}, {origin.parameters:,} parameters{right}) "
         f"on **{plain(source.data)}**",
@@ -118,8 +125,8 @@ def choose_networks() -> tuple[dict[str, Any], form.StudentChoice]:
         **keyed("images"),
     )
     apart = [f"{data.splits[split]:,} for {split}" for split in ("validation", "test") if split in data.splits]
-    missing = "" if len(apart) == 2 else "What the data do not set apart is cut from the training images."
-    st.caption(f"{'Images: ' + ', '.join(apart) + '; none is shared. ' if apart else ''}{missing}")
+    st.caption(f"{'Images: ' + ', '.join(apart) + '; none is shared. ' if apart else ''}{form.splits_sentence(data)}")
+    consented = origin.trains_on is None or consent_to_test_images(origin.trains_on)
     download = False
     if not origin.present:
         st.warning(f"{source.data} is not on this machine.", icon=":material/cloud_download:")
@@ -127,37 +134,74 @@ def choose_networks() -> tuple[dict[str, Any], form.StudentChoice]:
     content = {
         "data": {**origin.data_fields, "train_samples": images, "download": download},
         "teacher": origin.teacher_fields,
-        "student": wanted if known else None,
+        "student": wanted if known and consented else None,
     }
     return content, student
 
 
-def choose_objective() -> tuple[dict[str, Any] | None, bool, list[str]]:
-    """Step 2: the loss and its parameters, None if they are wrong; whether it takes two views; objectives beside it."""
-    st.subheader("2 · Objective", anchor=False)
-    method = st.selectbox(
-        "Method", form.methods(), help="A loss of `cist_core.objectives`, by its name.", **keyed("method")
+def consent_to_test_images(what: str) -> bool:
+    """Whether somebody knows that the student will learn from images it should be tested on."""
+    st.warning(
+        f"These look like {plain(what)} images. A student that trains on them has seen the images that results are "
+        "reported on: its accuracy says nothing about new images, and cannot be compared with published numbers.",
+        icon=":material/warning:",
     )
+    return st.checkbox(
+        "Train on them all the same: test accuracy will come from a part cut out of these images",
+        **keyed("train_on_test"),
+    )
+
+
+def choose_method() -> str:
+    """An objective by its readable name, group by group."""
+    titles = {name: "  ·  ".join(objective_name(name)) for name in form.methods()}
+    return readable_choice(
+        st.selectbox, "Objective", titles, key="method", default=next(iter(titles)),
+        help="Type to search: KD, CIST, DKD, ...",
+    )  # fmt: skip
+
+
+def choose_objective() -> tuple[str, dict[str, Any]]:
+    """The loss, and the parameter that decides its soft labels; the others stand under Advanced."""
+    st.subheader("Objective", anchor=False)
+    method = choose_method()
     specification = objective_specification(method)
-    st.caption(specification.summary.replace("``", "`"))
-    from_sidebar = [parameter.name for parameter in specification.parameters if parameter.name in form.FROM_SIDEBAR]
+    st.caption(f"`{method}` · {specification.summary.replace('``', '`')}")
+    main = [parameter for parameter in specification.parameters if form.is_main(parameter)]
     values: dict[str, Any] = {}
-    with st.grid(2, min_column_width=100, vertical_alignment="bottom"):
-        for parameter in specification.parameters:
-            values[parameter.name] = form.answer(parameter, parameter_field(method, parameter))
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        for parameter in main:
+            with st.container(width=140):
+                values[parameter.name] = form.answer(parameter, parameter_field(method, parameter))
+    from_sidebar = [parameter.name for parameter in specification.parameters if parameter.name in form.FROM_SIDEBAR]
     if from_sidebar:
         st.caption(form.follows_sidebar(from_sidebar))
-    two_views = "strong_student_logits" in specification.inputs
-    objective: dict[str, Any] | None = {"name": method, "parameters": values}
+    return method, values
+
+
+def choose_rest(method: str) -> dict[str, Any]:
+    """Weighting, gradient, floor, lambdas, and what else an objective has."""
+    parameters = [item for item in objective_specification(method).parameters if not form.is_main(item)]
+    values = {}
+    with st.grid(4, min_column_width=140, vertical_alignment="bottom"):
+        for parameter in parameters:
+            values[parameter.name] = form.answer(parameter, parameter_field(method, parameter))
+    if not parameters:
+        st.caption(f"{objective_name(method).title} has no further parameters.")
+    return values
+
+
+def checked_objective(method: str, values: dict[str, Any]) -> dict[str, Any] | None:
+    """The objective, None if its parameters are wrong, which is said here; and on how many samples its floor holds."""
     try:
         create_objective(method, **values)
     except CistError as error:
         show_error(error)
-        objective = None
-    if objective is not None and "floor" in values:
+        return None
+    if "floor" in values:
         share = float(Cist(values["rho"], values["floor"]).at_floor(source.curves).mean())
         st.caption(plain(f"{floor_sentence(values['floor'], share)} (teacher, {source.split} split)."))
-    return objective, two_views, choose_beside(method)
+    return {"name": method, "parameters": values}
 
 
 def choose_beside(method: str) -> list[str]:
@@ -193,72 +237,79 @@ def parameter_field(method: str, parameter: Parameter) -> Any:
     return st.text_input(label, value=start, help=f"{help_}; {kind.expected}", **keyed(key))
 
 
-def choose_recipe(two_views: bool) -> tuple[dict[str, Any], str, DeltaGenerator]:
-    """Step 3: how long and how fast; the seeds, as they were written; and the place for what is wrong with them."""
-    st.subheader("3 · Recipe", anchor=False)
-    names = list(PRESETS)
-    name = st.selectbox(
-        "Recipe",
-        names,
-        index=names.index(form.preset_for(data)),
-        on_change=apply_preset,
-        help="Brings the fields below to the values of the recipe.",
-        **keyed("preset"),
-    )
-    st.caption(PRESETS[name][0])
-    start = form.recipe_answers(name)
-    answers: dict[str, Any] = {}
+class Recipe:
+    """How long and how fast: the fields that are asked first, and those under Advanced."""
 
-    def number(label: str, key: str, step: float, help_: str = "") -> None:
+    def __init__(self, two_views: bool) -> None:
+        self.two_views = two_views
+        self.answers: dict[str, Any] = {}
+
+    def number(self, label: str, key: str, step: float, help_: str = "") -> None:
         """Without bounds: a widget that refuses a value keeps the one before, and would launch that."""
-        value = start[key]
         format_ = "%g" if isinstance(step, float) else None
-        answers[key] = st.number_input(
-            label, None, None, value, step, format=format_, help=help_ or None, placeholder="none", **keyed(key)
+        self.answers[key] = st.number_input(
+            label, None, None, self.start[key], step, format=format_, help=help_ or None, placeholder="none",
+            **keyed(key),
+        )  # fmt: skip
+
+    def choice(self, label: str, key: str, options: tuple[str, ...], help_: str = "") -> None:
+        self.answers[key] = st.selectbox(
+            label, options, options.index(self.start[key]), help=help_ or None, **keyed(key)
         )
 
-    def choice(label: str, key: str, options: tuple[str, ...], help_: str = "") -> None:
-        answers[key] = st.selectbox(label, options, options.index(start[key]), help=help_ or None, **keyed(key))
+    def ask(self) -> str:
+        """Recipe, epochs, learning rate and seeds; the seeds as they were written."""
+        names = list(PRESETS)
+        name = st.selectbox(
+            "Recipe", names, index=names.index(form.preset_for(data)), on_change=apply_preset,
+            help="Brings epochs, learning rate and what stands under Advanced to its values.", **keyed("preset"),
+        )  # fmt: skip
+        self.start = form.recipe_answers(name)
+        st.caption(PRESETS[name][0])
+        with st.grid(3, min_column_width=100, vertical_alignment="bottom"):
+            self.number("Epochs", "epochs", 1)
+            self.number("Learning rate", "lr", 0.01, "The largest of the schedule.")
+            seeds = st.text_input("Seeds", "0", help="Several, such as 0, 1, 2, make a run each.", **keyed("seeds"))
+        return str(seeds)
 
-    with st.grid(2, min_column_width=100, vertical_alignment="bottom"):
-        number("Epochs", "epochs", 1)
-        number("Learning rate", "lr", 0.01, "The largest of the schedule.")
-        number("Batch size", "batch", 1, "Images a step.")
-        seeds = st.text_input("Seeds", "0", help="Several, such as 0, 1, 2, make a run each.", **keyed("seeds"))
-        number("Shift (pixels)", "shift", 1, "Shift every training image by up to this many pixels.")
-        answers["mirror"] = st.checkbox(
-            "Mirror", start["mirror"], help="Mirror half of the images. Digits and letters do not survive it.",
-            **keyed("mirror"),
-        )  # fmt: skip
-        answers["strong"] = two_views and st.checkbox(
-            "Second view", start["strong"], help="A strongly changed copy of every image, for this method.",
-            **keyed("strong"),
-        )  # fmt: skip
-    faults = st.container()
-    with st.expander("Advanced", icon=":material/tune:"), st.grid(2, min_column_width=100, vertical_alignment="bottom"):
-        choice("Optimiser", "optimiser", ("sgd", "adamw"))
-        number("Weight decay", "decay", 0.0001)
-        if answers["optimiser"] == "sgd":
-            number("Momentum", "momentum", 0.05)
-            answers["nesterov"] = st.checkbox("Nesterov", start["nesterov"], **keyed("nesterov"))
-        choice("Schedule", "schedule", ("constant", "cosine", "multistep"))
-        number("Warm-up (epochs)", "warmup", 1.0, "Linear growth of the learning rate at the start.")
-        if answers["schedule"] == "multistep":
-            answers["milestones"] = st.text_input(
-                "Milestones (epochs)", start["milestones"], help="Epochs after which the learning rate shrinks.",
-                **keyed("milestones"),
+    def ask_rest(self) -> None:
+        """What few people change."""
+        with st.grid(4, min_column_width=140, vertical_alignment="bottom"):
+            self.number("Batch size", "batch", 1, "Images a step.")
+            self.number("Shift (pixels)", "shift", 1, "Shift every training image by up to this many pixels.")
+            self.number("Cut out from (share)", "cut", 0.01, "Train on a part of each image, at least so large.")
+            self.answers["mirror"] = st.checkbox(
+                "Mirror", self.start["mirror"], help="Mirror half of the images. Digits and letters do not survive it.",
+                **keyed("mirror"),
             )  # fmt: skip
-            number("Factor", "factor", 0.05, "What the learning rate is multiplied by there.")
-        number("Cut out from (share)", "cut", 0.01, "Train on a part of each image, at least so large.")
-        number("Longest gradient", "clip", 1.0, "A longer one is shortened to this norm; empty: any.")
-        number("Checkpoint every (steps)", "checkpoint", 100, "Empty: after every epoch only.")
-        number("CPU threads", "threads", 1, "Empty: torch's choice. For small students 1 is often quickest.")
-        number(
-            "Micro-batch", "micro", 1, "Images at a time, if a batch does not fit into the memory; empty: all of it."
-        )
-        choice("Precision", "precision", ("float32", "bfloat16", "float16"), "Half precision pays on GPUs only.")
-        choice("Device", "device", ("auto", "cpu", "cuda", "mps"))
-    return answers, seeds, faults
+            self.answers["strong"] = self.two_views and st.checkbox(
+                "Second view", self.start["strong"], help="A strongly changed copy of every image, for this method.",
+                **keyed("strong"),
+            )  # fmt: skip
+            self.choice("Optimiser", "optimiser", ("sgd", "adamw"))
+            self.number("Weight decay", "decay", 0.0001)
+            if self.answers["optimiser"] == "sgd":
+                self.number("Momentum", "momentum", 0.05)
+                self.answers["nesterov"] = st.checkbox("Nesterov", self.start["nesterov"], **keyed("nesterov"))
+            self.choice("Schedule", "schedule", ("constant", "cosine", "multistep"))
+            self.number("Warm-up (epochs)", "warmup", 1.0, "Linear growth of the learning rate at the start.")
+            if self.answers["schedule"] == "multistep":
+                self.answers["milestones"] = st.text_input(
+                    "Milestones (epochs)", self.start["milestones"],
+                    help="Epochs after which the learning rate shrinks.", **keyed("milestones"),
+                )  # fmt: skip
+                self.number("Factor", "factor", 0.05, "What the learning rate is multiplied by there.")
+            self.number("Longest gradient", "clip", 1.0, "A longer one is shortened to this norm; empty: any.")
+            self.number("Checkpoint every (steps)", "checkpoint", 100, "Empty: after every epoch only.")
+            self.number("CPU threads", "threads", 1, "Empty: torch's choice. For small students 1 is often quickest.")
+            self.number(
+                "Micro-batch", "micro", 1,
+                "Images at a time, if a batch does not fit into the memory; empty: all of it.",
+            )  # fmt: skip
+            self.choice(
+                "Precision", "precision", ("float32", "bfloat16", "float16"), "Half precision pays on GPUs only."
+            )
+            self.choice("Device", "device", ("auto", "cpu", "cuda", "mps"))
 
 
 def export(configs: list[RunConfig]) -> None:
@@ -274,29 +325,26 @@ def export(configs: list[RunConfig]) -> None:
         st.code(text, language="json", height=360)
 
 
-def show_estimate(configs: list[RunConfig], wanted: bool) -> None:
-    """Time the first config if asked to, and keep the answer while the form stands."""
-    kept: dict[str, form.Estimate] = st.session_state.setdefault("_estimates", {})
-    key = configs[0].model_dump_json(exclude={"seed"})
-    if wanted and key not in kept:
-        with st.spinner("Timing a few steps"):
-            kept[key] = form.estimate(configs[0])
-    if key in kept:
-        found = kept[key]
-        whole = found.seconds * len(configs)
-        each = "" if len(configs) == 1 else f"for {len(configs)} runs of {duration(found.seconds)}, "
-        st.info(
-            f"About **{duration(whole)}**: {each}{found.steps:,} steps of "
-            f"{three_digits(found.seconds_per_step * 1000)} ms and {duration(found.teacher_seconds)} "
-            f"for the teacher's logits, on {found.device}.",
-            icon=":material/schedule:",
-        )
+def show_estimate(configs: list[RunConfig], may_measure: bool) -> None:
+    """How long the runs take: at once from measured steps, then from steps of this very run, taken meanwhile."""
+    job = EstimateJob.of(st.session_state.setdefault("_estimates", {}), configs[0])
+    waiting = may_measure and not job.ended
+
+    def show() -> None:
+        quick = form.quick_estimate(configs[0], origin)
+        if may_measure:
+            job.go_on()
+        st.caption(form.estimate_sentence(quick, job.found, job.fault, count=len(configs), measuring=may_measure))
+        if job.ended and waiting:
+            st.rerun()  # once more, without a clock
+
+    st.fragment(show, run_every=ESTIMATE_POLL_SECONDS if waiting else None)()
 
 
-def launch(configs: list[RunConfig], name: str) -> None:
+def launch(configs: list[RunConfig], name: str, group: str | None = None) -> None:
     """Queue the runs, and leave the confirmation standing until the form changes."""
     store = run_store()
-    group = form.group_name(configs) if len(configs) > 1 else None
+    group = group or (form.group_name(configs) if len(configs) > 1 else None)
     names = form.run_names(configs, name)
     runs = store.add_all(list(zip(names, configs, strict=True)), group=group)
     ensure_worker(store)
@@ -312,7 +360,8 @@ def show_confirmation(configs: list[RunConfig]) -> None:
     count = "The run is" if len(ids) == 1 else f"{len(ids)} runs are"
     behind = "" if ahead == 0 else " behind 1 other" if ahead == 1 else f" behind {ahead} others"
     st.success(f"{count} in the queue{behind}. You may leave this page, or close it.", icon=":material/check_circle:")
-    st.page_link("../pages/runs.py", label="Watch it on Runs", icon=":material/monitoring:")
+    label = "Watch it on Runs" if len(ids) == 1 else "Watch them on Runs"
+    st.page_link("../pages/runs.py", label=label, icon=":material/monitoring:")
 
 
 def check(
@@ -331,23 +380,50 @@ def check(
         return []
 
 
-def finish(content: dict[str, Any], configs: list[RunConfig]) -> None:
+def show_experiment(experiment: Experiment | None, configs: list[RunConfig], may: bool) -> None:
+    """The comparison that most people come for, as one press: what will run, and how long."""
+    with st.container(border=True):
+        if experiment is None:
+            st.markdown("**CIST against a fixed temperature of the same mean entropy**")
+            st.caption(f"No fixed temperature has the mean entropy of CIST ρ = {view.rho:g} here; move ρ.")
+            return
+        left, right = st.columns([4, 1], vertical_alignment="center")
+        left.markdown(f"**{plain(experiment.title)}**")
+        left.caption(plain(experiment.sentence(configs[0]) if configs else "Correct the form below first."))
+        pressed = right.button(
+            f"Run all {experiment.runs}", icon=":material/play_arrow:", type="primary", key="experiment",
+            disabled=not (may and configs), width="stretch",
+            help="Queues them; Runs shows means, intervals and whether the tests tell the two apart.",
+        )  # fmt: skip
+        if not configs:
+            return
+        try:
+            if pressed:
+                launch(configs, "", experiment.group_name())
+            quick = form.quick_estimate(configs[0], origin)
+            if quick is not None:
+                left.caption(form.estimate_sentence(quick, None, None, count=len(configs), measuring=False))
+            show_confirmation(configs)
+        except CistError as error:
+            show_error(error)
+
+
+def finish(configs: list[RunConfig], may: bool) -> None:
     """Offer what can be done with the form."""
-    may = require_sign_in("launch runs")
-    ready = may and bool(configs) and (origin.present or content["data"]["download"])
     with st.container(horizontal=True, vertical_alignment="bottom"):
         usual = ", ".join(dict.fromkeys(form.run_names(configs, "")))
         name = st.text_input("Name", placeholder=usual, key="run-name", persist_state="session", width=260)
-        timed = st.button("Estimate time", icon=":material/schedule:", key="estimate-time", disabled=not ready)
         label = "Launch" if len(configs) < 2 else f"Launch {len(configs)} runs"
-        launched = st.button(label, icon=":material/play_arrow:", type="primary", key="launch", disabled=not ready)
+        launched = st.button(
+            label, icon=":material/play_arrow:", key="launch", disabled=not (may and bool(configs))
+        )  # fmt: skip
         if configs:
             export(configs)
     try:
         if launched:
             launch(configs, name)
         if configs:
-            show_estimate(configs, timed)
+            show_estimate(configs, may)
             show_confirmation(configs)
     except CistError as error:
         show_error(error)
@@ -360,21 +436,40 @@ try:
         height, width, channels = data.image_shape
         raise CistError(f"No student here reads images of {height}x{width}x{channels}; use smaller ones.")
 except CistError as error:
-    st.title("Distillation needs the teacher's network and the images", anchor=False)
+    st.title(QUESTION, anchor=False)
+    st.subheader("Distillation needs the teacher's network and the images", anchor=False)
     st.info(plain(str(error)), icon=":material/info:")
     with st.container(horizontal=True):
         st.page_link("../pages/add.py", label="Add a model", icon=":material/add_circle:")
         st.page_link("../pages/rho.py", label="Choose ρ", icon=":material/target:")
 else:
     start_anew()
-    title = st.container()  # filled at the end; what stood there stays until then
-    first, second, third = st.columns(3, border=True)
-    with first:
+    st.title(QUESTION, anchor=False)
+    # Filled at the end; what stood there stays until then.
+    finding, one_press, signed_in = st.container(), st.container(), st.container()
+    with signed_in:
+        may = require_sign_in("launch runs")
+    left, right = st.columns(2, gap="large")
+    with left:
         content, student = choose_networks()
-    with second:
-        objective, two_views, beside = choose_objective()
-    with third:
-        answers, seeds, faults = choose_recipe(two_views)
-    title.title(plain(form.headline(origin.name, origin.parameters, student)), anchor=False)
-    content["objective"] = objective
-    finish(content, check(content, answers, seeds, beside, faults))
+    with right:
+        method, values = choose_objective()
+        recipe = Recipe("strong_student_logits" in objective_specification(method).inputs)
+        seeds = recipe.ask()
+        faults = st.container()
+    with st.expander("Advanced", icon=":material/tune:", key="distill-advanced"):
+        st.markdown(f"**Objective: {objective_name(method).title}**")
+        values |= choose_rest(method)
+        beside = choose_beside(method)
+        st.markdown("**Recipe and machine**")
+        recipe.ask_rest()
+    with faults:
+        content["objective"] = checked_objective(method, values)
+    configs = check(content, recipe.answers, seeds, beside, faults)
+    finding.subheader(plain(form.headline(origin.name, origin.parameters, student)), anchor=False)
+    may = may and (origin.present or content["data"]["download"])
+    experiment = matched_experiment(source.curves, rho=view.rho, floor=view.floor)
+    with one_press:
+        chosen = experiment.configs(content, recipe.answers, check_origin=origin.check) if experiment else []
+        show_experiment(experiment, chosen, may)
+    finish(configs, may)

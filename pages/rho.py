@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import pandas as pd
 import streamlit as st
 
-from app.forms.rho_export import CONFIGS, KINDS, Chosen, export
+from app.choices import readable_choice
+from app.forms.rho_export import CONFIGS, KINDS, Chosen, export, snippet
+from app.ranking import compare_entropies
 from app.settings import page_setting
 from app.sidebar import move_rho
 from app.state import Code, current_view
@@ -26,13 +29,18 @@ from cist_core.charts.rho import evidence_figure, gain_figure, rho_figure
 from cist_core.compare.anchors import ANCHORS, OWN, TRAINED_BEST, Anchor, find_anchors
 from cist_core.compare.evidence import evidence_for
 from cist_core.compare.findings import comparison
-from cist_core.compare.recommendation import RhoRecommendation, recommend_rho, rho_outcome
+from cist_core.compare.recommendation import (
+    RhoRecommendation,
+    recommend_rho,
+    recommendation_sentence,
+    rho_outcome,
+)
 from cist_core.compare.rho_curves import RHOS, GainCurve, RhoSweep, gain_curve, rho_sweep
 from cist_core.compare.slider_grid import RHO_RANGE, TAU_RANGE
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
 from cist_core.logits.choices import CLIPPED, chosen_at
-from cist_core.temperature import CIST_FLOOR, Fixed, TemperatureRule
+from cist_core.temperature import CIST_FLOOR, Cist, Fixed, TemperatureRule
 from cist_core.temperature.columns import COMPACT
 from cist_core.wording import three_digits
 
@@ -40,6 +48,9 @@ SECTION = "Decide"
 ORDER = 10
 ICON = ":material/tune:"
 
+QUESTION = "Which ρ suits this teacher?"
+WHY, GAIN, COMPARE, TABLES, EXPORT = "Why", "Gain", "Compare entropies", "Tables", "Export"
+CHART_HEIGHT = 420
 BY_ENTROPY, BY_TEMPERATURE = "entropies", "temperatures"
 _KEPT = 8
 _GREEK = {"tau": "τ", "rho": "ρ"}
@@ -81,54 +92,47 @@ def recommended(fingerprint: str, _curves: EntropyCurves, wanted: Wanted, floor:
 def choose_anchor() -> str:
     """Which anchor is used, by the names of the command line, which the address holds; each with its source."""
     offered = {anchor.key: anchor for anchor in anchors}
-    keys = [*offered, OWN]
-    if st.session_state.get("rho_anchor", keys[0]) not in keys:  # another teacher had evidence
-        del st.session_state["rho_anchor"]
+    titles = {**{key: title_of(anchor) for key, anchor in offered.items()}, OWN: capitalised(ANCHORS[OWN])}
     # The default of the teacher before, which nobody chose, gives way to that of this one.
     before = st.session_state.get("_rho_default", usual.anchor.key)
     if st.session_state.get("rho_anchor") == before:
         st.session_state["rho_anchor"] = usual.anchor.key
     st.session_state["_rho_default"] = usual.anchor.key
-    chosen = st.radio(
-        "Choose ρ by",
-        keys,
-        keys.index(usual.anchor.key),
-        captions=[
-            *(caption_of(anchor) for anchor in anchors),
-            f"{ANCHORS[OWN][0].upper()}{ANCHORS[OWN][1:]}, and a range.",
-        ],
-        **page_setting("rho_anchor"),
-    )
+    chosen = readable_choice(
+        st.radio, "Choose ρ by", titles, key="rho_anchor", default=usual.anchor.key,
+        captions=[*(plain(anchor.refused or anchor.why) for anchor in anchors), "A target, and a range around it."],
+    )  # fmt: skip
     if TRAINED_BEST not in offered:
         st.caption(
             f"None of our own students were trained with about {source.logit_set.num_classes:,} classes, so nothing is "
             "said here of what trained best."
         )
-    return str(chosen)
+    return chosen
 
 
-def caption_of(anchor: Anchor) -> str:
-    """What it is, its ρ, and where it comes from or why it cannot be had."""
+def title_of(anchor: Anchor) -> str:
+    """What it is, with its ρ where the name does not say it."""
     rho = "" if anchor.rho is None or f"ρ = {anchor.rho:g}" in anchor.title else f" (ρ = {three_digits(anchor.rho)})"
-    return plain(f"{anchor.title[0].upper()}{anchor.title[1:]}{rho}. {anchor.refused or anchor.why}")
+    return f"{capitalised(anchor.title)}{rho}"
+
+
+def capitalised(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}"
 
 
 def own_wishes() -> Wanted:
     """A target and a range of one's own, as entropies or as two temperatures."""
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        with st.container(width=250):
-            target = st.slider(
-                "Wanted mean entropy, share of ln C",
-                0.01, 0.99, min(max(round(usual.target, 2), 0.01), 0.99), 0.01, **page_setting("rho_target"),
-                help="The mean over the samples. It starts at the recommended one.",
-            )  # fmt: skip
-        by = st.segmented_control(
-            "Range by", [BY_ENTROPY, BY_TEMPERATURE],
-            default=BY_ENTROPY, required=True, **page_setting("rho_by"),
-            help="Which soft labels come into question: mean entropies from and to, or those of two temperatures.",
-        )  # fmt: skip
-        with st.container(width=320):
-            ends, taus = (range_of_entropies(), None) if by == BY_ENTROPY else (None, two_temperatures())
+    target = st.slider(
+        "Wanted mean entropy, share of ln C",
+        0.01, 0.99, min(max(round(usual.target, 2), 0.01), 0.99), 0.01, **page_setting("rho_target"),
+        help="The mean over the samples. It starts at the recommended one.",
+    )  # fmt: skip
+    by = st.segmented_control(
+        "Range by", [BY_ENTROPY, BY_TEMPERATURE],
+        default=BY_ENTROPY, required=True, **page_setting("rho_by"),
+        help="Which soft labels come into question: mean entropies from and to, or those of two temperatures.",
+    )  # fmt: skip
+    ends, taus = (range_of_entropies(), None) if by == BY_ENTROPY else (None, two_temperatures())
     return Wanted(OWN, target, ends, taus)
 
 
@@ -206,14 +210,24 @@ def pick(points: list[dict[str, float]]) -> None:
     move_rho(points[0]["rho"])
 
 
-def show_choice(found: RhoRecommendation) -> None:
-    """The recommendation in numbers, and the button that takes it."""
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        st.metric("Recommended ρ", three_digits(found.rho), help="By what is chosen above.", width="content")
+def show_now() -> None:
+    """The anchor that is no recommendation: where the slider stands."""
+    now = view.cist.profile
+    st.caption(
+        f"**Now**: ρ = {view.rho:g}, mean {three_digits(now.mean)} nats ({100 * now.normalised_mean:.3g} % of ln C). "
+        "A click in the chart moves it."
+    )
+
+
+def show_numbers(found: RhoRecommendation) -> None:
+    with st.container(horizontal=True, gap="large"):
         st.metric(
-            "Range of ρ",
-            range_in_words(*found.band) if found.has_range else "none",
-            help="Those of the two ends of the range, as far as a ρ reaches them.",
+            "Recommended ρ",
+            three_digits(found.rho),
+            delta=f"range {range_in_words(*found.band)}" if found.has_range else None,
+            delta_color="off",
+            delta_arrow="off",
+            help="By what is chosen above; the range is that of the ρ at both ends, as far as a ρ reaches them.",
             width="content",
         )
         st.metric(
@@ -228,17 +242,35 @@ def show_choice(found: RhoRecommendation) -> None:
             help="Spread at that fixed temperature over spread under CIST. Below 1, CIST is the less consistent one.",
             width="content",
         )
-        nearest = min(max(found.rho, RHO_RANGE[0]), RHO_RANGE[1])
+
+
+def show_actions(found: RhoRecommendation) -> None:
+    """Use it here, copy it, distill with it."""
+    nearest = min(max(found.rho, RHO_RANGE[0]), RHO_RANGE[1])
+    there = abs(view.rho - nearest) <= 0.0051
+    taken = f"{nearest:.3g}"
+    with st.container(horizontal=True, vertical_alignment="bottom"):
         st.button(
-            "Use the recommended ρ" if nearest == found.rho else f"Use ρ = {nearest:g}, the nearest",
+            f"Use ρ = {taken}" if nearest == found.rho else f"Use ρ = {taken}, the nearest",
             key="rho_use",
             on_click=move_rho,
             args=(nearest,),
             type="primary",
             icon=":material/check:",
-            disabled=abs(view.rho - nearest) <= 0.0051,
-            help="Moves the slider in the sidebar; a click in the chart does so too.",
+            disabled=there,
+            help="It is in use." if there else "Moves the slider, for the whole app.",
         )
+        with st.popover("Copy", icon=":material/content_copy:"):
+            rule = Cist(float(f"{found.rho:.4g}"), view.floor)
+            st.caption("The rule, as the command line and links write it")
+            st.code(str(rule), language=None)
+            st.caption("For a training loop of your own; configs stand in the tab Export")
+            st.code(snippet(rule), language="python", height=240)
+        if st.button(
+            "Distill with it", key="rho_distill", icon=":material/science:", on_click=move_rho, args=(nearest,),
+            help="Moves the slider and opens Distill, which compares it with the matched temperature.",
+        ):  # fmt: skip
+            st.switch_page("../pages/distill.py")
     if nearest != found.rho:
         st.caption(
             f"The slider goes from ρ = {RHO_RANGE[0]:g} to {RHO_RANGE[1]:g}: the recommended {three_digits(found.rho)} "
@@ -297,7 +329,6 @@ def show_side_by_side() -> None:
             f"The student {plain(student.name)} stands at the same ρ and floor, and has its own mean entropy there; "
             "its fixed temperature is the one with that mean entropy."
         )
-    show_floor(view.cist)
 
 
 def show_export(recommending: str) -> None:
@@ -331,33 +362,54 @@ def show_export(recommending: str) -> None:
         )
 
 
-def show_evidence(found: RhoRecommendation) -> None:
-    """The students behind what is said to train best, where there are any with about as many classes."""
+def show_gain(found: RhoRecommendation) -> None:
+    """How much more consistent CIST is at each mean entropy, and where it is less so."""
+    show_figure(gain_figure(gains, found, *view.pair, student=other_gains), key="rho-gain", code=commands)
+
+
+def show_tabs(found: RhoRecommendation) -> None:
+    """The students behind what is said to train best, where there are any with about as many classes; and the rest."""
+    parts: dict[str, Callable[[], None]] = {
+        GAIN: lambda: show_gain(found),
+        COMPARE: lambda: compare_entropies(view),
+        TABLES: show_side_by_side,
+        EXPORT: lambda: show_export(commands.command),
+    }
     evidence = evidence_for(source.logit_set.num_classes)
     if evidence is not None:
-        show_figure(evidence_figure(evidence, found), key="rho-evidence", code=commands)
+        figure = evidence_figure(evidence, found)
+        parts = {WHY: lambda: show_figure(figure, key="rho-evidence", code=commands), **parts}
+    for tab, show in zip(st.tabs(list(parts), **page_setting("rho_tab", keep=False)), parts.values(), strict=True):
+        if tab.open:
+            with tab:
+                show()
 
 
 usual = recommended(source.logit_set.fingerprint, source.curves, Wanted(), view.floor)
 anchors = anchors_of(source.logit_set.fingerprint, source.curves, view.floor)
-place = st.container()
-found, commands = recommend()
+st.title(QUESTION, anchor=False)
+finding = st.container()
+left, right = st.columns([5, 3], gap="medium")
+with right:
+    found, commands = recommend()
+    show_now()
+finding.subheader(plain(recommendation_sentence(found)), anchor=False)
 reach = max(float(RHOS[-1]), 1.2 * found.rho)  # with room for its words
-with place:
-    sweep, gains = all_rhos(source.logit_set.fingerprint, source.curves, reach, view.floor)
-    others, other_gains = (
-        (None, None) if student is None else all_rhos(student.logit_set.fingerprint, student.curves, reach, view.floor)
-    )
-    turn = st.session_state.get("_rho_turn", 0)
+sweep, gains = all_rhos(source.logit_set.fingerprint, source.curves, reach, view.floor)
+others, other_gains = (
+    (None, None) if student is None else all_rhos(student.logit_set.fingerprint, student.curves, reach, view.floor)
+)
+turn = st.session_state.get("_rho_turn", 0)
+with left:
     show_figure(
-        rho_figure(sweep, found, view.cist, anchors=anchors, student=others, turn=turn),
+        rho_figure(sweep, found, view.cist, anchors=anchors, student=others, turn=turn, height=CHART_HEIGHT),
         key="rho-entropy",
         code=commands,
+        heading=False,
         on_pick=pick,
     )
-show_choice(found)
+show_numbers(found)
+show_actions(found)
+show_floor(view.cist)
 show_floor_of_clip()
-show_evidence(found)
-show_side_by_side()
-show_figure(gain_figure(gains, found, *view.pair, student=other_gains), key="rho-gain", code=commands)
-show_export(commands.command)
+show_tabs(found)

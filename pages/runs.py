@@ -1,10 +1,9 @@
-"""Runs: what came of it: progress, curves, comparison and the trained students."""
+"""Runs: what came of it: tests with their intervals, curves over the seeds, and the trained students."""
 
 from __future__ import annotations
 
-import contextlib
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from app.forms import run_views
-from app.forms.run_views import MOST_SELECTED, Answers, RunView
+from app.forms.run_views import MOST_SELECTED, Answers, RunView, SettingView
 from app.people import require_sign_in, run_store
 from app.settings import in_link, page_setting
 from app.widgets import plain, show_error, show_figure, show_table
@@ -24,6 +23,7 @@ from cist_core.charts.training import (
     maximum_figure,
     temperature_figure,
 )
+from cist_core.charts.training_results import accuracy_on_test_figure
 from cist_core.charts.training_sentences import RunCurve, term_name
 from cist_core.errors import CistError
 from cist_core.runs import Run, ensure_worker
@@ -33,126 +33,190 @@ SECTION = "Train"
 ORDER = 20
 ICON = ":material/monitoring:"
 
+NO_EPOCH = "No epoch has ended yet."
+QUESTION = "What came of the runs?"
 POLL_SECONDS = 2
 CHART_HEIGHT = 320
-MOST_ROWS = 8  # of the list before it scrolls
+MOST_ROWS = 6  # of the list before it scrolls
 TABLE = "runs-table"
 BADGES = {
     "queued": "gray",
     "running": "blue",
+    "stopping": "orange",
     "finished": "green",
     "failed": "red",
     "cancelled": "gray",
     "lost": "orange",
 }
 FAULTS = {"collapsed": "red", "running away": "red"}  # of the scale of the student's logits, beside the state
+TABS = ("Curves", "Loss", "Soft labels", "Tables", "Agreement", "Export")
+
+
+# ---- which settings are shown ----------------------------------------------------------------------------------------
 
 
 def wanted() -> list[str]:
-    """The ids that this session has selected, or its link names."""
+    """The ids of runs that this session has selected, or its link names."""
     if "run" not in st.session_state:
         st.session_state["run"] = st.query_params.get_all("run")
     return list(st.session_state["run"])
 
 
-def known_runs() -> list[Run]:
-    """The visitor's runs, and those of others that the link names."""
+def known_runs() -> tuple[list[Run], list[str]]:
+    """The visitor's runs and those of others that the link names; and the ids that nothing is known of."""
     own = store.list_runs()
     known = {run.id for run in own}
-    shared = []
-    for run_id in dict.fromkeys(wanted()[:MOST_SELECTED]):
+    shared, unknown = [], []
+    for run_id in dict.fromkeys(wanted()):
         if run_id not in known:
-            with contextlib.suppress(CistError):  # deleted meanwhile
+            try:
                 shared.append(store.get(run_id))
-    return own + shared
+            except CistError:  # deleted meanwhile, or never there
+                unknown.append(run_id)
+    return own + shared, unknown
 
 
-def selection(known: list[str]) -> list[str]:
-    """The ids of the selected runs: this session's, the link's, or the newest run."""
-    chosen = [run for run in wanted() if run in known][:MOST_SELECTED] or known[:1]
-    st.session_state["run"] = chosen
-    if st.query_params.get_all("run") != chosen:
-        st.query_params["run"] = chosen
+def selection(settings: Sequence[SettingView]) -> list[SettingView]:
+    """The settings of the selected runs: this session's, the link's, or what was launched last."""
+    ids = set(wanted())
+    chosen = [setting for setting in settings if ids & {run.id for run in setting.runs}]
+    if not chosen:
+        newest = max(settings[0].runs, key=lambda run: run.run.created_at).run
+        together = {newest.group} - {None}
+        chosen = [
+            setting
+            for setting in settings
+            if setting is settings[0] or together & {run.run.group for run in setting.runs}
+        ]
+    chosen = chosen[:MOST_SELECTED]
+    ids_now = [run.id for setting in chosen for run in setting.runs]
+    st.session_state["run"] = ids_now
+    if st.query_params.get_all("run") != ids_now:
+        st.query_params["run"] = ids_now
     return chosen
 
 
-def take_rows(order: list[str]) -> None:
-    """The rows that were pressed become the selection; the whole page follows, its link too."""
+def take_rows(settings: Sequence[SettingView]) -> None:
+    """The rows that were pressed become the selection."""
     rows = st.session_state[TABLE]["selection"]["rows"]
-    st.session_state["run"] = [order[row] for row in rows if row < len(order)]
+    st.session_state["run"] = [run.id for row in rows if row < len(settings) for run in settings[row].runs]
     if len(rows) > MOST_SELECTED:
-        st.toast(f"The charts hold {MOST_SELECTED} runs; the others are left out.")
-    st.rerun()
+        st.toast(f"The charts hold {MOST_SELECTED} settings; the others are left out.")
 
 
-def show_list(views: list[RunView], chosen: list[str], colours: dict[str, str]) -> None:
-    """Every run, the newest first; pressing rows selects them."""
-    order = [view.id for view in views]
+# ---- the list, and what can be done ----------------------------------------------------------------------------------
+
+
+def show_list(settings: list[SettingView], chosen: list[SettingView], colours: dict[str, str]) -> None:
+    """Every setting, the newest first; pressing rows selects them."""
+    keys = [setting.key for setting in settings]
     # Rows are known by position, and a new run moves all others down.
-    rows = [order.index(run) for run in chosen]
+    rows = [keys.index(setting.key) for setting in chosen]
     st.session_state[TABLE] = {"selection": {"rows": rows, "columns": [], "cells": []}}
     st.dataframe(
-        run_views.listing(views, colours),
+        run_views.listing(settings, colours),
         column_config={
             "Colour": st.column_config.ImageColumn("", width=28, pinned=True, help="Its colour on the charts"),
-            "Run": st.column_config.TextColumn(pinned=True),
-            "State": st.column_config.MultiselectColumn(
-                options=[*BADGES, *FAULTS],
-                color=[*BADGES.values(), *FAULTS.values()],
-                help="Collapsed, running away: the scale of the student's logits",
+            "Setting": st.column_config.TextColumn(pinned=True, help="Runs that differ in nothing but the seed"),
+            "Runs": st.column_config.ListColumn(
+                help="How many are in which state; collapsed and running away are faults of the student's logits"
             ),
             "Progress": st.column_config.ProgressColumn(format="%.0f %%", min_value=0, max_value=100),
-            "Epoch": st.column_config.TextColumn(help="Epochs done of all, and what is left at the present speed"),
-            "Validation": st.column_config.NumberColumn(help="Accuracy on validation, newest epoch", format="%.1f %%"),
-            "Test": st.column_config.NumberColumn(help="Accuracy on test, last epoch", format="%.1f %%"),
+            "Test": st.column_config.NumberColumn(help="Last epoch, mean of the seeds", format="%.1f %%"),
+            "Seeds": st.column_config.NumberColumn(help="Tested so far"),
             "Added": st.column_config.DatetimeColumn(format="distance"),
         },
         hide_index=True,
-        height=37 + 35 * min(max(len(views), 3), MOST_ROWS),
+        height=37 + 35 * min(max(len(settings), 1), MOST_ROWS),
         key=TABLE,
-        on_select=lambda: take_rows(order),
+        on_select=lambda: take_rows(settings),
         selection_mode="multi-row",
         placeholder="",
-        alt="All runs with their state, progress and accuracy",
+        alt="All settings with the state, progress and test accuracy of their runs",
     )
 
 
-def act(view_id: str, action: Callable[..., object], *arguments: object) -> None:
-    """Do something to a run; what stands against it is said beside the run."""
-    try:
-        action(view_id, *arguments)
-    except CistError as error:
-        st.session_state["_refused"] = (view_id, str(error))
-    st.rerun()
+def act(run_ids: Sequence[str], action: Callable[..., object], *arguments: object) -> None:
+    """Do something to runs; what stands against it is said beside them. The page is drawn again right after."""
+    for run_id in run_ids:
+        try:
+            action(run_id, *arguments)
+        except CistError as error:
+            st.session_state["_refused"] = (run_id, str(error))
 
 
-def show_run(view: RunView, colour: str) -> None:
-    """One selected run: how it stands, what can be done, and why it stopped."""
+def show_setting(setting: SettingView, colour: str) -> None:
+    """One selected setting: how its runs stand, and what can be done with all of them; it opens to its runs."""
+    label = f"**{plain(setting.label)}** {badges(setting.runs)}"
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.image(run_views.swatch(colour), width=16)
+        if len(setting.runs) == 1:
+            with st.container(gap="xxsmall"):
+                st.markdown(label)
+                show_details(setting.runs[0])
+            show_actions(setting.runs[0])
+            return
+        with st.expander(label, key=f"runs-of-{setting.runs[0].id}"):
+            for run in setting.runs:
+                show_run(run)
+        show_actions_on_all([run for run in setting.runs if store.owns(run.run)])
+
+
+def show_actions_on_all(runs: Sequence[RunView]) -> None:
+    going = [run.id for run in runs if run.active and not run.stopping]
+    stopped = [run.id for run in runs if run.run.state.ended and run.state != "finished"]
+    if going:
+        st.button(
+            f"Cancel {len(going)}", icon=":material/stop:", key=f"cancel-all-{runs[0].id}",
+            on_click=act, args=(going, store.cancel), help="They save where they are, and can be resumed.",
+        )  # fmt: skip
+    elif stopped:
+        st.button(
+            f"Resume {len(stopped)}", icon=":material/resume:", key=f"resume-all-{runs[0].id}",
+            on_click=act, args=(stopped, store.resume), help="They continue from their last checkpoints.",
+        )  # fmt: skip
+
+
+def badges(runs: Sequence[RunView]) -> str:
+    """The states of runs, with their number where there are several."""
+    states = run_views.states_of(runs)
+    written = [
+        f":{BADGES[state]}-badge[{state if len(runs) == 1 else f'{count} {state}'}]" for state, count in states.items()
+    ]
+    faults = dict.fromkeys(run.scale_fault.state for run in runs if run.scale_fault)
+    return " ".join([*written, *(f":{FAULTS[state]}-badge[logits {state}]" for state in faults)])
+
+
+def show_run(view: RunView) -> None:
+    """One run of a setting: how it stands, what can be done, and why it stopped."""
     with st.container(gap="xxsmall"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.image(run_views.swatch(colour), width=16)
-            badges = f":{BADGES[view.state]}-badge[{view.state}]"
-            if view.scale_fault:
-                badges += f" :{FAULTS[view.scale_fault.state]}-badge[logits {view.scale_fault.state}]"
-            st.markdown(f"**{plain(view.label)}** {badges}", width="stretch")
-            if not store.owns(view.run):
-                st.caption("Somebody else's: to look at only.", width="content")
-            elif view.active:
-                stopping = view.run.cancel_requested
-                st.button(
-                    "Stopping" if stopping else "Cancel", icon=":material/stop:", key=f"cancel-{view.id}",
-                    disabled=stopping, on_click=act, args=(view.id, store.cancel),
-                    help="It saves where it is, and can be resumed.",
-                )  # fmt: skip
-            elif view.state != "finished":
-                st.button(
-                    "Resume", icon=":material/resume:", type="primary", key=f"resume-{view.id}",
-                    on_click=act, args=(view.id, store.resume), help="Continue from the last checkpoint.",
-                )  # fmt: skip
-            if store.owns(view.run):
-                show_more(view)
-        if details := view.details():
-            st.caption(plain(details))
+            st.markdown(f"seed {view.seed} {badges([view])}", width="stretch")
+            show_actions(view)
+        show_details(view)
+
+
+def show_actions(view: RunView) -> None:
+    if not store.owns(view.run):
+        st.caption("Somebody else's: to look at only.", width="content")
+        return
+    if view.active:
+        st.button(
+            "Stopping" if view.stopping else "Cancel", icon=":material/stop:", key=f"cancel-{view.id}",
+            disabled=view.stopping, on_click=act, args=([view.id], store.cancel),
+            help="It saves where it is, and can be resumed.",
+        )  # fmt: skip
+    elif view.state != "finished":
+        st.button(
+            "Resume", icon=":material/resume:", type="primary", key=f"resume-{view.id}",
+            on_click=act, args=([view.id], store.resume), help="Continue from the last checkpoint.",
+        )  # fmt: skip
+    show_more(view)
+
+
+def show_details(view: RunView) -> None:
+    if details := view.details():
+        st.caption(plain(details))
     refused_id, refusal = st.session_state.get("_refused", (None, ""))
     if refused_id == view.id:
         show_error(CistError(refusal))
@@ -163,10 +227,10 @@ def show_more(view: RunView) -> None:
     """What is needed less often: name, note, another attempt, deletion."""
 
     def rename() -> None:
-        act(view.id, store.rename, st.session_state[f"name-{view.id}"])
+        act([view.id], store.rename, st.session_state[f"name-{view.id}"])
 
     def annotate() -> None:
-        act(view.id, store.set_note, st.session_state[f"note-{view.id}"])
+        act([view.id], store.set_note, st.session_state[f"note-{view.id}"])
 
     with st.popover("More", icon=":material/more_horiz:", key=f"more-{view.id}"):
         st.text_input("Name", view.run.name, key=f"name-{view.id}", on_change=rename)
@@ -174,41 +238,132 @@ def show_more(view: RunView) -> None:
         if not view.active:
             st.button(
                 "Train again from scratch", icon=":material/replay:", key=f"retry-{view.id}", width="stretch",
-                on_click=act, args=(view.id, store.retry), help="Its results so far are replaced.",
+                on_click=act, args=([view.id], store.retry), help="Its results so far are replaced.",
             )  # fmt: skip
             sure = st.checkbox("Delete it with its student and curves", key=f"sure-{view.id}")
             st.button(
                 "Delete", icon=":material/delete:", key=f"delete-{view.id}", width="stretch", disabled=not sure,
-                on_click=act, args=(view.id, store.delete),
+                on_click=act, args=([view.id], store.delete),
             )  # fmt: skip
 
 
-def show_curves(curves: list[RunCurve]) -> None:
-    """Everything over the epochs; the sentence of the first chart is the title of the page."""
-    show_figure(accuracy_figure(curves, height=CHART_HEIGHT), key="runs-accuracy", heading=False)
+# ---- the picture and the three numbers -------------------------------------------------------------------------------
+
+
+def show_picture(settings: list[SettingView], curves: list[RunCurve], colours: dict[str, str]) -> bool:
+    """The tests where there are any, else the curves so far; whether it was the tests."""
+    tested = run_views.ranked(settings)
+    if tested:
+        by_label = {setting.label: colours[setting.key] for setting in settings}
+        show_figure(accuracy_on_test_figure(tested, by_label), key="runs-tests", heading=False)
+        return True
+    if any(curve.rows for curve in curves):
+        show_figure(accuracy_figure(curves, height=CHART_HEIGHT), key="runs-accuracy", heading=False)
+    elif any(run.state == "running" for setting in settings for run in setting.runs):
+        st.skeleton(height=CHART_HEIGHT)
+        st.caption("The curves begin when the first epoch has ended.")
+    return False
+
+
+def show_numbers(settings: list[SettingView]) -> None:
+    with st.container(horizontal=True, gap="large"):
+        for label, value, help_ in run_views.three_numbers(settings):
+            st.metric(label, value, help=help_, width="content")
+
+
+# ---- tabs ------------------------------------------------------------------------------------------------------------
+
+
+def show_tabs(settings: list[SettingView], curves: list[RunCurve], tests_shown: bool) -> None:
+    """The rest; only what is open is drawn, as all of it is drawn again every other second."""
+    tabs = st.tabs(TABS, key="runs-tab", on_change="rerun")
+    shown = [run for setting in settings for run in setting.runs]
+    mine = [run for run in shown if store.owns(run.run)]
+    parts: list[Callable[[], None]] = [
+        lambda: show_curves(curves, tests_shown),
+        lambda: show_loss(curves),
+        lambda: show_soft_labels(curves),
+        lambda: show_tables(settings, shown),
+        lambda: show_agreement(settings),
+        lambda: show_exports(mine),
+    ]
+    for tab, part in zip(tabs, parts, strict=True):
+        if tab.open:
+            with tab:
+                part()
+
+
+def show_curves(curves: list[RunCurve], tests_shown: bool) -> None:
+    if not any(curve.rows for curve in curves):
+        st.caption(NO_EPOCH)
+    elif tests_shown:
+        show_figure(accuracy_figure(curves, height=CHART_HEIGHT), key="runs-accuracy")
+    else:
+        st.caption("They stand above until the first test.")
+
+
+def show_loss(curves: list[RunCurve]) -> None:
+    terms = {term_name(term): term for term in loss_terms(curves)}
+    if not terms:
+        st.caption(NO_EPOCH)
+        return
+    chosen = st.segmented_control(
+        "Part of the loss", list(terms), default=next(iter(terms)), required=True,
+        label_visibility="collapsed", **page_setting("term", keep=False),
+    )  # fmt: skip
+    # The term of one method may be none of the next selection's.
+    show_figure(loss_figure(curves, terms.get(str(chosen), "loss_total")), key="runs-loss")
+
+
+def show_soft_labels(curves: list[RunCurve]) -> None:
+    if not any(curve.rows for curve in curves):
+        st.caption(NO_EPOCH)
+        return
     if any(curve.softened for curve in curves):
         left, right = st.columns(2, gap="large")
         with left:
             show_figure(entropy_figure(curves), key="runs-entropy")
         with right:
             show_figure(temperature_figure(curves), key="runs-temperature")
-    left, right = st.columns(2, gap="large")
-    with left:
-        show_figure(maximum_figure(curves), key="runs-maximum")
-    with right:
-        place = st.container()
-        terms = {term_name(term): term for term in loss_terms(curves)}
-        chosen = st.segmented_control(
-            "Part of the loss", list(terms), default=next(iter(terms)), required=True,
-            label_visibility="collapsed", **page_setting("term", keep=False),
-        )  # fmt: skip
-        with place:
-            # The term of one method may be none of the next selection's.
-            show_figure(loss_figure(curves, terms.get(str(chosen), "loss_total")), key="runs-loss")
+    show_figure(maximum_figure(curves), key="runs-maximum")
+
+
+def show_tables(settings: list[SettingView], shown: list[RunView]) -> None:
+    """Numbers at the end of training, intervals over seeds, and the fields of the configs that differ."""
+    differences = run_views.differences_table(settings)
+    if not differences.empty:
+        st.markdown("**Differences on test**")
+        points = {name: st.column_config.NumberColumn(format="%.2f") for name in ("Points", "From", "To")}
+        show_table(
+            differences,
+            key="runs-differences",
+            columns=points,
+            alt="By how much the best test is better than each other",
+        )
+    seeds = run_views.over_seeds(settings)
+    if not seeds.empty:
+        st.markdown("**Over seeds**")
+        help_ = {
+            "Deviation": "Standard deviation over the seeds",
+            "From": "Lower end of the 95 % interval of the mean, by Student's t",
+            "To": "Upper end of the 95 % interval of the mean, by Student's t",
+        }
+        config = {
+            name: st.column_config.NumberColumn(format="%.2f %%", help=help_.get(name))
+            for name in seeds.select_dtypes("float").columns
+        }
+        show_table(seeds, key="runs-seeds", columns=config, alt="Test accuracy over seeds, in percent")
+    show_results(shown)
+    st.markdown("**What differs in the configs**")
+    difference = run_views.config_difference(settings)
+    if difference.empty:
+        st.caption("Nothing but seeds and machines.")
+    else:
+        show_table(difference, key="runs-difference", alt="Fields of the configs that differ between the settings")
 
 
 def show_results(views: list[RunView]) -> None:
-    """Numbers at the end of training, side by side."""
+    """Numbers at the end of training, run by run."""
     table = run_views.results(views)
     help_ = {
         "Validation, last": "Accuracy of the last epoch",
@@ -218,7 +373,7 @@ def show_results(views: list[RunView]) -> None:
         "Agreement": "Share of the test images where student and teacher give the same class",
     }
     shares = table.select_dtypes("float").columns
-    st.subheader("Results", anchor=False)
+    st.markdown("**Run by run**")
     show_table(
         table,
         key="runs-results",
@@ -231,47 +386,24 @@ def show_results(views: list[RunView]) -> None:
     )
 
 
-def show_seeds(views: list[RunView]) -> None:
-    """Mean and interval where several of the runs, or of those launched with them, differ in nothing but the seed."""
-    table = run_views.over_seeds(views)
-    if table.empty:
-        return
-    st.subheader("Over seeds", anchor=False, help="Of the selected runs and of those launched together with them.")
-    help_ = {
-        "Deviation": "Standard deviation over the seeds",
-        "From": "Lower end of the 95 % interval of the mean, by Student's t",
-        "To": "Upper end of the 95 % interval of the mean, by Student's t",
-    }
-    shares = table.select_dtypes("float").columns
-    config = {name: st.column_config.NumberColumn(format="%.2f %%", help=help_.get(name)) for name in shares}
-    show_table(table, key="runs-seeds", columns=config, alt="Accuracy over seeds, in percent")
-
-
 @st.cache_data(max_entries=64, show_spinner=False)
 def read_answers(path: Path, changed_at: float) -> Answers:
     return Answers.load(path)
 
 
-def show_comparison(views: list[RunView]) -> None:
-    """What differs in the configs, and how far the trained students agree image by image."""
-    st.subheader("What differs in the configs", anchor=False)
-    difference = run_views.config_difference(views)
-    if difference.empty:
-        st.caption("Nothing: these runs have one and the same config.")
-    else:
-        show_table(difference, key="runs-difference", alt="Fields of the configs that differ between the selected runs")
-
-    tested = [view for view in views if view.run.directory.test_logits.is_file()]
-    if len(tested) < 2:
-        return
+def show_agreement(settings: list[SettingView]) -> None:
+    """How far the trained students agree image by image: of each setting the first seed that was tested."""
+    answers = {}
     try:
-        answers = {
-            view.label: read_answers(file, file.stat().st_mtime)
-            for view in tested
-            for file in [view.run.directory.test_logits]
-        }
-        st.subheader(plain(run_views.agreement_sentence(answers)), anchor=False)
-        if len(tested) == 2:
+        for setting in settings:
+            file = next((file for run in setting.runs if (file := run.run.directory.test_logits).is_file()), None)
+            if file is not None:
+                answers[setting.label] = read_answers(file, file.stat().st_mtime)
+        if len(answers) < 2:
+            st.caption("Two settings with a test are needed; select another row of the list.")
+            return
+        st.markdown(f"**{plain(run_views.agreement_sentence(answers))}**")
+        if len(answers) == 2:
             show_outcomes(answers)
         else:
             table = run_views.agreement(answers)
@@ -319,71 +451,73 @@ def student_archive(view: RunView) -> bytes:
 
 
 def show_exports(views: list[RunView]) -> None:
-    """Metrics, students and commands to take along."""
-    with st.popover("Export these runs", icon=":material/ios_share:"):
+    """Metrics, students, commands and logs to take along."""
+    if not views:
+        st.caption("These runs are somebody else's: to look at only.")
+        return
+    with st.container(horizontal=True):
         st.download_button(
             "Metrics of every epoch (CSV)", lambda: to_csv(run_views.metrics_table(own(views))),
-            file_name="metrics.csv", mime="text/csv", key="runs-csv", on_click="ignore", width="stretch",
+            file_name="metrics.csv", mime="text/csv", key="runs-csv", on_click="ignore",
         )  # fmt: skip
         st.download_button(
             "Configs, results and metrics (JSON)", lambda: run_views.everything(own(views)).encode(),
-            file_name="runs.json", mime="application/json", key="runs-json", on_click="ignore", width="stretch",
+            file_name="runs.json", mime="application/json", key="runs-json", on_click="ignore",
         )  # fmt: skip
         for view in views:
             if view.run.directory.student.is_file():
                 st.download_button(
-                    f"Student of {plain(view.label)} (zip)", partial(student_archive, view),
+                    f"Student of {plain(view.label)}, seed {view.seed} (zip)", partial(student_archive, view),
                     file_name=f"student-{view.id}.zip", mime="application/zip", key=f"student-{view.id}",
-                    on_click="ignore", width="stretch",
+                    on_click="ignore",
                 )  # fmt: skip
-        st.caption("The same on the command line")
-        commands = [f"cist distill {shlex.quote(str(view.run.directory.config_file))}" for view in views]
-        st.code("\n".join(commands), language="bash", wrap_lines=True)
-
-
-def show_logs(views: list[RunView]) -> None:
+    st.caption("The same on the command line")
+    commands = [f"cist distill {shlex.quote(str(view.run.directory.config_file))}" for view in views]
+    st.code("\n".join(commands), language="bash", wrap_lines=True)
     with st.expander("Log", icon=":material/notes:"):
         for view in views:
             if len(views) > 1:
-                st.caption(plain(view.label))
+                st.caption(plain(f"{view.label}, seed {view.seed}"))
             st.code(view.run.directory.log_tail(30) or "Nothing was logged yet.", language=None, height=220)
+
+
+# ---- the page --------------------------------------------------------------------------------------------------------
 
 
 def show_page(polling: bool) -> None:
     """The whole page, which repeats itself while a run is queued or running."""
-    views = run_views.read_runs(known_runs())
-    if any(view.active for view in views):
+    st.title(QUESTION, anchor=False)
+    runs, unknown = known_runs()
+    views = run_views.read_runs(runs)
+    active = any(view.active for view in views)
+    if active:
         ensure_worker(store)
-    elif polling:
-        st.rerun()  # the last run has ended: draw once more, without a clock
+    if active != polling:
+        st.rerun()  # the last run has ended, or one was resumed: draw once more, without or with a clock
+    for run_id in unknown:
+        st.warning(
+            f"There is no run {plain(run_id)} here: it was deleted, or belongs to another Studio.",
+            icon=":material/link_off:",
+        )
     if not views:
-        st.title("No runs yet: a run trains a student in the background, and its curves appear here", anchor=False)
+        st.markdown("No runs yet: a run trains a student in the background, and its tests and curves appear here.")
         if st.button("Distill a teacher", icon=":material/science:", type="primary"):
             st.switch_page("../pages/distill.py", query_params={})
         return
-    chosen = selection([view.id for view in views])
-    selected = run_views.told_apart([view for view in views if view.id in chosen])
+    everything = run_views.in_settings(views)
+    chosen = selection(everything)
+    selected = run_views.told_apart(chosen)
     colours = run_views.assign_colours(selected, st.session_state.get("_run_colours", {}))
     st.session_state["_run_colours"] = colours
-    curves = [view.curve(colours[view.id]) for view in selected]
+    curves = [setting.curve(colours[setting.key]) for setting in selected]
 
-    st.title(plain(run_views.headline(selected, curves)), anchor=False)
-    show_list(views, chosen, colours)
-    for view in selected:
-        show_run(view, colours[view.id])
-    if any(curve.rows for curve in curves):
-        show_curves(curves)
-        show_results(selected)
-        show_seeds(run_views.with_their_groups(selected, views))
-    elif any(view.state == "running" for view in selected):
-        st.skeleton(height=CHART_HEIGHT)
-        st.caption("The curves begin when the first epoch has ended.")
-    if len(selected) > 1:
-        show_comparison(selected)
-    mine = [view for view in selected if store.owns(view.run)]
-    if mine:
-        show_exports(mine)
-        show_logs(mine)
+    st.subheader(plain(run_views.headline(selected, curves)), anchor=False)
+    tests_shown = show_picture(selected, curves, colours)
+    show_numbers(selected)
+    for setting in selected:
+        show_setting(setting, colours[setting.key])
+    show_list(run_views.told_apart(everything), chosen, colours)
+    show_tabs(selected, curves, tests_shown)
 
 
 def show_page_or_error(polling: bool) -> None:
@@ -395,7 +529,7 @@ def show_page_or_error(polling: bool) -> None:
 
 def show_polling() -> None:
     """The page, with a clock while a run is queued or running."""
-    polling = any(run.state in run_views.ACTIVE for run in known_runs())
+    polling = any(run.state in run_views.ACTIVE for run in known_runs()[0])
     st.fragment(show_page_or_error, run_every=POLL_SECONDS if polling else None)(polling)
 
 

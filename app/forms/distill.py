@@ -5,26 +5,25 @@ Importing this imports torch: the objectives and the architectures are written i
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from app.forms.run_views import duration
 from cist_core.data.loading import DATASETS, DatasetInfo
 from cist_core.errors import CistError
+from cist_core.inference.run import choose_device
 from cist_core.objectives import objective_names, objective_presets, objective_specification
 from cist_core.registry import listed
 from cist_core.temperature.parameters import Number, Numbers, Parameter
-from cist_core.training import RunConfig, parse_config, preset
+from cist_core.training import RunConfig, parse_config, preset, step_times
 from cist_core.training.image_config import ImageClassificationConfig
+from cist_core.training.objective_names import OBJECTIVE_NAMES
+from cist_core.training.step_times import QuickEstimate
 from cist_core.training.suggestion import suggested_preset
 from cist_core.wording import three_digits
 from cist_core.zoo.architectures import ARCHITECTURES, create_model
@@ -33,11 +32,15 @@ from cist_core.zoo.kinds import find_kind, is_remote, student_kinds
 from cist_core.zoo.kinds.code import refuse_code
 from cist_core.zoo.students import check_student, create_student
 
+if TYPE_CHECKING:
+    from app.forms.distill_estimate import Estimate
+    from app.forms.distill_origin import Origin
+
 FIRST_BESIDE = ("ce", "kd-hinton", "cist-authors")
 """The baseline without a teacher, the usual KD, and CIST as its authors found it best."""
 
-FIRST_METHODS = ("cist", "kd", "ce")
-"""CIST, what it is compared with, and the baseline of both; the others follow by name."""
+MAIN_PARAMETERS = ("rho", "tau", "H", "k", "gamma", "temperatures")
+"""What decides the soft labels of an objective, and is asked first."""
 
 LABELS = {
     "rho": "ρ",
@@ -59,9 +62,6 @@ LABELS = {
 FROM_SIDEBAR = ("tau", "rho", "floor", "H")
 """Parameters that start at the sidebar's pair; H at the mean entropy that the pair has."""
 
-ESTIMATE_SECONDS = 180
-"""The longest that an estimate may take; it runs the teacher on a few batches and trains a few steps."""
-
 
 @dataclass(frozen=True)
 class StudentChoice:
@@ -73,8 +73,24 @@ class StudentChoice:
 
 
 def methods() -> list[str]:
-    """Every objective, the most compared ones first."""
-    return [*FIRST_METHODS, *(name for name in objective_names() if name not in FIRST_METHODS)]
+    """Every objective, group by group, the most compared ones first; one of somebody's own comes last."""
+    known = objective_names()
+    return [
+        *(name for name in OBJECTIVE_NAMES if name in known),
+        *(name for name in known if name not in OBJECTIVE_NAMES),
+    ]
+
+
+def is_main(parameter: Parameter) -> bool:
+    return parameter.name in MAIN_PARAMETERS
+
+
+def splits_sentence(data: DatasetInfo) -> str:
+    """Where validation and test images come from if the data do not bring them; empty if they do."""
+    missing = [split for split in ("validation", "test") if split not in data.splits]
+    if len(missing) == 2:
+        return "No validation or test split found: both will be taken from these images."
+    return "".join(f"No {split} split found: it will be taken from the training images." for split in missing)
 
 
 def label(parameter: Parameter) -> str:
@@ -90,11 +106,11 @@ def start_of(parameter: Parameter, *, tau: float, rho: float, floor: float, mean
 
 
 def follows_sidebar(names: Sequence[str]) -> str:
-    """That these parameters follow the sidebar, as a sentence."""
+    """That these parameters follow the sliders, as a sentence."""
     words = " and ".join("the floor" if name == "floor" else LABELS[name].split()[0] for name in names)
     if len(names) == 1:
-        return f"{words} comes from the sidebar, and follows it until you change it here."
-    return f"{words} come from the sidebar, and follow it until you change them here."
+        return f"{words} follows its slider until you change it here."
+    return f"{words} follow the sliders until you change them here."
 
 
 def bounds(kind: Number) -> tuple[float | None, float | None]:
@@ -351,39 +367,38 @@ def commands(configs: Sequence[RunConfig]) -> str:
     return shlex.join([*words, "--seeds", *dict.fromkeys(str(config.seed) for config in configs)])
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """How long one run takes on this machine, as the engine measured it."""
+def quick_estimate(config: RunConfig, origin: Origin) -> QuickEstimate | None:
+    """How long one run takes by the table of measured steps; None for what the table does not know, such as GPUs."""
+    assert isinstance(config, ImageClassificationConfig)
+    device = config.machine.device
+    if device not in ("auto", "cpu") or (device == "auto" and choose_device("auto").type != "cpu"):
+        return None
+    apart = round(config.data.validation_share * origin.training_images)
+    images = {"validation": apart, "test": apart, **origin.data.splits, "train": origin.training_images}
+    return step_times.quick_estimate(
+        config, teacher=origin.architecture, images=images, factor=step_times.machine_factor()
+    )
 
-    seconds: float
-    steps: int
-    seconds_per_step: float
-    teacher_seconds: float
-    device: str
 
-
-def estimate(config: RunConfig) -> Estimate:
-    """Let the engine time a few steps in a process of its own.
-
-    Raises:
-        CistError: if it cannot, with its own sentence.
-    """
-    with tempfile.TemporaryDirectory(prefix="cist-estimate-") as folder:
-        file = Path(folder) / "config.json"
-        config.save(file)
-        command = [sys.executable, "-m", "cist_core", "distill", str(file), "--estimate"]
-        try:
-            result = subprocess.run(command, capture_output=True, text=True, timeout=ESTIMATE_SECONDS, check=False)
-        except subprocess.TimeoutExpired:
-            raise CistError(
-                f"The estimate took longer than {ESTIMATE_SECONDS} seconds; the run would be long. "
-                "Choose a smaller student or fewer images."
-            ) from None
-    if result.returncode != 0:
-        lines = [line.removeprefix("cist: ") for line in result.stderr.splitlines() if line.strip()]
-        raise CistError(lines[-1] if lines else f"The estimate stopped with exit code {result.returncode}.")
-    found = json.loads(result.stdout)
-    return Estimate(**{name: found[name] for name in Estimate.__dataclass_fields__})
+def estimate_sentence(
+    quick: QuickEstimate | None, found: Estimate | None, fault: str | None, *, count: int, measuring: bool
+) -> str:
+    """How long the runs take together, in Markdown, and how well that is known."""
+    each = "" if count == 1 else f" for {count} runs, one after the other"
+    if found is not None:
+        return (
+            f"About **{duration(count * found.seconds)}**{each}: {found.steps:,} steps of "
+            f"{three_digits(1000 * found.seconds_per_step)} ms and {duration(found.teacher_seconds)} for the teacher's "
+            f"logits a run, timed here on {found.device}."
+        )
+    about = (
+        "" if quick is None else f"About **{duration(count * quick.seconds)}**{each}, from a table of measured steps."
+    )
+    if fault is not None:
+        return f"{about} It could not be timed here: {fault}".lstrip()
+    if not measuring:
+        return about or "How long it takes is not known before it is timed."
+    return f"{about} Timing a few steps of this run …".lstrip()
 
 
 def _numbers(text: str, what: str) -> list[float]:

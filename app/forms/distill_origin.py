@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +30,7 @@ class Origin:
         teacher_fields: of `TeacherConfig`.
         data_fields: of `DataConfig`, but for how many images.
         present: whether the images are on this machine.
+        trains_on: ``test`` or ``validation`` where the images to train on are such by their name; None: they are not.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Origin:
     teacher_fields: dict[str, Any]
     data_fields: dict[str, Any]
     present: bool
+    trains_on: str | None = None
 
     @property
     def training_images(self) -> int:
@@ -96,12 +100,13 @@ def _added_origin(added: Added, source: Source) -> Origin:
             "What was added are logits, without the network and the images that a student learns from; add the model, "
             "or take the ρ of Choose ρ into a training loop of your own."
         )
+    info = _info(model.data, source)
     return Origin(
         preview.name,
         preview.architecture or "unknown",
         preview.parameters,
         source.logit_set.accuracy,
-        _info(model.data, source),
+        info,
         {
             "name": model.teacher,
             "architecture": model.architecture,
@@ -111,7 +116,32 @@ def _added_origin(added: Added, source: Source) -> Origin:
         },
         {"name": model.data, "class_map": model.class_map},
         model.data not in DATASETS or is_present(model.data),
+        held_out_name(model.data, info.splits),
     )
+
+
+def held_out_name(data: str, splits: Mapping[str, int]) -> str | None:
+    """Whether data without a training split are held-out images by their name: ``test``, ``validation`` or None.
+
+    Args:
+        data: a name, path or reference.
+        splits: number of images of each.
+
+    Example:
+        >>> held_out_name("imagenet/val", {"all": 50_000}), held_out_name("photos", {"all": 100})
+        ('validation', None)
+    """
+    if "train" in splits:
+        return None
+    words = re.split(r"[^a-z]+", "/".join(re.split(r"[/\\]", data.lower())[-2:]))
+    held_out = next((split for split in _HELD_OUT if split in splits), None)
+    return held_out or next((split for split, names in _HELD_OUT.items() if names & set(words)), None)
+
+
+_HELD_OUT = {
+    "test": {"test", "tests", "testing", "eval", "evaluation"},
+    "validation": {"val", "valid", "validation", "dev"},
+}
 
 
 def _info(data: str, source: Source) -> DatasetInfo:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
+import math
+import re
 import zipfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -19,20 +23,26 @@ from cist_core.charts.training import RUN_COLOURS
 from cist_core.charts.training_sentences import RunCurve, accuracy_sentence
 from cist_core.errors import CistError
 from cist_core.logits.logit_set import LogitSet
+from cist_core.runs.comparison import SettingAccuracy, comparison_sentence, confidence_of_each, difference
+from cist_core.runs.summary import setting_key
 from cist_core.training.fields import flat, upgraded
 from cist_core.training.logit_scale import VERBS, ScaleFault
+from cist_core.training.objective_names import objective_label, parameter_label
 from cist_core.wording import percent
 
 if TYPE_CHECKING:
     from cist_core.runs import Run
 
 MOST_SELECTED = len(RUN_COLOURS)
-"""As many runs lie over one another on the charts; each has a colour of its own."""
+"""As many settings lie over one another on the charts; each has a colour of its own."""
 
 ACTIVE = ("queued", "running")
 
 METHOD_COLOURS = {"cist": RUN_COLOURS[0], "kd": RUN_COLOURS[1]}
-"""One run under CIST is blue, one under a fixed temperature amber, as on the other pages."""
+"""One setting under CIST is blue, one under a fixed temperature amber, as on the other pages."""
+
+STATES = ("running", "stopping", "queued", "finished", "failed", "lost", "cancelled")
+"""In the order in which a setting says how many of its runs are in each."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +89,23 @@ class RunView:
 
     @property
     def epoch(self) -> int:
-        return int(self.status.get("epoch") or 0)
+        """Epochs done. A run that goes on where it was has not said so yet before its first step; its metrics do."""
+        said = self.status.get("epoch")
+        return len(self.run.directory.metrics()) if said is None and self.state == "running" else int(said or 0)
+
+    @property
+    def stopping(self) -> bool:
+        return self.run.cancel_requested
+
+    @property
+    def shown_state(self) -> str:
+        """Its state, or that it has been told to stop and is about to."""
+        return "stopping" if self.stopping else self.state
+
+    @property
+    def test_images(self) -> int | None:
+        """How many images it was tested on; None before that."""
+        return count_samples(self.run.directory.test_logits)
 
     @property
     def epochs(self) -> int:
@@ -104,9 +130,6 @@ class RunView:
         value = self.status.get(name)
         return float(value) if isinstance(value, int | float) else None
 
-    def curve(self, colour: str) -> RunCurve:
-        return RunCurve(self.label, colour, self.run.directory.metrics(), self.epochs)
-
     def position(self) -> str:
         """Epochs done of all, and what is left at the present speed: ``7 / 12, 15 s left``."""
         left = self.number("eta_seconds") if self.state == "running" else None
@@ -125,8 +148,11 @@ class RunView:
     def details(self) -> str:
         """What a person wants to know next, in one line: why it stopped, how far it is, or how it ended."""
         parts = []
-        if self.state == "running":
-            parts.append(self.phase or f"epochs: {self.position()}")
+        if self.stopping:
+            parts.append("is stopping: it ends its step, saves where it is, and can be resumed")
+        elif self.state == "running":
+            parts += [self.phase] if self.phase else []
+            parts += [f"epochs: {self.position()}"] if self.epoch or not self.phase else []
             if (speed := self.number("samples_per_second")) is not None:
                 parts.append(f"{speed:,.0f} images a second")
         elif self.state == "finished":
@@ -178,35 +204,138 @@ def _read_config(path: str) -> Mapping[str, Any]:
         return {}
 
 
-def told_apart(views: Sequence[RunView]) -> list[RunView]:
-    """The runs with labels that differ: a name that stands twice is followed by what differs, or by a number."""
-    labels: list[str] = []
+@dataclass(frozen=True)
+class SettingView:
+    """The runs that differ in nothing but the seed, in the order of their seeds.
+
+    Attributes:
+        key: of the setting (`setting_key`).
+        label: told apart from the others beside it.
+        runs: one at least.
+    """
+
+    key: str
+    label: str
+    runs: tuple[RunView, ...]
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        return self.runs[0].config
+
+    @property
+    def method(self) -> str:
+        return self.runs[0].method
+
+    @property
+    def active(self) -> bool:
+        return any(run.active for run in self.runs)
+
+    @property
+    def newest(self) -> float:
+        return max(run.run.created_at for run in self.runs)
+
+    @property
+    def by_seed(self) -> dict[int | None, RunView]:
+        """The runs that ended well; of a seed that was trained twice the newest, so that it counts once."""
+        finished = [run for run in self.runs if run.state == "finished" and run.number("test_accuracy") is not None]
+        return {run.seed: run for run in sorted(finished, key=lambda run: run.run.created_at)}
+
+    def curve(self, colour: str) -> RunCurve:
+        """Its metrics, as the mean over the seeds."""
+        histories = [run.run.directory.metrics() for run in self.runs]
+        return RunCurve.over_seeds(self.label, colour, histories, max(run.epochs for run in self.runs))
+
+    def accuracy(self) -> SettingAccuracy | None:
+        """Its tests; None before the first."""
+        tested = self.by_seed
+        if not tested:
+            return None
+        by_seed = {seed or 0: run.number("test_accuracy") or 0.0 for seed, run in tested.items()}
+        return SettingAccuracy(self.label, by_seed, next(iter(tested.values())).test_images)
+
+
+def ranked(settings: Sequence[SettingView]) -> list[SettingAccuracy]:
+    """Those that have been tested, the best first."""
+    tested = (setting.accuracy() for setting in settings)
+    return sorted((one for one in tested if one is not None), key=lambda one: -one.mean)
+
+
+def states_of(runs: Sequence[RunView]) -> dict[str, int]:
+    """How many of them are in each state."""
+    counts = Counter(run.shown_state for run in runs)
+    return {state: counts[state] for state in STATES if counts[state]}
+
+
+def in_settings(views: Sequence[RunView]) -> list[SettingView]:
+    """The runs by setting, the newest setting first; one whose config cannot be read stands for itself."""
+    groups: dict[str, list[RunView]] = {}
     for view in views:
-        namesakes = [other for other in views if other.label == view.label]
-        parts = [view.label]
-        for name, value in (("student", view.student), ("data", view.data), ("seed", f"seed {view.seed}")):
-            if len({getattr(other, name) for other in namesakes}) > 1:
-                parts.append(value)
-        labels.append(", ".join(parts))
+        groups.setdefault(setting_key(view.config) if view.config else view.id, []).append(view)
+    settings = [
+        SettingView(key, _label(runs), tuple(sorted(runs, key=lambda run: (run.seed or 0, run.run.created_at))))
+        for key, runs in groups.items()
+    ]
+    return sorted(settings, key=lambda setting: -setting.newest)
+
+
+def _label(runs: Sequence[RunView]) -> str:
+    """The name that somebody gave all of them, else the objective with the parameter that matters."""
+    objective = runs[0].config.get("objective")
+    if not isinstance(objective, Mapping):
+        return runs[0].label
+    names = {run.run.name for run in runs} - {""}
+    (name,) = names if len(names) == 1 else ("",)
+    by_itself = re.split("[:,]", name)[0] in ("", objective.get("name"), objective.get("preset"))
+    return objective_label(objective) if by_itself else name
+
+
+def told_apart(settings: Sequence[SettingView]) -> list[SettingView]:
+    """The settings with labels that differ: one that stands twice is followed by what differs, or by a number."""
+    labels: list[str] = []
+    for setting in settings:
+        namesakes = [other for other in settings if other.label == setting.label]
+        differences = ", ".join(_differences(setting, namesakes))
+        labels.append(f"{setting.label} ({differences})" if differences else setting.label)
     numbered = [
         f"{label} ({labels[:index].count(label) + 1})" if labels.count(label) > 1 else label
         for index, label in enumerate(labels)
     ]
-    return [replace(view, label=label) for view, label in zip(views, numbered, strict=True)]
+    return [
+        replace(setting, label=label, runs=tuple(replace(run, label=label) for run in setting.runs))
+        for setting, label in zip(settings, numbered, strict=True)
+    ]
 
 
-def assign_colours(selected: Sequence[RunView], kept: Mapping[str, str]) -> dict[str, str]:
-    """A colour for each run, up to `MOST_SELECTED`: the one it has had, else its method's, else the next free one."""
-    colours = {view.id: kept[view.id] for view in selected if view.id in kept}
+def _differences(setting: SettingView, namesakes: Sequence[SettingView]) -> list[str]:
+    """The first few fields in which settings of one label differ, with this one's values."""
+    fields = [flat({**other.config, "seed": 0, "machine": None}) for other in namesakes]
+    own = flat({**setting.config, "seed": 0, "machine": None})
+    names = dict.fromkeys(name for other in fields for name in other)
+    differing = [name for name in names if any(other.get(name) != fields[0].get(name) for other in fields)]
+    wanted = [name for name in differing if name != "objective.preset"]
+    return [
+        str(own.get(name, "–"))
+        if name in ("student.architecture", "data.name")
+        else parameter_label(name.rpartition(".")[2], own.get(name, "–"))
+        for name in wanted[:_MOST_DIFFERENCES]
+    ]
+
+
+_MOST_DIFFERENCES = 3
+
+
+def assign_colours(selected: Sequence[SettingView], kept: Mapping[str, str]) -> dict[str, str]:
+    """A colour for each setting, up to `MOST_SELECTED`: the one it has had, its method's, or the next free one."""
+    colours = {view.key: kept[view.key] for view in selected if view.key in kept}
     for view in selected:
         colour = METHOD_COLOURS.get(view.method)
-        if view.id not in colours and colour is not None and colour not in colours.values():
-            colours[view.id] = colour
+        if view.key not in colours and colour is not None and colour not in colours.values():
+            colours[view.key] = colour
     # Those that stand for a method go last.
     spare = sorted(RUN_COLOURS, key=lambda colour: colour in METHOD_COLOURS.values())
     for view in selected:
-        if view.id not in colours:
-            colours[view.id] = next(colour for colour in spare if colour not in colours.values())
+        if view.key not in colours:
+            colours[view.key] = next(colour for colour in spare if colour not in colours.values())
     return colours
 
 
@@ -217,60 +346,113 @@ def swatch(colour: str | None) -> str:
     return "data:image/svg+xml;utf8," + svg.replace("#", "%23")
 
 
-def listing(views: Sequence[RunView], colours: Mapping[str, str]) -> pd.DataFrame:
-    """One row a run for the list, the newest first."""
-    table = pd.DataFrame(
+def listing(settings: Sequence[SettingView], colours: Mapping[str, str]) -> pd.DataFrame:
+    """One row a setting for the list, the newest first."""
+    tested = [setting.accuracy() for setting in settings]
+    return pd.DataFrame(
         {
-            "Colour": [swatch(colours.get(view.id)) for view in views],
-            "Run": [view.label for view in views],
-            "State": [[view.state, *([view.scale_fault.state] if view.scale_fault else [])] for view in views],
-            "Progress": [view.progress * 100 for view in views],
-            "Epoch": [view.position() for view in views],
-            "Validation": [_hundredfold(view.number("last_val_accuracy")) for view in views],
-            "Test": [_hundredfold(view.number("test_accuracy")) for view in views],
-            "Method": [view.method for view in views],
-            "Student": [view.student for view in views],
-            "Data": [view.data for view in views],
-            "Seed": pd.Series([view.seed for view in views], dtype="Int64"),
-            "Added": pd.to_datetime([view.run.created_at for view in views], unit="s", utc=True),
-            "Group": [view.run.group or "" for view in views],
+            "Colour": [swatch(colours.get(setting.key)) for setting in settings],
+            "Setting": [setting.label for setting in settings],
+            "Runs": [_states_in_words(setting) for setting in settings],
+            "Progress": [100 * float(np.mean([run.progress for run in setting.runs])) for setting in settings],
+            "Test": [_hundredfold(None if found is None else found.mean) for found in tested],
+            "Seeds": pd.Series([0 if found is None else found.seeds for found in tested], dtype="Int64"),
+            "Student": [setting.runs[0].student for setting in settings],
+            "Data": [setting.runs[0].data for setting in settings],
+            "Added": pd.to_datetime([setting.newest for setting in settings], unit="s", utc=True),
         }
     )
-    return table if table["Group"].any() else table.drop(columns="Group")
+
+
+def _states_in_words(setting: SettingView) -> list[str]:
+    faults = dict.fromkeys(run.scale_fault.state for run in setting.runs if run.scale_fault)
+    states = states_of(setting.runs)
+    if len(setting.runs) == 1:
+        return [*states, *faults]
+    return [*(f"{count} {state}" for state, count in states.items()), *faults]
 
 
 def _hundredfold(share: float | None) -> float:
     return float("nan") if share is None else 100 * share
 
 
-def headline(views: Sequence[RunView], curves: Sequence[RunCurve]) -> str:
-    """What came of the selected runs, in one sentence."""
+def headline(settings: Sequence[SettingView], curves: Sequence[RunCurve]) -> str:
+    """What came of the selected settings, in one sentence: their tests, or how far they are."""
+    tested = ranked(settings)
+    if tested:
+        so_far = "So far: " if any(setting.active for setting in settings) else ""
+        missing = len(settings) - len(tested)
+        untested = (
+            f"{missing} of {len(settings)} settings {'has' if missing == 1 else 'have'} no test" if missing else ""
+        )
+        return so_far + "; ".join(filter(None, (comparison_sentence(tested), untested, _faults(settings))))
     if any(curve.rows for curve in curves):
-        return "; ".join(filter(None, (accuracy_sentence(curves), _faults(views))))
-    first = views[0]
-    if len(views) > 1:
-        return f"None of these {len(views)} runs has ended an epoch yet"
+        return "; ".join(filter(None, (accuracy_sentence(curves), _faults(settings))))
+    if len(settings) > 1:
+        return f"None of these {len(settings)} settings has finished an epoch yet"
+    first = settings[0].runs[0]
     if first.phase is not None:
-        return f"{first.label} is getting ready: {first.phase}"
-    return f"{first.label} {_WITHOUT_AN_EPOCH[first.state]}"
+        return f"{settings[0].label} is getting ready: {first.phase}"
+    return f"{settings[0].label} {_WITHOUT_AN_EPOCH[first.state]}"
 
 
-def _faults(views: Sequence[RunView]) -> str:
+def _faults(settings: Sequence[SettingView]) -> str:
     """Whose logits have collapsed or are running away, in the fewest words."""
-    faulty = [(view.label, view.scale_fault.state) for view in views if view.scale_fault]
-    if len(views) == 1 and faulty:
+    faulty = [
+        (setting.label, next(run.scale_fault.state for run in setting.runs if run.scale_fault))
+        for setting in settings
+        if any(run.scale_fault for run in setting.runs)
+    ]
+    if len(settings) == 1 and faulty:
         return f"its logits {VERBS[faulty[0][1]]}"
     return "; ".join(f"the logits of {label} {VERBS[state]}" for label, state in faulty)
 
 
 _WITHOUT_AN_EPOCH = {
-    "queued": "waits in the queue",
+    "queued": "is queued",
     "running": "is in its first epoch",
     "finished": "ended without an epoch",
     "failed": "failed before its first epoch ended",
     "cancelled": "was cancelled before its first epoch ended",
     "lost": "was lost before its first epoch ended",
 }
+
+
+def three_numbers(settings: Sequence[SettingView]) -> list[tuple[str, str, str]]:
+    """Label, value and help of the numbers under the picture: the best test, its lead, and how many runs are done."""
+    tested = ranked(settings)
+    runs = [run for setting in settings for run in setting.runs]
+    done = sum(run.run.state.ended for run in runs)
+    left = [seconds for run in runs if run.state == "running" if (seconds := run.number("eta_seconds")) is not None]
+    teacher = next((number for run in runs if (number := run.number("teacher_test_accuracy")) is not None), None)
+    best = (
+        [("Highest test accuracy", percent(tested[0].mean), f"Of {tested[0].name}; {tested[0].basis}.")]
+        if tested
+        else []
+    )
+    if len(tested) > 1:
+        found = difference(tested[0], tested[1], confidence=confidence_of_each(len(tested) - 1))
+        points = f"{100 * found.low:.1f} to {100 * found.high:.1f}".replace("-", "−")
+        second = [
+            (
+                "Difference to the next, points",
+                f"{100 * found.mean:.1f}" if math.isnan(found.low) else points,
+                f"To {tested[1].name}: {100 * found.mean:.1f} points, 95 % interval; {found.basis}.",
+            )
+        ]
+    else:
+        second = (
+            [("The teacher", percent(teacher), "Its accuracy on the same test images.")] if teacher is not None else []
+        )
+    return [
+        *best,
+        *second,
+        (
+            "Runs that have ended",
+            f"{done:,} of {len(runs):,}",
+            f"The one that runs needs about {duration(max(left))} more." if left else "Of the selected settings.",
+        ),
+    ]
 
 
 def results(views: Sequence[RunView]) -> pd.DataFrame:
@@ -292,39 +474,54 @@ def results(views: Sequence[RunView]) -> pd.DataFrame:
     return pd.DataFrame(table).dropna(axis="columns", how="all")
 
 
-def with_their_groups(selected: Sequence[RunView], every: Sequence[RunView]) -> list[RunView]:
-    """The selected runs, and those that were launched together with one of them."""
-    groups = {view.run.group for view in selected} - {None}
-    chosen = {view.id for view in selected}
-    return [view for view in every if view.id in chosen or view.run.group in groups]
+def over_seeds(settings: Sequence[SettingView]) -> pd.DataFrame:
+    """One row for every setting with several tested seeds; empty if there is none.
 
-
-def over_seeds(views: Sequence[RunView]) -> pd.DataFrame:
-    """One row for every config that several of the runs share but for the seed; empty if there is none.
-
-    Mean and standard deviation over the finished ones of the accuracy of the last epoch, in percent, and the 95 %
-    interval of the mean by Student's t.
+    Mean and standard deviation of the test accuracy of the last epoch, in percent, and the 95 % interval of the mean.
     """
-    from cist_core.runs import outcomes, summarise
-
     rows = []
-    for setting in summarise(outcomes(view.run for view in views)):
-        for name, measure in (("test", "test_accuracy"), ("validation", "val_accuracy")):
-            found = setting.measures[measure]
-            if found is not None and found.n > 1:
-                numbers = {"Mean": found.mean, "Deviation": found.sd, "From": found.low, "To": found.high}
-                scaled = {key: 100 * value for key, value in numbers.items()}
-                rows.append({"Setting": setting.name, "Accuracy on": name, "Seeds": found.n, **scaled})
+    for setting in settings:
+        tested = setting.accuracy()
+        if tested is None or tested.seeds < 2:
+            continue
+        low, high = tested.interval() or (float("nan"), float("nan"))
+        deviation = float(np.std(list(tested.by_seed.values()), ddof=1))
+        numbers = {"Mean": tested.mean, "Deviation": deviation, "From": low, "To": high}
+        rows.append(
+            {"Setting": setting.label, "Seeds": tested.seeds, **{key: 100 * value for key, value in numbers.items()}}
+        )
     return pd.DataFrame(rows)
 
 
-def config_difference(views: Sequence[RunView]) -> pd.DataFrame:
-    """The fields of the configs that are not the same everywhere, one row a field."""
+def differences_table(settings: Sequence[SettingView]) -> pd.DataFrame:
+    """The best test beside each of the others: by how many points it is better, with the interval that the headline
+    goes by; empty for fewer than two."""
+    tested = ranked(settings)
+    rows = []
+    for best, other in itertools.product(tested[:1], tested[1:]):
+        found = difference(best, other, confidence=confidence_of_each(len(tested) - 1))
+        rows.append(
+            {
+                "Setting": best.name,
+                "Compared with": other.name,
+                "Points": 100 * found.mean,
+                "From": 100 * found.low,
+                "To": 100 * found.high,
+                "Told apart": "yes" if found.told_apart else "no",
+                "Interval": found.basis,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def config_difference(settings: Sequence[SettingView]) -> pd.DataFrame:
+    """The fields of the configs that are not the same everywhere, one row a field; seeds and machines aside."""
     written = {
-        view.label: {
-            name: value if isinstance(value, str) else json.dumps(value) for name, value in flat(view.config).items()
+        setting.label: {
+            name: value if isinstance(value, str) else json.dumps(value)
+            for name, value in flat({**setting.config, "seed": 0, "machine": {}}).items()
         }
-        for view in views
+        for setting in settings
     }
     names = dict.fromkeys(name for fields in written.values() for name in fields)
     rows = {name: [fields.get(name, "–") for fields in written.values()] for name in names}
@@ -402,8 +599,27 @@ def _check_same_images(answers: Mapping[str, Answers]) -> None:
         if not same:
             raise CistError(
                 f"{name} and {other_name} were tested on different images ({len(first.top):,} and "
-                f"{len(other.top):,}), so their answers do not compare; select runs on the same data."
+                f"{len(other.top):,}), so their answers cannot be compared; select runs on the same data."
             )
+
+
+def count_samples(path: Path) -> int | None:
+    """How many samples a file of logits holds, from its header; None if it is not there or no such file."""
+    try:
+        return _count_samples(str(path), path.stat().st_mtime_ns)
+    except OSError:
+        return None
+
+
+@lru_cache(maxsize=4096)
+def _count_samples(path: str, changed_at: int) -> int | None:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return int(file.get_slice("logits").get_shape()[0])
+    except SafetensorError:
+        return None
 
 
 def metrics_table(views: Sequence[RunView]) -> pd.DataFrame:

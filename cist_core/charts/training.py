@@ -1,12 +1,15 @@
-"""Training runs over their epochs, several over one another: one colour a run, teacher solid, student dashed."""
+"""Training runs over their epochs: one colour a setting, its mean over the seeds with a band, teacher solid, student
+dashed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from cist_core.charts.figure import AMBER, BLUE, GREY, Figure, Slot, named, rule_scale, rules_legend
@@ -28,13 +31,16 @@ MOST_DOTS = 40
 """Up to this many epochs have a dot each; more are a line whose points appear under the pointer."""
 
 MOST_BANDS = 2
-"""Up to this many runs have their spread drawn as a band; more would cover one another."""
+"""Up to this many settings have the spread of their samples drawn as a band; more would cover one another."""
 
 FLOORS = (95, 90, 80, 70, 60, 50, 40, 30, 20, 10)
 """Where the axis of accuracies may begin, in percent: few values, because the chart is drawn anew for another one."""
 
 FEWEST_FOR_A_FLOOR = 6
 """Shorter runs are shown whole."""
+
+_PIXELS_OF_A_SYMBOL, _PIXELS_OF_A_LETTER, _PIXELS_OF_A_ROW = 40, 7, 22
+"""Of a legend: what a symbol takes with the space around it, a letter at most on average, and a row."""
 
 _SMALLEST_DRAWN = 1e-6
 """Of a centred maximum: constant logits have 0, for which a logarithmic axis has no place."""
@@ -44,10 +50,10 @@ TRAINING, VALIDATION = "training", "validation"
 
 
 def accuracy_figure(runs: Sequence[RunCurve], *, height: int = 320) -> Figure:
-    """Share of right answers on validation (thick) and training images (thin)."""
+    """Accuracy on validation (thick, with a band over the seeds) and training images (thin)."""
     floor = _floor(runs)
     lines = [
-        *(_line(run, VALIDATION, "val_accuracy", scale=100) for run in runs),
+        *(_line(run, VALIDATION, "val_accuracy", scale=100, over_seeds=True) for run in runs),
         *(_line(run, TRAINING, "train_accuracy", scale=100) for run in runs),
     ]
     return _figure(
@@ -55,8 +61,8 @@ def accuracy_figure(runs: Sequence[RunCurve], *, height: int = 320) -> Figure:
         lines,
         title=accuracy_sentence(runs),
         caption="Thick: validation. Thin: the training images as the student saw them during the epoch."
-        + ("" if floor is None else f" The first epochs, below {floor} %, are cut off.")
-        + ("" if len(runs) == 1 else " One run each: seeds alone move these numbers, too."),
+        + _caption_of_seeds(runs)
+        + ("" if floor is None else f" The first epochs, below {floor} %, are cut off."),
         y_title="accuracy (%)",
         kind="accuracy",
         height=height,
@@ -66,11 +72,12 @@ def accuracy_figure(runs: Sequence[RunCurve], *, height: int = 320) -> Figure:
 
 def _floor(runs: Sequence[RunCurve]) -> int | None:
     """Where the axis begins so that what differs at the end can be seen: below every second half on validation."""
-    if not runs or min(len(run.rows) for run in runs) < FEWEST_FOR_A_FLOOR:
+    histories = [rows for run in runs for rows in run.histories if rows]
+    if not histories or min(len(rows) for rows in histories) < FEWEST_FOR_A_FLOOR:
         return None
     keys = ("val_accuracy", "train_accuracy")
-    late = [100 * row[key] for run in runs for row in run.rows[len(run.rows) // 2 :] for key in keys]
-    everything = [100 * row[key] for run in runs for row in run.rows for key in keys]
+    late = [100 * row[key] for rows in histories for row in rows[len(rows) // 2 :] for key in keys]
+    everything = [100 * row[key] for rows in histories for row in rows for key in keys]
     fitting = (floor for floor in FLOORS if floor < min(late))
     return next((floor for floor in fitting if floor > min(everything)), None)
 
@@ -79,10 +86,11 @@ def loss_figure(runs: Sequence[RunCurve], term: str = "loss_total", *, height: i
     """One term of the loss, mean over each epoch."""
     return _figure(
         runs,
-        [_line(run, TRAINING, term) for run in runs],
+        [_line(run, TRAINING, term, over_seeds=True) for run in runs],
         title=loss_sentence(runs, term),
         caption="Mean over the epoch, in nats."
-        + ("" if len(runs) == 1 else " Losses of different objectives do not compare, only their course does."),
+        + _caption_of_seeds(runs)
+        + ("" if len(runs) == 1 else " Losses of different objectives cannot be compared, only their course can."),
         y_title=f"{term_name(term)} (nats)",
         kind="loss",
         height=height,
@@ -138,7 +146,6 @@ def maximum_figure(runs: Sequence[RunCurve], *, height: int = 260) -> Figure:
 
 def _faults(run: RunCurve) -> pd.DataFrame:
     """Where a collapse of the student's scale begins, or its running away; empty for a run without."""
-    states = scale_states(run.rows, run.epochs)
     starts = [
         {
             "run": run.name,
@@ -146,7 +153,9 @@ def _faults(run: RunCurve) -> pd.DataFrame:
             "value": max(row["student_maximum_mean"], _SMALLEST_DRAWN),
             "state": state,
         }
-        for row, state, before in zip(run.rows, states, [None, *states], strict=False)
+        for rows in run.histories
+        for states in [scale_states(rows, run.epochs)]
+        for row, state, before in zip(rows, states, [None, *states], strict=False)
         if state is not None and state != before
     ]
     return pd.DataFrame(starts, columns=["run", "epoch", "value", "state"])
@@ -171,16 +180,26 @@ def _figure(
     faults: pd.DataFrame | None = None,
 ) -> Figure:
     table = pd.concat(lines, ignore_index=True)
-    taken = tuple(Slot(run.name, run.colour) for run in runs)
+    # One that has no epoch yet is no line, and takes no place in the legend.
+    taken = tuple(Slot(run.name, run.colour) for run in runs if run.rows)
     longest = max((run.epochs for run in runs), default=1)
     return Figure(
         title=title,
         caption=caption,
         alt=f"{title}. Horizontal: epoch; vertical: {y_title}",
         spec=_spec(taken, kind, y_title, longest <= MOST_DOTS, height, floor),
-        # The axis has its full length from the first epoch on: nothing moves while a run goes on.
-        datasets={"lines": table, "extent": pd.DataFrame({"epoch": [1, max(longest, 2)]})}
-        | ({} if faults is None or faults.empty else {"faults": faults}),
+        datasets={"lines": table} | ({} if faults is None or faults.empty else {"faults": faults}),
+    )
+
+
+def _caption_of_seeds(runs: Sequence[RunCurve]) -> str:
+    counts = {len(run.histories) for run in runs if run.rows}
+    if not counts or max(counts) < 2:
+        return " One seed each." if len(runs) > 1 else ""
+    seeds = f"{counts.pop()}" if len(counts) == 1 else f"up to {max(counts)}"
+    uneven = any(len({len(rows) for rows in run.histories}) > 1 for run in runs)
+    return f" Mean of {seeds} seeds; band: from the lowest to the highest." + (
+        " Where not all have come so far, of those that have." if uneven else ""
     )
 
 
@@ -203,12 +222,36 @@ def _caption_of_bands(runs: Sequence[RunCurve], what: str) -> str:
 
 
 def _line(
-    run: RunCurve, series: str, key: str, *, spread: str | None = None, banded: bool = False, scale: float = 1.0
+    run: RunCurve,
+    series: str,
+    key: str,
+    *,
+    spread: str | None = None,
+    banded: bool = False,
+    scale: float = 1.0,
+    over_seeds: bool = False,
 ) -> pd.DataFrame:
-    """One line of a chart; epochs that lack the metric are left out."""
+    """One line of a chart; epochs that lack the metric are left out.
+
+    Args:
+        run: the setting.
+        series: which of its lines.
+        key: of the metric.
+        spread: of the metric that is its standard deviation over the samples.
+        banded: whether that is drawn as a band.
+        scale: what the metric is multiplied by.
+        over_seeds: whether the band goes from the lowest seed to the highest.
+    """
     rows = [row for row in run.rows if row.get(key) is not None]
     value = pd.Series([row[key] * scale for row in rows], dtype=float)
     deviation = pd.Series([row.get(spread, float("nan")) if spread else float("nan") for row in rows], dtype=float)
+    low: pd.Series | float
+    high: pd.Series | float
+    low, high = ((value - deviation).clip(lower=0.0), value + deviation) if banded else (np.nan, np.nan)
+    if over_seeds and run.seeds:
+        every = pd.concat([pd.Series({row["epoch"]: row.get(key) for row in rows}, dtype=float) for rows in run.seeds])
+        ends = scale * every.groupby(level=0).agg(["min", "max"]).reindex([row["epoch"] for row in rows])
+        low, high = ends["min"].reset_index(drop=True), ends["max"].reset_index(drop=True)
     return pd.DataFrame(
         {
             "run": pd.Series([run.name] * len(rows), dtype=object),
@@ -216,8 +259,8 @@ def _line(
             "epoch": pd.Series([row["epoch"] for row in rows], dtype=float),
             "value": value,
             "spread": deviation,
-            "low": (value - deviation).clip(lower=0.0) if banded else float("nan"),
-            "high": value + deviation if banded else float("nan"),
+            "low": low,
+            "high": high,
         }
     )
 
@@ -235,8 +278,7 @@ def _spec(
     begin = alt.Undefined if floor is None else floor
     scale = alt.Scale(type="log") if kind == "lost scale" else alt.Scale(zero=False, domainMin=begin)
     y = alt.Y("value:Q", title=y_title, scale=scale, axis=alt.Axis(tickCount=5))
-    # On half the width of a page, and on a phone, there is room for two names beside one another.
-    colour = alt.Color("run:N", scale=rule_scale(taken), legend=rules_legend(columns=2))
+    colour = alt.Color("run:N", scale=rule_scale(taken), legend=wrapped_legend(slot.name for slot in taken))
     tooltip = [
         alt.Tooltip("run:N"),
         alt.Tooltip("series:N", title=" "),
@@ -246,13 +288,10 @@ def _spec(
     if kind == "models":
         tooltip.append(alt.Tooltip("spread:Q", title="spread", format=".3~g"))
     base = alt.Chart(named("lines")).encode(x=x, y=y, color=colour, detail="series:N")
-    extent = alt.Chart(named("extent")).mark_point(opacity=0, tooltip=None).encode(x=x)
     lines = base.mark_line(clip=True).encode(**_style(kind))
     points = base.mark_circle(size=30 if dots else 60, opacity=1 if dots else 0, clip=True).encode(tooltip=tooltip)
-    layers = [extent, lines, points]
-    if kind == "models":
-        band = base.mark_area(opacity=0.14).encode(y=alt.Y("low:Q", title=y_title), y2="high:Q")
-        layers.insert(1, band)
+    band = base.mark_area(opacity=0.14, clip=True).encode(y=alt.Y("low:Q", title=y_title, scale=scale), y2="high:Q")
+    layers = [band, lines, points]
     if kind == "lost scale":
         fault = alt.Chart(named("faults")).encode(x=x, y=y, color=colour)
         told = [alt.Tooltip("run:N"), alt.Tooltip("epoch:Q", format=",d"), alt.Tooltip("state:N", title="logits")]
@@ -260,7 +299,17 @@ def _spec(
         for state, above in {"collapsed": -9, "running away": -18}.items():  # clear of the curve, which falls or rises
             words = fault.transform_filter(f"datum.state === '{state}'").encode(text="state:N")
             layers.append(words.mark_text(align="left", dx=11, dy=above, fontSize=12, fontWeight=600))
-    return dict(alt.layer(*layers).properties(width="container", height=height).to_dict())
+    room = height + _PIXELS_OF_A_ROW * max(0, math.ceil(len(taken) / 2) - 1)
+    return dict(alt.layer(*layers).properties(width="container", height=room).to_dict())
+
+
+def wrapped_legend(names: Iterable[str]) -> alt.Legend:
+    """Above a chart, in as many columns as its width has room for the longest name."""
+    longest = _PIXELS_OF_A_SYMBOL + _PIXELS_OF_A_LETTER * max((len(name) for name in names), default=1)
+    legend = rules_legend()
+    legend.columns = alt.ExprRef(f"max(1, floor(width / {longest}))")
+    legend.labelLimit = 0
+    return legend
 
 
 def _style(kind: str) -> dict[str, Any]:

@@ -5,30 +5,53 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from cist_core.training.logit_scale import VERBS, ScaleFault, scale_fault
 from cist_core.wording import percent, three_digits
 
 SAME_POINTS = 0.05
 """Accuracies nearer than this, in percentage points, print as the same number."""
 
+MOST_NAMED = 3
+"""So many settings have their numbers in a title; more are told by the smallest and the largest."""
+
 _TERMS = {"loss_total": "total loss", "loss_ce": "cross-entropy", "loss_kd": "distillation term"}
+
+
+Row = Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class RunCurve:
-    """One run as the charts show it.
+    """One setting as the charts show it: a run, or the mean of several that differ in nothing but the seed.
 
     Attributes:
         name: told apart from the others on the chart.
         colour: the same on every chart.
         rows: its metrics, one row a finished epoch (see `cist_core.training.RunDirectory.metrics`).
         epochs: how many there will be.
+        seeds: the rows of every seed that has one; empty for a single run.
     """
 
     name: str
     colour: str
-    rows: Sequence[Mapping[str, float]] = field(repr=False)
+    rows: Sequence[Row] = field(repr=False)
     epochs: int
+    seeds: Sequence[Sequence[Row]] = field(default=(), repr=False)
+
+    @classmethod
+    def over_seeds(cls, name: str, colour: str, runs: Sequence[Sequence[Row]], epochs: int) -> RunCurve:
+        """The mean, epoch by epoch, of the runs that have come so far."""
+        started = [rows for rows in runs if rows]
+        if len(started) < 2:
+            return cls(name, colour, started[0] if started else (), epochs)
+        return cls(name, colour, _mean_rows(started), epochs, started)
+
+    @property
+    def histories(self) -> Sequence[Sequence[Row]]:
+        """The rows of every run behind it, one at least."""
+        return self.seeds or (self.rows,)
 
     @property
     def softened(self) -> bool:
@@ -41,11 +64,32 @@ class RunCurve:
 
     @property
     def scale_fault(self) -> ScaleFault | None:
-        """What is wrong with the scale of its student's logits in the newest epoch, if anything."""
-        return scale_fault(self.rows, self.epochs)
+        """What is wrong with the scale of a student's logits in the newest epoch of its run, if anything."""
+        return next((fault for rows in self.histories if (fault := scale_fault(rows, self.epochs))), None)
 
     def first(self, key: str) -> float | None:
         return next((row[key] for row in self.rows if row.get(key) is not None), None)
+
+
+def _mean_rows(runs: Sequence[Sequence[Row]]) -> list[Row]:
+    """One row an epoch: the mean of every metric over the runs that have it there."""
+    epochs = max(runs, key=len)
+    return [
+        {
+            "epoch": epochs[index]["epoch"],
+            **{
+                key: float(np.mean(values))
+                for key in epochs[index]
+                if key != "epoch"
+                if (
+                    values := [
+                        rows[index][key] for rows in runs if len(rows) > index and rows[index].get(key) is not None
+                    ]
+                )
+            },
+        }
+        for index in range(len(epochs))
+    ]
 
 
 def term_name(term: str) -> str:
@@ -54,24 +98,20 @@ def term_name(term: str) -> str:
 
 
 def accuracy_sentence(runs: Sequence[RunCurve]) -> str:
-    """Who is ahead on validation, by how much, after how many epochs; compared at an epoch that all have reached."""
+    """How far every setting is on validation, at an epoch that all have reached; who is best is for tests to say."""
     started = [run for run in runs if run.rows]
     if not started:
         return "No epoch has ended yet"
     if len(started) == 1:
         return _one_accuracy(started[0])
     common = min(len(run.rows) for run in started)
-    ranked = sorted(started, key=lambda run: -run.rows[common - 1]["val_accuracy"])
-    best, second = ranked[:2]
-    reached = best.rows[common - 1]["val_accuracy"]
-    ahead = 100 * (reached - second.rows[common - 1]["val_accuracy"])
     same_length = all(len(run.rows) == common for run in started)
     when = f"after {_epochs(common)}" if same_length else f"after {_epochs(common)}, the last that all have"
-    if ahead < SAME_POINTS:
-        return f"{best.name} and {second.name} are level at {percent(reached)} on validation {when}"
-    verb = "reached" if same_length and common >= best.epochs else "is at"
-    others = f"{second.name}, the next of {len(started)}" if len(started) > 2 else second.name
-    return f"{best.name} {verb} {percent(reached)} on validation {when}, {_points(ahead)} above {others}"
+    if len(started) > MOST_NAMED:
+        reached = [run.rows[common - 1]["val_accuracy"] for run in started]
+        return f"Validation accuracy {when}: {percent(min(reached))} to {percent(max(reached))}"
+    told = ", ".join(f"{run.name} {percent(run.rows[common - 1]['val_accuracy'])}" for run in started)
+    return f"Validation accuracy {when}: {told}"
 
 
 def _one_accuracy(run: RunCurve) -> str:
@@ -92,6 +132,8 @@ def loss_sentence(runs: Sequence[RunCurve], term: str) -> str:
     if len(changes) == 1:
         _, first, last = changes[0]
         return f"The {term_name(term)} went from {three_digits(first)} to {three_digits(last)}"
+    if len(changes) > MOST_NAMED:
+        return f"The {term_name(term)} of {len(changes)} settings since the first epoch"
     told = [f"{run.name} {_change(first, last)}" for run, first, last in changes]
     return f"The {term_name(term)} since the first epoch: {', '.join(told)}"
 
@@ -106,7 +148,7 @@ def entropy_sentence(runs: Sequence[RunCurve]) -> str:
         teacher, student = run.last("teacher_entropy_mean"), run.last("student_entropy_mean")
         start = f"The teacher's soft labels have {_nats(teacher)} on average"
         return f"{start}, the student's {_nats(student)}" if student is not None else start
-    told = ", ".join(f"{_nats(run.last('teacher_entropy_std'))} under {run.name}" for run in softened)
+    told = _told([(run.name, run.last("teacher_entropy_std")) for run in softened], " nats")
     return f"Spread of the teacher's entropy: {told}"
 
 
@@ -125,7 +167,7 @@ def temperature_sentence(runs: Sequence[RunCurve]) -> str:
             f"The student's temperature went from {_number(first)} to {_number(student)}, "
             f"the teacher's is {_number(teacher)} on average"
         )
-    told = ", ".join(f"{_number(run.last('tau_student_mean'))} under {run.name}" for run in softened)
+    told = _told([(run.name, run.last("tau_student_mean")) for run in softened])
     return f"The student's mean temperature: {told}"
 
 
@@ -139,7 +181,7 @@ def maximum_sentence(runs: Sequence[RunCurve]) -> str:
     if len(ends) == 1:
         _, first, last = ends[0]
         return f"The student's centred maximum went from {_number(first)} to {_number(last)}"
-    told = ", ".join(f"{_number(last)} under {run.name}" for run, _, last in ends)
+    told = _told([(run.name, last) for run, _, last in ends])
     return f"The student's centred maximum: {told}"
 
 
@@ -151,6 +193,14 @@ def scale_sentence(runs: Sequence[RunCurve]) -> str:
         return f"the logits of {name} {fault}"
     names = {state: [name for name, fault in faulty if fault.state == state] for state in VERBS}
     return " and ".join(f"the logits of {', '.join(names[state])} {VERBS[state]}" for state in VERBS if names[state])
+
+
+def _told(values: Sequence[tuple[str, float | None]], unit: str = "") -> str:
+    """The value of each, or from the smallest to the largest of many."""
+    if len(values) <= MOST_NAMED:
+        return ", ".join(f"{_number(value)}{unit} under {name}" for name, value in values)
+    known = [value for _, value in values if value is not None]
+    return f"{_number(min(known, default=None))} to {_number(max(known, default=None))}{unit}"
 
 
 def _ends(run: RunCurve, key: str) -> tuple[float, float] | None:

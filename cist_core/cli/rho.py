@@ -24,6 +24,7 @@ from cist_core.compare.matching import match_rho
 from cist_core.compare.recommendation import (
     RhoOutcome,
     RhoRecommendation,
+    range_sentence,
     recommend_rho,
     recommendation_sentence,
     rho_outcome,
@@ -161,7 +162,7 @@ def _text(
 ) -> str:
     parts = [
         source_text(logit_set),
-        f"{recommendation_sentence(found)}.",
+        " ".join(f"{sentence}." for sentence in (recommendation_sentence(found), range_sentence(found)) if sentence),
         found.anchor.why,
         "Anchors",
         _anchors(anchors, found),

@@ -360,21 +360,29 @@ def _range_of_temperatures(curves: EntropyCurves, tau_range: tuple[float, float]
 
 
 def recommendation_sentence(found: RhoRecommendation) -> str:
-    """The recommendation as a sentence without a full stop."""
-    rho, nats = f"ρ = {three_digits(found.rho)}", f"{three_digits(found.target_entropy)} nats"
-    mean = f"{nats} ({found.target * 100:.3g} % of ln C)"
-    opening = {
-        TRAINED_BEST: f"{rho} gives the mean entropy that trained best in our runs, {mean}",
-        AUTHORS: f"{rho}, the authors' own, gives a mean entropy of {mean}",
-        KD_TAU_4: f"{rho} gives the mean entropy of KD at τ = 4, {mean}",
-        KD_TAU_1: f"{rho} gives the mean entropy of KD at τ = 1, {mean}",
-        OWN: f"{rho} gives the wanted mean entropy, {mean}",
+    """The recommendation and the fixed temperature it matches, without a full stop."""
+    reason = {
+        TRAINED_BEST: ", at the mean entropy that trained best in our runs",
+        AUTHORS: ", the authors' own",
+        KD_TAU_4: ", as KD at τ = 4",
+        KD_TAU_1: ", as KD at τ = 1",
+        OWN: "",
     }[found.anchor.key]
-    names_tau = found.anchor.key in (KD_TAU_4, KD_TAU_1)
-    alike = "" if found.matched_tau is None or names_tau else f", as τ = {three_digits(found.matched_tau)} does"
+    mean = f"{three_digits(found.target_entropy)} nats, {found.target * 100:.3g} % of ln C"
+    matched = (
+        f"Its mean is {mean}"
+        if found.matched_tau is None
+        else f"It matches τ = {three_digits(found.matched_tau)} (mean {mean})"
+    )
+    return f"Recommended: ρ = {three_digits(found.rho)}{reason}. {matched}"
+
+
+def range_sentence(found: RhoRecommendation) -> str:
+    """Which ρ stay in the range that belongs to the recommendation, without a full stop; empty without a range."""
     if not found.has_range:
-        return f"{opening}{alike}"
-    return f"{opening}{alike}; {_band_in_words(*found.band)} stays in {found.anchor.range_name}"
+        return ""
+    words = f"{_band_in_words(*found.band)} stays in {found.anchor.range_name}"
+    return words if words.startswith("ρ") else f"{words[0].upper()}{words[1:]}"
 
 
 def _band_in_words(softer: float | None, sharper: float | None) -> str:

@@ -273,14 +273,15 @@ def _gain_sentence(curve: GainCurve, low: float, high: float) -> str:
             return f"{where} there is no spread to compare"
         spread = " to ".join(dict.fromkeys(three_digits(std) for std in alone))
         return (
-            f"{where} CIST does not spread at all; the fixed temperature of the same mean entropy spreads {spread} nats"
+            f"{where} CIST gives every sample the same entropy; at the fixed temperature of the same mean they vary by "
+            f"{spread} nats"
         )
     worse = [
         interval
         for interval in curve.less_consistent()
         if not low <= interval[0] <= interval[1] <= high and interval[1] - interval[0] > 0.005
     ]
-    sentence = f"{where} CIST spreads {_range(*gains)} the fixed temperature of the same mean entropy"
+    sentence = f"{where} CIST's entropies vary {_range(*gains)} at the fixed temperature of the same mean"
     if worse and gains[0] >= 1:
         places = " and ".join(_place(*interval) for interval in worse)
         sentence += f"; {places} it is the less consistent one"

@@ -274,7 +274,7 @@ class RunStore:
             if run.state.ended:
                 raise CistError(f"The run {run_id} cannot be cancelled: it is {run.state} already.")
             if run.state is RunState.QUEUED:
-                _end(connection, run, Ending(RunState.CANCELLED, "Cancelled while it waited."))
+                _end(connection, run, Ending(RunState.CANCELLED, "Cancelled before it started."))
             elif run.stop_requested_at is None:
                 _request_stop(connection, run, limit_reason=None)
         self.reconcile()

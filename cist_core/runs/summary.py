@@ -106,7 +106,7 @@ def summarise(outcomes: Iterable[Outcome]) -> list[Setting]:
     """One entry a setting, in the order in which they first appear. Only finished runs count, and each seed once."""
     groups: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
-        groups.setdefault(_setting_key(outcome.config), []).append(outcome)
+        groups.setdefault(setting_key(outcome.config.model_dump(mode="json")), []).append(outcome)
     fields = [flat({**json.loads(key), "objective": None}) for key in groups]  # the objective has its text
     names = dict.fromkeys(name for setting in fields for name in setting)
     varying = [name for name in names if any(setting.get(name) != fields[0].get(name) for setting in fields)]
@@ -135,7 +135,12 @@ def _setting(members: Sequence[Outcome], differences: Mapping[str, Any]) -> Sett
     )
 
 
-def _setting_key(config: RunConfig) -> str:
-    from cist_core.training.config import MachineConfig
+def setting_key(config: Mapping[str, Any]) -> str:
+    """What runs of one setting have in common, as text: the config but for the seed and what does not decide a result.
 
-    return config.unnamed().model_copy(update={"seed": 0, "machine": MachineConfig()}).model_dump_json()
+    Args:
+        config: of a run, as its ``config.json`` has it.
+    """
+    objective = config.get("objective")
+    named = {"objective": {**objective, "preset": None}} if isinstance(objective, Mapping) else {}
+    return json.dumps({**config, **named, "seed": 0, "machine": None}, sort_keys=True)

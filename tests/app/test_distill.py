@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import parse_qs, urlsplit
@@ -15,13 +18,18 @@ from example_runs import ExampleStore
 from streamlit.testing.v1 import AppTest
 
 from app.forms import distill as form
-from app.forms.distill_origin import find_origin
+from app.forms import distill_estimate
+from app.forms.distill_estimate import Estimate, EstimateJob
+from app.forms.distill_origin import find_origin, held_out_name
 from cist_core import cli
+from cist_core.compare.recommendation import rho_outcome
 from cist_core.data.loading import DATASETS
 from cist_core.errors import CistError
-from cist_core.objectives import objective_specification
+from cist_core.objectives import objective_names, objective_specification
 from cist_core.runs import expand_sweep
 from cist_core.training import PRESETS, RunConfig, parse_config, preset
+from cist_core.training.objective_names import OBJECTIVE_NAMES, objective_name
+from cist_core.training.step_times import QuickEstimate
 from cist_core.zoo.architectures import ARCHITECTURES, create_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -194,26 +202,136 @@ def test_beside_a_method_stand_the_usual_comparison_and_everything_that_needs_no
         preset("demo").changed(objective=name)
 
 
-def test_an_estimate_is_read_from_the_engine(monkeypatch) -> None:
-    answer = {
-        "seconds_per_step": 0.01, "steps": 200, "steps_per_epoch": 5, "epochs": 40, "seconds": 3.0,
-        "teacher_seconds": 0.4, "device": "cpu",
-    }  # fmt: skip
+ANSWER = {
+    "seconds_per_step": 0.01, "steps": 200, "steps_per_epoch": 5, "epochs": 40, "seconds": 3.0,
+    "teacher_seconds": 0.4, "device": "cpu",
+}  # fmt: skip
 
-    def run(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+
+@pytest.fixture
+def engine(monkeypatch):
+    """A stand-in for the process that times steps: `code` is what it runs, `started` the configs it was given."""
+    monkeypatch.setattr(distill_estimate, "REST_SECONDS", 0.0)
+    stand_in = SimpleNamespace(code=f"print({json.dumps(ANSWER)!r})", started=[], processes=[])
+    start_process = subprocess.Popen
+
+    def start(command: list[str], **options: object) -> subprocess.Popen[str]:
         assert command[-1] == "--estimate"
-        assert json.loads(Path(command[-2]).read_text())["epochs"] == 40
-        return subprocess.CompletedProcess(command, 0, json.dumps(answer), "a line of the log\n")
+        stand_in.started.append(json.loads(Path(command[-2]).read_text()))
+        stand_in.processes.append(start_process([sys.executable, "-c", stand_in.code], **options))
+        return stand_in.processes[-1]
 
-    monkeypatch.setattr(subprocess, "run", run)
-    assert form.estimate(preset("demo")).seconds == 3.0
+    monkeypatch.setattr(distill_estimate.subprocess, "Popen", start)
+    return stand_in
 
 
-def test_an_engine_that_refuses_is_quoted(monkeypatch) -> None:
-    refusal = subprocess.CompletedProcess([], 2, "", "starting\ncist: The images are too small; choose others.\n")
-    monkeypatch.setattr(subprocess, "run", lambda *command, **options: refusal)
-    with pytest.raises(CistError, match=r"^The images are too small; choose others\.$"):
-        form.estimate(preset("demo"))
+def wait(job: EstimateJob) -> None:
+    end = time.monotonic() + 30
+    while not job.ended:
+        assert time.monotonic() < end
+        job.go_on()
+        time.sleep(0.02)
+
+
+def test_an_estimate_is_read_from_the_engine(engine) -> None:
+    jobs: dict[str, EstimateJob] = {}
+    job = EstimateJob.of(jobs, preset("demo"))
+    wait(job)
+    assert (job.found.seconds, job.found.steps, job.found.device) == (3.0, 200, "cpu")
+    assert EstimateJob.of(jobs, preset("demo").changed(seed=3)) is job
+    assert [config["epochs"] for config in engine.started] == [40]
+
+
+def test_an_engine_that_refuses_is_quoted(engine) -> None:
+    engine.code = "import sys; sys.exit('starting\\ncist: The images are too small; choose others.')"
+    job = EstimateJob.of({}, preset("demo"))
+    wait(job)
+    assert job.fault == "The images are too small; choose others."
+
+
+def test_a_form_that_changes_stops_the_timing_of_the_one_before(engine) -> None:
+    engine.code = "import time; time.sleep(60)"
+    jobs: dict[str, EstimateJob] = {}
+    before = EstimateJob.of(jobs, preset("demo"))
+    before.go_on()
+    (process,) = engine.processes
+    assert process.poll() is None
+    after = EstimateJob.of(jobs, preset("demo").changed(epochs=3))
+    assert after is not before
+    assert process.poll() is not None
+
+
+def test_timing_that_takes_too_long_is_ended_with_advice(engine, monkeypatch) -> None:
+    engine.code = "import time; time.sleep(60)"
+    monkeypatch.setattr(distill_estimate, "MOST_SECONDS", 0.0)
+    job = EstimateJob.of({}, preset("demo"))
+    wait(job)
+    assert "Choose a smaller student or fewer images" in job.fault
+
+
+QUICK = QuickEstimate(seconds=30.0, steps=200, seconds_per_step=0.1, teacher_seconds=1.0)
+FOUND = Estimate(seconds=75.0, steps=240, seconds_per_step=0.31, teacher_seconds=1.2, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("quick", "found", "fault", "measuring", "words"),
+    [
+        (QUICK, None, None, False, "About **1 min** for 2 runs, one after the other, from a table of measured steps."),
+        (
+            QUICK, None, None, True,
+            "About **1 min** for 2 runs, one after the other, from a table of measured steps. Timing a few steps of "
+            "this run …",
+        ),
+        (None, None, None, True, "Timing a few steps of this run …"),
+        (None, None, None, False, "How long it takes is not known before it is timed."),
+        (
+            QUICK, FOUND, None, True,
+            "About **2 min 30 s** for 2 runs, one after the other: 240 steps of 310 ms and 1 s for the teacher's "
+            "logits a run, timed here on cpu.",
+        ),
+        (None, None, "No room.", True, "It could not be timed here: No room."),
+    ],
+)  # fmt: skip
+def test_the_estimate_says_where_it_is_from(quick, found, fault, measuring: bool, words: str) -> None:
+    assert form.estimate_sentence(quick, found, fault, count=2, measuring=measuring) == words
+
+
+def test_the_table_estimates_at_once_what_it_knows_and_nothing_else() -> None:
+    origin = find_origin(SimpleNamespace(teacher="mnist5k-cnn", data="mnist-5k"))
+    found = form.quick_estimate(preset("demo").changed(machine={"device": "cpu"}), origin)
+    assert found.steps == 40 * 5
+    twice = form.quick_estimate(preset("demo").changed(epochs=80, machine={"device": "cpu"}), origin)
+    assert found.seconds < twice.seconds < 2 * found.seconds
+    assert form.quick_estimate(preset("demo").changed(machine={"device": "cuda"}), origin) is None
+    elsewhere = preset("demo").changed(student={"architecture": "torchvision:resnet18", "image_size": 32})
+    assert form.quick_estimate(elsewhere, origin) is None
+
+
+@pytest.mark.parametrize(
+    ("data", "splits", "held_out"),
+    [
+        ("imagenet/val", {"all": 50_000}, "validation"),
+        ("/data/cifar-test.npz", {"all": 10_000}, "test"),
+        ("C:\\images\\Test", {"all": 10}, "test"),
+        ("photos", {"test": 10}, "test"),
+        ("photos/contest", {"all": 10}, None),
+        ("photos/test", {"train": 10, "test": 10}, None),
+        ("tests/of/photos", {"all": 10}, None),
+    ],
+)
+def test_images_that_are_held_out_are_known_by_their_name(data: str, splits: dict[str, int], held_out) -> None:
+    assert held_out_name(data, splits) == held_out
+
+
+def test_data_say_where_validation_and_test_come_from() -> None:
+    data = DATASETS["mnist-5k"]
+    assert form.splits_sentence(data) == ""
+    assert form.splits_sentence(replace(data, splits={"all": 10})) == (
+        "No validation or test split found: both will be taken from these images."
+    )
+    assert form.splits_sentence(replace(data, splits={"train": 10, "test": 3})) == (
+        "No validation split found: it will be taken from the training images."
+    )
 
 
 # The page
@@ -222,7 +340,8 @@ def test_an_engine_that_refuses_is_quoted(monkeypatch) -> None:
 def test_the_first_view_distills_the_teacher_of_the_sidebar(store) -> None:
     app = open_distill()
     config = config_of(app)
-    assert app.title[0].value == "Distill mnist5k-cnn into cnn_16_32, 3.98 times smaller"
+    assert app.title[0].value == "Which soft labels train the better student?"
+    assert app.main.subheader[0].value == "Distill mnist5k-cnn into cnn_16_32, 3.98 times smaller"
     assert (config.teacher.name, config.data.name, config.data.train_samples) == ("mnist5k-cnn", "mnist-5k", 100)
     assert config.student.architecture == "cnn_16_32"
     assert config.objective.parameters["rho"] == app.slider(key="rho").value
@@ -234,7 +353,7 @@ def test_a_typed_student_is_in_the_config_and_a_wrong_one_is_named_once(store) -
     app = open_distill(architecture="torchvision:mobilenet_v3_small", student_size="32")
     student = config_of(app).student
     assert (student.architecture, student.image_size) == ("torchvision:mobilenet_v3_small", 32)
-    assert "torchvision:mobilenet_v3_small" in app.title[0].value.replace("\\", "")
+    assert "torchvision:mobilenet_v3_small" in app.main.subheader[0].value.replace("\\", "")
     assert not app.error
     app = open_distill(architecture="torchvision:mobilenet_v3_smal")
     assert [error.value for error in app.error if "no classifier" in error.value]
@@ -338,7 +457,7 @@ def test_a_wrong_field_is_named_and_nothing_can_be_launched(store, key: str, val
     assert not app.exception
     assert words in app.error[0].value
     assert app.button(key="launch").disabled
-    assert app.button(key="estimate-time").disabled
+    assert app.button(key="experiment").disabled == (key == "lr")
 
 
 def test_launching_queues_the_run_and_says_where_to_watch_it(store) -> None:
@@ -390,16 +509,61 @@ def test_a_store_that_refuses_is_quoted(store, monkeypatch) -> None:
     assert app.error[0].value == "The queue holds 1,000 runs; wait for some to end."
 
 
-def test_an_estimate_stays_while_the_form_stands(store, monkeypatch) -> None:
-    found = form.Estimate(seconds=75.0, steps=240, seconds_per_step=0.31, teacher_seconds=1.2, device="cpu")
-    monkeypatch.setattr(form, "estimate", lambda config: found)
+def test_one_press_queues_cist_against_the_matched_temperature_over_three_seeds(store) -> None:
+    app = open_distill(tau="4")
+    app.number_input(key="epochs").set_value(5).run()
+    rho = app.slider(key="rho").value
+    curves = app.session_state["_view"].source.curves
+    tau = float(f"{rho_outcome(curves, rho, floor=1.0).matched_tau:.3g}")
+    assert f"**CIST ρ = {rho:.3g} against KD τ = {tau:.3g}, three seeds**" in [text.value for text in app.main.markdown]
+    words = [caption.value.replace("\\", "") for caption in app.main.caption]
+    assert any(caption.startswith("6 runs of cnn_16_32 on 100 images, 5 epochs, seeds 0, 1 and 2") for caption in words)
+    app.button(key="experiment").click().run()
+    runs = store.list_runs()[::-1]
+    configs = [run.directory.config() for run in runs]
+    assert [(config.objective.name, config.seed) for config in configs] == [
+        (name, seed) for seed in range(3) for name in ("cist", "kd")
+    ]
+    assert {config.objective.parameters["tau"] for config in configs[1::2]} == {tau}
+    assert {config.objective.parameters["rho"] for config in configs[::2]} == {rho}
+    assert {config.epochs for config in configs} == {5}
+    assert len({run.group for run in runs}) == 1
+    assert "6 runs are in the queue" in app.success[0].value
+    assert app.session_state["run"] == [run.id for run in runs]
+
+
+def test_the_experiment_runs_whatever_objective_the_form_has(store) -> None:
+    app = open_distill(method="mlkd", strong="true")
+    app.button(key="experiment").click().run()
+    assert not app.exception
+    assert {run.directory.config().objective.name for run in store.list_runs()} == {"cist", "kd"}
+
+
+def test_training_on_test_images_needs_a_word_of_consent(store, monkeypatch) -> None:
+    find = find_origin
+    monkeypatch.setattr("app.forms.distill_origin.find_origin", lambda source: replace(find(source), trains_on="test"))
     app = open_distill()
-    app.button(key="estimate-time").click().run()
-    assert "About **1 min 15 s**" in app.info[0].value
-    app.slider(key="tau").set_value(2.0).run()
-    app.text_input(key="run-name").set_value("x").run()
-    app.number_input(key="epochs").set_value(3).run()
-    assert not app.info
+    assert "These look like test images" in app.main.warning[0].value
+    assert app.button(key="launch").disabled
+    assert app.button(key="experiment").disabled
+    app.checkbox(key="train_on_test").check().run()
+    assert not app.button(key="launch").disabled
+    assert not app.button(key="experiment").disabled
+
+
+def test_objectives_stand_in_groups_by_readable_names_and_the_link_has_the_registrys(store) -> None:
+    app = open_distill(method="cist+dkd")
+    assert app.selectbox(key="_method").options[0] == "CIST  ·  Soft labels, sample by sample"
+    assert app.selectbox(key="_method").value == "cist+dkd"
+    assert any(caption.value.startswith("`cist+dkd` · ") for caption in app.main.caption)
+    app = open_distill(method="nonsense")
+    assert "asks for Objective: nonsense, which is not offered here; CIST" in app.main.warning[0].value
+
+
+def test_every_objective_has_a_readable_name_of_its_own() -> None:
+    assert set(OBJECTIVE_NAMES) == set(objective_names())
+    titles = [objective_name(name).title for name in form.methods()]
+    assert len(set(titles)) == len(titles)
 
 
 def test_the_link_opens_the_same_form(store) -> None:
@@ -417,7 +581,7 @@ def test_the_link_opens_the_same_form(store) -> None:
 def test_choices_are_there_after_a_look_at_another_page(store) -> None:
     app = open_distill()
     app.number_input(key="epochs").set_value(5).run()
-    app.selectbox(key="method").select("dkd").run()
+    app.selectbox(key="_method").select("dkd").run()
     app.number_input(key="dkd.beta").set_value(2.0).run()
     app.switch_page("../pages/ratio.py").run()
     app.switch_page("../pages/distill.py").run()

@@ -22,7 +22,9 @@ from cist_core.errors import CistError
 from cist_core.logits.logit_set import LogitSet
 from tests.app.driver import note_of, open_app, view_of
 
-PAGES = [page.name for page in find_pages() if page.section in ("Look", "Decide") and page.needs_source]
+PAGES = [
+    page.name for page in find_pages() if page.section in ("Look", "Decide") and page.needs_source and not page.hidden
+]
 SMALL_LOGITS = {"teacher": "mnist5k-mlp"}
 """A teacher with so small logits that the floor of 1 holds on some samples at its own pair."""
 
@@ -40,10 +42,10 @@ def said(app: AppTest) -> str:
 
 
 def ranked_rho(app: AppTest) -> float:
-    """The ρ that the page Rules ranks."""
-    return rank_rules(view_of(app).source.curves, float(f"{view_of(app).fixed.profile.mean:.4g}"), rules=["cist"])[
-        0
-    ].rule.rho
+    """The ρ whose entropies are compared."""
+    view = view_of(app)
+    mean = float(f"{view.fixed.profile.mean:.4g}")
+    return rank_rules(view.source.curves, mean, floor=view.floor, rules=["cist"])[0].rule.rho
 
 
 def link_of(app: AppTest) -> dict[str, str]:
@@ -198,8 +200,6 @@ def test_every_page_says_on_how_many_samples_the_floor_holds(page: str) -> None:
     both = (view.source.curves, view.source.student.curves)
     teacher, student = (float(np.mean(curves.statistics.maximum / view.rho < 1)) for curves in both)
     assert 0 < student < teacher < 1
-    if page == "rules":  # CIST at the mean entropy of τ, which here is that of the sidebar's ρ up to rounding
-        teacher, student = (float(np.mean(curves.statistics.maximum / ranked_rho(app) < 1)) for curves in both)
     if page == "teachers":  # each teacher at a ρ of its own
         table = app.dataframe[0].value.set_index("Teacher")
         row = table.loc[table.index[0]]
@@ -218,18 +218,21 @@ def test_every_page_says_on_how_many_samples_the_floor_holds(page: str) -> None:
 
 @pytest.mark.parametrize(("page", "row"), [("entropy", 1), ("rho", 1)])
 def test_the_tables_of_profiles_have_a_column_for_it(page: str, row: int) -> None:
-    app = open_app(page, **SMALL_LOGITS)
+    app = open_app(page, **SMALL_LOGITS, **({"rho_tab": "Tables"} if page == "rho" else {}))
     table = app.dataframe[0].value
     assert table["At the floor"].iloc[row] == pytest.approx(view_of(app).cist.profile.at_floor * 100)
     assert np.isnan(table["At the floor"].iloc[0])  # the fixed temperature has none
 
 
 def test_the_ranking_is_under_the_floor() -> None:
-    low, high = (open_app("rules", **SMALL_LOGITS, floor=floor, tau="1.7") for floor in ("0", "1.5"))
+    tab = {"rho_tab": "Compare entropies"}
+    low, high = (open_app("rho", **SMALL_LOGITS, floor=floor, tau="1.7", **tab) for floor in ("0", "1.5"))
     tables = [app.dataframe[0].value for app in (low, high)]
     spreads = [table.loc[table["Rule"].str.startswith("CIST"), "Spread"].item() for table in tables]
     assert spreads[0] < spreads[1]
-    barred = open_app("rules", **SMALL_LOGITS, floor="3", tau="1.7", matched="false")
+    share = float(np.mean(view_of(high).source.curves.statistics.maximum / ranked_rho(high) < 1.5))
+    assert f"The floor of 1.5 holds on {share * 100:.1f} % of the samples" in said(high)
+    barred = open_app("rho", **SMALL_LOGITS, floor="3", tau="1.7", matched="false", **tab)
     note = barred.dataframe[0].value.set_index("Rule")["Note"]["CIST"]
     assert "fixed temperature 3, as no temperature of CIST falls below" in note
 

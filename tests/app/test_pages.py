@@ -20,7 +20,9 @@ from cist_core.temperature.readings import read_rule
 from cist_core.wording import three_digits
 from tests.app.driver import ROOT, components, note_of, open_app, shown_by, view_of
 
-PAGES = [page.name for page in find_pages() if page.section in ("Look", "Decide") and page.needs_source]
+PAGES = [
+    page.name for page in find_pages() if page.section in ("Look", "Decide") and page.needs_source and not page.hidden
+]
 
 
 @pytest.mark.parametrize("page", PAGES)

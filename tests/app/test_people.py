@@ -237,12 +237,12 @@ def test_runs_are_their_owners_and_others_look_at_one_by_its_link_only(tmp_path)
     RunStore(root).cancel(run.id)
 
     hers = open_page("runs", ANN)
-    assert hers.title[0].value.startswith("of Ann was cancelled")
+    assert hers.main.subheader[0].value.startswith("of Ann was cancelled")
     assert {"resume-" + run.id, "delete-" + run.id} <= {button.key for button in hers.main.button}
 
-    assert open_page("runs", BOB).title[0].value.startswith("No runs yet")
+    assert open_page("runs", BOB).main.markdown[0].value.startswith("No runs yet")
     linked = open_page("runs", BOB, run=run.id)
-    assert linked.title[0].value.startswith("of Ann was cancelled")
+    assert linked.main.subheader[0].value.startswith("of Ann was cancelled")
     assert "Somebody else's: to look at only." in [caption.value for caption in linked.main.caption]
     assert not linked.main.button
     assert not linked.main.text_input
@@ -258,7 +258,7 @@ def test_nobody_launches_without_signing_in(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("cist_core.runs.ensure_worker", lambda store: None)
     out = open_page("distill", OUT)
     assert out.button(key="launch").disabled
-    assert out.button(key="estimate-time").disabled
+    assert out.button(key="experiment").disabled
     assert out.info[0].value == "Sign in to launch runs."
 
     signed_in = open_page("distill", ANN)

@@ -22,7 +22,12 @@ from app.widgets import plain
 from cist_core.cli import build_parser
 from cist_core.cli.distill import chosen_config
 from cist_core.compare.evidence import all_evidence, evidence_for
-from cist_core.compare.recommendation import RhoRecommendation, recommend_rho, rho_outcome
+from cist_core.compare.recommendation import (
+    RhoRecommendation,
+    recommend_rho,
+    recommendation_sentence,
+    rho_outcome,
+)
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.inference.sources import load_logits
 from cist_core.objectives import cist_loss
@@ -43,13 +48,14 @@ def curves_of(model: str = "mnist5k-cnn") -> EntropyCurves:
     return EntropyCurves.from_logits(load_logits(model, "mnist-5k").logit_set)
 
 
-def charts_of(classes: int) -> int:
-    """The curve of ρ and the gain, and between them the evidence where there is some."""
-    return 2 + (evidence_for(classes) is not None)
+CHARTS = 2
+"""The curve of ρ, and the chart of the tab that is open: the evidence where there is some, else the gain."""
 
 
 def metrics(app: AppTest) -> dict[str, str]:
-    return {metric.label: metric.value for metric in app.metric}
+    """The numbers, and the range that stands under the first."""
+    shown = {metric.label: metric.value for metric in app.metric}
+    return shown | {"Range of ρ": app.metric[0].delta.removeprefix("range ") or "none"}
 
 
 def test_the_page_shows_the_numbers_of_the_library() -> None:
@@ -61,17 +67,17 @@ def test_the_page_shows_the_numbers_of_the_library() -> None:
     assert shown["Same mean entropy as"] == f"τ = {three_digits(found.matched_tau)}"
     assert shown["Consistency gain there"] == f"{three_digits(found.gain)} ×"
     charts = app.get("vega_lite_chart")
-    assert len(charts) == charts_of(10)
+    assert len(charts) == CHARTS
     assert all(chart.proto.alt for chart in charts)
-    assert app.subheader[0].value.startswith(f"ρ = {three_digits(found.rho)}")
-    assert found.anchor.range_name in app.subheader[0].value
-    gain = next(each.value for each in app.subheader if "% of ln C CIST spreads" in each.value)
+    assert app.title[0].value == "Which ρ suits this teacher?"
+    assert app.subheader[0].value == recommendation_sentence(found)
+    gain = next(each.value for each in open_rho(rho_tab="Gain").subheader if "% of ln C CIST's entropies" in each.value)
     assert gain.startswith(f"Between {found.low * 100:.3g} % and {found.high * 100:.3g} %")
     assert not app.error
 
 
 def test_teacher_and_student_stand_side_by_side_at_the_rho_of_the_slider() -> None:
-    app = open_rho(rho="3", student="mnist5k-cnn-small")
+    app = open_rho(rho="3", student="mnist5k-cnn-small", rho_tab="Tables")
     table = app.dataframe[0].value
     assert table["Model"].tolist() == ["teacher", "teacher", "student", "student"]
     assert table["Rule"].tolist()[1] == table["Rule"].tolist()[3] == "CIST ρ = 3.00"
@@ -80,9 +86,8 @@ def test_teacher_and_student_stand_side_by_side_at_the_rho_of_the_slider() -> No
     assert student["Spread"] == pytest.approx(outcome.std_cist, abs=1e-6)
     assert student["Over-sharp"] == pytest.approx(outcome.cist.over_sharp * 100)
     assert table.iloc[2]["Mean"] == pytest.approx(student["Mean"], abs=1e-3)
-    alone = open_rho(student="none")
+    alone = open_rho(student="none", rho_tab="Tables")
     assert alone.dataframe[0].value["Model"].tolist() == ["teacher", "teacher"]
-    assert len(alone.get("vega_lite_chart")) == charts_of(10)
 
 
 def test_the_button_moves_rho_for_the_whole_app() -> None:
@@ -125,12 +130,12 @@ def test_a_recommendation_beyond_the_slider_is_not_taken_in_silence() -> None:
     assert app.slider(key="rho").value == 15
     assert app.button(key="rho_use").disabled
     inside = open_rho(teacher="mnist5k-mlp")
-    assert inside.button(key="rho_use").label == "Use the recommended ρ"
+    assert inside.button(key="rho_use").label == "Use ρ = 3"
     assert not any("The slider goes" in caption.value for caption in inside.caption)
 
 
 def test_the_page_recommends_under_the_floor_of_the_sidebar() -> None:
-    app = open_rho(teacher="mnist5k-mlp", floor="0", rho_anchor="kd-tau-1")
+    app = open_rho(teacher="mnist5k-mlp", floor="0", rho_anchor="kd-tau-1", rho_tab="Export")
     pure, held = (recommend_rho(curves_of("mnist5k-mlp"), anchor="kd-tau-1", floor=floor) for floor in (0.0, 1.0))
     assert abs(pure.rho - held.rho) > 0.05
     assert metrics(app)["Recommended ρ"] == three_digits(pure.rho)
@@ -167,16 +172,16 @@ def test_an_anchor_that_the_floor_keeps_out_of_reach_is_said_and_the_page_goes_o
 @pytest.mark.parametrize("anchor", ["authors", "kd-tau-4"])
 def test_an_anchor_can_be_chosen_and_says_where_it_comes_from(anchor: str) -> None:
     app = open_rho()
-    radio = app.radio(key="rho_anchor")
+    radio = app.radio(key="_rho_anchor")
     assert radio.value == recommend_rho(curves_of()).anchor.key
     radio.set_value(anchor).run()
     found = recommend_rho(curves_of(), anchor=anchor)
     assert metrics(app)["Recommended ρ"] == three_digits(found.rho)
-    assert any(plain(found.anchor.why) in caption for caption in app.radio(key="rho_anchor").proto.captions)
+    assert any(plain(found.anchor.why) in caption for caption in app.radio(key="_rho_anchor").proto.captions)
     assert metrics(app)["Range of ρ"] == (range_in_words(found) if found.has_range else "none")
     command = next(code.value for code in app.code if code.value.startswith("cist rho"))
     assert f"--anchor {anchor}" in command
-    assert open_rho(rho_anchor=anchor).radio(key="rho_anchor").value == anchor
+    assert open_rho(rho_anchor=anchor).radio(key="_rho_anchor").value == anchor
 
 
 def range_in_words(found: RhoRecommendation) -> str:
@@ -187,8 +192,8 @@ def test_with_evidence_what_trained_best_is_chosen_and_drawn() -> None:
     """Of 100 classes there is evidence."""
     best = evidence_for(100).best()
     app = open_rho(teacher="cifar100-resnet20")
-    assert app.radio(key="rho_anchor").value == "trained-best"
-    assert len(app.get("vega_lite_chart")) == 3
+    assert app.radio(key="_rho_anchor").value == "trained-best"
+    assert len(app.get("vega_lite_chart")) == CHARTS
     assert any(f"from {best.runs} runs with {best.classes} classes" in caption.value for caption in app.caption)
     assert any(title.value.startswith("Our CIST students were best at") for title in app.subheader)
 
@@ -207,7 +212,7 @@ def test_an_anchor_that_another_teacher_lacks_gives_way_to_its_default() -> None
     app = open_rho(teacher="cifar100-resnet20", rho_anchor="trained-best")
     app.get_by_key("teacher_box").set_value("mnist5k-cnn").run()
     assert not app.exception
-    assert app.radio(key="rho_anchor").value == "authors"
+    assert app.radio(key="_rho_anchor").value == "authors"
     assert any("None of our own students were trained with about 10 classes" in c.value for c in app.caption)
 
 
@@ -223,7 +228,7 @@ def test_a_contradiction_is_said_and_the_page_goes_on() -> None:
     app = open_rho(rho_anchor="own", rho_by="temperatures", rho_target="0.99")
     assert "The target 0.99 lies outside the range" in app.error[0].value
     assert metrics(app)["Recommended ρ"] == three_digits(recommend_rho(curves_of()).rho)
-    assert len(app.get("vega_lite_chart")) == charts_of(10)
+    assert len(app.get("vega_lite_chart")) == CHARTS
 
 
 @pytest.mark.parametrize(
@@ -231,7 +236,7 @@ def test_a_contradiction_is_said_and_the_page_goes_on() -> None:
 )
 def test_a_broken_link_opens_a_working_page(query) -> None:
     app = open_rho(rho_anchor="own", **query) if "rho_anchor" not in query else open_rho(**query)
-    assert len(app.get("vega_lite_chart")) == charts_of(10)
+    assert len(app.get("vega_lite_chart")) == CHARTS
 
 
 def test_the_link_holds_the_controls() -> None:
@@ -247,7 +252,7 @@ def test_the_link_holds_the_controls() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_export_is_shown_and_can_be_downloaded(kind: str) -> None:
-    app = open_rho(rho="4.36")
+    app = open_rho(rho="4.36", rho_tab="Export")
     app.get_by_key("rho_export").set_value(kind).run()
     assert not app.exception
     recommending = next(code.value for code in app.code if code.value.startswith("cist rho"))
@@ -336,10 +341,28 @@ def test_the_page_needs_no_torch_until_a_config_is_wanted() -> None:
 def test_an_anchor_that_nobody_chose_follows_the_teacher() -> None:
     """The authors' ρ is the default for ten classes, what trained best for a hundred; a choice stays."""
     app = open_rho()
-    assert app.radio(key="rho_anchor").value == "authors"
+    assert app.radio(key="_rho_anchor").value == "authors"
     app.selectbox(key="teacher_box").select("cifar100-resnet20").run()
-    assert app.radio(key="rho_anchor").value == "trained-best"
+    assert app.radio(key="_rho_anchor").value == "trained-best"
     assert app.slider(key="rho").value == pytest.approx(3.98, abs=0.02)
-    app.radio(key="rho_anchor").set_value("kd-tau-4").run()
+    app.radio(key="_rho_anchor").set_value("kd-tau-4").run()
     app.selectbox(key="teacher_box").select("mnist5k-mlp").run()
-    assert app.radio(key="rho_anchor").value == "kd-tau-4"
+    assert app.radio(key="_rho_anchor").value == "kd-tau-4"
+
+
+def test_it_can_be_copied_and_taken_to_distill() -> None:
+    app = open_rho(rho="2")
+    found = recommend_rho(curves_of())
+    rule = f"cist:rho={found.rho:.4g}"
+    assert rule in [code.value for code in app.code]
+    assert any("create_objective(" in code.value and f"{found.rho:.4g}" in code.value for code in app.code)
+    app.button(key="rho_distill").click().run()
+    assert not app.exception
+    assert app.title[0].value == "Which soft labels train the better student?"
+    assert app.slider(key="rho").value == pytest.approx(found.rho, abs=0.0051)
+
+
+def test_each_anchor_says_why_and_now_is_among_them() -> None:
+    app = open_rho(rho="2")
+    assert all(len(caption) > 20 for caption in app.radio(key="_rho_anchor").proto.captions)
+    assert any(caption.value.startswith("**Now**: ρ = 2, mean ") for caption in app.caption)

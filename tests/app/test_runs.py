@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,19 +19,23 @@ from app.forms.run_views import (
     MOST_SELECTED,
     Answers,
     RunView,
+    SettingView,
     agreement,
     agreement_sentence,
     assign_colours,
     config_difference,
+    differences_table,
     duration,
     everything,
     headline,
+    in_settings,
     listing,
     metrics_table,
     over_seeds,
     read_runs,
     results,
     student_archive,
+    three_numbers,
     told_apart,
     who_is_right,
 )
@@ -49,9 +55,11 @@ def store(tmp_path, monkeypatch) -> ExampleStore:
     return example
 
 
-def open_runs(**query: str | list[str]) -> AppTest:
+def open_runs(*, tab: str | None = None, **query: str | list[str]) -> AppTest:
     app = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
     app.run()
+    if tab is not None:
+        app.session_state["runs-tab"] = tab
     for key, value in query.items():
         app.query_params[key] = value
     app.switch_page("../pages/runs.py").run()
@@ -63,6 +71,19 @@ def views_of(store: ExampleStore) -> list[RunView]:
     return read_runs(store.list_runs())
 
 
+def settings_of(store: ExampleStore) -> list[SettingView]:
+    return told_apart(in_settings(views_of(store)))
+
+
+def headline_of(store: ExampleStore) -> str:
+    settings = settings_of(store)
+    return headline(settings, [setting.curve("#000000") for setting in settings])
+
+
+def finding(app: AppTest) -> str:
+    return app.main.subheader[0].value
+
+
 def charts(app: AppTest) -> int:
     return len(app.get("vega_lite_chart"))
 
@@ -70,18 +91,53 @@ def charts(app: AppTest) -> int:
 # What the page is made of
 
 
-def test_list_shows_progress_accuracy_and_what_is_left(store) -> None:
-    store.put("running", done=3)
+def test_list_has_a_row_a_setting_with_states_progress_and_mean(store) -> None:
+    store.put("running", done=3, seed=1)
+    store.put("finished", done=12, right=0.8)
     store.put("finished", objective="kd:tau=4", done=12, right=0.9)
-    table = listing(views_of(store), {"run-2": "#123456"})
-    assert table["Run"].tolist() == ["kd:tau=4", "cist:rho=3.5"]
-    assert table["State"].tolist() == [["finished"], ["running"]]
-    assert table["Progress"].tolist() == [100.0, 25.0]
-    assert table["Epoch"].tolist() == ["12 / 12", "3 / 12, 27 s left"]
-    assert table["Test"].iloc[0] == pytest.approx(90.0)
-    assert np.isnan(table["Test"].iloc[1])
+    settings = settings_of(store)
+    table = listing(settings, {settings[0].key: "#123456"})
+    assert table["Setting"].tolist() == ["KD τ = 4", "CIST ρ = 3.5"]
+    assert table["Runs"].tolist() == [["finished"], ["1 running", "1 finished"]]
+    assert table["Progress"].tolist() == [100.0, 62.5]
+    assert table["Test"].tolist() == pytest.approx([90.0, 80.0])
+    assert table["Seeds"].tolist() == [1, 1]
     assert "%23123456" in table["Colour"].iloc[0]
-    assert "Group" not in table
+    assert [run.seed for run in settings[1].runs] == [0, 1]
+
+
+def test_a_run_says_how_far_it_is_and_what_is_left(store) -> None:
+    store.put("running", done=3)
+    (view,) = views_of(store)
+    assert view.position() == "3 / 12, 27 s left"
+    assert view.details().startswith("epochs: 3 / 12, 27 s left")
+
+
+def test_a_resumed_run_shows_its_epoch_before_its_first_step(store) -> None:
+    run = store.put("running", done=5)
+    run.directory.write_status({"state": "running", "phase": "starting", "epochs": 12})
+    (view,) = views_of(store)
+    assert view.epoch == 5
+    assert view.progress == pytest.approx(5 / 12)
+    assert view.details() == "starting · epochs: 5 / 12"
+
+
+def test_a_run_that_was_told_to_stop_says_so_at_once(store) -> None:
+    run = store.put("running", done=5)
+    store.runs[0] = replace(run, stop_requested_at=3_000.0)
+    (setting,) = settings_of(store)
+    assert "is stopping" in setting.runs[0].details()
+    assert listing([setting], {})["Runs"].tolist() == [["stopping"]]
+
+
+def test_machines_and_seeds_make_no_setting_of_their_own_but_all_else_does(store) -> None:
+    store.put("finished", seed=0)
+    other = store.put("finished", seed=1)
+    config = other.directory.config()
+    config.changed(machine={"threads": 3}).save(other.directory.config_file)
+    assert [len(setting.runs) for setting in settings_of(store)] == [2]
+    store.put("finished", objective="cist:rho=3.5,lambda_kl=8")
+    assert [len(setting.runs) for setting in settings_of(store)] == [1, 2]
 
 
 def test_a_run_whose_config_is_gone_is_listed_all_the_same(store) -> None:
@@ -90,41 +146,83 @@ def test_a_run_whose_config_is_gone_is_listed_all_the_same(store) -> None:
     run.directory.status_file.unlink()
     view = views_of(store)[0]
     assert (view.method, view.student, view.seed, view.epochs) == ("?", "?", None, 1)
-    assert len(listing([view], {})) == 1
+    assert listing(settings_of(store), {})["Setting"].tolist() == ["cist:rho=3.5"]
 
 
-def test_labels_differ_by_what_differs(store) -> None:
+def test_labels_are_the_given_name_or_the_objective_and_differ_by_what_differs(store) -> None:
     store.put("finished", name="a", seed=0)
     store.put("finished", name="a", seed=1)
-    store.put("finished", name="b", seed=1)
-    assert [view.label for view in told_apart(views_of(store))] == ["b", "a, seed 1", "a, seed 0"]
-    store.put("finished", name="b", seed=1)
-    assert [view.label for view in told_apart(views_of(store))][:2] == ["b (1)", "b (2)"]
+    assert [setting.label for setting in settings_of(store)] == ["a"]
+    store.put("finished", objective="kd:tau=4")
+    store.put("finished", objective="cist-authors")
+    store.put("finished", objective="cist:rho=3,gradient=full", name="cist:rho=3, seed 0")
+    assert [setting.label for setting in settings_of(store)] == [
+        "CIST ρ = 3 (gradient = full, λ KL = 0.9)",
+        "CIST ρ = 3 (gradient = constant, λ KL = 8)",
+        "KD τ = 4",
+        "a",
+    ]
 
 
-def test_colours_stay_with_their_runs_and_none_is_used_twice(store) -> None:
+def test_colours_stay_with_their_settings_and_none_is_used_twice(store) -> None:
     for objective in ("cist:rho=3", "kd", "dkd", "cist:rho=4", "ce", "jsd"):
         store.put("finished", objective=objective)
-    views = views_of(store)
-    colours = assign_colours(views, {})
-    assert len(set(colours.values())) == MOST_SELECTED == len(views)
-    kd = next(view for view in views if view.method == "kd")
-    assert colours[kd.id] == RUN_COLOURS[1]
-    some = views[::2]
-    assert assign_colours(some, colours) == {view.id: colours[view.id] for view in some}
+    settings = settings_of(store)
+    colours = assign_colours(settings, {})
+    assert len(set(colours.values())) == MOST_SELECTED == len(settings)
+    kd = next(setting for setting in settings if setting.method == "kd")
+    assert colours[kd.key] == RUN_COLOURS[1]
+    some = settings[::2]
+    assert assign_colours(some, colours) == {setting.key: colours[setting.key] for setting in some}
 
 
 def test_headline_of_a_run_without_an_epoch_says_where_it_stands(store) -> None:
     for state, words in {
-        "queued": "waits in the queue",
+        "queued": "is queued",
         "running": "is in its first epoch",
         "failed": "failed before its first epoch ended",
-        "cancelled": "was cancelled before",
-        "lost": "was lost before",
+        "cancelled": "was cancelled before its first epoch ended",
+        "lost": "was lost before its first epoch ended",
     }.items():
+        store.runs.clear()
+        shutil.rmtree(store.root / "run-1", ignore_errors=True)
         store.put(state, name="mine")
-        view = views_of(store)[0]
-        assert words in headline([view], [view.curve("#000000")])
+        assert headline_of(store) == f"mine {words}"
+
+
+COLLAPSED = ScaleFault("collapsed", 3, 0.0365, 16.7)
+AWAY = ScaleFault("running away", 2, 153.0, 16.7)
+
+
+def test_headline_compares_tests_and_says_what_has_none(store) -> None:
+    for seed, (cist, kd) in enumerate(((0.915, 0.86), (0.925, 0.865), (0.92, 0.865))):
+        store.put("finished", seed=seed, done=12, right=cist)
+        store.put("finished", objective="kd:tau=4", seed=seed, done=12, right=kd)
+    assert headline_of(store).startswith("CIST ρ = 3.5 tested 5.7 points better than KD τ = 4: 92.0 % against 86.3 %")
+    store.put("running", objective="ce", done=3)
+    assert headline_of(store).startswith("So far: CIST ρ = 3.5 tested 5.7 points better")
+    assert headline_of(store).endswith("; 1 of 3 settings has no test")
+
+
+def test_one_image_of_a_few_hundred_is_not_celebrated(store) -> None:
+    store.put("finished", done=12, right=0.905)
+    store.put("finished", objective="kd:tau=4", done=12, right=0.9)
+    assert "cannot be told apart on test: 90.5 % and 90.0 %" in headline_of(store)
+    table = differences_table(settings_of(store))
+    assert table[["Setting", "Compared with", "Told apart"]].to_numpy().tolist() == [["CIST ρ = 3.5", "KD τ = 4", "no"]]
+    assert table["Points"].tolist() == pytest.approx([0.5])
+    names, values, helps = zip(*three_numbers(settings_of(store)), strict=True)
+    assert names == ("Highest test accuracy", "Difference to the next, points", "Runs that have ended")
+    assert values[0] == "90.5 %"
+    assert values[1].startswith("−")
+    assert values[2] == "2 of 2"
+    assert "one seed, 200 test images" in helps[0]
+
+
+def test_a_seed_that_was_trained_twice_counts_once(store) -> None:
+    store.put("finished", done=12, right=0.8)
+    store.put("finished", done=12, right=0.9)
+    assert settings_of(store)[0].accuracy().by_seed == {0: 0.9}
 
 
 COLLAPSED = ScaleFault("collapsed", 3, 0.0365, 16.7)
@@ -132,21 +230,18 @@ AWAY = ScaleFault("running away", 2, 153.0, 16.7)
 
 
 def test_a_fault_of_the_scale_stands_in_the_list_and_in_the_headline(store) -> None:
-    store.put("finished", name="pure", done=12, fault=COLLAPSED)
-    (view,) = views_of(store)
-    assert listing([view], {})["State"].tolist() == [["finished", "collapsed"]]
-    assert headline([view], [view.curve("#000000")]).endswith("after 12 epochs; its logits have collapsed")
-    store.put("running", name="free", done=3, fault=AWAY)
-    store.put("running", name="fine", done=3)
-    views = views_of(store)
-    assert listing(views, {})["State"].tolist() == [
+    store.put("running", name="pure", done=12, fault=COLLAPSED)
+    (setting,) = settings_of(store)
+    assert listing([setting], {})["Runs"].tolist() == [["running", "collapsed"]]
+    assert headline_of(store).endswith("after 12 epochs; its logits have collapsed")
+    store.put("running", objective="kd", name="free", done=3, fault=AWAY)
+    store.put("running", objective="ce", name="fine", done=3)
+    assert listing(settings_of(store), {})["Runs"].tolist() == [
         ["running"],
         ["running", "running away"],
-        ["finished", "collapsed"],
+        ["running", "collapsed"],
     ]
-    assert headline(views, [view.curve("#000000") for view in views]).endswith(
-        "; the logits of free are running away; the logits of pure have collapsed"
-    )
+    assert headline_of(store).endswith("; the logits of free are running away; the logits of pure have collapsed")
 
 
 def test_results_leave_out_what_no_run_has(store) -> None:
@@ -164,35 +259,33 @@ def test_a_run_that_gets_ready_says_with_what(store) -> None:
     run.directory.write_status(
         {"state": "running", "phase": "teacher on test images", "phase_done": 600, "phase_total": 1000}
     )
-    view = views_of(store)[0]
-    assert view.details() == "teacher on test images, 600 of 1,000"
-    assert headline([view], [view.curve("#000000")]) == "mine is getting ready: teacher on test images, 600 of 1,000"
+    assert views_of(store)[0].details() == "teacher on test images, 600 of 1,000"
+    assert headline_of(store) == "mine is getting ready: teacher on test images, 600 of 1,000"
 
 
 def test_seeds_are_summed_up_where_nothing_else_differs(store) -> None:
     for seed, right in enumerate((0.8, 0.9)):
         store.put("finished", seed=seed, done=12, right=right)
     store.put("finished", objective="kd:tau=4", done=12)
-    table = over_seeds(views_of(store)).set_index("Accuracy on")
-    assert table.loc["test", "Seeds"] == 2
-    assert table.loc["test", "Mean"] == pytest.approx(85.0)
-    assert table.loc["test", "Deviation"] == pytest.approx(100 * np.std([0.8, 0.9], ddof=1))
-    assert table.loc["test", "From"] < 80.0
-    assert over_seeds(views_of(store)[:2]).empty
+    table = over_seeds(settings_of(store)).set_index("Setting")
+    assert table.index.tolist() == ["CIST ρ = 3.5"]
+    assert table.loc["CIST ρ = 3.5", "Seeds"] == 2
+    assert table.loc["CIST ρ = 3.5", "Mean"] == pytest.approx(85.0)
+    assert table.loc["CIST ρ = 3.5", "Deviation"] == pytest.approx(100 * np.std([0.8, 0.9], ddof=1))
+    assert table.loc["CIST ρ = 3.5", "From"] < 80.0
 
 
 def test_only_fields_that_differ_are_compared(store) -> None:
     store.put("finished", objective="kd:tau=4", seed=1)
     store.put("finished", objective="kd:tau=2", seed=1)
-    views = told_apart(views_of(store))
-    table = config_difference(views)
+    table = config_difference(settings_of(store))
     assert table["Field"].tolist() == ["objective.parameters.tau"]
     assert table.iloc[0].tolist()[1:] == ["2.0", "4.0"]
-    store.put("finished", objective="ce")
-    fields = config_difference(views_of(store)).set_index("Field")
+    store.put("finished", objective="ce", seed=4)
+    fields = config_difference(settings_of(store)).set_index("Field")
     assert fields.loc["objective.parameters.tau"].tolist() == ["–", "2.0", "4.0"]
-    assert set(fields.index) >= {"objective.name", "seed"}
-    assert "epochs" not in fields.index
+    assert "objective.name" in fields.index
+    assert not {"epochs", "seed"} & set(fields.index)
 
 
 def test_agreement_is_the_share_of_equal_answers() -> None:
@@ -250,7 +343,8 @@ def test_times_are_said_as_a_person_says_them(seconds: float, words: str) -> Non
 
 def test_without_runs_one_sentence_and_a_way_on(store) -> None:
     app = open_runs()
-    assert app.title[0].value.startswith("No runs yet")
+    assert app.title[0].value == "What came of the runs?"
+    assert app.main.markdown[0].value.startswith("No runs yet")
     assert [button.label for button in app.main.button] == ["Distill a teacher"]
     assert not charts(app)
 
@@ -264,7 +358,7 @@ def test_every_state_renders_with_its_remedy(store, state: str, done: int) -> No
     assert ("Cancel" in labels) == (state in ("queued", "running"))
     assert ("Resume" in labels) == (state in ("failed", "cancelled", "lost"))
     assert ("Delete" in labels) == (state not in ("queued", "running"))
-    assert charts(app) == (5 if done else 0)
+    assert charts(app) == (0 if not done and state != "finished" else 2 if state == "finished" and done else 1)
     if state in ("failed", "lost"):
         assert any("The disk was full" in caption.value for caption in app.main.caption)
     assert f"-badge[{state}]" in app.main.markdown[0].value
@@ -277,7 +371,7 @@ def test_a_fault_of_the_scale_stands_at_its_run_and_the_run_goes_on(store, state
     app = open_runs()
     assert f"-badge[{state}] :red-badge[logits {fault.state}]" in app.main.markdown[0].value
     assert any(f"The student's logits {fault}" in caption.value.replace("\\", "") for caption in app.main.caption)
-    assert app.title[0].value.endswith(f"; its logits {VERBS[fault.state]}")
+    assert finding(app).endswith(f"; its logits {VERBS[fault.state]}")
 
 
 def test_the_page_asks_for_a_worker_only_while_there_is_something_to_do(store) -> None:
@@ -292,18 +386,21 @@ def test_the_page_asks_for_a_worker_only_while_there_is_something_to_do(store) -
 def test_a_link_selects_the_runs_it_names(store) -> None:
     store.put("finished", name="old", done=12)
     store.put("finished", name="new", objective="kd:tau=4", done=12)
-    store.put("queued", name="waiting")
-    assert open_runs().title[0].value == "waiting waits in the queue"
+    store.put("queued", objective="ce", name="waiting")
+    assert finding(open_runs(run="run-3")) == "waiting is queued"
     app = open_runs(run=["run-1", "run-2", "run-99"])
-    assert app.title[0].value.startswith("new and old are level")
-    assert app.session_state["run"] == ["run-1", "run-2"]
+    assert finding(app).startswith("new and old cannot be told apart on test: 90.0 % and 90.0 %")
+    assert app.session_state["run"] == ["run-2", "run-1"]
+    assert [warning.value for warning in app.main.warning] == [
+        "There is no run run-99 here: it was deleted, or belongs to another Studio."
+    ]
 
 
 def test_a_name_that_is_a_formula_is_text_in_the_spreadsheet(store, monkeypatch) -> None:
     offered = {}
     monkeypatch.setattr(st, "download_button", lambda label, data, *, key, **rest: offered.update({key: data}))
     run = store.put("finished", name='=HYPERLINK("https://evil.org")', done=2)
-    open_runs(run=run.id)
+    open_runs(run=run.id, tab="Export")
     lines = offered["runs-csv"]().decode().splitlines()
     assert lines[0].startswith("run,id,")
     assert len(lines) == 3
@@ -314,24 +411,43 @@ def test_two_runs_are_compared_side_by_side(store) -> None:
     store.put("finished", name="one", done=12, right=0.9)
     store.put("finished", name="two", objective="kd:tau=4", done=12, right=0.8, gain=0.01)
     app = open_runs(run=["run-1", "run-2"])
-    headings = [heading.value for heading in app.main.subheader]
-    assert app.title[0].value == "two reached 95.1 % on validation after 12 epochs, 1.0 points above one"
-    assert "What differs in the configs" in headings
-    assert any(heading.startswith("The students agree on 90.0 % of 200") for heading in headings)
-    assert any("only one on 20" in heading for heading in headings)
+    assert finding(app).startswith("one tested 10.0 points better than two: 90.0 % against 80.0 %")
+    words = [text.value for text in open_runs(run=["run-1", "run-2"], tab="Tables").main.markdown]
+    assert {"**Differences on test**", "**Run by run**", "**What differs in the configs**"} <= set(words)
+    words = [text.value for text in open_runs(run=["run-1", "run-2"], tab="Agreement").main.markdown]
+    assert any(text.startswith("**The students agree on 90.0 % of 200") and "only one on 20" in text for text in words)
+
+
+def test_a_setting_opens_to_its_runs_and_can_be_stopped_whole(store) -> None:
+    for seed in range(3):
+        store.put("running" if seed else "finished", seed=seed, done=12 - 3 * seed)
+    app = open_runs()
+    (expander,) = app.main.expander
+    assert expander.label.startswith("**CIST ρ = 3.5** :blue-badge[2 running] :green-badge[1 finished]")
+    assert [text.value.partition(" :")[0] for text in expander.markdown] == ["seed 0", "seed 1", "seed 2"]
+    app.button(key="cancel-all-run-1").click().run()
+    assert {("cancel", "run-2"), ("cancel", "run-3")} <= set(store.asked)
+    assert ("cancel", "run-1") not in store.asked
+
+
+def test_what_was_launched_together_is_shown_together(store) -> None:
+    store.put("finished", objective="ce", done=12)
+    config = store.runs[0].directory.config()
+    store.add_all([("", config.changed(objective=text)) for text in ("cist:rho=3", "kd:tau=4")], group="experiment")
+    assert open_runs().session_state["run"] == ["run-3", "run-2"]
 
 
 def test_runs_on_different_images_leave_the_rest_of_the_page(store) -> None:
     first = store.put("finished", name="one", done=12)
-    store.put("finished", name="two", done=12)
+    store.put("finished", name="two", objective="kd", done=12)
     answers = np.zeros((5, 10), dtype=np.float32)
     answers[:, 1] = 1
     from cist_core import LogitSet
 
     LogitSet.create(answers, np.zeros(5, dtype=np.int64)).save(first.directory.test_logits)
-    app = open_runs(run=["run-1", "run-2"])
+    app = open_runs(run=["run-1", "run-2"], tab="Agreement")
     assert "different images" in app.error[0].value
-    assert charts(app) == 5
+    assert charts(app) == 1
 
 
 @pytest.mark.parametrize(
@@ -357,7 +473,7 @@ def test_deleting_needs_a_second_thought(store) -> None:
     app.checkbox(key="sure-run-1").check().run()
     app.button(key="delete-run-1").click().run()
     assert ("delete", "run-1") in store.asked
-    assert app.title[0].value.startswith("No runs yet")
+    assert app.main.markdown[0].value.startswith("No runs yet")
 
 
 def test_names_and_notes_are_kept(store) -> None:
@@ -375,19 +491,19 @@ def test_a_refusal_stands_beside_its_run(store) -> None:
     app = open_runs()
     app.button(key="resume-run-1").click().run()
     assert app.error[0].value == store.refuse
-    assert charts(app) == 5
+    assert charts(app) == 1
 
 
 def test_the_part_of_the_loss_is_a_choice(store) -> None:
     store.put("finished", done=12)
-    app = open_runs(term="distillation term")
+    app = open_runs(term="distillation term", tab="Loss")
     assert any(heading.value.startswith("The distillation term") for heading in app.main.subheader)
 
 
 def test_a_part_that_the_next_selection_lacks_is_left(store) -> None:
     store.put("finished", objective="ce", done=12)
     store.put("finished", done=12)
-    app = open_runs(term="distillation term")
+    app = open_runs(term="distillation term", tab="Loss")
     app.session_state["run"] = ["run-1"]
     app.run()
     assert not app.exception
@@ -404,6 +520,6 @@ def test_a_store_that_cannot_be_read_is_explained(store, monkeypatch) -> None:
 
 def test_a_run_without_soft_labels_has_no_charts_of_them(store) -> None:
     store.put("finished", objective="ce", done=12)
-    assert charts(open_runs()) == 3
+    assert charts(open_runs(tab="Soft labels")) == 2
     store.put("finished", objective="kd:tau=4", done=12)
-    assert charts(open_runs(run=["run-1", "run-2"])) == 5
+    assert charts(open_runs(run=["run-1", "run-2"], tab="Soft labels")) == 4

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 A_CHART = "[data-testid=stVegaLiteChart] :is(svg, canvas), .histogram svg:has(.bars path)"
 HEADING = "[data-testid=stMain] h1"
+FINDING = "[data-testid=stMain] :is(h2, h3)"
 MINUTES = 60_000
 """Milliseconds in one of them."""
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from app.forms.run_views import in_settings, read_runs
 from cist_core.runs import Run, RunState, RunStore, ensure_worker
 from cist_core.training import preset
-from tests.browser.actions import HEADING, MINUTES, fill, settle, wait_for
+from tests.browser.actions import FINDING, HEADING, MINUTES, fill, settle, wait_for
 from tests.browser.conftest import save_picture
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -48,8 +49,8 @@ def launch(page, *, epochs: int) -> None:
     page.wait_for_url("**/runs**")
 
 
-def heading(page) -> str:
-    return page.locator(HEADING).inner_text()
+def finding(page) -> str:
+    return page.locator(FINDING).first.inner_text()
 
 
 def test_a_run_is_launched_watched_and_left_alone_when_it_has_finished(open_page, store: RunStore) -> None:
@@ -60,12 +61,12 @@ def test_a_run_is_launched_watched_and_left_alone_when_it_has_finished(open_page
     page.wait_for_selector(HEADING)
     settle(page)
     launch(page, epochs=2)
-    page.wait_for_selector(f"{HEADING}:has-text('on validation after 2 epochs')", timeout=2 * MINUTES)
+    page.wait_for_selector(f"{FINDING}:has-text('on test')", timeout=2 * MINUTES)
     page.locator(".stMarkdownBadge", has_text="finished").wait_for(timeout=MINUTES)
     settle(page)
     assert page.get_by_role("slider", name="Fixed temperature τ").get_attribute("data-value") == "3"
     assert page.get_by_role("button", name="Train", exact=True).is_visible()
-    assert page.locator("[data-testid=stVegaLiteChart]").count() == 5
+    assert page.locator("[data-testid=stVegaLiteChart]").count() == 2
     page.wait_for_timeout(2_000)
     seen = len(frames)
     page.wait_for_timeout(5_000)
@@ -75,11 +76,28 @@ def test_a_run_is_launched_watched_and_left_alone_when_it_has_finished(open_page
     assert run.directory.config().epochs == 2
 
 
+def test_one_press_compares_cist_with_the_matched_temperature_over_three_seeds(open_page, store: RunStore) -> None:
+    page = open_page("distill", sign=HEADING)
+    fill(page, "Epochs", "1")
+    page.get_by_role("button", name="Run all 6").click()
+    page.get_by_text("6 runs are in the queue").wait_for(timeout=30_000)
+    page.get_by_role("link", name="Watch them on Runs").click()
+    page.wait_for_url("**/runs**")
+    page.get_by_text("6 of 6").wait_for(timeout=8 * MINUTES)
+    settle(page)
+    assert re.search(r"(points better than|cannot be told apart on test)", finding(page))
+    assert "3 seeds" in finding(page)
+    newest = store.list_runs()[:6]
+    assert {run.state for run in newest} == {RunState.FINISHED}
+    assert len({run.group for run in newest}) == 1
+
+
 def test_a_cancelled_run_can_be_resumed(open_page, store: RunStore) -> None:
     page = open_page("distill", sign=HEADING)
     launch(page, epochs=400)
-    page.wait_for_selector(f"{HEADING}:has-text('of 400 epochs')", timeout=2 * MINUTES)
+    page.wait_for_selector(f"{FINDING}:has-text('of 400 epochs')", timeout=2 * MINUTES)
     page.get_by_role("button", name="Cancel").click()
+    page.get_by_text("is stopping").wait_for(timeout=5_000)
     page.get_by_role("button", name="Resume").wait_for(timeout=60_000)
     assert store.list_runs()[0].state is RunState.CANCELLED
 
@@ -87,7 +105,7 @@ def test_a_cancelled_run_can_be_resumed(open_page, store: RunStore) -> None:
 def test_a_killed_run_is_resumed_where_it_was_and_finishes(open_page, store: RunStore) -> None:
     page = open_page("distill", sign=HEADING)
     launch(page, epochs=100)
-    page.wait_for_selector(f"{HEADING}:has-text('of 100 epochs')", timeout=2 * MINUTES)
+    page.wait_for_selector(f"{FINDING}:has-text('of 100 epochs')", timeout=2 * MINUTES)
     settle(page)
     save_picture(page, "run-watched")
     run = store.list_runs()[0]
@@ -98,7 +116,7 @@ def test_a_killed_run_is_resumed_where_it_was_and_finishes(open_page, store: Run
     settle(page)
     save_picture(page, "run-killed")
     page.get_by_role("button", name="Resume").click()
-    page.wait_for_selector(f"{HEADING}:has-text('on validation after 100 epochs')", timeout=5 * MINUTES)
+    page.wait_for_selector(f"{FINDING}:has-text('on test')", timeout=5 * MINUTES)
     page.locator(".stMarkdownBadge", has_text="finished").wait_for(timeout=30_000)
     settle(page)
     save_picture(page, "run-resumed")
@@ -111,33 +129,40 @@ def test_a_killed_run_is_resumed_where_it_was_and_finishes(open_page, store: Run
 
 
 def epoch_on_screen(page) -> int:
-    match = re.search(r"after (\d+) of", heading(page))
-    assert match, heading(page)
+    match = re.search(r"after (\d+) of", finding(page))
+    assert match, finding(page)
     return int(match[1])
 
 
 def test_two_runs_are_compared_by_pressing_their_rows(open_page, two_runs: list[Run], store: RunStore) -> None:
     cist, kd = two_runs
     page = open_page(f"runs?run={cist.id}")
-    assert heading(page).startswith("CIST reached")
-    row = [run.id for run in store.list_runs()].index(kd.id)
+    assert finding(page).startswith("CIST reached ")
+    row = names_of_settings(store).index(kd.name)
     table = page.locator("[data-testid=stDataFrame]").first.bounding_box()
     page.mouse.click(table["x"] + 20, table["y"] + 36 + 35 * row + 17)
-    page.wait_for_selector(f"{HEADING}:has-text('KD')", timeout=30_000)
+    page.wait_for_selector(f"{FINDING}:has-text('KD')", timeout=30_000)
     settle(page)
-    assert re.search(r"(points above|level at)", heading(page))
-    assert page.get_by_text("What differs in the configs").is_visible()
-    assert page.get_by_text("The students agree on").is_visible()
+    assert re.search(r"(points better than|cannot be told apart)", finding(page))
+    page.get_by_role("tab", name="Tables").click()
+    page.get_by_text("What differs in the configs").wait_for()
+    page.get_by_role("tab", name="Agreement").click()
+    page.get_by_text("The students agree on").wait_for()
     assert set(re.findall(r"run=([^&]+)", page.url)) == {cist.id, kd.id}
     second = open_page(page.url.split("/", 3)[3])
-    assert heading(second) == heading(page)
+    assert finding(second) == finding(page)
+
+
+def names_of_settings(store: RunStore) -> list[str]:
+    """As the list on the page has them, the newest first."""
+    return [setting.runs[0].run.name for setting in in_settings(read_runs(store.list_runs()))]
 
 
 def test_a_student_is_downloaded(open_page, two_runs: list[Run]) -> None:
     page = open_page(f"runs?run={two_runs[0].id}")
-    page.get_by_role("button", name="Export these runs").click()
+    page.get_by_role("tab", name="Export").click()
     with page.expect_download() as download:
-        page.get_by_role("button", name="Student of CIST (zip)").click()
+        page.get_by_role("button", name="Student of CIST, seed 0 (zip)").click()
     assert Path(download.value.path()).read_bytes()[:2] == b"PK"
 
 

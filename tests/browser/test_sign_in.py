@@ -11,7 +11,7 @@ import pytest
 
 from cist_core.runs import RunStore
 from cist_core.training import preset
-from tests.browser.actions import HEADING, MINUTES, fill, settle, wait_for
+from tests.browser.actions import FINDING, HEADING, MINUTES, fill, settle, wait_for
 from tests.browser.conftest import A_CHART, wait_until_drawn
 from tests.studio import free_port, running_studio
 
@@ -93,7 +93,7 @@ def test_a_run_is_launched_by_whoever_signed_in_and_hidden_when_they_leave(page,
     open_(page, f"{studio}/distill")
     assert page.get_by_text("Sign in to launch runs.").is_visible()
     assert page.get_by_role("button", name="Launch", exact=True).is_disabled()
-    assert page.get_by_role("button", name="Estimate time").is_disabled()
+    assert page.get_by_role("button", name="Run all 6").is_disabled()
     page.locator(MAIN).get_by_role("button", name="Sign in with Lab").click()
     page.get_by_role("button", name="Refuse").click()
     page.wait_for_selector(SIDEBAR)
@@ -110,7 +110,8 @@ def test_a_run_is_launched_by_whoever_signed_in_and_hidden_when_they_leave(page,
     page.get_by_role("link", name="Watch it on Runs").click()
     page.locator(".stMarkdownBadge", has_text="finished").wait_for(timeout=3 * MINUTES)
     settle(page)
-    assert page.get_by_role("button", name="Export these runs").is_visible()
+    page.get_by_role("tab", name="Export").click()
+    page.get_by_role("button", name="Metrics of every epoch (CSV)").wait_for()
 
     page.get_by_role("button", name=re.compile("^ann@")).click()
     page.get_by_role("button", name="Sign out").click()
@@ -127,11 +128,11 @@ def test_somebody_else_sees_a_run_by_its_link_only_and_cannot_touch_it(page, stu
     open_(page, f"{studio}/runs", sign="text=Sign in to see your runs.")
     sign_in(page, "bob")
     open_(page, f"{studio}/runs")
-    assert page.locator(HEADING).inner_text().startswith("No runs yet")
+    assert page.get_by_text("No runs yet").is_visible()
     open_(page, f"{studio}/runs?run={run.id}")
-    assert "of Ann" in page.locator(HEADING).inner_text()
+    assert "of Ann" in page.locator(FINDING).first.inner_text()
     assert page.get_by_text("Somebody else's: to look at only.").is_visible()
-    for name in ("Resume", "More", "Export these runs"):
+    for name in ("Resume", "More", "Metrics of every epoch (CSV)"):
         assert not page.get_by_role("button", name=name, exact=True).count(), name
     assert not page.get_by_text("Log", exact=True).count()
 

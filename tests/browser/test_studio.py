@@ -12,7 +12,9 @@ from tests.browser.conftest import go_to, save_picture, wait_until_drawn
 
 pytestmark = pytest.mark.browser
 
-PAGES = {page.name: page.name.removeprefix(DEFAULT) for page in find_pages() if page.section != "Train"}
+PAGES = {
+    page.name: page.name.removeprefix(DEFAULT) for page in find_pages() if page.section != "Train" and not page.hidden
+}
 PAGES["learn"] = "learn?lesson_step=5"
 del PAGES["add"]  # it has no chart; test_add.py looks at it
 """The address of every page that shows something without a run."""

@@ -175,7 +175,10 @@ def test_without_a_spread_the_gain_is_empty_and_says_so():
     figure = both(EntropyCurves.from_logits(LogitSet.create(rows)), rho=0.8, floor=0)[1]
     assert figure.datasets["gain"].empty
     assert figure.datasets["now"].empty
-    assert "CIST does not spread at all; the fixed temperature of the same mean entropy spreads" in figure.title
+    assert (
+        "CIST gives every sample the same entropy; at the fixed temperature of the same mean they vary by"
+        in figure.title
+    )
     json.dumps(figure.vega_lite(), allow_nan=False)
 
 
@@ -236,7 +239,7 @@ def test_a_recommendation_without_a_range_draws_none(curves):
     assert figure.datasets["range"].empty
     assert "Grey" not in figure.caption
     gains = gain_figure(gain_curve(curves), found, read_rule(Fixed(2.0), curves), read_rule(Cist(2.0), curves))
-    assert gains.title.startswith("At 50 % of ln C CIST spreads")
+    assert gains.title.startswith("At 50 % of ln C CIST's entropies vary")
     assert gains.datasets["range"]["normalised"].tolist() == [0.5]
     json.dumps(figure.vega_lite(), allow_nan=False)
 

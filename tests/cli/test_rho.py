@@ -93,7 +93,7 @@ def test_what_trained_best_says_how_much_evidence_there_is(capsys, tmp_path):
     code, out, err = run(capsys, "rho", "--logits", tmp_path / "rows.npy")
     best = evidence_for(100).best()
     assert (code, err) == (0, "")
-    assert "gives the mean entropy that trained best in our runs" in out
+    assert "at the mean entropy that trained best in our runs" in out
     assert f"from {best.runs} runs with {best.classes} classes; " in out
     assert "docs/claim.md" in out
     record = record_of(capsys, "--logits", tmp_path / "rows.npy")
@@ -141,8 +141,8 @@ def test_the_text_recommends_compares_and_turns_against_cist(capsys, shared_file
     code, out, err = run(capsys, "rho", "--logits", path, *OWN)
     assert (code, err) == (0, "")
     assert "1,000 samples, 1,000 classes, accuracy 88.3 %" in out
-    assert "ρ = 9.69 gives the wanted mean entropy, 1.73 nats (25 % of ln C), as τ = 1.06 does" in out
-    assert "; ρ from 7.31 up stays in your range.\n" in out
+    assert "Recommended: ρ = 9.69. It matches τ = 1.06 (mean 1.73 nats, 25 % of ln C)." in out
+    assert " ρ from 7.31 up stays in your range.\n" in out
     assert re.search(r"^teacher  tau=1\.06 +1\.73 +1\.29 .* -$", out, re.MULTILINE)
     assert re.search(r"^teacher  cist:rho=9\.694 +1\.73 +0\.996 .* 40\.6 %$", out, re.MULTILINE)
     assert "\nThe floor of 1 holds on 40.6 % of the samples: there CIST is KD at τ = 1.\n" in out
@@ -157,7 +157,7 @@ def test_without_a_floor_the_gain_of_the_same_teacher_is_larger(capsys, shared_f
     path = shared_file("imagenet1k_sample_efflite0_logits.npz")
     code, out, err = run(capsys, "rho", "--logits", path, "--floor", 0, *OWN)
     assert (code, err) == (0, "")
-    assert "ρ = 9.18 gives the wanted mean entropy, 1.73 nats (25 % of ln C), as τ = 1.06 does" in out
+    assert "Recommended: ρ = 9.18. It matches τ = 1.06 (mean 1.73 nats, 25 % of ln C)." in out
     assert re.search(r"^teacher  cist:rho=9\.184,floor=0 +1\.73 +0\.467 .* 0 %$", out, re.MULTILINE)
     assert re.search(r"^\* +25 % +9\.18 +1\.06 .* 2\.76  █+$", out, re.MULTILINE)
     assert re.search(r"^\* +15 % ", out, re.MULTILINE)
@@ -239,7 +239,7 @@ def test_rows_without_a_spread_have_dashes_and_nulls(capsys, tmp_path):
     assert record_of(capsys, "--logits", tmp_path / "two.npy", "--floor", 0, *OWN)["gain"] is None
     _, out, _ = run(capsys, "rho", "--logits", tmp_path / "two.npy", "--floor", 0, *OWN)
     assert re.search(r"^\* +25 % .* -$", out, re.MULTILINE)
-    assert "CIST does not spread at all; the fixed temperature of the same mean entropy spreads" in out
+    assert "CIST gives every sample the same entropy; at the fixed temperature of the same mean they vary by" in out
 
 
 @pytest.mark.parametrize(

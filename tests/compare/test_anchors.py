@@ -12,7 +12,7 @@ from cist_core import CistError, EntropyCurves, LogitSet, default_pair, recommen
 from cist_core.compare import anchors as module
 from cist_core.compare.anchors import ANCHORS, default_anchor, find_anchor, find_anchors, uncertainty_sentence
 from cist_core.compare.evidence import all_evidence, evidence_for, parse_evidence
-from cist_core.compare.recommendation import recommendation_sentence
+from cist_core.compare.recommendation import range_sentence, recommendation_sentence
 
 
 def entry(
@@ -148,7 +148,8 @@ def test_what_trained_best_is_the_default_where_there_is_evidence(trained, curve
     assert entropy_at_cist(4 * logits, found.band[1]).mean() == pytest.approx(0.4 * math.log(10), abs=1e-4)
     assert anchor.uncertainty == "from 4 runs with 10 classes; 0.40 to 0.60 of ln C cannot be told apart"
     assert all(words in anchor.why for words in ("some students", "90 % on validation", anchor.uncertainty, "claim.md"))
-    assert "stays in the range that trained best" in recommendation_sentence(found)
+    assert range_sentence(found).endswith("stays in the range that trained best")
+    assert ", at the mean entropy that trained best in our runs. It matches τ = " in recommendation_sentence(found)
     assert found.to_dict()["anchor"]["evidence"]["runs"] == 4
 
 
@@ -172,7 +173,7 @@ def test_one_entropy_that_beats_all_others_has_no_range(trained, curves):
     found = recommend_rho(curves)
     assert not found.has_range
     assert uncertainty_sentence(found.anchor.best).endswith("every other mean entropy that was tried was worse")
-    assert "stays in" not in recommendation_sentence(found)
+    assert range_sentence(found) == ""
 
 
 # ---------------------------------------------------------------------------------------------- what cannot be had

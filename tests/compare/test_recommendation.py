@@ -9,7 +9,7 @@ from reference import centred_maximum, entropy_at, entropy_at_cist, entropy_at_r
 from scipy.optimize import brentq
 
 from cist_core import CistError, EntropyCurves, LogitSet, read_logits
-from cist_core.compare.recommendation import recommend_rho, recommendation_sentence, rho_outcome
+from cist_core.compare.recommendation import range_sentence, recommend_rho, recommendation_sentence, rho_outcome
 from cist_core.wording import three_digits
 
 OWN = {"target": 0.25, "low": 0.15, "high": 0.55}
@@ -101,7 +101,7 @@ def test_a_range_that_the_floor_cuts_is_met_in_the_middle_of_what_is_left(curves
     assert found.target == pytest.approx((least + high) / 2, abs=1e-5)
     assert found.outcome.cist.normalised_mean == pytest.approx(found.target, abs=1e-5)
     assert found.band[1] is None  # no rho is as sharp as 15 %
-    assert f"ρ from {three_digits(found.band[0])} up stays in your range" in recommendation_sentence(found)
+    assert f"ρ from {three_digits(found.band[0])} up stays in your range" in range_sentence(found)
     assert recommend_rho(curves, low=0.15, high=high, floor=0).target == pytest.approx((0.15 + high) / 2, abs=1e-5)
 
 
@@ -198,7 +198,7 @@ def test_ties_leave_an_end_of_the_band_open():
     assert sharper is None
     assert softer < found.rho
     assert found.to_dict()["band"] == [softer, None]
-    assert f"ρ from {softer:.3g} up stays" in recommendation_sentence(found)
+    assert f"ρ from {softer:.3g} up stays" in range_sentence(found)
 
 
 def test_a_target_below_every_tie_is_refused():
@@ -270,24 +270,25 @@ def test_what_cannot_be_meant_is_refused(curves, arguments, message):
 
 def test_the_sentence_holds_the_numbers(sharp):
     found = recommend_rho(sharp, **OWN)
-    sentence = recommendation_sentence(found)
-    assert sentence.startswith(f"ρ = {found.rho:.3g} gives the wanted mean entropy, 0.576 nats (25 % of ln C), as τ = ")
-    assert f"ρ from {found.band[0]:.3g} to {found.band[1]:.3g} stays in your range" in sentence
+    assert recommendation_sentence(found) == (
+        f"Recommended: ρ = {found.rho:.3g}. It matches τ = {found.matched_tau:.3g} (mean 0.576 nats, 25 % of ln C)"
+    )
+    assert range_sentence(found) == f"ρ from {found.band[0]:.3g} to {found.band[1]:.3g} stays in your range"
 
 
 def test_the_sentence_of_a_range_without_ends(sharp):
     softest = recommend_rho(sharp, target=0.25, low=0.15)
     assert softest.band[0] is None
-    assert f"; ρ up to {softest.band[1]:.3g} stays in" in recommendation_sentence(softest)
+    assert range_sentence(softest).startswith(f"ρ up to {softest.band[1]:.3g} stays in")
     sharpest = recommend_rho(sharp, target=0.25, high=0.55)
-    assert f"; ρ from {sharpest.band[0]:.3g} up stays in" in recommendation_sentence(sharpest)
-    assert "; every ρ stays in" in recommendation_sentence(recommend_rho(sharp, low=0.0, high=1.0))
+    assert range_sentence(sharpest).startswith(f"ρ from {sharpest.band[0]:.3g} up stays in")
+    assert range_sentence(recommend_rho(sharp, low=0.0, high=1.0)).startswith("Every ρ stays in")
 
 
 def test_a_target_alone_has_no_range(sharp):
     found = recommend_rho(sharp, target=0.25)
     assert not found.has_range
-    assert "stays in" not in recommendation_sentence(found)
+    assert range_sentence(found) == ""
     record = found.to_dict()
     assert (record["band"], record["range_entropy"], record["range_normalised_entropy"], record["tau_band"]) == (
         None, None, None, None,

@@ -85,8 +85,8 @@ def test_the_sentence_says_from_where_the_floor_lets_cist_be_compared():
     x, gain = [0.3, 0.4, 0.55, 0.8, 0.99], [1, 2, 3, 3, 3]
     sentence = gain_sentence(made(x, gain, floor=1.0, least=0.3), 0.15, 0.55)
     assert sentence == (
-        "The floor of 1 keeps the mean entropy under CIST above 30 % of ln C; between there and 55 % CIST spreads 1.0 "
-        "to 3.0 times less than the fixed temperature of the same mean entropy"
+        "The floor of 1 keeps the mean entropy under CIST above 30 % of ln C; between there and 55 % CIST's entropies "
+        "vary 1.0 to 3.0 times less than at the fixed temperature of the same mean"
     )
     assert gain_sentence(made(x, gain, floor=1.0, least=0.3), 0.35, 0.55).startswith(
         "Between 35 % and 55 % of ln C CIST"
@@ -146,7 +146,8 @@ def test_where_cist_alone_does_not_spread_the_sentence_says_so():
     low, high = map(
         float,
         re.match(
-            r"Between 25 % and 50 % of ln C CIST does not spread at all; .* ([\d.]+) to (.+) nats", sentence
+            r"Between 25 % and 50 % of ln C CIST gives every sample the same entropy; .* ([\d.]+) to (.+) nats",
+            sentence,
         ).groups(),
     )
 
@@ -195,11 +196,15 @@ def test_intervals_of_lower_consistency_end_where_the_gain_crosses_one():
 
 def test_the_sentence_in_every_direction():
     x = [0.05, 0.15, 0.3, 0.55, 0.8, 0.99]
-    assert "CIST spreads 2.0 to 3.0 times less than the fixed" in gain_sentence(made(x, [2, 2, 3, 2, 2, 2]), 0.15, 0.55)
-    assert "CIST spreads 1.2 to 2.0 times more than" in gain_sentence(made(x, [1, 0.8, 0.5, 0.6, 1, 1]), 0.15, 0.55)
+    assert "CIST's entropies vary 2.0 to 3.0 times less than at the fixed" in gain_sentence(
+        made(x, [2, 2, 3, 2, 2, 2]), 0.15, 0.55
+    )
+    assert "CIST's entropies vary 1.2 to 2.0 times more than" in gain_sentence(
+        made(x, [1, 0.8, 0.5, 0.6, 1, 1]), 0.15, 0.55
+    )
     mixed = gain_sentence(made(x, [1, 0.8, 1.5, 2, 3, 3]), 0.15, 0.55)
     assert "from 1.2 times more to 2.0 times less than" in mixed
-    assert "about as much as the fixed" in gain_sentence(made(x, [2, 1.01, 0.99, 1, 2, 2]), 0.15, 0.55)
+    assert "about as much as at the fixed" in gain_sentence(made(x, [2, 1.01, 0.99, 1, 2, 2]), 0.15, 0.55)
     assert gain_sentence(made([0.02, 0.14, *x[1:]], [0.5, 2, 2, 2, 2, 2, 2]), 0.15, 0.55).endswith(
         "; below 8 % it is the less consistent one"
     )

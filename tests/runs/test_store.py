@@ -49,7 +49,7 @@ def test_the_root_comes_from_the_environment(monkeypatch, tmp_path):
 def test_a_queued_run_is_cancelled_at_once(store):
     run_id = store.add(config()).id
     run = store.cancel(run_id)
-    assert (run.state, run.reason) == ("cancelled", "Cancelled while it waited.")
+    assert (run.state, run.reason) == ("cancelled", "Cancelled before it started.")
     with store.claiming(1) as claim:
         assert claim is None
 
