@@ -21,7 +21,7 @@ from cist_core.temperature.columns import COLUMNS, profile_columns
 from cist_core.wording import percent
 
 
-def choose_samples(view: View, *, page: str, with_bar: bool) -> View:
+def choose_samples(view: View, *, with_bar: bool) -> View:
     """The view with its selection and slices, which stand in a bar above the page where it shows samples."""
     if not with_bar:
         _remember_link()
@@ -64,7 +64,7 @@ def choose_samples(view: View, *, page: str, with_bar: bool) -> View:
         )
     with problem:
         chosen = _with_samples(view, complain=True)
-    words.markdown(f"**{page}**&emsp;{_count(chosen)}", help=_explanation(chosen))
+    words.markdown(_count(chosen), help=_explanation(chosen))
     return chosen
 
 

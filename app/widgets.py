@@ -38,6 +38,23 @@ _COLOURS = re.compile(
 _OUTER_UNDERSCORES = re.compile(r"(?<![^\W_])_+|_+(?![^\W_])")
 
 
+PRODUCT = "CIST Studio"
+
+
+def page_head(question: str, finding: str = "") -> None:
+    """The question that a page answers, above everything else on it and in the browser's title, and the answer.
+
+    Args:
+        question: the same at any data.
+        finding: a sentence computed from what is on the screen, without a full stop.
+    """
+    st.set_page_config(page_title=f"{question} · {PRODUCT}")
+    with st.container(gap=None):
+        st.title(plain(question), anchor=False)
+        if finding:
+            st.header(plain(finding), anchor=False)
+
+
 def show_figure(
     figure: Figure,
     *,
@@ -65,7 +82,7 @@ def show_figure(
     )
     below = st.container(horizontal=True, vertical_alignment="top")
     below.container().caption(plain(f"{figure.caption} {_hint(figure)}"))
-    with below.popover("Export", icon=":material/ios_share:"):
+    with below.popover("Export", icon=":material/ios_share:", type="tertiary", key=f"export-{key}", help="Export"):
         if code is not None:
             st.caption("Command line")
             st.code(code.command, language="bash", wrap_lines=True)
@@ -125,7 +142,7 @@ def show_table(
     """
     settings = {"placeholder": "–"} | dataframe  # for a number that is none
     event = st.dataframe(frame, column_config=columns, hide_index=True, key=key, alt=alt, **settings)
-    with st.popover("Export", icon=":material/ios_share:"):
+    with st.popover("Export", icon=":material/ios_share:", type="tertiary", key=f"export-{key}", help="Export"):
         download_table(frame, key)
     return event
 

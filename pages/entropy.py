@@ -6,7 +6,7 @@ from app.selection import current_selection, select
 from app.selection_bar import show_slices
 from app.settings import page_setting
 from app.state import current_view
-from app.widgets import show_error, show_figure, show_floor, show_profiles
+from app.widgets import page_head, show_error, show_figure, show_floor, show_profiles
 from cist_core.charts import histogram_figure, per_class_figure, stacked_histograms
 from cist_core.errors import CistError
 from cist_core.temperature import Matched, parse_rule
@@ -78,6 +78,7 @@ def pick_class(points: list[dict[str, object]]) -> None:
     select(current_selection().among("class", [int(str(point["index"])) for point in points]))
 
 
+page_head("How consistent are my soft labels?")
 layout, brushed, extra, sharp, smooth = controls()
 readings = read_all(extra, sharp, smooth)
 

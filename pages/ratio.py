@@ -9,7 +9,7 @@ import streamlit as st
 from app.selection import select
 from app.settings import page_setting
 from app.state import Code, current_view
-from app.widgets import plain, show_figure, show_floor, show_table
+from app.widgets import page_head, plain, show_figure, show_floor, show_table
 from cist_core.charts import ratio_figure, variance_figure
 from cist_core.charts.ratio import envelope_sentence
 from cist_core.charts.residuals import furthest_sentence, gap_figure, reasons_figure
@@ -40,12 +40,10 @@ def show_ratio() -> None:
     with right:
         st.caption(plain(envelope_sentence(residuals, view.rho, gap)))
         show_floor(view.cist)
+    figure = ratio_figure(*view.pair, selected=view.selected, gap=gap)
     with place:
-        show_figure(
-            ratio_figure(*view.pair, selected=view.selected, gap=gap),
-            key="ratio-density",
-            code=view.code(),
-        )
+        page_head("Why do the entropies differ?", figure.title)
+        show_figure(figure, key="ratio-density", code=view.code(), heading=False)
 
 
 def show_numbers() -> None:

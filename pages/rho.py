@@ -13,6 +13,7 @@ from app.sidebar import move_rho
 from app.state import Code, current_view
 from app.widgets import (
     loading_torch,
+    page_head,
     plain,
     profile_cells,
     profile_config,
@@ -338,6 +339,7 @@ def show_evidence(found: RhoRecommendation) -> None:
         show_figure(evidence_figure(evidence, found), key="rho-evidence", code=commands)
 
 
+page_head("Which ρ?")
 usual = recommended(source.logit_set.fingerprint, source.curves, Wanted(), view.floor)
 anchors = anchors_of(source.logit_set.fingerprint, source.curves, view.floor)
 place = st.container()

@@ -8,7 +8,16 @@ import streamlit as st
 
 from app.settings import page_setting
 from app.state import Code, current_view
-from app.widgets import plain, profile_cells, profile_config, show_error, show_figure, show_floor, show_table
+from app.widgets import (
+    page_head,
+    plain,
+    profile_cells,
+    profile_config,
+    show_error,
+    show_figure,
+    show_floor,
+    show_table,
+)
 from cist_core.charts.ranking import ranking_figure
 from cist_core.compare.findings import rule_label
 from cist_core.compare.ranking import CONFIDENCE, RESAMPLES, RankedRule, rank_rules
@@ -149,6 +158,7 @@ def show_notes(ranking: list[RankedRule]) -> None:
         )
 
 
+page_head("Is CIST the best rule for this teacher?")
 mean_entropy = float(f"{view.fixed.profile.mean:.4g}")
 place = st.container()
 st.caption(

@@ -10,7 +10,7 @@ from app.inspector import show_sample
 from app.selection import select
 from app.settings import page_setting
 from app.state import Code, View, current_view
-from app.widgets import show_figure, show_floor
+from app.widgets import page_head, show_figure, show_floor
 from cist_core.charts.soft_labels import MOST_IN_MATRIX, class_mass_figures, confused_pairs_figure, names_of
 from cist_core.samples.dark_knowledge import ClassMass, mean_soft_labels
 from cist_core.samples.selection import Selection
@@ -160,6 +160,7 @@ def show_classes() -> None:
             show_figure(figure, key=f"samples-classes-{name}", code=code)
 
 
+page_head("What does the student actually see?")
 inspector, gallery = st.columns([3, 2], gap="large")
 with gallery:
     order = choose_order(view, names)

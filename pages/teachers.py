@@ -11,7 +11,16 @@ import streamlit as st
 from app import catalogue
 from app.settings import page_setting
 from app.state import Code, current_view
-from app.widgets import loading_torch, plain, profile_cells, profile_config, show_error, show_figure, show_table
+from app.widgets import (
+    loading_torch,
+    page_head,
+    plain,
+    profile_cells,
+    profile_config,
+    show_error,
+    show_figure,
+    show_table,
+)
 from cist_core.cards import find_sample_model
 from cist_core.charts.teachers import (
     TEACHER_COLOURS,
@@ -236,8 +245,11 @@ def show_consistency(readings: Sequence[TeacherReading]) -> None:
         "Soft labels under", [FIXED, CIST], default=FIXED, required=True,
         **page_setting("teachers_rule"),
     )  # fmt: skip
+    figure = teacher_entropy_figure(readings, str(rule))
     with place:
-        show_figure(teacher_entropy_figure(readings, str(rule)), key="teachers-entropy", code=commands)
+        show_figure(figure, key="teachers-entropy", code=commands, heading=False)
+    with head:
+        page_head("Which teacher suits this student?", figure.title)
     show_table(
         consistency_table(readings),
         key="teachers-consistency",
@@ -308,6 +320,7 @@ def show_calibration(readings: Sequence[TeacherReading]) -> None:
     )
 
 
+head = st.container()
 others = choose_others()
 logit_sets = load_all(others)
 # They can be compared at one mean entropy only: the softest that is recommended, as all floors leave that to all.

@@ -10,7 +10,7 @@ from app.selection import select
 from app.settings import page_setting
 from app.state import Code, current_view
 from app.thumbnails import thumbnails
-from app.widgets import loading_torch, plain, show_figure, show_floor, show_table
+from app.widgets import loading_torch, page_head, plain, show_figure, show_floor, show_table
 from cist_core.charts.gradients import gradient_figure
 from cist_core.charts.weights import difficulty_figure, factors_figure, weight_figure
 from cist_core.samples.gradients import GradientNorms, cist_gradients, kd_gradients
@@ -102,12 +102,11 @@ def show_difficulty() -> None:
     place = st.container()
     measure = choose_measure()
     values = view.samples.column(measure.name)
+    figure = difficulty_figure(weights, values, measure, selected=view.selected)
     with place:
-        show_figure(
-            difficulty_figure(weights, values, measure, selected=view.selected),
-            key="weights-difficulty",
-            code=weights_code(),
-        )
+        show_figure(figure, key="weights-difficulty", code=weights_code(), heading=False)
+    with head:
+        page_head("Who is heard more, who less?", figure.title)
     show_floor(view.cist)
     correlation = None if weights.equal else rank_correlation(weights.weight, values)
     count, spread, rank = st.columns(3)
@@ -297,6 +296,7 @@ def end_sentence(end: str, rows: np.ndarray) -> str:
     return plain(f"The {len(rows)} most {end} weigh {reach} times the mean{right}")
 
 
+head = st.container()
 weighting, normalise = choose_weighting()
 weights = SampleWeights.of(
     source.curves,

@@ -23,5 +23,11 @@ def open_app(page: str = "overview", **query: str | list[str]) -> AppTest:
     return app
 
 
+def finding(app: AppTest) -> str:
+    """The sentence beneath a page's question."""
+    sentence: str = app.header[0].value
+    return sentence
+
+
 def view_of(app: AppTest) -> View:
     return app.session_state["_view"]

@@ -15,7 +15,7 @@ from cist_core.compare.anchors import default_anchor
 from cist_core.compare.teacher_comparison import CIST, FIXED, consistency_finding, nearness_finding, read_teacher
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.inference.sources import load_logits
-from tests.app.driver import ROOT, open_app, view_of
+from tests.app.driver import ROOT, finding, open_app, view_of
 
 BESIDE = "teachers_beside_mnist5k-cnn"
 
@@ -42,7 +42,7 @@ def test_the_page_compares_the_shipped_teachers_with_the_numbers_of_the_library(
     target = max(default_anchor(EntropyCurves.from_logits(logits_of(name))).target for name in names)
     teachers = [read_teacher(name, logits_of(name), target=target, student=logits_of(student)) for name in names]
     assert any(f"where its mean entropy is {target:.3g} ln C" in caption.value for caption in app.caption)
-    assert subheaders(app)[0] == consistency_finding(teachers, FIXED)
+    assert finding(app) == consistency_finding(teachers, FIXED)
     assert nearness_finding(teachers, student) in subheaders(app)
     consistency, gap, calibration = (frame.value.set_index("Teacher") for frame in app.dataframe)
     for teacher in teachers:
@@ -59,17 +59,17 @@ def test_the_page_compares_the_shipped_teachers_with_the_numbers_of_the_library(
 
 def test_the_title_and_the_histogram_follow_the_rule() -> None:
     app = open_teachers(teachers_rule=CIST)
-    assert subheaders(app)[0].startswith("Under CIST")
+    assert finding(app).startswith("Under CIST")
     app.segmented_control(key="teachers_rule").set_value(FIXED).run()
     assert not app.exception
-    assert subheaders(app)[0].startswith("Under fixed τ")
+    assert finding(app).startswith("Under fixed τ")
 
 
 def test_one_teacher_alone_is_shown_and_the_page_says_how_to_add_another() -> None:
     app = open_teachers()
     app.multiselect(key=BESIDE).set_value([]).run()
     assert not app.exception
-    assert "add a teacher to compare it with" in subheaders(app)[0]
+    assert "add a teacher to compare it with" in finding(app)
     assert len(app.dataframe[0].value) == 1
     assert len(app.get("vega_lite_chart")) == 3
 

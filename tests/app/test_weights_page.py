@@ -15,7 +15,7 @@ CHARTS = ("weights-difficulty", "weights-factors", "weights-weight", "weights-gr
 
 
 def titles(app) -> list[str]:
-    return [title.value for title in app.subheader]
+    return [title.value for title in (*app.header, *app.subheader)]
 
 
 def weights_of(view, **options) -> SampleWeights:

@@ -81,12 +81,11 @@ def wait_until_drawn(page, sign: str = A_CHART) -> None:
     page.wait_for_timeout(400)  # fonts and the chart's own resize
 
 
-def go_to(page, section: str, title: str) -> None:
-    """Open another page by the menu above."""
-    page.get_by_role("button", name=section, exact=True).click()
-    page.get_by_role("menuitem", name=title).click()
+def go_to(page, title: str, *, sign: str = A_CHART) -> None:
+    """Open another page from the sidebar."""
+    page.locator("[data-testid=stSidebarNav]").get_by_role("link", name=title, exact=True).click()
     page.wait_for_timeout(500)
-    wait_until_drawn(page)
+    wait_until_drawn(page, sign)
 
 
 def save_picture(page, name: str) -> None:

@@ -44,7 +44,7 @@ def test_a_brush_on_one_page_selects_on_the_others(open_page) -> None:
     assert drawing(page) != before
     selected = said(page).removeprefix("Entropy").strip()
     assert re.search(r"[\d,]+ of 1,000 samples \([\d.]+ %\)", selected)
-    go_to(page, "Look", "Overview")
+    go_to(page, "Overview")
     page.get_by_role("heading", level=1).wait_for()
     assert "select=entropy" in page.url
     page.reload()

@@ -76,7 +76,7 @@ def test_a_copied_url_opens_the_same_view(open_page, path: str) -> None:
 def test_sliders_keep_their_place_from_page_to_page(open_page) -> None:
     page = open_page("?tau=3")
     rho = value(page, "CIST ρ")
-    go_to(page, "Look", "Ratio")
+    go_to(page, "Ratio")
     page.wait_for_url("**/ratio**")
     assert value(page, "Fixed temperature τ") == 3
     assert value(page, "CIST ρ") == rho
@@ -121,7 +121,7 @@ def test_another_floor_moves_the_chart_keeps_the_match_and_travels_with_link_and
     copy = open_page(page.url.split("/", 3)[3])
     assert floor_of(copy) == 0
     assert drawing(copy) == drawing(page)
-    go_to(page, "Look", "Ratio")
+    go_to(page, "Ratio")
     assert floor_of(page) == 0
     set_floor(page, "1")
     assert "floor=" not in page.url
