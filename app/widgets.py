@@ -15,7 +15,7 @@ import pandas as pd
 import streamlit as st
 
 from app.selection import SELECT, SLICES, brush_round, deselect, select_where
-from app.settings import page_settings
+from app.settings import page_setting, page_settings
 from app.state import NO_STUDENT, Code, View
 from cist_core.charts import Figure
 from cist_core.charts.figure import BRUSH, PICK
@@ -93,6 +93,19 @@ def show_figure(
         for name, table in figure.datasets.items():
             if len(table):
                 download_table(table, f"{key}-{name}", label=f"Data: {name}")
+
+
+def show_tabs(tabs: Mapping[str, Callable[[], None]], *, key: str) -> None:
+    """Tabs of which only the open one is computed; the address and the link to the page name it.
+
+    Args:
+        tabs: what each of them shows, by its title; the first is open to begin with.
+        key: of the tabs.
+    """
+    for tab, show in zip(st.tabs(list(tabs), **page_setting(key, keep=False)), tabs.values(), strict=True):
+        if tab.open:
+            with tab:
+                show()
 
 
 def _hint(figure: Figure) -> str:

@@ -34,7 +34,7 @@ _SIDES = ("above the curve", "below the curve")
 _CIST = Slot("CIST", BLUE)
 
 
-def gap_figure(residuals: Residuals, rule: Cist, *, selected: Mask | None = None, height: int = 340) -> Figure:
+def gap_figure(residuals: Residuals, rule: Cist, *, selected: Mask | None = None, height: int = 300) -> Figure:
     """Scaled gap against entropy at the one ratio of CIST, with what the gap alone predicts.
 
     Args:

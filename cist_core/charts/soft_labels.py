@@ -25,7 +25,7 @@ MOST_PAIRS = 15
 MOST_WITH_NUMBERS = 12
 """Up to this many classes a cell of the matrix has room for its number."""
 
-_ROW, _AXES = 34, 130  # pixels of one class with a bar for each of two rules, and of the axes and legend
+_ROW, _AXES = 30, 130  # pixels of one class with a bar for each of two rules, and of the axes and legend
 
 
 def names_of(class_names: Sequence[str] | None, classes: int) -> list[str]:

@@ -6,6 +6,7 @@ import pytest
 
 from app.pages import SECTIONS, find_pages
 from app.widgets import PRODUCT
+from tests.browser.actions import settle
 from tests.browser.conftest import go_to
 
 pytestmark = pytest.mark.browser
@@ -62,6 +63,23 @@ def test_the_chart_has_no_second_toolbar(open_page) -> None:
     toolbars = page.locator(f"{frame} [data-testid=stElementToolbar]")
     assert toolbars.count()
     assert not any(toolbar.is_visible() for toolbar in toolbars.all())
+
+
+@pytest.mark.parametrize("name", ["ratio", "weights", "samples", "teachers"])
+def test_a_page_is_at_most_two_screens_high_before_another_tab_is_opened(open_page, name: str) -> None:
+    page = open_page(name, height=900)
+    assert page.locator("[data-testid=stMain]").evaluate("element => element.scrollHeight") <= 2 * 900
+
+
+def test_a_tab_is_computed_when_it_is_opened_and_the_address_keeps_it(open_page) -> None:
+    page = open_page("ratio")
+    assert page.get_by_text("samples furthest from the curve").count() == 0
+    page.get_by_role("tab", name="Exceptions").click()
+    settle(page)
+    page.get_by_role("heading", name="samples furthest from the curve").wait_for()
+    assert "ratio_tab=Exceptions" in page.url
+    page.reload()
+    page.get_by_role("heading", name="samples furthest from the curve").wait_for()
 
 
 def overlap(one: dict[str, float], other: dict[str, float] | None) -> bool:
