@@ -9,6 +9,7 @@ from app.background import wake_worker
 from app.pages import DEFAULT, SECTIONS, find_pages
 from app.people import account
 from app.selection_bar import choose_samples
+from app.selection_tray import show_tray
 from app.settings import forget_page_settings
 from app.sidebar import choose_rules, choose_source
 from app.state import set_view
@@ -44,6 +45,8 @@ if view is not None or not info.needs_source:
     set_view(view)
     forget_page_settings()
     chosen.run()
+    if view is not None and info.can_brush:
+        show_tray(view)
     # After the page, whose own controls are part of the link.
     with sidebar:
         share_link(view)

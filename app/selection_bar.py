@@ -46,19 +46,20 @@ def choose_samples(view: View, *, with_bar: bool) -> View:
         args=(Selection(),),
         disabled=not st.session_state.get(SELECT),
     )
-    with bar.popover("Slices", icon=":material/bookmarks:"):
+    with bar.popover("Saved", icon=":material/bookmarks:"):
         st.text_area(
-            "Slices, one a line",
+            "Saved selections, one per line",
             **linked(SLICES, keep=True),
             placeholder="confused: correct=no & margin=..1",
             help="A name, a colon and a rule as under Select. Their statistics are on the page Entropy.",
         )
-        name = st.text_input("Keep the selection under the name", key="slice_name")
+        st.text_input("Save selection as", key="slice_name")
         st.button(
-            "Keep as slice",
+            "Save",
+            key="slice_keep",
             icon=":material/bookmark_add:",
-            on_click=_keep,
-            args=(name,),
+            on_click=keep_selection,
+            args=("slice_name",),
             disabled=not current_selection(),
             width="stretch",
         )
@@ -152,12 +153,13 @@ def _explanation(view: View) -> str:
     )
 
 
-def _keep(name: str) -> None:
-    """Add the selection to the slices, unless their text cannot be read: its error is on the page."""
+def keep_selection(field: str) -> None:
+    """Add the selection to the slices, from a callback, unless their text cannot be read: its error is on the page."""
     try:
         kept = parse_slices(st.session_state.get(SLICES) or "")
     except CistError:
         return
     unnamed = (f"slice {number}" for number in count(1))
-    kept[name.strip() or next(free for free in unnamed if free not in kept)] = current_selection()
+    name = st.session_state[field].strip()  # not an argument: Enter and the press may arrive together
+    kept[name or next(free for free in unnamed if free not in kept)] = current_selection()
     st.session_state[SLICES] = format_slices(kept)

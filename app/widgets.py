@@ -117,7 +117,7 @@ def _chart_selection(
 ) -> dict[str, Any]:
     """The arguments that make a chart answer to a brush or a click."""
     if figure.brush:
-        key = f"{key}-{brush_round()}"
+        key = f"brush-{key}-{brush_round()}"
         return {"key": key, "on_select": partial(_follow_brush, key, figure.brush), "selection_mode": BRUSH}
     if on_pick is not None:
         return {"key": key, "on_select": partial(_follow_pick, key, on_pick), "selection_mode": PICK}

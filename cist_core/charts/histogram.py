@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cist_core.charts.figure import BRUSH, GREY, SELECTED, Figure, Mask, Slot, named, rule_scale, rules_legend, slots
-from cist_core.compare.findings import comparison, extremes, rule_label
+from cist_core.charts.figure import GREY, SELECTED, Figure, Mask, Slot, brush, named, rule_scale, rules_legend, slots
+from cist_core.compare.findings import comparison, extremes, rule_label, selection_finding
 from cist_core.temperature.profile import entropy_histogram
 from cist_core.temperature.readings import RuleReading
 from cist_core.wording import percent, three_digits
@@ -51,7 +51,7 @@ def histogram_figure(
     height: int = 400,
     tallest: int = 0,
 ) -> Figure:
-    """Histograms of several rules over one another; the first two are the pair that the title compares.
+    """Histograms of several rules over one another; the title compares the first two, on the selected samples if any.
 
     Args:
         readings: one or more.
@@ -66,7 +66,12 @@ def histogram_figure(
     pairs = list(zip(readings, taken, strict=True))
     bins = pd.concat([_bins(reading, slot, limit) for reading, slot in pairs], ignore_index=True)
     chosen = pd.concat([_bins(reading, slot, limit, selected) for reading, slot in pairs], ignore_index=True)
-    title = comparison(readings[0], readings[1]) if len(readings) > 1 else extremes(readings[0])
+    if len(readings) == 1:
+        title = extremes(readings[0])
+    elif selected is None:
+        title = comparison(readings[0], readings[1])
+    else:
+        title = selection_finding(readings[0], readings[1], selected)
     return Figure(
         title=title,
         caption=(
@@ -178,7 +183,7 @@ def _spec(taken: tuple[Slot, ...], limit: float, height: int, can_brush: bool) -
     }
     bars = alt.Chart(named("bins")).mark_rect(opacity=0.55).encode(**counted_from_0)
     if can_brush:
-        bars = bars.add_params(alt.selection_interval(name=BRUSH, encodings=["x"]))
+        bars = bars.add_params(brush("x"))
     chosen = alt.Chart(named("selected")).mark_rect(opacity=0.9, stroke=SELECTED).encode(**counted_from_0)
     means = (
         alt.Chart(named("means"))

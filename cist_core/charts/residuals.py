@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from cist_core.charts.cloud import MOST_POINTS, cells, cloud_layer, envelope_layer, points
-from cist_core.charts.figure import BLUE, BRUSH, GREY, SELECTED, Figure, Mask, Slot, named
+from cist_core.charts.figure import BLUE, GREY, SELECTED, Figure, Mask, Slot, brush, named
 from cist_core.compare.findings import NO_SPREAD
 from cist_core.entropy.envelope import entropy_envelope
 from cist_core.entropy.theory import second_class_entropy
@@ -116,7 +116,7 @@ def _gap_spec(limit: float, binned: bool, height: int) -> dict[str, Any]:
     gap = alt.Tooltip("gap:Q", format=".2f")
     band = envelope_layer("gap", x, y)
     samples_of = partial(cloud_layer, field="gap", title="gap", binned=binned)
-    cloud = samples_of("cloud", x, y, alt.value(BLUE)).add_params(alt.selection_interval(name=BRUSH, encodings=["y"]))
+    cloud = samples_of("cloud", x, y, alt.value(BLUE)).add_params(brush("y"))
     chosen = samples_of("selected", x, y, alt.value(SELECTED), front=True)
     curve = (
         alt.Chart(named("curve"))
