@@ -66,11 +66,9 @@ def histogram_figure(
     pairs = list(zip(readings, taken, strict=True))
     bins = pd.concat([_bins(reading, slot, limit) for reading, slot in pairs], ignore_index=True)
     chosen = pd.concat([_bins(reading, slot, limit, selected) for reading, slot in pairs], ignore_index=True)
-    if len(readings) == 1:
-        title = extremes(readings[0])
-    elif selected is None:
-        title = comparison(readings[0], readings[1])
-    else:
+    of_all = comparison(readings[0], readings[1]) if len(readings) > 1 else extremes(readings[0])
+    title = of_all
+    if selected is not None and len(readings) > 1:
         title = selection_finding(readings[0], readings[1], selected)
     return Figure(
         title=title,
@@ -79,7 +77,8 @@ def histogram_figure(
             f"{first.over_sharp_below * 100:g} % of ln C, and over-smoothed, above "
             f"{first.over_smoothed_above * 100:g} %."
         ),
-        alt=title
+        # A chart whose alt text changes is drawn anew, and loses the brush that selects.
+        alt=of_all
         + ". "
         + "; ".join(
             f"{rule_label(reading.rule)}: mean {three_digits(reading.profile.mean)}, spread "

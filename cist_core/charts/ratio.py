@@ -69,7 +69,8 @@ def ratio_figure(
     everyone = np.ones(profile.samples, bool)
     scattered = list(zip([fixed, held], taken, [everyone, ~at_rho], strict=True))
     curve = np.linspace(0.0, reach, _CURVE_POINTS)
-    title = ratio_sentence(fixed, held) if selected is None else _selected_sentence(fixed, held, selected)
+    of_all = ratio_sentence(fixed, held)
+    title = of_all if selected is None else _selected_sentence(fixed, held, selected)
     cist = _where_cist_stands(rule, held.profile) if isinstance(rule, Cist) else ""
     caption = (
         f"{profile.samples:,} samples"
@@ -84,7 +85,8 @@ def ratio_figure(
     return Figure(
         title=title,
         caption=caption,
-        alt=f"{title}. Horizontal: ratio of the maximum centred logit to the temperature; vertical: entropy in "
+        # A chart whose alt text changes is drawn anew, and loses the brush that selects.
+        alt=f"{of_all}. Horizontal: ratio of the maximum centred logit to the temperature; vertical: entropy in "
         f"nats{f'. {cist}' if cist else ''}",
         spec=_spec(taken, limit, binned, height),
         brush={"ratio": "ratio", "entropy": "entropy"},

@@ -284,11 +284,8 @@ def difficulty_figure(
     across, up = _Bins.over(values, count=COLUMNS), _Bins.over(weights.weight, count=ROWS)
     binned = weights.samples > MOST_POINTS
     chosen = _chosen(selected, weights.samples)
-    title = (
-        difficulty_sentence(weights, values, measure)
-        if selected is None
-        else _selected_sentence(weights, values, measure, selected)
-    )
+    of_all = difficulty_sentence(weights, values, measure)
+    title = of_all if selected is None else _selected_sentence(weights, values, measure, selected)
     cloud = _cells(values, weights.weight, across, up) if binned else _points(values, weights.weight, across, up)
     front = _cells(values[chosen], weights.weight[chosen], across, up) if binned else cloud[chosen]
     return Figure(
@@ -299,7 +296,8 @@ def difficulty_figure(
             + "; what lies beyond the axes stands at their ends. Line: the running median of the weight. Dashed: the "
             "mean weight."
         ),
-        alt=title,
+        # A chart whose alt text changes is drawn anew, and loses the brush that selects.
+        alt=of_all,
         spec=_difficulty_spec(
             _measure_title(measure),
             measure.title,
