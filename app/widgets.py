@@ -19,7 +19,8 @@ from app.settings import page_setting, page_settings
 from app.state import NO_STUDENT, Code, View
 from cist_core.charts import Figure
 from cist_core.charts.figure import BRUSH, PICK
-from cist_core.charts.pictures import DARK, LIGHT, png, svg
+from cist_core.charts.legible import with_legible_words
+from cist_core.charts.pictures import DARK, LIGHT, png, svg, vega_config
 from cist_core.compare.findings import rule_sentences
 from cist_core.errors import CistError
 from cist_core.tables import to_csv, to_parquet
@@ -75,11 +76,11 @@ def show_figure(
     if heading:
         st.subheader(plain(figure.title), anchor=False)
     dark = st.context.theme.type == "dark"
-    # Streamlit's theme leaves words in a chart black.
-    ink = {"config": {"text": {"color": (DARK if dark else LIGHT).ink}}}
-    st.vega_lite_chart(
-        figure.spec | {"datasets": figure.datasets} | ink, alt=figure.alt, **_chart_selection(figure, key, on_pick)
-    )
+    theme = DARK if dark else LIGHT
+    spec = with_legible_words(figure.spec, theme.page, theme.ink) | {"datasets": figure.datasets}
+    # Streamlit's theme leaves words in a chart black, and its axes too faint to read.
+    config = {key: value for key, value in vega_config(theme).items() if key not in ("background", "font")}
+    st.vega_lite_chart(spec | {"config": config}, alt=figure.alt, **_chart_selection(figure, key, on_pick))
     below = st.container(horizontal=True, vertical_alignment="top")
     below.container().caption(plain(f"{figure.caption} {_hint(figure)}"))
     with below.popover("Export", icon=":material/ios_share:", type="tertiary", key=f"export-{key}", help="Export"):

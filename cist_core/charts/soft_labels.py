@@ -350,7 +350,7 @@ def _matrix_spec(slot: Slot, numbered: bool, slanted: bool, classes: int) -> dic
     ]
     base = alt.Chart(named("cells")).encode(x=x, y=y, tooltip=tooltip)
     cells = base.mark_rect(color=slot.colour).encode(
-        opacity=alt.Opacity("strength:Q", scale=alt.Scale(domain=[0, 1], range=[0, 0.85]), legend=None)
+        opacity=alt.Opacity("strength:Q", scale=alt.Scale(domain=[0, 1], range=[0, 0.7]), legend=None)
     )
     own = base.transform_filter("datum.own").mark_rect(filled=False, stroke=GREY, strokeWidth=1)
     layers = [cells, own]
