@@ -88,6 +88,8 @@ def slice_table(view: View) -> pd.DataFrame:
 def show_slices(view: View) -> None:
     """The statistics of the selection and of every slice."""
     at_floor = COLUMNS["at_floor"]
+    table, shares = slice_table(view), ["share", "accuracy", "at_floor"]
+    table[shares] *= 100
     nats = {
         f"{column.name}_{side}": st.column_config.NumberColumn(
             f"{column.title}, {label}", format=column.format.printf, help=column.help
@@ -96,18 +98,18 @@ def show_slices(view: View) -> None:
         for column in profile_columns("mean", "std")
     }
     show_table(
-        slice_table(view),
+        table,
         key="slices-table",
-        alt="Statistics of the slices: samples, accuracy, mean and spread of the entropy in nats",
+        alt="Statistics of the slices: samples, accuracy, mean and spread of the entropy in nats, shares in percent",
         columns={
             "slice": st.column_config.TextColumn("Slice", pinned=True),
             "rule": st.column_config.TextColumn("Rule"),
             "samples": st.column_config.NumberColumn("Samples", format="localized"),
-            "share": st.column_config.NumberColumn("Share", format="percent"),
-            "accuracy": st.column_config.NumberColumn("Accuracy", format="percent"),
+            "share": st.column_config.NumberColumn("Share", format="%.1f %%"),
+            "accuracy": st.column_config.NumberColumn("Accuracy", format="%.1f %%"),
             **nats,
             "mean_ratio": st.column_config.NumberColumn("Mean ratio at τ", format="%.3f"),
-            "at_floor": st.column_config.NumberColumn(at_floor.title, format="percent", help=at_floor.help),
+            "at_floor": st.column_config.NumberColumn(at_floor.title, format="%.1f %%", help=at_floor.help),
         },
     )
 

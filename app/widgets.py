@@ -21,7 +21,7 @@ from cist_core.charts import Figure
 from cist_core.charts.figure import BRUSH, PICK
 from cist_core.charts.legible import with_legible_words
 from cist_core.charts.pictures import DARK, LIGHT, png, svg, vega_config
-from cist_core.compare.findings import rule_sentences
+from cist_core.compare.findings import rule_label, rule_sentences
 from cist_core.errors import CistError
 from cist_core.tables import to_csv, to_parquet
 from cist_core.temperature import TemperatureRule
@@ -260,7 +260,7 @@ def profile_table(readings: list[RuleReading]) -> pd.DataFrame:
     """One row a rule, for `show_profiles`; entropies in nats, shares in percent."""
     return pd.DataFrame(
         [
-            {"Rule": reading.profile.rule, **profile_cells(COLUMNS.values(), reading.rule, reading.profile)}
+            {"Rule": rule_label(reading.rule), **profile_cells(COLUMNS.values(), reading.rule, reading.profile)}
             for reading in readings
         ]
     )
@@ -269,7 +269,7 @@ def profile_table(readings: list[RuleReading]) -> pd.DataFrame:
 def show_profiles(readings: list[RuleReading], *, key: str) -> None:
     """The table of profiles, all read with the same thresholds."""
     config = {
-        "Rule": st.column_config.TextColumn(pinned=True, help="As the command line and links write it"),
+        "Rule": st.column_config.TextColumn(pinned=True),
         **profile_config(COLUMNS.values(), readings[0].profile),
     }
     show_table(profile_table(readings), key=key, alt="Entropy profile of each rule, in nats", columns=config)

@@ -315,8 +315,10 @@ def end_sentence(end: str, rows: np.ndarray) -> str:
     times = weights.relative[rows]
     reach = f"{three_digits(float(times.min()))} to {three_digits(float(times.max()))}"
     correct = source.curves.correct
-    right = "" if correct is None else f"; the teacher is right on {int(correct[rows].sum())}"
-    return plain(f"The {len(rows)} most {end} weigh {reach} times the mean{right}")
+    right = 0 if correct is None else int(correct[rows].sum())
+    which = f"all {len(rows)}" if right == len(rows) else f"{right} of {len(rows)}"
+    told = "" if correct is None else f"; the teacher gets {which} right"
+    return plain(f"The {len(rows)} most {end} weigh {reach} times the mean{told}")
 
 
 head = st.container()

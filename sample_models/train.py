@@ -39,7 +39,7 @@ class SampleModel:
 
 SAMPLE_MODELS: dict[str, SampleModel] = {
     "mnist5k-cnn": SampleModel(
-        "Digits told apart by three convolutions, trained on 3,500 images",
+        "Small CNN for digits, trained on 3,500 images",
         "teacher",
         "cnn_32_64",
         "mnist-5k",

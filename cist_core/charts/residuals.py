@@ -29,7 +29,7 @@ _MEANING = {
     SECOND_MODE: "The second class, alone at its gap, explains at least half of the distance",
     UNEVEN_OTHERS: "Differences between the further classes explain more than the second class does",
 }
-_AS_LIST = {TIE: "by a tie", SECOND_MODE: "by a second mode", UNEVEN_OTHERS: "by uneven others"}
+_AS_LIST = {TIE: ("tie", "ties"), SECOND_MODE: ("second mode", "second modes"), UNEVEN_OTHERS: ("uneven others",) * 2}
 _SIDES = ("above the curve", "below the curve")
 _CIST = Slot("CIST", BLUE)
 
@@ -84,8 +84,8 @@ def spread_sentence(residuals: Residuals) -> str:
     known = "gap and ratio" if residuals.at_floor.any() else "the gap"
     if spread.predicted < NO_SPREAD:
         return (
-            f"From {known} alone CIST would not spread at all; it spreads {measured}, and the gap explains {explained} "
-            "of the variance"
+            f"From {known} alone every sample would have the same entropy under CIST; the spread is {measured}, and "
+            f"the gap explains {explained} of the variance"
         )
     return (
         f"From {known} alone the spread under CIST would be {three_digits(spread.predicted)} nats; it is "
@@ -176,9 +176,12 @@ def furthest_sentence(residuals: Residuals, count: int) -> str:
     near = f"within {three_digits(residuals.far_from)} nats of it"
     if not len(names):
         return f"{start} {'lies' if one else 'lie'} {near}"
+    if one:
+        return f"{start}; reason: {_AS_LIST[names[0]][0]}"
     counts = [(int(np.count_nonzero(names == reason)), _AS_LIST[reason]) for reason in REASONS]
-    counts.append((len(rows) - len(names), near))
-    return f"{start}: {', '.join(words if one else f'{number} {words}' for number, words in counts if number)}"
+    counts.append((len(rows) - len(names), (near, near)))
+    reasons = ", ".join(f"{number} {words[number > 1]}" for number, words in counts if number)
+    return f"{start}; reasons: {reasons}"
 
 
 @lru_cache(maxsize=4)

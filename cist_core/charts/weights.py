@@ -204,7 +204,7 @@ def weight_sentence(weights: SampleWeights) -> str:
         return f"Every sample weighs the same: all {weights.samples:,} count"
     held = share_of_largest(weights.weight, TOP)
     return (
-        f"The weights count like {round(weights.effective_samples):,} of {weights.samples:,} samples; the heaviest "
+        f"Effective sample size: {round(weights.effective_samples):,} of {weights.samples:,}; the heaviest "
         f"{TOP * 100:.0f} % carry {percent(held)} of the weight"
     )
 
