@@ -214,12 +214,18 @@ def _shared(view: View) -> dict[str, str]:
 
 
 def show_floor(cist: RuleReading) -> None:
-    """On how many samples the floor decides the temperature of CIST; stands on every page that shows CIST."""
+    """On how many samples the floor decides the temperature of CIST, and a warning where it leaves one soft label.
+
+    Stands on every page that shows CIST.
+    """
     teacher, student = cist.at_floor, cist.student_at_floor
     counts = [f"{np.count_nonzero(teacher):,} of {len(teacher):,} samples"]
     counts += [] if student is None else [f"{np.count_nonzero(student):,} for the student"]
+    floor, *lost = rule_sentences([cist])
+    for sentence in lost:
+        st.warning(plain(f"{sentence}."), icon=":material/warning:")
     st.caption(
-        plain(" ".join(f"{sentence}." for sentence in rule_sentences([cist]))),
+        plain(f"{floor}."),
         help=f"{', '.join(counts)}. There τᵢ is the floor, and the ratio m / τᵢ is below ρ. The floor stands in the "
         "sidebar, under ρ.",
     )

@@ -179,7 +179,17 @@ def show_why() -> None:
 
 
 def show_exceptions() -> None:
-    show_figure(reasons_figure(residuals), key="ratio-reasons", code=residual_code())
+    figure = reasons_figure(residuals)
+    if residuals.num_classes == 2:
+        st.info(
+            "With two classes no sample is an exception: there is one other class, so all lie on the curve.",
+            icon=":material/info:",
+        )
+        return
+    if residuals.far.any():
+        show_figure(figure, key="ratio-reasons", code=residual_code())
+    else:
+        st.info(plain(f"{figure.title}."), icon=":material/info:")
     show_furthest()
 
 

@@ -87,6 +87,17 @@ def pin_sample(key: str, index: int | None) -> None:
     st.session_state[TAB] = PINNED
 
 
+def show_wrong_classes() -> None:
+    """How the mass off the label divides; with two classes there is nothing to divide."""
+    if logit_set.num_classes == 2:
+        st.info(
+            "With two classes all mass off the label is on the other class, so there is no dark knowledge to divide.",
+            icon=":material/info:",
+        )
+        return
+    show_dark_knowledge(view, index, names, key="samples", top=st.session_state[TOP])
+
+
 def show_pins() -> None:
     """The two pinned samples side by side, on one axis."""
     pinned = {pin: st.session_state.get(key) for pin, key in PINS.items()}
@@ -175,7 +186,7 @@ if len(order):
         show_cards(view, order, names, index)
     show_tabs(
         {
-            "Dark knowledge": lambda: show_dark_knowledge(view, index, names, key="samples", top=st.session_state[TOP]),
+            "Dark knowledge": show_wrong_classes,
             PINNED: show_pins,
             "Classes": show_classes,
         },

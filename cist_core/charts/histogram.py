@@ -27,6 +27,9 @@ STACKED_HEIGHT = 340
 # On a phone the two regions stand so near to one another that only the numbers fit.
 _SHARE = alt.ExprRef("width < 420 ? datum.text : datum.text + ' ' + datum.region")
 
+_FIRST_LINE, _LINE = 12, 16
+"""Where the words of the first rule stand from the top, and those of the next below them, in pixels."""
+
 _PAIR = ("entropy", "entropy_cist")
 """The measures that are the entropies of the first two readings, the pair of the sidebar."""
 
@@ -189,6 +192,9 @@ def _spec(taken: tuple[Slot, ...], limit: float, height: int, can_brush: bool) -
         .mark_rule(strokeWidth=2, strokeDash=[5, 3])
         .encode(
             x="mean:Q",
+            # From under the words, which a mean near an end of the axis would cross.
+            y=alt.value(_FIRST_LINE + _LINE * len(taken) - 4),
+            y2=alt.value("height"),
             color=colour,
             tooltip=[
                 alt.Tooltip("label:N", title="rule"),
@@ -200,7 +206,7 @@ def _spec(taken: tuple[Slot, ...], limit: float, height: int, can_brush: bool) -
     # The shares stand at the inner top of their band, one line a rule, in the rule's colour.
     share = (
         alt.Chart(named("regions"))
-        .transform_calculate(row="12 + 16 * datum.line")
+        .transform_calculate(row=f"{_FIRST_LINE} + {_LINE} * datum.line")
         .encode(
             y=alt.Y("row:Q", scale=None, axis=None),
             color=colour,
