@@ -40,7 +40,7 @@ def with_legible_words(spec: dict[str, Any], page: str, ink: str) -> dict[str, A
         page: colour behind the chart, ``#RRGGBB``.
         ink: colour of the text on it.
     """
-    parts = {
+    parts: dict[str, Any] = {
         key: [with_legible_words(part, page, ink) for part in spec[key]]
         for key in ("layer", "concat", "hconcat", "vconcat")
         if key in spec

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import altair as alt
 import numpy as np
@@ -115,7 +115,8 @@ def _spec(taken: tuple[Slot, ...], many: bool, limit: float, height: int) -> dic
         .add_params(alt.selection_point(name=PICK, fields=["index"], on="click"))
     )
     layers = [bars, dots]
-    for end, side in (("first", "left"), ("last", "right")) if many else ():
+    sides: dict[str, Literal["left", "right"]] = {"first": "left", "last": "right"} if many else {}
+    for end, side in sides.items():
         name = alt.Chart(named("ends")).transform_filter(f"datum.end === '{end}'")
         words = name.mark_text(
             align=side, fontSize=12, limit=alt.ExprRef("width / 2 - 8"), y=alt.ExprRef("height + 12")

@@ -10,10 +10,16 @@ import psutil
 import pytest
 from PIL import Image
 
+from app.pages import DEFAULT, find_pages
 from tests.studio import CHROMIUM, ROOT, running_studio
 
 SCREENSHOTS = ROOT / "docs" / "screenshots"
 A_CHART = "[data-testid=stVegaLiteChart] :is(svg, canvas)"
+PAGES = {page.name: page.name.removeprefix(DEFAULT) for page in find_pages() if page.section != "Train"}
+PAGES["learn"] = "learn?lesson_step=5"
+del PAGES["add"]  # it has no chart; test_add.py looks at it
+"""The address of every page that shows something without a run."""
+
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",

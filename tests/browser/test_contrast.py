@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.test_studio import PAGES
+from tests.browser.conftest import PAGES
 
 pytestmark = pytest.mark.browser
 

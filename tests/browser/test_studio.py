@@ -6,16 +6,10 @@ import re
 
 import pytest
 
-from app.pages import DEFAULT, find_pages
 from tests.browser.actions import drawing, settle
-from tests.browser.conftest import go_to, save_picture, wait_until_drawn
+from tests.browser.conftest import PAGES, go_to, save_picture, wait_until_drawn
 
 pytestmark = pytest.mark.browser
-
-PAGES = {page.name: page.name.removeprefix(DEFAULT) for page in find_pages() if page.section != "Train"}
-PAGES["learn"] = "learn?lesson_step=5"
-del PAGES["add"]  # it has no chart; test_add.py looks at it
-"""The address of every page that shows something without a run."""
 
 
 def press(page, label: str, key: str) -> None:
