@@ -8,6 +8,7 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
+from app.miniatures import is_wrong, sample_words
 from app.selection import current_selection, select
 from app.settings import page_setting
 from app.state import View
@@ -20,7 +21,7 @@ from cist_core.wording import three_digits
 AT, SORT, ASCENDING, PAGE = "samples_at", "samples_sort", "samples_ascending", "samples_page"
 """Keys of the widgets that make the gallery's part of a link."""
 
-CARDS = 24
+CARDS = 16
 EVERY, RIGHT, WRONG = "all", "right", "wrong"
 
 _CORRECT, _CLASSES = "samples_correct", "samples_classes"
@@ -77,11 +78,11 @@ def show_cards(view: View, order: NDArray[np.int64], names: Sequence[str], curre
     grid = st.grid("auto", min_column_width=_TILE if pictures is None else _PICTURE, gap="xsmall")
     for place, index in enumerate(shown):
         with grid.cell(), st.container(gap="xxsmall", horizontal_alignment="center"):
-            words = _words(view, index, names)
+            words = sample_words(view, index, names)
             if pictures is not None:
                 st.image(pictures[place], width=_PICTURE, alt=f"Sample {index}, {words}")
             st.button(
-                f":red[{plain(words)}]" if _is_wrong(view, index) and index != current else plain(words),
+                f":red[{plain(words)}]" if is_wrong(view, index) and index != current else plain(words),
                 key=f"samples_card_{index}",
                 type="primary" if index == current else "secondary",
                 on_click=open_sample,
@@ -143,20 +144,6 @@ def _among(selection: Selection, measure: str) -> tuple[int, ...]:
         ),
         (),
     )
-
-
-def _words(view: View, index: int, names: Sequence[str]) -> str:
-    """The label, and what the teacher takes it for where that is something else."""
-    prediction = names[int(view.samples.column("prediction")[index])]
-    labels = view.source.logit_set.labels
-    if labels is None:
-        return prediction
-    return f"{names[labels[index]]} → {prediction}" if _is_wrong(view, index) else names[labels[index]]
-
-
-def _is_wrong(view: View, index: int) -> bool:
-    correct = view.source.curves.correct
-    return correct is not None and not correct[index]
 
 
 def _values(view: View, shown: list[int]) -> list[str]:

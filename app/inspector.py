@@ -17,8 +17,17 @@ AT_FLOOR = " (floor)"
 _PICTURE, _SMALL = 200, 112  # pixels, alone and beside another one
 
 
-def show_sample(view: View, index: int, names: Sequence[str], *, key: str, top: int, in_full: bool = True) -> None:
-    """Picture, facts and soft labels of a sample; in full, its dark knowledge as well.
+def show_sample(
+    view: View,
+    index: int,
+    names: Sequence[str],
+    *,
+    key: str,
+    top: int,
+    heading: bool = True,
+    small: bool = False,
+) -> str:
+    """Picture, facts and soft labels of a sample; returns what the soft labels say.
 
     Args:
         view: what is on the screen.
@@ -26,15 +35,22 @@ def show_sample(view: View, index: int, names: Sequence[str], *, key: str, top: 
         names: of the classes, no two alike.
         key: of the charts.
         top: classes with a bar of their own.
-        in_full: False where it stands beside another one.
+        heading: whether the finding stands above the soft labels.
+        small: for a sample beside another one.
     """
-    _show_facts(view, index, names, _PICTURE if in_full else _SMALL)
+    _show_facts(view, index, names, _SMALL if small else _PICTURE)
     labels = soft_labels_of(view, index)
-    code = _code(view, index, labels[0].answer)
     hard = view.source.logit_set.labels is not None
-    show_figure(soft_label_figure(labels, names, top=top, hard=hard), key=f"{key}-soft-labels", code=code)
-    if in_full:
-        show_figure(dark_knowledge_figure(labels, names, top=top), key=f"{key}-dark-knowledge", code=code)
+    figure = soft_label_figure(labels, names, top=top, hard=hard)
+    show_figure(figure, key=f"{key}-soft-labels", code=_code(view, index, labels[0].answer), heading=heading)
+    return figure.title
+
+
+def show_dark_knowledge(view: View, index: int, names: Sequence[str], *, key: str, top: int) -> None:
+    """How the mass off the answer divides among the wrong classes; the arguments are those of `show_sample`."""
+    labels = soft_labels_of(view, index)
+    figure = dark_knowledge_figure(labels, names, top=top)
+    show_figure(figure, key=f"{key}-dark-knowledge", code=_code(view, index, labels[0].answer))
 
 
 def soft_labels_of(view: View, index: int) -> list[SoftLabel]:

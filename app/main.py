@@ -10,17 +10,21 @@ from app.catalogue import let_browser_remember
 from app.pages import DEFAULT, SECTIONS, find_pages
 from app.people import account
 from app.selection_bar import choose_samples
+from app.selection_tray import show_tray
 from app.settings import forget_page_settings
 from app.sidebar import choose_rules, choose_source
 from app.sliders.grid import send_grid
 from app.state import set_view
-from app.widgets import share_link
+from app.widgets import PRODUCT, share_link
 from cist_core.zoo.kinds.code import NO_CODE
 
 os.environ[NO_CODE] = "1"  # here and in every process that is started from here, workers among them
 
-# A picture of our own: Streamlit fetches a named icon from the internet.
-st.set_page_config(page_title="CIST Studio", page_icon=str(Path(__file__).with_name("icon.png")), layout="wide")
+HERE = Path(__file__).parent
+# Pictures of our own: Streamlit fetches a named icon from the internet.
+st.set_page_config(page_title=PRODUCT, page_icon=str(HERE / "icon.png"), layout="wide")
+st.logo(HERE / "wordmark.svg", size="large", icon_image=HERE / "icon.png")
+st.html(HERE / "style.css")
 
 pages = {
     info: st.Page(
@@ -33,10 +37,9 @@ pages = {
     )
     for info in find_pages()
 }
-# Above the page, so that the sliders have the sidebar to themselves.
 chosen = st.navigation(
     {section: [page for info, page in pages.items() if info.section == section] for section in SECTIONS},
-    position="top",
+    expanded=True,
 )
 info = next(info for info, page in pages.items() if page == chosen)
 
@@ -46,13 +49,13 @@ with st.sidebar:
 source = choose_source(sidebar, needed=info.needs_source)
 view = None
 if source is not None:
-    view = choose_samples(
-        choose_rules(sidebar, source, with_bar=info.needs_source), page=info.title, with_bar=info.shows_samples
-    )
+    view = choose_samples(choose_rules(sidebar, source, with_bar=info.needs_source), with_bar=info.shows_samples)
 if view is not None or not info.needs_source:
     set_view(view)
     forget_page_settings()
     chosen.run()
+    if view is not None and info.can_brush:
+        show_tray(view)
     # After the page, whose own controls are part of the link.
     with sidebar:
         share_link(view)

@@ -54,6 +54,11 @@ class PageInfo:
         """Whether the selection of samples stands above it."""
         return self.section == "Look" and self.needs_source
 
+    @property
+    def can_brush(self) -> bool:
+        """Whether the tray of selected samples stands below it; Samples shows them itself."""
+        return self.shows_samples and self.name != "samples"
+
 
 @lru_cache(maxsize=4)
 def find_pages(folder: Path = FOLDER) -> tuple[PageInfo, ...]:

@@ -21,7 +21,7 @@ from cist_core.temperature.columns import COLUMNS, profile_columns
 from cist_core.wording import percent
 
 
-def choose_samples(view: View, *, page: str, with_bar: bool) -> View:
+def choose_samples(view: View, *, with_bar: bool) -> View:
     """The view with its selection and slices, which stand in a bar above the page where it shows samples."""
     if not with_bar:
         _remember_link()
@@ -46,25 +46,26 @@ def choose_samples(view: View, *, page: str, with_bar: bool) -> View:
         args=(Selection(),),
         disabled=not st.session_state.get(SELECT),
     )
-    with bar.popover("Slices", icon=":material/bookmarks:"):
+    with bar.popover("Saved", icon=":material/bookmarks:"):
         st.text_area(
-            "Slices, one a line",
+            "Saved selections, one per line",
             **linked(SLICES, keep=True),
             placeholder="confused: correct=no & margin=..1",
             help="A name, a colon and a rule as under Select. Their statistics are on the page Entropy.",
         )
-        name = st.text_input("Keep the selection under the name", key="slice_name")
+        st.text_input("Save selection as", key="slice_name")
         st.button(
-            "Keep as slice",
+            "Save",
+            key="slice_keep",
             icon=":material/bookmark_add:",
-            on_click=_keep,
-            args=(name,),
+            on_click=keep_selection,
+            args=("slice_name",),
             disabled=not current_selection(),
             width="stretch",
         )
     with problem:
         chosen = _with_samples(view, complain=True)
-    words.markdown(f"**{page}**&emsp;{_count(chosen)}", help=_explanation(chosen))
+    words.markdown(_count(chosen), help=_explanation(chosen))
     return chosen
 
 
@@ -87,6 +88,8 @@ def slice_table(view: View) -> pd.DataFrame:
 def show_slices(view: View) -> None:
     """The statistics of the selection and of every slice."""
     at_floor = COLUMNS["at_floor"]
+    table, shares = slice_table(view), ["share", "accuracy", "at_floor"]
+    table[shares] *= 100
     nats = {
         f"{column.name}_{side}": st.column_config.NumberColumn(
             f"{column.title}, {label}", format=column.format.printf, help=column.help
@@ -95,18 +98,18 @@ def show_slices(view: View) -> None:
         for column in profile_columns("mean", "std")
     }
     show_table(
-        slice_table(view),
+        table,
         key="slices-table",
-        alt="Statistics of the slices: samples, accuracy, mean and spread of the entropy in nats",
+        alt="Statistics of the slices: samples, accuracy, mean and spread of the entropy in nats, shares in percent",
         columns={
             "slice": st.column_config.TextColumn("Slice", pinned=True),
             "rule": st.column_config.TextColumn("Rule"),
             "samples": st.column_config.NumberColumn("Samples", format="localized"),
-            "share": st.column_config.NumberColumn("Share", format="percent"),
-            "accuracy": st.column_config.NumberColumn("Accuracy", format="percent"),
+            "share": st.column_config.NumberColumn("Share", format="%.1f %%"),
+            "accuracy": st.column_config.NumberColumn("Accuracy", format="%.1f %%"),
             **nats,
             "mean_ratio": st.column_config.NumberColumn("Mean ratio at τ", format="%.3f"),
-            "at_floor": st.column_config.NumberColumn(at_floor.title, format="percent", help=at_floor.help),
+            "at_floor": st.column_config.NumberColumn(at_floor.title, format="%.1f %%", help=at_floor.help),
         },
     )
 
@@ -152,12 +155,13 @@ def _explanation(view: View) -> str:
     )
 
 
-def _keep(name: str) -> None:
-    """Add the selection to the slices, unless their text cannot be read: its error is on the page."""
+def keep_selection(field: str) -> None:
+    """Add the selection to the slices, from a callback, unless their text cannot be read: its error is on the page."""
     try:
         kept = parse_slices(st.session_state.get(SLICES) or "")
     except CistError:
         return
     unnamed = (f"slice {number}" for number in count(1))
-    kept[name.strip() or next(free for free in unnamed if free not in kept)] = current_selection()
+    name = st.session_state[field].strip()  # not an argument: Enter and the press may arrive together
+    kept[name or next(free for free in unnamed if free not in kept)] = current_selection()
     st.session_state[SLICES] = format_slices(kept)

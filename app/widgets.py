@@ -15,12 +15,13 @@ import pandas as pd
 import streamlit as st
 
 from app.selection import SELECT, SLICES, brush_round, deselect, select_where
-from app.settings import page_settings
+from app.settings import page_setting, page_settings
 from app.state import NO_STUDENT, Code, View
 from cist_core.charts import Figure
 from cist_core.charts.figure import BRUSH, PICK
-from cist_core.charts.pictures import DARK, LIGHT, png, svg
-from cist_core.compare.findings import rule_sentences
+from cist_core.charts.legible import with_legible_words
+from cist_core.charts.pictures import DARK, LIGHT, png, svg, vega_config
+from cist_core.compare.findings import rule_label, rule_sentences
 from cist_core.errors import CistError
 from cist_core.tables import to_csv, to_parquet
 from cist_core.temperature import TemperatureRule
@@ -36,6 +37,23 @@ _COLOURS = re.compile(
 )
 # Inside a word underscores do not slant it.
 _OUTER_UNDERSCORES = re.compile(r"(?<![^\W_])_+|_+(?![^\W_])")
+
+
+PRODUCT = "CIST Studio"
+
+
+def page_head(question: str, finding: str = "") -> None:
+    """The question that a page answers, above everything else on it and in the browser's title, and the answer.
+
+    Args:
+        question: the same at any data.
+        finding: a sentence computed from what is on the screen, without a full stop.
+    """
+    st.set_page_config(page_title=f"{question} · {PRODUCT}")
+    with st.container(gap=None):
+        st.title(plain(question), anchor=False)
+        if finding:
+            st.header(plain(finding), anchor=False)
 
 
 def show_figure(
@@ -63,14 +81,14 @@ def show_figure(
     if draw is not None:
         draw()
     else:
-        # Streamlit's theme leaves words in a chart black.
-        ink = {"config": {"text": {"color": (DARK if dark else LIGHT).ink}}}
-        st.vega_lite_chart(
-            figure.spec | {"datasets": figure.datasets} | ink, alt=figure.alt, **_chart_selection(figure, key, on_pick)
-        )
+        theme = DARK if dark else LIGHT
+        spec = with_legible_words(figure.spec, theme.page, theme.ink) | {"datasets": figure.datasets}
+        # Streamlit's theme leaves words in a chart black, and its axes too faint to read.
+        config = {key: value for key, value in vega_config(theme).items() if key not in ("background", "font")}
+        st.vega_lite_chart(spec | {"config": config}, alt=figure.alt, **_chart_selection(figure, key, on_pick))
     below = st.container(horizontal=True, vertical_alignment="top")
     below.container().caption(plain(f"{figure.caption} {_hint(figure)}"))
-    with below.popover("Export", icon=":material/ios_share:"):
+    with below.popover("Export", icon=":material/ios_share:", type="tertiary", key=f"export-{key}", help="Export"):
         if code is not None:
             st.caption("Command line")
             st.code(code.command, language="bash", wrap_lines=True)
@@ -83,6 +101,19 @@ def show_figure(
                 download_table(table, f"{key}-{name}", label=f"Data: {name}")
 
 
+def show_tabs(tabs: Mapping[str, Callable[[], None]], *, key: str) -> None:
+    """Tabs of which only the open one is computed; the address and the link to the page name it.
+
+    Args:
+        tabs: what each of them shows, by its title; the first is open to begin with.
+        key: of the tabs.
+    """
+    for tab, show in zip(st.tabs(list(tabs), **page_setting(key, keep=False)), tabs.values(), strict=True):
+        if tab.open:
+            with tab:
+                show()
+
+
 def _hint(figure: Figure) -> str:
     return figure.hint or ("Drag over it to select samples." if figure.brush else "")
 
@@ -92,7 +123,7 @@ def _chart_selection(
 ) -> dict[str, Any]:
     """The arguments that make a chart answer to a brush or a click."""
     if figure.brush:
-        key = f"{key}-{brush_round()}"
+        key = f"brush-{key}-{brush_round()}"
         return {"key": key, "on_select": partial(_follow_brush, key, figure.brush), "selection_mode": BRUSH}
     if on_pick is not None:
         return {"key": key, "on_select": partial(_follow_pick, key, on_pick), "selection_mode": PICK}
@@ -130,7 +161,7 @@ def show_table(
     """
     settings = {"placeholder": "–"} | dataframe  # for a number that is none
     event = st.dataframe(frame, column_config=columns, hide_index=True, key=key, alt=alt, **settings)
-    with st.popover("Export", icon=":material/ios_share:"):
+    with st.popover("Export", icon=":material/ios_share:", type="tertiary", key=f"export-{key}", help="Export"):
         download_table(frame, key)
     return event
 
@@ -188,12 +219,18 @@ def _shared(view: View) -> dict[str, str]:
 
 
 def show_floor(cist: RuleReading) -> None:
-    """On how many samples the floor decides the temperature of CIST; stands on every page that shows CIST."""
+    """On how many samples the floor decides the temperature of CIST, and a warning where it leaves one soft label.
+
+    Stands on every page that shows CIST.
+    """
     teacher, student = cist.at_floor, cist.student_at_floor
     counts = [f"{np.count_nonzero(teacher):,} of {len(teacher):,} samples"]
     counts += [] if student is None else [f"{np.count_nonzero(student):,} for the student"]
+    floor, *lost = rule_sentences([cist])
+    for sentence in lost:
+        st.warning(plain(f"{sentence}."), icon=":material/warning:")
     st.caption(
-        plain(" ".join(f"{sentence}." for sentence in rule_sentences([cist]))),
+        plain(f"{floor}."),
         help=f"{', '.join(counts)}. There τᵢ is the floor, and the ratio m / τᵢ is below ρ. The floor stands in the "
         "sidebar, under ρ.",
     )
@@ -234,7 +271,7 @@ def profile_table(readings: list[RuleReading]) -> pd.DataFrame:
     """One row a rule, for `show_profiles`; entropies in nats, shares in percent."""
     return pd.DataFrame(
         [
-            {"Rule": reading.profile.rule, **profile_cells(COLUMNS.values(), reading.rule, reading.profile)}
+            {"Rule": rule_label(reading.rule), **profile_cells(COLUMNS.values(), reading.rule, reading.profile)}
             for reading in readings
         ]
     )
@@ -243,7 +280,7 @@ def profile_table(readings: list[RuleReading]) -> pd.DataFrame:
 def show_profiles(readings: list[RuleReading], *, key: str) -> None:
     """The table of profiles, all read with the same thresholds."""
     config = {
-        "Rule": st.column_config.TextColumn(pinned=True, help="As the command line and links write it"),
+        "Rule": st.column_config.TextColumn(pinned=True),
         **profile_config(COLUMNS.values(), readings[0].profile),
     }
     show_table(profile_table(readings), key=key, alt="Entropy profile of each rule, in nats", columns=config)

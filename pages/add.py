@@ -17,7 +17,7 @@ from app.forms.add import DATA, LABELS, LOGITS, MODEL, NAME, PREVIEW, SERVER, ST
 from app.links import say_unfollowed, unfollowed
 from app.people import may_launch, may_read_server_paths, on_own_machine, require_sign_in, sign_in_configured
 from app.sidebar import open_source
-from app.widgets import loading_torch, plain, show_error
+from app.widgets import loading_torch, page_head, plain, show_error
 from cist_core.added import Added, AddedState, AddSpec, Preview, roots, under_roots
 from cist_core.data.loading import DATASETS, is_present
 from cist_core.data.pictures import INTERPOLATIONS
@@ -726,7 +726,7 @@ if st.session_state.pop(GO, False):
     st.switch_page("../pages/overview.py", query_params={})
 try:
     if not may_launch():
-        st.title("Add a teacher, data or logits of your own", anchor=False)
+        page_head("Add a teacher, data or logits of your own")
         require_sign_in("add something of your own")
     else:
         adding = current()

@@ -12,7 +12,7 @@ from app.forms.run_views import MOST_SELECTED
 from app.people import require_sign_in, run_store
 from app.settings import page_setting
 from app.state import current_view
-from app.widgets import loading_torch, plain, show_error
+from app.widgets import loading_torch, page_head, plain, show_error
 from cist_core.compare.findings import floor_sentence
 from cist_core.errors import CistError
 from cist_core.temperature import Cist
@@ -436,7 +436,7 @@ try:
         height, width, channels = data.image_shape
         raise CistError(f"No student here reads images of {height}x{width}x{channels}; use smaller ones.")
 except CistError as error:
-    st.title(QUESTION, anchor=False)
+    page_head(QUESTION)
     st.subheader("Distillation needs the teacher's network and the images", anchor=False)
     st.info(plain(str(error)), icon=":material/info:")
     with st.container(horizontal=True):
@@ -444,7 +444,7 @@ except CistError as error:
         st.page_link("../pages/rho.py", label="Choose ρ", icon=":material/target:")
 else:
     start_anew()
-    st.title(QUESTION, anchor=False)
+    page_head(QUESTION)
     # Filled at the end; what stood there stays until then.
     finding, one_press, signed_in = st.container(), st.container(), st.container()
     with signed_in:

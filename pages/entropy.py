@@ -10,7 +10,7 @@ from app.settings import page_setting
 from app.sliders.histogram import draw_histogram
 from app.sliders.words import show_finding
 from app.state import current_view
-from app.widgets import show_error, show_figure, show_floor, show_profiles
+from app.widgets import page_head, show_error, show_figure, show_floor, show_profiles
 from cist_core.charts import histogram_figure, per_class_figure, stacked_histograms
 from cist_core.errors import CistError
 from cist_core.temperature import Matched, parse_rule
@@ -82,7 +82,7 @@ def pick_class(points: list[dict[str, object]]) -> None:
     select(current_selection().among("class", [int(str(point["index"])) for point in points]))
 
 
-st.title("How consistent are my soft labels?", anchor=False)
+page_head("How consistent are my soft labels?")
 show_finding()
 layout, brushed, extra, sharp, smooth = controls()
 readings = read_all(extra, sharp, smooth)

@@ -9,6 +9,7 @@ from app.lesson.window import watch_window
 from app.links import follow, say_unfollowed
 from app.settings import page_setting
 from app.state import optional_view
+from app.widgets import PRODUCT
 
 SECTION = "Teach"
 ORDER = 10
@@ -62,6 +63,7 @@ if present:
     st.html(PRESENTED)
 
 step = STEPS[number - 1]
+st.set_page_config(page_title=f"{step.title} · {PRODUCT}")
 head.title(f"{number}. {step.title}", anchor=False)
 
 left, right = st.columns([1, 3] if present else [1, 2], gap="large")

@@ -10,7 +10,7 @@ from app.sliders.histogram import draw_histogram
 from app.sliders.samples import show_samples
 from app.sliders.words import show_finding, show_numbers
 from app.state import current_view
-from app.widgets import plain, show_figure, show_floor
+from app.widgets import page_head, plain, show_figure, show_floor
 from cist_core.charts import histogram_figure
 from cist_core.logits.accuracy import judge_accuracy
 from cist_core.logits.logit_set import LogitSet
@@ -39,7 +39,7 @@ def report() -> bytes:
 
 figure = histogram_figure(view.pair, selected=view.selected, brushed="entropy")
 
-st.title("What have I got, and does the temperature matter?", anchor=False)
+page_head("What have I got, and does the temperature matter?")
 show_finding(play=True)
 
 chart, samples = st.columns([8, 5], gap="medium")

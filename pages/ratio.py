@@ -9,10 +9,11 @@ import streamlit as st
 from app.selection import select
 from app.settings import page_setting
 from app.state import Code, current_view
-from app.widgets import plain, show_figure, show_floor, show_table
+from app.widgets import page_head, plain, show_figure, show_floor, show_table, show_tabs
 from cist_core.charts import ratio_figure, variance_figure
 from cist_core.charts.ratio import envelope_sentence
 from cist_core.charts.residuals import furthest_sentence, gap_figure, reasons_figure
+from cist_core.compare.findings import rule_label
 from cist_core.samples.residuals import Residuals, why_far
 from cist_core.samples.selection import Selection
 from cist_core.temperature import Cist
@@ -29,49 +30,77 @@ source = view.source
 
 
 def show_ratio() -> None:
-    """The headline chart, and under it how far the envelope is to be narrowed."""
-    place = st.container()
-    left, right = st.columns([2, 5], vertical_alignment="center", gap="large")
-    gap = left.slider(
-        "Envelope for a gap of at least",
-        0.0, 3.0, 0.0, 0.1, format="%.1f", **page_setting("ratio_gap"),
-        help="The gap between the two largest logits, over the temperature. 0 allows ties.",
-    )  # fmt: skip
-    with right:
+    """The chart, and beside it the three numbers that say why, and how far the envelope is to be narrowed."""
+    head = st.container()
+    chart, numbers = st.columns([3, 1], gap="large")
+    with numbers:
+        show_numbers()
+        gap = st.slider(
+            "Envelope for a gap of at least",
+            0.0, 3.0, 0.0, 0.1, format="%.1f", **page_setting("ratio_gap"),
+            help="The gap between the two largest logits, over the temperature. 0 allows ties.",
+        )  # fmt: skip
         st.caption(plain(envelope_sentence(residuals, view.rho, gap)))
         show_floor(view.cist)
-    with place:
-        show_figure(
-            ratio_figure(*view.pair, selected=view.selected, gap=gap),
-            key="ratio-density",
-            code=view.code(),
-        )
+    figure = ratio_figure(*view.pair, selected=view.selected, gap=gap)
+    with head:
+        page_head("Why do the entropies differ?", figure.title)
+    with chart:
+        show_figure(figure, key="ratio-density", code=view.code(), heading=False)
 
 
 def show_numbers() -> None:
-    held = "held constant"
     association = view.fixed.association
-    spearman, r_squared, explained, left = st.columns(4)
-    spearman.metric(
-        f"Spearman at τ = {view.tau:g}",
-        held if association.spearman is None else f"{association.spearman:.3f}",
-        help="Rank correlation of entropy and ratio over the samples. Under CIST the ratio varies only at the floor.",
-    )
-    r_squared.metric(
-        f"R² at τ = {view.tau:g}",
-        held if association.r_squared is None else f"{association.r_squared:.3f}",
-        help="Share of the entropy's variance that a straight line in the ratio explains.",
-    )
-    explained.metric(
+    st.metric(
         f"Explained at τ = {view.tau:g}",
         "none" if association.explained is None else f"{association.explained:.3f}",
         help="Var(E[H | r]) over Var(H): the share that any function of the ratio explains.",
     )
-    left.metric(
+    st.metric(
+        f"Spearman at τ = {view.tau:g}",
+        "held constant" if association.spearman is None else f"{association.spearman:.3f}",
+        help="Rank correlation of entropy and ratio over the samples. Under CIST the ratio varies only at the floor.",
+    )
+    st.metric(
         "Spread left under CIST",
         f"{three_digits(view.cist.profile.std)} nats",
         help="With the ratio held, only differences in the shape of the logits are left, ties and second modes; at the "
         "floor the ratio differs too.",
+    )
+
+
+def association_table() -> pd.DataFrame:
+    """How entropy and ratio hang together under the two rules."""
+    return pd.DataFrame(
+        [
+            {
+                "Rule": rule_label(reading.rule),
+                "Spearman": reading.association.spearman,
+                "R²": reading.association.r_squared,
+                "Explained": reading.association.explained,
+                "Variance": reading.association.variance,
+                "By the ratio": reading.association.between,
+                "At equal ratios": reading.association.within,
+            }
+            for reading in view.pair
+        ]
+    ).astype({"Spearman": float, "R²": float, "Explained": float})
+
+
+def show_tables() -> None:
+    help_ = {
+        "Spearman": "Rank correlation of entropy and ratio; none where the ratio is held",
+        "R²": "Share of the entropy's variance that a straight line in the ratio explains",
+        "Explained": "Share of it that any function of the ratio explains",
+        "Variance": "Of the entropy, in nats²",
+        "By the ratio": "Var(E[H | r]), in nats²",
+        "At equal ratios": "E[Var(H | r)], in nats²",
+    }
+    show_table(
+        association_table(),
+        key="ratio-association",
+        alt="Correlation of entropy and ratio and the two parts of the entropy's variance, under each rule",
+        columns={name: st.column_config.NumberColumn(format="%.4f", help=words) for name, words in help_.items()},
     )
 
 
@@ -135,7 +164,7 @@ def show_furthest() -> None:
         },
     )
     st.button(
-        f"Select these {len(table)} on every chart",
+        f"Highlight these {len(table)} everywhere",
         icon=":material/my_location:",
         key="ratio-select-furthest",
         on_click=select,
@@ -143,13 +172,28 @@ def show_furthest() -> None:
     )
 
 
+def show_why() -> None:
+    show_figure(variance_figure(*view.pair), key="ratio-variance", code=view.code())
+    gaps = gap_figure(residuals, Cist(view.rho, view.floor), selected=view.selected)
+    show_figure(gaps, key="ratio-gap", code=residual_code())
+
+
+def show_exceptions() -> None:
+    figure = reasons_figure(residuals)
+    if residuals.num_classes == 2:
+        st.info(
+            "With two classes no sample is an exception: there is one other class, so all lie on the curve.",
+            icon=":material/info:",
+        )
+        return
+    if residuals.far.any():
+        show_figure(figure, key="ratio-reasons", code=residual_code())
+    else:
+        st.info(plain(f"{figure.title}."), icon=":material/info:")
+    show_furthest()
+
+
 residuals: Residuals = why_far(source.curves, view.cist)
 
 show_ratio()
-show_numbers()
-show_figure(variance_figure(*view.pair), key="ratio-variance", code=view.code())
-show_figure(reasons_figure(residuals), key="ratio-reasons", code=residual_code())
-show_furthest()
-show_figure(
-    gap_figure(residuals, Cist(view.rho, view.floor), selected=view.selected), key="ratio-gap", code=residual_code()
-)
+show_tabs({"Why": show_why, "Exceptions": show_exceptions, "Tables": show_tables}, key="ratio_tab")

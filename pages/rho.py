@@ -16,6 +16,7 @@ from app.sidebar import move_rho
 from app.state import Code, current_view
 from app.widgets import (
     loading_torch,
+    page_head,
     plain,
     profile_cells,
     profile_config,
@@ -23,6 +24,7 @@ from app.widgets import (
     show_figure,
     show_floor,
     show_table,
+    show_tabs,
 )
 from cist_core.cards import find_sample_model
 from cist_core.charts.rho import evidence_figure, gain_figure, rho_figure
@@ -379,15 +381,12 @@ def show_tabs(found: RhoRecommendation) -> None:
     if evidence is not None:
         figure = evidence_figure(evidence, found)
         parts = {WHY: lambda: show_figure(figure, key="rho-evidence", code=commands), **parts}
-    for tab, show in zip(st.tabs(list(parts), **page_setting("rho_tab", keep=False)), parts.values(), strict=True):
-        if tab.open:
-            with tab:
-                show()
+    show_tabs(parts, key="rho_tab")
 
 
 usual = recommended(source.logit_set.fingerprint, source.curves, Wanted(), view.floor)
 anchors = anchors_of(source.logit_set.fingerprint, source.curves, view.floor)
-st.title(QUESTION, anchor=False)
+page_head(QUESTION)
 finding = st.container()
 left, right = st.columns([5, 3], gap="medium")
 with right:

@@ -14,7 +14,7 @@ from app.forms import run_views
 from app.forms.run_views import MOST_SELECTED, Answers, RunView, SettingView
 from app.people import require_sign_in, run_store
 from app.settings import in_link, page_setting
-from app.widgets import plain, show_error, show_figure, show_table
+from app.widgets import page_head, plain, show_error, show_figure, show_table
 from cist_core.charts.training import (
     accuracy_figure,
     entropy_figure,
@@ -486,7 +486,7 @@ def show_exports(views: list[RunView]) -> None:
 
 def show_page(polling: bool) -> None:
     """The whole page, which repeats itself while a run is queued or running."""
-    st.title(QUESTION, anchor=False)
+    page_head(QUESTION)
     runs, unknown = known_runs()
     views = run_views.read_runs(runs)
     active = any(view.active for view in views)

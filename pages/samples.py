@@ -6,11 +6,11 @@ from numpy.typing import NDArray
 from streamlit.delta_generator import DeltaGenerator
 
 from app.gallery import AT, choose_order, open_sample, show_cards, step_to
-from app.inspector import show_sample
+from app.inspector import show_dark_knowledge, show_sample
 from app.selection import select
 from app.settings import page_setting
 from app.state import Code, View, current_view
-from app.widgets import show_figure, show_floor
+from app.widgets import page_head, show_figure, show_floor, show_tabs
 from cist_core.charts.soft_labels import MOST_IN_MATRIX, class_mass_figures, confused_pairs_figure, names_of
 from cist_core.samples.dark_knowledge import ClassMass, mean_soft_labels
 from cist_core.samples.selection import Selection
@@ -22,6 +22,7 @@ ICON = ":material/photo_library:"
 
 PINS = {"A": "samples_a", "B": "samples_b"}
 TOP, MOST_BARS = "samples_top", 100
+TAB, PINNED = "samples_tab", "Pinned"
 
 view = current_view()
 logit_set = view.source.logit_set
@@ -81,15 +82,25 @@ def step_buttons(place: DeltaGenerator, order: NDArray[np.int64], index: int) ->
 
 
 def pin_sample(key: str, index: int | None) -> None:
+    """Pin a sample and show it, or take the pin off, from a callback."""
     st.session_state[key] = index
+    st.session_state[TAB] = PINNED
+
+
+def show_wrong_classes() -> None:
+    """How the mass off the label divides; with two classes there is nothing to divide."""
+    if logit_set.num_classes == 2:
+        st.info(
+            "With two classes all mass off the label is on the other class, so there is no dark knowledge to divide.",
+            icon=":material/info:",
+        )
+        return
+    show_dark_knowledge(view, index, names, key="samples", top=st.session_state[TOP])
 
 
 def show_pins() -> None:
     """The two pinned samples side by side, on one axis."""
     pinned = {pin: st.session_state.get(key) for pin, key in PINS.items()}
-    if all(index is None for index in pinned.values()):
-        return
-    st.divider()
     for column, (pin, index) in zip(st.columns(2, gap="large"), pinned.items(), strict=True):
         with column:
             if index is None or index >= logit_set.num_samples:
@@ -98,7 +109,7 @@ def show_pins() -> None:
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.markdown(f"**{pin}**: sample {index:,}", width="stretch")
                 st.button("Unpin", key=f"samples_unpin_{pin}", on_click=pin_sample, args=(PINS[pin], None))
-            show_sample(view, index, names, key=f"samples-{pin}", top=st.session_state[TOP], in_full=False)
+            show_sample(view, index, names, key=f"samples-{pin}", top=st.session_state[TOP], small=True)
 
 
 @st.cache_data(max_entries=4, show_spinner=False)
@@ -149,7 +160,6 @@ def show_classes() -> None:
     rules = [reading.rule for reading in view.pair]
     found = class_masses(logit_set.fingerprint, list(map(str, rules)), view.selected, view)
     masses = dict(zip(rules, found, strict=True))
-    st.divider()
     code = class_code()
     if logit_set.num_classes > MOST_IN_MATRIX:
         show_figure(confused_pairs_figure(masses, names), key="samples-pairs", code=code)
@@ -160,6 +170,7 @@ def show_classes() -> None:
             show_figure(figure, key=f"samples-classes-{name}", code=code)
 
 
+head = st.container()
 inspector, gallery = st.columns([3, 2], gap="large")
 with gallery:
     order = choose_order(view, names)
@@ -169,9 +180,17 @@ with gallery:
 if len(order):
     with inspector:
         index = choose_sample(order)
-        show_sample(view, index, names, key="samples", top=st.session_state[TOP])
+        finding = show_sample(view, index, names, key="samples", top=st.session_state[TOP], heading=False)
         show_floor(view.cist)
     with gallery:
         show_cards(view, order, names, index)
-    show_pins()
-    show_classes()
+    show_tabs(
+        {
+            "Dark knowledge": show_wrong_classes,
+            PINNED: show_pins,
+            "Classes": show_classes,
+        },
+        key=TAB,
+    )
+with head:
+    page_head("What does the student actually see?", finding if len(order) else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,17 @@ from app import catalogue
 from app.links import titled_multiselect
 from app.settings import page_setting
 from app.state import Code, current_view
-from app.widgets import loading_torch, plain, profile_cells, profile_config, show_error, show_figure, show_table
+from app.widgets import (
+    loading_torch,
+    page_head,
+    plain,
+    profile_cells,
+    profile_config,
+    show_error,
+    show_figure,
+    show_table,
+    show_tabs,
+)
 from cist_core.cards import find_sample_model
 from cist_core.charts.teachers import (
     TEACHER_COLOURS,
@@ -28,12 +39,14 @@ from cist_core.logits.alignment import align
 from cist_core.logits.logit_set import LogitSet
 from cist_core.samples.table import StudentLogits
 from cist_core.temperature.columns import COLUMNS
+from cist_core.wording import percent, three_digits
 
 SECTION = "Decide"
 ORDER = 30
 ICON = ":material/compare_arrows:"
 
 SPREAD, AT_FLOOR = COLUMNS["std"], COLUMNS["at_floor"]
+QUESTION = "Which teacher suits this student?"
 STUDENT_AT_FLOOR = f"Student {AT_FLOOR.name}"
 
 view = current_view()
@@ -228,13 +241,43 @@ def number(format_: str, help_: str) -> object:
 
 
 def show_consistency(readings: Sequence[TeacherReading]) -> None:
-    place = st.container()
-    rule = st.segmented_control(
-        "Soft labels under", [FIXED, CIST], default=FIXED, required=True,
-        **page_setting("teachers_rule"),
-    )  # fmt: skip
-    with place:
-        show_figure(teacher_entropy_figure(readings, str(rule)), key="teachers-entropy", code=commands)
+    """The chart, and beside it which teacher has the best of three numbers."""
+    chart, numbers = st.columns([3, 1], gap="large")
+    with chart:
+        place = st.container()
+        rule = st.segmented_control(
+            "Soft labels under", [FIXED, CIST], default=FIXED, required=True,
+            **page_setting("teachers_rule"),
+        )  # fmt: skip
+        figure = teacher_entropy_figure(readings, str(rule))
+        with place:
+            show_figure(figure, key="teachers-entropy", code=commands, heading=False)
+    with head:
+        page_head(QUESTION, figure.title)
+    with numbers:
+        show_best(readings, str(rule))
+
+
+def show_best(readings: Sequence[TeacherReading], rule: str) -> None:
+    """The smallest spread, the smallest divergence from the student, the smallest calibration error, and whose."""
+    spreads = {reading.name: reading.under(rule).profile.std for reading in readings}
+    gaps = {reading.name: reading.gap.kl_cist for reading in readings if reading.gap is not None}
+    errors = {reading.name: reading.calibration.before.error for reading in readings if reading.calibration is not None}
+    for label, help_, values, words in (
+        (f"Smallest spread under {rule}", SPREAD.help, spreads, nats),
+        ("Nearest to the student", "Mean KL(teacher ‖ student), each at its own CIST temperature", gaps, nats),
+        ("Best calibrated", "Expected calibration error at τ = 1, over 15 bins", errors, percent),
+    ):
+        if values:
+            best = min(values, key=lambda name: values[name])
+            st.metric(label, words(values[best]), delta=best, delta_color="off", delta_arrow="off", help=help_)
+
+
+def nats(value: float) -> str:
+    return f"{three_digits(value)} nats"
+
+
+def show_table_of_all(readings: Sequence[TeacherReading]) -> None:
     show_table(
         consistency_table(readings),
         key="teachers-consistency",
@@ -249,6 +292,9 @@ def show_consistency(readings: Sequence[TeacherReading]) -> None:
             **profile_config([AT_FLOOR], readings[0].cist.profile),
         },
     )
+
+
+def show_ratios(readings: Sequence[TeacherReading]) -> None:
     show_figure(teacher_ratio_figure(readings), key="teachers-ratio", code=commands)
 
 
@@ -305,6 +351,7 @@ def show_calibration(readings: Sequence[TeacherReading]) -> None:
     )
 
 
+head = st.container()
 others = choose_others()
 logit_sets = load_all(others)
 # They can be compared at one mean entropy only: the softest that is recommended, as all floors leave that to all.
@@ -322,5 +369,8 @@ if readings:
         f"{wanted.title}{softest}{uncertainty}; the floor is {view.floor:g}."
     )
     show_consistency(readings)
-    show_gap(readings)
-    show_calibration(readings)
+    tabs = {"Why": show_ratios, "Student": show_gap, "Calibration": show_calibration, "Tables": show_table_of_all}
+    show_tabs({title: partial(show, readings) for title, show in tabs.items()}, key="teachers_tab")
+else:
+    with head:
+        page_head(QUESTION)

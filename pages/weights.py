@@ -10,7 +10,7 @@ from app.selection import select
 from app.settings import page_setting
 from app.state import Code, current_view
 from app.thumbnails import thumbnails
-from app.widgets import loading_torch, plain, show_figure, show_floor, show_table
+from app.widgets import loading_torch, page_head, plain, show_figure, show_floor, show_table, show_tabs
 from cist_core.charts.gradients import gradient_figure
 from cist_core.charts.weights import difficulty_figure, factors_figure, weight_figure
 from cist_core.samples.gradients import GradientNorms, cist_gradients, kd_gradients
@@ -30,6 +30,18 @@ LOSSES = ("divergence", "whole loss")
 ROWS = 8
 # Up to this many logits the gradients follow the sliders unasked.
 AT_ONCE = 2_000_000
+_HELP = {
+    "Weight": "Times the mean weight",
+    "τ teacher": "The teacher's factor, in logit units",
+    "τ student": "The student's factor, in logit units",
+    "Student loss": "Cross-entropy with the label, in nats",
+    "Margin": "The teacher's largest logit minus the second, in logit units",
+}
+ENDS = {
+    "Image": st.column_config.ImageColumn(width="small", pinned=True),
+    "Sample": st.column_config.NumberColumn(format="%d", help="Position in the split"),
+    **{name: st.column_config.NumberColumn(format="%.3g", help=words) for name, words in _HELP.items()},
+}
 
 view = current_view()
 source, student, labels = view.source, view.source.student, view.source.curves.labels
@@ -38,26 +50,20 @@ source, student, labels = view.source, view.source.student, view.source.curves.l
 def choose_weighting() -> tuple[str, bool]:
     """The weighting and whether it is normalised; without a student only the teacher's own is possible."""
     if student is None:
-        st.info(
-            "No student is chosen, so this page shows the teacher's half: its temperatures, and its factor squared as "
-            "the weight. Choose a student in the sidebar for the product, the student's loss and the gradients.",
-            icon=":material/person_off:",
-        )
         return "teacher", False
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        weighting = st.segmented_control(
-            "Weighting",
-            list(WEIGHT_FORMULAS),
-            default="product",
-            required=True,
-            **page_setting("weights_weighting"),
-            help="product: τₜ τₛ, teacher: τₜ², student: τₛ², uniform: the mean of the product, none: 1.",
-        )
-        normalise = st.toggle(
-            "Normalise to mean 1",
-            **page_setting("weights_normalise"),
-            help="Divide the weights by their mean. It moves no sample against another.",
-        )
+    weighting = st.segmented_control(
+        "Weighting",
+        list(WEIGHT_FORMULAS),
+        default="product",
+        required=True,
+        **page_setting("weights_weighting"),
+        help="product: τₜ τₛ, teacher: τₜ², student: τₛ², uniform: the mean of the product, none: 1.",
+    )
+    normalise = st.toggle(
+        "Normalise to mean 1",
+        **page_setting("weights_normalise"),
+        help="Divide the weights by their mean. It moves no sample against another.",
+    )
     return str(weighting), normalise
 
 
@@ -99,33 +105,32 @@ def weights_code() -> Code:
 
 
 def show_difficulty() -> None:
-    place = st.container()
-    measure = choose_measure()
+    """The chart, and beside it the three numbers of the weights."""
     values = view.samples.column(measure.name)
-    with place:
-        show_figure(
-            difficulty_figure(weights, values, measure, selected=view.selected),
-            key="weights-difficulty",
-            code=weights_code(),
-        )
-    show_floor(view.cist)
+    figure = difficulty_figure(weights, values, measure, selected=view.selected)
+    with head:
+        page_head("Who is heard more, who less?", figure.title)
+    chart, numbers = st.columns([3, 1], gap="large")
+    with chart:
+        show_figure(figure, key="weights-difficulty", code=weights_code(), heading=False)
     correlation = None if weights.equal else rank_correlation(weights.weight, values)
-    count, spread, rank = st.columns(3)
-    count.metric(
-        "Effective sample size",
-        f"{round(weights.effective_samples):,} ({percent(weights.effective_share)})",
-        help="(Σw)² / Σw²: how many samples of equal weight would count as much; in brackets, as a share of all.",
-    )
-    spread.metric(
-        "Spread of the weight",
-        f"{three_digits(weights.spread)} of its mean",
-        help="Standard deviation of the weights over their mean.",
-    )
-    rank.metric(
-        f"Spearman with {measure.title}",
-        "held constant" if correlation is None else f"{correlation:.3f}",
-        help="Rank correlation of the weight and the measure over the samples.",
-    )
+    with numbers:
+        st.metric(
+            "Effective sample size",
+            f"{round(weights.effective_samples):,} ({percent(weights.effective_share)})",
+            help="(Σw)² / Σw²: how many samples of equal weight would count as much; in brackets, as a share of all.",
+        )
+        st.metric(
+            "Spread of the weight",
+            f"{three_digits(weights.spread)} of its mean",
+            help="Standard deviation of the weights over their mean.",
+        )
+        st.metric(
+            f"Spearman with {measure.title}",
+            "held constant" if correlation is None else f"{correlation:.3f}",
+            help="Rank correlation of the weight and the measure over the samples.",
+        )
+        show_floor(view.cist)
 
 
 def show_distributions() -> None:
@@ -164,30 +169,62 @@ def choose_gradient() -> tuple[str, bool, bool]:
     return str(mode), loss == LOSSES[1], wanted
 
 
-def show_gradients() -> list[GradientNorms]:
-    """The share of the gradient under both rules; nothing without a student, or until somebody asks for a large set."""
+def show_gradients() -> None:
+    """The share of the gradient under both rules; nothing until somebody asks for that of a large set."""
     if student is None:
-        return []
+        st.info("Choose a student in the sidebar to see the gradients.", icon=":material/person_off:")
+        return
     place = st.container()
     mode, whole, wanted = choose_gradient()
-    if not wanted:
-        place.info(
-            f"The gradients of {source.logit_set.num_samples:,} samples take a while: switch them on below.",
-            icon=":material/hourglass:",
-        )
-        return []
     with place:
-        with loading_torch():
-            import cist_core.objectives  # noqa: F401 - so that the wait has its words
-        fingerprints = (source.logit_set.fingerprint, student.logit_set.fingerprint)
-        fixed = kd_norms(fingerprints, view.tau, whole)
-        cist = cist_norms(fingerprints, view.rho, view.floor, weighting, normalise, mode, whole)
+        if not wanted:
+            st.info(
+                f"The gradients of {source.logit_set.num_samples:,} samples take a while: switch them on below.",
+                icon=":material/hourglass:",
+            )
+            return
+        fixed, cist = gradient_norms(mode, whole)
         show_figure(
             gradient_figure((view.fixed.rule, fixed), (view.cist.rule, cist), selected=view.selected),
             key="weights-gradients",
             code=gradients_code(mode, whole),
         )
-    return [fixed, cist]
+    show_gradient_table(fixed, cist)
+
+
+def gradient_norms(mode: str, whole: bool) -> tuple[GradientNorms, GradientNorms]:
+    """Under the fixed temperature and under CIST."""
+    assert student is not None
+    with loading_torch():
+        import cist_core.objectives  # noqa: F401 - so that the wait has its words
+    fingerprints = (source.logit_set.fingerprint, student.logit_set.fingerprint)
+    return (
+        kd_norms(fingerprints, view.tau, whole),
+        cist_norms(fingerprints, view.rho, view.floor, weighting, normalise, mode, whole),
+    )
+
+
+def show_gradient_table(fixed: GradientNorms, cist: GradientNorms) -> None:
+    """The gradients of the samples with the largest and the smallest weight."""
+    if weights.equal:
+        return
+    table = ends_table(np.concatenate([weights.raised(ROWS), weights.lowered(ROWS)])).drop(columns="Margin")
+    for rule, norms in (("τ", fixed), ("CIST", cist)):
+        table[f"Gradient {rule}"] = norms.share[table["Sample"]] * weights.samples
+    show_table(
+        table,
+        key="weights-gradients-table",
+        alt=f"The gradients of the {ROWS} samples with the largest weight and of the {ROWS} with the smallest",
+        columns=ENDS
+        | {
+            f"Gradient {rule}": st.column_config.NumberColumn(
+                format="%.3g", help=f"Size of the gradient {where}, times the mean over the samples"
+            )
+            for rule, where in (("τ", f"at τ = {view.tau:g}"), ("CIST", "under CIST"))
+        },
+        row_height=56 if "Image" in table else None,
+        height=290,
+    )
 
 
 def gradients_code(mode: str, whole: bool) -> Code:
@@ -222,7 +259,8 @@ def inputs(whole: bool) -> dict[str, Any]:
     return both | ({"labels": labels, "lambda_ce": 0.1, "lambda_kl": 0.9} if whole else {})
 
 
-def table_of(rows: np.ndarray, norms: list[GradientNorms]) -> pd.DataFrame:
+def ends_table(rows: np.ndarray) -> pd.DataFrame:
+    """These samples with their pictures, classes and factors."""
     names = source.logit_set.class_names
 
     def classes(of: np.ndarray) -> list[str]:
@@ -242,45 +280,29 @@ def table_of(rows: np.ndarray, norms: list[GradientNorms]) -> pd.DataFrame:
         if labels is not None:
             table["Student loss"] = student.loss[rows]
     table["Margin"] = source.curves.statistics.gap[rows]
-    for rule, of in zip(("τ", "CIST"), norms, strict=False):
-        table[f"Gradient {rule}"] = of.share[rows] * weights.samples
     return pd.DataFrame(table)
 
 
-def show_ends(norms: list[GradientNorms]) -> None:
+def show_ends() -> None:
     """The samples with the largest and with the smallest weight, side by side."""
     if weights.equal:
         st.caption("Under this weighting no sample is raised or lowered.")
         return
-    help_ = {
-        "Weight": "Times the mean weight",
-        "τ teacher": "The teacher's factor, in logit units",
-        "τ student": "The student's factor, in logit units",
-        "Student loss": "Cross-entropy with the label, in nats",
-        "Margin": "The teacher's largest logit minus the second, in logit units",
-        "Gradient τ": f"Size of the gradient at τ = {view.tau:g}, times the mean over the samples",
-        "Gradient CIST": "Size of the gradient under CIST, times the mean over the samples",
-    }
-    columns = {
-        "Image": st.column_config.ImageColumn(width="small", pinned=True),
-        "Sample": st.column_config.NumberColumn(format="%d", help="Position in the split"),
-        **{name: st.column_config.NumberColumn(format="%.3g", help=words) for name, words in help_.items()},
-    }
     ends = {"raised": (weights.raised(ROWS), "most"), "lowered": (weights.lowered(ROWS), "least")}
     for place, (end, (rows, words)) in zip(st.columns(2, gap="large"), ends.items(), strict=True):
         with place:
             st.subheader(end_sentence(end, rows), anchor=False)
-            table = table_of(rows, norms)
+            table = ends_table(rows)
             show_table(
                 table,
                 key=f"weights-{end}",
                 alt=f"The {len(rows)} samples that weigh {words} under CIST",
-                columns=columns,
+                columns=ENDS,
                 row_height=56 if "Image" in table else None,
                 height="content",
             )
             st.button(
-                f"Select these {len(rows)} on every chart",
+                f"Highlight these {len(rows)} everywhere",
                 icon=":material/my_location:",
                 key=f"weights-select-{end}",
                 on_click=select,
@@ -293,11 +315,22 @@ def end_sentence(end: str, rows: np.ndarray) -> str:
     times = weights.relative[rows]
     reach = f"{three_digits(float(times.min()))} to {three_digits(float(times.max()))}"
     correct = source.curves.correct
-    right = "" if correct is None else f"; the teacher is right on {int(correct[rows].sum())}"
-    return plain(f"The {len(rows)} most {end} weigh {reach} times the mean{right}")
+    right = 0 if correct is None else int(correct[rows].sum())
+    which = f"all {len(rows)}" if right == len(rows) else f"{right} of {len(rows)}"
+    told = "" if correct is None else f"; the teacher gets {which} right"
+    return plain(f"The {len(rows)} most {end} weigh {reach} times the mean{told}")
 
 
-weighting, normalise = choose_weighting()
+head = st.container()
+if student is None:
+    st.info(
+        "No student is chosen, so this page shows the teacher's half: its temperatures, and its factor squared as "
+        "the weight. Choose a student in the sidebar for the product, the student's loss and the gradients.",
+        icon=":material/person_off:",
+    )
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    weighting, normalise = choose_weighting()
+    measure = choose_measure()
 weights = SampleWeights.of(
     source.curves,
     None if student is None else student.curves,
@@ -308,5 +341,4 @@ weights = SampleWeights.of(
 )
 
 show_difficulty()
-show_distributions()
-show_ends(show_gradients())
+show_tabs({"Why": show_distributions, "Exceptions": show_ends, "Gradients": show_gradients}, key="weights_tab")

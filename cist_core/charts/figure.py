@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import altair as alt
 import numpy as np
@@ -86,7 +86,7 @@ class Figure:
 
         shown = alt.renderers.get()
         assert shown is not None
-        return shown(titled_spec(self, NOTEBOOK_WIDTH) | {"config": vega_config(LIGHT)})
+        return shown(titled_spec(self, NOTEBOOK_WIDTH, LIGHT) | {"config": vega_config(LIGHT)})
 
 
 def slots(rules: Sequence[TemperatureRule]) -> tuple[Slot, ...]:
@@ -116,6 +116,16 @@ def rules_legend(*, columns: int = 0) -> alt.Legend:
     return alt.Legend(
         title=None, orient="top", direction="horizontal", symbolType="square", symbolOpacity=1, columns=wrapped
     )
+
+
+def brush(*channels: Literal["x", "y"]) -> alt.Parameter:
+    """The interval `BRUSH`: drawn and moved with a mouse or a pen, as a finger on a chart scrolls the page."""
+    drag = "[pointerdown[event.pointerType !== 'touch'], window:pointerup] > window:pointermove!"
+    frame = alt.BrushConfig(
+        fill=SELECTED, fillOpacity=0.12, stroke=SELECTED, strokeOpacity=1, strokeWidth=1.5, cursor="grab"
+    )
+    # Without zoom, which would take the wheel from the page.
+    return alt.selection_interval(name=BRUSH, encodings=list(channels), on=drag, translate=drag, zoom=False, mark=frame)
 
 
 def named(name: str) -> alt.NamedData:

@@ -51,7 +51,7 @@ def gradient_figure(
         title=title,
         caption=(
             "Size of each sample's gradient: the Euclidean norm of the loss's derivative by the student's logits. Each "
-            "rule sorts the samples by its own. Dashed: all samples pull alike." + _marked(marks, chosen)
+            "rule sorts the samples by its own. Dashed: equal gradient for every sample." + _marked(marks, chosen)
         ),
         alt=title,
         spec=_gradient_spec(taken, height),

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cist_core.charts.figure import BRUSH, GREY, SELECTED, Figure, Mask, Slot, named, rule_scale, rules_legend, slots
-from cist_core.compare.findings import comparison, extremes, rule_label
+from cist_core.charts.figure import GREY, SELECTED, Figure, Mask, Slot, brush, named, rule_scale, rules_legend, slots
+from cist_core.compare.findings import comparison, extremes, rule_label, selection_finding
 from cist_core.temperature.profile import entropy_histogram
 from cist_core.temperature.readings import RuleReading
 from cist_core.wording import percent, three_digits
@@ -26,6 +26,9 @@ STACKED_HEIGHT = 340
 
 # On a phone the two regions stand so near to one another that only the numbers fit.
 _SHARE = alt.ExprRef("width < 420 ? datum.text : datum.text + ' ' + datum.region")
+
+_FIRST_LINE, _LINE = 12, 16
+"""Where the words of the first rule stand from the top, and those of the next below them, in pixels."""
 
 _PAIR = ("entropy", "entropy_cist")
 """The measures that are the entropies of the first two readings, the pair of the sidebar."""
@@ -51,7 +54,7 @@ def histogram_figure(
     height: int = 400,
     tallest: int = 0,
 ) -> Figure:
-    """Histograms of several rules over one another; the first two are the pair that the title compares.
+    """Histograms of several rules over one another; the title compares the first two, on the selected samples if any.
 
     Args:
         readings: one or more.
@@ -66,7 +69,10 @@ def histogram_figure(
     pairs = list(zip(readings, taken, strict=True))
     bins = pd.concat([_bins(reading, slot, limit) for reading, slot in pairs], ignore_index=True)
     chosen = pd.concat([_bins(reading, slot, limit, selected) for reading, slot in pairs], ignore_index=True)
-    title = comparison(readings[0], readings[1]) if len(readings) > 1 else extremes(readings[0])
+    of_all = comparison(readings[0], readings[1]) if len(readings) > 1 else extremes(readings[0])
+    title = of_all
+    if selected is not None and len(readings) > 1:
+        title = selection_finding(readings[0], readings[1], selected)
     return Figure(
         title=title,
         caption=(
@@ -74,7 +80,8 @@ def histogram_figure(
             f"{first.over_sharp_below * 100:g} % of ln C, and over-smoothed, above "
             f"{first.over_smoothed_above * 100:g} %."
         ),
-        alt=title
+        # A chart whose alt text changes is drawn anew, and loses the brush that selects.
+        alt=of_all
         + ". "
         + "; ".join(
             f"{rule_label(reading.rule)}: mean {three_digits(reading.profile.mean)}, spread "
@@ -178,13 +185,16 @@ def _spec(taken: tuple[Slot, ...], limit: float, height: int, can_brush: bool) -
     }
     bars = alt.Chart(named("bins")).mark_rect(opacity=0.55).encode(**counted_from_0)
     if can_brush:
-        bars = bars.add_params(alt.selection_interval(name=BRUSH, encodings=["x"]))
+        bars = bars.add_params(brush("x"))
     chosen = alt.Chart(named("selected")).mark_rect(opacity=0.9, stroke=SELECTED).encode(**counted_from_0)
     means = (
         alt.Chart(named("means"))
         .mark_rule(strokeWidth=2, strokeDash=[5, 3])
         .encode(
             x="mean:Q",
+            # From under the words, which a mean near an end of the axis would cross.
+            y=alt.value(_FIRST_LINE + _LINE * len(taken) - 4),
+            y2=alt.value("height"),
             color=colour,
             tooltip=[
                 alt.Tooltip("label:N", title="rule"),
@@ -196,7 +206,7 @@ def _spec(taken: tuple[Slot, ...], limit: float, height: int, can_brush: bool) -
     # The shares stand at the inner top of their band, one line a rule, in the rule's colour.
     share = (
         alt.Chart(named("regions"))
-        .transform_calculate(row="12 + 16 * datum.line")
+        .transform_calculate(row=f"{_FIRST_LINE} + {_LINE} * datum.line")
         .encode(
             y=alt.Y("row:Q", scale=None, axis=None),
             color=colour,

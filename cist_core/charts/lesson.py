@@ -308,7 +308,6 @@ def _bars_figure(
             pd.DataFrame(
                 {
                     "series": look.name,
-                    "colour": look.colour,
                     "position": np.arange(len(values)),
                     "class": labels,
                     "probability": values,
@@ -386,7 +385,7 @@ def _bars_spec(looks: tuple[Look, ...]) -> dict[str, Any]:
             yOffset=offset,
             x="probability:Q",
             text="text:N",
-            color=alt.Color("colour:N", scale=None),
+            color=alt.Color("series:N", scale=colours, legend=None),
         )
     )
     return dict(alt.layer(bars, numbers).properties(width="container", height=HEIGHT).to_dict())

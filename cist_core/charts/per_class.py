@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import altair as alt
 import numpy as np
@@ -13,13 +13,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cist_core.charts.figure import PICK, Figure, Slot, named, rule_scale, rules_legend, slots
+from cist_core.charts.soft_labels import names_of
 from cist_core.compare.findings import rule_label
 from cist_core.temperature.profile import class_means
 from cist_core.temperature.readings import RuleReading
 from cist_core.wording import three_digits
 
 MOST_NAMED = 30
-"""Up to this many classes have their names on the axis; with more, the tooltip says them."""
+"""Up to this many classes have their names on the axis; with more, the ends do, and the tooltip says the others."""
 
 
 def per_class_figure(
@@ -31,7 +32,7 @@ def per_class_figure(
 ) -> Figure:
     """Mean and spread of the entropy of each class, sorted by the mean under the first rule."""
     classes = readings[0].profile.classes
-    names = list(class_names) if class_names is not None else [str(index) for index in range(classes)]
+    names = names_of(class_names, classes)
     tables, runs = [], []
     order: NDArray[np.int64] | None = None
     taken = slots([reading.rule for reading in readings])
@@ -61,6 +62,7 @@ def per_class_figure(
         runs.append(
             f"{three_digits(float(np.ptp(mean)))} nats apart under {rule_label(reading.rule)} ({lowest} to {highest})"
         )
+    many = classes > MOST_NAMED
     title = "Class means lie " + ", ".join(runs)
     return Figure(
         title=title,
@@ -70,8 +72,16 @@ def per_class_figure(
         ),
         hint="A click selects a class.",
         alt=title,
-        spec=_spec(taken, classes > MOST_NAMED, math.log(classes), height),
-        datasets={"classes": pd.concat(tables, ignore_index=True)},
+        spec=_spec(taken, many, math.log(classes), height),
+        datasets={"classes": pd.concat(tables, ignore_index=True)} | ({"ends": _ends(tables[0])} if many else {}),
+    )
+
+
+def _ends(classes: pd.DataFrame) -> pd.DataFrame:
+    """The first and the last of many classes, whose names stand under the strip."""
+    last = len(classes) - 1
+    return pd.DataFrame(
+        {"class": classes["class"].iloc[[0, last]].to_numpy(), "position": [0, last], "end": ["first", "last"]}
     )
 
 
@@ -81,7 +91,9 @@ def _spec(taken: tuple[Slot, ...], many: bool, limit: float, height: int) -> dic
         "class:N",
         sort=alt.EncodingSortField("position", op="min"),
         title="class" if not many else "classes, sorted (point at one for its name)",
-        axis=alt.Axis(labels=not many, ticks=not many, labelAngle=0, labelOverlap=True, grid=False),
+        axis=alt.Axis(
+            labels=not many, ticks=not many, labelAngle=0, labelOverlap=True, grid=False, titlePadding=24 if many else 4
+        ),
     )
     offset = alt.XOffset("rule:N", sort=None) if not many else alt.Undefined
     colour = alt.Color("rule:N", scale=rule_scale(taken), legend=rules_legend())
@@ -102,4 +114,12 @@ def _spec(taken: tuple[Slot, ...], many: bool, limit: float, height: int) -> dic
         .encode(x=x, xOffset=offset, y=y, color=colour, tooltip=tooltip)
         .add_params(alt.selection_point(name=PICK, fields=["index"], on="click"))
     )
-    return dict(alt.layer(bars, dots).properties(width="container", height=height).to_dict())
+    layers = [bars, dots]
+    sides: dict[str, Literal["left", "right"]] = {"first": "left", "last": "right"} if many else {}
+    for end, side in sides.items():
+        name = alt.Chart(named("ends")).transform_filter(f"datum.end === '{end}'")
+        words = name.mark_text(
+            align=side, fontSize=12, limit=alt.ExprRef("width / 2 - 8"), y=alt.ExprRef("height + 12")
+        )
+        layers.append(words.encode(x=x, text="class:N"))
+    return dict(alt.layer(*layers).properties(width="container", height=height).to_dict())

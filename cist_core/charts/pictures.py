@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from cist_core.charts.figure import Figure
+from cist_core.charts.legible import with_legible_words
 
 # vl-convert brings Liberation Sans, which has Greek letters, so a picture looks the same on every machine; Arial has
 # the same widths, for a reader of the SVG who has no Liberation.
 FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
+
+NUMBERS = {"decimal": ".", "thousands": ",", "grouping": [3], "currency": ["$", ""], "percent": " %"}
+"""How charts write numbers: a percentage as in a sentence."""
 
 _TITLE_SIZE, _CAPTION_SIZE = 16, 12
 _LETTER = 0.52
@@ -42,16 +46,17 @@ class Theme:
     accent: str
 
 
-LIGHT = Theme(page="#FFFFFF", ink="#17202E", soft="#566173", line="#DDE2EA", card="#F4F6F9", accent="#1F66B0")
+LIGHT = Theme(page="#FFFFFF", ink="#0B1220", soft="#566173", line="#DDE2EA", card="#F4F6F9", accent="#1F66B0")
 DARK = Theme(page="#0F141C", ink="#E6EAF1", soft="#A3ADBD", line="#2C3645", card="#1A212C", accent="#7DB8F0")
 
 
 def vega_config(theme: Theme, font: str = FONT) -> dict[str, Any]:
     """The Vega-Lite configuration of a theme; marks without a colour of their own are drawn in ink."""
-    axis = {"labelColor": theme.ink, "titleColor": theme.ink, "gridColor": theme.line, "domainColor": theme.line}
+    axis = {"labelColor": theme.soft, "titleColor": theme.soft, "gridColor": theme.line, "domainColor": theme.line}
     return {
         "background": theme.page,
         "font": font,
+        "locale": {"number": NUMBERS},
         "view": {"stroke": None},
         "axis": axis | {"tickColor": theme.line},
         "legend": {"labelColor": theme.ink, "titleColor": theme.ink},
@@ -71,21 +76,21 @@ def svg(figure: Figure, *, dark: bool = False, width: int = 900) -> str:
     """
     import vl_convert
 
-    return vl_convert.vegalite_to_svg(titled_spec(figure, width), config=vega_config(DARK if dark else LIGHT))
+    theme = DARK if dark else LIGHT
+    return vl_convert.vegalite_to_svg(titled_spec(figure, width, theme), config=vega_config(theme))
 
 
 def png(figure: Figure, *, dark: bool = False, width: int = 900, scale: float = 2) -> bytes:
     """The same picture as PNG, ``scale`` times as many pixels wide as ``width``."""
     import vl_convert
 
-    return vl_convert.vegalite_to_png(
-        titled_spec(figure, width), config=vega_config(DARK if dark else LIGHT), scale=scale
-    )
+    theme = DARK if dark else LIGHT
+    return vl_convert.vegalite_to_png(titled_spec(figure, width, theme), config=vega_config(theme), scale=scale)
 
 
-def titled_spec(figure: Figure, width: int) -> dict[str, Any]:
+def titled_spec(figure: Figure, width: int, theme: Theme) -> dict[str, Any]:
     """The whole chart of a width in pixels, with the finding above it and the caption under the finding."""
-    spec: dict[str, Any] = _sized(figure.vega_lite(), width)
+    spec: dict[str, Any] = _sized(with_legible_words(figure.vega_lite(), theme.page, theme.ink), width)
     if not _joined(spec):
         # The axes take their room from the width but not from the height, as in the browser.
         spec["autosize"] = {"type": "fit-x", "contains": "padding"}

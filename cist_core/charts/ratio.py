@@ -14,18 +14,18 @@ import pandas as pd
 from cist_core.charts.cloud import COLUMNS, MOST_POINTS, ROWS, cells, cloud_layer, envelope_layer, points
 from cist_core.charts.figure import (
     AMBER,
-    BRUSH,
     GREY,
     SELECTED,
     Figure,
     Mask,
     Slot,
+    brush,
     named,
     rule_scale,
     rules_legend,
     slots,
 )
-from cist_core.compare.findings import ratio_sentence, rule_label
+from cist_core.compare.findings import NOTHING_SELECTED, ratio_sentence, rule_label, rule_name
 from cist_core.entropy.envelope import entropy_envelope
 from cist_core.entropy.theory import equal_others_entropy
 from cist_core.samples.residuals import Residuals
@@ -69,7 +69,8 @@ def ratio_figure(
     everyone = np.ones(profile.samples, bool)
     scattered = list(zip([fixed, held], taken, [everyone, ~at_rho], strict=True))
     curve = np.linspace(0.0, reach, _CURVE_POINTS)
-    title = ratio_sentence(fixed, held)
+    of_all = ratio_sentence(fixed, held)
+    title = of_all if selected is None else _selected_sentence(fixed, held, selected)
     cist = _where_cist_stands(rule, held.profile) if isinstance(rule, Cist) else ""
     caption = (
         f"{profile.samples:,} samples"
@@ -84,7 +85,8 @@ def ratio_figure(
     return Figure(
         title=title,
         caption=caption,
-        alt=f"{title}. Horizontal: ratio of the maximum centred logit to the temperature; vertical: entropy in "
+        # A chart whose alt text changes is drawn anew, and loses the brush that selects.
+        alt=f"{of_all}. Horizontal: ratio of the maximum centred logit to the temperature; vertical: entropy in "
         f"nats{f'. {cist}' if cist else ''}",
         spec=_spec(taken, limit, binned, height),
         brush={"ratio": "ratio", "entropy": "entropy"},
@@ -97,6 +99,21 @@ def ratio_figure(
             "curve": pd.DataFrame({"ratio": curve, "entropy": equal_others_entropy(curve, profile.classes)}),
             "margins": _margins(list(zip([fixed, held], taken, strict=True)), reach, limit),
         },
+    )
+
+
+def _selected_sentence(fixed: RuleReading, held: RuleReading, selected: Mask) -> str:
+    """Between which ratios the selected samples lie, and their entropies."""
+    if not selected.any():
+        return NOTHING_SELECTED
+    ratios = fixed.ratios[selected]
+    low, high, here, there = (
+        three_digits(float(value))
+        for value in (ratios.min(), ratios.max(), fixed.entropy[selected].mean(), held.entropy[selected].mean())
+    )
+    return (
+        f"The {len(ratios):,} selected have ratios from {low} to {high} at {rule_label(fixed.rule)}, and a mean "
+        f"entropy of {here} nats there and {there} under {rule_name(held.rule)}"
     )
 
 
@@ -249,7 +266,7 @@ def _spec(taken: tuple[Slot, ...], limit: float, binned: bool, height: int) -> d
     ratio = alt.Tooltip("ratio:Q", format=".2f")
     band = envelope_layer("ratio", x, y)
     samples_of = partial(cloud_layer, field="ratio", title="ratio", binned=binned)
-    cloud = samples_of("cloud", x, y, colour).add_params(alt.selection_interval(name=BRUSH, encodings=["x", "y"]))
+    cloud = samples_of("cloud", x, y, colour).add_params(brush("x", "y"))
     chosen = samples_of("selected", x, y, alt.value(SELECTED), front=True)
     violin = (
         alt.Chart(named("violin"))

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from cist_core.charts.cloud import MOST_POINTS, cells, cloud_layer, envelope_layer, points
-from cist_core.charts.figure import BLUE, BRUSH, GREY, SELECTED, Figure, Mask, Slot, named
+from cist_core.charts.figure import BLUE, GREY, SELECTED, Figure, Mask, Slot, brush, named
 from cist_core.compare.findings import NO_SPREAD
 from cist_core.entropy.envelope import entropy_envelope
 from cist_core.entropy.theory import second_class_entropy
@@ -29,12 +29,12 @@ _MEANING = {
     SECOND_MODE: "The second class, alone at its gap, explains at least half of the distance",
     UNEVEN_OTHERS: "Differences between the further classes explain more than the second class does",
 }
-_AS_LIST = {TIE: "by a tie", SECOND_MODE: "by a second mode", UNEVEN_OTHERS: "by uneven others"}
+_AS_LIST = {TIE: ("tie", "ties"), SECOND_MODE: ("second mode", "second modes"), UNEVEN_OTHERS: ("uneven others",) * 2}
 _SIDES = ("above the curve", "below the curve")
 _CIST = Slot("CIST", BLUE)
 
 
-def gap_figure(residuals: Residuals, rule: Cist, *, selected: Mask | None = None, height: int = 340) -> Figure:
+def gap_figure(residuals: Residuals, rule: Cist, *, selected: Mask | None = None, height: int = 300) -> Figure:
     """Scaled gap against entropy at the one ratio of CIST, with what the gap alone predicts.
 
     Args:
@@ -84,8 +84,8 @@ def spread_sentence(residuals: Residuals) -> str:
     known = "gap and ratio" if residuals.at_floor.any() else "the gap"
     if spread.predicted < NO_SPREAD:
         return (
-            f"From {known} alone CIST would not spread at all; it spreads {measured}, and the gap explains {explained} "
-            "of the variance"
+            f"From {known} alone every sample would have the same entropy under CIST; the spread is {measured}, and "
+            f"the gap explains {explained} of the variance"
         )
     return (
         f"From {known} alone the spread under CIST would be {three_digits(spread.predicted)} nats; it is "
@@ -116,7 +116,7 @@ def _gap_spec(limit: float, binned: bool, height: int) -> dict[str, Any]:
     gap = alt.Tooltip("gap:Q", format=".2f")
     band = envelope_layer("gap", x, y)
     samples_of = partial(cloud_layer, field="gap", title="gap", binned=binned)
-    cloud = samples_of("cloud", x, y, alt.value(BLUE)).add_params(alt.selection_interval(name=BRUSH, encodings=["y"]))
+    cloud = samples_of("cloud", x, y, alt.value(BLUE)).add_params(brush("y"))
     chosen = samples_of("selected", x, y, alt.value(SELECTED), front=True)
     curve = (
         alt.Chart(named("curve"))
@@ -176,9 +176,12 @@ def furthest_sentence(residuals: Residuals, count: int) -> str:
     near = f"within {three_digits(residuals.far_from)} nats of it"
     if not len(names):
         return f"{start} {'lies' if one else 'lie'} {near}"
+    if one:
+        return f"{start}; reason: {_AS_LIST[names[0]][0]}"
     counts = [(int(np.count_nonzero(names == reason)), _AS_LIST[reason]) for reason in REASONS]
-    counts.append((len(rows) - len(names), near))
-    return f"{start}: {', '.join(words if one else f'{number} {words}' for number, words in counts if number)}"
+    counts.append((len(rows) - len(names), (near, near)))
+    reasons = ", ".join(f"{number} {words[number > 1]}" for number, words in counts if number)
+    return f"{start}; reasons: {reasons}"
 
 
 @lru_cache(maxsize=4)

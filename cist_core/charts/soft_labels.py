@@ -25,7 +25,9 @@ MOST_PAIRS = 15
 MOST_WITH_NUMBERS = 12
 """Up to this many classes a cell of the matrix has room for its number."""
 
-_ROW, _AXES = 34, 130  # pixels of one class with a bar for each of two rules, and of the axes and legend
+# A pair of long names needs room, which a phone does not have.
+_PAIR_LIMIT = alt.ExprRef("containerSize()[0] < 600 ? 130 : 320")
+_ROW, _AXES = 30, 130  # pixels of one class with a bar for each of two rules, and of the axes and legend
 
 
 def names_of(class_names: Sequence[str] | None, classes: int) -> list[str]:
@@ -291,7 +293,7 @@ def _bar_spec(taken: tuple[Slot, ...], rows: int, title: str, *, whole: bool = T
         sort=alt.EncodingSortField("position", op="min"),
         title=None,
         scale=alt.Scale(paddingInner=0.22, paddingOuter=0.1),
-        axis=alt.Axis(labelLimit=130, labelPadding=6, grid=False, domain=False, ticks=False),
+        axis=alt.Axis(labelLimit=130 if whole else _PAIR_LIMIT, labelPadding=6, grid=False, domain=False, ticks=False),
     )
     # Room for the numbers behind the longest bar.
     x_scale = alt.Scale(domain=[0, 1.2], nice=False) if whole else alt.Scale(zero=True)
@@ -350,7 +352,7 @@ def _matrix_spec(slot: Slot, numbered: bool, slanted: bool, classes: int) -> dic
     ]
     base = alt.Chart(named("cells")).encode(x=x, y=y, tooltip=tooltip)
     cells = base.mark_rect(color=slot.colour).encode(
-        opacity=alt.Opacity("strength:Q", scale=alt.Scale(domain=[0, 1], range=[0, 0.85]), legend=None)
+        opacity=alt.Opacity("strength:Q", scale=alt.Scale(domain=[0, 1], range=[0, 0.7]), legend=None)
     )
     own = base.transform_filter("datum.own").mark_rect(filled=False, stroke=GREY, strokeWidth=1)
     layers = [cells, own]

@@ -13,8 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cist_core.charts.cloud import COLUMNS, MOST_POINTS, ROWS
-from cist_core.charts.figure import BLUE, BRUSH, GREY, SELECTED, Figure, Mask, named
-from cist_core.compare.findings import ABOUT_AS_MUCH
+from cist_core.charts.figure import BLUE, GREY, SELECTED, Figure, Mask, brush, named
+from cist_core.compare.findings import ABOUT_AS_MUCH, NOTHING_SELECTED
 from cist_core.samples.table import Measure
 from cist_core.temperature.weights import SampleWeights, rank_correlation, share_of_largest
 from cist_core.wording import percent, three_digits
@@ -204,7 +204,7 @@ def weight_sentence(weights: SampleWeights) -> str:
         return f"Every sample weighs the same: all {weights.samples:,} count"
     held = share_of_largest(weights.weight, TOP)
     return (
-        f"The weights count like {round(weights.effective_samples):,} of {weights.samples:,} samples; the heaviest "
+        f"Effective sample size: {round(weights.effective_samples):,} of {weights.samples:,}; the heaviest "
         f"{TOP * 100:.0f} % carry {percent(held)} of the weight"
     )
 
@@ -256,7 +256,7 @@ def _weight_spec(x_title: str, logarithmic: bool, can_brush: bool, height: int) 
     }
     bars = alt.Chart(named("bins")).mark_rect(color=BLUE, opacity=0.7).encode(**base)
     if can_brush:
-        bars = bars.add_params(alt.selection_interval(name=BRUSH, encodings=["x"]))
+        bars = bars.add_params(brush("x"))
     chosen = alt.Chart(named("selected")).mark_rect(color=SELECTED, opacity=0.9).encode(**base)
     mean = (
         alt.Chart(named("mean"))
@@ -284,7 +284,8 @@ def difficulty_figure(
     across, up = _Bins.over(values, count=COLUMNS), _Bins.over(weights.weight, count=ROWS)
     binned = weights.samples > MOST_POINTS
     chosen = _chosen(selected, weights.samples)
-    title = difficulty_sentence(weights, values, measure)
+    of_all = difficulty_sentence(weights, values, measure)
+    title = of_all if selected is None else _selected_sentence(weights, values, measure, selected)
     cloud = _cells(values, weights.weight, across, up) if binned else _points(values, weights.weight, across, up)
     front = _cells(values[chosen], weights.weight[chosen], across, up) if binned else cloud[chosen]
     return Figure(
@@ -295,7 +296,8 @@ def difficulty_figure(
             + "; what lies beyond the axes stands at their ends. Line: the running median of the weight. Dashed: the "
             "mean weight."
         ),
-        alt=title,
+        # A chart whose alt text changes is drawn anew, and loses the brush that selects.
+        alt=of_all,
         spec=_difficulty_spec(
             _measure_title(measure),
             measure.title,
@@ -313,6 +315,19 @@ def difficulty_figure(
             "ends": pd.DataFrame({"value": across.edges[[0, -1]], "weight": up.edges[[0, -1]]}),
         },
         brush={"value": measure.name} | ({"weight": "weight"} if _is_measure(weights) else {}),
+    )
+
+
+def _selected_sentence(weights: SampleWeights, values: Values, measure: Measure, selected: Mask) -> str:
+    """How much the selected samples weigh, and how difficult they are beside all."""
+    if not selected.any():
+        return NOTHING_SELECTED
+    times = three_digits(float(weights.relative[selected].mean()))
+    here, of_all = (three_digits(float(np.median(of))) for of in (values[selected], values))
+    unit = f" {measure.unit}" if measure.unit else ""
+    return (
+        f"The {np.count_nonzero(selected):,} selected weigh {times} times the mean; their median {measure.title} is "
+        f"{here}{unit}, that of all {of_all}"
     )
 
 
@@ -424,7 +439,6 @@ def _difficulty_spec(
         )
         return grid
 
-    brush = alt.selection_interval(name=BRUSH, encodings=["x", "y"] if brush_weight else ["x"])
     median = alt.Chart(named("median")).encode(
         x=x,
         y=y,
@@ -439,7 +453,7 @@ def _difficulty_spec(
     ends = alt.Chart(named("ends")).mark_point(opacity=0).encode(x=x, y=y)
     chart = alt.layer(
         ends,
-        cloud("cloud", BLUE, front=False).add_params(brush),
+        cloud("cloud", BLUE, front=False).add_params(brush("x", "y") if brush_weight else brush("x")),
         mean,
         median.mark_line(color=_EDGE, strokeWidth=5, opacity=0.8),
         median.mark_line(color=_LINE, strokeWidth=2.5),

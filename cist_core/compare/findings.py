@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cist_core.compare.matching import matched_pair
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
@@ -20,6 +23,8 @@ ABOUT_AS_MUCH = (0.95, 1.05)
 
 MANY_AT_FLOOR = 0.1
 """From this share of the samples on it is worth saying what CIST is at its floor."""
+
+NOTHING_SELECTED = "No sample is selected"
 
 _GREEK = {"tau": "τ", "rho": "ρ"}
 
@@ -92,6 +97,29 @@ def comparison(fixed: RuleReading, other: RuleReading, *, in_full: bool = False)
         alike=how_many(other.same_label),
     )
     return f"T{sentence[1:]}" if sentence.startswith("the ") else sentence  # the oracle has an article
+
+
+def selection_finding(fixed: RuleReading, other: RuleReading, selected: NDArray[np.bool_]) -> str:
+    """What two rules make of the selected samples, beside all of them; no full stop.
+
+    Args:
+        fixed: the rule to compare with.
+        other: the rule that is compared.
+        selected: mask of the samples, ``(N,)``.
+    """
+    count = int(np.count_nonzero(selected))
+    if not count:
+        return NOTHING_SELECTED
+    here, there = (three_digits(float(reading.entropy[selected].mean())) for reading in (fixed, other))
+    of_all, of_all_there = (three_digits(reading.profile.mean) for reading in (fixed, other))
+    return (
+        f"The {count:,} selected have a mean entropy of {here} nats {_under(fixed.rule)} and {there} "
+        f"{_under(other.rule)}; all {fixed.profile.samples:,} have {of_all} and {of_all_there}"
+    )
+
+
+def _under(rule: TemperatureRule) -> str:
+    return f"{'at' if isinstance(rule, Fixed) else 'under'} {_short(rule)}"
 
 
 def headline_kind(fixed: EntropyProfile, other: EntropyProfile, same_label: float) -> str:

@@ -210,7 +210,7 @@ def consistency_finding(teachers: Sequence[TeacherReading], rule: str = CIST) ->
     first = teachers[0]
     if len(teachers) == 1:
         return (
-            f"{first.name} spreads {three_digits(first.cist.profile.std)} nats under CIST and "
+            f"The entropies of {first.name} vary by {three_digits(first.cist.profile.std)} nats under CIST and "
             f"{three_digits(first.fixed.profile.std)} under fixed τ; add a teacher to compare it with"
         )
     best, second = sorted(teachers, key=lambda teacher: teacher.under(rule).profile.std)[:2]
@@ -221,9 +221,8 @@ def consistency_finding(teachers: Sequence[TeacherReading], rule: str = CIST) ->
     opposite = FIXED if rule == CIST else CIST
     least = min(teacher.under(opposite).profile.std for teacher in teachers)
     there = [teacher for teacher in teachers if _about_equal(least, teacher.under(opposite).profile.std)]
-    does = "does" if len(there) == 1 else "do"
-    also = "" if best in there else f"; under {opposite} {listed([teacher.name for teacher in there])} {does}"
-    return f"Under {rule} {best.name} spreads least: {numbers} of {second.name}{also}"
+    also = "" if best in there else f"; under {opposite} those of {listed([teacher.name for teacher in there])} do"
+    return f"Under {rule} the entropies of {best.name} vary least: {numbers} for {second.name}{also}"
 
 
 def _about_equal(smaller: float, larger: float) -> bool:

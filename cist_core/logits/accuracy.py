@@ -93,8 +93,8 @@ class AccuracyJudgement:
             )
         elif self.near_chance:
             found.append(
-                f"The accuracy, {percent(self.accuracy)} of {self.samples:,} samples, is not above chance: always "
-                f"answering the most frequent class would give {percent(self.majority)} (binomial test, "
+                f"The accuracy, {percent(self.accuracy)} of {self.samples:,} samples, is not above that of always "
+                f"answering the most frequent class, {percent(self.majority)} (binomial test, "
                 f"p = {three_digits(self.p_value)})."
             )
         if (explained := self.explanation) is not None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.state import View
+from cist_core import LogitSet
+from cist_core.added import AddedStore, AddSpec
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,6 +28,12 @@ def open_app(page: str = "overview", **query: str | list[str]) -> AppTest:
     app.run()
     assert not app.exception
     return app
+
+
+def finding(app: AppTest) -> str:
+    """The sentence beneath a page's question."""
+    sentence: str = app.header[0].value
+    return sentence
 
 
 def view_of(app: AppTest) -> View:
@@ -44,3 +55,25 @@ def components(app: AppTest) -> set[str]:
 def note_of(app: AppTest) -> str:
     """What the bar says under the sliders; empty for a matched pair."""
     return str(shown_by(app, "cist_sliders")["here"]["note"])
+
+
+def add_synthetic(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, *, classes: int, samples: int, names: Sequence[str] | None = None
+) -> str:
+    """Logits with a student beside them, added as if somebody had brought them; returns the id that a link names."""
+    store = AddedStore(folder / "added")
+    monkeypatch.setenv("CIST_ADDED", str(store.root))
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, classes, samples)
+    logits = rng.normal(size=(samples, classes))
+    logits[np.arange(samples), labels] += 2 + classes / 300
+    logits *= 4 * rng.gamma(4, 0.5, size=(samples, 1))
+    draft = store.draft(title=f"{classes} classes")
+    files = {kind: str(draft.place_for(f"{kind}.npz", kind)) for kind in ("teacher", "student")}
+    spec = AddSpec.of(title=f"{classes} classes", logits=files)
+    entry = draft.folder / "entry.json"
+    entry.write_text(json.dumps({**json.loads(entry.read_text()), "spec": spec.model_dump()}))
+    for file, scale in ((draft.logit_file, 1.0), (draft.folder / "student.safetensors", 0.6)):
+        noisy = scale * logits + rng.normal(size=logits.shape) * 0.3 * (scale < 1)
+        LogitSet.create(noisy.astype(np.float32), labels, class_names=names).save(file)
+    return draft.id

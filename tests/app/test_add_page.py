@@ -306,7 +306,7 @@ def test_logits_are_looked_at_added_and_opened(content) -> None:
 def test_low_accuracy_is_explained(content) -> None:
     app = open_add()
     upload(app, 0, "mine.npz", content)
-    assert "not above chance" in app.main.warning[0].value
+    assert "not above that of always answering" in app.main.warning[0].value
 
 
 def test_a_broken_file_is_refused_in_its_place_and_another_one_replaces_it(content) -> None:
@@ -620,7 +620,7 @@ def test_labels_off_by_one_are_noticed_and_mended_by_one_press() -> None:
     app.button_group(key="add_data_from").set_value(form.UPLOAD).run()
     upload(app, 0, "shifted.npz", digits_archive(images=digits.images, labels=(digits.labels + 1) % 10))
     said = app.main.warning[0].value.replace("\\", "")
-    assert "is not above chance" in said
+    assert "is not above that of always answering" in said
     assert "But labels - 1 would give 9" in said
     app.button(key="add-class-map").click().run()
     assert not app.exception

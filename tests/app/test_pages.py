@@ -14,8 +14,9 @@ from command_line import run
 
 from app.pages import find_pages
 from cist_core.compare.anchors import default_anchor
+from cist_core.compare.findings import rule_label
 from cist_core.compare.matching import matched_pair
-from cist_core.temperature import Cist, Fixed
+from cist_core.temperature import Cist, Fixed, parse_rule
 from cist_core.temperature.readings import read_rule
 from cist_core.wording import three_digits
 from tests.app.driver import ROOT, components, note_of, open_app, shown_by, view_of
@@ -192,7 +193,7 @@ def test_data_that_are_not_there_leave_a_remedy_and_a_working_app(monkeypatch, t
 def test_entropy_page_reads_further_rules_and_names_bad_ones() -> None:
     app = open_app("entropy", rules="lskd:tau=2")
     table = app.dataframe[0].value
-    assert table["Rule"].tolist()[2] == "lskd:tau=2"
+    assert table["Rule"].tolist()[2] == "LSKD τ = 2"
     app = open_app("entropy", rules="tau=-1")
     assert "tau" in app.error[0].value
     assert len(app.dataframe[0].value) == 2
@@ -247,7 +248,7 @@ def test_the_exported_code_prints_the_numbers_of_the_page(rule: str, capsys) -> 
     app = open_app("entropy", rules=rule)
     assert not app.error
     shown = next(frame.value for frame in app.dataframe if "Spread" in frame.value.columns)
-    spread = shown.set_index("Rule").loc[rule, "Spread"]
+    spread = shown.set_index("Rule").loc[rule_label(parse_rule(rule)), "Spread"]
     command, python = (code.value for code in app.code[:2])
     code, output, _ = run(capsys, *shlex.split(command)[1:], "--json")
     assert code == 0

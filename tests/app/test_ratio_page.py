@@ -17,12 +17,12 @@ def open_page(**query: str) -> AppTest:
 
 
 def test_the_findings_and_the_table_are_those_of_the_library() -> None:
-    app = open_page()
+    app = open_page(ratio_tab="Exceptions")
     view = view_of(app)
     found = why_far(view.source.curves, view.cist)
     titles = [title.value for title in app.subheader]
     assert reasons_sentence(found) in titles
-    assert spread_sentence(found) in titles
+    assert spread_sentence(found) in [title.value for title in open_page().subheader]
     table = app.dataframe[0].value
     expected = found.furthest(12)
     assert table["Sample"].tolist() == expected.tolist()
@@ -44,7 +44,7 @@ def test_the_gap_narrows_the_envelope_and_the_words_say_so() -> None:
 
 
 def test_the_furthest_samples_can_be_selected() -> None:
-    app = open_page()
+    app = open_page(ratio_tab="Exceptions")
     expected = app.dataframe[0].value["Sample"].tolist()
     app.button(key="ratio-select-furthest").click().run()
     assert not app.exception
@@ -55,4 +55,16 @@ def test_the_furthest_samples_can_be_selected() -> None:
 def test_any_link_opens_a_working_page(query: dict[str, str]) -> None:
     app = open_page(**query)
     assert not app.error
-    assert len(app.get("vega_lite_chart")) == 4
+    assert len(app.get("vega_lite_chart")) == 3
+
+
+def test_only_the_open_tab_is_computed_and_the_address_names_it() -> None:
+    app = open_page(ratio_tab="Tables")
+    (table,) = (frame.value for frame in app.dataframe)
+    association = view_of(app).fixed.association
+    assert table["Explained"][0] == pytest.approx(association.explained)
+    assert table["By the ratio"][0] + table["At equal ratios"][0] == pytest.approx(table["Variance"][0])
+    assert len(app.get("vega_lite_chart")) == 1
+    app.context = {"url": "http://127.0.0.1/ratio"}
+    app.run()
+    assert "ratio_tab=Tables" in app.sidebar.code[-1].value

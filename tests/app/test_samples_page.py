@@ -9,7 +9,8 @@ import pytest
 from scipy.special import softmax
 from streamlit.testing.v1 import AppTest
 
-from tests.app.driver import open_app, view_of
+from app.gallery import CARDS
+from tests.app.driver import finding, open_app, view_of
 
 CIFAR = "cifar100-resnet20"
 
@@ -31,9 +32,9 @@ def pictures(app: AppTest) -> list[str]:
 def test_it_opens_on_the_sample_of_largest_entropy() -> None:
     app = open_samples()
     entropy = view_of(app).fixed.entropy
-    assert cards(app) == np.argsort(-entropy, kind="stable")[:24].tolist()
+    assert cards(app) == np.argsort(-entropy, kind="stable")[:CARDS].tolist()
     assert app.number_input(key="samples_at").value == int(entropy.argmax())
-    assert len(pictures(app)) == 25
+    assert len(pictures(app)) == CARDS + 1
     assert all(picture.startswith("data:image/png") for picture in pictures(app))
     assert not app.error
 
@@ -44,14 +45,14 @@ def test_another_measure_sorts_the_cards_and_opens_its_first(measure: str) -> No
     app.selectbox(key="samples_sort").select(measure)
     app.toggle(key="samples_ascending").set_value(True).run()
     values = view_of(app).samples.column(measure)
-    assert cards(app) == np.argsort(values, kind="stable")[:24].tolist()
+    assert cards(app) == np.argsort(values, kind="stable")[:CARDS].tolist()
     assert app.number_input(key="samples_at").value == int(np.argmin(values))
 
 
 def test_the_second_page_goes_on_where_the_first_ends() -> None:
     app = open_samples(samples_page="2")
     entropy = view_of(app).fixed.entropy
-    assert cards(app) == np.argsort(-entropy, kind="stable")[24:48].tolist()
+    assert cards(app) == np.argsort(-entropy, kind="stable")[CARDS : 2 * CARDS].tolist()
 
 
 def test_filters_write_the_selection_of_the_whole_app() -> None:
@@ -70,11 +71,11 @@ def test_filters_write_the_selection_of_the_whole_app() -> None:
 
 
 def test_filters_show_a_selection_that_came_from_elsewhere() -> None:
-    app = open_samples(tau="3.45", select="entropy=1.. & correct=yes & class=2")
+    app = open_samples(tau="3.45", select="entropy=1.2.. & correct=yes & class=2")
     assert app.get_by_key("samples_correct").value == "right"
     assert app.multiselect(key="samples_classes").value == ["2"]
     view = view_of(app)
-    expected = (view.fixed.entropy >= 1) & view.source.curves.correct & (view.source.logit_set.labels == 2)
+    expected = (view.fixed.entropy >= 1.2) & view.source.curves.correct & (view.source.logit_set.labels == 2)
     assert sorted(cards(app)) == np.flatnonzero(expected).tolist()
 
 
@@ -83,7 +84,7 @@ def test_a_selection_without_samples_offers_a_way_out() -> None:
     assert "No sample" in app.info[0].value
     app.button(key="samples_all").click().run()
     assert app.session_state["select"] == ""
-    assert len(cards(app)) == 24
+    assert len(cards(app)) == CARDS
 
 
 def test_a_card_opens_its_sample_and_next_and_previous_follow_the_order() -> None:
@@ -128,23 +129,23 @@ def test_the_facts_and_the_finding_are_those_of_the_sample() -> None:
     row = view.source.logit_set.logits[3].astype(np.float64)
     label = view.source.logit_set.labels[3]
     fixed = softmax(row / view.tau)[label]
-    assert app.subheader[0].value.startswith(f"The label “{label}” gets {fixed:.1%}".replace("%", " %"))
+    assert finding(app).startswith(f"The label “{label}” gets {fixed:.1%}".replace("%", " %"))
     shown = {markdown.value for markdown in app.markdown}
     assert f"{np.sort(row)[-1] - np.sort(row)[-2]:.3g}" in shown
 
 
 def test_two_pins_stand_side_by_side() -> None:
     app = open_samples()
-    figures = len(app.get("vega_lite_chart"))
     app.button(key="samples_pin_A").click().run()
     app.number_input(key="samples_at").set_value(3).run()
     app.button(key="samples_pin_B").click().run()
-    assert len(app.get("vega_lite_chart")) == figures + 2
+    assert app.session_state["samples_tab"] == "Pinned"
+    assert len(app.get("vega_lite_chart")) == 3
     assert app.session_state["samples_b"] == 3
     assert any(markdown.value == "**B**: sample 3" for markdown in app.markdown)
     app.button(key="samples_unpin_A").click().run()
     assert app.session_state["samples_a"] is None
-    assert len(app.get("vega_lite_chart")) == figures + 1
+    assert len(app.get("vega_lite_chart")) == 2
     assert not app.exception
 
 
@@ -162,13 +163,14 @@ def test_a_link_brings_the_sample_the_pins_and_the_order() -> None:
     for key in ("samples_at", "samples_a", "samples_b"):
         assert again.session_state[key] == app.session_state[key] is not None
     assert [heading.value for heading in again.subheader] == [heading.value for heading in app.subheader]
+    assert finding(again) == finding(app)
 
 
 @pytest.mark.parametrize("text", ["nonsense", "-4", "99999999"])
 def test_a_link_to_no_sample_opens_one_that_exists(text: str) -> None:
     app = open_samples(samples_at=text, samples_a=text, samples_page=text, samples_top=text)
     assert not app.error
-    assert app.subheader[0].value.startswith("The label")
+    assert finding(app).startswith("The label")
     assert cards(app)
 
 
@@ -177,8 +179,9 @@ def test_without_images_the_bars_and_facts_stay(monkeypatch: pytest.MonkeyPatch,
     app = open_samples(teacher=CIFAR)
     assert not pictures(app)
     assert any("images of cifar100" in caption.value for caption in app.caption)
-    assert len(cards(app)) == 24
-    assert len(app.get("vega_lite_chart")) == 3  # a hundred classes are pairs, not a matrix
+    assert len(cards(app)) == CARDS
+    app = open_samples(teacher=CIFAR, samples_tab="Classes")
+    assert len(app.get("vega_lite_chart")) == 2  # a hundred classes are pairs, not a matrix
     assert not list(tmp_path.iterdir())
 
 
@@ -198,7 +201,7 @@ def test_without_a_student_its_measures_are_not_offered() -> None:
 
 @pytest.mark.parametrize("rule", ["correct=no", "student_loss=1.."])
 def test_the_python_beside_a_figure_runs_and_gives_its_numbers(rule: str, capsys: pytest.CaptureFixture[str]) -> None:
-    app = open_samples(tau="3.45", samples_at="3", select=rule)
+    app = open_samples(tau="3.45", samples_at="3", select=rule, samples_tab="Classes")
     for code in dict.fromkeys(block.value for block in app.main.get("code") if "import" in block.value):
         exec(code, {})
     printed = capsys.readouterr().out

@@ -76,7 +76,7 @@ def test_select_every_sample_clears_the_rule() -> None:
 def test_a_selection_kept_as_a_slice_has_its_row_of_statistics() -> None:
     app = open_app("entropy", **{SELECT: "correct=no"})
     app.text_input(key="slice_name").set_value("wrong ones").run()
-    next(button for button in app.button if button.label == "Keep as slice").click().run()
+    app.button(key="slice_keep").click().run()
     assert app.text_area(key=SLICES).value == "wrong ones: correct=no"
     view = view_of(app)
     assert list(view.slices) == ["wrong ones"]
@@ -93,13 +93,13 @@ def test_a_slice_that_cannot_be_read_is_named() -> None:
 
 def test_a_slice_without_a_name_takes_the_first_free_number() -> None:
     app = open_app("entropy", **{SELECT: "correct=no", SLICES: "slice 1: margin=..1"})
-    next(button for button in app.button if button.label == "Keep as slice").click().run()
+    app.button(key="slice_keep").click().run()
     assert app.text_area(key=SLICES).value == "slice 1: margin=..1\nslice 2: correct=no"
 
 
 def test_slices_that_cannot_be_read_stay_as_they_are_when_another_is_kept() -> None:
     app = open_app("entropy", **{SELECT: "correct=no", SLICES: "no colon here"})
-    next(button for button in app.button if button.label == "Keep as slice").click().run()
+    app.button(key="slice_keep").click().run()
     assert not app.exception
     assert app.text_area(key=SLICES).value == "no colon here"
 
@@ -133,4 +133,46 @@ def open_at(page: str, **query: str) -> AppTest:
 
 def test_a_selection_that_cannot_be_read_cannot_be_kept() -> None:
     app = open_app("entropy", **{SELECT: "banana"})
-    assert next(button for button in app.button if button.label == "Keep as slice").disabled
+    assert app.button(key="slice_keep").disabled
+
+
+def tray_buttons(app) -> list[int]:
+    return [
+        int(button.key[5:])
+        for button in app.button
+        if (button.key or "").startswith("tray_") and button.key[5:].isdigit()
+    ]
+
+
+def test_the_tray_shows_twelve_samples_from_the_least_to_the_largest_entropy() -> None:
+    app = open_app("ratio", **{SELECT: RULE})
+    view = view_of(app)
+    entropy = view.fixed.entropy[tray_buttons(app)]
+    chosen = np.sort(view.fixed.entropy[view.selected])
+    assert len(entropy) == 12
+    assert (entropy[0], entropy[-1]) == (chosen[0], chosen[-1])
+    assert (np.diff(entropy) >= 0).all()
+    weight = view.samples.column("weight")
+    assert any(
+        f"{view.selected.sum():,} selected: 100 % right, weight {weight[view.selected].mean() / weight.mean():.2f} ×"
+        in words.value
+        for words in app.markdown
+    )
+
+
+@pytest.mark.parametrize("page", ["samples", "rho", "distill"])
+def test_pages_without_a_brush_have_no_tray(page: str) -> None:
+    assert not tray_buttons(open_app(page, **{SELECT: RULE}))
+
+
+def test_without_images_words_stand_in_the_tray(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("CIST_DATA", str(tmp_path))
+    app = open_app("ratio", teacher="cifar100-resnet20", **{SELECT: "correct=no"})
+    first = tray_buttons(app)[0]
+    assert "→" in app.button(key=f"tray_{first}").label
+
+
+def test_a_selection_without_samples_has_an_empty_tray() -> None:
+    app = open_app("ratio", **{SELECT: "entropy=50.."})
+    assert not tray_buttons(app)
+    assert any("0 selected" in words.value for words in app.markdown)

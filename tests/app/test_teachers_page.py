@@ -15,7 +15,7 @@ from cist_core.compare.anchors import default_anchor
 from cist_core.compare.teacher_comparison import CIST, FIXED, consistency_finding, nearness_finding, read_teacher
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.inference.sources import load_logits
-from tests.app.driver import ROOT, open_app, view_of
+from tests.app.driver import ROOT, finding, open_app, view_of
 
 BESIDE = "teachers_beside_mnist5k-cnn"
 
@@ -42,9 +42,13 @@ def test_the_page_compares_the_shipped_teachers_with_the_numbers_of_the_library(
     target = max(default_anchor(EntropyCurves.from_logits(logits_of(name))).target for name in names)
     teachers = [read_teacher(name, logits_of(name), target=target, student=logits_of(student)) for name in names]
     assert any(f"where its mean entropy is {target:.3g} ln C" in caption.value for caption in app.caption)
-    assert subheaders(app)[0] == consistency_finding(teachers, FIXED)
-    assert nearness_finding(teachers, student) in subheaders(app)
-    consistency, gap, calibration = (frame.value.set_index("Teacher") for frame in app.dataframe)
+    assert finding(app) == consistency_finding(teachers, FIXED)
+    spreads = [teacher.fixed.profile.std for teacher in teachers]
+    assert app.metric[0].value == f"{min(spreads):.3g} nats"
+    assert app.metric[0].delta == teachers[int(np.argmin(spreads))].name
+    tabs = {tab: open_teachers(teachers_tab=tab) for tab in ("Tables", "Student", "Calibration")}
+    assert nearness_finding(teachers, student) in subheaders(tabs["Student"])
+    consistency, gap, calibration = (tab.dataframe[0].value.set_index("Teacher") for tab in tabs.values())
     for teacher in teachers:
         row = consistency.loc[teacher.name]
         assert row["Accuracy"] == pytest.approx(find_sample_model(teacher.name).accuracy["test"] * 100, abs=0.05)
@@ -52,35 +56,36 @@ def test_the_page_compares_the_shipped_teachers_with_the_numbers_of_the_library(
         assert row["Gain"] == pytest.approx(teacher.fixed.profile.std / teacher.cist.profile.std)
         assert gap.loc[teacher.name, "KL under CIST"] == pytest.approx(teacher.gap.kl_cist)
         assert calibration.loc[teacher.name, "Fitted τ"] == pytest.approx(teacher.calibration.tau)
-    charts = app.get("vega_lite_chart")
-    assert len(charts) == 3
+    charts = [chart for shown in (app, tabs["Calibration"]) for chart in shown.get("vega_lite_chart")]
+    assert len(charts) == 4
     assert all(chart.proto.alt for chart in charts)
 
 
 def test_the_title_and_the_histogram_follow_the_rule() -> None:
     app = open_teachers(teachers_rule=CIST)
-    assert subheaders(app)[0].startswith("Under CIST")
+    assert finding(app).startswith("Under CIST")
     app.segmented_control(key="teachers_rule").set_value(FIXED).run()
     assert not app.exception
-    assert subheaders(app)[0].startswith("Under fixed τ")
+    assert finding(app).startswith("Under fixed τ")
 
 
 def test_one_teacher_alone_is_shown_and_the_page_says_how_to_add_another() -> None:
-    app = open_teachers()
+    app = open_teachers(teachers_tab="Tables")
     app.multiselect(key=f"{BESIDE}_box").set_value([]).run()
     assert not app.exception
-    assert "add a teacher to compare it with" in subheaders(app)[0]
+    assert "add a teacher to compare it with" in finding(app)
     assert len(app.dataframe[0].value) == 1
-    assert len(app.get("vega_lite_chart")) == 3
+    assert len(app.get("vega_lite_chart")) == 1
 
 
 def test_the_student_as_a_teacher_has_no_gap_to_itself() -> None:
-    app = open_teachers()
+    app = open_teachers(teachers_tab="Student")
     student = view_of(app).source.student.name
     app.multiselect(key=f"{BESIDE}_box").set_value([student]).run()
     assert not app.exception
+    assert list(app.dataframe[0].value["Teacher"]) == ["mnist5k-cnn"]
+    app = open_teachers(teachers_tab="Tables", **{BESIDE: student})
     assert list(app.dataframe[0].value["Teacher"]) == ["mnist5k-cnn", student]
-    assert list(app.dataframe[1].value["Teacher"]) == ["mnist5k-cnn"]
 
 
 def test_another_teacher_in_the_sidebar_has_others_beside_it() -> None:
@@ -94,9 +99,10 @@ def test_another_teacher_in_the_sidebar_has_others_beside_it() -> None:
 
 
 def test_without_a_student_there_is_no_gap_but_a_word_about_it() -> None:
-    app = open_teachers(student="none")
+    app = open_teachers(student="none", teachers_tab="Student")
     assert "Choose a student in the sidebar" in app.info[0].value
-    assert len(app.dataframe) == 2
+    assert not app.dataframe
+    assert not any(metric.label == "Nearest to the student" for metric in app.metric)
 
 
 def test_two_that_were_added_under_one_title_are_told_apart_also_in_the_exported_code(monkeypatch, tmp_path) -> None:
@@ -115,6 +121,7 @@ def test_two_that_were_added_under_one_title_are_told_apart_also_in_the_exported
     app = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
     app.query_params["teacher"] = ids[0]
     app.session_state["_added"] = ids
+    app.session_state["teachers_tab"] = "Tables"
     app.run()
     app.switch_page("../pages/teachers.py").run()
     assert not app.exception

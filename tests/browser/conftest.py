@@ -10,10 +10,18 @@ import psutil
 import pytest
 from PIL import Image
 
+from app.pages import DEFAULT, find_pages
 from tests.browser.actions import A_CHART
 from tests.studio import CHROMIUM, ROOT, running_studio
 
 SCREENSHOTS = ROOT / "docs" / "screenshots"
+PAGES = {
+    page.name: page.name.removeprefix(DEFAULT) for page in find_pages() if page.section != "Train" and not page.hidden
+}
+PAGES["learn"] = "learn?lesson_step=5"
+del PAGES["add"]  # it has no chart; test_add.py looks at it
+"""The address of every page that shows something without a run."""
+
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -81,12 +89,11 @@ def wait_until_drawn(page, sign: str = A_CHART) -> None:
     page.wait_for_timeout(400)  # fonts and the chart's own resize
 
 
-def go_to(page, section: str, title: str) -> None:
-    """Open another page by the menu above."""
-    page.get_by_role("button", name=section, exact=True).click()
-    page.get_by_role("menuitem", name=title).click()
+def go_to(page, title: str, *, sign: str = A_CHART) -> None:
+    """Open another page from the sidebar."""
+    page.locator("[data-testid=stSidebarNav]").get_by_role("link", name=title, exact=True).click()
     page.wait_for_timeout(500)
-    wait_until_drawn(page)
+    wait_until_drawn(page, sign)
 
 
 def save_picture(page, name: str) -> None:

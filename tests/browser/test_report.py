@@ -14,6 +14,7 @@ import pytest
 from cist_core import EntropyCurves, LogitSet, matched_pair
 from cist_core.charts import histogram_figure
 from cist_core.charts.moving_ratio import moving_ratio_figure
+from cist_core.charts.pictures import DARK, LIGHT
 from cist_core.compare.findings import are_matched, comparison, gain_words
 from cist_core.compare.slider_grid import Position, SliderGrid, number_words, rho_sentences, slider_grid
 from cist_core.report import write_report
@@ -263,7 +264,7 @@ def test_nothing_sticks_out_and_colours_follow_the_system(open_report, report: R
     assert page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth") <= 0
     for chart in page.locator(".chart svg.marks").all():
         assert chart.bounding_box()["width"] <= width
-    ink = {"light": "#17202E", "dark": "#E6EAF1"}
+    ink = {"light": LIGHT.ink, "dark": DARK.ink}
     assert ink[scheme] in drawing(page)
     other = "dark" if scheme == "light" else "light"
     page.emulate_media(color_scheme=other)

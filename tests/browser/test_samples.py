@@ -38,14 +38,14 @@ def test_wrong_samples_by_keyboard_two_pins_and_a_link(open_page) -> None:
     cards.nth(1).click()
     settle(page)
     first = opened(page)
-    heading = page.get_by_role("heading", level=3).first.inner_text()
+    heading = page.get_by_role("heading", level=2).first.inner_text()
     press_key(page, "a")
     assert pinned(page, "A") == first
 
     press_key(page, "n")
     second = opened(page)
     assert second != first
-    assert page.get_by_role("heading", level=3).first.inner_text() != heading
+    assert page.get_by_role("heading", level=2).first.inner_text() != heading
     press_key(page, "b")
     assert pinned(page, "B") == second
 

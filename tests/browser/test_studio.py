@@ -6,18 +6,10 @@ import re
 
 import pytest
 
-from app.pages import DEFAULT, find_pages
 from tests.browser.actions import A_CHART, drawing, finding, press_slider, settle, slider_value
-from tests.browser.conftest import go_to, save_picture, wait_until_drawn
+from tests.browser.conftest import PAGES, go_to, save_picture, wait_until_drawn
 
 pytestmark = pytest.mark.browser
-
-PAGES = {
-    page.name: page.name.removeprefix(DEFAULT) for page in find_pages() if page.section != "Train" and not page.hidden
-}
-PAGES["learn"] = "learn?lesson_step=5"
-del PAGES["add"]  # it has no chart; test_add.py looks at it
-"""The address of every page that shows something without a run."""
 
 
 def test_first_screen_answers_without_a_click(open_page) -> None:
@@ -60,7 +52,7 @@ def test_a_copied_url_opens_the_same_view(open_page, path: str) -> None:
 def test_sliders_keep_their_place_from_page_to_page(open_page) -> None:
     page = open_page("?tau=3")
     rho = slider_value(page, "CIST ρ")
-    go_to(page, "Look", "Ratio")
+    go_to(page, "Ratio")
     page.wait_for_url("**/ratio**")
     assert slider_value(page, "Fixed temperature τ") == 3
     assert slider_value(page, "CIST ρ") == rho
@@ -105,7 +97,7 @@ def test_another_floor_moves_the_chart_keeps_the_match_and_travels_with_link_and
     copy = open_page(page.url.split("/", 3)[3])
     assert floor_of(copy) == 0
     assert drawing(copy) == drawing(page)
-    go_to(page, "Look", "Ratio")
+    go_to(page, "Ratio")
     assert floor_of(page) == 0
     set_floor(page, "1")
     assert "floor=" not in page.url

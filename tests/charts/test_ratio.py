@@ -205,10 +205,10 @@ def test_the_title_names_the_commonest_reason():
 
 def test_the_furthest_samples_are_counted_by_reason():
     residuals = crafted([1.5, 1.4, 0.9, 0.51], gap=[0.1, 2.0, 2.0, 2.0], second=[0.9, 1.3, 0.6, 0.51])
-    assert furthest_sentence(residuals, 2) == "The 2 samples furthest from the curve: 1 by a tie, 1 by a second mode"
-    assert furthest_sentence(residuals, 3).endswith("1 by a tie, 1 by a second mode, 1 by uneven others")
-    assert furthest_sentence(residuals, 4).endswith("1 by uneven others, 1 within 0.115 nats of it")
-    assert furthest_sentence(residuals, 1) == "The sample furthest from the curve: by a tie"
+    assert furthest_sentence(residuals, 2) == "The 2 samples furthest from the curve; reasons: 1 tie, 1 second mode"
+    assert furthest_sentence(residuals, 3).endswith("1 tie, 1 second mode, 1 uneven others")
+    assert furthest_sentence(residuals, 4).endswith("1 uneven others, 1 within 0.115 nats of it")
+    assert furthest_sentence(residuals, 1) == "The sample furthest from the curve; reason: tie"
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_the_spread_that_the_gap_predicts_is_said_with_what_it_explains():
     assert "nothing to explain" in spread_sentence(rounding)
     uneven = crafted([0.9, 1.3], gap=[1.0, 1.1], second=0.8)
     assert spread_sentence(uneven).startswith(
-        "From the gap alone CIST would not spread at all; it spreads 0.200 nats, and"
+        "From the gap alone every sample would have the same entropy under CIST; the spread is 0.200 nats, and"
     )
 
 

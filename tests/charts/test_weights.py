@@ -100,7 +100,7 @@ def test_titles_of_the_weight_say_what_the_numbers_say():
     weights = weights_of()
     title = weight_figure(weights).title
     count, held = re.match(
-        r"The weights count like (\d+) of 600 .* 10 % carry ([\d.]+) % of the weight", title
+        r"Effective sample size: (\d+) of 600; .* 10 % carry ([\d.]+) % of the weight", title
     ).groups()
     assert int(count) == round(weights.weight.sum() ** 2 / np.square(weights.weight).sum())
     assert float(held) == pytest.approx(100 * np.sort(weights.weight)[-60:].sum() / weights.weight.sum(), abs=0.051)

@@ -14,6 +14,7 @@ from cist_core.compare.findings import (
     ratio_sentence,
     rule_label,
     rule_sentences,
+    selection_finding,
 )
 from cist_core.compare.matching import matched_pair
 from cist_core.entropy.curves import EntropyCurves
@@ -57,6 +58,17 @@ def test_headline_turns_against_cist_when_the_data_do() -> None:
     fixed, cist = pair_of(one_scale_many_shapes(), 1.0)
     assert cist.profile.std > 2 * fixed.profile.std
     assert "times more than at τ = 1," in comparison(fixed, cist)
+
+
+def test_a_selection_is_described_beside_all_samples() -> None:
+    curves = mixed_scales()
+    fixed, cist = pair_of(curves, 2.0)
+    selected = np.arange(curves.num_samples) < 70
+    sentence = selection_finding(fixed, cist, selected)
+    here, there = (three_digits(reading.entropy[:70].mean()) for reading in (fixed, cist))
+    assert sentence.startswith(f"The 70 selected have a mean entropy of {here} nats at τ = 2 and {there} under CIST")
+    assert f"all 500 have {three_digits(fixed.entropy.mean())} and" in sentence
+    assert selection_finding(fixed, cist, np.zeros(curves.num_samples, bool)) == "No sample is selected"
 
 
 def test_headline_refuses_to_compare_unmatched_rules() -> None:

@@ -156,9 +156,11 @@ def test_real_teachers_compare(shared_file):
         assert reading.calibration.after.error < reading.calibration.before.error / 5
     assert (
         consistency_finding([small, large])
-        == "Under CIST ResNet-56 spreads least: 0.161 nats against 0.196 of ResNet-20"
+        == "Under CIST the entropies of ResNet-56 vary least: 0.161 nats against 0.196 for ResNet-20"
     )
-    assert consistency_finding([small, large], FIXED).startswith("Under fixed τ ResNet-56 spreads least: 0.456 nats")
+    assert consistency_finding([small, large], FIXED).startswith(
+        "Under fixed τ the entropies of ResNet-56 vary least: 0.456 nats"
+    )
 
 
 def made_up(name: str, teacher: LogitSet, *, fixed: float, cist: float, kl: float, agreement: float) -> TeacherReading:
@@ -175,26 +177,26 @@ def made_up(name: str, teacher: LogitSet, *, fixed: float, cist: float, kl: floa
 @pytest.mark.parametrize(
     ("rule", "fixed", "cist", "finding"),
     [
-        (CIST, (0.5, 0.6), (0.1, 0.2), "Under CIST A spreads least: 0.100 nats against 0.200 of B"),
+        (CIST, (0.5, 0.6), (0.1, 0.2), "Under CIST the entropies of A vary least: 0.100 nats against 0.200 for B"),
         (
             CIST,
             (0.5, 0.4),
             (0.1, 0.2),
-            "Under CIST A spreads least: 0.100 nats against 0.200 of B; under fixed τ B does",
+            "Under CIST the entropies of A vary least: 0.100 nats against 0.200 for B; under fixed τ those of B do",
         ),
         (
             FIXED,
             (0.5, 0.4),
             (0.1, 0.2),
-            "Under fixed τ B spreads least: 0.400 nats against 0.500 of A; under CIST A does",
+            "Under fixed τ the entropies of B vary least: 0.400 nats against 0.500 for A; under CIST those of A do",
         ),
-        # Under the other rule they tie, and nobody spreads least.
-        (CIST, (0.5, 0.499), (0.1, 0.2), "Under CIST A spreads least: 0.100 nats against 0.200 of B"),
+        # Under the other rule they tie, and nobody is first.
+        (CIST, (0.5, 0.499), (0.1, 0.2), "Under CIST the entropies of A vary least: 0.100 nats against 0.200 for B"),
         (
             CIST,
             (0.5, 5e-5),
             (0.1, 0.2),
-            "Under CIST A spreads least: 0.100 nats against 0.200 of B; under fixed τ B does",
+            "Under CIST the entropies of A vary least: 0.100 nats against 0.200 for B; under fixed τ those of B do",
         ),
         (CIST, (0.5, 0.6), (0.1, 0.102), "Under CIST A and B are about equally consistent: 0.100 nats against 0.102"),
     ],
