@@ -369,7 +369,7 @@ def show_gain(found: RhoRecommendation) -> None:
     show_figure(gain_figure(gains, found, *view.pair, student=other_gains), key="rho-gain", code=commands)
 
 
-def show_tabs(found: RhoRecommendation) -> None:
+def show_reasons(found: RhoRecommendation) -> None:
     """The students behind what is said to train best, where there are any with about as many classes; and the rest."""
     parts: dict[str, Callable[[], None]] = {
         GAIN: lambda: show_gain(found),
@@ -411,4 +411,4 @@ show_numbers(found)
 show_actions(found)
 show_floor(view.cist)
 show_floor_of_clip()
-show_tabs(found)
+show_reasons(found)

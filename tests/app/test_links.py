@@ -112,7 +112,7 @@ def test_on_ones_own_machine_everything_is_found_again_by_its_title(added, own_m
 
 def test_sources_of_different_tabs_compare(added, own_machine) -> None:
     first, second = added("One", seed=1), added("Two", seed=2)
-    app = open_app("teachers", teacher=first)
+    app = open_app("teachers", teacher=first, teachers_tab="Tables")
     box = app.multiselect(key=f"teachers_beside_{first}_box")
     assert box.options == ["Two"]
     assert box.value == [second]
