@@ -93,7 +93,7 @@ if layout == "overlaid":
         figure,
         key="entropy-histogram",
         code=source.code(readings),
-        heading=False,
+        heading=view.selected is not None,  # then it speaks of the selection
         draw=partial(draw_histogram, view, readings, key="entropy-histogram", brushed=BRUSHED[brushed]),
     )
 else:

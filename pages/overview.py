@@ -48,7 +48,7 @@ with chart:
         figure,
         key="overview-histogram",
         code=view.code(),
-        heading=False,
+        heading=view.selected is not None,  # then it speaks of the selection
         draw=partial(draw_histogram, view, view.pair, key="overview-histogram", brushed="entropy"),
     )
     show_numbers()

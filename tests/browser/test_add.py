@@ -60,7 +60,6 @@ def test_a_teacher_is_uploaded_and_its_accuracy_is_the_published_one(open_page, 
     page.get_by_role("button", name="Add", exact=True).click()
     assert "10,000 samples, accuracy 91.73 %" in wait_for_heading(page, "is ready", minutes=8)
     page.get_by_role("button", name="Look at it").click()
-    page.wait_for_selector("[data-testid=stVegaLiteChart]", timeout=MINUTES)
     wait_until_drawn(page)
     assert "resnet20-12fca82f" in page.url
     assert page.locator("[data-testid=stMain]").get_by_text("91.7 %").is_visible()

@@ -65,7 +65,7 @@ def test_a_run_is_launched_watched_and_left_alone_when_it_has_finished(open_page
     page.locator(".stMarkdownBadge", has_text="finished").wait_for(timeout=MINUTES)
     settle(page)
     assert page.get_by_role("slider", name="Fixed temperature τ").get_attribute("data-value") == "3"
-    assert page.get_by_role("button", name="Train", exact=True).is_visible()
+    assert "Runs" in page.locator("[data-testid=stSidebarNav] [aria-current=page]").inner_text()
     assert page.locator("[data-testid=stVegaLiteChart]").count() == 2
     page.wait_for_timeout(2_000)
     seen = len(frames)

@@ -16,7 +16,7 @@ QUESTIONS = {
     "ratio": "Why do the entropies differ?",
     "weights": "Who is heard more, who less?",
     "samples": "What does the student actually see?",
-    "rho": "Which ρ?",
+    "rho": "Which ρ suits this teacher?",
     "teachers": "Which teacher suits this student?",
 }
 
@@ -29,7 +29,7 @@ def test_the_sidebar_has_the_name_and_every_page_by_section_and_marks_the_curren
     for section in SECTIONS:
         assert menu.get_by_text(section, exact=True).is_visible()
     links = menu.get_by_role("link")
-    assert links.count() == len(find_pages())
+    assert links.count() == len([page for page in find_pages() if not page.hidden])
     assert "Ratio" in menu.locator("[aria-current=page]").inner_text()
     go_to(page, "Weights")
     assert "Weights" in menu.locator("[aria-current=page]").inner_text()

@@ -94,7 +94,7 @@ def test_a_brush_brings_the_tray_and_the_finding_speaks_of_the_selection(open_pa
     assert tray.locator("button img").locator("visible=true").count() == min(count, 12)
     assert page.get_by_role("heading", name=f"The {count:,} selected").first.is_visible()
     if name in ("", "entropy"):  # the others are drawn on a canvas
-        frame = page.locator("[data-testid=stVegaLiteChart] .brush_brush path").first.bounding_box()
+        frame = page.locator(".histogram .brush rect").first.bounding_box()
         assert frame["width"] > 50  # it stays drawn, and can be moved
     # In sight wherever the page is.
     box = tray.bounding_box()

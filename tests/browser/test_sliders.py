@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import itertools
+import math
 import re
+import time
 
 import pytest
+from PIL import Image
 
 from cist_core.compare.findings import comparison, gain_words
 from cist_core.compare.matching import matched_pair
@@ -14,6 +19,7 @@ from cist_core.temperature import Cist, Fixed
 from cist_core.temperature.readings import read_rule
 from cist_core.wording import three_digits
 from tests.browser.actions import finding, press_slider, settle, slider_value
+from tests.browser.conftest import SCREENSHOTS
 
 pytestmark = pytest.mark.browser
 
@@ -342,3 +348,39 @@ def test_the_brush_is_drawn_where_the_selection_is_and_hides_while_a_slider_move
     settle(page)
     assert page.locator(".brush rect").count() == 1
     assert page.locator(".chosen path").count() == 2
+
+
+def test_the_recording_at_the_top_of_the_readme(browser, server) -> None:
+    """Play, then ρ under the hand; as fast as it was seen here, at 12 frames a second at most."""
+    context = browser.new_context(viewport={"width": 1200, "height": 800}, reduced_motion="no-preference")
+    page = context.new_page()
+    page.goto(f"{server}/")
+    with_grid(page)
+    settle(page)
+    frames: list[Image.Image] = []
+    times: list[float] = []
+
+    def record(seconds: float, move=lambda share: None) -> None:
+        started = time.monotonic()
+        while (passed := time.monotonic() - started) < seconds:
+            move(passed / seconds)
+            frames.append(Image.open(io.BytesIO(page.screenshot(type="jpeg", quality=90))).convert("RGB"))
+            times.append(time.monotonic())
+            time.sleep(max(0.0, 1 / 12 - (time.monotonic() - started - passed)))
+
+    record(1)
+    page.get_by_role("button", name="Play").click()
+    record(9)
+    settle(page)
+    page.mouse.move(*place(page, RHO, slider_value(page, RHO)))
+    page.mouse.down()
+    record(4, lambda share: page.mouse.move(*place(page, RHO, 3 * 2 ** math.sin(2 * math.pi * share))))
+    page.mouse.up()
+    settle(page)
+    record(1)
+    lengths = [round(1000 * (later - earlier)) for earlier, later in itertools.pairwise(times)] + [1500]
+    path = SCREENSHOTS / "overview-moves.webp"
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=lengths, loop=0, quality=60, method=3)
+    assert path.stat().st_size < 3e6
+    assert len({frame.tobytes() for frame in frames}) > 20
+    context.close()
