@@ -338,7 +338,9 @@ def _move_in_one_step(settled: Position | None, belongs: Position, source: Sourc
     address already makes none. Tau is drawn before rho, whose entry then carries both.
     """
     context = get_script_run_ctx(suppress_warning=True)
-    if settled is None or context is None or settled.tau == belongs.tau or settled.rho == belongs.rho:
+    if settled is None or context is None or settled.source != belongs.source:
+        return  # another source makes an entry by itself
+    if settled.tau == belongs.tau or settled.rho == belongs.rho:
         return
     with context.session_state.query_params() as address:
         if belongs.tau == _in_range(source.default_pair(belongs.floor).tau, TAU_RANGE):
