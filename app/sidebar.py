@@ -21,7 +21,7 @@ from cist_core.added import Added
 from cist_core.added.store import ADDED_ID
 from cist_core.cards import Card, find_sample_model
 from cist_core.compare.matching import MatchedPair, matched_pair
-from cist_core.compare.slider_grid import NOTES, RHO_RANGE, TAU_RANGE, written
+from cist_core.compare.slider_grid import NOTES, RHO_RANGE, TAU_RANGE, nearest_position
 from cist_core.data.loading import DATASETS
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
@@ -221,7 +221,7 @@ def choose_rules(sidebar: DeltaGenerator, source: Source, *, with_bar: bool = Tr
         values.slider(
             label,
             *RANGES[key],
-            value=_in_range(getattr(start, key), RANGES[key]),
+            value=nearest_position(getattr(start, key), RANGES[key]),
             step=STEP,
             **linked(key),
             on_change=_forget_refusal,
@@ -293,7 +293,7 @@ def _slider_pair(source: Source) -> SliderPair:
 
     def start(floor: float) -> tuple[float, float]:
         pair = source.default_pair(floor)
-        return _in_range(pair.tau, TAU_RANGE), _in_range(pair.rho, RHO_RANGE)
+        return nearest_position(pair.tau, TAU_RANGE), nearest_position(pair.rho, RHO_RANGE)
 
     def partner(moved: Slider, value: float, floor: float, guess: float | None) -> float | None:
         try:
@@ -302,7 +302,7 @@ def _slider_pair(source: Source) -> SliderPair:
             sharpest = RHO_RANGE[1]
             reached, wanted = Cist(sharpest, floor).entropy(source.curves), source.curves.at_temperature(value)
             return sharpest if moved == "tau" and reached.mean() > wanted.mean() else None
-        return _in_range(pair.rho, RHO_RANGE) if moved == "tau" else _in_range(pair.tau, TAU_RANGE)
+        return nearest_position(pair.rho, RHO_RANGE) if moved == "tau" else nearest_position(pair.tau, TAU_RANGE)
 
     def is_matched(tau: float, rho: float, floor: float) -> bool:
         return View.of(source, tau, rho, floor).matched
@@ -343,7 +343,7 @@ def _move_in_one_step(settled: Position | None, belongs: Position, source: Sourc
     if settled.tau == belongs.tau or settled.rho == belongs.rho:
         return
     with context.session_state.query_params() as address:
-        if belongs.tau == _in_range(source.default_pair(belongs.floor).tau, TAU_RANGE):
+        if belongs.tau == nearest_position(source.default_pair(belongs.floor).tau, TAU_RANGE):
             address.discard_param_no_forward_msg("tau")  # where it starts, it does not stand in the address
         else:
             address.set_with_no_forward_msg("tau", [f"{belongs.tau:g}"])
@@ -364,14 +364,9 @@ def _name(source: Source) -> tuple[str, str, str]:
 
 def _number(value: float, key: str, start: MatchedPair) -> float:
     """A slider position from a link: within the slider's range, or where it starts if it is no number at all."""
-    return _in_range(getattr(start, key) if math.isnan(value) else value, _RANGES[key])
+    return nearest_position(getattr(start, key) if math.isnan(value) else value, _RANGES[key])
 
 
 def move_rho(value: float) -> None:
     """Move rho for the whole app, from a callback; tau follows where they are matched."""
-    st.session_state["rho"] = _in_range(value, RHO_RANGE)
-
-
-def _in_range(value: float, bounds: tuple[float, float]) -> float:
-    """The slider position nearest to a value."""
-    return written(min(max(value, bounds[0]), bounds[1]))
+    st.session_state["rho"] = nearest_position(value, RHO_RANGE)

@@ -81,11 +81,7 @@ def show_figure(
     if draw is not None:
         draw()
     else:
-        theme = DARK if dark else LIGHT
-        spec = with_legible_words(figure.spec, theme.page, theme.ink) | {"datasets": figure.datasets}
-        # Streamlit's theme leaves words in a chart black, and its axes too faint to read.
-        config = {key: value for key, value in vega_config(theme).items() if key not in ("background", "font")}
-        st.vega_lite_chart(spec | {"config": config}, alt=figure.alt, **_chart_selection(figure, key, on_pick))
+        st.vega_lite_chart(themed_spec(figure), alt=figure.alt, **_chart_selection(figure, key, on_pick))
     below = st.container(horizontal=True, vertical_alignment="top")
     below.container().caption(plain(f"{figure.caption} {_hint(figure)}"))
     with below.popover("Export", icon=":material/ios_share:", type="tertiary", key=f"export-{key}", help="Export"):
@@ -99,6 +95,16 @@ def show_figure(
         for name, table in figure.datasets.items():
             if len(table):
                 download_table(table, f"{key}-{name}", label=f"Data: {name}")
+
+
+def themed_spec(figure: Figure) -> dict[str, Any]:
+    """The chart with its data in the colours of the page's theme: Streamlit's leaves words in a chart black, and its
+    axes too faint to read.
+    """
+    theme = DARK if st.context.theme.type == "dark" else LIGHT
+    spec = with_legible_words(figure.spec, theme.page, theme.ink)
+    config = {key: value for key, value in vega_config(theme).items() if key not in ("background", "font")}
+    return spec | {"datasets": figure.datasets, "config": config}
 
 
 def show_tabs(tabs: Mapping[str, Callable[[], None]], *, key: str) -> None:

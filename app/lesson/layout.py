@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import streamlit as st
 
 from app.lesson.window import USUAL, Window
-from cist_core.charts.pictures import DARK, LIGHT
 
 _LAYOUT = "_lesson_layout"
 
@@ -47,8 +46,3 @@ def current_layout() -> Layout:
     """That of this run; `pages/learn.py` sets it before it draws a step."""
     layout: Layout = st.session_state.get(_LAYOUT, Layout(False, Window(*USUAL)))
     return layout
-
-
-def ink() -> dict[str, Any]:
-    """The configuration of a chart whose words have the colour of the page's: Streamlit's theme leaves them black."""
-    return {"config": {"text": {"color": (DARK if st.context.theme.type == "dark" else LIGHT).ink}}}

@@ -18,12 +18,12 @@ from streamlit.delta_generator import DeltaGenerator
 from app.catalogue import title_of
 from app.lesson import students
 from app.lesson.editor import CLASSES, edit_logits
-from app.lesson.layout import current_layout, ink
+from app.lesson.layout import current_layout
 from app.lesson.material import Material, Sample, lesson_material, shipped_logits
 from app.links import follow, follow_number
 from app.settings import page_setting
 from app.state import Code, View
-from app.widgets import plain, show_figure
+from app.widgets import plain, show_figure, themed_spec
 from cist_core.charts import Figure, histogram_figure
 from cist_core.charts.lesson import (
     HEIGHT,
@@ -360,7 +360,7 @@ def _pictures(*figures: Figure, code: Code | None = None) -> None:
         with place:
             if layout.present or (layout.window.is_phone and len(figures) > 1):  # no room for more
                 st.subheader(plain(sized.title), anchor=False)
-                st.vega_lite_chart(sized.spec | {"datasets": sized.datasets} | ink(), alt=sized.alt, key=key)
+                st.vega_lite_chart(themed_spec(sized), alt=sized.alt, key=key)
             else:
                 show_figure(sized, key=key, code=code)
 

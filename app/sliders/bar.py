@@ -10,7 +10,15 @@ from streamlit.delta_generator import DeltaGenerator
 from app.sliders.component import live_component, read
 from app.sliders.grid import grid_id, grid_of
 from app.state import View
-from cist_core.compare.slider_grid import MARKS, RHO_RANGE, TAU_RANGE, Position, pair_json, sentences_json, written
+from cist_core.compare.slider_grid import (
+    MARKS,
+    RHO_RANGE,
+    TAU_RANGE,
+    Position,
+    nearest_position,
+    pair_json,
+    sentences_json,
+)
 
 BAR, VALUES, SLIDERS = "rules-bar", "rules-values", "rules-sliders"
 RANGES = {"tau": TAU_RANGE, "rho": RHO_RANGE}
@@ -69,8 +77,7 @@ def _take() -> None:
     st.session_state[_ECHO] = told.get("at")
     name, value, matched = told.get("slider"), told.get("value"), told.get("matched")
     if name in RANGES and isinstance(value, int | float) and value == value:
-        low, high = RANGES[name]
-        st.session_state[name] = written(min(max(float(value), low), high))
+        st.session_state[name] = nearest_position(value, RANGES[name])
         st.session_state.get("_refused_in_link", {}).pop(name, None)
     elif isinstance(matched, bool):
         st.session_state["matched"] = matched

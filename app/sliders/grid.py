@@ -9,7 +9,7 @@ import streamlit as st
 
 from app.sliders.component import live_component, read
 from app.state import Source, View
-from cist_core.compare.slider_grid import RHO_RANGE, TAU_RANGE, SliderGrid, SliderGridReader, written
+from cist_core.compare.slider_grid import RHO_RANGE, TAU_RANGE, SliderGrid, SliderGridReader, nearest_position
 from cist_core.temperature import Cist, Fixed
 from cist_core.temperature.readings import read_rule
 
@@ -54,13 +54,8 @@ def send_grid(view: View) -> None:
 @st.cache_resource(show_spinner=False, max_entries=_KEPT)
 def _grid(name: str, _source: Source, _floor: float) -> _Grid:
     pair, curves = _source.default_pair(_floor), _source.curves
-    tau, rho = written(within(pair.tau, TAU_RANGE)), written(within(pair.rho, RHO_RANGE))
+    tau, rho = nearest_position(pair.tau, TAU_RANGE), nearest_position(pair.rho, RHO_RANGE)
     return _Grid(SliderGridReader(read_rule(Fixed(tau), curves), read_rule(Cist(rho, _floor), curves), curves))
-
-
-def within(value: float, bounds: tuple[float, float]) -> float:
-    """The nearest value that a slider has."""
-    return min(max(value, bounds[0]), bounds[1])
 
 
 _GRID = live_component("cist_slider_grid", html="<span></span>", scripts=[read("grid.js")])

@@ -357,6 +357,11 @@ def written(value: float) -> float:
     return round(float(value), 2 if value >= 2 else 3)
 
 
+def nearest_position(value: float, bounds: tuple[float, float]) -> float:
+    """The position of a slider with these ends that is nearest to a value."""
+    return written(min(max(float(value), bounds[0]), bounds[1]))
+
+
 def _partners(positions: Sequence[Position], others: Sequence[Position]) -> list[float]:
     """Where the other slider has the mean entropies of these positions, as far as it reaches."""
     by_mean = sorted(others, key=lambda position: position.profile.mean)
