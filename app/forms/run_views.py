@@ -223,6 +223,11 @@ class SettingView:
         return self.runs[0].config
 
     @property
+    def fields(self) -> dict[str, Any]:
+        """The fields of the config by dotted name, but for the seed and the machine, which do not make a setting."""
+        return flat({**self.config, "seed": 0, "machine": {}})
+
+    @property
     def method(self) -> str:
         return self.runs[0].method
 
@@ -308,8 +313,7 @@ def told_apart(settings: Sequence[SettingView]) -> list[SettingView]:
 
 def _differences(setting: SettingView, namesakes: Sequence[SettingView]) -> list[str]:
     """The first few fields in which settings of one label differ, with this one's values."""
-    fields = [flat({**other.config, "seed": 0, "machine": None}) for other in namesakes]
-    own = flat({**setting.config, "seed": 0, "machine": None})
+    fields, own = [other.fields for other in namesakes], setting.fields
     names = dict.fromkeys(name for other in fields for name in other)
     differing = [name for name in names if any(other.get(name) != fields[0].get(name) for other in fields)]
     wanted = [name for name in differing if name != "objective.preset"]
@@ -485,8 +489,7 @@ def over_seeds(settings: Sequence[SettingView]) -> pd.DataFrame:
         if tested is None or tested.seeds < 2:
             continue
         low, high = tested.interval() or (float("nan"), float("nan"))
-        deviation = float(np.std(list(tested.by_seed.values()), ddof=1))
-        numbers = {"Mean": tested.mean, "Deviation": deviation, "From": low, "To": high}
+        numbers = {"Mean": tested.mean, "Deviation": tested.deviation, "From": low, "To": high}
         rows.append(
             {"Setting": setting.label, "Seeds": tested.seeds, **{key: 100 * value for key, value in numbers.items()}}
         )
@@ -518,8 +521,7 @@ def config_difference(settings: Sequence[SettingView]) -> pd.DataFrame:
     """The fields of the configs that are not the same everywhere, one row a field; seeds and machines aside."""
     written = {
         setting.label: {
-            name: value if isinstance(value, str) else json.dumps(value)
-            for name, value in flat({**setting.config, "seed": 0, "machine": {}}).items()
+            name: value if isinstance(value, str) else json.dumps(value) for name, value in setting.fields.items()
         }
         for setting in settings
     }

@@ -42,6 +42,11 @@ class SettingAccuracy:
         return len(self.by_seed)
 
     @property
+    def deviation(self) -> float:
+        """Standard deviation over the seeds (``n - 1`` in the denominator); of several seeds only."""
+        return _deviation(list(self.by_seed.values()))
+
+    @property
     def smallest_step(self) -> float:
         """By how much an accuracy can move: one image of the test; 0 if their number is not known."""
         return 1 / self.images if self.images else 0.0
@@ -49,7 +54,7 @@ class SettingAccuracy:
     def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
         """Of the accuracy: Student's t over the seeds, Wilson's of the test images for one; None if it has neither."""
         if self.seeds > 1:
-            deviation = max(_deviation(list(self.by_seed.values())), self.smallest_step)
+            deviation = max(self.deviation, self.smallest_step)
             half = _t(confidence, self.seeds - 1) * deviation / math.sqrt(self.seeds)
             return max(self.mean - half, 0.0), min(self.mean + half, 1.0)
         return None if self.images is None else wilson_interval(self.mean, self.images, confidence)
@@ -120,7 +125,7 @@ def _over_seeds(a: SettingAccuracy, b: SettingAccuracy) -> tuple[float, float, s
     if a.by_seed.keys() == b.by_seed.keys():
         apart = [a.by_seed[seed] - b.by_seed[seed] for seed in a.by_seed]
         return max(_deviation(apart), step) / math.sqrt(len(apart)), len(apart) - 1.0, f"paired over {len(apart)} seeds"
-    deviations = [max(_deviation(list(one.by_seed.values())), step) if one.seeds > 1 else None for one in (a, b)]
+    deviations = [max(one.deviation, step) if one.seeds > 1 else None for one in (a, b)]
     basis = f"{a.seeds} and {b.seeds} seeds"
     known = [deviation for deviation in deviations if deviation is not None]
     if len(known) == 1:  # a single seed has no deviation of its own
