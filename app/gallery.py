@@ -21,7 +21,7 @@ from cist_core.wording import three_digits
 AT, SORT, ASCENDING, PAGE = "samples_at", "samples_sort", "samples_ascending", "samples_page"
 """Keys of the widgets that make the gallery's part of a link."""
 
-CARDS = 12
+CARDS = 16
 EVERY, RIGHT, WRONG = "all", "right", "wrong"
 
 _CORRECT, _CLASSES = "samples_correct", "samples_classes"

@@ -109,7 +109,7 @@ def test_cist_studio_opens_on_the_digits_from_the_wheel_alone(installed, tmp_pat
     assert page["status"] == "ready", page
     shown = json.dumps(page, ensure_ascii=False)
     assert "mnist5k-cnn" in shown
-    assert "vega_lite_chart" in shown
+    assert "cist_histogram" in shown, shown
     assert "Traceback" not in log.read_text(), log.read_text()
 
 
