@@ -21,7 +21,7 @@ endif
 	$(BIN)/streamlit run app/main.py --server.port $(PORT)
 
 test: .venv/installed-dev lint
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder --durations 40
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/bench.py

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 A_CHART = "[data-testid=stVegaLiteChart] :is(svg, canvas), .histogram svg:has(.bars path)"
 HEADING = "[data-testid=stMain] h1"
@@ -57,3 +58,11 @@ def press_slider(page, label: str, key: str) -> None:
     page.get_by_role("slider", name=label).press(key)
     assert slider_value(page, label) != before  # at once, before the server knows
     settle(page)
+
+
+def faint_words(page) -> list[str]:
+    """The words in sight, those in charts included, that do not stand out from what is behind (WCAG 2.2, level AA)."""
+    return page.evaluate(_CONTRAST[_CONTRAST.index("() =>") :])
+
+
+_CONTRAST = Path(__file__).with_name("contrast.js").read_text(encoding="utf-8")

@@ -22,6 +22,9 @@ PAGES["learn"] = "learn?lesson_step=5"
 del PAGES["add"]  # it has no chart; test_add.py looks at it
 """The address of every page that shows something without a run."""
 
+LOOKS = [(1440, 1000, "light"), (1440, 1000, "dark"), (390, 844, "light")]
+"""How every page is looked at: width, height, colour scheme."""
+
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -61,25 +64,33 @@ def browser() -> Iterator[object]:
         chromium.close()
 
 
+@pytest.fixture(scope="session")
+def context(browser) -> Iterator[object]:
+    """Shared by all tests, so that the app's files are fetched and compiled once; `open_page` leaves nothing in it."""
+    # Streamlit's placeholders pulsate while a page loads, which without a graphics card takes a core.
+    shared = browser.new_context(reduced_motion="reduce")
+    yield shared
+    shared.close()
+
+
 @pytest.fixture
-def open_page(browser, server):
-    """``open_page("entropy?tau=4", width=390, scheme="dark")`` opens a page in a context of its own, charts drawn."""
-    contexts = []
+def open_page(context, server):
+    """``open_page("entropy?tau=4", width=390, scheme="dark")`` opens a page of a fresh visitor, charts drawn."""
 
     def open_(path: str = "", *, width: int = 1440, height: int = 1000, scheme: str = "light", sign: str = A_CHART):
-        # Streamlit's placeholders pulsate while a page loads, which without a graphics card takes a core.
-        context = browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce"
-        )
-        contexts.append(context)
         page = context.new_page()
+        page.set_viewport_size({"width": width, "height": height})
+        page.emulate_media(color_scheme=scheme)
         page.goto(f"{server}/{path}")
         wait_until_drawn(page, sign)
         return page
 
     yield open_
-    for context in contexts:
-        context.close()
+    for page in context.pages:
+        if page.url.startswith(server):
+            page.evaluate("localStorage.clear()")
+        page.close()
+    context.clear_cookies()
 
 
 def wait_until_drawn(page, sign: str = A_CHART) -> None:
@@ -101,3 +112,13 @@ def save_picture(page, name: str) -> None:
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     picture.quantize(256, dither=Image.Dither.NONE).save(SCREENSHOTS / f"{name}.png", optimize=True)
+
+
+def save_whole_page(page, name: str, scheme: str) -> None:
+    """A picture of everything on the page, at most four screens high; nothing may stick out at the side."""
+    width = page.viewport_size["width"]
+    assert page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth") <= 0
+    height = page.locator("[data-testid=stMain]").evaluate("element => element.scrollHeight")
+    page.set_viewport_size({"width": width, "height": min(max(height, 600), 4000)})
+    page.wait_for_timeout(600)
+    save_picture(page, f"{name}-{scheme}{'' if width > 1000 else '-phone'}")

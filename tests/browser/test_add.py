@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from security.forge import flag_beside, payload
 
-from tests.browser.actions import HEADING, MINUTES, settle
-from tests.browser.conftest import go_to, save_picture, wait_until_drawn
+from tests.browser.actions import HEADING, MINUTES, faint_words, settle
+from tests.browser.conftest import LOOKS, go_to, save_whole_page, wait_until_drawn
 from tests.studio import running_studio
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -113,17 +113,16 @@ def test_a_file_with_a_payload_is_refused_in_its_place_and_nothing_runs(open_pag
     assert not proof.exists()
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (1440, "dark"), (390, "light")])
-def test_screenshots(open_page, shared_file, width: int, scheme: str) -> None:
-    """The pictures in the documentation; nothing may stick out at the side."""
-    page = open_page("add", width=width, height=1000 if width > 1000 else 844, scheme=scheme, sign=HEADING)
+@pytest.mark.parametrize(("width", "height", "scheme"), LOOKS)
+def test_words_stand_out_nothing_sticks_out_and_pictures_are_taken(
+    open_page, shared_file, width: int, height: int, scheme: str
+) -> None:
+    """The pictures are those of the documentation."""
+    page = open_page("add", width=width, height=height, scheme=scheme, sign=HEADING)
     choose(page, "Model")
     upload(page, shared_file("resnet20-12fca82f.th"))
     choose(page, "Server path", place=1)
     type_path(page, "cifar10_test.npz")
     wait_for_heading(page, "of a sample of 512 right")
-    assert page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth") <= 0
-    height = page.locator("[data-testid=stMain]").evaluate("element => element.scrollHeight")
-    page.set_viewport_size({"width": width, "height": min(max(height, 600), 4000)})
-    page.wait_for_timeout(800)
-    save_picture(page, f"add-{scheme}{'' if width > 1000 else '-phone'}")
+    assert faint_words(page) == []
+    save_whole_page(page, "add", scheme)

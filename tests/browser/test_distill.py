@@ -13,8 +13,8 @@ import pytest
 from app.forms.run_views import in_settings, read_runs
 from cist_core.runs import Run, RunState, RunStore, ensure_worker
 from cist_core.training import preset
-from tests.browser.actions import FINDING, HEADING, MINUTES, fill, settle, wait_for
-from tests.browser.conftest import save_picture
+from tests.browser.actions import FINDING, HEADING, MINUTES, faint_words, fill, settle, wait_for
+from tests.browser.conftest import LOOKS, save_picture, save_whole_page
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -166,17 +166,13 @@ def test_a_student_is_downloaded(open_page, two_runs: list[Run]) -> None:
     assert Path(download.value.path()).read_bytes()[:2] == b"PK"
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (1440, "dark"), (390, "light")])
 @pytest.mark.parametrize("name", ["distill", "runs"])
-def test_screenshots(open_page, two_runs: list[Run], name: str, width: int, scheme: str) -> None:
-    """The pictures in the documentation; nothing may stick out at the side."""
+def test_words_stand_out_nothing_sticks_out_and_pictures_are_taken(open_page, two_runs: list[Run], name: str) -> None:
+    """The pictures are those of the documentation."""
     path = name if name == "distill" else "runs?" + "&".join(f"run={run.id}" for run in two_runs)
-    page = open_page(path, width=width, height=1000 if width > 1000 else 844, scheme=scheme, sign=HEADING)
-    page.wait_for_function("document.querySelectorAll('[data-testid=stSkeleton]').length == 0")
-    settle(page)
-    assert page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth") <= 0
-    height = page.locator("[data-testid=stMain]").evaluate("element => element.scrollHeight")
-    page.set_viewport_size({"width": width, "height": min(max(height, 600), 4000)})
-    page.wait_for_timeout(800)
-    suffix = "" if width > 1000 else "-phone"
-    save_picture(page, f"{name}-{scheme}{suffix}")
+    for width, height, scheme in LOOKS:
+        page = open_page(path, width=width, height=height, scheme=scheme, sign=HEADING)
+        page.wait_for_function("document.querySelectorAll('[data-testid=stSkeleton]').length == 0")
+        settle(page)
+        assert faint_words(page) == [], (scheme, width)
+        save_whole_page(page, name, scheme)

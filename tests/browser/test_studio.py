@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from tests.browser.actions import A_CHART, drawing, finding, press_slider, settle, slider_value
-from tests.browser.conftest import PAGES, go_to, save_picture, wait_until_drawn
+from tests.browser.actions import A_CHART, drawing, faint_words, finding, press_slider, settle, slider_value
+from tests.browser.conftest import LOOKS, PAGES, go_to, save_whole_page, wait_until_drawn
 
 pytestmark = pytest.mark.browser
 
@@ -142,16 +142,18 @@ def test_a_rule_that_cannot_be_read_is_named_and_the_rest_stays(open_page) -> No
     assert page.locator(A_CHART).count() >= 2
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (1440, "dark"), (390, "light")])
 @pytest.mark.parametrize("name", PAGES)
-def test_screenshots(open_page, name: str, width: int, scheme: str) -> None:
-    """The pictures in the documentation; nothing may stick out at the side."""
-    page = open_page(PAGES[name], width=width, height=1000 if width > 1000 else 844, scheme=scheme)
-    overflow = page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth")
-    assert overflow <= 0
-    main = page.locator("[data-testid=stMain]")
-    height = main.evaluate("element => element.scrollHeight")
-    page.set_viewport_size({"width": width, "height": min(max(height, 600), 3000)})
-    page.wait_for_timeout(600)
-    suffix = "" if width > 1000 else "-phone"
-    save_picture(page, f"{name}-{scheme}{suffix}")
+def test_words_stand_out_nothing_sticks_out_and_pictures_are_taken(open_page, name: str) -> None:
+    """The pictures are those of the documentation."""
+    for width, height, scheme in LOOKS:
+        page = open_page(PAGES[name], width=width, height=height, scheme=scheme)
+        assert faint_words(page) == [], (scheme, width)
+        save_whole_page(page, name, scheme)
+
+
+def test_faint_words_would_be_found(open_page) -> None:
+    page = open_page("ratio")
+    page.locator("h1").evaluate("heading => { heading.style.opacity = 0.3; }")
+    found = faint_words(page)
+    assert len(found) == 1
+    assert "Why do the entropies differ?" in found[0]
