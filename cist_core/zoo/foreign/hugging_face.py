@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import tempfile
@@ -12,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from cist_core.documents import parse_json, read_document
 from cist_core.errors import CistError, first_line
 from cist_core.zoo.checkpoints import meta_device, read_raw
 from cist_core.zoo.foreign.hub import fetch_folder
@@ -168,8 +168,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     if path.stat().st_size > _LARGEST_CONFIG:
         raise CistError(f"{path} has {path.stat().st_size:,} bytes, more than any configuration.")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = parse_json(read_document(path))
+    except (OSError, ValueError) as error:
         raise CistError(f"{path} is not readable JSON ({first_line(error)}).") from error
     if not isinstance(content, dict):
         raise CistError(f"{path} is no JSON object.")
