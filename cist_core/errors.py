@@ -16,8 +16,8 @@ def first_line(error: BaseException, most: int = 300) -> str:
 class CistError(ValueError):
     """One clear sentence that names the thing, the value and the remedy.
 
-    The command line prints it and exits with code 2; the app shows it where the user looks. What a file calls things may
-    be anything, so the sentence is `written_out`.
+    The command line prints it and exits with code 2; the app shows it where the user looks. Names in it may come from
+    files, so the sentence is `written_out`.
     """
 
     def __init__(self, sentence: object = "") -> None:

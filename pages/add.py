@@ -35,9 +35,9 @@ POLL_SECONDS = 0.5
 PICTURE = 84  # pixels of an image in the preview
 RECOGNISED = "Recognised from the weights"
 
-# What this page remembers beside the answers: the draft, rounds of its uploaders, the teacher's preprocessing.
-ADDING, GO, ROUND, CHANGED, OWN_PIXELS, PIXELS, FAULTS = (
-    "_adding", "_add_go", "_add_round", "_add_changed", "_add_own_pixels", "_add_pixels", "_add_faults",
+# What this page remembers beside the answers: the draft and those before it, rounds of its uploaders, preprocessing.
+ADDING, GO, ROUND, CHANGED, OWN_PIXELS, PIXELS, FAULTS, BEGUN = (
+    "_adding", "_add_go", "_add_round", "_add_changed", "_add_own_pixels", "_add_pixels", "_add_faults", "_add_begun",
 )  # fmt: skip
 
 places: dict[str, DeltaGenerator] = {}  # where the faults of each field are shown
@@ -79,6 +79,7 @@ def draft(title: str) -> Added:
     if added is None:
         added = added_store().draft(title=title)
         st.session_state[ADDING] = added.id
+        st.session_state.setdefault(BEGUN, []).append(added.id)
     return added
 
 
@@ -145,7 +146,9 @@ def take_upload(place: str, key: str) -> None:
     st.session_state.get(FAULTS, {}).pop(place, None)
     try:
         for number, file in enumerate(files):
-            form.keep_upload(added_store(), draft(Path(file.name).stem), place, file.name, file, beside=number > 0)
+            added = draft(Path(file.name).stem)
+            begun = st.session_state.get(BEGUN, [])
+            form.keep_upload(added_store(), added, place, file.name, file, beside=number > 0, begun=begun)
     except CistError as error:
         fault(place, error)
     context = get_script_run_ctx()

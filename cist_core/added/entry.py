@@ -20,6 +20,8 @@ from cist_core.files import write_whole
 Task = Literal["preview", "add"]
 SECONDS: dict[Task, int] = {"preview": 180, "add": 12 * 3600}
 """Time that each task may take, once its turn has come."""
+CANCEL_SECONDS = 10.0
+"""Time to stop by itself, for a child that was told to."""
 
 ENTRY, PREVIEW, PROGRESS, WEIGHTS, FAILURE = (
     "entry.json", "preview.json", "progress.json", "weights.json", "failure.txt",

@@ -22,6 +22,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from cist_core.added.entry import (
+    CANCEL_SECONDS,
     FAILURE,
     PREVIEW,
     PROGRESS,
@@ -40,6 +41,7 @@ from cist_core.added.snapshot import SILENT_END, Added, AddedState, size_of, sna
 from cist_core.added.spec import AddSpec
 from cist_core.errors import CistError
 from cist_core.files import own_folder
+from cist_core.partial_files import remove_abandoned
 from cist_core.processes import Child, is_alive, signal_group
 from cist_core.wording import byte_size
 
@@ -52,8 +54,6 @@ KEPT_SECONDS = 7 * DRAFT_SECONDS
 MOST_AT_WORK, MOST_OF_ONE = 8, 2
 """Child processes that work or wait: of all visitors together, and of one who has signed in."""
 DEFAULT_BYTES = 50_000_000_000
-CANCEL_SECONDS = 10.0
-"""Time to stop by itself, for a child that was told to."""
 OVERDUE_SECONDS = 60.0
 """Time beyond its own limit after which a child that did not keep it is ended."""
 
@@ -288,6 +288,7 @@ class AddedStore:
     def _sweep(self) -> None:
         kept = (AddedState.READY, AddedState.PREVIEWING, AddedState.RUNNING)
         for folder, entry in self._entries():
+            remove_abandoned(folder)
             with contextlib.suppress(OSError):
                 if state_of(folder, entry) not in kept and time.time() - folder.stat().st_mtime > DRAFT_SECONDS:
                     shutil.rmtree(folder)

@@ -96,6 +96,25 @@ def test_another_upload_replaces_the_first_and_several_stand_beside_each_other(s
     assert form.uploaded(None, TEACHER) == []
 
 
+def test_a_session_may_have_so_many_files_and_bytes_here_and_is_told(store, monkeypatch) -> None:
+    monkeypatch.setattr(form, "MOST_UPLOADS", 3)
+    monkeypatch.setattr(form, "MOST_UPLOADED", 100)
+    before, added = store.draft(), store.draft()
+    session = {"begun": [before.id, added.id]}
+    form.keep_upload(store, before, TEACHER, "a.pt", io.BytesIO(b"a" * 50), **session)
+    with pytest.raises(
+        CistError, match="you would have 2 files of 101 bytes here, and 3 of 100 bytes in all are allowed"
+    ):
+        form.keep_upload(store, added, TEACHER, "b.pt", io.BytesIO(b"b" * 51), **session)
+    form.keep_upload(store, before, TEACHER, "c.pt", io.BytesIO(b"c" * 98), **session)  # in place of the first
+    form.keep_upload(store, added, TEACHER, "d.pt", io.BytesIO(b"d"), **session)
+    form.keep_upload(store, added, LABELS, "e.npy", io.BytesIO(b"e"), **session)
+    with pytest.raises(CistError, match="you would have 4 files"):
+        form.keep_upload(store, added, STUDENT, "f.npy", io.BytesIO(b""), **session)
+    store.delete(before.id)
+    form.keep_upload(store, added, STUDENT, "f.npy", io.BytesIO(b"f" * 98), **session)
+
+
 # The spec
 
 
