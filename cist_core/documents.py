@@ -80,7 +80,7 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _once_loader() -> type[Any]:
     import yaml
 
-    class Loader(yaml.SafeLoader):
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
             seen = set()
             for key, _ in node.value:

@@ -10,14 +10,13 @@ import contextlib
 import os
 import re
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import BinaryIO
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 ABANDONED_SECONDS = 600.0
 """A partial file that was not written to for so long, and whose process is gone, is removed."""
@@ -26,7 +25,7 @@ _OF_PROCESS = re.compile(r"\.(\d+)\.partial$")
 
 def lock_file(path: Path) -> BinaryIO | None:
     """Open a file, made if need be, that this process alone writes to until it is closed; None where another has it."""
-    if fcntl is None:
+    if sys.platform == "win32":
         return None
     stream = path.open("a+b")
     with contextlib.suppress(OSError):  # locked, renamed meanwhile, or on a disk without locks
@@ -58,7 +57,7 @@ def _in_use(path: Path) -> bool:
     named = _OF_PROCESS.search(path.name)
     if named is not None and psutil.pid_exists(int(named[1])):
         return True
-    if fcntl is None or not path.is_file():
+    if sys.platform == "win32" or not path.is_file():
         return False
     with path.open("rb") as stream:
         try:

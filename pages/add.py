@@ -11,7 +11,7 @@ from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.typing import UploadedFile
 
-from app.catalogue import added_store, download_name, forget, my_added, remember
+from app.catalogue import added_store, download_name, find_added, forget, my_added, remember
 from app.forms import add as form
 from app.forms.add import DATA, LABELS, LOGITS, MODEL, NAME, PREVIEW, SERVER, STUDENT, TEACHER, UPLOAD
 from app.links import say_unfollowed, unfollowed
@@ -48,18 +48,18 @@ places: dict[str, DeltaGenerator] = {}  # where the faults of each field are sho
 
 def current() -> Added | None:
     """What this page works on: this session's, or the link's if it is this visitor's."""
-    if ADDING not in st.session_state:
-        st.session_state[ADDING] = st.query_params.get("adding")
-        added = _mine(st.session_state[ADDING])
-        if added is not None:
-            for key, value in form.restored(added).items():
-                st.session_state[PIXELS if key == "preprocessing" else f"add_{key}"] = value
+    linked = st.query_params.get("adding")
+    if st.session_state.setdefault(ADDING, None) is None and (added := _mine(linked)) is not None:
+        st.session_state[ADDING] = linked
+        for key, value in form.restored(added).items():
+            st.session_state[PIXELS if key == "preprocessing" else f"add_{key}"] = value
     added = _mine(st.session_state[ADDING])
     if added is None:
-        if st.query_params.get("adding"):
-            unfollowed(ADDING, form.gone(st.query_params["adding"]), while_shown=[None])
         st.session_state[ADDING] = None
-        st.query_params.pop("adding", None)
+        if linked:
+            unfollowed(ADDING, form.gone(linked), while_shown=[None])
+        if linked and (sign_in_configured() or find_added(linked) is None):
+            st.query_params.pop("adding", None)  # else the browser may not have told its key yet
     elif st.query_params.get("adding") != added.id:
         st.query_params["adding"] = added.id
     return added
@@ -79,6 +79,7 @@ def draft(title: str) -> Added:
     if added is None:
         added = added_store().draft(title=title)
         st.session_state[ADDING] = added.id
+        remember(added.id, key=added.key)
         st.session_state.setdefault(BEGUN, []).append(added.id)
     return added
 
@@ -88,6 +89,7 @@ def start_another() -> None:
     for key in [key for key in st.session_state if str(key).startswith("add_")]:
         del st.session_state[key]
     st.session_state.update({ADDING: None, PIXELS: None, OWN_PIXELS: None, FAULTS: {}})
+    st.query_params.pop("adding", None)
     st.session_state[ROUND] = st.session_state.get(ROUND, 0) + 1
 
 

@@ -113,16 +113,16 @@ def whose(*, signed_in: bool, own_machine: bool) -> str:
     if own_machine:
         return "Everything that was added on this machine."
     return (
-        "What was added in this browser, which remembers it. In another one the link to a view opens it, for anybody "
-        "who has the link."
+        "What was added in this browser, which alone can change or delete it. In another one the link to a view opens "
+        "it, for anybody who has the link."
     )
 
 
 def gone(added_id: str) -> str:
     """Why a link does not lead to what was being added."""
     return (
-        f"There is nothing added under “{added_id[:80]}” that you can change: it may have been deleted, or belong to "
-        "somebody else. Below you can add your own."
+        f"There is nothing added under “{added_id[:80]}” that you can change: it may have been deleted, belong to "
+        "somebody else, or have been added in another browser. Below you can add your own."
     )
 
 

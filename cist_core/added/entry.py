@@ -38,6 +38,8 @@ class Entry(BaseModel):
     """Who added it; None: somebody who had not signed in."""
     created_at: float
     """Unix time."""
+    key_sha256: str | None = None
+    """Of the key that only the browser has in which it was added, where nobody has signed in."""
     spec: AddSpec | None = None
     """What was asked for last; None before anything was."""
     server_paths: bool = False
