@@ -9,6 +9,8 @@ import stat
 from typing import Any
 
 MOST_BYTES = 64 << 20
+MOST_ENTRIES = 1_000_000
+"""Of YAML, whose references let a few lines stand for as many entries as one likes."""
 
 
 def read_document(path: str | os.PathLike[str]) -> str:
@@ -51,16 +53,24 @@ def parse_yaml(text: str) -> Any:
     """The content of YAML.
 
     Raises:
-        ValueError: as `parse_json`.
+        ValueError: as `parse_json`, and for more than `MOST_ENTRIES`.
     """
     import yaml
 
     try:
-        return yaml.load(text, _once_loader())
+        content = yaml.load(text, _once_loader())
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from error
     except RecursionError:
         raise ValueError("it nests too deeply") from None
+    waiting, entries = [content], 0
+    while waiting:
+        part = waiting.pop()
+        waiting += part.values() if isinstance(part, dict) else part if isinstance(part, list) else []
+        entries += 1
+        if entries + len(waiting) > MOST_ENTRIES:
+            raise ValueError(f"its references unfold to more than {MOST_ENTRIES:,} entries")
+    return content
 
 
 def _without_waiting(path: str, flags: int) -> int:

@@ -29,6 +29,15 @@ def test_yaml_that_nests_too_deeply_is_refused() -> None:
         parse_yaml("[" * 5_000)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["a: &a [*a]", "\n".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}' if n else 'x'] * 10)}]" for n in range(12))],
+)
+def test_references_that_unfold_without_end_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="unfold to more than 1,000,000 entries"):
+        parse_yaml(text)
+
+
 def test_a_name_that_stands_twice_is_refused_wherever_it_stands() -> None:
     for text in ('{"rho": 3, "rho": 4}', '[{"a": {"rho": 3, "rho": 3}}]', '{"rho": 3, "\\u0072ho": 4}'):
         with pytest.raises(ValueError, match="'rho' stands twice"):
