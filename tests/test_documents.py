@@ -29,10 +29,11 @@ def test_yaml_that_nests_too_deeply_is_refused() -> None:
         parse_yaml("[" * 5_000)
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["a: &a [*a]", "\n".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}' if n else 'x'] * 10)}]" for n in range(12))],
-)
+# Each line stands for ten of the one before.
+TENFOLD = "\n".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}' if n else 'x'] * 10)}]" for n in range(12))
+
+
+@pytest.mark.parametrize("text", ["a: &a [*a]", TENFOLD], ids=["itself", "tenfold"])
 def test_references_that_unfold_without_end_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="unfold to more than 1,000,000 entries"):
         parse_yaml(text)
@@ -109,7 +110,9 @@ def test_a_run_whose_status_or_metrics_nest_too_deeply_is_read_as_far_as_it_can_
     assert run.metrics() == [{"epoch": 1}]
 
 
-def test_rules_and_class_maps_take_no_name_twice() -> None:
+def test_rules_class_maps_and_options_take_no_name_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["distill", "--preset", "demo", "--set", "epochs=1", "--set", "epochs=2", "--print"]) == 2
+    assert "--set gives 'epochs' twice" in capsys.readouterr().err
     with pytest.raises(CistError, match="'rho' of the rule 'cist' stands twice"):
         parse_rule("cist:rho=3,rho=4")
     with pytest.raises(CistError, match="'car' stands twice"):

@@ -146,6 +146,8 @@ def chosen_config(options: argparse.Namespace) -> RunConfig:
         field, equals, text = item.partition("=")
         if not equals:
             raise CistError(f"Expected --set FIELD=VALUE, but got '{item}'.")
+        if field.strip() in given:
+            raise CistError(f"--set gives '{field.strip()}' twice; give it one value.")
         given[field.strip()] = _value(text.strip())
     changes = nested(given)
     if options.objective is not None:
