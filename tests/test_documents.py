@@ -13,7 +13,6 @@ from cist_core.documents import parse_json, parse_yaml, read_document
 from cist_core.errors import CistError
 from cist_core.logits.class_maps import parse_class_map
 from cist_core.temperature.rule import parse_rule
-from cist_core.training import RunDirectory
 
 DEEP = ["[" * 200_000, '{"a":' * 200_000, "[" * 200_000 + "]" * 200_000]
 
@@ -100,14 +99,6 @@ def test_a_batch_of_2_31_images_ends_with_a_sentence(tmp_path: Path, capsys: pyt
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert main(["distill", str(tmp_path / "config.json"), "--run-dir", str(tmp_path / "run")]) == 2
     assert "Expected batch_size to be at most" in capsys.readouterr().err
-
-
-def test_a_run_whose_status_or_metrics_nest_too_deeply_is_read_as_far_as_it_can_be(tmp_path: Path) -> None:
-    run = RunDirectory(tmp_path)
-    run.status_file.write_text(DEEP[0])
-    run.metrics_file.write_text(f'{{"epoch": 1}}\n{DEEP[0]}\n')
-    assert run.status() == {}
-    assert run.metrics() == [{"epoch": 1}]
 
 
 def test_rules_class_maps_and_options_take_no_name_twice(capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from cist_core.charts.training import RUN_COLOURS
 from cist_core.charts.training_sentences import RunCurve, accuracy_sentence
-from cist_core.documents import parse_json, read_document
 from cist_core.errors import CistError
 from cist_core.logits.logit_set import LogitSet
 from cist_core.runs.comparison import SettingAccuracy, comparison_sentence, confidence_of_each, difference
@@ -199,7 +198,7 @@ def read_runs(runs: Sequence[Run]) -> list[RunView]:
 def _read_config(path: str) -> Mapping[str, Any]:
     """A run's config never changes."""
     try:
-        content = parse_json(read_document(path))
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
         return upgraded(content) if isinstance(content, dict) else {}
     except (OSError, ValueError, CistError):
         return {}

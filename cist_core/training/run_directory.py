@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cist_core.documents import parse_json, read_document
 from cist_core.errors import CistError
 from cist_core.files import write_whole
 
@@ -99,7 +98,7 @@ class RunDirectory:
         ``test_accuracy_at_best`` (best epoch on validation) and ``teacher_test_accuracy``.
         """
         try:
-            content = parse_json(read_document(self.status_file))
+            content = json.loads(self.status_file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
         return content if isinstance(content, dict) else {}
@@ -122,7 +121,7 @@ class RunDirectory:
         rows = []
         for line in lines[:-1]:
             try:
-                rows.append(parse_json(line))
+                rows.append(json.loads(line))
             except ValueError:
                 break
         return rows
