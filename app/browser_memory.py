@@ -22,10 +22,10 @@ def keep_in_browser(begun: Sequence[str], keys: Mapping[str, str], forgotten: Se
         keys: of those that may be changed, by id.
         forgotten: ids to keep no more.
     """
+    begun = [f"{each}:{keys[each]}" if each in keys else each for each in begun]
     with st.container(key="browser-memory"):
         st.html("<style>.st-key-browser-memory { display: none; }</style>")
-        entries = [f"{each}:{keys[each]}" if each in keys else each for each in begun]
-        data = {"begun": entries, "forgotten": list(forgotten), "most": MOST_KEPT}
+        data = {"begun": list(begun), "forgotten": list(forgotten), "most": MOST_KEPT}
         _MEMORY(key=_KEY, data=data, on_ids_change=lambda: None)
 
 
