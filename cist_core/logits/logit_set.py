@@ -663,22 +663,22 @@ def label_numbers(labels: ArrayLike, count: int, classes: int, class_names: Sequ
                 f"none; fill it in, or write {IGNORED_LABEL} for samples that do not count."
             )
         if np.all(np.isfinite(array) & (array == np.floor(array))):
-            _check_range(array, classes)
+            _check_range(array)
             array = array.astype(np.int64)
     if not np.issubdtype(array.dtype, np.integer):
         raise CistError(
             f"Expected integer labels from 0 to {classes - 1}, but got the type {array.dtype}; "
             "give each sample the position of its class."
         )
-    _check_range(array, classes)
+    _check_range(array)
     return array.astype(np.int64)
 
 
-def _check_range(array: NDArray[Any], classes: int) -> None:
+def _check_range(array: NDArray[Any]) -> None:
     """Refuse whole numbers beyond those of int64, which would become others."""
-    for value in (array.min(), array.max()):
+    for value in (array.min(), array.max()) if array.size else ():
         if not -(2**63) <= int(value) < 2**63:
-            raise CistError(f"Expected labels from 0 to {classes - 1}, but found {value:g}; number the classes from 0.")
+            raise CistError(f"Expected labels that number the classes from 0, but found {value:g}.")
 
 
 def is_whole_number(text: str) -> bool:

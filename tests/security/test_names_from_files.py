@@ -159,7 +159,7 @@ def test_labels_beyond_whole_numbers_are_named(value: float, tmp_path: Path) -> 
         {"path": tmp_path / "logits.npz"},
         {"path": tmp_path / "bare.npy", "labels": tmp_path / "labels.txt"},
     ):
-        with pytest.raises(CistError, match=r"Expected labels from 0 to 2, but found -?[19]"):
+        with pytest.raises(CistError, match=r"Expected labels that number the classes from 0, but found -?[19]"):
             read_logits(**arguments)
     np.savez(tmp_path / "unsigned.npz", logits=GOOD, labels=np.full(4, 2**63, np.uint64))
     with pytest.raises(CistError, match=r"but found 9\.22337e\+18"):
