@@ -44,8 +44,8 @@ class Entry(BaseModel):
     """What was begun last."""
     pid: int | None = None
     """The child process that does it; None before there was one, and once its end is recorded."""
-    pid_created_at: float | None = None
-    """Its start, by which it is told from a later process of the same number."""
+    pid_created_at: str | float | None = None
+    """Its start (`Child.started`), by which it is told from a later process of the same number."""
     cancelled_at: float | None = None
     """When it was told to stop; Unix time."""
 

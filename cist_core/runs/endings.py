@@ -31,7 +31,7 @@ def ending(run: Run, how: Exit) -> Ending:
         run: still running according to its row.
         how: what its executor knows.
     """
-    status = _own_words(run)
+    status = run.directory.status()
     said, reason = status.get("state"), status.get("reason")
     if said == RunState.FINISHED:
         return Ending(RunState.FINISHED)
@@ -46,14 +46,6 @@ def ending(run: Run, how: Exit) -> Ending:
         return Ending(RunState.FAILED, last_words + _remark_on_disk(run.directory.path))
     reason = how.reason if how.code is None else "The process ended without saying that it had finished"
     return Ending(RunState.LOST, f"{reason}; resume it from its last checkpoint.")
-
-
-def _own_words(run: Run) -> dict[str, object]:
-    """The status, unless an earlier attempt wrote it."""
-    status = run.directory.status()
-    updated_at = status.get("updated_at")
-    fresh = isinstance(updated_at, int | float) and updated_at >= (run.started_at or 0)
-    return status if fresh else {}
 
 
 def _last_line(path: Path) -> str:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -111,26 +110,19 @@ def _check_trackers(config: RunConfig) -> None:
 
 @contextlib.contextmanager
 def _locked(directory: RunDirectory, accelerator: Accelerator) -> Iterator[None]:
-    """Only one run at a time in a directory. The system frees the lock of a process that was killed."""
+    """Only one run at a time in a directory."""
     if not accelerator.is_main_process:
         yield
         return
-    lock = FileLock(directory.lock_file)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise CistError(
-            f"Another process is training in {directory.path}; wait for it, stop it, or choose another --run-dir."
-        ) from None
-    except OSError as error:
-        raise CistError(
-            f"The run directory {directory.path} cannot be written to ({error.strerror or error}); "
-            "choose another place."
-        ) from error
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(directory.locked())
+        except OSError as error:
+            raise CistError(
+                f"The run directory {directory.path} cannot be written to ({error.strerror or error}); "
+                "choose another place."
+            ) from error
         yield
-    finally:
-        lock.release()
 
 
 def _refuse_what_is_there(directory: RunDirectory, *, resume: bool) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 CLOCK_FIELDS = ("seconds", "samples_per_second")
 """What a row of metrics says of the machine, not of the result: two runs of one config differ in these alone."""
+
+
+class RunDirectoryBusy(CistError):  # noqa: N818 - it tells a state that passes, not a fault
+    """Another process trains in a run directory."""
 
 
 class RunDirectory:
@@ -76,6 +81,26 @@ class RunDirectory:
         """Locked by the process that trains here; a second one is refused."""
         return self.path / "lock"
 
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the lock, as whoever trains here or removes something must; the system frees that of a killed process.
+
+        Raises:
+            RunDirectoryBusy: if another process holds it.
+            OSError: if the directory is gone or cannot be written to.
+        """
+        from filelock import FileLock, Timeout
+
+        os.stat(os.path.join(self.path, ""))  # fails unless it is a folder; the lock would make one
+        try:
+            held = FileLock(self.lock_file).acquire(timeout=0)
+        except Timeout:
+            raise RunDirectoryBusy(
+                f"Another process is training in {self.path}, so its files are left alone; wait for it, or stop it."
+            ) from None
+        with held:
+            yield
+
     def config(self) -> RunConfig:
         """The config of the run.
 
@@ -89,7 +114,8 @@ class RunDirectory:
     def status(self) -> dict[str, Any]:
         """What the run last said of itself; empty before it has said anything.
 
-        ``state`` (running, finished, failed, cancelled), ``epoch`` and ``epochs``, ``step`` and ``steps``,
+        ``state`` (running, finished, failed, cancelled; starting if a worker has started it again and it has not said
+        anything since), ``epoch`` and ``epochs``, ``step`` and ``steps``,
         ``phase`` (with ``phase_done`` and ``phase_total`` while the teacher is computed), ``started_at``,
         ``updated_at`` and ``ended_at`` (seconds since 1970), ``eta_seconds``, ``samples_per_second``, ``pid``,
         ``reason`` (why it failed or was cancelled), ``warnings``, ``logit_scale`` (the `ScaleFault` of the newest

@@ -13,6 +13,7 @@ import pytest
 from cist_core import CistError
 from cist_core.runs import RunState, RunStore
 from cist_core.runs.executors.local import LocalExecutor, process_handle
+from cist_core.runs.executors.protocol import executor_of
 from tests.runs.workplace import config, kill, on_every_executor, until
 
 
@@ -106,15 +107,16 @@ def test_what_an_earlier_attempt_said_does_not_count(workplace):
     workplace.trains(run_id)
     workplace.store.cancel(run_id)
     workplace.reaches(run_id, RunState.CANCELLED)
-    said = workplace.store.get(run_id).directory.status_file.read_text()
-    workplace.store.resume(run_id)
-    pid = workplace.trains(run_id)
     worker.kill()
     worker.join()
-    kill(pid)
-    run = workplace.store.get(run_id)
+    workplace.store.resume(run_id)
+    worker = workplace.start("silent")
+    until(lambda: len(workplace.starts()) == 2)
+    worker.kill()
+    worker.join()
+    executor, handle = executor_of(workplace.store.get(run_id))
+    executor.stop(handle, force=True)
     until(lambda: not workplace.alive(run_id))
-    run.directory.status_file.write_text(said)  # as if it was killed before it could say anything
     workplace.store.reconcile()
     assert workplace.state(run_id) is RunState.LOST
 

@@ -200,7 +200,7 @@ def test_no_two_processes_claim_one_run_even_without_the_lock(workplace, tmp_pat
 def test_a_child_does_nothing_before_it_is_released_or_when_it_is_abandoned(tmp_path):
     trace = tmp_path / "trace"
     child = Child(["touch", str(trace)], working_directory=tmp_path, stderr_file=tmp_path / "stderr")
-    assert is_alive(child.pid, child.created_at)
+    assert is_alive(child.pid, child.started)
     time.sleep(0.1)
     assert not trace.exists()
     child.abandon()
@@ -215,9 +215,10 @@ def test_a_child_does_nothing_before_it_is_released_or_when_it_is_abandoned(tmp_
 def test_a_process_is_known_by_its_start_time_too(tmp_path):
     child = Child(["sleep", "60"], working_directory=tmp_path, stderr_file=tmp_path / "stderr")
     child.release()
-    assert is_alive(child.pid, child.created_at)
-    assert not is_alive(child.pid, child.created_at - 100)
+    assert is_alive(child.pid, child.started)
+    assert not is_alive(child.pid, child.started.replace("tick ", "tick 1"))
+    assert not is_alive(child.pid, "tick 7 of boot 0-0")
     assert not is_alive(None, None)
     kill(child.pid)
-    until(lambda: not is_alive(child.pid, child.created_at), "for a process that nobody has waited for yet")
+    until(lambda: not is_alive(child.pid, child.started), "for a process that nobody has waited for yet")
     assert child.exit_code() == -9
