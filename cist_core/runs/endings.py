@@ -31,6 +31,10 @@ def ending(run: Run, how: Exit) -> Ending:
         run: still running according to its row.
         how: what its executor knows.
     """
+    if run.directory.is_removed():
+        return Ending(
+            RunState.FAILED, f"Its directory {run.directory.path} was removed, and its files with it; delete the run."
+        )
     status = run.directory.status()
     said, reason = status.get("state"), status.get("reason")
     if said == RunState.FINISHED:

@@ -79,25 +79,29 @@ class Worker:
         """
         stop = threading.Event() if stop is None else stop
         self._limits = self.store.limits
-        while True:
-            try:
+        try:
+            while True:
                 with self.store.worker_lock().acquire(timeout=LOCK_SECONDS), self.store.kept_open():
                     self._work(stop)
-            except Timeout:
-                return False
-            except CistError:
-                if self.store.root.is_dir():
-                    raise
-                return True  # somebody removed it just now
-            except OSError as error:
-                raise CistError(f"No worker can run in {self.store.root} ({error.strerror or error}).") from error
-            # Whoever added a run just before the lock was free has seen a living worker and started none.
-            if stop.is_set() or not self.store.root.is_dir() or not self.store.has_queued():
+                # Whoever added a run just before the lock was free has seen a living worker and started none.
+                if stop.is_set() or self._root_is_removed() or not self.store.has_queued():
+                    return True
+        except Timeout:
+            return False
+        except (CistError, OSError) as error:
+            if self._root_is_removed():  # just now, whatever it was that failed for it
                 return True
+            if isinstance(error, CistError):
+                raise
+            raise CistError(f"No worker can run in {self.store.root} ({error.strerror or error}).") from error
+
+    def _root_is_removed(self) -> bool:
+        """Told by the table: whoever locks or writes a file may have made the folder anew."""
+        return not self.store.table_file.exists()
 
     def _work(self, stop: threading.Event) -> None:
         idle_since = time.monotonic()
-        while not stop.is_set() and self.store.root.is_dir():
+        while not stop.is_set() and not self._root_is_removed():
             busy = True
             with self._complaining():
                 busy = self.tick()
@@ -161,7 +165,7 @@ class Worker:
         how = executor.poll(handle)
         if how is not None:
             self._settle(run, how)
-        elif run.cancel_requested:
+        elif run.cancel_requested or run.directory.is_removed():
             self._escalate_stop(run, executor, handle)
         elif reason := self._limit_reached(run, self._seconds(run, executor, handle)):
             self.store.stop_for_limit(run, reason)

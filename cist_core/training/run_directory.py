@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cist_core.errors import CistError
-from cist_core.files import write_whole
+from cist_core.files import make_folder, write_whole
 
 if TYPE_CHECKING:
     from cist_core.training.config import RunConfig
@@ -136,20 +136,25 @@ class RunDirectory:
             CistError: if the file cannot be written.
         """
         text = json.dumps(status, indent=2, allow_nan=False) + "\n"
-        write_whole(self.status_file, lambda file: file.write_text(text, encoding="utf-8"), what="The status")
+        write_whole(
+            self.status_file,
+            lambda file: file.write_text(text, encoding="utf-8"),
+            what="The status",
+            make_folders=False,
+        )
 
     def metrics(self) -> list[dict[str, float]]:
-        """One row for every finished epoch, in order; a line that is still being written is left out."""
+        """One row for every finished epoch, in order; a line that is still being written, or damaged, is left out."""
         try:
-            lines = self.metrics_file.read_text(encoding="utf-8").split("\n")
+            lines = self.metrics_file.read_text(encoding="utf-8", errors="replace").split("\n")
         except OSError:
             return []
         rows = []
         for line in lines[:-1]:
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                break
+            with contextlib.suppress(ValueError):
+                row = json.loads(line.lstrip("\0"))  # what a power cut leaves of lines before it
+                if isinstance(row, dict) and {"epoch", "step"} <= row.keys():
+                    rows.append(row)
         return rows
 
     def log_tail(self, lines: int = 40) -> str:
@@ -163,6 +168,10 @@ class RunDirectory:
             return ""
         return "\n".join(text.splitlines()[-lines:])
 
+    def is_removed(self) -> bool:
+        """Whether somebody has removed the directory, or put another in its place, since a run began in it."""
+        return not (self.lock_file.exists() or self.config_file.exists())
+
     def bytes_used(self) -> int:
         """Size of all files of the run."""
         total = 0
@@ -174,13 +183,13 @@ class RunDirectory:
         return total
 
     def make(self) -> None:
-        """Make the folder.
+        """Make the folder, so that it survives a power cut.
 
         Raises:
             CistError: if it cannot be made or written to.
         """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path)
         except OSError as error:
             raise CistError(
                 f"The run directory {self.path} cannot be made ({error.strerror or error}); choose another place."

@@ -121,6 +121,23 @@ def test_what_an_earlier_attempt_said_does_not_count(workplace):
     assert workplace.state(run_id) is RunState.LOST
 
 
+@on_every_executor
+@pytest.mark.parametrize("behaviour", ["train", "silent"], ids=["notices", "does not notice"])
+def test_a_run_whose_directory_is_removed_ends_and_leaves_no_process(workplace, behaviour):
+    run_id, other = workplace.add(0), workplace.add(1)
+    workplace.start(f"{behaviour},finish", grace_seconds=0.1)
+    until(workplace.starts)
+    run = workplace.store.get(run_id)
+    run.directory.path.rename(workplace.store.root / "removed")
+    workplace.reaches(run_id, RunState.FAILED)
+    assert workplace.store.get(run_id).reason == (
+        f"Its directory {run.directory.path} was removed, and its files with it; delete the run."
+    )
+    assert not workplace.alive(run_id)
+    assert not run.directory.path.exists()
+    workplace.reaches(other, RunState.FINISHED)
+
+
 def test_after_a_restart_of_the_machine_another_process_with_the_same_pid_is_left_alone(workplace):
     bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     try:

@@ -158,6 +158,26 @@ def test_a_worker_leaves_when_its_root_is_removed(workplace, tmp_path):
     assert worker.exitcode == 0
 
 
+@pytest.mark.parametrize("moment", ["worker_lock", "kept_open", "running", "has_queued", "claiming"])
+@pytest.mark.parametrize("lock", [True, False], ids=["lock made anew", "nothing made anew"])
+def test_a_worker_leaves_whenever_its_root_is_removed(workplace, tmp_path, monkeypatch, moment, lock):
+    """At every moment that a removal may come in between, also if the folder was just made anew for the lock's file."""
+    worker = workplace.worker(idle_seconds=0.0)
+    asked = getattr(worker.store, moment)
+
+    def after_the_removal(*values: object) -> object:
+        if worker.store.table_file.exists():
+            worker.store.root.rename(tmp_path / "away")
+            if lock:
+                worker.store.root.mkdir()
+                (worker.store.root / "worker.lock").touch()
+        return asked(*values)
+
+    monkeypatch.setattr(worker.store, moment, after_the_removal)
+    assert worker.run() is True
+    assert not worker.store.table_file.exists()
+
+
 @on_every_executor
 def test_two_workers_at_once_start_every_run_once(workplace):
     ids = [run.id for run in workplace.store.add_all([("", config(seed)) for seed in range(12)])]
