@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,8 +66,11 @@ def _last_line(path: Path) -> str:
 
 
 def _remark_on_disk(path: Path) -> str:
+    """Why a command may have had no words: nothing could be written where it would have said so."""
     try:
-        full = shutil.disk_usage(path).free < _FULL_BYTES
-    except OSError:
-        return ""
-    return f" The disk that holds {path} is full." if full else ""
+        if shutil.disk_usage(path).free < _FULL_BYTES:
+            return f" The disk that holds {path} is full."
+        with tempfile.TemporaryFile(dir=path):
+            return ""
+    except OSError as error:
+        return f" Nothing can be written to {path} ({error.strerror or error})."

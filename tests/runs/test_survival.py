@@ -294,6 +294,30 @@ def test_a_run_directory_that_cannot_be_written_is_a_failed_run_and_the_others_g
     workplace.store.delete(ids[0])
 
 
+def test_a_disk_that_becomes_read_only_under_a_run_is_a_failed_run_and_the_others_go_on(workplace, tmp_path):
+    """As ext4 does by itself when the disk fails."""
+    ids = [workplace.add(seed) for seed in range(2)]
+    run = workplace.store.get(ids[0])
+    image, text = tmp_path / "disk.img", run.directory.config_file.read_text()
+    with image.open("wb") as file:
+        file.truncate(16 * 2**20)
+    made = shutil.which("mkfs.ext4") and not subprocess.run(["mkfs.ext4", "-q", image], check=False).returncode
+    mount = ["mount", "-t", "ext4", "-o", "loop", str(image), str(run.directory.path)]
+    if not made or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount an image of a file system (root in most machines has it)")
+    try:
+        run.directory.config_file.write_text(text)
+        workplace.start("train,finish")
+        workplace.trains(ids[0])
+        subprocess.run(["mount", "-o", "remount,abort", str(run.directory.path)], check=True)
+        workplace.reaches(ids[0], RunState.FAILED)
+        reason = workplace.store.get(ids[0]).reason
+        assert f"Nothing can be written to {run.directory.path} (Read-only file system)." in reason
+        workplace.reaches(ids[1], RunState.FINISHED)
+    finally:
+        subprocess.run(["umount", "--lazy", str(run.directory.path)], check=True)
+
+
 def test_a_file_in_place_of_a_run_directory_is_a_failed_run_and_the_others_go_on(workplace):
     ids = [workplace.add(seed) for seed in range(2)]
     directory = workplace.store.get(ids[0]).directory.path
