@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from cist_core.errors import CistError
-from cist_core.files import own_folder
+from cist_core.files import flush, own_folder
 from cist_core.runs.endings import Ending, ending
 from cist_core.runs.executors.local import LocalExecutor, process_handle
 from cist_core.runs.executors.protocol import ExecutorUnreachable, Exit, executor_of
@@ -550,6 +550,7 @@ class RunStore:
                 directory = self.root / f"{time.strftime('%Y%m%d-%H%M%S')}-{unguessed}"
                 with contextlib.suppress(FileExistsError):
                     directory.mkdir()
+                    flush(self.root)
                     return directory
 
 
@@ -624,6 +625,7 @@ def _clear(directory: RunDirectory) -> None:
         for entry in directory.path.iterdir():
             if entry not in (directory.config_file, directory.lock_file):
                 _remove(entry)
+        flush(directory.path)
 
 
 def _remove(path: Path) -> None:

@@ -30,8 +30,8 @@ from cist_core.training.run_directory import RunDirectory
 from cist_core.training.statistics import EpochStatistics
 from cist_core.training.trainer import NotFiniteError, RunLength, Trainer, create_accelerator
 
-HEARTBEAT_SECONDS = 1.0
-HEARTBEAT_SHARE = 0.02  # of the time, at most
+HEARTBEAT_SECONDS = (1.0, 15.0)
+"""Between two of them, at least and at most; where the disk is slow, fifty times as long as one took."""
 _SLOWER = "Try a smaller optimiser.learning_rate, a warm-up or optimiser.clip_norm."
 
 log = logging.getLogger("cist_core.training")
@@ -301,8 +301,8 @@ class _Run:
         if not self.accelerator.is_main_process or not (now or began >= self._next_beat):
             return
         self.directory.write_status({**self.status, "updated_at": time.time()})
-        took = time.monotonic() - began  # long where the disk is slow or has much to write
-        self._next_beat = began + max(HEARTBEAT_SECONDS, took / HEARTBEAT_SHARE)
+        least, most = HEARTBEAT_SECONDS
+        self._next_beat = began + min(max(least, 50 * (time.monotonic() - began)), most)
 
     def end(self, state: str, reason: str | None = None) -> None:
         with contextlib.suppress(CistError):  # a full disk cannot say so in a file; the caller does in words

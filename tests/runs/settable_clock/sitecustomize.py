@@ -8,18 +8,12 @@ import os
 import time
 from pathlib import Path
 
-_real_time = time.time
-_moved = Path(os.environ["CIST_TEST_CLOCK"])
+if moved := os.environ.get("CIST_TEST_CLOCK"):
+    real_time = time.time
+    time.time = lambda: real_time() + float(Path(moved).read_text())
 
+    import psutil
 
-def _seconds() -> float:
-    return float(_moved.read_text())
-
-
-time.time = lambda: _real_time() + _seconds()
-
-import psutil  # noqa: E402 - after the clock is ours
-
-if psutil.LINUX:
-    _real_boot_time = psutil._psplatform.boot_time
-    psutil._psplatform.boot_time = lambda: _real_boot_time() + _seconds()
+    if psutil.LINUX:
+        real_boot_time = psutil._psplatform.boot_time
+        psutil._psplatform.boot_time = lambda: real_boot_time() + float(Path(moved).read_text())
