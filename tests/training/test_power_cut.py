@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from whole_runs import results, stop_after
 
@@ -86,6 +87,8 @@ def test_all_rows_up_to_the_checkpoint_survive_a_power_cut_and_the_run_goes_on(d
             assert time.monotonic() < deadline
             time.sleep(0.01)
         process.send_signal(signal.SIGSTOP)
+        while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:  # it may be writing
+            time.sleep(0.01)
         left = disk.as_it_is()
     finally:
         process.kill()
