@@ -1,8 +1,9 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and are still there after a power cut."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -28,13 +29,23 @@ def own_folder(variable: str, kind: Literal["cache", "data"], *below: str) -> Pa
     return Path(find("cist-studio"), *below)
 
 
-def write_whole(path: str | os.PathLike[str], write: Callable[[Path], object], *, what: str) -> None:
-    """Let ``write`` fill a file beside ``path``, then give it that name; parent folders are made.
+def write_whole(
+    path: str | os.PathLike[str],
+    write: Callable[[Path], object],
+    *,
+    what: str,
+    durable: bool = True,
+    make_folders: bool = True,
+) -> None:
+    """Let ``write`` fill a file beside ``path``, then give it that name.
 
     Args:
         path: where the file goes; an older one there is replaced.
         write: called with the path to write to.
         what: names the content in the error, for example ``"The report"``.
+        durable: return when the disk has the file under this name, so that a power cut leaves it or the older one.
+            False for what may as well be gone then: there may be an empty file in its place.
+        make_folders: make those that are missing; false: refuse to write, as where the folder may have been removed.
 
     Raises:
         CistError: if the file cannot be written.
@@ -44,15 +55,51 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[Path], object], *
     target = Path(path)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        if make_folders:
+            make_folder(target.parent)
         partial.touch()
         mode = partial.stat().st_mode
         write(partial)
         partial.chmod(mode)  # safetensors makes files that nobody else can read
+        if durable:
+            flush(partial)
         partial.replace(target)
+        if durable:
+            flush(target.parent)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise CistError(f"{what} cannot be written to {target} ({reason}); choose another place.") from error
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it that are missing; a power cut does not take them away again.
+
+    Raises:
+        OSError: if it cannot be made.
+    """
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    path.mkdir(exist_ok=True)
+    flush(path.parent)
+
+
+def flush(path: Path) -> None:
+    """Have the disk write what the system still holds of a file, or the names in a folder (fsync).
+
+    Raises:
+        OSError: if the disk cannot.
+    """
+    if os.name == "nt" and path.is_dir():
+        return  # Windows has no such thing for folders
+    number = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(number)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # of file systems that know no flushing of folders
+            raise
+    finally:
+        os.close(number)

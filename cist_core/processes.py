@@ -1,11 +1,20 @@
-"""A child process that outlives us, is known again by pid and start time, and is stopped as a group."""
+"""A child process that outlives us, is known again by pid and start, and is stopped as a group.
+
+The start is a text that does not move with the system's clock: on Linux the ticks since the boot and which boot that
+was (fields 3 and 22 of ``/proc/PID/stat``, ``/proc/sys/kernel/random/boot_id``; see proc(5)). There, seconds since 1970
+would be computed from the clock as it is now, and a correction would make every process another one. Elsewhere it is
+these seconds, which the system keeps as they were when the process started.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +22,9 @@ import psutil
 
 # The shell waits for a word before it becomes the command (same pid); if the pipe closes first, it ends.
 _GATE = 'read -r go && exec "$@" </dev/null'
-_SAME_START_SECONDS = 2.0  # the system's clock may be corrected between two looks at one process
+_SAME_START_SECONDS = 2.0  # between two looks at a start in seconds since 1970 the clock may be corrected
+_TICKS = re.compile(r"tick (\d+) of boot ([0-9a-f-]+)")
+_ENDED = "ZX"  # zombie, dead
 
 
 class Child:
@@ -35,7 +46,7 @@ class Child:
                 start_new_session=True,
             )
         self.pid = self._process.pid
-        self.created_at = float(psutil.Process(self.pid).create_time())
+        self.started = start_of(self.pid)
 
     @property
     def waits(self) -> bool:
@@ -62,17 +73,56 @@ class Child:
             pipe.write(word)
 
 
-def is_alive(pid: int | None, created_at: float | None) -> bool:
-    """Whether the process that had this pid and start time still runs; one that nobody has waited for does not."""
-    if pid is None or created_at is None:
+def is_alive(pid: int | None, started: str | float | None) -> bool:
+    """Whether a process still runs; one that nobody has waited for does not.
+
+    Args:
+        pid: its number; None: there was none.
+        started: `start_of` it; or seconds since 1970, which earlier versions wrote down.
+    """
+    if pid is None or started is None:
         return False
     try:
+        if _TICKS.fullmatch(str(started)):
+            return start_of(pid) == started and _stat(pid)[0] not in _ENDED
         process = psutil.Process(pid)
-        if abs(process.create_time() - created_at) > _SAME_START_SECONDS:
-            return False  # a later process that was given the same pid
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.Error:  # there is none, or it is somebody else's
+        same = abs(process.create_time() - float(started)) <= _SAME_START_SECONDS
+        return bool(same and process.status() != psutil.STATUS_ZOMBIE)
+    except (OSError, ValueError, psutil.Error):  # there is none, it is somebody else's, or that was no start
         return False
+
+
+def start_of(pid: int) -> str:
+    """When a process started, by which it is told from a later one of the same number.
+
+    Raises:
+        OSError, psutil.Error: if there is none.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(FileNotFoundError):  # a sandbox may have no id of the boot
+            return f"tick {_stat(pid)[19]} of boot {_boot()}"
+    return str(psutil.Process(pid).create_time())
+
+
+def age(started: str) -> float | None:
+    """Seconds since a start of this boot, by a clock that nobody sets; None where that is not known.
+
+    Args:
+        started: `start_of` a process.
+    """
+    ticks = _TICKS.fullmatch(started)
+    if ticks is None or sys.platform != "linux" or ticks[2] != _boot():
+        return None
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - int(ticks[1]) / os.sysconf("SC_CLK_TCK")
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of ``/proc/PID/stat`` from the third on; the second is a name, which may hold anything."""
+    return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def signal_group(pid: int, number: signal.Signals) -> None:

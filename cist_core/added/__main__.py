@@ -178,7 +178,8 @@ class Reporter:
         self._write(done, total, (now - since) / (done - at) * (total - done) if done > at else None)
 
     def _write(self, done: int, total: int, seconds_left: float | None) -> None:
-        write_json(self._file, Progress(done, total, seconds_left, self._began_at), what="The progress")
+        now = Progress(done, total, seconds_left, self._began_at)
+        write_json(self._file, now, what="The progress", durable=False)
 
 
 @contextlib.contextmanager

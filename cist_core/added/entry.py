@@ -48,8 +48,8 @@ class Entry(BaseModel):
     """What was begun last."""
     pid: int | None = None
     """The child process that does it; None before there was one, and once its end is recorded."""
-    pid_created_at: float | None = None
-    """Its start, by which it is told from a later process of the same number."""
+    pid_created_at: str | float | None = None
+    """Its start (`start_of`), by which it is told from a later process of the same number."""
     cancelled_at: float | None = None
     """When it was told to stop; Unix time."""
 
@@ -153,14 +153,20 @@ def read_json(kind: type[T], file: Path) -> T | None:
     return None
 
 
-def write_json(file: Path, value: object, *, what: str) -> None:
+def write_json(file: Path, value: object, *, what: str, durable: bool = True) -> None:
     """Write a model, a dataclass or a list.
+
+    Args:
+        file: where.
+        value: of a type that pydantic knows.
+        what: names it in the error.
+        durable: as of `write_whole`.
 
     Raises:
         CistError: if it cannot be written.
     """
     content = TypeAdapter(type(value)).dump_json(value)
-    write_whole(file, lambda partial: partial.write_bytes(content), what=what)
+    write_whole(file, lambda partial: partial.write_bytes(content), what=what, durable=durable)
 
 
 def too_slow(task: Task) -> str:

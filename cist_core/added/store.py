@@ -270,7 +270,7 @@ class AddedStore:
                 server_paths=server_paths,
                 task=task,
                 pid=child.pid,
-                pid_created_at=child.created_at,
+                pid_created_at=child.started,
             ).write(added.folder)
             child.release()
             _children.append(child)

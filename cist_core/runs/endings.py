@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +32,11 @@ def ending(run: Run, how: Exit) -> Ending:
         run: still running according to its row.
         how: what its executor knows.
     """
-    status = _own_words(run)
+    if run.directory.is_removed():
+        return Ending(
+            RunState.FAILED, f"Its directory {run.directory.path} was removed, and its files with it; delete the run."
+        )
+    status = run.directory.status()
     said, reason = status.get("state"), status.get("reason")
     if said == RunState.FINISHED:
         return Ending(RunState.FINISHED)
@@ -48,14 +53,6 @@ def ending(run: Run, how: Exit) -> Ending:
     return Ending(RunState.LOST, f"{reason}; resume it from its last checkpoint.")
 
 
-def _own_words(run: Run) -> dict[str, object]:
-    """The status, unless an earlier attempt wrote it."""
-    status = run.directory.status()
-    updated_at = status.get("updated_at")
-    fresh = isinstance(updated_at, int | float) and updated_at >= (run.started_at or 0)
-    return status if fresh else {}
-
-
 def _last_line(path: Path) -> str:
     """Where a command says what was wrong, and where Python names the exception."""
     try:
@@ -69,8 +66,11 @@ def _last_line(path: Path) -> str:
 
 
 def _remark_on_disk(path: Path) -> str:
+    """Why a command may have had no words: nothing could be written where it would have said so."""
     try:
-        full = shutil.disk_usage(path).free < _FULL_BYTES
-    except OSError:
-        return ""
-    return f" The disk that holds {path} is full." if full else ""
+        if shutil.disk_usage(path).free < _FULL_BYTES:
+            return f" The disk that holds {path} is full."
+        with tempfile.TemporaryFile(dir=path):
+            return ""
+    except OSError as error:
+        return f" Nothing can be written to {path} ({error.strerror or error})."

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from cist_core.errors import CistError
-from cist_core.files import own_folder
+from cist_core.files import flush, own_folder
 from cist_core.runs.endings import Ending, ending
 from cist_core.runs.executors.local import LocalExecutor, process_handle
 from cist_core.runs.executors.protocol import ExecutorUnreachable, Exit, executor_of
@@ -304,7 +304,8 @@ class RunStore:
         """Queue a run that has ended, to start from scratch: all of its files but the config are removed.
 
         Raises:
-            CistError: if it waits or runs; if the queue is full; if the files cannot be removed.
+            CistError: if it waits or runs, or a process trains in its directory all the same; if the queue is full; if
+                the files cannot be removed.
         """
         return self._requeue(run_id, resume=False)
 
@@ -312,7 +313,7 @@ class RunStore:
         """Remove a run and its directory.
 
         Raises:
-            CistError: if it runs, or the directory cannot be removed.
+            CistError: if it runs, or a process trains in its directory all the same; if that cannot be removed.
         """
         doomed, moved = self.root / f".{run_id}.deleted", False
         try:
@@ -323,7 +324,8 @@ class RunStore:
                 connection.execute("DELETE FROM runs WHERE id = ?", (run_id,))
                 with _explained(f"The directory {run.directory.path} cannot be removed"):
                     if os.path.lexists(run.directory.path):
-                        run.directory.path.rename(doomed)  # large files are removed when nobody waits for us
+                        with _unused(run.directory):
+                            run.directory.path.rename(doomed)  # large files are removed when nobody waits for us
                         moved = True
         except BaseException:
             if moved:
@@ -548,6 +550,7 @@ class RunStore:
                 directory = self.root / f"{time.strftime('%Y%m%d-%H%M%S')}-{unguessed}"
                 with contextlib.suppress(FileExistsError):
                     directory.mkdir()
+                    flush(self.root)
                     return directory
 
 
@@ -607,12 +610,22 @@ def _explained(what: str) -> Iterator[None]:
         raise CistError(f"{what} ({error.strerror or error}); mend that and try again.") from error
 
 
+@contextmanager
+def _unused(directory: RunDirectory) -> Iterator[None]:
+    """Nobody trains there meanwhile; what is no folder of its own is nobody's place to train."""
+    own = directory.path.is_dir() and not directory.path.is_symlink()
+    with directory.locked() if own else contextlib.nullcontext():
+        yield
+
+
 def _clear(directory: RunDirectory) -> None:
     if directory.path.is_symlink():
         raise CistError(f"{directory.path} is a link, so what is in it is left alone; delete the run instead.")
-    for entry in directory.path.iterdir():
-        if entry != directory.config_file:
-            _remove(entry)
+    with directory.locked():
+        for entry in directory.path.iterdir():
+            if entry not in (directory.config_file, directory.lock_file):
+                _remove(entry)
+        flush(directory.path)
 
 
 def _remove(path: Path) -> None:

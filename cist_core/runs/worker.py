@@ -22,6 +22,7 @@ from cist_core.runs.executors.protocol import Executor, ExecutorUnreachable, Exi
 from cist_core.runs.limits import RunLimits
 from cist_core.runs.run import Run
 from cist_core.runs.store import RunStore
+from cist_core.training.run_directory import RunDirectoryBusy
 
 WORKER_LOG = "worker.log"
 IDLE_SECONDS = 60.0
@@ -60,7 +61,10 @@ class Worker:
         self.idle_seconds = idle_seconds
         self._say = say
         self._next_disk_check: dict[str, float] = {}
-        self._stopped: dict[tuple[str, int], bool] = {}  # by run and attempt: whether by force
+        # Of the attempts that go on, by run and attempt. Times are those of `time.monotonic`, which nobody sets.
+        self._started: dict[tuple[str, int], float] = {}
+        self._asked_to_stop: dict[tuple[str, int], float] = {}
+        self._stopped: dict[tuple[str, int], bool] = {}  # whether by force
         self._limits = RunLimits()
         self._complaints: set[str] = set()
 
@@ -75,25 +79,29 @@ class Worker:
         """
         stop = threading.Event() if stop is None else stop
         self._limits = self.store.limits
-        while True:
-            try:
+        try:
+            while True:
                 with self.store.worker_lock().acquire(timeout=LOCK_SECONDS), self.store.kept_open():
                     self._work(stop)
-            except Timeout:
-                return False
-            except CistError:
-                if self.store.root.is_dir():
-                    raise
-                return True  # somebody removed it just now
-            except OSError as error:
-                raise CistError(f"No worker can run in {self.store.root} ({error.strerror or error}).") from error
-            # Whoever added a run just before the lock was free has seen a living worker and started none.
-            if stop.is_set() or not self.store.root.is_dir() or not self.store.has_queued():
+                # Whoever added a run just before the lock was free has seen a living worker and started none.
+                if stop.is_set() or self._root_is_removed() or not self.store.has_queued():
+                    return True
+        except Timeout:
+            return False
+        except (CistError, OSError) as error:
+            if self._root_is_removed():  # just now, whatever it was that failed for it
                 return True
+            if isinstance(error, CistError):
+                raise
+            raise CistError(f"No worker can run in {self.store.root} ({error.strerror or error}).") from error
+
+    def _root_is_removed(self) -> bool:
+        """Told by the table: whoever locks or writes a file may have made the folder anew."""
+        return not self.store.table_file.exists()
 
     def _work(self, stop: threading.Event) -> None:
         idle_since = time.monotonic()
-        while not stop.is_set() and self.store.root.is_dir():
+        while not stop.is_set() and not self._root_is_removed():
             busy = True
             with self._complaining():
                 busy = self.tick()
@@ -130,7 +138,7 @@ class Worker:
                     return False
                 run = claim.run
                 try:
-                    run.directory.cancel_file.unlink(missing_ok=True)
+                    _forget_earlier_attempt(run)
                     handle = self.executor.start(run)
                 except ExecutorUnreachable:
                     raise  # it stays in the queue
@@ -145,6 +153,7 @@ class Worker:
                 self.executor.stop(handle, force=True)
             raise
         if handle is not None:
+            self._started[run.id, run.attempt + 1] = time.monotonic()
             self.executor.release(handle)
             self._tell(f"{run.id} started as {handle}")
         return True
@@ -156,36 +165,50 @@ class Worker:
         how = executor.poll(handle)
         if how is not None:
             self._settle(run, how)
-        elif run.cancel_requested:
+        elif run.cancel_requested or run.directory.is_removed():
             self._escalate_stop(run, executor, handle)
-        elif reason := self._limit_reached(run):
+        elif reason := self._limit_reached(run, self._seconds(run, executor, handle)):
             self.store.stop_for_limit(run, reason)
             self._tell(f"{run.id} is told to stop: {reason}")
 
     def _settle(self, run: Run, how: Exit) -> None:
         end = self.store.settle(run, how)
         self._next_disk_check.pop(run.id, None)
-        self._stopped.pop((run.id, run.attempt), None)
+        for known in (self._started, self._asked_to_stop, self._stopped):
+            known.pop((run.id, run.attempt), None)
         if end is not None:
             self._tell(f"{run.id} {end.state}" + (f": {end.reason}" if end.reason else ""))
 
     def _escalate_stop(self, run: Run, executor: Executor, handle: str) -> None:
         """A run that goes on is stopped by its executor after the grace, and by force after another."""
-        assert run.stop_requested_at is not None
-        graces = (time.time() - run.stop_requested_at) / self.grace_seconds
+        attempt = (run.id, run.attempt)
+        graces = (time.monotonic() - self._asked_to_stop.setdefault(attempt, time.monotonic())) / self.grace_seconds
         if graces < 1:
             with contextlib.suppress(OSError):
                 run.directory.cancel_file.touch()  # whoever asked may have been killed before this
             return
-        force, attempt = graces >= 2, (run.id, run.attempt)
+        force = graces >= 2
         if self._stopped.get(attempt) != force:
             executor.stop(handle, force=force)
             self._stopped[attempt] = force
             self._tell(f"{run.id} goes on, so it is stopped{' by force' if force else ''}")
 
-    def _limit_reached(self, run: Run) -> str | None:
+    def _seconds(self, run: Run, executor: Executor, handle: str) -> float:
+        """How long an attempt has gone on. The system's clock is asked once at most, where the executor does not know.
+
+        That is when an earlier worker started it; later steps of the clock change nothing.
+        """
+        now, attempt = time.monotonic(), (run.id, run.attempt)
+        if attempt not in self._started:
+            seconds = executor.age(handle)
+            if seconds is None:
+                seconds = max(0.0, time.time() - (run.started_at or time.time()))
+            self._started[attempt] = now - seconds
+        return now - self._started[attempt]
+
+    def _limit_reached(self, run: Run, seconds: float) -> str | None:
         limits = self._limits
-        if run.started_at is not None and time.time() - run.started_at > limits.wall_seconds:
+        if seconds > limits.wall_seconds:
             return (
                 f"It was stopped after {limits.wall_seconds:,g} seconds, the limit for one attempt; resume it, or "
                 "raise 'wall_seconds' in limits.toml."
@@ -214,6 +237,18 @@ class Worker:
             if str(error) not in self._complaints:
                 self._complaints.add(str(error))
                 self._tell(str(error))
+
+
+def _forget_earlier_attempt(run: Run) -> None:
+    """What it was told and what it said last do not count any more, whatever the clock says of when that was.
+
+    A process that trains there keeps its files: that may be this very attempt, which its executor knows, if a worker
+    died before the table had the handle.
+    """
+    with contextlib.suppress(RunDirectoryBusy), run.directory.locked():
+        run.directory.cancel_file.unlink(missing_ok=True)
+        if status := run.directory.status():
+            run.directory.write_status({**status, "state": "starting"})
 
 
 def _why_not(error: Exception) -> str:

@@ -24,7 +24,7 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> None:
     content = io.BytesIO()  # torch's own writer has no words for a full disk
     torch.save(state, content)
     path = folder / f"step-{step:09d}.pt"
-    write_whole(path, lambda file: file.write_bytes(content.getbuffer()), what="The checkpoint")
+    write_whole(path, lambda file: file.write_bytes(content.getbuffer()), what="The checkpoint", make_folders=False)
     for old in _newest_first(folder)[KEPT:]:
         with contextlib.suppress(OSError):
             old.unlink()

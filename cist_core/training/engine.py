@@ -14,23 +14,24 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from cist_core.errors import Cancelled, CistError
-from cist_core.files import write_whole
+from cist_core.files import flush, make_folder, write_whole
 from cist_core.notebook import progress_bar
 from cist_core.progress import ProgressCallback
+from cist_core.registry import listed
 from cist_core.training.checkpoints import load_checkpoint, save_checkpoint
 from cist_core.training.config import RunConfig, config_changes, is_free_on_resume
 from cist_core.training.fields import upgraded
 from cist_core.training.logit_scale import ScaleFault, scale_fault
 from cist_core.training.run_directory import RunDirectory
 from cist_core.training.statistics import EpochStatistics
-from cist_core.training.trainer import NotFiniteError, Trainer, create_accelerator
+from cist_core.training.trainer import NotFiniteError, RunLength, Trainer, create_accelerator
 
-HEARTBEAT_SECONDS = 1.0
+HEARTBEAT_SECONDS = (1.0, 15.0)
+"""Between two of them, at least and at most; where the disk is slow, fifty times as long as one took."""
 _SLOWER = "Try a smaller optimiser.learning_rate, a warm-up or optimiser.clip_norm."
 
 log = logging.getLogger("cist_core.training")
@@ -70,14 +71,14 @@ def train(
         log_with=list(config.machine.trackers) or None,
         project_dir=str(directory.path) if config.machine.trackers else None,
     )
-    with _locked(directory, accelerator), _logging_to(directory, accelerator):
+    with _locked(directory, accelerator), _logging_to(directory, accelerator) as run_log:
         _refuse_what_is_there(directory, resume=resume)
         state = _state_to_resume(config, directory, accelerator.num_processes) if resume else None
         if resume and state is None:
             log.warning("There is no checkpoint in %s yet: the run starts from its beginning.", directory.path)
         if accelerator.is_main_process:  # the one that writes here, and holds the lock
             _remove_partial_files(directory)
-        run = _Run(config, directory, accelerator, should_stop)
+        run = _Run(config, directory, accelerator, run_log, should_stop)
         try:
             return run.run(state)
         except Cancelled as stop:
@@ -90,10 +91,12 @@ def train(
             log.error("%s", sentence)
             raise Cancelled(sentence) from stop
         except CistError as error:
+            _refuse_removed(directory)
             run.end("failed", str(error))
             log.error("%s", error)
             raise
         except Exception as error:  # whatever it is, the status must not say for ever that the run goes on
+            _refuse_removed(directory)
             failure = CistError(f"The run failed: {error}")
             run.end("failed", str(failure))
             log.exception("%s", failure)
@@ -111,26 +114,19 @@ def _check_trackers(config: RunConfig) -> None:
 
 @contextlib.contextmanager
 def _locked(directory: RunDirectory, accelerator: Accelerator) -> Iterator[None]:
-    """Only one run at a time in a directory. The system frees the lock of a process that was killed."""
+    """Only one run at a time in a directory."""
     if not accelerator.is_main_process:
         yield
         return
-    lock = FileLock(directory.lock_file)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise CistError(
-            f"Another process is training in {directory.path}; wait for it, stop it, or choose another --run-dir."
-        ) from None
-    except OSError as error:
-        raise CistError(
-            f"The run directory {directory.path} cannot be written to ({error.strerror or error}); "
-            "choose another place."
-        ) from error
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(directory.locked())
+        except OSError as error:
+            raise CistError(
+                f"The run directory {directory.path} cannot be written to ({error.strerror or error}); "
+                "choose another place."
+            ) from error
         yield
-    finally:
-        lock.release()
 
 
 def _refuse_what_is_there(directory: RunDirectory, *, resume: bool) -> None:
@@ -142,6 +138,12 @@ def _refuse_what_is_there(directory: RunDirectory, *, resume: bool) -> None:
     if not resume and any(directory.checkpoints.glob("*.pt")):
         go_on = "" if finished else "go on with it (--resume), or "
         raise CistError(f"There is a run in {directory.path} already; {go_on}choose another --run-dir.")
+
+
+def _refuse_removed(directory: RunDirectory) -> None:
+    """What somebody has removed does not come back, neither whole nor in part."""
+    if directory.is_removed():
+        raise CistError(f"The run directory {directory.path} was removed while the run went on, so the run was ended.")
 
 
 def _refuse_foreign_folder(directory: RunDirectory) -> None:
@@ -197,13 +199,16 @@ def _remove_partial_files(directory: RunDirectory) -> None:
 
 
 @contextlib.contextmanager
-def _logging_to(directory: RunDirectory, accelerator: Accelerator) -> Iterator[None]:
+def _logging_to(directory: RunDirectory, accelerator: Accelerator) -> Iterator[_RunLog]:
     log.setLevel(logging.INFO if accelerator.is_main_process else logging.ERROR)
-    handler = _QuietFileHandler(directory.log_file, encoding="utf-8")
+    cut = _cut_tail(directory.log_file) if accelerator.is_main_process else 0
+    handler = _RunLog(directory.log_file, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     log.addHandler(handler)
+    if cut:
+        log.warning("The last %d bytes of this log were no whole lines, as after a power cut; they were cut off.", cut)
     try:
-        yield
+        yield handler
     finally:
         log.removeHandler(handler)
         with contextlib.suppress(OSError):
@@ -225,7 +230,37 @@ def _words_on(fault: ScaleFault, config: RunConfig) -> str:
     return f"In epoch {fault.since} the student's logits {fault}. {meaning}; {remedy}."
 
 
-class _QuietFileHandler(logging.FileHandler):
+def _epochs_in_words(epochs: list[int]) -> str:
+    """Such as "epochs 3 to 5 and 9"."""
+    spans: list[list[int]] = []
+    for epoch in epochs:
+        if spans and epoch == spans[-1][-1] + 1:
+            spans[-1][1:] = [epoch]
+        else:
+            spans.append([epoch])
+    words = listed([" to ".join(map(str, span)) for span in spans], joint="and")
+    return f"epoch {words}" if len(epochs) == 1 else f"epochs {words}"
+
+
+def _cut_tail(path: Path) -> int:
+    """Cut what a power cut may leave behind the last whole line of a text file: how many bytes."""
+    try:
+        content = path.read_bytes()
+        kept = content.rstrip(b"\0").rfind(b"\n") + 1
+        if kept < len(content):
+            os.truncate(path, kept)
+    except OSError:
+        return 0
+    return len(content) - kept
+
+
+class _RunLog(logging.FileHandler):
+    def to_disk(self) -> None:
+        """Have the disk write the lines so far."""
+        with contextlib.suppress(OSError):
+            self.flush()
+            flush(Path(self.baseFilename))
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is logging's
         """A full disk is reported by what fails for it, not by the log that cannot be written."""
 
@@ -234,11 +269,16 @@ class _Run:
     """One run: the trainer, and what is written about it."""
 
     def __init__(
-        self, config: RunConfig, directory: RunDirectory, accelerator: Accelerator, should_stop: Callable[[], bool]
+        self,
+        config: RunConfig,
+        directory: RunDirectory,
+        accelerator: Accelerator,
+        run_log: _RunLog,
+        should_stop: Callable[[], bool],
     ) -> None:
-        self.config, self.directory, self.accelerator = config, directory, accelerator
+        self.config, self.directory, self.accelerator, self._log = config, directory, accelerator, run_log
         self._asked_to_stop = should_stop
-        self._beat = 0.0
+        self._next_beat = 0.0
         self.step = 0
         self.statistics = EpochStatistics()
         self.rows: list[dict[str, Any]] = []
@@ -257,10 +297,12 @@ class _Run:
 
     def heartbeat(self, *, now: bool = False, **changes: Any) -> None:
         self.status.update(changes)
-        if not self.accelerator.is_main_process or not (now or time.monotonic() - self._beat >= HEARTBEAT_SECONDS):
+        began = time.monotonic()
+        if not self.accelerator.is_main_process or not (now or began >= self._next_beat):
             return
-        self._beat = time.monotonic()
         self.directory.write_status({**self.status, "updated_at": time.time()})
+        least, most = HEARTBEAT_SECONDS
+        self._next_beat = began + min(max(least, 50 * (time.monotonic() - began)), most)
 
     def end(self, state: str, reason: str | None = None) -> None:
         with contextlib.suppress(CistError):  # a full disk cannot say so in a file; the caller does in words
@@ -272,6 +314,7 @@ class _Run:
             log.warning("%s", sentence)
 
     def should_stop(self) -> bool:
+        _refuse_removed(self.directory)
         return self._asked_to_stop() or self.directory.cancel_file.exists()
 
     def _progress(self, phase: str) -> ProgressCallback:
@@ -285,6 +328,7 @@ class _Run:
     def run(self, state: dict[str, Any] | None) -> dict[str, Any]:
         if self.accelerator.is_main_process:
             self.config.save(self.directory.config_file)
+            make_folder(self.directory.checkpoints)
         self.heartbeat(now=True)
         trainer = self._trainer()
         for sentence in trainer.task.remarks:
@@ -294,7 +338,7 @@ class _Run:
         self.status.update(epochs=length.epochs, steps=length.steps)
         if state is not None:
             self._restore(trainer, state)
-        self._cut_metrics()
+        self._cut_metrics(length)
         self._judge_scale(length.epochs)
         trainer.task.prepare_teacher("train")
         trainer.task.prepare_teacher("validation")
@@ -373,7 +417,6 @@ class _Run:
             self.best = {"val_accuracy": row["val_accuracy"], "epoch": row["epoch"]}
             self._save_student(trainer, self.directory.best_student)
         self._append_metrics(row)
-        self._save(trainer)
         self.accelerator.log({key: value for key, value in row.items() if key != "epoch"}, step=self.step)
         log.info(
             "Epoch %d of %d: loss %.4f, train %.2f %%, validation %.2f %%, %.1f s",
@@ -384,6 +427,7 @@ class _Run:
             100 * row["val_accuracy"],
             seconds,
         )
+        self._save(trainer)
         self.heartbeat(
             now=True,
             epoch=row["epoch"],
@@ -412,6 +456,7 @@ class _Run:
         if self.accelerator.is_main_process:
             self._save_student(trainer, self.directory.student)
             self._save_card(trainer)
+            _refuse_removed(self.directory)
             trainer.task.keep(self.directory, measured)
         self.accelerator.unwrap_model(trainer.student).load_state_dict(load_file(self.directory.best_student))
         best = trainer.task.scores("test", trainer.measure("test"))
@@ -441,6 +486,7 @@ class _Run:
         if not self.accelerator.is_main_process:
             return
         scaler = self.accelerator.scaler
+        self._log.to_disk()
         save_checkpoint(
             self.directory.checkpoints,
             self.step,
@@ -474,15 +520,21 @@ class _Run:
             self.status.update(best_val_accuracy=self.best["val_accuracy"], best_epoch=self.best["epoch"])
         log.info("Resumed after %d steps", self.step)
 
-    def _cut_metrics(self) -> None:
-        """Rows of epochs after the checkpoint are about to come again."""
+    def _cut_metrics(self, length: RunLength) -> None:
+        """Rows of epochs after the checkpoint are about to come again; those before it that are gone are named."""
         if not self.accelerator.is_main_process:
             return
         self.rows = [row for row in self.directory.metrics() if row["step"] <= self.step] if self.step else []
         if self.rows:
-            self.status.update(last_val_accuracy=self.rows[-1]["val_accuracy"])
+            self.status.update(last_val_accuracy=self.rows[-1].get("val_accuracy"))
+        done = length.epochs if self.step >= length.steps else self.step // length.steps_per_epoch
+        if gone := sorted(set(range(1, done + 1)) - {row["epoch"] for row in self.rows}):
+            self.warn(
+                f"The metrics of {_epochs_in_words(gone)} are gone from {self.directory.metrics_file.name}; the "
+                f"checkpoint after epoch {done} was there, so the result is the same, but curves have a gap."
+            )
         text = "".join(json.dumps(row) + "\n" for row in self.rows)
-        write_whole(self.directory.metrics_file, lambda file: file.write_text(text), what="The metrics")
+        self._write(self.directory.metrics_file, lambda file: file.write_text(text), what="The metrics")
 
     def _append_metrics(self, row: dict[str, Any]) -> None:
         if not self.accelerator.is_main_process:
@@ -490,19 +542,23 @@ class _Run:
         try:
             with self.directory.metrics_file.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(row, allow_nan=False) + "\n")
+            flush(self.directory.metrics_file)
         except OSError as error:
             raise CistError(
                 f"The metrics cannot be written to {self.directory.metrics_file} ({error.strerror or error}); "
                 "make room and resume."
             ) from error
 
+    def _write(self, path: Path, write: Callable[[Path], object], *, what: str) -> None:
+        write_whole(path, write, what=what, make_folders=False)
+
     def _save_student(self, trainer: Trainer, path: Path) -> None:
         if self.accelerator.is_main_process:
             network: nn.Module = self.accelerator.unwrap_model(trainer.student)
             state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-            write_whole(path, lambda file: save_file(state, file), what="The student")
+            self._write(path, lambda file: save_file(state, file), what="The student")
 
     def _save_card(self, trainer: Trainer) -> None:
         card = {**trainer.task.card(), "config": self.config.model_dump(mode="json")}
         text = json.dumps(card, indent=2) + "\n"
-        write_whole(self.directory.student_card, lambda file: file.write_text(text), what="The student's card")
+        self._write(self.directory.student_card, lambda file: file.write_text(text), what="The student's card")

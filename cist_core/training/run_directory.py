@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cist_core.errors import CistError
-from cist_core.files import write_whole
+from cist_core.files import make_folder, write_whole
 
 if TYPE_CHECKING:
     from cist_core.training.config import RunConfig
 
 CLOCK_FIELDS = ("seconds", "samples_per_second")
 """What a row of metrics says of the machine, not of the result: two runs of one config differ in these alone."""
+
+
+class RunDirectoryBusy(CistError):  # noqa: N818 - it tells a state that passes, not a fault
+    """Another process trains in a run directory."""
 
 
 class RunDirectory:
@@ -76,6 +81,26 @@ class RunDirectory:
         """Locked by the process that trains here; a second one is refused."""
         return self.path / "lock"
 
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the lock, as whoever trains here or removes something must; the system frees that of a killed process.
+
+        Raises:
+            RunDirectoryBusy: if another process holds it.
+            OSError: if the directory is gone or cannot be written to.
+        """
+        from filelock import FileLock, Timeout
+
+        os.stat(os.path.join(self.path, ""))  # fails unless it is a folder; the lock would make one
+        try:
+            held = FileLock(self.lock_file).acquire(timeout=0)
+        except Timeout:
+            raise RunDirectoryBusy(
+                f"Another process is training in {self.path}, so its files are left alone; wait for it, or stop it."
+            ) from None
+        with held:
+            yield
+
     def config(self) -> RunConfig:
         """The config of the run.
 
@@ -89,7 +114,8 @@ class RunDirectory:
     def status(self) -> dict[str, Any]:
         """What the run last said of itself; empty before it has said anything.
 
-        ``state`` (running, finished, failed, cancelled), ``epoch`` and ``epochs``, ``step`` and ``steps``,
+        ``state`` (running, finished, failed, cancelled; starting if a worker has started it again and it has not said
+        anything since), ``epoch`` and ``epochs``, ``step`` and ``steps``,
         ``phase`` (with ``phase_done`` and ``phase_total`` while the teacher is computed), ``started_at``,
         ``updated_at`` and ``ended_at`` (seconds since 1970), ``eta_seconds``, ``samples_per_second``, ``pid``,
         ``reason`` (why it failed or was cancelled), ``warnings``, ``logit_scale`` (the `ScaleFault` of the newest
@@ -110,20 +136,25 @@ class RunDirectory:
             CistError: if the file cannot be written.
         """
         text = json.dumps(status, indent=2, allow_nan=False) + "\n"
-        write_whole(self.status_file, lambda file: file.write_text(text, encoding="utf-8"), what="The status")
+        write_whole(
+            self.status_file,
+            lambda file: file.write_text(text, encoding="utf-8"),
+            what="The status",
+            make_folders=False,
+        )
 
     def metrics(self) -> list[dict[str, float]]:
-        """One row for every finished epoch, in order; a line that is still being written is left out."""
+        """One row for every finished epoch, in order; a line that is still being written, or damaged, is left out."""
         try:
-            lines = self.metrics_file.read_text(encoding="utf-8").split("\n")
+            lines = self.metrics_file.read_text(encoding="utf-8", errors="replace").split("\n")
         except OSError:
             return []
         rows = []
         for line in lines[:-1]:
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                break
+            with contextlib.suppress(ValueError):
+                row = json.loads(line.lstrip("\0"))  # what a power cut leaves of lines before it
+                if isinstance(row, dict) and {"epoch", "step"} <= row.keys():
+                    rows.append(row)
         return rows
 
     def log_tail(self, lines: int = 40) -> str:
@@ -137,6 +168,10 @@ class RunDirectory:
             return ""
         return "\n".join(text.splitlines()[-lines:])
 
+    def is_removed(self) -> bool:
+        """Whether somebody has removed the directory, or put another in its place, since a run began in it."""
+        return not (self.lock_file.exists() or self.config_file.exists())
+
     def bytes_used(self) -> int:
         """Size of all files of the run."""
         total = 0
@@ -148,13 +183,13 @@ class RunDirectory:
         return total
 
     def make(self) -> None:
-        """Make the folder.
+        """Make the folder, so that it survives a power cut.
 
         Raises:
             CistError: if it cannot be made or written to.
         """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path)
         except OSError as error:
             raise CistError(
                 f"The run directory {self.path} cannot be made ({error.strerror or error}); choose another place."

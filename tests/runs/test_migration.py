@@ -76,8 +76,8 @@ class OldRoot:
         command = [sys.executable, str(FAKE_ENGINE), behaviour, f"{directory}/config.json", "--run-dir", directory]
         child = Child(command, working_directory=self.path, stderr_file=self.path / "stderr.txt")
         self.children.append(child)
-        values = {"attempt": 1, "pid": child.pid, "pid_created_at": child.created_at}
-        self.add(run_id, "running", started_at=child.created_at, **values)
+        created_at = psutil.Process(child.pid).create_time()
+        self.add(run_id, "running", started_at=created_at, attempt=1, pid=child.pid, pid_created_at=created_at)
         child.release()
         return run_id
 
@@ -177,7 +177,7 @@ def test_a_run_whose_process_is_gone_is_lost(old, pid):
         kill(child.pid)
         until(lambda: child.exit_code() is not None)
         gone = {"killed": child.pid, "somebody else's": bystander.pid, None: None}[pid]
-        created_at = None if pid is None else child.created_at - 3600
+        created_at = None if pid is None else psutil.Process(bystander.pid).create_time() - 3600
         old.connection.execute("UPDATE runs SET pid = ?, pid_created_at = ?", (gone, created_at))
         (old.path / living / "status.json").unlink(missing_ok=True)
         place = opened(old)

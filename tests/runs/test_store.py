@@ -91,7 +91,7 @@ def test_a_run_that_has_not_ended_does_not_start_again(store, action):
         getattr(store, action)(run_id)
 
 
-def test_retry_leaves_nothing_but_the_config_and_follows_no_link(store, tmp_path):
+def test_retry_leaves_nothing_but_config_and_lock_and_follows_no_link(store, tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "precious").write_text("data")
@@ -102,7 +102,7 @@ def test_retry_leaves_nothing_but_the_config_and_follows_no_link(store, tmp_path
     (run.directory.path / "link").symlink_to(outside)
     end(store, run.id, RunState.FAILED)
     store.retry(run.id)
-    assert [path.name for path in run.directory.path.iterdir()] == ["config.json"]
+    assert {path.name for path in run.directory.path.iterdir()} == {"config.json", "lock"}
     assert (outside / "precious").exists()
 
 

@@ -13,6 +13,7 @@ import pytest
 from cist_core import CistError
 from cist_core.runs import RunState, RunStore
 from cist_core.runs.executors.local import LocalExecutor, process_handle
+from cist_core.runs.executors.protocol import executor_of
 from tests.runs.workplace import config, kill, on_every_executor, until
 
 
@@ -106,17 +107,35 @@ def test_what_an_earlier_attempt_said_does_not_count(workplace):
     workplace.trains(run_id)
     workplace.store.cancel(run_id)
     workplace.reaches(run_id, RunState.CANCELLED)
-    said = workplace.store.get(run_id).directory.status_file.read_text()
-    workplace.store.resume(run_id)
-    pid = workplace.trains(run_id)
     worker.kill()
     worker.join()
-    kill(pid)
-    run = workplace.store.get(run_id)
+    workplace.store.resume(run_id)
+    worker = workplace.start("silent")
+    until(lambda: len(workplace.starts()) == 2)
+    worker.kill()
+    worker.join()
+    executor, handle = executor_of(workplace.store.get(run_id))
+    executor.stop(handle, force=True)
     until(lambda: not workplace.alive(run_id))
-    run.directory.status_file.write_text(said)  # as if it was killed before it could say anything
     workplace.store.reconcile()
     assert workplace.state(run_id) is RunState.LOST
+
+
+@on_every_executor
+@pytest.mark.parametrize("behaviour", ["train", "silent"], ids=["notices", "does not notice"])
+def test_a_run_whose_directory_is_removed_ends_and_leaves_no_process(workplace, behaviour):
+    run_id, other = workplace.add(0), workplace.add(1)
+    workplace.start(f"{behaviour},finish", grace_seconds=0.1)
+    until(workplace.starts)
+    run = workplace.store.get(run_id)
+    run.directory.path.rename(workplace.store.root / "removed")
+    workplace.reaches(run_id, RunState.FAILED)
+    assert workplace.store.get(run_id).reason == (
+        f"Its directory {run.directory.path} was removed, and its files with it; delete the run."
+    )
+    assert not workplace.alive(run_id)
+    assert not run.directory.path.exists()
+    workplace.reaches(other, RunState.FINISHED)
 
 
 def test_after_a_restart_of_the_machine_another_process_with_the_same_pid_is_left_alone(workplace):
@@ -273,6 +292,30 @@ def test_a_run_directory_that_cannot_be_written_is_a_failed_run_and_the_others_g
         workplace.stop()
         workplace.workers.clear()
     workplace.store.delete(ids[0])
+
+
+def test_a_disk_that_becomes_read_only_under_a_run_is_a_failed_run_and_the_others_go_on(workplace, tmp_path):
+    """As ext4 does by itself when the disk fails."""
+    ids = [workplace.add(seed) for seed in range(2)]
+    run = workplace.store.get(ids[0])
+    image, text = tmp_path / "disk.img", run.directory.config_file.read_text()
+    with image.open("wb") as file:
+        file.truncate(16 * 2**20)
+    made = shutil.which("mkfs.ext4") and not subprocess.run(["mkfs.ext4", "-q", image], check=False).returncode
+    mount = ["mount", "-t", "ext4", "-o", "loop", str(image), str(run.directory.path)]
+    if not made or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount an image of a file system (root in most machines has it)")
+    try:
+        run.directory.config_file.write_text(text)
+        workplace.start("train,finish")
+        workplace.trains(ids[0])
+        subprocess.run(["mount", "-o", "remount,abort", str(run.directory.path)], check=True)
+        workplace.reaches(ids[0], RunState.FAILED)
+        reason = workplace.store.get(ids[0]).reason
+        assert f"Nothing can be written to {run.directory.path} (Read-only file system)." in reason
+        workplace.reaches(ids[1], RunState.FINISHED)
+    finally:
+        subprocess.run(["umount", "--lazy", str(run.directory.path)], check=True)
 
 
 def test_a_file_in_place_of_a_run_directory_is_a_failed_run_and_the_others_go_on(workplace):

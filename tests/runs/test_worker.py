@@ -158,6 +158,26 @@ def test_a_worker_leaves_when_its_root_is_removed(workplace, tmp_path):
     assert worker.exitcode == 0
 
 
+@pytest.mark.parametrize("moment", ["worker_lock", "kept_open", "running", "has_queued", "claiming"])
+@pytest.mark.parametrize("lock", [True, False], ids=["lock made anew", "nothing made anew"])
+def test_a_worker_leaves_whenever_its_root_is_removed(workplace, tmp_path, monkeypatch, moment, lock):
+    """At every moment that a removal may come in between, also if the folder was just made anew for the lock's file."""
+    worker = workplace.worker(idle_seconds=0.0)
+    asked = getattr(worker.store, moment)
+
+    def after_the_removal(*values: object) -> object:
+        if worker.store.table_file.exists():
+            worker.store.root.rename(tmp_path / "away")
+            if lock:
+                worker.store.root.mkdir()
+                (worker.store.root / "worker.lock").touch()
+        return asked(*values)
+
+    monkeypatch.setattr(worker.store, moment, after_the_removal)
+    assert worker.run() is True
+    assert not worker.store.table_file.exists()
+
+
 @on_every_executor
 def test_two_workers_at_once_start_every_run_once(workplace):
     ids = [run.id for run in workplace.store.add_all([("", config(seed)) for seed in range(12)])]
@@ -200,7 +220,7 @@ def test_no_two_processes_claim_one_run_even_without_the_lock(workplace, tmp_pat
 def test_a_child_does_nothing_before_it_is_released_or_when_it_is_abandoned(tmp_path):
     trace = tmp_path / "trace"
     child = Child(["touch", str(trace)], working_directory=tmp_path, stderr_file=tmp_path / "stderr")
-    assert is_alive(child.pid, child.created_at)
+    assert is_alive(child.pid, child.started)
     time.sleep(0.1)
     assert not trace.exists()
     child.abandon()
@@ -215,9 +235,10 @@ def test_a_child_does_nothing_before_it_is_released_or_when_it_is_abandoned(tmp_
 def test_a_process_is_known_by_its_start_time_too(tmp_path):
     child = Child(["sleep", "60"], working_directory=tmp_path, stderr_file=tmp_path / "stderr")
     child.release()
-    assert is_alive(child.pid, child.created_at)
-    assert not is_alive(child.pid, child.created_at - 100)
+    assert is_alive(child.pid, child.started)
+    assert not is_alive(child.pid, child.started.replace("tick ", "tick 1"))
+    assert not is_alive(child.pid, "tick 7 of boot 0-0")
     assert not is_alive(None, None)
     kill(child.pid)
-    until(lambda: not is_alive(child.pid, child.created_at), "for a process that nobody has waited for yet")
+    until(lambda: not is_alive(child.pid, child.started), "for a process that nobody has waited for yet")
     assert child.exit_code() == -9

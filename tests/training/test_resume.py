@@ -182,11 +182,18 @@ def test_a_finished_run_is_not_resumed(capsys, whole: Path) -> None:
     assert results(whole) == before
 
 
-def test_a_run_that_lives_is_not_resumed(capsys, tmp_path: Path) -> None:
-    stopped(tmp_path)
-    with FileLock(tmp_path / "lock", is_singleton=False):
-        code, _, err = run(capsys, "distill", "--run-dir", tmp_path, "--resume")
-    assert (code, "Another process is training in" in err) == (2, True)
+@pytest.mark.parametrize("anew", [False, True], ids=["resume", "anew"])
+def test_where_a_run_lives_no_other_begins_and_nothing_is_touched(capsys, tmp_path: Path, anew: bool) -> None:
+    cut = RunDirectory(stopped(tmp_path / "cut"))
+    TINY.save(tmp_path / "config.json")
+    (cut.path / ".metrics.jsonl.7.partial").write_text("what it is writing")
+    before = {file: file.read_bytes() for file in cut.path.rglob("*") if file.is_file()}
+    with FileLock(cut.lock_file, is_singleton=False):
+        how = [tmp_path / "config.json"] if anew else ["--resume"]
+        code, _, err = run(capsys, "distill", *how, "--run-dir", cut.path)
+        after = {file: file.read_bytes() for file in cut.path.rglob("*") if file.is_file()}
+    assert (code, f"Another process is training in {cut.path}, so its files are left alone" in err) == (2, True)
+    assert after == before
 
 
 @pytest.mark.parametrize("there", [True, False])

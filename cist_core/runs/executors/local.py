@@ -6,16 +6,16 @@ import re
 import signal
 from collections.abc import Sequence
 
-from cist_core.processes import Child, is_alive, signal_group
+from cist_core.processes import Child, age, is_alive, signal_group
 from cist_core.runs.executors.protocol import ENGINE, Executor, Exit, register_executor
 from cist_core.runs.run import Run
 
-_HANDLE = re.compile(r"process (\d+) since (\d+(?:\.\d+)?)")
+_HANDLE = re.compile(r"process (\d+) since (.+)")
 
 
 @register_executor
 class LocalExecutor(Executor):
-    """A child process a run, in a session of its own, which is known again by pid and start time."""
+    """A child process a run, in a session of its own, which is known again by pid and start."""
 
     name = "local"
 
@@ -24,8 +24,9 @@ class LocalExecutor(Executor):
         self._children: dict[str, Child] = {}  # those that have ended, too: only they know their exit code
 
     def start(self, run: Run) -> str:
-        child = Child(self.command_for(run), working_directory=run.working_directory, stderr_file=run.stderr_file)
-        handle = process_handle(child.pid, child.created_at)
+        with run.directory.locked():  # a process that trains there keeps its files
+            child = Child(self.command_for(run), working_directory=run.working_directory, stderr_file=run.stderr_file)
+        handle = process_handle(child.pid, child.started)
         self._children[handle] = child
         return handle
 
@@ -51,20 +52,24 @@ class LocalExecutor(Executor):
             pid, _ = process
             signal_group(pid, signal.SIGKILL if force else signal.SIGTERM)
 
+    def age(self, handle: str) -> float | None:
+        process = _process(handle)
+        return None if process is None else age(process[1])
 
-def process_handle(pid: int, created_at: float) -> str:
-    """The handle of the process that has this pid and started then, in seconds since 1970.
+
+def process_handle(pid: int, started: str | float) -> str:
+    """The handle of the process that has this pid and this start (`start_of`).
 
     Example:
-        >>> process_handle(4711, 1764214735.25)
-        'process 4711 since 1764214735.25'
+        >>> process_handle(4711, "tick 55301 of boot 3cd1ac05-3f5c-4f93-8a35-2f7a1f3d9f3e")
+        'process 4711 since tick 55301 of boot 3cd1ac05-3f5c-4f93-8a35-2f7a1f3d9f3e'
     """
-    return f"process {pid} since {created_at}"
+    return f"process {pid} since {started}"
 
 
-def _process(handle: str) -> tuple[int, float] | None:
+def _process(handle: str) -> tuple[int, str] | None:
     match = _HANDLE.fullmatch(handle)
-    return None if match is None else (int(match[1]), float(match[2]))
+    return None if match is None else (int(match[1]), match[2])
 
 
 def _exit(code: int) -> Exit:

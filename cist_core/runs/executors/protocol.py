@@ -88,6 +88,10 @@ class Executor(ABC):
     def poll(self, handle: str) -> Exit | None:
         """None while the command waits or works; how it has ended, as often as one asks."""
 
+    def age(self, handle: str) -> float | None:
+        """Seconds since the command was started, by a clock that nobody sets; None where that is not known."""
+        return None
+
     @abstractmethod
     def stop(self, handle: str, *, force: bool) -> None:
         """Tell the command and all that it has started to end; nothing happens if it has ended.
