@@ -20,7 +20,6 @@ def keep_in_browser(begun: Sequence[str], forgotten: Sequence[str]) -> None:
         forgotten: ids to keep no more.
     """
     with st.container(key="browser-memory"):
-        st.html("<style>.st-key-browser-memory { display: none; }</style>")
         data = {"begun": list(begun), "forgotten": list(forgotten), "most": MOST_KEPT}
         _MEMORY(key=_KEY, data=data, on_ids_change=lambda: None)
 

@@ -104,8 +104,8 @@ class Visitor:
         elif message.metadata.cacheable:
             self._kept[message.hash] = message
         match message.WhichOneof("type"):
-            case "new_session":
-                self._page = message.new_session.page_script_hash
+            case "navigation":
+                self._page = message.navigation.page_script_hash
             case "delta" if message.delta.WhichOneof("type") == "new_element":
                 self._see(message.delta.new_element)
             case "script_finished":
