@@ -13,7 +13,7 @@ from streamlit import runtime
 HANDLES = 65_536
 """Open files that are enough: a session takes four, and some programs go through all that they may have."""
 
-_LOOK_EVERY = 10.0  # seconds
+_LOOK_EVERY = 5.0  # seconds
 
 
 _begun = threading.Lock()  # not a cache of Streamlit's, which any browser may ask it to clear

@@ -16,11 +16,13 @@ import json
 import os
 import platform
 import random
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -38,7 +40,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).with_name("load.json")
 PAGES = ("overview", "entropy", "ratio", "weights", "samples", "rho")
 MOST_SESSIONS, MOST_SECONDS = 500, 600
-LONGEST_RUN = 120.0  # seconds until a session that has no answer counts as an error
+LONGEST_RUN = 120.0  # seconds; a session that waits longer for an answer has failed
 GONE_SECONDS = (1, 10, 30, 60)
 SLIDERS = "cist_sliders"
 TAUS = (0.5, 8.0)
@@ -66,18 +68,29 @@ class Visitor:
     _values: dict[str, dict[str, Any]] = field(default_factory=dict)
     _kept: dict[str, ForwardMsg] = field(default_factory=dict)
 
-    async def load(self, page: str = "") -> None:
+    async def load(self, page: str = "overview") -> None:
         """Open a page, by its name in the address."""
-        await self._run(page=page)
+        await self._ask(page=page)
+        await self.wait()
 
     async def move(self, slider: str, value: float) -> None:
         """Let a slider come to rest at a value, and wait for the end of the script."""
-        told = {"event": "rest", "value": {"slider": slider, "value": value, "at": time.time()}}
         start = time.perf_counter()
-        await self._run(trigger=json.dumps([told]))
+        await self.tell(slider, value)
+        await self.wait()
         self.moves.append(time.perf_counter() - start)
 
-    async def _run(self, *, page: str = "", trigger: str = "") -> None:
+    async def tell(self, slider: str, value: float) -> None:
+        """Let a slider come to rest at a value, and do not wait."""
+        told = {"event": "rest", "value": {"slider": slider, "value": value, "at": time.time()}}
+        await self._ask(trigger=json.dumps([told]))
+
+    def value_of(self, key: str) -> float:
+        """Where the server has put a slider, ``tau`` or ``rho``."""
+        (value,) = (value for name, value in self._values.items() if name.endswith(f"-{key}"))
+        return float(value["double_array_value"]["data"][0])
+
+    async def _ask(self, *, page: str = "", trigger: str = "") -> None:
         message = BackMsg()
         state = message.rerun_script
         state.query_string = self.query
@@ -91,6 +104,9 @@ class Visitor:
                 id=f"$$STREAMLIT_INTERNAL_KEY_{self._sliders}__events", json_trigger_value=trigger
             )
         await self.socket.send(message.SerializeToString())
+
+    async def wait(self) -> None:
+        """For the end of a run that went through."""
         async with asyncio.timeout(LONGEST_RUN):
             while not self._take(await self.socket.recv(decode=False)):
                 pass
@@ -250,9 +266,6 @@ def _memory(use: Use) -> dict[str, float]:
 @contextmanager
 def studio(folder: Path, *streamlit: str, **environment: str) -> Iterator[tuple[str, psutil.Process]]:
     """A fresh Studio on this machine alone, which keeps what it writes in a folder: its address and its process."""
-    import socket
-    import urllib.request
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
