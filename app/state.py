@@ -36,7 +36,7 @@ class Code(NamedTuple):
 
 
 _FLOORS_KEPT = 32
-"""A source outlives its visitors, who may try any floor."""
+"""A source outlives its visitors, who may try any floor, several at a time."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,8 @@ class Source:
 
     def default_pair(self, floor: float) -> MatchedPair:
         """What the sliders start at under a floor of CIST's temperatures; that of the usual floor where it has none."""
-        if floor not in self._pairs:
+        pair = self._pairs.get(floor)
+        if pair is None:
             try:
                 pair = default_pair(self.curves, floor=floor)
             except CistError:  # a table of streamed logits may end before the temperature of this pair
@@ -104,8 +105,7 @@ class Source:
             if len(self._pairs) >= _FLOORS_KEPT:
                 self._pairs.clear()
             self._pairs[floor] = pair
-            return pair
-        return self._pairs[floor]
+        return pair
 
     @property
     def arguments(self) -> str:
