@@ -24,7 +24,6 @@ def keep_in_browser(begun: Sequence[str], keys: Mapping[str, str], forgotten: Se
     """
     begun = [f"{each}:{keys[each]}" if each in keys else each for each in begun]
     with st.container(key="browser-memory"):
-        st.html("<style>.st-key-browser-memory { display: none; }</style>")
         data = {"begun": list(begun), "forgotten": list(forgotten), "most": MOST_KEPT}
         _MEMORY(key=_KEY, data=data, on_ids_change=lambda: None)
 

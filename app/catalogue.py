@@ -14,6 +14,7 @@ from app.forms.references import InFile, Named, Reference, own_name
 from app.people import may_read_server_paths, on_own_machine, sign_in_configured, visitor
 from app.state import Source
 from cist_core.added import Added, AddedState, AddedStore, check_paths
+from cist_core.added.store import ADDED_ID
 from cist_core.cards import Card, known_sample_models, sample_models
 from cist_core.data.loading import DATASETS
 from cist_core.errors import CistError
@@ -104,6 +105,8 @@ def find_added(added_id: str) -> Added | None:
 
     Whoever knows an id may: it cannot be guessed, and is what a link passes on. Where people sign in, they have to.
     """
+    if not ADDED_ID.fullmatch(added_id):
+        return None  # the name of a model that ships, as every run asks of several
     try:
         return added_store().snapshot(added_id)
     except CistError:

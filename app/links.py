@@ -139,7 +139,6 @@ def _hidden(place: DeltaGenerator, default: str, setting: dict[str, Any]) -> str
     """A field that nobody sees, bound to the address."""
     name = _UNTIDY.sub("-", setting["key"])
     with place.container(key=f"address-{name}"):
-        st.html(f"<style>.st-key-address-{name} {{ display: none; }}</style>")
         return str(st.text_input(f"address-{name}", default, label_visibility="collapsed", **setting))
 
 

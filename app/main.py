@@ -7,6 +7,7 @@ import streamlit as st
 
 from app.background import wake_worker
 from app.catalogue import let_browser_remember
+from app.housekeeping import keep_house
 from app.pages import DEFAULT, SECTIONS, find_pages
 from app.people import account
 from app.selection_bar import choose_samples
@@ -63,5 +64,6 @@ if view is not None or not info.needs_source:
 account(sidebar)  # also where no page could be shown
 let_browser_remember()
 wake_worker()  # last, so that the first picture does not wait for it
+keep_house()
 if view is not None:
     send_grid(view)  # what the sliders look up while they move: after everything that can be seen

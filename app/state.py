@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 import numpy as np
 import streamlit as st
@@ -35,7 +36,7 @@ class Code(NamedTuple):
 
 
 _FLOORS_KEPT = 32
-"""A source outlives its visitors, who may try any floor."""
+"""A source outlives its visitors, who may try any floor, several at a time."""
 
 
 @dataclass(frozen=True)
@@ -77,15 +78,24 @@ class Source:
         student: StudentLogits | None = None,
         student_reference: Reference | None = None,
     ) -> Source:
-        curves = EntropyCurves.from_logits(logit_set)
+        """The source, which every session that has the same open shares: its curves, and the handles of its files."""
+        name: tuple[object, ...] = (teacher, data, split, repr(reference), *_content(logit_set))
         if student is not None:
-            curves = curves.beside(student.curves)
-        pairs = {CIST_FLOOR: default_pair(curves)}
-        return cls(teacher, data, split, reference, logit_set, curves, student, student_reference, pairs)
+            name += (student.name, repr(student_reference), *_content(student.logit_set))
+        source = _OPEN.get(name)
+        if source is None:
+            curves = EntropyCurves.from_logits(logit_set)
+            if student is not None:
+                curves = curves.beside(student.curves)
+            pairs = {CIST_FLOOR: default_pair(curves)}
+            source = cls(teacher, data, split, reference, logit_set, curves, student, student_reference, pairs)
+            source = _OPEN.setdefault(name, source)
+        return source
 
     def default_pair(self, floor: float) -> MatchedPair:
         """What the sliders start at under a floor of CIST's temperatures; that of the usual floor where it has none."""
-        if floor not in self._pairs:
+        pair = self._pairs.get(floor)
+        if pair is None:
             try:
                 pair = default_pair(self.curves, floor=floor)
             except CistError:  # a table of streamed logits may end before the temperature of this pair
@@ -95,8 +105,7 @@ class Source:
             if len(self._pairs) >= _FLOORS_KEPT:
                 self._pairs.clear()
             self._pairs[floor] = pair
-            return pair
-        return self._pairs[floor]
+        return pair
 
     @property
     def arguments(self) -> str:
@@ -160,6 +169,22 @@ class Source:
             "        )\n"
             "    )\n"
         )
+
+
+_OPEN: WeakValueDictionary[tuple[object, ...], Source] = WeakValueDictionary()
+"""By what they are made of; one that no session has open any more is forgotten."""
+
+
+def _content(logit_set: LogitSet) -> tuple[object, ...]:
+    """What two sets share that are one and the same, whoever has read them."""
+    names = logit_set.sample_names
+    return (
+        logit_set.fingerprint,
+        logit_set.class_names,
+        tuple(sorted(logit_set.provenance.items())),
+        logit_set.left_out,
+        None if names is None else names.to_bytes(),
+    )
 
 
 @dataclass(frozen=True)

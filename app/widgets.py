@@ -92,9 +92,8 @@ def show_figure(
             st.code(code.python, language="python", wrap_lines=True)
         _download("Picture (PNG)", partial(png, figure, dark=dark), f"{key}.png", "image/png")
         _download("Picture (SVG)", partial(svg, figure, dark=dark), f"{key}.svg", "image/svg+xml")
-        for name, table in figure.datasets.items():
-            if len(table):
-                download_table(table, f"{key}-{name}", label=f"Data: {name}")
+        for name in figure.tables():
+            download_table(partial(figure.datasets.__getitem__, name), f"{key}-{name}", label=f"Data: {name}")
 
 
 def themed_spec(figure: Figure) -> dict[str, Any]:
@@ -104,7 +103,7 @@ def themed_spec(figure: Figure) -> dict[str, Any]:
     theme = DARK if st.context.theme.type == "dark" else LIGHT
     spec = with_legible_words(figure.spec, theme.page, theme.ink)
     config = {key: value for key, value in vega_config(theme).items() if key not in ("background", "font")}
-    return spec | {"datasets": figure.datasets, "config": config}
+    return spec | {"datasets": dict(figure.datasets), "config": config}
 
 
 def show_tabs(tabs: Mapping[str, Callable[[], None]], *, key: str) -> None:
@@ -168,14 +167,14 @@ def show_table(
     settings = {"placeholder": "–"} | dataframe  # for a number that is none
     event = st.dataframe(frame, column_config=columns, hide_index=True, key=key, alt=alt, **settings)
     with st.popover("Export", icon=":material/ios_share:", type="tertiary", key=f"export-{key}", help="Export"):
-        download_table(frame, key)
+        download_table(lambda: frame, key)
     return event
 
 
-def download_table(frame: pd.DataFrame, name: str, *, label: str = "Table") -> None:
+def download_table(make: Callable[[], pd.DataFrame], name: str, *, label: str = "Table") -> None:
     """Buttons for a table as CSV and as Parquet, made only when somebody downloads them."""
-    _download(f"{label} (CSV)", partial(to_csv, frame), f"{name}.csv", "text/csv")
-    _download(f"{label} (Parquet)", partial(to_parquet, frame), f"{name}.parquet", "application/vnd.apache.parquet")
+    _download(f"{label} (CSV)", lambda: to_csv(make()), f"{name}.csv", "text/csv")
+    _download(f"{label} (Parquet)", lambda: to_parquet(make()), f"{name}.parquet", "application/vnd.apache.parquet")
 
 
 def _download(label: str, make: Callable[[], bytes | str], file_name: str, mime: str) -> None:

@@ -10,7 +10,7 @@ from app.settings import page_setting
 from app.sliders.histogram import draw_histogram
 from app.sliders.words import show_finding
 from app.state import current_view
-from app.widgets import page_head, show_error, show_figure, show_floor, show_profiles
+from app.widgets import page_head, show_error, show_figure, show_floor, show_profiles, show_tabs
 from cist_core.charts import histogram_figure, per_class_figure, stacked_histograms
 from cist_core.errors import CistError
 from cist_core.temperature import Matched, parse_rule
@@ -100,18 +100,24 @@ else:
     for index, figure in enumerate(stacked_histograms(readings, selected=view.selected)):
         show_figure(figure, key=f"entropy-histogram-{index}", code=source.code([readings[index]]))
 
-by_class, tables = st.tabs(["By class", "Tables"])
-with by_class:
+show_floor(view.cist)
+
+
+def by_class() -> None:
     if curves.labels is None:
         st.info("These logits have no labels, so there is no view by class.", icon=":material/label_off:")
-    else:
-        classes = per_class_figure(readings[:2], curves.labels, source.logit_set.class_names)
-        show_figure(classes, key="entropy-classes", code=source.code(readings[:2]), on_pick=pick_class)
-with tables:
+        return
+    classes = per_class_figure(readings[:2], curves.labels, source.logit_set.class_names)
+    show_figure(classes, key="entropy-classes", code=source.code(readings[:2]), on_pick=pick_class)
+
+
+def tables() -> None:
     st.subheader("Profiles", anchor=False)
     show_profiles(readings, key="profiles")
-    show_floor(view.cist)
     st.subheader("Slices", anchor=False)
     show_slices(view)
     if view.selected is None and not view.slices:
         st.caption("Drag over the chart to select samples; keep a selection under a name to compare it here.")
+
+
+show_tabs({"By class": by_class, "Tables": tables}, key="entropy_tab")

@@ -20,6 +20,8 @@ TOP = 5
 MOST_CLASSES = 2_000
 """The browser softens whole rows; those of a vocabulary would be megabytes."""
 
+_KEPT_SECONDS = 10
+
 PLACES = ("in the sharp tail", "at the peak", "at the peak", "in the flat tail")
 
 
@@ -27,18 +29,21 @@ def show_samples(view: View) -> None:
     """Draw them; nothing for more classes than a page can carry."""
     if view.source.curves.num_classes > MOST_CLASSES:
         return
-    chosen = _chosen(view.source.logit_set.fingerprint, view.source)
-    pictures: Sequence[str | None] = thumbnails(view, chosen) or [None] * len(chosen)
-    _SAMPLES(
-        key="live-samples",
-        data={
-            "id": grid_id(view.source, 0.0),
-            "samples": [
-                _described(view.source, index, place, picture)
-                for index, place, picture in zip(chosen, PLACES, pictures, strict=True)
-            ],
-        },
-    )
+    source, name = view.source, grid_id(view.source, 0.0)
+    samples = _samples((source.teacher, source.data, source.split, name), view)
+    _SAMPLES(key="live-samples", data={"id": name, "samples": samples})
+
+
+# A while, as images that were missing may have come.
+@st.cache_data(show_spinner=False, max_entries=16, ttl=_KEPT_SECONDS)
+def _samples(shown: tuple[str, ...], _view: View) -> list[dict[str, Any]]:
+    """The same for everybody at every position of the sliders, which soften them in the browser."""
+    chosen = _chosen(_view.source.logit_set.fingerprint, _view.source)
+    pictures: Sequence[str | None] = thumbnails(_view, chosen) or [None] * len(chosen)
+    return [
+        _described(_view.source, index, place, picture)
+        for index, place, picture in zip(chosen, PLACES, pictures, strict=True)
+    ]
 
 
 def _described(source: Source, index: int, place: str, picture: str | None) -> dict[str, Any]:

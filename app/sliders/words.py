@@ -38,12 +38,12 @@ Below 1, CIST is the less consistent one.">Consistency gain</dt>
 
 def show_finding(*, play: bool = False) -> None:
     """What the pair says; with ``play`` also what it leaves unsaid, and the button that lets tau run."""
-    (_SAYS_AND_PLAYS if play else _SAYS)(key="live-finding")
+    (_SAYS_AND_PLAYS if play else _SAYS)()  # without a key: every text field asks for all that has one
 
 
 def show_numbers() -> None:
     """The two spreads and the consistency gain."""
-    _COUNTS(key="live-numbers")
+    _COUNTS()
 
 
 def _words(name: str, html: str) -> ComponentRenderer:

@@ -6,7 +6,7 @@ the picture steady.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -53,6 +53,34 @@ class Slot(NamedTuple):
     colour: str
 
 
+class LateTables(Mapping[str, pd.DataFrame]):
+    """Tables that are made when one of them is first asked for.
+
+    Where the browser draws a chart from numbers of its own, only an export asks.
+
+    Args:
+        names: of the tables, in order.
+        make: all of them.
+    """
+
+    def __init__(self, names: Sequence[str], make: Callable[[], Mapping[str, pd.DataFrame]]) -> None:
+        self._names, self._make = tuple(names), make
+        self._made: Mapping[str, pd.DataFrame] | None = None
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        if name not in self._names:
+            raise KeyError(name)
+        if self._made is None:
+            self._made = self._make()
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
 @dataclass(frozen=True)
 class Figure:
     """A chart with its words.
@@ -66,15 +94,23 @@ class Figure:
         hint: what a click or a drag does in the app; reports and pictures leave it out.
         brush: which measure of `cist_core.samples.table` each field of the interval `BRUSH` selects samples by; empty
             for a chart that cannot be brushed.
+        filled: the names of the tables that have rows, where that is known before they are made; see `tables`.
     """
 
     title: str
     caption: str
     alt: str
     spec: dict[str, Any]
-    datasets: dict[str, pd.DataFrame]
+    datasets: Mapping[str, pd.DataFrame]
     hint: str = ""
     brush: Mapping[str, str] = field(default_factory=dict)
+    filled: Sequence[str] | None = None
+
+    def tables(self) -> list[str]:
+        """The names of the tables that have rows."""
+        if self.filled is not None:
+            return list(self.filled)
+        return [name for name, table in self.datasets.items() if len(table)]
 
     def vega_lite(self) -> dict[str, Any]:
         """The whole chart as one JSON-ready object."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import zip_longest
 from typing import Any
 
@@ -13,7 +13,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cist_core.charts.figure import GREY, SELECTED, Figure, Mask, Slot, brush, named, rule_scale, rules_legend, slots
+from cist_core.charts.figure import (
+    GREY,
+    SELECTED,
+    Figure,
+    LateTables,
+    Mask,
+    Slot,
+    brush,
+    named,
+    rule_scale,
+    rules_legend,
+    slots,
+)
 from cist_core.compare.findings import comparison, extremes, rule_label, selection_finding
 from cist_core.temperature.profile import entropy_histogram
 from cist_core.temperature.readings import RuleReading
@@ -67,8 +79,6 @@ def histogram_figure(
     limit = math.log(first.classes)
     taken = slots([reading.rule for reading in readings])
     pairs = list(zip(readings, taken, strict=True))
-    bins = pd.concat([_bins(reading, slot, limit) for reading, slot in pairs], ignore_index=True)
-    chosen = pd.concat([_bins(reading, slot, limit, selected) for reading, slot in pairs], ignore_index=True)
     of_all = comparison(readings[0], readings[1]) if len(readings) > 1 else extremes(readings[0])
     title = of_all
     if selected is not None and len(readings) > 1:
@@ -90,22 +100,34 @@ def histogram_figure(
         ),
         spec=_spec(taken, limit, height, brushed is not None),
         brush={} if brushed is None else {"from": brushed},
-        datasets={
-            "bins": bins,
-            "selected": chosen[chosen["samples"] > 0] if selected is not None else chosen.iloc[:0],
-            "means": pd.DataFrame(
-                {
-                    "rule": [slot.name for slot in taken],
-                    "label": [rule_label(reading.rule) for reading in readings],
-                    "mean": [reading.profile.mean for reading in readings],
-                    "spread": [reading.profile.std for reading in readings],
-                    # The words need room above the highest bar.
-                    "headroom": max(tallest, bins["samples"].max()) * (1 + 0.1 * len(readings)),
-                }
-            ),
-            "regions": _regions(pairs, limit),
-        },
+        datasets=LateTables(_TABLES, partial(_tables, pairs, limit, selected, tallest)),
+        filled=[name for name in _TABLES if name != "selected" or (selected is not None and selected.any())],
     )
+
+
+_TABLES = ("bins", "selected", "means", "regions")
+
+
+def _tables(
+    pairs: Sequence[tuple[RuleReading, Slot]], limit: float, selected: Mask | None, tallest: int
+) -> dict[str, pd.DataFrame]:
+    bins = pd.concat([_bins(reading, slot, limit) for reading, slot in pairs], ignore_index=True)
+    chosen = pd.concat([_bins(reading, slot, limit, selected) for reading, slot in pairs], ignore_index=True)
+    return {
+        "bins": bins,
+        "selected": chosen[chosen["samples"] > 0] if selected is not None else chosen.iloc[:0],
+        "means": pd.DataFrame(
+            {
+                "rule": [slot.name for _, slot in pairs],
+                "label": [rule_label(reading.rule) for reading, _ in pairs],
+                "mean": [reading.profile.mean for reading, _ in pairs],
+                "spread": [reading.profile.std for reading, _ in pairs],
+                # The words need room above the highest bar.
+                "headroom": max(tallest, bins["samples"].max()) * (1 + 0.1 * len(pairs)),
+            }
+        ),
+        "regions": _regions(pairs, limit),
+    }
 
 
 def _counts(reading: RuleReading, chosen: Mask | None = None) -> NDArray[np.int64]:

@@ -219,7 +219,7 @@ def test_every_page_says_on_how_many_samples_the_floor_holds(page: str) -> None:
 
 @pytest.mark.parametrize(("page", "row"), [("entropy", 1), ("rho", 1)])
 def test_the_tables_of_profiles_have_a_column_for_it(page: str, row: int) -> None:
-    app = open_app(page, **SMALL_LOGITS, **({"rho_tab": "Tables"} if page == "rho" else {}))
+    app = open_app(page, **SMALL_LOGITS, **{f"{page}_tab": "Tables"})
     table = app.dataframe[0].value
     assert table["At the floor"].iloc[row] == pytest.approx(view_of(app).cist.profile.at_floor * 100)
     assert np.isnan(table["At the floor"].iloc[0])  # the fixed temperature has none
@@ -253,7 +253,7 @@ def test_the_inspector_says_of_a_sample_whether_it_is_at_the_floor() -> None:
 
 @pytest.mark.parametrize("floor", ["0", "1.5"])
 def test_the_command_line_and_the_code_beside_a_chart_carry_the_floor(floor: str, capsys) -> None:
-    app = open_app("entropy", **SMALL_LOGITS, floor=floor)
+    app = open_app("entropy", **SMALL_LOGITS, floor=floor, entropy_tab="Tables")
     spread = app.dataframe[0].value["Spread"].iloc[1]
     command, python = (code.value for code in app.code[:2])
     code, out, _ = run(capsys, *shlex.split(command)[1:], "--json")

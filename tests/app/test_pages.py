@@ -191,16 +191,16 @@ def test_data_that_are_not_there_leave_a_remedy_and_a_working_app(monkeypatch, t
 
 
 def test_entropy_page_reads_further_rules_and_names_bad_ones() -> None:
-    app = open_app("entropy", rules="lskd:tau=2")
+    app = open_app("entropy", rules="lskd:tau=2", entropy_tab="Tables")
     table = app.dataframe[0].value
     assert table["Rule"].tolist()[2] == "LSKD τ = 2"
-    app = open_app("entropy", rules="tau=-1")
+    app = open_app("entropy", rules="tau=-1", entropy_tab="Tables")
     assert "tau" in app.error[0].value
     assert len(app.dataframe[0].value) == 2
 
 
 def test_the_link_holds_what_is_on_the_screen_now() -> None:
-    app = open_app("entropy")
+    app = open_app("entropy", entropy_tab="Tables")
     app.context = {"url": "http://127.0.0.1/entropy"}
     app.get_by_key("rules").set_value(["tau=1", "lskd:tau=2"])
     app.slider(key="sharp").set_value(0.1)
@@ -210,6 +210,7 @@ def test_the_link_holds_what_is_on_the_screen_now() -> None:
     assert query["rules"] == ["tau=1", "lskd:tau=2"]
     assert query["sharp"] == ["0.1"]
     assert query["tau"] == ["3"]
+    assert query["entropy_tab"] == ["Tables"]
     assert query["teacher"] == ["mnist5k-cnn"]
     reopened = open_app("entropy", **{key: values if len(values) > 1 else values[0] for key, values in query.items()})
     assert reopened.dataframe[0].value["Rule"].tolist() == app.dataframe[0].value["Rule"].tolist()
@@ -217,10 +218,21 @@ def test_the_link_holds_what_is_on_the_screen_now() -> None:
 
 
 def test_entropy_page_thresholds_move_the_shares() -> None:
-    app = open_app("entropy")
+    app = open_app("entropy", entropy_tab="Tables")
     before = app.dataframe[0].value["Over-sharp"].iloc[0]
     app.slider(key="sharp").set_value(0.30).run()
     assert app.dataframe[0].value["Over-sharp"].iloc[0] > before
+
+
+def test_only_the_open_tab_of_entropy_is_computed() -> None:
+    app = open_app("entropy")
+    assert len(app.get("vega_lite_chart")) == 1
+    assert not app.dataframe
+    tables = open_app("entropy", entropy_tab="Tables")
+    assert not tables.get("vega_lite_chart")
+    assert len(tables.dataframe) == 2
+    for each in (app, tables):
+        assert any(caption.value.startswith("The floor of 1 holds on") for caption in each.main.caption)
 
 
 def test_entropy_page_stacks_one_chart_a_rule() -> None:
@@ -245,7 +257,7 @@ def test_the_lesson_has_a_link_without_any_model(monkeypatch, tmp_path) -> None:
 
 @pytest.mark.parametrize("rule", ["lskd:tau=2", "dtkd:tau=4"])
 def test_the_exported_code_prints_the_numbers_of_the_page(rule: str, capsys) -> None:
-    app = open_app("entropy", rules=rule)
+    app = open_app("entropy", rules=rule, entropy_tab="Tables")
     assert not app.error
     shown = next(frame.value for frame in app.dataframe if "Spread" in frame.value.columns)
     spread = shown.set_index("Rule").loc[rule_label(parse_rule(rule)), "Spread"]

@@ -74,7 +74,7 @@ def test_select_every_sample_clears_the_rule() -> None:
 
 
 def test_a_selection_kept_as_a_slice_has_its_row_of_statistics() -> None:
-    app = open_app("entropy", **{SELECT: "correct=no"})
+    app = open_app("entropy", **{SELECT: "correct=no", "entropy_tab": "Tables"})
     app.text_input(key="slice_name").set_value("wrong ones").run()
     app.button(key="slice_keep").click().run()
     assert app.text_area(key=SLICES).value == "wrong ones: correct=no"

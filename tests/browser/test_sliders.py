@@ -67,7 +67,7 @@ def place(page, label: str, value: float) -> tuple[float, float]:
 
 
 def numbers(page) -> list[str]:
-    return page.locator("dl dd").all_inner_texts()
+    return page.locator(".words dl dd").all_inner_texts()
 
 
 def server_asked(page) -> int:

@@ -57,6 +57,19 @@ def test_spec_is_the_same_object_for_another_slider_position() -> None:
     assert not first.datasets["bins"].equals(second.datasets["bins"])
 
 
+@pytest.mark.parametrize("chosen", [None, 0, 150])
+def test_the_tables_of_a_histogram_are_named_before_they_are_made(chosen: int | None) -> None:
+    _, curves = example()
+    readings = read_rules([Fixed(2.0), Cist(3.0)], curves)
+    figure = histogram_figure(readings, selected=None if chosen is None else np.arange(400) < chosen)
+    assert figure.tables() == [name for name, table in figure.datasets.items() if len(table)]
+    assert len(figure.datasets) == 4
+    assert "bins" in figure.datasets
+    assert figure.datasets["bins"] is figure.datasets["bins"]
+    with pytest.raises(KeyError):
+        figure.datasets["others"]
+
+
 def test_stacked_histograms_share_one_scale() -> None:
     vl_convert = pytest.importorskip("vl_convert")
     _, curves = example()

@@ -1,0 +1,75 @@
+"""What the server does once, and from then on by itself, so that many people can come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+import sys
+import threading
+
+from streamlit import runtime
+
+HANDLES = 65_536
+"""Open files that are enough: a session takes four, and some programs go through all that they may have."""
+
+_LOOK_EVERY = 5.0  # seconds
+
+
+_begun = threading.Lock()  # not a cache of Streamlit's, which any browser may ask it to clear
+
+
+def keep_house() -> None:
+    """Once a server: allow as many open files as the machine does, and forget who has left."""
+    if runtime.exists() and _begun.acquire(blocking=False):
+        raise_handles()
+        _Sweeper(runtime.get_instance()).start()
+
+
+def raise_handles() -> None:
+    """Raise the soft limit of open files to the hard one, up to `HANDLES`; nothing where there is no such limit.
+
+    Most systems begin with 1,024, which 250 people use up.
+    """
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = HANDLES if hard == resource.RLIM_INFINITY else min(hard, HANDLES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (ValueError, OSError):  # macOS allows fewer than it says
+            return
+
+
+class _Sweeper:
+    """Gives back what the sessions held whose time is over (`server.disconnectedSessionTTL`).
+
+    Streamlit itself forgets them when the next visitor leaves, which after a lesson may be the next day.
+    """
+
+    def __init__(self, server: runtime.Runtime) -> None:
+        self._server = server
+
+    def start(self) -> None:
+        loop = self._server._get_async_objs().eventloop
+        loop.call_soon_threadsafe(self._look, loop)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        """On the server's own loop, where Streamlit does the same."""
+        left = getattr(self._server._session_mgr, "_session_storage", None)
+        cache = getattr(left, "_cache", None)
+        if cache is not None and cache.expire():
+            gc.collect()  # sessions are circles, and end when they are collected
+            _return_memory()
+        loop.call_later(_LOOK_EVERY, self._look, loop)
+
+
+def _return_memory() -> None:
+    """Let the allocator of Linux give what is free back to the machine: of 33 MB that 40 people took it kept all."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it, musl does not
+        if trim is not None:
+            trim(0)
