@@ -338,7 +338,7 @@ def test_the_samples_show_the_soft_labels_of_both_rules(open_page, curves: Entro
 
 def test_the_brush_is_drawn_where_the_selection_is_and_hides_while_a_slider_moves(open_page) -> None:
     page = with_grid(open_page("?select=entropy%3D0.5..1"))
-    assert page.locator(".brush rect").count() == 1
+    assert page.locator(".brush .area").count() == 1
     page.mouse.move(*place(page, TAU, slider_value(page, TAU)))
     page.mouse.down()
     page.mouse.move(*place(page, TAU, 9.0), steps=4)
@@ -346,8 +346,30 @@ def test_the_brush_is_drawn_where_the_selection_is_and_hides_while_a_slider_move
     assert page.locator(".brush rect, .chosen path").count() == 0
     page.mouse.up()
     settle(page)
-    assert page.locator(".brush rect").count() == 1
+    assert page.locator(".brush .area").count() == 1
     assert page.locator(".chosen path").count() == 2
+
+
+def test_a_handle_moves_one_end_of_the_brush_and_what_lies_between_moves_both(open_page) -> None:
+    page = open_page("?select=entropy%3D0.5..1")
+
+    def pull(start: dict[str, float], right: float, *, low: float = 0.5) -> list[float]:
+        at = start["x"] + start["width"] / 2, start["y"] + low * start["height"]
+        page.mouse.move(*at)
+        page.mouse.down()
+        page.mouse.move(at[0] + right, at[1], steps=3)
+        page.mouse.up()
+        settle(page)
+        return [float(end) for end in page.url.partition("entropy%3D")[2].partition("&")[0].split("..")]
+
+    handles = page.locator(".brush .handle")
+    low, high = pull(handles.nth(1).bounding_box(), 50)
+    assert low == 0.5
+    assert high > 1.1
+    assert pull(handles.nth(0).bounding_box(), -50)[1] == high
+    wide = pull(page.locator(".brush .area").bounding_box(), 40, low=0.9)
+    assert wide[0] < 0.5
+    assert wide[1] > high
 
 
 def test_the_recording_at_the_top_of_the_readme(browser, server) -> None:
