@@ -367,7 +367,10 @@ def _let_pair_go_with_teacher() -> None:
     """
     settled: Position | None = st.session_state.get("_settled")
     context = get_script_run_ctx(suppress_warning=True)
-    if settled is None or context is None or st.session_state.get("teacher") in (None, settled.source[0]):
+    if settled is None or context is None:
+        return
+    assert isinstance(settled.source, tuple)
+    if st.session_state.get("teacher") in (None, settled.source[0]):
         return
     with context.session_state.query_params() as address:
         for key in RANGES:
