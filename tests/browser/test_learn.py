@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.browser.actions import settle
+from tests.browser.actions import server_asked, settle
 from tests.browser.conftest import A_CHART, wait_until_drawn
-from tests.browser.test_sliders import server_asked
 
 pytestmark = pytest.mark.browser
 PLAYER = ".player .samples svg >> nth=0"

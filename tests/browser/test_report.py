@@ -21,7 +21,7 @@ from cist_core.report import write_report
 from cist_core.temperature import CIST_FLOOR, Fixed
 from cist_core.temperature.readings import RuleReading, read_rule
 from cist_core.wording import percent, three_digits
-from tests.browser.test_contrast import MEASURE
+from tests.browser.actions import CONTRAST
 
 pytestmark = pytest.mark.browser
 
@@ -278,4 +278,4 @@ def test_words_stand_out(open_report, report: Report, scheme: str) -> None:
     page = open_report(report.path, scheme=scheme)
     page.wait_for_timeout(500)
     assert page.locator("svg.marks text").count() > 20
-    assert page.evaluate(MEASURE) == []
+    assert page.evaluate(CONTRAST) == []

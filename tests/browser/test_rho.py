@@ -6,9 +6,8 @@ import re
 
 import pytest
 
-from tests.browser.actions import settle, slider_value, wait_for
+from tests.browser.actions import RHO, place, server_asked, settle, slider_value, wait_for, with_grid
 from tests.browser.conftest import wait_until_drawn
-from tests.browser.test_sliders import RHO, place, server_asked, with_grid
 
 pytestmark = pytest.mark.browser
 
