@@ -15,6 +15,7 @@ from app.selection_tray import show_tray
 from app.settings import forget_page_settings
 from app.sidebar import choose_rules, choose_source
 from app.sliders.grid import send_grid
+from app.start import greet
 from app.state import set_view
 from app.widgets import PRODUCT, share_link
 from cist_core.zoo.kinds.code import NO_CODE
@@ -44,6 +45,7 @@ chosen = st.navigation(
 )
 info = next(info for info, page in pages.items() if page == chosen)
 
+greet()
 # The sidebar comes first: it loads the source and reads the two rules that every page shows.
 with st.sidebar:
     sidebar = st.container()

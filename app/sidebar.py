@@ -59,6 +59,7 @@ def choose_source(sidebar: DeltaGenerator, *, needed: bool = True) -> Source | N
     added = catalogue.ready_added()
     titles = catalogue.titles([*cards, *added])
     follow("teacher", list(titles), "teacher", why=GONE if ADDED_ID.fullmatch(_asked("teacher")) else "")
+    _let_pair_go_with_teacher()
     teacher = titled_selectbox("Teacher", list(titles), key="teacher", titles=titles, place=sidebar)
     if teacher in added:
         own_data, own_split = catalogue.data_of(added[teacher])
@@ -317,6 +318,8 @@ def _move_before_drawn(pair: SliderPair, source: Source, floor: float) -> bool:
     if belongs is None:
         if settled is None:
             return False  # what a link says is known once the sliders are drawn
+        if settled.source != _name(source) and _came_with_source(settled):
+            return False  # the same of the browser's history
         start = source.default_pair(floor)
         tau, rho = (_number(st.session_state.get(key, getattr(settled, key)), key, start) for key in ("tau", "rho"))
         now = Position(_name(source), tau, rho, floor, st.session_state.get("matched", settled.together))
@@ -356,6 +359,31 @@ def _move_after_drawn(pair: SliderPair, now: Position) -> None:
     if belongs != now:
         st.session_state["_sliders_belong"] = belongs
         st.rerun()
+
+
+def _let_pair_go_with_teacher() -> None:
+    """Before another teacher is drawn, whose entry of the browser's history is then the only one: the pair starts anew,
+    and does not stand in the address where it starts.
+    """
+    settled: Position | None = st.session_state.get("_settled")
+    context = get_script_run_ctx(suppress_warning=True)
+    if settled is None or context is None:
+        return
+    assert isinstance(settled.source, tuple)
+    if st.session_state.get("teacher") in (None, settled.source[0]):
+        return
+    with context.session_state.query_params() as address:
+        for key in RANGES:
+            address.discard_param_no_forward_msg(key)
+
+
+def _came_with_source(settled: Position) -> bool:
+    """Whether the address, that of an earlier view, has another pair than the session."""
+    asked = {key: st.query_params.get(key) for key in RANGES}
+    return any(
+        text is not None and _is_within(text, RANGES[key]) and float(text) != getattr(settled, key)
+        for key, text in asked.items()
+    )
 
 
 def _name(source: Source) -> tuple[str, str, str]:

@@ -12,10 +12,12 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from app import catalogue
+from app.people import may_read_server_paths
 from app.state import Source, View
+from cist_core.added import under_roots
 from cist_core.data.class_maps import apply_class_map
 from cist_core.data.dataset import ImageDataset, evenly_spaced
-from cist_core.data.loading import DATASETS, describe_data, is_present, load_dataset
+from cist_core.data.loading import DATASETS, describe_data, is_present, load_copy, load_dataset
 from cist_core.data.sampling import sample_positions
 from cist_core.data.thumbnail import SIZE, as_data_uri
 from cist_core.errors import CistError
@@ -47,6 +49,36 @@ def why_no_images(view: View) -> str | None:
     return None
 
 
+def missing_images(source: Source) -> str | None:
+    """The known data set whose images are not at hand, though they could be; None where nothing is missing."""
+    data = source.data
+    return data if data in DATASETS and not is_present(data) and data not in _copies() else None
+
+
+def use_copy(source: Source, path: str) -> None:
+    """Take the pictures of a known data set from a copy of it on the server, until the session ends.
+
+    Args:
+        source: whose samples the images must be.
+        path: of the copy, as a person typed it; below the folders that are open to visitors.
+
+    Raises:
+        CistError: if it may not be read, or its images are not those of the source.
+    """
+    _copies()[source.data] = path
+    try:
+        _images_of(source)
+    except CistError:
+        del _copies()[source.data]
+        raise
+
+
+def _copies() -> dict[str, str]:
+    """Where this session has copies of known data sets."""
+    copies: dict[str, str] = st.session_state.setdefault("_image_copies", {})
+    return copies
+
+
 def _images_of(source: Source) -> tuple[ImageDataset, NDArray[np.int64]]:
     """The data set, and the position in it of every sample.
 
@@ -55,7 +87,8 @@ def _images_of(source: Source) -> tuple[ImageDataset, NDArray[np.int64]]:
     """
     provenance, labels = source.logit_set.provenance, source.logit_set.labels
     place = _place_of(source)
-    dataset = _load(place, source.split, _changed_at(place))
+    known = source.data if source.data in DATASETS and place != source.data else None
+    dataset = _load(place, source.split, _changed_at(place), known)
     if "class_map" in provenance:
         dataset = apply_class_map(dataset, _class_map(provenance["class_map"]), None)
     samples = provenance.get("samples")
@@ -87,6 +120,10 @@ def _place_of(source: Source) -> str:
         CistError: if they are not at hand.
     """
     if source.data in DATASETS:
+        if source.data in _copies():
+            if not may_read_server_paths():
+                raise CistError("Files on the server can be opened after signing in.")
+            return str(under_roots(_copies()[source.data]))
         if not is_present(source.data):
             raise CistError(
                 f"The images of {source.data} are not on this machine, so samples are shown without pictures."
@@ -101,12 +138,12 @@ def _place_of(source: Source) -> str:
 
 # Errors are not kept: data that somebody downloads later are found.
 @st.cache_resource(show_spinner="Opening the images", max_entries=4)
-def _load(data: str, split: str, changed_at: float) -> ImageDataset:
+def _load(data: str, split: str, changed_at: float, copy_of: str | None) -> ImageDataset:
     found = describe_data(data)
     largest = math.prod(found.image_shape or (0,)) * max((count or 0 for count in found.splits.values()), default=0)
     if largest > MOST_BYTES:
         raise CistError(f"These images take {byte_size(largest)}, too much to be shown here.")
-    return load_dataset(data, split)
+    return load_dataset(data, split) if copy_of is None else load_copy(copy_of, split, data)
 
 
 def _changed_at(data: str) -> float:

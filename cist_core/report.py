@@ -24,6 +24,7 @@ from cist_core.charts import (
     variance_figure,
 )
 from cist_core.charts.figure import slots
+from cist_core.charts.legible import with_legible_words
 from cist_core.charts.moving_ratio import BEYOND, equal_others_curve, moving_ratio_figure
 from cist_core.charts.pictures import DARK, LIGHT, Theme, vega_config
 from cist_core.charts.rho import gain_figure, rho_figure
@@ -104,7 +105,8 @@ def render_report(
         charts["chart-ratios"] = moving
         curve = equal_others_curve(curves.num_classes).to_dict(orient="records")
         data |= {"grid": grid.to_json(), "curve": curve, "beyond": BEYOND}
-    data["charts"] = {name: figure.vega_lite() for name, figure in charts.items()}
+    data["charts"] = {name: _legible(figure.vega_lite(), LIGHT) for name, figure in charts.items()}
+    data["dark"] = {name: _legible(figure.spec, DARK) for name, figure in charts.items()}
     accuracy = "" if logit_set.accuracy is None else f", accuracy {percent(logit_set.accuracy)}"
     judged = judge_accuracy(logit_set)
     environment = Environment(autoescape=True)
@@ -150,6 +152,10 @@ def _variables(theme: Theme) -> str:
 
 def _config(theme: Theme) -> dict[str, Any]:
     return vega_config(theme, "system-ui, sans-serif") | {"background": "transparent"}
+
+
+def _legible(spec: dict[str, Any], theme: Theme) -> dict[str, Any]:
+    return with_legible_words(spec, theme.page, theme.ink)
 
 
 def _sliders(grid: SliderGrid, ratios: Figure | None) -> dict[str, Any]:

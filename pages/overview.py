@@ -10,6 +10,7 @@ from app.selection_bar import slice_table
 from app.sliders.histogram import draw_histogram
 from app.sliders.samples import show_samples
 from app.sliders.words import show_finding, show_numbers
+from app.start import show_start
 from app.state import current_view
 from app.widgets import page_head, plain, show_figure, show_floor
 from cist_core.charts import histogram_figure
@@ -41,9 +42,10 @@ def report() -> bytes:
 figure = histogram_figure(view.pair, selected=view.selected, brushed="entropy")
 
 page_head("What have I got, and does the temperature matter?")
-show_finding(play=True)
-
-chart, samples = st.columns([8, 5], gap="medium")
+with st.container(key="first-look"):  # in which a phone shows the cards last
+    show_finding(play=True)
+    show_start(view)
+    chart, samples = st.columns([8, 5], gap="medium")
 with chart:
     show_figure(
         figure,

@@ -13,6 +13,7 @@ from app.forms.rho_export import CONFIGS, KINDS, Chosen, export, snippet
 from app.ranking import compare_entropies
 from app.settings import page_setting
 from app.sidebar import move_rho
+from app.sliders.marker import move_marker
 from app.state import Code, current_view
 from app.widgets import (
     loading_torch,
@@ -407,6 +408,7 @@ with left:
         heading=False,
         on_pick=pick,
     )
+    move_marker("rho-entropy", found)
 show_numbers(found)
 show_actions(found)
 show_floor(view.cist)

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from streamlit.delta_generator import DeltaGenerator
 
 from app.gallery import AT, choose_order, open_sample, show_cards, step_to
+from app.images import offer_images
 from app.inspector import show_dark_knowledge, show_sample
 from app.selection import select
 from app.settings import page_setting
@@ -173,6 +174,7 @@ def show_classes() -> None:
 head = st.container()
 inspector, gallery = st.columns([3, 2], gap="large")
 with gallery:
+    offer_images(view)
     order = choose_order(view, names)
     if not len(order):
         st.info("No sample fulfils all conditions of the selection.", icon=":material/filter_alt_off:")

@@ -46,7 +46,8 @@ class SliderPair:
     def update(self, before: Position | None, now: Position) -> Position:
         """Where the sliders belong.
 
-        - Another source starts at its own pair.
+        - Another source starts at its own pair, unless another pair has come along with it: both are then an earlier
+          view of the browser's history.
         - One slider that moved gets its partner. A new floor, and the switch when it is turned on, keep tau.
         - Two that moved and do not match: at the beginning of a session both were meant, by a link, and the switch goes
           off. Later they come from the browser's history, which remembers a slider without the partner it got, and tau
@@ -57,9 +58,10 @@ class SliderPair:
             now: where they stand.
         """
         at_start = Position(now.source, *self.start(now.floor), now.floor)
-        if before is not None and before.source != now.source:
+        other = before is not None and before.source != now.source
+        if other and before is not None and (now.tau, now.rho) == (before.tau, before.rho):
             return replace(at_start, together=now.together)
-        known = before or at_start
+        known = at_start if before is None or other else before
         moved = [key for key in ("tau", "rho") if getattr(now, key) != getattr(known, key)]
         if now == known or not now.together:
             return now

@@ -19,6 +19,7 @@ from app.catalogue import title_of
 from app.lesson import students
 from app.lesson.editor import CLASSES, edit_logits
 from app.lesson.layout import current_layout
+from app.lesson.live import PICTURES, move_bars
 from app.lesson.material import Material, Sample, lesson_material, shipped_logits
 from app.links import follow, follow_number
 from app.settings import page_setting
@@ -109,6 +110,7 @@ def _temperature(left: DeltaGenerator, right: DeltaGenerator, view: View | None)
     with right:
         tau = _tau_slider(st.container())
         _pictures(tempered_figure(logits, CLASSES, tau), temperature_figure(logits, tau))
+        move_bars([logits], "tau")
         _row_numbers(logits, tau)
 
 
@@ -127,6 +129,7 @@ def _two_samples(left: DeltaGenerator, right: DeltaGenerator, view: View | None)
         _pictures(
             *(tempered_figure(sample.logits, material.names, tau, who=who) for who, sample in material.pair.items())
         )
+        move_bars([sample.logits for sample in material.pair.values()], "tau")
         _pair_numbers(material, tau, tau)
 
 
@@ -176,6 +179,7 @@ def _cist(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -> Non
                 for who, sample in material.pair.items()
             )
         )
+        move_bars([sample.logits for sample in material.pair.values()], "tau", "rho")
         _pair_numbers(material, *(float(temperature_at(sample.logits, rho)) for sample in material.pair.values()))
 
 
@@ -355,9 +359,9 @@ def _pictures(*figures: Figure, code: Code | None = None) -> None:
     layout = current_layout()
     with st.container(key="lesson-pictures"):
         places = st.columns(len(figures), gap="medium")
-    for place, figure, key in zip(places, figures, ("lesson-picture", "lesson-second-picture"), strict=False):
+    for place, figure, key in zip(places, figures, PICTURES, strict=False):
         sized = replace(figure, spec={**figure.spec, "height": layout.picture_height(len(figures))})
-        with place:
+        with place.container(key=f"{key}-place"):
             if layout.present or (layout.window.is_phone and len(figures) > 1):  # no room for more
                 st.subheader(plain(sized.title), anchor=False)
                 st.vega_lite_chart(themed_spec(sized), alt=sized.alt, key=key)

@@ -1,4 +1,5 @@
 const SVG = "http://www.w3.org/2000/svg";
+const REACH = 8;  // pixels around the end of a brush in which it is taken hold of
 const LEFT = 52, RIGHT = 14, TOP = 44, BOTTOM = 46;
 
 export default function ({ data, parentElement, setTriggerValue }) {
@@ -147,10 +148,27 @@ function startHistogram(root) {
     const ends = interval();
     if (!ends) return;
     const { x, bottom } = root.scale, [from, to] = ends.map((value) => x(Math.min(Math.max(value, 0), root.scale.limit)));
-    mark("rect", "brush", layers.brush, { x: from, y: TOP, width: Math.max(1, to - from), height: bottom - TOP });
+    mark("rect", "brush", layers.brush, { x: from, y: TOP, width: Math.max(1, to - from), height: bottom - TOP, class: "area" });
+    const middle = (TOP + bottom) / 2;
     for (const [name, at] of [["from", from], ["to", to]]) {
-      mark("path", `brush-${name}`, layers.brush, { d: `M${at} ${TOP}V${bottom}M${at} ${(TOP + bottom) / 2 - 9}v18`, class: "end" });
+      mark("line", `brush-${name}`, layers.brush, { x1: at, x2: at, y1: TOP, y2: bottom, class: "end" });
+      mark("rect", `handle-${name}`, layers.brush, { x: at - 5, y: middle - 14, width: 10, height: 28, rx: 4, class: "handle" });
+      mark("path", `grip-${name}`, layers.brush, { d: `M${at - 1.5} ${middle - 6}v12m3 0v-12`, class: "grip" });
     }
+  }
+
+  // What a drag that begins here makes of the brush: an end is moved by its handle, the whole by what lies between.
+  function pulling(event) {
+    const start = entropyAt(event), ends = interval(), { x, limit } = root.scale;
+    const between = (one) => (other) => [one, other].sort((a, b) => a - b);
+    if (!ends) return between(start);
+    const [low, high] = ends, far = ends.map((end) => Math.abs(x(end) - x(start)));
+    if (Math.min(...far) <= REACH) return between(far[0] < far[1] ? high : low);
+    if (start < low || start > high) return between(start);
+    return (now) => {
+      const by = Math.min(Math.max(now - start, -low), limit - high);
+      return [low + by, high + by];
+    };
   }
 
   const entropyAt = (event) => {
@@ -159,10 +177,10 @@ function startHistogram(root) {
   };
   svg.addEventListener("pointerdown", (event) => {
     if (!root.scale || !root.data.brush || event.pointerType === "touch" || event.button !== 0) return;
-    const start = entropyAt(event), first = event.clientX;
+    const first = event.clientX, pull = pulling(event);
     svg.setPointerCapture(event.pointerId);
     const drag = (moved) => {
-      pulled = [start, entropyAt(moved)].sort((a, b) => a - b);
+      pulled = pull(entropyAt(moved));
       tip.hidden = true;
       draw();
     };

@@ -43,6 +43,7 @@ from cist_core.added.snapshot import SILENT_END, Added, AddedState, size_of, sna
 from cist_core.added.spec import AddSpec
 from cist_core.errors import CistError
 from cist_core.files import own_folder
+from cist_core.logits.logit_set import LogitSet
 from cist_core.partial_files import remove_abandoned
 from cist_core.processes import Child, is_alive, signal_group
 from cist_core.wording import byte_size
@@ -171,6 +172,21 @@ class AddedStore:
             CistError: as `start_preview`.
         """
         self._start("add", added_id, spec, server_paths=server_paths)
+
+    def add_logits(self, logit_set: LogitSet, *, title: str) -> Added:
+        """Add logits that are at hand, as if their file had been uploaded and read.
+
+        Raises:
+            CistError: if they cannot be written, or the store is full.
+        """
+        added = self.draft(title=title)
+        uploaded = added.place_for(f"{added.id.rpartition('-')[0]}.safetensors", "teacher")
+        logit_set.save(uploaded)
+        logit_set.save(added.logit_file)
+        entry = Entry.read(added.folder)
+        spec = AddSpec.of(title=title, logits={"teacher": str(uploaded)})
+        entry.model_copy(update={"spec": spec, "task": "add"}).write(added.folder)
+        return snapshot(added.folder)
 
     def cancel(self, added_id: str) -> None:
         """Stop the child process; what it has computed so far is not kept.

@@ -158,7 +158,7 @@ def brush(*channels: Literal["x", "y"]) -> alt.Parameter:
     """The interval `BRUSH`: drawn and moved with a mouse or a pen, as a finger on a chart scrolls the page."""
     drag = "[pointerdown[event.pointerType !== 'touch'], window:pointerup] > window:pointermove!"
     frame = alt.BrushConfig(
-        fill=SELECTED, fillOpacity=0.12, stroke=SELECTED, strokeOpacity=1, strokeWidth=1.5, cursor="grab"
+        fill=SELECTED, fillOpacity=0.12, stroke=SELECTED, strokeOpacity=1, strokeWidth=2.5, cursor="grab"
     )
     # Without zoom, which would take the wheel from the page.
     return alt.selection_interval(name=BRUSH, encodings=list(channels), on=drag, translate=drag, zoom=False, mark=frame)

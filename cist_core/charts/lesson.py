@@ -82,6 +82,17 @@ def both_rules_figure(logits: ArrayLike, names: Sequence[str], *, tau: float, rh
     return _bars_figure(title, z, names, [(FIXED, fixed), (HELD, held)], most=MOST_IN_PAIRS)
 
 
+def shown_classes(logits: ArrayLike, rules: int) -> NDArray[np.int64]:
+    """The classes with bars of their own in `tempered_figure` and, for two rules, in `both_rules_figure`, in order."""
+    return _shown(np.asarray(logits), MOST_CLASSES if rules == 1 else MOST_IN_PAIRS)
+
+
+def _shown(logits: NDArray[np.floating[Any]], most: int) -> NDArray[np.int64]:
+    if len(logits) <= most:
+        return np.arange(len(logits))
+    return np.argsort(-logits, kind="stable")[: most - 1]
+
+
 def held_figure(logits: ArrayLike, names: Sequence[str], rho: float) -> Figure:
     """The soft label of one row, ``(C,)``, under CIST."""
     z = np.asarray(logits, dtype=np.float64)
@@ -294,9 +305,8 @@ def _bars_figure(
 ) -> Figure:
     """Bars of one or several soft labels over the classes; of many classes the largest and the sum of the rest."""
     classes = len(logits)
-    largest = np.argsort(-logits, kind="stable")[: most - 1]
-    shown = range(classes) if classes <= most else largest
-    rest = np.setdiff1d(np.arange(classes), np.asarray(shown))
+    shown = _shown(logits, most)
+    rest = np.setdiff1d(np.arange(classes), shown)
     tables = []
     for look, probabilities in series:
         values = [float(probabilities[index]) for index in shown]

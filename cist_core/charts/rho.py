@@ -24,6 +24,9 @@ from cist_core.wording import three_digits
 PICK_STEP = 0.05
 """A click means the nearest multiple of this."""
 
+RECOMMENDED, NOW, NOW_WORDS = "recommended", "now", "now_words"
+"""Names of three marks of `rho_figure`, by which a page moves the one of the rho that is set now."""
+
 _FADED = 0.02
 """The axis of rho ends where the mean normalised entropy falls below this,"""
 _BEYOND = 1.7
@@ -316,7 +319,11 @@ def _rho_spec(limit: float, with_student: bool, flags: int, height: int) -> dict
     )
     drawn = alt.layer(shaded, words, band, *lines, on_axis, *named_anchors, *marks, picks)
     chart = alt.layer(drawn, normalised).resolve_scale(y="independent")
-    return dict(chart.properties(width="container", height=height).to_dict())
+    spec = dict(chart.properties(width="container", height=height).to_dict())
+    # Not before: Altair would let each chart that has a name take part in the picking.
+    for layer, mark in zip(spec["layer"][0]["layer"][-1 - len(marks) : -1], (RECOMMENDED, NOW, NOW_WORDS), strict=True):
+        layer["name"] = mark
+    return spec
 
 
 def evidence_figure(evidence: Evidence, found: RhoRecommendation, *, height: int = 240) -> Figure:

@@ -364,11 +364,16 @@ def nearest_position(value: float, bounds: tuple[float, float]) -> float:
 
 def _partners(positions: Sequence[Position], others: Sequence[Position]) -> list[float]:
     """Where the other slider has the mean entropies of these positions, as far as it reaches."""
-    by_mean = sorted(others, key=lambda position: position.profile.mean)
-    means = [position.profile.mean for position in by_mean]
-    logs = np.log([position.value for position in by_mean])
+    by_mean = {position.profile.mean: np.log(position.value) for position in others}
+    means = sorted(by_mean)
     wanted = [position.profile.mean for position in positions if means[0] <= position.profile.mean <= means[-1]]
-    return [written(value) for value in np.exp(np.interp(wanted, means, logs))]
+    if len(means) < 2 or not wanted:
+        return [written(np.exp(by_mean[mean])) for mean in wanted]
+    from scipy.interpolate import PchipInterpolator  # takes longer to import than the rest of the analysis
+
+    # Monotone and smooth: straight pieces are off by more than a step of the slider where the curve bends.
+    inverse = PchipInterpolator(means, [by_mean[mean] for mean in means])
+    return [written(value) for value in np.exp(inverse(wanted))]
 
 
 def _sorted(positions: Iterable[Position]) -> list[Position]:

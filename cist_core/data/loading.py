@@ -6,10 +6,13 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from cist_core.data.bundled import DIGITS, mnist_5k
 from cist_core.data.collection import ONE_SET, Collection, DataDescription
 from cist_core.data.dataset import ImageDataset
 from cist_core.data.formats import ImageFormat, image_endings, image_formats
+from cist_core.data.pinned_splits import pinned_positions
 from cist_core.data.torchvision_sets import is_downloaded, read_torchvision
 from cist_core.errors import CistError
 from cist_core.files import own_folder
@@ -30,6 +33,7 @@ class DatasetInfo:
         image_shape: height, width and channels.
         bundled: whether it comes with the installation; the others are downloaded on request.
         licence: as its authors state it.
+        download_bytes: about how much a download takes; 0 for one that comes along.
     """
 
     name: str
@@ -39,6 +43,7 @@ class DatasetInfo:
     image_shape: tuple[int, int, int]
     bundled: bool
     licence: str
+    download_bytes: int = 0
 
 
 _BIG_MNIST = {"train": 54_000, "validation": 6_000, "test": 10_000}
@@ -57,19 +62,22 @@ DATASETS: dict[str, DatasetInfo] = {
             True,
             "CC BY-SA 3.0",
         ),
-        DatasetInfo("mnist", "Handwritten digits", 10, _BIG_MNIST, (28, 28, 1), False, "CC BY-SA 3.0"),
-        DatasetInfo("fashion-mnist", "Articles of clothing", 10, _BIG_MNIST, (28, 28, 1), False, "MIT"),
-        DatasetInfo("kmnist", "Handwritten Japanese letters", 10, _BIG_MNIST, (28, 28, 1), False, "CC BY-SA 4.0"),
+        DatasetInfo("mnist", "Handwritten digits", 10, _BIG_MNIST, (28, 28, 1), False, "CC BY-SA 3.0", 12_000_000),
+        DatasetInfo("fashion-mnist", "Articles of clothing", 10, _BIG_MNIST, (28, 28, 1), False, "MIT", 31_000_000),
+        DatasetInfo(
+            "kmnist", "Handwritten Japanese letters", 10, _BIG_MNIST, (28, 28, 1), False, "CC BY-SA 4.0", 21_000_000
+        ),
         DatasetInfo(
             "cifar10", "Small photographs of 10 kinds of things", 10, _CIFAR, (32, 32, 3), False,
-            "no licence stated, research data set",
+            "no licence stated, research data set", 170_000_000,
         ),
         DatasetInfo(
             "cifar100", "Small photographs of 100 kinds of things", 100, _CIFAR, (32, 32, 3), False,
-            "no licence stated, research data set",
+            "no licence stated, research data set", 169_000_000,
         ),
         DatasetInfo(
-            "svhn", "Photographed digits of house numbers", 10, _SVHN, (32, 32, 3), False, "for non-commercial use only"
+            "svhn", "Photographed digits of house numbers", 10, _SVHN, (32, 32, 3), False,
+            "for non-commercial use only", 246_000_000,
         ),
     )
 }  # fmt: skip
@@ -178,6 +186,36 @@ def load_dataset(
         source = str(found.path.resolve())
     order, unused = found.class_order, found.unused
     return ImageDataset(title, loaded, images, labels, class_names, source, class_order=order, unused=unused)
+
+
+def load_copy(name: str, split: str, path: str | os.PathLike[str]) -> ImageDataset:
+    """A split of a data set of `DATASETS` from a copy of it elsewhere, in any form that `load_dataset` takes.
+
+    Where the split is pinned (`pinned_splits`), its images are found in the copy whatever order they have there, and
+    whatever else is among them; the others are taken as they come.
+
+    Args:
+        name: a key of `DATASETS`.
+        split: of it.
+        path: of the copy: with a part of that name, or without parts.
+
+    Raises:
+        CistError: if there are no data, or they have other classes.
+    """
+    splits = data_splits(path)
+    # The training part of a copy usually holds the images that are kept for validation.
+    part = "train" if split not in splits and "train" in splits else split
+    copy = load_dataset(path, part)
+    if copy.num_classes != DATASETS[name].classes:
+        raise CistError(
+            f"Expected a copy of {name}, which has {DATASETS[name].classes} classes, in {os.fspath(path)}, but the "
+            f"data there have {copy.num_classes}."
+        )
+    if copy.images.shape[1:] == DATASETS[name].image_shape:
+        positions = pinned_positions(name, split, copy.images[np.arange(copy.num_samples)], copy.labels)
+        if positions is not None:
+            return copy.take(positions, split=split)
+    return copy
 
 
 def _of_scheme(name: str) -> ImageFormat | None:

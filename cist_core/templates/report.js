@@ -14,7 +14,8 @@ function draw() {
     config: config, renderer: "svg", actions: { export: true, source: false, compiled: false, editor: false }
   };
   for (const [id, spec] of Object.entries(data.charts)) {
-    vegaEmbed("#" + id, structuredClone(spec), options).then((result) => {
+    // In the dark the words have other colours; marks and data are the same.
+    vegaEmbed("#" + id, structuredClone({ ...spec, ...(dark.matches ? data.dark[id] : {}) }), options).then((result) => {
       views[id] = result.view;
       if (grid) show(id);
     });

@@ -16,9 +16,10 @@ import psutil
 import pytest
 from security.forge import flag_beside, payload
 
-from cist_core import CistError, LogitSet
+from cist_core import CistError, LogitSet, read_logits
 from cist_core.added import Added, AddedState, AddedStore, AddSpec, Entry, PreviewImage, Progress
 from cist_core.added.entry import ENTRY, PREVIEW, PROGRESS, SECONDS, write_json
+from cist_core.added.roots import check_paths
 from cist_core.added.snapshot import MOST_FILES
 from cist_core.added.store import CANCEL_SECONDS, MOST_OF_ONE, OVERDUE_SECONDS
 from cist_core.processes import is_alive
@@ -463,3 +464,14 @@ def test_a_damaged_entry_is_named_and_hides_nothing_else(store: AddedStore, adde
     store.reap()
     store.check_work(None)
     assert store.snapshot(other.id).state is AddedState.DRAFT
+
+
+def test_logits_at_hand_are_added_as_if_uploaded(store: AddedStore, logits: np.ndarray) -> None:
+    given = LogitSet.create(logits)
+    added = store.add_logits(given, title="At hand")
+    assert (added.state, added.title, added.owner) == (AddedState.READY, "At hand", store.owner)
+    assert added.spec is not None
+    assert added.spec.logits is not None
+    assert LogitSet.load(added.logit_file).fingerprint == given.fingerprint
+    check_paths(added.spec, added.uploads, server_paths=False)  # it can be read again from what was added
+    assert read_logits(added.spec.logits.teacher).fingerprint == given.fingerprint

@@ -47,6 +47,21 @@ def at(tau: float, rho: float, *, floor: float = 0.0, together: bool = True, sou
         pytest.param(at(6, 2), at(1, 10), at(1, 10), id="the browser's history, as near as the range allows"),
         pytest.param(at(6, 2), at(6, 2, source="b"), at(4, 3, source="b"), id="another source"),
         pytest.param(
+            at(6, 2), at(2, 3, source="b"), at(2, 6, source="b"), id="the browser's history, another source and its tau"
+        ),
+        pytest.param(
+            at(6, 2),
+            at(2, 6, source="b"),
+            at(2, 6, source="b"),
+            id="the browser's history, another source and its pair",
+        ),
+        pytest.param(
+            at(6, 2, together=False),
+            at(2, 9, source="b", together=False),
+            at(2, 9, source="b", together=False),
+            id="the browser's history, another source and its pair, apart",
+        ),
+        pytest.param(
             at(6, 2, together=False),
             at(6, 2, source="b", floor=4, together=False),
             at(4, 4, source="b", floor=4, together=False),

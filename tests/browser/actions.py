@@ -11,6 +11,10 @@ HEADING = "[data-testid=stMain] h1"
 FINDING = "[data-testid=stMain] :is(h2, h3)"
 MINUTES = 60_000
 """Milliseconds in one of them."""
+TAU, RHO = "Fixed temperature τ", "CIST ρ"
+CONTRAST = Path(__file__).with_name("contrast.js").read_text(encoding="utf-8")
+CONTRAST = CONTRAST[CONTRAST.index("() =>") :]
+"""Finds the words of a page that do not stand out from what is behind them."""
 
 
 def wait_for(condition: Callable[[], object], *, seconds: float) -> None:
@@ -60,9 +64,43 @@ def press_slider(page, label: str, key: str) -> None:
     settle(page)
 
 
+def with_grid(page):
+    """The same page, when the browser has what the sliders look up."""
+    page.wait_for_function("window.cistStudio?.here && cistStudio.grids.has(cistStudio.here.grid)", timeout=60_000)
+    return page
+
+
+def track(page, label: str) -> dict[str, float]:
+    return page.get_by_role("slider", name=label).bounding_box()
+
+
+def place(page, label: str, value: float) -> tuple[float, float]:
+    """Where a value lies on a track, in pixels of the page."""
+    box, thumb = track(page, label), 20
+    share = page.evaluate(
+        "([name, value]) => { const [low, high] = {tau: [0.25, 20], rho: [0.5, 15]}[name];"
+        "return Math.log(value / low) / Math.log(high / low); }",
+        ["tau" if label == TAU else "rho", value],
+    )
+    return box["x"] + thumb / 2 + share * (box["width"] - thumb), box["y"] + 13
+
+
+def server_asked(page) -> int:
+    """How often the page has been computed anew, which it counts from here on."""
+    return page.evaluate(
+        """() => {
+            if (window.runs === undefined) {
+                window.runs = 0;
+                const app = document.querySelector('[data-testid=stApp]');
+                new MutationObserver(() => {
+                    if (app.dataset.testScriptState === 'running') window.runs += 1;
+                }).observe(app, {attributes: true, attributeFilter: ['data-test-script-state']});
+            }
+            return window.runs;
+        }"""
+    )
+
+
 def faint_words(page) -> list[str]:
     """The words in sight, those in charts included, that do not stand out from what is behind (WCAG 2.2, level AA)."""
-    return page.evaluate(_CONTRAST[_CONTRAST.index("() =>") :])
-
-
-_CONTRAST = Path(__file__).with_name("contrast.js").read_text(encoding="utf-8")
+    return page.evaluate(CONTRAST)

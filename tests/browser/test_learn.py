@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.browser.actions import server_asked, settle
 from tests.browser.conftest import A_CHART, wait_until_drawn
 
 pytestmark = pytest.mark.browser
@@ -174,3 +175,36 @@ def test_with_reduced_motion_each_press_is_one_epoch(open_page) -> None:
     page.get_by_role("button", name="Next epoch").click()
     page.wait_for_timeout(700)
     assert page.locator(".player output").inner_text() == "epoch 1"
+
+
+@pytest.mark.parametrize(("step", "slider"), [(2, "tau"), (3, "tau"), (5, "rho")])
+def test_bars_move_while_a_slider_is_dragged_before_the_server_knows(open_page, step: int, slider: str) -> None:
+    page = open_page(f"learn?lesson_step={step}")
+    asked = server_asked(page)
+    shares = page.locator(".st-key-lesson-picture-place .layer_1_marks text")
+    shares.first.wait_for()
+    before = shares.all_text_contents()
+    page.evaluate(
+        """() => {
+            const bars = document.querySelector('.st-key-lesson-picture-place svg.marks');
+            window.moved = new Promise(resolve => new MutationObserver(() => resolve(window.runs))
+                .observe(bars, {attributes: true, subtree: true, childList: true}));
+        }"""
+    )
+    thumb = page.locator(f".st-key-lesson_{slider} input").locator("xpath=../..").bounding_box()
+    at = thumb["x"] + thumb["width"] / 2, thumb["y"] + thumb["height"] / 2
+    page.mouse.move(*at)
+    page.mouse.down()
+    page.mouse.move(at[0] + 60, at[1], steps=3)
+    assert page.evaluate("window.moved") == asked
+    page.wait_for_timeout(100)
+    live = shares.all_text_contents()
+    assert live != before
+    page.mouse.up()
+    settle(page)
+    page.wait_for_timeout(800)  # as long as the browser still watches
+    assert shares.all_text_contents() == live  # now by the server's numbers
+    value = page.locator(f".st-key-lesson_{slider} input").input_value()
+    page.goto(f"{page.url.partition('?')[0]}?lesson_step={step}&lesson_{slider}={value}")
+    wait_until_drawn(page)
+    assert shares.all_text_contents() == live

@@ -21,6 +21,7 @@ from cist_core.report import write_report
 from cist_core.temperature import CIST_FLOOR, Fixed
 from cist_core.temperature.readings import RuleReading, read_rule
 from cist_core.wording import percent, three_digits
+from tests.browser.actions import faint_words
 
 pytestmark = pytest.mark.browser
 
@@ -270,3 +271,11 @@ def test_nothing_sticks_out_and_colours_follow_the_system(open_report, report: R
     page.emulate_media(color_scheme=other)
     page.wait_for_timeout(1000)
     assert ink[other] in drawing(page)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_words_stand_out(open_report, report: Report, scheme: str) -> None:
+    page = open_report(report.path, scheme=scheme)
+    page.wait_for_timeout(500)
+    assert page.locator("svg.marks text").count() > 20
+    assert faint_words(page) == []

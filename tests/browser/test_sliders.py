@@ -18,7 +18,18 @@ from cist_core.inference.sources import load_logits
 from cist_core.temperature import Cist, Fixed
 from cist_core.temperature.readings import read_rule
 from cist_core.wording import three_digits
-from tests.browser.actions import finding, press_slider, settle, slider_value
+from tests.browser.actions import (
+    RHO,
+    TAU,
+    finding,
+    place,
+    press_slider,
+    server_asked,
+    settle,
+    slider_value,
+    track,
+    with_grid,
+)
 from tests.browser.conftest import SCREENSHOTS
 
 pytestmark = pytest.mark.browser
@@ -37,53 +48,14 @@ SEEN = """() => new Promise(resolve => requestAnimationFrame(() => requestAnimat
 })))"""
 """What is on the screen in the next frame but one, in one glance."""
 
-TAU, RHO = "Fixed temperature τ", "CIST ρ"
-
 
 @pytest.fixture(scope="module")
 def curves() -> EntropyCurves:
     return EntropyCurves.from_logits(load_logits("mnist5k-cnn", "mnist-5k", "test").logit_set)
 
 
-def with_grid(page):
-    """The same page, when the browser has what the sliders look up."""
-    page.wait_for_function("window.cistStudio?.here && cistStudio.grids.has(cistStudio.here.grid)", timeout=60_000)
-    return page
-
-
-def track(page, label: str) -> dict[str, float]:
-    return page.get_by_role("slider", name=label).bounding_box()
-
-
-def place(page, label: str, value: float) -> tuple[float, float]:
-    """Where a value lies on a track, in pixels of the page."""
-    box, thumb = track(page, label), 20
-    share = page.evaluate(
-        "([name, value]) => { const [low, high] = {tau: [0.25, 20], rho: [0.5, 15]}[name];"
-        "return Math.log(value / low) / Math.log(high / low); }",
-        ["tau" if label == TAU else "rho", value],
-    )
-    return box["x"] + thumb / 2 + share * (box["width"] - thumb), box["y"] + 13
-
-
 def numbers(page) -> list[str]:
     return page.locator(".words dl dd").all_inner_texts()
-
-
-def server_asked(page) -> int:
-    """How often the page has been computed anew, which it counts from here on."""
-    return page.evaluate(
-        """() => {
-            if (window.runs === undefined) {
-                window.runs = 0;
-                const app = document.querySelector('[data-testid=stApp]');
-                new MutationObserver(() => {
-                    if (app.dataset.testScriptState === 'running') window.runs += 1;
-                }).observe(app, {attributes: true, attributeFilter: ['data-test-script-state']});
-            }
-            return window.runs;
-        }"""
-    )
 
 
 def test_while_a_slider_is_dragged_everything_moves_without_the_server(open_page, curves: EntropyCurves) -> None:
@@ -338,7 +310,7 @@ def test_the_samples_show_the_soft_labels_of_both_rules(open_page, curves: Entro
 
 def test_the_brush_is_drawn_where_the_selection_is_and_hides_while_a_slider_moves(open_page) -> None:
     page = with_grid(open_page("?select=entropy%3D0.5..1"))
-    assert page.locator(".brush rect").count() == 1
+    assert page.locator(".brush .area").count() == 1
     page.mouse.move(*place(page, TAU, slider_value(page, TAU)))
     page.mouse.down()
     page.mouse.move(*place(page, TAU, 9.0), steps=4)
@@ -346,8 +318,30 @@ def test_the_brush_is_drawn_where_the_selection_is_and_hides_while_a_slider_move
     assert page.locator(".brush rect, .chosen path").count() == 0
     page.mouse.up()
     settle(page)
-    assert page.locator(".brush rect").count() == 1
+    assert page.locator(".brush .area").count() == 1
     assert page.locator(".chosen path").count() == 2
+
+
+def test_a_handle_moves_one_end_of_the_brush_and_what_lies_between_moves_both(open_page) -> None:
+    page = open_page("?select=entropy%3D0.5..1")
+
+    def pull(start: dict[str, float], right: float, *, low: float = 0.5) -> list[float]:
+        at = start["x"] + start["width"] / 2, start["y"] + low * start["height"]
+        page.mouse.move(*at)
+        page.mouse.down()
+        page.mouse.move(at[0] + right, at[1], steps=3)
+        page.mouse.up()
+        settle(page)
+        return [float(end) for end in page.url.partition("entropy%3D")[2].partition("&")[0].split("..")]
+
+    handles = page.locator(".brush .handle")
+    low, high = pull(handles.nth(1).bounding_box(), 50)
+    assert low == 0.5
+    assert high > 1.1
+    assert pull(handles.nth(0).bounding_box(), -50)[1] == high
+    wide = pull(page.locator(".brush .area").bounding_box(), 40, low=0.9)
+    assert wide[0] < 0.5
+    assert wide[1] > high
 
 
 def test_the_recording_at_the_top_of_the_readme(browser, server) -> None:

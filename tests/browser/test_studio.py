@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.browser.actions import A_CHART, drawing, faint_words, finding, press_slider, settle, slider_value
+from tests.browser.actions import A_CHART, drawing, faint_words, finding, press_slider, settle, slider_value, wait_for
 from tests.browser.conftest import LOOKS, PAGES, go_to, save_whole_page, wait_until_drawn
 
 pytestmark = pytest.mark.browser
@@ -102,6 +102,22 @@ def test_another_floor_moves_the_chart_keeps_the_match_and_travels_with_link_and
     set_floor(page, "1")
     assert "floor=" not in page.url
     assert slider_value(page, "CIST ρ") == pytest.approx(rho, abs=0.011)
+
+
+def test_one_back_press_takes_back_another_teacher_with_its_pair(open_page) -> None:
+    page = open_page("?tau=2.5")
+    before, entries = slider_value(page, "CIST ρ"), page.evaluate("history.length")
+    page.get_by_role("combobox", name="Teacher").click()
+    page.get_by_role("option", name="cifar100-resnet20").click()
+    wait_for(lambda: slider_value(page, "Fixed temperature τ") != 2.5, seconds=30)
+    settle(page)
+    assert page.url.endswith("?teacher=cifar100-resnet20")
+    assert page.evaluate("history.length") == entries + 1
+    page.go_back()
+    settle(page)
+    wait_for(lambda: slider_value(page, "CIST ρ") == before, seconds=20)
+    assert slider_value(page, "Fixed temperature τ") == 2.5
+    assert page.get_by_role("combobox", name="Teacher").input_value() == "mnist5k-cnn"
 
 
 def test_the_back_button_keeps_the_pair_matched_under_the_floor(open_page) -> None:

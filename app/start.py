@@ -1,0 +1,107 @@
+"""Start from: what a first visitor can look at, each by one press, until something has been chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import streamlit as st
+
+from app import catalogue
+from app.sidebar import open_source
+from app.state import View
+from app.widgets import plain, show_error
+from cist_core.added import AddedState
+from cist_core.errors import CistError
+from cist_core.logits.synthetic import imagenet_shaped
+from cist_core.wording import percent
+
+SYNTHETIC = "ImageNet-shaped, synthetic"
+_DATA = {"mnist-5k": "Digits", "cifar100": "CIFAR-100"}
+_CHOSEN, _FIRST, _FAULT = "_start_chosen", "_start_source", "_start_fault"
+_SOURCE = ("teacher", "data", "split", "student")
+
+
+class _Card(NamedTuple):
+    key: str
+    title: str
+    words: str
+    open: Callable[[], None]
+
+
+def greet() -> None:
+    """Look whether the address that a visitor comes with names a source; before the sidebar is drawn, as what stands
+    at its default there does not stay in the address.
+    """
+    st.session_state.setdefault(_CHOSEN, any(key in st.query_params for key in _SOURCE))
+
+
+def show_start(view: View) -> None:
+    """A row of cards, for somebody whose address names no source, and who has not chosen one yet."""
+    place = st.empty()  # on every run, or everything below it would move by one place
+    if _has_chosen(view):
+        return
+    with place.container(key="start-from", gap="xxsmall"):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small", key="start-cards"):
+            st.markdown("Start from", width="content")
+            for card in _cards(view):
+                st.button(
+                    f"**{plain(card.title)}** :small[{plain(card.words)}]", key=f"start-{card.key}", on_click=card.open
+                )
+            # The rest of the address goes along by itself.
+            if st.button("**Yours** :small[logits, or a model and data]", key="start-yours"):
+                st.switch_page("../pages/add.py", query_params={})
+        fault = st.session_state.pop(_FAULT, None)
+        if fault is not None:
+            show_error(fault)
+
+
+def _has_chosen(view: View) -> bool:
+    """Whether a source was chosen: by the address at first, by a card, or in the sidebar."""
+    student = view.source.student
+    now = (view.source.teacher, view.source.data, view.source.split, "" if student is None else student.name)
+    if now != st.session_state.setdefault(_FIRST, now):
+        st.session_state[_CHOSEN] = True
+    return bool(st.session_state[_CHOSEN])
+
+
+def _cards(view: View) -> list[_Card]:
+    """A teacher for each data set that one ships for, and one that is made."""
+    found: dict[str, _Card] = {}
+    for card in catalogue.cards().values():
+        if card.role != "teacher" or card.data in found:
+            continue
+        shown = card.name == view.source.teacher
+        test = card.accuracy.get("test")
+        words = "shown now" if shown else "" if test is None else f"accuracy {percent(test)}"
+        words = ", ".join(filter(None, (f"{card.num_classes:,} classes", words)))
+        found[card.data] = _Card(card.name, _DATA.get(card.data, card.data), words, partial(_choose, card.name))
+    made = [_Card("synthetic", "ImageNet-shaped", "1,000 classes, synthetic", _make)] if _may_add() else []
+    return [*found.values(), *made]
+
+
+def _choose(teacher: str) -> None:
+    st.session_state[_CHOSEN] = True
+    st.session_state["teacher"] = teacher
+
+
+def _may_add() -> bool:
+    """Whether this visitor has a store, which the sample that is made goes into."""
+    try:
+        catalogue.added_store()
+    except CistError:
+        return False
+    return True
+
+
+def _make() -> None:
+    """Open the sample that this visitor has made before, or make it."""
+    made = [each for each in catalogue.my_added() if each.title == SYNTHETIC and each.state is AddedState.READY]
+    try:
+        added = made[0] if made else catalogue.added_store().add_logits(imagenet_shaped(), title=SYNTHETIC)
+    except CistError as error:
+        st.session_state[_FAULT] = error
+        return
+    st.session_state[_CHOSEN] = True
+    open_source(added.id)
