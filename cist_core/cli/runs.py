@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -43,7 +44,10 @@ def add_root_option(parser: argparse.ArgumentParser) -> None:
 def open_store(options: argparse.Namespace) -> RunStore:
     from cist_core.runs import RunStore
 
-    return RunStore(None if options.root is None else Path(options.root))
+    store = RunStore(None if options.root is None else Path(options.root))
+    if store.rebuilt is not None:
+        print(f"{store.rebuilt} Remove {store.notice_file} when you have read this.", file=sys.stderr)
+    return store
 
 
 def add_parser(commands: Any) -> None:

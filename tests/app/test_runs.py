@@ -41,6 +41,7 @@ from app.forms.run_views import (
 )
 from cist_core.charts.training import RUN_COLOURS
 from cist_core.errors import CistError
+from cist_core.runs import RunState
 from cist_core.training.logit_scale import VERBS, ScaleFault
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -508,6 +509,31 @@ def test_a_part_that_the_next_selection_lacks_is_left(store) -> None:
     app.run()
     assert not app.exception
     assert any(heading.value.startswith("The total loss") for heading in app.main.subheader)
+
+
+def test_a_table_that_was_made_anew_is_told_until_somebody_has_read_it(store) -> None:
+    store.put("finished", done=12)
+    store.rebuilt = "The table of runs was missing [sic]."
+    app = open_runs()
+    assert [warning.value for warning in app.warning] == ["The table of runs was missing \\[sic\\]."]
+    app.button(key="runs-rebuilt").click().run()
+    assert not app.warning
+    store.rebuilt, store.owner = "Once more.", "ann@lab.edu"
+    assert "runs-rebuilt" not in {button.key for button in open_runs().button}  # the operator's to read
+
+
+def test_where_no_worker_can_work_the_runs_are_shown_all_the_same(store, monkeypatch) -> None:
+    def refuse(store) -> None:
+        raise CistError("No worker can work in /runs (Read-only file system).")
+
+    monkeypatch.setattr("cist_core.runs.ensure_worker", refuse)
+    run = store.put("running", done=3)
+    gone = replace(run, state=RunState.LOST, reason="It is gone.")
+    monkeypatch.setattr(store, "reconcile", lambda: store.runs.__setitem__(0, gone))
+    app = open_runs()
+    assert "Read-only file system" in app.error[0].value
+    assert any("It is gone" in caption.value for caption in app.caption)
+    assert app.button(key=f"resume-{run.id}")
 
 
 def test_a_store_that_cannot_be_read_is_explained(store, monkeypatch) -> None:
