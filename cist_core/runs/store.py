@@ -457,6 +457,7 @@ class RunStore:
             self._settle_gone()
 
     def _settle_gone(self) -> None:
+        self._unwritten.clear()
         for run in self.running():
             with contextlib.suppress(ExecutorUnreachable):  # what was known last stays
                 executor, handle = executor_of(run)
