@@ -118,6 +118,7 @@ def show_run(options: argparse.Namespace) -> None:
         "validation accuracy": _accuracy(run),
         "test accuracy": _percent(run.directory.status().get("test_accuracy")),
         "warnings": " ".join(run.directory.status().get("warnings") or []),
+        "damage": "; ".join(run.directory.damage()),
         "created": _moment(run.created_at),
         "started": _moment(run.started_at),
         "ended": _moment(run.ended_at),
@@ -173,13 +174,15 @@ def _record(run: Run) -> dict[str, Any]:
         "attempt": run.attempt,
         "directory": str(run.directory.path),
         "status": run.directory.status(),
+        "damage": run.directory.damage(),
     }
 
 
 def _state(run: Run) -> str:
     fault = ScaleFault.from_status(run.directory.status())
     state = "stopping" if run.cancel_requested else run.state
-    return state if fault is None else f"{state}, {fault.state}"
+    remarks = [*([] if fault is None else [fault.state]), *(["damaged files"] if run.directory.damage() else [])]
+    return ", ".join([state, *remarks])
 
 
 def _progress(run: Run) -> str:

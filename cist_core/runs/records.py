@@ -24,10 +24,10 @@ from cist_core.files import write_whole
 from cist_core.runs.executors.local import LocalExecutor, process_handle
 from cist_core.runs.run import RunState
 from cist_core.training.run_directory import RunDirectory
+from cist_core.training.run_files import parse_json, read_bytes
 
 RECORD_FILE = "run.json"
 _RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]+")
-_LONGEST_RECORD = 1 << 20
 _LOST = "It is gone and left no word; resume it from its last checkpoint."
 _NEVER_STARTED = "It had not been started when the table of runs was lost; resume it to queue it again."
 
@@ -121,7 +121,6 @@ def _from_files(directory: RunDirectory) -> RunRecord:
         state, reason = RunState(str(said)), status.get("reason")
     else:
         state, reason = (RunState.LOST, _LOST) if status else (RunState.CANCELLED, _NEVER_STARTED)
-    started_at, ended_at = (_moment(status.get(key)) for key in ("started_at", "updated_at"))
     return RunRecord(
         id=directory.path.name,
         name=_name(config) or directory.path.name,
@@ -130,9 +129,9 @@ def _from_files(directory: RunDirectory) -> RunRecord:
         sweep=None,
         created_at=created_at,
         queued_at=created_at,
-        started_at=started_at,
-        ended_at=None if handle is not None else ended_at,
-        reason=reason if isinstance(reason, str) else None,
+        started_at=status.get("started_at"),
+        ended_at=None if handle is not None else status.get("updated_at"),
+        reason=reason,
         stop_requested_at=None,
         limit_reason=None,
         attempt=1 if status else 0,
@@ -151,7 +150,7 @@ def _living(directory: RunDirectory) -> str | None:
     """
     status = directory.status()
     pid = status.get("pid")
-    if status.get("state") != RunState.RUNNING or not isinstance(pid, int) or not directory.lock_file.exists():
+    if status.get("state") != RunState.RUNNING or pid is None or not directory.lock_file.exists():
         return None
     try:
         with FileLock(directory.lock_file).acquire(timeout=0):
@@ -180,15 +179,9 @@ def _created_at(path: Path) -> float:
         return path.stat().st_mtime
 
 
-def _moment(value: object) -> float | None:
-    return float(value) if isinstance(value, float) else None
-
-
 def _json(path: Path) -> Any:
-    """Of a small file; None if it cannot be read."""
+    """The content of a file; None if it cannot be read."""
     try:
-        if not path.is_file() or path.stat().st_size > _LONGEST_RECORD:
-            return None
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return parse_json(read_bytes(path))
+    except (OSError, ValueError):
         return None

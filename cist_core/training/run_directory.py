@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cist_core.errors import CistError
 from cist_core.files import write_whole
+from cist_core.training.run_files import read_metrics, read_status
 
 if TYPE_CHECKING:
     from cist_core.training.config import RunConfig
@@ -97,11 +98,7 @@ class RunDirectory:
         finished run also ``test_accuracy``, ``test_nll``, ``test_ece`` and ``test_agreement`` (last epoch),
         ``test_accuracy_at_best`` (best epoch on validation) and ``teacher_test_accuracy``.
         """
-        try:
-            content = json.loads(self.status_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return content if isinstance(content, dict) else {}
+        return read_status(self.status_file)[0]
 
     def write_status(self, status: Mapping[str, Any]) -> None:
         """Replace the status whole.
@@ -113,18 +110,12 @@ class RunDirectory:
         write_whole(self.status_file, lambda file: file.write_text(text, encoding="utf-8"), what="The status")
 
     def metrics(self) -> list[dict[str, float]]:
-        """One row for every finished epoch, in order; a line that is still being written is left out."""
-        try:
-            lines = self.metrics_file.read_text(encoding="utf-8").split("\n")
-        except OSError:
-            return []
-        rows = []
-        for line in lines[:-1]:
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                break
-        return rows
+        """One row for every finished epoch, in order; a line that is still being written, or damaged, is left out."""
+        return read_metrics(self.metrics_file)[0]
+
+    def damage(self) -> list[str]:
+        """What of status and metrics is damaged and therefore left out, a sentence without its full stop each."""
+        return [*read_status(self.status_file)[1], *read_metrics(self.metrics_file)[1]]
 
     def log_tail(self, lines: int = 40) -> str:
         """The last lines of the log."""
