@@ -16,9 +16,11 @@ from filelock import FileLock
 from safetensors.torch import load_file
 from whole_runs import results, stop_after
 
+from cist_core import LogitSet
 from cist_core.errors import Cancelled, CistError
 from cist_core.training import RunConfig, RunDirectory, preset
 from cist_core.training.engine import train
+from cist_core.zoo.checkpoints import read_checkpoint
 
 TINY = preset("demo").changed(
     data={"validation_samples": 50},
@@ -195,6 +197,21 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(capsys, whole: Path, tmp_p
     assert warning.startswith(f"The checkpoint {newest.name} is damaged (the checksum of ")
     assert warning.endswith(f"the run goes on from {older.name} instead.")
     assert warning in RunDirectory(cut).log_file.read_text()
+
+
+def test_damage_in_what_a_run_leaves_is_noticed_by_whoever_opens_it(whole: Path, tmp_path: Path) -> None:
+    directory = RunDirectory(whole)
+    for file, reader in (
+        (directory.student, read_checkpoint),
+        (directory.best_student, read_checkpoint),
+        (directory.test_logits, LogitSet.load),
+    ):
+        copy = tmp_path / file.name
+        copy.write_bytes(file.read_bytes())
+        assert reader(copy)
+        flip(copy)
+        with pytest.raises(CistError, match=r"is damaged: .* checksum|finite logits|at most"):
+            reader(copy)
 
 
 def test_a_run_without_a_whole_checkpoint_ends_with_a_sentence(capsys, tmp_path: Path) -> None:
