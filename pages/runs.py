@@ -485,7 +485,7 @@ def show_exports(views: list[RunView]) -> None:
 
 
 def show_rebuilt() -> None:
-    """That the table was lost and made anew, until the operator has read it."""
+    """That the table was lost and rebuilt, until the operator has read it."""
     if store.rebuilt is None:
         return
     st.warning(plain(store.rebuilt), icon=":material/restore:")

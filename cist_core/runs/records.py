@@ -1,4 +1,4 @@
-"""What the table of runs knows of a run, kept beside the run as well, so that a lost table can be made anew.
+"""What the table of runs knows of a run, kept beside the run as well, so that a lost table can be rebuilt.
 
 The table is the truth while it is there. A record is written in the transaction that changes the row; what cannot be
 written then (the disk is full) is written with the next change.

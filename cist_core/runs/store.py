@@ -40,7 +40,7 @@ from cist_core.training.run_directory import RunDirectory
 if TYPE_CHECKING:
     from cist_core.training.config import RunConfig
 
-_BUSY_SECONDS = 4.0
+_BUSY_SECONDS = 3.0
 _NO_VALUES: Mapping[str, object] = {}
 _TABLE_VERSION = 3
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -122,7 +122,7 @@ class Claim:
 class RunStore:
     """The runs of one root: a folder with the table ``runs.sqlite`` and one directory a run, named by its id.
 
-    A table that is missing or damaged is made anew from the directories of the runs, whenever that is found; what lay
+    A table that is missing or damaged is rebuilt from the directories of the runs, whenever that is found; what lay
     in its place is set aside, and `rebuilt` says so.
 
     A store that acts for somebody adds runs that are theirs, lists these alone, and changes no others. This is the one
@@ -175,7 +175,7 @@ class RunStore:
 
     @property
     def rebuilt(self) -> str | None:
-        """What happened when the table was last made anew, for people; None if it was not, or somebody has read it."""
+        """What happened when the table was last rebuilt, for people; None if it was not, or somebody has read it."""
         try:
             return self.notice_file.read_text(encoding="utf-8").strip() or None
         except (OSError, ValueError):
@@ -526,7 +526,7 @@ class RunStore:
                 connection.execute("COMMIT")
         except _TableDamagedError as error:
             self._make_table()
-            raise CistError(f"{error} It has been made anew from the directories of the runs; try again.") from error
+            raise CistError(f"{error} It has been rebuilt from the directories of the runs; try again.") from error
 
     # ---- the table itself --------------------------------------------------------------------------------------------
 
@@ -573,7 +573,7 @@ class RunStore:
     def _table_lock(self) -> Iterator[None]:
         """Only one process at a time makes the table."""
         lock = self.root / "table.lock"
-        what = f"The table of runs {self.table_file} cannot be used or made anew"
+        what = f"The table of runs {self.table_file} cannot be used or rebuilt"
         with _explained(what):
             lock.touch()  # makes no folder, as the lock itself would for one that somebody has removed
             try:
@@ -754,12 +754,12 @@ def _keep_record(connection: sqlite3.Connection, run: Run) -> Run:
 
 
 def _notice(aside: Path | None, found: Sequence[Recovered]) -> str:
-    """What people are told of a table that was made anew."""
+    """What people are told of a table that was rebuilt."""
     what = "was missing or empty" if aside is None else f"was damaged; what was there is kept as {aside.name}"
     counts = Counter(one.record.state for one in found)
     states = ", ".join(f"{counts[state]:,} {state}" for state in RunState if counts[state])
     said = (
-        f"On {time.strftime('%Y-%m-%d at %H:%M:%S')} the table of runs {what}. It was made anew from the directories "
+        f"On {time.strftime('%Y-%m-%d at %H:%M:%S')} the table of runs {what}. It was rebuilt from the directories "
         f"of {len(found):,} run{'s' * (len(found) != 1)}" + (f": {states}." if states else ".")
     )
     unknown = sum(not one.known for one in found)

@@ -71,7 +71,7 @@ def test_every_run_comes_back_as_the_table_had_it(store, damage):
     order = "SELECT * FROM runs ORDER BY queued_at"
     assert [dict(row) for row in rows(again, order)] == sorted(map(dict, before), key=lambda row: row["queued_at"])
     assert [run.id for run in RunStore(store.root, owner=ANN).list_runs()] == [queued[3].id, queued[1].id]
-    assert "was made anew from the directories of 4 runs: 2 queued, 1 running, 1 failed." in again.rebuilt
+    assert "was rebuilt from the directories of 4 runs: 2 queued, 1 running, 1 failed." in again.rebuilt
     aside = list(store.root.glob("runs.sqlite.damaged-*"))
     assert [file.read_bytes() for file in aside] == ([] if lost is None else [lost])
     assert all(file.name in again.rebuilt for file in aside)
@@ -175,7 +175,7 @@ def test_a_run_that_an_older_version_added_gets_its_record_when_a_worker_starts(
 def test_damage_that_is_found_by_a_change_is_mended_and_said(store):
     run = store.add(config())
     store.table_file.write_bytes(NOISE)
-    with pytest.raises(CistError, match=r"is damaged .* made anew from the directories of the runs; try again"):
+    with pytest.raises(CistError, match=r"is damaged .* rebuilt from the directories of the runs; try again"):
         store.rename(run.id, "new")
     assert store.rename(run.id, "new").name == "new"
 
@@ -195,7 +195,7 @@ def test_the_terminal_says_so_until_the_notice_is_removed(store, capsys):
         code, out, err = cist(capsys, "runs", "--json", "--root", str(store.root))
         assert code == 0
         assert out.startswith("{")
-        assert "the table of runs was missing or empty. It was made anew from the directories of 1 run: 1 queued" in err
+        assert "the table of runs was missing or empty. It was rebuilt from the directories of 1 run: 1 queued" in err
         assert f"Remove {store.notice_file} when you have read this." in err
     store.forget_rebuilt()
     assert cist(capsys, "runs", "--root", str(store.root))[2] == ""
@@ -219,7 +219,7 @@ def test_a_table_that_somebody_holds_answers_within_five_seconds(store):
     try:
         assert holder.stdout.readline() == b"held\n"
         started = time.monotonic()
-        with pytest.raises(CistError, match="is locked by another process for more than 4 seconds; try again"):
+        with pytest.raises(CistError, match="is locked by another process for more than 3 seconds; try again"):
             store.rename(run.id, "new")
         assert time.monotonic() - started < 5
     finally:
