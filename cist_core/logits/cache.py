@@ -7,6 +7,7 @@ killed run leaves no entry, and a damaged entry is known from its digest.
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,20 +15,28 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cist_core.checksums import CHECKSUM, PENDING
 from cist_core.errors import CistError
-from cist_core.logits.logit_set import LEFT_OUT, SAMPLE_NAMES, LogitSet, map_safetensors
+from cist_core.logits.logit_set import (
+    LEFT_OUT,
+    SAMPLE_NAMES,
+    LogitSet,
+    map_safetensors,
+    remember_fingerprint,
+    safetensors_header,
+    set_checksum,
+)
 from cist_core.logits.sample_names import SampleNames
 from cist_core.logits.scratch import require_room
 from cist_core.progress import ProgressCallback
 
 DIGEST_FIELD = "content_sha256"
-# The header comes first in a safetensors file, so room for the digest is kept while the content is being written.
-_PENDING_DIGEST = "?" * 64
 _STALE_SECONDS = 24 * 3600
 _ZEROS = bytes(1 << 20)
 _VALUES_AT_ONCE = 1 << 22
@@ -131,7 +140,8 @@ class LogitWriter:
         self._path, self._labels = path, labels
         self._names = b"" if sample_names is None else sample_names.to_bytes()
         self._partial = path.with_name(f".{path.name}.{uuid4().hex}.partial")
-        self._header = _header(*shape, labels is not None, len(self._names), class_names, provenance, left_out)
+        described = (labels is not None, self._names, class_names, provenance, left_out)
+        self._header = functools.partial(_header, shape, *described)
         with _writing_to(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
             _remove_stale(path.parent)
@@ -152,7 +162,7 @@ class LogitWriter:
         map would end the process with a signal.
         """
         with self._partial.open("wb") as stream:
-            stream.write(self._header)
+            stream.write(self._header(None))  # it comes first, so it keeps room for what is not known yet
             if self._labels is not None:
                 stream.write(self._labels.astype("<i8").tobytes())
             stream.write(self._names)
@@ -179,8 +189,9 @@ class LogitWriter:
         del self.logits  # Windows renames no file that is mapped
         with _writing_to(self._path.parent):
             with self._partial.open("r+b") as stream:
-                stream.write(self._header.replace(_PENDING_DIGEST.encode(), digest.encode()))
+                stream.write(self._header(digest))
             self._partial.replace(self._path)
+            remember_fingerprint(self._path, digest)
         return LogitSet.load(self._path)
 
 
@@ -196,35 +207,30 @@ def _writing_to(folder: Path) -> Iterator[None]:
 
 
 def _header(
-    samples: int,
-    num_classes: int,
+    shape: tuple[int, int],
     labelled: bool,
-    names_size: int,
+    names: bytes,
     class_names: Sequence[str] | None,
     provenance: Mapping[str, str],
     left_out: Sequence[int],
+    digest: str | None,
 ) -> bytes:
-    """The head of a safetensors file: its own length, then names, types, shapes and places of the tensors as JSON."""
+    """The head of the file; without a digest of its logits and labels one of the same length."""
     metadata = {
         "format": "cist-logits-1",
-        "provenance": json.dumps({**provenance, DIGEST_FIELD: _PENDING_DIGEST}),
+        "provenance": json.dumps({**provenance, DIGEST_FIELD: digest or PENDING}),
     }
     if class_names is not None:
         metadata["class_names"] = json.dumps(class_names)
     if left_out:
         metadata[LEFT_OUT] = json.dumps(left_out)
-    labels_end = 8 * samples if labelled else 0
-    names_end = labels_end + names_size
-    logits_end = names_end + 4 * samples * num_classes
-    head: dict[str, object] = {"__metadata__": metadata}
+    metadata[CHECKSUM] = PENDING if digest is None else set_checksum(metadata, digest, names or None)
+    tensors: list[tuple[str, np.dtype[Any], tuple[int, ...]]] = []
     if labelled:
-        head["labels"] = {"dtype": "I64", "shape": [samples], "data_offsets": [0, labels_end]}
-    if names_size:
-        head[SAMPLE_NAMES] = {"dtype": "U8", "shape": [names_size], "data_offsets": [labels_end, names_end]}
-    head["logits"] = {"dtype": "F32", "shape": [samples, num_classes], "data_offsets": [names_end, logits_end]}
-    text = json.dumps(head).encode()
-    text += b" " * (-len(text) % 8)  # aligns the tensors
-    return len(text).to_bytes(8, "little") + text
+        tensors.append(("labels", np.dtype(np.int64), shape[:1]))
+    if names:
+        tensors.append((SAMPLE_NAMES, np.dtype(np.uint8), (len(names),)))
+    return safetensors_header(metadata, [*tensors, ("logits", np.dtype(np.float32), shape)])
 
 
 def _remove_stale(folder: Path) -> None:
