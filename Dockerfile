@@ -57,4 +57,4 @@ HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 CMD pytho
     "from urllib.request import urlopen; urlopen('http://127.0.0.1:$PORT$STREAMLIT_SERVER_BASE_URL_PATH/_stcore/health', timeout=4)"
 
 # All addresses, because this is the container's own network: what is published decides who reaches it.
-CMD ["sh", "-c", "exec streamlit run app/main.py --server.address 0.0.0.0 --server.port \"$PORT\""]
+CMD ["sh", "-c", "exec streamlit run app/server.py --server.address 0.0.0.0 --server.port \"$PORT\""]

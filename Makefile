@@ -18,7 +18,7 @@ ifneq ($(CPU),)
 	@if [ -n "$$(find .venv -type d -path '*/site-packages/nvidia' 2>/dev/null)" ]; then \
 	    echo "The torch in .venv brings CUDA: 'make clean' and 'make run CPU=1' install one without."; fi
 endif
-	$(BIN)/streamlit run app/main.py --server.port $(PORT)
+	$(BIN)/streamlit run app/server.py --server.port $(PORT)
 
 test: .venv/installed-dev lint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder

@@ -1,8 +1,9 @@
-"""What the browser keeps of what was added in it: the ids, in its local storage, for its other tabs and other days."""
+"""What the browser keeps of what was added in it: ids and keys, in its local storage, for its other tabs and days."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
@@ -10,26 +11,34 @@ from cist_core.added.store import ADDED_ID
 
 MOST_KEPT = 50
 _KEY = "browser_memory"
+_SECRET = re.compile(r"[0-9a-f]{32}")
 
 
-def keep_in_browser(begun: Sequence[str], forgotten: Sequence[str]) -> None:
+def keep_in_browser(begun: Sequence[str], keys: Mapping[str, str], forgotten: Sequence[str]) -> None:
     """Let the browser keep these ids and forget those; it tells the others that it has, which runs the app again.
 
     Args:
         begun: ids to keep.
+        keys: of those that may be changed, by id.
         forgotten: ids to keep no more.
     """
+    begun = [f"{each}:{keys[each]}" if each in keys else each for each in begun]
     with st.container(key="browser-memory"):
         st.html("<style>.st-key-browser-memory { display: none; }</style>")
         data = {"begun": list(begun), "forgotten": list(forgotten), "most": MOST_KEPT}
         _MEMORY(key=_KEY, data=data, on_ids_change=lambda: None)
 
 
-def kept_by_browser() -> list[str]:
-    """The ids that this browser has told of, the newest first."""
-    ids = (st.session_state.get(_KEY) or {}).get("ids") or []
-    # Anybody can write into their own browser: only what looks like an id goes on.
-    return [each for each in ids[:MOST_KEPT] if isinstance(each, str) and ADDED_ID.fullmatch(each)]
+def kept_by_browser() -> dict[str, str | None]:
+    """The ids that this browser has told of, the newest first, each with the key that lets it be changed."""
+    entries = (st.session_state.get(_KEY) or {}).get("ids") or []
+    found: dict[str, str | None] = {}
+    for entry in entries[:MOST_KEPT]:
+        added_id, _, key = entry.partition(":") if isinstance(entry, str) else ("", "", "")
+        # Anybody can write into their own browser: only what looks like an id goes on.
+        if ADDED_ID.fullmatch(added_id):
+            found[added_id] = key if _SECRET.fullmatch(key) else None
+    return found
 
 
 _JS = """
@@ -41,7 +50,12 @@ export default function ({ data, parentElement, setStateValue }) {
     const read = JSON.parse(localStorage.getItem(NAME) ?? "[]")
     if (Array.isArray(read)) kept = read.filter(id => typeof id === "string")
   } catch { /* closed or damaged storage keeps nothing */ }
-  const ids = [...new Set([...data.begun, ...kept])].filter(id => !data.forgotten.includes(id)).slice(0, data.most)
+  const byId = new Map()
+  for (const entry of [...data.begun, ...kept]) {
+    const id = entry.split(":")[0]
+    if (!data.forgotten.includes(id) && !byId.get(id)?.includes(":")) byId.set(id, entry)
+  }
+  const ids = [...byId.values()].slice(0, data.most)
   try { localStorage.setItem(NAME, JSON.stringify(ids)) } catch { /* as above */ }
   const memory = parentElement.querySelector("span")
   if (ids.join() === memory.dataset.sent) return

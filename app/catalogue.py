@@ -19,7 +19,7 @@ from cist_core.data.loading import DATASETS
 from cist_core.errors import CistError
 from cist_core.logits.logit_set import LogitSet
 
-_BEGUN, _LINKED, _FORGOTTEN = "_added", "_linked", "_forgotten"
+_BEGUN, _KEYS, _LINKED, _FORGOTTEN = "_added", "_added_keys", "_linked", "_forgotten"
 _LIST_SECONDS = 10  # until something that was added in another window is offered in this one
 
 
@@ -63,21 +63,29 @@ def fitting_cards(known: Mapping[str, Card], teacher: str, data: str, *, first: 
 
 
 def added_store() -> AddedStore:
-    """The store as the visitor may use it; as anybody may where there is no sign-in.
+    """The store as the visitor may use it; where there is no sign-in, by the keys that their browser has.
 
     Raises:
         CistError: if nobody is signed in who would have to be.
     """
     if not sign_in_configured():
-        return AddedStore()
+        return AddedStore(keys=None if on_own_machine() else st.session_state.get(_KEYS, {}))
     who = visitor()
     if who is None:
         raise CistError("What is added belongs to whoever added it; sign in to add something of your own.")
     return AddedStore(owner=who)
 
 
-def remember(added_id: str, *, linked: bool = False) -> None:
-    """Offer something to this session, beside what its visitor owns: begun here, or shown by a link."""
+def remember(added_id: str, *, key: str | None = None, linked: bool = False) -> None:
+    """Offer something to this session, beside what its visitor owns: begun here, or shown by a link.
+
+    Args:
+        added_id: of it.
+        key: lets this session change it.
+        linked: whether a link has shown it.
+    """
+    if key is not None:
+        st.session_state.setdefault(_KEYS, {})[added_id] = key
     ids: list[str] = st.session_state.setdefault(_LINKED if linked else _BEGUN, [])
     if added_id not in ids:
         ids.insert(0, added_id)
@@ -104,9 +112,9 @@ def find_added(added_id: str) -> Added | None:
 
 def recall() -> None:
     """Offer what this browser has added in other tabs and on other days."""
-    for added_id in reversed(kept_by_browser()):
+    for added_id, key in reversed(kept_by_browser().items()):
         if added_id not in st.session_state.get(_FORGOTTEN, []):
-            remember(added_id)
+            remember(added_id, key=key)
 
 
 def let_browser_remember() -> None:
@@ -114,7 +122,9 @@ def let_browser_remember() -> None:
     there the store knows.
     """
     if not sign_in_configured() and not on_own_machine():
-        keep_in_browser(st.session_state.get(_BEGUN, []), st.session_state.get(_FORGOTTEN, []))
+        keep_in_browser(
+            st.session_state.get(_BEGUN, []), st.session_state.get(_KEYS, {}), st.session_state.get(_FORGOTTEN, [])
+        )
 
 
 def my_added() -> list[Added]:

@@ -1,4 +1,4 @@
-"""CIST Studio: the entry point. `streamlit run app/main.py`."""
+"""CIST Studio: the script of every page. `streamlit run app/server.py`, or `app/main.py` without its headers."""
 
 import os
 from pathlib import Path

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cist_core.documents import parse_json, read_document
 from cist_core.errors import CistError
+from cist_core.plain_text import all_written_out
 from cist_core.studio import HOW_TO_GET_THEM, WITH_A_CLONE, studio_folder
 
 # What other modules read from a card; a dot leads into an object.
@@ -119,8 +121,8 @@ def read_card(path: Path) -> Card:
         CistError: if it cannot be read, or lacks what a card says.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = all_written_out(parse_json(read_document(path)))
+    except (OSError, ValueError) as error:
         raise CistError(f"The card {path} cannot be read ({error}); restore it or remove its folder.") from error
     for key, kind in _REQUIRED.items():
         value = content

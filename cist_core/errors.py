@@ -1,5 +1,7 @@
 """The errors that a user can cause, and the warnings that a user should see."""
 
+from cist_core.plain_text import written_out
+
 
 def first_line(error: BaseException, most: int = 300) -> str:
     """What a library says first about a failure, without a full stop, to be put into a sentence.
@@ -14,8 +16,12 @@ def first_line(error: BaseException, most: int = 300) -> str:
 class CistError(ValueError):
     """One clear sentence that names the thing, the value and the remedy.
 
-    The command line prints it and exits with code 2; the app shows it where the user looks.
+    The command line prints it and exits with code 2; the app shows it where the user looks. Names in it may come from
+    files, so the sentence is `written_out`.
     """
+
+    def __init__(self, sentence: object = "") -> None:
+        super().__init__(written_out(str(sentence), keep="\t\n"))
 
 
 class CistWarning(UserWarning):

@@ -11,7 +11,7 @@ from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.typing import UploadedFile
 
-from app.catalogue import added_store, download_name, forget, my_added, remember
+from app.catalogue import added_store, download_name, find_added, forget, my_added, remember
 from app.forms import add as form
 from app.forms.add import DATA, LABELS, LOGITS, MODEL, NAME, PREVIEW, SERVER, STUDENT, TEACHER, UPLOAD
 from app.links import say_unfollowed, unfollowed
@@ -35,9 +35,9 @@ POLL_SECONDS = 0.5
 PICTURE = 84  # pixels of an image in the preview
 RECOGNISED = "Recognised from the weights"
 
-# What this page remembers beside the answers: the draft, rounds of its uploaders, the teacher's preprocessing.
-ADDING, GO, ROUND, CHANGED, OWN_PIXELS, PIXELS, FAULTS = (
-    "_adding", "_add_go", "_add_round", "_add_changed", "_add_own_pixels", "_add_pixels", "_add_faults",
+# What this page remembers beside the answers: the draft and those before it, rounds of its uploaders, preprocessing.
+ADDING, GO, ROUND, CHANGED, OWN_PIXELS, PIXELS, FAULTS, BEGUN = (
+    "_adding", "_add_go", "_add_round", "_add_changed", "_add_own_pixels", "_add_pixels", "_add_faults", "_add_begun",
 )  # fmt: skip
 
 places: dict[str, DeltaGenerator] = {}  # where the faults of each field are shown
@@ -48,18 +48,18 @@ places: dict[str, DeltaGenerator] = {}  # where the faults of each field are sho
 
 def current() -> Added | None:
     """What this page works on: this session's, or the link's if it is this visitor's."""
-    if ADDING not in st.session_state:
-        st.session_state[ADDING] = st.query_params.get("adding")
-        added = _mine(st.session_state[ADDING])
-        if added is not None:
-            for key, value in form.restored(added).items():
-                st.session_state[PIXELS if key == "preprocessing" else f"add_{key}"] = value
+    linked = st.query_params.get("adding")
+    if st.session_state.setdefault(ADDING, None) is None and (added := _mine(linked)) is not None:
+        st.session_state[ADDING] = linked
+        for key, value in form.restored(added).items():
+            st.session_state[PIXELS if key == "preprocessing" else f"add_{key}"] = value
     added = _mine(st.session_state[ADDING])
     if added is None:
-        if st.query_params.get("adding"):
-            unfollowed(ADDING, form.gone(st.query_params["adding"]), while_shown=[None])
         st.session_state[ADDING] = None
-        st.query_params.pop("adding", None)
+        if linked:
+            unfollowed(ADDING, form.gone(linked), while_shown=[None])
+        if linked and (sign_in_configured() or find_added(linked) is None):
+            st.query_params.pop("adding", None)  # else the browser may not have told its key yet
     elif st.query_params.get("adding") != added.id:
         st.query_params["adding"] = added.id
     return added
@@ -79,6 +79,8 @@ def draft(title: str) -> Added:
     if added is None:
         added = added_store().draft(title=title)
         st.session_state[ADDING] = added.id
+        remember(added.id, key=added.key)
+        st.session_state.setdefault(BEGUN, []).append(added.id)
     return added
 
 
@@ -87,6 +89,7 @@ def start_another() -> None:
     for key in [key for key in st.session_state if str(key).startswith("add_")]:
         del st.session_state[key]
     st.session_state.update({ADDING: None, PIXELS: None, OWN_PIXELS: None, FAULTS: {}})
+    st.query_params.pop("adding", None)
     st.session_state[ROUND] = st.session_state.get(ROUND, 0) + 1
 
 
@@ -145,7 +148,9 @@ def take_upload(place: str, key: str) -> None:
     st.session_state.get(FAULTS, {}).pop(place, None)
     try:
         for number, file in enumerate(files):
-            form.keep_upload(added_store(), draft(Path(file.name).stem), place, file.name, file, beside=number > 0)
+            added = draft(Path(file.name).stem)
+            begun = st.session_state.get(BEGUN, [])
+            form.keep_upload(added_store(), added, place, file.name, file, beside=number > 0, begun=begun)
     except CistError as error:
         fault(place, error)
     context = get_script_run_ctx()

@@ -42,7 +42,7 @@ def running_studio(
         pytest.skip("no Chromium on this machine; `apt-get install chromium` brings one")
     port = port or free_port()
     log = folder / "log.txt"
-    command = [sys.executable, "-m", "streamlit", "run", "app/main.py", "--server.port", str(port), *options]
+    command = [sys.executable, "-m", "streamlit", "run", "app/server.py", "--server.port", str(port), *options]
     own = {f"CIST_{name.upper()}": str(folder / name) for name in ("runs", "cache", "added")}
     with log.open("w") as stream:
         process = subprocess.Popen(

@@ -1,14 +1,19 @@
 """What the container, the proxies' examples and docs/deploy.md say is what the code does."""
 
+import contextlib
+import http.server
 import os
 import re
 import shlex
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
+import threading
 import time
 import tomllib
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -156,35 +161,134 @@ def test_the_proxies_take_uploads_as_large_as_the_studio_does_and_little_more():
     assert limit <= int(re.search(r"max_size (\d+)MB", caddy).group(1)) * 10**6 <= 1.5 * limit
 
 
-def test_nginx_understands_its_example(tmp_path):
-    nginx = shutil.which("nginx", path=os.environ["PATH"] + os.pathsep + "/usr/sbin")
-    openssl = shutil.which("openssl")
-    if nginx is None or openssl is None:
-        pytest.skip("needs nginx and openssl")
+@pytest.fixture
+def backend():
+    """What stands for the Studio: it answers everything, and says by a header that nobody may frame it."""
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("X-Frame-Options", "DENY")
+            self.send_header("Content-Length", "6")
+            self.end_headers()
+            self.wfile.write(b"studio")
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_address[1]
+    server.shutdown()
+    server.server_close()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def started(command: list, port: int, log: Path, **variables: str) -> subprocess.Popen:
+    """A proxy that listens, or the reason why it does not."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | variables)
+    for _ in range(300):
+        assert process.poll() is None, log.read_text()
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return process
+        time.sleep(0.1)
+    process.kill()
+    raise AssertionError(log.read_text())
+
+
+def check_what_a_proxy_lets_through(address: str) -> None:
+    trusting = ssl._create_unverified_context()
+
+    def ask(path: str):
+        request = urllib.request.Request(address + path, headers={"Host": "studio.example.org"})
+        try:
+            with urllib.request.urlopen(request, context=trusting, timeout=20) as answer:
+                return answer.status, answer.headers
+        except urllib.error.HTTPError as refused:
+            return refused.code, refused.headers
+
+    for path in ("/", "/_stcore/health", "/_stcore/metricsystem", "/studio/_stcore/health"):
+        assert ask(path)[0] == 200
+    for path in ("/_stcore/metrics", "/_stcore/metrics/", "/%5fstcore/metrics", "/studio/_stcore/metrics?x=1"):
+        assert ask(path)[0] == 404, path
+    for path in ("/", "/_stcore/metrics"):
+        headers = ask(path)[1]
+        assert headers.get_all("X-Frame-Options") == ["SAMEORIGIN"]
+        assert headers.get_all("X-Content-Type-Options") == ["nosniff"]
+        assert headers.get_all("Content-Security-Policy") == ["frame-ancestors 'self'"]
+
+
+def program(name: str) -> str:
+    found = shutil.which(name, path=os.environ["PATH"] + os.pathsep + "/usr/sbin")
+    if found is None:
+        pytest.skip(f"needs {name}")
+    return found
+
+
+def test_nginx_with_its_example_closes_the_metrics_and_lets_nobody_frame_the_app(tmp_path, backend):
+    nginx, openssl, port = program("nginx"), program("openssl"), free_port()
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     request = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=studio.example.org"]
     subprocess.run([openssl, *request, "-keyout", key, "-out", certificate], check=True, capture_output=True)
     site = (ROOT / "deploy" / "nginx.conf").read_text()
-    site = re.sub(r"(ssl_certificate +)\S+;", rf"\g<1>{certificate};", site)
-    site = re.sub(r"(ssl_certificate_key +)\S+;", rf"\g<1>{key};", site)
+    for pattern, value in (
+        (r"(ssl_certificate +)\S+;", rf"\g<1>{certificate};"),
+        (r"(ssl_certificate_key +)\S+;", rf"\g<1>{key};"),
+        (r"listen 443 ssl", f"listen 127.0.0.1:{port} ssl"),
+        (r"listen 80;", f"listen 127.0.0.1:{free_port()};"),
+        (r"proxy_pass http://127.0.0.1:8501;", f"proxy_pass http://127.0.0.1:{backend};"),
+    ):
+        site, count = re.subn(pattern, value, site)
+        assert count == 1, pattern
     (tmp_path / "site.conf").write_text(site)
+    places = "".join(
+        f"{kind}_temp_path {tmp_path}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
     (tmp_path / "nginx.conf").write_text(
-        f"pid {tmp_path}/pid; events {{}} http {{ access_log off; include {tmp_path}/site.conf; }}"
+        f"pid {tmp_path}/pid; daemon off; master_process off; events {{}} "
+        f"http {{ access_log off; {places} include {tmp_path}/site.conf; }}"
     )
-    checked = subprocess.run(
-        [nginx, "-t", "-e", str(tmp_path / "log"), "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [nginx, "-e", str(tmp_path / "log"), "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")]
+    checked = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stderr
+    process = started(command, port, tmp_path / "output")
+    try:
+        check_what_a_proxy_lets_through(f"https://127.0.0.1:{port}")
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def test_caddy_with_its_example_closes_the_metrics_and_lets_nobody_frame_the_app(tmp_path, backend):
+    caddy, port = program("caddy"), free_port()
+    site = (ROOT / "deploy" / "Caddyfile").read_text()
+    for name, value in (("studio.example.org {", f"http://:{port} {{\nbind 127.0.0.1"), (":8501", f":{backend}")):
+        assert site.count(name) == 1
+        site = site.replace(name, value)
+    (tmp_path / "Caddyfile").write_text(f"{{\nadmin off\n}}\n{site}")
+    command = [caddy, "run", "--config", str(tmp_path / "Caddyfile"), "--adapter", "caddyfile"]
+    homes = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
+    process = started(command, port, tmp_path / "output", **homes)
+    try:
+        check_what_a_proxy_lets_through(f"http://127.0.0.1:{port}")
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
 
 
 # ---- the server ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("base", ["", "/studio"])
-def test_the_health_check_of_the_image_passes_on_a_server_started_by_its_command(base, tmp_path):
+@pytest.mark.parametrize(("base", "framed_by"), [("", "'self'"), ("/studio", "'self' https://course.example.org")])
+def test_the_health_check_and_headers_of_the_image_are_those_of_a_server_started_by_its_command(
+    base, framed_by, tmp_path
+):
     pytest.importorskip("streamlit")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -194,6 +298,7 @@ def test_the_health_check_of_the_image_passes_on_a_server_started_by_its_command
         "STREAMLIT_SERVER_BASE_URL_PATH": base,
         "PATH": str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"],
         "CIST_RUNS": str(tmp_path),
+        "CIST_FRAMED_BY": "" if framed_by == "'self'" else framed_by,
     }
     command = yaml.safe_load(values("CMD")[0])
     # The container's own network is the only one that may be bound to as a whole.
@@ -210,6 +315,11 @@ def test_the_health_check_of_the_image_passes_on_a_server_started_by_its_command
                 assert server.poll() is None, server.stdout.read()
                 time.sleep(0.1)
         assert subprocess.run(check, env=variables, capture_output=True, check=False).returncode == 0
+        for path in ("/", "/_stcore/health", "/_stcore/host-config"):
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{base}{path}", timeout=20) as answer:
+                assert answer.headers.get_all("X-Content-Type-Options") == ["nosniff"]
+                assert answer.headers.get_all("Content-Security-Policy") == [f"frame-ancestors {framed_by}"]
+                assert answer.headers.get_all("X-Frame-Options") == (["SAMEORIGIN"] if framed_by == "'self'" else None)
     finally:
         server.terminate()
         server.communicate(timeout=20)

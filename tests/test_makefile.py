@@ -48,7 +48,7 @@ def test_torch_without_cuda(make) -> None:
     said, (torch, project, run) = make("run", "CPU=1")
     assert "--index-url https://download.pytorch.org/whl/cpu torch>=2.6 torchvision>=0.21" in torch
     assert project.endswith("-e .[studio]")
-    assert run == "run app/main.py --server.port 8501"
+    assert run == "run app/server.py --server.port 8501"
     assert "about 2 GB on disk" in said
     assert "PyPI" not in said
 

@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,7 +22,7 @@ from cist_core.logits.class_maps import parse_class_map
 from cist_core.logits.ensemble import ENSEMBLE
 from cist_core.logits.files.formats import label_endings, logit_endings
 from cist_core.registry import listed
-from cist_core.wording import percent
+from cist_core.wording import byte_size, percent
 from cist_core.zoo.kinds import is_remote, model_kinds, teacher_endings, weight_endings
 
 LOGITS, MODEL = "Logits", "Model"
@@ -38,6 +38,9 @@ TEACHER, LABELS, STUDENT, DATA = "teacher", "labels", "student", "data"
 PREVIEW = "preview"
 """Where a fault is shown that belongs to no single place."""
 
+MOST_UPLOADS, MOST_UPLOADED = 64, 4_000_000_000
+"""Files and bytes that one session may have on the server, in everything that it has begun and not deleted."""
+
 _MANY = 2_000  # samples, from which on a tenth of a percent is more than one of them
 
 
@@ -45,7 +48,14 @@ _MANY = 2_000  # samples, from which on a tenth of a percent is more than one of
 
 
 def keep_upload(
-    store: AddedStore, added: Added, place: str, name: str, content: BinaryIO, *, beside: bool = False
+    store: AddedStore,
+    added: Added,
+    place: str,
+    name: str,
+    content: BinaryIO,
+    *,
+    beside: bool = False,
+    begun: Collection[str] = (),
 ) -> Path:
     """Copy an uploaded file into the folder of its place, piece by piece.
 
@@ -56,12 +66,16 @@ def keep_upload(
         name: as the browser sent it; only a tidy form of it becomes a path.
         content: open for reading.
         beside: whether the files that are there stay; else it replaces them.
+        begun: ids of what this session has begun; see `MOST_UPLOADS`.
 
     Raises:
-        CistError: if it cannot be written.
+        CistError: if it cannot be written, or the session has too much here already.
     """
     try:
-        store.check_room(content.seek(0, os.SEEK_END))
+        size = content.seek(0, os.SEEK_END)
+        replaced = None if beside else added.uploads / place
+        _check_session([store.root / each / "uploads" for each in {*begun, added.id}], size, replaced)
+        store.check_room(size)
         content.seek(0)
         if not beside:
             shutil.rmtree(added.uploads / place, ignore_errors=True)
@@ -71,6 +85,17 @@ def keep_upload(
     except OSError as error:
         raise CistError(f"'{name}' cannot be kept ({error.strerror or error}); make room on the server.") from error
     return path
+
+
+def _check_session(uploads: Iterable[Path], arriving: int, replaced: Path | None) -> None:
+    files = [path for folder in uploads for path in folder.glob("*/*") if path.parent != replaced]
+    total = arriving + sum(path.stat().st_size for path in files)
+    if len(files) >= MOST_UPLOADS or total > MOST_UPLOADED:
+        raise CistError(
+            f"With this file you would have {len(files) + 1:,} files of {byte_size(total)} here, and {MOST_UPLOADS} of "
+            f"{byte_size(MOST_UPLOADED)} in all are allowed; delete what you need no more, or compute the logits with "
+            "'cist infer' on the command line and add those."
+        )
 
 
 def uploaded(added: Added | None, place: str) -> list[Path]:
@@ -88,16 +113,16 @@ def whose(*, signed_in: bool, own_machine: bool) -> str:
     if own_machine:
         return "Everything that was added on this machine."
     return (
-        "What was added in this browser, which remembers it. In another one the link to a view opens it, for anybody "
-        "who has the link."
+        "What was added in this browser, which alone can change or delete it. In another one the link to a view opens "
+        "it, for anybody who has the link."
     )
 
 
 def gone(added_id: str) -> str:
     """Why a link does not lead to what was being added."""
     return (
-        f"There is nothing added under “{added_id[:80]}” that you can change: it may have been deleted, or belong to "
-        "somebody else. Below you can add your own."
+        f"There is nothing added under “{added_id[:80]}” that you can change: it may have been deleted, belong to "
+        "somebody else, or have been added in another browser. Below you can add your own."
     )
 
 

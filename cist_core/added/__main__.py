@@ -1,7 +1,8 @@
 """``python -m cist_core.added preview|add FOLDER``: the child process in which other people's files are opened.
 
-It has a limit on its memory, and what a damaged file may do to a native library ends with it. What comes of it are
-files in the folder; see `cist_core.added.entry`.
+It has a limit on its memory, and what a damaged file may do to a native library ends with it. The work is done in a
+fork of it, which it watches and ends when the time is up: a library that never comes back hears no signal of Python.
+What comes of it are files in the folder; see `cist_core.added.entry`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -21,6 +23,7 @@ import safetensors  # noqa: F401 - `write_whole` needs it, also when there is no
 from filelock import FileLock, Timeout
 
 from cist_core.added.entry import (
+    CANCEL_SECONDS,
     PREVIEW,
     PROGRESS,
     SECONDS,
@@ -28,18 +31,24 @@ from cist_core.added.entry import (
     Entry,
     Progress,
     Task,
+    read_failure,
     too_slow,
     write_failure,
     write_json,
 )
 from cist_core.added.roots import check_paths
+from cist_core.added.snapshot import SILENT_END
 from cist_core.added.store import AddedStore
 from cist_core.errors import Cancelled, CistError, first_line
 from cist_core.wording import byte_size
 
 AT_ONCE = 2
 """Previews that work at the same time, and as many that add; the others wait for their turn."""
+LATE_SECONDS = 2.0
+"""Time that the work has to say itself that its time is up, before it is killed."""
+FAILED, CANCELLED = 2, 130
 _REPORT_SECONDS = 0.3
+_LOOK_SECONDS = 0.05
 
 
 def main(arguments: list[str]) -> int:
@@ -52,15 +61,65 @@ def main(arguments: list[str]) -> int:
         with _turn(folder.parent, task):
             # Between the promise and now a link may have been turned.
             check_paths(entry.spec, folder / "uploads", server_paths=entry.server_paths)
-            allowed = _limit_memory()
-            _limit_time(task)
-            work_on(task, folder, entry, allowed)
+            return _watched(task, folder, partial(_limited, task, folder, entry))
     except Cancelled:
-        return 130
+        return CANCELLED
     except CistError as error:
         write_failure(folder, str(error))
-        return 2
+        return FAILED
+
+
+def _limited(task: Task, folder: Path, entry: Entry) -> int:
+    """Do the task within the limits; returns the exit code."""
+    try:
+        allowed = _limit_memory()
+        _limit_time(task)
+        work_on(task, folder, entry, allowed)
+    except Cancelled:
+        return CANCELLED
+    except CistError as error:
+        write_failure(folder, str(error))
+        return FAILED
     return 0
+
+
+def _watched(task: Task, folder: Path, work: Callable[[], int]) -> int:
+    """Let a fork do the work; it is killed when the time is up, or when it does not stop as it was told to.
+
+    Returns:
+        the exit code of the work; `FAILED` where it was killed, or died, with the reason in the folder.
+    """
+    if not hasattr(os, "fork"):  # Windows
+        return work()
+    told: list[float] = []  # the work hears it as well: it is in the same group
+    signal.signal(signal.SIGTERM, lambda number, frame: told.append(time.monotonic()))
+    worker = os.fork()
+    if worker == 0:
+        signal.signal(signal.SIGTERM, _cancelled)
+        code = FAILED
+        try:
+            code = work()
+        except BaseException:
+            traceback.print_exc()  # into the log of the folder
+        os._exit(code)
+    ends = time.monotonic() + SECONDS[task] + LATE_SECONDS
+    while True:
+        ended, status = os.waitpid(worker, os.WNOHANG)
+        if ended:
+            break
+        if time.monotonic() > ends or (told and time.monotonic() - told[0] > CANCEL_SECONDS):
+            os.kill(worker, signal.SIGKILL)
+            _, status = os.waitpid(worker, 0)
+            break
+        time.sleep(_LOOK_SECONDS)
+    if told:
+        return CANCELLED
+    if os.WIFEXITED(status):
+        return os.WEXITSTATUS(status)
+    if read_failure(folder) is None:
+        late = time.monotonic() > ends or os.WTERMSIG(status) == signal.SIGXCPU
+        write_failure(folder, too_slow(task) if late else SILENT_END)
+    return FAILED
 
 
 def work_on(task: Task, folder: Path, entry: Entry, allowed: int | None) -> None:

@@ -20,6 +20,8 @@ from cist_core.files import write_whole
 Task = Literal["preview", "add"]
 SECONDS: dict[Task, int] = {"preview": 180, "add": 12 * 3600}
 """Time that each task may take, once its turn has come."""
+CANCEL_SECONDS = 10.0
+"""Time to stop by itself, for a child that was told to."""
 
 ENTRY, PREVIEW, PROGRESS, WEIGHTS, FAILURE = (
     "entry.json", "preview.json", "progress.json", "weights.json", "failure.txt",
@@ -36,6 +38,8 @@ class Entry(BaseModel):
     """Who added it; None: somebody who had not signed in."""
     created_at: float
     """Unix time."""
+    key_sha256: str | None = None
+    """Of the key that only the browser has in which it was added, where nobody has signed in."""
     spec: AddSpec | None = None
     """What was asked for last; None before anything was."""
     server_paths: bool = False

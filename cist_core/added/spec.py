@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cist_core.errors import CistError
 from cist_core.logits.files.given import GivenAs
+from cist_core.plain_text import written_out
 from cist_core.zoo.kinds.code import refuse_code
 
 Count = Annotated[int, Field(ge=1)]
@@ -66,7 +67,7 @@ class ModelOnData(_Part):
 class AddSpec(_Part):
     """One thing to add: logits, or a model on data."""
 
-    title: Annotated[str, Field(min_length=1, max_length=80)]
+    title: Annotated[str, Field(min_length=1, max_length=80), AfterValidator(written_out)]
     """For people."""
     logits: LogitFiles | None = None
     model: ModelOnData | None = None

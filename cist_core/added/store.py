@@ -1,14 +1,16 @@
 """`AddedStore`: one folder for everything that somebody adds.
 
 A folder is known by its id, which cannot be guessed: whoever has the id may look at it, so a link to a view can be
-passed on. It holds ``entry.json``, the ``uploads``, and what the child process leaves (`cist_core.added.__main__`):
-``preview.json``, ``progress.json``, ``logits.safetensors`` or ``failure.txt``. The files say how far it is, so nothing
-is lost with the page, or with the Studio.
+passed on. To change it or delete it one has to be its owner, or, where nobody signs in, to have its key. It holds
+``entry.json``, the ``uploads``, and what the child process leaves (`cist_core.added.__main__`): ``preview.json``,
+``progress.json``, ``logits.safetensors`` or ``failure.txt``. The files say how far it is, so nothing is lost with the
+page, or with the Studio.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import secrets
@@ -16,12 +18,14 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock
 
 from cist_core.added.entry import (
+    CANCEL_SECONDS,
     FAILURE,
     PREVIEW,
     PROGRESS,
@@ -40,6 +44,7 @@ from cist_core.added.snapshot import SILENT_END, Added, AddedState, size_of, sna
 from cist_core.added.spec import AddSpec
 from cist_core.errors import CistError
 from cist_core.files import own_folder
+from cist_core.partial_files import remove_abandoned
 from cist_core.processes import Child, is_alive, signal_group
 from cist_core.wording import byte_size
 
@@ -52,8 +57,6 @@ KEPT_SECONDS = 7 * DRAFT_SECONDS
 MOST_AT_WORK, MOST_OF_ONE = 8, 2
 """Child processes that work or wait: of all visitors together, and of one who has signed in."""
 DEFAULT_BYTES = 50_000_000_000
-CANCEL_SECONDS = 10.0
-"""Time to stop by itself, for a child that was told to."""
 OVERDUE_SECONDS = 60.0
 """Time beyond its own limit after which a child that did not keep it is ended."""
 
@@ -63,14 +66,18 @@ _children: list[Child] = []
 class AddedStore:
     """Everything that was added, below one root, as one person may use it."""
 
-    def __init__(self, root: Path | None = None, *, owner: str | None = None) -> None:
+    def __init__(
+        self, root: Path | None = None, *, owner: str | None = None, keys: Mapping[str, str] | None = None
+    ) -> None:
         """Open the store; its folder is made when something is added.
 
         Args:
             root: default: ``CIST_ADDED``, or a folder among the user's data.
-            owner: who uses it, and may change what is theirs; None: the operator, or anybody where nobody signs in,
-                who may change everything.
+            owner: who uses it, and may change what is theirs; None: the operator, who may change everything, or
+                somebody where nobody signs in.
+            keys: of the latter, by id: what they may change; None: the operator.
         """
+        self.keys = keys
         self.root = own_folder("CIST_ADDED", "data", "added").resolve() if root is None else root
         self.owner = owner
 
@@ -96,6 +103,10 @@ class AddedStore:
         added = self.snapshot(added_id)
         if self.owner is not None and added.owner != self.owner:
             raise CistError(f"'{added.title}' was added by somebody else; you may look at it, and add your own.")
+        if self.owner is None and self.keys is not None:
+            key, digest = self.keys.get(added_id), Entry.read(added.folder).key_sha256
+            if key is None or digest is None or not secrets.compare_digest(_digest(key), digest):
+                raise CistError(f"'{added.title}' was added in another browser; you may look at it, and add your own.")
         return added
 
     def list_added(self) -> Sequence[Added]:
@@ -115,7 +126,7 @@ class AddedStore:
     # ---- change ------------------------------------------------------------------------------------------------------
 
     def draft(self, *, title: str = "mine") -> Added:
-        """A new, empty one of this owner; drafts that were left lying are removed.
+        """A new, empty one of this owner, with its key where there is none; drafts that were left lying are removed.
 
         Args:
             title: begins the id, as far as it can.
@@ -134,8 +145,10 @@ class AddedStore:
                 f"Nothing can be added in {self.root} ({error.strerror or error}); "
                 "make room there, or set CIST_ADDED to a folder that can be written to."
             ) from error
-        Entry(owner=self.owner, created_at=time.time()).write(folder)
-        return snapshot(folder)
+        key = secrets.token_hex(16) if self.owner is None else None
+        digest = None if key is None else _digest(key)
+        Entry(owner=self.owner, created_at=time.time(), key_sha256=digest).write(folder)
+        return replace(snapshot(folder), key=key)
 
     def start_preview(self, added_id: str, spec: AddSpec, *, server_paths: bool = True) -> None:
         """Look at the files in a process of its own; a later `snapshot` tells what comes of it.
@@ -251,6 +264,7 @@ class AddedStore:
             Entry(
                 owner=entry.owner,
                 created_at=entry.created_at,
+                key_sha256=entry.key_sha256,
                 spec=spec,
                 server_paths=server_paths,
                 task=task,
@@ -288,9 +302,14 @@ class AddedStore:
     def _sweep(self) -> None:
         kept = (AddedState.READY, AddedState.PREVIEWING, AddedState.RUNNING)
         for folder, entry in self._entries():
+            remove_abandoned(folder)
             with contextlib.suppress(OSError):
                 if state_of(folder, entry) not in kept and time.time() - folder.stat().st_mtime > DRAFT_SECONDS:
                     shutil.rmtree(folder)
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()
 
 
 def _lock(folder: Path) -> FileLock:

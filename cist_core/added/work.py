@@ -22,6 +22,7 @@ from cist_core.logits.cache import write_logits
 from cist_core.logits.choices import chosen, chosen_for_student
 from cist_core.logits.files import UPLOAD_LIMITS, read_beside, read_logits
 from cist_core.logits.logit_set import LogitSet
+from cist_core.plain_text import written_out
 from cist_core.progress import ProgressCallback
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def _preview_logits(files: LogitFiles) -> Preview:
     if student is not None and student.accuracy is not None:
         facts["student"] = f"accuracy {student.accuracy:.4f}"
     return Preview(
-        name=Path(files.teacher).name,
+        name=written_out(Path(files.teacher).name),
         num_samples=teacher.num_samples,
         num_classes=teacher.num_classes,
         class_names=teacher.class_names,

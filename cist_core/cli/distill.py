@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cist_core import CistError
 from cist_core.cli.loading import add_class_map_option, given_class_map
+from cist_core.documents import parse_json
 from cist_core.training.fields import nested
 
 if TYPE_CHECKING:
@@ -145,6 +146,8 @@ def chosen_config(options: argparse.Namespace) -> RunConfig:
         field, equals, text = item.partition("=")
         if not equals:
             raise CistError(f"Expected --set FIELD=VALUE, but got '{item}'.")
+        if field.strip() in given:
+            raise CistError(f"--set gives '{field.strip()}' twice; give it one value.")
         given[field.strip()] = _value(text.strip())
     changes = nested(given)
     if options.objective is not None:
@@ -205,6 +208,6 @@ def _config_of_run(path: Path) -> RunConfig:
 def _value(text: str) -> Any:
     """JSON where it is JSON (numbers, true, null, lists), else the text itself."""
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError:
         return text

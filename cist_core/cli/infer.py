@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cist_core import CistError
 from cist_core.cards import find_sample_model
+from cist_core.cli.interrupt import ends_on_interrupt
 from cist_core.cli.loading import add_class_map_option, data_help, given_class_map
 from cist_core.cli.output import (
     ProgressBar,
@@ -18,6 +19,7 @@ from cist_core.cli.output import (
     print_json,
     refuse_options,
     refuse_split_of_one_set,
+    remark,
 )
 from cist_core.cli.source_text import source_record, source_text
 from cist_core.wording import three_digits
@@ -37,7 +39,8 @@ examples:
   cist infer --teacher cifar100-resnet20 --data animals/ --class-map wolf=wolf dog= --out logits.safetensors
   cist infer --teacher 'mine.onnx + timm:resnet18.a1_in1k' --data photographs/ --out logits.safetensors
 
-Logits are cached by weights, pixels, preprocessing and precision (CIST_CACHE says where): a second run reads them.
+Logits are cached by weights, pixels, preprocessing and precision (CIST_CACHE says where): a second run reads them, and
+goes on where one that was killed or interrupted has stopped.
 """
 
 
@@ -85,6 +88,11 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    with ends_on_interrupt():
+        _run(options)
+
+
+def _run(options: argparse.Namespace) -> None:
     if Path(options.out).suffix.lower() != ".safetensors":
         raise CistError(f"Expected --out to end in .safetensors, but got '{options.out}'.")
     refuse_split_of_one_set(options)
@@ -107,6 +115,10 @@ def run(options: argparse.Namespace) -> None:
             seed=options.seed,
         )
     logit_set = result.logit_set
+    if result.resumed:
+        remark(
+            f"Resumed: {result.resumed:,} samples are those of a run that did not come to its end, and were checked."
+        )
     logit_set.save(options.out)
     if options.json:
         print_json(
@@ -115,6 +127,7 @@ def run(options: argparse.Namespace) -> None:
                 "nll": logit_set.nll,
                 "samples_per_second": result.samples_per_second,
                 "cached": result.cached,
+                "resumed": result.resumed,
                 "out": options.out,
                 "teacher": {
                     "name": teacher.name,

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from cist_core import CistError, LogitSet, read_logits
+from cist_core.cli.interrupt import ends_on_interrupt
 from cist_core.cli.output import (
     INFERENCE_OPTIONS,
     ProgressBar,
@@ -169,7 +170,11 @@ def load_model(
     refuse_split_of_one_set(options)
     from cist_core.inference.sources import load_logits
 
-    with ProgressBar("Downloading", "bytes") as downloading, ProgressBar("Running the teacher", "samples") as running:
+    with (
+        ends_on_interrupt(),
+        ProgressBar("Downloading", "bytes") as downloading,
+        ProgressBar("Running the teacher", "samples") as running,
+    ):
         result = load_logits(
             name,
             options.data,

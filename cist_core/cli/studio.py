@@ -83,12 +83,12 @@ def find_app() -> Path:
             "pip install 'cist-studio[studio]'."
         )
     folder = studio_folder()
-    if folder is None or not (folder / "app" / "main.py").is_file():
+    if folder is None or not (folder / "app" / "server.py").is_file():
         raise CistError(
             "This installation of the library holds no Studio; pip install --force-reinstall --no-deps cist-studio, or "
             "run 'make run' in a clone."
         )
-    return folder / "app" / "main.py"
+    return folder / "app" / "server.py"
 
 
 def choose_port(address: str, wanted: int | None) -> int:

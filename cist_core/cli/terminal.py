@@ -7,11 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any, TextIO, cast
 
-# Escape sequences recolour, overwrite and answer; the marks of direction show a text other than it is.
-_COMMANDS = [*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
-_SHOWN = {
-    code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in _COMMANDS if chr(code) not in "\t\n\r"
-}
+from cist_core.plain_text import written_out
 
 
 def printable(text: str) -> str:
@@ -21,7 +17,7 @@ def printable(text: str) -> str:
         >>> printable("a\x1b[31mb")
         'a\\x1b[31mb'
     """
-    return text.translate(_SHOWN)
+    return written_out(text, keep="\t\n\r")
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from cist_core.errors import CistError
+from cist_core.partial_files import remove_abandoned
 from cist_core.progress import ProgressCallback
 
 CHUNK_BYTES = 1 << 16
@@ -43,6 +44,7 @@ def fetch(urls: Sequence[str], target: Path, md5: str, *, progress: ProgressCall
         partial = _partial(target)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
+            remove_abandoned(target.parent)
             _transfer(url, partial, progress)
             if _md5(partial) == md5:
                 partial.replace(target)
@@ -82,11 +84,16 @@ def extract_tar(archive: Path, folder: str) -> None:
         CistError: if the folder of the archive cannot be written to or is full.
     """
     target = archive.parent / folder
-    with _unpacking(archive, archive.parent), tempfile.TemporaryDirectory(dir=archive.parent) as temporary:
+    with _unpacking(archive, archive.parent), _temporary_beside(archive) as temporary:
         with tarfile.open(archive) as source:
             source.extractall(temporary, filter="data")
         shutil.rmtree(target, ignore_errors=True)
         (Path(temporary) / folder).rename(target)
+
+
+def _temporary_beside(archive: Path) -> tempfile.TemporaryDirectory[str]:
+    """Called as what is not complete is called, so that it goes if this process is killed."""
+    return tempfile.TemporaryDirectory(dir=archive.parent, prefix=".", suffix=".partial")
 
 
 @contextmanager

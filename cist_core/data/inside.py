@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from cist_core.data.names import is_plain_text
 from cist_core.errors import CistError
+from cist_core.plain_text import is_plain_text
 
 
 class Inside:

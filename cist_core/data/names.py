@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable
 
 from cist_core.errors import CistError
+from cist_core.plain_text import is_plain_text
 
 MOST_CLASSES = 100_000
 LONGEST_NAME = 1000
@@ -21,9 +21,6 @@ SPLIT_NAMES = {
 }
 """The split that a folder, a file or a value in a column means, by its name in lower case."""
 
-# They turn the text around them, so that a name reads as another on screen.
-_DIRECTIONS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-
 
 def split_called(name: str) -> str:
     """Our name of a split; an unusual one stays as it is.
@@ -33,11 +30,6 @@ def split_called(name: str) -> str:
         ('validation', 'unlabelled')
     """
     return SPLIT_NAMES.get(name.lower(), name)
-
-
-def is_plain_text(text: str) -> bool:
-    """Whether text holds no character that steers a terminal or a page, or that no file can be written with."""
-    return not any(unicodedata.category(letter) in ("Cc", "Cs") or letter in _DIRECTIONS for letter in text)
 
 
 def checked_class_names(names: Iterable[object], where: str) -> tuple[str, ...]:

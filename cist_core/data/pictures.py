@@ -19,7 +19,9 @@ INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """What is decoded. Pillow knows forty more, among them formats that call other programs."""
 MOST_PIXELS = 64_000_000
-"""A photograph of a good phone has 50 million."""
+"""A photograph of a good phone has 50 million. With a copy in another mode that is half a gigabyte in memory."""
+LONGEST_SIDE = 65_500
+"""What a JPEG can have. Each row costs as much as some pixels, so a picture of one column would take ten times more."""
 MOST_BYTES = 256 << 20
 
 
@@ -70,10 +72,11 @@ def decode(
     try:
         with Image.open(io.BytesIO(_content(picture, name)), formats=FORMATS) as opened:
             _check(opened, name)
-            upright = ImageOps.exif_transpose(opened)
+            image: Image.Image = opened
+            ImageOps.exif_transpose(image, in_place=True)  # no copies: each is as large as a picture may be
             # A palette with transparency has to pass through RGBA to keep its colours.
-            image = upright.convert("RGBA") if "transparency" in upright.info else upright
-            image = image.convert("L" if channels == 1 else "RGB")
+            for mode in (*(["RGBA"] if "transparency" in image.info else []), "L" if channels == 1 else "RGB"):
+                image = image if image.mode == mode else image.convert(mode)
             scaled, (left, top) = scale_and_cut(*image.size, size, crop)
             across, down = image.width / scaled[0], image.height / scaled[1]
             # As resize and crop do, without the rest of the scaled picture, which has no bound.
@@ -102,10 +105,11 @@ def _content(picture: Path | bytes, name: str) -> bytes:
 
 def _check(opened: Image, name: str) -> None:
     width, height = opened.size
-    if width * height > MOST_PIXELS:
+    if width * height > MOST_PIXELS or max(width, height) > LONGEST_SIDE:
+        allowed = f"{MOST_PIXELS:,} in all" if width * height > MOST_PIXELS else f"{LONGEST_SIDE:,} on a side"
         raise CistError(
-            f"{name} is not a readable image (it has {width:,} x {height:,} pixels, and at most {MOST_PIXELS:,} in all "
-            "are decoded); save it smaller."
+            f"{name} is not a readable image (it has {width:,} x {height:,} pixels, and at most {allowed} are "
+            "decoded); save it smaller."
         )
     # Pillow clips such values to 255, so that nearly every pixel would be white.
     if opened.mode in ("I", "F") or opened.mode.startswith("I;16"):

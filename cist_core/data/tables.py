@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from abc import ABC, abstractmethod
 from bisect import bisect_right
@@ -25,6 +24,7 @@ from cist_core.data.inside import Inside
 from cist_core.data.labelling import numbered
 from cist_core.data.names import MOST_CLASSES, SPLIT_NAMES, split_called
 from cist_core.data.table_layout import Layout, find_layout
+from cist_core.documents import parse_json, read_document
 from cist_core.errors import CistError
 from cist_core.logits.class_order import ClassOrder
 
@@ -413,5 +413,5 @@ def _json(path: Path) -> dict[str, Any]:
     with naming(path, "JSON"):
         if path.stat().st_size > 64 << 20:
             raise CistError(f"{path} is far too large for what it should hold; save the data set again.")
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(read_document(path))
     return found if isinstance(found, dict) else {}

@@ -106,6 +106,8 @@ def infer(
 ) -> InferenceResult:
     """Run a teacher over a data set, or read what an earlier run with the same inputs left in the cache.
 
+    A run that was killed, or interrupted by Ctrl-C, leaves its batches, and the next one goes on from there.
+
     Args:
         teacher: see `cist_core.inference.sources.find_teacher`.
         dataset: see `cist_core.data.loading.load_dataset`; its classes become the teacher's by name where both have
@@ -142,20 +144,27 @@ def infer(
     class_names = dataset.class_names or teacher.class_names
 
     logit_set = read_cached(path, class_names=class_names, provenance=provenance)
-    cached = logit_set is not None
+    cached, resumed = logit_set is not None, 0
     if logit_set is None:
         labels = dataset.labels[indices]
         with LogitWriter(
-            path, (len(labels), teacher.num_classes), labels, class_names=class_names, provenance=provenance
+            path,
+            (len(labels), teacher.num_classes),
+            labels,
+            class_names=class_names,
+            provenance=provenance,
+            resumable=True,
         ) as writer:
+            resumed = writer.done
             run = _Run(teacher, dataset, indices, target_device, PRECISIONS[precision])
             with progress_bar(progress, "Computing logits") as reporting:
-                run.fill(writer.logits, batch_size, reporting, should_stop)
+                run.fill(writer, batch_size, reporting, should_stop)
             logit_set = _finish(writer, teacher)
     elif progress is not None:
         progress(len(indices), len(indices))
     logit_set = _without_softmax(logit_set)
-    return InferenceResult(logit_set, len(indices) / (time.perf_counter() - started), cached)
+    speed = (len(indices) - resumed) / (time.perf_counter() - started)
+    return InferenceResult(logit_set, speed, cached, resumed)
 
 
 def _without_softmax(logit_set: LogitSet) -> LogitSet:
@@ -232,12 +241,12 @@ class _Run:
 
     def fill(
         self,
-        out: NDArray[np.float32],
+        writer: LogitWriter,
         batch_size: int | None,
         progress: ProgressCallback | None,
         should_stop: Callable[[], bool] | None,
     ) -> None:
-        total, done = len(self.indices), 0
+        out, total, done = writer.logits, len(self.indices), writer.done
         batch = batch_size or max(1, PIXELS_PER_BATCH[self.device.type] // self.teacher.preprocessing.image_size**2)
         while done < total:
             if should_stop is not None and should_stop():
@@ -252,6 +261,7 @@ class _Run:
                 _release_memory(self.device)
                 continue
             done = end
+            writer.keep(done)
             if progress is not None:
                 progress(done, total)
 

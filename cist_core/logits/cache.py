@@ -2,14 +2,14 @@
 
 A plain save needs all logits in memory. Here the file is laid out first and filled row by row through a memory map,
 under a temporary name; when it is complete, a digest of its content goes into its header and it gets its name. So a
-killed run leaves no entry, and a damaged entry is known from its digest.
+killed run leaves no entry, and a damaged entry is known from its digest. Where it was asked for, the next run with the
+same inputs goes on with the rows that a killed one has left.
 """
 
 from __future__ import annotations
 
 import functools
 import json
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from cist_core.checksums import CHECKSUM, PENDING
 from cist_core.errors import CistError
+from cist_core.logits.kept_rows import KeptRows
 from cist_core.logits.logit_set import (
     LEFT_OUT,
     SAMPLE_NAMES,
@@ -34,10 +35,11 @@ from cist_core.logits.logit_set import (
 )
 from cist_core.logits.sample_names import SampleNames
 from cist_core.logits.scratch import require_room
+from cist_core.partial_files import lock_file, remove_abandoned
 from cist_core.progress import ProgressCallback
 
 DIGEST_FIELD = "content_sha256"
-_STALE_SECONDS = 24 * 3600
+_RESUMABLE_SECONDS = 24 * 3600.0
 _ZEROS = bytes(1 << 20)
 _VALUES_AT_ONCE = 1 << 22
 
@@ -50,11 +52,13 @@ class InferenceResult:
         logit_set: float32 logits with labels and provenance; memory-mapped.
         samples_per_second: samples over the wall time of this call, computed or not.
         cached: whether they were read, not computed.
+        resumed: samples that an earlier run, which did not come to its end, had computed.
     """
 
     logit_set: LogitSet
     samples_per_second: float
     cached: bool
+    resumed: int = 0
 
 
 def read_cached(path: Path, *, class_names: Sequence[str] | None, provenance: Mapping[str, str]) -> LogitSet | None:
@@ -108,7 +112,7 @@ def write_logits(path: Path, logit_set: LogitSet, *, progress: ProgressCallback 
 class LogitWriter:
     """Context manager around one new entry: assign to rows of ``logits``, then call `finish`.
 
-    Leaving without `finish` removes what was written.
+    Leaving without `finish` removes what was written; of a resumable one, only if an error was the reason.
 
     Args:
         path: of the entry.
@@ -118,9 +122,12 @@ class LogitWriter:
         provenance: the digest of the content is added.
         sample_names: what the samples are called, or None.
         left_out: numbers of the classes that have no column any more; see `LogitSet`.
+        resumable: whether rows that were said to be done (`keep`) stay for the next writer of the same entry when the
+            process is killed or interrupted.
 
     Attributes:
         logits: ``(N, C)`` float32, memory-mapped into the file.
+        done: rows from the first that an earlier writer has left, checked.
 
     Raises:
         CistError: if the file cannot be written.
@@ -136,40 +143,72 @@ class LogitWriter:
         provenance: Mapping[str, str],
         sample_names: SampleNames | None = None,
         left_out: Sequence[int] = (),
+        resumable: bool = False,
     ) -> None:
-        self._path, self._labels = path, labels
+        self._path, self._labels, self.done = path, labels, 0
         self._names = b"" if sample_names is None else sample_names.to_bytes()
-        self._partial = path.with_name(f".{path.name}.{uuid4().hex}.partial")
+        self._kept: KeptRows | None = None
+        self._finished = False
         described = (labels is not None, self._names, class_names, provenance, left_out)
         self._header = functools.partial(_header, shape, *described)
         with _writing_to(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
-            _remove_stale(path.parent)
-            require_room(path.parent, 4 * shape[0] * shape[1])
+            remove_abandoned(path.parent)
+            remove_abandoned(path.parent, ".*.resume*", seconds=_RESUMABLE_SECONDS)
+            self._partial = path.with_name(f".{path.name}.resume")
+            self._lock = lock_file(self._partial) if resumable else None
+            resumable = self._lock is not None  # else another run is at it
+            if not resumable:
+                self._partial = path.with_name(f".{path.name}.{uuid4().hex}.partial")
+                self._lock = lock_file(self._partial)
             try:
-                start = self._lay_out(4 * shape[0] * shape[1])
+                head, size = self._head(), 4 * shape[0] * shape[1]
+                new = not (resumable and self._is_laid_out(head, size))
+                if new:
+                    require_room(path.parent, size)
+                    self._lay_out(head, size)
                 self.logits: NDArray[np.float32] = np.memmap(
-                    self._partial, np.float32, mode="r+", offset=start, shape=shape
+                    self._partial, np.float32, mode="r+", offset=len(head), shape=shape
                 )
-            except OSError:
-                self._partial.unlink(missing_ok=True)
+                if resumable:
+                    self._kept = KeptRows(self._list, self.logits, new=new)
+                    self.done = self._kept.done
+            except (OSError, CistError):
+                self._remove()
+                if self._lock is not None:
+                    self._lock.close()
                 raise
 
-    def _lay_out(self, size: int) -> int:
-        """Write the file with zeros for its logits, ``size`` bytes; returns where they start.
+    def keep(self, end: int) -> None:
+        """Say that the rows up to ``end`` are done, so that the next writer of a resumable entry starts there."""
+        if self._kept is not None:
+            with _writing_to(self._path.parent):
+                self._kept.keep(end)
+
+    @property
+    def _list(self) -> Path:
+        return self._partial.with_name(f"{self._partial.name}.rows")
+
+    def _head(self) -> bytes:
+        """All that comes before the logits."""
+        labels = b"" if self._labels is None else self._labels.astype("<i8").tobytes()
+        return self._header(None) + labels + self._names  # it comes first, so it keeps room for what is not known yet
+
+    def _is_laid_out(self, head: bytes, size: int) -> bool:
+        """Whether an earlier writer of the same entry has left its file."""
+        with self._partial.open("rb") as stream:
+            return self._partial.stat().st_size == len(head) + size and stream.read(len(head)) == head
+
+    def _lay_out(self, head: bytes, size: int) -> None:
+        """Write the file with zeros for its logits, ``size`` bytes.
 
         They are written, not left as a hole: on a full disk this is an error, where filling a hole through the memory
         map would end the process with a signal.
         """
         with self._partial.open("wb") as stream:
-            stream.write(self._header(None))  # it comes first, so it keeps room for what is not known yet
-            if self._labels is not None:
-                stream.write(self._labels.astype("<i8").tobytes())
-            stream.write(self._names)
-            start = stream.tell()
+            stream.write(head)
             for done in range(0, size, len(_ZEROS)):
                 stream.write(_ZEROS[: size - done])
-        return start
 
     def __enter__(self) -> LogitWriter:
         return self
@@ -177,6 +216,15 @@ class LogitWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._kept is not None and kind is not None and not issubclass(kind, Exception):
+            self._kept.write()  # Ctrl-C: the next run goes on
+        elif not self._finished:  # else another run may use the name by now
+            self._remove()
+        if self._lock is not None:
+            self._lock.close()
+
+    def _remove(self) -> None:
+        self._list.unlink(missing_ok=True)
         self._partial.unlink(missing_ok=True)
 
     def finish(self) -> LogitSet:
@@ -187,11 +235,14 @@ class LogitWriter:
         """
         digest = LogitSet.create(self.logits, self._labels).fingerprint
         del self.logits  # Windows renames no file that is mapped
+        self._kept = None
         with _writing_to(self._path.parent):
             with self._partial.open("r+b") as stream:
                 stream.write(self._header(digest))
+            self._list.unlink(missing_ok=True)
             self._partial.replace(self._path)
             remember_fingerprint(self._path, digest)
+        self._finished = True
         return LogitSet.load(self._path)
 
 
@@ -231,13 +282,3 @@ def _header(
     if names:
         tensors.append((SAMPLE_NAMES, np.dtype(np.uint8), (len(names),)))
     return safetensors_header(metadata, [*tensors, ("logits", np.dtype(np.float32), shape)])
-
-
-def _remove_stale(folder: Path) -> None:
-    """Drop what runs that were killed more than a day ago have left."""
-    for partial in folder.glob(".*.partial"):
-        try:
-            if time.time() - partial.stat().st_mtime > _STALE_SECONDS:
-                partial.unlink()
-        except FileNotFoundError:  # another run was faster
-            continue

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cist_core.documents import parse_json
 from cist_core.errors import CistError
 
 Class = str | int
@@ -73,8 +73,8 @@ def parse_class_map(text: str) -> dict[Class, Class | None]:
 
 def _from_json(text: str) -> dict[Class, Class | None]:
     try:
-        found: Any = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        found: Any = parse_json(text)
+    except ValueError as error:
         raise CistError(f"The class map begins like JSON, but cannot be read as such ({error}).") from error
     fine = all(
         value is None or (isinstance(value, str | int) and not isinstance(value, bool)) for value in found.values()

@@ -18,12 +18,14 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from cist_core.checksums import CHECKSUM, checksum, compare
+from cist_core.documents import parse_json
 from cist_core.errors import CistError, first_line
 from cist_core.files import write_whole
 from cist_core.logits import calibration
 from cist_core.logits.absent_classes import Absences, listed
 from cist_core.logits.sample_names import SampleNames
 from cist_core.logits.scratch import scratch_array
+from cist_core.plain_text import written_out
 from cist_core.wording import percent
 
 FloatArray = NDArray[np.floating[Any]]
@@ -119,7 +121,7 @@ class LogitSet:
             logits: ``(N, C)`` with N >= 1 and C >= 2, an array or a tensor. float16 and float32 are kept, anything else
                 numeric becomes float32.
             labels: ``(N,)`` integers in ``[0, C)``, or another form of them; see `as_labels`.
-            class_names: C names.
+            class_names: C names; like all text from files they are `written_out`.
             provenance: free text.
             sample_names: columns of N names each, by what they are called.
             leave_out_labelled: leave out the samples whose label is a class that takes no part, and say in
@@ -145,7 +147,8 @@ class LogitSet:
         checked = None if labels is None else as_labels(labels, count, classes, names)
         columns = sample_names.columns if isinstance(sample_names, SampleNames) else dict(sample_names or {})
         called = SampleNames.of(columns, count)
-        said = dict(provenance or {})
+        names = None if names is None else tuple(map(written_out, names))  # the labels may be the names as they stand
+        said = {written_out(str(key)): written_out(str(value)) for key, value in (provenance or {}).items()}
 
         low, high, absences = _extremes(array)
         _check_above(array, low, high)
@@ -426,7 +429,7 @@ def _write_safetensors(path: Path, tensors: Mapping[str, NDArray[Any]], metadata
 
 
 def _parsed(text: str, kind: type) -> Any:
-    value = json.loads(text)
+    value = parse_json(text)
     if not isinstance(value, kind):
         raise TypeError(f"expected a {kind.__name__}, not {text[:40]}")
     return value
@@ -751,13 +754,22 @@ def label_numbers(labels: ArrayLike, count: int, classes: int, class_names: Sequ
                 f"none; fill it in, or write {IGNORED_LABEL} for samples that do not count."
             )
         if np.all(np.isfinite(array) & (array == np.floor(array))):
+            _check_range(array)
             array = array.astype(np.int64)
     if not np.issubdtype(array.dtype, np.integer):
         raise CistError(
             f"Expected integer labels from 0 to {classes - 1}, but got the type {array.dtype}; "
             "give each sample the position of its class."
         )
+    _check_range(array)
     return array.astype(np.int64)
+
+
+def _check_range(array: NDArray[Any]) -> None:
+    """Refuse whole numbers beyond those of int64, which would become others."""
+    for value in (array.min(), array.max()) if array.size else ():
+        if not -(2**63) <= int(value) < 2**63:
+            raise CistError(f"Expected labels that number the classes from 0, but found {value:g}.")
 
 
 def is_whole_number(text: str) -> bool:

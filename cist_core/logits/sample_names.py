@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cist_core.documents import parse_json
 from cist_core.errors import CistError, first_line
+from cist_core.plain_text import written_out
 
 NO_NAME = "the first, without a name"
 """The column that pandas writes for the index of a table."""
@@ -31,7 +33,7 @@ class SampleNames:
 
     @classmethod
     def of(cls, columns: Mapping[str, ArrayLike], count: int) -> SampleNames | None:
-        """Columns as they are read; None where there are none.
+        """Columns as they are read, with text `written_out`; None where there are none.
 
         Raises:
             CistError: for a column of another length.
@@ -41,7 +43,9 @@ class SampleNames:
             array = np.asarray(values)
             if array.shape != (count,):
                 raise CistError(f"Expected {count:,} names of samples in '{name}', but got the shape {array.shape}.")
-            kept[name] = array if array.dtype.kind in "iu" else np.array([str(value).strip() for value in array])
+            if array.dtype.kind not in "iu":
+                array = np.array([written_out(str(value).strip()) for value in array])
+            kept[written_out(name)] = array
         return cls(kept) if kept else None
 
     @classmethod
@@ -52,7 +56,7 @@ class SampleNames:
             CistError: if it is something else.
         """
         try:
-            columns = json.loads(content)
+            columns = parse_json(content)
             return cls.of({str(name): np.array(values) for name, values in columns.items()}, count)
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise CistError(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from cist_core.documents import read_document
 from cist_core.errors import CistError
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class RunLimits(BaseModel):
         """
         path = root / LIMITS_FILE
         try:
-            return cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+            return cls.model_validate(tomllib.loads(read_document(path)))
         except FileNotFoundError:
             return cls()
         except ValidationError as error:

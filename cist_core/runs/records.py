@@ -18,12 +18,13 @@ from typing import Annotated, Any
 import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from cist_core.documents import parse_json
 from cist_core.errors import CistError
 from cist_core.files import write_whole
 from cist_core.runs.executors.local import LocalExecutor, process_handle
 from cist_core.runs.run import RunState
 from cist_core.training.run_directory import RunDirectory, RunDirectoryBusy
-from cist_core.training.run_files import parse_json, read_bytes
+from cist_core.training.run_files import read_bytes
 
 RECORD_FILE = "run.json"
 _RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]+")

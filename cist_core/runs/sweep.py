@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cist_core.documents import parse_json
 from cist_core.errors import CistError
 from cist_core.training.fields import nested
 
@@ -39,7 +39,7 @@ class _Axis:
     def values(self) -> list[Any]:
         """As JSON where it is JSON (``0.1``, ``true``, ``[150,180]``), else as words."""
         try:
-            values: list[Any] = json.loads(f"[{self.text}]")
+            values: list[Any] = parse_json(f"[{self.text}]")
         except ValueError:
             return self.words()
         return values

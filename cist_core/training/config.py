@@ -19,9 +19,11 @@ from pydantic import (
     model_validator,
 )
 
+from cist_core.documents import parse_json, parse_yaml, read_document
 from cist_core.errors import CistError
 from cist_core.files import write_whole
 from cist_core.objectives import Objective, create_objective, objective_presets, objective_specification
+from cist_core.plain_text import is_plain_text
 from cist_core.training.fields import flat, upgraded
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -37,6 +39,14 @@ class ConfigPart(BaseModel):
     """One part of a config: unknown fields are errors, values do not change after they were checked."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain(cls, content: Any) -> Any:
+        for field, value in content.items() if isinstance(content, dict) else ():
+            if isinstance(value, str) and not is_plain_text(value):
+                raise ValueError(f"{field} holds a control character ({value[:80]!r}); write it without")
+        return content
 
 
 class DataConfig(ConfigPart):
@@ -369,8 +379,8 @@ def load_config(path: str | os.PathLike[str]) -> RunConfig:
     """
     kind = "YAML" if Path(path).suffix.lower() in (".yaml", ".yml") else "JSON"
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        content = _read_yaml(text) if kind == "YAML" else json.loads(text)
+        text = read_document(path)
+        content = parse_yaml(text) if kind == "YAML" else parse_json(text)
     except OSError as error:
         raise CistError(f"The config {path} cannot be read ({error.strerror or error}); check the path.") from error
     except ValueError as error:
@@ -378,15 +388,6 @@ def load_config(path: str | os.PathLike[str]) -> RunConfig:
             f"The config {path} is not {kind} ({error}); `cist distill --preset demo --print` shows one."
         ) from error
     return parse_config(content, source=f"the config {path}")
-
-
-def _read_yaml(text: str) -> Any:
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(" ".join(str(error).split())) from error
 
 
 def _fault(fault: Any, kind: type[RunConfig]) -> str:

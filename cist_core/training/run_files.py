@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cist_core.documents import parse_json
 from cist_core.training.logit_scale import VERBS
 
 _LARGEST = 1e300
@@ -164,18 +165,6 @@ def read_bytes(path: Path) -> bytes:
 
 def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
-def parse_json(content: bytes) -> Any:
-    """The content of JSON.
-
-    Raises:
-        ValueError: if it is none, or nests deeper than Python reads.
-    """
-    try:
-        return json.loads(content.decode("utf-8"))
-    except RecursionError:
-        raise ValueError("it nests too deeply") from None
 
 
 def _reason(error: Exception) -> str:

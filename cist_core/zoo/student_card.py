@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from cist_core.documents import parse_json, read_document
 from cist_core.errors import CistError
+from cist_core.plain_text import all_written_out
 from cist_core.zoo.kinds.code import runs_code
 from cist_core.zoo.preprocessing import Preprocessing
 
@@ -41,7 +42,7 @@ def card_beside(path: str | os.PathLike[str]) -> StudentCard | None:
     if weights.name not in _WEIGHTS or not file.is_file():
         return None
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = all_written_out(parse_json(read_document(file)))
         if not isinstance(content, dict) or not {"architecture", "preprocessing"} <= content.keys():
             return None
         names = tuple(map(str, content.get("class_names") or ()))

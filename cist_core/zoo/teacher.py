@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from cist_core.plain_text import all_written_out
 from cist_core.zoo.preprocessing import Preprocessing
 
 
@@ -43,3 +44,7 @@ class Teacher:
     facts: Mapping[str, str] = field(default_factory=dict)
     weights: str | None = None
     other_weights: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for text in ("name", "architecture", "class_names", "facts", "weights", "other_weights"):
+            object.__setattr__(self, text, all_written_out(getattr(self, text)))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,25 @@ def test_another_upload_replaces_the_first_and_several_stand_beside_each_other(s
     assert {file.name for file in form.uploaded(added, TEACHER)} == {"b.pt", "c.pt"}
     assert [file.name for file in form.uploaded(added, LABELS)] == ["labels.npy"]
     assert form.uploaded(None, TEACHER) == []
+
+
+def test_a_session_may_have_so_many_files_and_bytes_here_and_is_told(store, monkeypatch) -> None:
+    monkeypatch.setattr(form, "MOST_UPLOADS", 3)
+    monkeypatch.setattr(form, "MOST_UPLOADED", 100)
+    before, added = store.draft(), store.draft()
+    session = {"begun": [before.id, added.id]}
+    form.keep_upload(store, before, TEACHER, "a.pt", io.BytesIO(b"a" * 50), **session)
+    with pytest.raises(
+        CistError, match="you would have 2 files of 101 Bytes here, and 3 of 100 Bytes in all are allowed"
+    ):
+        form.keep_upload(store, added, TEACHER, "b.pt", io.BytesIO(b"b" * 51), **session)
+    form.keep_upload(store, before, TEACHER, "c.pt", io.BytesIO(b"c" * 98), **session)  # in place of the first
+    form.keep_upload(store, added, TEACHER, "d.pt", io.BytesIO(b"d"), **session)
+    form.keep_upload(store, added, LABELS, "e.npy", io.BytesIO(b"e"), **session)
+    with pytest.raises(CistError, match="you would have 4 files"):
+        form.keep_upload(store, added, STUDENT, "f.npy", io.BytesIO(b""), **session)
+    store.delete(before.id)
+    form.keep_upload(store, added, STUDENT, "f.npy", io.BytesIO(b"f" * 98), **session)
 
 
 # The spec
@@ -253,8 +273,10 @@ def test_the_code_of_a_model_makes_the_same_logits(store, capsys, tmp_path, monk
 # The page
 
 
-def open_add(**query: str) -> AppTest:
+def open_add(*, browser_of: AppTest | None = None, **query: str) -> AppTest:
     app = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
+    if browser_of is not None:  # which tells its keys
+        app.session_state["_added_keys"] = browser_of.session_state["_added_keys"]
     app.run()
     for key, value in query.items():
         app.query_params[key] = value
@@ -408,7 +430,7 @@ def test_answers_are_there_after_a_look_at_another_page() -> None:
 def test_a_link_brings_the_answers_back() -> None:
     app = open_add()
     choose_sample_model(app)
-    again = open_add(adding=adding(app).id)
+    again = open_add(browser_of=app, adding=adding(app).id)
     assert again.title[0].value == app.title[0].value
     assert again.text_input(key="add_teacher_name").value == "mnist5k-mlp"
 
@@ -464,6 +486,32 @@ def test_another_can_be_added_and_what_there_is_deleted(content, store) -> None:
     assert not app.exception
     assert not (store.root / first).exists()
     assert not [button for button in app.button if button.key == f"open-{first}"]
+
+
+def test_a_link_alone_changes_nothing_where_nobody_signs_in(content, store) -> None:
+    app = open_add()
+    upload(app, 0, "mine.npz", content)
+    app.button(key="add-start").click().run()
+    added_id = adding(app).id
+    for keys in ({}, {added_id: "0" * 32}, {added_id: ""}):
+        other = open_add(adding=added_id)
+        other.session_state["_added_keys"] = keys
+        other.session_state["_added"] = [added_id]  # as if the browser had kept the id
+        other.run()
+        assert not other.exception
+        assert other.title[0].value == "Add a teacher, data or logits of your own"
+        assert not [button for button in other.button if added_id in str(button.key)]
+        stranger = AddedStore(store.root, keys=keys)
+        assert stranger.snapshot(added_id).state is AddedState.READY
+        again = partial(stranger.start, spec=adding(app).spec)
+        for change in (stranger.delete, stranger.cancel, again):
+            with pytest.raises(CistError, match="was added in another browser; you may look at it"):
+                change(added_id)
+    assert store.snapshot(added_id).logit_file.is_file()
+    key = app.session_state["_added_keys"][added_id]
+    assert key not in (store.root / added_id / "entry.json").read_text()
+    AddedStore(store.root, keys={added_id: key}).delete(added_id)
+    assert not (store.root / added_id).exists()
 
 
 def test_words_from_outside_are_plain(monkeypatch, content) -> None:
@@ -579,7 +627,7 @@ def test_the_weights_that_are_taken_are_named_and_others_can_be_chosen(both_weig
     code = form.code(adding(app).spec, adding(app).uploads, "test")
     assert "--weights state_dict" in code.command
     assert "weights='state_dict'" in code.python
-    again = open_add(adding=adding(app).id)
+    again = open_add(browser_of=app, adding=adding(app).id)
     assert again.selectbox(key="add_weights").value == "state_dict"
 
 
@@ -763,7 +811,7 @@ def test_labels_of_a_part_of_the_classes_go_through_the_map(logits) -> None:
     found = form.code(spec, adding(app).uploads, None)
     assert "--labels labels.txt --class-map Hund=3 Katze=5" in found.command
     assert "class_map={'Hund': '3', 'Katze': '5'}" in found.python
-    again = open_add(adding=adding(app).id)
+    again = open_add(browser_of=app, adding=adding(app).id)
     assert again.text_area(key="add_class_map").value == "Hund = 3\nKatze = 5"
 
 

@@ -1,6 +1,7 @@
 """What somebody added is found again: by their browser on a server of others, by anybody on their own machine."""
 
 import io
+import json
 
 import numpy as np
 import pytest
@@ -15,8 +16,8 @@ from tests.studio import running_studio
 MEMORY = "cist-studio-added"
 
 
-def add(folder, title: str) -> str:
-    """Logits under a title, ready to be looked at."""
+def add(folder, title: str) -> tuple[str, str]:
+    """Logits under a title, ready to be looked at: the id, and the key that their browser has."""
     store = AddedStore(folder / "added")
     added = store.draft(title=title)
     rows = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32) * 4
@@ -26,7 +27,7 @@ def add(folder, title: str) -> str:
     path = keep_upload(store, added, "teacher", "logits.npz", content)
     store.start_preview(added.id, AddSpec.of(title=title, logits={"teacher": str(path)}))
     LogitSet.create(rows, np.arange(60) % 5).save(added.logit_file)
-    return added.id
+    return added.id, added.key
 
 
 def teachers(page) -> list[str]:
@@ -38,16 +39,17 @@ def teachers(page) -> list[str]:
 @pytest.mark.browser
 @pytest.mark.parametrize("listens_on", ["0.0.0.0", "127.0.0.1"])
 def test_it_is_found_again_in_a_new_tab_and_by_nobody_else_who_may_not(browser, tmp_path, listens_on) -> None:
-    added_id = add(tmp_path, "My own teacher")
+    added_id, key = add(tmp_path, "My own teacher")
     own_machine = listens_on == "127.0.0.1"
+    kept = json.dumps([] if own_machine else [f"{added_id}:{key}"])
     with running_studio(tmp_path, "--server.address", listens_on) as address:
         mine, other = (browser.new_context(reduced_motion="reduce") for _ in range(2))
         first = mine.new_page()
+        first.add_init_script(f"localStorage.getItem('{MEMORY}') ?? localStorage.setItem('{MEMORY}', '{kept}')")
         first.goto(f"{address}/add?adding={added_id}")
         first.get_by_text("is ready: 60 samples").wait_for(timeout=60_000)
         settle(first)
-        kept = first.evaluate(f"localStorage.getItem('{MEMORY}')")
-        assert kept == (None if own_machine else f'["{added_id}"]')
+        assert json.loads(first.evaluate(f"localStorage.getItem('{MEMORY}')")) == json.loads(kept)
 
         second = mine.new_page()
         second.goto(address)
@@ -66,5 +68,41 @@ def test_it_is_found_again_in_a_new_tab_and_by_nobody_else_who_may_not(browser, 
         wait_until_drawn(stranger)
         settle(stranger)
         assert ("My own teacher" in teachers(stranger)) == own_machine
+        for context in (mine, other):
+            context.close()
+
+
+@pytest.mark.browser
+def test_a_link_shows_what_was_added_and_only_its_browser_deletes_it(browser, tmp_path) -> None:
+    content = io.BytesIO()
+    np.savez(content, logits=np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32) * 4)
+    file = {"name": "mine.npz", "mimeType": "application/octet-stream", "buffer": content.getvalue()}
+    with running_studio(tmp_path, "--server.address", "0.0.0.0") as address:
+        mine, other = (browser.new_context(reduced_motion="reduce") for _ in range(2))
+        page = mine.new_page()
+        page.goto(f"{address}/add")
+        page.locator("input[type=file]").first.set_input_files(file)
+        page.get_by_role("button", name="Add", exact=True).wait_for(timeout=60_000)
+        page.reload()  # a draft is gone on with in its own browser
+        page.get_by_role("button", name="Add", exact=True).click(timeout=60_000)
+        page.get_by_text("is ready: 60 samples").wait_for(timeout=60_000)
+        settle(page)
+        (added,) = AddedStore(tmp_path / "added").list_all()
+
+        stranger = other.new_page()
+        stranger.goto(f"{address}/?teacher={added.id}")
+        wait_until_drawn(stranger)
+        assert stranger.get_by_role("combobox", name="Teacher").input_value() == added.title
+        stranger.goto(f"{address}/add?adding={added.id}")
+        stranger.get_by_text("added in another browser").wait_for(timeout=60_000)
+        settle(stranger)
+        assert stranger.get_by_role("button", name="Delete").count() == 0
+
+        again = mine.new_page()
+        again.goto(f"{address}/add")
+        again.get_by_role("button", name="Delete").click(timeout=60_000)
+        again.get_by_role("button", name="Delete it").click()
+        settle(again)
+        assert AddedStore(tmp_path / "added").list_all() == []
         for context in (mine, other):
             context.close()

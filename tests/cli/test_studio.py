@@ -27,7 +27,7 @@ def test_it_starts_the_app_on_this_machine_only_and_opens_a_browser(capsys, star
     assert run(capsys, "studio", "--port", port) == (0, "", "")
     [(command, environment)] = started
     assert command[1:5] == ["-P", "-m", "streamlit", "run"]
-    assert command[5] == str(ROOT / "app" / "main.py")
+    assert command[5] == str(ROOT / "app" / "server.py")
     assert {"--server.address=127.0.0.1", f"--server.port={port}", "--server.headless=false"} <= set(command)
     assert environment["PYTHONPATH"].split(os.pathsep)[0] == str(ROOT)
 

@@ -1,4 +1,4 @@
-import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -210,7 +210,7 @@ def test_cancelling_stops_between_batches_and_keeps_nothing(dataset: ImageDatase
     assert list((tmp_path / "logits").iterdir()) == []
 
 
-def test_interrupt_keeps_nothing(dataset: ImageDataset, tmp_path: Path) -> None:
+def test_interrupt_keeps_what_was_done(dataset: ImageDataset, tmp_path: Path) -> None:
     model = Counting()
 
     def interrupt(size: int) -> None:
@@ -220,17 +220,26 @@ def test_interrupt_keeps_nothing(dataset: ImageDataset, tmp_path: Path) -> None:
     model.before = interrupt
     with pytest.raises(KeyboardInterrupt):
         infer(_teacher(model), dataset, device="cpu", batch_size=10, cache_dir=tmp_path)
-    assert list((tmp_path / "logits").iterdir()) == []
+    assert not list((tmp_path / "logits").glob("*.safetensors"))
+
+    done, model.before = sum(model.batches), lambda size: None
+    resumed = infer(_teacher(model), dataset, device="cpu", batch_size=10, cache_dir=tmp_path)
+    assert (resumed.resumed, resumed.cached) == (done, False)
+    assert sum(model.batches) == done + SAMPLES - resumed.resumed
+    whole = infer(_teacher(model), dataset, device="cpu", batch_size=10, cache_dir=tmp_path / "afresh")
+    np.testing.assert_array_equal(resumed.logit_set.logits, whole.logit_set.logits)
+    assert [path.suffix for path in (tmp_path / "logits").iterdir()] == [".safetensors"]
 
 
 KILLED_RUN = """
-import os, signal, sys
+import os, signal, sys, time
 from cist_core.data.loading import load_dataset
 from cist_core.inference.run import infer
 from cist_core.zoo.teachers import load_teacher
 
 def kill(done, total):
-    if done >= 500:
+    time.sleep(1.05)  # what is done is written down once a second
+    if done >= 750:
         os.kill(os.getpid(), signal.SIGKILL)
 
 infer(load_teacher("mnist5k-mlp"), load_dataset("mnist-5k"), device="cpu", cache_dir=sys.argv[1], progress=kill)
@@ -238,20 +247,33 @@ infer(load_teacher("mnist5k-mlp"), load_dataset("mnist-5k"), device="cpu", cache
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs a signal that cannot be caught")
-def test_killed_run_leaves_no_entry(tmp_path: Path) -> None:
+def test_a_killed_run_is_gone_on_with_from_rows_that_are_right(tmp_path: Path) -> None:
     from cist_core.zoo.teachers import load_teacher
 
-    killed = subprocess.run([sys.executable, "-c", KILLED_RUN, str(tmp_path)], check=False)
+    killed = subprocess.run([sys.executable, "-c", KILLED_RUN, str(tmp_path / "killed")], check=False)
     assert killed.returncode == -signal.SIGKILL
-    assert not list((tmp_path / "logits").glob("*.safetensors"))
-    (partial,) = (tmp_path / "logits").glob(".*.partial")
-
     teacher, dataset = load_teacher("mnist5k-mlp"), load_dataset("mnist-5k")
-    assert not infer(teacher, dataset, device="cpu", cache_dir=tmp_path).cached
-    assert partial.exists()  # it could belong to a run that is still going
-    os.utime(partial, (0, 0))
-    infer(teacher, dataset, device="cpu", cache_dir=tmp_path, limit=5)
-    assert not partial.exists()
+    whole = infer(teacher, dataset, device="cpu", cache_dir=tmp_path / "afresh")
+    for damage in ("none", "a row", "the list"):
+        folder = tmp_path / damage
+        shutil.copytree(tmp_path / "killed", folder)
+        assert not list((folder / "logits").glob("*.safetensors"))
+        (partial,) = (folder / "logits").glob(".*.resume")
+        rows = partial.with_name(f"{partial.name}.rows")
+        ends = [int(line.split()[0]) for line in rows.read_text().splitlines()]
+        assert len(ends) >= 2
+        kept = {"none": ends[-1], "a row": ends[-2], "the list": 0}[damage]
+        if damage == "a row":  # among the last that are listed
+            with partial.open("r+b") as stream:
+                stream.seek(partial.stat().st_size - 4 * 10 * (dataset.num_samples - ends[-1] + 1))
+                stream.write(b"\xff" * 4)
+        elif damage == "the list":
+            rows.write_bytes(b"\x00" * 100)
+        found = infer(teacher, dataset, device="cpu", cache_dir=folder)
+        assert (found.resumed, found.cached) == (kept, False)
+        np.testing.assert_array_equal(found.logit_set.logits, whole.logit_set.logits)
+        assert not partial.exists()
+        assert not rows.exists()
 
 
 def _cpu_memory_error() -> RuntimeError:

@@ -62,9 +62,10 @@ def test_a_full_queue_refuses_new_and_resumed_runs(store):
 
 @on_every_executor
 def test_the_worker_stops_a_run_that_takes_too_long_and_it_saves_first(workplace):
-    write_limits(workplace.store, "wall_seconds = 0.5")
     run_id = workplace.add()
     workplace.start("train")
+    workplace.trains(run_id)  # a limit that is over before a process has begun stops one with nothing to save
+    write_limits(workplace.store, "wall_seconds = 0.5")
     workplace.reaches(run_id, RunState.FAILED)
     run = workplace.store.get(run_id)
     assert "stopped after 0.5 seconds, the limit for one attempt; resume it" in run.reason

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from security.names import HOSTILE_NAMES
 
 from app.pages import DEFAULT, find_pages
@@ -19,7 +20,8 @@ from cist_core import LogitSet
 from cist_core.cards import sample_models
 from tests.studio import CHROMIUM, running_studio
 
-NAMES = [name for title, name in HOSTILE_NAMES.items() if title not in ("very long",)][:10]
+HALF = "half \ud800 of a pair"  # which no message to a browser can hold
+NAMES = [*[name for title, name in HOSTILE_NAMES.items() if title not in ("very long",)][:9], HALF]
 PAGES = ["" if page.name == DEFAULT else page.name for page in find_pages()]
 
 SHOWN = "Card <img"
@@ -34,13 +36,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     card = next(card for card in sample_models() if card.num_classes == len(NAMES))
     folder = tmp_path_factory.mktemp("models") / "hostile"
     folder.mkdir()
-    content = dict(card.content) | {"title": f"Card {HOSTILE_NAMES['HTML']} $x$", "class_names": NAMES}
+    content = dict(card.content) | {"title": f"Card {HOSTILE_NAMES['HTML']} $x$ {HALF}", "class_names": NAMES}
     shutil.copy(card.checkpoint, folder / "model.safetensors")
     for file in card.folder.glob("logits-*.safetensors"):
         shipped = LogitSet.load(file)
-        origin = dict.fromkeys(shipped.provenance, HOSTILE_NAMES["script"])
-        named = LogitSet.create(np.asarray(shipped.logits), shipped.labels, class_names=NAMES, provenance=origin)
-        named.save(folder / file.name)
+        origin = dict.fromkeys(shipped.provenance, HOSTILE_NAMES["script"] + HALF)
+        metadata = {"class_names": json.dumps(NAMES), "provenance": json.dumps(origin)}  # as we would not write them
+        tensors = {"logits": np.array(shipped.logits), "labels": np.array(shipped.labels)}
+        save_file(tensors, folder / file.name, metadata=metadata)
     (folder / "card.json").write_text(json.dumps(content))
     return folder.parent
 

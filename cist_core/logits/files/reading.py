@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from cist_core.documents import parse_json
 from cist_core.errors import CistError
 from cist_core.logits.class_maps import ClassMap
 from cist_core.logits.files.arrays import StoredArrays, few
@@ -317,8 +317,8 @@ def _top_k_sentence(file: StoredArrays) -> str:
 def _own_metadata(metadata: Mapping[str, str]) -> tuple[Any, dict[str, str]]:
     """Class names and provenance that `LogitSet.save` has written, or nothing."""
     try:
-        names = json.loads(metadata.get("class_names", "null"))
-        provenance = dict(json.loads(metadata.get("provenance", "{}")))
+        names = parse_json(metadata.get("class_names", "null"))
+        provenance = dict(parse_json(metadata.get("provenance", "{}")))
         return None if names is None else list(names), {str(key): str(value) for key, value in provenance.items()}
     except (ValueError, TypeError, RecursionError) as error:
         raise CistError(f"this has damaged metadata ({error}); write the file again.") from error

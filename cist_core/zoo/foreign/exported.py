@@ -10,7 +10,6 @@ more is refused by the name of what it needs.
 
 from __future__ import annotations
 
-import json
 import math
 import operator
 import os
@@ -23,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cist_core.documents import parse_json
 from cist_core.errors import CistError, first_line
 from cist_core.zoo.checkpoints import file_sha256
 from cist_core.zoo.foreign.operators import OPERATORS
@@ -231,8 +231,8 @@ class _Archive:
         if len(content) > _LARGEST_JSON:
             raise CistError(f"{name} in {self.path} has {len(content):,} bytes, more than any graph.")
         try:
-            return json.loads(content)
-        except (ValueError, RecursionError) as error:
+            return parse_json(content)
+        except ValueError as error:
             raise CistError(f"{name} in {self.path} is damaged ({first_line(error)}).") from error
 
 

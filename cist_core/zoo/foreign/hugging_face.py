@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import tempfile
@@ -12,6 +11,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from cist_core.data.names import MOST_CLASSES
+from cist_core.documents import parse_json, read_document
 from cist_core.errors import CistError, first_line
 from cist_core.zoo.checkpoints import meta_device, read_raw
 from cist_core.zoo.foreign.hub import fetch_folder
@@ -41,6 +42,7 @@ _REFUSED_KEYS = {
     "_attn_implementation": "a kernel of its own",
     "attn_implementation": "a kernel of its own",
 }
+_CLASSES = ("num_labels", "id2label", "label2id")
 _PICKLE = "pytorch_model.bin"
 _LARGEST_CONFIG = 1 << 24
 # Weights in half the precision take twice their file in memory; more than this, and a configuration does not belong
@@ -75,7 +77,7 @@ def load_folder(folder: str | os.PathLike[str], name: str | None = None) -> Teac
     """
     root = Path(folder)
     config = _read_json(root / "config.json")
-    _refuse_code(config, root)
+    _check_config(config, root)
     files = sorted(path for path in root.iterdir() if path.suffix == ".safetensors" and path.is_file())
     _check_shards(root)
     transformers, *_ = require("hf", "transformers", purpose=f"The Hugging Face classifier {root.name}")
@@ -127,7 +129,7 @@ def create_hugging_face(
     if reference.startswith(PREFIX):
         wanted = _FILES if options.weights else _FILES[:2]
         root = fetch_folder(reference.removeprefix(PREFIX), wanted, download=options.download)
-    _refuse_code(_read_json(root / "config.json"), root)
+    _check_config(_read_json(root / "config.json"), root)
     _check_shards(root)
     transformers, *_ = require("hf", "transformers", purpose=f"The Hugging Face classifier {root.name}")
     with quiet(transformers):
@@ -168,20 +170,28 @@ def _read_json(path: Path) -> dict[str, Any]:
     if path.stat().st_size > _LARGEST_CONFIG:
         raise CistError(f"{path} has {path.stat().st_size:,} bytes, more than any configuration.")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = parse_json(read_document(path))
+    except (OSError, ValueError) as error:
         raise CistError(f"{path} is not readable JSON ({first_line(error)}).") from error
     if not isinstance(content, dict):
         raise CistError(f"{path} is no JSON object.")
     return content
 
 
-def _refuse_code(config: Mapping[str, Any], root: Path) -> None:
+def _check_config(config: Mapping[str, Any], root: Path) -> None:
+    """Refuse what would run code, and more classes than are read, before the library sees it."""
     for key, value in _entries(config):
         if key in _REFUSED_KEYS and value not in (None, False, "eager", "sdpa"):
             raise CistError(
                 f"{root} asks for {_REFUSED_KEYS[key]} ('{key}' in config.json), which is not loaded; export the "
                 "network to ONNX and open that."
+            )
+    for key, value in _entries(config):  # the library makes a list of names of the number
+        count = value if isinstance(value, int | float) else len(value) if isinstance(value, dict | list) else 0
+        if key in _CLASSES and count > MOST_CLASSES:
+            raise CistError(
+                f"{root} has {count:,.0f} classes ('{key}' in config.json), and at most {MOST_CLASSES:,} are "
+                "read; is it another network's?"
             )
     named = config.get("architectures")
     if named and not any(str(name).endswith("ForImageClassification") for name in named):
@@ -293,7 +303,7 @@ def _preprocessing(transformers: Any, root: Path, config: Any) -> tuple[Preproce
     if not (root / "preprocessor_config.json").is_file():
         mean, std = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.5,) * channels, (0.5,) * channels)
         return Preprocessing(mean, std, size), {"preprocessing": ASSUMED}
-    _refuse_code(_read_json(root / "preprocessor_config.json"), root)
+    _check_config(_read_json(root / "preprocessor_config.json"), root)
     try:
         processor = transformers.AutoImageProcessor.from_pretrained(
             root, trust_remote_code=False, local_files_only=True

@@ -70,6 +70,7 @@ CASES += these(
             "large-pictures",
             _drawn("large.png", lambda: png(12_000, 12_000, black(12_000, 12_000))),
         ),
+        ("picture of 1 × 60,000,000", "strip-pictures", _one("strip.png", png(1, 60_000_000))),
         ("picture header of 2³¹ × 2³¹", "header-pictures", _one("header.png", png(2**31 - 1, 2**31 - 1))),
         (
             "picture whose comment inflates to 64 MiB",

@@ -89,6 +89,7 @@ CASES += these(
             _hugging_face(auto_map={"AutoModelForImageClassification": "code.X"}),
         ),
         ("Hugging Face folder of an unknown kind", "unknown-kind", _hugging_face(model_type="somebody")),
+        ("Hugging Face folder of 10⁹ classes", "many-classes", _hugging_face(num_labels=10**9, architectures=[])),
     ],
     needs="transformers",
 )

@@ -1,0 +1,47 @@
+"""Ctrl-C while a library computes: Python hears it only once the library comes back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+GRACE_SECONDS = 3.0
+"""Time that the work has to come back from a library and end by itself."""
+_INTERRUPTED = 130
+
+
+@contextmanager
+def ends_on_interrupt() -> Iterator[None]:
+    """Whatever is done inside ends within `GRACE_SECONDS` of Ctrl-C, in the middle of a library's work if need be."""
+    main_thread = threading.current_thread() is threading.main_thread()
+    if not main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield  # somebody else answers it
+        return
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
+    # The number of a signal goes into the pipe at once, whatever the main thread is doing.
+    before = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    over = threading.Event()
+    watching = threading.Thread(target=_watch, args=(heard, over), daemon=True)
+    watching.start()
+    try:
+        yield
+    finally:
+        over.set()
+        signal.set_wakeup_fd(before)
+        os.close(told)  # which ends the reading
+        watching.join()
+        os.close(heard)
+
+
+def _watch(heard: int, over: threading.Event) -> None:
+    while numbers := os.read(heard, 64):
+        if signal.SIGINT in numbers:
+            if not over.wait(GRACE_SECONDS):
+                print("cist: Interrupted in the middle of a library's work.", file=sys.stderr, flush=True)
+                os._exit(_INTERRUPTED)
+            return
