@@ -306,13 +306,13 @@ class LogitSet:
             )
             if not found.left_out:
                 found = replace(found, left_out=_left_out_before(metadata, found.num_classes))
-            if CHECKSUM in metadata:
-                found._check(source, state, metadata, tensors.get(SAMPLE_NAMES))
-            return found
         except CistError as error:
             raise CistError(f"{source}: {error}") from error
         except (ValueError, TypeError, RecursionError) as error:
             raise CistError(f"{source} has damaged metadata ({error}); write the file again.") from error
+        if CHECKSUM in metadata:
+            found._check(source, state, metadata, tensors.get(SAMPLE_NAMES))
+        return found
 
     def _check(self, source: Path, state: _FileState, metadata: Mapping[str, str], names: Any) -> None:
         """Compare the checksum; whoever has asked for the fingerprint of this very file need not do so again."""
