@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from cist_core.training.config import RunConfig
 
 _BUSY_SECONDS = 3.0
+_BUSY_ROUNDS = 10
 _NO_VALUES: Mapping[str, object] = {}
 _TABLE_VERSION = 3
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -518,7 +519,7 @@ class RunStore:
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         try:
             with self._connection() as connection:
-                connection.execute("BEGIN IMMEDIATE")
+                self._begin(connection)
                 try:
                     yield connection
                 except BaseException:
@@ -529,6 +530,25 @@ class RunStore:
         except _TableDamagedError as error:
             self._make_table()
             raise CistError(f"{error} It has been rebuilt from the directories of the runs; try again.") from error
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        """Begin a transaction: many that come and go are waited for, one that stays is not."""
+        for last in (False,) * (_BUSY_ROUNDS - 1) + (True,):
+            before = self._last_changes()
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                if last or _code(error) != sqlite3.SQLITE_BUSY or self._last_changes() == before:
+                    raise
+
+    def _last_changes(self) -> list[int]:
+        """When the table and its journal were last written."""
+        changes = []
+        for file in (self.table_file, self.table_file.with_name("runs.sqlite-wal")):
+            with contextlib.suppress(OSError):
+                changes.append(file.stat().st_mtime_ns)
+        return changes
 
     # ---- the table itself --------------------------------------------------------------------------------------------
 
