@@ -46,7 +46,7 @@ class Child:
                 start_new_session=True,
             )
         self.pid = self._process.pid
-        self.started = _start_of(self.pid)
+        self.started = start_of(self.pid)
 
     @property
     def waits(self) -> bool:
@@ -78,13 +78,13 @@ def is_alive(pid: int | None, started: str | float | None) -> bool:
 
     Args:
         pid: its number; None: there was none.
-        started: `Child.started`; or seconds since 1970, which earlier versions wrote down.
+        started: `start_of` it; or seconds since 1970, which earlier versions wrote down.
     """
     if pid is None or started is None:
         return False
     try:
         if _TICKS.fullmatch(str(started)):
-            return _start_of(pid) == started and _stat(pid)[0] not in _ENDED
+            return start_of(pid) == started and _stat(pid)[0] not in _ENDED
         process = psutil.Process(pid)
         same = abs(process.create_time() - float(started)) <= _SAME_START_SECONDS
         return bool(same and process.status() != psutil.STATUS_ZOMBIE)
@@ -92,23 +92,28 @@ def is_alive(pid: int | None, started: str | float | None) -> bool:
         return False
 
 
+def start_of(pid: int) -> str:
+    """When a process started, by which it is told from a later one of the same number.
+
+    Raises:
+        OSError, psutil.Error: if there is none.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(FileNotFoundError):  # a sandbox may have no id of the boot
+            return f"tick {_stat(pid)[19]} of boot {_boot()}"
+    return str(psutil.Process(pid).create_time())
+
+
 def age(started: str) -> float | None:
     """Seconds since a start of this boot, by a clock that nobody sets; None where that is not known.
 
     Args:
-        started: `Child.started`.
+        started: `start_of` a process.
     """
     ticks = _TICKS.fullmatch(started)
     if ticks is None or sys.platform != "linux" or ticks[2] != _boot():
         return None
     return time.clock_gettime(time.CLOCK_BOOTTIME) - int(ticks[1]) / os.sysconf("SC_CLK_TCK")
-
-
-def _start_of(pid: int) -> str:
-    if sys.platform == "linux":
-        with contextlib.suppress(FileNotFoundError):  # a sandbox may have no id of the boot
-            return f"tick {_stat(pid)[19]} of boot {_boot()}"
-    return str(psutil.Process(pid).create_time())
 
 
 def _stat(pid: int) -> list[str]:

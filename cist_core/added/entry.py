@@ -49,7 +49,7 @@ class Entry(BaseModel):
     pid: int | None = None
     """The child process that does it; None before there was one, and once its end is recorded."""
     pid_created_at: str | float | None = None
-    """Its start (`Child.started`), by which it is told from a later process of the same number."""
+    """Its start (`start_of`), by which it is told from a later process of the same number."""
     cancelled_at: float | None = None
     """When it was told to stop; Unix time."""
 

@@ -64,7 +64,7 @@ def test_a_full_queue_refuses_new_and_resumed_runs(store):
 def test_the_worker_stops_a_run_that_takes_too_long_and_it_saves_first(workplace):
     run_id = workplace.add()
     workplace.start("train")
-    workplace.trains(run_id)  # a limit that is over before a process has begun stops one with nothing to save
+    workplace.trains(run_id)  # on a busy machine that takes longer than the limit
     write_limits(workplace.store, "wall_seconds = 0.5")
     workplace.reaches(run_id, RunState.FAILED)
     run = workplace.store.get(run_id)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from whole_runs import results, stop_after
 
@@ -22,7 +23,7 @@ TINY = preset("demo").changed(
     data={"validation_samples": 50},
     student={"architecture": "mlp_14x14"},
     objective="cist-authors",
-    epochs=40,
+    epochs=20,
     machine={"device": "cpu", "threads": 1},
 )
 
@@ -81,11 +82,13 @@ def test_all_rows_up_to_the_checkpoint_survive_a_power_cut_and_the_run_goes_on(d
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 300
-        while len(cut.metrics()) < 12:
+        while len(cut.metrics()) < 6:
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.01)
         process.send_signal(signal.SIGSTOP)
+        while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:  # it may be writing
+            time.sleep(0.01)
         left = disk.as_it_is()
     finally:
         process.kill()
@@ -95,7 +98,7 @@ def test_all_rows_up_to_the_checkpoint_survive_a_power_cut_and_the_run_goes_on(d
     state = load_checkpoint(cut.checkpoints)
     assert state is not None
     epochs = state["step"] // (cut.status()["steps"] // TINY.epochs)
-    assert epochs >= 11  # the twelfth may have been cut short
+    assert epochs >= 5  # the sixth may have been cut short
     assert [row["epoch"] for row in cut.metrics()][:epochs] == list(range(1, epochs + 1))
     log = cut.log_file.read_bytes()
     assert f"Epoch {epochs} of {TINY.epochs}: ".encode() in log
@@ -124,7 +127,7 @@ def test_rows_that_are_gone_are_named_in_log_and_status(tmp_path: Path) -> None:
     assert cut.status()["warnings"] == [warning]
     assert f"WARNING {warning}" in cut.log_file.read_text()
     assert status["state"] == "finished"
-    assert [row["epoch"] for row in cut.metrics()] == [1, 4, *range(7, 41)]
+    assert [row["epoch"] for row in cut.metrics()] == [1, 4, *range(7, 21)]
 
 
 @pytest.mark.parametrize("tail", [bytes(300), b"2026-11-27 03:00:00 INFO Epo", b"2026-11-27 03:00" + bytes(5)])

@@ -58,7 +58,7 @@ class LocalExecutor(Executor):
 
 
 def process_handle(pid: int, started: str | float) -> str:
-    """The handle of the process that has this pid and this start (`Child.started`).
+    """The handle of the process that has this pid and this start (`start_of`).
 
     Example:
         >>> process_handle(4711, "tick 55301 of boot 3cd1ac05-3f5c-4f93-8a35-2f7a1f3d9f3e")
