@@ -69,7 +69,7 @@ def added_store() -> AddedStore:
         CistError: if nobody is signed in who would have to be.
     """
     if not sign_in_configured():
-        return AddedStore(keys=None if on_own_machine() else st.session_state.get(_KEYS, {}))
+        return AddedStore(keys=None if on_own_machine() else st.session_state.setdefault(_KEYS, {}))
     who = visitor()
     if who is None:
         raise CistError("What is added belongs to whoever added it; sign in to add something of your own.")

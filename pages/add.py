@@ -79,7 +79,7 @@ def draft(title: str) -> Added:
     if added is None:
         added = added_store().draft(title=title)
         st.session_state[ADDING] = added.id
-        remember(added.id, key=added.key)
+        remember(added.id)
         st.session_state.setdefault(BEGUN, []).append(added.id)
     return added
 

@@ -54,7 +54,6 @@ class Added:
         preview: what the last preview found.
         progress: how far the child process is; None before it has said so.
         weights_named: the names of weights that it failed for want of a choice among.
-        key: lets whoever has it change what nobody owns; known where it has just been begun, and nowhere else.
     """
 
     folder: Path
@@ -66,7 +65,6 @@ class Added:
     preview: Preview | None
     progress: Progress | None
     weights_named: tuple[str, ...]
-    key: str | None = None
 
     @property
     def id(self) -> str:

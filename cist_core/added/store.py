@@ -18,8 +18,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, MutableMapping, Sequence
 from pathlib import Path
 
 from filelock import FileLock
@@ -67,7 +66,7 @@ class AddedStore:
     """Everything that was added, below one root, as one person may use it."""
 
     def __init__(
-        self, root: Path | None = None, *, owner: str | None = None, keys: Mapping[str, str] | None = None
+        self, root: Path | None = None, *, owner: str | None = None, keys: MutableMapping[str, str] | None = None
     ) -> None:
         """Open the store; its folder is made when something is added.
 
@@ -75,7 +74,7 @@ class AddedStore:
             root: default: ``CIST_ADDED``, or a folder among the user's data.
             owner: who uses it, and may change what is theirs; None: the operator, who may change everything, or
                 somebody where nobody signs in.
-            keys: of the latter, by id: what they may change; None: the operator.
+            keys: of the latter, by id: what they may change, to which what they begin is added; None: the operator.
         """
         self.keys = keys
         self.root = own_folder("CIST_ADDED", "data", "added").resolve() if root is None else root
@@ -126,7 +125,7 @@ class AddedStore:
     # ---- change ------------------------------------------------------------------------------------------------------
 
     def draft(self, *, title: str = "mine") -> Added:
-        """A new, empty one of this owner, with its key where there is none; drafts that were left lying are removed.
+        """A new, empty one of this owner, or under a new key; drafts that were left lying are removed.
 
         Args:
             title: begins the id, as far as it can.
@@ -145,10 +144,12 @@ class AddedStore:
                 f"Nothing can be added in {self.root} ({error.strerror or error}); "
                 "make room there, or set CIST_ADDED to a folder that can be written to."
             ) from error
-        key = secrets.token_hex(16) if self.owner is None else None
-        digest = None if key is None else _digest(key)
-        Entry(owner=self.owner, created_at=time.time(), key_sha256=digest).write(folder)
-        return replace(snapshot(folder), key=key)
+        entry = Entry(owner=self.owner, created_at=time.time())
+        if self.owner is None and self.keys is not None:
+            key = self.keys[folder.name] = secrets.token_hex(16)
+            entry = entry.model_copy(update={"key_sha256": _digest(key)})
+        entry.write(folder)
+        return snapshot(folder)
 
     def start_preview(self, added_id: str, spec: AddSpec, *, server_paths: bool = True) -> None:
         """Look at the files in a process of its own; a later `snapshot` tells what comes of it.
