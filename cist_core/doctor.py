@@ -251,6 +251,8 @@ def _runs(name: str) -> Iterator[Check]:
 
     store = RunStore()
     yield _folder(name, store.root, "CIST_RUNS")
+    if store.rebuilt is not None:
+        yield Check("Table of runs", State.NOTE, f"{store.rebuilt} Remove {store.notice_file} when you have read this.")
     running, queued = len(store.running()), store.has_queued()
     if store.has_worker():
         yield Check("Worker", State.OK, f"A worker lives; {_runs_of(running)}.")

@@ -484,14 +484,38 @@ def show_exports(views: list[RunView]) -> None:
 # ---- the page --------------------------------------------------------------------------------------------------------
 
 
-def show_page(polling: bool) -> None:
+def show_rebuilt() -> None:
+    """That the table was lost and rebuilt, until the operator has read it."""
+    if store.rebuilt is None:
+        return
+    st.warning(plain(store.rebuilt), icon=":material/restore:")
+    if store.owner is None and st.button("I have read this", icon=":material/check:", key="runs-rebuilt"):
+        store.forget_rebuilt()
+        st.rerun()
+
+
+def see_to_runs() -> CistError | None:
+    """Have a worker start and watch them while some are active; why none can, while the page shows them anyway."""
+    if not any(run.state in run_views.ACTIVE for run in known_runs()[0]):
+        return None
+    try:
+        ensure_worker(store)
+    except CistError as error:
+        return error
+    finally:
+        store.reconcile()
+    return None
+
+
+def show_page(polling: bool, fault: CistError | None) -> None:
     """The whole page, which repeats itself while a run is queued or running."""
     page_head(QUESTION)
+    show_rebuilt()
+    if (fault := see_to_runs() or fault) is not None:
+        show_error(fault)
     runs, unknown = known_runs()
     views = run_views.read_runs(runs)
     active = any(view.active for view in views)
-    if active:
-        ensure_worker(store)
     if active != polling:
         st.rerun()  # the last run has ended, or one was resumed: draw once more, without or with a clock
     for run_id in unknown:
@@ -520,17 +544,18 @@ def show_page(polling: bool) -> None:
     show_tabs(selected, curves, tests_shown)
 
 
-def show_page_or_error(polling: bool) -> None:
+def show_page_or_error(polling: bool, fault: CistError | None) -> None:
     try:
-        show_page(polling)
+        show_page(polling, fault)
     except CistError as error:
         show_error(error)
 
 
 def show_polling() -> None:
     """The page, with a clock while a run is queued or running."""
+    fault = see_to_runs()
     polling = any(run.state in run_views.ACTIVE for run in known_runs()[0])
-    st.fragment(show_page_or_error, run_every=POLL_SECONDS if polling else None)(polling)
+    st.fragment(show_page_or_error, run_every=POLL_SECONDS if polling else None)(polling, fault)
 
 
 in_link("run")

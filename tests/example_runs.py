@@ -59,6 +59,14 @@ class ExampleStore:
         self.runs: list[Run] = []
         self.asked: list[tuple[Any, ...]] = []
         self.refuse: str | None = None
+        self.owner: str | None = None
+        self.rebuilt: str | None = None
+
+    def forget_rebuilt(self) -> None:
+        self.rebuilt = None
+
+    def reconcile(self) -> None:
+        """Nothing is gone here."""
 
     def put(
         self,

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from cist_core.charts.training import RUN_COLOURS
 from cist_core.charts.training_sentences import RunCurve, accuracy_sentence
+from cist_core.documents import parse_json
 from cist_core.errors import CistError
 from cist_core.logits.logit_set import LogitSet
 from cist_core.runs.comparison import SettingAccuracy, comparison_sentence, confidence_of_each, difference
@@ -28,6 +29,7 @@ from cist_core.runs.summary import setting_key
 from cist_core.training.fields import flat, upgraded
 from cist_core.training.logit_scale import VERBS, ScaleFault
 from cist_core.training.objective_names import objective_label, parameter_label
+from cist_core.training.run_files import read_bytes
 from cist_core.wording import percent
 
 if TYPE_CHECKING:
@@ -53,6 +55,12 @@ class RunView:
     label: str
     config: Mapping[str, Any] = field(repr=False)
     status: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def damage(self) -> list[str]:
+        """What of its files is damaged and therefore left out."""
+        config = [] if self.config else [f"{self.run.directory.config_file.name} cannot be read"]
+        return [*config, *self.run.directory.damage()]
 
     @property
     def id(self) -> str:
@@ -165,7 +173,7 @@ class RunView:
             parts.append(reason.rstrip("."))
             if self.epoch:
                 parts.append(f"{self.epoch:,} of {self.epochs:,} epochs are done")
-        parts += [str(warning) for warning in self.status.get("warnings") or ()]
+        parts += [*(self.status.get("warnings") or ()), *self.damage]
         if self.run.note:
             parts.append(self.run.note)
         return " · ".join(parts)
@@ -198,10 +206,28 @@ def read_runs(runs: Sequence[Run]) -> list[RunView]:
 def _read_config(path: str) -> Mapping[str, Any]:
     """A run's config never changes."""
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        return upgraded(content) if isinstance(content, dict) else {}
+        content = parse_json(read_bytes(Path(path)))
+        config = upgraded(content) if isinstance(content, dict) else {}
+        return config if _is_config(config) else {}
     except (OSError, ValueError, CistError):
         return {}
+
+
+def _is_config(content: Mapping[str, Any]) -> bool:
+    """Whether it holds what this page reads of a config."""
+    objective, student, data = (content.get(part) for part in ("objective", "student", "data"))
+    named = ((objective, "name"), (student, "architecture"), (data, "name"))
+    if not all(isinstance(part, dict) and isinstance(part.get(name), str) for part, name in named):
+        return False
+    counts = (content.get("seed", 0), content.get("epochs") or 1)
+    if not all(isinstance(count, int) and 0 <= count < 2**53 for count in counts):
+        return False
+    try:
+        setting_key(content)
+        objective_label(content["objective"])
+    except (TypeError, ValueError, AttributeError, KeyError):  # its parameters
+        return False
+    return True
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -43,7 +44,10 @@ def add_root_option(parser: argparse.ArgumentParser) -> None:
 def open_store(options: argparse.Namespace) -> RunStore:
     from cist_core.runs import RunStore
 
-    return RunStore(None if options.root is None else Path(options.root))
+    store = RunStore(None if options.root is None else Path(options.root))
+    if store.rebuilt is not None:
+        print(f"{store.rebuilt} Remove {store.notice_file} when you have read this.", file=sys.stderr)
+    return store
 
 
 def add_parser(commands: Any) -> None:
@@ -114,6 +118,7 @@ def show_run(options: argparse.Namespace) -> None:
         "validation accuracy": _accuracy(run),
         "test accuracy": _percent(run.directory.status().get("test_accuracy")),
         "warnings": " ".join(run.directory.status().get("warnings") or []),
+        "damage": "; ".join(run.directory.damage()),
         "created": _moment(run.created_at),
         "started": _moment(run.started_at),
         "ended": _moment(run.ended_at),
@@ -169,13 +174,15 @@ def _record(run: Run) -> dict[str, Any]:
         "attempt": run.attempt,
         "directory": str(run.directory.path),
         "status": run.directory.status(),
+        "damage": run.directory.damage(),
     }
 
 
 def _state(run: Run) -> str:
     fault = ScaleFault.from_status(run.directory.status())
     state = "stopping" if run.cancel_requested else run.state
-    return state if fault is None else f"{state}, {fault.state}"
+    remarks = [*([] if fault is None else [fault.state]), *(["damaged files"] if run.directory.damage() else [])]
+    return ", ".join([state, *remarks])
 
 
 def _progress(run: Run) -> str:

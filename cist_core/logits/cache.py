@@ -8,28 +8,37 @@ same inputs goes on with the rows that a killed one has left.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cist_core.checksums import CHECKSUM, PENDING
 from cist_core.errors import CistError
 from cist_core.logits.kept_rows import KeptRows
-from cist_core.logits.logit_set import LEFT_OUT, SAMPLE_NAMES, LogitSet, map_safetensors
+from cist_core.logits.logit_set import (
+    LEFT_OUT,
+    SAMPLE_NAMES,
+    LogitSet,
+    map_safetensors,
+    remember_fingerprint,
+    safetensors_header,
+    set_checksum,
+)
 from cist_core.logits.sample_names import SampleNames
 from cist_core.logits.scratch import require_room
 from cist_core.partial_files import lock_file, remove_abandoned
 from cist_core.progress import ProgressCallback
 
 DIGEST_FIELD = "content_sha256"
-# The header comes first in a safetensors file, so room for the digest is kept while the content is being written.
-_PENDING_DIGEST = "?" * 64
 _RESUMABLE_SECONDS = 24 * 3600.0
 _ZEROS = bytes(1 << 20)
 _VALUES_AT_ONCE = 1 << 22
@@ -140,7 +149,8 @@ class LogitWriter:
         self._names = b"" if sample_names is None else sample_names.to_bytes()
         self._kept: KeptRows | None = None
         self._finished = False
-        self._header = _header(*shape, labels is not None, len(self._names), class_names, provenance, left_out)
+        described = (labels is not None, self._names, class_names, provenance, left_out)
+        self._header = functools.partial(_header, shape, *described)
         with _writing_to(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
             remove_abandoned(path.parent)
@@ -182,7 +192,7 @@ class LogitWriter:
     def _head(self) -> bytes:
         """All that comes before the logits."""
         labels = b"" if self._labels is None else self._labels.astype("<i8").tobytes()
-        return self._header + labels + self._names
+        return self._header(None) + labels + self._names  # it comes first, so it keeps room for what is not known yet
 
     def _is_laid_out(self, head: bytes, size: int) -> bool:
         """Whether an earlier writer of the same entry has left its file."""
@@ -228,9 +238,10 @@ class LogitWriter:
         self._kept = None
         with _writing_to(self._path.parent):
             with self._partial.open("r+b") as stream:
-                stream.write(self._header.replace(_PENDING_DIGEST.encode(), digest.encode()))
+                stream.write(self._header(digest))
             self._list.unlink(missing_ok=True)
             self._partial.replace(self._path)
+            remember_fingerprint(self._path, digest)
         self._finished = True
         return LogitSet.load(self._path)
 
@@ -247,32 +258,27 @@ def _writing_to(folder: Path) -> Iterator[None]:
 
 
 def _header(
-    samples: int,
-    num_classes: int,
+    shape: tuple[int, int],
     labelled: bool,
-    names_size: int,
+    names: bytes,
     class_names: Sequence[str] | None,
     provenance: Mapping[str, str],
     left_out: Sequence[int],
+    digest: str | None,
 ) -> bytes:
-    """The head of a safetensors file: its own length, then names, types, shapes and places of the tensors as JSON."""
+    """The head of the file; without a digest of its logits and labels one of the same length."""
     metadata = {
         "format": "cist-logits-1",
-        "provenance": json.dumps({**provenance, DIGEST_FIELD: _PENDING_DIGEST}),
+        "provenance": json.dumps({**provenance, DIGEST_FIELD: digest or PENDING}),
     }
     if class_names is not None:
         metadata["class_names"] = json.dumps(class_names)
     if left_out:
         metadata[LEFT_OUT] = json.dumps(left_out)
-    labels_end = 8 * samples if labelled else 0
-    names_end = labels_end + names_size
-    logits_end = names_end + 4 * samples * num_classes
-    head: dict[str, object] = {"__metadata__": metadata}
+    metadata[CHECKSUM] = PENDING if digest is None else set_checksum(metadata, digest, names or None)
+    tensors: list[tuple[str, np.dtype[Any], tuple[int, ...]]] = []
     if labelled:
-        head["labels"] = {"dtype": "I64", "shape": [samples], "data_offsets": [0, labels_end]}
-    if names_size:
-        head[SAMPLE_NAMES] = {"dtype": "U8", "shape": [names_size], "data_offsets": [labels_end, names_end]}
-    head["logits"] = {"dtype": "F32", "shape": [samples, num_classes], "data_offsets": [names_end, logits_end]}
-    text = json.dumps(head).encode()
-    text += b" " * (-len(text) % 8)  # aligns the tensors
-    return len(text).to_bytes(8, "little") + text
+        tensors.append(("labels", np.dtype(np.int64), shape[:1]))
+    if names:
+        tensors.append((SAMPLE_NAMES, np.dtype(np.uint8), (len(names),)))
+    return safetensors_header(metadata, [*tensors, ("logits", np.dtype(np.float32), shape)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from cist_core.checksums import CHECKSUM, checksum, compare
 from cist_core.documents import parse_json
 from cist_core.errors import CistError, first_line
 from cist_core.files import write_whole
@@ -256,35 +258,37 @@ class LogitSet:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file: ``logits``, ``labels``, ``sample_names``; class names and provenance as metadata.
 
-        The file appears whole or not at all.
+        The file appears whole or not at all, has a checksum of all that is in it, and is the same to the byte whenever
+        one set is written.
 
         Raises:
             CistError: if the file cannot be written.
         """
-        from safetensors.numpy import save_file
-
-        tensors: dict[str, NDArray[Any]] = {"logits": np.ascontiguousarray(self.logits)}
-        if self.labels is not None:
-            tensors["labels"] = self.labels
-        if self.sample_names is not None:
-            tensors[SAMPLE_NAMES] = np.frombuffer(self.sample_names.to_bytes(), np.uint8)
+        tensors: dict[str, NDArray[Any]] = {} if self.labels is None else {"labels": self.labels}
+        tensors["logits"] = self.logits
+        names = None if self.sample_names is None else self.sample_names.to_bytes()
+        if names is not None:
+            tensors[SAMPLE_NAMES] = np.frombuffer(names, np.uint8)
         metadata = {"format": "cist-logits-1", "provenance": json.dumps(dict(self.provenance))}
         if self.class_names is not None:
             metadata["class_names"] = json.dumps(self.class_names)
         if self.left_out:
             metadata[LEFT_OUT] = json.dumps(self.left_out)
-        write_whole(path, lambda file: save_file(tensors, file, metadata=metadata), what="The logits")
+        metadata[CHECKSUM] = set_checksum(metadata, self.fingerprint, names)
+        write_whole(path, lambda file: _write_safetensors(file, tensors, metadata), what="The logits")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> LogitSet:
         """Open a safetensors file without reading its logits into memory (they are memory-mapped).
 
-        Any safetensors file with a 2-D tensor ``logits`` opens; ``labels`` and our metadata are optional.
+        Any safetensors file with a 2-D tensor ``logits`` opens; ``labels`` and our metadata are optional. If the file
+        has a checksum of ours, it is compared; a file that has not changed is read for it once in a process.
 
         Raises:
-            CistError: if the file is missing, is not safetensors, or holds no valid logits.
+            CistError: if the file is missing, is not safetensors, is damaged, or holds no valid logits.
         """
         source = Path(path)
+        state = _state_of(source)
         metadata, tensors = map_safetensors(source)
         if "logits" not in tensors:
             raise CistError(
@@ -300,11 +304,22 @@ class LogitSet:
                 provenance=_parsed(metadata.get("provenance", "{}"), dict),
                 sample_names=read_sample_names(tensors.get(SAMPLE_NAMES), len(tensors["logits"])),
             )
-            return found if found.left_out else replace(found, left_out=_left_out_before(metadata, found.num_classes))
+            if not found.left_out:
+                found = replace(found, left_out=_left_out_before(metadata, found.num_classes))
         except CistError as error:
             raise CistError(f"{source}: {error}") from error
         except (ValueError, TypeError, RecursionError) as error:
             raise CistError(f"{source} has damaged metadata ({error}); write the file again.") from error
+        if CHECKSUM in metadata:
+            found._check(source, state, metadata, tensors.get(SAMPLE_NAMES))
+        return found
+
+    def _check(self, source: Path, state: _FileState, metadata: Mapping[str, str], names: Any) -> None:
+        """Compare the checksum; whoever has asked for the fingerprint of this very file need not do so again."""
+        if state in _fingerprints:
+            self.__dict__["fingerprint"] = _fingerprints[state]
+        compare(source, metadata, _digests(self.fingerprint, None if names is None else names.tobytes()))
+        _remember(state, self.fingerprint)
 
     def __repr__(self) -> str:
         origin = "".join(f", {name}={self.provenance[name]!r}" for name in _ORIGIN if name in self.provenance)
@@ -335,6 +350,82 @@ class LogitSet:
 
     def _chunks(self) -> Iterator[FloatArray]:
         return _row_chunks(self.logits)
+
+
+_FileState = tuple[str, int, int, int]  # path, number on the disk, size, time of the last change
+_fingerprints: dict[_FileState, str] = {}
+_MOST_FINGERPRINTS = 1024
+
+
+def _state_of(path: Path) -> _FileState:
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise CistError(f"There is no file {path} that can be read ({error.strerror or error}).") from error
+    return str(path.absolute()), found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _remember(state: _FileState, fingerprint: str) -> None:
+    if len(_fingerprints) >= _MOST_FINGERPRINTS:
+        _fingerprints.clear()
+    _fingerprints[state] = fingerprint
+
+
+def remember_fingerprint(path: Path, fingerprint: str) -> None:
+    """Spare whoever opens a file that has just been written the reading of it for its checksum."""
+    _remember(_state_of(path), fingerprint)
+
+
+def check_whole(path: Path, metadata: Mapping[str, str]) -> None:
+    """Compare the checksum of a file of logits with these metadata, if it has one of ours.
+
+    Raises:
+        CistError: if the file is damaged.
+    """
+    if CHECKSUM in metadata and _state_of(path) not in _fingerprints:
+        LogitSet.load(path)
+
+
+def set_checksum(metadata: Mapping[str, str], fingerprint: str, names: bytes | None) -> str:
+    """The checksum of a file with these metadata, a set of this fingerprint and the bytes of its samples' names."""
+    return checksum(metadata, _digests(fingerprint, names))
+
+
+def _digests(fingerprint: str, names: bytes | None) -> dict[str, str]:
+    """The fingerprint is of logits and labels together."""
+    return {"logits": fingerprint} | ({} if names is None else {SAMPLE_NAMES: hashlib.sha256(names).hexdigest()})
+
+
+def safetensors_header(
+    metadata: Mapping[str, str], tensors: Sequence[tuple[str, np.dtype[Any], tuple[int, ...]]]
+) -> bytes:
+    """The head of a safetensors file: its own length, then names, types, shapes and places of the tensors as JSON.
+
+    The library writes the metadata in another order each time.
+
+    Args:
+        metadata: of the file.
+        tensors: name, type and shape of each, in the order in which their bytes follow.
+    """
+    types = {np.dtype(kind): name for name, kind in SAFETENSORS_TYPES.items()}
+    head: dict[str, object] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name, dtype, shape in tensors:
+        begin, end = end, end + dtype.itemsize * math.prod(shape)
+        head[name] = {"dtype": types[dtype], "shape": list(shape), "data_offsets": [begin, end]}
+    text = json.dumps(head).encode()
+    text += b" " * (-len(text) % 8)  # aligns the tensors
+    return len(text).to_bytes(8, "little") + text
+
+
+def _write_safetensors(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
+    """The tensors of larger numbers come first, so that each is aligned."""
+    ordered = sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize)
+    with path.open("wb") as stream:
+        stream.write(safetensors_header(metadata, [(name, array.dtype, array.shape) for name, array in ordered]))
+        for _, array in ordered:
+            for rows in _row_chunks(array) if array.ndim == 2 else [array]:
+                stream.write(_bytes(rows))
 
 
 def _parsed(text: str, kind: type) -> Any:

@@ -10,33 +10,43 @@ number of processes may have one.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import secrets
 import shutil
 import sqlite3
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from cist_core.errors import CistError
-from cist_core.files import flush, own_folder
+from cist_core.files import flush, own_folder, write_whole
 from cist_core.runs.endings import Ending, ending
 from cist_core.runs.executors.local import LocalExecutor, process_handle
 from cist_core.runs.executors.protocol import ExecutorUnreachable, Exit, executor_of
 from cist_core.runs.limits import RunLimits
+from cist_core.runs.records import RECORD_FILE, Recovered, RunRecord, recover, write_record
 from cist_core.runs.run import Run, RunState
 from cist_core.training.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from cist_core.training.config import RunConfig
 
-_BUSY_SECONDS = 30.0
+_BUSY_SECONDS = 3.0
+_BUSY_ROUNDS = 10
+_NO_VALUES: Mapping[str, object] = {}
 _TABLE_VERSION = 3
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_UNWRITTEN = "The table of runs cannot be written now, so it does not say so yet."
+_RESERVE_BYTES = 1 << 16  # for some changes of rows, with pages that split
 _LONGEST_NAME = 80
 _TABLE = """
 CREATE TABLE IF NOT EXISTS runs (
@@ -74,6 +84,10 @@ _ID_BYTES = 2  # to be typed after 'cist runs'
 _OWNED_ID_BYTES = 8  # nobody guesses the address of somebody's run
 
 
+class _TableDamagedError(CistError):
+    """There is no table, or what is there is none."""
+
+
 class Claim:
     """A row taken from the queue, while nobody else can take one: say what became of it."""
 
@@ -93,6 +107,7 @@ class Claim:
             "stop_requested_at = NULL, limit_reason = NULL, executor = ?, handle = ? WHERE id = ?",
             (time.time(), executor, handle, self.run.id),
         )
+        _keep_record(self._connection, self.run)
 
     def failed(self, reason: str) -> None:
         """It cannot be started."""
@@ -102,10 +117,14 @@ class Claim:
             "stop_requested_at = NULL, limit_reason = NULL, executor = NULL, handle = NULL WHERE id = ?",
             (now, now, reason, self.run.id),
         )
+        _keep_record(self._connection, self.run)
 
 
 class RunStore:
     """The runs of one root: a folder with the table ``runs.sqlite`` and one directory a run, named by its id.
+
+    A table that is missing or damaged is rebuilt from the directories of the runs, whenever that is found; what lay
+    in its place is set aside, and `rebuilt` says so.
 
     A store that acts for somebody adds runs that are theirs, lists these alone, and changes no others. This is the one
     place where it is decided who may do what: whoever shows runs opens the store for the person who looks.
@@ -124,17 +143,21 @@ class RunStore:
         self.owner = owner
         self.root = Path(own_folder("CIST_RUNS", "data", "runs") if root is None else root).resolve()
         self.table_file = self.root / "runs.sqlite"
+        self.notice_file = self.root / "rebuilt.txt"
+        self._unwritten: dict[tuple[str, int], Ending] = {}  # by run and attempt
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CistError(
                 f"The folder of runs {self.root} cannot be made ({error.strerror or error}); set CIST_RUNS to another."
             ) from error
-        version = self._read("PRAGMA user_version")[0][0] if self.table_file.exists() else 0
-        if version > _TABLE_VERSION:
+        version = self._version()
+        if version is None:
+            self._make_table()
+        elif version > _TABLE_VERSION:
             raise CistError(f"The table of runs {self.table_file} is of a newer version; update cist-studio.")
-        if version < _TABLE_VERSION:
-            with self._connection("rwc") as connection:
+        elif version < _TABLE_VERSION:
+            with self._connection() as connection:
                 connection.execute("PRAGMA journal_mode = WAL")
             with self._transaction() as connection:
                 _migrate(connection)
@@ -150,6 +173,23 @@ class RunStore:
             CistError: if `limits.toml` is wrong.
         """
         return RunLimits.load(self.root)
+
+    @property
+    def rebuilt(self) -> str | None:
+        """What happened when the table was last rebuilt, for people; None if it was not, or somebody has read it."""
+        try:
+            return self.notice_file.read_text(encoding="utf-8").strip() or None
+        except (OSError, ValueError):
+            return None
+
+    def forget_rebuilt(self) -> None:
+        """Somebody has read what `rebuilt` says.
+
+        Raises:
+            CistError: if that cannot be noted.
+        """
+        with _explained(f"{self.notice_file} cannot be removed"):
+            self.notice_file.unlink(missing_ok=True)
 
     def get(self, run_id: str) -> Run:
         """One run, to look at: also somebody else's, whose id is only known to those who were given it.
@@ -231,30 +271,20 @@ class RunStore:
         self._check_disk(limits)
         made: list[Path] = []
         try:
+            records = []
+            for name, config in entries:  # before the transaction: others wait for it
+                made.append(self._make_directory())
+                place = RunDirectory(made[-1])
+                config.save(place.config_file)
+                records.append(
+                    self._new_record(place.path.name, _one_line(name) or config.objective.label, note, group)
+                )
+                write_record(place, records[-1].model_dump())
             with self._transaction() as connection:
                 self._check_queue(connection, limits, len(entries))
-                runs = []
-                for name, config in entries:
-                    directory = self._make_directory()
-                    made.append(directory)
-                    config.save(RunDirectory(directory).config_file)
-                    now = time.time()
-                    connection.execute(
-                        "INSERT INTO runs "
-                        "(id, name, note, state, sweep, created_at, queued_at, working_directory, owner) "
-                        "VALUES (?, ?, ?, 'queued', ?, ?, ?, ?, ?)",
-                        (
-                            directory.name,
-                            _one_line(name) or config.objective.label,
-                            note,
-                            group,
-                            now,
-                            now,
-                            str(Path.cwd()),
-                            self.owner,
-                        ),
-                    )
-                    runs.append(self._get(connection, directory.name))
+                for record in records:
+                    _insert(connection, record)
+                runs = [self._get(connection, record.id) for record in records]
         except BaseException:
             for directory in made:
                 shutil.rmtree(directory, ignore_errors=True)
@@ -369,8 +399,16 @@ class RunStore:
 
     @contextmanager
     def kept_open(self) -> Iterator[None]:
-        """Keep the journal beside the table, so that a worker can write down how a run ended on a full disk."""
-        with self._connection():
+        """Keep a journal with room beside the table, so that a worker can write down how a run ended on a full disk."""
+        if self._version() is None:
+            self._make_table()
+        with self._connection() as connection:
+            # Where that fails, the worker says of each change that it fails.
+            with contextlib.suppress(sqlite3.Error, CistError):
+                connection.execute("DROP TABLE IF EXISTS reserve")
+                connection.execute("CREATE TABLE reserve AS SELECT zeroblob(?)", (_RESERVE_BYTES,))
+                connection.execute("DROP TABLE reserve")  # its pages stay, for rows that grow
+                self._keep_missing_records()
             yield
 
     @contextmanager
@@ -408,22 +446,53 @@ class RunStore:
         return end
 
     def reconcile(self) -> None:
-        """Settle the runs that are gone, unless a worker lives, which does so itself."""
+        """Settle the runs that are gone, unless a worker lives, which does so itself.
+
+        Where nothing can be written, this store says from now on how they ended; the table follows when it can.
+        """
         try:
             with self.worker_lock().acquire(timeout=0):
-                for run in self.running():
-                    with contextlib.suppress(ExecutorUnreachable):  # what was known last stays
-                        executor, handle = executor_of(run)
-                        if (how := executor.poll(handle)) is not None:
-                            self.settle(run, how)
-        except (Timeout, OSError):  # a worker lives; or nothing can be written here
-            return
+                self._settle_gone()
+        except Timeout:  # a worker lives
+            if not self._has_room():
+                self._settle_gone()
+        except OSError:
+            self._settle_gone()
+
+    def _settle_gone(self) -> None:
+        self._unwritten.clear()
+        for run in self.running():
+            with contextlib.suppress(ExecutorUnreachable):  # what was known last stays
+                executor, handle = executor_of(run)
+                if (how := executor.poll(handle)) is not None:
+                    try:
+                        self.settle(run, how)
+                    except CistError:
+                        end = ending(run, how)
+                        reason = " ".join(filter(None, (end.reason, _UNWRITTEN)))
+                        self._unwritten[run.id, run.attempt] = Ending(end.state, reason)
+
+    def _has_room(self) -> bool:
+        """Whether files can be written here."""
+        try:
+            with tempfile.TemporaryFile(dir=self.root) as probe:
+                probe.write(bytes(_RESERVE_BYTES))
+        except OSError:
+            return False
+        return True
 
     # ---- inside ------------------------------------------------------------------------------------------------------
 
     @contextmanager
     def _connection(self, mode: str = "rw") -> Iterator[sqlite3.Connection]:
-        """A connection; in the usual mode a table that somebody removed does not come back empty."""
+        """A connection; a table that somebody removed does not come back empty.
+
+        Raises:
+            CistError: if the table cannot be used, also in what is done with the connection; `_TableDamagedError` if
+                there is none.
+        """
+        if not os.path.exists(self.table_file):  # no folder that cannot be searched either
+            raise _TableDamagedError(f"The table of runs {self.table_file} is missing.")
         try:
             connection = sqlite3.connect(
                 f"{self.table_file.as_uri()}?mode={mode}", uri=True, timeout=_BUSY_SECONDS, isolation_level=None
@@ -434,6 +503,13 @@ class RunStore:
                 connection.execute("PRAGMA wal_autocheckpoint = 1")
                 yield connection
         except sqlite3.Error as error:
+            if _code(error) in _DAMAGE and mode == "rw":  # read while others write, it may only seem to be
+                raise _TableDamagedError(f"The table of runs {self.table_file} is damaged ({error}).") from error
+            if _code(error) == sqlite3.SQLITE_BUSY:
+                raise CistError(
+                    f"The table of runs {self.table_file} is locked by another process for more than "
+                    f"{_BUSY_SECONDS:g} seconds; try again, or end what holds it."
+                ) from error
             raise CistError(
                 f"The table of runs {self.table_file} cannot be used ({error}); "
                 "see that the folder exists, can be written to and has room."
@@ -441,24 +517,143 @@ class RunStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._connection() as connection:
-            connection.execute("BEGIN IMMEDIATE")
+        try:
+            with self._connection() as connection:
+                self._begin(connection)
+                try:
+                    yield connection
+                except BaseException:
+                    with contextlib.suppress(sqlite3.Error):
+                        connection.execute("ROLLBACK")
+                    raise
+                connection.execute("COMMIT")
+        except _TableDamagedError as error:
+            self._make_table()
+            raise CistError(f"{error} It has been rebuilt from the directories of the runs; try again.") from error
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        """Begin a transaction: many that come and go are waited for, one that stays is not."""
+        for last in (False,) * (_BUSY_ROUNDS - 1) + (True,):
+            before = self._last_changes()
             try:
-                yield connection
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):
-                    connection.execute("ROLLBACK")
-                raise
-            connection.execute("COMMIT")
+                connection.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                if last or _code(error) != sqlite3.SQLITE_BUSY or self._last_changes() == before:
+                    raise
+
+    def _last_changes(self) -> list[int]:
+        """When the table and its journal were last written."""
+        changes = []
+        for file in (self.table_file, self.table_file.with_name("runs.sqlite-wal")):
+            with contextlib.suppress(OSError):
+                changes.append(file.stat().st_mtime_ns)
+        return changes
+
+    # ---- the table itself --------------------------------------------------------------------------------------------
+
+    def _version(self) -> int | None:
+        """Of the table; None if there is none, or what lies in its place is none."""
+        query = "SELECT user_version, (SELECT count(*) FROM sqlite_master WHERE name = 'runs') FROM pragma_user_version"
+        try:
+            version, tables = self._read(query, mend=False)[0]
+        except _TableDamagedError:
+            return None
+        return int(version) if tables else None
+
+    def _make_table(self) -> None:
+        """Make the table from the directories of the runs, unless somebody has done so just before."""
+        with self._table_lock():
+            if self._version() is not None:
+                return
+            found = recover(self.root)
+            partial = self.root / f".runs.sqlite.{os.getpid()}.partial"
+            try:
+                _write_table(partial, [one.record for one in found])
+                aside = self._name_aside()
+                if found or aside is not None:
+                    text = _notice(aside, found) + "\n"
+                    write_whole(self.notice_file, lambda file: file.write_text(text), what="The notice")
+                for end in ("", "-wal", "-shm"):  # a journal that is left would be taken for the new table's
+                    file = self.table_file.with_name(self.table_file.name + end)
+                    if file.exists() and aside is not None:
+                        file.replace(aside.with_name(aside.name + end))
+                    file.unlink(missing_ok=True)
+                partial.replace(self.table_file)
+            finally:
+                partial.unlink(missing_ok=True)
+
+    def _name_aside(self) -> Path | None:
+        """A free name for what lies in the table's place; None if that is nothing."""
+        if not self.table_file.exists() or self.table_file.stat().st_size == 0:
+            return None
+        name = f"runs.sqlite.damaged-{time.strftime('%Y%m%d-%H%M%S')}"
+        names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+        return next(path for each in names if not (path := self.root / each).exists())
+
+    @contextmanager
+    def _table_lock(self) -> Iterator[None]:
+        """Only one process at a time makes the table."""
+        lock = self.root / "table.lock"
+        what = f"The table of runs {self.table_file} cannot be used or rebuilt"
+        with _explained(what):
+            lock.touch()  # makes no folder, as the lock itself would for one that somebody has removed
+            try:
+                with FileLock(lock).acquire(timeout=_BUSY_SECONDS):
+                    yield
+            except Timeout as error:
+                raise CistError(f"{what}: another process is at it; try again.") from error
+            except sqlite3.Error as error:
+                raise CistError(f"{what} ({error}); see that the folder can be written to and has room.") from error
+
+    def _keep_missing_records(self) -> None:
+        """Of runs that were added by a version that kept none."""
+        for run in self._select("SELECT * FROM runs"):
+            if not (run.directory.path / RECORD_FILE).exists():
+                with self._transaction() as connection:
+                    _keep_record(connection, run)
+
+    # ---- rows --------------------------------------------------------------------------------------------------------
+
+    def _new_record(self, run_id: str, name: str, note: str, group: str | None) -> RunRecord:
+        now = time.time()
+        return RunRecord(
+            id=run_id,
+            name=name,
+            note=note,
+            state=str(RunState.QUEUED),
+            sweep=group,
+            created_at=now,
+            queued_at=now,
+            started_at=None,
+            ended_at=None,
+            reason=None,
+            stop_requested_at=None,
+            limit_reason=None,
+            attempt=0,
+            resume=0,
+            executor=None,
+            handle=None,
+            working_directory=str(Path.cwd()),
+            owner=self.owner,
+        )
 
     def _select(self, query: str, **values: object) -> list[Run]:
-        return [self._run(row) for row in self._read(query, **values)]
+        return [self._run(row) for row in self._read(query, values)]
 
-    def _read(self, query: str, **values: object) -> list[sqlite3.Row]:
+    def _read(self, query: str, values: Mapping[str, object] = _NO_VALUES, *, mend: bool = True) -> list[sqlite3.Row]:
         try:
             with self._connection() as connection:
                 return connection.execute(query, values).fetchall()
-        except CistError:
+        except _TableDamagedError:
+            if not mend:
+                raise
+            self._make_table()
+            with self._connection() as connection:
+                return connection.execute(query, values).fetchall()
+        except CistError as error:
+            if _code(error.__cause__) == sqlite3.SQLITE_BUSY:
+                raise
             # Even to read, SQLite makes files beside the table: not on a full disk, nor in a folder that is read-only.
             # Where its journal is empty, the table is whole as it lies.
             journal = self.table_file.with_name("runs.sqlite-wal")
@@ -485,7 +680,7 @@ class RunStore:
         return CistError(f"There is no run '{run_id}' in {self.root}; 'cist runs' lists those that there are.")
 
     def _run(self, row: sqlite3.Row) -> Run:
-        return Run(
+        run = Run(
             id=row["id"],
             name=row["name"],
             note=row["note"],
@@ -505,12 +700,14 @@ class RunStore:
             directory=RunDirectory(self.root / row["id"]),
             owner=row["owner"],
         )
+        end = self._unwritten.get((run.id, run.attempt)) if run.state is RunState.RUNNING else None
+        return run if end is None else replace(run, state=end.state, reason=end.reason)
 
     def _set(self, run_id: str, column: str, value: str) -> Run:
         with self._transaction() as connection:
             self._owned(self._get(connection, run_id))
             connection.execute(f"UPDATE runs SET {column} = ? WHERE id = ?", (value, run_id))
-            return self._get(connection, run_id)
+            return _keep_record(connection, self._get(connection, run_id))
 
     def _requeue(self, run_id: str, *, resume: bool) -> Run:
         limits = self.limits
@@ -530,7 +727,7 @@ class RunStore:
                 "reason = NULL, stop_requested_at = NULL, limit_reason = NULL WHERE id = ?",
                 (time.time(), resume, run_id),
             )
-            return self._get(connection, run_id)
+            return _keep_record(connection, self._get(connection, run_id))
 
     def _check_queue(self, connection: sqlite3.Connection, limits: RunLimits, more: int) -> None:
         waiting, own_waiting = connection.execute(
@@ -552,6 +749,55 @@ class RunStore:
                     directory.mkdir()
                     flush(self.root)
                     return directory
+
+
+def _write_table(path: Path, records: Sequence[RunRecord]) -> None:
+    """A new table with these rows, in this order."""
+    path.unlink(missing_ok=True)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("BEGIN")
+        connection.execute(_TABLE)
+        for record in records:
+            _insert(connection, record)
+        connection.execute(f"PRAGMA user_version = {_TABLE_VERSION}")
+        connection.execute("COMMIT")
+
+
+def _insert(connection: sqlite3.Connection, record: RunRecord) -> None:
+    columns = record.model_dump()
+    marks = ", ".join(f":{name}" for name in columns)
+    connection.execute(f"INSERT INTO runs ({', '.join(columns)}) VALUES ({marks})", columns)
+
+
+def _keep_record(connection: sqlite3.Connection, run: Run) -> Run:
+    """Write the row of a run into its directory as well; in the transaction, so that none overtakes another."""
+    write_record(run.directory, connection.execute("SELECT * FROM runs WHERE id = ?", (run.id,)).fetchone())
+    return run
+
+
+def _notice(aside: Path | None, found: Sequence[Recovered]) -> str:
+    """What people are told of a table that was rebuilt."""
+    what = "was missing or empty" if aside is None else f"was damaged; what was there is kept as {aside.name}"
+    counts = Counter(one.record.state for one in found)
+    states = ", ".join(f"{counts[state]:,} {state}" for state in RunState if counts[state])
+    said = (
+        f"On {time.strftime('%Y-%m-%d at %H:%M:%S')} the table of runs {what}. It was rebuilt from the directories "
+        f"of {len(found):,} run{'s' * (len(found) != 1)}" + (f": {states}." if states else ".")
+    )
+    unknown = sum(not one.known for one in found)
+    if unknown:
+        said += (
+            f" Of {unknown:,} name, note, sweep and owner are not known any more; "
+            f"{'it belongs' if unknown == 1 else 'they belong'} to the operator."
+        )
+    return said
+
+
+def _code(error: BaseException | None) -> int | None:
+    """SQLite's primary result code."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else int(code) & 0xFF
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
@@ -592,6 +838,7 @@ def _request_stop(connection: sqlite3.Connection, run: Run, *, limit_reason: str
     connection.execute(
         "UPDATE runs SET stop_requested_at = ?, limit_reason = ? WHERE id = ?", (time.time(), limit_reason, run.id)
     )
+    _keep_record(connection, run)
     with contextlib.suppress(OSError):  # where no file can be made, the worker sends a signal after the grace
         run.directory.cancel_file.touch()
 
@@ -600,6 +847,7 @@ def _end(connection: sqlite3.Connection, run: Run, how: Ending) -> None:
     connection.execute(
         "UPDATE runs SET state = ?, reason = ?, ended_at = ? WHERE id = ?", (how.state, how.reason, time.time(), run.id)
     )
+    _keep_record(connection, run)
 
 
 @contextmanager
@@ -623,7 +871,7 @@ def _clear(directory: RunDirectory) -> None:
         raise CistError(f"{directory.path} is a link, so what is in it is left alone; delete the run instead.")
     with directory.locked():
         for entry in directory.path.iterdir():
-            if entry not in (directory.config_file, directory.lock_file):
+            if entry not in (directory.config_file, directory.lock_file, directory.path / RECORD_FILE):
                 _remove(entry)
         flush(directory.path)
 

@@ -1,18 +1,22 @@
-"""Checkpoints: each file whole or not there, the last two kept, no code run when one is read."""
+"""Checkpoints: each file whole or not there, the last two kept, checked and no code run when one is read."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import logging
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from cist_core.errors import CistError
+from cist_core.errors import CistError, first_line
 from cist_core.files import write_whole
 
 KEPT = 2
+
+log = logging.getLogger("cist_core.training")
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> None:
@@ -31,21 +35,47 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """The newest checkpoint that can be read, on the CPU; None if there is none at all.
+    """The newest checkpoint that is whole, on the CPU; None if there is none at all.
+
+    Each array in the file has a checksum (CRC-32, of the zip format that torch writes), and all are compared first. A
+    newer checkpoint that is passed over is said in the log and among the state's ``warnings``, and is renamed.
 
     Raises:
-        CistError: if there are checkpoints, but none can be read.
+        CistError: if there are checkpoints, but none is whole.
     """
-    found = _newest_first(folder)
-    for path in found:
+    passed: list[tuple[Path, str]] = []
+    for path in _newest_first(folder):
         try:
+            _check(path)
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception:  # a damaged archive can fail in any way
+        except Exception as error:  # a damaged archive can fail in any way
+            passed.append((path, first_line(error)))
             continue
+        for damaged, reason in passed:
+            sentence = f"The checkpoint {damaged.name} is damaged ({reason}); the run goes on from {path.name} instead."
+            log.warning("%s", sentence)
+            state.setdefault("warnings", []).append(sentence)
+            with contextlib.suppress(OSError):  # else it would count as one of the last two
+                damaged.rename(damaged.with_name(f"{damaged.name}.damaged"))
         return state
-    if found:
-        raise CistError(f"None of the checkpoints in {folder} can be read; start anew in another --run-dir.")
+    if passed:
+        path, reason = passed[0]
+        raise CistError(
+            f"None of the checkpoints in {folder} can be read ({path.name}: {reason}); start anew in another --run-dir."
+        )
     return None
+
+
+def _check(path: Path) -> None:
+    """Compare the checksums in the archive with its content.
+
+    Raises:
+        ValueError: if one differs.
+        zipfile.BadZipFile: if it is no archive.
+    """
+    with zipfile.ZipFile(path) as archive:
+        if (damaged := archive.testzip()) is not None:
+            raise ValueError(f"the checksum of {damaged} differs")
 
 
 def _newest_first(folder: Path) -> list[Path]:

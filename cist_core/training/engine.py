@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from cist_core.errors import Cancelled, CistError
@@ -29,6 +28,7 @@ from cist_core.training.logit_scale import ScaleFault, scale_fault
 from cist_core.training.run_directory import RunDirectory
 from cist_core.training.statistics import EpochStatistics
 from cist_core.training.trainer import NotFiniteError, RunLength, Trainer, create_accelerator
+from cist_core.zoo.checkpoints import read_raw, save_weights
 
 HEARTBEAT_SECONDS = (1.0, 15.0)
 """Between two of them, at least and at most; where the disk is slow, fifty times as long as one took."""
@@ -458,7 +458,7 @@ class _Run:
             self._save_card(trainer)
             _refuse_removed(self.directory)
             trainer.task.keep(self.directory, measured)
-        self.accelerator.unwrap_model(trainer.student).load_state_dict(load_file(self.directory.best_student))
+        self.accelerator.unwrap_model(trainer.student).load_state_dict(read_raw(self.directory.best_student))
         best = trainer.task.scores("test", trainer.measure("test"))
         teacher_accuracy = trainer.task.teacher_accuracy("test")
         self.status.update(
@@ -555,8 +555,7 @@ class _Run:
     def _save_student(self, trainer: Trainer, path: Path) -> None:
         if self.accelerator.is_main_process:
             network: nn.Module = self.accelerator.unwrap_model(trainer.student)
-            state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-            self._write(path, lambda file: save_file(state, file), what="The student")
+            self._write(path, lambda file: save_weights(network.state_dict(), file), what="The student")
 
     def _save_card(self, trainer: Trainer) -> None:
         card = {**trainer.task.card(), "config": self.config.model_dump(mode="json")}

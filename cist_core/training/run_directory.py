@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cist_core.errors import CistError
 from cist_core.files import make_folder, write_whole
+from cist_core.training.run_files import read_metrics, read_status
 
 if TYPE_CHECKING:
     from cist_core.training.config import RunConfig
@@ -123,11 +124,7 @@ class RunDirectory:
         finished run also ``test_accuracy``, ``test_nll``, ``test_ece`` and ``test_agreement`` (last epoch),
         ``test_accuracy_at_best`` (best epoch on validation) and ``teacher_test_accuracy``.
         """
-        try:
-            content = json.loads(self.status_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return content if isinstance(content, dict) else {}
+        return read_status(self.status_file)[0]
 
     def write_status(self, status: Mapping[str, Any]) -> None:
         """Replace the status whole.
@@ -145,17 +142,11 @@ class RunDirectory:
 
     def metrics(self) -> list[dict[str, float]]:
         """One row for every finished epoch, in order; a line that is still being written, or damaged, is left out."""
-        try:
-            lines = self.metrics_file.read_text(encoding="utf-8", errors="replace").split("\n")
-        except OSError:
-            return []
-        rows = []
-        for line in lines[:-1]:
-            with contextlib.suppress(ValueError):
-                row = json.loads(line.lstrip("\0"))  # what a power cut leaves of lines before it
-                if isinstance(row, dict) and {"epoch", "step"} <= row.keys():
-                    rows.append(row)
-        return rows
+        return read_metrics(self.metrics_file)[0]
+
+    def damage(self) -> list[str]:
+        """What of status and metrics is damaged and therefore left out, a sentence without its full stop each."""
+        return [*read_status(self.status_file)[1], *read_metrics(self.metrics_file)[1]]
 
     def log_tail(self, lines: int = 40) -> str:
         """The last lines of the log."""

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from cist_core.checksums import CHECKSUM, checksum, compare, tensor_digest
 from cist_core.errors import CistError, first_line
 from cist_core.logits.files.torch_files import is_program
 from cist_core.zoo.architectures import ARCHITECTURES, find_architecture
@@ -206,14 +207,38 @@ class _NoRandomValues(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+def save_weights(state: Mapping[str, Tensor], path: Path) -> None:
+    """Write weights with a checksum as a safetensors file; equal weights are equal files.
+
+    Raises:
+        OSError, SafetensorError: if it cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    there = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    save_file(there, path, metadata={CHECKSUM: checksum({}, _digests(there))})
+
+
 def _read_safetensors(path: Path) -> object:
-    from safetensors import SafetensorError
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
     try:
-        return load_file(path)
+        state = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise CistError(f"{path} is not a readable safetensors file ({error}); write it again.") from error
+    if CHECKSUM in metadata:
+        compare(path, metadata, _digests(state))
+    return state
+
+
+def _digests(state: Mapping[str, Tensor]) -> dict[str, str]:
+    return {
+        name: tensor_digest(str(value.dtype), tuple(value.shape), value.reshape(-1).view(torch.uint8).numpy())
+        for name, value in state.items()
+    }
 
 
 def _read_torch(path: Path) -> object:

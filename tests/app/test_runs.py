@@ -39,9 +39,17 @@ from app.forms.run_views import (
     told_apart,
     who_is_right,
 )
-from cist_core.charts.training import RUN_COLOURS
+from cist_core.charts.training import (
+    RUN_COLOURS,
+    accuracy_figure,
+    entropy_figure,
+    maximum_figure,
+    temperature_figure,
+)
 from cist_core.errors import CistError
+from cist_core.runs import RunState
 from cist_core.training.logit_scale import VERBS, ScaleFault
+from tests.damaged_files import METRICS, STATUSES
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -508,6 +516,73 @@ def test_a_part_that_the_next_selection_lacks_is_left(store) -> None:
     app.run()
     assert not app.exception
     assert any(heading.value.startswith("The total loss") for heading in app.main.subheader)
+
+
+@pytest.mark.parametrize("state", ["running", "finished"])
+def test_damaged_files_spoil_their_own_run_alone(store, state: str) -> None:
+    whole = store.put(state, done=3, name="whole")
+    alone = settings_of(store)
+    for number, content in enumerate([*STATUSES.values(), *METRICS.values()]):
+        run = store.put(state, objective="kd", done=3, seed=number + 1, name=f"damaged {number}", epochs=13 + number)
+        file = run.directory.status_file if number < len(STATUSES) else run.directory.metrics_file
+        file.write_bytes(content)
+    configs = [b"[]", b"{}", b'{"objective": 5}', b"[" * 200_000, b'{"objective": {"name": []}, "seed": "x"}', b"\xff"]
+    for content in configs:
+        store.put(state, done=3).directory.config_file.write_bytes(content)
+    views = views_of(store)
+    assert [bool(view.damage) for view in views] == [view.id != whole.id for view in views]
+    assert all(any(said in view.details() for said in view.damage) for view in views if view.id != whole.id)
+    settings = settings_of(store)
+    assert len(listing(settings, {})) == len(settings) == len(views)
+    (same,) = (setting for setting in settings if setting.runs[0].id == whole.id)
+    assert same.runs[0].details() == alone[0].runs[0].details()
+    for start in range(0, len(settings), MOST_SELECTED):
+        chosen = settings[start : start + MOST_SELECTED]
+        curves = [one.curve("#000000") for one in chosen]
+        assert headline(chosen, curves)
+        assert three_numbers(chosen)
+        for figure in (accuracy_figure, entropy_figure, temperature_figure, maximum_figure):
+            figure(curves)
+    assert results(views) is not None
+    assert "NaN" not in everything(views[-1:])
+    assert len(metrics_table(views)) >= 3
+
+
+def test_the_page_shows_damaged_runs_beside_whole_ones(store) -> None:
+    whole = store.put("finished", done=12)
+    status, rows = store.put("finished", done=12, objective="kd"), store.put("failed", done=3, objective="dkd")
+    status.directory.status_file.write_bytes(STATUSES["nested"])
+    rows.directory.metrics_file.write_bytes(METRICS["bytes"])
+    app = open_runs(run=[whole.id, status.id, rows.id])
+    captions = " ".join(caption.value for caption in app.caption)
+    assert "status.json is damaged (epoch is" in captions.replace("\\", "")
+    assert "metrics.jsonl is damaged (line" in captions.replace("\\", "")
+    assert "on test" in captions
+
+
+def test_a_table_that_was_made_anew_is_told_until_somebody_has_read_it(store) -> None:
+    store.put("finished", done=12)
+    store.rebuilt = "The table of runs was missing [sic]."
+    app = open_runs()
+    assert [warning.value for warning in app.warning] == ["The table of runs was missing \\[sic\\]."]
+    app.button(key="runs-rebuilt").click().run()
+    assert not app.warning
+    store.rebuilt, store.owner = "Once more.", "ann@lab.edu"
+    assert "runs-rebuilt" not in {button.key for button in open_runs().button}  # the operator's to read
+
+
+def test_where_no_worker_can_work_the_runs_are_shown_all_the_same(store, monkeypatch) -> None:
+    def refuse(store) -> None:
+        raise CistError("No worker can work in /runs (Read-only file system).")
+
+    monkeypatch.setattr("cist_core.runs.ensure_worker", refuse)
+    run = store.put("running", done=3)
+    gone = replace(run, state=RunState.LOST, reason="It is gone.")
+    monkeypatch.setattr(store, "reconcile", lambda: store.runs.__setitem__(0, gone))
+    app = open_runs()
+    assert "Read-only file system" in app.error[0].value
+    assert any("It is gone" in caption.value for caption in app.caption)
+    assert app.button(key=f"resume-{run.id}")
 
 
 def test_a_store_that_cannot_be_read_is_explained(store, monkeypatch) -> None:

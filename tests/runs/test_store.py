@@ -1,6 +1,7 @@
 """The table: what each state allows, what is refused and in which words, and many hands on it at once."""
 
 import json
+import shutil
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -102,7 +103,7 @@ def test_retry_leaves_nothing_but_config_and_lock_and_follows_no_link(store, tmp
     (run.directory.path / "link").symlink_to(outside)
     end(store, run.id, RunState.FAILED)
     store.retry(run.id)
-    assert {path.name for path in run.directory.path.iterdir()} == {"config.json", "lock"}
+    assert {path.name for path in run.directory.path.iterdir()} == {"config.json", "run.json", "lock"}
     assert (outside / "precious").exists()
 
 
@@ -136,8 +137,7 @@ def test_delete_and_retry_never_leave_the_root(store, tmp_path):
 
 def test_a_run_whose_directory_somebody_removed_can_be_deleted(store):
     run = store.add(config())
-    run.directory.config_file.unlink()
-    run.directory.path.rmdir()
+    shutil.rmtree(run.directory.path)
     store.delete(run.id)
     assert store.list_runs() == []
 
@@ -229,11 +229,15 @@ def test_a_root_or_table_that_cannot_be_used_is_told_in_a_sentence(tmp_path):
         RunStore(file)
     store = RunStore(tmp_path / "runs")
     store.table_file.unlink()
+    store.table_file.mkdir()
     with pytest.raises(CistError, match=r"The table of runs .*runs\.sqlite cannot be used"):
         store.list_runs()
-    store.table_file.write_text("no database at all, but long enough to be looked at" * 50)
     with pytest.raises(CistError, match="cannot be used"):
         RunStore(tmp_path / "runs")
+    shutil.rmtree(store.root)
+    with pytest.raises(CistError, match="cannot be used or rebuilt"):
+        store.list_runs()
+    assert not store.root.exists()  # what somebody removed does not come back
 
 
 def test_a_table_of_a_newer_version_is_left_alone(store):

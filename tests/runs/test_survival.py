@@ -252,6 +252,64 @@ def test_a_full_disk_under_everything_is_written_down_once_there_is_room(tmp_pat
             workplace.stop()
 
 
+def fill(root: Path) -> None:
+    with contextlib.suppress(OSError), (root / "ballast").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
+def test_how_runs_end_on_a_full_disk_is_written_down_while_it_is_full_and_the_queue_goes_on(tmp_path):
+    from tests.runs.workplace import Workplace
+
+    with mounted(tmp_path / "runs", "size=1m"):
+        workplace = Workplace(tmp_path / "runs")
+        victims = [workplace.add(seed) for seed in range(3)]
+        try:
+            workplace.start("fill")
+            until(lambda: workplace.store.get(victims[0]).handle is not None)
+            fill(workplace.store.root)
+            for victim in victims:
+                workplace.reaches(victim, RunState.FAILED)
+                assert workplace.store.get(victim).reason.endswith("is full.")
+        finally:
+            workplace.stop()
+
+
+@pytest.mark.parametrize("fault", ["full", "read-only"])
+def test_dead_runs_are_not_running_where_nothing_can_be_written(tmp_path, fault):
+    from tests.runs.workplace import Workplace
+
+    root = tmp_path / "runs"
+    with mounted(root, "size=1m"):
+        workplace = Workplace(root)
+        victim, waiting = workplace.add(0), workplace.add(1)
+        try:
+            worker = workplace.start("train")
+            pid = workplace.trains(victim)
+            worker.kill()
+            worker.join()
+            kill(pid)
+            until(lambda: not workplace.alive(victim))
+            if fault == "full":
+                fill(root)
+            else:
+                subprocess.run(["mount", "-o", "remount,ro", str(root)], check=True)
+            store = RunStore(root)
+            store.reconcile()
+            states = {run.id: run.state for run in store.list_runs()}
+            assert states == {victim: RunState.LOST, waiting: RunState.QUEUED}
+            assert "The table of runs cannot be written now" in store.get(victim).reason
+            if fault == "full":
+                (root / "ballast").unlink()
+            else:
+                subprocess.run(["mount", "-o", "remount,rw", str(root)], check=True)
+            store.reconcile()
+            assert RunStore(root).get(victim).state is RunState.LOST
+            assert "cannot be written" not in RunStore(root).get(victim).reason
+        finally:
+            workplace.stop()
+
+
 def test_a_worker_whose_log_cannot_be_written_works_on(workplace):
     def full(line: str) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -120,11 +120,37 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path) -> Non
         save_checkpoint(tmp_path, step, {"step": step})
     newest = tmp_path / "step-000000006.pt"
     newest.write_bytes(newest.read_bytes()[:-100])
-    assert load_checkpoint(tmp_path) == {"step": 3}
+    loaded = load_checkpoint(tmp_path)
+    assert loaded is not None
+    assert loaded["step"] == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000003.pt", "step-000000006.pt.damaged"]
     (tmp_path / "step-000000003.pt").write_bytes(b"")
-    with pytest.raises(CistError, match="None of the checkpoints"):
-        load_checkpoint(tmp_path)
+    for _ in range(2):  # it stays where it is: without it the run would begin anew, unsaid
+        with pytest.raises(CistError, match="None of the checkpoints"):
+            load_checkpoint(tmp_path)
     assert load_checkpoint(tmp_path / "none") is None
+
+
+@pytest.mark.parametrize("flips", [1, 64])
+def test_a_checkpoint_with_flipped_bits_is_whole_or_not_read(tmp_path: Path, flips: int) -> None:
+    rng = np.random.default_rng(0)
+    weights = torch.from_numpy(rng.normal(size=(100, 300)))
+    save_checkpoint(tmp_path, 3, {"weights": weights, "warnings": []})
+    path = tmp_path / "step-000000003.pt"
+    whole, refused = path.read_bytes(), 0
+    for _ in range(20):
+        content = np.frombuffer(whole, np.uint8).copy()
+        places = rng.choice(len(content), flips, replace=False)
+        content[places] ^= np.uint8(1) << rng.integers(0, 8, flips).astype(np.uint8)
+        path.write_bytes(content.tobytes())
+        try:
+            loaded = load_checkpoint(tmp_path)
+        except CistError:
+            refused += 1
+            continue
+        assert loaded is not None
+        assert torch.equal(loaded["weights"], weights)
+    assert refused >= 15
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

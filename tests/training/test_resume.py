@@ -16,9 +16,11 @@ from filelock import FileLock
 from safetensors.torch import load_file
 from whole_runs import results, stop_after
 
+from cist_core import LogitSet
 from cist_core.errors import Cancelled, CistError
 from cist_core.training import RunConfig, RunDirectory, preset
 from cist_core.training.engine import train
+from cist_core.zoo.checkpoints import read_checkpoint
 
 TINY = preset("demo").changed(
     data={"validation_samples": 50},
@@ -172,6 +174,55 @@ def test_a_run_of_an_earlier_version_goes_on(capsys, whole: Path, tmp_path: Path
     assert code == 0, err
     assert results(tmp_path) == results(whole)
     assert cut.config() == TINY
+
+
+def flip(path: Path) -> None:
+    """64 bits, somewhere among the weights."""
+    content = bytearray(path.read_bytes())
+    for place in range(len(content) // 3, len(content) // 3 + 64):
+        content[place] ^= 64
+    path.write_bytes(content)
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_said(capsys, whole: Path, tmp_path: Path) -> None:
+    cut = stopped(tmp_path / "cut")
+    older, newest = sorted((cut / "checkpoints").glob("*.pt"))
+    flip(newest)
+    code, out, err = run(capsys, "distill", "--run-dir", cut, "--resume")
+    assert (code, "Test accuracy" in out) == (0, True), err
+    assert results(cut) == results(whole)
+    ours, theirs = (load_file(path / "student.safetensors") for path in (cut, whole))
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    (warning,) = (said for said in RunDirectory(cut).status()["warnings"] if "checkpoint" in said)
+    assert warning.startswith(f"The checkpoint {newest.name} is damaged (the checksum of ")
+    assert warning.endswith(f"the run goes on from {older.name} instead.")
+    assert warning in RunDirectory(cut).log_file.read_text()
+
+
+def test_damage_in_what_a_run_leaves_is_noticed_by_whoever_opens_it(whole: Path, tmp_path: Path) -> None:
+    directory = RunDirectory(whole)
+    for file, reader in (
+        (directory.student, read_checkpoint),
+        (directory.best_student, read_checkpoint),
+        (directory.test_logits, LogitSet.load),
+    ):
+        copy = tmp_path / file.name
+        copy.write_bytes(file.read_bytes())
+        assert reader(copy)
+        flip(copy)
+        with pytest.raises(CistError, match=r"is damaged: .* checksum|finite logits|at most"):
+            reader(copy)
+
+
+def test_a_run_without_a_whole_checkpoint_ends_with_a_sentence(capsys, tmp_path: Path) -> None:
+    cut = stopped(tmp_path / "cut")
+    for path in (cut / "checkpoints").glob("*.pt"):
+        flip(path)
+    for _ in range(2):
+        code, _, err = run(capsys, "distill", "--run-dir", cut, "--resume")
+        assert code == 2
+        assert "None of the checkpoints" in err
+        assert "the checksum of" in err
 
 
 def test_a_finished_run_is_not_resumed(capsys, whole: Path) -> None:

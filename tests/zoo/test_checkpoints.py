@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from cist_core.errors import CistError
 from cist_core.logits.files import read_logits
 from cist_core.zoo.architectures import ARCHITECTURES, create_model
-from cist_core.zoo.checkpoints import expected_shapes, identify_architecture, read_checkpoint
+from cist_core.zoo.checkpoints import expected_shapes, identify_architecture, read_checkpoint, read_raw, save_weights
 from cist_core.zoo.inspection import inspect_checkpoint
 from cist_core.zoo.teachers import load_checkpoint
 
@@ -248,3 +248,36 @@ def test_a_torchscript_program_is_refused_and_nobody_is_told_to_switch_the_prote
         with pytest.raises(CistError, match="TorchScript program, which carries code") as error:
             reader(tmp_path / "script.pt")
         assert "weights_only" not in str(error.value)
+
+
+@pytest.mark.parametrize("flips", [1, 64])
+def test_our_own_weights_with_flipped_bits_are_whole_or_refused(tmp_path: Path, flips: int) -> None:
+    rng = np.random.default_rng(0)
+    state = {
+        "weight": torch.from_numpy(rng.normal(size=(30, 20))).float(),
+        "half": torch.ones(4, 4).half(),
+        "brain": torch.ones(3).bfloat16(),
+        "batches": torch.tensor(5),
+        "empty": torch.zeros(0, 3),
+    }
+    path = tmp_path / "student.safetensors"
+    save_weights(state, path)
+    whole = path.read_bytes()
+    save_weights(dict(reversed(state.items())), path)
+    assert path.read_bytes() == whole
+    for key, value in read_raw(path).items():
+        assert torch.equal(value, state[key])
+    refused = 0
+    for _ in range(40):
+        content = np.frombuffer(whole, np.uint8).copy()
+        places = rng.choice(len(content), flips, replace=False)
+        content[places] ^= np.uint8(1) << rng.integers(0, 8, flips).astype(np.uint8)
+        path.write_bytes(content.tobytes())
+        try:
+            found = read_raw(path)
+        except CistError:
+            refused += 1
+            continue
+        assert found.keys() == state.keys()
+        assert all(torch.equal(found[key], state[key]) for key in state)
+    assert refused >= 38

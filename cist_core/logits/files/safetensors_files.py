@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cist_core.logits.files.arrays import StoredArray, StoredArrays, stored
 from cist_core.logits.files.limits import ReadingLimits
-from cist_core.logits.logit_set import SAFETENSORS_TYPES, map_safetensors
+from cist_core.logits.logit_set import SAFETENSORS_TYPES, check_whole, map_safetensors
 from cist_core.logits.scratch import scratch_array
 
 # NumPy has no bfloat16: the upper half of a float32, here as a structure so that it is not taken for a whole number.
@@ -27,6 +27,7 @@ def open_safetensors(path: Path, limits: ReadingLimits) -> StoredArrays:
     with path.open("rb") as stream:
         limits.check_text(int.from_bytes(stream.read(8), "little"), "the header of this safetensors file")
     metadata, arrays = map_safetensors(path, {**SAFETENSORS_TYPES, "BF16": _BFLOAT16})
+    check_whole(path, metadata)
     return StoredArrays({name: _stored(array) for name, array in arrays.items()}, metadata)
 
 

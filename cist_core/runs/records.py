@@ -1,0 +1,192 @@
+"""What the table of runs knows of a run, kept beside the run as well, so that a lost table can be rebuilt.
+
+The table is the truth while it is there. A record is written in the transaction that changes the row; what cannot be
+written then (the disk is full) is written with the next change.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import psutil
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cist_core.documents import parse_json
+from cist_core.errors import CistError
+from cist_core.files import write_whole
+from cist_core.runs.executors.local import LocalExecutor, process_handle
+from cist_core.runs.run import RunState
+from cist_core.training.run_directory import RunDirectory, RunDirectoryBusy
+from cist_core.training.run_files import read_bytes
+
+RECORD_FILE = "run.json"
+_RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]+")
+_LOST = "It is gone and left no word; resume it from its last checkpoint."
+_NEVER_STARTED = "It had not been started when the table of runs was lost; resume it to queue it again."
+
+
+class RunRecord(BaseModel):
+    """One row of the table; its fields are the columns, described at `Run`."""
+
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+
+    id: str
+    name: str
+    note: str
+    state: str
+    sweep: str | None
+    created_at: float
+    queued_at: float
+    started_at: float | None
+    ended_at: float | None
+    reason: str | None
+    stop_requested_at: float | None
+    limit_reason: str | None
+    attempt: Annotated[int, Field(ge=0, lt=2**31)]
+    resume: Annotated[int, Field(ge=0, le=1)]
+    executor: str | None
+    handle: str | None
+    working_directory: str
+    owner: str | None
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """A run that was found by its directory.
+
+    Attributes:
+        record: its row.
+        known: whether that is what the table said; else name, note, sweep and owner are gone, and the rest is what the
+            run said of itself.
+    """
+
+    record: RunRecord
+    known: bool
+
+
+def write_record(directory: RunDirectory, row: Mapping[str, Any]) -> None:
+    """Keep a row beside its run, as far as that can be done."""
+    if directory.path.is_symlink() or not directory.path.is_dir():
+        return
+    text = json.dumps(dict(row), indent=2) + "\n"
+    with contextlib.suppress(CistError):
+        write_whole(
+            directory.path / RECORD_FILE,
+            lambda file: file.write_text(text, encoding="utf-8"),
+            what="The run",
+            make_folders=False,
+        )
+
+
+def recover(root: Path) -> list[Recovered]:
+    """The runs whose directories lie in a root, in the order in which they were queued."""
+    found = [_recover(path) for path in root.iterdir() if _RUN_ID.fullmatch(path.name) and path.is_dir()]
+    there = [one for one in found if one is not None]
+    return sorted(there, key=lambda one: (one.record.queued_at, one.record.created_at, one.record.id))
+
+
+def _recover(path: Path) -> Recovered | None:
+    directory = RunDirectory(path)
+    record = _read(path)
+    if record is None:
+        return Recovered(_from_files(directory), known=False) if directory.config_file.exists() else None
+    if record.state != RunState.RUNNING and (handle := _living(directory)) is not None:
+        # It was started, and the disk had no room for its record.
+        alive = {"state": str(RunState.RUNNING), "executor": LocalExecutor.name, "handle": handle, "ended_at": None}
+        record = record.model_copy(update={**alive, "reason": None, "attempt": record.attempt + 1})
+    return Recovered(record, known=True)
+
+
+def _read(path: Path) -> RunRecord | None:
+    """What the table said, if that is there and whole."""
+    content = _json(path / RECORD_FILE)
+    try:
+        record = RunRecord.model_validate(content)
+    except ValidationError:
+        return None
+    return record if record.id == path.name and record.state in list(RunState) else None
+
+
+def _from_files(directory: RunDirectory) -> RunRecord:
+    """What a run says of itself."""
+    status, config = directory.status(), _json(directory.config_file)
+    said = status.get("state")
+    handle = _living(directory)
+    created_at = _created_at(directory.path)
+    if handle is not None:
+        state, reason = RunState.RUNNING, None
+    elif said in (RunState.FINISHED, RunState.FAILED, RunState.CANCELLED):
+        state, reason = RunState(str(said)), status.get("reason")
+    else:
+        state, reason = (RunState.LOST, _LOST) if status else (RunState.CANCELLED, _NEVER_STARTED)
+    return RunRecord(
+        id=directory.path.name,
+        name=_name(config) or directory.path.name,
+        note="",
+        state=str(state),
+        sweep=None,
+        created_at=created_at,
+        queued_at=created_at,
+        started_at=status.get("started_at"),
+        ended_at=None if handle is not None else status.get("updated_at"),
+        reason=reason,
+        stop_requested_at=None,
+        limit_reason=None,
+        attempt=1 if status else 0,
+        resume=1 if status else 0,
+        executor=None if handle is None else LocalExecutor.name,
+        handle=handle,
+        working_directory=str(directory.path.parent),
+        owner=None,
+    )
+
+
+def _living(directory: RunDirectory) -> str | None:
+    """The handle of the process that trains there; None if there is none.
+
+    A process that says it runs has the lock of its directory, unless it is gone.
+    """
+    status = directory.status()
+    pid = status.get("pid")
+    if status.get("state") != RunState.RUNNING or pid is None or not directory.lock_file.exists():
+        return None
+    try:
+        with directory.locked():
+            return None
+    except RunDirectoryBusy:
+        pass
+    except OSError:
+        return None
+    try:
+        return process_handle(pid, psutil.Process(pid).create_time())
+    except (psutil.Error, ValueError, OverflowError):
+        return None
+
+
+def _name(config: Any) -> str:
+    objective = config.get("objective") if isinstance(config, dict) else None
+    names = [objective.get(key) for key in ("preset", "name")] if isinstance(objective, dict) else []
+    return next((name for name in names if isinstance(name, str) and name.isprintable()), "")
+
+
+def _created_at(path: Path) -> float:
+    """From the id, or else from the file system."""
+    try:
+        return time.mktime(time.strptime(path.name[:15], "%Y%m%d-%H%M%S"))
+    except (ValueError, OverflowError):
+        return path.stat().st_mtime
+
+
+def _json(path: Path) -> Any:
+    """The content of a file; None if it cannot be read."""
+    try:
+        return parse_json(read_bytes(path))
+    except (OSError, ValueError):
+        return None
