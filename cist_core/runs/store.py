@@ -151,6 +151,7 @@ class RunStore:
             raise CistError(
                 f"The folder of runs {self.root} cannot be made ({error.strerror or error}); set CIST_RUNS to another."
             ) from error
+        self._folder = _identity(self.root)
         version = self._version()
         if version is None:
             self._make_table()
@@ -173,6 +174,11 @@ class RunStore:
             CistError: if `limits.toml` is wrong.
         """
         return RunLimits.load(self.root)
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether the folder is gone that this store has opened, also if another was made in its place since."""
+        return _identity(self.root) != self._folder
 
     @property
     def rebuilt(self) -> str | None:
@@ -563,6 +569,8 @@ class RunStore:
 
     def _make_table(self) -> None:
         """Make the table from the directories of the runs, unless somebody has done so just before."""
+        if self.is_removed:
+            raise CistError(f"The folder of runs {self.root} has been removed; start anew where it should be.")
         with self._table_lock():
             if self._version() is not None:
                 return
@@ -749,6 +757,15 @@ class RunStore:
                     directory.mkdir()
                     flush(self.root)
                     return directory
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """By which the system knows a folder; None if there is none."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _write_table(path: Path, records: Sequence[RunRecord]) -> None:

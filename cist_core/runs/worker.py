@@ -84,24 +84,20 @@ class Worker:
                 with self.store.worker_lock().acquire(timeout=LOCK_SECONDS), self.store.kept_open():
                     self._work(stop)
                 # Whoever added a run just before the lock was free has seen a living worker and started none.
-                if stop.is_set() or self._root_is_removed() or not self.store.has_queued():
+                if stop.is_set() or self.store.is_removed or not self.store.has_queued():
                     return True
         except Timeout:
             return False
         except (CistError, OSError) as error:
-            if self._root_is_removed():  # just now, whatever it was that failed for it
+            if self.store.is_removed:  # just now, whatever it was that failed for it
                 return True
             if isinstance(error, CistError):
                 raise
             raise CistError(f"No worker can run in {self.store.root} ({error.strerror or error}).") from error
 
-    def _root_is_removed(self) -> bool:
-        """Told by the table: whoever locks or writes a file may have made the folder anew."""
-        return not self.store.table_file.exists()
-
     def _work(self, stop: threading.Event) -> None:
         idle_since = time.monotonic()
-        while not stop.is_set() and not self._root_is_removed():
+        while not stop.is_set() and not self.store.is_removed:
             busy = True
             with self._complaining():
                 busy = self.tick()

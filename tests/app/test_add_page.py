@@ -34,7 +34,7 @@ MODEL_GIVEN = {
 class HereAndNow:
     """In place of the child process: the same work, done when it is released."""
 
-    pid, created_at = 1, 0.0  # no process that started then is alive
+    pid, started = 1, "0.0"  # no process that started then is alive
 
     def __init__(self, command: list[str], **_: object) -> None:
         self.task, self.folder = command[-2], Path(command[-1])
