@@ -35,4 +35,4 @@ def move_bars(rows: Sequence[ArrayLike], *rules: Literal["tau", "rho"]) -> None:
         _BARS(key="lesson_bars", data={"sliders": sliders, "pictures": pictures})
 
 
-_BARS = live_component("cist_lesson_bars", html="<span></span>", scripts=[read("bars.js")])
+_BARS = live_component("cist_lesson_live", html="<span></span>", scripts=[read("bars.js")])

@@ -106,7 +106,8 @@ def test_without_a_student_there_is_no_gap_but_a_word_about_it() -> None:
 
 
 def test_two_that_were_added_under_one_title_are_told_apart_also_in_the_exported_code(monkeypatch, tmp_path) -> None:
-    store = AddedStore(tmp_path / "added")
+    keys: dict[str, str] = {}
+    store = AddedStore(tmp_path / "added", keys=keys)
     monkeypatch.setenv("CIST_ADDED", str(store.root))
     logits = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
     ids = []
@@ -120,7 +121,7 @@ def test_two_that_were_added_under_one_title_are_told_apart_also_in_the_exported
         ids.append(added.id)
     app = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
     app.query_params["teacher"] = ids[0]
-    app.session_state["_added"] = ids
+    app.session_state["_added"], app.session_state["_added_keys"] = ids, keys
     app.session_state["teachers_tab"] = "Tables"
     app.run()
     app.switch_page("../pages/teachers.py").run()

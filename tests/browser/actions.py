@@ -102,5 +102,12 @@ def server_asked(page) -> int:
 
 
 def faint_words(page) -> list[str]:
-    """The words in sight, those in charts included, that do not stand out from what is behind (WCAG 2.2, level AA)."""
-    return page.evaluate(CONTRAST)
+    """The words in sight, those in charts included, that do not stand out from what is behind (WCAG 2.2, level AA).
+
+    What is being drawn anew is faint for a moment.
+    """
+    for _ in range(10):
+        if not (found := page.evaluate(CONTRAST)):
+            break
+        page.wait_for_timeout(300)
+    return found
