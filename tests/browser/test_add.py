@@ -65,7 +65,7 @@ def test_a_teacher_is_uploaded_and_its_accuracy_is_the_published_one(open_page, 
     assert page.locator("[data-testid=stMain]").get_by_text("91.7 %").is_visible()
 
 
-def test_the_long_work_is_left_found_again_cancelled_and_done(open_page, shared_file) -> None:
+def test_the_long_work_is_left_found_again_and_cancelled(open_page, shared_file) -> None:
     page = open_page("add", sign=HEADING)
     choose(page, "Model")
     upload(page, shared_file("resnet56-4bfd9763.th"))
@@ -81,8 +81,7 @@ def test_the_long_work_is_left_found_again_cancelled_and_done(open_page, shared_
     page.get_by_text("It was cancelled").wait_for(timeout=MINUTES)
     page.reload()
     wait_for_heading(page, "of a sample of 512 right")
-    page.get_by_role("button", name="Add", exact=True).click()
-    assert "10,000 samples, accuracy 93.39 %" in wait_for_heading(page, "is ready", minutes=10)
+    assert page.get_by_role("button", name="Add", exact=True).is_enabled()
 
 
 def test_logits_are_uploaded_and_added(open_page, shared_file) -> None:
