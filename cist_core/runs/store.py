@@ -85,7 +85,7 @@ _OWNED_ID_BYTES = 8  # nobody guesses the address of somebody's run
 
 
 class _TableDamagedError(CistError):
-    """There is no table, or what is there is none."""
+    """There is no table of runs, or one that cannot be read."""
 
 
 class Claim:
@@ -509,7 +509,10 @@ class RunStore:
                 connection.execute("PRAGMA wal_autocheckpoint = 1")
                 yield connection
         except sqlite3.Error as error:
-            if _code(error) in _DAMAGE and mode == "rw":  # read while others write, it may only seem to be
+            undecodable = str(error).startswith("Could not decode")  # Python's own error, which has no code
+            if (
+                _code(error) in _DAMAGE or undecodable
+            ) and mode == "rw":  # read while others write, it may only seem so
                 raise _TableDamagedError(f"The table of runs {self.table_file} is damaged ({error}).") from error
             if _code(error) == sqlite3.SQLITE_BUSY:
                 raise CistError(
@@ -567,12 +570,23 @@ class RunStore:
             return None
         return int(version) if tables else None
 
+    def _is_whole(self) -> bool:
+        """Whether every page and row of the table can be read; the version alone lies in the first page."""
+        if self._version() is None:
+            return False
+        try:
+            states = {row["state"] for row in self._read("SELECT * FROM runs", mend=False)}
+            said = self._read("PRAGMA quick_check(1)", mend=False)[0][0]
+        except _TableDamagedError:
+            return False
+        return said == "ok" and states <= set(RunState)
+
     def _make_table(self) -> None:
         """Make the table from the directories of the runs, unless somebody has done so just before."""
         if self.is_removed:
             raise CistError(f"The folder of runs {self.root} has been removed; start anew where it should be.")
         with self._table_lock():
-            if self._version() is not None:
+            if self._is_whole():
                 return
             found = recover(self.root)
             partial = self.root / f".runs.sqlite.{os.getpid()}.partial"
@@ -647,7 +661,11 @@ class RunStore:
         )
 
     def _select(self, query: str, **values: object) -> list[Run]:
-        return [self._run(row) for row in self._read(query, values)]
+        try:
+            return [self._run(row) for row in self._read(query, values)]
+        except _TableDamagedError:  # a row that cannot be one
+            self._make_table()
+            return [self._run(row) for row in self._read(query, values)]
 
     def _read(self, query: str, values: Mapping[str, object] = _NO_VALUES, *, mend: bool = True) -> list[sqlite3.Row]:
         try:
@@ -688,6 +706,8 @@ class RunStore:
         return CistError(f"There is no run '{run_id}' in {self.root}; 'cist runs' lists those that there are.")
 
     def _run(self, row: sqlite3.Row) -> Run:
+        if row["state"] not in list(RunState):
+            raise _TableDamagedError(f"The table of runs {self.table_file} is damaged (a state is {row['state']!r}).")
         run = Run(
             id=row["id"],
             name=row["name"],
