@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,14 @@ def test_a_name_that_stands_twice_is_refused_wherever_it_stands() -> None:
     for text in ("rho: 3\nrho: 4\n", "a:\n  - {rho: 3, 'rho': 4}\n"):
         with pytest.raises(ValueError, match="'rho' stands twice"):
             parse_yaml(text)
+
+
+def test_an_object_of_many_names_is_refused_at_once() -> None:
+    names = [*(f'"{number}": 0' for number in range(50_000)), '"49999": 1']
+    began = time.process_time()
+    with pytest.raises(ValueError, match="'49999' stands twice"):
+        parse_json("{" + ", ".join(names) + "}")
+    assert time.process_time() - began < 10  # looking at all names for each takes minutes
 
 
 def test_what_says_each_thing_once_is_read_as_the_standard_readers_do() -> None:

@@ -109,6 +109,15 @@ def _is_scale_fault(value: object) -> bool:
     )
 
 
+def _is_standard_json(value: object) -> bool:
+    """Without the NaN and Infinity that Python reads as well."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
 _TEXTS = ("state", "phase", "reason")
 _COUNTS = ("epoch", "epochs", "step", "steps", "best_epoch", "pid", "processes")
 _MOMENTS = ("started_at", "updated_at", "ended_at", "eta_seconds")
@@ -116,7 +125,7 @@ _NUMBERS = ("phase_done", "phase_total", "samples_per_second")
 
 
 def _status_field(name: str) -> Callable[[object], bool]:
-    """What the field of this name may hold; one that is not known to us anything, for nobody reads it."""
+    """What the field of this name may hold; one that is not known to us whatever can be written back."""
     checks: dict[str, Callable[[object], bool]] = {
         **dict.fromkeys(_TEXTS, _is_text),
         **dict.fromkeys(_COUNTS, _is_count),
@@ -132,7 +141,7 @@ def _status_field(name: str) -> Callable[[object], bool]:
     elif name.startswith(("test_", "val_")):
         check = _is_number
     else:
-        return lambda value: True
+        return _is_standard_json
     return lambda value: value is None or check(value)
 
 
