@@ -276,26 +276,26 @@ class RunStore:
             config.check_available()
         self._check_disk(limits)
         made: list[Path] = []
-        try:
-            records = []
-            for name, config in entries:  # before the transaction: others wait for it
-                made.append(self._make_directory())
-                place = RunDirectory(made[-1])
-                config.save(place.config_file)
-                records.append(
-                    self._new_record(place.path.name, _one_line(name) or config.objective.label, note, group)
-                )
-                write_record(place, records[-1].model_dump())
-            with self._transaction() as connection:
-                self._check_queue(connection, limits, len(entries))
-                for record in records:
-                    _insert(connection, record)
-                runs = [self._get(connection, record.id) for record in records]
-        except BaseException:
-            for directory in made:
-                shutil.rmtree(directory, ignore_errors=True)
-            raise
-        return runs
+        with self._mending():  # after the directories are gone, from which the table is rebuilt
+            try:
+                records = []
+                for name, config in entries:  # before the transaction: others wait for it
+                    made.append(self._make_directory())
+                    place = RunDirectory(made[-1])
+                    config.save(place.config_file)
+                    records.append(
+                        self._new_record(place.path.name, _one_line(name) or config.objective.label, note, group)
+                    )
+                    write_record(place, records[-1].model_dump())
+                with self._unmended_transaction() as connection:
+                    self._check_queue(connection, limits, len(entries))
+                    for record in records:
+                        _insert(connection, record)
+                    return [self._get(connection, record.id) for record in records]
+            except BaseException:
+                for directory in made:
+                    shutil.rmtree(directory, ignore_errors=True)
+                raise
 
     def cancel(self, run_id: str) -> Run:
         """Take a run out of the queue, or tell it to stop: it does so at its next step, saving where it is.
@@ -459,24 +459,26 @@ class RunStore:
         try:
             with self.worker_lock().acquire(timeout=0):
                 self._settle_gone()
-        except Timeout:  # a worker lives
+        except Timeout:  # a worker lives, which alone knows the exit codes
             if not self._has_room():
-                self._settle_gone()
+                self._settle_gone(write=False)
         except OSError:
             self._settle_gone()
 
-    def _settle_gone(self) -> None:
+    def _settle_gone(self, *, write: bool = True) -> None:
         self._unwritten.clear()
         for run in self.running():
-            with contextlib.suppress(ExecutorUnreachable):  # what was known last stays
+            with contextlib.suppress(ExecutorUnreachable, OSError):  # what was known last stays
                 executor, handle = executor_of(run)
-                if (how := executor.poll(handle)) is not None:
-                    try:
+                if (how := executor.poll(handle)) is None:
+                    continue
+                if write:
+                    with contextlib.suppress(CistError):
                         self.settle(run, how)
-                    except CistError:
-                        end = ending(run, how)
-                        reason = " ".join(filter(None, (end.reason, _UNWRITTEN)))
-                        self._unwritten[run.id, run.attempt] = Ending(end.state, reason)
+                        continue
+                end = ending(run, how)
+                reason = " ".join(filter(None, (end.reason, _UNWRITTEN)))
+                self._unwritten[run.id, run.attempt] = Ending(end.state, reason)
 
     def _has_room(self) -> bool:
         """Whether files can be written here."""
@@ -526,16 +528,26 @@ class RunStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._mending(), self._unmended_transaction() as connection:
+            yield connection
+
+    @contextmanager
+    def _unmended_transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._connection() as connection:
+            self._begin(connection)
+            try:
+                yield connection
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+
+    @contextmanager
+    def _mending(self) -> Iterator[None]:
+        """A table that is found to be lost or damaged is rebuilt, and what was to be done with it is refused."""
         try:
-            with self._connection() as connection:
-                self._begin(connection)
-                try:
-                    yield connection
-                except BaseException:
-                    with contextlib.suppress(sqlite3.Error):
-                        connection.execute("ROLLBACK")
-                    raise
-                connection.execute("COMMIT")
+            yield
         except _TableDamagedError as error:
             self._make_table()
             raise CistError(f"{error} It has been rebuilt from the directories of the runs; try again.") from error
@@ -804,7 +816,8 @@ def _write_table(path: Path, records: Sequence[RunRecord]) -> None:
 def _insert(connection: sqlite3.Connection, record: RunRecord) -> None:
     columns = record.model_dump()
     marks = ", ".join(f":{name}" for name in columns)
-    connection.execute(f"INSERT INTO runs ({', '.join(columns)}) VALUES ({marks})", columns)
+    # The row is there already if the table was lost and another process has just rebuilt it.
+    connection.execute(f"INSERT INTO runs ({', '.join(columns)}) VALUES ({marks}) ON CONFLICT (id) DO NOTHING", columns)
 
 
 def _keep_record(connection: sqlite3.Connection, run: Run) -> Run:

@@ -161,7 +161,10 @@ class RunDirectory:
 
     def is_removed(self) -> bool:
         """Whether somebody has removed the directory, or put another in its place, since a run began in it."""
-        return not (self.lock_file.exists() or self.config_file.exists())
+        try:
+            return not (self.lock_file.exists() or self.config_file.exists())
+        except OSError:  # it is there, and may not be looked into
+            return False
 
     def bytes_used(self) -> int:
         """Size of all files of the run."""

@@ -1,15 +1,20 @@
 """The table: what each state allows, what is refused and in which words, and many hands on it at once."""
 
+import contextlib
+import errno
 import json
 import shutil
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from cist_core import CistError
 from cist_core.runs import RunState, RunStore
+from cist_core.runs.records import recover
+from cist_core.runs.store import _insert
 from tests.runs.workplace import GONE, config, end
 
 
@@ -34,6 +39,66 @@ def test_runs_are_listed_newest_first_and_by_sweep(store):
     assert [run.id for run in store.list_runs()] == ids[::-1]
     assert [run.id for run in store.list_runs("a")] == [ids[2], ids[0]]
     assert store.list_runs("c") == []
+
+
+@pytest.mark.parametrize("how_many", [1, 3])
+def test_runs_that_could_not_be_added_do_not_come_back_with_a_lost_table(store, monkeypatch, how_many):
+    kept = store.add(config())
+    write = store._make_directory
+
+    def lose() -> object:
+        store.table_file.unlink(missing_ok=True)
+        return write()
+
+    monkeypatch.setattr(store, "_make_directory", lose)
+    with pytest.raises(CistError, match="rebuilt from the directories of the runs; try again"):
+        store.add_all([("", config(seed)) for seed in range(how_many)])
+    assert [run.id for run in store.list_runs()] == [kept.id]
+    assert [path.name for path in store.root.iterdir() if path.is_dir()] == [kept.id]
+
+
+def test_a_run_is_added_where_another_process_has_just_rebuilt_the_table_with_it(store, monkeypatch):
+    begin = store._begin
+
+    def rebuilt_before(connection: sqlite3.Connection) -> None:
+        monkeypatch.undo()
+        with contextlib.closing(sqlite3.connect(store.table_file)) as other, other:
+            for one in recover(store.root):
+                _insert(other, one.record)
+        begin(connection)
+
+    monkeypatch.setattr(store, "_begin", rebuilt_before)
+    run = store.add(config(), name="once")
+    assert store.list_runs() == [run]
+    assert run.directory.config() == config()
+
+
+def test_a_living_worker_alone_writes_down_how_a_run_ended(store, monkeypatch):
+    run = store.add(config())
+    make_running(store, run.id)
+    with store.worker_lock():
+        looking = RunStore(store.root)
+        monkeypatch.setattr(looking, "_has_room", lambda: False)
+        looking.reconcile()
+        assert looking.get(run.id).state is RunState.LOST
+        assert "cannot be written now" in looking.get(run.id).reason
+        assert RunStore(store.root).get(run.id).state is RunState.RUNNING
+
+
+def test_a_directory_that_may_not_be_looked_into_ends_no_list(store, monkeypatch):
+    closed, other = store.add(config()), store.add(config(1))
+    make_running(store, closed.id)
+    stat = Path.stat
+
+    def refuse(path: Path, **options: bool) -> object:
+        if path.parent == closed.directory.path:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    assert not closed.directory.is_removed()
+    store.reconcile()
+    assert {run.id: run.state for run in store.list_runs()} == {closed.id: RunState.LOST, other.id: RunState.QUEUED}
 
 
 def test_ids_are_names_of_directories_and_differ_within_one_second(store):
@@ -235,7 +300,7 @@ def test_a_root_or_table_that_cannot_be_used_is_told_in_a_sentence(tmp_path):
     with pytest.raises(CistError, match="cannot be used"):
         RunStore(tmp_path / "runs")
     shutil.rmtree(store.root)
-    with pytest.raises(CistError, match="cannot be used or rebuilt"):
+    with pytest.raises(CistError, match="has been removed; start anew"):
         store.list_runs()
     assert not store.root.exists()  # what somebody removed does not come back
 
