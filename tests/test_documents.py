@@ -62,6 +62,16 @@ def test_what_says_each_thing_once_is_read_as_the_standard_readers_do() -> None:
     assert parse_yaml("a: &x {p: 1, q: 2}\nb:\n  <<: *x\n  q: 3\n") == {"a": {"p": 1, "q": 2}, "b": {"p": 1, "q": 3}}
 
 
+def test_merges_of_merges_and_keys_of_other_types_are_read() -> None:
+    merged = "b: &b {a: 1}\nx:\n  y: &m {<<: *b, a: 2}\ntop: {<<: *m, c: 3}\n"
+    assert parse_yaml(merged) == {"b": {"a": 1}, "x": {"y": {"a": 2}}, "top": {"a": 2, "c": 3}}
+    assert parse_yaml("1: one\n'1': text\n") == {1: "one", "1": "text"}
+    assert parse_yaml("") is None
+    for text in ("1: one\n0x1: again\n", "x: {y: &m {a: 1, a: 2}}\ntop: {<<: *m}\n"):
+        with pytest.raises(ValueError, match="stands twice"):
+            parse_yaml(text)
+
+
 def test_a_pipe_and_a_device_are_no_documents(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.json")
     for path in (tmp_path / "pipe.json", Path("/dev/zero")):

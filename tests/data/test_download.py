@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import os
 import pickle
 import tarfile
 import threading
@@ -15,9 +16,10 @@ import pytest
 from resources import file_size_limit
 from torchvision import datasets
 
-from cist_core.data.download import extract_gzip, extract_tar, fetch
+from cist_core.data.download import _partial, _temporary_beside, extract_gzip, extract_tar, fetch
 from cist_core.data.loading import is_present, load_dataset
 from cist_core.errors import Cancelled, CistError
+from cist_core.partial_files import remove_abandoned
 
 
 class Server:
@@ -281,3 +283,14 @@ def test_cifar_archive_opens_without_the_remark_on_its_age(
     assert load_dataset("cifar10", root=tmp_path).fingerprint == dataset.fingerprint
     assert server.requests == ["cifar.tar.gz"]
     assert [path.name for path in tmp_path.iterdir()] == ["cifar-10-batches-py"]
+
+
+def test_what_is_unpacked_for_long_is_not_taken_for_abandoned(tmp_path: Path) -> None:
+    archive = tmp_path / "images.tar.gz"
+    partial = _partial(archive)
+    partial.touch()
+    with _temporary_beside(archive) as temporary:
+        for path in (partial, Path(temporary)):
+            os.utime(path, (0, 0))
+        remove_abandoned(tmp_path)
+        assert sorted(tmp_path.iterdir()) == sorted([partial, Path(temporary)])
