@@ -119,7 +119,7 @@ def _transfer(url: str, partial: Path, progress: ProgressCallback | None) -> Non
 
 
 def _partial(target: Path) -> Path:
-    """A name of its own for each attempt, as several may run at once, and of this process, so that none is removed in use."""
+    """A name of its own for each attempt, with the process, so that no other removes it while it is in use."""
     return target.with_name(f".{target.name}.{uuid4().hex}.{os.getpid()}.partial")
 
 

@@ -499,7 +499,7 @@ class RunStore:
             CistError: if the table cannot be used, also in what is done with the connection; `_TableDamagedError` if
                 there is none.
         """
-        if not os.path.exists(self.table_file):  # no folder that cannot be searched either
+        if not os.path.exists(self.table_file):  # nor where its folder may not be searched
             raise _TableDamagedError(f"The table of runs {self.table_file} is missing.")
         try:
             connection = sqlite3.connect(

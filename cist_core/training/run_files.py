@@ -5,6 +5,7 @@ Whatever does not have the type and the range that the engine writes is left out
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import stat
@@ -63,6 +64,20 @@ def read_metrics(path: Path) -> tuple[list[dict[str, float]], list[str]]:
         return rows, []
     named = ", ".join(map(str, wrong[:_NAMED])) + (f" and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else "")
     return rows, [f"{path.name} is damaged (line{'s' * (len(wrong) > 1)} {named})"]
+
+
+def metrics_damage(path: Path) -> list[str]:
+    """The sentences of `read_metrics`; a file that has not changed since is not read again."""
+    try:
+        found = path.stat()
+    except OSError:
+        return read_metrics(path)[1]
+    return list(_metrics_damage(path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
+
+
+@functools.lru_cache(maxsize=4096)
+def _metrics_damage(path: Path, *state: int) -> tuple[str, ...]:
+    return tuple(read_metrics(path)[1])
 
 
 def _is_row(row: dict[str, Any]) -> bool:
