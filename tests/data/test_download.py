@@ -16,7 +16,7 @@ import pytest
 from resources import file_size_limit
 from torchvision import datasets
 
-from cist_core.data.download import _partial, _temporary_beside, extract_gzip, extract_tar, fetch
+from cist_core.data.download import extract_gzip, extract_tar, fetch
 from cist_core.data.loading import is_present, load_dataset
 from cist_core.errors import Cancelled, CistError
 from cist_core.partial_files import remove_abandoned
@@ -285,12 +285,13 @@ def test_cifar_archive_opens_without_the_remark_on_its_age(
     assert [path.name for path in tmp_path.iterdir()] == ["cifar-10-batches-py"]
 
 
-def test_what_is_unpacked_for_long_is_not_taken_for_abandoned(tmp_path: Path) -> None:
-    archive = tmp_path / "images.tar.gz"
-    partial = _partial(archive)
-    partial.touch()
-    with _temporary_beside(archive) as temporary:
-        for path in (partial, Path(temporary)):
+def test_what_takes_long_to_arrive_is_not_taken_for_abandoned(server: Server, tmp_path: Path) -> None:
+    content = server.files["images.bin"] = bytes(200_000)
+
+    def sweep(done: int, total: int) -> None:
+        for path in tmp_path.iterdir():
             os.utime(path, (0, 0))
         remove_abandoned(tmp_path)
-        assert sorted(tmp_path.iterdir()) == sorted([partial, Path(temporary)])
+
+    fetch([server.url + "images.bin"], tmp_path / "images.bin", _md5(content), progress=sweep)
+    assert (tmp_path / "images.bin").read_bytes() == content

@@ -1,6 +1,5 @@
 """The table: what each state allows, what is refused and in which words, and many hands on it at once."""
 
-import contextlib
 import errno
 import json
 import shutil
@@ -13,8 +12,8 @@ import pytest
 
 from cist_core import CistError
 from cist_core.runs import RunState, RunStore
-from cist_core.runs.records import recover
-from cist_core.runs.store import _insert
+from cist_core.runs.records import write_record
+from cist_core.training import RunConfig, RunDirectory
 from tests.runs.workplace import GONE, config, end
 
 
@@ -44,13 +43,13 @@ def test_runs_are_listed_newest_first_and_by_sweep(store):
 @pytest.mark.parametrize("how_many", [1, 3])
 def test_runs_that_could_not_be_added_do_not_come_back_with_a_lost_table(store, monkeypatch, how_many):
     kept = store.add(config())
-    write = store._make_directory
+    save = RunConfig.save
 
-    def lose() -> object:
+    def lose(self: RunConfig, path: Path) -> None:
         store.table_file.unlink(missing_ok=True)
-        return write()
+        save(self, path)
 
-    monkeypatch.setattr(store, "_make_directory", lose)
+    monkeypatch.setattr(RunConfig, "save", lose)
     with pytest.raises(CistError, match="rebuilt from the directories of the runs; try again"):
         store.add_all([("", config(seed)) for seed in range(how_many)])
     assert [run.id for run in store.list_runs()] == [kept.id]
@@ -58,16 +57,13 @@ def test_runs_that_could_not_be_added_do_not_come_back_with_a_lost_table(store, 
 
 
 def test_a_run_is_added_where_another_process_has_just_rebuilt_the_table_with_it(store, monkeypatch):
-    begin = store._begin
-
-    def rebuilt_before(connection: sqlite3.Connection) -> None:
+    def and_lose(directory: RunDirectory, row: dict[str, object]) -> None:
+        write_record(directory, row)
         monkeypatch.undo()
-        with contextlib.closing(sqlite3.connect(store.table_file)) as other, other:
-            for one in recover(store.root):
-                _insert(other, one.record)
-        begin(connection)
+        store.table_file.unlink()
+        assert [run.id for run in RunStore(store.root).list_runs()] == [directory.path.name]
 
-    monkeypatch.setattr(store, "_begin", rebuilt_before)
+    monkeypatch.setattr("cist_core.runs.store.write_record", and_lose)
     run = store.add(config(), name="once")
     assert store.list_runs() == [run]
     assert run.directory.config() == config()
@@ -76,9 +72,13 @@ def test_a_run_is_added_where_another_process_has_just_rebuilt_the_table_with_it
 def test_a_living_worker_alone_writes_down_how_a_run_ended(store, monkeypatch):
     run = store.add(config())
     make_running(store, run.id)
+
+    def full(**_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
     with store.worker_lock():
         looking = RunStore(store.root)
-        monkeypatch.setattr(looking, "_has_room", lambda: False)
+        monkeypatch.setattr("tempfile.TemporaryFile", full)
         looking.reconcile()
         assert looking.get(run.id).state is RunState.LOST
         assert "cannot be written now" in looking.get(run.id).reason

@@ -67,9 +67,9 @@ def test_folder_opens_with_names_preprocessing_and_licence(folder: Path, network
 @pytest.mark.parametrize(
     "head", ["[" * 20_000, "a: 2024-13-45\nlicense: mit", "license: mit\nlicense: gpl", "license: [mit"]
 )
-def test_a_model_card_that_is_wrong_names_no_licence(tmp_path: Path, head: str) -> None:
-    (tmp_path / "README.md").write_text(f"---\n{head}\n---\n# A model\n")
-    assert hugging_face._licence(tmp_path) is None
+def test_a_model_card_that_is_wrong_names_no_licence(folder: Path, head: str) -> None:
+    (folder / "README.md").write_text(f"---\n{head}\n---\n# A model\n")
+    assert find_teacher(str(folder)).facts["licence"] == "not said in the folder"
 
 
 def test_pickled_weights_are_read_without_running_them(folder: Path, network: torch.nn.Module) -> None:
