@@ -58,7 +58,14 @@ def parse_yaml(text: str) -> Any:
     import yaml
 
     try:
-        content = yaml.load(text, _once_loader())
+        loader = _merging_loader()(text)
+        try:
+            node = loader.get_single_node()
+            if node is not None:
+                _refuse_repeated_keys(loader, node)
+            content = None if node is None else loader.construct_document(node)
+        finally:
+            loader.dispose()
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from error
     except RecursionError:
@@ -81,23 +88,45 @@ def _without_waiting(path: str, flags: int) -> int:
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise ValueError(f"{twice!r} stands twice in one object")
     return found
 
 
-def _once_loader() -> type[Any]:
+def _merging_loader() -> type[Any]:
     import yaml
 
     class Loader(yaml.SafeLoader):  # type: ignore[misc]
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            seen = set()
-            for key, _ in node.value:
-                if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                    if key.value in seen:
-                        raise ValueError(f"{key.value!r} stands twice in one mapping")
-                    seen.add(key.value)
-            return dict(super().construct_mapping(node, deep))
+        def flatten_mapping(self, node: yaml.MappingNode) -> None:
+            super().flatten_mapping(node)
+            # What overrides stands last. Whoever merges this mapping in would take the first.
+            last = {}
+            for key, value in node.value:
+                last[(key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key)] = (key, value)
+            node.value = list(last.values())
 
     return Loader
+
+
+def _refuse_repeated_keys(loader: Any, root: Any) -> None:
+    """Before references are merged in, which may say a name again to override it."""
+    import yaml
+
+    waiting, known = [root], set()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in known or isinstance(node, yaml.ScalarNode):
+            continue
+        known.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+            continue
+        seen = set()
+        for key, value in node.value:
+            waiting += [key, value]
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                name = loader.construct_object(key)  # 1 and "1" are two
+                if name in seen:
+                    raise ValueError(f"{key.value!r} stands twice in one mapping")
+                seen.add(name)

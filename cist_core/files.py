@@ -82,7 +82,8 @@ def make_folder(path: Path) -> None:
     """
     if path.is_dir():
         return
-    make_folder(path.parent)
+    if path.parent != path:  # else it is a drive that is not there
+        make_folder(path.parent)
     path.mkdir(exist_ok=True)
     flush(path.parent)
 
@@ -90,12 +91,21 @@ def make_folder(path: Path) -> None:
 def flush(path: Path) -> None:
     """Have the disk write what the system still holds of a file, or the names in a folder (fsync).
 
+    Of a folder it is left out where that cannot be done: on Windows, and where the folder may be written to and not
+    read.
+
     Raises:
         OSError: if the disk cannot.
     """
-    if os.name == "nt" and path.is_dir():
-        return  # Windows has no such thing for folders
-    number = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    folder = path.is_dir()
+    if os.name == "nt" and folder:
+        return
+    try:
+        number = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    except PermissionError:
+        if folder:
+            return
+        raise
     try:
         os.fsync(number)
     except OSError as error:

@@ -19,6 +19,7 @@ STATUSES = {
     + b"}",
     "shares beyond 1": b'{"test_accuracy": 7.5e8, "last_val_accuracy": -3, "test_agreement": 2}',
     "half a character": b'{"reason": "\\ud800", "phase": "\\udfff", "warnings": ["\\ud800"]}',
+    "not finite in an unknown field": b'{"of a later version": {"loss": [NaN]}, "of another": -Infinity}',
     "booleans": b'{"epoch": true, "epochs": false, "test_accuracy": true, "logit_scale": true}',
 }
 METRICS = {

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -47,10 +48,28 @@ def test_a_name_that_stands_twice_is_refused_wherever_it_stands() -> None:
             parse_yaml(text)
 
 
+def test_an_object_of_many_names_is_refused_at_once() -> None:
+    names = [*(f'"{number}": 0' for number in range(50_000)), '"49999": 1']
+    began = time.process_time()
+    with pytest.raises(ValueError, match="'49999' stands twice"):
+        parse_json("{" + ", ".join(names) + "}")
+    assert time.process_time() - began < 10  # looking at all names for each takes minutes
+
+
 def test_what_says_each_thing_once_is_read_as_the_standard_readers_do() -> None:
     content = {"a": [1, 2.5, None, True], "b": {"a": "ä"}}
     assert parse_json(json.dumps(content)) == content
     assert parse_yaml("a: &x {p: 1, q: 2}\nb:\n  <<: *x\n  q: 3\n") == {"a": {"p": 1, "q": 2}, "b": {"p": 1, "q": 3}}
+
+
+def test_merges_of_merges_and_keys_of_other_types_are_read() -> None:
+    merged = "b: &b {a: 1}\nx:\n  y: &m {<<: *b, a: 2}\ntop: {<<: *m, c: 3}\n"
+    assert parse_yaml(merged) == {"b": {"a": 1}, "x": {"y": {"a": 2}}, "top": {"a": 2, "c": 3}}
+    assert parse_yaml("1: one\n'1': text\n") == {1: "one", "1": "text"}
+    assert parse_yaml("") is None
+    for text in ("1: one\n0x1: again\n", "x: {y: &m {a: 1, a: 2}}\ntop: {<<: *m}\n"):
+        with pytest.raises(ValueError, match="stands twice"):
+            parse_yaml(text)
 
 
 def test_a_pipe_and_a_device_are_no_documents(tmp_path: Path) -> None:

@@ -9,8 +9,7 @@ TESTS = Path(__file__).parent
 OWN = ("cist_core", "app", "pages", "benchmarks")
 # Of Python, PyTorch, Streamlit, IPython and psutil, where there is no other way to it.
 FOREIGN = {"_exit", "_replace", "_forward_hooks", "_forward_pre_hooks", "_is_replica", "_neg_view", "_set_option"}
-FOREIGN |= {"_psplatform"}  # from which psutil takes the clock
-FOREIGN |= {"_repr_html_", "_repr_mimebundle_"}  # what a notebook asks for
+FOREIGN |= {"_psplatform", "_repr_html_", "_repr_mimebundle_"}  # the last two are what a notebook asks for
 
 
 def is_private(name: str) -> bool:

@@ -21,25 +21,26 @@ def ends_on_interrupt() -> Iterator[None]:
     if not main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield  # somebody else answers it
         return
-    heard, told = os.pipe()
-    os.set_blocking(told, False)
+    read_end, write_end = os.pipe()
+    if hasattr(os, "set_blocking"):  # on Windows from Python 3.12 on
+        os.set_blocking(write_end, False)
     # The number of a signal goes into the pipe at once, whatever the main thread is doing.
-    before = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    before = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
     over = threading.Event()
-    watching = threading.Thread(target=_watch, args=(heard, over), daemon=True)
+    watching = threading.Thread(target=_watch, args=(read_end, over), daemon=True)
     watching.start()
     try:
         yield
     finally:
         over.set()
         signal.set_wakeup_fd(before)
-        os.close(told)  # which ends the reading
+        os.close(write_end)  # which ends the reading
         watching.join()
-        os.close(heard)
+        os.close(read_end)
 
 
-def _watch(heard: int, over: threading.Event) -> None:
-    while numbers := os.read(heard, 64):
+def _watch(read_end: int, over: threading.Event) -> None:
+    while numbers := os.read(read_end, 64):
         if signal.SIGINT in numbers:
             if not over.wait(GRACE_SECONDS):
                 print("cist: Interrupted in the middle of a library's work.", file=sys.stderr, flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import http.client
+import os
 import shutil
 import tarfile
 import tempfile
@@ -93,7 +94,7 @@ def extract_tar(archive: Path, folder: str) -> None:
 
 def _temporary_beside(archive: Path) -> tempfile.TemporaryDirectory[str]:
     """Called as what is not complete is called, so that it goes if this process is killed."""
-    return tempfile.TemporaryDirectory(dir=archive.parent, prefix=".", suffix=".partial")
+    return tempfile.TemporaryDirectory(dir=archive.parent, prefix=".", suffix=f".{os.getpid()}.partial")
 
 
 @contextmanager
@@ -118,8 +119,8 @@ def _transfer(url: str, partial: Path, progress: ProgressCallback | None) -> Non
 
 
 def _partial(target: Path) -> Path:
-    """A name of its own for each attempt, as several may run at once."""
-    return target.with_name(f".{target.name}.{uuid4().hex}.partial")
+    """A name of its own for each attempt, with the process, so that no other removes it while it is in use."""
+    return target.with_name(f".{target.name}.{uuid4().hex}.{os.getpid()}.partial")
 
 
 def _md5(path: Path) -> str:

@@ -8,6 +8,7 @@ same inputs goes on with the rows that a killed one has left.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from cist_core.checksums import CHECKSUM, PENDING
 from cist_core.errors import CistError
+from cist_core.files import flush
 from cist_core.logits.kept_rows import KeptRows
 from cist_core.logits.logit_set import (
     LEFT_OUT,
@@ -161,6 +163,7 @@ class LogitWriter:
             if not resumable:
                 self._partial = path.with_name(f".{path.name}.{uuid4().hex}.partial")
                 self._lock = lock_file(self._partial)
+            new = not resumable
             try:
                 head, size = self._head(), 4 * shape[0] * shape[1]
                 new = not (resumable and self._is_laid_out(head, size))
@@ -174,7 +177,8 @@ class LogitWriter:
                     self._kept = KeptRows(self._list, self.logits, new=new)
                     self.done = self._kept.done
             except (OSError, CistError):
-                self._remove()
+                if new:
+                    self._remove()
                 if self._lock is not None:
                     self._lock.close()
                 raise
@@ -182,8 +186,7 @@ class LogitWriter:
     def keep(self, end: int) -> None:
         """Say that the rows up to ``end`` are done, so that the next writer of a resumable entry starts there."""
         if self._kept is not None:
-            with _writing_to(self._path.parent):
-                self._kept.keep(end)
+            self._kept.keep(end)
 
     @property
     def _list(self) -> Path:
@@ -217,7 +220,8 @@ class LogitWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._kept is not None and kind is not None and not issubclass(kind, Exception):
-            self._kept.write()  # Ctrl-C: the next run goes on
+            with contextlib.suppress(OSError):
+                self._kept.write()  # Ctrl-C: the next run goes on
         elif not self._finished:  # else another run may use the name by now
             self._remove()
         if self._lock is not None:
@@ -239,8 +243,10 @@ class LogitWriter:
         with _writing_to(self._path.parent):
             with self._partial.open("r+b") as stream:
                 stream.write(self._header(digest))
+            flush(self._partial)
             self._list.unlink(missing_ok=True)
             self._partial.replace(self._path)
+            flush(self._path.parent)
             remember_fingerprint(self._path, digest)
         self._finished = True
         return LogitSet.load(self._path)

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cist_core.files import write_whole
+
 _SECONDS = 1.0
 
 
@@ -30,19 +32,29 @@ class KeptRows:
             new: whether there can be none, as the file has just been made.
 
         Raises:
-            OSError: if the list cannot be written.
+            CistError: if the list cannot be written.
         """
         self._path, self._rows, self._written_at, self._end = path, rows, time.monotonic(), 0
         self.done = 0
         """Rows from the first that are listed."""
-        good = [] if new else self._good_lines()
-        path.write_text("".join(good), encoding="ascii")
+        good, damaged = ([], True) if new else self._good_lines()
+        if damaged:
+            write_whole(
+                path,
+                lambda file: file.write_text("".join(good), encoding="ascii"),
+                what="The list of rows that are done",
+                durable=False,
+            )
 
     def keep(self, end: int) -> None:
-        """Say that the rows up to ``end`` are done; written down once a second."""
+        """Say that the rows up to ``end`` are done; written down once a second.
+
+        Where the disk has no room for that, these rows are computed again if the process is killed.
+        """
         self._end = end
         if time.monotonic() - self._written_at >= _SECONDS or end == len(self._rows):
-            self.write()
+            with contextlib.suppress(OSError):
+                self.write()
 
     def write(self) -> None:
         """Write down what is done."""
@@ -52,16 +64,19 @@ class KeptRows:
             self.done = self._end
         self._written_at = time.monotonic()
 
-    def _good_lines(self) -> list[str]:
-        good = []
+    def _good_lines(self) -> tuple[list[str], bool]:
+        """The lines up to the first that is not right, and whether there is such a one, or no list."""
+        good: list[str] = []
+        text = None
         with contextlib.suppress(OSError, ValueError):  # no list, or a line that was being written
-            for line in self._path.read_text(encoding="ascii").splitlines():
+            text = self._path.read_text(encoding="ascii")
+            for line in text.splitlines():
                 end, digest = line.split()
                 if not self.done < int(end) <= len(self._rows) or _digest(self._rows[self.done : int(end)]) != digest:
                     break
                 self.done = int(end)
                 good.append(f"{line}\n")
-        return good
+        return good, text != "".join(good)
 
 
 def _digest(rows: NDArray[Any]) -> str:

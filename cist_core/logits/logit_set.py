@@ -316,8 +316,9 @@ class LogitSet:
 
     def _check(self, source: Path, state: _FileState, metadata: Mapping[str, str], names: Any) -> None:
         """Compare the checksum; whoever has asked for the fingerprint of this very file need not do so again."""
-        if state in _fingerprints:
-            self.__dict__["fingerprint"] = _fingerprints[state]
+        known = _fingerprints.get(state)  # another thread may empty them
+        if known is not None:
+            self.__dict__["fingerprint"] = known
         compare(source, metadata, _digests(self.fingerprint, None if names is None else names.tobytes()))
         _remember(state, self.fingerprint)
 

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import psutil
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from cist_core.documents import parse_json
 from cist_core.errors import CistError
 from cist_core.files import write_whole
+from cist_core.processes import start_of
 from cist_core.runs.executors.local import LocalExecutor, process_handle
 from cist_core.runs.run import RunState
 from cist_core.training.run_directory import RunDirectory, RunDirectoryBusy
@@ -109,7 +110,8 @@ def _read(path: Path) -> RunRecord | None:
     content = _json(path / RECORD_FILE)
     try:
         record = RunRecord.model_validate(content)
-    except ValidationError:
+        record.model_dump_json()  # fails for half a character, which JSON can name and no table can hold
+    except ValueError:
         return None
     return record if record.id == path.name and record.state in list(RunState) else None
 
@@ -165,8 +167,8 @@ def _living(directory: RunDirectory) -> str | None:
     except OSError:
         return None
     try:
-        return process_handle(pid, psutil.Process(pid).create_time())
-    except (psutil.Error, ValueError, OverflowError):
+        return process_handle(pid, start_of(pid))
+    except (psutil.Error, OSError, ValueError, OverflowError):
         return None
 
 

@@ -85,7 +85,7 @@ _OWNED_ID_BYTES = 8  # nobody guesses the address of somebody's run
 
 
 class _TableDamagedError(CistError):
-    """There is no table, or what is there is none."""
+    """There is no table of runs, or one that cannot be read."""
 
 
 class Claim:
@@ -276,26 +276,26 @@ class RunStore:
             config.check_available()
         self._check_disk(limits)
         made: list[Path] = []
-        try:
-            records = []
-            for name, config in entries:  # before the transaction: others wait for it
-                made.append(self._make_directory())
-                place = RunDirectory(made[-1])
-                config.save(place.config_file)
-                records.append(
-                    self._new_record(place.path.name, _one_line(name) or config.objective.label, note, group)
-                )
-                write_record(place, records[-1].model_dump())
-            with self._transaction() as connection:
-                self._check_queue(connection, limits, len(entries))
-                for record in records:
-                    _insert(connection, record)
-                runs = [self._get(connection, record.id) for record in records]
-        except BaseException:
-            for directory in made:
-                shutil.rmtree(directory, ignore_errors=True)
-            raise
-        return runs
+        with self._mending():  # after the directories are gone, from which the table is rebuilt
+            try:
+                records = []
+                for name, config in entries:  # before the transaction: others wait for it
+                    made.append(self._make_directory())
+                    place = RunDirectory(made[-1])
+                    config.save(place.config_file)
+                    records.append(
+                        self._new_record(place.path.name, _one_line(name) or config.objective.label, note, group)
+                    )
+                    write_record(place, records[-1].model_dump())
+                with self._unmended_transaction() as connection:
+                    self._check_queue(connection, limits, len(entries))
+                    for record in records:
+                        _insert(connection, record)
+                    return [self._get(connection, record.id) for record in records]
+            except BaseException:
+                for directory in made:
+                    shutil.rmtree(directory, ignore_errors=True)
+                raise
 
     def cancel(self, run_id: str) -> Run:
         """Take a run out of the queue, or tell it to stop: it does so at its next step, saving where it is.
@@ -459,24 +459,26 @@ class RunStore:
         try:
             with self.worker_lock().acquire(timeout=0):
                 self._settle_gone()
-        except Timeout:  # a worker lives
+        except Timeout:  # a worker lives, which alone knows the exit codes
             if not self._has_room():
-                self._settle_gone()
+                self._settle_gone(write=False)
         except OSError:
             self._settle_gone()
 
-    def _settle_gone(self) -> None:
+    def _settle_gone(self, *, write: bool = True) -> None:
         self._unwritten.clear()
         for run in self.running():
-            with contextlib.suppress(ExecutorUnreachable):  # what was known last stays
+            with contextlib.suppress(ExecutorUnreachable, OSError):  # what was known last stays
                 executor, handle = executor_of(run)
-                if (how := executor.poll(handle)) is not None:
-                    try:
+                if (how := executor.poll(handle)) is None:
+                    continue
+                if write:
+                    with contextlib.suppress(CistError):
                         self.settle(run, how)
-                    except CistError:
-                        end = ending(run, how)
-                        reason = " ".join(filter(None, (end.reason, _UNWRITTEN)))
-                        self._unwritten[run.id, run.attempt] = Ending(end.state, reason)
+                        continue
+                end = ending(run, how)
+                reason = " ".join(filter(None, (end.reason, _UNWRITTEN)))
+                self._unwritten[run.id, run.attempt] = Ending(end.state, reason)
 
     def _has_room(self) -> bool:
         """Whether files can be written here."""
@@ -497,7 +499,7 @@ class RunStore:
             CistError: if the table cannot be used, also in what is done with the connection; `_TableDamagedError` if
                 there is none.
         """
-        if not os.path.exists(self.table_file):  # no folder that cannot be searched either
+        if not os.path.exists(self.table_file):  # nor where its folder may not be searched
             raise _TableDamagedError(f"The table of runs {self.table_file} is missing.")
         try:
             connection = sqlite3.connect(
@@ -509,7 +511,10 @@ class RunStore:
                 connection.execute("PRAGMA wal_autocheckpoint = 1")
                 yield connection
         except sqlite3.Error as error:
-            if _code(error) in _DAMAGE and mode == "rw":  # read while others write, it may only seem to be
+            undecodable = str(error).startswith("Could not decode")  # Python's own error, which has no code
+            if (
+                _code(error) in _DAMAGE or undecodable
+            ) and mode == "rw":  # read while others write, it may only seem so
                 raise _TableDamagedError(f"The table of runs {self.table_file} is damaged ({error}).") from error
             if _code(error) == sqlite3.SQLITE_BUSY:
                 raise CistError(
@@ -523,16 +528,26 @@ class RunStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._mending(), self._unmended_transaction() as connection:
+            yield connection
+
+    @contextmanager
+    def _unmended_transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._connection() as connection:
+            self._begin(connection)
+            try:
+                yield connection
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+
+    @contextmanager
+    def _mending(self) -> Iterator[None]:
+        """A table that is found to be lost or damaged is rebuilt, and what was to be done with it is refused."""
         try:
-            with self._connection() as connection:
-                self._begin(connection)
-                try:
-                    yield connection
-                except BaseException:
-                    with contextlib.suppress(sqlite3.Error):
-                        connection.execute("ROLLBACK")
-                    raise
-                connection.execute("COMMIT")
+            yield
         except _TableDamagedError as error:
             self._make_table()
             raise CistError(f"{error} It has been rebuilt from the directories of the runs; try again.") from error
@@ -567,12 +582,23 @@ class RunStore:
             return None
         return int(version) if tables else None
 
+    def _is_whole(self) -> bool:
+        """Whether every page and row of the table can be read; the version alone lies in the first page."""
+        if self._version() is None:
+            return False
+        try:
+            states = {row["state"] for row in self._read("SELECT * FROM runs", mend=False)}
+            said = self._read("PRAGMA quick_check(1)", mend=False)[0][0]
+        except _TableDamagedError:
+            return False
+        return said == "ok" and states <= set(RunState)
+
     def _make_table(self) -> None:
         """Make the table from the directories of the runs, unless somebody has done so just before."""
         if self.is_removed:
             raise CistError(f"The folder of runs {self.root} has been removed; start anew where it should be.")
         with self._table_lock():
-            if self._version() is not None:
+            if self._is_whole():
                 return
             found = recover(self.root)
             partial = self.root / f".runs.sqlite.{os.getpid()}.partial"
@@ -647,7 +673,11 @@ class RunStore:
         )
 
     def _select(self, query: str, **values: object) -> list[Run]:
-        return [self._run(row) for row in self._read(query, values)]
+        try:
+            return [self._run(row) for row in self._read(query, values)]
+        except _TableDamagedError:  # a row that cannot be one
+            self._make_table()
+            return [self._run(row) for row in self._read(query, values)]
 
     def _read(self, query: str, values: Mapping[str, object] = _NO_VALUES, *, mend: bool = True) -> list[sqlite3.Row]:
         try:
@@ -688,6 +718,8 @@ class RunStore:
         return CistError(f"There is no run '{run_id}' in {self.root}; 'cist runs' lists those that there are.")
 
     def _run(self, row: sqlite3.Row) -> Run:
+        if row["state"] not in list(RunState):
+            raise _TableDamagedError(f"The table of runs {self.table_file} is damaged (a state is {row['state']!r}).")
         run = Run(
             id=row["id"],
             name=row["name"],
@@ -784,7 +816,8 @@ def _write_table(path: Path, records: Sequence[RunRecord]) -> None:
 def _insert(connection: sqlite3.Connection, record: RunRecord) -> None:
     columns = record.model_dump()
     marks = ", ".join(f":{name}" for name in columns)
-    connection.execute(f"INSERT INTO runs ({', '.join(columns)}) VALUES ({marks})", columns)
+    # The row is there already if the table was lost and another process has just rebuilt it.
+    connection.execute(f"INSERT INTO runs ({', '.join(columns)}) VALUES ({marks}) ON CONFLICT (id) DO NOTHING", columns)
 
 
 def _keep_record(connection: sqlite3.Connection, run: Run) -> Run:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cist_core.errors import CistError
 from cist_core.files import make_folder, write_whole
-from cist_core.training.run_files import read_metrics, read_status
+from cist_core.training.run_files import metrics_damage, read_metrics, read_status
 
 if TYPE_CHECKING:
     from cist_core.training.config import RunConfig
@@ -146,7 +146,7 @@ class RunDirectory:
 
     def damage(self) -> list[str]:
         """What of status and metrics is damaged and therefore left out, a sentence without its full stop each."""
-        return [*read_status(self.status_file)[1], *read_metrics(self.metrics_file)[1]]
+        return [*read_status(self.status_file)[1], *metrics_damage(self.metrics_file)]
 
     def log_tail(self, lines: int = 40) -> str:
         """The last lines of the log."""
@@ -161,7 +161,10 @@ class RunDirectory:
 
     def is_removed(self) -> bool:
         """Whether somebody has removed the directory, or put another in its place, since a run began in it."""
-        return not (self.lock_file.exists() or self.config_file.exists())
+        try:
+            return not (self.lock_file.exists() or self.config_file.exists())
+        except OSError:  # it is there, and may not be looked into
+            return False
 
     def bytes_used(self) -> int:
         """Size of all files of the run."""

@@ -5,6 +5,7 @@ Whatever does not have the type and the range that the engine writes is left out
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import stat
@@ -65,6 +66,20 @@ def read_metrics(path: Path) -> tuple[list[dict[str, float]], list[str]]:
     return rows, [f"{path.name} is damaged (line{'s' * (len(wrong) > 1)} {named})"]
 
 
+def metrics_damage(path: Path) -> list[str]:
+    """The sentences of `read_metrics`; a file that has not changed since is not read again."""
+    try:
+        found = path.stat()
+    except OSError:
+        return read_metrics(path)[1]
+    return list(_metrics_damage(path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
+
+
+@functools.lru_cache(maxsize=4096)
+def _metrics_damage(path: Path, *state: int) -> tuple[str, ...]:
+    return tuple(read_metrics(path)[1])
+
+
 def _is_row(row: dict[str, Any]) -> bool:
     whole = all(_metric(name)(value) for name, value in row.items())
     return whole and {"epoch", "step", "val_accuracy", "student_maximum_mean"} <= row.keys()
@@ -109,6 +124,15 @@ def _is_scale_fault(value: object) -> bool:
     )
 
 
+def _is_standard_json(value: object) -> bool:
+    """Without the NaN and Infinity that Python reads as well."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
 _TEXTS = ("state", "phase", "reason")
 _COUNTS = ("epoch", "epochs", "step", "steps", "best_epoch", "pid", "processes")
 _MOMENTS = ("started_at", "updated_at", "ended_at", "eta_seconds")
@@ -116,7 +140,7 @@ _NUMBERS = ("phase_done", "phase_total", "samples_per_second")
 
 
 def _status_field(name: str) -> Callable[[object], bool]:
-    """What the field of this name may hold; one that is not known to us anything, for nobody reads it."""
+    """What the field of this name may hold; one that is not known to us whatever can be written back."""
     checks: dict[str, Callable[[object], bool]] = {
         **dict.fromkeys(_TEXTS, _is_text),
         **dict.fromkeys(_COUNTS, _is_count),
@@ -132,7 +156,7 @@ def _status_field(name: str) -> Callable[[object], bool]:
     elif name.startswith(("test_", "val_")):
         check = _is_number
     else:
-        return lambda value: True
+        return _is_standard_json
     return lambda value: value is None or check(value)
 
 

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import os
 import pickle
 import tarfile
 import threading
@@ -18,6 +19,7 @@ from torchvision import datasets
 from cist_core.data.download import extract_gzip, extract_tar, fetch
 from cist_core.data.loading import is_present, load_dataset
 from cist_core.errors import Cancelled, CistError
+from cist_core.partial_files import remove_abandoned
 
 
 class Server:
@@ -281,3 +283,15 @@ def test_cifar_archive_opens_without_the_remark_on_its_age(
     assert load_dataset("cifar10", root=tmp_path).fingerprint == dataset.fingerprint
     assert server.requests == ["cifar.tar.gz"]
     assert [path.name for path in tmp_path.iterdir()] == ["cifar-10-batches-py"]
+
+
+def test_what_takes_long_to_arrive_is_not_taken_for_abandoned(server: Server, tmp_path: Path) -> None:
+    content = server.files["images.bin"] = bytes(200_000)
+
+    def sweep(done: int, total: int) -> None:
+        for path in tmp_path.iterdir():
+            os.utime(path, (0, 0))
+        remove_abandoned(tmp_path)
+
+    fetch([server.url + "images.bin"], tmp_path / "images.bin", _md5(content), progress=sweep)
+    assert (tmp_path / "images.bin").read_bytes() == content

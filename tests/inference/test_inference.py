@@ -1,3 +1,4 @@
+import errno
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from cist_core.data.dataset import ImageDataset
 from cist_core.data.loading import load_dataset
 from cist_core.errors import Cancelled, CistError
 from cist_core.inference.run import choose_device, fit_data, infer
+from cist_core.logits.cache import LogitWriter
 from cist_core.zoo.architectures import ARCHITECTURES, create_model
 from cist_core.zoo.preprocessing import Preprocessing
 from cist_core.zoo.teacher import Teacher
@@ -229,6 +231,35 @@ def test_interrupt_keeps_what_was_done(dataset: ImageDataset, tmp_path: Path) ->
     whole = infer(_teacher(model), dataset, device="cpu", batch_size=10, cache_dir=tmp_path / "afresh")
     np.testing.assert_array_equal(resumed.logit_set.logits, whole.logit_set.logits)
     assert [path.suffix for path in (tmp_path / "logits").iterdir()] == [".safetensors"]
+
+
+def test_what_was_done_is_gone_on_with_on_a_disk_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = np.random.default_rng(0).normal(size=(1000, 100)).astype(np.float32)
+    opened = Path.open
+
+    def full(path: Path, mode: str = "r", **options: object) -> object:
+        if "rows" in path.name and mode[0] in "wa":
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return opened(path, mode, **options)
+
+    def writer() -> LogitWriter:
+        described = {"class_names": None, "provenance": {"teacher": "toy"}}
+        return LogitWriter(tmp_path / "entry.safetensors", logits.shape, None, resumable=True, **described)
+
+    def interrupt(interrupted: LogitWriter) -> None:
+        with interrupted:
+            interrupted.logits[:600] = logits[:600]
+            interrupted.keep(600)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupt(writer())
+    monkeypatch.setattr(Path, "open", full)
+    with writer() as resumed:
+        assert resumed.done == 600
+        resumed.logits[600:] = logits[600:]
+        resumed.keep(1000)
+        np.testing.assert_array_equal(resumed.finish().logits, logits)
 
 
 KILLED_RUN = """

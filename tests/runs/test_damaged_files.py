@@ -7,7 +7,7 @@ import time
 import pytest
 from command_line import run as cist
 
-from cist_core.training import RunDirectory
+from cist_core.training import RunDirectory, run_files
 from tests.damaged_files import METRICS, STATUSES
 from tests.runs.workplace import GONE, config
 
@@ -41,6 +41,18 @@ def test_a_damaged_row_is_left_out_and_the_rows_around_it_are_read(tmp_path, con
     (said,) = directory.damage()
     assert said.startswith("metrics.jsonl is damaged (line")
     assert "2" in said
+
+
+def test_metrics_that_have_not_changed_are_read_once_for_their_damage(tmp_path, monkeypatch):
+    directory, read = RunDirectory(tmp_path), []
+    directory.metrics_file.write_bytes(ROW)
+    monkeypatch.setattr(run_files, "read_bytes", lambda path: read.append(path.name) or path.read_bytes())
+    assert [directory.damage() for _ in range(3)] == [[]] * 3
+    assert read.count("metrics.jsonl") == 1
+    with directory.metrics_file.open("ab") as stream:
+        stream.write(b"no row\n")
+    assert [directory.damage() for _ in range(3)] == [["metrics.jsonl is damaged (line 2)"]] * 3
+    assert read.count("metrics.jsonl") == 2
 
 
 def test_a_pipe_in_place_of_a_file_is_no_place_to_wait(tmp_path):

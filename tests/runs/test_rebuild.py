@@ -1,5 +1,6 @@
 """A table of runs that is lost or damaged comes back from the directories of the runs, and that is said."""
 
+import json
 import os
 import random
 import sqlite3
@@ -13,7 +14,9 @@ import pytest
 from command_line import run as cist
 
 from cist_core import CistError
+from cist_core.processes import start_of
 from cist_core.runs import RunState, RunStore
+from cist_core.runs.executors.local import process_handle
 from cist_core.runs.records import RECORD_FILE
 from tests.runs.workplace import GONE, config, rows, until
 
@@ -79,6 +82,30 @@ def test_every_run_comes_back_as_the_table_had_it(store, damage):
     assert again.get(gone).state is RunState.LOST
 
 
+def test_damage_beyond_the_first_page_is_mended(store):
+    runs = store.add_all([("", config(seed)) for seed in range(60)])
+    with store.table_file.open("r+b") as table:
+        table.seek(8192)
+        table.write((NOISE * 9)[: store.table_file.stat().st_size - 8192])
+    assert {run.id for run in store.list_runs()} == {run.id for run in runs}
+    assert "was damaged" in store.rebuilt
+    with sqlite3.connect(store.table_file) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    connection.close()
+
+
+@pytest.mark.parametrize("change", ["state = 'queqed'", "note = CAST(x'ff80' AS TEXT)"])
+def test_a_row_that_cannot_be_one_is_mended(store, change):
+    run = store.add(config(), note="a note")
+    for look in (store.list_runs, lambda: [store.get(run.id)]):
+        with sqlite3.connect(store.table_file) as connection:
+            connection.execute(f"UPDATE runs SET {change}")
+        connection.close()
+        assert [(found.state, found.note) for found in look()] == [(RunState.QUEUED, "a note")]
+        assert "was damaged" in store.rebuilt
+        store.forget_rebuilt()
+
+
 def test_a_new_root_has_nothing_to_say(tmp_path):
     assert RunStore(tmp_path / "runs").rebuilt is None
 
@@ -140,6 +167,7 @@ def test_without_a_record_a_run_is_what_it_says_of_itself_and_the_operators(stor
         assert states["failed"].name == "cist"
         again.reconcile()
         assert again.get(living.id).state is RunState.RUNNING
+        assert again.get(living.id).handle == process_handle(process.pid, start_of(process.pid))
         assert not again.has_queued()
         assert RunStore(store.root, owner=ANN).list_runs() == []
         assert {run.owner for run in again.list_runs()} == {None}
@@ -149,6 +177,14 @@ def test_without_a_record_a_run_is_what_it_says_of_itself_and_the_operators(stor
         process.wait()
     again.reconcile()
     assert again.get(living.id).state is RunState.LOST
+
+
+def test_a_record_with_half_a_character_hides_no_other_run(store):
+    damaged, whole = store.add(config()), store.add(config(1), name="whole")
+    record = damaged.directory.path / RECORD_FILE
+    record.write_text(json.dumps({**json.loads(record.read_text()), "note": "a\ud800"}))
+    store.table_file.unlink()
+    assert {run.id: run.name for run in RunStore(store.root).list_runs()} == {damaged.id: "cist", whole.id: "whole"}
 
 
 def test_folders_of_others_and_copies_of_runs_become_no_runs_of_somebody(store):

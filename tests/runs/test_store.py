@@ -1,15 +1,19 @@
 """The table: what each state allows, what is refused and in which words, and many hands on it at once."""
 
+import errno
 import json
 import shutil
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from cist_core import CistError
 from cist_core.runs import RunState, RunStore
+from cist_core.runs.records import write_record
+from cist_core.training import RunConfig, RunDirectory
 from tests.runs.workplace import GONE, config, end
 
 
@@ -34,6 +38,67 @@ def test_runs_are_listed_newest_first_and_by_sweep(store):
     assert [run.id for run in store.list_runs()] == ids[::-1]
     assert [run.id for run in store.list_runs("a")] == [ids[2], ids[0]]
     assert store.list_runs("c") == []
+
+
+@pytest.mark.parametrize("how_many", [1, 3])
+def test_runs_that_could_not_be_added_do_not_come_back_with_a_lost_table(store, monkeypatch, how_many):
+    kept = store.add(config())
+    save = RunConfig.save
+
+    def lose(self: RunConfig, path: Path) -> None:
+        store.table_file.unlink(missing_ok=True)
+        save(self, path)
+
+    monkeypatch.setattr(RunConfig, "save", lose)
+    with pytest.raises(CistError, match="rebuilt from the directories of the runs; try again"):
+        store.add_all([("", config(seed)) for seed in range(how_many)])
+    assert [run.id for run in store.list_runs()] == [kept.id]
+    assert [path.name for path in store.root.iterdir() if path.is_dir()] == [kept.id]
+
+
+def test_a_run_is_added_where_another_process_has_just_rebuilt_the_table_with_it(store, monkeypatch):
+    def and_lose(directory: RunDirectory, row: dict[str, object]) -> None:
+        write_record(directory, row)
+        monkeypatch.undo()
+        store.table_file.unlink()
+        assert [run.id for run in RunStore(store.root).list_runs()] == [directory.path.name]
+
+    monkeypatch.setattr("cist_core.runs.store.write_record", and_lose)
+    run = store.add(config(), name="once")
+    assert store.list_runs() == [run]
+    assert run.directory.config() == config()
+
+
+def test_a_living_worker_alone_writes_down_how_a_run_ended(store, monkeypatch):
+    run = store.add(config())
+    make_running(store, run.id)
+
+    def full(**_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with store.worker_lock():
+        looking = RunStore(store.root)
+        monkeypatch.setattr("tempfile.TemporaryFile", full)
+        looking.reconcile()
+        assert looking.get(run.id).state is RunState.LOST
+        assert "cannot be written now" in looking.get(run.id).reason
+        assert RunStore(store.root).get(run.id).state is RunState.RUNNING
+
+
+def test_a_directory_that_may_not_be_looked_into_ends_no_list(store, monkeypatch):
+    closed, other = store.add(config()), store.add(config(1))
+    make_running(store, closed.id)
+    stat = Path.stat
+
+    def refuse(path: Path, **options: bool) -> object:
+        if path.parent == closed.directory.path:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    assert not closed.directory.is_removed()
+    store.reconcile()
+    assert {run.id: run.state for run in store.list_runs()} == {closed.id: RunState.LOST, other.id: RunState.QUEUED}
 
 
 def test_ids_are_names_of_directories_and_differ_within_one_second(store):

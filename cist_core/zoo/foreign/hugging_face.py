@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from cist_core.data.names import MOST_CLASSES
-from cist_core.documents import parse_json, read_document
+from cist_core.documents import parse_json, parse_yaml, read_document
 from cist_core.errors import CistError, first_line
 from cist_core.zoo.checkpoints import meta_device, read_raw
 from cist_core.zoo.foreign.hub import fetch_folder
@@ -190,7 +190,7 @@ def _check_config(config: Mapping[str, Any], root: Path) -> None:
         count = value if isinstance(value, int | float) else len(value) if isinstance(value, dict | list) else 0
         if key in _CLASSES and count > MOST_CLASSES:
             raise CistError(
-                f"{root} has {count:,.0f} classes ('{key}' in config.json), and at most {MOST_CLASSES:,} are "
+                f"{root} has {count:,} classes ('{key}' in config.json), and at most {MOST_CLASSES:,} are "
                 "read; is it another network's?"
             )
     named = config.get("architectures")
@@ -431,11 +431,9 @@ def _licence(root: Path) -> str | None:
         found = re.match(r"---\s*\n(.*?)\n---", stream.read(1 << 16), re.DOTALL)
     if found is None:
         return None
-    import yaml
-
     try:
-        head = yaml.safe_load(found.group(1))
-    except yaml.YAMLError:
+        head = parse_yaml(found.group(1))
+    except ValueError:
         return None
     licence = head.get("license") if isinstance(head, dict) else None
     return ", ".join(map(str, licence)) if isinstance(licence, list) else licence

@@ -64,6 +64,14 @@ def test_folder_opens_with_names_preprocessing_and_licence(folder: Path, network
         torch.testing.assert_close(teacher.model(images), network(images).logits, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "head", ["[" * 20_000, "a: 2024-13-45\nlicense: mit", "license: mit\nlicense: gpl", "license: [mit"]
+)
+def test_a_model_card_that_is_wrong_names_no_licence(folder: Path, head: str) -> None:
+    (folder / "README.md").write_text(f"---\n{head}\n---\n# A model\n")
+    assert find_teacher(str(folder)).facts["licence"] == "not said in the folder"
+
+
 def test_pickled_weights_are_read_without_running_them(folder: Path, network: torch.nn.Module) -> None:
     weights = folder / "model.safetensors"
     torch.save(load_file(weights), folder / "pytorch_model.bin")
@@ -103,6 +111,7 @@ def test_code_beside_the_weights_never_runs(folder: Path, model_type: str) -> No
         ({"quantization_config": {"quant_method": "x"}}, "a library for quantised weights"),
         ({"use_pretrained_backbone": True, "backbone": "resnet18"}, "another network as its backbone"),
         ({"architectures": ["BertForMaskedLM"]}, "BertForMaskedLM, which is no image classifier"),
+        ({"num_labels": 10**400}, "has 10,000,000,.* classes"),
         ({"model_type": "nonsense"}, "describes no image classifier"),
         ({"hidden_sizes": [8, 16_000_000]}, "describes a network of .* bytes, but the weights have only"),
         ({"depths": [1, 10**9]}, "more than the .* bytes of weights can hold"),
