@@ -507,11 +507,20 @@ def see_to_runs() -> CistError | None:
     return None
 
 
-def show_page(polling: bool, fault: CistError | None) -> None:
-    """The whole page, which repeats itself while a run is queued or running."""
+def show_page(polling: bool, faults: list[CistError | None]) -> None:
+    """The whole page, which repeats itself while a run is queued or running.
+
+    Args:
+        polling: whether it does.
+        faults: what `see_to_runs` has said just now; used up by the first drawing, as it may be mended before the next.
+    """
     page_head(QUESTION)
     show_rebuilt()
-    if (fault := see_to_runs() or fault) is not None:
+    if polling:
+        fault = faults.pop() if faults else see_to_runs()
+    else:
+        fault = faults[0]
+    if fault is not None:
         show_error(fault)
     runs, unknown = known_runs()
     views = run_views.read_runs(runs)
@@ -544,9 +553,9 @@ def show_page(polling: bool, fault: CistError | None) -> None:
     show_tabs(selected, curves, tests_shown)
 
 
-def show_page_or_error(polling: bool, fault: CistError | None) -> None:
+def show_page_or_error(polling: bool, faults: list[CistError | None]) -> None:
     try:
-        show_page(polling, fault)
+        show_page(polling, faults)
     except CistError as error:
         show_error(error)
 
@@ -555,7 +564,7 @@ def show_polling() -> None:
     """The page, with a clock while a run is queued or running."""
     fault = see_to_runs()
     polling = any(run.state in run_views.ACTIVE for run in known_runs()[0])
-    st.fragment(show_page_or_error, run_every=POLL_SECONDS if polling else None)(polling, fault)
+    st.fragment(show_page_or_error, run_every=POLL_SECONDS if polling else None)(polling, [fault])
 
 
 in_link("run")
