@@ -3,8 +3,10 @@
 export default function ({ data, parentElement }) {
   const root = parentElement.querySelector(".samples");
   root.rules = undefined;
-  if (root.made !== data.id) {
-    root.made = data.id;
+  // The same logits can have other names, and images that were missing may have come.
+  const made = JSON.stringify([data.id, data.samples.map(({ title, names, picture }) => [title, names, picture])]);
+  if (root.made !== made) {
+    root.made = made;
     root.replaceChildren(...data.samples.map((sample) => card(sample)));
   }
   return followRules(root, (pair) => {

@@ -8,6 +8,7 @@ import pickle
 import tarfile
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 from torchvision import datasets
 
-from app.thumbnails import thumbnails
+from app.thumbnails import missing_images, thumbnails, use_copy
 from tests.app.driver import open_app, shown_by, view_of
 
 CIFAR = {"teacher": "cifar100-resnet20"}
@@ -113,6 +114,50 @@ def test_a_copy_on_the_server_is_pointed_at(shared_file, monkeypatch: pytest.Mon
     assert pictures(app) == 17
     app.switch_page("../pages/overview.py").run()  # and everywhere else
     assert all(sample["picture"] for sample in shown_by(app, "cist_samples")["samples"])
+
+
+def live_pictures(app) -> list[str | None]:
+    """The pictures of the samples on Overview."""
+    return [sample["picture"] for sample in shown_by(app, "cist_samples")["samples"]]
+
+
+def test_a_copy_is_shown_at_once_and_to_nobody_else(shared_file, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = shared_file("cifar100_test.npz")
+    monkeypatch.setenv("CIST_ROOTS", str(file.parent))
+    one, other = open_app("overview", **CIFAR), open_app("overview", **CIFAR)
+    assert live_pictures(one) == [None] * 4
+    one.switch_page("../pages/samples.py").run()
+    one.text_input(key="images_path").set_value(file.name)
+    one.button(key="images_use").click().run()
+    one.switch_page("../pages/overview.py").run()
+    assert all(live_pictures(one))
+    assert live_pictures(other.run()) == [None] * 4
+
+
+def test_a_copy_that_has_gone_is_asked_for_again(shared_file, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    copy = tmp_path / "open" / "images.npz"
+    copy.parent.mkdir()
+    copy.write_bytes(shared_file("cifar100_test.npz").read_bytes())
+    monkeypatch.setenv("CIST_ROOTS", str(copy.parent))
+    app = open_app("samples", **CIFAR)
+    app.text_input(key="images_path").set_value(copy.name)
+    app.button(key="images_use").click().run()
+    assert not offered(app)
+    copy.unlink()
+    assert offered(app.run())
+    assert not app.exception
+
+
+def test_a_copy_is_one_of_its_split(shared_file, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = shared_file("cifar100_test.npz")
+    monkeypatch.setenv("CIST_ROOTS", str(file.parent))
+    kept: dict[tuple[str, str], str] = {}
+    monkeypatch.setattr("app.thumbnails._copies", lambda: kept)
+    monkeypatch.setattr("app.thumbnails.may_read_server_paths", lambda: True)
+    source = view_of(open_app("samples", **CIFAR)).source
+    use_copy(source, file.name)
+    assert missing_images(source) is None
+    assert missing_images(replace(source, split="train")) == "cifar100"
 
 
 def test_what_holds_other_images_is_refused(shared_file, monkeypatch: pytest.MonkeyPatch) -> None:
