@@ -516,10 +516,9 @@ def show_page(polling: bool, faults: list[CistError | None]) -> None:
     """
     page_head(QUESTION)
     show_rebuilt()
+    fault = see_to_runs() if polling and not faults else faults[0]
     if polling:
-        fault = faults.pop() if faults else see_to_runs()
-    else:
-        fault = faults[0]
+        faults.clear()
     if fault is not None:
         show_error(fault)
     runs, unknown = known_runs()
