@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from torchvision import datasets
 
+from app import images
 from app.thumbnails import missing_images, thumbnails, use_copy
 from tests.app.driver import open_app, shown_by, view_of
 
@@ -27,6 +28,7 @@ CIFAR = {"teacher": "cifar100-resnet20"}
 def nothing_downloaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CIST_DATA", str(tmp_path / "data"))
     monkeypatch.delenv("CIST_ROOTS", raising=False)
+    monkeypatch.setattr(images, "_downloads", {})
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +81,13 @@ def pictures(app) -> int:
     return len(app.get("image"))
 
 
+def downloaded(app) -> None:
+    """Wait for the download, and see what the page makes of it."""
+    images._downloads["cifar100"].join(timeout=120)
+    app.run()
+    assert not app.exception
+
+
 def test_one_press_downloads_the_images_and_they_are_shown(served, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("url", "tgz_md5", "train_list", "test_list", "meta"):
         monkeypatch.setattr(datasets.CIFAR100, name, served[name])
@@ -88,6 +97,8 @@ def test_one_press_downloads_the_images_and_they_are_shown(served, monkeypatch: 
     assert app.button(key="images_download").label == "Download (169.0 MB)"
     app.button(key="images_download").click().run(timeout=120)
     assert not app.exception
+    app.slider(key="tau").set_value(2.0).run()  # which ends what a page does, not what it has begun
+    downloaded(app)
     assert not app.error
     assert not offered(app)
     assert pictures(app) == 17  # sixteen in the gallery, one in the inspector
@@ -98,6 +109,7 @@ def test_an_archive_of_another_checksum_is_refused_and_said(served, monkeypatch:
     monkeypatch.setattr(datasets.CIFAR100, "url", served["url"])  # the checksum stays that of the authors
     app = open_app("samples", **CIFAR)
     app.button(key="images_download").click().run(timeout=120)
+    downloaded(app)
     assert "it arrived damaged" in app.error[0].value
     assert offered(app)
     assert pictures(app) == 0
