@@ -12,7 +12,7 @@ import streamlit as st
 
 from app.forms import run_views
 from app.forms.run_views import MOST_SELECTED, Answers, RunView, SettingView
-from app.people import require_sign_in, run_store
+from app.people import on_own_machine, require_sign_in, run_store
 from app.settings import in_link, page_setting
 from app.widgets import page_head, plain, show_error, show_figure, show_table
 from cist_core.charts.training import (
@@ -489,7 +489,7 @@ def show_rebuilt() -> None:
     if store.rebuilt is None:
         return
     st.warning(plain(store.rebuilt), icon=":material/restore:")
-    if store.owner is None and st.button("I have read this", icon=":material/check:", key="runs-rebuilt"):
+    if on_own_machine() and st.button("I have read this", icon=":material/check:", key="runs-rebuilt"):
         store.forget_rebuilt()
         st.rerun()
 

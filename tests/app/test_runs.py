@@ -562,15 +562,25 @@ def test_the_page_shows_damaged_runs_beside_whole_ones(store) -> None:
     assert "on test" in captions
 
 
-def test_a_table_that_was_made_anew_is_told_until_somebody_has_read_it(store) -> None:
+def test_a_table_that_was_made_anew_is_told_until_the_operator_has_read_it(store, monkeypatch) -> None:
     store.put("finished", done=12)
     store.rebuilt = "The table of runs was missing [sic]."
+    app = open_runs()
+    assert "runs-rebuilt" not in {button.key for button in app.button}  # somebody who comes from elsewhere
+    monkeypatch.setattr("app.people.on_own_machine", lambda: True)
     app = open_runs()
     assert [warning.value for warning in app.warning] == ["The table of runs was missing \\[sic\\]."]
     app.button(key="runs-rebuilt").click().run()
     assert not app.warning
-    store.rebuilt, store.owner = "Once more.", "ann@lab.edu"
-    assert "runs-rebuilt" not in {button.key for button in open_runs().button}  # the operator's to read
+
+
+def test_a_config_that_could_not_be_opened_once_is_read_the_next_time(store, monkeypatch) -> None:
+    run = store.put("finished", done=12)
+    config = run.directory.config_file
+    aside = config.rename(config.with_suffix(".aside"))
+    assert not read_runs([run])[0].config
+    aside.rename(config)
+    assert read_runs([run])[0].config
 
 
 def test_where_no_worker_can_work_the_runs_are_shown_all_the_same(store, monkeypatch) -> None:
