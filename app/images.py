@@ -29,12 +29,13 @@ def offer_images(view: View) -> None:
     if name is None:
         return
     with place.container(border=True, key="offer-images", gap="small"):
-        st.markdown(f"The images of {name} are not here yet.")
+        st.markdown(f"The images of {DATASETS[name].title or name} are not here yet.")
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             if may_launch():
                 st.button(
                     f"Download ({byte_size(DATASETS[name].download_bytes)})", key="images_download",
-                    icon=":material/download:", type="primary", help="From its authors, checked, and kept for everybody.",
+                    icon=":material/download:", type="primary",
+                    help="From its authors, checked, and kept for everybody.",
                     on_click=_download, args=(name, view.source.split),
                 )  # fmt: skip
             with st.popover("From a folder", icon=":material/folder_open:"):

@@ -13,12 +13,12 @@ from app.sidebar import open_source
 from app.state import View
 from app.widgets import plain, show_error
 from cist_core.added import AddedState
+from cist_core.data.loading import DATASETS
 from cist_core.errors import CistError
 from cist_core.logits.synthetic import imagenet_shaped
 from cist_core.wording import percent
 
 SYNTHETIC = "ImageNet-shaped, synthetic"
-_DATA = {"mnist-5k": "Digits", "cifar100": "CIFAR-100"}
 _CHOSEN, _FAULT = "_start_chosen", "_start_fault"
 _SOURCE = ("teacher", "data", "split", "student")
 
@@ -69,7 +69,8 @@ def _cards(view: View) -> list[_Card]:
         test = card.accuracy.get("test")
         words = "shown now" if shown else "" if test is None else f"accuracy {percent(test)}"
         words = ", ".join(filter(None, (f"{card.num_classes:,} classes", words)))
-        found[card.data] = _Card(card.name, _DATA.get(card.data, card.data), words, partial(_choose, card.name))
+        title = DATASETS[card.data].title if card.data in DATASETS else ""
+        found[card.data] = _Card(card.name, title or card.data, words, partial(_choose, card.name))
     made = [_Card("synthetic", "ImageNet-shaped", "1,000 classes, synthetic", _make)] if _may_add() else []
     return [*found.values(), *made]
 

@@ -196,10 +196,7 @@ def duration(seconds: float) -> str:
 
 def read_runs(runs: Sequence[Run]) -> list[RunView]:
     """Read what the runs say of themselves; one without a readable config is listed all the same."""
-    return [
-        RunView(run, run.name or run.id, _config_of(run), run.directory.status())
-        for run in runs
-    ]
+    return [RunView(run, run.name or run.id, _config_of(run), run.directory.status()) for run in runs]
 
 
 def _config_of(run: Run) -> Mapping[str, Any]:

@@ -73,7 +73,7 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 
 def offered(app) -> bool:
-    return any("images of cifar100 are not here" in words.value for words in app.markdown)
+    return any("images of CIFAR-100 are not here" in words.value for words in app.markdown)
 
 
 def pictures(app) -> int:
