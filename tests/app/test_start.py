@@ -80,6 +80,7 @@ def test_the_made_sample_is_called_synthetic_and_is_made_once(
         assert source.logit_set.provenance["teacher"] == "synthetic, no network"
         [added] = store.list_all()
         assert (added.title, added.id) == (SYNTHETIC, source.teacher)
+        assert added.logit_file.stat().st_nlink == 2  # what was brought and what is read are one file
 
 
 def test_a_store_that_takes_nothing_is_said_and_the_cards_stay(monkeypatch: pytest.MonkeyPatch) -> None:
