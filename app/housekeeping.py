@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
+import logging
 import sys
 import threading
+from typing import Any
 
 from streamlit import runtime
 
@@ -16,6 +18,7 @@ HANDLES = 65_536
 _LOOK_EVERY = 5.0  # seconds
 
 
+_log = logging.getLogger(__name__)
 _begun = threading.Lock()  # not a cache of Streamlit's, which any browser may ask it to clear
 
 
@@ -54,17 +57,27 @@ class _Sweeper:
         self._server = server
 
     def start(self) -> None:
-        loop = self._server._get_async_objs().eventloop
+        """Look from now on; where Streamlit has been made otherwise, say so in the log and leave it alone."""
+        try:
+            loop: asyncio.AbstractEventLoop = self._server._get_async_objs().eventloop
+            self._cache()
+        except (AttributeError, RuntimeError) as error:
+            _log.warning("Sessions that have left are forgotten when Streamlit does so only: %s", error)
+            return
         loop.call_soon_threadsafe(self._look, loop)
+
+    def _cache(self) -> Any:
+        """Where Streamlit keeps who has left; no public interface of it does."""
+        return self._server._session_mgr._session_storage._cache  # type: ignore[attr-defined]
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         """On the server's own loop, where Streamlit does the same."""
-        left = getattr(self._server._session_mgr, "_session_storage", None)
-        cache = getattr(left, "_cache", None)
-        if cache is not None and cache.expire():
-            gc.collect()  # sessions are circles, and end when they are collected
-            _return_memory()
-        loop.call_later(_LOOK_EVERY, self._look, loop)
+        try:
+            if self._cache().expire():
+                gc.collect()  # sessions are circles, and end when they are collected
+                _return_memory()
+        finally:
+            loop.call_later(_LOOK_EVERY, self._look, loop)
 
 
 def _return_memory() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import streamlit as st
 
 from app.people import may_launch, may_read_server_paths
@@ -19,25 +21,31 @@ _PATH, _FAULT = "images_path", "_images_fault"
 def offer_images(view: View) -> None:
     """Nothing where the images are at hand, or are of no known data set."""
     place = st.empty()  # on every run, or everything below it would move by one place
+    if _runs(view.source.data):
+        with place.container(border=True, key="download-images"):
+            _show_progress(view.source.data)
+        return
     name = missing_images(view.source)
     if name is None:
         return
     with place.container(border=True, key="offer-images", gap="small"):
-        st.markdown(f"The images of {name} are not here yet.")
+        st.markdown(f"The images of {DATASETS[name].title or name} are not here yet.")
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            wanted = may_launch() and st.button(
-                f"Download ({byte_size(DATASETS[name].download_bytes)})", key="images_download",
-                icon=":material/download:", type="primary", help="From its authors, checked; kept in CIST_DATA.",
-            )  # fmt: skip
+            if may_launch():
+                st.button(
+                    f"Download ({byte_size(DATASETS[name].download_bytes)})", key="images_download",
+                    icon=":material/download:", type="primary",
+                    help="From its authors, checked, and kept for everybody.",
+                    on_click=_download, args=(name, view.source.split),
+                )  # fmt: skip
             with st.popover("From a folder", icon=":material/folder_open:"):
                 _ask_for_copy(view)
         if not may_launch():
             st.caption("Sign in to download them.")
-        fault = st.session_state.pop(_FAULT, None)
-        if fault is not None:
-            show_error(fault)
-        if wanted:
-            _download(name, view.source.split)
+        failed = _downloads.get(name)
+        for fault in (st.session_state.pop(_FAULT, None), None if failed is None else failed.fault):
+            if fault is not None:
+                show_error(fault)
 
 
 def _ask_for_copy(view: View) -> None:
@@ -64,17 +72,47 @@ def _use(view: View) -> None:
         st.session_state[_FAULT] = error
 
 
+class _Download(threading.Thread):
+    """A download that goes on whatever the pages do: Streamlit ends a page's own work when a slider is moved."""
+
+    def __init__(self, name: str, split: str) -> None:
+        super().__init__(name=f"download of {name}", daemon=True)
+        self._wanted = name, split
+        self.fault: CistError | None = None
+        self.done, self.total = 0, 0
+
+    def run(self) -> None:
+        try:
+            load_dataset(*self._wanted, download=True, progress=self._downloaded)
+        except CistError as error:
+            self.fault = error
+        except Exception as error:  # nobody else would hear of it
+            self.fault = CistError(f"The images of {self._wanted[0]} could not be downloaded: {error}")
+
+    def _downloaded(self, done: int, total: int) -> None:
+        self.done, self.total = done, total
+
+
+_downloads: dict[str, _Download] = {}  # the newest of each data set, for everybody
+_starting = threading.Lock()
+
+
 def _download(name: str, split: str) -> None:
-    bar = st.progress(0.0, f"Downloading {name}")
+    with _starting:
+        if name not in _downloads or not _downloads[name].is_alive():
+            _downloads[name] = _Download(name, split)
+            _downloads[name].start()
 
-    def downloaded(done: int, total: int) -> None:
-        share = f" of {byte_size(total)}" if total else ""
-        bar.progress(min(done / total, 1.0) if total else 0.0, f"Downloading {name}: {byte_size(done)}{share}")
 
-    try:
-        load_dataset(name, split, download=True, progress=downloaded)
-    except CistError as error:
-        bar.empty()
-        show_error(error)
-        return
-    st.rerun()
+def _runs(name: str) -> bool:
+    return name in _downloads and _downloads[name].is_alive()
+
+
+@st.fragment(run_every=1.0)
+def _show_progress(name: str) -> None:
+    """How far it is, until it has ended; then the whole page once more."""
+    if not _runs(name):
+        st.rerun()
+    done, total = _downloads[name].done, _downloads[name].total
+    share = f" of {byte_size(total)}" if total else ""
+    st.progress(min(done / total, 1.0) if total else 0.0, f"Downloading {name}: {byte_size(done)}{share}")

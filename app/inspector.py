@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from app.state import Code, View
-from app.thumbnails import thumbnails, why_no_images
+from app.thumbnails import missing_images, thumbnails, why_no_images
 from app.widgets import plain, show_figure
 from cist_core.charts.soft_labels import dark_knowledge_figure, soft_label_figure
 from cist_core.samples.dark_knowledge import STUDENT, SoftLabel
@@ -113,7 +113,7 @@ def _show_facts(view: View, index: int, names: Sequence[str], size: int) -> None
                 with st.container(width=98, gap=None):
                     st.caption(name)
                     st.markdown(f":red[{plain(value)}]" if value.endswith("(wrong)") else plain(value))
-    if pictures is None and (reason := why_no_images(view)):
+    if pictures is None and missing_images(view.source) is None and (reason := why_no_images(view)):
         st.caption(plain(reason))
 
 

@@ -13,13 +13,13 @@ from app.sidebar import open_source
 from app.state import View
 from app.widgets import plain, show_error
 from cist_core.added import AddedState
+from cist_core.data.loading import DATASETS
 from cist_core.errors import CistError
 from cist_core.logits.synthetic import imagenet_shaped
 from cist_core.wording import percent
 
 SYNTHETIC = "ImageNet-shaped, synthetic"
-_DATA = {"mnist-5k": "Digits", "cifar100": "CIFAR-100"}
-_CHOSEN, _FIRST, _FAULT = "_start_chosen", "_start_source", "_start_fault"
+_CHOSEN, _FAULT = "_start_chosen", "_start_fault"
 _SOURCE = ("teacher", "data", "split", "student")
 
 
@@ -31,16 +31,18 @@ class _Card(NamedTuple):
 
 
 def greet() -> None:
-    """Look whether the address that a visitor comes with names a source; before the sidebar is drawn, as what stands
-    at its default there does not stay in the address.
+    """Look whether the address names a source, on whatever page; before the sidebar is drawn, as what stands at its
+    default there does not stay in the address.
     """
-    st.session_state.setdefault(_CHOSEN, any(key in st.query_params for key in _SOURCE))
+    if any(key in st.query_params for key in _SOURCE):
+        st.session_state[_CHOSEN] = True
 
 
 def show_start(view: View) -> None:
     """A row of cards, for somebody whose address names no source, and who has not chosen one yet."""
     place = st.empty()  # on every run, or everything below it would move by one place
-    if _has_chosen(view):
+    greet()  # once more, as the sidebar has written what was chosen in this run
+    if st.session_state.get(_CHOSEN):
         return
     with place.container(key="start-from", gap="xxsmall"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small", key="start-cards"):
@@ -57,15 +59,6 @@ def show_start(view: View) -> None:
             show_error(fault)
 
 
-def _has_chosen(view: View) -> bool:
-    """Whether a source was chosen: by the address at first, by a card, or in the sidebar."""
-    student = view.source.student
-    now = (view.source.teacher, view.source.data, view.source.split, "" if student is None else student.name)
-    if now != st.session_state.setdefault(_FIRST, now):
-        st.session_state[_CHOSEN] = True
-    return bool(st.session_state[_CHOSEN])
-
-
 def _cards(view: View) -> list[_Card]:
     """A teacher for each data set that one ships for, and one that is made."""
     found: dict[str, _Card] = {}
@@ -76,7 +69,8 @@ def _cards(view: View) -> list[_Card]:
         test = card.accuracy.get("test")
         words = "shown now" if shown else "" if test is None else f"accuracy {percent(test)}"
         words = ", ".join(filter(None, (f"{card.num_classes:,} classes", words)))
-        found[card.data] = _Card(card.name, _DATA.get(card.data, card.data), words, partial(_choose, card.name))
+        title = DATASETS[card.data].title if card.data in DATASETS else ""
+        found[card.data] = _Card(card.name, title or card.data, words, partial(_choose, card.name))
     made = [_Card("synthetic", "ImageNet-shaped", "1,000 classes, synthetic", _make)] if _may_add() else []
     return [*found.values(), *made]
 

@@ -52,11 +52,17 @@ def why_no_images(view: View) -> str | None:
 def missing_images(source: Source) -> str | None:
     """The known data set whose images are not at hand, though they could be; None where nothing is missing."""
     data = source.data
-    return data if data in DATASETS and not is_present(data) and data not in _copies() else None
+    if data not in DATASETS or is_present(data):
+        return None
+    try:
+        _images_of(source)  # a copy that was pointed at may be gone
+    except CistError:
+        return data
+    return None
 
 
 def use_copy(source: Source, path: str) -> None:
-    """Take the pictures of a known data set from a copy of it on the server, until the session ends.
+    """Take the pictures of a known data set's split from a copy of it on the server, until the session ends.
 
     Args:
         source: whose samples the images must be.
@@ -65,28 +71,28 @@ def use_copy(source: Source, path: str) -> None:
     Raises:
         CistError: if it may not be read, or its images are not those of the source.
     """
-    _copies()[source.data] = path
-    try:
-        _images_of(source)
-    except CistError:
-        del _copies()[source.data]
-        raise
+    _images_of(source, copy=path)
+    _copies()[source.data, source.split] = path
 
 
-def _copies() -> dict[str, str]:
-    """Where this session has copies of known data sets."""
-    copies: dict[str, str] = st.session_state.setdefault("_image_copies", {})
+def _copies() -> dict[tuple[str, str], str]:
+    """Where this session has copies of known data sets, by their names and splits."""
+    copies: dict[tuple[str, str], str] = st.session_state.setdefault("_image_copies", {})
     return copies
 
 
-def _images_of(source: Source) -> tuple[ImageDataset, NDArray[np.int64]]:
+def _images_of(source: Source, copy: str | None = None) -> tuple[ImageDataset, NDArray[np.int64]]:
     """The data set, and the position in it of every sample.
+
+    Args:
+        source: whose samples these are.
+        copy: of a known data set, where it lies; by default where this session knows one to be.
 
     Raises:
         CistError: if the images are not there, or are not those that the logits were made from.
     """
     provenance, labels = source.logit_set.provenance, source.logit_set.labels
-    place = _place_of(source)
+    place = _place_of(source, copy)
     known = source.data if source.data in DATASETS and place != source.data else None
     dataset = _load(place, source.split, _changed_at(place), known)
     if "class_map" in provenance:
@@ -113,17 +119,18 @@ def _class_map(text: str) -> list[int | None]:
         raise CistError("The class map of these logits cannot be read, so no picture can be told.") from error
 
 
-def _place_of(source: Source) -> str:
+def _place_of(source: Source, copy: str | None) -> str:
     """Where the images of a source lie. Of a file of logits that somebody gave us nothing is believed but its labels.
 
     Raises:
         CistError: if they are not at hand.
     """
     if source.data in DATASETS:
-        if source.data in _copies():
+        copy = copy if copy is not None else _copies().get((source.data, source.split))
+        if copy is not None:
             if not may_read_server_paths():
                 raise CistError("Files on the server can be opened after signing in.")
-            return str(under_roots(_copies()[source.data]))
+            return str(under_roots(copy))
         if not is_present(source.data):
             raise CistError(
                 f"The images of {source.data} are not on this machine, so samples are shown without pictures."

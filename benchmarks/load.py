@@ -271,7 +271,7 @@ def studio(folder: Path, *streamlit: str, **environment: str) -> Iterator[tuple[
         port = probe.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
     command = [
-        sys.executable, "-m", "streamlit", "run", "app/main.py",
+        sys.executable, "-m", "streamlit", "run", "app/server.py",
         f"--server.port={port}", "--server.address=127.0.0.1", *streamlit,
     ]  # fmt: skip
     own = {f"CIST_{name.upper()}": str(folder / name) for name in ("runs", "cache", "added")}

@@ -12,7 +12,7 @@ import streamlit as st
 
 from app.forms import run_views
 from app.forms.run_views import MOST_SELECTED, Answers, RunView, SettingView
-from app.people import require_sign_in, run_store
+from app.people import on_own_machine, require_sign_in, run_store
 from app.settings import in_link, page_setting
 from app.widgets import page_head, plain, show_error, show_figure, show_table
 from cist_core.charts.training import (
@@ -489,7 +489,7 @@ def show_rebuilt() -> None:
     if store.rebuilt is None:
         return
     st.warning(plain(store.rebuilt), icon=":material/restore:")
-    if store.owner is None and st.button("I have read this", icon=":material/check:", key="runs-rebuilt"):
+    if on_own_machine() and st.button("I have read this", icon=":material/check:", key="runs-rebuilt"):
         store.forget_rebuilt()
         st.rerun()
 
@@ -507,11 +507,19 @@ def see_to_runs() -> CistError | None:
     return None
 
 
-def show_page(polling: bool, fault: CistError | None) -> None:
-    """The whole page, which repeats itself while a run is queued or running."""
+def show_page(polling: bool, faults: list[CistError | None]) -> None:
+    """The whole page, which repeats itself while a run is queued or running.
+
+    Args:
+        polling: whether it does.
+        faults: what `see_to_runs` has said just now; used up by the first drawing, as it may be mended before the next.
+    """
     page_head(QUESTION)
     show_rebuilt()
-    if (fault := see_to_runs() or fault) is not None:
+    fault = see_to_runs() if polling and not faults else faults[0]
+    if polling:
+        faults.clear()
+    if fault is not None:
         show_error(fault)
     runs, unknown = known_runs()
     views = run_views.read_runs(runs)
@@ -544,9 +552,9 @@ def show_page(polling: bool, fault: CistError | None) -> None:
     show_tabs(selected, curves, tests_shown)
 
 
-def show_page_or_error(polling: bool, fault: CistError | None) -> None:
+def show_page_or_error(polling: bool, faults: list[CistError | None]) -> None:
     try:
-        show_page(polling, fault)
+        show_page(polling, faults)
     except CistError as error:
         show_error(error)
 
@@ -555,7 +563,7 @@ def show_polling() -> None:
     """The page, with a clock while a run is queued or running."""
     fault = see_to_runs()
     polling = any(run.state in run_views.ACTIVE for run in known_runs()[0])
-    st.fragment(show_page_or_error, run_every=POLL_SECONDS if polling else None)(polling, fault)
+    st.fragment(show_page_or_error, run_every=POLL_SECONDS if polling else None)(polling, [fault])
 
 
 in_link("run")

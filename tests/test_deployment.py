@@ -286,9 +286,16 @@ def test_caddy_with_its_example_closes_the_metrics_and_lets_nobody_frame_the_app
 # ---- the server ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("base", "framed_by"), [("", "'self'"), ("/studio", "'self' https://course.example.org")])
+@pytest.mark.parametrize(
+    ("base", "framed_by", "options"),
+    [
+        ("", "'self'", ["SAMEORIGIN"]),
+        ("/studio", "'self' https://course.example.org", None),
+        ("", "'none'", ["DENY"]),
+    ],
+)
 def test_the_health_check_and_headers_of_the_image_are_those_of_a_server_started_by_its_command(
-    base, framed_by, tmp_path
+    base, framed_by, options, tmp_path
 ):
     pytest.importorskip("streamlit")
     with socket.socket() as probe:
@@ -300,6 +307,7 @@ def test_the_health_check_and_headers_of_the_image_are_those_of_a_server_started
         "PATH": str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"],
         "CIST_RUNS": str(tmp_path),
         "CIST_FRAMED_BY": "" if framed_by == "'self'" else framed_by,
+        "CIST_METRICS": "1" if options is None else "",
     }
     command = yaml.safe_load(values("CMD")[0])
     # The container's own network is the only one that may be bound to as a whole.
@@ -320,7 +328,17 @@ def test_the_health_check_and_headers_of_the_image_are_those_of_a_server_started
             with urllib.request.urlopen(f"http://127.0.0.1:{port}{base}{path}", timeout=20) as answer:
                 assert answer.headers.get_all("X-Content-Type-Options") == ["nosniff"]
                 assert answer.headers.get_all("Content-Security-Policy") == [f"frame-ancestors {framed_by}"]
-                assert answer.headers.get_all("X-Frame-Options") == (["SAMEORIGIN"] if framed_by == "'self'" else None)
+                assert answer.headers.get_all("X-Frame-Options") == options
+        asked = f"http://127.0.0.1:{port}{base}/_stcore/metrics"
+        if options is None:  # the one that is told to
+            with urllib.request.urlopen(asked, timeout=20) as answer:
+                assert b"# EOF" in answer.read()
+        else:
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                urllib.request.urlopen(asked, timeout=20)
+            assert refused.value.code == 404
+            assert refused.value.headers.get_all("X-Content-Type-Options") == ["nosniff"]
+            refused.value.close()
     finally:
         server.terminate()
         server.communicate(timeout=20)

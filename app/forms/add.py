@@ -93,8 +93,8 @@ def _check_session(uploads: Iterable[Path], arriving: int, replaced: Path | None
     if len(files) >= MOST_UPLOADS or total > MOST_UPLOADED:
         raise CistError(
             f"With this file you would have {len(files) + 1:,} files of {byte_size(total)} here, and {MOST_UPLOADS} of "
-            f"{byte_size(MOST_UPLOADED)} in all are allowed; delete what you need no more, or compute the logits with "
-            "'cist infer' on the command line and add those."
+            f"{byte_size(MOST_UPLOADED)} in all are allowed; delete what you no longer need, or compute the logits "
+            "with 'cist infer' on the command line and add those."
         )
 
 

@@ -196,20 +196,26 @@ def duration(seconds: float) -> str:
 
 def read_runs(runs: Sequence[Run]) -> list[RunView]:
     """Read what the runs say of themselves; one without a readable config is listed all the same."""
-    return [
-        RunView(run, run.name or run.id, _read_config(str(run.directory.config_file)), run.directory.status())
-        for run in runs
-    ]
+    return [RunView(run, run.name or run.id, _config_of(run), run.directory.status()) for run in runs]
+
+
+def _config_of(run: Run) -> Mapping[str, Any]:
+    """Nothing of one that cannot be used; a file that cannot be opened now may be there the next time."""
+    try:
+        return _read_config(str(run.directory.config_file))
+    except OSError:
+        return {}
 
 
 @lru_cache(maxsize=4096)
 def _read_config(path: str) -> Mapping[str, Any]:
     """A run's config never changes."""
+    content = read_bytes(Path(path))
     try:
-        content = parse_json(read_bytes(Path(path)))
-        config = upgraded(content) if isinstance(content, dict) else {}
+        known = parse_json(content)
+        config = upgraded(known) if isinstance(known, dict) else {}
         return config if _is_config(config) else {}
-    except (OSError, ValueError, CistError):
+    except (ValueError, CistError):
         return {}
 
 

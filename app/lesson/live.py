@@ -31,7 +31,6 @@ def move_bars(rows: Sequence[ArrayLike], *rules: Literal["tau", "rho"]) -> None:
         pictures.append({"chart": chart, "logits": given, "shown": shown, "rules": rules})
     sliders = {rule: f"lesson_{rule}" for rule in rules}
     with st.container(key="lesson-live"):
-        st.html("<style>.st-key-lesson-live { display: none; }</style>")
         _BARS(key="lesson_bars", data={"sliders": sliders, "pictures": pictures})
 
 

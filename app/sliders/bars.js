@@ -50,19 +50,3 @@ function moveBars({ sliders, pictures }) {
 const FULL = 1.22, GAP = 6;  // of the axis of the pictures, and from a bar to its number
 
 const centredMaximum = (logits) => Math.max(...logits) - logits.reduce((sum, logit) => sum + logit, 0) / logits.length;
-
-function soften(logits, temperature) {
-  const largest = Math.max(...logits);
-  const powers = logits.map((logit) => (temperature > 0 ? Math.exp((logit - largest) / temperature) : Number(logit === largest)));
-  const sum = powers.reduce((total, power) => total + power, 0);
-  return powers.map((power) => power / sum);
-}
-
-// As cist_core.wording.percent.
-function percent(share) {
-  if (share < 1e-12) return "0 %";
-  if (share > 1 - 1e-12) return "100 %";
-  if (share < 0.0001) return "< 0.01 %";
-  if (share < 0.01) return `${(100 * share).toFixed(2)} %`;
-  return share > 0.999 ? "> 99.9 %" : `${(100 * share).toFixed(1)} %`;
-}

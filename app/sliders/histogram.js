@@ -157,18 +157,21 @@ function startHistogram(root) {
     }
   }
 
-  // What a drag that begins here makes of the brush: an end is moved by its handle, the whole by what lies between.
+  // What a drag that begins here makes of the brush: an end is moved by its handle, the whole by what lies between. Beside
+  // it are the pixels that it must go, and whether it wipes the brush away where it goes no farther.
   function pulling(event) {
     const start = entropyAt(event), ends = interval(), { x, limit } = root.scale;
     const between = (one) => (other) => [one, other].sort((a, b) => a - b);
-    if (!ends) return between(start);
+    const afresh = { pull: between(start), least: 4, wipes: true };
+    if (!ends) return afresh;
     const [low, high] = ends, far = ends.map((end) => Math.abs(x(end) - x(start)));
-    if (Math.min(...far) <= REACH) return between(far[0] < far[1] ? high : low);
-    if (start < low || start > high) return between(start);
-    return (now) => {
+    if (Math.min(...far) <= REACH) return { pull: between(far[0] < far[1] ? high : low), least: 0, wipes: false };
+    if (start < low || start > high) return afresh;
+    const pull = (now) => {
       const by = Math.min(Math.max(now - start, -low), limit - high);
       return [low + by, high + by];
     };
+    return { pull, least: 4, wipes: false };
   }
 
   const entropyAt = (event) => {
@@ -177,7 +180,7 @@ function startHistogram(root) {
   };
   svg.addEventListener("pointerdown", (event) => {
     if (!root.scale || !root.data.brush || event.pointerType === "touch" || event.button !== 0) return;
-    const first = event.clientX, pull = pulling(event);
+    const first = event.clientX, { pull, least, wipes } = pulling(event);
     svg.setPointerCapture(event.pointerId);
     const drag = (moved) => {
       pulled = pull(entropyAt(moved));
@@ -188,10 +191,10 @@ function startHistogram(root) {
       svg.removeEventListener("pointermove", drag);
       svg.removeEventListener("pointerup", end);
       svg.removeEventListener("pointercancel", end);
-      const chosen = Math.abs(up.clientX - first) > 4 && up.type === "pointerup" ? pulled : null;
+      const chosen = Math.abs(up.clientX - first) > least && up.type === "pointerup" ? pulled : null;
       pulled = null;
       if (chosen) root.data.interval = chosen;
-      if (chosen || (up.type === "pointerup" && root.data.interval)) {
+      if (chosen || (wipes && up.type === "pointerup" && root.data.interval)) {
         if (!chosen) root.data.interval = null;
         root.tell("brushed", { interval: chosen });
       }

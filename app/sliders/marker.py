@@ -17,7 +17,6 @@ def move_marker(chart: str, found: RhoRecommendation) -> None:
         found: the recommendation in it, whose own mark stays.
     """
     with st.container(key="live-marker"):
-        st.html("<style>.st-key-live-marker { display: none; }</style>")
         fixed = {"name": RECOMMENDED, "x": found.rho, "y": found.outcome.cist.mean}
         _MARKER(key="rho-marker", data={"chart": chart, "fixed": fixed, "dot": NOW, "words": NOW_WORDS})
 

@@ -3,8 +3,10 @@
 export default function ({ data, parentElement }) {
   const root = parentElement.querySelector(".samples");
   root.rules = undefined;
-  if (root.made !== data.id) {
-    root.made = data.id;
+  // The same logits can have other names, and images that were missing may have come.
+  const made = JSON.stringify([data.id, data.samples.map(({ title, names, picture }) => [title, names, picture])]);
+  if (root.made !== made) {
+    root.made = made;
     root.replaceChildren(...data.samples.map((sample) => card(sample)));
   }
   return followRules(root, (pair) => {
@@ -16,22 +18,13 @@ export default function ({ data, parentElement }) {
         [fixed[place], held[place]].forEach((share, side) => {
           const [bar, words] = bars[row][side];
           bar.style.transform = `scaleX(${share.toFixed(4)})`;
-          const text = percentOf(share);
+          const text = percent(share);
           if (words.textContent !== text) words.textContent = text;
         });
       });
     });
   });
 }
-
-function soften(logits, temperature) {
-  const largest = Math.max(...logits);
-  const powers = logits.map((logit) => (temperature > 0 ? Math.exp((logit - largest) / temperature) : Number(logit === largest)));
-  const sum = powers.reduce((total, power) => total + power, 0);
-  return powers.map((power) => power / sum);
-}
-
-const percentOf = (share) => (share < 0.0005 ? "0 %" : share < 0.0995 ? `${(100 * share).toFixed(1)} %` : `${Math.round(100 * share)} %`);
 
 function card(sample) {
   const made = (name, kind, words = "") => Object.assign(document.createElement(name), { className: kind, textContent: words });

@@ -20,8 +20,6 @@ TOP = 5
 MOST_CLASSES = 2_000
 """The browser softens whole rows; those of a vocabulary would be megabytes."""
 
-_KEPT_SECONDS = 10
-
 PLACES = ("in the sharp tail", "at the peak", "at the peak", "in the flat tail")
 
 
@@ -30,23 +28,22 @@ def show_samples(view: View) -> None:
     if view.source.curves.num_classes > MOST_CLASSES:
         return
     source, name = view.source, grid_id(view.source, 0.0)
-    samples = _samples((source.teacher, source.data, source.split, name), view)
+    chosen = _chosen(source.logit_set.fingerprint, source)
+    # Not kept for others: which images may be seen depends on who looks.
+    pictures: Sequence[str | None] = thumbnails(view, chosen) or [None] * len(chosen)
+    soft_labels = _soft_labels((source.teacher, source.data, source.split, name), source)
+    samples = [{**each, "picture": picture} for each, picture in zip(soft_labels, pictures, strict=True)]
     _SAMPLES(key="live-samples", data={"id": name, "samples": samples})
 
 
-# A while, as images that were missing may have come.
-@st.cache_data(show_spinner=False, max_entries=16, ttl=_KEPT_SECONDS)
-def _samples(shown: tuple[str, ...], _view: View) -> list[dict[str, Any]]:
+@st.cache_data(show_spinner=False, max_entries=16)
+def _soft_labels(shown: tuple[str, ...], _source: Source) -> list[dict[str, Any]]:
     """The same for everybody at every position of the sliders, which soften them in the browser."""
-    chosen = _chosen(_view.source.logit_set.fingerprint, _view.source)
-    pictures: Sequence[str | None] = thumbnails(_view, chosen) or [None] * len(chosen)
-    return [
-        _described(_view.source, index, place, picture)
-        for index, place, picture in zip(chosen, PLACES, pictures, strict=True)
-    ]
+    chosen = _chosen(_source.logit_set.fingerprint, _source)
+    return [_described(_source, index, place) for index, place in zip(chosen, PLACES, strict=True)]
 
 
-def _described(source: Source, index: int, place: str, picture: str | None) -> dict[str, Any]:
+def _described(source: Source, index: int, place: str) -> dict[str, Any]:
     logits = np.asarray(source.logit_set.logits[index], dtype=np.float64)
     names = source.logit_set.class_names
     labels = source.logit_set.labels
@@ -58,7 +55,6 @@ def _described(source: Source, index: int, place: str, picture: str | None) -> d
     return {
         "title": f"sample {index:,}" if labels is None else name(int(labels[index])),
         "place": place,
-        "picture": picture,
         "logits": [float(f"{logit:.6g}") for logit in logits],
         "maximum": float(source.curves.statistics.maximum[index]),
         "top": top.tolist(),

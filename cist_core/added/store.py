@@ -182,7 +182,10 @@ class AddedStore:
         added = self.draft(title=title)
         uploaded = added.place_for(f"{added.id.rpartition('-')[0]}.safetensors", "teacher")
         logit_set.save(uploaded)
-        logit_set.save(added.logit_file)
+        try:
+            os.link(uploaded, added.logit_file)  # what is written anew later takes the place of the name only
+        except OSError:  # a file system without links
+            logit_set.save(added.logit_file)
         entry = Entry.read(added.folder)
         spec = AddSpec.of(title=title, logits={"teacher": str(uploaded)})
         entry.model_copy(update={"spec": spec, "task": "add"}).write(added.folder)

@@ -61,10 +61,18 @@ class LateTables(Mapping[str, pd.DataFrame]):
     Args:
         names: of the tables, in order.
         make: all of them.
+        filled: the names of those that will have rows; by default all.
     """
 
-    def __init__(self, names: Sequence[str], make: Callable[[], Mapping[str, pd.DataFrame]]) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        make: Callable[[], Mapping[str, pd.DataFrame]],
+        *,
+        filled: Sequence[str] | None = None,
+    ) -> None:
         self._names, self._make = tuple(names), make
+        self.filled = self._names if filled is None else tuple(filled)
         self._made: Mapping[str, pd.DataFrame] | None = None
 
     def __getitem__(self, name: str) -> pd.DataFrame:
@@ -94,7 +102,6 @@ class Figure:
         hint: what a click or a drag does in the app; reports and pictures leave it out.
         brush: which measure of `cist_core.samples.table` each field of the interval `BRUSH` selects samples by; empty
             for a chart that cannot be brushed.
-        filled: the names of the tables that have rows, where that is known before they are made; see `tables`.
     """
 
     title: str
@@ -104,12 +111,11 @@ class Figure:
     datasets: Mapping[str, pd.DataFrame]
     hint: str = ""
     brush: Mapping[str, str] = field(default_factory=dict)
-    filled: Sequence[str] | None = None
 
     def tables(self) -> list[str]:
         """The names of the tables that have rows."""
-        if self.filled is not None:
-            return list(self.filled)
+        if isinstance(self.datasets, LateTables):
+            return list(self.datasets.filled)
         return [name for name, table in self.datasets.items() if len(table)]
 
     def vega_lite(self) -> dict[str, Any]:

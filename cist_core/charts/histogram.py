@@ -100,8 +100,11 @@ def histogram_figure(
         ),
         spec=_spec(taken, limit, height, brushed is not None),
         brush={} if brushed is None else {"from": brushed},
-        datasets=LateTables(_TABLES, partial(_tables, pairs, limit, selected, tallest)),
-        filled=[name for name in _TABLES if name != "selected" or (selected is not None and selected.any())],
+        datasets=LateTables(
+            _TABLES,
+            partial(_tables, pairs, limit, selected, tallest),
+            filled=[name for name in _TABLES if name != "selected" or (selected is not None and selected.any())],
+        ),
     )
 
 

@@ -317,12 +317,13 @@ def _rho_spec(limit: float, with_student: bool, flags: int, height: int) -> dict
         )
         .transform_calculate(unit="0")
     )
-    drawn = alt.layer(shaded, words, band, *lines, on_axis, *named_anchors, *marks, picks)
+    below = [shaded, words, band, *lines, on_axis, *named_anchors]
+    drawn = alt.layer(*below, *marks, picks)
     chart = alt.layer(drawn, normalised).resolve_scale(y="independent")
     spec = dict(chart.properties(width="container", height=height).to_dict())
     # Not before: Altair would let each chart that has a name take part in the picking.
-    for layer, mark in zip(spec["layer"][0]["layer"][-1 - len(marks) : -1], (RECOMMENDED, NOW, NOW_WORDS), strict=True):
-        layer["name"] = mark
+    for place, name_of_mark in enumerate((RECOMMENDED, NOW, NOW_WORDS), start=len(below)):
+        spec["layer"][0]["layer"][place]["name"] = name_of_mark
     return spec
 
 

@@ -34,6 +34,7 @@ class DatasetInfo:
         bundled: whether it comes with the installation; the others are downloaded on request.
         licence: as its authors state it.
         download_bytes: about how much a download takes; 0 for one that comes along.
+        title: for people; empty where the name is one.
     """
 
     name: str
@@ -44,6 +45,7 @@ class DatasetInfo:
     bundled: bool
     licence: str
     download_bytes: int = 0
+    title: str = ""
 
 
 _BIG_MNIST = {"train": 54_000, "validation": 6_000, "test": 10_000}
@@ -61,6 +63,7 @@ DATASETS: dict[str, DatasetInfo] = {
             (28, 28, 1),
             True,
             "CC BY-SA 3.0",
+            title="Digits",
         ),
         DatasetInfo("mnist", "Handwritten digits", 10, _BIG_MNIST, (28, 28, 1), False, "CC BY-SA 3.0", 12_000_000),
         DatasetInfo("fashion-mnist", "Articles of clothing", 10, _BIG_MNIST, (28, 28, 1), False, "MIT", 31_000_000),
@@ -69,11 +72,11 @@ DATASETS: dict[str, DatasetInfo] = {
         ),
         DatasetInfo(
             "cifar10", "Small photographs of 10 kinds of things", 10, _CIFAR, (32, 32, 3), False,
-            "no licence stated, research data set", 170_000_000,
+            "no licence stated, research data set", 170_000_000, title="CIFAR-10",
         ),
         DatasetInfo(
             "cifar100", "Small photographs of 100 kinds of things", 100, _CIFAR, (32, 32, 3), False,
-            "no licence stated, research data set", 169_000_000,
+            "no licence stated, research data set", 169_000_000, title="CIFAR-100",
         ),
         DatasetInfo(
             "svhn", "Photographed digits of house numbers", 10, _SVHN, (32, 32, 3), False,

@@ -8,6 +8,7 @@ import pickle
 import tarfile
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,7 +17,8 @@ import numpy as np
 import pytest
 from torchvision import datasets
 
-from app.thumbnails import thumbnails
+from app import images
+from app.thumbnails import missing_images, thumbnails, use_copy
 from tests.app.driver import open_app, shown_by, view_of
 
 CIFAR = {"teacher": "cifar100-resnet20"}
@@ -26,6 +28,7 @@ CIFAR = {"teacher": "cifar100-resnet20"}
 def nothing_downloaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CIST_DATA", str(tmp_path / "data"))
     monkeypatch.delenv("CIST_ROOTS", raising=False)
+    monkeypatch.setattr(images, "_downloads", {})
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +73,19 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 
 def offered(app) -> bool:
-    return any("images of cifar100 are not here" in words.value for words in app.markdown)
+    return any("images of CIFAR-100 are not here" in words.value for words in app.markdown)
 
 
 def pictures(app) -> int:
     """How many pictures the gallery and the inspector show."""
     return len(app.get("image"))
+
+
+def downloaded(app) -> None:
+    """Wait for the download, and see what the page makes of it."""
+    images._downloads["cifar100"].join(timeout=120)
+    app.run()
+    assert not app.exception
 
 
 def test_one_press_downloads_the_images_and_they_are_shown(served, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,6 +97,8 @@ def test_one_press_downloads_the_images_and_they_are_shown(served, monkeypatch: 
     assert app.button(key="images_download").label == "Download (169.0 MB)"
     app.button(key="images_download").click().run(timeout=120)
     assert not app.exception
+    app.slider(key="tau").set_value(2.0).run()  # which ends what a page does, not what it has begun
+    downloaded(app)
     assert not app.error
     assert not offered(app)
     assert pictures(app) == 17  # sixteen in the gallery, one in the inspector
@@ -97,6 +109,7 @@ def test_an_archive_of_another_checksum_is_refused_and_said(served, monkeypatch:
     monkeypatch.setattr(datasets.CIFAR100, "url", served["url"])  # the checksum stays that of the authors
     app = open_app("samples", **CIFAR)
     app.button(key="images_download").click().run(timeout=120)
+    downloaded(app)
     assert "it arrived damaged" in app.error[0].value
     assert offered(app)
     assert pictures(app) == 0
@@ -113,6 +126,50 @@ def test_a_copy_on_the_server_is_pointed_at(shared_file, monkeypatch: pytest.Mon
     assert pictures(app) == 17
     app.switch_page("../pages/overview.py").run()  # and everywhere else
     assert all(sample["picture"] for sample in shown_by(app, "cist_samples")["samples"])
+
+
+def live_pictures(app) -> list[str | None]:
+    """The pictures of the samples on Overview."""
+    return [sample["picture"] for sample in shown_by(app, "cist_samples")["samples"]]
+
+
+def test_a_copy_is_shown_at_once_and_to_nobody_else(shared_file, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = shared_file("cifar100_test.npz")
+    monkeypatch.setenv("CIST_ROOTS", str(file.parent))
+    one, other = open_app("overview", **CIFAR), open_app("overview", **CIFAR)
+    assert live_pictures(one) == [None] * 4
+    one.switch_page("../pages/samples.py").run()
+    one.text_input(key="images_path").set_value(file.name)
+    one.button(key="images_use").click().run()
+    one.switch_page("../pages/overview.py").run()
+    assert all(live_pictures(one))
+    assert live_pictures(other.run()) == [None] * 4
+
+
+def test_a_copy_that_has_gone_is_asked_for_again(shared_file, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    copy = tmp_path / "open" / "images.npz"
+    copy.parent.mkdir()
+    copy.write_bytes(shared_file("cifar100_test.npz").read_bytes())
+    monkeypatch.setenv("CIST_ROOTS", str(copy.parent))
+    app = open_app("samples", **CIFAR)
+    app.text_input(key="images_path").set_value(copy.name)
+    app.button(key="images_use").click().run()
+    assert not offered(app)
+    copy.unlink()
+    assert offered(app.run())
+    assert not app.exception
+
+
+def test_a_copy_is_one_of_its_split(shared_file, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = shared_file("cifar100_test.npz")
+    monkeypatch.setenv("CIST_ROOTS", str(file.parent))
+    kept: dict[tuple[str, str], str] = {}
+    monkeypatch.setattr("app.thumbnails._copies", lambda: kept)
+    monkeypatch.setattr("app.thumbnails.may_read_server_paths", lambda: True)
+    source = view_of(open_app("samples", **CIFAR)).source
+    use_copy(source, file.name)
+    assert missing_images(source) is None
+    assert missing_images(replace(source, split="train")) == "cifar100"
 
 
 def test_what_holds_other_images_is_refused(shared_file, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import sys
 import time
 from contextlib import AsyncExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -16,6 +17,7 @@ import pytest
 from load import Use, Visitor, live, studio, visitor
 
 from app.forms.references import Named
+from app.housekeeping import _Sweeper
 from app.state import Source
 from cist_core import LogitSet
 
@@ -80,6 +82,45 @@ def test_the_limit_of_open_files_is_raised_as_far_as_the_machine_allows() -> Non
         "    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (min(allowed, HANDLES), allowed)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=HERE)
+
+
+class _OnceOnly:
+    """A loop that keeps what it is asked to call later."""
+
+    def __init__(self) -> None:
+        self.later: list[object] = []
+
+    def call_soon_threadsafe(self, function, *args) -> None:
+        function(*args)
+
+    def call_later(self, delay: float, function, *args) -> None:
+        self.later.append(function)
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        SimpleNamespace(),
+        SimpleNamespace(_get_async_objs=lambda: SimpleNamespace(eventloop=_OnceOnly())),
+        SimpleNamespace(_get_async_objs=lambda: SimpleNamespace(eventloop=_OnceOnly()), _session_mgr=SimpleNamespace()),
+    ],
+)
+def test_a_streamlit_that_keeps_its_sessions_otherwise_is_left_alone_and_logged(server, caplog) -> None:
+    _Sweeper(server).start()
+    assert [record.name for record in caplog.records] == ["app.housekeeping"]
+
+
+def test_the_sweeper_looks_again_after_a_look_that_failed() -> None:
+    class Broken:
+        def expire(self) -> None:
+            raise OSError("once")
+
+    loop = _OnceOnly()
+    storage = SimpleNamespace(_session_storage=SimpleNamespace(_cache=Broken()))
+    sweeper = _Sweeper(SimpleNamespace(_get_async_objs=lambda: SimpleNamespace(eventloop=loop), _session_mgr=storage))
+    with pytest.raises(OSError, match="once"):
+        sweeper.start()
+    assert loop.later == [sweeper._look]
 
 
 def _opened(logits: np.ndarray, **described: object) -> Source:

@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 import zipfile
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import streamlit as st
 from example_runs import ExampleStore
+from streamlit.errors import StreamlitAPIException
 from streamlit.testing.v1 import AppTest
 
 from app.forms.run_views import (
@@ -560,15 +562,25 @@ def test_the_page_shows_damaged_runs_beside_whole_ones(store) -> None:
     assert "on test" in captions
 
 
-def test_a_table_that_was_made_anew_is_told_until_somebody_has_read_it(store) -> None:
+def test_a_table_that_was_made_anew_is_told_until_the_operator_has_read_it(store, monkeypatch) -> None:
     store.put("finished", done=12)
     store.rebuilt = "The table of runs was missing [sic]."
+    app = open_runs()
+    assert "runs-rebuilt" not in {button.key for button in app.button}  # somebody who comes from elsewhere
+    monkeypatch.setattr("app.people.on_own_machine", lambda: True)
     app = open_runs()
     assert [warning.value for warning in app.warning] == ["The table of runs was missing \\[sic\\]."]
     app.button(key="runs-rebuilt").click().run()
     assert not app.warning
-    store.rebuilt, store.owner = "Once more.", "ann@lab.edu"
-    assert "runs-rebuilt" not in {button.key for button in open_runs().button}  # the operator's to read
+
+
+def test_a_config_that_could_not_be_opened_once_is_read_the_next_time(store, monkeypatch) -> None:
+    run = store.put("finished", done=12)
+    config = run.directory.config_file
+    aside = config.rename(config.with_suffix(".aside"))
+    assert not read_runs([run])[0].config
+    aside.rename(config)
+    assert read_runs([run])[0].config
 
 
 def test_where_no_worker_can_work_the_runs_are_shown_all_the_same(store, monkeypatch) -> None:
@@ -583,6 +595,31 @@ def test_where_no_worker_can_work_the_runs_are_shown_all_the_same(store, monkeyp
     assert "Read-only file system" in app.error[0].value
     assert any("It is gone" in caption.value for caption in app.caption)
     assert app.button(key=f"resume-{run.id}")
+
+
+def test_a_fault_that_has_been_mended_is_told_no_more(store, monkeypatch) -> None:
+    """The page repeats itself while a run is active; the fault that it began with is not the one of now."""
+    asked = []
+
+    def mended(store) -> None:
+        asked.append(store)
+        if len(asked) == 1:
+            raise CistError("No worker can work in /runs (Read-only file system).")
+
+    def drawn_twice(function, **_):
+        def draw(*args) -> None:
+            function(*args)
+            with suppress(StreamlitAPIException):  # the same buttons once more in one run
+                function(*args)
+
+        return draw
+
+    monkeypatch.setattr("cist_core.runs.ensure_worker", mended)
+    monkeypatch.setattr("streamlit.fragment", drawn_twice)
+    store.put("running", done=3)
+    app = open_runs()
+    assert ["Read-only" in error.value for error in app.error] == [True]
+    assert len(asked) == 2  # once for each drawing
 
 
 def test_a_store_that_cannot_be_read_is_explained(store, monkeypatch) -> None:

@@ -178,7 +178,8 @@ def test_without_images_the_bars_and_facts_stay(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("CIST_DATA", str(tmp_path))
     app = open_samples(teacher=CIFAR)
     assert not pictures(app)
-    assert any("images of cifar100" in caption.value for caption in app.caption)
+    said = [words.value for words in (*app.markdown, *app.caption) if "The images of" in words.value]
+    assert said == ["The images of CIFAR-100 are not here yet."]
     assert len(cards(app)) == CARDS
     app = open_samples(teacher=CIFAR, samples_tab="Classes")
     assert len(app.get("vega_lite_chart")) == 2  # a hundred classes are pairs, not a matrix

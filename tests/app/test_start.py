@@ -58,6 +58,16 @@ def test_a_move_of_a_slider_keeps_the_cards_and_another_source_takes_them_away()
     assert not start_cards(app)
 
 
+def test_a_source_that_was_chosen_on_another_page_takes_the_cards_away() -> None:
+    app = open_app("entropy")
+    app.selectbox(key="teacher_box").select("mnist5k-mlp").run()
+    assert not start_cards(app.switch_page("../pages/overview.py").run())
+
+
+def test_another_page_that_was_only_looked_at_leaves_the_cards() -> None:
+    assert start_cards(open_app("entropy").switch_page("../pages/overview.py").run())
+
+
 def test_the_made_sample_is_called_synthetic_and_is_made_once(
     store: AddedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,6 +80,7 @@ def test_the_made_sample_is_called_synthetic_and_is_made_once(
         assert source.logit_set.provenance["teacher"] == "synthetic, no network"
         [added] = store.list_all()
         assert (added.title, added.id) == (SYNTHETIC, source.teacher)
+        assert added.logit_file.stat().st_nlink == 2  # what was brought and what is read are one file
 
 
 def test_a_store_that_takes_nothing_is_said_and_the_cards_stay(monkeypatch: pytest.MonkeyPatch) -> None:
