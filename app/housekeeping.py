@@ -26,7 +26,7 @@ def keep_house() -> None:
     """Once a server: allow as many open files as the machine does, and forget who has left."""
     if runtime.exists() and _begun.acquire(blocking=False):
         raise_handles()
-        _Sweeper(runtime.get_instance()).start()
+        Sweeper(runtime.get_instance()).start()
 
 
 def raise_handles() -> None:
@@ -47,7 +47,7 @@ def raise_handles() -> None:
             return
 
 
-class _Sweeper:
+class Sweeper:
     """Gives back what the sessions held whose time is over (`server.disconnectedSessionTTL`).
 
     Streamlit itself forgets them when the next visitor leaves, which after a lesson may be the next day.
@@ -64,20 +64,20 @@ class _Sweeper:
         except (AttributeError, RuntimeError) as error:
             _log.warning("Sessions that have left are forgotten when Streamlit does so only: %s", error)
             return
-        loop.call_soon_threadsafe(self._look, loop)
+        loop.call_soon_threadsafe(self.look, loop)
 
     def _cache(self) -> Any:
         """Where Streamlit keeps who has left; no public interface of it does."""
         return self._server._session_mgr._session_storage._cache  # type: ignore[attr-defined]
 
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+    def look(self, loop: asyncio.AbstractEventLoop) -> None:
         """On the server's own loop, where Streamlit does the same."""
         try:
             if self._cache().expire():
                 gc.collect()  # sessions are circles, and end when they are collected
                 _return_memory()
         finally:
-            loop.call_later(_LOOK_EVERY, self._look, loop)
+            loop.call_later(_LOOK_EVERY, self.look, loop)
 
 
 def _return_memory() -> None:

@@ -42,7 +42,7 @@ def offer_images(view: View) -> None:
                 _ask_for_copy(view)
         if not may_launch():
             st.caption("Sign in to download them.")
-        failed = _downloads.get(name)
+        failed = downloads.get(name)
         for fault in (st.session_state.pop(_FAULT, None), None if failed is None else failed.fault):
             if fault is not None:
                 show_error(fault)
@@ -93,19 +93,19 @@ class _Download(threading.Thread):
         self.done, self.total = done, total
 
 
-_downloads: dict[str, _Download] = {}  # the newest of each data set, for everybody
+downloads: dict[str, _Download] = {}  # the newest of each data set, for everybody
 _starting = threading.Lock()
 
 
 def _download(name: str, split: str) -> None:
     with _starting:
-        if name not in _downloads or not _downloads[name].is_alive():
-            _downloads[name] = _Download(name, split)
-            _downloads[name].start()
+        if name not in downloads or not downloads[name].is_alive():
+            downloads[name] = _Download(name, split)
+            downloads[name].start()
 
 
 def _runs(name: str) -> bool:
-    return name in _downloads and _downloads[name].is_alive()
+    return name in downloads and downloads[name].is_alive()
 
 
 @st.fragment(run_every=1.0)
@@ -113,6 +113,6 @@ def _show_progress(name: str) -> None:
     """How far it is, until it has ended; then the whole page once more."""
     if not _runs(name):
         st.rerun()
-    done, total = _downloads[name].done, _downloads[name].total
+    done, total = downloads[name].done, downloads[name].total
     share = f" of {byte_size(total)}" if total else ""
     st.progress(min(done / total, 1.0) if total else 0.0, f"Downloading {name}: {byte_size(done)}{share}")

@@ -72,10 +72,10 @@ def use_copy(source: Source, path: str) -> None:
         CistError: if it may not be read, or its images are not those of the source.
     """
     _images_of(source, copy=path)
-    _copies()[source.data, source.split] = path
+    session_copies()[source.data, source.split] = path
 
 
-def _copies() -> dict[tuple[str, str], str]:
+def session_copies() -> dict[tuple[str, str], str]:
     """Where this session has copies of known data sets, by their names and splits."""
     copies: dict[tuple[str, str], str] = st.session_state.setdefault("_image_copies", {})
     return copies
@@ -126,7 +126,7 @@ def _place_of(source: Source, copy: str | None) -> str:
         CistError: if they are not at hand.
     """
     if source.data in DATASETS:
-        copy = copy if copy is not None else _copies().get((source.data, source.split))
+        copy = copy if copy is not None else session_copies().get((source.data, source.split))
         if copy is not None:
             if not may_read_server_paths():
                 raise CistError("Files on the server can be opened after signing in.")

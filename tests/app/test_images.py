@@ -28,7 +28,7 @@ CIFAR = {"teacher": "cifar100-resnet20"}
 def nothing_downloaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CIST_DATA", str(tmp_path / "data"))
     monkeypatch.delenv("CIST_ROOTS", raising=False)
-    monkeypatch.setattr(images, "_downloads", {})
+    monkeypatch.setattr(images, "downloads", {})
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def pictures(app) -> int:
 
 def downloaded(app) -> None:
     """Wait for the download, and see what the page makes of it."""
-    images._downloads["cifar100"].join(timeout=120)
+    images.downloads["cifar100"].join(timeout=120)
     app.run()
     assert not app.exception
 
@@ -164,7 +164,7 @@ def test_a_copy_is_one_of_its_split(shared_file, monkeypatch: pytest.MonkeyPatch
     file = shared_file("cifar100_test.npz")
     monkeypatch.setenv("CIST_ROOTS", str(file.parent))
     kept: dict[tuple[str, str], str] = {}
-    monkeypatch.setattr("app.thumbnails._copies", lambda: kept)
+    monkeypatch.setattr("app.thumbnails.session_copies", lambda: kept)
     monkeypatch.setattr("app.thumbnails.may_read_server_paths", lambda: True)
     source = view_of(open_app("samples", **CIFAR)).source
     use_copy(source, file.name)

@@ -17,7 +17,7 @@ import pytest
 from load import Use, Visitor, live, studio, visitor
 
 from app.forms.references import Named
-from app.housekeeping import _Sweeper
+from app.housekeeping import Sweeper
 from app.state import Source
 from cist_core import LogitSet
 
@@ -106,7 +106,7 @@ class _OnceOnly:
     ],
 )
 def test_a_streamlit_that_keeps_its_sessions_otherwise_is_left_alone_and_logged(server, caplog) -> None:
-    _Sweeper(server).start()
+    Sweeper(server).start()
     assert [record.name for record in caplog.records] == ["app.housekeeping"]
 
 
@@ -117,10 +117,10 @@ def test_the_sweeper_looks_again_after_a_look_that_failed() -> None:
 
     loop = _OnceOnly()
     storage = SimpleNamespace(_session_storage=SimpleNamespace(_cache=Broken()))
-    sweeper = _Sweeper(SimpleNamespace(_get_async_objs=lambda: SimpleNamespace(eventloop=loop), _session_mgr=storage))
+    sweeper = Sweeper(SimpleNamespace(_get_async_objs=lambda: SimpleNamespace(eventloop=loop), _session_mgr=storage))
     with pytest.raises(OSError, match="once"):
         sweeper.start()
-    assert loop.later == [sweeper._look]
+    assert loop.later == [sweeper.look]
 
 
 def _opened(logits: np.ndarray, **described: object) -> Source:
