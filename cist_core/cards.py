@@ -6,11 +6,13 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from cist_core.documents import parse_json, read_document
 from cist_core.errors import CistError
+from cist_core.files import file_state
 from cist_core.plain_text import all_written_out
 from cist_core.studio import HOW_TO_GET_THEM, WITH_A_CLONE, studio_folder
 
@@ -96,7 +98,21 @@ def sample_models() -> list[Card]:
         CistError: if a card cannot be read or is not complete.
     """
     folder = sample_models_folder()
-    return [] if folder is None else [read_card(path) for path in sorted(folder.glob("*/card.json"))]
+    return [] if folder is None else [_card(path) for path in sorted(folder.glob("*/card.json"))]
+
+
+def _card(path: Path) -> Card:
+    """`read_card`, but a file that has not changed since is not read again: every run of a page asks for all."""
+    try:
+        state = file_state(path)
+    except OSError:
+        return read_card(path)
+    return _unchanged_card(path, state)
+
+
+@lru_cache(maxsize=256)
+def _unchanged_card(path: Path, state: tuple[int, ...]) -> Card:
+    return read_card(path)
 
 
 def find_sample_model(name: str) -> Card | None:

@@ -20,13 +20,22 @@ def read_document(path: str | os.PathLike[str]) -> str:
         OSError: if it cannot be read, is no file (a pipe or a device never ends), or is larger than any document.
         UnicodeDecodeError: if it is not UTF-8.
     """
+    return read_bytes(path, MOST_BYTES).decode("utf-8")
+
+
+def read_bytes(path: str | os.PathLike[str], most: int) -> bytes:
+    """The content of a file of at most so many bytes.
+
+    Raises:
+        OSError: if it cannot be read, is no file (a pipe or a device never ends), or is larger.
+    """
     with open(path, "rb", opener=_without_waiting) as stream:
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
             raise OSError(errno.EINVAL, "it is a pipe or a device, not a file", os.fspath(path))
-        content = stream.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise OSError(errno.EFBIG, f"it has more than {MOST_BYTES:,} bytes", os.fspath(path))
-    return content.decode("utf-8")
+        content = stream.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"it has more than {most:,} bytes", os.fspath(path))
+    return content
 
 
 def parse_json(text: str | bytes) -> Any:

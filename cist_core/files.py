@@ -29,6 +29,16 @@ def own_folder(variable: str, kind: Literal["cache", "data"], *below: str) -> Pa
     return Path(find("cist-studio"), *below)
 
 
+def file_state(path: str | os.PathLike[str]) -> tuple[int, int, int, int]:
+    """What changes when a file does: its number on the disk, its size, and when its content and anything of it changed.
+
+    Raises:
+        OSError: if there is none.
+    """
+    found = os.stat(path)
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
 def write_whole(
     path: str | os.PathLike[str],
     write: Callable[[Path], object],

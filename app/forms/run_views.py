@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from cist_core.charts.training import RUN_COLOURS
 from cist_core.charts.training_sentences import RunCurve, accuracy_sentence
-from cist_core.documents import parse_json
+from cist_core.documents import parse_json, read_bytes
 from cist_core.errors import CistError
 from cist_core.logits.logit_set import LogitSet
 from cist_core.runs.comparison import SettingAccuracy, comparison_sentence, confidence_of_each, difference
@@ -29,7 +29,7 @@ from cist_core.runs.summary import setting_key
 from cist_core.training.fields import flat, upgraded
 from cist_core.training.logit_scale import VERBS, ScaleFault
 from cist_core.training.objective_names import objective_label, parameter_label
-from cist_core.training.run_files import read_bytes
+from cist_core.training.run_files import MOST_BYTES
 from cist_core.wording import percent
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ def _config_of(run: Run) -> Mapping[str, Any]:
 @lru_cache(maxsize=4096)
 def _read_config(path: str) -> Mapping[str, Any]:
     """A run's config never changes."""
-    content = read_bytes(Path(path))
+    content = read_bytes(path, MOST_BYTES)
     try:
         known = parse_json(content)
         config = upgraded(known) if isinstance(known, dict) else {}

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from cist_core.checksums import CHECKSUM, checksum, compare
 from cist_core.documents import parse_json
 from cist_core.errors import CistError, first_line
-from cist_core.files import write_whole
+from cist_core.files import file_state, write_whole
 from cist_core.logits import calibration
 from cist_core.logits.absent_classes import Absences, listed
 from cist_core.logits.sample_names import SampleNames
@@ -360,10 +360,10 @@ _MOST_FINGERPRINTS = 1024
 
 def _state_of(path: Path) -> _FileState:
     try:
-        found = path.stat()
+        number, size, changed, _ = file_state(path)
     except OSError as error:
         raise CistError(f"There is no file {path} that can be read ({error.strerror or error}).") from error
-    return str(path.absolute()), found.st_ino, found.st_size, found.st_mtime_ns
+    return str(path.absolute()), number, size, changed
 
 
 def _remember(state: _FileState, fingerprint: str) -> None:

@@ -18,14 +18,14 @@ from typing import Annotated, Any
 import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
-from cist_core.documents import parse_json
+from cist_core.documents import parse_json, read_bytes
 from cist_core.errors import CistError
 from cist_core.files import write_whole
 from cist_core.processes import start_of
 from cist_core.runs.executors.local import LocalExecutor, process_handle
 from cist_core.runs.run import RunState
 from cist_core.training.run_directory import RunDirectory, RunDirectoryBusy
-from cist_core.training.run_files import read_bytes
+from cist_core.training.run_files import MOST_BYTES
 
 RECORD_FILE = "run.json"
 _RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]+")
@@ -70,6 +70,50 @@ class Recovered:
 
     record: RunRecord
     known: bool
+
+
+def queued(
+    directory: RunDirectory,
+    *,
+    name: str,
+    working_directory: Path,
+    note: str = "",
+    group: str | None = None,
+    owner: str | None = None,
+    at: float | None = None,
+) -> RunRecord:
+    """The row of a run that has not been started.
+
+    Args:
+        directory: named by its id.
+        name: for people.
+        working_directory: that it is started in.
+        note: anything.
+        group: the sweep that it belongs to.
+        owner: whose it is.
+        at: when it was queued, in seconds since 1970; default: now.
+    """
+    moment = time.time() if at is None else at
+    return RunRecord(
+        id=directory.path.name,
+        name=name,
+        note=note,
+        state=str(RunState.QUEUED),
+        sweep=group,
+        created_at=moment,
+        queued_at=moment,
+        started_at=None,
+        ended_at=None,
+        reason=None,
+        stop_requested_at=None,
+        limit_reason=None,
+        attempt=0,
+        resume=0,
+        executor=None,
+        handle=None,
+        working_directory=str(working_directory),
+        owner=owner,
+    )
 
 
 def write_record(directory: RunDirectory, row: Mapping[str, Any]) -> None:
@@ -119,35 +163,29 @@ def _read(path: Path) -> RunRecord | None:
 def _from_files(directory: RunDirectory) -> RunRecord:
     """What a run says of itself."""
     status, config = directory.status(), _json(directory.config_file)
-    said = status.get("state")
+    ended = status.get("state")
     handle = _living(directory)
     created_at = _created_at(directory.path)
     if handle is not None:
         state, reason = RunState.RUNNING, None
-    elif said in (RunState.FINISHED, RunState.FAILED, RunState.CANCELLED):
-        state, reason = RunState(str(said)), status.get("reason")
+    elif ended in (RunState.FINISHED, RunState.FAILED, RunState.CANCELLED):
+        state, reason = RunState(str(ended)), status.get("reason")
     else:
         state, reason = (RunState.LOST, _LOST) if status else (RunState.CANCELLED, _NEVER_STARTED)
-    return RunRecord(
-        id=directory.path.name,
-        name=_name(config) or directory.path.name,
-        note="",
-        state=str(state),
-        sweep=None,
-        created_at=created_at,
-        queued_at=created_at,
-        started_at=status.get("started_at"),
-        ended_at=None if handle is not None else status.get("updated_at"),
-        reason=reason,
-        stop_requested_at=None,
-        limit_reason=None,
-        attempt=1 if status else 0,
-        resume=1 if status else 0,
-        executor=None if handle is None else LocalExecutor.name,
-        handle=handle,
-        working_directory=str(directory.path.parent),
-        owner=None,
+    record = queued(
+        directory, name=_name(config) or directory.path.name, working_directory=directory.path.parent, at=created_at
     )
+    said = {
+        "state": str(state),
+        "started_at": status.get("started_at"),
+        "ended_at": None if handle is not None else status.get("updated_at"),
+        "reason": reason,
+        "attempt": 1 if status else 0,
+        "resume": 1 if status else 0,
+        "executor": None if handle is None else LocalExecutor.name,
+        "handle": handle,
+    }
+    return RunRecord.model_validate(record.model_dump() | said)
 
 
 def _living(directory: RunDirectory) -> str | None:
@@ -189,6 +227,6 @@ def _created_at(path: Path) -> float:
 def _json(path: Path) -> Any:
     """The content of a file; None if it cannot be read."""
     try:
-        return parse_json(read_bytes(path))
+        return parse_json(read_bytes(path, MOST_BYTES))
     except (OSError, ValueError):
         return None

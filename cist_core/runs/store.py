@@ -19,11 +19,11 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -33,13 +33,14 @@ from cist_core.runs.endings import Ending, ending
 from cist_core.runs.executors.local import LocalExecutor, process_handle
 from cist_core.runs.executors.protocol import ExecutorUnreachable, Exit, executor_of
 from cist_core.runs.limits import RunLimits
-from cist_core.runs.records import RECORD_FILE, Recovered, RunRecord, recover, write_record
+from cist_core.runs.records import RECORD_FILE, Recovered, RunRecord, queued, recover, write_record
 from cist_core.runs.run import Run, RunState
 from cist_core.training.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from cist_core.training.config import RunConfig
 
+_T = TypeVar("_T")
 _BUSY_SECONDS = 3.0
 _BUSY_ROUNDS = 10
 _NO_VALUES: Mapping[str, object] = {}
@@ -235,7 +236,8 @@ class RunStore:
 
     def count_active(self) -> int:
         """How many runs wait or run, whosever they are."""
-        return int(self._read("SELECT count(*) FROM runs WHERE state IN ('queued', 'running')")[0][0])
+        query = "SELECT count(*) FROM runs WHERE state IN ('queued', 'running')"
+        return int(self._mended(lambda: self._read(query))[0][0])
 
     def running(self) -> list[Run]:
         """The runs that run, or did so when somebody last looked."""
@@ -283,10 +285,16 @@ class RunStore:
                     made.append(self._make_directory())
                     place = RunDirectory(made[-1])
                     config.save(place.config_file)
-                    records.append(
-                        self._new_record(place.path.name, _one_line(name) or config.objective.label, note, group)
+                    record = queued(
+                        place,
+                        name=_one_line(name) or config.objective.label,
+                        note=note,
+                        group=group,
+                        owner=self.owner,
+                        working_directory=Path.cwd(),
                     )
-                    write_record(place, records[-1].model_dump())
+                    write_record(place, record.model_dump())
+                    records.append(record)
                 with self._unmended_transaction() as connection:
                     self._check_queue(connection, limits, len(entries))
                     for record in records:
@@ -577,7 +585,7 @@ class RunStore:
         """Of the table; None if there is none, or what lies in its place is none."""
         query = "SELECT user_version, (SELECT count(*) FROM sqlite_master WHERE name = 'runs') FROM pragma_user_version"
         try:
-            version, tables = self._read(query, mend=False)[0]
+            version, tables = self._read(query)[0]
         except _TableDamagedError:
             return None
         return int(version) if tables else None
@@ -587,8 +595,8 @@ class RunStore:
         if self._version() is None:
             return False
         try:
-            states = {row["state"] for row in self._read("SELECT * FROM runs", mend=False)}
-            said = self._read("PRAGMA quick_check(1)", mend=False)[0][0]
+            states = {row["state"] for row in self._read("SELECT * FROM runs")}
+            said = self._read("PRAGMA quick_check(1)")[0][0]
         except _TableDamagedError:
             return False
         return said == "ok" and states <= set(RunState)
@@ -649,48 +657,23 @@ class RunStore:
 
     # ---- rows --------------------------------------------------------------------------------------------------------
 
-    def _new_record(self, run_id: str, name: str, note: str, group: str | None) -> RunRecord:
-        now = time.time()
-        return RunRecord(
-            id=run_id,
-            name=name,
-            note=note,
-            state=str(RunState.QUEUED),
-            sweep=group,
-            created_at=now,
-            queued_at=now,
-            started_at=None,
-            ended_at=None,
-            reason=None,
-            stop_requested_at=None,
-            limit_reason=None,
-            attempt=0,
-            resume=0,
-            executor=None,
-            handle=None,
-            working_directory=str(Path.cwd()),
-            owner=self.owner,
-        )
-
     def _select(self, query: str, **values: object) -> list[Run]:
-        try:
-            return [self._run(row) for row in self._read(query, values)]
-        except _TableDamagedError:  # a row that cannot be one
-            self._make_table()
-            return [self._run(row) for row in self._read(query, values)]
+        return self._mended(lambda: [self._run(row) for row in self._read(query, values)])
 
-    def _read(self, query: str, values: Mapping[str, object] = _NO_VALUES, *, mend: bool = True) -> list[sqlite3.Row]:
+    def _mended(self, look: Callable[[], _T]) -> _T:
+        """What there is to see, after the table was rebuilt if it is found to be lost or damaged."""
         try:
-            with self._connection() as connection:
-                return connection.execute(query, values).fetchall()
+            return look()
         except _TableDamagedError:
-            if not mend:
-                raise
             self._make_table()
+            return look()
+
+    def _read(self, query: str, values: Mapping[str, object] = _NO_VALUES) -> list[sqlite3.Row]:
+        try:
             with self._connection() as connection:
                 return connection.execute(query, values).fetchall()
         except CistError as error:
-            if _code(error.__cause__) == sqlite3.SQLITE_BUSY:
+            if isinstance(error, _TableDamagedError) or _code(error.__cause__) == sqlite3.SQLITE_BUSY:
                 raise
             # Even to read, SQLite makes files beside the table: not on a full disk, nor in a folder that is read-only.
             # Where its journal is empty, the table is whole as it lies.

@@ -526,7 +526,7 @@ class _Run:
             return
         self.rows = [row for row in self.directory.metrics() if row["step"] <= self.step] if self.step else []
         if self.rows:
-            self.status.update(last_val_accuracy=self.rows[-1].get("val_accuracy"))
+            self.status.update(last_val_accuracy=self.rows[-1]["val_accuracy"])
         done = length.epochs if self.step >= length.steps else self.step // length.steps_per_epoch
         if gone := sorted(set(range(1, done + 1)) - {row["epoch"] for row in self.rows}):
             self.warn(

@@ -160,7 +160,7 @@ class RunDirectory:
         return "\n".join(text.splitlines()[-lines:])
 
     def is_removed(self) -> bool:
-        """Whether somebody has removed the directory, or put another in its place, since a run began in it."""
+        """Whether somebody has removed the directory since a run began in it: its lock and its config are gone."""
         try:
             return not (self.lock_file.exists() or self.config_file.exists())
         except OSError:  # it is there, and may not be looked into

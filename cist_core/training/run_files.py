@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import functools
 import json
-import os
-import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cist_core.documents import parse_json
+from cist_core.documents import parse_json, read_bytes
+from cist_core.files import file_state
 from cist_core.training.logit_scale import VERBS
 
 _LARGEST = 1e300
-_MOST_BYTES = 256 << 20
+MOST_BYTES = 256 << 20
+"""Larger than anything that a run writes about itself."""
 _SHOWN = 40
 _NAMED = 3
 
@@ -25,7 +25,7 @@ _NAMED = 3
 def read_status(path: Path) -> tuple[dict[str, Any], list[str]]:
     """The fields of a ``status.json`` that are whole, and sentences on the others; both empty if there is no file."""
     try:
-        content = parse_json(read_bytes(path))
+        content = parse_json(read_bytes(path, MOST_BYTES))
     except FileNotFoundError:
         return {}, []
     except (OSError, ValueError) as error:
@@ -45,7 +45,7 @@ def read_metrics(path: Path) -> tuple[list[dict[str, float]], list[str]]:
     A last line without an end is still being written.
     """
     try:
-        lines = read_bytes(path).split(b"\n")
+        lines = read_bytes(path, MOST_BYTES).split(b"\n")
     except FileNotFoundError:
         return [], []
     except OSError as error:
@@ -69,14 +69,14 @@ def read_metrics(path: Path) -> tuple[list[dict[str, float]], list[str]]:
 def metrics_damage(path: Path) -> list[str]:
     """The sentences of `read_metrics`; a file that has not changed since is not read again."""
     try:
-        found = path.stat()
+        state = file_state(path)
     except OSError:
         return read_metrics(path)[1]
-    return list(_metrics_damage(path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
+    return list(_metrics_damage(path, state))
 
 
 @functools.lru_cache(maxsize=4096)
-def _metrics_damage(path: Path, *state: int) -> tuple[str, ...]:
+def _metrics_damage(path: Path, state: tuple[int, ...]) -> tuple[str, ...]:
     return tuple(read_metrics(path)[1])
 
 
@@ -169,26 +169,7 @@ def _metric(name: str) -> Callable[[object], bool]:
     return lambda value: value is None or check(value)
 
 
-# ---- bytes -----------------------------------------------------------------------------------------------------------
-
-
-def read_bytes(path: Path) -> bytes:
-    """The content of a regular file; a pipe would never end.
-
-    Raises:
-        OSError: if it cannot be read, is no file, or is larger than anything that a run writes about itself.
-    """
-    with open(path, "rb", opener=_without_waiting) as stream:
-        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            raise OSError("it is no file")
-        content = stream.read(_MOST_BYTES + 1)
-    if len(content) > _MOST_BYTES:
-        raise OSError(f"it has more than {_MOST_BYTES:,} bytes")
-    return content
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+# ---- words -----------------------------------------------------------------------------------------------------------
 
 
 def _reason(error: Exception) -> str:

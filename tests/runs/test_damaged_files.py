@@ -46,7 +46,7 @@ def test_a_damaged_row_is_left_out_and_the_rows_around_it_are_read(tmp_path, con
 def test_metrics_that_have_not_changed_are_read_once_for_their_damage(tmp_path, monkeypatch):
     directory, read = RunDirectory(tmp_path), []
     directory.metrics_file.write_bytes(ROW)
-    monkeypatch.setattr(run_files, "read_bytes", lambda path: read.append(path.name) or path.read_bytes())
+    monkeypatch.setattr(run_files, "read_bytes", lambda path, most: read.append(path.name) or path.read_bytes())
     assert [directory.damage() for _ in range(3)] == [[]] * 3
     assert read.count("metrics.jsonl") == 1
     with directory.metrics_file.open("ab") as stream:
