@@ -14,22 +14,18 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import shutil
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from app_rerun import ROOT, write_sample_models
+from load import studio
 from playwright.sync_api import Page, sync_playwright
 
 PAGES = ("overview", "entropy", "ratio", "weights", "samples", "rho")
@@ -99,10 +95,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         write_sample_models(Path(folder), logits)
         browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"])
-        with server(str(ROOT / "sample_models"), folder) as (address, started):
-            shipped = first_charts(browser, address, started)
-        with server(folder, folder) as (address, started):
-            large = first_charts(browser, address, started)
+        with studio(Path(folder), CIST_SAMPLE_MODELS=str(ROOT / "sample_models")) as (address, _):
+            shipped = first_charts(browser, address)
+        with studio(Path(folder), CIST_SAMPLE_MODELS=folder) as (address, _):
+            large = first_charts(browser, address)
             page = browser.new_page(viewport={"width": 1440, "height": 1000})
             moves = {name: slider_moves(page, address, name) for name in PAGES}
             drags = {name: slider_drag(page, address, name) for name in DRAWN_IN_THE_BROWSER}
@@ -118,8 +114,9 @@ def main() -> None:
     print(json.dumps(results, indent=2))
 
 
-def first_charts(browser: Any, address: str, started: float) -> dict[str, float]:
+def first_charts(browser: Any, address: str) -> dict[str, float]:
     """Seconds from the server's first answer to the first visitor's chart, and what a second visitor waits."""
+    started = time.perf_counter()
     visit(browser, address)
     first = time.perf_counter() - started
     return {"of the server": round(first, 2), "of the next visitor": round(visit(browser, address), 2)}
@@ -196,29 +193,6 @@ def _summary(times: list[float]) -> dict[str, float]:
 def settle(page: Page) -> None:
     page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]", timeout=60_000)
     page.wait_for_timeout(700)
-
-
-@contextmanager
-def server(models: str, runs: str) -> Iterator[tuple[str, float]]:
-    """A fresh Studio on these models: its address, and when it first answered."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", "app/server.py", "--server.port", str(port)]
-    environment = os.environ | {"CIST_SAMPLE_MODELS": models, "CIST_RUNS": f"{runs}/runs"}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        address = f"http://127.0.0.1:{port}"
-        while True:
-            try:
-                urllib.request.urlopen(f"{address}/_stcore/health", timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.05)
-        yield address, time.perf_counter()
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
 
 
 def chromium() -> str:

@@ -1,5 +1,7 @@
 """Files of a run as damage or a strange program may leave them."""
 
+import numpy as np
+
 STATUSES = {
     "a list": b"[1]",
     "text for numbers": b'{"epoch": "three", "epochs": "x", "step": "a", "steps": "b", "state": 5, '
@@ -32,3 +34,11 @@ METRICS = {
     "without what counts": b'{"epoch": 1, "step": 2}\n{}\n',
     "shares beyond 1": b'{"epoch": 1, "step": 2, "val_accuracy": 9.5, "student_maximum_mean": 1}\n',
 }
+
+
+def with_flipped_bits(content: bytes, count: int, rng: np.random.Generator) -> bytes:
+    """The same bytes, but a bit of so many is another."""
+    flipped = np.frombuffer(content, np.uint8).copy()
+    places = rng.choice(len(flipped), count, replace=False)
+    flipped[places] ^= np.uint8(1) << rng.integers(0, 8, count).astype(np.uint8)
+    return flipped.tobytes()

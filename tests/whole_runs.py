@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from cist_core.training import CLOCK_FIELDS, RunDirectory
+from cist_core.training import CLOCK_FIELDS, RunDirectory, preset
+
+TINY = preset("demo").changed(
+    data={"validation_samples": 50},
+    student={"architecture": "mlp_14x14"},
+    objective="cist-authors",
+    epochs=4,
+    machine={"device": "cpu", "threads": 1},
+)
+"""A run of about a second."""
 
 
 def results(path: Path) -> list[dict[str, float]]:

@@ -88,6 +88,15 @@ def downloaded(app) -> None:
     assert not app.exception
 
 
+def pointed_at(file: Path, monkeypatch: pytest.MonkeyPatch):
+    """Samples, after somebody has named this file of an open folder as the copy of the images."""
+    monkeypatch.setenv("CIST_ROOTS", str(file.parent))
+    app = open_app("samples", **CIFAR)
+    app.text_input(key="images_path").set_value(file.name)
+    app.button(key="images_use").click().run()
+    return app
+
+
 def test_one_press_downloads_the_images_and_they_are_shown(served, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("url", "tgz_md5", "train_list", "test_list", "meta"):
         monkeypatch.setattr(datasets.CIFAR100, name, served[name])
@@ -117,10 +126,7 @@ def test_an_archive_of_another_checksum_is_refused_and_said(served, monkeypatch:
 
 def test_a_copy_on_the_server_is_pointed_at(shared_file, monkeypatch: pytest.MonkeyPatch) -> None:
     file = shared_file("cifar100_test.npz")
-    monkeypatch.setenv("CIST_ROOTS", str(file.parent))
-    app = open_app("samples", **CIFAR)
-    app.text_input(key="images_path").set_value(file.name)
-    app.button(key="images_use").click().run()
+    app = pointed_at(file, monkeypatch)
     assert not app.error
     assert not offered(app)
     assert pictures(app) == 17
@@ -150,10 +156,7 @@ def test_a_copy_that_has_gone_is_asked_for_again(shared_file, monkeypatch: pytes
     copy = tmp_path / "open" / "images.npz"
     copy.parent.mkdir()
     copy.write_bytes(shared_file("cifar100_test.npz").read_bytes())
-    monkeypatch.setenv("CIST_ROOTS", str(copy.parent))
-    app = open_app("samples", **CIFAR)
-    app.text_input(key="images_path").set_value(copy.name)
-    app.button(key="images_use").click().run()
+    app = pointed_at(copy, monkeypatch)
     assert not offered(app)
     copy.unlink()
     assert offered(app.run())
@@ -173,11 +176,7 @@ def test_a_copy_is_one_of_its_split(shared_file, monkeypatch: pytest.MonkeyPatch
 
 
 def test_what_holds_other_images_is_refused(shared_file, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = shared_file("cifar10_test.npz")
-    monkeypatch.setenv("CIST_ROOTS", str(file.parent))
-    app = open_app("samples", **CIFAR)
-    app.text_input(key="images_path").set_value(file.name)
-    app.button(key="images_use").click().run()
+    app = pointed_at(shared_file("cifar10_test.npz"), monkeypatch)
     assert "which has 100 classes" in app.error[0].value
     assert offered(app)
 

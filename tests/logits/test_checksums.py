@@ -14,6 +14,7 @@ from cist_core.errors import CistError
 from cist_core.logits.cache import write_logits
 from cist_core.logits.files import read_logits
 from cist_core.logits.logit_set import LogitSet
+from tests.damaged_files import with_flipped_bits
 
 SAVE = """
 import sys
@@ -52,10 +53,7 @@ def test_flipped_bits_anywhere_in_the_file_are_noticed(tmp_path, writer, flips):
     whole = path.read_bytes()
     rng = np.random.default_rng(1)
     for _ in range(40):
-        content = np.frombuffer(whole, np.uint8).copy()
-        places = rng.choice(len(content), flips, replace=False)
-        content[places] ^= np.uint8(1) << rng.integers(0, 8, flips).astype(np.uint8)
-        path.write_bytes(content.tobytes())
+        path.write_bytes(with_flipped_bits(whole, flips, rng))
         for reader in (LogitSet.load, read_logits):
             with pytest.raises(CistError):
                 reader(path)

@@ -17,6 +17,7 @@ from cist_core.training.checkpoints import load_checkpoint, save_checkpoint
 from cist_core.training.config import OptimiserConfig, ScheduleConfig
 from cist_core.training.optimisation import create_optimiser, create_schedule, rate
 from cist_core.training.statistics import EpochStatistics
+from tests.damaged_files import with_flipped_bits
 
 
 def test_multistep_is_torchs_own() -> None:
@@ -139,10 +140,7 @@ def test_a_checkpoint_with_flipped_bits_is_whole_or_not_read(tmp_path: Path, fli
     path = tmp_path / "step-000000003.pt"
     whole, refused = path.read_bytes(), 0
     for _ in range(20):
-        content = np.frombuffer(whole, np.uint8).copy()
-        places = rng.choice(len(content), flips, replace=False)
-        content[places] ^= np.uint8(1) << rng.integers(0, 8, flips).astype(np.uint8)
-        path.write_bytes(content.tobytes())
+        path.write_bytes(with_flipped_bits(whole, flips, rng))
         try:
             loaded = load_checkpoint(tmp_path)
         except CistError:

@@ -12,20 +12,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-from whole_runs import results, stop_after
+from whole_runs import TINY, results, stop_after
 
 from cist_core.errors import Cancelled
-from cist_core.training import RunDirectory, preset
+from cist_core.training import RunDirectory
 from cist_core.training.checkpoints import load_checkpoint
 from cist_core.training.engine import train
 
-TINY = preset("demo").changed(
-    data={"validation_samples": 50},
-    student={"architecture": "mlp_14x14"},
-    objective="cist-authors",
-    epochs=20,
-    machine={"device": "cpu", "threads": 1},
-)
+LONGER = TINY.changed(epochs=20)
 
 
 class Disk:
@@ -75,8 +69,8 @@ def epochs_of(directory: RunDirectory) -> list[float]:
 
 
 def test_all_rows_up_to_the_checkpoint_survive_a_power_cut_and_the_run_goes_on(disk: Disk, tmp_path: Path) -> None:
-    train(TINY, tmp_path / "whole")
-    TINY.save(tmp_path / "config.json")
+    train(LONGER, tmp_path / "whole")
+    LONGER.save(tmp_path / "config.json")
     cut = RunDirectory(disk.path / "runs" / "cut")
     command = [sys.executable, "-m", "cist_core", "distill", str(tmp_path / "config.json"), "--run-dir", str(cut.path)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
@@ -97,21 +91,21 @@ def test_all_rows_up_to_the_checkpoint_survive_a_power_cut_and_the_run_goes_on(d
 
     state = load_checkpoint(cut.checkpoints)
     assert state is not None
-    epochs = state["step"] // (cut.status()["steps"] // TINY.epochs)
+    epochs = state["step"] // (cut.status()["steps"] // LONGER.epochs)
     assert epochs >= 5  # the sixth may have been cut short
     assert [row["epoch"] for row in cut.metrics()][:epochs] == list(range(1, epochs + 1))
     log = cut.log_file.read_bytes()
-    assert f"Epoch {epochs} of {TINY.epochs}: ".encode() in log
+    assert f"Epoch {epochs} of {LONGER.epochs}: ".encode() in log
     assert b"\0" not in log[: log.rindex(f"Epoch {epochs} of".encode())]
 
-    assert train(TINY, cut.path, resume=True)["warnings"] == []
+    assert train(LONGER, cut.path, resume=True)["warnings"] == []
     assert results(cut.path) == results(tmp_path / "whole")
     assert "\0" not in cut.log_file.read_text()
 
 
 def stopped(path: Path, steps: int = 32) -> RunDirectory:
     with pytest.raises(Cancelled):
-        train(TINY, path, should_stop=stop_after(steps))
+        train(LONGER, path, should_stop=stop_after(steps))
     return RunDirectory(path)
 
 
@@ -121,7 +115,7 @@ def test_rows_that_are_gone_are_named_in_log_and_status(tmp_path: Path) -> None:
     assert len(lines) == 6
     lost = [bytes(len(line)) for line in lines[1:3]]  # a block that the disk never had
     cut.metrics_file.write_bytes(b"".join([lines[0], *lost, lines[3], lines[4][:50]]))
-    status = train(TINY, cut.path, resume=True)
+    status = train(LONGER, cut.path, resume=True)
     (warning,) = status["warnings"]
     assert warning.startswith("The metrics of epochs 2 to 3 and 5 to 6 are gone from metrics.jsonl")
     assert cut.status()["warnings"] == [warning]
@@ -137,7 +131,7 @@ def test_what_is_cut_off_the_log_is_said(tmp_path: Path, tail: bytes) -> None:
     with cut.log_file.open("ab") as file:
         file.write(tail)
     with pytest.raises(Cancelled):
-        train(TINY, cut.path, resume=True, should_stop=stop_after(1))
+        train(LONGER, cut.path, resume=True, should_stop=stop_after(1))
     now = cut.log_file.read_bytes()
     assert now.startswith(log)
     said = f"The last {len(tail)} bytes of this log were no whole lines, as after a power cut; they were cut off."
@@ -146,7 +140,7 @@ def test_what_is_cut_off_the_log_is_said(tmp_path: Path, tail: bytes) -> None:
 
 
 def test_a_run_whose_directory_is_removed_ends_and_does_not_bring_it_back(tmp_path: Path) -> None:
-    TINY.changed(epochs=100_000).save(tmp_path / "config.json")
+    LONGER.changed(epochs=100_000).save(tmp_path / "config.json")
     directory = RunDirectory(tmp_path / "runs" / "one")
     command = [sys.executable, "-m", "cist_core", "distill", "config.json", "--run-dir", str(directory.path)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, cwd=tmp_path, text=True)

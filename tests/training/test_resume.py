@@ -14,21 +14,13 @@ import torch
 from command_line import run
 from filelock import FileLock
 from safetensors.torch import load_file
-from whole_runs import results, stop_after
+from whole_runs import TINY, results, stop_after
 
 from cist_core import LogitSet
 from cist_core.errors import Cancelled, CistError
-from cist_core.training import RunConfig, RunDirectory, preset
+from cist_core.training import RunConfig, RunDirectory
 from cist_core.training.engine import train
 from cist_core.zoo.checkpoints import read_checkpoint
-
-TINY = preset("demo").changed(
-    data={"validation_samples": 50},
-    student={"architecture": "mlp_14x14"},
-    objective="cist-authors",
-    epochs=4,
-    machine={"device": "cpu", "threads": 1},
-)
 
 
 @pytest.fixture(scope="module")

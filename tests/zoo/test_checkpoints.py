@@ -16,6 +16,7 @@ from cist_core.zoo.architectures import ARCHITECTURES, create_model
 from cist_core.zoo.checkpoints import expected_shapes, identify_architecture, read_checkpoint, read_raw, save_weights
 from cist_core.zoo.inspection import inspect_checkpoint
 from cist_core.zoo.teachers import load_checkpoint
+from tests.damaged_files import with_flipped_bits
 
 
 @pytest.fixture
@@ -269,10 +270,7 @@ def test_our_own_weights_with_flipped_bits_are_whole_or_refused(tmp_path: Path, 
         assert torch.equal(value, state[key])
     refused = 0
     for _ in range(40):
-        content = np.frombuffer(whole, np.uint8).copy()
-        places = rng.choice(len(content), flips, replace=False)
-        content[places] ^= np.uint8(1) << rng.integers(0, 8, flips).astype(np.uint8)
-        path.write_bytes(content.tobytes())
+        path.write_bytes(with_flipped_bits(whole, flips, rng))
         try:
             found = read_raw(path)
         except CistError:
