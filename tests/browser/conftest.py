@@ -73,6 +73,28 @@ def context(browser) -> Iterator[object]:
     shared.close()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
+    """Beside a failure stands what was on the pages, which nobody can look at afterwards."""
+    report = yield
+    context = getattr(item, "funcargs", {}).get("context")
+    if call.when == "call" and report.failed and context is not None:
+        for page in context.pages:
+            report.sections.append((f"what {page.url} showed", words_on(page)))
+    return report
+
+
+def words_on(page) -> str:
+    """The text of a page, and what stands in its fields."""
+    try:
+        fields = page.eval_on_selector_all(
+            "input, textarea", "all => all.map(field => `${field.ariaLabel || field.type}: ${field.value}`)"
+        )
+        return "\n".join([page.locator("body").inner_text(timeout=5_000), *fields])
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with the page must not hide why the test failed
+        return str(error)
+
+
 @pytest.fixture
 def open_page(context, server):
     """``open_page("entropy?tau=4", width=390, scheme="dark")`` opens a page of a fresh visitor, charts drawn."""

@@ -12,6 +12,9 @@ from tests.browser.actions import HEADING, MINUTES, faint_words, settle
 from tests.browser.conftest import LOOKS, go_to, save_whole_page, wait_until_drawn
 from tests.studio import running_studio
 
+CHECKPOINT, LOGITS, DATA = "Checkpoint", "Logits of the teacher", "Images and labels"
+"""What the fields for files are called."""
+
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
@@ -29,14 +32,17 @@ def choose(page, name: str, *, place: int = 0) -> None:
     settle(page)
 
 
-def upload(page, file: Path | str, *, place: int = 0) -> None:
-    """As an impatient person does: whatever comes next is pressed while the page still draws itself."""
-    page.locator("input[type=file]").nth(place).set_input_files(file)
-    page.get_by_role("button", name="Remove").nth(place).wait_for(timeout=MINUTES)
+def upload(page, file: Path, label: str) -> None:
+    """As an impatient person does: whatever comes next is pressed while the page still draws itself.
+
+    But not before the page names the file: one that is put into a field which the next drawing replaces is lost.
+    """
+    page.locator(f"[aria-label='{label}'] input[type=file]").set_input_files(file)
+    page.get_by_text(f"{file.name}, ").wait_for(timeout=MINUTES)
 
 
 def type_path(page, name: str) -> None:
-    field = page.get_by_label("Images and labels", exact=True)
+    field = page.get_by_role("textbox", name=DATA, exact=True)
     field.fill(name)
     field.press("Enter")
 
@@ -50,7 +56,7 @@ def wait_for_heading(page, words: str, *, minutes: float = 3) -> str:
 def test_a_teacher_is_uploaded_and_its_accuracy_is_the_published_one(open_page, shared_file) -> None:
     page = open_page("add", sign=HEADING)
     choose(page, "Model")
-    upload(page, shared_file("resnet20-12fca82f.th"))
+    upload(page, shared_file("resnet20-12fca82f.th"), CHECKPOINT)
     choose(page, "Server path", place=1)
     type_path(page, "cifar10_test.npz")
     found = wait_for_heading(page, "of a sample of 512 right; all 10,000 will take about")
@@ -68,9 +74,9 @@ def test_a_teacher_is_uploaded_and_its_accuracy_is_the_published_one(open_page, 
 def test_the_long_work_is_left_found_again_and_cancelled(open_page, shared_file) -> None:
     page = open_page("add", sign=HEADING)
     choose(page, "Model")
-    upload(page, shared_file("resnet56-4bfd9763.th"))
+    upload(page, shared_file("resnet56-4bfd9763.th"), CHECKPOINT)
     choose(page, "Upload", place=1)
-    upload(page, shared_file("cifar10_test.npz"), place=1)
+    upload(page, shared_file("cifar10_test.npz"), DATA)
     wait_for_heading(page, "of a sample of 512 right")
     page.get_by_role("button", name="Add", exact=True).click()
     page.get_by_text("of 10,000 samples").first.wait_for(timeout=2 * MINUTES)
@@ -86,7 +92,7 @@ def test_the_long_work_is_left_found_again_and_cancelled(open_page, shared_file)
 
 def test_logits_are_uploaded_and_added(open_page, shared_file) -> None:
     page = open_page("add", sign=HEADING)
-    upload(page, shared_file("cifar10_resnet56_test_logits.npz"))
+    upload(page, shared_file("cifar10_resnet56_test_logits.npz"), LOGITS)
     assert "answers 93.39 % of 10,000 samples right" in wait_for_heading(page, "answers")
     page.get_by_role("button", name="Add", exact=True).click()
     assert "accuracy 93.39 %" in wait_for_heading(page, "is ready")
@@ -98,7 +104,7 @@ def test_a_file_with_a_payload_is_refused_in_its_place_and_nothing_runs(open_pag
     file.write_bytes(payload(file))
     page = open_page("add", sign=HEADING)
     choose(page, "Model")
-    upload(page, file)
+    upload(page, file, CHECKPOINT)
     page.get_by_role("combobox", name="Data set").click()
     page.get_by_role("option", name="mnist-5k").click()
     alert = page.locator("[data-testid=stAlert]")
@@ -119,7 +125,7 @@ def test_words_stand_out_nothing_sticks_out_and_pictures_are_taken(
     """The pictures are those of the documentation."""
     page = open_page("add", width=width, height=height, scheme=scheme, sign=HEADING)
     choose(page, "Model")
-    upload(page, shared_file("resnet20-12fca82f.th"))
+    upload(page, shared_file("resnet20-12fca82f.th"), CHECKPOINT)
     choose(page, "Server path", place=1)
     type_path(page, "cifar10_test.npz")
     wait_for_heading(page, "of a sample of 512 right")
