@@ -11,7 +11,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from app import catalogue
 from app.forms.references import Reference
 from app.forms.slider_pair import Position, Slider, SliderPair
-from app.links import follow, say_unfollowed, titled_selectbox
+from app.links import follow, follow_number, is_number, say_unfollowed, titled_choice
 from app.people import may_launch
 from app.settings import linked
 from app.sliders.bar import RANGES, rules_bar, show_sliders
@@ -36,6 +36,7 @@ STEP = 0.001
 SLIDERS = (("Fixed temperature τ", "tau"), ("CIST ρ", "rho"))
 FLOOR_RANGE = (0.0, TAU_RANGE[1])
 _RANGES = RANGES | {"floor": FLOOR_RANGE}
+_NAMES = {"tau": "τ", "rho": "ρ", "floor": "floor of τ"}
 
 GONE = "It may have been deleted, or belong to somebody who has signed in."
 
@@ -60,7 +61,7 @@ def choose_source(sidebar: DeltaGenerator, *, needed: bool = True) -> Source | N
     titles = catalogue.titles([*cards, *added])
     follow("teacher", list(titles), "teacher", why=GONE if ADDED_ID.fullmatch(_asked("teacher")) else "")
     _let_pair_go_with_teacher()
-    teacher = titled_selectbox("Teacher", list(titles), key="teacher", titles=titles, place=sidebar)
+    teacher = titled_choice(sidebar.selectbox, "Teacher", titles, setting=linked("teacher"), place=sidebar)
     if teacher in added:
         own_data, own_split = catalogue.data_of(added[teacher])
         offered, splits = [own_data], [own_split]
@@ -76,11 +77,11 @@ def choose_source(sidebar: DeltaGenerator, *, needed: bool = True) -> Source | N
     split = sidebar.segmented_control("Split", splits, default=usual_split, required=True, **linked("split"))
     students = _students(cards, added, teacher, data)
     follow("student", students, "student", depends=True)
-    student = titled_selectbox(
+    student = titled_choice(
+        sidebar.selectbox,
         "Student",
-        students,
-        key="student",
-        titles=catalogue.titles(students),
+        catalogue.titles(students),
+        setting=linked("student"),
         place=sidebar,
         help="Its logits on the same samples, for the weights of CIST and for what the teacher can tell it.",
     )
@@ -200,7 +201,8 @@ def choose_rules(sidebar: DeltaGenerator, source: Source, *, with_bar: bool = Tr
 
     Without the bar, on a page that shows neither rule, both keep their values.
     """
-    refused = _refused()
+    for key, ends in _RANGES.items():
+        follow_number(key, *ends, _NAMES[key])
     place = st.empty()  # on every run, or everything below it would move by one place
     bar, values = rules_bar()
     # Before the sliders: what they start at depends on it.
@@ -211,8 +213,6 @@ def choose_rules(sidebar: DeltaGenerator, source: Source, *, with_bar: bool = Tr
         step=0.1,
         format="%g",
         **linked("floor"),
-        on_change=_forget_refusal,
-        args=("floor",),
         help="CIST's smallest temperature, of teacher and student: τᵢ = max(m / ρ, floor); 0 is the pure ratio rule.",
     )
     pair = _slider_pair(source)
@@ -225,8 +225,6 @@ def choose_rules(sidebar: DeltaGenerator, source: Source, *, with_bar: bool = Tr
             value=nearest_position(getattr(start, key), RANGES[key]),
             step=STEP,
             **linked(key),
-            on_change=_forget_refusal,
-            args=(key,),
         )
     together = values.toggle("Match mean entropy", value=True, **linked("matched"))
     # A link may carry anything, and Streamlit passes NaN on.
@@ -234,41 +232,10 @@ def choose_rules(sidebar: DeltaGenerator, source: Source, *, with_bar: bool = Tr
     if not moved:
         _move_after_drawn(pair, Position(_name(source), tau, rho, floor, together))
     view = View.of(source, tau, rho, floor)
-    if refused:
-        place.warning(_refusal(refused, view), icon=":material/link_off:")
+    say_unfollowed(place, *_RANGES)
     if with_bar:
         show_sliders(bar, view, together=together, note="" if view.matched else _note(view, together))
     return view
-
-
-def _refused() -> dict[str, str]:
-    """What the address asked of the sliders and the floor and cannot have, by key, until each of them is moved.
-
-    To be asked before they are drawn: Streamlit takes such a value out of the address, and says nothing.
-    """
-    refused: dict[str, str] = st.session_state.setdefault("_refused_in_link", {})
-    for key, bounds in _RANGES.items():
-        asked = st.query_params.get(key)
-        if asked is not None and not _is_within(asked, bounds):
-            refused[key] = asked
-    return refused
-
-
-def _is_within(text: str, bounds: tuple[float, float]) -> bool:
-    try:
-        return bounds[0] <= float(text) <= bounds[1]
-    except ValueError:
-        return False
-
-
-def _refusal(refused: dict[str, str], view: View) -> str:
-    """One sentence for each value of the address that is not shown."""
-    names = {"tau": "τ", "rho": "ρ", "floor": "floor"}
-    return " ".join(
-        f"The address asks for {names[key]} = {plain(asked) or 'nothing'}, which is no number from {_RANGES[key][0]:g} "
-        f"to {_RANGES[key][1]:g}; shown is {names[key]} = {getattr(view, key):g}."
-        for key, asked in refused.items()
-    )
 
 
 def _note(view: View, together: bool) -> str:
@@ -282,11 +249,6 @@ def _note(view: View, together: bool) -> str:
             f"holds on {percent(held)} of the samples there. Raise τ, or lower the floor."
         )
     return NOTES["out of reach"]
-
-
-def _forget_refusal(key: str) -> None:
-    """A slider or the floor has a new value, and needs none from the address any more."""
-    st.session_state.get("_refused_in_link", {}).pop(key, None)
 
 
 def _slider_pair(source: Source) -> SliderPair:
@@ -381,7 +343,7 @@ def _came_with_source(settled: Position) -> bool:
     """Whether the address, that of an earlier view, has another pair than the session."""
     asked = {key: st.query_params.get(key) for key in RANGES}
     return any(
-        text is not None and _is_within(text, RANGES[key]) and float(text) != getattr(settled, key)
+        text is not None and is_number(text, *RANGES[key]) and float(text) != getattr(settled, key)
         for key, text in asked.items()
     )
 

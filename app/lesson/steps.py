@@ -195,7 +195,7 @@ def _limits(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -> N
             "others let it fall almost to 0. Drag the gap to the second place."
         )
         st.latex(r"H_{\min}(r) \;\le\; H \;\le\; H_{\max}(r)")
-        follow_number("lesson_gap", 0, 100, 20, "gap")
+        follow_number("lesson_gap", 0, 100, "gap")
         follow("lesson_seconds", ["1", "2", "3", "4"], "number of classes in the second place")
         gap = st.slider(
             "Gap to the second class, % of the largest possible", 0, 100, 20, 5,
@@ -333,7 +333,7 @@ def _rho_slider(place: DeltaGenerator) -> float:
 
 
 def _slider(place: DeltaGenerator, label: str, low: float, high: float, start: float, step: float, key: str) -> float:
-    follow_number(key, low, high, start, label)
+    follow_number(key, low, high, label)
     value = place.slider(label, low, high, start, step, **page_setting(key, keep=False))
     return start if math.isnan(value) else value  # an address may carry anything
 

@@ -137,7 +137,7 @@ def test_the_back_button_keeps_the_pair_matched_under_the_floor(open_page) -> No
 def test_a_floor_that_cannot_be_is_named_above_the_page_on_a_phone_too(open_page) -> None:
     for width in (1440, 390):
         page = open_page("?floor=abc", width=width)
-        assert page.get_by_text("The address asks for floor = abc, which is no number from 0 to 20").is_visible()
+        assert page.get_by_text("The link asks for “abc” as floor of τ, which is no number from 0 to 20").is_visible()
         assert "floor=" not in page.url
         assert page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth") <= 0
 
