@@ -14,17 +14,20 @@ _KEY = "browser_memory"
 _SECRET = re.compile(r"[0-9a-f]{32}")
 
 
-def keep_in_browser(begun: Sequence[str], keys: Mapping[str, str], forgotten: Sequence[str]) -> None:
+def keep_in_browser(
+    begun: Sequence[str], keys: Mapping[str, str], forgotten: Sequence[str], *, ready: Sequence[str] = ()
+) -> None:
     """Let the browser keep these ids and forget those; it tells the others that it has, which runs the app again.
 
     Args:
-        begun: ids to keep.
+        begun: ids to keep, the newest first.
         keys: of those that may be changed, by id.
         forgotten: ids to keep no more.
+        ready: which of more than `MOST_KEPT` are finished, and so kept before drafts.
     """
     begun = [f"{each}:{keys[each]}" if each in keys else each for each in begun]
     with st.container(key="browser-memory"):
-        data = {"begun": list(begun), "forgotten": list(forgotten), "most": MOST_KEPT}
+        data = {"begun": list(begun), "forgotten": list(forgotten), "ready": list(ready), "most": MOST_KEPT}
         _MEMORY(key=_KEY, data=data, on_ids_change=lambda: None)
 
 
@@ -54,7 +57,9 @@ export default function ({ data, parentElement, setStateValue }) {
     const id = entry.split(":")[0]
     if (!data.forgotten.includes(id) && !byId.get(id)?.includes(":")) byId.set(id, entry)
   }
-  const ids = [...byId.values()].slice(0, data.most)
+  const isDraft = id => !data.ready.includes(id)
+  const first = [...byId.keys()].sort((one, other) => isDraft(one) - isDraft(other)).slice(0, data.most)
+  const ids = [...byId].filter(([id]) => first.includes(id)).map(([, entry]) => entry)
   try { localStorage.setItem(NAME, JSON.stringify(ids)) } catch { /* as above */ }
   const memory = parentElement.querySelector("span")
   if (ids.join() === memory.dataset.sent) return

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.browser_memory import keep_in_browser, kept_by_browser
+from app.browser_memory import MOST_KEPT, keep_in_browser, kept_by_browser
 from app.forms.references import InFile, Named, Reference, own_name
 from app.people import may_read_server_paths, on_own_machine, sign_in_configured, visitor
 from app.state import Source
@@ -125,9 +125,9 @@ def let_browser_remember() -> None:
     there the store knows.
     """
     if not sign_in_configured() and not on_own_machine():
-        keep_in_browser(
-            st.session_state.get(_BEGUN, []), st.session_state.get(_KEYS, {}), st.session_state.get(_FORGOTTEN, [])
-        )
+        begun = st.session_state.get(_BEGUN, [])
+        ready = [] if len(begun) <= MOST_KEPT else [each.id for each in my_added() if each.state is AddedState.READY]
+        keep_in_browser(begun, st.session_state.get(_KEYS, {}), st.session_state.get(_FORGOTTEN, []), ready=ready)
 
 
 def my_added() -> list[Added]:

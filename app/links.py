@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from app.settings import linked, page_setting
+from app.settings import page_setting
 from app.widgets import plain
 
-_UNFOLLOWED = "_unfollowed_link"
 _UNTIDY = re.compile(r"[^A-Za-z0-9_-]+")  # in a name of CSS
 
 
 class _Unfollowed(NamedTuple):
-    """Why a link is not followed, and the values of its key under which that is still so."""
+    """Why a link is not followed, and the values of its key under which that is still so; None: those shown first."""
 
     sentence: str
-    while_shown: tuple[object, ...]
+    while_shown: tuple[object, ...] | None
 
 
 def follow(key: str, offered: Sequence[str], what: str, *, why: str = "", depends: bool = False) -> None:
@@ -46,64 +45,107 @@ def follow(key: str, offered: Sequence[str], what: str, *, why: str = "", depend
         unfollowed(key, f"{sentence} {why}".strip(), while_shown=(offered[0], asked))
 
 
-def follow_number(key: str, low: float, high: float, start: float, what: str) -> None:
-    """The same before a slider is drawn, of a number that it cannot have; ``start`` is shown then."""
+def follow_number(key: str, low: float, high: float, what: str) -> None:
+    """The same before a slider or a field is drawn, of a number that it cannot have."""
     asked = None if key in st.session_state else st.query_params.get(key)
+    if asked is not None and not is_number(asked, low, high):
+        words = f"“{asked[:80]}”" if asked else "nothing"
+        sentence = f"The link asks for {words} as {what}, which is no number from {low:g} to {high:g}"
+        _unfollowed()[key] = _Unfollowed(sentence, None)
+
+
+def is_number(text: str, low: float, high: float) -> bool:
+    """Whether a text is a number from ``low`` to ``high``."""
     try:
-        if asked is None or low <= float(asked) <= high:
-            return
+        return low <= float(text) <= high
     except ValueError:
-        pass
-    sentence = (
-        f"The link asks for “{str(asked)[:80]}” as {what}, which is no number from {low:g} to {high:g}; "
-        f"shown is {start:g}."
-    )
-    unfollowed(key, sentence, while_shown=(start,))
+        return False
 
 
 def unfollowed(key: str, sentence: str, *, while_shown: Sequence[object]) -> None:
     """Say of a link why it cannot be followed, until the session has another value under this key than these."""
-    st.session_state.setdefault(_UNFOLLOWED, {})[key] = _Unfollowed(sentence, tuple(while_shown))
+    _unfollowed()[key] = _Unfollowed(sentence, tuple(while_shown))
+
+
+def _unfollowed() -> dict[str, _Unfollowed]:
+    known: dict[str, _Unfollowed] = st.session_state.setdefault("_unfollowed_link", {})
+    return known
 
 
 def say_unfollowed(place: DeltaGenerator, *keys: str) -> None:
     """The sentences about these keys that still hold, as one warning; after their widgets are drawn."""
-    known: dict[str, _Unfollowed] = st.session_state.get(_UNFOLLOWED, {})
-    for key in [key for key in keys if key in known and st.session_state.get(key) not in known[key].while_shown]:
-        del known[key]
-    sentences = [known[key].sentence for key in keys if key in known]
+    known, sentences = _unfollowed(), []
+    for key in (key for key in keys if key in known):
+        shown = st.session_state.get(key)
+        if known[key].while_shown is None:
+            known[key] = _Unfollowed(f"{known[key].sentence}; shown is {shown:g}.", (shown,))
+        if shown in (known[key].while_shown or ()):
+            sentences.append(known[key].sentence)
+        else:
+            del known[key]
     if sentences:
         place.warning(plain(" ".join(sentences)), icon=":material/link_off:")
 
 
-def titled_selectbox(
+def titled_choice(
+    widget: Callable[..., Any],
     label: str,
-    options: Sequence[str],
-    *,
-    key: str,
     titles: Mapping[str, str],
-    place: DeltaGenerator,
+    *,
+    setting: dict[str, Any],
+    place: DeltaGenerator | None = None,
+    default: str | None = None,
     **arguments: Any,
 ) -> str:
-    """A select box that shows titles, while the address keeps the names, which are what a link passes on.
+    """A choice that shows titles, while the address keeps the names, which are what a link passes on.
 
     Streamlit writes into the address what a box shows. So a field that nobody sees is bound to it, and moves the box.
 
     Args:
-        label: of the box.
-        options: names; the first is the default. ``session_state[key]`` is the one that is chosen.
-        key: of the choice, and the name of its query parameter.
-        titles: of the names.
-        place: where it is drawn.
-        arguments: of `st.selectbox`.
+        widget: `selectbox` or `radio` of a place.
+        label: of the widget.
+        titles: of every name that is offered, in order.
+        setting: `linked` or `page_setting`, with the key of the choice, which is the name of its query parameter;
+            ``session_state`` has the chosen name under it.
+        place: where the hidden field is; here if None.
+        default: what it starts at; the first name if None.
+        arguments: of the widget.
     """
-    chosen = _hidden(place, options[0], linked(key))
-    chosen = chosen if chosen in options else options[0]  # the next run mends what a link has brought; see `follow`
+    key, default = setting["key"], next(iter(titles)) if default is None else default
+    chosen = _hidden(place, default, setting)
+    chosen = chosen if chosen in titles else default  # the next run mends what a link has brought; see `follow`
     box = f"{key}_box"
     st.session_state[box] = chosen
-    place.selectbox(
-        label, options, key=box, format_func=titles.__getitem__, on_change=_take, args=(key, box), **arguments
-    )
+    widget(label, list(titles), key=box, format_func=titles.__getitem__, on_change=_take, args=(key, box), **arguments)
+    return chosen
+
+
+def page_choice(
+    widget: Callable[..., Any],
+    label: str,
+    titles: Mapping[str, str],
+    *,
+    key: str,
+    what: str,
+    default: str | None = None,
+    **arguments: Any,
+) -> str:
+    """`titled_choice` of one page, which the link to the page carries; above it stands what a link cannot have.
+
+    Args:
+        widget: `st.selectbox` or `st.radio`.
+        label: of the widget.
+        titles: of every name that is offered, in order.
+        key: of the choice, and the name of its query parameter.
+        what: that is chosen, in words.
+        default: what it starts at; the first name if None.
+        arguments: of the widget.
+    """
+    start = next(iter(titles)) if default is None else default
+    notice = st.empty()
+    follow(key, [start, *titles], what)
+    chosen = titled_choice(widget, label, titles, setting=page_setting(key), default=start, **arguments)
+    say_unfollowed(notice, key)
     return chosen
 
 
@@ -126,7 +168,7 @@ def titled_multiselect(
         titles: of the names.
         arguments: of `st.multiselect`.
     """
-    text = _hidden(st.container(), ",".join(default), page_setting(key))
+    text = _hidden(None, ",".join(default), page_setting(key))
     box = f"{key}_box"
     st.session_state[box] = [name for name in dict.fromkeys(text.split(",")) if name in options]
     chosen = st.multiselect(
@@ -135,10 +177,10 @@ def titled_multiselect(
     return list(chosen)
 
 
-def _hidden(place: DeltaGenerator, default: str, setting: dict[str, Any]) -> str:
+def _hidden(place: DeltaGenerator | None, default: str, setting: dict[str, Any]) -> str:
     """A field that nobody sees, bound to the address."""
     name = _UNTIDY.sub("-", setting["key"])
-    with place.container(key=f"address-{name}"):
+    with (st if place is None else place).container(key=f"address-{name}"):
         return str(st.text_input(f"address-{name}", default, label_visibility="collapsed", **setting))
 
 

@@ -17,6 +17,7 @@ from app.sidebar import choose_rules, choose_source
 from app.sliders.grid import send_grid
 from app.start import greet
 from app.state import set_view
+from app.theme import follow_theme
 from app.widgets import PRODUCT, share_link
 from cist_core.zoo.kinds.code import NO_CODE
 
@@ -65,6 +66,7 @@ if view is not None or not info.needs_source:
 
 account(sidebar)  # also where no page could be shown
 let_browser_remember()
+follow_theme()
 wake_worker()  # last, so that the first picture does not wait for it
 keep_house()
 if view is not None:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import streamlit as st
 from streamlit.config_option import ConfigOption
 from streamlit.delta_generator import DeltaGenerator
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from app.widgets import plain, show_error
 from cist_core.errors import CistError, first_line
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 _PROVIDER_SECONDS = 5.0
 _FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Via")
-_FAULT = "_sign_in_fault"
+_FAULT, _SETTINGS = "_sign_in_fault", "_sign_in_settings"
 
 
 # ---- what others ask -------------------------------------------------------------------------------------------------
@@ -192,11 +193,30 @@ def _absence(address: str) -> str | None:
 
 
 def _sign_in() -> SignIn | None:
-    """The settings.
+    """The settings, read once a run of the page: much asks for them.
 
     Raises:
         CistError: if they cannot be read, or are there in part only.
     """
+    context = get_script_run_ctx(suppress_warning=True)
+    if context is None:
+        return _read_settings()
+    # Streamlit begins each run, its callbacks included, with cursors of its own.
+    run, settings = st.session_state.get(_SETTINGS, (None, None))
+    if run is not context.cursors:
+        try:
+            settings = _read_settings()
+        except CistError as error:
+            settings = error
+        st.session_state[_SETTINGS] = (context.cursors, settings)
+    if isinstance(settings, CistError):
+        raise settings
+    found: SignIn | None = settings
+    return found
+
+
+def _read_settings() -> SignIn | None:
+    """As `_sign_in`, from the files."""
     # Before they are read: Streamlit passes over a file that is not there, whoever named it.
     named = st.config.get_where_defined("secrets.files") != ConfigOption.DEFAULT_DEFINITION
     there = secrets_there(st.get_option("secrets.files"), named=named)

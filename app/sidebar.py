@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -11,7 +12,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from app import catalogue
 from app.forms.references import Reference
 from app.forms.slider_pair import Position, Slider, SliderPair
-from app.links import follow, say_unfollowed, titled_selectbox
+from app.links import follow, follow_number, is_number, say_unfollowed, titled_choice
 from app.people import may_launch
 from app.settings import linked
 from app.sliders.bar import RANGES, rules_bar, show_sliders
@@ -36,6 +37,7 @@ STEP = 0.001
 SLIDERS = (("Fixed temperature τ", "tau"), ("CIST ρ", "rho"))
 FLOOR_RANGE = (0.0, TAU_RANGE[1])
 _RANGES = RANGES | {"floor": FLOOR_RANGE}
+_NAMES = {"tau": "τ", "rho": "ρ", "floor": "floor of τ"}
 
 GONE = "It may have been deleted, or belong to somebody who has signed in."
 
@@ -59,8 +61,8 @@ def choose_source(sidebar: DeltaGenerator, *, needed: bool = True) -> Source | N
     added = catalogue.ready_added()
     titles = catalogue.titles([*cards, *added])
     follow("teacher", list(titles), "teacher", why=GONE if ADDED_ID.fullmatch(_asked("teacher")) else "")
-    _let_pair_go_with_teacher()
-    teacher = titled_selectbox("Teacher", list(titles), key="teacher", titles=titles, place=sidebar)
+    _let_pair_go_with_source()
+    teacher = titled_choice(sidebar.selectbox, "Teacher", titles, setting=linked("teacher"), place=sidebar)
     if teacher in added:
         own_data, own_split = catalogue.data_of(added[teacher])
         offered, splits = [own_data], [own_split]
@@ -69,23 +71,31 @@ def choose_source(sidebar: DeltaGenerator, *, needed: bool = True) -> Source | N
         offered, splits = catalogue.suitable_data(cards[teacher]), []
     sidebar.page_link("../pages/add.py", label="Add your own", icon=":material/add_circle:")
     follow("data", offered, "data set", depends=True)
-    data = sidebar.selectbox("Data", offered, **linked("data"))
+    data = titled_choice(sidebar.selectbox, "Data", _same(offered), setting=linked("data"), place=sidebar)
     splits = splits or list(DATASETS[data].splits)
     usual_split = "test" if "test" in splits else splits[0]
     follow("split", [usual_split, *splits], "split", depends=True)
-    split = sidebar.segmented_control("Split", splits, default=usual_split, required=True, **linked("split"))
+    split = titled_choice(
+        sidebar.segmented_control, "Split", _same(splits), setting=linked("split"), place=sidebar, default=usual_split,
+        required=True,
+    )  # fmt: skip
     students = _students(cards, added, teacher, data)
     follow("student", students, "student", depends=True)
-    student = titled_selectbox(
+    student = titled_choice(
+        sidebar.selectbox,
         "Student",
-        students,
-        key="student",
-        titles=catalogue.titles(students),
+        catalogue.titles(students),
+        setting=linked("student"),
         place=sidebar,
         help="Its logits on the same samples, for the weights of CIST and for what the teacher can tell it.",
     )
     say_unfollowed(notice, "teacher", "data", "split", "student")
-    return _load(teacher, data, str(split), student, needed=needed)
+    return _load(teacher, data, split, student, needed=needed)
+
+
+def _same(names: Sequence[str]) -> dict[str, str]:
+    """Names that are titles, too."""
+    return {name: name for name in names}
 
 
 def open_source(added_id: str) -> None:
@@ -200,23 +210,25 @@ def choose_rules(sidebar: DeltaGenerator, source: Source, *, with_bar: bool = Tr
 
     Without the bar, on a page that shows neither rule, both keep their values.
     """
-    refused = _refused()
+    for key, ends in _RANGES.items():
+        follow_number(key, *ends, _NAMES[key])
     place = st.empty()  # on every run, or everything below it would move by one place
     bar, values = rules_bar()
+    pair = _slider_pair(source)
+    # What a link says is known once its fields are drawn; what a person has changed, before.
+    moved = _move_before_drawn(pair, source, st.session_state.get("floor", CIST_FLOOR))
     # Before the sliders: what they start at depends on it.
-    floor = sidebar.number_input(
+    floor = values.number_input("Floor", *FLOOR_RANGE, value=CIST_FLOOR, step=0.1, format="%g", **linked("floor"))
+    st.session_state["floor_box"] = floor
+    sidebar.number_input(
         "Floor of τ",
         *FLOOR_RANGE,
-        value=CIST_FLOOR,
         step=0.1,
         format="%g",
-        **linked("floor"),
-        on_change=_forget_refusal,
-        args=("floor",),
+        key="floor_box",
+        on_change=_take_floor,
         help="CIST's smallest temperature, of teacher and student: τᵢ = max(m / ρ, floor); 0 is the pure ratio rule.",
     )
-    pair = _slider_pair(source)
-    moved = _move_before_drawn(pair, source, floor)
     start = source.default_pair(floor)
     for label, key in SLIDERS:
         values.slider(
@@ -225,8 +237,6 @@ def choose_rules(sidebar: DeltaGenerator, source: Source, *, with_bar: bool = Tr
             value=nearest_position(getattr(start, key), RANGES[key]),
             step=STEP,
             **linked(key),
-            on_change=_forget_refusal,
-            args=(key,),
         )
     together = values.toggle("Match mean entropy", value=True, **linked("matched"))
     # A link may carry anything, and Streamlit passes NaN on.
@@ -234,41 +244,14 @@ def choose_rules(sidebar: DeltaGenerator, source: Source, *, with_bar: bool = Tr
     if not moved:
         _move_after_drawn(pair, Position(_name(source), tau, rho, floor, together))
     view = View.of(source, tau, rho, floor)
-    if refused:
-        place.warning(_refusal(refused, view), icon=":material/link_off:")
+    say_unfollowed(place, *_RANGES)
     if with_bar:
         show_sliders(bar, view, together=together, note="" if view.matched else _note(view, together))
     return view
 
 
-def _refused() -> dict[str, str]:
-    """What the address asked of the sliders and the floor and cannot have, by key, until each of them is moved.
-
-    To be asked before they are drawn: Streamlit takes such a value out of the address, and says nothing.
-    """
-    refused: dict[str, str] = st.session_state.setdefault("_refused_in_link", {})
-    for key, bounds in _RANGES.items():
-        asked = st.query_params.get(key)
-        if asked is not None and not _is_within(asked, bounds):
-            refused[key] = asked
-    return refused
-
-
-def _is_within(text: str, bounds: tuple[float, float]) -> bool:
-    try:
-        return bounds[0] <= float(text) <= bounds[1]
-    except ValueError:
-        return False
-
-
-def _refusal(refused: dict[str, str], view: View) -> str:
-    """One sentence for each value of the address that is not shown."""
-    names = {"tau": "τ", "rho": "ρ", "floor": "floor"}
-    return " ".join(
-        f"The address asks for {names[key]} = {plain(asked) or 'nothing'}, which is no number from {_RANGES[key][0]:g} "
-        f"to {_RANGES[key][1]:g}; shown is {names[key]} = {getattr(view, key):g}."
-        for key, asked in refused.items()
-    )
+def _take_floor() -> None:
+    st.session_state["floor"] = st.session_state["floor_box"]
 
 
 def _note(view: View, together: bool) -> str:
@@ -282,11 +265,6 @@ def _note(view: View, together: bool) -> str:
             f"holds on {percent(held)} of the samples there. Raise τ, or lower the floor."
         )
     return NOTES["out of reach"]
-
-
-def _forget_refusal(key: str) -> None:
-    """A slider or the floor has a new value, and needs none from the address any more."""
-    st.session_state.get("_refused_in_link", {}).pop(key, None)
 
 
 def _slider_pair(source: Source) -> SliderPair:
@@ -335,21 +313,24 @@ def _move_before_drawn(pair: SliderPair, source: Source, floor: float) -> bool:
 
 
 def _move_in_one_step(settled: Position | None, belongs: Position, source: Source) -> None:
-    """Let a pair that moved be one entry of the browser's history, so that one Back press takes back both.
+    """Let what moves together be one entry of the browser's history, so that one Back press takes back all of it.
 
     Streamlit makes an entry for each value that the script has set, when its widget is drawn; one that stands in the
-    address already makes none. Tau is drawn before rho, whose entry then carries both.
+    address already makes none. The floor is drawn first and makes the entry where it has changed; else rho, the last,
+    does where both have moved. The others are in the address by then.
     """
     context = get_script_run_ctx(suppress_warning=True)
     if settled is None or context is None or settled.source != belongs.source:
         return  # another source makes an entry by itself
-    if settled.tau == belongs.tau or settled.rho == belongs.rho:
-        return
+    moved = [key for key in RANGES if getattr(settled, key) != getattr(belongs, key)]
+    silent = moved if settled.floor != belongs.floor else moved[:-1]
+    start = source.default_pair(belongs.floor)
     with context.session_state.query_params() as address:
-        if belongs.tau == nearest_position(source.default_pair(belongs.floor).tau, TAU_RANGE):
-            address.discard_param_no_forward_msg("tau")  # where it starts, it does not stand in the address
-        else:
-            address.set_with_no_forward_msg("tau", [f"{belongs.tau:g}"])
+        for key in silent:
+            if getattr(belongs, key) == nearest_position(getattr(start, key), RANGES[key]):
+                address.discard_param_no_forward_msg(key)  # where it starts, it does not stand in the address
+            else:
+                address.set_with_no_forward_msg(key, [f"{getattr(belongs, key):g}"])
 
 
 def _move_after_drawn(pair: SliderPair, now: Position) -> None:
@@ -361,16 +342,17 @@ def _move_after_drawn(pair: SliderPair, now: Position) -> None:
         st.rerun()
 
 
-def _let_pair_go_with_teacher() -> None:
-    """Before another teacher is drawn, whose entry of the browser's history is then the only one: the pair starts anew,
-    and does not stand in the address where it starts.
+def _let_pair_go_with_source() -> None:
+    """Before another teacher, data set or split is drawn, whose entry of the history is then the only one: the
+    pair starts anew, and does not stand in the address where it starts.
     """
     settled: Position | None = st.session_state.get("_settled")
     context = get_script_run_ctx(suppress_warning=True)
     if settled is None or context is None:
         return
     assert isinstance(settled.source, tuple)
-    if st.session_state.get("teacher") in (None, settled.source[0]):
+    chosen = [st.session_state.get(key) for key in ("teacher", "data", "split")]
+    if all(now in (None, before) for now, before in zip(chosen, settled.source, strict=True)):
         return
     with context.session_state.query_params() as address:
         for key in RANGES:
@@ -381,7 +363,7 @@ def _came_with_source(settled: Position) -> bool:
     """Whether the address, that of an earlier view, has another pair than the session."""
     asked = {key: st.query_params.get(key) for key in RANGES}
     return any(
-        text is not None and _is_within(text, RANGES[key]) and float(text) != getattr(settled, key)
+        text is not None and is_number(text, *RANGES[key]) and float(text) != getattr(settled, key)
         for key, text in asked.items()
     )
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import streamlit as st
 
 from app import catalogue
-from app.sidebar import open_source
 from app.state import View
 from app.widgets import plain, show_error
-from cist_core.added import AddedState
+from cist_core.added import AddedState, AddedStore
 from cist_core.data.loading import DATASETS
 from cist_core.errors import CistError
 from cist_core.logits.synthetic import imagenet_shaped
@@ -90,12 +90,29 @@ def _may_add() -> bool:
 
 
 def _make() -> None:
-    """Open the sample that this visitor has made before, or make it."""
-    made = [each for each in catalogue.my_added() if each.title == SYNTHETIC and each.state is AddedState.READY]
+    """Open the sample that is there, or make it."""
     try:
-        added = made[0] if made else catalogue.added_store().add_logits(imagenet_shaped(), title=SYNTHETIC)
+        added_id = _sample()
     except CistError as error:
         st.session_state[_FAULT] = error
         return
     st.session_state[_CHOSEN] = True
-    open_source(added.id)
+    catalogue.remember(added_id, linked=True)
+    st.session_state["teacher"] = added_id
+
+
+def _sample() -> str:
+    """The id of the sample: one listed on one's own machine, or that which all visitors of this server share."""
+    for added in catalogue.my_added():
+        if added.title == SYNTHETIC and added.state is AddedState.READY:
+            return added.id
+    root = str(AddedStore().root)
+    if catalogue.find_added(_made(root)) is None:  # it had to make room
+        _made.clear()
+    return _made(root)
+
+
+@st.cache_resource(show_spinner=False, max_entries=1)
+def _made(root: str) -> str:
+    """Makes the sample under a key that no browser gets: nobody deletes what others look at."""
+    return AddedStore(Path(root), keys={}).add_logits(imagenet_shaped(), title=SYNTHETIC).id

@@ -138,7 +138,8 @@ def _place_of(source: Source, copy: str | None) -> str:
         return source.data
     added = catalogue.find_added(source.teacher)
     if added is None or added.spec is None or added.spec.model is None:
-        raise CistError(f"The logits of {source.teacher} came without images, so samples are shown without pictures.")
+        called = source.teacher if added is None else added.title
+        raise CistError(f"The logits of {called} came without images, so samples are shown without pictures.")
     catalogue.check_readable(added)
     return added.spec.model.data
 

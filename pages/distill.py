@@ -7,8 +7,8 @@ from typing import Any
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from app.choices import readable_choice
 from app.forms.run_views import MOST_SELECTED
+from app.links import page_choice
 from app.people import require_sign_in, run_store
 from app.settings import page_setting
 from app.state import current_view
@@ -155,10 +155,9 @@ def consent_to_test_images(what: str) -> bool:
 def choose_method() -> str:
     """An objective by its readable name, group by group."""
     titles = {name: "  ·  ".join(objective_name(name)) for name in form.methods()}
-    return readable_choice(
-        st.selectbox, "Objective", titles, key="method", default=next(iter(titles)),
-        help="Type to search: KD, CIST, DKD, ...",
-    )  # fmt: skip
+    return page_choice(
+        st.selectbox, "Objective", titles, key="method", what="objective", help="Type to search: KD, CIST, DKD, ..."
+    )
 
 
 def choose_objective() -> tuple[str, dict[str, Any]]:

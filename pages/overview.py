@@ -85,7 +85,7 @@ with st.container(border=True):
         st.table({"": list(provenance), "value": list(provenance.values())})
 
 with st.container(horizontal=True):
-    st.page_link("../pages/entropy.py", label="Every rule's entropies", icon=":material/bar_chart:")
+    st.page_link("../pages/entropy.py", label="Compare entropies", icon=":material/bar_chart:")
     st.page_link("../pages/ratio.py", label="Why: the ratio", icon=":material/scatter_plot:")
     st.page_link("../pages/samples.py", label="The samples one by one", icon=":material/photo_library:")
     st.page_link("../pages/rho.py", label="Choose ρ", icon=":material/target:")

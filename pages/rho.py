@@ -8,8 +8,8 @@ from typing import NamedTuple
 import pandas as pd
 import streamlit as st
 
-from app.choices import readable_choice
 from app.forms.rho_export import CONFIGS, KINDS, Chosen, export, snippet
+from app.links import page_choice
 from app.ranking import compare_entropies
 from app.settings import page_setting
 from app.sidebar import move_rho
@@ -101,8 +101,8 @@ def choose_anchor() -> str:
     if st.session_state.get("rho_anchor") == before:
         st.session_state["rho_anchor"] = usual.anchor.key
     st.session_state["_rho_default"] = usual.anchor.key
-    chosen = readable_choice(
-        st.radio, "Choose ρ by", titles, key="rho_anchor", default=usual.anchor.key,
+    chosen = page_choice(
+        st.radio, "Choose ρ by", titles, key="rho_anchor", what="way to choose ρ", default=usual.anchor.key,
         captions=[*(plain(anchor.refused or anchor.why) for anchor in anchors), "A target, and a range around it."],
     )  # fmt: skip
     if TRAINED_BEST not in offered:

@@ -48,7 +48,8 @@ class SliderPair:
 
         - Another source starts at its own pair, unless another pair has come along with it: both are then an earlier
           view of the browser's history.
-        - One slider that moved gets its partner. A new floor, and the switch when it is turned on, keep tau.
+        - One slider that moved gets its partner. A new floor, and the switch when it is turned on, keep tau, also where
+          the browser's history has brought another rho with the floor.
         - Two that moved and do not match: at the beginning of a session both were meant, by a link, and the switch goes
           off. Later they come from the browser's history, which remembers a slider without the partner it got, and tau
           counts.
@@ -71,7 +72,7 @@ class SliderPair:
             if before is None:
                 return replace(now, together=False)
         # Temperature times rho is a logit, and moves little with the slider.
-        if moved == ["rho"]:
+        if moved == ["rho"] and now.floor == known.floor:
             tau = self.partner("rho", now.rho, now.floor, known.tau * known.rho / now.rho)
             return now if tau is None else replace(now, tau=tau)
         rho = self.partner("tau", now.tau, now.floor, known.tau * known.rho / now.tau)

@@ -9,6 +9,7 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
+from app.catalogue import title_of
 from app.state import View
 from app.thumbnails import thumbnails
 from cist_core.entropy.curves import EntropyCurves
@@ -64,7 +65,7 @@ def lesson_material(view: View | None) -> Material:
         origin = "mnist5k-cnn on mnist-5k, test split"
     else:
         logit_set, curves = view.source.logit_set, view.source.curves
-        origin = f"{view.source.teacher} on {view.source.data}, {view.source.split} split"
+        origin = f"{title_of(view.source.teacher)} on {view.source.data}, {view.source.split} split"
     indices = _chosen(curves, logit_set.fingerprint)
     pictures = None if view is None else thumbnails(view, indices)
     undecided, confident, ambiguous = [

@@ -19,10 +19,11 @@ from app.catalogue import title_of
 from app.lesson import students
 from app.lesson.editor import CLASSES, edit_logits
 from app.lesson.layout import current_layout
-from app.lesson.live import PICTURES, move_bars
+from app.lesson.live import PICTURES, Moving, move_pictures, moving_bars, moving_curve
 from app.lesson.material import Material, Sample, lesson_material, shipped_logits
 from app.links import follow, follow_number
 from app.settings import page_setting
+from app.sliders.grid import grid_id
 from app.state import Code, View
 from app.widgets import plain, show_figure, themed_spec
 from cist_core.charts import Figure, histogram_figure
@@ -48,7 +49,7 @@ from cist_core.compare.slider_grid import RHO_RANGE
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.entropy.soft_labels import centred_maximum, divergence_of, entropy_of, soft_labels
 from cist_core.errors import CistError
-from cist_core.temperature import Cist, Fixed
+from cist_core.temperature import CIST_FLOOR, Cist, Fixed
 from cist_core.temperature.readings import RuleReading, read_rules
 from cist_core.wording import three_digits
 
@@ -110,7 +111,7 @@ def _temperature(left: DeltaGenerator, right: DeltaGenerator, view: View | None)
     with right:
         tau = _tau_slider(st.container())
         _pictures(tempered_figure(logits, CLASSES, tau), temperature_figure(logits, tau))
-        move_bars([logits], "tau")
+        move_pictures(["tau"], moving_bars("fixed", logits), moving_curve("temperature", logits, "now"))
         _row_numbers(logits, tau)
 
 
@@ -129,7 +130,7 @@ def _two_samples(left: DeltaGenerator, right: DeltaGenerator, view: View | None)
         _pictures(
             *(tempered_figure(sample.logits, material.names, tau, who=who) for who, sample in material.pair.items())
         )
-        move_bars([sample.logits for sample in material.pair.values()], "tau")
+        move_pictures(["tau"], *(moving_bars("fixed", sample.logits) for sample in material.pair.values()))
         _pair_numbers(material, tau, tau)
 
 
@@ -152,6 +153,7 @@ def _ratio(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -> No
         _pictures(
             scaling_figure(logits, CLASSES, scale, Fixed(tau)), scaling_figure(logits, CLASSES, scale, Cist(ratio))
         )
+        move_pictures(["tau", "scale"], moving_bars("scaled", logits), moving_bars("held", logits))
         _numbers(
             ("Ratio at τ", _change(ratio, scale) if maximum else "0", "m / τ, before and after"),
             ("Ratio held", three_digits(ratio) if maximum else "0", "τ grows with the logits"),
@@ -179,7 +181,9 @@ def _cist(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -> Non
                 for who, sample in material.pair.items()
             )
         )
-        move_bars([sample.logits for sample in material.pair.values()], "tau", "rho")
+        move_pictures(
+            ["tau", "rho"], *(moving_bars("both", sample.logits, rules=2) for sample in material.pair.values())
+        )
         _pair_numbers(material, *(float(temperature_at(sample.logits, rho)) for sample in material.pair.values()))
 
 
@@ -191,7 +195,7 @@ def _limits(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -> N
             "others let it fall almost to 0. Drag the gap to the second place."
         )
         st.latex(r"H_{\min}(r) \;\le\; H \;\le\; H_{\max}(r)")
-        follow_number("lesson_gap", 0, 100, 20, "gap")
+        follow_number("lesson_gap", 0, 100, "gap")
         follow("lesson_seconds", ["1", "2", "3", "4"], "number of classes in the second place")
         gap = st.slider(
             "Gap to the second class, % of the largest possible", 0, 100, 20, 5,
@@ -207,6 +211,11 @@ def _limits(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -> N
         _pictures(
             envelope_figure(len(CLASSES), ratio=rho, gap_share=gap / 100, seconds=int(seconds)),
             held_figure(row, CLASSES, rho),
+        )
+        move_pictures(
+            ["rho", "gap"],
+            moving_curve("envelope", row, "row", "now", seconds=int(seconds)),
+            moving_bars("gap", row, seconds=int(seconds)),
         )
         _row_numbers(row, 1.0)
 
@@ -235,6 +244,11 @@ def _two_scales(left: DeltaGenerator, right: DeltaGenerator, view: View | None) 
         teacher = soft_labels(logits, one)
         apart = [float(divergence_of(teacher, soft_labels(scale * logits, each))) for each in (one, own)]
         _pictures(students_figure(logits, CLASSES, scale, tau, floor), divergence_figure(logits, scale, tau, floor))
+        move_pictures(
+            ["student", "tau", "floor"],
+            moving_bars("students", logits),
+            moving_curve("divergence", logits, "curves", "now"),
+        )
         _numbers(
             ("Apart, one τ", f"{three_digits(apart[0])} nats", "Divergence of the student from the teacher"),
             ("Apart, own τ", f"{three_digits(round(apart[1], 9))} nats", "The same, each at its own temperature"),
@@ -250,8 +264,11 @@ def _whole_set(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -
     logit_set, curves = shipped_logits() if view is None else (view.source.logit_set, view.source.curves)
     with right:
         tau = _tau_slider(st.container())
-        pair = _matched(curves, tau)
+        pair = _matched(curves, tau, CIST_FLOOR if view is None else view.floor)
         _pictures(histogram_figure(pair, height=HEIGHT), code=None if view is None else view.source.code(pair))
+        if view is not None:
+            grid = {"grid": grid_id(view.source, view.floor)}
+            move_pictures(["tau"], Moving("histogram", ("bins", "means", "regions"), grid))
         fixed, cist = (reading.profile for reading in pair)
         gain = consistency_gain(fixed, cist)
         _numbers(
@@ -271,13 +288,13 @@ def _whole_set(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -
         st.caption(plain(" ".join(f"{sentence}." for sentence in rule_sentences(pair))))
 
 
-def _matched(curves: EntropyCurves, tau: float) -> list[RuleReading]:
+def _matched(curves: EntropyCurves, tau: float, floor: float) -> list[RuleReading]:
     """A fixed temperature, and CIST at the ρ with the same mean entropy, or at the sharpest where none has it."""
     try:
-        rho = matched_pair(curves, tau=tau).rho
+        rho = matched_pair(curves, tau=tau, floor=floor).rho
     except CistError:
         rho = RHO_RANGE[1]
-    return read_rules([Fixed(tau), Cist(round(min(max(rho, RHO_RANGE[0]), RHO_RANGE[1]), 2))], curves)
+    return read_rules([Fixed(tau), Cist(round(min(max(rho, RHO_RANGE[0]), RHO_RANGE[1]), 2), floor)], curves)
 
 
 def _two_students(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -> None:
@@ -316,7 +333,7 @@ def _rho_slider(place: DeltaGenerator) -> float:
 
 
 def _slider(place: DeltaGenerator, label: str, low: float, high: float, start: float, step: float, key: str) -> float:
-    follow_number(key, low, high, start, label)
+    follow_number(key, low, high, label)
     value = place.slider(label, low, high, start, step, **page_setting(key, keep=False))
     return start if math.isnan(value) else value  # an address may carry anything
 

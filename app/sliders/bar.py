@@ -78,7 +78,6 @@ def _take() -> None:
     name, value, matched = told.get("slider"), told.get("value"), told.get("matched")
     if name in RANGES and isinstance(value, int | float) and value == value:
         st.session_state[name] = nearest_position(value, RANGES[name])
-        st.session_state.get("_refused_in_link", {}).pop(name, None)
     elif isinstance(matched, bool):
         st.session_state["matched"] = matched
 

@@ -92,7 +92,7 @@ function startHistogram(root) {
       if (rule.chosen && !pair.moving) {
         mark("path", `chosen-${rule.key}`, layers.chosen, { d: outline(rule.chosen), fill: rule.colour });
       }
-      mark("line", `mean-${rule.key}`, layers.means, { x1: x(rule.mean), x2: x(rule.mean), y1: TOP, y2: bottom, stroke: rule.colour });
+      mark("line", `mean-${rule.key}`, layers.means, { x1: x(rule.mean), x2: x(rule.mean), y1: TOP + 6 + 16 * rules.length, y2: bottom, stroke: rule.colour });
     }
     const wide = width >= 470;
     const known = (rule) => !(pair.moving && data.unusual && (rule.key === "fixed" || rule.key === "cist"));

@@ -553,11 +553,11 @@ def test_training_on_test_images_needs_a_word_of_consent(store, monkeypatch) -> 
 
 def test_objectives_stand_in_groups_by_readable_names_and_the_link_has_the_registrys(store) -> None:
     app = open_distill(method="cist+dkd")
-    assert app.selectbox(key="_method").options[0] == "CIST  ·  Soft labels, sample by sample"
-    assert app.selectbox(key="_method").value == "cist+dkd"
+    assert app.selectbox(key="method_box").options[0] == "CIST  ·  Soft labels, sample by sample"
+    assert app.selectbox(key="method_box").value == "cist+dkd"
     assert any(caption.value.startswith("`cist+dkd` · ") for caption in app.main.caption)
     app = open_distill(method="nonsense")
-    assert "asks for Objective: nonsense, which is not offered here; CIST" in app.main.warning[0].value
+    assert "asks for the objective “nonsense”, which is not here; shown is cist" in app.main.warning[0].value
 
 
 def test_every_objective_has_a_readable_name_of_its_own() -> None:
@@ -581,7 +581,7 @@ def test_the_link_opens_the_same_form(store) -> None:
 def test_choices_are_there_after_a_look_at_another_page(store) -> None:
     app = open_distill()
     app.number_input(key="epochs").set_value(5).run()
-    app.selectbox(key="_method").select("dkd").run()
+    app.selectbox(key="method_box").select("dkd").run()
     app.number_input(key="dkd.beta").set_value(2.0).run()
     app.switch_page("../pages/ratio.py").run()
     app.switch_page("../pages/distill.py").run()

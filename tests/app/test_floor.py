@@ -158,8 +158,8 @@ def test_a_floor_that_cannot_be_is_refused_with_a_sentence(text: str) -> None:
     assert view.floor == 1.0
     assert view.matched
     assert app.main.warning[0].value == (
-        f"The address asks for floor = {text.replace('-1', chr(92) + '-1') or 'nothing'}, which is no number from 0 to "
-        "20; shown is floor = 1."
+        f"The link asks for {f'“{text}”' if text else 'nothing'} as floor of τ, which is no number from 0 to 20; shown "
+        "is 1."
     )
     app.number_input(key="floor").set_value(2.0).run()
     assert not app.main.warning
@@ -168,10 +168,10 @@ def test_a_floor_that_cannot_be_is_refused_with_a_sentence(text: str) -> None:
 
 def test_a_slider_of_the_address_that_cannot_be_is_named_as_well() -> None:
     app = open_app(tau="abc", rho="99")
-    assert "asks for τ = abc, which is no number from 0.25 to 20" in app.main.warning[0].value
-    assert "asks for ρ = 99, which is no number from 0.5 to 15" in app.main.warning[0].value
+    assert "asks for “abc” as τ, which is no number from 0.25 to 20" in app.main.warning[0].value
+    assert "asks for “99” as ρ, which is no number from 0.5 to 15" in app.main.warning[0].value
     app.slider(key="tau").set_value(3.0).run()
-    assert "τ = abc" not in app.main.warning[0].value
+    assert not app.main.warning  # ρ has moved with it
 
 
 def test_the_link_holds_the_floor_and_opens_the_same_view() -> None:

@@ -181,11 +181,11 @@ def test_data_that_are_not_there_leave_a_remedy_and_a_working_app(monkeypatch, t
     monkeypatch.setenv("CIST_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("CIST_CACHE", str(tmp_path / "cache"))
     app = open_app()
-    app.selectbox(key="data").select("mnist").run()
+    app.selectbox(key="data_box").select("mnist").run()
     assert app.error
     assert "mnist" in app.error[0].value.lower()
     assert any("Download" in button.label for button in app.button)
-    app.selectbox(key="data").select("mnist-5k").run()
+    app.selectbox(key="data_box").select("mnist-5k").run()
     assert not app.error
     assert "cist_histogram" in components(app)
 

@@ -108,6 +108,20 @@ def test_who_is_signed_in_may_and_owns_what_they_start(user, allowed, who) -> No
     assert [code.value for code in app.sidebar.code] == [who]
 
 
+def test_the_settings_are_read_once_a_run_and_anew_in_the_next(monkeypatch) -> None:
+    from app import people
+
+    read, reads = people.read_sign_in, []
+    monkeypatch.setattr(people, "read_sign_in", lambda secrets: [reads.append(secrets), read(secrets)][1])
+    app = ask(settings(["ann@lab.edu"]), ANN)
+    assert answers(app).items() >= OPEN.items()
+    assert len(reads) == 1
+    app.secrets = settings([])
+    app.run()
+    assert answers(app).items() >= CLOSED.items()  # taken off the list
+    assert len(reads) == 2
+
+
 def test_who_is_signed_out_may_not_and_finds_the_way_in() -> None:
     app = ask(settings(), OUT)
     said = answers(app)

@@ -172,16 +172,16 @@ def test_an_anchor_that_the_floor_keeps_out_of_reach_is_said_and_the_page_goes_o
 @pytest.mark.parametrize("anchor", ["authors", "kd-tau-4"])
 def test_an_anchor_can_be_chosen_and_says_where_it_comes_from(anchor: str) -> None:
     app = open_rho()
-    radio = app.radio(key="_rho_anchor")
+    radio = app.radio(key="rho_anchor_box")
     assert radio.value == recommend_rho(curves_of()).anchor.key
     radio.set_value(anchor).run()
     found = recommend_rho(curves_of(), anchor=anchor)
     assert metrics(app)["Recommended ρ"] == three_digits(found.rho)
-    assert any(plain(found.anchor.why) in caption for caption in app.radio(key="_rho_anchor").proto.captions)
+    assert any(plain(found.anchor.why) in caption for caption in app.radio(key="rho_anchor_box").proto.captions)
     assert metrics(app)["Range of ρ"] == (range_in_words(found) if found.has_range else "none")
     command = next(code.value for code in app.code if code.value.startswith("cist rho"))
     assert f"--anchor {anchor}" in command
-    assert open_rho(rho_anchor=anchor).radio(key="_rho_anchor").value == anchor
+    assert open_rho(rho_anchor=anchor).radio(key="rho_anchor_box").value == anchor
 
 
 def range_in_words(found: RhoRecommendation) -> str:
@@ -192,7 +192,7 @@ def test_with_evidence_what_trained_best_is_chosen_and_drawn() -> None:
     """Of 100 classes there is evidence."""
     best = evidence_for(100).best()
     app = open_rho(teacher="cifar100-resnet20")
-    assert app.radio(key="_rho_anchor").value == "trained-best"
+    assert app.radio(key="rho_anchor_box").value == "trained-best"
     assert len(app.get("vega_lite_chart")) == CHARTS
     assert any(f"from {best.runs} runs with {best.classes} classes" in caption.value for caption in app.caption)
     assert any(title.value.startswith("Our CIST students were best at") for title in app.subheader)
@@ -212,7 +212,7 @@ def test_an_anchor_that_another_teacher_lacks_gives_way_to_its_default() -> None
     app = open_rho(teacher="cifar100-resnet20", rho_anchor="trained-best")
     app.get_by_key("teacher_box").set_value("mnist5k-cnn").run()
     assert not app.exception
-    assert app.radio(key="_rho_anchor").value == "authors"
+    assert app.radio(key="rho_anchor_box").value == "authors"
     assert any("None of our own students were trained with about 10 classes" in c.value for c in app.caption)
 
 
@@ -341,13 +341,13 @@ def test_the_page_needs_no_torch_until_a_config_is_wanted() -> None:
 def test_an_anchor_that_nobody_chose_follows_the_teacher() -> None:
     """The authors' ρ is the default for ten classes, what trained best for a hundred; a choice stays."""
     app = open_rho()
-    assert app.radio(key="_rho_anchor").value == "authors"
+    assert app.radio(key="rho_anchor_box").value == "authors"
     app.selectbox(key="teacher_box").select("cifar100-resnet20").run()
-    assert app.radio(key="_rho_anchor").value == "trained-best"
+    assert app.radio(key="rho_anchor_box").value == "trained-best"
     assert app.slider(key="rho").value == pytest.approx(3.98, abs=0.02)
-    app.radio(key="_rho_anchor").set_value("kd-tau-4").run()
+    app.radio(key="rho_anchor_box").set_value("kd-tau-4").run()
     app.selectbox(key="teacher_box").select("mnist5k-mlp").run()
-    assert app.radio(key="_rho_anchor").value == "kd-tau-4"
+    assert app.radio(key="rho_anchor_box").value == "kd-tau-4"
 
 
 def test_it_can_be_copied_and_taken_to_distill() -> None:
@@ -364,5 +364,5 @@ def test_it_can_be_copied_and_taken_to_distill() -> None:
 
 def test_each_anchor_says_why_and_now_is_among_them() -> None:
     app = open_rho(rho="2")
-    assert all(len(caption) > 20 for caption in app.radio(key="_rho_anchor").proto.captions)
+    assert all(len(caption) > 20 for caption in app.radio(key="rho_anchor_box").proto.captions)
     assert any(caption.value.startswith("**Now**: ρ = 2, mean ") for caption in app.caption)

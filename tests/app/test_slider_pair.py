@@ -37,6 +37,7 @@ def at(tau: float, rho: float, *, floor: float = 0.0, together: bool = True, sou
         pytest.param(at(1, 10), at(1, 10), at(1, 10), id="and stays there"),
         pytest.param(at(4, 3), at(7.77, 3), at(7.77, 3), id="no partner"),
         pytest.param(at(4, 3), at(4, 3, floor=4), at(4, 4, floor=4), id="a new floor keeps tau"),
+        pytest.param(at(4, 5), at(4, 3, floor=4), at(4, 4, floor=4), id="the browser's history, a floor and a rho"),
         pytest.param(
             at(4, 3, together=False), at(6, 3, together=False), at(6, 3, together=False), id="apart, tau moves alone"
         ),

@@ -9,6 +9,7 @@ import streamlit as st
 
 from app.start import SYNTHETIC
 from cist_core.added import AddedStore
+from cist_core.errors import CistError
 from tests.app.driver import open_app, view_of
 
 
@@ -81,6 +82,21 @@ def test_the_made_sample_is_called_synthetic_and_is_made_once(
         [added] = store.list_all()
         assert (added.title, added.id) == (SYNTHETIC, source.teacher)
         assert added.logit_file.stat().st_nlink == 2  # what was brought and what is read are one file
+
+
+def test_visitors_of_one_server_share_the_made_sample_and_none_of_them_deletes_it(store: AddedStore) -> None:
+    visitors = [open_app() for _ in range(2)]
+    for app in visitors:
+        app.button(key="start-synthetic").click().run()
+        [added] = store.list_all()
+        assert view_of(app).source.teacher == added.id
+        with pytest.raises(CistError, match="another browser"):
+            AddedStore(store.root, keys=app.session_state["_added_keys"]).delete(added.id)
+    store.delete(added.id)  # the operator may
+    app = open_app()
+    app.button(key="start-synthetic").click().run()
+    [again] = store.list_all()
+    assert view_of(app).source.teacher == again.id != added.id
 
 
 def test_a_store_that_takes_nothing_is_said_and_the_cards_stay(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from app.pages import SECTIONS, find_pages
 from app.widgets import PRODUCT
-from tests.browser.actions import settle
+from tests.browser.actions import faint_words, server_asked, settle
 from tests.browser.conftest import go_to
 
 pytestmark = pytest.mark.browser
@@ -84,3 +84,14 @@ def overlap(one: dict[str, float], other: dict[str, float] | None) -> bool:
         one[start] < other[start] + other[size] and other[start] < one[start] + one[size]
         for start, size in (("x", "width"), ("y", "height"))
     )
+
+
+def test_an_open_page_follows_the_theme_of_the_system_with_its_charts(open_page) -> None:
+    page = open_page("ratio")
+    asked = server_asked(page)
+    for runs, scheme in enumerate(("dark", "light", "dark"), start=1):
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_function("runs => window.runs === runs", arg=asked + runs)
+        settle(page)
+        assert faint_words(page) == []
+    assert server_asked(page) == asked + 3  # one run each

@@ -32,3 +32,10 @@ def test_on_a_phone_the_cards_stand_below_chart_and_samples(open_page) -> None:
         box = page.locator(above).first.bounding_box()
         assert box["y"] + box["height"] <= top
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_what_is_loaded_stands_below_its_heading(open_page, width: int) -> None:
+    page = open_page(width=width, height=900)
+    heading = page.get_by_role("heading", name="What is loaded").bounding_box()
+    assert page.locator(".cist-facts dt").first.bounding_box()["x"] == pytest.approx(heading["x"], abs=1)

@@ -6,7 +6,18 @@ import re
 
 import pytest
 
-from tests.browser.actions import A_CHART, drawing, faint_words, finding, press_slider, settle, slider_value, wait_for
+from tests.browser.actions import (
+    A_CHART,
+    RHO,
+    TAU,
+    drawing,
+    faint_words,
+    finding,
+    press_slider,
+    settle,
+    slider_value,
+    wait_for,
+)
 from tests.browser.conftest import LOOKS, PAGES, go_to, save_whole_page, wait_until_drawn
 
 pytestmark = pytest.mark.browser
@@ -120,8 +131,26 @@ def test_one_back_press_takes_back_another_teacher_with_its_pair(open_page) -> N
     assert page.get_by_role("combobox", name="Teacher").input_value() == "mnist5k-cnn"
 
 
+def test_one_back_press_takes_back_another_split_with_its_pair(open_page) -> None:
+    page = open_page("?tau=2.5")
+    pair = [slider_value(page, label) for label in (TAU, RHO)]
+    entries = page.evaluate("history.length")
+    split = page.get_by_role("radiogroup", name="Split")
+    for made, name in enumerate(("train", "validation"), start=1):
+        split.get_by_role("radio", name=name).click()
+        page.wait_for_url(f"**/?split={name}", wait_until="commit")
+        settle(page)
+        assert page.evaluate("history.length") == entries + made
+    for name in ("train", "test"):
+        page.go_back()
+        settle(page)
+        wait_for(lambda name=name: split.get_by_role("radio", name=name).is_checked(), seconds=20)
+    wait_for(lambda: [slider_value(page, label) for label in (TAU, RHO)] == pair, seconds=20)
+
+
 def test_the_back_button_keeps_the_pair_matched_under_the_floor(open_page) -> None:
     page = open_page("?teacher=mnist5k-mlp&floor=2&tau=4")
+    rho = slider_value(page, RHO)
     set_floor(page, "0.5")
     for _ in range(2):
         press_slider(page, "Fixed temperature τ", "PageUp")
@@ -132,12 +161,16 @@ def test_the_back_button_keeps_the_pair_matched_under_the_floor(open_page) -> No
         assert finding(page).startswith("CIST's entropies vary")
         assert "matched=false" not in page.url
         assert floor_of(page) == 0.5
+    page.go_back()
+    settle(page)
+    wait_for(lambda: floor_of(page) == 2, seconds=20)
+    assert [slider_value(page, label) for label in (TAU, RHO)] == [4, rho]
 
 
 def test_a_floor_that_cannot_be_is_named_above_the_page_on_a_phone_too(open_page) -> None:
     for width in (1440, 390):
         page = open_page("?floor=abc", width=width)
-        assert page.get_by_text("The address asks for floor = abc, which is no number from 0 to 20").is_visible()
+        assert page.get_by_text("The link asks for “abc” as floor of τ, which is no number from 0 to 20").is_visible()
         assert "floor=" not in page.url
         assert page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth") <= 0
 

@@ -6,9 +6,11 @@ import json
 import numpy as np
 import pytest
 
+from app.browser_memory import MOST_KEPT
 from app.forms.add import keep_upload
 from cist_core.added import AddedStore, AddSpec
 from cist_core.logits.logit_set import LogitSet
+from cist_core.logits.synthetic import imagenet_shaped
 from tests.browser.actions import settle
 from tests.browser.conftest import wait_until_drawn
 from tests.studio import running_studio
@@ -107,3 +109,27 @@ def test_a_link_shows_what_was_added_and_only_its_browser_deletes_it(browser, tm
         assert AddedStore(tmp_path / "added").list_all() == []
         for context in (mine, other):
             context.close()
+
+
+@pytest.mark.browser
+def test_what_is_finished_is_remembered_before_drafts(browser, tmp_path) -> None:
+    keys: dict[str, str] = {}
+    store = AddedStore(tmp_path / "added", keys=keys)
+    ready = store.add_logits(imagenet_shaped(samples=20, classes=5), title="Finished").id
+    drafts = [store.draft(title="begun").id for _ in range(MOST_KEPT - 1)]
+    entries = [f"{added_id}:{keys[added_id]}" for added_id in (*reversed(drafts), ready)]  # the newest first
+    with running_studio(tmp_path, "--server.address", "0.0.0.0") as address:
+        context = browser.new_context(reduced_motion="reduce")
+        page = context.new_page()
+        page.goto(f"{address}/_stcore/health")
+        page.evaluate("entries => localStorage.setItem('cist-studio-added', JSON.stringify(entries))", entries)
+        page.goto(f"{address}/add")
+        content = io.BytesIO()
+        np.savez(content, logits=np.eye(5, dtype=np.float32))
+        file = {"name": "mine.npz", "mimeType": "application/octet-stream", "buffer": content.getvalue()}
+        page.locator("input[type=file]").first.set_input_files(file)
+        kept = "JSON.parse(localStorage.getItem('cist-studio-added')).map(entry => entry.split(':')[0])"
+        page.wait_for_function(f"first => {kept}[0] !== first", arg=drafts[-1], timeout=60_000)
+        settle(page)
+        assert page.evaluate(kept)[1:] == [*reversed(drafts[1:]), ready]
+        context.close()
