@@ -27,7 +27,7 @@ class EntropyCurves:
     """The entropy curves of N samples over C classes.
 
     Built over logits in memory (or memory-mapped) it evaluates exactly; built from a stream of chunks it keeps one
-    table row per sample (about 800 bytes) and never the logits. Both answer the same questions.
+    table row per sample (about 1.5 kB) and never the logits. Both answer the same questions.
 
     Attributes:
         statistics: per sample the centred maximum, largest logit, its class, gap to the second and deviation.

@@ -25,6 +25,7 @@ __all__ = [
     "MAX_TABLE_RATIO",
     "RATIO_GRID",
     "RowStatistics",
+    "curve_tables",
     "entropy",
     "entropy_sweep",
     "entropy_table",
@@ -130,7 +131,10 @@ def entropy_sweep(logits: Array, statistics: RowStatistics, *, start: float, ste
 
 
 def ratio_grid() -> NDArray[np.float64]:
-    """The ratios of `entropy_table`, ``(K,)``: from 0 in steps of 1/1024, then 1/64 up to 0.5 and 0.25 up to 16."""
+    """The ratios of `entropy_table`, ``(K,)``.
+
+    From 0 in steps of 1/1024, then 1/64 up to 0.5, 0.25 up to 20, 0.5 up to 40 and 1 up to 64.
+    """
     return RATIO_GRID
 
 
@@ -147,6 +151,22 @@ def entropy_table(logits: Array, statistics: RowStatistics) -> Array:
         ``(N, K, 2)``, in nats and nats per unit of ratio; constant rows have ``ln C`` and 0.
     """
     return _backend(logits).entropy_table(logits, statistics)
+
+
+def curve_tables(logits: Array, statistics: RowStatistics) -> tuple[Array, Array]:
+    """`entropy_table`, and the logarithm of the partition function beside it, in one pass.
+
+    ``ln Z_i(r) = ln sum_j e^(r (z_ij - max z_i) / m_i)``, so that the soft label of a class is
+    ``p = e^(r (z - max z) / m - ln Z)``. Its slope is ``(ln Z - H) / r``, and -1 at ``r = 0``, by definition of m.
+
+    Args:
+        logits: finite, ``(N, C)``.
+        statistics: of the same rows.
+
+    Returns:
+        The table ``(N, K, 2)`` and ``ln Z`` ``(N, K)`` at the nodes of `ratio_grid`, in nats; constant rows have ``ln C``.
+    """
+    return _backend(logits).curve_tables(logits, statistics)  # type: ignore[no-any-return]
 
 
 def read_table(table: Array, ratio: Array | float) -> Array:

@@ -490,8 +490,22 @@ def _four_moments(x, power, factor, size):
 
 
 @_inlined
-def _sum_moments(row, peak, inverse, ratios, run_starts, buffers, moments):
-    """``sum p``, ``sum p x`` and ``sum p x^2`` at every node, ``(K, 3)``."""
+def _keep_counting(x, size, lowest):
+    """Move the exponents that still count to the front; returns how many there are, and that with padding."""
+    kept = 0
+    for j in range(size):
+        value = _at(x, j)
+        x[np.uintp(kept)] = value
+        kept += value > lowest
+    padded = (kept + LANES - 1) // LANES * LANES
+    for j in range(kept, padded):
+        x[np.uintp(j)] = _ZERO
+    return kept, padded
+
+
+@_inlined
+def _sum_moments(row, peak, inverse, ratios, run_starts, sparse_run, vanishing, buffers, moments):
+    """``sum p``, ``sum p x`` and ``sum p x^2`` at every node, ``(K, 3)``; from a run on without what has vanished."""
     x, power, factor = buffers
     moments[:] = 0.0
     for column in range(0, row.size, BLOCK):
@@ -499,8 +513,12 @@ def _sum_moments(row, peak, inverse, ratios, run_starts, buffers, moments):
         steps_taken = 1
         for run in range(run_starts.size - 1):
             first, last = run_starts[run], run_starts[run + 1]
+            if run >= sparse_run:
+                size, padded = _keep_counting(x, size, np.float32(-vanishing / ratios[first]))
+                if size == 0:
+                    break
             # A run of whole groups of steps leaves the powers at the start of the next.
-            if steps_taken % STEPS:
+            if steps_taken % STEPS or run >= sparse_run:
                 _fill_powers(x, size, padded, np.float32(ratios[first]), power)
             _fill_powers(x, size, padded, np.float32(ratios[first + 1] - ratios[first]), factor)
             steps_taken = last - first
@@ -513,40 +531,45 @@ def _sum_moments(row, peak, inverse, ratios, run_starts, buffers, moments):
 
 
 @compiled
-def table_kernel(begin, end, logits, peak, maximum, ratios, run_starts, table):
+def table_kernel(begin, end, logits, peak, maximum, ratios, run_starts, sparse_run, vanishing, table, log_partition):
     """``H`` and ``dH/dr = -r Var(x)`` at the nodes, by one recurrence for each run of even spacing.
 
     The table lies node by node in memory, ``(K, N, 2)``, so that reading all rows at one ratio reads two stripes.
-    Rows are collected until they fill cache lines.
+    Rows are collected until they fill cache lines. ``ln sum 2^(r x)`` goes into ``(K, N)`` as well, unless N is 0.
     """
     _with_wide_vectors()
     buffer = _buffer_for(logits)
     buffers = _three_buffers()
     nodes = ratios.size
     moments = np.empty((nodes, 3))
-    collected = np.empty((LINE_ROWS, nodes, 2), np.float32)
+    collected = np.empty((LINE_ROWS, nodes, 3), np.float32)
     highest = math.log(logits.shape[1])
     for i in range(begin, end):
         curve = collected[(i - begin) % LINE_ROWS]
         if maximum[i] > _ZERO:
-            _sum_moments(
-                _as_single(logits[i], buffer), peak[i], _scale(maximum[i]), ratios, run_starts, buffers, moments
-            )
+            row = _as_single(logits[i], buffer)
+            scale = _scale(maximum[i])
+            _sum_moments(row, peak[i], scale, ratios, run_starts, sparse_run, vanishing, buffers, moments)
             for k in range(nodes):
                 total = moments[k, 0]
                 mean = LN_2 * moments[k, 1] / total
                 variance = max(LN_2 * LN_2 * moments[k, 2] / total - mean * mean, 0.0)
                 curve[k, 0] = _bounded(math.log(total) - ratios[k] * mean, highest)
                 curve[k, 1] = -ratios[k] * variance
+                curve[k, 2] = math.log(total)
         else:
             curve[:, 0] = highest
             curve[:, 1] = 0.0
+            curve[:, 2] = highest
         if (i - begin) % LINE_ROWS == LINE_ROWS - 1 or i == end - 1:
             first = i - (i - begin) % LINE_ROWS
             for k in range(nodes):
                 for n in range(first, i + 1):
                     table[k, n, 0] = collected[n - first, k, 0]
                     table[k, n, 1] = collected[n - first, k, 1]
+                if log_partition.shape[1]:
+                    for n in range(first, i + 1):
+                        log_partition[k, n] = collected[n - first, k, 2]
 
 
 @_inlined

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -52,13 +53,23 @@ def entropy_sweep(logits: LogitArray, statistics: RowStatistics, start: float, s
 
 
 def entropy_table(logits: LogitArray, statistics: RowStatistics) -> Vector:
+    return _tables(logits, statistics, with_partition=False)[0]
+
+
+def curve_tables(logits: LogitArray, statistics: RowStatistics) -> tuple[Vector, Vector]:
+    return _tables(logits, statistics, with_partition=True)
+
+
+def _tables(logits: LogitArray, statistics: RowStatistics, *, with_partition: bool) -> tuple[Vector, Vector]:
     rows, classes = logits.shape
     nodes = len(grid.RATIO_GRID)
     table = np.empty((nodes, rows, 2), np.float32)
+    log_partition = np.empty((nodes, rows if with_partition else 0), np.float32)
     columns = _column(statistics.peak, logits), _column(statistics.maximum, logits)
+    runs = grid.RATIO_GRID, grid.RUN_STARTS, grid.SPARSE_RUN, grid.vanishing_exponent(classes) / math.log(2)
     work = classes * nodes // compiled.STEPS
-    over_rows(compiled.table_kernel, rows, work, _typed(logits), *columns, grid.RATIO_GRID, grid.RUN_STARTS, table)
-    return table.transpose(1, 0, 2)
+    over_rows(compiled.table_kernel, rows, work, _typed(logits), *columns, *runs, table, log_partition)
+    return table.transpose(1, 0, 2), log_partition.T
 
 
 def read_table(table: Vector, ratio: ArrayLike) -> Vector:
