@@ -4,6 +4,9 @@ Every function takes finite logits ``(N, C)`` with ``C >= 2``: a float16 or floa
 memory-mapped) or a floating torch tensor (meant for a GPU). Results are float32 in nats, of the same kind as the
 logits, within 1e-4 nats of float64 arithmetic on the stored values.
 
+They compute with every number they are given. Which classes take part is decided before, by one rule
+(`cist_core.logits.absent_classes`): `LogitSet.create` and `EntropyCurves.from_chunks` leave masked classes out.
+
 Write ``c = z - mean(z)`` and ``m = max(c)``; a ratio is ``r = m / tau``.
 """
 
@@ -164,7 +167,8 @@ def curve_tables(logits: Array, statistics: RowStatistics) -> tuple[Array, Array
         statistics: of the same rows.
 
     Returns:
-        The table ``(N, K, 2)`` and ``ln Z`` ``(N, K)`` at the nodes of `ratio_grid`, in nats; constant rows have ``ln C``.
+        The table ``(N, K, 2)`` and ``ln Z`` ``(N, K)`` at the nodes of `ratio_grid`, in nats; constant rows have
+        ``ln C``.
     """
     return _backend(logits).curve_tables(logits, statistics)  # type: ignore[no-any-return]
 

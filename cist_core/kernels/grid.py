@@ -4,9 +4,9 @@ Runs of even spacing, finer toward 0. A spacing of 0.25 throughout is off by up 
 far below the rest (classes a model never predicts) bend the curve near 0, at ratios about their share of the classes.
 
 Wider toward the end, where curves bend less: at a ratio r they fall over a width of about ``r / ln C``, where the
-classes that are left vanish together. The error of cubic interpolation with spacing h is at most ``h^4 / 384`` times the
-fourth derivative, which is largest for many classes at one distance below the first. Over such rows and mixtures of
-four such groups it is at most 3e-5 nats with 50,000 classes above a ratio of 16, and 5e-5 with 256,000.
+classes that are left vanish together. The error of cubic interpolation with spacing h is at most ``h^4 / 384`` times
+the fourth derivative, which is largest for many classes at one distance below the first. Over such rows and mixtures
+of four such groups it is at most 3e-5 nats with 50,000 classes above a ratio of 16, and 5e-5 with 256,000.
 """
 
 import math
