@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cist_core.kernels.grid import MAX_TABLE_RATIO, RATIO_GRID
-from cist_core.kernels.statistics import RowStatistics
+from cist_core.kernels.statistics import RowStatistics, TokenStatistics
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -28,6 +28,7 @@ __all__ = [
     "MAX_TABLE_RATIO",
     "RATIO_GRID",
     "RowStatistics",
+    "TokenStatistics",
     "curve_tables",
     "entropy",
     "entropy_sweep",
@@ -37,6 +38,7 @@ __all__ = [
     "ratio_grid",
     "read_table",
     "row_statistics",
+    "token_pass",
 ]
 
 Array = Any
@@ -171,6 +173,24 @@ def curve_tables(logits: Array, statistics: RowStatistics) -> tuple[Array, Array
         ``ln C``.
     """
     return _backend(logits).curve_tables(logits, statistics)  # type: ignore[no-any-return]
+
+
+def token_pass(logits: NDArray[Any], actual: NDArray[np.int64], *, most: int) -> tuple[RowStatistics, TokenStatistics]:
+    """Statistics, the largest logits, and what the model says of the class that came true, in one pass over the memory.
+
+    Args:
+        logits: finite, ``(N, C)``, of NumPy.
+        actual: the class that came true in each row, ``(N,)`` in ``[0, C)``.
+        most: how many of the largest logits are kept; all C if there are fewer.
+
+    Example:
+        >>> _, found = token_pass(np.array([[0.0, 3.0, 1.0]], np.float32), np.array([2]), most=2)
+        >>> found.top.tolist(), found.top_classes.tolist(), found.rank.tolist()
+        ([[0.0, -2.0]], [[1, 2]], [2])
+    """
+    from cist_core.kernels import cpu
+
+    return cpu.token_pass(logits, actual, most)
 
 
 def read_table(table: Array, ratio: Array | float) -> Array:

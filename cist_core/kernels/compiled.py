@@ -218,6 +218,11 @@ def _buffer_for(logits):
 
 
 @_inlined
+def _run_peaks_for(logits):
+    return np.empty((logits.shape[1] + RUN - 1) // RUN, np.float32)
+
+
+@_inlined
 def _scale(tau):
     """``log2(e) / tau``, finite for any positive temperature and 0 for an infinite one."""
     return np.float32(min(LOG2_E / np.float64(tau), _LARGEST))
@@ -264,8 +269,8 @@ def _bounded(entropy, highest):
 
 
 @_inlined
-def _row_statistics(row, smallest):
-    """Centred maximum (0 if below `smallest`), peak, top1, gap and deviation.
+def _row_statistics(row, smallest, run_peaks):
+    """Centred maximum (0 if below `smallest`), peak, top1, gap and deviation; fills in the maximum of each run.
 
     A vectorised loop cannot keep positions cheaply; it keeps the maximum of each short run of columns, and only the
     winning run is searched.
@@ -278,6 +283,7 @@ def _row_statistics(row, smallest):
         run_peak = np.float32(-_LARGEST)
         for j in range(begin, min(begin + RUN, classes)):
             run_peak = _larger(run_peak, _at(row, j))
+        run_peaks[np.uintp(begin // RUN)] = run_peak
         if run_peak > peak or begin == 0:
             second = peak
             peak = run_peak
@@ -330,9 +336,10 @@ def _row_statistics(row, smallest):
 def statistics_kernel(begin, end, logits, smallest, maximum, peak, top1, gap, std):
     _with_wide_vectors()
     buffer = _buffer_for(logits)
+    run_peaks = _run_peaks_for(logits)
     for i in range(begin, end):
         row = _as_single(logits[i], buffer)
-        maximum[i], peak[i], top1[i], gap[i], std[i] = _row_statistics(row, smallest)
+        maximum[i], peak[i], top1[i], gap[i], std[i] = _row_statistics(row, smallest, run_peaks)
 
 
 @compiled
@@ -340,11 +347,12 @@ def first_pass_kernel(begin, end, logits, smallest, tau, rho, floor, maximum, pe
     """The statistics and, while the row is in cache, the entropy at ``tau``; at ``max(m / rho, floor)`` if tau is 0."""
     _with_wide_vectors()
     buffer = _buffer_for(logits)
+    run_peaks = _run_peaks_for(logits)
     highest = math.log(logits.shape[1])
     for i in range(begin, end):
         _prefetch_row(logits, i + 1)
         row = _as_single(logits[i], buffer)
-        m, largest, top1[i], gap[i], std[i] = _row_statistics(row, smallest)
+        m, largest, top1[i], gap[i], std[i] = _row_statistics(row, smallest, run_peaks)
         maximum[i] = m
         peak[i] = largest
         if tau > 0.0:
@@ -606,6 +614,83 @@ def read_kernel(begin, end, table, ratio, ratios, bin_width, bin_nodes, entropy)
         d0 = table[k, i, 1] * step
         d1 = table[k + 1, i, 1] * step
         entropy[i] = max(h0 + t * (d0 + t * (3.0 * rise - 2.0 * d0 - d1 + t * (d0 + d1 - 2.0 * rise))), 0.0)
+
+
+@_inlined
+def _largest(row, run_peaks, values, columns):
+    """The largest logits, in falling order and the first one first on a tie, and their columns.
+
+    The k-th largest maximum of a run is no larger than the k-th largest logit, so runs below it are not looked at.
+    """
+    count = values.size
+    runs = run_peaks.size
+    least = np.partition(run_peaks, runs - count)[runs - count] if runs >= count else np.float32(-_LARGEST)
+    kept = 0
+    for run in range(runs):
+        if run_peaks[run] < least:
+            continue
+        for j in range(run * RUN, min((run + 1) * RUN, row.size)):
+            value = _at(row, j)
+            if value < least or (kept == count and value <= values[count - 1]):
+                continue
+            place = min(kept, count - 1)
+            while place > 0 and values[place - 1] < value:
+                values[place] = values[place - 1]
+                columns[place] = columns[place - 1]
+                place -= 1
+            values[place] = value
+            columns[place] = j
+            kept = min(kept + 1, count)
+
+
+@_inlined
+def _token_sums(row, begin, end, peak, value):
+    """``sum 2^u``, ``sum u 2^u`` at temperature 1, and how many logits lie above a value."""
+    total = _ZERO
+    weighted = _ZERO
+    above = _ZERO
+    for j in range(begin, end):
+        u = _larger((_at(row, j) - peak) * np.float32(LOG2_E), _MIN_EXPONENT)
+        power = _exp2(u)
+        total += power
+        weighted += power * u
+        above += _C0 if _at(row, j) > value else _ZERO
+    return total, weighted, above
+
+
+@compiled
+def token_kernel(
+    begin, end, logits, smallest, actual,
+    maximum, peak, top1, gap, std, top, columns, shifted, log_partition, entropy, rank,
+):  # fmt: skip
+    """The statistics; the largest logits less the peak; of temperature 1 ``ln sum e^(z - peak)`` and the entropy; of
+    the actual class its logit less the peak and its rank."""
+    _with_wide_vectors()
+    buffer = _buffer_for(logits)
+    run_peaks = _run_peaks_for(logits)
+    classes = logits.shape[1]
+    highest = math.log(classes)
+    for i in range(begin, end):
+        _prefetch_row(logits, i + 1)
+        row = _as_single(logits[i], buffer)
+        maximum[i], largest, top1[i], gap[i], std[i] = _row_statistics(row, smallest, run_peaks)
+        peak[i] = largest
+        _largest(row, run_peaks, top[i], columns[i])
+        for k in range(top.shape[1]):
+            top[i, k] -= largest
+        value = row[actual[i]]
+        total = 0.0
+        weighted = 0.0
+        above = 0.0
+        for start in range(0, classes, BLOCK):
+            sums = _token_sums(row, start, min(start + BLOCK, classes), largest, value)
+            total += sums[0]
+            weighted += sums[1]
+            above += sums[2]
+        log_partition[i] = math.log(total)
+        entropy[i] = _bounded(math.log(total) - LN_2 * weighted / total, highest)
+        shifted[i] = value - largest
+        rank[i] = 1 + np.int64(above)
 
 
 @compiled

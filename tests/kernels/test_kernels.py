@@ -481,3 +481,23 @@ def test_divergence_of_a_row_from_itself_is_0_at_any_temperature(to_backend):
     rows = to_backend(np.array([[1e4, 0.0, -1e4], [0.0, 1.0, 2.0]], np.float32))
     divergence = as_numpy(kernels.kl_divergence(rows, rows, 1e-35, 1e-35))
     np.testing.assert_allclose(divergence, 0, atol=1e-6)
+
+
+@dtypes
+@pytest.mark.parametrize("classes", [2, 31, 33, 500, 5000])
+def test_a_pass_over_tokens(classes, dtype):
+    rows = rows_of_every_kind(classes, dtype)
+    actual = np.random.default_rng(0).integers(0, classes, len(rows))
+    statistics, found = kernels.token_pass(rows, actual, most=32)
+    for ours, known in zip(statistics, kernels.row_statistics(rows), strict=True):
+        np.testing.assert_allclose(ours, known, rtol=1e-6)
+    exact = rows.astype(np.float64)
+    shifted = exact - exact.max(axis=1, keepdims=True)
+    order = np.argsort(-exact, axis=1, kind="stable")[:, :32]
+    np.testing.assert_array_equal(found.top_classes, order)
+    np.testing.assert_allclose(found.top, np.take_along_axis(shifted, order, 1), rtol=1e-6)
+    of_actual = shifted[np.arange(len(rows)), actual]
+    np.testing.assert_allclose(found.shifted, of_actual, rtol=1e-6)
+    np.testing.assert_array_equal(found.rank, 1 + (shifted > of_actual[:, None]).sum(axis=1))
+    np.testing.assert_allclose(found.log_partition, logsumexp(shifted, axis=1), rtol=0, atol=2e-6)
+    np.testing.assert_allclose(found.entropy, entropy_at(rows, 1.0), rtol=0, atol=NATS)
