@@ -186,13 +186,13 @@ def said_of_suspects(blocks: Iterable[NDArray[Any]], low: NDArray[Any], names: S
     value = float(low[0])
     if len(low) < FEWEST or not HIGHEST_MASK < value <= HIGHEST_SUSPECT or (low != low[0]).any():
         return None
-    same, totals, peaks = np.True_, [], []
+    same, totals, peaks = [], [], []
     for rows in blocks:
-        same = same & (rows == value).all(axis=0)
+        same.append((rows == value).all(axis=0))
         totals.append(rows.sum(axis=1, dtype=np.float64))
         peaks.append(rows.max(axis=1).astype(np.float64))
-    places = np.flatnonzero(same)
-    classes, count = len(same), len(places)
+    places = np.flatnonzero(np.all(same, axis=0))
+    classes, count = len(same[0]), len(places)
     if not 0 < count <= classes - 2:
         return None
     total, peak = np.concatenate(totals), np.concatenate(peaks)
