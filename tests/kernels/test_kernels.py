@@ -501,3 +501,33 @@ def test_a_pass_over_tokens(classes, dtype):
     np.testing.assert_array_equal(found.rank, 1 + (shifted > of_actual[:, None]).sum(axis=1))
     np.testing.assert_allclose(found.log_partition, logsumexp(shifted, axis=1), rtol=0, atol=2e-6)
     np.testing.assert_allclose(found.entropy, entropy_at(rows, 1.0), rtol=0, atol=NATS)
+
+
+@dtypes
+@pytest.mark.parametrize("classes", [2, 33, 1100])
+def test_how_far_below_its_largest_the_student_is_where_the_teacher_looks(classes, dtype):
+    teacher = rows_of_every_kind(classes, dtype)
+    student = rows_of_every_kind(classes, dtype)[::-1].copy()
+    table = kernels.cross_table(
+        teacher,
+        student,
+        teacher_statistics=kernels.row_statistics(teacher),
+        student_statistics=kernels.row_statistics(student),
+    )
+    exact, other = teacher.astype(np.float64), student.astype(np.float64)
+    maximum = centred_maximum(teacher)[:, None]
+    inverse = np.divide(1.0, maximum, out=np.zeros_like(maximum), where=maximum > 0)
+    below = other.max(axis=1, keepdims=True) - other
+    for ratio in (0.0, 0.3, 3.3, 19.1, 40.3, 64.0):
+        expected = (softmax(ratio * inverse * exact, axis=1) * below).sum(axis=1)
+        scale = below.max(axis=1)  # a mean of distances is as exact as the largest of them
+        np.testing.assert_allclose(
+            kernels.read_table(table, ratio) / scale.clip(1), expected / scale.clip(1), atol=2e-5
+        )
+    with pytest.raises(ValueError, match="teacher's shape"):
+        kernels.cross_table(
+            teacher,
+            student[:, :-1],
+            teacher_statistics=kernels.row_statistics(teacher),
+            student_statistics=kernels.row_statistics(student),
+        )
