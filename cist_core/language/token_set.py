@@ -31,6 +31,16 @@ from cist_core.logits.logit_set import map_safetensors, safetensors_header
 FloatArray = NDArray[np.float64]
 FORMAT, PAIR_FORMAT = "cist-tokens-1", "cist-token-pair-1"
 _CROSS = "cross.safetensors"
+_LAYOUT = {
+    "table": ("float32", "KN2"),
+    "log_partition": ("float32", "KN"),
+    "top": ("float32", "NT"),
+    "top_ids": ("int32", "NT"),
+    **dict.fromkeys(("maximum", "peak", "gap", "std", "shifted", "entropy", "log_partition_at_one"), ("float32", "N")),
+    **dict.fromkeys(("rank", "ids", "sequences", "positions"), ("int32", "N")),
+    **dict.fromkeys(("roles", "counted"), ("uint8", "N")),
+}
+"""Type and axes of each array in a file, besides the ratios: K of them, N tokens, T of the largest logits."""
 _MAKE_AGAIN = "make the token set again from the model"
 
 
@@ -316,13 +326,15 @@ class TokenSet:
         source = Path(path)
         metadata, tensors = _opened(source, FORMAT)
         try:
-            _check_ratios(source, tensors.pop("ratios"))
+            _check_layout(tensors)
             roles = np.asarray(parse_json(metadata["roles"]), np.str_)
             table, log_partition = tensors.pop("table"), tensors.pop("log_partition")
             small = {name: np.array(array) for name, array in tensors.items()}
             ids, sequences, positions = (small.pop(name).astype(np.int64) for name in ("ids", "sequences", "positions"))
-            facts = TokenFacts(
-                ids, sequences, positions, roles[small.pop("roles")], small.pop("counted").astype(np.bool_)
+            vocabulary_size, count = int(metadata["vocabulary_size"]), len(ids)
+            counted = small.pop("counted").astype(np.bool_)
+            facts = as_facts(
+                TokenFacts(ids, sequences, positions, roles[small.pop("roles")], counted), count, vocabulary_size
             )
             statistics = kernels.RowStatistics(
                 **{name: small.pop(name) for name in ("maximum", "peak", "gap", "std")},
@@ -334,7 +346,7 @@ class TokenSet:
                 table.transpose(1, 0, 2),
                 log_partition.T,
                 **small,
-                vocabulary_size=int(metadata["vocabulary_size"]),
+                vocabulary_size=vocabulary_size,
                 left_out=tuple(parse_json(metadata["left_out"])),
                 provenance=MappingProxyType(parse_json(metadata["provenance"])),
             )
@@ -409,8 +421,11 @@ class TokenPair:
             models.append(TokenSet.load(path))
             if map_safetensors(path)[0].get(CHECKSUM) != metadata.get(name):
                 raise CistError(f"{path} is another one than that of {source}; make the pair again from both models.")
-        _check_ratios(source, tensors["ratios"])
-        return cls(models[0], models[1], tensors["cross"].transpose(1, 0, 2))
+        cross = tensors.get("cross")
+        if cross is None or cross.dtype != np.float32 or cross.shape != (*models[0].log_partition.T.shape, 2):
+            raise CistError(f"{source} has no table between these two models; make the pair again from both.")
+        models[0].check_same_tokens(models[1])
+        return cls(models[0], models[1], cross.transpose(1, 0, 2))
 
 
 def _codes(roles: NDArray[np.str_]) -> tuple[list[str], NDArray[np.uint8]]:
@@ -445,12 +460,23 @@ def _opened(source: Path, kind: str) -> tuple[dict[str, str], dict[str, NDArray[
     if metadata.get("format") != kind:
         raise CistError(f"{source} is no token set (its format is {metadata.get('format', 'not said')!r}).")
     _check_content(source, file_state(source))
+    ratios = tensors.pop("ratios", None)
+    if ratios is None or not np.array_equal(ratios, kernels.ratio_grid()):
+        raise CistError(f"{source} was made by another version, whose tables have other ratios; {_MAKE_AGAIN}.")
     return metadata, tensors
 
 
-def _check_ratios(source: Path, ratios: NDArray[np.float64]) -> None:
-    if not np.array_equal(ratios, kernels.ratio_grid()):
-        raise CistError(f"{source} was made by another version, whose tables have other ratios; {_MAKE_AGAIN}.")
+def _check_layout(tensors: Mapping[str, NDArray[Any]]) -> None:
+    """Refuse arrays of another type or shape than `TokenSet` writes.
+
+    Raises:
+        ValueError: naming the first.
+    """
+    sizes = {"K": len(kernels.ratio_grid()), "N": len(tensors["rank"]), "T": tensors["top"].shape[-1], "2": 2}
+    for name, (kind, axes) in _LAYOUT.items():
+        found, shape = tensors[name], tuple(sizes[axis] for axis in axes)
+        if found.dtype != np.dtype(kind) or found.shape != shape:
+            raise ValueError(f"{name} is {found.dtype} of the shape {found.shape}, not {kind} of {shape}")
 
 
 @lru_cache(maxsize=256)

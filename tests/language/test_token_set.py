@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import torch
 from reference import centred_maximum, entropy_at, entropy_at_cist
+from safetensors import safe_open
+from safetensors.numpy import save_file
 from scipy.special import log_softmax, rel_entr, softmax
 
 from cist_core import CistError, EntropyCurves, EntropyProfile, LogitSet, parse_rule
+from cist_core.checksums import CHECKSUM
 from cist_core.compare.matching import matched_pair
 from cist_core.compare.recommendation import recommend_rho
 from cist_core.compare.rho_curves import rho_sweep
@@ -270,6 +273,32 @@ def test_other_files_are_no_token_sets(tmp_path):
         TokenSet.load(tmp_path / "logits.safetensors")
 
 
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("ratios", lambda array: array[:-1].copy(), "made by another version, whose tables have other ratios"),
+        ("top", lambda array: array[:-1].copy(), r"top is float32 of the shape \(59, 32\), not float32 of \(60, 32\)"),
+        ("rank", lambda array: array.astype(np.int64), "rank is int64"),
+        ("ids", lambda array: array + 3000, "Expected ids of tokens as whole numbers from 0 to 2,999"),
+        ("roles", lambda array: array + 7, "out of bounds"),
+        ("peak", None, "'peak'"),
+    ],
+)
+def test_files_that_are_put_together_wrongly_are_refused(tmp_path, found, name, change, message):
+    path = tmp_path / "set.safetensors"
+    found.save(path)
+    with safe_open(path, "np") as file:
+        metadata = {key: text for key, text in file.metadata().items() if key != CHECKSUM}
+        arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no mapping
+    if change is None:
+        del arrays[name]
+    else:
+        arrays[name] = change(arrays[name])
+    save_file(arrays, path, metadata)
+    with pytest.raises(CistError, match=message):
+        TokenSet.load(path)
+
+
 def test_memory_does_not_grow_with_the_logits():
     """400 rows of 20,000 logits are 32 MB; what is kept of them is 1 MB."""
     rng = np.random.default_rng(0)
@@ -364,6 +393,12 @@ def test_a_pair_is_written_and_read(tmp_path, logits):
     read = TokenPair.load(tmp_path)
     np.testing.assert_array_equal(read.divergence(1.5, 2.5), pair.divergence(1.5, 2.5))
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 8000 * TOKENS
+    with safe_open(tmp_path / "cross.safetensors", "np") as file:
+        metadata = {key: text for key, text in file.metadata().items() if key != CHECKSUM}
+        ratios, cross = file.get_tensor("ratios"), file.get_tensor("cross")
+    save_file({"ratios": ratios, "cross": cross[:, :-1].copy()}, tmp_path / "cross.safetensors", metadata)
+    with pytest.raises(CistError, match=r"cross\.safetensors has no table between these two models"):
+        TokenPair.load(tmp_path)
     pair.teacher.save(tmp_path / "student.safetensors")
     with pytest.raises(CistError, match=r"student\.safetensors is another one than that of .*cross\.safetensors"):
         TokenPair.load(tmp_path)
