@@ -138,9 +138,8 @@ def example_of(record: object, name: str) -> Example:
     if "messages" in record:
         return Example(name, _messages(record["messages"], name), chat=True)
     if "prompt" in record and len(responses) == 1:
-        return Example(
-            name, (Piece("prompt", _text(record, "prompt", name)), Piece("response", _text(record, *responses, name)))
-        )
+        response = _text(record, responses[0], name)
+        return Example(name, (Piece("prompt", _text(record, "prompt", name)), Piece("response", response)))
     if "text" in record:
         return Example(name, (Piece("text", _text(record, "text", name)),))
     found = ", ".join(map(repr, list(record)[:8])) or "none"
@@ -198,7 +197,8 @@ def tokenise(example: Example, tokenizer: FastTokenizer, *, longest: int) -> Tok
     )
     ids, offsets = list(encoded["input_ids"]), encoded["offset_mapping"]
     ends = np.cumsum([len(piece.text) for piece in pieces])
-    roles, straddling, place = [], 0, 0
+    roles: list[str] = []
+    straddling = place = 0
     for _, end in offsets:
         if end <= place:  # no text of its own: a beginning, or a further byte of one character
             roles.append(roles[-1] if place else SPECIAL)
