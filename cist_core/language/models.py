@@ -17,7 +17,9 @@ from torch import Tensor
 from cist_core.errors import CistError, first_line
 from cist_core.inference.run import choose_device
 from cist_core.language.batches import Batch, pack, pad
+from cist_core.language.gguf import ORIGIN, converted
 from cist_core.language.head import Head, check_head, final_hidden_states, head_of
+from cist_core.language.known import find_language_model, known_language_models
 from cist_core.language.texts import FastTokenizer, Tokens
 from cist_core.language.vocabulary import Vocabulary
 from cist_core.plain_text import all_written_out
@@ -64,7 +66,7 @@ class LanguageModel:
         vocabulary: which token each class is.
         head: from final hidden states to logits; float32.
         longest: how many tokens the model reads at most.
-        stored_dtype: the precision of the weights in their file, such as ``"bfloat16"``.
+        stored: the precision of the weights in their file, such as ``"bfloat16"``, or ``"Q4_1"`` in GGUF.
         weights_sha256: of the weights and their configuration.
         tokenizer_sha256: of the files of the tokenizer.
         facts: what people should know of it, by headings such as ``licence`` and ``origin``; plain text.
@@ -76,7 +78,7 @@ class LanguageModel:
     vocabulary: Vocabulary
     head: Head
     longest: int
-    stored_dtype: str
+    stored: str
     weights_sha256: str
     tokenizer_sha256: str
     facts: Mapping[str, str] = field(default_factory=dict)
@@ -92,7 +94,7 @@ class LanguageModel:
 
         Raw bfloat16 logits are off by up to a tenth of a nat; float32 logits of bfloat16 states by less.
         """
-        return f"weights in {self.stored_dtype}, states in {self.dtype}, logits in float32"
+        return f"weights in {self.stored}, states in {self.dtype}, logits in float32"
 
     @property
     def parameters(self) -> int:
@@ -173,7 +175,8 @@ def open_language_model(
     `Head` makes of its hidden states are its own (`cist_core.language.head.check_head`). Embeddings are never resized.
 
     Args:
-        reference: a folder with ``config.json``, or ``hf:OWNER/NAME`` of the Hugging Face hub.
+        reference: a name of `cist_core.language.known.known_language_models`, a folder with ``config.json``, a
+            ``.gguf`` file, or ``hf:OWNER/NAME`` of the Hugging Face hub.
         device: ``"auto"`` is CUDA where there is a GPU, then Apple's MPS, then the CPU; by default the CPU.
         download: whether what is not in the hub's cache may be fetched.
         dtype: of weights and hidden states; by default as they are stored on a GPU, and float32 on the CPU, where half
@@ -189,16 +192,25 @@ def open_language_model(
             raise CistError(f"Expected a repository of the Hugging Face hub, {HUB}OWNER/NAME, but got '{repository}'.")
         wanted = ["config.json", "README.md", *_WEIGHTS, *_TOKENIZER]
         return _open_folder(fetch_folder(repository, wanted, download=download), reference, device, dtype)
-    folder = Path(reference).expanduser()
-    if not (folder / "config.json").is_file():
+    known = find_language_model(reference)
+    if known is not None and known.path is None:
+        raise CistError(f"'{reference}' ({known.title}) is not on this machine; run: {known.missing}")
+    path = Path(reference).expanduser() if known is None or known.path is None else known.path
+    name = path.resolve().name if known is None else known.name
+    if path.suffix.lower() == ".gguf":
+        path = converted(path)
+    if not (path / "config.json").is_file():
+        names = ", ".join(model.name for model in known_language_models())
         raise CistError(
-            f"There is no language model '{reference}'; expected a folder with config.json, or {HUB}OWNER/NAME of the "
-            "Hugging Face hub."
+            f"There is no language model '{reference}'; expected one of {names}, a folder with config.json, a .gguf "
+            f"file, or {HUB}OWNER/NAME of the Hugging Face hub."
         )
-    return _open_folder(folder, folder.resolve().name, device, dtype)
+    return _open_folder(path, name, device, dtype, None if known is None else known.licence)
 
 
-def _open_folder(root: Path, name: str, device: str | None, dtype: str | None) -> LanguageModel:
+def _open_folder(
+    root: Path, name: str, device: str | None, dtype: str | None, licence: str | None = None
+) -> LanguageModel:
     config = read_json(root / "config.json")
     refuse_foreign_code(config, root, remedy="use a model that transformers knows, in safetensors")
     if (root / "tokenizer_config.json").is_file():
@@ -213,6 +225,7 @@ def _open_folder(root: Path, name: str, device: str | None, dtype: str | None) -
             f"{root} has no .safetensors, the one format of weights that is read; write it with "
             "model.save_pretrained(FOLDER) of transformers."
         )
+    origin = read_json(root / ORIGIN) if (root / ORIGIN).is_file() else {}
     target = choose_device(device or "cpu")
     stored = _stored_dtype(files[0])
     transformers, *_ = require("language", "transformers", purpose=f"The language model {name}")
@@ -232,14 +245,16 @@ def _open_folder(root: Path, name: str, device: str | None, dtype: str | None) -
         vocabulary=Vocabulary.of(tokenizer.get_vocab(), head.num_classes),
         head=head,
         longest=_longest(network.config, tokenizer),
-        stored_dtype=stored,
+        stored=str(origin.get("precision", stored)),
         weights_sha256=digest_of_files([root / "config.json", *files]),
         tokenizer_sha256=digest_of_files(path for path in (root / file for file in _TOKENIZER) if path.is_file()),
         facts=only_text(
             {
                 "architecture": f"transformers {type(network).__name__}",
-                "origin": f"https://huggingface.co/{name.removeprefix(HUB)}" if name.startswith(HUB) else str(root),
-                "licence": licence_of(root) or "not said in the folder",
+                "origin": f"https://huggingface.co/{name.removeprefix(HUB)}"
+                if name.startswith(HUB)
+                else origin.get("file") or str(root),
+                "licence": licence or licence_of(root) or "not said in the folder",
             }
         ),
     )

@@ -124,7 +124,9 @@ def test_digests_tell_weights_and_tokenizers_apart(tmp_path):
 
 
 def test_what_is_no_model_is_told_in_a_sentence(folder, tmp_path):
-    with pytest.raises(CistError, match=r"There is no language model 'nowhere'; expected a folder with config\.json"):
+    with pytest.raises(
+        CistError, match=r"There is no language model 'nowhere'; expected one of .*smollm2, a folder with config\.json"
+    ):
         open_language_model("nowhere")
     with pytest.raises(
         CistError, match=r"Expected a repository of the Hugging Face hub, hf:OWNER/NAME, but got '\.\./x'"
