@@ -1,4 +1,4 @@
-"""Train the tokenizer and one of the two language models in this folder.
+"""Train the tokenizer and one of the two language models, and write weights and card to ``language/NAME``.
 
     python -m sample_models.train_language NAME --plays FILE --bible FILE [--folder FOLDER]
 
@@ -12,21 +12,25 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import platform
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from sample_models.texts import Document, load_texts
+from cist_core.zoo.checkpoints import file_sha256
+from sample_models.texts import SPLITS, Document, load_texts
 
-FOLDER = Path(__file__).resolve().parent
+FOLDER = Path(__file__).resolve().parent / "language"
 END = "<|endoftext|>"
 VOCABULARY = 4_096
 LENGTH = 256
@@ -36,6 +40,8 @@ LENGTH = 256
 class Recipe:
     """Everything that decides the weights, besides the texts."""
 
+    title: str
+    role: str
     width: int
     layers: int
     heads: int
@@ -67,9 +73,52 @@ class Recipe:
 
 
 RECIPES = {
-    "scripture-gpt": Recipe(width=192, layers=6, heads=6, epochs=8, peak_learning_rate=2e-3, dropout=0.2),
-    "scripture-gpt-small": Recipe(width=96, layers=4, heads=4, epochs=8, peak_learning_rate=3e-3, dropout=0.0),
+    "scripture-gpt": Recipe(
+        "GPT-2's architecture in small, for the English of the Bible and of Shakespeare",
+        "teacher",
+        width=192,
+        layers=6,
+        heads=6,
+        epochs=8,
+        peak_learning_rate=2e-3,
+        dropout=0.2,
+    ),
+    "scripture-gpt-small": Recipe(
+        "The same network at half the width and four of six layers",
+        "student",
+        width=96,
+        layers=4,
+        heads=4,
+        epochs=8,
+        peak_learning_rate=3e-3,
+        dropout=0.0,
+    ),
 }
+
+PAGE = """\
+# {name}
+
+{title}. Role: {role}.
+
+- Architecture: GPT-2, {parameters:,} parameters, a vocabulary of {vocabulary:,}, {length} tokens at most
+- Data: {data}, both in the public domain
+- Weights: {licence}, `model.safetensors` (float16), SHA-256 `{sha256}`
+
+| split | documents | tokens | negative log-likelihood (nats a token) | perplexity | bits per byte |
+|---|---|---|---|---|---|
+{rows}
+
+These are the weights after the last epoch; no epoch was chosen by validation or test documents. The best on validation
+documents was epoch {best[epoch]} with {best[validation_nll]:.4f} nats. All are measured on the stored weights without
+dropout, in rows of {length} tokens, of which each begins without what came before.
+
+## Training
+
+`{command}`
+
+{settings}; AdamW, cosine to a twentieth of the learning rate, one thread, torch {software[torch]}, transformers
+{software[transformers]}. `card.json` holds the record of every epoch.
+"""
 
 
 def train_tokenizer(documents: list[Document]) -> PreTrainedTokenizerFast:
@@ -172,6 +221,28 @@ def train(recipe: Recipe, rows: dict[str, Tensor], checkpoint: Path) -> tuple[GP
     return network, history
 
 
+def sizes(documents: list[Document], tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
+    """How many documents, tokens and bytes of UTF-8 there are."""
+    return {
+        "documents": len(documents),
+        "tokens": sum(len(tokenizer.encode(document.text)) for document in documents),
+        "bytes": sum(len(document.text.encode()) for document in documents),
+    }
+
+
+def render_card(card: Mapping[str, Any]) -> str:
+    """The card as a page for people."""
+    rows = []
+    for split, size in card["splits"].items():
+        nll = card["nll"][split]
+        bits = nll / math.log(2) * size["tokens"] / size["bytes"]
+        rows.append(
+            f"| {split} | {size['documents']:,} | {size['tokens']:,} | {nll:.4f} | {math.exp(nll):.1f} | {bits:.3f} |"
+        )
+    settings = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in card["recipe"].items())
+    return PAGE.format(**card, rows="\n".join(rows), settings=settings)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=RECIPES)
@@ -190,9 +261,32 @@ def main() -> None:
     network, history = train(recipe, rows, folder / "checkpoint.pt")
     network.half().save_pretrained(folder)
     network.float()
-    nll = {split: mean_nll(network, rows[split]) for split in ("validation", "test")}
-    (folder / "history.json").write_text(json.dumps({"history": history, "nll": nll}, indent=2))
-    print(nll, sum(weight.numel() for weight in network.parameters()))
+    card = {
+        "name": folder.name,
+        "title": recipe.title,
+        "role": recipe.role,
+        "parameters": sum(weight.numel() for weight in network.parameters()),
+        "vocabulary": VOCABULARY,
+        "length": LENGTH,
+        "data": "the King James Bible and plays of Shakespeare",
+        "splits": {split: sizes(texts[split], tokenizer) for split in SPLITS},
+        "nll": {split: mean_nll(network, rows[split]) for split in SPLITS},
+        "recipe": {name: value for name, value in asdict(recipe).items() if name not in ("title", "role")},
+        "history": history,
+        "best": min(history, key=lambda record: record["validation_nll"]),
+        "sha256": file_sha256(folder / "model.safetensors"),
+        "licence": "MIT",
+        "command": f"python -m sample_models.train_language {folder.name} --plays FILE --bible FILE",
+        "software": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "threads": 1,
+        },
+    }
+    (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(render_card(card), encoding="utf-8")
+    (folder / "checkpoint.pt").unlink()
 
 
 if __name__ == "__main__":
