@@ -6,7 +6,7 @@ be others. Which of them a token belongs to is told by where its characters begi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -80,6 +80,30 @@ class FastTokenizer(Protocol):
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
+
+
+def load_texts(source: str | Path, *, split: str = "train", download: bool = False) -> list[Example]:
+    """The texts of a file, or of a data set of the Hugging Face hub.
+
+    Args:
+        source: the path of a file (`read_texts`); or ``hf:REPO`` or ``hf:REPO:CONFIG``, whose rows have the fields of a
+            line there.
+        split: of the data set; a file has none.
+        download: whether a data set that is not on this machine may be fetched.
+
+    Raises:
+        CistError: as `read_texts`, without the extra ``language``, or if the data set or its split is not there.
+    """
+    from cist_core.data.hub_repository import PREFIX, HubRepository
+
+    if not str(source).startswith(PREFIX):
+        return read_texts(Path(source).expanduser())
+    hub = HubRepository(str(source), download=download, extra="language")
+    rows = hub.load(split)
+    examples = [example_of(row, f"{hub.name}, {split}, row {number:,}") for number, row in enumerate(rows, start=1)]
+    if not examples:
+        raise CistError(f"{hub.name} has no rows in its split '{split}'.")
+    return examples
 
 
 def read_texts(path: Path) -> list[Example]:
@@ -174,6 +198,25 @@ def _text(record: Mapping[str, Any], field: str, name: str) -> str:
 # ---- tokens ----------------------------------------------------------------------------------------------------------
 
 
+def tokenise_all(examples: Iterable[Example], tokenizer: FastTokenizer, *, longest: int) -> list[Tokens]:
+    """The tokens of many texts; nothing of a plain text is left out.
+
+    A plain text longer than the model reads becomes several, of which each after the first begins with the last token
+    of the one before, which counts there alone: so every token but the first is predicted, and once. Prompts with
+    responses and chats are cut, as by `tokenise`.
+
+    Raises:
+        CistError: as `tokenise`.
+    """
+    found: list[Tokens] = []
+    for example in examples:
+        if {piece.role for piece in example.pieces} == {"text"}:
+            found += _in_parts(_whole(example, tokenizer), longest)
+        else:
+            found.append(tokenise(example, tokenizer, longest=longest))
+    return found
+
+
 def tokenise(example: Example, tokenizer: FastTokenizer, *, longest: int) -> Tokens:
     """The tokens of one text, its beginning as the tokenizer writes it, and an end where a response ends.
 
@@ -186,6 +229,46 @@ def tokenise(example: Example, tokenizer: FastTokenizer, *, longest: int) -> Tok
         CistError: if the tokenizer is slow, has no template for a chat, or its template does not show where a message
             begins and ends.
     """
+    whole = _whole(example, tokenizer)
+    return _part(whole, 0, longest)._replace(left_out=max(0, len(whole.ids) - longest))
+
+
+def remarks(texts: Sequence[Tokens]) -> list[str]:
+    """What people should know of the tokens of their texts, in sentences."""
+    said = []
+    straddling, left_out = sum(text.straddling for text in texts), sum(text.left_out for text in texts)
+    if straddling:
+        said.append(
+            "Tokens that begin in a prompt and end in a response belong to the prompt and do not count: "
+            f"{straddling:,}."
+        )
+    if left_out:
+        cut = sum(text.left_out > 0 for text in texts)
+        said.append(
+            f"Of {len(texts):,} texts, {cut:,} are longer than the model reads; tokens left out at their ends: "
+            f"{left_out:,}."
+        )
+    silent = sum(not text.counted[1:].any() for text in texts)
+    if silent:
+        said.append(f"Texts that have no token that counts: {silent:,} of {len(texts):,}.")
+    return said
+
+
+def _in_parts(whole: Tokens, longest: int) -> list[Tokens]:
+    starts = range(0, max(1, len(whole.ids) - 1), longest - 1)
+    if len(starts) == 1:
+        return [whole]
+    return [_part(whole, start, longest)._replace(name=f"{whole.name}, part {n}") for n, start in enumerate(starts, 1)]
+
+
+def _part(whole: Tokens, start: int, longest: int) -> Tokens:
+    kept = slice(start, start + longest)
+    counted = whole.counted[kept].copy()
+    counted[: min(start, 1)] = False  # it counts in the part before
+    return whole._replace(ids=whole.ids[kept], roles=whole.roles[kept], counted=counted)
+
+
+def _whole(example: Example, tokenizer: FastTokenizer) -> Tokens:
     if not tokenizer.is_fast:
         raise CistError(
             "This tokenizer does not say where its tokens begin; open the model with a fast tokenizer (tokenizer.json)."
@@ -211,14 +294,13 @@ def tokenise(example: Example, tokenizer: FastTokenizer, *, longest: int) -> Tok
     if not example.chat and pieces[-1].role in COUNTED and tokenizer.eos_token_id is not None:
         ids.append(tokenizer.eos_token_id)
         roles.append(pieces[-1].role)
-    kept = min(len(ids), longest)
     return Tokens(
         example.name,
-        np.asarray(ids[:kept], np.int64),
-        np.asarray(roles[:kept], np.str_),
-        np.asarray([role in COUNTED for role in roles[:kept]], np.bool_),
+        np.asarray(ids, np.int64),
+        np.asarray(roles, np.str_),
+        np.asarray([role in COUNTED for role in roles], np.bool_),
         straddling,
-        len(ids) - kept,
+        0,
     )
 
 

@@ -1,6 +1,7 @@
 """Texts become tokens: the ids of the whole, the roles of the parts."""
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 from cist_core import CistError
-from cist_core.language.texts import Example, Piece, example_of, read_texts, tokenise
+from cist_core.language.texts import Example, Piece, example_of, load_texts, read_texts, remarks, tokenise, tokenise_all
 
 CHAT = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}"
@@ -75,6 +76,30 @@ def test_what_is_too_long_is_cut_and_counted(tokenizer):
     assert tokens.left_out == len(tokenizer("the answer is four hundred")["input_ids"]) + 1 - 3
 
 
+def test_a_plain_text_is_read_to_its_end_in_parts(tokenizer):
+    whole = tokenise(example_of({"text": "the answer is four hundred"}, "x"), tokenizer, longest=100)
+    for longest in range(2, len(whole.ids) + 2):
+        parts = tokenise_all([example_of({"text": "the answer is four hundred"}, "x")], tokenizer, longest=longest)
+        assert max(len(part.ids) for part in parts) <= longest
+        predicted = [part.ids[1:].tolist() for part in parts]
+        assert sum(predicted, []) == whole.ids[1:].tolist()  # noqa: RUF017
+        assert [bool(part.counted[0]) for part in parts] == [True] + [False] * (len(parts) - 1)
+        assert all(part.counted[1:].all() and part.left_out == 0 for part in parts)
+        assert all(after.ids[0] == before.ids[-1] for before, after in pairwise(parts))
+    assert parts[0].name == "x"
+
+
+def test_what_is_cut_or_does_not_count_is_said(tokenizer):
+    question = Example("one", (Piece("prompt", "the question is "), Piece("response", "an answer")))
+    long = Example("two", (Piece("prompt", "the question is the question is"), Piece("response", " four")))
+    texts = tokenise_all([question, long], tokenizer, longest=6)
+    said = remarks(texts)
+    assert said[0] == "Tokens that begin in a prompt and end in a response belong to the prompt and do not count: 1."
+    assert "Of 2 texts, 1 are longer than the model reads; tokens left out at their ends: " in said[1]
+    assert said[2] == "Texts that have no token that counts: 1 of 2."
+    assert remarks(tokenise_all([example_of({"text": "four hundred"}, "x")], tokenizer, longest=9)) == []
+
+
 def test_a_chat_is_written_by_the_template_and_answers_count(tokenizer):
     record = {
         "messages": [
@@ -136,6 +161,33 @@ def test_files(tmp_path):
     (tmp_path / "wrong.jsonl").write_text('{"text": "a"}\n{"text": ')
     with pytest.raises(CistError, match=r"wrong.jsonl, line 2 is not JSON"):
         read_texts(tmp_path / "wrong.jsonl")
+
+
+def test_a_name_twice_on_a_line_is_refused(tmp_path):
+    (tmp_path / "twice.jsonl").write_text('{"text": "a", "text": "b"}\n')
+    with pytest.raises(CistError, match=r"twice.jsonl, line 1 is not JSON \('text' stands twice in one object\)"):
+        load_texts(tmp_path / "twice.jsonl")
+
+
+def test_a_data_set_of_the_hub(monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    dolly = datasets.Dataset.from_dict({"prompt": ["the question is "] * 2, "response": ["four", "hundred"]})
+    asked = []
+
+    def load(repo, config, *, split, download_config):
+        asked.append((repo, config, split, download_config.local_files_only))
+        return dolly
+
+    monkeypatch.setattr(datasets, "get_dataset_split_names", lambda *_, **__: ["train", "val"])
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    examples = load_texts("hf:some/dolly:small", split="validation")
+    assert [example.pieces[1].text for example in examples] == ["four", "hundred"]
+    assert examples[1].name == "hf:some/dolly:small, validation, row 2"
+    assert asked == [("some/dolly", "small", "val", True)]
+    with pytest.raises(CistError, match="'hf:some/dolly' has no split 'test'; there are: train, validation"):
+        load_texts("hf:some/dolly", split="test")
+    with pytest.raises(CistError, match="to name a repository of the Hugging Face hub"):
+        load_texts("hf:../dolly")
 
 
 def test_ids_are_whole_numbers(tokenizer):
