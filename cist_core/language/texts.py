@@ -276,7 +276,10 @@ def _whole(example: Example, tokenizer: FastTokenizer) -> Tokens:
     pieces = _rendered(example, tokenizer) if example.chat else example.pieces
     # A template writes its own beginning.
     encoded = tokenizer(
-        "".join(piece.text for piece in pieces), return_offsets_mapping=True, add_special_tokens=not example.chat
+        "".join(piece.text for piece in pieces),
+        return_offsets_mapping=True,
+        add_special_tokens=not example.chat,
+        verbose=False,  # of texts longer than the model reads; they are cut here
     )
     ids, offsets = list(encoded["input_ids"]), encoded["offset_mapping"]
     ends = np.cumsum([len(piece.text) for piece in pieces])
