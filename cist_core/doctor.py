@@ -29,6 +29,8 @@ EXTRAS = {
     "studio": "the app in the browser",
     "timm": "teachers from timm",
     "hf": "models and data sets in the formats of Hugging Face",
+    "language": "language models",
+    "smollm2": "language models in GGUF files",
     "onnx": "teachers as ONNX files",
     "lightning": "recording logits inside Lightning",
     "auth": "sign-in",

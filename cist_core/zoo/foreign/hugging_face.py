@@ -5,17 +5,26 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from cist_core.data.names import MOST_CLASSES
-from cist_core.documents import parse_json, parse_yaml, read_document
 from cist_core.errors import CistError, first_line
-from cist_core.zoo.checkpoints import meta_device, read_raw
+from cist_core.zoo.checkpoints import read_raw
 from cist_core.zoo.foreign.hub import fetch_folder
+from cist_core.zoo.foreign.transformers_folder import (
+    check_shards,
+    check_size,
+    entries,
+    licence_of,
+    load_network,
+    quiet,
+    read_json,
+    refuse_foreign_code,
+)
 from cist_core.zoo.foreign.wrapping import (
     ASSUMED,
     IMAGENET_MEAN,
@@ -32,22 +41,9 @@ from cist_core.zoo.teacher import Teacher
 
 PREFIX = "hf:"
 _FILES = ["config.json", "preprocessor_config.json", "*.safetensors", "model.safetensors.index.json", "README.md"]
-# What would make the library fetch or run something that is neither this configuration nor these weights.
-_REFUSED_KEYS = {
-    "auto_map": "code of its own",
-    "quantization_config": "a library for quantised weights",
-    "backbone": "another network as its backbone",
-    "use_pretrained_backbone": "another network as its backbone",
-    "timm_kwargs": "arguments for another library",
-    "_attn_implementation": "a kernel of its own",
-    "attn_implementation": "a kernel of its own",
-}
 _CLASSES = ("num_labels", "id2label", "label2id")
 _PICKLE = "pytorch_model.bin"
-_LARGEST_CONFIG = 1 << 24
-# Weights in half the precision take twice their file in memory; more than this, and a configuration does not belong
-# to its file.
-_MEMORY_PER_BYTE = 4
+_AUTO, _KIND = "AutoModelForImageClassification", "image classifier"
 
 
 def load_hugging_face(repository: str, *, download: bool = False) -> Teacher:
@@ -76,21 +72,22 @@ def load_folder(folder: str | os.PathLike[str], name: str | None = None) -> Teac
         CistError: without transformers, or if the folder holds no image classifier, is damaged, or asks for code.
     """
     root = Path(folder)
-    config = _read_json(root / "config.json")
+    config = read_json(root / "config.json")
     _check_config(config, root)
     files = sorted(path for path in root.iterdir() if path.suffix == ".safetensors" and path.is_file())
-    _check_shards(root)
+    check_shards(root)
     transformers, *_ = require("hf", "transformers", purpose=f"The Hugging Face classifier {root.name}")
     if not files and not (root / _PICKLE).is_file():
         raise CistError(f"{root} holds no weights: neither model.safetensors nor {_PICKLE}.")
     with quiet(transformers):
-        _check_network(transformers, root, sum(path.stat().st_size for path in files or [root / _PICKLE]))
+        size = sum(path.stat().st_size for path in files or [root / _PICKLE])
+        check_size(transformers, root, size, _AUTO, kind=_KIND)
         if files:
-            network = _load(transformers, root)
+            network = load_network(transformers, root, _AUTO, dtype="float32")
         else:
             with tempfile.TemporaryDirectory() as copy:
                 _convert(root, Path(copy))
-                network = _load(transformers, Path(copy))
+                network = load_network(transformers, Path(copy), _AUTO, dtype="float32")
         preprocessing, remarks = _preprocessing(transformers, root, network.config)
     labels = _class_names(network.config)
     return Teacher(
@@ -104,7 +101,7 @@ def load_folder(folder: str | os.PathLike[str], name: str | None = None) -> Teac
         facts=only_text(
             {
                 "origin": f"https://huggingface.co/{name.removeprefix(PREFIX)}" if name else str(root),
-                "licence": _licence(root) or "not said in the folder",
+                "licence": licence_of(root) or "not said in the folder",
                 "parameters": f"{sum(parameter.numel() for parameter in network.parameters()):,}",
                 **remarks,
             }
@@ -129,8 +126,8 @@ def create_hugging_face(
     if reference.startswith(PREFIX):
         wanted = _FILES if options.weights else _FILES[:2]
         root = fetch_folder(reference.removeprefix(PREFIX), wanted, download=options.download)
-    _check_config(_read_json(root / "config.json"), root)
-    _check_shards(root)
+    _check_config(read_json(root / "config.json"), root)
+    check_shards(root)
     transformers, *_ = require("hf", "transformers", purpose=f"The Hugging Face classifier {root.name}")
     with quiet(transformers):
         try:
@@ -164,29 +161,10 @@ class Classifier(ForeignModel):
         return logits
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise CistError(f"There is no {path.name} in {path.parent}; a Hugging Face model has one.")
-    if path.stat().st_size > _LARGEST_CONFIG:
-        raise CistError(f"{path} has {path.stat().st_size:,} bytes, more than any configuration.")
-    try:
-        content = parse_json(read_document(path))
-    except (OSError, ValueError) as error:
-        raise CistError(f"{path} is not readable JSON ({first_line(error)}).") from error
-    if not isinstance(content, dict):
-        raise CistError(f"{path} is no JSON object.")
-    return content
-
-
 def _check_config(config: Mapping[str, Any], root: Path) -> None:
     """Refuse what would run code, and more classes than are read, before the library sees it."""
-    for key, value in _entries(config):
-        if key in _REFUSED_KEYS and value not in (None, False, "eager", "sdpa"):
-            raise CistError(
-                f"{root} asks for {_REFUSED_KEYS[key]} ('{key}' in config.json), which is not loaded; export the "
-                "network to ONNX and open that."
-            )
-    for key, value in _entries(config):  # the library makes a list of names of the number
+    refuse_foreign_code(config, root, remedy="export the network to ONNX and open that")
+    for key, value in entries(config):  # the library makes a list of names of the number
         count = value if isinstance(value, int | float) else len(value) if isinstance(value, dict | list) else 0
         if key in _CLASSES and count > MOST_CLASSES:
             raise CistError(
@@ -198,77 +176,6 @@ def _check_config(config: Mapping[str, Any], root: Path) -> None:
         raise CistError(f"{root} holds a {named[0]}, which is no image classifier.")
 
 
-def _entries(value: Any) -> Iterator[tuple[str, Any]]:
-    waiting = [value]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, dict):
-            yield from ((str(key), item) for key, item in part.items())
-            waiting += part.values()
-        elif isinstance(part, list):
-            waiting += part
-
-
-def _check_shards(root: Path) -> None:
-    """The index names files; they lie in the folder."""
-    index = root / "model.safetensors.index.json"
-    if index.is_file():
-        for shard in _read_json(index).get("weight_map", {}).values():
-            if str(shard) != Path(str(shard)).name or not (root / str(shard)).is_file():
-                raise CistError(f"{index} names '{shard}', which is no file in that folder.")
-
-
-def _check_network(transformers: Any, root: Path, size: int) -> None:
-    """Refuse a configuration that does not fit the size of the weights, before anything is allocated."""
-    try:
-        config = transformers.AutoConfig.from_pretrained(root, trust_remote_code=False, local_files_only=True)
-        _check_depth(config, size)
-        with meta_device():
-            network = transformers.AutoModelForImageClassification.from_config(config, trust_remote_code=False)
-    except CistError:
-        raise
-    except Exception as error:  # a configuration can be wrong in any way
-        raise CistError(f"{root / 'config.json'} describes no image classifier ({first_line(error)}).") from error
-    needed = sum(parameter.numel() for parameter in network.parameters()) * 4
-    if needed > _MEMORY_PER_BYTE * size:
-        raise CistError(
-            f"{root / 'config.json'} describes a network of {needed:,} bytes, but the weights have only {size:,}; the "
-            "two do not belong together."
-        )
-
-
-def _check_depth(config: Any, size: int) -> None:
-    """A layer takes hundreds of bytes; a number of layers that the file cannot hold would be built one by one."""
-    for key, value in _entries(config.to_dict()):
-        layers = value if isinstance(value, list) else [value]
-        if re.search(r"layers|depths?$|blocks", key) and any(
-            isinstance(n, int) and n > size // 100 + 1 for n in layers
-        ):
-            raise CistError(f"The configuration has {key} = {value}, more than the {size:,} bytes of weights can hold.")
-
-
-def _load(transformers: Any, root: Path) -> Any:
-    try:
-        network, info = transformers.AutoModelForImageClassification.from_pretrained(
-            root,
-            trust_remote_code=False,
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are refused below, by name
-            dtype="float32",
-        )
-    except Exception as error:  # weights and configuration can disagree in any way
-        raise CistError(f"The Hugging Face model in {root} cannot be loaded ({first_line(error)}).") from error
-    missing = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
-    if missing:
-        shown = ", ".join(missing[:4])
-        raise CistError(
-            f"The weights in {root} do not fit its config.json: {len(missing)} missing or of other shape: {shown}."
-        )
-    return network
-
-
 def _convert(root: Path, copy: Path) -> None:
     """The pickle's weights as safetensors, beside the same configuration."""
     from safetensors.torch import save_file
@@ -278,24 +185,6 @@ def _convert(root: Path, copy: Path) -> None:
     (copy / "config.json").write_bytes((root / "config.json").read_bytes())
 
 
-class quiet:  # noqa: N801 - used like a function
-    """Without the library's own remarks and progress bars."""
-
-    def __init__(self, transformers: Any) -> None:
-        self._logging = transformers.logging
-
-    def __enter__(self) -> None:
-        self._before = self._logging.get_verbosity()
-        self._bar = self._logging.is_progress_bar_enabled()
-        self._logging.set_verbosity(50)
-        self._logging.disable_progress_bar()
-
-    def __exit__(self, *_: object) -> None:
-        self._logging.set_verbosity(self._before)
-        if self._bar:
-            self._logging.enable_progress_bar()
-
-
 def _preprocessing(transformers: Any, root: Path, config: Any) -> tuple[Preprocessing, dict[str, str]]:
     """What the folder's image processor does, as far as it is resizing, cropping and normalising."""
     size = config.image_size if isinstance(getattr(config, "image_size", None), int) else 224
@@ -303,7 +192,7 @@ def _preprocessing(transformers: Any, root: Path, config: Any) -> tuple[Preproce
     if not (root / "preprocessor_config.json").is_file():
         mean, std = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.5,) * channels, (0.5,) * channels)
         return Preprocessing(mean, std, size), {"preprocessing": ASSUMED}
-    _check_config(_read_json(root / "preprocessor_config.json"), root)
+    _check_config(read_json(root / "preprocessor_config.json"), root)
     try:
         processor = transformers.AutoImageProcessor.from_pretrained(
             root, trust_remote_code=False, local_files_only=True
@@ -420,20 +309,3 @@ def _class_names(config: Any) -> tuple[str, ...] | None:
     names = tuple(str(config.id2label.get(index, index)) for index in range(int(config.num_labels)))
     plain = all(name == f"LABEL_{index}" for index, name in enumerate(names))
     return None if plain else distinct_names(names)
-
-
-def _licence(root: Path) -> str | None:
-    """From the head of the model card."""
-    card = root / "README.md"
-    if not card.is_file():
-        return None
-    with card.open(encoding="utf-8", errors="replace") as stream:
-        found = re.match(r"---\s*\n(.*?)\n---", stream.read(1 << 16), re.DOTALL)
-    if found is None:
-        return None
-    try:
-        head = parse_yaml(found.group(1))
-    except ValueError:
-        return None
-    licence = head.get("license") if isinstance(head, dict) else None
-    return ", ".join(map(str, licence)) if isinstance(licence, list) else licence

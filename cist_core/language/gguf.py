@@ -1,0 +1,140 @@
+"""Language models in GGUF files: converted once, by a child process, to a folder of safetensors.
+
+``python -m cist_core.language.gguf FILE FOLDER`` is that process. transformers reads the file and expands its quantised
+weights; what a damaged file may do to the libraries ends with the process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from cist_core.errors import CistError, first_line
+from cist_core.logits.scratch import cache_dir, require_room
+from cist_core.partial_files import remove_abandoned
+from cist_core.zoo.checkpoints import file_sha256
+
+ORIGIN = "origin.json"
+"""Beside the converted weights: which file they are from, and in what precision its weights are."""
+_SECONDS = 1800
+_BYTES_PER_BYTE = 9
+"""Float32 weights take up to 8 times the room of 4-bit ones, and the tokenizer a little."""
+_FORMAT = 1
+"""Raised when the same file would be converted otherwise."""
+_BAD = 2
+
+
+def converted(path: Path) -> Path:
+    """A folder with the model of a GGUF file in float32, as transformers opens it; made on the first call.
+
+    It lies in the cache (``CIST_CACHE``) under the digest of the file.
+
+    Raises:
+        CistError: if the file cannot be read or its model is none that transformers knows, or the cache has no room.
+    """
+    if not path.is_file():
+        raise CistError(f"There is no file {path}.")
+    folder = cache_dir() / "language" / f"{file_sha256(path)}-{_FORMAT}"
+    if folder.is_dir():
+        return folder
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(folder.parent)
+        require_room(folder.parent, _BYTES_PER_BYTE * path.stat().st_size)
+        partial.mkdir()
+        _convert_in_child(path, partial)
+        if not folder.is_dir():  # else another process was as fast
+            partial.rename(folder)
+    except OSError as error:
+        raise CistError(
+            f"{path.name} cannot be converted in {folder.parent} ({error.strerror or error}); make room there, or set "
+            "CIST_CACHE to a folder that can be written to."
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def _convert_in_child(path: Path, folder: Path) -> None:
+    command = [sys.executable, "-m", "cist_core.language.gguf", str(path.resolve()), str(folder)]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    try:
+        child = subprocess.run(command, env=environment, capture_output=True, timeout=_SECONDS, text=True, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise CistError(f"{path.name} could not be read in {_SECONDS // 60} minutes; is it damaged?") from error
+    if child.returncode:
+        last = child.stderr.strip().rpartition("\n")[2]
+        raise CistError(
+            last if child.returncode == _BAD else f"{path.name} cannot be read: the process that tried ended."
+        )
+
+
+# ---- in the child ----------------------------------------------------------------------------------------------------
+
+
+def convert(path: Path, folder: Path) -> None:
+    """Read a GGUF file and write weights, configuration and tokenizer.
+
+    Args:
+        path: of the file.
+        folder: an empty one.
+
+    Raises:
+        CistError: if the file cannot be read.
+    """
+    from safetensors.torch import load_file, save_model
+
+    from cist_core.zoo.foreign.transformers_folder import quiet
+    from cist_core.zoo.foreign.wrapping import require
+
+    gguf, transformers = require("smollm2", "gguf", "transformers", purpose=f"The GGUF file {path.name}")
+    with quiet(transformers):
+        try:
+            precision = _precision(gguf, path)
+            read = {"gguf_file": path.name, "local_files_only": True}
+            network = transformers.AutoModelForCausalLM.from_pretrained(path.parent, dtype="float32", **read)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(path.parent, **read)
+        except Exception as error:  # a file can be wrong in any way
+            raise CistError(
+                f"{path.name} is not a GGUF file of a language model that transformers reads ({first_line(error)})."
+            ) from error
+        config = network.config
+        if hasattr(config, "quantization_config"):
+            del config.quantization_config  # the weights are expanded
+        config.architectures = [type(network).__name__]
+        config.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        save_model(network, str(folder / "model.safetensors"), metadata={"format": "pt"})
+    state = network.state_dict()
+    written = load_file(folder / "model.safetensors")
+    if any(not bool((state[name] == tensor).all()) for name, tensor in written.items()):
+        raise CistError(f"The weights of {path.name} were not written as they were read; is the disk damaged?")
+    (folder / ORIGIN).write_text(json.dumps({"file": path.name, "precision": precision}, indent=2), encoding="utf-8")
+
+
+def _precision(gguf: Any, path: Path) -> str:
+    """How most of the weights are stored, such as ``"Q4_1"``."""
+    counts: dict[str, int] = {}
+    for tensor in gguf.GGUFReader(str(path)).tensors:
+        kind = tensor.tensor_type.name
+        counts[kind] = counts.get(kind, 0) + int(tensor.n_elements)
+    return max(counts, key=counts.__getitem__)
+
+
+def main(arguments: list[str]) -> int:
+    try:
+        convert(Path(arguments[0]), Path(arguments[1]))
+    except CistError as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return _BAD
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

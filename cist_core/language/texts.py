@@ -1,0 +1,346 @@
+"""Texts for language models: what was asked and what was answered, as token ids, and which tokens count.
+
+A prompt and its response are tokenised together, as the model reads them: tokenised apart, their ids at the seam would
+be others. Which of them a token belongs to is told by where its characters begin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cist_core.documents import parse_json
+from cist_core.errors import CistError
+
+COUNTED = frozenset({"text", "response", "assistant"})
+"""The roles whose tokens a model is asked to predict; those of the others are what it is given."""
+SPECIAL = "special"
+"""The role of tokens that stand for no text, such as a beginning."""
+RESPONSE_FIELDS = ("response", "output", "completion")
+_KNOWN_FIELDS = "'text'; 'prompt' and 'response'; or 'messages' with 'role' and 'content'"
+
+
+class Piece(NamedTuple):
+    """A stretch of text that has one role."""
+
+    role: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """One text.
+
+    Attributes:
+        name: where it came from, for people.
+        pieces: in reading order; the messages of a chat if `chat`, which the model's own template joins.
+        chat: whether it is one.
+    """
+
+    name: str
+    pieces: tuple[Piece, ...]
+    chat: bool = False
+
+
+class Tokens(NamedTuple):
+    """A text as a language model reads it, L tokens.
+
+    Attributes:
+        name: of the example.
+        ids: ``(L,)`` int64.
+        roles: ``(L,)``, the role of the piece in which each token begins.
+        counted: ``(L,)``, whether predicting the token counts; never by its id, so an end of text counts that ends a
+            response, also where padding has the same id.
+        straddling: how many tokens begin in one piece and end in another that counts; they belong to the first.
+        left_out: how many tokens were cut off at the end because the model reads no more.
+    """
+
+    name: str
+    ids: NDArray[np.int64]
+    roles: NDArray[np.str_]
+    counted: NDArray[np.bool_]
+    straddling: int
+    left_out: int
+
+
+class FastTokenizer(Protocol):
+    """What is used of a tokenizer of transformers."""
+
+    is_fast: bool
+    eos_token_id: int | None
+
+    def __call__(self, text: str, **options: Any) -> Mapping[str, Any]: ...
+
+    def apply_chat_template(self, conversation: Sequence[Mapping[str, str]], **options: Any) -> Any: ...
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
+
+
+def load_texts(source: str | Path, *, split: str = "train", download: bool = False) -> list[Example]:
+    """The texts of a file, or of a data set of the Hugging Face hub.
+
+    Args:
+        source: the path of a file (`read_texts`); or ``hf:REPO`` or ``hf:REPO:CONFIG``, whose rows have the fields of a
+            line there.
+        split: of the data set; a file has none.
+        download: whether a data set that is not on this machine may be fetched.
+
+    Raises:
+        CistError: as `read_texts`, without the extra ``language``, or if the data set or its split is not there.
+    """
+    from cist_core.data.hub_repository import PREFIX, HubRepository
+
+    if not str(source).startswith(PREFIX):
+        return read_texts(Path(source).expanduser())
+    hub = HubRepository(str(source), download=download, extra="language")
+    rows = hub.load(split)
+    examples = [example_of(row, f"{hub.name}, {split}, row {number:,}") for number, row in enumerate(rows, start=1)]
+    if not examples:
+        raise CistError(f"{hub.name} has no rows in its split '{split}'.")
+    return examples
+
+
+def read_texts(path: Path) -> list[Example]:
+    """The texts of a file: a ``.jsonl`` file has one a line, any other is one text in UTF-8.
+
+    A line is an object with ``text``; with ``prompt`` and ``response`` (or ``output`` or ``completion``); or with
+    ``messages``, each with ``role`` and ``content``.
+
+    Raises:
+        CistError: if the file cannot be read, or a line is none of these, by its number.
+    """
+    try:
+        content = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise CistError(f"{path.name} is not text in UTF-8 (byte {error.start:,}); save it as such.") from error
+    except OSError as error:
+        raise CistError(f"{path.name} cannot be read ({error.strerror or error}).") from error
+    if path.suffix.lower() == ".jsonl":
+        examples = list(_read_lines(path.name, content))
+    else:
+        examples = [Example(path.name, (Piece("text", content),))] if content.strip() else []
+    if not examples:
+        raise CistError(f"{path.name} has no text.")
+    return examples
+
+
+def _read_lines(name: str, content: str) -> Iterator[Example]:
+    for number, line in enumerate(content.split("\n"), start=1):
+        if not line.strip():
+            continue
+        where = f"{name}, line {number:,}"
+        try:
+            record = parse_json(line)
+        except ValueError as error:
+            raise CistError(f"{where} is not JSON ({error}).") from error
+        yield example_of(record, where)
+
+
+def example_of(record: object, name: str) -> Example:
+    """One record of a data set.
+
+    Args:
+        record: an object with the fields that `read_texts` knows.
+        name: where it came from, for people and errors.
+
+    Raises:
+        CistError: if the fields are others, or not texts.
+
+    Example:
+        >>> example_of({"prompt": "Two and two? ", "response": "Four."}, "sums, line 1").pieces[1]
+        Piece(role='response', text='Four.')
+    """
+    if not isinstance(record, Mapping):
+        raise CistError(f"{name} is no object; expected one with {_KNOWN_FIELDS}.")
+    responses = [field for field in RESPONSE_FIELDS if field in record]
+    if "messages" in record:
+        return Example(name, _messages(record["messages"], name), chat=True)
+    if "prompt" in record and len(responses) == 1:
+        response = _text(record, responses[0], name)
+        return Example(name, (Piece("prompt", _text(record, "prompt", name)), Piece("response", response)))
+    if "text" in record:
+        return Example(name, (Piece("text", _text(record, "text", name)),))
+    found = ", ".join(map(repr, list(record)[:8])) or "none"
+    raise CistError(f"{name} has the fields {found}; expected {_KNOWN_FIELDS}.")
+
+
+def _messages(value: object, name: str) -> tuple[Piece, ...]:
+    if not isinstance(value, Sequence) or isinstance(value, str) or not value:
+        raise CistError(f"{name}: 'messages' is no list of messages, each with 'role' and 'content'.")
+    pieces = []
+    for number, message in enumerate(value, start=1):
+        if not isinstance(message, Mapping) or not {"role", "content"} <= {*message}:
+            raise CistError(f"{name}: message {number} has no 'role' and 'content'.")
+        pieces.append(Piece(_text(message, "role", name), _text(message, "content", name)))
+    return tuple(pieces)
+
+
+def _text(record: Mapping[str, Any], field: str, name: str) -> str:
+    value = record[field]
+    if not isinstance(value, str):
+        raise CistError(f"{name}: {field!r} is {type(value).__name__}, not text.")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise CistError(
+            f"{name}: {field!r} has half of a surrogate pair at character {error.start:,}, which is no text; "
+            "replace it."
+        ) from error
+    return value
+
+
+# ---- tokens ----------------------------------------------------------------------------------------------------------
+
+
+def tokenise_all(examples: Iterable[Example], tokenizer: FastTokenizer, *, longest: int) -> list[Tokens]:
+    """The tokens of many texts; nothing of a plain text is left out.
+
+    A plain text longer than the model reads becomes several, of which each after the first begins with the last token
+    of the one before, which counts there alone: so every token but the first is predicted, and once. Prompts with
+    responses and chats are cut, as by `tokenise`.
+
+    Raises:
+        CistError: as `tokenise`.
+    """
+    found: list[Tokens] = []
+    for example in examples:
+        if {piece.role for piece in example.pieces} == {"text"}:
+            found += _in_parts(_whole(example, tokenizer), longest)
+        else:
+            found.append(tokenise(example, tokenizer, longest=longest))
+    return found
+
+
+def tokenise(example: Example, tokenizer: FastTokenizer, *, longest: int) -> Tokens:
+    """The tokens of one text, its beginning as the tokenizer writes it, and an end where a response ends.
+
+    Args:
+        example: what `read_texts` gives.
+        tokenizer: a fast one of transformers, which knows where its tokens begin.
+        longest: how many tokens the model reads at most; what lies beyond is left out and counted.
+
+    Raises:
+        CistError: if the tokenizer is slow, has no template for a chat, or its template does not show where a message
+            begins and ends.
+    """
+    whole = _whole(example, tokenizer)
+    return _part(whole, 0, longest)._replace(left_out=max(0, len(whole.ids) - longest))
+
+
+def remarks(texts: Sequence[Tokens]) -> list[str]:
+    """What people should know of the tokens of their texts, in sentences."""
+    said = []
+    straddling, left_out = sum(text.straddling for text in texts), sum(text.left_out for text in texts)
+    if straddling:
+        said.append(
+            "Tokens that begin in a prompt and end in a response belong to the prompt and do not count: "
+            f"{straddling:,}."
+        )
+    if left_out:
+        cut = sum(text.left_out > 0 for text in texts)
+        said.append(
+            f"Of {len(texts):,} texts, {cut:,} are longer than the model reads; tokens left out at their ends: "
+            f"{left_out:,}."
+        )
+    silent = sum(not text.counted[1:].any() for text in texts)
+    if silent:
+        said.append(f"Texts that have no token that counts: {silent:,} of {len(texts):,}.")
+    return said
+
+
+def _in_parts(whole: Tokens, longest: int) -> list[Tokens]:
+    starts = range(0, max(1, len(whole.ids) - 1), longest - 1)
+    if len(starts) == 1:
+        return [whole]
+    return [_part(whole, start, longest)._replace(name=f"{whole.name}, part {n}") for n, start in enumerate(starts, 1)]
+
+
+def _part(whole: Tokens, start: int, longest: int) -> Tokens:
+    kept = slice(start, start + longest)
+    counted = whole.counted[kept].copy()
+    counted[: min(start, 1)] = False  # it counts in the part before
+    return whole._replace(ids=whole.ids[kept], roles=whole.roles[kept], counted=counted)
+
+
+def _whole(example: Example, tokenizer: FastTokenizer) -> Tokens:
+    if not tokenizer.is_fast:
+        raise CistError(
+            "This tokenizer does not say where its tokens begin; open the model with a fast tokenizer (tokenizer.json)."
+        )
+    pieces = _rendered(example, tokenizer) if example.chat else example.pieces
+    # A template writes its own beginning.
+    encoded = tokenizer(
+        "".join(piece.text for piece in pieces),
+        return_offsets_mapping=True,
+        add_special_tokens=not example.chat,
+        verbose=False,  # of texts longer than the model reads; they are cut here
+    )
+    ids, offsets = list(encoded["input_ids"]), encoded["offset_mapping"]
+    ends = np.cumsum([len(piece.text) for piece in pieces])
+    roles: list[str] = []
+    straddling = place = 0
+    for _, end in offsets:
+        if end <= place:  # no text of its own: a beginning, or a further byte of one character
+            roles.append(roles[-1] if place else SPECIAL)
+            continue
+        # Offsets may leave out a space, which belongs to the token all the same: each begins where the last one ended.
+        first, last = (int(np.searchsorted(ends, at, side="right")) for at in (place, end - 1))
+        roles.append(pieces[first].role)
+        straddling += pieces[first].role not in COUNTED and pieces[last].role in COUNTED
+        place = end
+    if not example.chat and pieces[-1].role in COUNTED and tokenizer.eos_token_id is not None:
+        ids.append(tokenizer.eos_token_id)
+        roles.append(pieces[-1].role)
+    return Tokens(
+        example.name,
+        np.asarray(ids, np.int64),
+        np.asarray(roles, np.str_),
+        np.asarray([role in COUNTED for role in roles], np.bool_),
+        straddling,
+        0,
+    )
+
+
+def _rendered(example: Example, tokenizer: FastTokenizer) -> tuple[Piece, ...]:
+    """The messages as the model's template writes them: what it puts around an answer belongs to the question.
+
+    A template writes each answer after the same words as without it, so the longer text begins with the shorter one.
+    """
+    messages = [{"role": piece.role, "content": piece.text} for piece in example.pieces]
+    pieces: list[Piece] = []
+    written = ""
+    for number, piece in enumerate(example.pieces, start=1):
+        if piece.role in COUNTED:
+            given = _render(messages[: number - 1], tokenizer, example.name, add_generation_prompt=True)
+            pieces.append(Piece("prompt", _rest(given, written, example.name)))
+            written = given
+        whole = _render(messages[:number], tokenizer, example.name, add_generation_prompt=False)
+        pieces.append(Piece(piece.role, _rest(whole, written, example.name)))
+        written = whole
+    return tuple(piece for piece in pieces if piece.text)
+
+
+def _render(
+    messages: Sequence[Mapping[str, str]], tokenizer: FastTokenizer, name: str, *, add_generation_prompt: bool
+) -> str:
+    if not messages:
+        return ""
+    try:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt))
+    except Exception as error:  # a template is a program that raises what it likes
+        raise CistError(f"{name} cannot be written with this model's chat template ({error}).") from error
+
+
+def _rest(text: str, beginning: str, name: str) -> str:
+    if not text.startswith(beginning):
+        raise CistError(
+            f"{name}: this model's chat template changes earlier messages when more follow, so it does not show where "
+            "an answer begins; give 'prompt' and 'response' as text."
+        )
+    return text[len(beginning) :]

@@ -1,0 +1,97 @@
+"""Which token each class of a language model is, and which classes two models share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cist_core.errors import CistError
+
+_MOST_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The classes of a language model by number.
+
+    Attributes:
+        tokens: what each is, as the tokenizer writes it; None where no token has that number, which is padding: models
+            round the number of their classes up, so Qwen's 151,665 tokens have 151,936 or 152,064.
+    """
+
+    tokens: tuple[str | None, ...]
+
+    @classmethod
+    def of(cls, ids: Mapping[str, int], classes: int) -> Vocabulary:
+        """From a tokenizer's ``get_vocab()`` and the number of classes of the model.
+
+        Raises:
+            CistError: if a token has a number that the model has no class for, or two tokens have one number.
+
+        Example:
+            >>> Vocabulary.of({"a": 0, "b": 2}, 4).tokens
+            ('a', None, 'b', None)
+        """
+        tokens: list[str | None] = [None] * classes
+        for token, number in ids.items():
+            if not 0 <= number < classes:
+                raise CistError(
+                    f"The token {token!r} is number {number:,} of the tokenizer, but the model has {classes:,} "
+                    "classes; use the tokenizer that the model was trained with."
+                )
+            if tokens[number] is not None:
+                raise CistError(
+                    f"The tokens {tokens[number]!r} and {token!r} of the tokenizer have one number, {number:,}."
+                )
+            tokens[number] = token
+        return cls(tuple(tokens))
+
+    @property
+    def size(self) -> int:
+        """How many classes the model has, padding included."""
+        return len(self.tokens)
+
+
+def shared_classes(teacher: Vocabulary, student: Vocabulary) -> NDArray[np.int64]:
+    """The classes that two models have in common, by number, ascending; the others of both are padding.
+
+    Two vocabularies are one if every number is the same token in both. The models may differ in how many classes of
+    padding they have; these take no part, in either. A size alone says nothing: two tokenizers of 32,000 tokens may
+    have no number in common.
+
+    Raises:
+        CistError: if a number is one token here and another, or none, there; it names both sizes and the first such.
+
+    Example:
+        >>> shared_classes(Vocabulary(("a", "b", None, None)), Vocabulary(("a", "b", None))).tolist()
+        [0, 1, 2]
+    """
+    common = min(teacher.size, student.size)
+    differing = [
+        number
+        for number in range(max(teacher.size, student.size))
+        if _token(teacher, number) != _token(student, number)
+    ]
+    if differing:
+        shown = "; ".join(
+            f"{number:,} is {_said(_token(teacher, number))} in the teacher's and {_said(_token(student, number))} in "
+            "the student's"
+            for number in differing[:_MOST_NAMED]
+        )
+        raise CistError(
+            f"The teacher's vocabulary ({teacher.size:,} classes) and the student's ({student.size:,}) are not one: "
+            f"{len(differing):,} numbers differ, first {shown}. Distillation compares class by class; use models of "
+            "one tokenizer."
+        )
+    return np.arange(common)
+
+
+def _token(vocabulary: Vocabulary, number: int) -> str | None:
+    return vocabulary.tokens[number] if number < vocabulary.size else None
+
+
+def _said(token: str | None) -> str:
+    return "no token" if token is None else repr(token)
