@@ -4,6 +4,9 @@ Every function takes finite logits ``(N, C)`` with ``C >= 2``: a float16 or floa
 memory-mapped) or a floating torch tensor (meant for a GPU). Results are float32 in nats, of the same kind as the
 logits, within 1e-4 nats of float64 arithmetic on the stored values.
 
+They compute with every number they are given. Which classes take part is decided before, by one rule
+(`cist_core.logits.absent_classes`): `LogitSet.create` and `EntropyCurves.from_chunks` leave masked classes out.
+
 Write ``c = z - mean(z)`` and ``m = max(c)``; a ratio is ``r = m / tau``.
 """
 
@@ -16,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cist_core.kernels.grid import MAX_TABLE_RATIO, RATIO_GRID
-from cist_core.kernels.statistics import RowStatistics
+from cist_core.kernels.statistics import RowStatistics, TokenStatistics
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -25,6 +28,8 @@ __all__ = [
     "MAX_TABLE_RATIO",
     "RATIO_GRID",
     "RowStatistics",
+    "TokenStatistics",
+    "curve_tables",
     "entropy",
     "entropy_sweep",
     "entropy_table",
@@ -33,6 +38,7 @@ __all__ = [
     "ratio_grid",
     "read_table",
     "row_statistics",
+    "token_pass",
 ]
 
 Array = Any
@@ -130,7 +136,10 @@ def entropy_sweep(logits: Array, statistics: RowStatistics, *, start: float, ste
 
 
 def ratio_grid() -> NDArray[np.float64]:
-    """The ratios of `entropy_table`, ``(K,)``: from 0 in steps of 1/1024, then 1/64 up to 0.5 and 0.25 up to 16."""
+    """The ratios of `entropy_table`, ``(K,)``.
+
+    From 0 in steps of 1/1024, then 1/64 up to 0.5, 0.25 up to 20, 0.5 up to 40 and 1 up to 64.
+    """
     return RATIO_GRID
 
 
@@ -147,6 +156,41 @@ def entropy_table(logits: Array, statistics: RowStatistics) -> Array:
         ``(N, K, 2)``, in nats and nats per unit of ratio; constant rows have ``ln C`` and 0.
     """
     return _backend(logits).entropy_table(logits, statistics)
+
+
+def curve_tables(logits: Array, statistics: RowStatistics) -> tuple[Array, Array]:
+    """`entropy_table`, and the logarithm of the partition function beside it, in one pass.
+
+    ``ln Z_i(r) = ln sum_j e^(r (z_ij - max z_i) / m_i)``, so that the soft label of a class is
+    ``p = e^(r (z - max z) / m - ln Z)``. Its slope is ``(ln Z - H) / r``, and -1 at ``r = 0``, by definition of m.
+
+    Args:
+        logits: finite, ``(N, C)``.
+        statistics: of the same rows.
+
+    Returns:
+        The table ``(N, K, 2)`` and ``ln Z`` ``(N, K)`` at the nodes of `ratio_grid`, in nats; constant rows have
+        ``ln C``.
+    """
+    return _backend(logits).curve_tables(logits, statistics)  # type: ignore[no-any-return]
+
+
+def token_pass(logits: NDArray[Any], actual: NDArray[np.int64], *, most: int) -> tuple[RowStatistics, TokenStatistics]:
+    """Statistics, the largest logits, and what the model says of the class that came true, in one pass over the memory.
+
+    Args:
+        logits: finite, ``(N, C)``, of NumPy.
+        actual: the class that came true in each row, ``(N,)`` in ``[0, C)``.
+        most: how many of the largest logits are kept; all C if there are fewer.
+
+    Example:
+        >>> _, found = token_pass(np.array([[0.0, 3.0, 1.0]], np.float32), np.array([2]), most=2)
+        >>> found.top.tolist(), found.top_classes.tolist(), found.rank.tolist()
+        ([[0.0, -2.0]], [[1, 2]], [2])
+    """
+    from cist_core.kernels import cpu
+
+    return cpu.token_pass(logits, actual, most)
 
 
 def read_table(table: Array, ratio: Array | float) -> Array:

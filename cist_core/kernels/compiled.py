@@ -218,6 +218,11 @@ def _buffer_for(logits):
 
 
 @_inlined
+def _run_peaks_for(logits):
+    return np.empty((logits.shape[1] + RUN - 1) // RUN, np.float32)
+
+
+@_inlined
 def _scale(tau):
     """``log2(e) / tau``, finite for any positive temperature and 0 for an infinite one."""
     return np.float32(min(LOG2_E / np.float64(tau), _LARGEST))
@@ -264,8 +269,8 @@ def _bounded(entropy, highest):
 
 
 @_inlined
-def _row_statistics(row, smallest):
-    """Centred maximum (0 if below `smallest`), peak, top1, gap and deviation.
+def _row_statistics(row, smallest, run_peaks):
+    """Centred maximum (0 if below `smallest`), peak, top1, gap and deviation; fills in the maximum of each run.
 
     A vectorised loop cannot keep positions cheaply; it keeps the maximum of each short run of columns, and only the
     winning run is searched.
@@ -278,6 +283,7 @@ def _row_statistics(row, smallest):
         run_peak = np.float32(-_LARGEST)
         for j in range(begin, min(begin + RUN, classes)):
             run_peak = _larger(run_peak, _at(row, j))
+        run_peaks[np.uintp(begin // RUN)] = run_peak
         if run_peak > peak or begin == 0:
             second = peak
             peak = run_peak
@@ -330,9 +336,10 @@ def _row_statistics(row, smallest):
 def statistics_kernel(begin, end, logits, smallest, maximum, peak, top1, gap, std):
     _with_wide_vectors()
     buffer = _buffer_for(logits)
+    run_peaks = _run_peaks_for(logits)
     for i in range(begin, end):
         row = _as_single(logits[i], buffer)
-        maximum[i], peak[i], top1[i], gap[i], std[i] = _row_statistics(row, smallest)
+        maximum[i], peak[i], top1[i], gap[i], std[i] = _row_statistics(row, smallest, run_peaks)
 
 
 @compiled
@@ -340,11 +347,12 @@ def first_pass_kernel(begin, end, logits, smallest, tau, rho, floor, maximum, pe
     """The statistics and, while the row is in cache, the entropy at ``tau``; at ``max(m / rho, floor)`` if tau is 0."""
     _with_wide_vectors()
     buffer = _buffer_for(logits)
+    run_peaks = _run_peaks_for(logits)
     highest = math.log(logits.shape[1])
     for i in range(begin, end):
         _prefetch_row(logits, i + 1)
         row = _as_single(logits[i], buffer)
-        m, largest, top1[i], gap[i], std[i] = _row_statistics(row, smallest)
+        m, largest, top1[i], gap[i], std[i] = _row_statistics(row, smallest, run_peaks)
         maximum[i] = m
         peak[i] = largest
         if tau > 0.0:
@@ -490,8 +498,22 @@ def _four_moments(x, power, factor, size):
 
 
 @_inlined
-def _sum_moments(row, peak, inverse, ratios, run_starts, buffers, moments):
-    """``sum p``, ``sum p x`` and ``sum p x^2`` at every node, ``(K, 3)``."""
+def _keep_counting(x, size, lowest):
+    """Move the exponents that still count to the front; returns how many there are, and that with padding."""
+    kept = 0
+    for j in range(size):
+        value = _at(x, j)
+        x[np.uintp(kept)] = value
+        kept += value > lowest
+    padded = (kept + LANES - 1) // LANES * LANES
+    for j in range(kept, padded):
+        x[np.uintp(j)] = _ZERO
+    return kept, padded
+
+
+@_inlined
+def _sum_moments(row, peak, inverse, ratios, run_starts, sparse_run, vanishing, buffers, moments):
+    """``sum p``, ``sum p x`` and ``sum p x^2`` at every node, ``(K, 3)``; from a run on without what has vanished."""
     x, power, factor = buffers
     moments[:] = 0.0
     for column in range(0, row.size, BLOCK):
@@ -499,8 +521,12 @@ def _sum_moments(row, peak, inverse, ratios, run_starts, buffers, moments):
         steps_taken = 1
         for run in range(run_starts.size - 1):
             first, last = run_starts[run], run_starts[run + 1]
+            if run >= sparse_run:
+                size, padded = _keep_counting(x, size, np.float32(-vanishing / ratios[first]))
+                if size == 0:
+                    break
             # A run of whole groups of steps leaves the powers at the start of the next.
-            if steps_taken % STEPS:
+            if steps_taken % STEPS or run >= sparse_run:
                 _fill_powers(x, size, padded, np.float32(ratios[first]), power)
             _fill_powers(x, size, padded, np.float32(ratios[first + 1] - ratios[first]), factor)
             steps_taken = last - first
@@ -513,40 +539,45 @@ def _sum_moments(row, peak, inverse, ratios, run_starts, buffers, moments):
 
 
 @compiled
-def table_kernel(begin, end, logits, peak, maximum, ratios, run_starts, table):
+def table_kernel(begin, end, logits, peak, maximum, ratios, run_starts, sparse_run, vanishing, table, log_partition):
     """``H`` and ``dH/dr = -r Var(x)`` at the nodes, by one recurrence for each run of even spacing.
 
     The table lies node by node in memory, ``(K, N, 2)``, so that reading all rows at one ratio reads two stripes.
-    Rows are collected until they fill cache lines.
+    Rows are collected until they fill cache lines. ``ln sum 2^(r x)`` goes into ``(K, N)`` as well, unless N is 0.
     """
     _with_wide_vectors()
     buffer = _buffer_for(logits)
     buffers = _three_buffers()
     nodes = ratios.size
     moments = np.empty((nodes, 3))
-    collected = np.empty((LINE_ROWS, nodes, 2), np.float32)
+    collected = np.empty((LINE_ROWS, nodes, 3), np.float32)
     highest = math.log(logits.shape[1])
     for i in range(begin, end):
         curve = collected[(i - begin) % LINE_ROWS]
         if maximum[i] > _ZERO:
-            _sum_moments(
-                _as_single(logits[i], buffer), peak[i], _scale(maximum[i]), ratios, run_starts, buffers, moments
-            )
+            row = _as_single(logits[i], buffer)
+            scale = _scale(maximum[i])
+            _sum_moments(row, peak[i], scale, ratios, run_starts, sparse_run, vanishing, buffers, moments)
             for k in range(nodes):
                 total = moments[k, 0]
                 mean = LN_2 * moments[k, 1] / total
                 variance = max(LN_2 * LN_2 * moments[k, 2] / total - mean * mean, 0.0)
                 curve[k, 0] = _bounded(math.log(total) - ratios[k] * mean, highest)
                 curve[k, 1] = -ratios[k] * variance
+                curve[k, 2] = math.log(total)
         else:
             curve[:, 0] = highest
             curve[:, 1] = 0.0
+            curve[:, 2] = highest
         if (i - begin) % LINE_ROWS == LINE_ROWS - 1 or i == end - 1:
             first = i - (i - begin) % LINE_ROWS
             for k in range(nodes):
                 for n in range(first, i + 1):
                     table[k, n, 0] = collected[n - first, k, 0]
                     table[k, n, 1] = collected[n - first, k, 1]
+                if log_partition.shape[1]:
+                    for n in range(first, i + 1):
+                        log_partition[k, n] = collected[n - first, k, 2]
 
 
 @_inlined
@@ -583,6 +614,83 @@ def read_kernel(begin, end, table, ratio, ratios, bin_width, bin_nodes, entropy)
         d0 = table[k, i, 1] * step
         d1 = table[k + 1, i, 1] * step
         entropy[i] = max(h0 + t * (d0 + t * (3.0 * rise - 2.0 * d0 - d1 + t * (d0 + d1 - 2.0 * rise))), 0.0)
+
+
+@_inlined
+def _largest(row, run_peaks, values, columns):
+    """The largest logits, in falling order and the first one first on a tie, and their columns.
+
+    The k-th largest maximum of a run is no larger than the k-th largest logit, so runs below it are not looked at.
+    """
+    count = values.size
+    runs = run_peaks.size
+    least = np.partition(run_peaks, runs - count)[runs - count] if runs >= count else np.float32(-_LARGEST)
+    kept = 0
+    for run in range(runs):
+        if run_peaks[run] < least:
+            continue
+        for j in range(run * RUN, min((run + 1) * RUN, row.size)):
+            value = _at(row, j)
+            if value < least or (kept == count and value <= values[count - 1]):
+                continue
+            place = min(kept, count - 1)
+            while place > 0 and values[place - 1] < value:
+                values[place] = values[place - 1]
+                columns[place] = columns[place - 1]
+                place -= 1
+            values[place] = value
+            columns[place] = j
+            kept = min(kept + 1, count)
+
+
+@_inlined
+def _token_sums(row, begin, end, peak, value):
+    """``sum 2^u``, ``sum u 2^u`` at temperature 1, and how many logits lie above a value."""
+    total = _ZERO
+    weighted = _ZERO
+    above = _ZERO
+    for j in range(begin, end):
+        u = _larger((_at(row, j) - peak) * np.float32(LOG2_E), _MIN_EXPONENT)
+        power = _exp2(u)
+        total += power
+        weighted += power * u
+        above += _C0 if _at(row, j) > value else _ZERO
+    return total, weighted, above
+
+
+@compiled
+def token_kernel(
+    begin, end, logits, smallest, actual,
+    maximum, peak, top1, gap, std, top, columns, shifted, log_partition, entropy, rank,
+):  # fmt: skip
+    """The statistics; the largest logits less the peak; of temperature 1 ``ln sum e^(z - peak)`` and the entropy; of
+    the actual class its logit less the peak and its rank."""
+    _with_wide_vectors()
+    buffer = _buffer_for(logits)
+    run_peaks = _run_peaks_for(logits)
+    classes = logits.shape[1]
+    highest = math.log(classes)
+    for i in range(begin, end):
+        _prefetch_row(logits, i + 1)
+        row = _as_single(logits[i], buffer)
+        maximum[i], largest, top1[i], gap[i], std[i] = _row_statistics(row, smallest, run_peaks)
+        peak[i] = largest
+        _largest(row, run_peaks, top[i], columns[i])
+        for k in range(top.shape[1]):
+            top[i, k] -= largest
+        value = row[actual[i]]
+        total = 0.0
+        weighted = 0.0
+        above = 0.0
+        for start in range(0, classes, BLOCK):
+            sums = _token_sums(row, start, min(start + BLOCK, classes), largest, value)
+            total += sums[0]
+            weighted += sums[1]
+            above += sums[2]
+        log_partition[i] = math.log(total)
+        entropy[i] = _bounded(math.log(total) - LN_2 * weighted / total, highest)
+        shifted[i] = value - largest
+        rank[i] = 1 + np.int64(above)
 
 
 @compiled

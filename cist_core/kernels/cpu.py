@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cist_core.kernels import compiled, grid
-from cist_core.kernels.statistics import SMALLEST_MAXIMUM, RowStatistics
+from cist_core.kernels.statistics import SMALLEST_MAXIMUM, RowStatistics, TokenStatistics
 from cist_core.kernels.threads import over_rows
 
 LogitArray = NDArray[np.float16] | NDArray[np.float32]
@@ -52,13 +53,40 @@ def entropy_sweep(logits: LogitArray, statistics: RowStatistics, start: float, s
 
 
 def entropy_table(logits: LogitArray, statistics: RowStatistics) -> Vector:
+    return _tables(logits, statistics, with_partition=False)[0]
+
+
+def curve_tables(logits: LogitArray, statistics: RowStatistics) -> tuple[Vector, Vector]:
+    return _tables(logits, statistics, with_partition=True)
+
+
+def _tables(logits: LogitArray, statistics: RowStatistics, *, with_partition: bool) -> tuple[Vector, Vector]:
     rows, classes = logits.shape
     nodes = len(grid.RATIO_GRID)
     table = np.empty((nodes, rows, 2), np.float32)
+    log_partition = np.empty((nodes, rows if with_partition else 0), np.float32)
     columns = _column(statistics.peak, logits), _column(statistics.maximum, logits)
+    runs = grid.RATIO_GRID, grid.RUN_STARTS, grid.SPARSE_RUN, grid.vanishing_exponent(classes) / math.log(2)
     work = classes * nodes // compiled.STEPS
-    over_rows(compiled.table_kernel, rows, work, _typed(logits), *columns, grid.RATIO_GRID, grid.RUN_STARTS, table)
-    return table.transpose(1, 0, 2)
+    over_rows(compiled.table_kernel, rows, work, _typed(logits), *columns, *runs, table, log_partition)
+    return table.transpose(1, 0, 2), log_partition.T
+
+
+def token_pass(logits: LogitArray, actual: NDArray[np.int64], most: int) -> tuple[RowStatistics, TokenStatistics]:
+    rows, classes = logits.shape
+    largest = min(most, classes)
+    statistics = _empty_statistics(rows)
+    of_tokens = TokenStatistics(
+        top=np.empty((rows, largest), np.float32),
+        top_classes=np.empty((rows, largest), np.int32),
+        shifted=np.empty(rows, np.float32),
+        log_partition=np.empty(rows, np.float32),
+        entropy=np.empty(rows, np.float32),
+        rank=np.empty(rows, np.int32),
+    )
+    arguments = _typed(logits), SMALLEST_MAXIMUM, _typed(actual.astype(np.int64)), *statistics, *of_tokens
+    over_rows(compiled.token_kernel, rows, classes, *arguments)
+    return statistics, of_tokens
 
 
 def read_table(table: Vector, ratio: ArrayLike) -> Vector:

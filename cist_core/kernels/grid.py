@@ -2,7 +2,14 @@
 
 Runs of even spacing, finer toward 0. A spacing of 0.25 throughout is off by up to 2e-3 nats below 0.5; and a few logits
 far below the rest (classes a model never predicts) bend the curve near 0, at ratios about their share of the classes.
+
+Wider toward the end, where curves bend less: at a ratio r they fall over a width of about ``r / ln C``, where the
+classes that are left vanish together. The error of cubic interpolation with spacing h is at most ``h^4 / 384`` times
+the fourth derivative, which is largest for many classes at one distance below the first. Over such rows and mixtures
+of four such groups it is at most 3e-5 nats with 50,000 classes above a ratio of 16, and 5e-5 with 256,000.
 """
+
+import math
 
 import numpy as np
 
@@ -11,18 +18,28 @@ _RUNS = (
     (1 / 256, 1 / 64, 1 / 256),
     (1 / 64, 0.5, 1 / 64),
     (0.5, 1.0, 0.125),
-    (1.0, 16.25, 0.25),
+    (1.0, 20.0, 0.25),
+    (20.0, 26.0, 0.5),
+    (26.0, 32.0, 0.5),
+    (32.0, 40.0, 0.5),
+    (40.0, 65.0, 1.0),
 )
 """Start, end (not included) and step of each run; all exact in binary."""
 
-MAX_TABLE_RATIO = 16.0
+FIRST_SPARSE_RATIO = 26.0
+"""From here on every run begins with the classes that still count; see `vanishing_exponent`."""
+
+MAX_TABLE_RATIO = 64.0
 """The largest ratio in a table."""
 
 RATIO_GRID = np.concatenate([np.arange(*run) for run in _RUNS])
-"""All nodes, ``(103,)`` float64, increasing from 0 to `MAX_TABLE_RATIO`."""
+"""All nodes, ``(183,)`` float64, increasing from 0 to `MAX_TABLE_RATIO`."""
 
 RUN_STARTS = np.searchsorted(RATIO_GRID, [run[0] for run in _RUNS] + [np.inf])
 """The first node of each run, and the number of nodes."""
+
+SPARSE_RUN = int(np.searchsorted(RATIO_GRID[RUN_STARTS[:-1]], FIRST_SPARSE_RATIO))
+"""The first run that begins with the classes that still count."""
 
 BIN = 1 / 64
 """Nodes from `BIN` on are multiples of it, so a ratio's interval is found by one division."""
@@ -32,3 +49,24 @@ BIN_NODES = np.searchsorted(RATIO_GRID, BIN * np.arange(round(MAX_TABLE_RATIO / 
 
 for _array in (RATIO_GRID, RUN_STARTS, BIN_NODES):
     _array.setflags(write=False)
+
+
+DROPPED_NATS = 1e-5
+"""What all classes together that are left out at high ratios may change in an entropy."""
+
+
+def vanishing_exponent(classes: int) -> float:
+    """The exponent ``u`` from which on a class of weight ``e^-u`` beside the first one's 1 need not be summed.
+
+    With ``H = ln Z + sum u e^-u / Z`` and ``Z >= 1``, leaving a class out changes H by at most
+    ``e^-u (u + 1 + ln C)``, which falls as the ratio grows; all C together change it by less than `DROPPED_NATS` if
+    ``u = ln(C / 1e-5) + ln(u + 1 + ln C)``.
+
+    Example:
+        >>> print(round(vanishing_exponent(1000), 2))
+        21.81
+    """
+    exponent = math.log(classes / DROPPED_NATS)
+    for _ in range(5):  # converges by a factor of 20 each time
+        exponent = math.log(classes / DROPPED_NATS) + math.log(exponent + 1 + math.log(classes))
+    return exponent

@@ -27,3 +27,24 @@ class RowStatistics(NamedTuple):
     top1: Vector
     gap: Vector
     std: Vector
+
+
+class TokenStatistics(NamedTuple):
+    """What is kept of each row of logits that predicts a token, ``(N, C)``, besides `RowStatistics`.
+
+    Attributes:
+        top: the T largest logits less the largest, in falling order, ``(N, T)`` float32.
+        top_classes: their classes, ``(N, T)`` int32; of tied ones the first.
+        shifted: the logit of the actual class less the largest, ``(N,)`` float32.
+        log_partition: ``ln sum_j e^(z_j - max z)``, ``(N,)`` float32, so that the negative log-likelihood at
+            temperature 1 is ``log_partition - shifted``.
+        entropy: at temperature 1, in nats, ``(N,)`` float32.
+        rank: of the actual class, 1 for the most likely, ``(N,)`` int32; of tied ones all have the best.
+    """
+
+    top: Vector
+    top_classes: Vector
+    shifted: Vector
+    log_partition: Vector
+    entropy: Vector
+    rank: Vector

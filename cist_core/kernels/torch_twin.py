@@ -56,6 +56,10 @@ def entropy_sweep(logits: Tensor, statistics: RowStatistics, start: float, step:
 
 
 def entropy_table(logits: Tensor, statistics: RowStatistics) -> Tensor:
+    return curve_tables(logits, statistics)[0]
+
+
+def curve_tables(logits: Tensor, statistics: RowStatistics) -> tuple[Tensor, Tensor]:
     nodes = grid.RATIO_GRID.tolist()
     runs = [nodes[first:last] for first, last in itertools.pairwise(grid.RUN_STARTS.tolist())]
     parts = [
@@ -64,10 +68,10 @@ def entropy_table(logits: Tensor, statistics: RowStatistics) -> Tensor:
     ]
     total, first, second = torch.cat(parts).unbind(-1)
     ratio = logits.new_tensor(nodes, dtype=torch.float32)
-    mean = first / total
-    curve = _bounded(total.log() - ratio * mean, logits.shape[1])
+    mean, log_partition = first / total, total.log()
+    curve = _bounded(log_partition - ratio * mean, logits.shape[1])
     slope = -ratio * (second / total - mean.square()).clamp_min(0.0)
-    return torch.stack([curve, slope], dim=-1)
+    return torch.stack([curve, slope], dim=-1), log_partition
 
 
 def read_table(table: Tensor, ratio: Number) -> Tensor:

@@ -174,19 +174,19 @@ def test_a_table_answers_within_its_ratios_and_says_none_beyond(logits):
         assert recommend_rho(streamed, low=0.2, target=0.5, floor=floor).rho == pytest.approx(
             recommend_rho(exact, low=0.2, target=0.5, floor=floor).rho, rel=1e-3
         )
-    # Far below what the ratio 16 reaches there is no end of the band, and no fixed temperature either.
-    lowest = entropy_at_ratio(logits, 16).mean() / math.log(10)
+    # Far below what the ratio 64 reaches there is no end of the band, and no fixed temperature either.
+    lowest = entropy_at_ratio(logits, 64).mean() / math.log(10)
     found = recommend_rho(streamed, low=lowest / 10, floor=0)
     assert found.band[1] is None
     assert found.tau_band[0] is None
-    coolest = entropy_at(logits, centred_maximum(logits).max() / 16).mean() / math.log(10)
+    coolest = entropy_at(logits, centred_maximum(logits).max() / 64).mean() / math.log(10)
     assert lowest < coolest  # some samples reach the end of the table long before others
-    sharp = rho_outcome(streamed, 15.5, floor=0)
-    assert sharp.cist.mean == pytest.approx(entropy_at_ratio(logits, 15.5).mean(), abs=1e-4)
+    sharp = rho_outcome(streamed, 63.5, floor=0)
+    assert sharp.cist.mean == pytest.approx(entropy_at_ratio(logits, 63.5).mean(), abs=1e-4)
     assert (sharp.matched_tau, sharp.fixed, sharp.std_fixed, sharp.gain) == (None, None, None, None)
     assert sharp.to_dict()["fixed"] is None
     assert sharp.gain_words == "not matched"
-    with pytest.raises(CistError, match="the table of this stream ends at the ratio 16"):
+    with pytest.raises(CistError, match="the table of this stream ends at the ratio 64"):
         recommend_rho(streamed, low=0.0, target=lowest / 2, floor=0)
 
 

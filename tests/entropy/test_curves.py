@@ -107,7 +107,7 @@ def test_the_table_of_a_stream_agrees_with_scipy(classes):
     logits = hard_rows(classes)
     curves = EntropyCurves.from_chunks(np.array_split(logits, 7))
     assert curves.num_samples == len(logits)
-    for ratio in [0.001, 0.01, 0.1, 0.26, 0.3, 0.49, 0.51, 0.9, 1.1, 2.37, 4.9, 9.13, 15.9, 16.0]:
+    for ratio in [0.001, 0.01, 0.1, 0.26, 0.3, 0.49, 0.51, 0.9, 1.1, 2.37, 4.9, 9.13, 15.9, 22.2, 37.9, 63.4, 64.0]:
         expected = entropy_at_ratio(logits, ratio)
         np.testing.assert_allclose(curves.at_ratio(ratio), expected, rtol=0, atol=TOLERANCE, err_msg=f"ratio {ratio}")
 
@@ -117,7 +117,7 @@ def test_the_table_answers_temperatures_as_the_exact_curves_do(shared_file):
     whole = EntropyCurves.from_logits(logit_set)
     streamed = EntropyCurves.from_chunks(np.array_split(logit_set.logits, 9), labels=logit_set.labels)
     assert (whole.exact, streamed.exact) == (True, False)
-    assert (whole.max_ratio, streamed.max_ratio) == (math.inf, 16.0)
+    assert (whole.max_ratio, streamed.max_ratio) == (math.inf, 64.0)
     for tau in (2.5, 4.0, np.linspace(2.4, 9, len(logit_set.labels))):
         expected = entropy_at(logit_set.logits, tau)
         np.testing.assert_allclose(streamed.at_temperature(tau), expected, rtol=0, atol=TOLERANCE)
@@ -137,18 +137,18 @@ def test_the_table_does_not_depend_on_the_chunks(logits):
 def test_the_table_refuses_what_lies_beyond_it(logits):
     curves = EntropyCurves.from_chunks([logits])
     with pytest.raises(
-        CistError, match=r"ratio 16\.5 lies beyond the table of this stream, which ends at 16; use a higher"
+        CistError, match=r"ratio 64\.5 lies beyond the table of this stream, which ends at 64; use a higher"
     ):
-        curves.at_ratio(16.5)
-    tau = centred_maximum(logits).max() / 20
-    with pytest.raises(CistError, match=r"ratio 20 lies beyond the table.*or load the logits into memory"):
+        curves.at_ratio(64.5)
+    tau = centred_maximum(logits).max() / 80
+    with pytest.raises(CistError, match=r"ratio 80 lies beyond the table.*or load the logits into memory"):
         curves.at_temperature(tau)
 
 
 def test_the_last_ratio_of_the_table_survives_the_way_through_a_temperature(logits):
     curves = EntropyCurves.from_chunks([logits])
-    tau = curves.statistics.maximum / np.float32(16)
-    np.testing.assert_allclose(curves.at_temperature(tau), entropy_at_ratio(logits, 16), rtol=0, atol=TOLERANCE)
+    tau = curves.statistics.maximum / np.float32(64)
+    np.testing.assert_allclose(curves.at_temperature(tau), entropy_at_ratio(logits, 64), rtol=0, atol=TOLERANCE)
 
 
 def test_a_sweep_of_ratios(logits):

@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from reference import centred_maximum, entropy_at, entropy_at_cist, entropy_at_ratio
-from scipy.special import rel_entr, softmax
+from scipy.special import logsumexp, rel_entr, softmax
 
 from cist_core import kernels
 
 NATS = 1e-4
 CLASSES = [2, 3, 7, 10, 17, 32, 33, 100, 1000, 1001, 1100]
-RATIOS = [0.5, 1.0, 3.3, 8.0, 15.0]
+RATIOS = [0.5, 1.0, 3.3, 8.0, 15.0, 19.1, 40.3, 63.5]
 SMALL_RATIOS = [0.0005, 0.01, 0.1, 0.29]
 TAUS = [0.25, 1.0, 4.0, 20.0]
 BIG = 50257
@@ -198,10 +198,50 @@ def test_the_table_is_read_at_a_ratio_per_row_up_to_its_end(to_backend):
     np.testing.assert_allclose(kernels.read_table(table, 0.0), np.log(17), rtol=1e-6)
 
 
+@backends
+@dtypes
+@pytest.mark.parametrize("classes", [100, 1000, 49_152])
+def test_the_table_at_random_ratios_up_to_its_end(classes, dtype, to_backend):
+    """Peaked and heavy-tailed rows, groups of classes that vanish together, and rows as of a language model."""
+    rng = np.random.default_rng(classes)
+    count = 2 if classes == 49_152 else 20
+    peaked = rng.standard_normal((count, classes))
+    peaked[np.arange(count), rng.integers(0, classes, count)] += rng.uniform(5, 20, count)
+    heavy = rng.standard_t(2, (count, classes))
+    grouped = -np.geomspace(0.2, 2, count)[:, None] * rng.integers(0, 4, (count, classes))
+    grouped[:, 0] = 0
+    language = 2.2 * rng.standard_normal((count, classes)) + np.where(np.arange(classes) < 20, 8, 0)
+    rows = np.concatenate([peaked, heavy, grouped, language]).astype(dtype)
+    logits = to_backend(rows)
+    statistics = kernels.row_statistics(logits)
+    table = kernels.entropy_table(logits, statistics)
+    for ratios in kernels.MAX_TABLE_RATIO * (1 - rng.random((4, len(rows)))):
+        expected = entropy_at_ratio(rows, ratios)
+        np.testing.assert_allclose(kernels.read_table(table, to_backend(ratios)), expected, rtol=0, atol=NATS)
+
+
+@backends
+@dtypes
+@pytest.mark.parametrize("classes", CLASSES)
+def test_the_logarithm_of_the_partition_function(classes, dtype, to_backend):
+    rows = rows_of_every_kind(classes, dtype)
+    logits = to_backend(rows)
+    statistics = kernels.row_statistics(logits)
+    table, log_partition = kernels.curve_tables(logits, statistics)
+    np.testing.assert_array_equal(table, kernels.entropy_table(logits, statistics))
+    nodes = kernels.ratio_grid()
+    assert log_partition.shape == (len(rows), len(nodes))
+    exact = rows.astype(np.float64)
+    maximum = centred_maximum(rows)[:, None]
+    shifted = (exact - exact.max(axis=1, keepdims=True)) / np.where(maximum > 0, maximum, 1.0)
+    for k in (0, 1, 9, 40, 80, 120, 160, len(nodes) - 1):
+        np.testing.assert_allclose(log_partition[:, k], logsumexp(nodes[k] * shifted, axis=1), rtol=0, atol=2e-5)
+
+
 def test_table_slopes_are_derivatives():
     rows = rows_of_every_kind(100)
     table = kernels.entropy_table(rows, kernels.row_statistics(rows))
-    for k in (1, 10, 40, 60, 102):
+    for k in (1, 10, 40, 60, 102, 140, 182):
         ratio = kernels.ratio_grid()[k]
         difference = entropy_at_ratio(rows, ratio + 1e-5) - entropy_at_ratio(rows, ratio - 1e-5)
         np.testing.assert_allclose(table[:, k, 1], difference / 2e-5, rtol=1e-4, atol=1e-4)
@@ -210,10 +250,12 @@ def test_table_slopes_are_derivatives():
 def test_the_grid_is_fine_near_zero_and_ends_at_its_maximum():
     nodes = kernels.ratio_grid()
     assert nodes[0] == 0
-    assert nodes[-1] == kernels.MAX_TABLE_RATIO == 16
+    assert nodes[-1] == kernels.MAX_TABLE_RATIO == 64
     assert (np.diff(nodes) > 0).all()
     assert np.diff(nodes[nodes <= 0.5]).max() == 1 / 64
-    assert np.diff(nodes).max() == 0.25
+    assert np.diff(nodes[nodes <= 20]).max() == 0.25
+    assert np.diff(nodes[nodes <= 40]).max() == 0.5
+    assert np.diff(nodes).max() == 1
 
 
 @backends
@@ -439,3 +481,23 @@ def test_divergence_of_a_row_from_itself_is_0_at_any_temperature(to_backend):
     rows = to_backend(np.array([[1e4, 0.0, -1e4], [0.0, 1.0, 2.0]], np.float32))
     divergence = as_numpy(kernels.kl_divergence(rows, rows, 1e-35, 1e-35))
     np.testing.assert_allclose(divergence, 0, atol=1e-6)
+
+
+@dtypes
+@pytest.mark.parametrize("classes", [2, 31, 33, 500, 5000])
+def test_a_pass_over_tokens(classes, dtype):
+    rows = rows_of_every_kind(classes, dtype)
+    actual = np.random.default_rng(0).integers(0, classes, len(rows))
+    statistics, found = kernels.token_pass(rows, actual, most=32)
+    for ours, known in zip(statistics, kernels.row_statistics(rows), strict=True):
+        np.testing.assert_allclose(ours, known, rtol=1e-6)
+    exact = rows.astype(np.float64)
+    shifted = exact - exact.max(axis=1, keepdims=True)
+    order = np.argsort(-exact, axis=1, kind="stable")[:, :32]
+    np.testing.assert_array_equal(found.top_classes, order)
+    np.testing.assert_allclose(found.top, np.take_along_axis(shifted, order, 1), rtol=1e-6)
+    of_actual = shifted[np.arange(len(rows)), actual]
+    np.testing.assert_allclose(found.shifted, of_actual, rtol=1e-6)
+    np.testing.assert_array_equal(found.rank, 1 + (shifted > of_actual[:, None]).sum(axis=1))
+    np.testing.assert_allclose(found.log_partition, logsumexp(shifted, axis=1), rtol=0, atol=2e-6)
+    np.testing.assert_allclose(found.entropy, entropy_at(rows, 1.0), rtol=0, atol=NATS)

@@ -1,6 +1,7 @@
 """Classes that take no part are left out by one rule wherever logits come from; the values are those of the others."""
 
 import json
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from safetensors.numpy import save_file
 from scipy.special import log_softmax, softmax
 
 from cist_core import CistError, EntropyCurves, EntropyProfile, LogitSet, parse_rule, read_logits
+from cist_core.errors import CistWarning
 from cist_core.logits import scratch
 from cist_core.logits.absent_classes import takes_part
 from cist_core.logits.alignment import align
@@ -191,6 +193,26 @@ def test_a_stream_leaves_masked_classes_out(mask):
     changed[30:, 2] = 0
     with pytest.raises(CistError, match="Class 2 is masked in the chunk that starts with sample 0 and takes part"):
         EntropyCurves.from_chunks(np.array_split(changed, 2))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("mask", [-1e4, -65504, -np.inf])
+def test_masked_entries_of_a_vocabulary_leave_the_centred_maximum_alone(mask, dtype):
+    """49,152 classes of which 271 are masked: with those in the mean, m would be 376, or infinite, instead of 17."""
+    logits = 2.2 * np.random.default_rng(0).standard_normal((4, 49_152))
+    logits[:, :20] += 8
+    logits = logits.astype(dtype)
+    expected = centred_maximum(logits[:, :-271])
+    logits[:, -271:] = mask
+    read = LogitSet.create(logits)
+    assert "271 of 49,152" in read.provenance["absent classes"]
+    streamed = EntropyCurves.from_chunks([logits[:1], logits[1:]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CistWarning)  # of finite masks, which another test reads
+        batch = Batch.create(student_logits=torch.zeros(logits.shape), teacher_logits=torch.from_numpy(logits))
+    for found in (EntropyCurves.from_logits(read).statistics.maximum, streamed.statistics.maximum):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(batch.teacher.maximum.numpy(), expected, rtol=0, atol=1e-5)
 
 
 # ---- refused ---------------------------------------------------------------------------------------------------------

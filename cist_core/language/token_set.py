@@ -1,0 +1,405 @@
+"""What is kept of a language model's predictions, token by token, and read again at any temperature.
+
+Of the logits over a vocabulary of V tokens, which would be 200 kB a token at V = 49,152, a token set keeps 2.5 kB: the
+entropy curve and the logarithm of its partition function as a table, and the largest logits. No array has the size
+tokens x V, and none V x V.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from os import PathLike
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cist_core import kernels
+from cist_core.checksums import CHECKSUM, checksum, compare, tensor_digest
+from cist_core.documents import parse_json
+from cist_core.entropy.curves import EntropyCurves
+from cist_core.errors import CistError
+from cist_core.files import file_state, write_whole
+from cist_core.logits.logit_set import map_safetensors, safetensors_header
+
+FloatArray = NDArray[np.float64]
+FORMAT = "cist-tokens-1"
+_MAKE_AGAIN = "make the token set again from the model"
+
+
+class TokenFacts(NamedTuple):
+    """What is known of n tokens besides the logits that predict them.
+
+    Attributes:
+        ids: the tokens that came true, ``(n,)`` int64, numbers in the vocabulary.
+        sequences: the number of the text that each is in, ``(n,)`` int64.
+        positions: the place of each in its text, counted from 0, ``(n,)`` int64; the first token of a text is
+            predicted by nothing, so it is none of these.
+        roles: ``(n,)``, such as ``text``, ``prompt`` or ``response``.
+        counted: ``(n,)`` boolean, whether predicting the token counts. It follows from lengths and roles, never from
+            the token's id: padding may have the id of an end of text that counts.
+    """
+
+    ids: NDArray[np.int64]
+    sequences: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    roles: NDArray[np.str_]
+    counted: NDArray[np.bool_]
+
+
+class SoftTokens(NamedTuple):
+    """The soft labels of n tokens, as far as they are known.
+
+    Attributes:
+        top: probabilities of `TokenSet.top_ids`, ``(n, T)`` float64, falling.
+        actual: of the token that came true, ``(n,)``.
+        tail: of all tokens beyond the T largest together, ``(n,)``.
+    """
+
+    top: FloatArray
+    actual: FloatArray
+    tail: FloatArray
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TokenSet:
+    """N tokens as a language model predicts them, with its entropy curve for each.
+
+    Build it with `cist_core.language.analysis.token_set` (one pass over the logits) or `TokenSet.load`. With
+    ``d = z - max(z)`` over the V' tokens of the vocabulary that take part, and ``m`` the centred maximum,
+
+        p_j(tau) = e^(d_j / tau - ln Z(m / tau)),    ln Z(r) = ln sum_j e^(r d_j / m).
+
+    Attributes:
+        facts: of the tokens, N of them.
+        statistics: of the logits; ``top1`` is the number in the vocabulary.
+        table: ``(N, K, 2)``, see `cist_core.kernels.curve_tables`; it may be memory-mapped.
+        log_partition: ``ln Z``, ``(N, K)``.
+        top: the T largest ``d``, falling from 0, ``(N, T)`` float32; T is 32, or V' if that is less.
+        top_ids: their tokens, ``(N, T)`` int32.
+        shifted: ``d`` of the token that came true, ``(N,)`` float32.
+        entropy: at temperature 1, in nats, ``(N,)`` float32.
+        log_partition_at_one: ``ln Z`` at temperature 1, ``(N,)`` float32.
+        rank: of the token that came true, 1 for the most likely, ``(N,)`` int32.
+        vocabulary_size: V.
+        left_out: the tokens of the vocabulary that take no part, by number.
+        provenance: where the logits came from, as text, their precision included.
+    """
+
+    facts: TokenFacts
+    statistics: kernels.RowStatistics
+    table: NDArray[np.float32]
+    log_partition: NDArray[np.float32]
+    top: NDArray[np.float32]
+    top_ids: NDArray[np.int32]
+    shifted: NDArray[np.float32]
+    entropy: NDArray[np.float32]
+    log_partition_at_one: NDArray[np.float32]
+    rank: NDArray[np.int32]
+    vocabulary_size: int
+    left_out: tuple[int, ...] = ()
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.rank)
+
+    @property
+    def num_classes(self) -> int:
+        """V', the tokens of the vocabulary that take part."""
+        return self.vocabulary_size - len(self.left_out)
+
+    @property
+    def nll(self) -> NDArray[np.float32]:
+        """``-ln p`` of the tokens that came true, at temperature 1, in nats, ``(N,)``."""
+        return self.log_partition_at_one - self.shifted
+
+    @property
+    def log_sum_exp(self) -> NDArray[np.float32]:
+        """``ln sum_j e^(z_j)``, ``(N,)``."""
+        return self.statistics.peak + self.log_partition_at_one  # type: ignore[no-any-return]
+
+    @property
+    def mean(self) -> NDArray[np.float32]:
+        """Of the logits that take part, ``(N,)``."""
+        return self.statistics.peak - self.statistics.maximum  # type: ignore[no-any-return]
+
+    def curves(self, *, counted_only: bool = True) -> EntropyCurves:
+        """The entropy curves of the tokens, as all analysis of samples reads them; nothing is copied.
+
+        Args:
+            counted_only: leave out those whose prediction does not count, such as a prompt.
+
+        Raises:
+            CistError: if no token counts.
+        """
+        rows = np.flatnonzero(self.facts.counted) if counted_only else np.arange(self.num_tokens)
+        if not len(rows):
+            raise CistError(
+                f"None of the {self.num_tokens:,} tokens counts; give texts with a response, or analyse all tokens."
+            )
+        statistics = self.statistics._replace(top1=self._kept_number(self.statistics.top1))
+        return EntropyCurves(
+            kernels.RowStatistics(*(column[rows] for column in statistics)),
+            self.num_classes,
+            table=self.table,
+            rows=rows,
+            labels=self._kept_number(self.facts.ids)[rows],
+            left_out=self.left_out,
+        )
+
+    def soft_labels(self, tau: ArrayLike, tokens: NDArray[np.int64] | None = None) -> SoftTokens:
+        """Probabilities at a temperature: of the largest, of the token that came true, and of all others together.
+
+        Args:
+            tau: positive, one number or one for each of the tokens; ``m / tau`` has to lie in the table.
+            tokens: which ones, by number; by default all.
+
+        Raises:
+            CistError: if a temperature is not positive, or so low that the table does not reach it.
+        """
+        rows = np.arange(self.num_tokens) if tokens is None else tokens
+        temperatures, log_z = self._read(tau, rows)
+        top = np.exp(self.top[rows] / temperatures[:, None] - log_z[:, None])
+        total = top.sum(axis=1)
+        if top.shape[1] == self.num_classes:
+            return SoftTokens(top, self._actual(temperatures, log_z, rows), np.zeros(len(rows)))
+        # ln Z is interpolated: where nearly all mass is on the largest, they may have a trace too much.
+        top /= np.maximum(total, 1.0)[:, None]
+        return SoftTokens(top, self._actual(temperatures, log_z, rows), np.maximum(1.0 - total, 0.0))
+
+    def surprisal(self, tau: ArrayLike) -> FloatArray:
+        """``-ln p`` of the tokens that came true under ``softmax(z / tau)``, in nats, ``(N,)``.
+
+        Args:
+            tau: as in `soft_labels`.
+
+        Raises:
+            CistError: as `soft_labels`.
+        """
+        rows = np.arange(self.num_tokens)
+        temperatures, log_z = self._read(tau, rows)
+        return log_z - self.shifted / temperatures
+
+    @cached_property
+    def tokens_digest(self) -> str:
+        """SHA-256 (hex) of which tokens these are: ids, texts, places, roles and which count, not what a model says."""
+        digest = hashlib.sha256(FORMAT.encode())
+        for column in (self.facts.ids, self.facts.sequences, self.facts.positions, self.facts.counted):
+            digest.update(np.ascontiguousarray(column).tobytes())
+        digest.update(json.dumps(self.facts.roles.tolist()).encode())
+        return digest.hexdigest()
+
+    def check_same_tokens(self, other: TokenSet) -> None:
+        """Refuse to compare models on other tokens.
+
+        Raises:
+            CistError: naming the first difference.
+        """
+        if self.vocabulary_size != other.vocabulary_size:
+            raise CistError(
+                f"Expected two token sets over one vocabulary, but one has {self.vocabulary_size:,} tokens and the "
+                f"other {other.vocabulary_size:,}; analyse models that share a tokenizer."
+            )
+        if self.num_tokens != other.num_tokens:
+            raise CistError(
+                f"Expected two token sets of the same texts, but one has {self.num_tokens:,} tokens and the other "
+                f"{other.num_tokens:,}; analyse the same texts with both models."
+            )
+        for name, ours, theirs in zip(TokenFacts._fields, self.facts, other.facts, strict=True):
+            different = np.flatnonzero(ours != theirs)
+            if len(different):
+                place = int(different[0])
+                raise CistError(
+                    f"Expected two token sets of the same texts, but their {name} differ at {len(different):,} of "
+                    f"{self.num_tokens:,} tokens, first at token {place:,} ({ours[place]} and {theirs[place]}); "
+                    "analyse the same texts with both models."
+                )
+
+    def _kept_number(self, ids: NDArray[Any]) -> NDArray[np.int64]:
+        """The number of a token among those that take part."""
+        return np.asarray(ids - np.searchsorted(np.asarray(self.left_out, np.int64), ids), np.int64)
+
+    def _actual(self, temperatures: FloatArray, log_z: FloatArray, rows: NDArray[np.int64]) -> FloatArray:
+        return np.asarray(np.exp(self.shifted[rows] / temperatures - log_z))
+
+    def _read(self, tau: ArrayLike, rows: NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
+        """The temperatures of some tokens, and their ``ln Z``."""
+        given = np.asarray(tau, np.float64)
+        if given.shape not in ((), (len(rows),)):
+            raise CistError(
+                f"Expected one temperature or one for each of {len(rows):,} tokens, but got the shape {given.shape}."
+            )
+        if not (given > 0).all():  # NaN is refused as well
+            raise CistError(f"Expected every temperature to be positive, but got {given[~(given > 0)].flat[0]:g}.")
+        temperatures = np.broadcast_to(given, len(rows))
+        ratios = self.statistics.maximum[rows] / temperatures
+        largest = float(ratios.max(initial=0.0))
+        if largest > kernels.MAX_TABLE_RATIO * (1 + 1e-6):  # a ratio that went through a temperature has rounded
+            raise CistError(
+                f"The ratio {largest:.4g} lies beyond the table of this token set, which ends at "
+                f"{kernels.MAX_TABLE_RATIO:g}; use a higher temperature (a smaller rho)."
+            )
+        return temperatures, self._log_partition_at(np.minimum(ratios, kernels.MAX_TABLE_RATIO), rows)
+
+    def _log_partition_at(self, ratios: FloatArray, rows: NDArray[np.int64]) -> FloatArray:
+        """``ln Z`` by cubic Hermite interpolation, with the slope ``(ln Z - H) / r``."""
+        nodes = kernels.ratio_grid()
+        low = np.clip(np.searchsorted(nodes, ratios, side="right") - 1, 0, len(nodes) - 2)
+        values, slopes = [], []
+        for k in (low, low + 1):
+            value = self.log_partition[rows, k].astype(np.float64)
+            difference = value - self.table[rows, k, 0]
+            slope = np.where(k > 0, difference / np.maximum(nodes[k], nodes[1]), -1.0)
+            values.append(value)
+            slopes.append(np.where(self.statistics.maximum[rows] > 0, slope, 0.0))
+        step = nodes[low + 1] - nodes[low]
+        t = (ratios - nodes[low]) / step
+        rise, first, last = values[1] - values[0], slopes[0] * step, slopes[1] * step
+        return np.asarray(values[0] + t * (first + t * (3 * rise - 2 * first - last + t * (first + last - 2 * rise))))
+
+    # ---- on the disk -------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write one safetensors file, about 2.5 kB a token, with a checksum of all that is in it.
+
+        Raises:
+            CistError: if the file cannot be written.
+        """
+        tensors = self._tensors()
+        roles, _ = _codes(self.facts.roles)
+        metadata = {
+            "format": FORMAT,
+            "vocabulary_size": str(self.vocabulary_size),
+            "left_out": json.dumps(self.left_out),
+            "roles": json.dumps(roles),
+            "provenance": json.dumps(dict(self.provenance)),
+        }
+        metadata[CHECKSUM] = checksum(metadata, _digests(tensors))
+
+        def write(partial: Path) -> None:
+            with partial.open("wb") as stream:
+                stream.write(
+                    safetensors_header(metadata, [(name, array.dtype, array.shape) for name, array in tensors.items()])
+                )
+                for array in tensors.values():
+                    stream.write(memoryview(array).cast("B") if array.size else b"")
+
+        write_whole(path, write, what="The token set")
+
+    def _tensors(self) -> dict[str, NDArray[Any]]:
+        """By name, those of larger numbers first, so that each is aligned. Node by node, as they are read."""
+        statistics, facts = self.statistics, self.facts
+        arrays: dict[str, NDArray[Any]] = {
+            "ratios": kernels.ratio_grid(),
+            "table": self.table.transpose(1, 0, 2),
+            "log_partition": self.log_partition.T,
+            "top": self.top,
+            "top_ids": self.top_ids,
+            **{name: getattr(statistics, name) for name in ("maximum", "peak", "gap", "std")},
+            "shifted": self.shifted,
+            "entropy": self.entropy,
+            "log_partition_at_one": self.log_partition_at_one,
+            "rank": self.rank,
+            "ids": facts.ids.astype(np.int32),
+            "sequences": facts.sequences.astype(np.int32),
+            "positions": facts.positions.astype(np.int32),
+            "roles": _codes(facts.roles)[1],
+            "counted": facts.counted.astype(np.uint8),
+        }
+        return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> TokenSet:
+        """Open a file of `save`; the tables are memory-mapped, and its checksum is compared once in a process.
+
+        Raises:
+            CistError: if the file is missing, damaged, or no token set.
+        """
+        source = Path(path)
+        metadata, tensors = map_safetensors(source)
+        if metadata.get("format") != FORMAT:
+            raise CistError(f"{source} is no token set (its format is {metadata.get('format', 'not said')!r}).")
+        _check_content(source, file_state(source))
+        try:
+            ratios = tensors.pop("ratios")
+            if not np.array_equal(ratios, kernels.ratio_grid()):
+                raise CistError(f"{source} was made by another version, whose tables have other ratios; {_MAKE_AGAIN}.")
+            roles = np.asarray(parse_json(metadata["roles"]), np.str_)
+            table, log_partition = tensors.pop("table"), tensors.pop("log_partition")
+            small = {name: np.array(array) for name, array in tensors.items()}
+            facts = TokenFacts(
+                *(small.pop(name).astype(np.int64) for name in ("ids", "sequences", "positions")),
+                roles[small.pop("roles")],
+                small.pop("counted").astype(np.bool_),
+            )
+            statistics = kernels.RowStatistics(
+                **{name: small.pop(name) for name in ("maximum", "peak", "gap", "std")},
+                top1=small["top_ids"][:, 0].astype(np.int64),
+            )
+            return cls(
+                facts,
+                statistics,
+                table.transpose(1, 0, 2),
+                log_partition.T,
+                **small,
+                vocabulary_size=int(metadata["vocabulary_size"]),
+                left_out=tuple(parse_json(metadata["left_out"])),
+                provenance=MappingProxyType(parse_json(metadata["provenance"])),
+            )
+        except (KeyError, ValueError, TypeError, IndexError) as error:
+            raise CistError(f"{source} is a damaged token set ({error}); {_MAKE_AGAIN}.") from error
+
+    def __repr__(self) -> str:
+        counted = int(np.count_nonzero(self.facts.counted))
+        return f"TokenSet({self.num_tokens:,} tokens, {counted:,} of them counted, vocabulary {self.vocabulary_size:,})"
+
+
+def _codes(roles: NDArray[np.str_]) -> tuple[list[str], NDArray[np.uint8]]:
+    names, codes = np.unique(roles, return_inverse=True)
+    if len(names) > 256:
+        raise CistError(f"Expected at most 256 different roles of tokens, but got {len(names):,}.")
+    return names.tolist(), codes.reshape(-1).astype(np.uint8)
+
+
+def _digests(tensors: Mapping[str, NDArray[Any]]) -> dict[str, str]:
+    return {
+        name: tensor_digest(array.dtype.name, array.shape, memoryview(np.ascontiguousarray(array)).cast("B"))
+        for name, array in tensors.items()
+    }
+
+
+@lru_cache(maxsize=256)
+def _check_content(source: Path, state: tuple[int, int, int, int]) -> None:
+    """Compare the checksum, again only when the state of the file has changed."""
+    metadata, tensors = map_safetensors(source)
+    compare(source, metadata, _digests(tensors))
+
+
+def as_facts(facts: TokenFacts, count: int, vocabulary_size: int) -> TokenFacts:
+    """Checked facts of ``count`` tokens.
+
+    Raises:
+        CistError: for another number of them, ids outside the vocabulary, or negative numbers.
+    """
+    columns: Sequence[NDArray[Any]] = [np.asarray(column) for column in facts]
+    for name, column in zip(TokenFacts._fields, columns, strict=True):
+        if column.shape != (count,):
+            raise CistError(
+                f"Expected {name} of the shape ({count},), one for each row of logits, but got {column.shape}; a row "
+                "of logits predicts the token after it."
+            )
+    for name, column, end in zip(TokenFacts._fields, columns[:3], (vocabulary_size, 2**31, 2**31), strict=False):
+        wrong = column[(column < 0) | (column >= end)] if column.dtype.kind in "iu" else column[:1]
+        if len(wrong):
+            raise CistError(f"Expected {name} of tokens as whole numbers from 0 to {end - 1:,}, but got {wrong[0]}.")
+    if columns[4].dtype != np.bool_:
+        raise CistError(f"Expected counted of tokens to be boolean, but got {columns[4].dtype}; a mask is mask.bool().")
+    ids, sequences, positions = (column.astype(np.int64) for column in columns[:3])
+    return TokenFacts(ids, sequences, positions, columns[3].astype(np.str_), columns[4])
