@@ -39,6 +39,9 @@ from cist_core.wording import how_many, percent, three_digits
 TAU_RANGE, RHO_RANGE = (0.25, 20.0), (0.5, 15.0)
 """Ends of the two sliders, in the report and in the app."""
 
+LANGUAGE_RHO_RANGE = (0.5, 30.0)
+"""Over vocabularies, where the centred maximum is 15 to 18 at half of the tokens and a temperature of 1 is usual."""
+
 POINTS = 240
 """Up to this many samples are drawn one by one in the picture of the ratios."""
 
@@ -245,15 +248,18 @@ def slider_javascript() -> str:
     return files("cist_core").joinpath("templates", "slider_grid.js").read_text(encoding="utf-8")
 
 
-def slider_grid(fixed: RuleReading, cist: RuleReading, curves: EntropyCurves) -> SliderGrid:
+def slider_grid(
+    fixed: RuleReading, cist: RuleReading, curves: EntropyCurves, *, rho_range: tuple[float, float] = RHO_RANGE
+) -> SliderGrid:
     """Read the whole range of both sliders on curves.
 
     Args:
         fixed: a fixed temperature, the position the tau slider starts at.
         cist: a CIST rule, the position the rho slider starts at; its floor is that of all positions.
         curves: that both were read on; a table refuses temperatures beyond its largest ratio, which are left out.
+        rho_range: ends of the rho slider.
     """
-    grid = SliderGridReader(fixed, cist, curves).read_on()
+    grid = SliderGridReader(fixed, cist, curves, rho_range=rho_range).read_on()
     assert grid is not None
     return grid
 
@@ -264,8 +270,15 @@ class SliderGridReader:
     Several threads may ask for it: one of them reads.
     """
 
-    def __init__(self, fixed: RuleReading, cist: RuleReading, curves: EntropyCurves) -> None:
-        self._steps = _read_grid(fixed, cist, curves)
+    def __init__(
+        self,
+        fixed: RuleReading,
+        cist: RuleReading,
+        curves: EntropyCurves,
+        *,
+        rho_range: tuple[float, float] = RHO_RANGE,
+    ) -> None:
+        self._steps = _read_grid(fixed, cist, curves, rho_range)
         self._reading = threading.Lock()
         self.grid: SliderGrid | None = None
 
@@ -283,7 +296,9 @@ class SliderGridReader:
         return self.grid
 
 
-def _read_grid(fixed: RuleReading, cist: RuleReading, curves: EntropyCurves) -> Generator[None, None, SliderGrid]:
+def _read_grid(
+    fixed: RuleReading, cist: RuleReading, curves: EntropyCurves, rho_range: tuple[float, float]
+) -> Generator[None, None, SliderGrid]:
     """Yields after every position that it has read."""
     if not (isinstance(fixed.rule, Fixed) and isinstance(cist.rule, Cist)):
         raise TypeError(f"Expected a fixed temperature and a CIST rule, but got {fixed.rule} and {cist.rule}.")
@@ -293,7 +308,7 @@ def _read_grid(fixed: RuleReading, cist: RuleReading, curves: EntropyCurves) -> 
     lowest_tau = float(curves.statistics.maximum.max()) / curves.max_ratio
     floor = cist.rule.floor
     taus = yield from read(Fixed(tau) for tau in [*_even(TAU_RANGE, count), fixed.rule.tau] if tau > lowest_tau)
-    rhos = yield from read(Cist(rho, floor) for rho in [*_even(RHO_RANGE, count), cist.rule.rho])
+    rhos = yield from read(Cist(rho, floor) for rho in [*_even(rho_range, count), cist.rule.rho])
     more_taus, more_rhos = _partners(rhos, taus), _partners(taus, rhos)
     taus = _sorted([*(yield from read(Fixed(tau) for tau in more_taus)), *taus])
     rhos = _sorted([*(yield from read(Cist(rho, floor) for rho in more_rhos)), *rhos])

@@ -208,13 +208,13 @@ class EntropyCurves:
                 "use a higher temperature (a smaller rho), or load the logits into memory."
             )
         reachable = np.minimum(ratio, kernels.MAX_TABLE_RATIO).astype(np.float32)
-        if self._rows is None:
-            return np.asarray(kernels.read_table(self._table, reachable))
-        if reachable.ndim:
-            of_all = np.ones(len(self._table), np.float32)
+        table = np.asarray(self._table)
+        if self._rows is not None and reachable.ndim:
+            of_all = np.ones(len(table), np.float32)
             of_all[self._rows] = reachable
             reachable = of_all
-        return np.asarray(kernels.read_table(self._table, reachable))[self._rows]
+        read = np.asarray(kernels.read_table(table, reachable))
+        return read if self._rows is None else read[self._rows]
 
 
 def _positive(value: ArrayLike, name: str, count: int) -> NDArray[np.float32]:

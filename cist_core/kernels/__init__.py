@@ -29,6 +29,7 @@ __all__ = [
     "RATIO_GRID",
     "RowStatistics",
     "TokenStatistics",
+    "cross_table",
     "curve_tables",
     "entropy",
     "entropy_sweep",
@@ -175,6 +176,38 @@ def curve_tables(logits: Array, statistics: RowStatistics) -> tuple[Array, Array
     return _backend(logits).curve_tables(logits, statistics)  # type: ignore[no-any-return]
 
 
+def cross_table(
+    teacher_logits: NDArray[Any],
+    student_logits: NDArray[Any],
+    *,
+    teacher_statistics: RowStatistics,
+    student_statistics: RowStatistics,
+) -> NDArray[np.float32]:
+    """How far below its largest the student's logits lie where the teacher looks, at every ratio of the teacher.
+
+    ``D_i(r) = sum_j p_ij(r) (max z_s,i - z_s,ij)`` with ``p_i(r) = softmax(r c_t,i / m_t,i)``. With the curves of both
+    models it gives their divergence at any two temperatures, in one pass over the logits and without them afterwards:
+
+        KL(p_t || p_s) = D(m_t / tau_t) / tau_s + ln Z_s(m_s / tau_s) - H_t(m_t / tau_t).
+
+    Args:
+        teacher_logits: finite, ``(N, C)``, of NumPy.
+        student_logits: likewise.
+        teacher_statistics: of the teacher's rows.
+        student_statistics: of the student's.
+
+    Returns:
+        D and dD/dr at the nodes of `ratio_grid`, ``(N, K, 2)``, in logit units, for `read_table`.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    _check_one_shape(teacher_logits, student_logits)
+    from cist_core.kernels import cpu
+
+    return cpu.cross_table(teacher_logits, student_logits, teacher_statistics, student_statistics)
+
+
 def token_pass(logits: NDArray[Any], actual: NDArray[np.int64], *, most: int) -> tuple[RowStatistics, TokenStatistics]:
     """Statistics, the largest logits, and what the model says of the class that came true, in one pass over the memory.
 
@@ -222,12 +255,16 @@ def kl_divergence(
         >>> print(kl_divergence(teacher, student, 1.0, 1.0).round(4))
         [0.3278]
     """
+    _check_one_shape(teacher_logits, student_logits)
+    return _backend(teacher_logits).kl_divergence(teacher_logits, student_logits, tau_teacher, tau_student)
+
+
+def _check_one_shape(teacher_logits: Array, student_logits: Array) -> None:
     if teacher_logits.shape != student_logits.shape:
         raise ValueError(
             f"Expected the student's logits to have the teacher's shape {tuple(teacher_logits.shape)}, "
             f"but got {tuple(student_logits.shape)}."
         )
-    return _backend(teacher_logits).kl_divergence(teacher_logits, student_logits, tau_teacher, tau_student)
 
 
 def _backend(array: Array) -> ModuleType:

@@ -581,6 +581,111 @@ def table_kernel(begin, end, logits, peak, maximum, ratios, run_starts, sparse_r
 
 
 @_inlined
+def _keep_counting_pairs(x, other, size, lowest):
+    """`_keep_counting` that moves the other model's distances along."""
+    kept = 0
+    for j in range(size):
+        value = _at(x, j)
+        x[np.uintp(kept)] = value
+        other[np.uintp(kept)] = _at(other, j)
+        kept += value > lowest
+    padded = (kept + LANES - 1) // LANES * LANES
+    for j in range(kept, padded):
+        x[np.uintp(j)] = _ZERO
+        other[np.uintp(j)] = _ZERO
+    return kept, padded
+
+
+@_inlined
+def _four_cross_moments(x, other, power, factor, size):
+    """``sum p``, ``sum p x``, ``sum p d`` and ``sum p x d`` at the current and the next ratios; moves on by four."""
+    s0 = s1 = s2 = s3 = _ZERO
+    t0 = t1 = t2 = t3 = _ZERO
+    d0 = d1 = d2 = d3 = _ZERO
+    c0 = c1 = c2 = c3 = _ZERO
+    for j in range(size):
+        p = _at(power, j)
+        c = _at(x, j)
+        f = _at(factor, j)
+        d = _at(other, j)
+        both = c * d
+        s0 += p
+        t0 += p * c
+        d0 += p * d
+        c0 += p * both
+        p = p * f
+        s1 += p
+        t1 += p * c
+        d1 += p * d
+        c1 += p * both
+        p = p * f
+        s2 += p
+        t2 += p * c
+        d2 += p * d
+        c2 += p * both
+        p = p * f
+        s3 += p
+        t3 += p * c
+        d3 += p * d
+        c3 += p * both
+        power[np.uintp(j)] = _flushed(p * f)
+    return s0, t0, d0, c0, s1, t1, d1, c1, s2, t2, d2, c2, s3, t3, d3, c3
+
+
+@compiled
+def cross_kernel(
+    begin, end, teacher, student, t_peak, t_maximum, s_peak, s_maximum,
+    ratios, run_starts, sparse_run, vanishing, table,
+):  # fmt: skip
+    """``D = sum p d`` of the teacher's ``p = 2^(r x) / S`` and the student's distances ``d = max z - z``, and dD/dr.
+
+    By the same recurrences as `table_kernel`; node by node in memory, ``(K, N, 2)``.
+    """
+    _with_wide_vectors()
+    t_buffer = _buffer_for(teacher)
+    s_buffer = _buffer_for(student)
+    x, power, factor = _three_buffers()
+    other = np.empty(BLOCK + LANES, np.float32)
+    nodes = ratios.size
+    moments = np.empty((nodes, 4))
+    for i in range(begin, end):
+        if t_maximum[i] <= _ZERO:
+            for k in range(nodes):
+                table[k, i, 0] = s_maximum[i]
+                table[k, i, 1] = _ZERO
+            continue
+        t_row = _as_single(teacher[i], t_buffer)
+        s_row = _as_single(student[i], s_buffer)
+        inverse = _scale(t_maximum[i])
+        moments[:] = 0.0
+        for column in range(0, t_row.size, BLOCK):
+            stop = min(column + BLOCK, t_row.size)
+            size, padded = _fill_exponents(t_row, column, stop, t_peak[i], inverse, x)
+            for j in range(size):
+                other[np.uintp(j)] = s_peak[i] - _at(s_row, column + j)
+            for j in range(size, padded):
+                other[np.uintp(j)] = _ZERO
+            for run in range(run_starts.size - 1):
+                first, last = run_starts[run], run_starts[run + 1]
+                if run >= sparse_run:
+                    size, padded = _keep_counting_pairs(x, other, size, np.float32(-vanishing / ratios[first]))
+                    if size == 0:
+                        break
+                _fill_powers(x, size, padded, np.float32(ratios[first]), power)
+                _fill_powers(x, size, padded, np.float32(ratios[first + 1] - ratios[first]), factor)
+                for k in range(first, last, STEPS):
+                    sums = _four_cross_moments(x, other, power, factor, padded)
+                    for s in range(min(STEPS, last - k)):
+                        for q in range(4):
+                            moments[k + s, q] += sums[4 * s + q]
+        for k in range(nodes):
+            total = moments[k, 0]
+            distance = moments[k, 2] / total
+            table[k, i, 0] = distance
+            table[k, i, 1] = LN_2 * (moments[k, 3] / total - distance * moments[k, 1] / total)
+
+
+@_inlined
 def _interval(r, ratios, bin_width, bin_nodes):
     """The node below a ratio, the spacing above it and the position between, in [0, 1]."""
     k = bin_nodes[np.int64(r / bin_width)]

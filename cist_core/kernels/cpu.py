@@ -66,10 +66,28 @@ def _tables(logits: LogitArray, statistics: RowStatistics, *, with_partition: bo
     table = np.empty((nodes, rows, 2), np.float32)
     log_partition = np.empty((nodes, rows if with_partition else 0), np.float32)
     columns = _column(statistics.peak, logits), _column(statistics.maximum, logits)
-    runs = grid.RATIO_GRID, grid.RUN_STARTS, grid.SPARSE_RUN, grid.vanishing_exponent(classes) / math.log(2)
     work = classes * nodes // compiled.STEPS
-    over_rows(compiled.table_kernel, rows, work, _typed(logits), *columns, *runs, table, log_partition)
+    over_rows(compiled.table_kernel, rows, work, _typed(logits), *columns, *_runs(classes), table, log_partition)
     return table.transpose(1, 0, 2), log_partition.T
+
+
+def cross_table(
+    teacher: LogitArray, student: LogitArray, of_teacher: RowStatistics, of_student: RowStatistics
+) -> Vector:
+    rows, classes = teacher.shape
+    nodes = len(grid.RATIO_GRID)
+    table = np.empty((nodes, rows, 2), np.float32)
+    given = (of_teacher.peak, of_teacher.maximum, of_student.peak, of_student.maximum)
+    columns = (_column(each, teacher) for each in given)
+    work = classes * nodes // compiled.STEPS
+    arguments = _typed(teacher), _typed(student), *columns, *_runs(classes), table
+    over_rows(compiled.cross_kernel, rows, work, *arguments)
+    return table.transpose(1, 0, 2)
+
+
+def _runs(classes: int) -> tuple[Any, ...]:
+    """Of the grid, as the kernels take them."""
+    return grid.RATIO_GRID, grid.RUN_STARTS, grid.SPARSE_RUN, grid.vanishing_exponent(classes) / math.log(2)
 
 
 def token_pass(logits: LogitArray, actual: NDArray[np.int64], most: int) -> tuple[RowStatistics, TokenStatistics]:

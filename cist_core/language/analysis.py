@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cist_core import kernels
 from cist_core.errors import CistError
-from cist_core.language.token_set import TokenFacts, TokenSet, as_facts
+from cist_core.language.token_set import TokenFacts, TokenPair, TokenSet, as_facts
 from cist_core.logits.absent_classes import DIVIDE, HIGHEST_MASK, listed
 from cist_core.logits.logit_set import LogitSet
 from cist_core.logits.scratch import scratch_array
@@ -52,51 +52,121 @@ def token_set(
         >>> found.rank.tolist(), found.nll.astype(float).round(4).tolist()
         ([1, 2], [0.1698, 1.4076])
     """
-    if count < 1:
-        raise CistError(f"Expected at least one token, but got {count}; give texts of two tokens or more.")
-    nodes = len(kernels.ratio_grid())
-    table = scratch_array((nodes, count, 2), np.float32)
-    log_partition = scratch_array((nodes, count), np.float32)
-    known: list[tuple[TokenFacts, kernels.RowStatistics, kernels.TokenStatistics]] = []
-    columns: _Columns | None = None
-    done = 0
+    whole = _Pass(count, progress)
     for logits, facts in chunks:
-        columns = columns or _Columns(logits)
-        part = columns.read(logits, done)
+        whole.add(logits, facts)
+    return whole.finished(provenance)
+
+
+def token_pair(
+    chunks: Iterable[tuple[ArrayLike, ArrayLike, TokenFacts]],
+    *,
+    count: int,
+    teacher_provenance: Mapping[str, str] | None = None,
+    student_provenance: Mapping[str, str] | None = None,
+    progress: ProgressCallback | None = None,
+) -> TokenPair:
+    """What is kept of the predictions of two models on the same tokens, their divergence at any temperatures included.
+
+    Args:
+        chunks: logits of the teacher and of the student, ``(n, V)`` each, and what is known of the n tokens.
+        count: of all tokens that will come.
+        teacher_provenance: free text, such as the teacher's name and precision.
+        student_provenance: the same of the student.
+        progress: told how many tokens are done.
+
+    Raises:
+        CistError: as `token_set`, for either model; or if the tokens of the vocabulary that take part are not the same.
+    """
+    first, second = _Pass(count), _Pass(count, progress)
+    cross = scratch_array((len(kernels.ratio_grid()), count, 2), np.float32)
+    for teacher_logits, student_logits, facts in chunks:
+        rows = slice(first.done, first.done + len(facts.ids))
+        teacher, of_teacher = first.add(teacher_logits, facts)
+        student, of_student = second.add(student_logits, facts)
+        first.check_same_vocabulary(second)
+        table = kernels.cross_table(
+            teacher.logits, student.logits, teacher_statistics=of_teacher, student_statistics=of_student
+        )
+        cross[:, rows] = table.transpose(1, 0, 2)
+    return TokenPair(first.finished(teacher_provenance), second.finished(student_provenance), cross.transpose(1, 0, 2))
+
+
+class _Pass:
+    """The pass over the logits of one model, a chunk at a time."""
+
+    def __init__(self, count: int, progress: ProgressCallback | None = None) -> None:
+        if count < 1:
+            raise CistError(f"Expected at least one token, but got {count}; give texts of two tokens or more.")
+        nodes = len(kernels.ratio_grid())
+        self.done = 0
+        self._count, self._progress = count, progress
+        self._table = scratch_array((nodes, count, 2), np.float32)
+        self._log_partition = scratch_array((nodes, count), np.float32)
+        self._known: list[tuple[TokenFacts, kernels.RowStatistics, kernels.TokenStatistics]] = []
+        self._columns: _Columns | None = None
+
+    def add(self, logits: ArrayLike, facts: TokenFacts) -> tuple[LogitSet, kernels.RowStatistics]:
+        """Take in the next rows; returns those columns of them that take part, and their statistics."""
+        columns = self._columns = self._columns or _Columns(logits)
+        part = columns.read(logits, self.done)
         checked = as_facts(facts, part.num_samples, columns.vocabulary_size)
-        columns.check_ids(checked.ids, done)
-        rows = slice(done, done + part.num_samples)
-        done = rows.stop
-        if done > count:
-            raise CistError(f"Expected {count:,} tokens, but at least {done:,} came; say how many there are.")
+        columns.check_ids(checked.ids, self.done)
+        rows = slice(self.done, self.done + part.num_samples)
+        if rows.stop > self._count:
+            raise CistError(
+                f"Expected {self._count:,} tokens, but at least {rows.stop:,} came; say how many there are."
+            )
         statistics, of_tokens = kernels.token_pass(part.logits, columns.number(checked.ids), most=TOP)
         curves, partition = kernels.curve_tables(part.logits, statistics)
-        table[:, rows] = curves.transpose(1, 0, 2)
-        log_partition[:, rows] = partition.T
-        known.append((checked, statistics, of_tokens))
-        if progress:
-            progress(done, count)
-    if columns is None or done < count:
-        raise CistError(f"Expected {count:,} tokens, but only {done:,} came; say how many there are.")
-    facts, statistics, of_tokens = (
-        type(parts[0])(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-        for parts in zip(*known, strict=True)
-    )
-    return TokenSet(
-        facts,
-        statistics._replace(top1=columns.kept[statistics.top1]),
-        table.transpose(1, 0, 2),
-        log_partition.T,
-        of_tokens.top,
-        columns.kept[of_tokens.top_classes].astype(np.int32),
-        of_tokens.shifted,
-        of_tokens.entropy,
-        of_tokens.log_partition,
-        of_tokens.rank,
-        columns.vocabulary_size,
-        columns.left_out,
-        MappingProxyType({**(provenance or {}), **columns.said}),
-    )
+        self._table[:, rows] = curves.transpose(1, 0, 2)
+        self._log_partition[:, rows] = partition.T
+        self._known.append((checked, statistics, of_tokens))
+        self.done = rows.stop
+        if self._progress:
+            self._progress(self.done, self._count)
+        return part, statistics
+
+    def check_same_vocabulary(self, student: _Pass) -> None:
+        """Refuse two models whose distributions are not over the same tokens."""
+        ours, theirs = self._columns, student._columns
+        if ours is None or theirs is None:
+            return
+        if ours.vocabulary_size != theirs.vocabulary_size:
+            raise CistError(
+                f"Expected logits of both models over one vocabulary, but the teacher has {ours.vocabulary_size:,} "
+                f"tokens and the student {theirs.vocabulary_size:,}; where the larger one only fills up with tokens "
+                "that stand for nothing, leave those columns out."
+            )
+        if ours.left_out != theirs.left_out:
+            apart = sorted({*ours.left_out} ^ {*theirs.left_out})
+            raise CistError(
+                f"{len(apart):,} tokens of the vocabulary ({listed(apart, None)}) are masked in one of the two models "
+                "only; mask the same tokens in both."
+            )
+
+    def finished(self, provenance: Mapping[str, str] | None) -> TokenSet:
+        if self._columns is None or self.done < self._count:
+            raise CistError(f"Expected {self._count:,} tokens, but only {self.done:,} came; say how many there are.")
+        facts, statistics, of_tokens = (
+            type(parts[0])(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+            for parts in zip(*self._known, strict=True)
+        )
+        return TokenSet(
+            facts,
+            statistics._replace(top1=self._columns.kept[statistics.top1]),
+            self._table.transpose(1, 0, 2),
+            self._log_partition.T,
+            of_tokens.top,
+            self._columns.kept[of_tokens.top_classes].astype(np.int32),
+            of_tokens.shifted,
+            of_tokens.entropy,
+            of_tokens.log_partition,
+            of_tokens.rank,
+            self._columns.vocabulary_size,
+            self._columns.left_out,
+            MappingProxyType({**(provenance or {}), **self._columns.said}),
+        )
 
 
 class _Columns:

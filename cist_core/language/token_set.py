@@ -289,7 +289,7 @@ class TokenSet:
                     safetensors_header(metadata, [(name, array.dtype, array.shape) for name, array in tensors.items()])
                 )
                 for array in tensors.values():
-                    stream.write(memoryview(array).cast("B") if array.size else b"")
+                    stream.write(array.data.cast("B"))
 
         write_whole(path, write, what="The token set")
 
@@ -334,10 +334,9 @@ class TokenSet:
             roles = np.asarray(parse_json(metadata["roles"]), np.str_)
             table, log_partition = tensors.pop("table"), tensors.pop("log_partition")
             small = {name: np.array(array) for name, array in tensors.items()}
+            ids, sequences, positions = (small.pop(name).astype(np.int64) for name in ("ids", "sequences", "positions"))
             facts = TokenFacts(
-                *(small.pop(name).astype(np.int64) for name in ("ids", "sequences", "positions")),
-                roles[small.pop("roles")],
-                small.pop("counted").astype(np.bool_),
+                ids, sequences, positions, roles[small.pop("roles")], small.pop("counted").astype(np.bool_)
             )
             statistics = kernels.RowStatistics(
                 **{name: small.pop(name) for name in ("maximum", "peak", "gap", "std")},
@@ -361,6 +360,41 @@ class TokenSet:
         return f"TokenSet({self.num_tokens:,} tokens, {counted:,} of them counted, vocabulary {self.vocabulary_size:,})"
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class TokenPair:
+    """Two models on the same tokens, and how far apart their soft labels are at any two temperatures.
+
+    Build it with `cist_core.language.analysis.token_pair`.
+
+    Attributes:
+        teacher: its token set.
+        student: the other one's.
+        cross: ``(N, K, 2)``, see `cist_core.kernels.cross_table`; 1.5 kB a token.
+    """
+
+    teacher: TokenSet
+    student: TokenSet
+    cross: NDArray[np.float32]
+
+    def divergence(self, tau_teacher: ArrayLike, tau_student: ArrayLike) -> FloatArray:
+        """``KL(softmax(z_t / tau_t) || softmax(z_s / tau_s))`` in nats, ``(N,)``, from the tables.
+
+        Args:
+            tau_teacher: positive temperatures in logit units, one or ``(N,)``.
+            tau_student: the same for the student.
+
+        Raises:
+            CistError: as `TokenSet.soft_labels`.
+        """
+        rows = np.arange(self.teacher.num_tokens)
+        teacher_tau, _ = self.teacher._read(tau_teacher, rows)
+        student_tau, log_z = self.student._read(tau_student, rows)
+        ratios = np.minimum(self.teacher.statistics.maximum / teacher_tau, kernels.MAX_TABLE_RATIO)
+        distance = kernels.read_table(self.cross, ratios) / student_tau
+        entropy = kernels.read_table(self.teacher.table, ratios)
+        return np.asarray(np.maximum(distance + log_z - entropy, 0.0))
+
+
 def _codes(roles: NDArray[np.str_]) -> tuple[list[str], NDArray[np.uint8]]:
     names, codes = np.unique(roles, return_inverse=True)
     if len(names) > 256:
@@ -370,7 +404,7 @@ def _codes(roles: NDArray[np.str_]) -> tuple[list[str], NDArray[np.uint8]]:
 
 def _digests(tensors: Mapping[str, NDArray[Any]]) -> dict[str, str]:
     return {
-        name: tensor_digest(array.dtype.name, array.shape, memoryview(np.ascontiguousarray(array)).cast("B"))
+        name: tensor_digest(array.dtype.name, array.shape, np.ascontiguousarray(array).data.cast("B"))
         for name, array in tensors.items()
     }
 

@@ -6,12 +6,18 @@ import numpy as np
 import pytest
 import torch
 from reference import centred_maximum, entropy_at, entropy_at_cist
-from scipy.special import log_softmax, softmax
+from scipy.special import log_softmax, rel_entr, softmax
 
 from cist_core import CistError, EntropyCurves, EntropyProfile, LogitSet, parse_rule
 from cist_core.compare.matching import matched_pair
-from cist_core.language.analysis import TOP, token_set
+from cist_core.compare.recommendation import recommend_rho
+from cist_core.compare.rho_curves import rho_sweep
+from cist_core.compare.slider_grid import LANGUAGE_RHO_RANGE, slider_grid
+from cist_core.language.analysis import TOP, token_pair, token_set
 from cist_core.language.token_set import TokenFacts, TokenSet
+from cist_core.temperature import Cist, Fixed
+from cist_core.temperature.readings import read_rule
+from cist_core.temperature.weights import SampleWeights
 
 RNG = np.random.default_rng(11)
 VOCABULARY, TOKENS = 3000, 60
@@ -294,3 +300,87 @@ def test_token_sets_of_other_texts_are_not_compared(logits, found):
         found.check_same_tokens(made(logits[:30], part_of(facts, slice(30))))
     with pytest.raises(CistError, match="one has 3,000 tokens and the other 2,900"):
         found.check_same_tokens(made(logits[:, :2900], facts._replace(ids=facts.ids % 2900)))
+
+
+def two_models(logits, **changes):
+    other = (0.6 * logits + 2 * np.random.default_rng(5).standard_normal(logits.shape)).astype(np.float32)
+    chunks = [
+        (logits[rows], changes.get("student", other)[rows], part_of(facts_of(), rows))
+        for rows in (slice(0, 17), slice(17, TOKENS))
+    ]
+    return token_pair(chunks, count=TOKENS), other
+
+
+@pytest.mark.parametrize(("tau_teacher", "tau_student"), [(1.0, 1.0), (2.0, 1.3), (0.5, 4.0), (20.0, 20.0)])
+def test_the_divergence_of_two_models_at_any_temperatures(logits, tau_teacher, tau_student):
+    pair, other = two_models(logits)
+    pair.teacher.check_same_tokens(pair.student)
+    p = softmax(logits.astype(np.float64) / tau_teacher, axis=1)
+    q = softmax(other.astype(np.float64) / tau_student, axis=1)
+    expected = rel_entr(p, q).sum(axis=1)
+    np.testing.assert_allclose(pair.divergence(tau_teacher, tau_student), expected, rtol=0, atol=2e-4)
+
+
+def test_the_divergence_under_two_rules(logits):
+    pair, other = two_models(logits)
+    taus = [np.maximum(centred_maximum(rows) / 9.0, 1.0) for rows in (logits, other)]
+    p, q = (
+        softmax(rows.astype(np.float64) / tau[:, None], axis=1) for rows, tau in zip((logits, other), taus, strict=True)
+    )
+    np.testing.assert_allclose(pair.divergence(*taus), rel_entr(p, q).sum(axis=1), rtol=0, atol=2e-4)
+
+
+def test_a_model_does_not_diverge_from_itself(logits):
+    pair, _ = two_models(logits, student=logits)
+    for tau in (0.5, 1.0, 4.0):
+        np.testing.assert_allclose(pair.divergence(tau, tau), 0, atol=1e-4)
+
+
+def test_a_constant_teacher_looks_everywhere(logits):
+    constant = np.full_like(logits, 3.0)
+    pair = token_pair([(constant, logits, facts_of())], count=TOKENS)
+    q = log_softmax(logits.astype(np.float64), axis=1)
+    expected = -np.log(VOCABULARY) - q.mean(axis=1)
+    np.testing.assert_allclose(pair.divergence(1.0, 1.0), expected, rtol=1e-5)
+
+
+def test_two_models_need_the_same_masks(logits):
+    masked = logits.copy()
+    masked[:, 2990:] = -np.inf
+    facts = facts_of()._replace(ids=np.full(TOKENS, 5))
+    with pytest.raises(
+        CistError, match=r"10 tokens of the vocabulary \(2990, 2991.*are masked in one of the two models"
+    ):
+        token_pair([(masked, logits, facts)], count=TOKENS)
+    with pytest.raises(CistError, match="the teacher has 3,000 tokens and the student 2,990; where the larger"):
+        token_pair([(logits, logits[:, :2990], facts)], count=TOKENS)
+    pair = token_pair([(masked, masked, facts)], count=TOKENS)
+    np.testing.assert_allclose(pair.divergence(2.0, 2.0), 0, atol=1e-4)
+
+
+# ---- what the vision side computes -----------------------------------------------------------------------------------
+
+
+def test_sliders_over_a_vocabulary_reach_the_rho_of_temperature_one(logits, found):
+    curves = found.curves()
+    tau, rho = Fixed(1.0), Cist(30.0, 0.0)
+    grid = slider_grid(read_rule(tau, curves), read_rule(rho, curves), curves, rho_range=LANGUAGE_RHO_RANGE)
+    assert (grid.rhos[0].value, grid.rhos[-1].value) == LANGUAGE_RHO_RANGE
+    at_tau, at_rho = grid.taus[grid.start[0]], grid.rhos[grid.partners_of_taus[grid.start[0]]]
+    expected = [entropy_at(logits, 1.0), entropy_at_cist(logits, at_rho.value, 0.0)]
+    counted = facts_of().counted
+    assert at_tau.profile.mean == pytest.approx(expected[0][counted].mean(), abs=1e-4)
+    assert at_rho.profile.mean == pytest.approx(expected[1][counted].mean(), abs=1e-4)
+
+
+def test_rho_curves_weights_and_the_recommendation_read_token_sets(logits, found):
+    facts = facts_of()
+    exact = EntropyCurves.from_logits(LogitSet.create(logits[facts.counted]))
+    curves = found.curves()
+    sweep, expected = rho_sweep(curves, reach=30.0), rho_sweep(exact, reach=30.0)
+    np.testing.assert_allclose(sweep.mean, expected.mean, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(sweep.at_floor, expected.at_floor, rtol=0, atol=1e-9)
+    ours, theirs = (recommend_rho(of, low=0.3, target=0.5) for of in (curves, exact))
+    assert ours.rho == pytest.approx(theirs.rho, rel=1e-3)
+    weights, others = (SampleWeights.of(of, of, rho=17.0) for of in (curves, exact))
+    np.testing.assert_allclose(weights.weight, others.weight, rtol=1e-5)
