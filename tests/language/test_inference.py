@@ -23,9 +23,10 @@ RECORDS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return open_language_model(str(save_tiny_model(tmp_path_factory.mktemp("models") / "tiny", scale=8.0)))
+@pytest.fixture(scope="module", params=[WORDS, CLASSES], ids=["padding", "no-padding"])
+def model(request, tmp_path_factory):
+    folder = save_tiny_model(tmp_path_factory.mktemp("models") / "tiny", words=request.param, scale=8.0)
+    return open_language_model(str(folder))
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def test_every_predicted_token_agrees_with_scipy_on_the_models_own_logits(model,
     for number, text in enumerate(texts):
         with torch.inference_mode():
             logits = model.network(input_ids=torch.from_numpy(text.ids)[None]).logits[0].double().numpy()
-        logits = logits[:-1, :WORDS]  # the others are no tokens
+        logits = logits[:-1, : len(model.tokenizer)]  # the others are no tokens
         rows = slice(at, at + len(logits))
         at = rows.stop
         assert found.facts.ids[rows].tolist() == text.ids[1:].tolist()
@@ -53,7 +54,7 @@ def test_every_predicted_token_agrees_with_scipy_on_the_models_own_logits(model,
         np.testing.assert_allclose(found.nll[rows], -expected[np.arange(len(logits)), text.ids[1:]], atol=1e-4)
         np.testing.assert_allclose(found.entropy[rows], entropy(np.exp(expected), axis=1), atol=1e-4)
     assert at == found.num_tokens
-    assert found.left_out == tuple(range(WORDS, CLASSES))
+    assert found.left_out == tuple(range(len(model.tokenizer), CLASSES))
     assert found.provenance["precision"] == model.precision
 
 
