@@ -13,6 +13,10 @@ depend on the temperature.
 
 - app: the server's share of a slider move on each page (`app_rerun`).
 
+- tokens: rows over a vocabulary. The first pass gives statistics, entropy, the 32 largest logits, the negative
+  log-likelihood and the rank; its peer is torch's `log_softmax`, entropy, `topk` and `gather`. The token set has the
+  whole curves besides (`cist_core.language.analysis`), and its peer runs once for each ratio of the table.
+
 The first pass also gives the centred maximum, top-1, gap and deviation; its peers give the entropy alone.
 """
 
@@ -34,13 +38,16 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from cist_core import kernels
+from cist_core.language.analysis import TOP, token_set
+from cist_core.language.token_set import TokenFacts
 
 SIZES = ("10000x100", "50000x100", "50000x1000")
+TOKENS = "500x49152"
 SWEEP = {"start": 0.25, "step": 0.25, "count": 64}
 TAU, RHO, STUDENT_TAU = 2.0, 4.0, 3.0
 PEER_ROUNDS = 2
 CHECKED_ROWS = 200
-CHECKED_RATIOS = (0.004, 0.01, 0.05, 0.1, 0.2, 0.29, 0.5, 0.7, 1.1, 2.3, 4.0, 7.9, 12.3, 16.0)
+CHECKED_RATIOS = (0.004, 0.01, 0.05, 0.1, 0.2, 0.29, 0.5, 0.7, 1.1, 2.3, 4.0, 7.9, 12.3, 17.1, 26.4, 43.7, 64.0)
 CHECKED_TAUS = (0.25, 0.5, 1.0, 2.0, 4.0, 20.0)
 
 Logits = NDArray[np.float32]
@@ -142,6 +149,59 @@ def measure(size: str, rounds: int) -> list[Row]:
     return rows
 
 
+def torch_tokens(logits: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """What a user writes for the entropy, the likeliest tokens and the likelihood of the one that came true."""
+    log_p = torch.log_softmax(logits, dim=1)
+    entropy = -(log_p.exp() * log_p).sum(dim=1)
+    return entropy, log_p.gather(1, ids[:, None]), *log_p.topk(TOP, dim=1)
+
+
+def measure_tokens(size: str, rounds: int) -> list[Row]:
+    tokens, vocabulary = (int(part) for part in size.split("x"))
+    logits = realistic_logits(tokens, vocabulary)
+    ids = np.random.default_rng(1).integers(0, vocabulary, tokens)
+    places = np.arange(tokens)
+    facts = TokenFacts(ids, places * 0, places, np.full(tokens, "text"), np.ones(tokens, np.bool_))
+    tensor, indices = torch.from_numpy(logits), torch.from_numpy(ids)
+    functions: dict[str, Callable[[], object]] = {
+        "first pass over tokens": lambda: kernels.token_pass(logits, ids, most=TOP),
+        "token set": lambda: token_set([(logits, facts)], count=tokens),
+        "torch": lambda: torch_tokens(tensor, indices),
+        "read": lambda: read_memory(logits.reshape(-1)),
+    }
+    best: dict[str, float] = {}
+    for function in functions.values():
+        function()
+    for _ in range(rounds):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            best[name] = min(best.get(name, math.inf), time.perf_counter() - start)
+    exact = logits[:CHECKED_ROWS].astype(np.float64)
+    found = token_set([(logits, facts)], count=tokens)
+    curves = found.curves()
+    errors = {
+        "first pass over tokens": np.abs(found.entropy[:CHECKED_ROWS] - scipy_entropy(exact, 1.0)).max(),
+        "token set": max(
+            np.abs(curves.at_temperature(tau)[:CHECKED_ROWS] - scipy_entropy(exact, tau)).max()
+            for tau in CHECKED_TAUS
+            if found.statistics.maximum.max() / tau <= kernels.MAX_TABLE_RATIO
+        ),
+    }
+    return [
+        {
+            "name": name,
+            "size": size,
+            "seconds": best[name],
+            "versus_scipy": None,
+            "versus_torch": times * best["torch"] / best[name],
+            "versus_read": best[name] / best["read"],
+            "max_error": float(errors[name]),
+        }
+        for name, times in (("first pass over tokens", 1), ("token set", len(kernels.RATIO_GRID)))
+    ]
+
+
 def largest_errors(logits: Logits, student: Logits) -> dict[str, float]:
     """Largest difference in nats from float64 SciPy, on evenly spread rows."""
     chosen = np.linspace(0, len(logits) - 1, CHECKED_ROWS).astype(int)
@@ -199,6 +259,7 @@ def main() -> None:
     rows: list[Row] = []
     for size in arguments.sizes:
         rows += measure(size, arguments.rounds)
+    rows += measure_tokens(TOKENS, arguments.rounds)
     rows += measure_app(realistic_logits(SAMPLES, CLASSES))
     print_table(rows)
     arguments.output.write_text(json.dumps(rows, indent=1) + "\n")

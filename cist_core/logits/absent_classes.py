@@ -7,7 +7,7 @@ number would decide everything: with one class of ten at -1e9 the centred maximu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,9 @@ RULE = (
     f"and at least {TIMES_BEYOND:g} times as far from 0 as every logit above that"
 )
 """The rule in words, for errors."""
+
+HIGHEST_SUSPECT = -50.0
+"""A class that has one number in every sample, at most this and the smallest of all, is likely to be masked too."""
 
 DIVIDE = "if these numbers are no masks, divide all logits, and CIST's floor with them, by one number"
 
@@ -165,6 +168,42 @@ class Absences:
         low, high = (f"{number:.5g}" for number in (self._lowest[places].min(), self._highest[places].max()))
         finite = [] if low == "inf" else [low if low == high else f"{low} to {high}"]
         return " or ".join([*(["-inf"] if self._infinite[places].any() else []), *finite])
+
+
+def said_of_suspects(blocks: Iterable[NDArray[Any]], low: NDArray[Any], names: Sequence[str] | None) -> str | None:
+    """What masks above `HIGHEST_MASK`, which are read as logits, do to the centred maximum; None if there are none.
+
+    Args:
+        blocks: of rows, ``(n, C)`` each; read only where every row has the same smallest number.
+        low: the smallest number of each row, ``(N,)``.
+        names: C names, or None.
+
+    Example:
+        >>> logits = np.array([[2.0, -500.0, 0.0], [1.0, -500.0, 3.0], [0.0, -500.0, 1.0]])
+        >>> said_of_suspects([logits], logits.min(axis=1), None).split(";")[0]
+        '1 class (1) has the logit -500 in every sample and is read as a logit'
+    """
+    value = float(low[0])
+    if len(low) < FEWEST or not HIGHEST_MASK < value <= HIGHEST_SUSPECT or (low != low[0]).any():
+        return None
+    same, totals, peaks = np.True_, [], []
+    for rows in blocks:
+        same = same & (rows == value).all(axis=0)
+        totals.append(rows.sum(axis=1, dtype=np.float64))
+        peaks.append(rows.max(axis=1).astype(np.float64))
+    places = np.flatnonzero(same)
+    classes, count = len(same), len(places)
+    if not 0 < count <= classes - 2:
+        return None
+    total, peak = np.concatenate(totals), np.concatenate(peaks)
+    with_them, without = peak - total / classes, peak - (total - count * value) / (classes - count)
+    subject, pronoun = (("class", "it"), ("classes", "them"))[count > 1]
+    return (
+        f"{count:,} {subject} ({listed(places, names)}) {'has' if count == 1 else 'have'} the logit {value:g} in every "
+        f"sample and {'is read as a logit' if count == 1 else 'are read as logits'}; without {pronoun} the centred "
+        f"maximum, {with_them.mean():.3g} on average, would be {without.mean():.3g}. If "
+        f"{'it is' if count == 1 else 'they are'} masked, write -inf"
+    )
 
 
 def named(place: int, names: Sequence[str] | None) -> str:

@@ -11,6 +11,9 @@ from collections.abc import Mapping
 CLIPPED = "clipped"
 """The key of what rests on the floor that probabilities of 0 were clipped to, which concerns every rho."""
 
+LIKE_MASKS = "like masks"
+"""The key of classes that look masked, but by a number that a logit can have."""
+
 CHOICES = {
     "weights": "Weights: ",
     "class_order": "",
@@ -20,6 +23,7 @@ CHOICES = {
     "unused beside the labels": "Not used in the file of labels: ",
     "labels": "Labels: ",
     "absent classes": "Classes that take no part, left out: ",
+    LIKE_MASKS: "Like masks: ",
     "left out": "Left out: ",
     "given_as": "Given as ",
     CLIPPED: "ρ rests on clipped zeros: ",

@@ -22,7 +22,8 @@ from cist_core.documents import parse_json
 from cist_core.errors import CistError, first_line
 from cist_core.files import file_state, write_whole
 from cist_core.logits import calibration
-from cist_core.logits.absent_classes import Absences, listed
+from cist_core.logits.absent_classes import Absences, listed, said_of_suspects
+from cist_core.logits.choices import LIKE_MASKS
 from cist_core.logits.sample_names import SampleNames
 from cist_core.logits.scratch import scratch_array
 from cist_core.plain_text import written_out
@@ -167,6 +168,9 @@ class LogitSet:
             low, high, _ = _extremes(array)
         _check_size(low)
         _check_size(high)
+        suspects = said_of_suspects(_row_chunks(array), low, names)
+        if suspects is not None:
+            said[LIKE_MASKS] = suspects
         constant_rows = int(np.count_nonzero(low == high))
         array = _in_rows(array)
         return cls(array, checked, names, MappingProxyType(said), constant_rows, called, tuple(left_out.tolist()))

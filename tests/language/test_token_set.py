@@ -14,7 +14,7 @@ from cist_core.compare.recommendation import recommend_rho
 from cist_core.compare.rho_curves import rho_sweep
 from cist_core.compare.slider_grid import LANGUAGE_RHO_RANGE, slider_grid
 from cist_core.language.analysis import TOP, token_pair, token_set
-from cist_core.language.token_set import TokenFacts, TokenSet
+from cist_core.language.token_set import TokenFacts, TokenPair, TokenSet
 from cist_core.temperature import Cist, Fixed
 from cist_core.temperature.readings import read_rule
 from cist_core.temperature.weights import SampleWeights
@@ -356,6 +356,17 @@ def test_two_models_need_the_same_masks(logits):
         token_pair([(logits, logits[:, :2990], facts)], count=TOKENS)
     pair = token_pair([(masked, masked, facts)], count=TOKENS)
     np.testing.assert_allclose(pair.divergence(2.0, 2.0), 0, atol=1e-4)
+
+
+def test_a_pair_is_written_and_read(tmp_path, logits):
+    pair, _ = two_models(logits)
+    pair.save(tmp_path)
+    read = TokenPair.load(tmp_path)
+    np.testing.assert_array_equal(read.divergence(1.5, 2.5), pair.divergence(1.5, 2.5))
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 8000 * TOKENS
+    pair.teacher.save(tmp_path / "student.safetensors")
+    with pytest.raises(CistError, match=r"student\.safetensors is another one than that of .*cross\.safetensors"):
+        TokenPair.load(tmp_path)
 
 
 # ---- what the vision side computes -----------------------------------------------------------------------------------

@@ -373,6 +373,22 @@ def test_the_commands_name_the_classes_that_take_no_part(tmp_path, capsys, comma
     assert (record.get("source") or record)["left_out_classes"] == [2]
 
 
+@pytest.mark.parametrize("mask", [-100.0, -500.0])
+def test_a_class_that_is_masked_by_an_ordinary_number_stays_and_is_said(tmp_path, capsys, mask):
+    logits = masked(mask, column=2)[0]
+    np.savez(tmp_path / "set.npz", logits=logits)
+    read = read_logits(tmp_path / "set.npz")
+    assert read.left_out == ()
+    with_it, without = centred_maximum(logits).mean(), centred_maximum(np.delete(logits, 2, 1)).mean()
+    said = (
+        f"Like masks: 1 class (2) has the logit {mask:g} in every sample and is read as a logit; without it the "
+        f"centred maximum, {with_it:.3g} on average, would be {without:.3g}. If it is masked, write -inf."
+    )
+    assert said in run(capsys, "analyze", "--logits", tmp_path / "set.npz")[1]
+    logits[5, 2] = mask + 1
+    assert "like masks" not in LogitSet.create(logits).provenance
+
+
 # ---- logits that are no masks ----------------------------------------------------------------------------------------
 
 
