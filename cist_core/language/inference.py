@@ -18,7 +18,7 @@ from cist_core.logits.scratch import cache_dir
 from cist_core.partial_files import remove_abandoned
 from cist_core.progress import ProgressCallback
 
-_PLACES_AT_ONCE = {"cpu": 2_048, "mps": 8_192, "cuda": 32_768}
+PLACES_AT_ONCE = {"cpu": 2_048, "mps": 8_192, "cuda": 32_768}
 """Tokens and padding of a batch."""
 _LOGITS_AT_ONCE = 1 << 24
 """Values of one chunk of logits: 64 MB in float32."""
@@ -70,7 +70,7 @@ def _key(model: LanguageModel, texts: Sequence[Tokens]) -> str:
 def _chunks(model: LanguageModel, texts: Sequence[Tokens]) -> Iterator[tuple[torch.Tensor, TokenFacts]]:
     padding = [number for number, token in enumerate(model.vocabulary.tokens) if token is None]
     rows = max(1, _LOGITS_AT_ONCE // model.head.num_classes)
-    for numbers in _batches([len(text.ids) for text in texts], _PLACES_AT_ONCE[model.device.type]):
+    for numbers in _batches([len(text.ids) for text in texts], PLACES_AT_ONCE[model.device.type]):
         batch = pad([texts[number] for number in numbers])
         found = batch.predictions(counted_only=False)
         with torch.inference_mode():

@@ -36,7 +36,7 @@ def texts(model, monkeypatch, tmp_path):
 
 
 def test_every_predicted_token_agrees_with_scipy_on_the_models_own_logits(model, texts, monkeypatch):
-    monkeypatch.setattr(inference, "_PLACES_AT_ONCE", {"cpu": 14})
+    monkeypatch.setattr(inference, "PLACES_AT_ONCE", {"cpu": 14})
     found = infer_tokens(model, texts)
     at = 0
     for number, text in enumerate(texts):
