@@ -10,6 +10,7 @@ from transformers.utils import logging
 CLASSES = 97
 WORDS = 90
 """The tokenizer has fewer tokens than the models have classes; the others are padding."""
+END = "<end>"
 _SIZE = {
     "vocab_size": CLASSES,
     "hidden_size": 32,
@@ -57,16 +58,17 @@ def tiny_network(kind: str, *, seed: int = 0, scale: float = 3.0) -> transformer
     return network
 
 
-def tiny_tokenizer() -> transformers.PreTrainedTokenizerFast:
-    """Words ``w0``, ``w1``, ..., of which ``w1`` is the end of a text and padding as well."""
-    words = Tokenizer(models.WordLevel({f"w{number}": number for number in range(WORDS)}, unk_token="w0"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=words, eos_token="w1", pad_token="w1")
+def tiny_tokenizer(words: int = WORDS) -> transformers.PreTrainedTokenizerFast:
+    """Words ``w0``, ``w2``, ``w3``, ...; number 1 is the end of a text, and padding as well."""
+    vocabulary = {END if number == 1 else f"w{number}": number for number in range(words)}
+    known = Tokenizer(models.WordLevel(vocabulary, unk_token="w0"))
+    known.pre_tokenizer = pre_tokenizers.Whitespace()
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=known, eos_token=END, pad_token=END)
 
 
-def save_tiny_model(folder: Path, kind: str = "gpt2", **options: int) -> Path:
+def save_tiny_model(folder: Path, kind: str = "gpt2", *, words: int = WORDS, **options: float) -> Path:
     """Write a network and the tokenizer into a folder, as `open_language_model` takes it."""
     logging.disable_progress_bar()
     tiny_network(kind, **options).save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
+    tiny_tokenizer(words).save_pretrained(folder)
     return folder

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cist_core import (
     Cist,
     CistError,
     EntropyCurves,
-    LogitSet,
     TemperatureRule,
     default_pair,
     matched_pair,
     parse_rule,
 )
 from cist_core.cli.bounds import analyze_top_k
+from cist_core.cli.language import WHY_THESE_RULES, add_language_options, default_rules, load_tokens
 from cist_core.cli.loading import (
     add_source_options,
     add_student_option,
@@ -41,6 +41,7 @@ examples:
   cist analyze --logits teacher.csv --rule matched:H=0.6 --rule lskd:tau=2 --json
   cist analyze --teacher mnist5k-cnn --data mnist-5k --out report.html
   cist analyze --logits topk.npz --vocabulary 50257 --tau 1 2 bounds from ids and log_probs of the most probable classes
+  cist analyze --lm smollm2 --text story.txt                 a language model, token by token
 
 rules: tau=4, cist:rho=3, lskd:tau=2, normkd:k=2, matched:H=0.6 (the oracle), and beside a student dtkd:tau=4. Entropies
 are in nats, tau in the unit of the logits, rho has no unit. A share of samples is over-sharp below 5 % and
@@ -61,6 +62,7 @@ def add_parser(commands: Any) -> None:
         allow_abbrev=False,
     )
     add_source_options(parser, "what to analyze")
+    add_language_options(parser)
     add_student_option(parser, "for rules that read its logits too, such as dtkd:tau=4, and its share at CIST's floor")
     rules = parser.add_argument_group("rules (default: a fixed temperature and a rho of the same mean entropy)")
     rules.add_argument("--tau", nargs="+", action="extend", default=[], metavar="T", help="fixed temperatures")
@@ -86,6 +88,9 @@ def run(options: argparse.Namespace) -> None:
     if options.vocabulary is not None or (options.logits is not None and is_top_k_file(options.logits)):
         analyze_top_k(options, rules)
         return
+    if options.lm is not None or options.text is not None:
+        _analyze_texts(options, rules, thresholds)
+        return
     logit_set = load_source(options)
     curves = EntropyCurves.from_logits(logit_set)
     if options.student is not None:
@@ -97,12 +102,27 @@ def run(options: argparse.Namespace) -> None:
         profiles = [_record(reading) for reading in readings]
         print_json({**source_record(logit_set), "profiles": profiles})
     else:
-        print(_text(logit_set, curves, readings))
+        print(_text(source_text(logit_set), curves, readings))
     if options.out is not None:
         from cist_core.report import write_report
 
         write_report(options.out, logit_set, curves, readings)
         remark(f"Wrote {options.out}.")
+
+
+def _analyze_texts(
+    options: argparse.Namespace, rules: Sequence[TemperatureRule], thresholds: Mapping[str, float]
+) -> None:
+    """The same of a language model on texts, token by token."""
+    found = load_tokens(options)
+    curves = found.tokens.curves()
+    readings = read_rules(rules or default_rules(curves), curves, **thresholds)
+    if not rules:
+        remark(WHY_THESE_RULES)
+    if options.json:
+        print_json({**found.record(), "profiles": [_record(reading) for reading in readings]})
+    else:
+        print(_text(found.text(), curves, readings))
 
 
 def _record(reading: RuleReading) -> dict[str, Any]:
@@ -137,12 +157,12 @@ def _why_this_pair(readings: Sequence[RuleReading], curves: EntropyCurves) -> st
     )
 
 
-def _text(logit_set: LogitSet, curves: EntropyCurves, readings: Sequence[RuleReading]) -> str:
+def _text(source: str, curves: EntropyCurves, readings: Sequence[RuleReading]) -> str:
     head = ["rule", *(column.name for column in _COLUMNS)]
     rows = [_row(reading) for reading in readings]
     return "\n".join(
         [
-            source_text(logit_set),
+            source,
             "",
             f"Entropy of the soft labels in nats (ln C = {three_digits(curves.max_entropy)})",
             "",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cist_core import CistError, EntropyCurves, LogitSet
+from cist_core.cli.language import AnalysedTexts, add_language_options, load_tokens
 from cist_core.cli.loading import (
     add_source_options,
     add_student_option,
@@ -18,7 +19,7 @@ from cist_core.cli.loading import (
 )
 from cist_core.cli.output import add_json_option, print_json, remark, table
 from cist_core.cli.source_text import source_record, source_text
-from cist_core.compare.anchors import ANCHORS, Anchor, find_anchors
+from cist_core.compare.anchors import ANCHORS, KD_TAU_1, Anchor, find_anchors
 from cist_core.compare.findings import rule_sentences
 from cist_core.compare.matching import match_rho
 from cist_core.compare.recommendation import (
@@ -29,7 +30,7 @@ from cist_core.compare.recommendation import (
     recommendation_sentence,
     rho_outcome,
 )
-from cist_core.compare.rho_curves import gain_curve, gain_sentence
+from cist_core.compare.rho_curves import gain_curve, gain_sentence, rho_sweep
 from cist_core.temperature import CIST_FLOOR, Cist
 from cist_core.temperature.columns import COMPACT
 from cist_core.temperature.readings import read_rule
@@ -37,6 +38,8 @@ from cist_core.wording import percent, three_digits
 
 _SHARES = (0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95)
 """Mean normalised entropies of the table of gains."""
+_REACH = 1.2
+"""How far beyond the recommended rho gains are looked for, as a multiple of it."""
 _BAR, _LONGEST_BAR = "█", 30
 
 EXAMPLES = """\
@@ -47,6 +50,7 @@ examples:
   cist rho --logits teacher.npz --floor 0                    the pure ratio rule: no floor under the temperatures
   cist rho --logits teacher.npz --tau-range 1 4 --json       the range that two temperatures give
   cist rho --teacher mnist5k-cnn --data mnist-5k --student mnist5k-cnn-small --config run.json
+  cist rho --lm smollm2 --text story.txt                     a language model; the default anchor is kd-tau-1
 
 anchors: trained-best, what trained best in our runs (where students of ours had about as many classes; docs/claim.md);
 authors, the rho of the authors' repository; kd-tau-4 and kd-tau-1, the mean entropy of KD as usual on CIFAR and on
@@ -68,6 +72,7 @@ def add_parser(commands: Any) -> None:
         allow_abbrev=False,
     )
     add_source_options(parser, "which teacher")
+    add_language_options(parser)
     add_student_option(parser, "whose numbers at the same rho are wanted as well")
     wanted = parser.add_argument_group("what is wanted of the soft labels")
     wanted.add_argument(
@@ -91,9 +96,9 @@ def add_parser(commands: Any) -> None:
     wanted.add_argument(
         "--floor",
         type=float,
-        default=CIST_FLOOR,
         metavar="F",
-        help="smallest temperature of CIST, in the unit of the logits; 0 is the pure ratio rule (default: 1)",
+        help="smallest temperature of CIST, in the unit of the logits; 0 is the pure ratio rule (default: 1, and 0 "
+        "with --lm: tokens at the floor of 1 are those of KD at tau 1)",
     )
     add_threshold_options(wanted)
     add_json_option(parser)
@@ -107,8 +112,13 @@ def run(options: argparse.Namespace) -> None:
     if options.config is not None and options.teacher is None:
         raise CistError("Expected --config only together with --teacher and --data: a run trains from both.")
     thresholds = given_thresholds(options)
-    logit_set = load_source(options)
-    curves = EntropyCurves.from_logits(logit_set)
+    of_texts = options.lm is not None or options.text is not None
+    source: LogitSet | AnalysedTexts = load_tokens(options) if of_texts else load_source(options)
+    curves = source.tokens.curves() if isinstance(source, AnalysedTexts) else EntropyCurves.from_logits(source)
+    if options.floor is None:
+        options.floor = 0.0 if of_texts else CIST_FLOOR
+    if of_texts and options.anchor is None and options.target is None:
+        options.anchor = KD_TAU_1
     low, high = options.range or (None, None)
     found = recommend_rho(
         curves,
@@ -122,19 +132,20 @@ def run(options: argparse.Namespace) -> None:
     )
     anchors = find_anchors(curves, floor=options.floor)
     student = None
-    if options.student is not None:
-        student_curves = EntropyCurves.from_logits(load_student(options, logit_set))
+    if options.student is not None and isinstance(source, LogitSet):
+        student_curves = EntropyCurves.from_logits(load_student(options, source))
         curves = curves.beside(student_curves)
         student = rho_outcome(student_curves, found.rho, floor=found.floor, **thresholds)
     if options.json:
         record = {
             **found.to_dict(),
             "anchors": [anchor.to_dict() for anchor in anchors],
-            "source": source_record(logit_set),
+            "source": source.record() if isinstance(source, AnalysedTexts) else source_record(source),
         }
         print_json(record if student is None else {**record, "student": student.to_dict()})
     else:
-        print(_text(logit_set, curves, found, anchors, student))
+        said = source.text() if isinstance(source, AnalysedTexts) else source_text(source)
+        print(_text(said, curves, found, anchors, student))
     if options.config is not None:
         from cist_core.training.suggestion import suggest_config
 
@@ -154,14 +165,15 @@ def _short(rho: float) -> float:
 
 
 def _text(
-    logit_set: LogitSet,
+    source: str,
     curves: EntropyCurves,
     found: RhoRecommendation,
     anchors: Sequence[Anchor],
     student: RhoOutcome | None,
 ) -> str:
+    sweep = rho_sweep(curves, reach=_REACH * found.rho, floor=found.floor)
     parts = [
-        source_text(logit_set),
+        source,
         " ".join(f"{sentence}." for sentence in (recommendation_sentence(found), range_sentence(found)) if sentence),
         found.anchor.why,
         "Anchors",
@@ -171,7 +183,7 @@ def _text(
         " ".join(f"{sentence}." for sentence in rule_sentences([read_rule(Cist(found.rho, found.floor), curves)])),
         "At other mean entropies",
         _gains(curves, found),
-        f"{gain_sentence(gain_curve(curves, floor=found.floor), found.low, found.high)}.",
+        f"{gain_sentence(gain_curve(curves, sweep), found.low, found.high)}.",
     ]
     return "\n\n".join(parts)
 

@@ -49,9 +49,10 @@ class Batch:
         """
         return None if self.packed else (self.texts != PADDING).long()
 
-    def predictions(self) -> Predictions:
-        """The counted tokens, and where the states that predict them are."""
-        row, column = self.counted.nonzero(as_tuple=True)
+    def predictions(self, *, counted_only: bool = True) -> Predictions:
+        """The counted tokens, or all that something predicts, and where the states that predict them are."""
+        wanted = self.counted if counted_only else (self.texts != PADDING) & (self.position_ids > 0)
+        row, column = wanted.nonzero(as_tuple=True)
         return Predictions(
             row * self.ids.shape[1] + column - 1,
             self.ids[row, column],
@@ -68,7 +69,7 @@ class Batch:
 
 
 class Predictions(NamedTuple):
-    """The counted tokens of a batch, n of them, row by row.
+    """Tokens of a batch that something predicts, n of them, row by row.
 
     Attributes:
         places: ``(n,)`` int64, of the states that predict them: ``hidden.flatten(0, 1)[places]`` is ``(n, D)``.

@@ -282,7 +282,7 @@ def test_it_refuses_with_one_sentence(capsys, tmp_path, file, arguments, message
 
 def test_the_examples_of_the_help_parse():
     examples = [line.split("   ")[0].split() for line in rho.EXAMPLES.splitlines() if line.startswith("  cist ")]
-    assert len(examples) == 6
+    assert len(examples) == 7
     for example in examples:
         assert build_parser().parse_args(example[1:]).run is rho.run
 

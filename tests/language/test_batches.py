@@ -116,6 +116,13 @@ def test_the_first_token_of_a_text_is_predicted_by_nothing():
     assert found.texts.tolist() == [0, 0, 1]
 
 
+def test_tokens_that_do_not_count_are_predicted_too_where_that_is_asked_for():
+    found = pad([text(1, 5, prompt=3), text(0, 2)], side="left").predictions(counted_only=False)
+    assert found.texts.tolist() == [0, 0, 0, 0, 1]
+    assert found.positions.tolist() == [1, 2, 3, 4, 1]
+    assert found.places.tolist() == [0, 1, 2, 3, 8]
+
+
 def test_what_cannot_be_a_batch():
     with pytest.raises(CistError, match="at least one text for a batch"):
         pad([])

@@ -1,0 +1,107 @@
+"""From a language model and texts to a token set."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from cist_core.errors import CistError
+from cist_core.language.analysis import token_set
+from cist_core.language.batches import pad
+from cist_core.language.models import LanguageModel
+from cist_core.language.texts import Tokens
+from cist_core.language.token_set import FORMAT, TokenFacts, TokenSet
+from cist_core.logits.scratch import cache_dir
+from cist_core.partial_files import remove_abandoned
+from cist_core.progress import ProgressCallback
+
+PLACES_AT_ONCE = {"cpu": 2_048, "mps": 8_192, "cuda": 32_768}
+"""Tokens and padding of a batch."""
+_LOGITS_AT_ONCE = 1 << 24
+"""Values of one chunk of logits: 64 MB in float32."""
+
+
+def infer_tokens(
+    model: LanguageModel, texts: Sequence[Tokens], *, progress: ProgressCallback | None = None
+) -> TokenSet:
+    """What a model says of every token of the texts but their first ones, which nothing predicts.
+
+    Tokens that do not count are in it too, and are marked. Classes that are no token of the tokenizer take no part. The
+    result is cached (``CIST_CACHE``) by the digests of weights, tokenizer and texts.
+
+    Args:
+        model: any that opens.
+        texts: of its tokenizer, none longer than it reads.
+        progress: told how many tokens are done.
+
+    Returns:
+        The token set, text by text; ``sequences`` are their places in the list.
+
+    Raises:
+        CistError: if no text has two tokens, or the cache has no room.
+    """
+    count = sum(max(0, len(text.ids) - 1) for text in texts)
+    if not count:
+        raise CistError("None of the texts has two tokens, so there is nothing to predict; give longer ones.")
+    path = cache_dir() / "tokens" / f"{_key(model, texts)}.safetensors"
+    if path.is_file():
+        try:
+            return TokenSet.load(path)
+        except CistError:  # damaged, or of another version: it is made again
+            pass
+    provenance = {"teacher": model.name, "precision": model.precision, "weights_sha256": model.weights_sha256}
+    found = token_set(_chunks(model, texts), count=count, provenance=provenance, progress=progress)
+    remove_abandoned(path.parent)
+    found.save(path)
+    return TokenSet.load(path)
+
+
+def _key(model: LanguageModel, texts: Sequence[Tokens]) -> str:
+    digest = hashlib.sha256(f"{FORMAT} {model.weights_sha256} {model.tokenizer_sha256} {model.dtype}".encode())
+    for text in texts:
+        digest.update(f"\n{len(text.ids)} {' '.join(text.roles)}\n".encode())
+        digest.update(text.ids.tobytes() + text.counted.tobytes())
+    return digest.hexdigest()
+
+
+def _chunks(model: LanguageModel, texts: Sequence[Tokens]) -> Iterator[tuple[torch.Tensor, TokenFacts]]:
+    padding = [number for number, token in enumerate(model.vocabulary.tokens) if token is None]
+    rows = max(1, _LOGITS_AT_ONCE // model.head.num_classes)
+    for numbers in _batches([len(text.ids) for text in texts], PLACES_AT_ONCE[model.device.type]):
+        batch = pad([texts[number] for number in numbers])
+        found = batch.predictions(counted_only=False)
+        with torch.inference_mode():
+            hidden = model.hidden_states(batch).flatten(0, 1)[found.places.to(model.device)]
+        for start in range(0, len(found.ids), rows):
+            part = slice(start, start + rows)
+            with torch.inference_mode():
+                logits = model.head.logits(hidden[part]).cpu()
+                logits[:, padding] = -torch.inf
+            of, at = found.texts[part].numpy(), found.positions[part].numpy()
+            roles, counted = zip(
+                *((texts[numbers[t]].roles[p], texts[numbers[t]].counted[p]) for t, p in zip(of, at, strict=True)),
+                strict=True,
+            )
+            yield (
+                logits,
+                TokenFacts(
+                    found.ids[part].numpy(), np.asarray(numbers)[of], at, np.asarray(roles), np.asarray(counted)
+                ),
+            )
+
+
+def _batches(lengths: Sequence[int], places: int) -> Iterator[list[int]]:
+    """Texts one after the other, as many as fit with padding; those of one token predict nothing."""
+    batch: list[int] = []
+    for number, length in enumerate(lengths):
+        if length < 2:
+            continue
+        if batch and (len(batch) + 1) * max(length, *(lengths[one] for one in batch)) > places:
+            yield batch
+            batch = []
+        batch.append(number)
+    if batch:
+        yield batch
