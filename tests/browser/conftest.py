@@ -91,7 +91,7 @@ def words_on(page) -> str:
             "input, textarea", "all => all.map(field => `${field.ariaLabel || field.type}: ${field.value}`)"
         )
         return "\n".join([page.locator("body").inner_text(timeout=5_000), *fields])
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with the page must not hide why the test failed
+    except Exception as error:  # whatever is wrong with the page must not hide why the test failed
         return str(error)
 
 
