@@ -23,8 +23,11 @@ from cist_core.errors import CistError
 from cist_core.objectives.values import check_values, taking_part
 from cist_core.temperature.logit_rows import LogitRows
 
-CHUNK_VALUES = 1 << 22
-"""Logits of one model in a chunk: 16 MB in float32; about a dozen tensors of that size exist at a time."""
+CHUNK_VALUES = 1 << 23
+"""Logits of one model in a chunk, at least: 32 MiB in float32; about a dozen tensors of that size exist at a time.
+
+Smaller ones cost more memory, not less: up to 32 MiB the allocator of the C library keeps what is freed, and the pieces
+of many chunks add up to several times what was in use at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +154,7 @@ class Chunks:
         *vectors: Tensor | None,
         hard_labels: bool = False,
     ) -> tuple[Tensor, ...]:
-        size = max(1, CHUNK_VALUES // self._student.classes)
+        size = -(-CHUNK_VALUES // self._student.classes)
         parts = []
         for start in range(0, max(self.samples, 1), size):
             chunk = slice(start, start + size)
@@ -193,11 +196,11 @@ class Chunks:
         if start not in self._checked and student.device.type == "cpu" and len(student):
             check_values(self._names, student, teacher, labels, part)
             self._checked.add(start)
-        made = function(LogitRows(student, part), LogitRows(teacher, part), *vectors)
-        values = (made,) if isinstance(made, Tensor) else made
-        if hard_labels and labels is not None:
-            return *values, F.cross_entropy(student, labels, reduction="none")
-        return values
+        beside = (F.cross_entropy(student, labels, reduction="none"),) if hard_labels and labels is not None else ()
+        rows = LogitRows(student, part), LogitRows(teacher, part)
+        del student, teacher, part  # the rows have their own; two chunks less at the peak
+        made = function(*rows, *vectors)
+        return *((made,) if isinstance(made, Tensor) else made), *beside
 
 
 def _statistics(student: LogitRows, teacher: LogitRows) -> tuple[Tensor, ...]:
