@@ -3,8 +3,8 @@
     nll = sum of -ln q(token) over the counted tokens / their number,    perplexity = exp(nll)
     bits per byte = sum of -ln q(token) / (ln 2 * bytes of the counted text)
 
-Bits per byte compare models of different tokenizers; perplexities do not. Sums run over tokens, not over means of batches,
-so neither the size of a batch nor padding changes them.
+Bits per byte compare models of different tokenizers; perplexities do not. Sums run over tokens, not over means of
+batches, so neither the size of a batch nor padding changes them.
 """
 
 from __future__ import annotations
@@ -151,9 +151,7 @@ def _numbers(predictions: Predictions) -> list[int]:
     return [int(number) for number in predictions.texts.unique()]
 
 
-def _read(
-    model: LanguageModel, texts: Sequence[Tokens], batch_size: int
-) -> Iterator[tuple[Predictions, Tensor]]:
+def _read(model: LanguageModel, texts: Sequence[Tokens], batch_size: int) -> Iterator[tuple[Predictions, Tensor]]:
     """The counted predictions of the texts and the states behind them, a batch at a time; text numbers count from 0."""
     for start in range(0, len(texts), batch_size):
         batch = pad(texts[start : start + batch_size])
@@ -170,9 +168,7 @@ def counted_bytes(text: Tokens, tokenizer: Any) -> int:
     """How many bytes of UTF-8 the counted tokens of a text stand for; special ones, such as an end, for none."""
     counted = text.counted.copy()
     counted[:1] = False  # nothing predicts the first token
-    decoded = tokenizer.decode(
-        text.ids[counted].tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False
-    )
+    decoded = tokenizer.decode(text.ids[counted].tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return len(decoded.encode())
 
 
@@ -269,8 +265,8 @@ def answer(
         batch, room = batch.to(model.device), min(longest, model.longest - batch.ids.shape[1])
         if room < 1:
             raise CistError(
-                f"A prompt has {batch.ids.shape[1]:,} tokens, and {model.name} reads {model.longest:,} with its answer; "
-                "give shorter prompts."
+                f"A prompt has {batch.ids.shape[1]:,} tokens, and {model.name} reads {model.longest:,} with its "
+                "answer; give shorter prompts."
             )
         drawn = {"do_sample": False} if seed is None else {"do_sample": True, **_AT_TEMPERATURE_1}
         with torch.random.fork_rng(), torch.inference_mode():

@@ -128,8 +128,8 @@ def _make(
         for start, states in _states(teacher, texts, batch_size):
             if len(states) and float(states.abs().max()) > _LARGEST:
                 raise CistError(
-                    f"The hidden states of {teacher.name} reach {float(states.abs().max()):.3g}, too large for float16; "
-                    "leave teacher.cache out, and the teacher runs in every step."
+                    f"The hidden states of {teacher.name} reach {float(states.abs().max()):.3g}, too large for "
+                    "float16; leave teacher.cache out, and the teacher runs in every step."
                 )
             kept[starts[start] : starts[start] + len(states)] = states.half().numpy()
             progress(min(start + batch_size, len(texts)), len(texts))

@@ -1,10 +1,10 @@
 """Logits of many samples and classes that exist a chunk of rows at a time.
 
-The logits of 2,048 tokens over 50,257 classes are 412 MB in float32, and a loss needs several times that. But each row of
-a language model's logits is its head applied to one final hidden state, which is sixty times smaller. So rows are made
-from the states a chunk at a time, reduced to a few numbers each, forgotten, and made again in the backward pass
-(`torch.utils.checkpoint`). What an objective does with these numbers, such as a weight that is a mean over all samples, is
-an ordinary graph over N of them, so values and gradients are those of the objective on all logits.
+The logits of 2,048 tokens over 50,257 classes are 412 MB in float32, and a loss needs several times that. But each
+row of a language model's logits is its head applied to one final hidden state, which is sixty times smaller. So rows
+are made from the states a chunk at a time, reduced to a few numbers each, forgotten, and made again in the backward
+pass (`torch.utils.checkpoint`). What an objective does with these numbers, such as a weight that is a mean over all
+samples, is an ordinary graph over N of them, so values and gradients are those of the objective on all logits.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class ChunkedLogits:
 
     Attributes:
         states: ``(B, D)`` or ``(B, L, D)``, final hidden states; of the student with their gradient.
-        head: from states ``(n, D)`` to logits ``(n, C)`` in float32 or float64; the gradient reaches the parameters that
-            it uses.
+        head: from states ``(n, D)`` to logits ``(n, C)`` in float32 or float64; the gradient reaches the parameters
+            that it uses.
         classes: C.
 
     Example:
@@ -138,13 +138,11 @@ class Chunks:
         return values
 
     def read(self, function: Callable[..., Tensor], *vectors: Tensor | None) -> Tensor:
-        """What a function makes of rows of the student, the same rows of the teacher and numbers of theirs, ``(N,)``."""
+        """What a function makes of rows of the student, those of the teacher and numbers of theirs, ``(N,)``."""
         (values,) = self._read(function, *vectors)
         return values
 
-    def read_several(
-        self, function: Callable[..., tuple[Tensor, ...]], *vectors: Tensor | None
-    ) -> tuple[Tensor, ...]:
+    def read_several(self, function: Callable[..., tuple[Tensor, ...]], *vectors: Tensor | None) -> tuple[Tensor, ...]:
         """As `read`, for a function that makes several numbers of each row."""
         return self._read(function, *vectors)
 
@@ -253,6 +251,6 @@ class ChunkedRows(LogitRows):
 
 def _all_at_once() -> CistError:
     return CistError(
-        "This objective reads the logits of all samples at once, of which only a chunk exists at a time; choose another, "
-        "such as kd, cist, lskd, jsd or reverse-kl, or give it tensors."
+        "This objective reads the logits of all samples at once, of which only a chunk exists at a time; choose "
+        "another, such as kd, cist, lskd, jsd or reverse-kl, or give it tensors."
     )

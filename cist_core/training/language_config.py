@@ -6,7 +6,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from cist_core.training.config import Count, DataConfig, RunConfig, Share, StudentConfig, TeacherConfig
+from cist_core.training.config import DataConfig, RunConfig, Share, StudentConfig, TeacherConfig
 
 FRESH = "gpt2:"
 _SIZES = ("width", "layers", "heads")
@@ -34,10 +34,14 @@ def fresh_sizes(architecture: str) -> Sizes | None:
         return None
     written = dict(part.partition("=")[::2] for part in architecture.removeprefix(FRESH).split(","))
     if set(written) != set(_SIZES) or not all(value.isdecimal() and int(value) > 0 for value in written.values()):
-        raise ValueError(f"expected '{FRESH}width=96,layers=4,heads=4' with sizes of your own, but got '{architecture}'")
+        raise ValueError(
+            f"expected '{FRESH}width=96,layers=4,heads=4' with sizes of your own, but got '{architecture}'"
+        )
     sizes = Sizes(**{name: int(value) for name, value in written.items()})
     if sizes.width % sizes.heads:
-        raise ValueError(f"the width {sizes.width} is no multiple of the {sizes.heads} heads; choose another of the two")
+        raise ValueError(
+            f"the width {sizes.width} is no multiple of the {sizes.heads} heads; choose another of the two"
+        )
     return sizes
 
 
@@ -61,7 +65,8 @@ class LanguageDataConfig(DataConfig):
     split_seed: Annotated[int, Field(ge=0)] = 0
     """Decides which rows are set apart, whatever ``seed`` is."""
     length: Annotated[int, Field(ge=2)] = 256
-    """Most tokens of a row. A text without a prompt goes on in the next row; of others the rest is left out, and said."""
+    """Most tokens of a row. A text without a prompt goes on in the next row; of others the rest is left out, which is
+    said."""
 
 
 class LanguageTeacherConfig(TeacherConfig):

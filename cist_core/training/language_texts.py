@@ -41,8 +41,8 @@ def load_rows(config: LanguageDataConfig, teacher: LanguageModel) -> dict[Split,
         apart = round(config.validation_share * len(rows["train"]))
         if not 0 < apart < len(rows["train"]):
             raise CistError(
-                f"{config.name} has {len(rows['train'])} rows for training, too few to set {config.validation_share:g} of "
-                f"them apart for {split}; give data.{split}, or more texts."
+                f"{config.name} has {len(rows['train'])} rows for training, too few to set {config.validation_share:g} "
+                f"of them apart for {split}; give data.{split}, or more texts."
             )
         order = random_order(len(rows["train"]), config.split_seed, _PARTS.index(split)).tolist()
         rows[split] = [rows["train"][number] for number in sorted(order[:apart])]

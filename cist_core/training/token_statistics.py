@@ -79,7 +79,9 @@ class TokenStatistics(EpochStatistics):
         if not self._sums:
             return {}
         plain = EpochStatistics()
-        plain.load({name: sums for name, sums in self._sums.items() if name not in (_WEIGHTS, _COUNTS, _SHARES, _EMPTY)})
+        plain.load(
+            {name: sums for name, sums in self._sums.items() if name not in (_WEIGHTS, _COUNTS, _SHARES, _EMPTY)}
+        )
         counted = self._sums.get("train_accuracy")
         row = {**plain.row(), "tokens": 0.0 if counted is None else float(counted[0])}
         row["steps_without_tokens"] = float(self._sums[_EMPTY].sum())

@@ -178,7 +178,7 @@ def test_a_step_in_which_nothing_counts_adds_nothing():
 def test_what_reads_all_logits_at_once_is_refused_in_one_sentence(name):
     text = name + {"cist+mlkd": ":rho=3", "entropy-matched": ":H=1"}.get(name, "")
     heads = Heads(text)
-    with pytest.raises(CistError, match=f"The objective '{name.replace('+', '.')}' .*language models have too many classes"):
+    with pytest.raises(CistError, match=f"'{name.replace('+', '.')}' .*language models have too many classes"):
         heads.results(heads.chunked())
 
 

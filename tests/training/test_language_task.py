@@ -29,7 +29,7 @@ LENGTH = 24
 
 
 def words(count: int, generator: np.random.Generator) -> str:
-    return " ".join(f"w{number}" for number in generator.integers(2, WORDS, count))
+    return " ".join(f"w{number}" for number in generator.integers(20, WORDS, count))
 
 
 @pytest.fixture(scope="module")

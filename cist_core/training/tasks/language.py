@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cist_core.errors import CistError
+from cist_core.errors import Cancelled, CistError
 from cist_core.objectives import ChunkedLogits, StepMean
-from cist_core.training.language_config import FRESH, LanguageConfig, fresh_sizes
+from cist_core.training.language_config import LanguageConfig, fresh_sizes
 from cist_core.training.randomness import Stream, derived_seed
 from cist_core.training.run_directory import RunDirectory
 from cist_core.training.statistics import EpochStatistics
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from cist_core.language.batches import Batch
     from cist_core.language.head import Head
     from cist_core.language.teacher_cache import TeacherCache
-    from cist_core.language.texts import Tokens
 
 _EVALUATION_BATCH = 8
 _TEXT_OF_A_RUN = "student"
@@ -88,8 +87,8 @@ class Language(Task):
         for split, rows in self.rows.items():
             if not any(row.counted[1:].any() for row in rows):
                 raise CistError(
-                    f"No token of the {split} texts counts, so there is nothing to learn or to score; give texts with a "
-                    "response, or without a prompt."
+                    f"No token of the {split} texts counts, so there is nothing to learn or to score; give texts with "
+                    "a response, or without a prompt."
                 )
         self._cache: TeacherCache | None = None
         self._answers: dict[Split, tuple[NDArray[np.int64], float]] = {}
@@ -139,7 +138,8 @@ class Language(Task):
         straddling = sum(row.straddling for rows in self.rows.values() for row in rows)
         if left_out:
             remarks.append(
-                f"{left_out:,} tokens at the ends of texts are left out, as rows have {self.config.data.length:,} at most."
+                f"{left_out:,} tokens at the ends of texts are left out, as rows have {self.config.data.length:,} at "
+                "most."
             )
         if straddling:
             remarks.append(f"{straddling:,} tokens begin in a prompt and end in its response; they count as prompt.")
@@ -178,8 +178,6 @@ class Language(Task):
         size = self._most(_EVALUATION_BATCH)
         for start in range(0, count, size):
             if self.should_stop():
-                from cist_core.errors import Cancelled
-
                 raise Cancelled
             batch = self._padded(split, torch.arange(start, min(start + size, count)))
             found = batch.predictions()
@@ -292,8 +290,8 @@ class Language(Task):
         return dict(zip(names, torch.cat(parts).unbind(1), strict=True))
 
     def scores(self, split: Split, measured: Mapping[str, NDArray[np.float32]]) -> dict[str, float]:
-        """Accuracy of the most probable token, negative log-likelihood of a token (nats), perplexity, bits per byte, and
-        agreement with the teacher's most probable token."""
+        """Accuracy of the most probable token, negative log-likelihood of a token (nats), perplexity, bits per byte,
+        and agreement with the teacher's most probable token."""
         from cist_core.language.evaluation import TextScores, counted_bytes
 
         sums = {name: float(values.astype(np.float64).sum()) for name, values in measured.items()}
@@ -303,7 +301,11 @@ class Language(Task):
         if split not in self._bytes:
             self._bytes[split] = sum(counted_bytes(row, self.teacher.tokenizer) for row in self.rows[split])
         found = TextScores(
-            sums["nll"], round(sums["tokens"]), round(sums["right"]), max(self._bytes[split], 1), round(sums["agreeing"])
+            sums["nll"],
+            round(sums["tokens"]),
+            round(sums["right"]),
+            max(self._bytes[split], 1),
+            round(sums["agreeing"]),
         )
         scores = {"accuracy": found.accuracy, "nll": found.nll, "bits_per_byte": found.bits_per_byte}
         if math.isfinite(found.perplexity):

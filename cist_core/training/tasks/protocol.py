@@ -147,7 +147,7 @@ class Task(ABC):
         """What is told of an epoch in its row of metrics."""
         return EpochStatistics()
 
-    def check_epoch(self, row: Mapping[str, float]) -> None:
+    def check_epoch(self, row: Mapping[str, float]) -> None:  # noqa: B027 - most tasks have nothing to refuse
         """Refuse an epoch that taught nothing.
 
         Raises:
