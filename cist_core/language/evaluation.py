@@ -14,6 +14,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,7 +57,8 @@ def score_tokens(states: Tensor, ids: Tensor, logits: Callable[[Tensor], Tensor]
         classes: V, or fewer: only the first take part.
     """
     parts = []
-    for chunk, wanted in zip(*(rows.split(-(-_CHUNK_VALUES // classes)) for rows in (states, ids)), strict=True):
+    size = -(-_CHUNK_VALUES // classes)
+    for chunk, wanted in zip(torch.split(states, size), torch.split(ids, size), strict=True):
         made = logits(chunk)[:, :classes]
         parts.append((F.cross_entropy(made, wanted, reduction="none"), made.argmax(-1)))
     if not parts:
@@ -148,7 +150,7 @@ def score_texts(
 
 
 def _numbers(predictions: Predictions) -> list[int]:
-    return [int(number) for number in predictions.texts.unique()]
+    return sorted({int(number) for number in predictions.texts})
 
 
 def _read(model: LanguageModel, texts: Sequence[Tokens], batch_size: int) -> Iterator[tuple[Predictions, Tensor]]:
@@ -223,7 +225,7 @@ def rouge_l(answers: Sequence[str], references: Sequence[Sequence[str]]) -> floa
         CistError: if rouge-score is not installed, or there are not as many answers as questions.
     """
     try:
-        from rouge_score.rouge_scorer import RougeScorer
+        scorers: Any = import_module("rouge_score.rouge_scorer")
     except ImportError:
         raise CistError("ROUGE-L needs rouge-score: pip install 'cist-studio[language]'.") from None
     if len(answers) != len(references) or not answers or not all(references):
@@ -231,12 +233,12 @@ def rouge_l(answers: Sequence[str], references: Sequence[Sequence[str]]) -> floa
             f"Expected an answer and a reference or more for each question, but got {len(answers):,} answers to "
             f"{len(references):,} questions; give both in one order."
         )
-    scorer = RougeScorer(["rougeL"], use_stemmer=True)
+    scorer = scorers.RougeScorer(["rougeL"], use_stemmer=True)
     best = [
         max(scorer.score(reference, answer)["rougeL"].fmeasure for reference in right)
         for answer, right in zip(answers, references, strict=True)
     ]
-    return 100 * statistics.mean(best)
+    return 100 * float(statistics.mean(best))
 
 
 def answer(

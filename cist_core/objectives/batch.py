@@ -246,8 +246,8 @@ def _chunks(
     # Shapes alone: numbers without memory stand for what does not exist yet.
     stand_ins = {name: logits.stand_in() for name, logits in zip(names, both, strict=True)}
     _check_shapes(stand_ins, labels, mask)
-    kept = [ChunkedLogits(_kept_rows(logits.states, mask), logits.head, logits.classes) for logits in both]
-    return Chunks(names, *kept, _kept_labels(labels, mask))
+    ours, theirs = (ChunkedLogits(_kept_rows(logits.states, mask), logits.head, logits.classes) for logits in both)
+    return Chunks(names, ours, theirs, _kept_labels(labels, mask))
 
 
 def _given(**tensors: Tensor | None) -> dict[str, Any]:

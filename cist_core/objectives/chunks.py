@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -156,7 +156,7 @@ class Chunks:
         parts = []
         for start in range(0, max(self.samples, 1), size):
             chunk = slice(start, start + size)
-            inputs = (
+            inputs: tuple[Any, ...] = (
                 self._student.states[chunk],
                 self._teacher.states[chunk].detach(),
                 None if self.labels is None else self.labels[chunk],
@@ -239,7 +239,7 @@ class ChunkedRows(LogitRows):
         return self._known(self._chunks.read(of_chunk, tau))
 
     @property
-    def centred(self) -> Tensor:  # type: ignore[override]
+    def centred(self) -> Tensor:
         raise _all_at_once()
 
     def log_probabilities(self, tau: Tensor, damping: Tensor | None = None) -> Tensor:

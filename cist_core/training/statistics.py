@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cist_core.objectives import Terms
-from cist_core.objectives.batch import taking_part
+from cist_core.objectives.values import taking_part
 from cist_core.temperature.logit_rows import LogitRows, entropy
 
 SPREAD = ("teacher_entropy", "student_entropy", "tau_teacher", "tau_student", "weight")

@@ -54,7 +54,7 @@ class StateNetwork(nn.Module):
         batch = Batch(ids, texts, position_ids, counted)
         return states_of(self.network, batch).flatten(0, 1)[batch.predictions().places]
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         state: dict[str, Any] = super().state_dict(*args, **kwargs)
         names = {tensor.data_ptr(): name for name, tensor in reversed(state.items())}
         return {name: tensor for name, tensor in state.items() if names[tensor.data_ptr()] == name}
@@ -195,7 +195,7 @@ class Language(Task):
             self._answers[split] = np.random.default_rng(0).integers(0, self.classes, shape), 0.0
 
     def run_teacher(self, split: Split, chosen: Tensor) -> None:
-        for part in chosen.split(self._most(_EVALUATION_BATCH)):
+        for part in torch.split(chosen, self._most(_EVALUATION_BATCH)):
             self._teacher_states(self._padded(split, part))
 
     @torch.no_grad()
@@ -212,7 +212,9 @@ class Language(Task):
             states = self._cache.of_texts(chosen.tolist()).to(self.device)
         else:
             size = self._most(len(chosen))
-            states = torch.cat([self._teacher_states(self._padded("train", part)) for part in chosen.split(size)])
+            states = torch.cat(
+                [self._teacher_states(self._padded("train", part)) for part in torch.split(chosen, size)]
+            )
         inputs = {name: getattr(rows, name) for name in ("ids", "texts", "position_ids", "counted")}
         return StepBatch(inputs, {"teacher_states": states, "labels": found.ids, "texts": found.texts})
 
@@ -245,19 +247,19 @@ class Language(Task):
         share = None
         items = torch.tensor(float(len(texts)), device=self.device)
         if self.config.reduction == "sequence":
-            _, places, lengths = texts.unique(return_inverse=True, return_counts=True)
-            share = 1 / lengths.to(torch.float32)[places]
-            items = torch.tensor(float(len(lengths)), device=self.device)
+            lengths = torch.bincount(texts)
+            share = 1 / lengths[texts].to(torch.float32)
+            items = (lengths > 0).sum().to(torch.float32)
         if self.accelerator.num_processes == 1:
             return StepMean(items.clamp(min=1), share)
-        mean = self.accelerator.reduce(items, reduction="mean")
+        mean: Tensor = self.accelerator.reduce(items, reduction="mean")
         least = 1 / self.accelerator.num_processes
         return StepMean(mean.clamp(min=least), share, over_processes=self._over_processes)
 
     def _over_processes(self, value: Tensor) -> Tensor:
         from torch.distributed.nn.functional import all_reduce
 
-        summed: Tensor = all_reduce(value.clone())
+        summed: Tensor = all_reduce(value.clone())  # type: ignore[no-untyped-call]
         return summed / self.accelerator.num_processes
 
     def new_statistics(self) -> EpochStatistics:
@@ -276,7 +278,7 @@ class Language(Task):
         """Of every row the sums over its counted tokens."""
         head, answers = self._head(), self._answers[split][0]
         parts = []
-        for part in chosen.split(self._most(_EVALUATION_BATCH)):
+        for part in torch.split(chosen, self._most(_EVALUATION_BATCH)):
             batch = self._padded(split, part)
             found = batch.predictions()
             states = student(batch.ids, batch.texts, batch.position_ids, batch.counted)
@@ -331,7 +333,8 @@ class Language(Task):
         tokenizer: Any = self.teacher.tokenizer
         self.student.network.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        np.savez(directory.path / "test-rows.npz", **measured)
+        arrays: dict[str, Any] = dict(measured)
+        np.savez(directory.path / "test-rows.npz", **arrays)
 
     # Rows
 
