@@ -9,10 +9,11 @@ import pytest
 import yaml
 
 from cist_core.errors import CistError
-from cist_core.training import PRESETS, config_schema, load_config, parse_config, preset
+from cist_core.training import config_schema, load_config, parse_config, preset
+from cist_core.training.presets import preset_names
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", preset_names())
 def test_presets_are_valid_and_survive_json(name: str, tmp_path: Path) -> None:
     config = preset(name)
     config.save(tmp_path / "config.json")

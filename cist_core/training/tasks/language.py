@@ -260,7 +260,8 @@ class Language(Task):
         from torch.distributed.nn.functional import all_reduce
 
         summed: Tensor = all_reduce(value.clone())  # type: ignore[no-untyped-call]
-        return summed / self.accelerator.num_processes
+        mean: Tensor = summed / self.accelerator.num_processes
+        return mean
 
     def new_statistics(self) -> EpochStatistics:
         return TokenStatistics(self.classes)
