@@ -50,7 +50,9 @@ def add_parser(commands: Any) -> None:
     )
     what = parser.add_mutually_exclusive_group()
     what.add_argument("config", nargs="?", metavar="CONFIG.json", help="a RunConfig, JSON or YAML")
-    what.add_argument("--preset", metavar="NAME", help="demo, cifar-240, imagenet-100, demo-language, minillm-gpt2-base, ...")
+    what.add_argument(
+        "--preset", metavar="NAME", help="demo, cifar-240, imagenet-100, demo-language, minillm-gpt2-base, ..."
+    )
     what.add_argument("--schema", action="store_true", help="print the JSON schema of a config and train nothing")
     parser.add_argument(
         "--objective",

@@ -29,7 +29,7 @@ from cist_core.language.batches import Predictions, pad
 from cist_core.language.models import LanguageModel
 from cist_core.language.texts import Tokens
 
-_CHUNK_VALUES = 1 << 23
+CHUNK_VALUES = 1 << 23
 SEEDS = (10, 20, 30, 40, 50)
 """Under which answers are drawn in MiniLLM's evaluation (microsoft/LMOps, minillm)."""
 
@@ -57,7 +57,7 @@ def score_tokens(states: Tensor, ids: Tensor, logits: Callable[[Tensor], Tensor]
         classes: V, or fewer: only the first take part.
     """
     parts = []
-    size = -(-_CHUNK_VALUES // classes)
+    size = -(-CHUNK_VALUES // classes)
     for chunk, wanted in zip(torch.split(states, size), torch.split(ids, size), strict=True):
         made = logits(chunk)[:, :classes]
         parts.append((F.cross_entropy(made, wanted, reduction="none"), made.argmax(-1)))

@@ -54,8 +54,8 @@ class LanguageDataConfig(DataConfig):
     """The texts. A sample is a row: one text, or a piece of a long one."""
 
     name: Annotated[str, Field(min_length=1)]
-    """A file of training texts: JSON lines (``text``; ``prompt`` and ``response``; ``messages``), or one plain text. Or
-    texts that come along, by name: ``scripture``."""
+    """A file of training texts: JSON lines (``text``; ``prompt`` and ``response``; ``messages``), or one plain text; a
+    data set of the hub, ``hf:REPO``; or texts that come along, by name: ``scripture``."""
     validation: str | None = None
     """Likewise; None: those that come along with ``name``, else a share of its rows."""
     test: str | None = None

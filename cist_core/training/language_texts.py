@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from cist_core.cards import sample_models_folder
 from cist_core.errors import CistError
 from cist_core.language.models import LanguageModel
-from cist_core.language.texts import COUNTED, Example, Tokens, read_texts, tokenise
+from cist_core.language.texts import Tokens, load_texts, tokenise_all
 from cist_core.training.language_config import LanguageDataConfig
 from cist_core.training.randomness import random_order
 from cist_core.training.tasks.protocol import Split
 
-_WHOLE = 1 << 40
 _PARTS: tuple[Split, ...] = ("validation", "test")
 
 
@@ -32,11 +30,11 @@ def load_rows(config: LanguageDataConfig, teacher: LanguageModel) -> dict[Split,
             f"Expected data.length to be at most {teacher.longest:,}, which {teacher.name} reads, but got "
             f"{config.length:,}."
         )
-    rows: dict[Split, list[Tokens]] = {"train": _rows(_file(config.name), config.length, teacher)}
+    rows: dict[Split, list[Tokens]] = {"train": _rows(config.name, config, "train", teacher)}
     for split in _PARTS:
         given = getattr(config, split) or _beside(config.name, split)
         if given is not None:
-            rows[split] = _rows(_file(given), config.length, teacher)
+            rows[split] = _rows(given, config, split, teacher)
             continue
         apart = round(config.validation_share * len(rows["train"]))
         if not 0 < apart < len(rows["train"]):
@@ -78,32 +76,20 @@ def _beside(name: str, split: Split) -> str | None:
     return str(path) if path.is_file() else None
 
 
-def _file(name: str) -> Path:
-    path = Path(name).expanduser()
-    if path.is_file():
-        return path
+def _named(name: str) -> str | Path:
+    """A path, a data set of the hub, or texts that come along."""
+    if name.startswith("hf:") or Path(name).expanduser().is_file():
+        return name
     folder = texts_that_come_along()
     if folder is not None and (folder / f"{name}-train.jsonl").is_file():
         return folder / f"{name}-train.jsonl"
     known = sorted(found.name.removesuffix("-train.jsonl") for found in folder.glob("*-train.jsonl")) if folder else []
     raise CistError(
-        f"There are no texts '{name}'; give a .jsonl or .txt file"
+        f"There are no texts '{name}'; give a .jsonl or .txt file, hf:REPO"
         + (f", or one of {', '.join(known)}, which come along." if known else ".")
     )
 
 
-def _rows(path: Path, length: int, teacher: LanguageModel) -> list[Tokens]:
-    return [row for example in read_texts(path) for row in _of_example(example, length, teacher)]
-
-
-def _of_example(example: Example, length: int, teacher: LanguageModel) -> Sequence[Tokens]:
-    """One row; of a long text without a prompt as many as it takes, each beginning with the last token of the one
-    before, so that every token is predicted once."""
-    whole = not example.chat and all(piece.role in COUNTED for piece in example.pieces)
-    tokens = tokenise(example, teacher.tokenizer, longest=_WHOLE if whole else length)
-    starts = range(0, max(len(tokens.ids) - 1, 1), length - 1)
-    pieces = [slice(start, start + length) for start in starts]
-    return [
-        tokens._replace(ids=tokens.ids[piece], roles=tokens.roles[piece], counted=tokens.counted[piece])
-        for piece in pieces
-    ]
+def _rows(source: str, config: LanguageDataConfig, split: Split, teacher: LanguageModel) -> list[Tokens]:
+    texts = load_texts(_named(source), split=split, download=config.download)
+    return tokenise_all(texts, teacher.tokenizer, longest=config.length)

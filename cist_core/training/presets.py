@@ -64,12 +64,12 @@ _MINILLM: dict[str, Any] = {
     "schedule": {"name": "cosine"},
     "precision": "float16",
 }
-"""What the scripts of supervised KD in microsoft/LMOps, minillm at 4608164, have in common: ``kd-ratio`` 0.5, rows of 512
-tokens, weight decay 0.01, gradients clipped at 1, no warm-up, batches over 16 GPUs."""
+"""What the scripts of supervised KD in microsoft/LMOps (minillm, at 4608164) have in common: ``kd-ratio`` 0.5, rows of
+512 tokens, weight decay 0.01, gradients clipped at 1, no warm-up, batches over 16 GPUs."""
 
 LANGUAGE_PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "demo-language": (
-        "Two minutes on two cores: chapters of the King James Bible; a fresh student of a quarter of the teacher's size",
+        "Two minutes on two cores: chapters of the King James Bible; a fresh student, a quarter of the teacher's size",
         {
             "task": "language",
             "data": {"name": "scripture", "length": 128},
@@ -107,7 +107,7 @@ LANGUAGE_PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "minillm-opt-1.3b": (
-        "MiniLLM's supervised KD, OPT of 1.3 B under an OPT of 13 B fine-tuned on Dolly: 10 epochs, batches of 128, 5e-5",
+        "MiniLLM's supervised KD, OPT of 1.3 B under one of 13 B fine-tuned on Dolly: 10 epochs, batches of 128, 5e-5",
         {
             **_MINILLM,
             "teacher": {"name": "opt-13b-sft"},

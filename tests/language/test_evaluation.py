@@ -71,7 +71,7 @@ def test_bits_per_byte_count_the_bytes_of_the_text(model, texts):
 
 def test_chunks_of_logits_change_nothing(model, texts, monkeypatch):
     whole = score_texts(model, texts)
-    monkeypatch.setattr(evaluation, "_CHUNK_VALUES", 200)
+    monkeypatch.setattr(evaluation, "CHUNK_VALUES", 200)
     assert score_texts(model, texts).nll == pytest.approx(whole.nll, abs=1e-6)
 
 

@@ -46,13 +46,20 @@ class StateNetwork(nn.Module):
     def __init__(self, network: Any) -> None:
         super().__init__()
         self.network = network
+        body = {id(parameter) for parameter in network.base_model.parameters()}
+        head = network.get_output_embeddings().parameters()
+        self._of_the_head_alone = [parameter for parameter in head if id(parameter) not in body]
 
     def forward(self, ids: Tensor, texts: Tensor, position_ids: Tensor, counted: Tensor) -> Tensor:
         from cist_core.language.batches import Batch
         from cist_core.language.models import states_of
 
         batch = Batch(ids, texts, position_ids, counted)
-        return states_of(self.network, batch).flatten(0, 1)[batch.predictions().places]
+        states = states_of(self.network, batch).flatten(0, 1)[batch.predictions().places]
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            for parameter in self._of_the_head_alone:  # else DDP would not know that it has a gradient to share
+                states = states + 0 * parameter.sum()
+        return states
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         state: dict[str, Any] = super().state_dict(*args, **kwargs)
@@ -122,6 +129,8 @@ class Language(Task):
 
     @property
     def remarks(self) -> list[str]:
+        from cist_core.language.texts import remarks as describe
+
         tokens = sum(int(row.counted[1:].sum()) for row in self.rows["train"])
         remarks = [
             f"The teacher: {self.teacher.name}; {self.teacher.precision}.",
@@ -134,16 +143,8 @@ class Language(Task):
                 f"The models have {self.teacher.head.num_classes:,} and {self._head().num_classes:,} classes of one "
                 f"vocabulary; those above {self.classes:,} are padding and left out in both."
             )
-        left_out = sum(row.left_out for rows in self.rows.values() for row in rows)
-        straddling = sum(row.straddling for rows in self.rows.values() for row in rows)
-        if left_out:
-            remarks.append(
-                f"{left_out:,} tokens at the ends of texts are left out, as rows have {self.config.data.length:,} at "
-                "most."
-            )
-        if straddling:
-            remarks.append(f"{straddling:,} tokens begin in a prompt and end in its response; they count as prompt.")
-        return remarks
+        rows = [row for split in self.rows.values() for row in split]
+        return remarks + describe(rows)
 
     def _head(self) -> Head:
         from cist_core.language.head import head_of
