@@ -92,13 +92,20 @@ class Chunks:
         student: ``(N, D)`` states.
         teacher: likewise; no gradient flows into them.
         labels: ``(N,)``.
+        check: whether to look for what no logits are.
     """
 
     def __init__(
-        self, names: tuple[str, str], student: ChunkedLogits, teacher: ChunkedLogits, labels: Tensor | None
+        self,
+        names: tuple[str, str],
+        student: ChunkedLogits,
+        teacher: ChunkedLogits,
+        labels: Tensor | None,
+        *,
+        check: bool = True,
     ) -> None:
         self._names, self._student, self._teacher, self.labels = names, student, teacher, labels
-        self._checked: set[int] = set()
+        self._check, self._checked = check, set[int]()
         self._cross_entropy: Tensor | None = None
 
     @property
@@ -162,7 +169,8 @@ class Chunks:
                 None if self.labels is None else self.labels[chunk],
                 *(None if vector is None else vector[chunk] for vector in vectors),
             )
-            if torch.is_grad_enabled():
+            # One chunk is no more to keep than to make again.
+            if torch.is_grad_enabled() and self.samples > size:
                 made = checkpoint(
                     self._of_chunk,
                     function,
@@ -191,7 +199,7 @@ class Chunks:
         with torch.no_grad():
             teacher = self._teacher.head(teacher_states).to(self.like.dtype)
         part = taking_part(student.detach(), teacher, labels)
-        if start not in self._checked and student.device.type == "cpu" and len(student):
+        if self._check and start not in self._checked and student.device.type == "cpu" and len(student):
             check_values(self._names, student, teacher, labels, part)
             self._checked.add(start)
         beside = (F.cross_entropy(student, labels, reduction="none"),) if hard_labels and labels is not None else ()

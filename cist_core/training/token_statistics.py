@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cist_core.objectives import Batch, StepMean, Terms
+from cist_core.objectives import ChunkedLogits, StepMean, Terms
+from cist_core.objectives.chunks import Chunks
 from cist_core.temperature.logit_rows import LogitRows
 from cist_core.training.statistics import EpochStatistics
 
@@ -48,13 +49,13 @@ class TokenStatistics(EpochStatistics):
         self._sum(_EMPTY, torch.tensor([float(not len(labels))], dtype=torch.float64, device=labels.device))
         if not len(labels):
             return
-        batch = Batch.create(**{name: inputs[name] for name in ("student_logits", "teacher_logits", "labels")})
-        assert batch.chunks is not None
+        names = ("student_logits", "teacher_logits")
+        chunks = Chunks(names, *(ChunkedLogits.of(inputs[name]) for name in names), labels, check=False)
         softened = "tau_teacher" in terms
         taus = (terms["tau_student"], terms["tau_teacher"]) if softened else (None, None)
-        read = batch.chunks.read_several(_measures, batch.labels, *taus)
-        names = ["train_accuracy", "student_maximum", "teacher_maximum", "student_entropy", "teacher_entropy"]
-        for name, values in zip(names, read, strict=False):
+        read = chunks.read_several(_measures, labels, *taus)
+        measures = ["train_accuracy", "student_maximum", "teacher_maximum", "student_entropy", "teacher_entropy"]
+        for name, values in zip(measures, read, strict=False):
             self._add(name, values.float())
         if softened:
             for name in ("tau_teacher", "tau_student", "weight"):
