@@ -47,10 +47,8 @@ class TokenStatistics(EpochStatistics):
                 value = term.detach().double()
                 self._sum(f"loss_{name}", torch.stack([items.double(), items * value, items * value.square()]))
         self._sum(_EMPTY, torch.tensor([float(not len(labels))], dtype=torch.float64, device=labels.device))
-        if not len(labels):
-            return
-        names = ("student_logits", "teacher_logits")
-        chunks = Chunks(names, *(ChunkedLogits.of(inputs[name]) for name in names), labels, check=False)
+        student, teacher = (ChunkedLogits.of(inputs[name]) for name in ("student_logits", "teacher_logits"))
+        chunks = Chunks(("student_logits", "teacher_logits"), student, teacher, labels, check=False)
         softened = "tau_teacher" in terms
         taus = (terms["tau_student"], terms["tau_teacher"]) if softened else (None, None)
         read = chunks.read_several(_measures, labels, *taus)
@@ -67,7 +65,7 @@ class TokenStatistics(EpochStatistics):
         self._sum(_WEIGHTS, torch.bincount(place, minlength=2 * _OCTAVES * _PARTS).double())
         place = (entropies / self._largest_entropy * _ENTROPIES).floor().clamp(0, _ENTROPIES - 1).long()
         self._sum(_COUNTS, torch.bincount(place, minlength=_ENTROPIES).double())
-        self._sum(_SHARES, torch.bincount(place, weights=weights, minlength=_ENTROPIES))
+        self._sum(_SHARES, torch.bincount(place, weights=weights, minlength=_ENTROPIES).double())
 
     def _sum(self, name: str, values: Tensor) -> None:
         self._sums[name] = self._sums[name] + values if name in self._sums else values
@@ -86,7 +84,7 @@ class TokenStatistics(EpochStatistics):
         counted = self._sums.get("train_accuracy")
         row = {**plain.row(), "tokens": 0.0 if counted is None else float(counted[0])}
         row["steps_without_tokens"] = float(self._sums[_EMPTY].sum())
-        if _WEIGHTS in self._sums:
+        if _WEIGHTS in self._sums and row["tokens"]:
             row |= {"weight_median": self._weight_at(0.5), "weight_95": self._weight_at(0.95)}
             row |= {f"weight_share_{tenth}": share for tenth, share in enumerate(self._shares(), start=1)}
         return row

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,12 +20,13 @@ pytest.importorskip("transformers")
 
 from accelerate import Accelerator
 from safetensors.torch import load_file
-from tiny_language_models import WORDS, save_tiny_model
+from tiny_language_models import CLASSES, WORDS, save_tiny_model
 
 from cist_core.errors import Cancelled, CistError
+from cist_core.language.known import find_language_model
 from cist_core.language.models import open_language_model
 from cist_core.objectives import create_objective
-from cist_core.training import RunConfig, RunDirectory, estimate, parse_config
+from cist_core.training import RunConfig, RunDirectory, estimate, parse_config, preset
 from cist_core.training.engine import train
 from cist_core.training.tasks.protocol import TASKS
 from cist_core.training.trainer import Trainer
@@ -261,6 +263,37 @@ def test_a_student_may_go_on_from_a_model(config: RunConfig, teacher: Path, tmp_
         config.changed(student={"architecture": str(teacher)}, epochs=1, optimiser={"learning_rate": 1e-8}), tmp_path
     )
     assert status["test_agreement"] == 1
+
+
+def test_classes_that_one_model_has_more_take_part_in_neither(config: RunConfig, teacher: Path, tmp_path: Path) -> None:
+    """Padding of the student with a logit of 1,000 changes nothing."""
+    wider = open_language_model(str(teacher)).network
+    wider.resize_token_embeddings(CLASSES + 6, mean_resizing=False)
+    wider.lm_head.weight.data[CLASSES:] = 100.0
+    wider.save_pretrained(tmp_path / "wider")
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(teacher / file, tmp_path / "wider" / file)
+    config = config.changed(student={"architecture": str(tmp_path / "wider")}, epochs=1)
+    status = train(config.changed(optimiser={"learning_rate": 1e-8}), tmp_path / "run")
+    assert status["test_agreement"] == 1
+    assert f"those above {CLASSES} are padding and left out in both" in RunDirectory(tmp_path / "run").log_tail()
+
+
+def test_the_demo_runs_on_the_texts_that_come_along(teacher: Path, tmp_path: Path) -> None:
+    config = preset("demo-language").changed(
+        teacher={"name": str(teacher)},
+        student={"architecture": "gpt2:width=16,layers=1,heads=2"},
+        data={"train_samples": 32, "validation_samples": 8, "length": 32},
+        epochs=1,
+        machine={"device": "cpu", "threads": 1},
+    )
+    assert train(config, tmp_path)["state"] == "finished"
+
+
+@pytest.mark.skipif(find_language_model("scripture-gpt") is None, reason="the shipped language models are not here")
+def test_the_demo_runs_with_the_shipped_teacher(tmp_path: Path) -> None:
+    config = preset("demo-language").changed(data={"train_samples": 32, "validation_samples": 8}, epochs=1)
+    assert train(config, tmp_path)["teacher_test_accuracy"] > 0.1
 
 
 def test_it_is_timed(config: RunConfig) -> None:

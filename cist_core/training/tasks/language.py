@@ -6,9 +6,10 @@ them a chunk at a time (`cist_core.objectives.ChunkedLogits`).
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from cist_core.errors import Cancelled, CistError
 from cist_core.objectives import ChunkedLogits, StepMean
+from cist_core.progress import ProgressCallback
 from cist_core.training.language_config import LanguageConfig, fresh_sizes
 from cist_core.training.randomness import Stream, derived_seed
 from cist_core.training.run_directory import RunDirectory
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from cist_core.language.teacher_cache import TeacherCache
 
 _EVALUATION_BATCH = 8
-_TEXT_OF_A_RUN = "student"
+_STUDENT_FOLDER = "student"
 
 log = logging.getLogger("cist_core.training")
 
@@ -161,25 +163,24 @@ class Language(Task):
         """The states on the training texts, if they are kept; of the others what the teacher answers."""
         from cist_core.language.teacher_cache import open_teacher_cache
 
-        if split == "train":
-            if self.config.teacher.cache is not None:
-                with self.accelerator.main_process_first():
-                    self._cache = open_teacher_cache(
-                        Path(self.config.teacher.cache).expanduser(),
-                        self.teacher,
-                        self.rows[split],
-                        batch_size=self._most(_EVALUATION_BATCH),
-                        progress=self.report("teacher on training texts"),
-                    )
-            return
-        if split in self._answers:
-            return
-        report, count = self.report(f"teacher on {split} texts"), self.count(split)
+        if split != "train":
+            self._answers[split] = self._answered(split)
+        elif self.config.teacher.cache is not None:
+            with self.accelerator.main_process_first():
+                self._cache = open_teacher_cache(
+                    Path(self.config.teacher.cache).expanduser(),
+                    self.teacher,
+                    self.rows[split],
+                    batch_size=self._most(_EVALUATION_BATCH),
+                    progress=self._until_stopped("teacher on training texts"),
+                )
+
+    def _answered(self, split: Split) -> tuple[NDArray[np.int64], float]:
+        """The teacher's most probable token at every place of the rows, -1 where none counts; the share that is right."""
+        report, count = self._until_stopped(f"teacher on {split} texts"), self.count(split)
         answers, right, tokens = np.full((count, self.config.data.length), -1), 0, 0
         size = self._most(_EVALUATION_BATCH)
         for start in range(0, count, size):
-            if self.should_stop():
-                raise Cancelled
             batch = self._padded(split, torch.arange(start, min(start + size, count)))
             found = batch.predictions()
             given = self._scores(self._teacher_states(batch), found.ids, self.teacher.head).answers.cpu()
@@ -187,7 +188,17 @@ class Language(Task):
             right += int((given == found.ids.cpu()).sum())
             tokens += len(given)
             report(min(start + size, count), count)
-        self._answers[split] = answers, right / tokens
+        return answers, right / tokens
+
+    def _until_stopped(self, phase: str) -> ProgressCallback:
+        report = self.report(phase)
+
+        def progress(done: int, total: int) -> None:
+            if self.should_stop():
+                raise Cancelled
+            report(done, total)
+
+        return progress
 
     def stand_in_for_teacher(self) -> None:
         """A teacher whose states are kept is timed as it runs; what it answers is drawn."""
@@ -232,16 +243,12 @@ class Language(Task):
             "num_items": self._step_mean(targets["texts"]),
         }
 
-    def _logits_of(self, head: Head) -> Any:
-        weight = head.weight.to(self.device)
-        bias = None if head.bias is None else head.bias.to(self.device)
-        if self.classes == head.num_classes:
-            kept = type(head)(weight, bias, head.softcap, head.scale)
-        else:
-            kept = type(head)(
-                weight[: self.classes], None if bias is None else bias[: self.classes], head.softcap, head.scale
-            )
-        return kept.logits
+    def _logits_of(self, head: Head) -> Callable[[Tensor], Tensor]:
+        """The head without the classes that are padding in the other model."""
+        kept = slice(None if self.classes == head.num_classes else self.classes)
+        weight, bias = head.weight.to(self.device)[kept], head.bias
+        bias = None if bias is None else bias.to(self.device)[kept]
+        return dataclasses.replace(head, weight=weight, bias=bias).logits
 
     def _step_mean(self, texts: Tensor) -> StepMean:
         """Over the tokens, or the rows, of the step in all processes; one of which nothing counts adds 0."""
@@ -326,12 +333,12 @@ class Language(Task):
             "architecture": type(self.student.network).__name__,
             "num_classes": self._head().num_classes,
             "tokenizer": self.teacher.name,
-            "folder": _TEXT_OF_A_RUN,
+            "folder": _STUDENT_FOLDER,
         }
 
     def keep(self, directory: RunDirectory, measured: Mapping[str, NDArray[np.float32]]) -> None:
         """The student as a folder of transformers, with the tokenizer, that can be opened by its path."""
-        folder = directory.path / _TEXT_OF_A_RUN
+        folder = directory.path / _STUDENT_FOLDER
         tokenizer: Any = self.teacher.tokenizer
         self.student.network.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
