@@ -176,7 +176,7 @@ class Language(Task):
                 )
 
     def _answered(self, split: Split) -> tuple[NDArray[np.int64], float]:
-        """The teacher's most probable token at every place of the rows, -1 where none counts; the share that is right."""
+        """The teacher's most probable token at every place of the rows, -1 where none counts; which share is right."""
         report, count = self._until_stopped(f"teacher on {split} texts"), self.count(split)
         answers, right, tokens = np.full((count, self.config.data.length), -1), 0, 0
         size = self._most(_EVALUATION_BATCH)
