@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -75,15 +75,6 @@ def _as_they_are(logits: Tensor) -> Tensor:
     return logits
 
 
-class _Statistics(NamedTuple):
-    """Of the rows of one model, ``(N,)`` each."""
-
-    maximum: Tensor
-    peak: Tensor
-    deviation: Tensor
-    classes: Tensor
-
-
 class Chunks:
     """The logits of both models of N samples, a chunk of rows at a time.
 
@@ -107,6 +98,7 @@ class Chunks:
         self._names, self._student, self._teacher, self.labels = names, student, teacher, labels
         self._check, self._checked = check, set[int]()
         self._cross_entropy: Tensor | None = None
+        self._statistics: dict[str, dict[str, Tensor]] = {}
 
     @property
     def samples(self) -> int:
@@ -124,10 +116,14 @@ class Chunks:
         """What is known of the rows of student and teacher."""
         return ChunkedRows(self, "student"), ChunkedRows(self, "teacher")
 
-    @cached_property
-    def statistics(self) -> dict[str, _Statistics]:
-        found = self._read(_statistics)
-        return {"student": _Statistics(*found[:4]), "teacher": _Statistics(*(values.detach() for values in found[4:]))}
+    def statistic(self, name: str, model: str) -> Tensor:
+        """An attribute of `LogitRows`, one number a row, ``(N,)``; read for both models at once, when first asked."""
+        if name not in self._statistics:
+            student, teacher = self.read_several(
+                lambda student, teacher: (getattr(student, name), getattr(teacher, name))
+            )
+            self._statistics[name] = {"student": student, "teacher": teacher.detach()}
+        return self._statistics[name][model]
 
     @property
     def cross_entropy(self) -> Tensor:
@@ -209,12 +205,6 @@ class Chunks:
         return *((made,) if isinstance(made, Tensor) else made), *beside
 
 
-def _statistics(student: LogitRows, teacher: LogitRows) -> tuple[Tensor, ...]:
-    return tuple(
-        values for rows in (student, teacher) for values in (rows.maximum, rows.peak, rows.deviation, rows.classes)
-    )
-
-
 class ChunkedRows(LogitRows):
     """The rows of one model of which no more than a chunk exists at a time: what temperature rules read of them."""
 
@@ -226,19 +216,19 @@ class ChunkedRows(LogitRows):
 
     @cached_property
     def maximum(self) -> Tensor:
-        return self._known(self._chunks.statistics[self._model].maximum)
+        return self._known(self._chunks.statistic("maximum", self._model))
 
     @cached_property
     def peak(self) -> Tensor:
-        return self._known(self._chunks.statistics[self._model].peak)
+        return self._known(self._chunks.statistic("peak", self._model))
 
     @cached_property
     def deviation(self) -> Tensor:
-        return self._known(self._chunks.statistics[self._model].deviation)
+        return self._known(self._chunks.statistic("deviation", self._model))
 
     @cached_property
     def classes(self) -> Tensor:
-        return self._chunks.statistics[self._model].classes
+        return self._chunks.statistic("classes", self._model)
 
     def entropy(self, tau: Tensor) -> Tensor:
         def of_chunk(student: LogitRows, teacher: LogitRows, taus: Tensor) -> Tensor:
