@@ -134,12 +134,7 @@ class LanguageModel:
         return self._states(batch)
 
     def _states(self, batch: Batch) -> Tensor:
-        batch = batch.to(self.device)
-        inputs = {"attention_mask": batch.attention_mask, "position_ids": batch.position_ids}
-        read = inspect.signature(self.network.base_model.forward).parameters
-        return final_hidden_states(
-            self.network, batch.ids, **{name: value for name, value in inputs.items() if name in read}
-        )
+        return states_of(self.network, batch.to(self.device))
 
     @cached_property
     def isolates_texts(self) -> bool:
@@ -155,6 +150,13 @@ class LanguageModel:
             self.network.train(training)
         tolerance = _SAME if apart.dtype == torch.float32 else 2**-5
         return bool((packed - apart).abs().max() <= tolerance * max(1.0, float(apart.abs().max())))
+
+
+def states_of(network: Any, batch: Batch) -> Tensor:
+    """The final hidden states of a network of transformers, ``(B, L, D)``, without the checks of `LanguageModel`."""
+    inputs = {"attention_mask": batch.attention_mask, "position_ids": batch.position_ids}
+    read = inspect.signature(network.base_model.forward).parameters
+    return final_hidden_states(network, batch.ids, **{name: value for name, value in inputs.items() if name in read})
 
 
 def _probe(length: int, classes: int, seed: int) -> Tokens:

@@ -38,6 +38,8 @@ Vector = NDArray[np.float64]
 
 _MASS_TOLERANCE = 5e-3  # of a sum of probabilities: half precision
 CHUNK_VALUES = 1 << 20
+_SURELY = 4.0
+"""Standard deviations of a sign test."""
 
 NO_CIST = (
     "CIST is not among them: its temperature needs the mean of all logits, and the unseen ones may lie as low as they "
@@ -95,8 +97,8 @@ class TopK:
         Raises:
             CistError: for other shapes or values, or classes that cannot be the most probable ones.
         """
-        raw = np.asarray(log_probs)
-        classes, values = _checked_ids(np.asarray(ids), vocabulary), _checked_log_probs(raw)
+        raw, numbers = _valid(np.asarray(log_probs), np.asarray(ids))
+        classes, values = _checked_ids(numbers, vocabulary), _checked_log_probs(raw)
         if classes.shape != values.shape:
             raise CistError(f"Expected ids and log-probabilities of one shape, but got {classes.shape}, {raw.shape}.")
         order = np.argsort(-values, axis=1, kind="stable")
@@ -116,6 +118,37 @@ class TopK:
     def max_entropy(self) -> float:
         """``ln V`` in nats."""
         return math.log(self.vocabulary)
+
+    def check_tokens(self, tokens: ArrayLike) -> None:
+        """Whether the rows belong to these tokens: each holds the distribution from which its token came.
+
+        Some programs write the distribution *after* a token beside it, others the one that predicts it. Rows that
+        belong to the neighbours agree with these much more often.
+
+        Args:
+            tokens: ``(N,)`` whole numbers, the token that each row predicts.
+
+        Raises:
+            CistError: if the most probable classes agree with the next or the previous tokens clearly more often (by
+                four standard deviations of a sign test), or there are not as many tokens as rows.
+        """
+        given = np.asarray(tokens)
+        if given.shape != (self.num_samples,) or given.dtype.kind not in "iu":
+            raise CistError(
+                f"Expected {self.num_samples:,} whole numbers, the token that each row predicts, but got the shape "
+                f"{given.shape} of the type {given.dtype}."
+            )
+        inner = slice(1, -1)
+        right = (self.ids[:, 0] == given)[inner]
+        for shift, which in ((-1, "next"), (1, "previous")):
+            other = (self.ids[:, 0] == np.roll(given, shift))[inner]
+            for_other, for_right = int((other & ~right).sum()), int((right & ~other).sum())
+            if for_other - for_right > _SURELY * math.sqrt(for_other + for_right):
+                raise CistError(
+                    f"The most probable class is the token of its row in {int(right.sum()):,} of {len(right):,} rows, "
+                    f"and the {which} row's token in {int(other.sum()):,}: the distributions are shifted by one "
+                    "position. Pair each with the token that it predicts."
+                )
 
     def entropy_bounds(self, tau: float) -> tuple[Vector, Vector]:
         """Bounds of the entropy of the whole soft labels at a fixed temperature, in nats: lower and upper, ``(N,)``.
@@ -222,6 +255,19 @@ def _vocabulary(stored: Any, given: int | None) -> int:
     if found is not None and given is not None and found != given:
         raise CistError(f"it has a vocabulary of {found:,} classes, but {given:,} were given; leave --vocabulary out.")
     return int(given if found is None else found)  # type: ignore[arg-type]
+
+
+def _valid(log_probs: NDArray[Any], ids: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Without the places that hold ``-inf`` where every row has as many: servers that give fewer classes than were
+    asked for (vLLM gives 20 unless told otherwise) leave the rest at that."""
+    if log_probs.shape != ids.shape or log_probs.ndim != 2 or log_probs.dtype.kind != "f" or not log_probs.size:
+        return log_probs, ids
+    order = np.argsort(-log_probs, axis=1, kind="stable")
+    counts = np.count_nonzero(log_probs != -np.inf, axis=1)
+    if not 0 < counts[0] < log_probs.shape[1] or (counts != counts[0]).any():
+        return log_probs, ids
+    kept = order[:, : counts[0]]
+    return np.take_along_axis(log_probs, kept, axis=1), np.take_along_axis(ids, kept, axis=1)
 
 
 def _checked_ids(ids: NDArray[Any], vocabulary: int) -> NDArray[np.int64]:

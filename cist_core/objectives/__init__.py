@@ -14,7 +14,8 @@ formula in torch is an objective of its own name already (`rule_loss`).
 
 from cist_core.objectives import methods as _methods  # noqa: F401 - registers every objective
 from cist_core.objectives.any_rule import rule_loss
-from cist_core.objectives.batch import Batch
+from cist_core.objectives.batch import Batch, Logits, NumItems, StepMean
+from cist_core.objectives.chunks import ChunkedLogits
 from cist_core.objectives.methods.ce import ce_loss
 from cist_core.objectives.methods.cist import cist_loss
 from cist_core.objectives.methods.ctkd import cist_ctkd_loss, ctkd_loss
@@ -45,8 +46,11 @@ from cist_core.temperature.parameters import Choice, Kind, Learnable, Number, Nu
 __all__ = [
     "Batch",
     "Choice",
+    "ChunkedLogits",
     "Kind",
     "Learnable",
+    "Logits",
+    "NumItems",
     "Number",
     "Numbers",
     "Objective",
@@ -54,6 +58,7 @@ __all__ = [
     "Parameter",
     "Softening",
     "Specification",
+    "StepMean",
     "Switch",
     "Terms",
     "ce_loss",

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from cist_core.errors import CistError
-from cist_core.objectives.batch import Batch
+from cist_core.objectives.batch import Batch, Logits, NumItems
 from cist_core.objectives.divergences import forward_kl
 from cist_core.objectives.options import LambdaCe, LambdaKl
 from cist_core.objectives.softening import GradientMode, Normalise, Weighting, by_rule, weighing
@@ -23,11 +23,11 @@ TRAINED_AS = {"fixed": "kd", "matched": "entropy-matched"}
 
 def _rule_loss(
     *,
-    student_logits: Tensor,
-    teacher_logits: Tensor,
+    student_logits: Logits,
+    teacher_logits: Logits,
     labels: Tensor | None = None,
     mask: Tensor | None = None,
-    num_items: float | Tensor | None = None,
+    num_items: NumItems = None,
     rule: TemperatureRule,
     weighting: Weighting = "teacher",
     normalise: Normalise = False,
@@ -73,8 +73,8 @@ def _rule_loss(
     batch = Batch.create(
         student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
     )
-    softening = by_rule(batch, rule, weighing(weighting, normalise=normalise), gradient=gradient)
-    divergence = forward_kl(*softening.log_probabilities(batch))
+    softening = by_rule(batch, rule, weighing(batch, weighting, normalise=normalise), gradient=gradient)
+    divergence = softening.compare(batch, forward_kl)
     return collect(batch, softening, divergence, lambda_ce=lambda_ce, lambda_kl=lambda_kl)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -13,12 +14,38 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cist_core.errors import CistError, CistWarning
-from cist_core.logits.absent_classes import HIGHEST_MASK, RULE, listed, takes_part
-from cist_core.temperature.logit_rows import LogitRows
+from cist_core.objectives.chunks import ChunkedLogits, Chunks
+from cist_core.objectives.values import check_values, taking_part
+from cist_core.temperature.logit_rows import LogitRows, scalar
 
-_SUM_TOLERANCE = 1e-2  # half precision
+Logits = Tensor | ChunkedLogits
+"""What an objective compares: all logits, or what makes them a chunk of rows at a time."""
+
 _SURELY = 4.0
 """Standard deviations of a sign test from which labels are taken to belong to the other axis."""
+
+
+@dataclass(frozen=True, eq=False)
+class StepMean:
+    """A mean over the samples of a whole optimiser step, of which a batch holds a part.
+
+    ``mean(v) = sum_i a_i v_i / num_items``, over the parts of one process and averaged over the processes.
+
+    Attributes:
+        num_items: what sums over all parts of one process, averaged over the processes, are divided by.
+        share: ``a_i`` of every sample that the mask keeps, ``(N,)``; None: 1.
+        over_processes: the mean of a tensor over the processes, through which gradients pass; None: there is one.
+            Given, or with one process, the batch has to be all that this process has of the step: then the weightings
+            ``uniform`` and ``uniform-teacher`` and ``normalise`` take their means over the whole step.
+    """
+
+    num_items: float | Tensor
+    share: Tensor | None = None
+    over_processes: Callable[[Tensor], Tensor] | None = None
+
+
+NumItems = float | Tensor | StepMean | None
+"""What the scalar terms of a batch are means over: see `Batch.mean`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +58,8 @@ class Batch:
         given_labels: ``(N,)`` int64, or None where none were given.
         given_cross_entropy: of each sample under the student's own classes, ``(N,)`` nats; None without labels.
         num_items: what sums over the samples are divided by; None: by N.
+        step: how the mean over the whole step is taken, where this is known.
+        chunks: what makes the logits, where they are made a chunk at a time.
     """
 
     student: LogitRows
@@ -38,16 +67,18 @@ class Batch:
     given_labels: Tensor | None
     given_cross_entropy: Tensor | None
     num_items: float | Tensor | None = None
+    step: StepMean | None = None
+    chunks: Chunks | None = None
 
     @classmethod
     def create(
         cls,
         *,
-        student_logits: Tensor,
-        teacher_logits: Tensor,
+        student_logits: Logits,
+        teacher_logits: Logits,
         labels: Tensor | None = None,
         mask: Tensor | None = None,
-        num_items: float | Tensor | None = None,
+        num_items: NumItems = None,
         view: str = "",
     ) -> Batch:
         """Check and flatten.
@@ -57,7 +88,8 @@ class Batch:
         leave them out.
 
         Args:
-            student_logits: ``(B, C)`` or ``(B, L, C)``, classes last.
+            student_logits: ``(B, C)`` or ``(B, L, C)``, classes last; or `ChunkedLogits`, of which no more than a chunk
+                exists at a time.
             teacher_logits: likewise; no gradient flows into them.
             labels: ``(B,)`` or ``(B, L)``, integers; what stands at masked positions is not read. None where the
                 objective reads none.
@@ -78,28 +110,27 @@ class Batch:
                 class out of every row, with the number of such classes and which they are.
         """
         names = (f"{view}student_logits", f"{view}teacher_logits")
+        step = num_items if isinstance(num_items, StepMean) else None
+        divisor = num_items.num_items if isinstance(num_items, StepMean) else num_items
+        _check_num_items(divisor)
+        if isinstance(divisor, Tensor):
+            divisor = divisor.reshape(())
+        if isinstance(student_logits, ChunkedLogits) or isinstance(teacher_logits, ChunkedLogits):
+            chunks = _chunks(names, student_logits, teacher_logits, labels, mask)
+            if not chunks.samples and num_items is None:
+                raise CistError(_nothing_counts(mask))
+            return cls(*chunks.rows, chunks.labels, None, divisor, step, chunks)
         logits = dict(zip(names, (student_logits, teacher_logits), strict=True))
         _check_tensors(**logits, **_given(labels=labels, mask=mask))
         _check_shapes(logits, labels, mask)
-        _check_num_items(num_items)
-        if isinstance(num_items, Tensor):
-            num_items = num_items.reshape(())
         if student_logits.dim() == 3 and student_logits.shape[1] == student_logits.shape[2]:
             _notice_square(logits, labels, mask)
         dtype = torch.float64 if torch.float64 in (student_logits.dtype, teacher_logits.dtype) else torch.float32
-        classes = student_logits.shape[-1]
-        student = student_logits.to(dtype).reshape(-1, classes)
-        teacher = teacher_logits.detach().to(dtype).reshape(-1, classes)
-        flat_labels = None if labels is None else labels.reshape(-1).long()
-        if mask is not None:
-            kept = mask.reshape(-1)
-            student, teacher = student[kept], teacher[kept]
-            flat_labels = None if flat_labels is None else flat_labels[kept]
+        student = _kept_rows(student_logits.to(dtype), mask)
+        teacher = _kept_rows(teacher_logits.detach().to(dtype), mask)
+        flat_labels = _kept_labels(labels, mask)
         if not len(student) and num_items is None:
-            raise CistError(
-                "Expected at least one sample, but "
-                + ("the batch is empty." if mask is None else "the mask keeps no token; leave such a batch out.")
-            )
+            raise CistError(_nothing_counts(mask))
         part = taking_part(student.detach(), teacher, flat_labels)
         if student.device.type == "cpu" and len(student):
             check_values(names, student, teacher, flat_labels, part)
@@ -110,7 +141,8 @@ class Batch:
             given_cross_entropy=(
                 None if flat_labels is None else F.cross_entropy(student, flat_labels, reduction="none")
             ),
-            num_items=num_items,
+            num_items=divisor,
+            step=step,
         )
 
     @property
@@ -134,6 +166,8 @@ class Batch:
         Raises:
             CistError: if no labels were given.
         """
+        if self.chunks is not None and self.given_labels is not None:
+            return self.chunks.cross_entropy
         if self.given_cross_entropy is None:
             raise CistError(
                 "This objective learns from the hard label, but labels is None; give the class of every sample."
@@ -146,11 +180,74 @@ class Batch:
         So the terms of the parts of a batch, each with the number of samples of the whole, add up to those of the
         whole, however the samples are spread over the parts.
         """
-        return values.mean() if self.num_items is None else values.sum() / self.num_items
+        if self.num_items is None:
+            return values.mean()
+        if self.step is not None and self.step.share is not None:
+            values = values * self.step.share
+        return values.sum() / self.num_items
+
+    def step_mean(self, values: Tensor) -> Tensor:
+        """The mean over the whole optimiser step where a `StepMean` was given, else over this batch."""
+        if self.step is None:
+            return values.mean()
+        mean = self.mean(values)
+        return mean if self.step.over_processes is None else self.step.over_processes(mean)
+
+    def for_each_sample(self, value: float | Tensor) -> Tensor:
+        """One number for each sample, ``(N,)``: a scalar for all of them, or what is one each already."""
+        if self.chunks is not None:
+            return scalar(value, like=self.chunks.like).expand_as(self.chunks.like)
+        return scalar(value, like=self.student.maximum).expand_as(self.student.maximum)
+
+    def read_rows(self, function: Callable[..., Tensor], *vectors: Tensor | None) -> Tensor:
+        """What a function makes of the rows of both models, one number for each, ``(N,)``.
+
+        Args:
+            function: from rows of the student, the same rows of the teacher, and their numbers.
+            vectors: a number for each sample, ``(N,)``, handed to the function; None stays None.
+        """
+        if self.chunks is not None:
+            return self.chunks.read_with_labels(function, *vectors)
+        return function(self.student, self.teacher, *vectors)
 
     def share(self, term: Tensor) -> Tensor:
         """A term of this batch that is no mean over samples, by its share of the whole: ``N / num_items`` of it."""
         return term if self.num_items is None else term * (len(self.student.takes_part) / self.num_items)
+
+
+def _nothing_counts(mask: Tensor | None) -> str:
+    return "Expected at least one sample, but " + (
+        "the batch is empty." if mask is None else "the mask keeps no token; leave such a batch out."
+    )
+
+
+def _kept_rows(rows: Tensor, mask: Tensor | None) -> Tensor:
+    """``(N, ...)`` from ``(B, ...)`` or ``(B, L, ...)``: those that the mask keeps."""
+    flat = rows.reshape(-1, rows.shape[-1])
+    return flat if mask is None else flat[mask.reshape(-1)]
+
+
+def _kept_labels(labels: Tensor | None, mask: Tensor | None) -> Tensor | None:
+    if labels is None:
+        return None
+    flat = labels.reshape(-1).long()
+    return flat if mask is None else flat[mask.reshape(-1)]
+
+
+def _chunks(
+    names: tuple[str, str], student: Logits, teacher: Logits, labels: Tensor | None, mask: Tensor | None
+) -> Chunks:
+    """Both models' logits a chunk at a time, checked as far as shapes tell; the values are when they are made."""
+    both = [ChunkedLogits.of(logits) for logits in (student, teacher)]
+    _check_tensors(
+        **{f"{name}.states": logits.states for name, logits in zip(names, both, strict=True)},
+        **_given(labels=labels, mask=mask),
+    )
+    # Shapes alone: numbers without memory stand for what does not exist yet.
+    stand_ins = {name: logits.stand_in() for name, logits in zip(names, both, strict=True)}
+    _check_shapes(stand_ins, labels, mask)
+    ours, theirs = (ChunkedLogits(_kept_rows(logits.states, mask), logits.head, logits.classes) for logits in both)
+    return Chunks(names, ours, theirs, _kept_labels(labels, mask))
 
 
 def _given(**tensors: Tensor | None) -> dict[str, Any]:
@@ -189,19 +286,6 @@ def _kind(value: object) -> str:
         return "None"
     module, name = type(value).__module__.partition(".")[0], type(value).__qualname__
     return name if module == "builtins" else f"{module}.{name}"
-
-
-def taking_part(student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-    """Which classes take part in each row of both, ``(N, C)`` boolean.
-
-    At the label's class a student can be wrong by any finite number, which is no mask there.
-    """
-    by_student, by_teacher = takes_part(student, torch), takes_part(teacher, torch)
-    if labels is not None:
-        places = labels.clamp(0, student.shape[-1] - 1).unsqueeze(1)
-        by_student = by_student.scatter(1, places, student.gather(1, places) > -torch.inf)
-    part: Tensor = by_student & by_teacher
-    return part
 
 
 def _check_shapes(logits: dict[str, Tensor], labels: Tensor | None, mask: Tensor | None) -> None:
@@ -311,55 +395,3 @@ def _check_num_items(num_items: Any) -> None:
             "Expected num_items to be the positive number of samples (tokens that count) of the whole optimiser step, "
             f"but got {num_items!r}; leave it out for a mean over this batch."
         )
-
-
-def check_values(names: tuple[str, str], student: Tensor, teacher: Tensor, labels: Tensor | None, part: Tensor) -> None:
-    for name, logits in zip(names, (student, teacher), strict=True):
-        # One maximum finds both: it is NaN if any value is.
-        largest = logits.detach().max()
-        if not largest < torch.inf:
-            row = int((~(logits < torch.inf)).any(-1).nonzero()[0])
-            raise CistError(
-                f"The {name} hold {largest.item()} (first in sample {row}); only -inf is allowed, for a masked class."
-            )
-        if logits.detach().min() >= 0 and (logits.detach().sum(dim=-1) - 1).abs().max() <= _SUM_TOLERANCE:
-            warnings.warn(
-                f"The {name} of this batch are not negative and sum to 1 in every row, as probabilities do; an "
-                "objective takes logits: what a network returns before its softmax, or logarithms of probabilities.",
-                CistWarning,
-                stacklevel=4,
-            )
-    _warn_of_finite_masks(names, student, teacher, part)
-    if labels is None:
-        return
-    if labels.min() < 0 or labels.max() >= student.shape[-1]:
-        wrong = labels[(labels < 0) | (labels >= student.shape[-1])][0].item()
-        raise CistError(
-            f"Expected labels from 0 to {student.shape[-1] - 1}, but got {wrong}; leave such positions out with a mask."
-        )
-    absent = ~part.gather(1, labels.unsqueeze(1)).squeeze(1)
-    if absent.any():
-        row = int(absent.nonzero()[0])
-        raise CistError(
-            f"The label of sample {row} is class {labels[row].item()}, which takes no part: its logit is "
-            f"{student[row, labels[row]].item():.4g} in the student and {teacher[row, labels[row]].item():.4g} in the "
-            f"teacher, and {RULE}."
-        )
-
-
-def _warn_of_finite_masks(names: tuple[str, str], student: Tensor, teacher: Tensor, part: Tensor) -> None:
-    """A mask of ``-inf`` is meant as one; what is a guess is said."""
-    if part.all():
-        return
-    for name, logits in zip(names, (student, teacher), strict=True):
-        masks = ~part & (logits.detach() <= HIGHEST_MASK) & (logits.detach() > -torch.inf)
-        classes = masks.all(0).nonzero().flatten().tolist()
-        if classes:
-            warnings.warn(
-                # The same words for every batch that is masked alike, so that Python shows them once.
-                f"Numbers such as {logits.detach()[masks].max().item():.2g} of the {name} were taken for masks, so "
-                f"{len(classes):,} of {logits.shape[-1]:,} classes ({listed(classes, None)}) take no part: {RULE}; "
-                "write -inf to say so yourself.",
-                CistWarning,
-                stacklevel=5,
-            )

@@ -23,6 +23,23 @@ def reverse_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
     return forward_kl(log_q, log_p)
 
 
+def top_k_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """KL over k classes and all others together, from the log-probabilities of the k, ``(N, k)`` each.
+
+    ``sum_k p_k (log p_k - log q_k) + p_r (log p_r - log q_r)`` with ``p_r = 1 - sum_k p_k`` and ``q_r`` likewise: what
+    a teacher of which only the most probable classes are kept can teach. It is never negative and at most the KL over
+    all classes (the log-sum inequality); without the rest the sum can be negative, and renormalised it is another KL.
+    At temperature 1 alone: the others' share at another temperature is not known.
+    """
+    return forward_kl(_with_rest(log_p), _with_rest(log_q))
+
+
+def _with_rest(log_p: Tensor) -> Tensor:
+    # Rounding can bring the sum to 1 or above, where the rest is no probability.
+    seen = log_p.logsumexp(-1, keepdim=True).clamp(max=-torch.finfo(log_p.dtype).eps)
+    return torch.cat([log_p, (-torch.expm1(seen)).log()], -1)
+
+
 def jensen_shannon(log_p: Tensor, log_q: Tensor, *, beta: float) -> Tensor:
     """``beta KL(p || m) + (1 - beta) KL(q || m)`` with ``m = beta p + (1 - beta) q`` and ``0 < beta < 1``."""
     log_m = torch.logaddexp(log_p + math.log(beta), log_q + math.log1p(-beta))

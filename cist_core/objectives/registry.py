@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from cist_core.errors import CistError
 from cist_core.objectives.any_rule import TRAINED_AS, rule_objectives, rule_specification
+from cist_core.objectives.batch import Logits, NumItems
+from cist_core.objectives.chunks import ChunkedLogits
 from cist_core.objectives.presets import objective_presets
 from cist_core.objectives.specification import Check, P, Specification, guarded, specify
 from cist_core.objectives.terms import Terms
@@ -20,7 +22,9 @@ from cist_core.temperature.parameters import Learnable, Parameter, did_you_mean,
 OBJECTIVES: dict[str, Specification] = {}
 
 
-def register_objective(name: str, *, check: Check | None = None) -> Callable[[Callable[P, Terms]], Callable[P, Terms]]:
+def register_objective(
+    name: str, *, check: Check | None = None, all_at_once: str | None = None
+) -> Callable[[Callable[P, Terms]], Callable[P, Terms]]:
     """Make a function an objective, known by its name to `create_objective`.
 
     The function takes keyword-only ``student_logits``, ``teacher_logits``, ``labels`` and ``mask``, where it knows them
@@ -31,6 +35,8 @@ def register_objective(name: str, *, check: Check | None = None) -> Callable[[Ca
     Args:
         name: as written in texts.
         check: refuses parameters that do not go together, before a run starts.
+        all_at_once: why it cannot take `ChunkedLogits`, in words that follow its name. One that can says so by its
+            annotations, ``student_logits: Logits``.
 
     Raises:
         ValueError: if another function, or a preset, has that name.
@@ -56,7 +62,8 @@ def register_objective(name: str, *, check: Check | None = None) -> Callable[[Ca
             raise ValueError(f"The objective name '{name}' belongs to {'.'.join(_home(known.function))} already.")
         if name in objective_presets():
             raise ValueError(f"The objective name '{name}' belongs to a preset already.")
-        specification = specify(name, function, check)
+        reason = {} if all_at_once is None else {"all_at_once": all_at_once}
+        specification = specify(name, function, check, **reason)
         checked = guarded(function, specification)
         OBJECTIVES[name] = dataclasses.replace(specification, function=checked)
         return checked
@@ -169,11 +176,11 @@ class Objective(nn.Module):
     def forward(
         self,
         *,
-        student_logits: Tensor,
-        teacher_logits: Tensor,
+        student_logits: Logits,
+        teacher_logits: Logits,
         labels: Tensor | None = None,
         mask: Tensor | None = None,
-        num_items: float | Tensor | None = None,
+        num_items: NumItems = None,
         epoch: float | Tensor | None = None,
         strong_student_logits: Tensor | None = None,
         strong_teacher_logits: Tensor | None = None,
@@ -182,14 +189,14 @@ class Objective(nn.Module):
         """The named terms of one batch; see `cist_core.objectives.terms.Terms`.
 
         Args:
-            student_logits: ``(B, C)`` or ``(B, L, C)``.
+            student_logits: ``(B, C)`` or ``(B, L, C)``; or `ChunkedLogits`.
             teacher_logits: likewise.
             labels: ``(B,)`` or ``(B, L)`` integers. None where the objective reads none: with ``lambda_ce=0``, but for
                 those that treat the label's class apart (DKD) or some samples by cross-entropy alone.
             mask: ``(B, L)`` boolean, true where a token counts.
             num_items: how many samples (tokens that count) the whole optimiser step has, over all of its micro-batches
                 and processes; the scalar terms are then sums over this batch divided by that number. None: means over
-                this batch. A number, or a scalar tensor.
+                this batch. A number, or a scalar tensor; or a `StepMean`, for other means over the step.
             epoch: from 1, for the objectives that ramp up; the others do without. A scalar tensor on the device where a
                 recorded CUDA graph is to read it anew at every replay.
             strong_student_logits: of a strongly augmented view, for the objectives with two views.
@@ -212,6 +219,8 @@ class Objective(nn.Module):
             )
         if "num_items" not in inputs and num_items is not None:
             raise CistError(f"The objective '{self.name}' does not take num_items; leave it out.")
+        if any(isinstance(logits, ChunkedLogits) for logits in (student_logits, teacher_logits)):
+            self.check_by_chunks()
         optional = {
             "mask": mask,
             "num_items": num_items,
@@ -226,6 +235,18 @@ class Objective(nn.Module):
             **{key: value for key, value in optional.items() if key in inputs},
             **(self._values | dict(self.named_parameters())),
         )
+
+    def check_by_chunks(self) -> None:
+        """Whether it takes `ChunkedLogits`.
+
+        Raises:
+            CistError: if it does not, with the reason.
+        """
+        if not self.specification.by_chunks:
+            raise CistError(
+                f"The objective '{self.name}' {self.specification.all_at_once}, which language models have too many "
+                "classes for; choose one that compares token by token, such as kd, cist, lskd, jsd or reverse-kl."
+            )
 
     def __str__(self) -> str:
         written = {

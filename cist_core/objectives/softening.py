@@ -14,24 +14,25 @@ from torch import Tensor
 
 from cist_core.objectives.batch import Batch
 from cist_core.temperature import Cist, TemperatureRule
-from cist_core.temperature.logit_rows import scalar
+from cist_core.temperature.logit_rows import LogitRows, scalar
 from cist_core.temperature.parameters import Choice, Number, Switch
 from cist_core.temperature.weights import WEIGHT_FORMULAS
 
 
-def _for_every_sample(formula: Callable[[Tensor, Tensor], Tensor | float]) -> Callable[[Tensor, Tensor], Tensor]:
+def _for_every_sample(formula: Callable[..., Tensor | float]) -> Callable[..., Tensor]:
     """The formula with its one weight for all, where it has one, given to each."""
 
-    def weigh(teacher: Tensor, student: Tensor) -> Tensor:
-        return scalar(formula(teacher, student), like=teacher).expand_as(teacher)
+    def weigh(teacher: Tensor, student: Tensor, mean: Callable[[Tensor], Tensor] = torch.mean) -> Tensor:
+        return scalar(formula(teacher, student, mean), like=teacher).expand_as(teacher)
 
     return weigh
 
 
-WEIGHTINGS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+WEIGHTINGS: Mapping[str, Callable[..., Tensor]] = {
     name: _for_every_sample(formula) for name, formula in WEIGHT_FORMULAS.items()
 }
-"""Weight of each sample from both temperatures, ``(N,)``. ``product`` is the per-sample form of Hinton's ``T^2``."""
+"""Weight of each sample from both temperatures, ``(N,)``, and from the mean over the samples, where they are a part of
+what it is meant for. ``product`` is the per-sample form of Hinton's ``T^2``."""
 
 GRADIENTS: Mapping[str, tuple[bool, bool]] = {
     "scale-free": (True, False),
@@ -75,15 +76,33 @@ class Softening:
             batch: the logits.
             weight: what the divergence will be multiplied by; the softening's own weight unless given.
         """
-        damping = None
-        if self.least_damping is not None:
-            applied = self.weight if weight is None else weight
-            bound = (self.teacher * self.student / applied).detach().clamp(max=1)
-            damping = torch.maximum(bound, self.least_damping)
         return (
             batch.teacher.log_probabilities(self.teacher),
-            batch.student.log_probabilities(self.student, damping),
+            batch.student.log_probabilities(self.student, self._damping(weight)),
         )
+
+    def compare(self, batch: Batch, divergence: Callable[..., Tensor], *per_sample: Tensor) -> Tensor:
+        """The divergence between the soft labels of both models in every sample, ``(N,)``.
+
+        Args:
+            batch: the logits; where they are made a chunk at a time, so are the soft labels.
+            divergence: from log soft labels of teacher and student, ``(n, C)`` each, and further numbers, ``(n,)``.
+            per_sample: these numbers, ``(N,)`` each.
+        """
+
+        def read(
+            student: LogitRows, teacher: LogitRows, tau_t: Tensor, tau_s: Tensor, damping: Tensor | None, *own: Tensor
+        ) -> Tensor:
+            return divergence(teacher.log_probabilities(tau_t), student.log_probabilities(tau_s, damping), *own)
+
+        return batch.read_rows(read, self.teacher, self.student, self._damping(None), *per_sample)
+
+    def _damping(self, weight: Tensor | None) -> Tensor | None:
+        if self.least_damping is None:
+            return None
+        applied = self.weight if weight is None else weight
+        bound = (self.teacher * self.student / applied).detach().clamp(max=1)
+        return torch.maximum(bound, self.least_damping)
 
     def scaled(self, factor: float | Tensor) -> Softening:
         """Both temperatures times a factor, the weight times its square."""
@@ -99,7 +118,7 @@ def fixed(batch: Batch, tau: float | Tensor) -> Softening:
         batch: the logits.
         tau: one for all samples, or one each, ``(N,)``.
     """
-    taus = scalar(tau, like=batch.student.maximum).expand_as(batch.student.maximum)
+    taus = batch.for_each_sample(tau)
     return Softening(taus, taus, taus.square())
 
 
@@ -126,16 +145,16 @@ def by_rule(
     return Softening(*((teacher, student) if through_softmax else constant), weight, damping)
 
 
-def weighing(weighting: str, *, normalise: bool) -> Callable[[Tensor, Tensor], Tensor]:
-    """One of `WEIGHTINGS`, on request divided by the batch mean of the weights."""
+def weighing(batch: Batch, weighting: str, *, normalise: bool) -> Callable[[Tensor, Tensor], Tensor]:
+    """One of `WEIGHTINGS`, on request divided by the mean of the weights; means as in `Batch.step_mean`."""
 
     def weigh(teacher: Tensor, student: Tensor) -> Tensor:
-        weight = WEIGHTINGS[weighting](teacher, student)
-        return weight / weight.mean() if normalise else weight
+        weight = WEIGHTINGS[weighting](teacher, student, batch.step_mean)
+        return weight / batch.step_mean(weight) if normalise else weight
 
     return weigh
 
 
 def cist(batch: Batch, *, rho: float, floor: float, weighting: str, normalise: bool, gradient: str) -> Softening:
     """The temperatures and weights of CIST: ``tau_i = max(m_i / rho, floor)`` for each model (arXiv 2605.20357)."""
-    return by_rule(batch, Cist(rho, floor), weighing(weighting, normalise=normalise), gradient=gradient)
+    return by_rule(batch, Cist(rho, floor), weighing(batch, weighting, normalise=normalise), gradient=gradient)

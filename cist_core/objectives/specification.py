@@ -12,6 +12,8 @@ from typing import Any, ParamSpec
 import torch
 from torch import Tensor
 
+from cist_core.objectives.batch import Logits
+from cist_core.objectives.chunks import ChunkedLogits
 from cist_core.objectives.terms import Terms
 from cist_core.temperature.parameters import REQUIRED, Kind, Number, Parameter, Signature, is_scalar_tensor
 
@@ -34,6 +36,8 @@ class Specification:
         inputs: names of what a call hands it.
         summary: first line of the function's docstring.
         check: refuses parameters that do not go together.
+        by_chunks: whether it takes `ChunkedLogits`, as its annotations say (`Logits`).
+        all_at_once: why it does not, in words that follow its name.
     """
 
     name: str
@@ -42,6 +46,8 @@ class Specification:
     inputs: frozenset[str]
     summary: str
     check: Check | None = None
+    by_chunks: bool = False
+    all_at_once: str = ""
 
     @property
     def signature(self) -> Signature:
@@ -50,7 +56,12 @@ class Specification:
 
 
 def specify(
-    name: str, function: Callable[..., Terms], check: Check | None = None, *, bound: Collection[str] = ()
+    name: str,
+    function: Callable[..., Terms],
+    check: Check | None = None,
+    *,
+    bound: Collection[str] = (),
+    all_at_once: str = "reads the logits of all samples at once",
 ) -> Specification:
     """The specification of a function.
 
@@ -59,6 +70,7 @@ def specify(
         function: the objective.
         check: refuses parameters that do not go together.
         bound: arguments that are neither inputs nor hyper-parameters, but given beforehand.
+        all_at_once: why it takes no `ChunkedLogits`, unless it does.
 
     Raises:
         TypeError: if the signature is not that of an objective.
@@ -81,7 +93,17 @@ def specify(
     if missing:
         raise TypeError(f"The objective '{name}' does not take {', '.join(sorted(missing))}.")
     summary = (inspect.getdoc(function) or "").partition("\n")[0]
-    return Specification(name, function, tuple(parameters), frozenset(inputs), summary, check)
+    by_chunks = hints.get("student_logits") == hints.get("teacher_logits") == Logits
+    return Specification(
+        name,
+        function,
+        tuple(parameters),
+        frozenset(inputs),
+        summary,
+        check,
+        by_chunks,
+        "" if by_chunks else all_at_once,
+    )
 
 
 def guarded(function: Callable[P, Terms], specification: Specification) -> Callable[P, Terms]:
@@ -95,7 +117,7 @@ def guarded(function: Callable[P, Terms], specification: Specification) -> Calla
             if key in kinds and not (isinstance(kinds[key], Number) and is_scalar_tensor(given)):
                 kwargs[key] = signature.accept(key, given)
         logits = kwargs.get("student_logits")
-        if not isinstance(logits, Tensor) or not torch.amp.is_autocast_available(logits.device.type):
+        if not isinstance(logits, Tensor | ChunkedLogits) or not torch.amp.is_autocast_available(logits.device.type):
             return function(*args, **kwargs)
         with torch.autocast(logits.device.type, enabled=False):
             return function(*args, **kwargs)

@@ -24,7 +24,9 @@ class LogitRows:
     """
 
     def __init__(self, logits: Tensor, takes_part: Tensor) -> None:
-        self._logits = torch.where(takes_part, logits, 0.0)
+        # Asked on the CPU alone, where the answer does not have to be waited for; it spares several copies.
+        self._all_take_part = takes_part.device.type == "cpu" and bool(takes_part.all())
+        self._logits = logits if self._all_take_part else torch.where(takes_part, logits, 0.0)
         self.takes_part = takes_part
 
     def detach(self) -> LogitRows:
@@ -41,13 +43,18 @@ class LogitRows:
         """The largest logit, ``(N,)``."""
         return self._over_classes(self._logits).amax(-1)
 
+    @property
+    def answers(self) -> Tensor:
+        """The class of the largest logit, ``(N,)``; of equal ones any."""
+        return self._over_classes(self._logits).argmax(-1)
+
     @cached_property
     def centred(self) -> Tensor:
         """``c = z - mean(z)`` over the classes that take part, ``(N, C)``; 0 at the others."""
         # Taken from the peak first, so that a constant row is exactly 0 however large its logits are.
-        shifted = torch.where(self.takes_part, self._logits - self.peak.detach().unsqueeze(-1), 0.0)
+        shifted = self._where_part(self._logits - self.peak.detach().unsqueeze(-1))
         mean = shifted.sum(-1) / self.classes
-        return torch.where(self.takes_part, shifted - mean.unsqueeze(-1), 0.0)
+        return self._where_part(shifted - mean.unsqueeze(-1))
 
     @cached_property
     def maximum(self) -> Tensor:
@@ -81,7 +88,10 @@ class LogitRows:
         return entropy(self.log_probabilities(tau))
 
     def _over_classes(self, values: Tensor, elsewhere: float = -torch.inf) -> Tensor:
-        return values.masked_fill(~self.takes_part, elsewhere)
+        return values if self._all_take_part else values.masked_fill(~self.takes_part, elsewhere)
+
+    def _where_part(self, values: Tensor) -> Tensor:
+        return values if self._all_take_part else torch.where(self.takes_part, values, 0.0)
 
 
 def entropy(log_p: Tensor) -> Tensor:

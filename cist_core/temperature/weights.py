@@ -23,17 +23,23 @@ from cist_core.temperature import CIST_FLOOR, Cist
 
 FloatVector = NDArray[np.float64]
 
-WEIGHT_FORMULAS: Mapping[str, Callable[[Any, Any], Any]] = {
-    "product": lambda teacher, student: teacher * student,
-    "teacher": lambda teacher, student: teacher**2,
-    "student": lambda teacher, student: student**2,
-    "uniform": lambda teacher, student: (teacher * student).mean(),
-    "uniform-teacher": lambda teacher, student: teacher.mean() ** 2,
-    "none": lambda teacher, student: 1.0,
+
+def _mean(values: Any) -> Any:
+    return values.mean()
+
+
+WEIGHT_FORMULAS: Mapping[str, Callable[..., Any]] = {
+    "product": lambda teacher, student, mean=None: teacher * student,
+    "teacher": lambda teacher, student, mean=None: teacher**2,
+    "student": lambda teacher, student, mean=None: student**2,
+    "uniform": lambda teacher, student, mean=_mean: mean(teacher * student),
+    "uniform-teacher": lambda teacher, student, mean=_mean: mean(teacher) ** 2,
+    "none": lambda teacher, student, mean=None: 1.0,
 }
 """From the temperatures of teacher and student, ``(N,)`` each, to the weights, ``(N,)`` or one for all.
 
-They work on NumPy arrays and torch tensors alike: the analysis and the objectives read the same table.
+They work on NumPy arrays and torch tensors alike: the analysis and the objectives read the same table. ``mean`` is over
+the samples given, unless these are a part of those that the mean is meant for.
 """
 
 WITHOUT_STUDENT = ("teacher", "uniform-teacher", "none")

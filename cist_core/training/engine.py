@@ -331,6 +331,7 @@ class _Run:
             make_folder(self.directory.checkpoints)
         self.heartbeat(now=True)
         trainer = self._trainer()
+        self.statistics = trainer.task.new_statistics()
         for sentence in trainer.task.remarks:
             log.info("%s", sentence)
         self._start_trackers()
@@ -403,6 +404,7 @@ class _Run:
             "learning_rate": trainer.last_rate,
             **self.statistics.row(),
         }
+        trainer.task.check_epoch(row)
         try:
             scores = trainer.task.scores("validation", measured)
         except CistError as error:
@@ -410,7 +412,7 @@ class _Run:
             raise CistError(f"Training diverged in epoch {row['epoch']}: {what}. {_SLOWER}") from error
         row |= {f"val_{name}": value for name, value in scores.items()}
         row |= {"seconds": seconds, "samples_per_second": self._samples_of_epoch(trainer) / max(seconds, 1e-9)}
-        self.statistics = EpochStatistics()
+        self.statistics = trainer.task.new_statistics()
         self.rows.append(row)
         self._judge_scale(trainer.length.epochs)
         if row["val_accuracy"] > self.best.get("val_accuracy", -1.0):

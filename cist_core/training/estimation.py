@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from cist_core.training.config import RunConfig
-from cist_core.training.statistics import EpochStatistics
 from cist_core.training.tasks.protocol import Split
 from cist_core.training.trainer import Trainer, create_accelerator
 
@@ -63,7 +62,7 @@ def estimate(config: RunConfig) -> Estimate:
     started = time.perf_counter()
     while len(times) < min(_WARM_UP + _MOST_STEPS, length.steps):
         before = time.perf_counter()
-        trainer.step(len(times), EpochStatistics())
+        trainer.step(len(times), task.new_statistics())
         times.append(time.perf_counter() - before)
         if len(times) > _WARM_UP and time.perf_counter() - started > _MEASURED_SECONDS:
             break

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cist_core.objectives import Terms
-from cist_core.objectives.batch import taking_part
+from cist_core.objectives.values import taking_part
 from cist_core.temperature.logit_rows import LogitRows, entropy
 
 SPREAD = ("teacher_entropy", "student_entropy", "tau_teacher", "tau_student", "weight")
@@ -26,7 +26,9 @@ class EpochStatistics:
         self._sums: dict[str, Tensor] = {}
 
     @torch.no_grad()
-    def add(self, *, terms: Terms, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> None:
+    def add(
+        self, *, terms: Terms, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, **others: Tensor
+    ) -> None:
         """Take one step in.
 
         Args:
@@ -34,6 +36,7 @@ class EpochStatistics:
             student_logits: ``(B, C)``.
             teacher_logits: likewise.
             labels: ``(B,)``.
+            others: what else the objective was called with; not read.
         """
         student, teacher = student_logits.detach().float(), teacher_logits.float()
         count = len(labels)
@@ -68,10 +71,10 @@ class EpochStatistics:
         out: dict[str, float] = {}
         for name, sums in self._sums.items():
             count, total, squares = sums.tolist()
-            mean = total / count
+            mean = total / max(count, 1.0)
             if name in SPREAD:
                 out[f"{name}_mean"] = mean
-                out[f"{name}_std"] = math.sqrt(max(squares / count - mean * mean, 0.0))
+                out[f"{name}_std"] = math.sqrt(max(squares / max(count, 1.0) - mean * mean, 0.0))
             elif name in MAXIMA:
                 out[f"{name}_mean"] = mean
             else:

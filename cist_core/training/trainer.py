@@ -120,11 +120,11 @@ class Trainer:
         batch = self.task.batch(chosen)
         self.optimiser.zero_grad()
         size = config.machine.micro_batch_size or len(chosen)
-        logits, terms = backward_by_micro_batches(
+        outputs, terms = backward_by_micro_batches(
             self.accelerator.unwrap_model(self.student),
             self._student_logits,
             batch.student_inputs,
-            lambda outputs: self._terms(**outputs, **batch.targets, epoch=epoch),
+            lambda outputs: self._terms(**self.task.objective_inputs(outputs, batch.targets), epoch=epoch),
             sizes=[min(size, len(chosen) - begin) for begin in range(0, len(chosen), size)],
             backward=self.accelerator.backward,
             no_sync=lambda: self.accelerator.no_sync(self.student),
@@ -136,12 +136,7 @@ class Trainer:
         self.optimiser.step()
         if not self.accelerator.optimizer_step_was_skipped:
             self.schedule.step()
-        statistics.add(
-            terms=terms,
-            student_logits=logits["student_logits"],
-            teacher_logits=batch.targets["teacher_logits"],
-            labels=batch.targets["labels"],
-        )
+        statistics.add(terms=terms, **self.task.objective_inputs(outputs, batch.targets))
 
     def _student_logits(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         with self.accelerator.autocast():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from reference import entropy_at
 from safetensors.numpy import save_file
 from scipy.optimize import minimize
-from scipy.special import entr, log_softmax
+from scipy.special import entr, log_softmax, softmax
 
 from cist_core import CistError, read_logits
 from cist_core.logits.top_k import TopK, is_top_k_file, read_top_k
@@ -247,3 +247,37 @@ def test_other_files_are_not_taken_for_the_most_probable_classes(tmp_path):
         read_top_k(tmp_path / "c.csv", vocabulary=3)
     with pytest.raises(CistError, match="There is no file"):
         read_top_k(tmp_path / "none.npz", vocabulary=3)
+
+
+def test_places_that_no_row_fills_are_left_out(logits):
+    """Asked for 8 classes, a server that gives 4 leaves the others at -inf, with any ids."""
+    ids, log_probs = top_of(logits, 4)
+    padded = np.concatenate([np.full_like(log_probs, -np.inf), log_probs], axis=1)
+    top = TopK.create(np.concatenate([np.zeros_like(ids), ids], axis=1), padded, vocabulary=10)
+    np.testing.assert_array_equal(top.ids, ids)
+    padded[0, -1] = -np.inf  # one row with fewer than the others
+    with pytest.raises(CistError, match="Expected finite log-probabilities, but sample 0"):
+        TopK.create(np.tile(np.arange(8), (len(ids), 1)), padded, vocabulary=10)
+
+
+@pytest.mark.parametrize(
+    "names", [("top_indices", "top_values"), ("token_ids", "top_values"), ("target_token_ids", "target_logprobs")]
+)
+def test_the_names_that_distillation_programs_give_are_known(tmp_path, names):
+    ids, log_probs = top_of(np.random.default_rng(0).standard_normal((6, 20)), 4, np.float32)
+    np.savez(tmp_path / "t.npz", **dict(zip(names, (ids, log_probs), strict=True)))
+    assert read_top_k(tmp_path / "t.npz", vocabulary=20).k == 4
+
+
+@pytest.mark.parametrize(("shift", "which"), [(1, "next"), (-1, "previous")])
+def test_log_probabilities_shifted_by_one_position_are_noticed(shift, which):
+    generator = np.random.default_rng(0)
+    logits = 6 * generator.standard_normal((400, 20))
+    tokens = np.array([generator.choice(20, p=row) for row in softmax(logits, axis=1)])
+    ids, log_probs = top_of(logits, 4)
+    top = TopK.create(ids, log_probs, vocabulary=20)
+    top.check_tokens(tokens)
+    with pytest.raises(CistError, match=f"and the {which} row's token in .* shifted by one position"):
+        top.check_tokens(np.roll(tokens, shift))
+    with pytest.raises(CistError, match="Expected 400 whole numbers"):
+        top.check_tokens(tokens[1:])

@@ -9,10 +9,11 @@ import pytest
 import yaml
 
 from cist_core.errors import CistError
-from cist_core.training import PRESETS, config_schema, load_config, parse_config, preset
+from cist_core.training import config_schema, load_config, parse_config, preset
+from cist_core.training.presets import preset_names
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", preset_names())
 def test_presets_are_valid_and_survive_json(name: str, tmp_path: Path) -> None:
     config = preset(name)
     config.save(tmp_path / "config.json")
@@ -126,8 +127,13 @@ def test_files_that_hold_no_config(tmp_path: Path) -> None:
 
 def test_the_schema_describes_every_field() -> None:
     schema = json.loads(json.dumps(config_schema()))
-    assert set(schema["required"]) == {"data", "teacher", "student", "objective"}
-    assert "Updates of the weights" in schema["properties"]["steps"]["description"]
+    of_tasks = {
+        name: schema["$defs"][place.rpartition("/")[2]] for name, place in schema["discriminator"]["mapping"].items()
+    }
+    assert set(of_tasks) == {"image-classification", "language"}
+    for described in of_tasks.values():
+        assert set(described["required"]) == {"data", "teacher", "student", "objective"}
+        assert "Updates of the weights" in described["properties"]["steps"]["description"]
 
 
 def test_unknown_preset() -> None:

@@ -12,11 +12,12 @@ from scipy.stats import entropy as scipy_entropy
 
 from cist_core.errors import CistError
 from cist_core.logits.calibration import expected_calibration_error
-from cist_core.objectives import create_objective
+from cist_core.objectives import ChunkedLogits, StepMean, create_objective
 from cist_core.training.checkpoints import load_checkpoint, save_checkpoint
 from cist_core.training.config import OptimiserConfig, ScheduleConfig
 from cist_core.training.optimisation import create_optimiser, create_schedule, rate
 from cist_core.training.statistics import EpochStatistics
+from cist_core.training.token_statistics import TokenStatistics
 from tests.damaged_files import with_flipped_bits
 
 
@@ -161,3 +162,37 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_others(tmp_path: Path, m
     with pytest.raises(CistError, match=r"The checkpoint cannot be written .* \(No space left on device\)"):
         save_checkpoint(tmp_path, 6, {"step": 6})
     assert [path.name for path in tmp_path.iterdir()] == ["step-000000003.pt"]
+
+
+def test_tokens_have_quantiles_of_the_weight_and_its_share_by_tenths_of_the_entropy() -> None:
+    """Against NumPy on the same tokens, in two steps of unequal size."""
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (4 * torch.randn(400, 30, generator=generator) for _ in range(2))
+    labels = torch.randint(30, (400,), generator=generator)
+    objective, statistics = create_objective("cist:rho=4"), TokenStatistics(30)
+    weights, entropies, losses = [], [], []
+    for part in (slice(0, 100), slice(100, 400)):
+        inputs = {
+            "student_logits": ChunkedLogits.of(student[part]),
+            "teacher_logits": ChunkedLogits.of(teacher[part]),
+            "labels": labels[part],
+            "num_items": StepMean(len(labels[part])),
+        }
+        terms = objective(**inputs)
+        statistics.add(terms=terms, **inputs)
+        weights.append(terms["weight"])
+        log_p = (teacher[part] / terms["tau_teacher"][:, None]).log_softmax(-1)
+        entropies.append(-(log_p.exp() * log_p).sum(-1))
+        losses.append(terms["total"].item() * len(labels[part]))
+    row = statistics.row()
+    weight, entropy = torch.cat(weights).double().numpy(), torch.cat(entropies).numpy()
+    assert row["tokens"] == 400
+    assert row["loss_total"] == pytest.approx(sum(losses) / 400)
+    assert row["weight_mean"] == pytest.approx(weight.mean(), rel=1e-5)
+    assert row["weight_median"] == pytest.approx(np.median(weight), rel=0.03)
+    assert row["weight_95"] == pytest.approx(np.quantile(weight, 0.95), rel=0.03)
+    assert row["teacher_entropy_mean"] == pytest.approx(entropy.mean(), rel=1e-4)
+    tenths = weight[np.argsort(entropy)].reshape(10, 40).sum(1) / weight.sum()
+    found = [row[f"weight_share_{tenth}"] for tenth in range(1, 11)]
+    np.testing.assert_allclose(found, tenths, atol=0.01)
+    assert row["train_accuracy"] == pytest.approx((student.argmax(1) == labels).double().mean().item())

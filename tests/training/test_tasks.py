@@ -138,7 +138,7 @@ def test_its_configs_are_its_own(config: RunConfig) -> None:
         config.changed(augmentation={"flip": True})
     schema = config_schema()
     assert schema["discriminator"]["propertyName"] == "task"
-    assert set(schema["discriminator"]["mapping"]) == {"image-classification", "vectors"}
+    assert set(schema["discriminator"]["mapping"]) == {"image-classification", "language", "vectors"}
 
 
 def test_a_name_belongs_to_one_task() -> None:

@@ -66,10 +66,14 @@ _ABOUT_SAMPLES = re.compile(
     re.VERBOSE,
 )
 
-TOP_K_IDS = ("ids", "indices", "token_ids", "topk_ids", "top_k_ids", "topk_indices", "top_k_indices")
+TOP_K_IDS = (
+    "ids", "indices", "token_ids", "topk_ids", "top_k_ids", "topk_indices", "top_k_indices", "top_indices",
+    "target_token_ids",
+)  # fmt: skip
+"""``top_indices`` is DistillKit's, ``target_token_ids`` axolotl's."""
 TOP_K_LOG_PROBS = (
     "log_probs", "logprobs", "log_probabilities", "topk_log_probs", "top_k_log_probs", "topk_logprobs",
-    "top_k_logprobs", "values", "topk_values", "top_k_values",
+    "top_k_logprobs", "values", "topk_values", "top_k_values", "top_values", "target_logprobs",
 )  # fmt: skip
 REMAINING_NAMES = ("remaining", "remaining_mass", "mass", "tail", "tail_mass")
 VOCABULARY_NAMES = ("vocabulary", "vocabulary_size", "vocab_size", "num_classes")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from cist_core.objectives.batch import Batch
+from cist_core.objectives.batch import Batch, Logits, NumItems
 from cist_core.objectives.registry import register_objective
 from cist_core.objectives.terms import Terms
 
@@ -12,11 +12,11 @@ from cist_core.objectives.terms import Terms
 @register_objective("ce")
 def ce_loss(
     *,
-    student_logits: Tensor,
-    teacher_logits: Tensor,
+    student_logits: Logits,
+    teacher_logits: Logits,
     labels: Tensor | None = None,
     mask: Tensor | None = None,
-    num_items: float | Tensor | None = None,
+    num_items: NumItems = None,
 ) -> Terms:
     """Cross-entropy alone, the baseline of every comparison.
 

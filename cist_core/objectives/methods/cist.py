@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from cist_core.objectives.batch import Batch
+from cist_core.objectives.batch import Batch, Logits, NumItems
 from cist_core.objectives.divergences import forward_kl
 from cist_core.objectives.options import LambdaCe, LambdaKl
 from cist_core.objectives.registry import register_objective
@@ -16,11 +16,11 @@ from cist_core.temperature import CIST_FLOOR
 @register_objective("cist")
 def cist_loss(
     *,
-    student_logits: Tensor,
-    teacher_logits: Tensor,
+    student_logits: Logits,
+    teacher_logits: Logits,
     labels: Tensor | None = None,
     mask: Tensor | None = None,
-    num_items: float | Tensor | None = None,
+    num_items: NumItems = None,
     rho: Rho,
     floor: Floor = CIST_FLOOR,
     weighting: Weighting = "product",
@@ -86,5 +86,5 @@ def cist_loss(
         student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
     )
     softening = cist(batch, rho=rho, floor=floor, weighting=weighting, normalise=normalise, gradient=gradient)
-    divergence = forward_kl(*softening.log_probabilities(batch))
+    divergence = softening.compare(batch, forward_kl)
     return collect(batch, softening, divergence, lambda_ce=lambda_ce, lambda_kl=lambda_kl)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from torch import Tensor
 
-from cist_core.objectives.batch import Batch
+from cist_core.objectives.batch import Batch, Logits, NumItems
 from cist_core.objectives.divergences import forward_kl
 from cist_core.objectives.options import LambdaCe, LambdaKl
 from cist_core.objectives.registry import register_objective
@@ -29,11 +29,11 @@ START = 1.0
 @register_objective("ctkd")
 def ctkd_loss(
     *,
-    student_logits: Tensor,
-    teacher_logits: Tensor,
+    student_logits: Logits,
+    teacher_logits: Logits,
     labels: Tensor | None = None,
     mask: Tensor | None = None,
-    num_items: float | Tensor | None = None,
+    num_items: NumItems = None,
     epoch: float | Tensor | None = None,
     theta: Theta = START,
     ramp: Ramp = 10.0,
@@ -66,18 +66,18 @@ def ctkd_loss(
         student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
     )
     strength = reversal_strength(epoch, ramp)
-    softening = fixed(batch, curriculum_temperature(theta, strength, like=batch.student.maximum))
+    softening = fixed(batch, curriculum_temperature(theta, strength, like=batch.for_each_sample(1.0)))
     return _adversarial(batch, softening, strength, lambda_ce=lambda_ce, lambda_kl=lambda_kl)
 
 
 @register_objective("cist+ctkd")
 def cist_ctkd_loss(
     *,
-    student_logits: Tensor,
-    teacher_logits: Tensor,
+    student_logits: Logits,
+    teacher_logits: Logits,
     labels: Tensor | None = None,
     mask: Tensor | None = None,
-    num_items: float | Tensor | None = None,
+    num_items: NumItems = None,
     epoch: float | Tensor | None = None,
     rho: Rho,
     floor: Floor = CIST_FLOOR,
@@ -100,7 +100,7 @@ def cist_ctkd_loss(
     )
     strength = reversal_strength(epoch, ramp)
     temperature, start = (
-        curriculum_temperature(value, strength, like=batch.student.maximum) for value in (theta, START)
+        curriculum_temperature(value, strength, like=batch.for_each_sample(1.0)) for value in (theta, START)
     )
     softening = cist(batch, rho=rho, floor=floor, weighting=weighting, normalise=normalise, gradient=gradient)
     return _adversarial(
@@ -135,7 +135,7 @@ def reversal_strength(epoch: float | Tensor | None, ramp: float) -> float | Tens
 def _adversarial(
     batch: Batch, softening: Softening, strength: float | Tensor, *, lambda_ce: float, lambda_kl: float
 ) -> Terms:
-    divergence = forward_kl(*softening.log_probabilities(batch))
+    divergence = softening.compare(batch, forward_kl)
     return collect(
         batch,
         softening,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from torch import Tensor
 
-from cist_core.objectives.batch import Batch
+from cist_core.objectives.batch import Batch, Logits, NumItems
 from cist_core.objectives.divergences import non_target_kl, target_kl
 from cist_core.objectives.options import LambdaCe, Tau, Warmup
 from cist_core.objectives.registry import register_objective
@@ -23,11 +23,11 @@ Beta = Annotated[float, Number("weight of the non-target part: the other classes
 @register_objective("dkd")
 def dkd_loss(
     *,
-    student_logits: Tensor,
-    teacher_logits: Tensor,
+    student_logits: Logits,
+    teacher_logits: Logits,
     labels: Tensor | None = None,
     mask: Tensor | None = None,
-    num_items: float | Tensor | None = None,
+    num_items: NumItems = None,
     epoch: float | Tensor | None = None,
     alpha: Alpha = 1.0,
     beta: Beta = 8.0,
@@ -58,11 +58,11 @@ def dkd_loss(
 @register_objective("cist+dkd")
 def cist_dkd_loss(
     *,
-    student_logits: Tensor,
-    teacher_logits: Tensor,
+    student_logits: Logits,
+    teacher_logits: Logits,
     labels: Tensor | None = None,
     mask: Tensor | None = None,
-    num_items: float | Tensor | None = None,
+    num_items: NumItems = None,
     epoch: float | Tensor | None = None,
     rho: Rho,
     floor: Floor = CIST_FLOOR,
@@ -97,8 +97,8 @@ def cist_dkd_loss(
 def _decoupled(
     batch: Batch, softening: Softening, *, alpha: float, beta: float, ramp: float | Tensor, lambda_ce: float
 ) -> Terms:
-    log_p, log_q = softening.log_probabilities(batch)
-    target, non_target = target_kl(log_p, log_q, batch.labels), non_target_kl(log_p, log_q, batch.labels)
+    target = softening.compare(batch, target_kl, batch.labels)
+    non_target = softening.compare(batch, non_target_kl, batch.labels)
     return collect(
         batch,
         softening,

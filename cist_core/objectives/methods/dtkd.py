@@ -6,7 +6,7 @@ from typing import Annotated
 
 from torch import Tensor
 
-from cist_core.objectives.batch import Batch
+from cist_core.objectives.batch import Batch, Logits, NumItems
 from cist_core.objectives.divergences import forward_kl
 from cist_core.objectives.options import LambdaCe, Tau, Warmup
 from cist_core.objectives.registry import register_objective
@@ -20,11 +20,11 @@ from cist_core.temperature.parameters import Number
 @register_objective("dtkd")
 def dtkd_loss(
     *,
-    student_logits: Tensor,
-    teacher_logits: Tensor,
+    student_logits: Logits,
+    teacher_logits: Logits,
     labels: Tensor | None = None,
     mask: Tensor | None = None,
-    num_items: float | Tensor | None = None,
+    num_items: NumItems = None,
     epoch: float | Tensor | None = None,
     alpha: Annotated[float, Number("weight of the part with dynamic temperatures", minimum=0)] = 3.0,
     beta: Annotated[float, Number("weight of the part with the fixed temperature", minimum=0)] = 1.0,
@@ -54,8 +54,8 @@ def dtkd_loss(
     teacher, student = Dtkd(tau).torch_pair(batch.teacher, batch.student)
     dynamic = Softening(teacher, student, alpha * teacher * student)
     constant = fixed(batch, tau)
-    dynamic_kl = forward_kl(*dynamic.log_probabilities(batch))
-    fixed_part = constant.weight * forward_kl(*constant.log_probabilities(batch))
+    dynamic_kl = dynamic.compare(batch, forward_kl)
+    fixed_part = constant.weight * constant.compare(batch, forward_kl)
     return collect(
         batch,
         dynamic,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from torch import Tensor
 
-from cist_core.objectives.batch import Batch
+from cist_core.objectives.batch import Batch, NumItems
 from cist_core.objectives.divergences import forward_kl
 from cist_core.objectives.options import LambdaCe, LambdaKl
 from cist_core.objectives.registry import register_objective
@@ -16,14 +16,14 @@ from cist_core.temperature import Matched
 from cist_core.temperature.parameters import Number
 
 
-@register_objective("entropy-matched")
+@register_objective("entropy-matched", all_at_once="looks for the root of every row, thirty softmaxes of all logits")
 def entropy_matched_loss(
     *,
     student_logits: Tensor,
     teacher_logits: Tensor,
     labels: Tensor | None = None,
     mask: Tensor | None = None,
-    num_items: float | Tensor | None = None,
+    num_items: NumItems = None,
     H: Annotated[float, Number("entropy of every soft label, in nats", above=0)],
     weighting: Weighting = "product",
     normalise: Normalise = False,
@@ -58,6 +58,6 @@ def entropy_matched_loss(
     batch = Batch.create(
         student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
     )
-    softening = by_rule(batch, Matched(H), weighing(weighting, normalise=normalise), gradient=gradient)
-    divergence = forward_kl(*softening.log_probabilities(batch))
+    softening = by_rule(batch, Matched(H), weighing(batch, weighting, normalise=normalise), gradient=gradient)
+    divergence = softening.compare(batch, forward_kl)
     return collect(batch, softening, divergence, lambda_ce=lambda_ce, lambda_kl=lambda_kl)

@@ -13,13 +13,12 @@ import torch
 from torch import Tensor
 
 from cist_core.errors import CistError
-from cist_core.objectives.batch import Batch
+from cist_core.objectives.batch import Batch, Logits, NumItems
 from cist_core.objectives.divergences import forward_kl
 from cist_core.objectives.options import LambdaCe, LambdaKl, Tau
 from cist_core.objectives.registry import register_objective
 from cist_core.objectives.softening import Softening, fixed
 from cist_core.objectives.terms import Terms, collect
-from cist_core.temperature.logit_rows import entropy
 from cist_core.temperature.parameters import Choice, Number
 
 Sides = Annotated[str, Choice(("low", "both"), "outliers have the lowest entropies, or half of them the highest")]
@@ -29,11 +28,11 @@ OutlierShare = Annotated[float, Number("share of the batch that counts as outlie
 @register_objective("kd-entout-ce")
 def kd_entropy_outliers_ce_loss(
     *,
-    student_logits: Tensor,
-    teacher_logits: Tensor,
+    student_logits: Logits,
+    teacher_logits: Logits,
     labels: Tensor | None = None,
     mask: Tensor | None = None,
-    num_items: float | Tensor | None = None,
+    num_items: NumItems = None,
     tau: Tau = 4.0,
     sides: Sides = "low",
     share: OutlierShare = 0.05,
@@ -56,15 +55,14 @@ def kd_entropy_outliers_ce_loss(
         student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
     )
     ordinary = fixed(batch, tau)
-    log_p, log_q = ordinary.log_probabilities(batch)
-    low, high = _outliers(entropy(log_p), sides=sides, share=share)
-    outlier = (low | high).to(log_p.dtype)
+    low, high = _outliers(batch.teacher.entropy(ordinary.teacher), sides=sides, share=share)
+    outlier = (low | high).to(ordinary.teacher.dtype)
     softening = Softening(ordinary.teacher, ordinary.student, ordinary.weight * (1 - outlier))
     outlier_ce = batch.mean(batch.cross_entropy * outlier)
     terms = collect(
         batch,
         softening,
-        forward_kl(log_p, log_q),
+        ordinary.compare(batch, forward_kl),
         lambda_ce=lambda_ce,
         lambda_kl=lambda_kl,
         outliers=batch.mean(outlier),
@@ -85,11 +83,11 @@ def _check_lower_temperature(values: Mapping[str, Any]) -> None:
 @register_objective("kd-entout-ht", check=_check_lower_temperature)
 def kd_entropy_outliers_ht_loss(
     *,
-    student_logits: Tensor,
-    teacher_logits: Tensor,
+    student_logits: Logits,
+    teacher_logits: Logits,
     labels: Tensor | None = None,
     mask: Tensor | None = None,
-    num_items: float | Tensor | None = None,
+    num_items: NumItems = None,
     tau: Tau = 4.0,
     step: Annotated[float, Number("temperature of the outliers less that of the others", above=0)] = 1.0,
     sides: Sides = "low",
@@ -113,11 +111,11 @@ def kd_entropy_outliers_ht_loss(
         student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
     )
     ordinary = fixed(batch, tau)
-    low, high = _outliers(entropy(batch.teacher.log_probabilities(ordinary.teacher)), sides=sides, share=share)
+    low, high = _outliers(batch.teacher.entropy(ordinary.teacher), sides=sides, share=share)
     low, high = low.to(ordinary.teacher.dtype), high.to(ordinary.teacher.dtype)
     taus = ordinary.teacher + step * (low - high)
     softening = fixed(batch, taus)
-    divergence = forward_kl(*softening.log_probabilities(batch))
+    divergence = softening.compare(batch, forward_kl)
     return collect(
         batch,
         softening,

@@ -10,13 +10,12 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from cist_core.objectives.batch import Batch
+from cist_core.objectives.batch import Batch, Logits, NumItems
 from cist_core.objectives.divergences import forward_kl
 from cist_core.objectives.options import LambdaCe, LambdaKl, Tau
 from cist_core.objectives.registry import register_objective
 from cist_core.objectives.softening import Softening, fixed
 from cist_core.objectives.terms import Terms, collect
-from cist_core.temperature.logit_rows import entropy
 from cist_core.temperature.parameters import Number
 from cist_core.temperature.profile import OVER_SHARP, OVER_SMOOTHED
 
@@ -27,11 +26,11 @@ High = Annotated[float, Number("entropy above this share of ln C makes an outlie
 @register_objective("kd-entropy-threshold-ce")
 def kd_entropy_threshold_ce_loss(
     *,
-    student_logits: Tensor,
-    teacher_logits: Tensor,
+    student_logits: Logits,
+    teacher_logits: Logits,
     labels: Tensor | None = None,
     mask: Tensor | None = None,
-    num_items: float | Tensor | None = None,
+    num_items: NumItems = None,
     tau: Tau = 4.0,
     low: Low = OVER_SHARP,
     high: High = OVER_SMOOTHED,
@@ -51,14 +50,13 @@ def kd_entropy_threshold_ce_loss(
         student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
     )
     ordinary = fixed(batch, tau)
-    log_p, log_q = ordinary.log_probabilities(batch)
-    share = _normalised_entropy(batch, log_p)
+    share = _normalised_entropy(batch, ordinary)
     outlier = (share < low) | (share > high)
     softening = Softening(ordinary.teacher, ordinary.student, torch.where(outlier, 0.0, ordinary.weight))
     return collect(
         batch,
         softening,
-        forward_kl(log_p, log_q),
+        ordinary.compare(batch, forward_kl),
         lambda_ce=lambda_ce,
         lambda_kl=lambda_kl,
         added=torch.where(outlier, batch.cross_entropy, 0.0),
@@ -69,11 +67,11 @@ def kd_entropy_threshold_ce_loss(
 @register_objective("kd-entropy-threshold-ht")
 def kd_entropy_threshold_ht_loss(
     *,
-    student_logits: Tensor,
-    teacher_logits: Tensor,
+    student_logits: Logits,
+    teacher_logits: Logits,
     labels: Tensor | None = None,
     mask: Tensor | None = None,
-    num_items: float | Tensor | None = None,
+    num_items: NumItems = None,
     tau: Tau = 4.0,
     higher_tau: Annotated[float, Number("temperature of the outliers", above=0)] = 8.0,
     low: Low = OVER_SHARP,
@@ -93,10 +91,10 @@ def kd_entropy_threshold_ht_loss(
         student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
     )
     ordinary = fixed(batch, tau)
-    outlier = _normalised_entropy(batch, batch.teacher.log_probabilities(ordinary.teacher)) < low
+    outlier = _normalised_entropy(batch, ordinary) < low
     taus = torch.where(outlier, higher_tau, ordinary.teacher)
     softening = fixed(batch, taus)
-    divergence = forward_kl(*softening.log_probabilities(batch))
+    divergence = softening.compare(batch, forward_kl)
     return collect(
         batch,
         softening,
@@ -107,6 +105,6 @@ def kd_entropy_threshold_ht_loss(
     )
 
 
-def _normalised_entropy(batch: Batch, log_p: Tensor) -> Tensor:
+def _normalised_entropy(batch: Batch, softening: Softening) -> Tensor:
     # One class alone has entropy 0 of ln 1 = 0; it counts as sharp.
-    return entropy(log_p) / batch.teacher.classes.clamp(min=2).log()
+    return batch.teacher.entropy(softening.teacher) / batch.teacher.classes.clamp(min=2).log()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from torch import Tensor
 
-from cist_core.objectives.batch import Batch
+from cist_core.objectives.batch import Batch, Logits, NumItems
 from cist_core.objectives.divergences import jensen_shannon
 from cist_core.objectives.options import LambdaCe, LambdaKl, Tau
 from cist_core.objectives.registry import register_objective
@@ -21,11 +22,11 @@ Beta = Annotated[float, Number("share of the teacher in the mixture", above=0, b
 @register_objective("jsd")
 def jsd_loss(
     *,
-    student_logits: Tensor,
-    teacher_logits: Tensor,
+    student_logits: Logits,
+    teacher_logits: Logits,
     labels: Tensor | None = None,
     mask: Tensor | None = None,
-    num_items: float | Tensor | None = None,
+    num_items: NumItems = None,
     tau: Tau = 4.0,
     beta: Beta = 0.5,
     lambda_ce: LambdaCe = 0.1,
@@ -41,18 +42,18 @@ def jsd_loss(
         student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
     )
     softening = fixed(batch, tau)
-    divergence = jensen_shannon(*softening.log_probabilities(batch), beta=beta)
+    divergence = softening.compare(batch, partial(jensen_shannon, beta=beta))
     return collect(batch, softening, divergence, lambda_ce=lambda_ce, lambda_kl=lambda_kl)
 
 
 @register_objective("cist+jsd")
 def cist_jsd_loss(
     *,
-    student_logits: Tensor,
-    teacher_logits: Tensor,
+    student_logits: Logits,
+    teacher_logits: Logits,
     labels: Tensor | None = None,
     mask: Tensor | None = None,
-    num_items: float | Tensor | None = None,
+    num_items: NumItems = None,
     rho: Rho,
     floor: Floor = CIST_FLOOR,
     weighting: Weighting = "product",
@@ -70,5 +71,5 @@ def cist_jsd_loss(
         student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
     )
     softening = cist(batch, rho=rho, floor=floor, weighting=weighting, normalise=normalise, gradient=gradient)
-    divergence = jensen_shannon(*softening.log_probabilities(batch), beta=beta)
+    divergence = softening.compare(batch, partial(jensen_shannon, beta=beta))
     return collect(batch, softening, divergence, lambda_ce=lambda_ce, lambda_kl=lambda_kl)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cist_core.errors import CistError
-from cist_core.objectives.batch import Batch
+from cist_core.objectives.batch import Batch, NumItems
 from cist_core.objectives.divergences import forward_kl
 from cist_core.objectives.options import LambdaCe, LambdaKl
 from cist_core.objectives.registry import register_objective
@@ -24,14 +24,17 @@ Temperatures = Annotated[tuple[float, ...], Numbers("temperatures, summed over")
 Keep = Annotated[float, Number("share of samples, and of classes, that the masks keep", above=0, maximum=1)]
 
 
-@register_objective("mlkd")
+_PAIRS = "compares every class with every other, as many numbers as the square of the vocabulary"
+
+
+@register_objective("mlkd", all_at_once=_PAIRS)
 def mlkd_loss(
     *,
     student_logits: Tensor,
     teacher_logits: Tensor,
     labels: Tensor | None = None,
     mask: Tensor | None = None,
-    num_items: float | Tensor | None = None,
+    num_items: NumItems = None,
     strong_student_logits: Tensor | None = None,
     strong_teacher_logits: Tensor | None = None,
     temperatures: Temperatures = (4.0, 3.0, 5.0, 2.0, 6.0),
@@ -90,14 +93,14 @@ def mlkd_loss(
     )
 
 
-@register_objective("cist+mlkd")
+@register_objective("cist+mlkd", all_at_once=_PAIRS)
 def cist_mlkd_loss(
     *,
     student_logits: Tensor,
     teacher_logits: Tensor,
     labels: Tensor | None = None,
     mask: Tensor | None = None,
-    num_items: float | Tensor | None = None,
+    num_items: NumItems = None,
     strong_student_logits: Tensor | None = None,
     strong_teacher_logits: Tensor | None = None,
     rho: Rho,
@@ -144,7 +147,7 @@ def _views(
     strong: tuple[Tensor | None, Tensor | None],
     labels: Tensor | None,
     mask: Tensor | None,
-    num_items: float | Tensor | None,
+    num_items: NumItems,
 ) -> tuple[Batch, Batch | None]:
     create = partial(Batch.create, labels=labels, mask=mask, num_items=num_items)
     first = create(student_logits=weak[0], teacher_logits=weak[1])

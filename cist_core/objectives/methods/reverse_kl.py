@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from cist_core.objectives.batch import Batch
+from cist_core.objectives.batch import Batch, Logits, NumItems
 from cist_core.objectives.divergences import reverse_kl
 from cist_core.objectives.options import LambdaCe, LambdaKl, Tau
 from cist_core.objectives.registry import register_objective
@@ -16,11 +16,11 @@ from cist_core.temperature import CIST_FLOOR
 @register_objective("reverse-kl")
 def reverse_kl_loss(
     *,
-    student_logits: Tensor,
-    teacher_logits: Tensor,
+    student_logits: Logits,
+    teacher_logits: Logits,
     labels: Tensor | None = None,
     mask: Tensor | None = None,
-    num_items: float | Tensor | None = None,
+    num_items: NumItems = None,
     tau: Tau = 4.0,
     lambda_ce: LambdaCe = 0.1,
     lambda_kl: LambdaKl = 0.9,
@@ -34,18 +34,18 @@ def reverse_kl_loss(
         student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
     )
     softening = fixed(batch, tau)
-    divergence = reverse_kl(*softening.log_probabilities(batch))
+    divergence = softening.compare(batch, reverse_kl)
     return collect(batch, softening, divergence, lambda_ce=lambda_ce, lambda_kl=lambda_kl)
 
 
 @register_objective("cist+reverse-kl")
 def cist_reverse_kl_loss(
     *,
-    student_logits: Tensor,
-    teacher_logits: Tensor,
+    student_logits: Logits,
+    teacher_logits: Logits,
     labels: Tensor | None = None,
     mask: Tensor | None = None,
-    num_items: float | Tensor | None = None,
+    num_items: NumItems = None,
     rho: Rho,
     floor: Floor = CIST_FLOOR,
     weighting: Weighting = "product",
@@ -62,5 +62,5 @@ def cist_reverse_kl_loss(
         student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
     )
     softening = cist(batch, rho=rho, floor=floor, weighting=weighting, normalise=normalise, gradient=gradient)
-    divergence = reverse_kl(*softening.log_probabilities(batch))
+    divergence = softening.compare(batch, reverse_kl)
     return collect(batch, softening, divergence, lambda_ce=lambda_ce, lambda_kl=lambda_kl)

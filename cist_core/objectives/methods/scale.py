@@ -7,7 +7,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from cist_core.objectives.batch import Batch
+from cist_core.objectives.batch import Batch, Logits, NumItems
 from cist_core.objectives.divergences import forward_kl
 from cist_core.objectives.options import LambdaCe, LambdaKl, Tau
 from cist_core.objectives.registry import register_objective
@@ -20,11 +20,11 @@ from cist_core.temperature.parameters import Number
 @register_objective("lskd")
 def lskd_loss(
     *,
-    student_logits: Tensor,
-    teacher_logits: Tensor,
+    student_logits: Logits,
+    teacher_logits: Logits,
     labels: Tensor | None = None,
     mask: Tensor | None = None,
-    num_items: float | Tensor | None = None,
+    num_items: NumItems = None,
     tau: Tau = 2.0,
     lambda_ce: LambdaCe = 0.1,
     lambda_kl: LambdaKl = 9.0,
@@ -41,18 +41,18 @@ def lskd_loss(
         student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
     )
     softening = by_rule(batch, Lskd(tau), lambda teacher, student: tau**2 * torch.ones_like(teacher))
-    divergence = forward_kl(*softening.log_probabilities(batch))
+    divergence = softening.compare(batch, forward_kl)
     return collect(batch, softening, divergence, lambda_ce=lambda_ce, lambda_kl=lambda_kl)
 
 
 @register_objective("normkd")
 def normkd_loss(
     *,
-    student_logits: Tensor,
-    teacher_logits: Tensor,
+    student_logits: Logits,
+    teacher_logits: Logits,
     labels: Tensor | None = None,
     mask: Tensor | None = None,
-    num_items: float | Tensor | None = None,
+    num_items: NumItems = None,
     k: Annotated[float, Number("temperature in standard deviations of the logits", above=0)] = 2.0,
     lambda_ce: LambdaCe = 0.1,
     lambda_kl: LambdaKl = 0.9,
@@ -70,5 +70,5 @@ def normkd_loss(
         student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
     )
     softening = by_rule(batch, NormKd(k), lambda teacher, student: teacher.square())
-    divergence = forward_kl(*softening.log_probabilities(batch))
+    divergence = softening.compare(batch, forward_kl)
     return collect(batch, softening, divergence, lambda_ce=lambda_ce, lambda_kl=lambda_kl)

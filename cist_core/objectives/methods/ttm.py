@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from cist_core.objectives.batch import Batch
+from cist_core.objectives.batch import Batch, Logits, NumItems
 from cist_core.objectives.divergences import forward_kl
 from cist_core.objectives.options import LambdaCe
 from cist_core.objectives.registry import register_objective
 from cist_core.objectives.softening import Softening
 from cist_core.objectives.terms import Terms, collect
+from cist_core.temperature.logit_rows import LogitRows
 from cist_core.temperature.parameters import Number
 
 Gamma = Annotated[float, Number("exponent of the teacher's probabilities", above=0)]
@@ -22,11 +24,11 @@ Beta = Annotated[float, Number("weight of the divergence", minimum=0)]
 @register_objective("ttm")
 def ttm_loss(
     *,
-    student_logits: Tensor,
-    teacher_logits: Tensor,
+    student_logits: Logits,
+    teacher_logits: Logits,
     labels: Tensor | None = None,
     mask: Tensor | None = None,
-    num_items: float | Tensor | None = None,
+    num_items: NumItems = None,
     gamma: Gamma = 0.1,
     beta: Beta = 45.0,
     lambda_ce: LambdaCe = 1.0,
@@ -41,18 +43,18 @@ def ttm_loss(
     batch = Batch.create(
         student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
     )
-    ones = torch.ones_like(batch.student.maximum)
+    ones = batch.for_each_sample(1.0)
     return _transformed(batch, ones, gamma=gamma, beta=beta, lambda_ce=lambda_ce)
 
 
 @register_objective("wttm")
 def wttm_loss(
     *,
-    student_logits: Tensor,
-    teacher_logits: Tensor,
+    student_logits: Logits,
+    teacher_logits: Logits,
     labels: Tensor | None = None,
     mask: Tensor | None = None,
-    num_items: float | Tensor | None = None,
+    num_items: NumItems = None,
     gamma: Gamma = 0.1,
     beta: Beta = 2.25,
     lambda_ce: LambdaCe = 1.0,
@@ -70,13 +72,17 @@ def wttm_loss(
     batch = Batch.create(
         student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items
     )
-    log_p = batch.teacher.log_probabilities(torch.ones_like(batch.teacher.maximum))
-    power_sum = (gamma * log_p).logsumexp(-1).exp()
+    power_sum = batch.read_rows(partial(_power_sum, gamma=gamma))
     return _transformed(batch, power_sum, gamma=gamma, beta=beta, lambda_ce=lambda_ce)
+
+
+def _power_sum(student: LogitRows, teacher: LogitRows, *, gamma: float) -> Tensor:
+    log_p = teacher.log_probabilities(torch.ones_like(teacher.maximum))
+    return (gamma * log_p).logsumexp(-1).exp()
 
 
 def _transformed(batch: Batch, weight: Tensor, *, gamma: float, beta: float, lambda_ce: float) -> Terms:
     ones = torch.ones_like(weight)
     softening = Softening(teacher=ones / gamma, student=ones, weight=weight)
-    divergence = forward_kl(*softening.log_probabilities(batch))
+    divergence = softening.compare(batch, forward_kl)
     return collect(batch, softening, divergence, lambda_ce=lambda_ce, lambda_kl=beta)

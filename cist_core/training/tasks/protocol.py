@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from cist_core.progress import ProgressCallback
 from cist_core.training.config import RunConfig
 from cist_core.training.run_directory import RunDirectory
+from cist_core.training.statistics import EpochStatistics
 
 Split = Literal["train", "validation", "test"]
 Report = Callable[[str], ProgressCallback]
@@ -38,7 +39,7 @@ class StepBatch:
         student_inputs: what the student reads, by name, each with the samples along its first axis: by that axis the
             engine splits a batch that is too large for the memory.
         targets: what an objective takes beside the student's logits: ``teacher_logits`` and ``labels``, and where they
-            belong to it ``strong_teacher_logits``.
+            belong to it ``strong_teacher_logits``; or what `Task.objective_inputs` makes that of.
     """
 
     student_inputs: Mapping[str, Tensor]
@@ -137,6 +138,21 @@ class Task(ABC):
     def student_logits(self, student: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What the student says of a batch or a part of it: ``student_logits``, ``strong_student_logits``, each by the
         name that objectives have for it. Called under autocast."""
+
+    def objective_inputs(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Any]:
+        """What an objective is called with, from what the student says of a whole batch and its targets."""
+        return {**outputs, **targets}
+
+    def new_statistics(self) -> EpochStatistics:
+        """What is told of an epoch in its row of metrics."""
+        return EpochStatistics()
+
+    def check_epoch(self, row: Mapping[str, float]) -> None:  # noqa: B027 - most tasks have nothing to refuse
+        """Refuse an epoch that taught nothing.
+
+        Raises:
+            CistError: with the reason and the remedy.
+        """
 
     # Evaluation
 

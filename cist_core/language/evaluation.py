@@ -1,0 +1,344 @@
+"""What a language model is worth: how well it predicts given texts, and how well it answers.
+
+    nll = sum of -ln q(token) over the counted tokens / their number,    perplexity = exp(nll)
+    bits per byte = sum of -ln q(token) / (ln 2 * bytes of the counted text)
+
+Bits per byte compare models of different tokenizers; perplexities do not. Sums run over tokens, not over means of
+batches, so neither the size of a batch nor padding changes them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cist_core.errors import CistError
+from cist_core.files import write_whole
+from cist_core.language.batches import Predictions, pad
+from cist_core.language.models import LanguageModel
+from cist_core.language.texts import Tokens
+
+CHUNK_VALUES = 1 << 23
+SEEDS = (10, 20, 30, 40, 50)
+"""Under which answers are drawn in MiniLLM's evaluation (microsoft/LMOps, minillm)."""
+
+
+class TokenScores(NamedTuple):
+    """Of n predictions, on the device of the states.
+
+    Attributes:
+        nll: ``(n,)`` float32, ``-ln q`` of the token that came, in nats.
+        answers: ``(n,)`` int64, the most probable token.
+    """
+
+    nll: Tensor
+    answers: Tensor
+
+
+@torch.no_grad()
+def score_tokens(states: Tensor, ids: Tensor, logits: Callable[[Tensor], Tensor], classes: int) -> TokenScores:
+    """Negative log-likelihood and answer of every prediction, a chunk of logits at a time.
+
+    Args:
+        states: ``(n, D)``, that predict the tokens.
+        ids: ``(n,)``, the tokens.
+        logits: from states to logits ``(n, V)``.
+        classes: V, or fewer: only the first take part.
+    """
+    parts = []
+    size = -(-CHUNK_VALUES // classes)
+    for chunk, wanted in zip(torch.split(states, size), torch.split(ids, size), strict=True):
+        made = logits(chunk)[:, :classes]
+        parts.append((F.cross_entropy(made, wanted, reduction="none"), made.argmax(-1)))
+    if not parts:
+        return TokenScores(states.new_zeros(0, dtype=torch.float32), ids.new_zeros(0))
+    nll, answers = zip(*parts, strict=True)
+    return TokenScores(torch.cat(nll), torch.cat(answers))
+
+
+@dataclass(frozen=True)
+class TextScores:
+    """Sums over the counted tokens of some texts.
+
+    Attributes:
+        nll_sum: in nats.
+        tokens: how many count.
+        right: for how many of them the most probable token is the one that came.
+        bytes: of the counted text in UTF-8.
+        agreeing: for how many the most probable token is that of another model; None without one.
+
+    Example:
+        >>> scores = TextScores(nll_sum=8 * math.log(2), tokens=4, right=1, bytes=16)
+        >>> round(scores.perplexity, 6), round(scores.bits_per_byte, 6), scores.accuracy
+        (4.0, 0.5, 0.25)
+    """
+
+    nll_sum: float
+    tokens: int
+    right: int
+    bytes: int
+    agreeing: int | None = None
+
+    @property
+    def nll(self) -> float:
+        """Of a token, in nats."""
+        return self.nll_sum / self.tokens
+
+    @property
+    def perplexity(self) -> float:
+        return math.exp(self.nll) if self.nll < math.log(1e300) else math.inf
+
+    @property
+    def bits_per_byte(self) -> float:
+        return self.nll_sum / (math.log(2) * self.bytes)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the tokens that the model's most probable one is."""
+        return self.right / self.tokens
+
+    @property
+    def agreement(self) -> float | None:
+        """Share of the tokens for which both models' most probable one is the same."""
+        return None if self.agreeing is None else self.agreeing / self.tokens
+
+
+def score_texts(
+    model: LanguageModel,
+    texts: Sequence[Tokens],
+    *,
+    batch_size: int = 8,
+    compared_with: LanguageModel | None = None,
+) -> TextScores:
+    """How well a model predicts the counted tokens of texts.
+
+    Args:
+        model: the model.
+        texts: tokenised by the model's tokenizer.
+        batch_size: texts that it reads at a time; the result does not depend on it.
+        compared_with: a model of the same vocabulary, with whose most probable tokens those of the model are compared.
+
+    Raises:
+        CistError: if no token counts.
+    """
+    nll, tokens, right, agreeing = 0.0, 0, 0, 0
+    for predictions, states in _read(model, texts, batch_size):
+        ids = predictions.ids.to(states.device)
+        scores = score_tokens(states, ids, model.head.logits, model.head.num_classes)
+        nll += float(scores.nll.double().sum())
+        tokens += len(ids)
+        right += int((scores.answers == ids).sum())
+        if compared_with is not None:
+            (again,) = _read(compared_with, [texts[number] for number in _numbers(predictions)], batch_size)
+            other = score_tokens(again[1], ids, compared_with.head.logits, compared_with.head.num_classes)
+            agreeing += int((other.answers == scores.answers).sum())
+    if not tokens:
+        raise CistError("No token of these texts counts, so there is nothing to score; give texts with a response.")
+    decoded = sum(counted_bytes(text, model.tokenizer) for text in texts)
+    return TextScores(nll, tokens, right, decoded, None if compared_with is None else agreeing)
+
+
+def _numbers(predictions: Predictions) -> list[int]:
+    return sorted({int(number) for number in predictions.texts})
+
+
+def _read(model: LanguageModel, texts: Sequence[Tokens], batch_size: int) -> Iterator[tuple[Predictions, Tensor]]:
+    """The counted predictions of the texts and the states behind them, a batch at a time; text numbers count from 0."""
+    for start in range(0, len(texts), batch_size):
+        batch = pad(texts[start : start + batch_size])
+        found = batch.predictions()
+        if not len(found.ids):
+            continue
+        with torch.inference_mode():
+            states = model.hidden_states(batch).flatten(0, 1)
+            states = states[found.places.to(states.device)]
+        yield found._replace(texts=found.texts + start), states
+
+
+def counted_bytes(text: Tokens, tokenizer: Any) -> int:
+    """How many bytes of UTF-8 the counted tokens of a text stand for; special ones, such as an end, for none."""
+    counted = text.counted.copy()
+    counted[:1] = False  # nothing predicts the first token
+    decoded = tokenizer.decode(text.ids[counted].tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return len(decoded.encode())
+
+
+# ---- answers ---------------------------------------------------------------------------------------------------------
+
+
+class Question(NamedTuple):
+    """What a model is asked, and what would be right.
+
+    Attributes:
+        prompt: as text.
+        references: right answers, at least one.
+    """
+
+    prompt: str
+    references: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class AnswerScores:
+    """ROUGE-L of a model's answers, in percent.
+
+    Attributes:
+        greedy: of the answers made of the most probable tokens.
+        drawn: of the answers drawn at temperature 1, one for each seed.
+    """
+
+    greedy: float
+    drawn: dict[int, float]
+
+    @property
+    def mean(self) -> float:
+        """Over the seeds."""
+        return statistics.mean(self.drawn.values())
+
+    @property
+    def deviation(self) -> float:
+        """Over the seeds; standard deviation of a sample."""
+        return statistics.stdev(self.drawn.values()) if len(self.drawn) > 1 else 0.0
+
+
+def rouge_l(answers: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+    """Mean over the answers of the best ROUGE-L F-measure among the references, with Porter's stemmer, in percent.
+
+    As MiniLLM's evaluation does it (Gu, Dong, Wei, Huang 2024, arXiv 2306.08543), through the package rouge-score.
+
+    Args:
+        answers: one for each question.
+        references: of each question, at least one.
+
+    Raises:
+        CistError: if rouge-score is not installed, or there are not as many answers as questions.
+    """
+    try:
+        scorers: Any = import_module("rouge_score.rouge_scorer")
+    except ImportError:
+        raise CistError("ROUGE-L needs rouge-score: pip install 'cist-studio[language]'.") from None
+    if len(answers) != len(references) or not answers or not all(references):
+        raise CistError(
+            f"Expected an answer and a reference or more for each question, but got {len(answers):,} answers to "
+            f"{len(references):,} questions; give both in one order."
+        )
+    scorer = scorers.RougeScorer(["rougeL"], use_stemmer=True)
+    best = [
+        max(scorer.score(reference, answer)["rougeL"].fmeasure for reference in right)
+        for answer, right in zip(answers, references, strict=True)
+    ]
+    return 100 * float(statistics.mean(best))
+
+
+def answer(
+    model: LanguageModel,
+    prompts: Sequence[str],
+    *,
+    seed: int | None = None,
+    longest: int = 256,
+    batch_size: int = 8,
+) -> list[str]:
+    """What a model writes after prompts.
+
+    Args:
+        model: the model.
+        prompts: as text, each shorter than what the model reads.
+        seed: draw from the distribution at temperature 1, all tokens included; None: the most probable token each time.
+        longest: how many tokens it writes at most.
+        batch_size: prompts at a time; under a seed it decides which random numbers go to which prompt.
+
+    Raises:
+        CistError: if a prompt leaves no room for an answer.
+    """
+    written: list[str] = []
+    for start in range(0, len(prompts), batch_size):
+        batch = pad([_prompt_tokens(model, prompt) for prompt in prompts[start : start + batch_size]], side="left")
+        batch, room = batch.to(model.device), min(longest, model.longest - batch.ids.shape[1])
+        if room < 1:
+            raise CistError(
+                f"A prompt has {batch.ids.shape[1]:,} tokens, and {model.name} reads {model.longest:,} with its "
+                "answer; give shorter prompts."
+            )
+        drawn = {"do_sample": False} if seed is None else {"do_sample": True, **_AT_TEMPERATURE_1}
+        with torch.random.fork_rng(), torch.inference_mode():
+            torch.manual_seed(0 if seed is None else seed + start)
+            rows = model.network.generate(
+                batch.ids,
+                attention_mask=batch.attention_mask,
+                max_new_tokens=room,
+                pad_token_id=model.tokenizer.eos_token_id or 0,
+                **drawn,
+            )
+        written += [_decoded(model, row[batch.ids.shape[1] :].tolist()) for row in rows]
+    return written
+
+
+_AT_TEMPERATURE_1 = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
+
+
+def _decoded(model: LanguageModel, ids: list[int]) -> str:
+    end = model.tokenizer.eos_token_id
+    kept = ids[: ids.index(end)] if end in ids else ids
+    tokenizer: Any = model.tokenizer
+    return str(tokenizer.decode(kept, skip_special_tokens=True))
+
+
+def _prompt_tokens(model: LanguageModel, prompt: str) -> Tokens:
+    ids = np.asarray(model.tokenizer(prompt)["input_ids"], np.int64)
+    if not len(ids):
+        raise CistError("A prompt has no tokens; leave it out.")
+    return Tokens("a prompt", ids, np.full(len(ids), "prompt"), np.zeros(len(ids), np.bool_), 0, 0)
+
+
+def score_answers(
+    model: LanguageModel,
+    questions: Sequence[Question],
+    path: Path,
+    *,
+    seeds: Sequence[int] = SEEDS,
+    longest: int = 256,
+    batch_size: int = 8,
+) -> AnswerScores:
+    """ROUGE-L of a model's answers, greedy and drawn, with every answer kept beside the scores.
+
+    Args:
+        model: the model.
+        questions: what it is asked.
+        path: of a JSONL file: one line for each question, with its references and the answers by seed.
+        seeds: under which answers are drawn.
+        longest: how many tokens an answer has at most.
+        batch_size: questions at a time.
+
+    Raises:
+        CistError: as `rouge_l` and `answer`, and if the file cannot be written.
+    """
+    prompts, references = [question.prompt for question in questions], [question.references for question in questions]
+    answers = {
+        "greedy": answer(model, prompts, longest=longest, batch_size=batch_size),
+        **{str(seed): answer(model, prompts, seed=seed, longest=longest, batch_size=batch_size) for seed in seeds},
+    }
+    scores = {name: rouge_l(written, references) for name, written in answers.items()}
+    lines = [json.dumps({"model": model.name, "rouge_l": scores})]
+    lines += [
+        json.dumps(
+            {
+                "prompt": question.prompt,
+                "references": list(question.references),
+                "answers": {name: written[number] for name, written in answers.items()},
+            }
+        )
+        for number, question in enumerate(questions)
+    ]
+    write_whole(path, lambda file: file.write_text("\n".join(lines) + "\n", encoding="utf-8"), what="The answers")
+    return AnswerScores(scores["greedy"], {seed: scores[str(seed)] for seed in seeds})

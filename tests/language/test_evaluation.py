@@ -1,0 +1,135 @@
+"""What a language model is worth, against transformers' own loss and rouge-score's own numbers."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("transformers")
+
+from tiny_language_models import WORDS, save_tiny_model
+
+from cist_core import CistError
+from cist_core.language import evaluation
+from cist_core.language.evaluation import Question, answer, rouge_l, score_answers, score_texts
+from cist_core.language.models import open_language_model
+from cist_core.language.texts import example_of, tokenise
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return open_language_model(str(save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")))
+
+
+@pytest.fixture(scope="module")
+def texts(model):
+    generator = np.random.default_rng(0)
+    lengths = (3, 9, 17, 2, 30)
+    words = [" ".join(f"w{word}" for word in generator.integers(20, WORDS, length)) for length in lengths]
+    return [tokenise(example_of({"text": text}, "a text"), model.tokenizer, longest=64) for text in words]
+
+
+def test_perplexity_is_that_of_transformers(model, texts):
+    nll, count = 0.0, 0
+    for text in texts:
+        ids = torch.from_numpy(text.ids)[None]
+        with torch.inference_mode():
+            mean = model.network(input_ids=ids, labels=ids).loss.item()
+        nll += mean * (len(text.ids) - 1)
+        count += len(text.ids) - 1
+    scores = score_texts(model, texts)
+    assert scores.tokens == count
+    assert scores.perplexity == pytest.approx(math.exp(nll / count), rel=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_neither_the_batch_size_nor_padding_changes_perplexity(model, texts, batch_size):
+    whole, parts = score_texts(model, texts), score_texts(model, texts, batch_size=batch_size)
+    assert parts.nll == pytest.approx(whole.nll, abs=1e-6)
+    assert (parts.tokens, parts.right, parts.bytes) == (whole.tokens, whole.right, whole.bytes)
+
+
+def test_an_added_padding_token_changes_nothing(model, texts):
+    padded = [
+        text._replace(
+            ids=np.append(text.ids, 1), roles=np.append(text.roles, "text"), counted=np.append(text.counted, False)
+        )
+        for text in texts
+    ]
+    assert score_texts(model, padded).nll == pytest.approx(score_texts(model, texts).nll, abs=1e-6)
+
+
+def test_bits_per_byte_count_the_bytes_of_the_text(model, texts):
+    scores = score_texts(model, texts)
+    written = sum(len(model.tokenizer.decode(text.ids[1:-1].tolist()).encode()) for text in texts)
+    assert scores.bytes == written
+    assert scores.bits_per_byte == pytest.approx(scores.nll_sum / math.log(2) / written)
+
+
+def test_chunks_of_logits_change_nothing(model, texts, monkeypatch):
+    whole = score_texts(model, texts)
+    monkeypatch.setattr(evaluation, "CHUNK_VALUES", 200)
+    assert score_texts(model, texts).nll == pytest.approx(whole.nll, abs=1e-6)
+
+
+def test_a_model_agrees_with_itself_and_less_with_another(model, texts, tmp_path):
+    other = open_language_model(str(save_tiny_model(tmp_path / "other", seed=1)))
+    assert score_texts(model, texts, compared_with=model, batch_size=2).agreement == 1
+    assert score_texts(model, texts, compared_with=other).agreement < 1
+    assert score_texts(model, texts).agreement is None
+
+
+def test_texts_of_which_nothing_counts_have_no_score(model, texts):
+    silent = [text._replace(counted=np.zeros_like(text.counted)) for text in texts]
+    with pytest.raises(CistError, match="No token of these texts counts"):
+        score_texts(model, silent)
+
+
+def test_the_most_probable_answer_is_that_of_one_token_after_another(model):
+    prompt = "w5 w6 w7"
+    ids = model.tokenizer(prompt)["input_ids"]
+    for _ in range(6):
+        with torch.inference_mode():
+            ids.append(int(model.network(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
+    expected = ids[3:]
+    expected = expected[: expected.index(1)] if 1 in expected else expected
+    written = answer(model, [prompt, "w8"], longest=6)
+    assert written[0] == model.tokenizer.decode(expected, skip_special_tokens=True)
+    assert answer(model, [prompt], longest=6) == written[:1]  # padding of a neighbour does not matter
+
+
+def test_drawn_answers_follow_their_seed_and_leave_the_generator_alone(model):
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    first, again, other = (answer(model, ["w5 w6"], seed=seed, longest=12) for seed in (10, 10, 20))
+    assert first == again != other
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_prompt_that_fills_the_model_is_refused(model):
+    with pytest.raises(CistError, match="A prompt has 64 tokens"):
+        answer(model, [" ".join(["w5"] * 64)])
+
+
+def test_rouge_takes_the_best_reference_and_the_stems_of_words():
+    pytest.importorskip("rouge_score")
+    # Longest common subsequence of 3 of 4 and 3 words: F = 2 (3/4) (3/3) / (3/4 + 3/3).
+    assert rouge_l(["the cats sat down"], [["something else", "the cat sat"]]) == pytest.approx(100 * 6 / 7)
+    assert rouge_l(["a b", "c"], [["a b"], ["d"]]) == pytest.approx(50)
+    with pytest.raises(CistError, match="1 answers to 2 questions"):
+        rouge_l(["a"], [["a"], ["b"]])
+
+
+def test_answers_are_kept_beside_their_scores(model, tmp_path):
+    pytest.importorskip("rouge_score")
+    questions = [Question("w5 w6", ("w7 w8", "w9")), Question("w10", ("w11",))]
+    scores = score_answers(model, questions, tmp_path / "answers.jsonl", seeds=(10, 20), longest=5)
+    head, *lines = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
+    assert head["rouge_l"] == {"greedy": scores.greedy, **{str(seed): score for seed, score in scores.drawn.items()}}
+    assert [line["prompt"] for line in lines] == ["w5 w6", "w10"]
+    assert lines[0]["answers"].keys() == {"greedy", "10", "20"}
+    assert scores.mean == pytest.approx(sum(scores.drawn.values()) / 2)
+    assert dataclasses.replace(scores, drawn={10: 1.0}).deviation == 0

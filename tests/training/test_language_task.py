@@ -1,0 +1,300 @@
+"""A language model is distilled token by token: the engine trains, checkpoints, resumes and times it as any other."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from whole_runs import results, stop_after
+
+pytest.importorskip("transformers")
+
+from accelerate import Accelerator
+from safetensors.torch import load_file
+from tiny_language_models import CLASSES, WORDS, save_tiny_model
+
+from cist_core.errors import Cancelled, CistError
+from cist_core.language.known import find_language_model
+from cist_core.language.models import open_language_model
+from cist_core.objectives import create_objective
+from cist_core.training import RunConfig, RunDirectory, estimate, parse_config, preset
+from cist_core.training.engine import train
+from cist_core.training.tasks.protocol import TASKS
+from cist_core.training.trainer import Trainer
+
+LENGTH = 24
+
+
+def words(count: int, generator: np.random.Generator) -> str:
+    return " ".join(f"w{number}" for number in generator.integers(20, WORDS, count))
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "teacher")
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prompts and responses of several lengths."""
+    generator = np.random.default_rng(0)
+    lines = [
+        json.dumps({"prompt": words(4, generator) + " ", "response": words(int(length), generator)})
+        for length in generator.integers(1, 16, 40)
+    ]
+    path = tmp_path_factory.mktemp("texts") / "texts.jsonl"
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.fixture
+def config(teacher: Path, texts: Path) -> RunConfig:
+    return parse_config(
+        {
+            "task": "language",
+            "data": {"name": str(texts), "length": LENGTH, "validation_share": 0.2},
+            "teacher": {"name": str(teacher)},
+            "student": {"architecture": "gpt2:width=16,layers=1,heads=2"},
+            "objective": "cist:rho=4",
+            "optimiser": {"name": "adamw", "learning_rate": 0.02},
+            "epochs": 3,
+            "batch_size": 6,
+            "machine": {"device": "cpu", "threads": 1},
+        }
+    )
+
+
+def gradients(config: RunConfig, **machine: object) -> tuple[dict[str, torch.Tensor], float]:
+    """Of the first step, and its loss."""
+    trainer = Trainer(config.changed(machine=machine), accelerator=Accelerator(cpu=True))
+    trainer.task.prepare_teacher("train")
+    statistics = trainer.task.new_statistics()
+    trainer.step(0, statistics)
+    found = {name: parameter.grad.clone() for name, parameter in trainer.student.named_parameters()}
+    return found, statistics.row()["loss_total"]
+
+
+def test_a_run_leaves_a_student_that_can_be_opened(config: RunConfig, teacher: Path, tmp_path: Path) -> None:
+    status = train(config, tmp_path)
+    first, *_, last = RunDirectory(tmp_path).metrics()
+    assert last["loss_total"] < first["loss_total"]
+    assert status["test_perplexity"] == pytest.approx(math.exp(status["test_nll"]))
+    assert 0 < status["test_bits_per_byte"] < 20
+    assert 0 <= status["test_agreement"] <= 1
+    assert status["teacher_test_accuracy"] is not None
+    assert first["tokens"] > 100
+    assert first["steps_without_tokens"] == 0
+    assert first["weight_median"] <= first["weight_95"]
+    assert sum(first[f"weight_share_{tenth}"] for tenth in range(1, 11)) == pytest.approx(1)
+    student = open_language_model(str(tmp_path / "student"))
+    assert student.vocabulary == open_language_model(str(teacher)).vocabulary
+    kept = load_file(tmp_path / "student.safetensors")["network.transformer.wte.weight"]
+    assert torch.equal(student.head.weight, kept)
+    assert "tokens of 26 rows count in an epoch" in RunDirectory(tmp_path).log_tail()
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_it_resumes_to_exactly_the_same_end(config: RunConfig, cached: bool, tmp_path: Path) -> None:
+    config = config.changed(machine={"micro_batch_size": 4})
+    if cached:
+        config = config.changed(teacher={"cache": str(tmp_path / "states")})
+    train(config, tmp_path / "whole")
+    with pytest.raises(Cancelled):
+        train(config, tmp_path / "cut", should_stop=stop_after(6))
+    train(config, tmp_path / "cut", resume=True)
+    assert results(tmp_path / "cut") == results(tmp_path / "whole")
+    ours, theirs = (load_file(tmp_path / name / "student.safetensors") for name in ("cut", "whole"))
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+@pytest.mark.parametrize("reduction", ["token", "sequence"])
+@pytest.mark.parametrize("objective", ["kd:tau=2", "cist:rho=4,weighting=uniform,normalise=yes,gradient=full", "jsd"])
+def test_any_split_of_a_step_has_the_same_gradient(config: RunConfig, objective: str, reduction: str) -> None:
+    config = config.changed(objective=objective, reduction=reduction)
+    whole, loss = gradients(config)
+    for size in (1, 4):
+        parts, again = gradients(config, micro_batch_size=size)
+        assert again == pytest.approx(loss, rel=1e-6)
+        for name, wanted in whole.items():
+            torch.testing.assert_close(parts[name], wanted, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("micro_batch_size", [None, 2])
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])  # with and without tied weights
+def test_two_processes_over_gloo_train_like_one(
+    config: RunConfig, kind: str, micro_batch_size: int | None, tmp_path: Path
+) -> None:
+    student = save_tiny_model(tmp_path / "student", kind, seed=3)
+    config = config.changed(
+        student={"architecture": str(student)},
+        objective="cist:rho=4,weighting=uniform,normalise=yes,gradient=full",
+        optimiser={"name": "sgd", "learning_rate": 0.1, "momentum": 0.0, "weight_decay": 0.0},
+        reduction="sequence",
+        machine={"micro_batch_size": micro_batch_size},
+    )
+    if kind == "gpt2":  # its dropout would draw other numbers
+        drawn = student / "config.json"
+        drawn.write_text(re.sub(r'("\w+_pdrop"): [\d.]+', r"\1: 0.0", drawn.read_text()))
+    train(config, tmp_path / "one")
+    config.save(tmp_path / "two.json")
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "cist_core",
+    ]
+    command += ["distill", str(tmp_path / "two.json"), "--run-dir", str(tmp_path / "two")]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, two = results(tmp_path / "one"), results(tmp_path / "two")
+    for name in ("loss_total", "train_accuracy", "student_maximum_mean", "val_nll", "tokens"):
+        assert [row[name] for row in two] == pytest.approx([row[name] for row in one], rel=1e-5), name
+    ours, theirs = (load_file(tmp_path / name / "student.safetensors") for name in ("one", "two"))
+    for name, weight in ours.items():
+        torch.testing.assert_close(theirs[name], weight, rtol=0, atol=1e-6)
+
+
+def test_the_loss_is_a_mean_over_tokens_or_over_sequences(config: RunConfig) -> None:
+    """Against the losses of single rows, each over its own tokens."""
+    config = config.changed(objective="ce")
+    task = TASKS["language"](config, accelerator=Accelerator(cpu=True))
+    task.create_student()
+    chosen = torch.arange(6)
+    objective = create_objective("ce")
+
+    def loss(rows: torch.Tensor, **options: object) -> tuple[float, int]:
+        batch = task.batch(rows)
+        outputs = task.student_logits(task.student, batch.student_inputs)
+        inputs = task.objective_inputs(outputs, batch.targets) | options
+        return objective(**inputs)["total"].item(), len(batch.targets["labels"])
+
+    singles = [loss(row[None]) for row in chosen]
+    counts = np.array([count for _, count in singles])
+    means = np.array([mean for mean, _ in singles])
+    assert len(set(counts)) > 2
+    assert loss(chosen)[0] == pytest.approx((counts * means).sum() / counts.sum(), rel=1e-5)
+    task.config = config.changed(reduction="sequence")
+    assert loss(chosen)[0] == pytest.approx(means.mean(), rel=1e-5)
+
+
+def test_padding_and_prompts_do_not_move_the_loss(config: RunConfig) -> None:
+    """More padding changes nothing; other numbers where the teacher predicts the prompt do not either."""
+    task = TASKS["language"](config, accelerator=Accelerator(cpu=True))
+    task.create_student()
+    objective = create_objective("cist:rho=4")
+
+    def total(rows: torch.Tensor) -> torch.Tensor:
+        batch = task.batch(rows)
+        outputs = task.student_logits(task.student, batch.student_inputs)
+        return objective(**task.objective_inputs(outputs, batch.targets))["kl"]
+
+    lengths = [len(row.ids) for row in task.rows["train"]]
+    shortest, longest = int(np.argmin(lengths)), int(np.argmax(lengths))
+    alone = total(torch.tensor([shortest]))
+    beside = total(torch.tensor([shortest, longest]))[: len(alone)]
+    torch.testing.assert_close(alone, beside, rtol=0, atol=1e-6)
+    counted = sum(int(row.counted[1:].sum()) for row in (task.rows["train"][shortest], task.rows["train"][longest]))
+    assert len(total(torch.tensor([shortest, longest]))) == counted < lengths[shortest] + lengths[longest] - 8
+
+
+def test_texts_of_which_nothing_counts_are_refused(config: RunConfig, tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text("\n".join(json.dumps({"messages": [{"role": "user", "content": "w4 w5"}]}) for _ in range(20)))
+    (tmp_path / "other").mkdir()
+    with pytest.raises(CistError, match=r"No token of the train texts counts|cannot be written with this model's chat"):
+        train(config.changed(data={"name": str(path)}), tmp_path / "run")
+
+
+def test_an_epoch_without_a_counted_token_is_refused_and_a_step_is_counted(config: RunConfig) -> None:
+    task = TASKS["language"](config, accelerator=Accelerator(cpu=True))
+    student = task.create_student()
+    for row in task.rows["train"]:
+        row.counted[:] = False
+    batch = task.batch(torch.arange(6))
+    outputs = task.student_logits(student, batch.student_inputs)
+    inputs = task.objective_inputs(outputs, batch.targets)
+    terms = create_objective("cist:rho=4,weighting=uniform")(**inputs)
+    terms["total"].backward()
+    assert terms["total"] == 0
+    statistics = task.new_statistics()
+    statistics.add(terms=terms, **inputs)
+    row = {"epoch": 1, **statistics.row()}
+    assert (row["tokens"], row["steps_without_tokens"], row["loss_total"]) == (0, 1, 0)
+    with pytest.raises(CistError, match="No token counted in epoch 1"):
+        task.check_epoch(row)
+
+
+def test_objectives_over_pairs_of_classes_are_refused_before_anything_is_loaded(config: RunConfig) -> None:
+    with pytest.raises(CistError, match="'mlkd' compares every class with every other, as many numbers as the square"):
+        config.changed(objective="mlkd")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "fault"),
+    [
+        ("gpt2:width=16,layers=1", "expected 'gpt2:width=96,layers=4,heads=4'"),
+        ("gpt2:width=15,layers=1,heads=2", "no multiple of the 2 heads"),
+        ("gpt2:width=16,layers=0,heads=2", "with sizes of your own"),
+    ],
+)
+def test_sizes_of_a_fresh_student_are_checked(config: RunConfig, architecture: str, fault: str) -> None:
+    with pytest.raises(CistError, match=fault):
+        config.changed(student={"architecture": architecture})
+
+
+def test_a_student_may_go_on_from_a_model(config: RunConfig, teacher: Path, tmp_path: Path) -> None:
+    status = train(
+        config.changed(student={"architecture": str(teacher)}, epochs=1, optimiser={"learning_rate": 1e-8}), tmp_path
+    )
+    assert status["test_agreement"] == 1
+
+
+def test_classes_that_one_model_has_more_take_part_in_neither(config: RunConfig, teacher: Path, tmp_path: Path) -> None:
+    """Padding of the student with a logit of 1,000 changes nothing."""
+    wider = open_language_model(str(teacher)).network
+    wider.resize_token_embeddings(CLASSES + 6, mean_resizing=False)
+    wider.lm_head.weight.data[CLASSES:] = 100.0
+    wider.save_pretrained(tmp_path / "wider")
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(teacher / file, tmp_path / "wider" / file)
+    config = config.changed(student={"architecture": str(tmp_path / "wider")}, epochs=1)
+    status = train(config.changed(optimiser={"learning_rate": 1e-8}), tmp_path / "run")
+    assert status["test_agreement"] == 1
+    assert f"those above {CLASSES} are padding and left out in both" in RunDirectory(tmp_path / "run").log_tail()
+
+
+def test_the_demo_runs_on_the_texts_that_come_along(teacher: Path, tmp_path: Path) -> None:
+    config = preset("demo-language").changed(
+        teacher={"name": str(teacher)},
+        student={"architecture": "gpt2:width=16,layers=1,heads=2"},
+        data={"train_samples": 32, "validation_samples": 8, "length": 32},
+        epochs=1,
+        machine={"device": "cpu", "threads": 1},
+    )
+    assert train(config, tmp_path)["state"] == "finished"
+
+
+@pytest.mark.skipif(find_language_model("scripture-gpt") is None, reason="the shipped language models are not here")
+def test_the_demo_runs_with_the_shipped_teacher(tmp_path: Path) -> None:
+    config = preset("demo-language").changed(data={"train_samples": 32, "validation_samples": 8}, epochs=1)
+    assert train(config, tmp_path)["teacher_test_accuracy"] > 0.1
+
+
+def test_it_is_timed(config: RunConfig) -> None:
+    assert estimate(config).steps == 12
