@@ -21,17 +21,17 @@ class LogitRows:
     Args:
         logits: float32 or float64; what stands at classes that take no part is not read.
         takes_part: ``(N, C)`` boolean, true at least once in every row.
+        all_take_part: whether it is known to be true everywhere, which spares several copies.
     """
 
-    def __init__(self, logits: Tensor, takes_part: Tensor) -> None:
-        # Asked on the CPU alone, where the answer does not have to be waited for; it spares several copies.
-        self._all_take_part = takes_part.device.type == "cpu" and bool(takes_part.all())
-        self._logits = logits if self._all_take_part else torch.where(takes_part, logits, 0.0)
+    def __init__(self, logits: Tensor, takes_part: Tensor, *, all_take_part: bool = False) -> None:
+        self._all_take_part = all_take_part
+        self._logits = logits if all_take_part else torch.where(takes_part, logits, 0.0)
         self.takes_part = takes_part
 
     def detach(self) -> LogitRows:
         """The same rows without gradient."""
-        return LogitRows(self._logits.detach(), self.takes_part)
+        return LogitRows(self._logits.detach(), self.takes_part, all_take_part=self._all_take_part)
 
     @cached_property
     def classes(self) -> Tensor:

@@ -88,15 +88,16 @@ def place(page, label: str, value: float) -> tuple[float, float]:
 
 
 def server_asked(page) -> int:
-    """How often the page has been computed anew, which it counts from here on."""
+    """How often the browser has told the server something, which it counts from here on."""
     return page.evaluate(
         """() => {
             if (window.runs === undefined) {
                 window.runs = 0;
-                const app = document.querySelector('[data-testid=stApp]');
-                new MutationObserver(() => {
-                    if (app.dataset.testScriptState === 'running') window.runs += 1;
-                }).observe(app, {attributes: true, attributeFilter: ['data-test-script-state']});
+                const send = WebSocket.prototype.send;
+                WebSocket.prototype.send = function (...message) {
+                    window.runs += 1;
+                    return send.apply(this, message);
+                };
             }
             return window.runs;
         }"""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.browser.actions import drawing, settle
+from tests.browser.actions import drawing, settle, wait_for
 from tests.browser.conftest import A_CHART, go_to, wait_until_drawn
 
 pytestmark = pytest.mark.browser
@@ -124,7 +124,8 @@ def test_the_tray_opens_a_sample_keeps_the_selection_and_lifts_it(open_page) -> 
     settle(page)
     assert page.locator(TRAY).count() == 0
     page.get_by_role("button", name="Saved").click()
-    assert page.get_by_role("textbox", name="Saved selections, one per line").input_value().startswith("middle: ")
+    saved = page.get_by_role("textbox", name="Saved selections, one per line")
+    wait_for(lambda: saved.input_value().startswith("middle: "), seconds=30)
 
 
 def test_a_swipe_over_a_chart_scrolls_and_selects_nothing(browser, server) -> None:

@@ -59,6 +59,7 @@ def test_every_snippet_has_a_test():
         "Objectives",
         "In a plain PyTorch loop",
         "Parts of a batch: accumulation and several processes",
+        "Vocabularies: logits a chunk at a time",
         "In an mdistiller `Distiller`",
         "In a Hugging Face `Trainer`",
         "A new objective",
@@ -139,6 +140,26 @@ def test_the_recipe_for_parts_of_a_batch_is_a_step_on_the_whole():
     terms["total"].backward()
     for found, before in zip(student.parameters(), whole.parameters(), strict=True):
         torch.testing.assert_close(found, before - 0.1 * before.grad)
+
+
+def test_a_chunk_at_a_time_is_a_step_on_all_logits():
+    classes, width, count = 40, 6, 12
+    heads = [nn.Linear(width, classes, bias=False) for _ in range(2)]
+    student, teacher = (SimpleNamespace(head=SimpleNamespace(logits=head)) for head in heads)
+    student_states = torch.randn(count, width, requires_grad=True)
+    given = {"student_states": student_states, "teacher_states": torch.randn(count, width), "classes": classes}
+    given |= {"labels": torch.randint(classes, (count,)), "student": student, "teacher": teacher}
+    chunked = run("Vocabularies: logits a chunk at a time", **given)["terms"]["total"]
+    found = student_states.grad.clone(), heads[0].weight.grad.clone()
+    student_states.grad = heads[0].weight.grad = None
+    dense = create_objective("cist:rho=10")(
+        student_logits=heads[0](student_states),
+        teacher_logits=heads[1](given["teacher_states"]),
+        labels=given["labels"],
+    )["total"]
+    dense.backward()
+    torch.testing.assert_close(chunked, dense)
+    torch.testing.assert_close(found, (student_states.grad, heads[0].weight.grad))
 
 
 def test_an_mdistiller_distiller(module):
