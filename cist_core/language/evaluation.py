@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -26,8 +26,10 @@ from torch import Tensor
 from cist_core.errors import CistError
 from cist_core.files import write_whole
 from cist_core.language.batches import Predictions, pad
+from cist_core.language.head import Head
 from cist_core.language.models import LanguageModel
 from cist_core.language.texts import Tokens
+from cist_core.language.vocabulary import shared_classes
 
 CHUNK_VALUES = 1 << 23
 SEEDS = (10, 20, 30, 40, 50)
@@ -47,20 +49,22 @@ class TokenScores(NamedTuple):
 
 
 @torch.no_grad()
-def score_tokens(states: Tensor, ids: Tensor, logits: Callable[[Tensor], Tensor], classes: int) -> TokenScores:
+def score_tokens(states: Tensor, ids: Tensor, head: Head, classes: Tensor) -> TokenScores:
     """Negative log-likelihood and answer of every prediction, a chunk of logits at a time.
 
     Args:
         states: ``(n, D)``, that predict the tokens.
         ids: ``(n,)``, the tokens.
-        logits: from states to logits ``(n, V)``.
-        classes: V, or fewer: only the first take part.
+        head: from states to logits.
+        classes: ``(K,)`` int64, ascending, those that take part: `cist_core.language.vocabulary.Vocabulary.classes`.
     """
     parts = []
-    size = -(-CHUNK_VALUES // classes)
-    for chunk, wanted in zip(torch.split(states, size), torch.split(ids, size), strict=True):
-        made = logits(chunk)[:, :classes]
-        parts.append((F.cross_entropy(made, wanted, reduction="none"), made.argmax(-1)))
+    size = -(-CHUNK_VALUES // len(classes))
+    classes, head = classes.to(states.device), head.of(classes)
+    places = torch.searchsorted(classes, ids)
+    for chunk, wanted in zip(torch.split(states, size), torch.split(places, size), strict=True):
+        made = head.logits(chunk)
+        parts.append((F.cross_entropy(made, wanted, reduction="none"), classes[made.argmax(-1)]))
     if not parts:
         return TokenScores(states.new_zeros(0, dtype=torch.float32), ids.new_zeros(0))
     nll, answers = zip(*parts, strict=True)
@@ -121,7 +125,7 @@ def score_texts(
     batch_size: int = 8,
     compared_with: LanguageModel | None = None,
 ) -> TextScores:
-    """How well a model predicts the counted tokens of texts.
+    """How well a model predicts the counted tokens of texts. Classes that are no token take no part.
 
     Args:
         model: the model.
@@ -130,19 +134,22 @@ def score_texts(
         compared_with: a model of the same vocabulary, with whose most probable tokens those of the model are compared.
 
     Raises:
-        CistError: if no token counts.
+        CistError: if no token counts, or the other model has another vocabulary.
     """
+    if compared_with is not None:
+        shared_classes(compared_with.vocabulary, model.vocabulary)
+    classes = torch.from_numpy(model.vocabulary.classes)
     nll, tokens, right, agreeing = 0.0, 0, 0, 0
     for predictions, states in _read(model, texts, batch_size):
         ids = predictions.ids.to(states.device)
-        scores = score_tokens(states, ids, model.head.logits, model.head.num_classes)
+        scores = score_tokens(states, ids, model.head, classes)
         nll += float(scores.nll.double().sum())
         tokens += len(ids)
         right += int((scores.answers == ids).sum())
         if compared_with is not None:
             (again,) = _read(compared_with, [texts[number] for number in _numbers(predictions)], batch_size)
-            other = score_tokens(again[1], ids, compared_with.head.logits, compared_with.head.num_classes)
-            agreeing += int((other.answers == scores.answers).sum())
+            other = score_tokens(again[1], ids.to(again[1].device), compared_with.head, classes)
+            agreeing += int((other.answers.to(states.device) == scores.answers).sum())
     if not tokens:
         raise CistError("No token of these texts counts, so there is nothing to score; give texts with a response.")
     decoded = sum(counted_bytes(text, model.tokenizer) for text in texts)

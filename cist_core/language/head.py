@@ -43,6 +43,18 @@ class Head:
         """V, with the classes that are padding."""
         return int(self.weight.shape[0])
 
+    def of(self, classes: Tensor) -> Head:
+        """The head of some classes alone, such as those that are a token (`Vocabulary.classes`).
+
+        Args:
+            classes: ``(K,)`` int64, ascending. Where they are the first K, the rows are not copied.
+        """
+        count = len(classes)
+        kept: Any = slice(count)
+        if count and int(classes[-1]) != count - 1:
+            kept = classes.to(self.weight.device)
+        return dataclasses.replace(self, weight=self.weight[kept], bias=None if self.bias is None else self.bias[kept])
+
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits in float32, whatever the precision of the network.
 

@@ -68,7 +68,7 @@ def _key(model: LanguageModel, texts: Sequence[Tokens]) -> str:
 
 
 def _chunks(model: LanguageModel, texts: Sequence[Tokens]) -> Iterator[tuple[torch.Tensor, TokenFacts]]:
-    padding = [number for number, token in enumerate(model.vocabulary.tokens) if token is None]
+    padding = np.setdiff1d(np.arange(model.vocabulary.size), model.vocabulary.classes)
     rows = max(1, _LOGITS_AT_ONCE // model.head.num_classes)
     for numbers in _batches([len(text.ids) for text in texts], PLACES_AT_ONCE[model.device.type]):
         batch = pad([texts[number] for number in numbers])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +54,16 @@ class Vocabulary:
     def size(self) -> int:
         """How many classes the model has, padding included."""
         return len(self.tokens)
+
+    @cached_property
+    def classes(self) -> NDArray[np.int64]:
+        """Those that are a token, by number, ascending. The others take part in no soft label, loss or score.
+
+        Example:
+            >>> Vocabulary(("a", None, "b", None)).classes.tolist()
+            [0, 2]
+        """
+        return np.asarray([number for number, token in enumerate(self.tokens) if token is not None], np.int64)
 
 
 def shared_classes(teacher: Vocabulary, student: Vocabulary) -> NDArray[np.int64]:

@@ -10,11 +10,14 @@ import torch
 
 pytest.importorskip("transformers")
 
-from tiny_language_models import WORDS, save_tiny_model
+from scipy.special import log_softmax
+from tiny_language_models import CLASSES, WORDS, save_tiny_model
 
 from cist_core import CistError
 from cist_core.language import evaluation
-from cist_core.language.evaluation import Question, answer, rouge_l, score_answers, score_texts
+from cist_core.language.evaluation import Question, answer, rouge_l, score_answers, score_texts, score_tokens
+from cist_core.language.head import Head
+from cist_core.language.inference import infer_tokens
 from cist_core.language.models import open_language_model
 from cist_core.language.texts import example_of, tokenise
 
@@ -32,7 +35,8 @@ def texts(model):
     return [tokenise(example_of({"text": text}, "a text"), model.tokenizer, longest=64) for text in words]
 
 
-def test_perplexity_is_that_of_transformers(model, texts):
+def test_perplexity_is_that_of_transformers(texts, tmp_path):
+    model = open_language_model(str(save_tiny_model(tmp_path, words=CLASSES)))  # without classes that are no token
     nll, count = 0.0, 0
     for text in texts:
         ids = torch.from_numpy(text.ids)[None]
@@ -43,6 +47,34 @@ def test_perplexity_is_that_of_transformers(model, texts):
     scores = score_texts(model, texts)
     assert scores.tokens == count
     assert scores.perplexity == pytest.approx(math.exp(nll / count), rel=1e-5)
+
+
+def test_classes_that_are_no_token_take_part_in_no_score(model, texts, monkeypatch, tmp_path):
+    """As in the analysis, and against SciPy."""
+    monkeypatch.setenv("CIST_CACHE", str(tmp_path))
+    nll, right = [], []
+    for text in texts:
+        with torch.inference_mode():
+            logits = model.network(input_ids=torch.from_numpy(text.ids)[None]).logits[0, :-1, :WORDS].double().numpy()
+        nll += (-log_softmax(logits, 1)[np.arange(len(logits)), text.ids[1:]]).tolist()
+        right += (logits.argmax(1) == text.ids[1:]).tolist()
+    scores, found = score_texts(model, texts), infer_tokens(model, texts)
+    assert scores.nll == pytest.approx(np.mean(nll), abs=1e-5)
+    assert scores.nll == pytest.approx(found.nll[found.facts.counted].mean(), abs=1e-5)
+    assert scores.right == sum(right)
+
+
+def test_padding_may_lie_between_tokens():
+    generator = np.random.default_rng(1)
+    weight, states = (generator.standard_normal(shape).astype(np.float32) for shape in ((9, 4), (20, 4)))
+    classes, bias = np.array([0, 1, 4, 5, 8]), np.where(np.isin(np.arange(9), [2, 3]), 50, 0).astype(np.float32)
+    ids = generator.choice(classes, 20)
+    head = Head(torch.from_numpy(weight), torch.from_numpy(bias))
+    scores = score_tokens(torch.from_numpy(states), torch.from_numpy(ids), head, torch.from_numpy(classes))
+    logits = (states.astype(np.float64) @ weight.T.astype(np.float64))[:, classes]
+    expected = -log_softmax(logits, 1)[np.arange(20), np.searchsorted(classes, ids)]
+    np.testing.assert_allclose(scores.nll, expected, atol=1e-5)
+    assert scores.answers.tolist() == classes[logits.argmax(1)].tolist()
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
@@ -80,6 +112,12 @@ def test_a_model_agrees_with_itself_and_less_with_another(model, texts, tmp_path
     assert score_texts(model, texts, compared_with=model, batch_size=2).agreement == 1
     assert score_texts(model, texts, compared_with=other).agreement < 1
     assert score_texts(model, texts).agreement is None
+
+
+def test_models_of_two_vocabularies_do_not_agree(model, texts, tmp_path):
+    other = open_language_model(str(save_tiny_model(tmp_path, words=50)))
+    with pytest.raises(CistError, match="are not one: 40 numbers differ, first 50 is no token"):
+        score_texts(model, texts, compared_with=other)
 
 
 def test_texts_of_which_nothing_counts_have_no_score(model, texts):

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.special import logsumexp
 from whole_runs import results, stop_after
 
 pytest.importorskip("transformers")
@@ -276,7 +277,41 @@ def test_classes_that_one_model_has_more_take_part_in_neither(config: RunConfig,
     config = config.changed(student={"architecture": str(tmp_path / "wider")}, epochs=1)
     status = train(config.changed(optimiser={"learning_rate": 1e-8}), tmp_path / "run")
     assert status["test_agreement"] == 1
-    assert f"those above {CLASSES} are padding and left out in both" in RunDirectory(tmp_path / "run").log_tail()
+    assert (
+        f"{WORDS} are tokens; the others are padding and left out in both" in RunDirectory(tmp_path / "run").log_tail()
+    )
+
+
+@pytest.mark.parametrize("missing", [None, 50], ids=["at-the-end", "between"])
+def test_classes_that_are_no_token_take_part_in_no_loss(
+    config: RunConfig, missing: int | None, teacher: Path, tmp_path: Path
+) -> None:
+    """Also where teacher and student have the same ones; against the teacher's own logits, without them."""
+    shutil.copytree(teacher, tmp_path / "teacher")
+    written = json.loads((tmp_path / "teacher" / "tokenizer.json").read_text())
+    written["model"]["vocab"].pop(f"w{missing}", None)
+    (tmp_path / "teacher" / "tokenizer.json").write_text(json.dumps(written))
+    config = config.changed(teacher={"name": str(tmp_path / "teacher")})
+    task = TASKS["language"](config, accelerator=Accelerator(cpu=True))
+    task.create_student()
+    batch = task.batch(torch.arange(4))
+    inputs = task.objective_inputs(task.student_logits(task.student, batch.student_inputs), batch.targets)
+    objective = create_objective("cist:rho=4")
+    given = inputs["teacher_logits"]
+    found = objective(**inputs | {"student_logits": given})
+    tokens = np.array([number for number in range(WORDS) if number != missing])
+    rows, ids = [], []
+    for row in task.rows["train"][:4]:
+        with torch.inference_mode():
+            logits = task.teacher.network(input_ids=torch.from_numpy(row.ids)[None]).logits[0].double().numpy()
+        places = np.flatnonzero(row.counted[1:])
+        rows.append(logits[places][:, tokens])
+        ids.append(row.ids[places + 1])
+    logits = np.concatenate(rows)
+    maxima = logits.max(1) - logits.mean(1)
+    np.testing.assert_allclose(found["tau_teacher"], np.maximum(maxima / 4, 1), atol=1e-5)
+    right = logits[np.arange(len(logits)), np.searchsorted(tokens, np.concatenate(ids))]
+    assert found["ce"].item() == pytest.approx((logsumexp(logits, 1) - right).mean(), abs=1e-5)
 
 
 def test_the_demo_runs_on_the_texts_that_come_along(teacher: Path, tmp_path: Path) -> None:

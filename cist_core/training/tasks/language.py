@@ -112,14 +112,15 @@ class Language(Task):
 
         wanted = self.config.student
         sizes = fresh_sizes(wanted.architecture)
-        self.classes = self.teacher.head.num_classes
+        self._token_classes = torch.from_numpy(self.teacher.vocabulary.classes).to(self.device)
+        self.classes = len(self._token_classes)
         self._student_remark = f"fresh weights of {wanted.architecture}"
         if sizes is not None:
             torch.manual_seed(derived_seed(self.config.seed, Stream.WEIGHTS))
             network = _fresh_gpt2(sizes, self.teacher, self.config.data.length)
         else:
             opened = open_language_model(wanted.architecture, download=wanted.download, dtype="float32")
-            self.classes = len(shared_classes(self.teacher.vocabulary, opened.vocabulary))
+            shared_classes(self.teacher.vocabulary, opened.vocabulary)
             if opened.longest < self.config.data.length:
                 raise CistError(
                     f"The student {opened.name} reads {opened.longest:,} tokens at most, but data.length is "
@@ -139,11 +140,11 @@ class Language(Task):
             f"The student starts from {self._student_remark}.",
             f"{tokens:,} tokens of {self.count('train'):,} rows count in an epoch.",
         ]
-        sizes = {self.teacher.head.num_classes, self._head().num_classes}
-        if len(sizes) > 1:
+        sizes = [self.teacher.head.num_classes, self._head().num_classes]
+        if max(sizes) > self.classes:
             remarks.append(
-                f"The models have {self.teacher.head.num_classes:,} and {self._head().num_classes:,} classes of one "
-                f"vocabulary; those above {self.classes:,} are padding and left out in both."
+                f"Teacher and student have {sizes[0]:,} and {sizes[1]:,} classes, of which {self.classes:,} are tokens; "
+                "the others are padding and left out in both."
             )
         rows = [row for split in self.rows.values() for row in split]
         return remarks + describe(rows)
@@ -228,7 +229,8 @@ class Language(Task):
                 [self._teacher_states(self._padded("train", part)) for part in torch.split(chosen, size)]
             )
         inputs = {name: getattr(rows, name) for name in ("ids", "texts", "position_ids", "counted")}
-        return StepBatch(inputs, {"teacher_states": states, "labels": found.ids, "texts": found.texts})
+        labels = torch.searchsorted(self._token_classes, found.ids)  # padding may lie between tokens
+        return StepBatch(inputs, {"teacher_states": states, "labels": labels, "texts": found.texts})
 
     def student_logits(self, student: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The states that the logits are made of."""
@@ -244,11 +246,10 @@ class Language(Task):
         }
 
     def _logits_of(self, head: Head) -> Callable[[Tensor], Tensor]:
-        """The head without the classes that are padding in the other model."""
-        kept = slice(None if self.classes == head.num_classes else self.classes)
-        weight, bias = head.weight.to(self.device)[kept], head.bias
-        bias = None if bias is None else bias.to(self.device)[kept]
-        return dataclasses.replace(head, weight=weight, bias=bias).logits
+        """The head without the classes that are padding."""
+        weight, bias = head.weight.to(self.device), head.bias
+        bias = None if bias is None else bias.to(self.device)
+        return dataclasses.replace(head, weight=weight, bias=bias).of(self._token_classes).logits
 
     def _step_mean(self, texts: Tensor) -> StepMean:
         """Over the tokens, or the rows, of the step in all processes; one of which nothing counts adds 0."""
@@ -355,7 +356,7 @@ class Language(Task):
     def _scores(self, states: Tensor, ids: Tensor, head: Head) -> Any:
         from cist_core.language.evaluation import score_tokens
 
-        return score_tokens(states, ids.to(states.device), head.logits, self.classes)
+        return score_tokens(states, ids.to(states.device), head, self._token_classes)
 
     def _most(self, usual: int) -> int:
         return min(usual, self.config.machine.micro_batch_size or usual)
