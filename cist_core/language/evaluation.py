@@ -105,7 +105,8 @@ class TextScores:
 
     @property
     def bits_per_byte(self) -> float:
-        return self.nll_sum / (math.log(2) * self.bytes)
+        """Infinite where the counted tokens are no text, as an end alone."""
+        return self.nll_sum / (math.log(2) * self.bytes) if self.bytes else math.inf
 
     @property
     def accuracy(self) -> float:
@@ -152,8 +153,8 @@ def score_texts(
             agreeing += int((other.answers.to(states.device) == scores.answers).sum())
     if not tokens:
         raise CistError("No token of these texts counts, so there is nothing to score; give texts with a response.")
-    decoded = sum(counted_bytes(text, model.tokenizer) for text in texts)
-    return TextScores(nll, tokens, right, decoded, None if compared_with is None else agreeing)
+    size = sum(text.counted_bytes for text in texts)
+    return TextScores(nll, tokens, right, size, None if compared_with is None else agreeing)
 
 
 def _numbers(predictions: Predictions) -> list[int]:
@@ -171,14 +172,6 @@ def _read(model: LanguageModel, texts: Sequence[Tokens], batch_size: int) -> Ite
             states = model.hidden_states(batch).flatten(0, 1)
             states = states[found.places.to(states.device)]
         yield found._replace(texts=found.texts + start), states
-
-
-def counted_bytes(text: Tokens, tokenizer: Any) -> int:
-    """How many bytes of UTF-8 the counted tokens of a text stand for; special ones, such as an end, for none."""
-    counted = text.counted.copy()
-    counted[:1] = False  # nothing predicts the first token
-    decoded = tokenizer.decode(text.ids[counted].tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return len(decoded.encode())
 
 
 # ---- answers ---------------------------------------------------------------------------------------------------------
@@ -305,7 +298,8 @@ def _prompt_tokens(model: LanguageModel, prompt: str) -> Tokens:
     ids = np.asarray(model.tokenizer(prompt)["input_ids"], np.int64)
     if not len(ids):
         raise CistError("A prompt has no tokens; leave it out.")
-    return Tokens("a prompt", ids, np.full(len(ids), "prompt"), np.zeros(len(ids), np.bool_), 0, 0)
+    nothing = np.zeros_like(ids)
+    return Tokens("a prompt", ids, np.full(len(ids), "prompt"), nothing.astype(np.bool_), nothing, 0, 0)
 
 
 def score_answers(

@@ -161,7 +161,7 @@ def states_of(network: Any, batch: Batch) -> Tensor:
 
 def _probe(length: int, classes: int, seed: int) -> Tokens:
     ids = np.random.default_rng(seed).integers(0, classes, length)
-    return Tokens("a probe", ids, np.full(length, "text"), np.ones(length, np.bool_), 0, 0)
+    return Tokens("a probe", ids, np.full(length, "text"), np.ones(length, np.bool_), np.zeros(length, np.int64), 0, 0)
 
 
 def open_language_model(

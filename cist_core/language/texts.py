@@ -56,16 +56,24 @@ class Tokens(NamedTuple):
         roles: ``(L,)``, the role of the piece in which each token begins.
         counted: ``(L,)``, whether predicting the token counts; never by its id, so an end of text counts that ends a
             response, also where padding has the same id.
+        bytes: ``(L,)`` int64, of the text in UTF-8 that each token stands for. The first token of a character of
+            several has all of its bytes; special tokens, such as an end, have none.
         straddling: how many tokens begin in one piece and end in another that counts; they belong to the first.
-        left_out: how many tokens were cut off at the end because the model reads no more.
+        left_out: how many tokens were cut off at the end because a row holds no more.
     """
 
     name: str
     ids: NDArray[np.int64]
     roles: NDArray[np.str_]
     counted: NDArray[np.bool_]
+    bytes: NDArray[np.int64]
     straddling: int
     left_out: int
+
+    @property
+    def counted_bytes(self) -> int:
+        """Of the text that the counted tokens stand for; nothing predicts the first token."""
+        return int(self.bytes[1:][self.counted[1:]].sum())
 
 
 class FastTokenizer(Protocol):
@@ -73,6 +81,7 @@ class FastTokenizer(Protocol):
 
     is_fast: bool
     eos_token_id: int | None
+    all_special_tokens: list[str]
 
     def __call__(self, text: str, **options: Any) -> Mapping[str, Any]: ...
 
@@ -245,7 +254,7 @@ def remarks(texts: Sequence[Tokens]) -> list[str]:
     if left_out:
         cut = sum(text.left_out > 0 for text in texts)
         said.append(
-            f"Of {len(texts):,} texts, {cut:,} are longer than the model reads; tokens left out at their ends: "
+            f"Of {len(texts):,} texts, {cut:,} are longer than a row may be and were cut; tokens left out at their ends: "
             f"{left_out:,}."
         )
     silent = sum(not text.counted[1:].any() for text in texts)
@@ -265,7 +274,7 @@ def _part(whole: Tokens, start: int, longest: int) -> Tokens:
     kept = slice(start, start + longest)
     counted = whole.counted[kept].copy()
     counted[: min(start, 1)] = False  # it counts in the part before
-    return whole._replace(ids=whole.ids[kept], roles=whole.roles[kept], counted=counted)
+    return whole._replace(ids=whole.ids[kept], roles=whole.roles[kept], counted=counted, bytes=whole.bytes[kept])
 
 
 def _whole(example: Example, tokenizer: FastTokenizer) -> Tokens:
@@ -274,34 +283,44 @@ def _whole(example: Example, tokenizer: FastTokenizer) -> Tokens:
             "This tokenizer does not say where its tokens begin; open the model with a fast tokenizer (tokenizer.json)."
         )
     pieces = _rendered(example, tokenizer) if example.chat else example.pieces
+    text = "".join(piece.text for piece in pieces)
     # A template writes its own beginning.
     encoded = tokenizer(
-        "".join(piece.text for piece in pieces),
+        text,
         return_offsets_mapping=True,
         add_special_tokens=not example.chat,
         verbose=False,  # of texts longer than the model reads; they are cut here
     )
     ids, offsets = list(encoded["input_ids"]), encoded["offset_mapping"]
     ends = np.cumsum([len(piece.text) for piece in pieces])
+    special = set(tokenizer.all_special_tokens)
     roles: list[str] = []
+    sizes: list[int] = []
     straddling = place = 0
     for _, end in offsets:
         if end <= place:  # no text of its own: a beginning, or a further byte of one character
             roles.append(roles[-1] if place else SPECIAL)
+            sizes.append(0)
             continue
         # Offsets may leave out a space, which belongs to the token all the same: each begins where the last one ended.
         first, last = (int(np.searchsorted(ends, at, side="right")) for at in (place, end - 1))
         roles.append(pieces[first].role)
         straddling += pieces[first].role not in COUNTED and pieces[last].role in COUNTED
+        # By its text: where a token stands for what is unknown, that is text.
+        sizes.append(0 if text[place:end].strip() in special else len(text[place:end].encode()))
         place = end
     if not example.chat and pieces[-1].role in COUNTED and tokenizer.eos_token_id is not None:
         ids.append(tokenizer.eos_token_id)
         roles.append(pieces[-1].role)
+        sizes.append(0)
+    if sizes:
+        sizes[-1] += len(text[place:].encode())  # spaces at the end that no token has
     return Tokens(
         example.name,
         np.asarray(ids, np.int64),
         np.asarray(roles, np.str_),
         np.asarray([role in COUNTED for role in roles], np.bool_),
+        np.asarray(sizes, np.int64),
         straddling,
         0,
     )

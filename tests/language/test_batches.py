@@ -20,7 +20,7 @@ def text(number, length, *, prompt=0, last=None):
     if last is not None:
         ids[-1] = last
     counted = np.arange(length) >= prompt
-    return Tokens(f"text {number}", ids, np.where(counted, "response", "prompt"), counted, 0, 0)
+    return Tokens(f"text {number}", ids, np.where(counted, "response", "prompt"), counted, np.ones_like(ids), 0, 0)
 
 
 TEXTS = [text(0, 5), text(1, 12, prompt=4), text(2, 8, prompt=2, last=1), text(3, 1)]

@@ -87,7 +87,10 @@ def test_neither_the_batch_size_nor_padding_changes_perplexity(model, texts, bat
 def test_an_added_padding_token_changes_nothing(model, texts):
     padded = [
         text._replace(
-            ids=np.append(text.ids, 1), roles=np.append(text.roles, "text"), counted=np.append(text.counted, False)
+            ids=np.append(text.ids, 1),
+            roles=np.append(text.roles, "text"),
+            counted=np.append(text.counted, False),
+            bytes=np.append(text.bytes, 0),
         )
         for text in texts
     ]
@@ -96,9 +99,17 @@ def test_an_added_padding_token_changes_nothing(model, texts):
 
 def test_bits_per_byte_count_the_bytes_of_the_text(model, texts):
     scores = score_texts(model, texts)
-    written = sum(len(model.tokenizer.decode(text.ids[1:-1].tolist()).encode()) for text in texts)
+    # All words but the first one of each text, and the spaces before them.
+    written = sum(len("".join(f" w{number}" for number in text.ids[1:-1])) for text in texts)
     assert scores.bytes == written
     assert scores.bits_per_byte == pytest.approx(scores.nll_sum / math.log(2) / written)
+
+
+def test_an_end_alone_has_no_bits_per_byte(model):
+    end = tokenise(example_of({"prompt": "w5", "response": ""}, "a text"), model.tokenizer, longest=64)
+    scores = score_texts(model, [end])
+    assert (scores.tokens, scores.bytes, scores.bits_per_byte) == (1, 0, math.inf)
+    assert math.isfinite(scores.nll)
 
 
 def test_chunks_of_logits_change_nothing(model, texts, monkeypatch):

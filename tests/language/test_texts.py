@@ -89,13 +89,44 @@ def test_a_plain_text_is_read_to_its_end_in_parts(tokenizer):
     assert parts[0].name == "x"
 
 
+@pytest.mark.parametrize("longest", [5, 16, 1000])
+def test_the_bytes_of_a_text_are_those_of_its_tokens_wherever_it_is_cut(tokenizer, longest):
+    text = "Ωμέγα и Ж, 日本語のテキスト 🙂: the answer is four \n" * 8
+    parts = tokenise_all([example_of({"text": text}, "x")], tokenizer, longest=longest)
+    first = parts[0].bytes[0]
+    assert first == len("Ω".encode())  # one token of two bytes has both
+    assert first + sum(part.counted_bytes for part in parts) == len(text.encode())
+    assert parts[-1].bytes[-1] == 0  # the end
+
+
+def test_the_bytes_of_a_response_are_its_own(tokenizer):
+    example = Example("one", (Piece("prompt", "naïve 🙂"), Piece("response", " 🙃 é four ")))
+    assert tokenise(example, tokenizer, longest=100).counted_bytes == len(" 🙃 é four ".encode())
+    chat = {"messages": [{"role": "user", "content": "é"}, {"role": "assistant", "content": "fö <end>ur"}]}
+    tokens = tokenise(example_of(chat, "chat"), tokenizer, longest=100)
+    assert tokens.counted_bytes == len("fö ur\n".encode())  # a special token is no text
+
+
+def test_spaces_that_a_tokenizer_drops_are_bytes_all_the_same():
+    words = {"<u>": 0, "</s>": 1, "▁Who": 2, "▁Noah": 3, "▁son": 4}
+    known = Tokenizer(models.WordLevel(words, unk_token="<u>"))
+    known.pre_tokenizer, known.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    fast = PreTrainedTokenizerFast(tokenizer_object=known, eos_token="</s>", unk_token="<u>")
+    question = example_of({"prompt": "Who", "response": " Noah son"}, "x")
+    assert tokenise(question, fast, longest=64).counted_bytes == len(" Noah son")
+    known.pre_tokenizer = pre_tokenizers.Whitespace()
+    fast = PreTrainedTokenizerFast(tokenizer_object=known, eos_token="</s>", unk_token="<u>")
+    question = example_of({"prompt": "Who", "response": " is this  \n"}, "x")
+    assert tokenise(question, fast, longest=64).counted_bytes == len(" is this  \n")
+
+
 def test_what_is_cut_or_does_not_count_is_said(tokenizer):
     question = Example("one", (Piece("prompt", "the question is "), Piece("response", "an answer")))
     long = Example("two", (Piece("prompt", "the question is the question is"), Piece("response", " four")))
     texts = tokenise_all([question, long], tokenizer, longest=6)
     said = remarks(texts)
     assert said[0] == "Tokens that begin in a prompt and end in a response belong to the prompt and do not count: 1."
-    assert "Of 2 texts, 1 are longer than the model reads; tokens left out at their ends: " in said[1]
+    assert "Of 2 texts, 1 are longer than a row may be and were cut; tokens left out at their ends: " in said[1]
     assert said[2] == "Texts that have no token that counts: 1 of 2."
     assert remarks(tokenise_all([example_of({"text": "four hundred"}, "x")], tokenizer, longest=9)) == []
 

@@ -143,8 +143,8 @@ class Language(Task):
         sizes = [self.teacher.head.num_classes, self._head().num_classes]
         if max(sizes) > self.classes:
             remarks.append(
-                f"Teacher and student have {sizes[0]:,} and {sizes[1]:,} classes, of which {self.classes:,} are tokens; "
-                "the others are padding and left out in both."
+                f"Teacher and student have {sizes[0]:,} and {sizes[1]:,} classes, of which {self.classes:,} are "
+                "tokens; the others are padding and left out in both."
             )
         rows = [row for split in self.rows.values() for row in split]
         return remarks + describe(rows)
@@ -304,24 +304,25 @@ class Language(Task):
     def scores(self, split: Split, measured: Mapping[str, NDArray[np.float32]]) -> dict[str, float]:
         """Accuracy of the most probable token, negative log-likelihood of a token (nats), perplexity, bits per byte,
         and agreement with the teacher's most probable token."""
-        from cist_core.language.evaluation import TextScores, counted_bytes
+        from cist_core.language.evaluation import TextScores
 
         sums = {name: float(values.astype(np.float64).sum()) for name, values in measured.items()}
         if not math.isfinite(sums["nll"]):
             row = int(np.argmin(np.isfinite(measured["nll"])))
             raise CistError(f"Expected finite logits of the student, but those of row {row} are not.")
         if split not in self._bytes:
-            self._bytes[split] = sum(counted_bytes(row, self.teacher.tokenizer) for row in self.rows[split])
+            self._bytes[split] = sum(row.counted_bytes for row in self.rows[split])
         found = TextScores(
             sums["nll"],
             round(sums["tokens"]),
             round(sums["right"]),
-            max(self._bytes[split], 1),
+            self._bytes[split],
             round(sums["agreeing"]),
         )
-        scores = {"accuracy": found.accuracy, "nll": found.nll, "bits_per_byte": found.bits_per_byte}
-        if math.isfinite(found.perplexity):
-            scores["perplexity"] = found.perplexity
+        scores = {"accuracy": found.accuracy, "nll": found.nll}
+        for name in ("bits_per_byte", "perplexity"):
+            if math.isfinite(getattr(found, name)):
+                scores[name] = getattr(found, name)
         return scores | {"agreement": found.agreement or 0.0}
 
     def teacher_accuracy(self, split: Split) -> float | None:
