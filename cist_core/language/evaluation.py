@@ -196,10 +196,12 @@ class AnswerScores:
     Attributes:
         greedy: of the answers made of the most probable tokens.
         drawn: of the answers drawn at temperature 1, one for each seed.
+        cut: how many of all these answers ended because there was no more room.
     """
 
     greedy: float
     drawn: dict[int, float]
+    cut: int = 0
 
     @property
     def mean(self) -> float:
@@ -210,6 +212,18 @@ class AnswerScores:
     def deviation(self) -> float:
         """Over the seeds; standard deviation of a sample."""
         return statistics.stdev(self.drawn.values()) if len(self.drawn) > 1 else 0.0
+
+
+class Answer(NamedTuple):
+    """What a model wrote.
+
+    Attributes:
+        text: without the token that ends it, and without other special ones.
+        cut: whether it ended because there was no more room, and not by such a token.
+    """
+
+    text: str
+    cut: bool
 
 
 def rouge_l(answers: Sequence[str], references: Sequence[Sequence[str]]) -> float:
@@ -224,10 +238,7 @@ def rouge_l(answers: Sequence[str], references: Sequence[Sequence[str]]) -> floa
     Raises:
         CistError: if rouge-score is not installed, or there are not as many answers as questions.
     """
-    try:
-        scorers: Any = import_module("rouge_score.rouge_scorer")
-    except ImportError:
-        raise CistError("ROUGE-L needs rouge-score: pip install 'cist-studio[language]'.") from None
+    scorers = _rouge()
     if len(answers) != len(references) or not answers or not all(references):
         raise CistError(
             f"Expected an answer and a reference or more for each question, but got {len(answers):,} answers to "
@@ -241,6 +252,13 @@ def rouge_l(answers: Sequence[str], references: Sequence[Sequence[str]]) -> floa
     return 100 * float(statistics.mean(best))
 
 
+def _rouge() -> Any:
+    try:
+        return import_module("rouge_score.rouge_scorer")
+    except ImportError:
+        raise CistError("ROUGE-L needs rouge-score: pip install 'cist-studio[language]'.") from None
+
+
 def answer(
     model: LanguageModel,
     prompts: Sequence[str],
@@ -248,50 +266,77 @@ def answer(
     seed: int | None = None,
     longest: int = 256,
     batch_size: int = 8,
-) -> list[str]:
+) -> list[Answer]:
     """What a model writes after prompts.
+
+    Nothing but the distribution decides: penalties and other settings of the model's own ``generation_config`` are not
+    used, but for the tokens that end an answer. Classes that are no token are never written.
 
     Args:
         model: the model.
         prompts: as text, each shorter than what the model reads.
         seed: draw from the distribution at temperature 1, all tokens included; None: the most probable token each time.
-        longest: how many tokens it writes at most.
+        longest: how many tokens it writes at most; fewer where prompt and answer would be more than the model reads.
         batch_size: prompts at a time; under a seed it decides which random numbers go to which prompt.
 
     Raises:
         CistError: if a prompt leaves no room for an answer.
     """
-    written: list[str] = []
-    for start in range(0, len(prompts), batch_size):
-        batch = pad([_prompt_tokens(model, prompt) for prompt in prompts[start : start + batch_size]], side="left")
-        batch, room = batch.to(model.device), min(longest, model.longest - batch.ids.shape[1])
+    tokens = [_prompt_tokens(model, prompt) for prompt in prompts]
+    # Rows of a batch end together, so only prompts with the same room for an answer are in one.
+    by_room: dict[int, list[int]] = {}
+    for number, text in enumerate(tokens):
+        room = min(longest, model.longest - len(text.ids))
         if room < 1:
             raise CistError(
-                f"A prompt has {batch.ids.shape[1]:,} tokens, and {model.name} reads {model.longest:,} with its "
-                "answer; give shorter prompts."
+                f"A prompt has {len(text.ids):,} tokens, and {model.name} reads {model.longest:,} with its answer; "
+                "give shorter prompts."
             )
-        drawn = {"do_sample": False} if seed is None else {"do_sample": True, **_AT_TEMPERATURE_1}
-        with torch.random.fork_rng(), torch.inference_mode():
-            torch.manual_seed(0 if seed is None else seed + start)
-            rows = model.network.generate(
-                batch.ids,
-                attention_mask=batch.attention_mask,
-                max_new_tokens=room,
-                pad_token_id=model.tokenizer.eos_token_id or 0,
-                **drawn,
-            )
-        written += [_decoded(model, row[batch.ids.shape[1] :].tolist()) for row in rows]
-    return written
+        by_room.setdefault(room, []).append(number)
+    written: dict[int, Answer] = {}
+    with torch.random.fork_rng(), torch.inference_mode():
+        torch.manual_seed(seed or 0)
+        for room, same in by_room.items():
+            for start in range(0, len(same), batch_size):
+                numbers = same[start : start + batch_size]
+                rows = _continued(model, [tokens[number] for number in numbers], room, drawn=seed is not None)
+                written |= zip(numbers, rows, strict=True)
+    return [written[number] for number in range(len(prompts))]
 
 
-_AT_TEMPERATURE_1 = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
+def _continued(model: LanguageModel, prompts: Sequence[Tokens], room: int, *, drawn: bool) -> list[Answer]:
+    from transformers import GenerationConfig
+
+    batch, network = pad(prompts, side="left").to(model.device), model.network
+    ends = _ends(model)
+    padding = np.setdiff1d(np.arange(model.vocabulary.size), model.vocabulary.classes).tolist()
+    own = network.generation_config
+    # What a setting of `generate` does not say is filled in from the network's own, so that one is set aside.
+    network.generation_config = GenerationConfig(
+        max_new_tokens=room,
+        eos_token_id=ends or None,
+        pad_token_id=ends[0] if ends else 0,
+        suppress_tokens=padding or None,
+        **({"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0} if drawn else {"do_sample": False}),
+    )
+    try:
+        rows = network.generate(batch.ids, attention_mask=batch.attention_mask)
+    finally:
+        network.generation_config = own
+    return [_decoded(model, row, ends) for row in rows[:, batch.ids.shape[1] :].tolist()]
 
 
-def _decoded(model: LanguageModel, ids: list[int]) -> str:
-    end = model.tokenizer.eos_token_id
-    kept = ids[: ids.index(end)] if end in ids else ids
+def _ends(model: LanguageModel) -> list[int]:
+    """The tokens that end an answer: the tokenizer's, and those of the network, which may have several."""
+    own = model.network.generation_config.eos_token_id
+    found = [model.tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])]
+    return list(dict.fromkeys(number for number in found if number is not None))
+
+
+def _decoded(model: LanguageModel, ids: list[int], ends: Sequence[int]) -> Answer:
+    length = next((place for place, number in enumerate(ids) if number in ends), None)
     tokenizer: Any = model.tokenizer
-    return str(tokenizer.decode(kept, skip_special_tokens=True))
+    return Answer(str(tokenizer.decode(ids[:length], skip_special_tokens=True)), cut=length is None)
 
 
 def _prompt_tokens(model: LanguageModel, prompt: str) -> Tokens:
@@ -313,10 +358,13 @@ def score_answers(
 ) -> AnswerScores:
     """ROUGE-L of a model's answers, greedy and drawn, with every answer kept beside the scores.
 
+    Answers are written before they are scored, so none is lost if that fails.
+
     Args:
         model: the model.
         questions: what it is asked.
-        path: of a JSONL file: one line for each question, with its references and the answers by seed.
+        path: of a JSONL file: the scores (null until they are known), then one line for each question, with its
+            references, the answers by seed, and for which of them there was no more room (``cut``).
         seeds: under which answers are drawn.
         longest: how many tokens an answer has at most.
         batch_size: questions at a time.
@@ -324,22 +372,49 @@ def score_answers(
     Raises:
         CistError: as `rouge_l` and `answer`, and if the file cannot be written.
     """
+    _rouge()
+    _check_place(path)
     prompts, references = [question.prompt for question in questions], [question.references for question in questions]
+    if not questions or not all(references):
+        raise CistError("Expected questions with a reference or more each, but got none, or one without; give some.")
     answers = {
         "greedy": answer(model, prompts, longest=longest, batch_size=batch_size),
         **{str(seed): answer(model, prompts, seed=seed, longest=longest, batch_size=batch_size) for seed in seeds},
     }
-    scores = {name: rouge_l(written, references) for name, written in answers.items()}
+    _keep(path, model, questions, answers, None)
+    scores = {name: rouge_l([found.text for found in written], references) for name, written in answers.items()}
+    _keep(path, model, questions, answers, scores)
+    cut = sum(found.cut for written in answers.values() for found in written)
+    return AnswerScores(scores["greedy"], {seed: scores[str(seed)] for seed in seeds}, cut)
+
+
+def _check_place(path: Path) -> None:
+    """Whether a file may be written there, before answers that take hours."""
+    what = "The answers"
+    if path.is_dir():
+        raise CistError(f"{what} cannot be written to {path} (it is a folder); choose another place.")
+    probe = path.with_name(f".{path.name}.probe")
+    write_whole(probe, lambda file: file.write_text(""), what=what, durable=False)
+    probe.unlink()
+
+
+def _keep(
+    path: Path,
+    model: LanguageModel,
+    questions: Sequence[Question],
+    answers: dict[str, list[Answer]],
+    scores: dict[str, float] | None,
+) -> None:
     lines = [json.dumps({"model": model.name, "rouge_l": scores})]
     lines += [
         json.dumps(
             {
                 "prompt": question.prompt,
                 "references": list(question.references),
-                "answers": {name: written[number] for name, written in answers.items()},
+                "answers": {name: written[number].text for name, written in answers.items()},
+                "cut": [name for name, written in answers.items() if written[number].cut],
             }
         )
         for number, question in enumerate(questions)
     ]
     write_whole(path, lambda file: file.write_text("\n".join(lines) + "\n", encoding="utf-8"), what="The answers")
-    return AnswerScores(scores["greedy"], {seed: scores[str(seed)] for seed in seeds})

@@ -254,8 +254,8 @@ def remarks(texts: Sequence[Tokens]) -> list[str]:
     if left_out:
         cut = sum(text.left_out > 0 for text in texts)
         said.append(
-            f"Of {len(texts):,} texts, {cut:,} are longer than a row may be and were cut; tokens left out at their ends: "
-            f"{left_out:,}."
+            f"Of {len(texts):,} texts, {cut:,} are longer than a row may be and were cut; tokens left out at their "
+            f"ends: {left_out:,}."
         )
     silent = sum(not text.counted[1:].any() for text in texts)
     if silent:

@@ -142,12 +142,46 @@ def test_the_most_probable_answer_is_that_of_one_token_after_another(model):
     ids = model.tokenizer(prompt)["input_ids"]
     for _ in range(6):
         with torch.inference_mode():
-            ids.append(int(model.network(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
+            ids.append(int(model.network(input_ids=torch.tensor([ids])).logits[0, -1, :WORDS].argmax()))
     expected = ids[3:]
     expected = expected[: expected.index(1)] if 1 in expected else expected
     written = answer(model, [prompt, "w8"], longest=6)
-    assert written[0] == model.tokenizer.decode(expected, skip_special_tokens=True)
+    assert written[0].text == model.tokenizer.decode(expected, skip_special_tokens=True)
+    assert written[0].cut == (len(expected) == 6)
     assert answer(model, [prompt], longest=6) == written[:1]  # padding of a neighbour does not matter
+
+
+def test_a_long_prompt_does_not_shorten_the_answer_of_its_neighbour(model, tmp_path):
+    endless = open_language_model(str(save_tiny_model(tmp_path)))
+    endless.network.generation_config.eos_token_id = None
+    endless.tokenizer.eos_token = None
+    alone = answer(endless, ["w5 w6"], longest=40)
+    beside = answer(endless, [" ".join(["w7"] * 60), "w5 w6"], longest=40)
+    assert beside[1] == alone[0]
+    assert [len(found.text.split()) for found in beside] == [4, 40]
+    assert [found.cut for found in beside] == [True, True]
+
+
+def test_settings_of_the_model_do_not_change_the_most_probable_answer(tmp_path):
+    folder = save_tiny_model(tmp_path)
+    plain = answer(open_language_model(str(folder)), ["w5 w6", "w8"], longest=12)
+    settings = {"repetition_penalty": 5.0, "no_repeat_ngram_size": 1, "num_beams": 2, "bad_words_ids": [[7], [9]]}
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+    model = open_language_model(str(folder))
+    assert answer(model, ["w5 w6", "w8"], longest=12) == plain
+    assert model.network.generation_config.repetition_penalty == 5  # left as it was
+
+
+def test_each_token_that_ends_an_answer_does(model, tmp_path):
+    endless = open_language_model(str(save_tiny_model(tmp_path)))
+    (found,) = answer(endless, ["w5 w6"], longest=12)
+    last = found.text.split()[-1]
+    endless.network.generation_config.eos_token_id = [1, endless.tokenizer.get_vocab()[last]]
+    (shorter,) = answer(endless, ["w5 w6"], longest=12)
+    assert not shorter.cut
+    assert last not in shorter.text.split()
+    assert found.text.startswith(shorter.text)
 
 
 def test_drawn_answers_follow_their_seed_and_leave_the_generator_alone(model):
@@ -180,5 +214,37 @@ def test_answers_are_kept_beside_their_scores(model, tmp_path):
     assert head["rouge_l"] == {"greedy": scores.greedy, **{str(seed): score for seed, score in scores.drawn.items()}}
     assert [line["prompt"] for line in lines] == ["w5 w6", "w10"]
     assert lines[0]["answers"].keys() == {"greedy", "10", "20"}
+    assert sum(len(line["cut"]) for line in lines) == scores.cut
     assert scores.mean == pytest.approx(sum(scores.drawn.values()) / 2)
     assert dataclasses.replace(scores, drawn={10: 1.0}).deviation == 0
+
+
+def test_answers_are_not_asked_for_where_they_cannot_be_scored_or_kept(model, tmp_path, monkeypatch):
+    pytest.importorskip("rouge_score")
+    monkeypatch.setattr(evaluation, "answer", None)
+    questions = [Question("w5", ("w6",))]
+    with pytest.raises(CistError, match="The answers cannot be written to"):
+        score_answers(model, questions, tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CistError, match="The answers cannot be written to"):
+        score_answers(model, questions, tmp_path / "file" / "answers.jsonl")
+    with pytest.raises(CistError, match="a reference or more"):
+        score_answers(model, [Question("w5", ())], tmp_path / "answers.jsonl")
+    monkeypatch.setattr(evaluation, "import_module", lambda name: (_ for _ in ()).throw(ImportError(name)))
+    with pytest.raises(CistError, match="ROUGE-L needs rouge-score"):
+        score_answers(model, questions, tmp_path / "answers.jsonl")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_answers_outlive_a_failure_to_score_them(model, tmp_path, monkeypatch):
+    pytest.importorskip("rouge_score")
+
+    def stopped(answers, references):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluation, "rouge_l", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        score_answers(model, [Question("w5", ("w6",))], tmp_path / "answers.jsonl", seeds=(10,), longest=5)
+    head, line = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
+    assert head["rouge_l"] is None
+    assert line["answers"]["greedy"] == answer(model, ["w5"], longest=5)[0].text
