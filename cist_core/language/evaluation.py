@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -25,13 +25,13 @@ from torch import Tensor
 
 from cist_core.errors import CistError
 from cist_core.files import write_whole
-from cist_core.language.batches import Predictions, pad
+from cist_core.language.batches import pad
 from cist_core.language.head import Head
 from cist_core.language.models import LanguageModel
 from cist_core.language.texts import Tokens
 from cist_core.language.vocabulary import shared_classes
+from cist_core.objectives.chunks import CHUNK_VALUES
 
-CHUNK_VALUES = 1 << 23
 SEEDS = (10, 20, 30, 40, 50)
 """Under which answers are drawn in MiniLLM's evaluation (microsoft/LMOps, minillm)."""
 
@@ -141,37 +141,21 @@ def score_texts(
         shared_classes(compared_with.vocabulary, model.vocabulary)
     classes = torch.from_numpy(model.vocabulary.classes)
     nll, tokens, right, agreeing = 0.0, 0, 0, 0
-    for predictions, states in _read(model, texts, batch_size):
+    others = iter(()) if compared_with is None else compared_with.read(texts, batch_size)
+    for predictions, states in model.read(texts, batch_size):
         ids = predictions.ids.to(states.device)
         scores = score_tokens(states, ids, model.head, classes)
         nll += float(scores.nll.double().sum())
         tokens += len(ids)
         right += int((scores.answers == ids).sum())
         if compared_with is not None:
-            (again,) = _read(compared_with, [texts[number] for number in _numbers(predictions)], batch_size)
-            other = score_tokens(again[1], ids.to(again[1].device), compared_with.head, classes)
-            agreeing += int((other.answers.to(states.device) == scores.answers).sum())
+            _, states = next(others)
+            other = score_tokens(states, ids.to(states.device), compared_with.head, classes)
+            agreeing += int((other.answers.cpu() == scores.answers.cpu()).sum())
     if not tokens:
         raise CistError("No token of these texts counts, so there is nothing to score; give texts with a response.")
     size = sum(text.counted_bytes for text in texts)
     return TextScores(nll, tokens, right, size, None if compared_with is None else agreeing)
-
-
-def _numbers(predictions: Predictions) -> list[int]:
-    return sorted({int(number) for number in predictions.texts})
-
-
-def _read(model: LanguageModel, texts: Sequence[Tokens], batch_size: int) -> Iterator[tuple[Predictions, Tensor]]:
-    """The counted predictions of the texts and the states behind them, a batch at a time; text numbers count from 0."""
-    for start in range(0, len(texts), batch_size):
-        batch = pad(texts[start : start + batch_size])
-        found = batch.predictions()
-        if not len(found.ids):
-            continue
-        with torch.inference_mode():
-            states = model.hidden_states(batch).flatten(0, 1)
-            states = states[found.places.to(states.device)]
-        yield found._replace(texts=found.texts + start), states
 
 
 # ---- answers ---------------------------------------------------------------------------------------------------------

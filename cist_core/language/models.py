@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cist_core.errors import CistError, first_line
 from cist_core.inference.run import choose_device
-from cist_core.language.batches import Batch, pack, pad
+from cist_core.language.batches import Batch, Predictions, pack, pad
 from cist_core.language.gguf import ORIGIN, converted
 from cist_core.language.head import Head, check_head, final_hidden_states, head_of
 from cist_core.language.known import find_language_model, known_language_models
@@ -132,6 +132,23 @@ class LanguageModel:
                 "padded rows."
             )
         return self._states(batch)
+
+    @torch.no_grad()
+    def counted_states(self, batch: Batch) -> tuple[Predictions, Tensor]:
+        """The counted tokens of a batch, n of them, and the states that predict them, ``(n, D)``.
+
+        Raises:
+            CistError: as `hidden_states`.
+        """
+        found = batch.predictions()
+        return found, self.hidden_states(batch).flatten(0, 1)[found.places.to(self.device)]
+
+    def read(self, texts: Sequence[Tokens], batch_size: int) -> Iterator[tuple[Predictions, Tensor]]:
+        """As `counted_states`, of padded batches of texts one after the other; texts are numbered by their place in the
+        whole list."""
+        for start in range(0, len(texts), batch_size):
+            found, states = self.counted_states(pad(texts[start : start + batch_size]))
+            yield found._replace(texts=found.texts + start), states
 
     def _states(self, batch: Batch) -> Tensor:
         return states_of(self.network, batch.to(self.device))

@@ -1,16 +1,16 @@
 """What a teacher says of texts, kept on the disk: its final hidden states in float16, of which its head makes logits.
 
-At a width of 576 a token takes 1,152 bytes, its logits over 49,152 classes 98,304 in float16. The rounding moves the
-entropy of a soft label by less than 0.005 nats.
+At a width of 576 a token takes 1,152 bytes, its logits over 49,152 classes 98,304 in float16.
 
-A folder belongs to one teacher, one tokenizer and one list of token ids, by their SHA-256; for others it is refused.
+A folder belongs to one teacher, one precision in which it computes, one tokenizer and one list of token ids (the
+teacher's weights, the tokenizer and the ids by their SHA-256); for others it is refused.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,18 @@ from torch import Tensor
 from cist_core.documents import parse_json, read_document
 from cist_core.errors import CistError
 from cist_core.files import make_folder, write_whole
-from cist_core.language.batches import pad
 from cist_core.language.head import Head
 from cist_core.language.models import LanguageModel
 from cist_core.language.texts import Tokens
 from cist_core.zoo.checkpoints import read_raw, save_weights
 
 _STATES, _HEAD, _CARD = "states.npy", "head.safetensors", "cache.json"
-_SAID = {"weights": "the weights of the teacher", "tokenizer": "its tokenizer", "texts": "the texts"}
+_SAID = {
+    "weights": "the weights of the teacher",
+    "precision": "the precision of its states",
+    "tokenizer": "its tokenizer",
+    "texts": "the texts",
+}
 _LARGEST = float(np.finfo(np.float16).max)
 
 
@@ -69,11 +73,12 @@ def open_teacher_cache(
         progress: called with the texts done and their number.
 
     Raises:
-        CistError: if the folder belongs to other weights, another tokenizer or other texts, holds something else, or
-            cannot be written; if a state is too large for float16.
+        CistError: if the folder belongs to other weights, another precision of the states, another tokenizer or other
+            texts, holds something else, or cannot be written; if a state is too large for float16.
     """
     expected = {
         "weights": teacher.weights_sha256,
+        "precision": teacher.dtype,
         "tokenizer": teacher.tokenizer_sha256,
         "texts": _digest(texts),
     }
@@ -120,19 +125,21 @@ def _make(
     batch_size: int,
     progress: Callable[[int, int], None],
 ) -> None:
-    starts = _starts(texts)
-    shape = (int(starts[-1]), int(teacher.head.weight.shape[1]))
+    shape = (int(_starts(texts)[-1]), int(teacher.head.weight.shape[1]))
 
     def write(path: Path) -> None:
         kept = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
-        for start, states in _states(teacher, texts, batch_size):
+        written = 0
+        for number, (_, found) in enumerate(teacher.read(texts, batch_size), start=1):
+            states = found.float().cpu()
             if len(states) and float(states.abs().max()) > _LARGEST:
                 raise CistError(
                     f"The hidden states of {teacher.name} reach {float(states.abs().max()):.3g}, too large for "
                     "float16; leave teacher.cache out, and the teacher runs in every step."
                 )
-            kept[starts[start] : starts[start] + len(states)] = states.half().numpy()
-            progress(min(start + batch_size, len(texts)), len(texts))
+            kept[written : written + len(states)] = states.half().numpy()
+            written += len(states)
+            progress(min(number * batch_size, len(texts)), len(texts))
         kept.flush()
 
     write_whole(folder / _STATES, write, what="The teacher's states")
@@ -141,14 +148,6 @@ def _make(
     card = {**expected, "teacher": teacher.name, "softcap": teacher.head.softcap, "scale": teacher.head.scale}
     text = json.dumps(card, indent=2) + "\n"
     write_whole(folder / _CARD, lambda path: path.write_text(text, encoding="utf-8"), what="The cache")
-
-
-def _states(teacher: LanguageModel, texts: Sequence[Tokens], batch_size: int) -> Iterator[tuple[int, Tensor]]:
-    for start in range(0, len(texts), batch_size):
-        batch = pad(texts[start : start + batch_size])
-        with torch.inference_mode():
-            states = teacher.hidden_states(batch).flatten(0, 1)
-            yield start, states[batch.predictions().places.to(states.device)].float().cpu()
 
 
 def _starts(texts: Sequence[Tokens]) -> NDArray[np.int64]:

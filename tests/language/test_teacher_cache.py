@@ -1,5 +1,6 @@
 """A teacher's hidden states on the disk stand for the teacher, and for no other one."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -54,12 +55,16 @@ def test_it_is_made_once(teacher, texts, tmp_path, monkeypatch):
     open_teacher_cache(tmp_path / "states", teacher, texts)
 
 
-def test_other_weights_tokenizers_or_texts_are_refused(teacher, texts, tmp_path):
+def test_other_weights_precisions_tokenizers_or_texts_are_refused(teacher, texts, tmp_path):
     folder = tmp_path / "states"
     open_teacher_cache(folder, teacher, texts)
     other = open_language_model(str(save_tiny_model(tmp_path / "other", "gemma2", seed=1)))
     with pytest.raises(CistError, match="made with others: the weights of the teacher changed since"):
         open_teacher_cache(folder, other, texts)
+    half = open_language_model(str(tmp_path / "other"), dtype="bfloat16")
+    half = dataclasses.replace(half, weights_sha256=teacher.weights_sha256)
+    with pytest.raises(CistError, match="made with others: the precision of its states changed since"):
+        open_teacher_cache(folder, half, texts)
     with pytest.raises(CistError, match="made with others: the texts changed since"):
         open_teacher_cache(folder, teacher, texts[:2])
     card = json.loads((folder / "cache.json").read_text())

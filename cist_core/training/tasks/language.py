@@ -211,10 +211,8 @@ class Language(Task):
         for part in torch.split(chosen, self._most(_EVALUATION_BATCH)):
             self._teacher_states(self._padded(split, part))
 
-    @torch.no_grad()
     def _teacher_states(self, batch: Batch) -> Tensor:
-        states = self.teacher.hidden_states(batch).flatten(0, 1)
-        return states[batch.predictions().places.to(states.device)]
+        return self.teacher.counted_states(batch)[1]
 
     # Steps
 
