@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 from cist_core.cards import sample_models_folder
+from cist_core.data.hub_repository import PREFIX
 from cist_core.errors import CistError
 from cist_core.language.models import LanguageModel
 from cist_core.language.texts import Tokens, load_texts, tokenise_all
@@ -15,7 +17,19 @@ from cist_core.training.tasks.protocol import Split
 _PARTS: tuple[Split, ...] = ("validation", "test")
 
 
-def load_rows(config: LanguageDataConfig, teacher: LanguageModel) -> dict[Split, list[Tokens]]:
+class Rows(NamedTuple):
+    """What a run reads.
+
+    Attributes:
+        by_split: rows of every split.
+        remarks: where validation and test rows come from, in sentences.
+    """
+
+    by_split: dict[Split, list[Tokens]]
+    remarks: list[str]
+
+
+def load_rows(config: LanguageDataConfig, teacher: LanguageModel) -> Rows:
     """The rows of every split; those that nothing sets apart are cut from the training rows.
 
     Args:
@@ -31,23 +45,33 @@ def load_rows(config: LanguageDataConfig, teacher: LanguageModel) -> dict[Split,
             f"{config.length:,}."
         )
     rows: dict[Split, list[Tokens]] = {"train": _rows(config.name, config, "train", teacher)}
+    remarks = []
     for split in _PARTS:
-        given = getattr(config, split) or _beside(config.name, split)
+        given = getattr(config, split) or (config.name if _beside(config.name, split) else None)
         if given is not None:
             rows[split] = _rows(given, config, split, teacher)
             continue
-        apart = round(config.validation_share * len(rows["train"]))
-        if not 0 < apart < len(rows["train"]):
+        apart, there = round(config.validation_share * len(rows["train"])), len(rows["train"])
+        if not 0 < apart < there:
             raise CistError(
-                f"{config.name} has {len(rows['train'])} rows for training, too few to set {config.validation_share:g} "
+                f"{config.name} has {there} rows for training, too few to set {config.validation_share:g} "
                 f"of them apart for {split}; give data.{split}, or more texts."
             )
-        order = random_order(len(rows["train"]), config.split_seed, _PARTS.index(split)).tolist()
+        remarks.append(
+            f"Set apart for {split}: {apart:,} of {there:,} training rows (data.validation_share), as data.{split} "
+            "is not given"
+            + (
+                f"; a split '{split}' of {config.name} itself is read with data.{split}={config.name}."
+                if config.name.startswith(PREFIX)
+                else "."
+            )
+        )
+        order = random_order(there, config.split_seed, _PARTS.index(split)).tolist()
         rows[split] = [rows["train"][number] for number in sorted(order[:apart])]
         rows["train"] = [rows["train"][number] for number in sorted(order[apart:])]
     rows["train"] = _limited(rows["train"], config.train_samples, "train", config.split_seed)
     rows["validation"] = _limited(rows["validation"], config.validation_samples, "validation", config.split_seed)
-    return rows
+    return Rows(rows, remarks)
 
 
 def _limited(rows: list[Tokens], wanted: int | None, split: str, seed: int) -> list[Tokens]:
@@ -67,22 +91,22 @@ def texts_that_come_along() -> Path | None:
     return None if folder is None else folder / "language" / "texts"
 
 
-def _beside(name: str, split: Split) -> str | None:
-    """The validation or test texts of those that come along."""
+def _beside(name: str, split: Split) -> Path | None:
+    """The file of a split of texts that come along; None where a name means something else, or there is none."""
     folder = texts_that_come_along()
-    if folder is None or Path(name).exists():
+    if folder is None or name.startswith(PREFIX) or Path(name).expanduser().is_file():
         return None
     path = folder / f"{name}-{split}.jsonl"
-    return str(path) if path.is_file() else None
+    return path if path.is_file() else None
 
 
-def _named(name: str) -> str | Path:
+def _source(name: str, split: Split) -> str | Path:
     """A path, a data set of the hub, or texts that come along."""
-    if name.startswith("hf:") or Path(name).expanduser().is_file():
+    if name.startswith(PREFIX) or Path(name).expanduser().is_file():
         return name
+    if path := _beside(name, split):
+        return path
     folder = texts_that_come_along()
-    if folder is not None and (folder / f"{name}-train.jsonl").is_file():
-        return folder / f"{name}-train.jsonl"
     known = sorted(found.name.removesuffix("-train.jsonl") for found in folder.glob("*-train.jsonl")) if folder else []
     raise CistError(
         f"There are no texts '{name}'; give a .jsonl or .txt file, hf:REPO"
@@ -90,6 +114,6 @@ def _named(name: str) -> str | Path:
     )
 
 
-def _rows(source: str, config: LanguageDataConfig, split: Split, teacher: LanguageModel) -> list[Tokens]:
-    texts = load_texts(_named(source), split=split, download=config.download)
+def _rows(name: str, config: LanguageDataConfig, split: Split, teacher: LanguageModel) -> list[Tokens]:
+    texts = load_texts(_source(name, split), split=split, download=config.download)
     return tokenise_all(texts, teacher.tokenizer, longest=config.length)

@@ -92,7 +92,7 @@ class Language(Task):
         teacher = self.config.teacher
         self.teacher = open_language_model(teacher.name, device=self.device.type, download=teacher.download)
         self.teacher.network.requires_grad_(False)
-        self.rows = load_rows(self.config.data, self.teacher)
+        self.rows, self._row_remarks = load_rows(self.config.data, self.teacher)
         for split, rows in self.rows.items():
             if not any(row.counted[1:].any() for row in rows):
                 raise CistError(
@@ -147,7 +147,7 @@ class Language(Task):
                 "tokens; the others are padding and left out in both."
             )
         rows = [row for split in self.rows.values() for row in split]
-        return remarks + describe(rows)
+        return remarks + self._row_remarks + describe(rows)
 
     def _head(self) -> Head:
         from cist_core.language.head import head_of
