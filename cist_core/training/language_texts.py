@@ -115,5 +115,7 @@ def _source(name: str, split: Split) -> str | Path:
 
 
 def _rows(name: str, config: LanguageDataConfig, split: Split, teacher: LanguageModel) -> list[Tokens]:
-    texts = load_texts(_source(name, split), split=split, download=config.download)
+    source = _source(name, split)
+    of_hub = {"split": split} if str(source).startswith(PREFIX) else {}  # a file is one split
+    texts = load_texts(source, download=config.download, **of_hub)
     return tokenise_all(texts, teacher.tokenizer, longest=config.length)
