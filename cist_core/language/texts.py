@@ -59,7 +59,7 @@ class Tokens(NamedTuple):
         bytes: ``(L,)`` int64, of the text in UTF-8 that each token stands for. The first token of a character of
             several has all of its bytes; special tokens, such as an end, have none.
         straddling: how many tokens begin in one piece and end in another that counts; they belong to the first.
-        left_out: how many tokens were cut off at the end because a row holds no more.
+        left_out: how many tokens were cut off at the end because no more is read at once.
     """
 
     name: str
@@ -254,8 +254,8 @@ def remarks(texts: Sequence[Tokens]) -> list[str]:
     if left_out:
         cut = sum(text.left_out > 0 for text in texts)
         said.append(
-            f"Of {len(texts):,} texts, {cut:,} are longer than a row may be and were cut; tokens left out at their "
-            f"ends: {left_out:,}."
+            f"Of {len(texts):,} texts, {cut:,} are longer than what is read at once; tokens left out at their ends: "
+            f"{left_out:,}."
         )
     silent = sum(not text.counted[1:].any() for text in texts)
     if silent:
