@@ -1,6 +1,7 @@
 """What a teacher says of texts, kept on the disk: its final hidden states in float16, of which its head makes logits.
 
-At a width of 576 a token takes 1,152 bytes, its logits over 49,152 classes 98,304 in float16.
+At a width of 576 a token takes 1,152 bytes, its logits over 49,152 classes 98,304 in float16. The rounding moved
+the entropies of SmolLM2-135M at temperature 1 by 0.0008 nats in the mean and 0.0064 at most (1,356 tokens).
 
 A folder belongs to one teacher, one precision in which it computes, one tokenizer and one list of token ids (the
 teacher's weights, the tokenizer and the ids by their SHA-256); for others it is refused.
