@@ -81,7 +81,9 @@ class FastTokenizer(Protocol):
 
     is_fast: bool
     eos_token_id: int | None
-    all_special_tokens: list[str]
+
+    @property
+    def added_tokens_decoder(self) -> Mapping[int, Any]: ...
 
     def __call__(self, text: str, **options: Any) -> Mapping[str, Any]: ...
 
@@ -293,7 +295,7 @@ def _whole(example: Example, tokenizer: FastTokenizer) -> Tokens:
     )
     ids, offsets = list(encoded["input_ids"]), encoded["offset_mapping"]
     ends = np.cumsum([len(piece.text) for piece in pieces])
-    special = set(tokenizer.all_special_tokens)
+    no_text = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
     roles: list[str] = []
     sizes: list[int] = []
     straddling = place = 0
@@ -307,7 +309,7 @@ def _whole(example: Example, tokenizer: FastTokenizer) -> Tokens:
         roles.append(pieces[first].role)
         straddling += pieces[first].role not in COUNTED and pieces[last].role in COUNTED
         # By its text: where a token stands for what is unknown, that is text.
-        sizes.append(0 if text[place:end].strip() in special else len(text[place:end].encode()))
+        sizes.append(0 if text[place:end].strip() in no_text else len(text[place:end].encode()))
         place = end
     if not example.chat and pieces[-1].role in COUNTED and tokenizer.eos_token_id is not None:
         ids.append(tokenizer.eos_token_id)
