@@ -15,6 +15,8 @@ from cist_core.training.statistics import EpochStatistics
 
 _OCTAVES, _PARTS = 40, 32
 """Weights from 2^-40 to 2^40 are counted, in 32 parts an octave: quantiles are off by at most 2 %."""
+_WEIGHT_BINS = 1 + 2 * _OCTAVES * _PARTS
+"""The first is for weights of 0."""
 _ENTROPIES = 500
 DECILES = 10
 _WEIGHTS, _COUNTS, _SHARES, _EMPTY = "weight counts", "entropy counts", "entropy weights", "empty steps"
@@ -61,8 +63,9 @@ class TokenStatistics(EpochStatistics):
             self._count(terms["weight"].double(), read[4].double())
 
     def _count(self, weights: Tensor, entropies: Tensor) -> None:
-        place = ((weights.log2() + _OCTAVES) * _PARTS).floor().clamp(0, 2 * _OCTAVES * _PARTS - 1).long()
-        self._sum(_WEIGHTS, torch.bincount(place, minlength=2 * _OCTAVES * _PARTS).double())
+        place = ((weights.log2() + _OCTAVES) * _PARTS).floor().clamp(0, _WEIGHT_BINS - 2).long() + 1
+        place = torch.where(weights == 0, 0, place)
+        self._sum(_WEIGHTS, torch.bincount(place, minlength=_WEIGHT_BINS).double())
         place = (entropies / self._largest_entropy * _ENTROPIES).floor().clamp(0, _ENTROPIES - 1).long()
         self._sum(_COUNTS, torch.bincount(place, minlength=_ENTROPIES).double())
         self._sum(_SHARES, torch.bincount(place, weights=weights, minlength=_ENTROPIES).double())
@@ -72,9 +75,9 @@ class TokenStatistics(EpochStatistics):
 
     def row(self) -> dict[str, float]:
         """As of `EpochStatistics`; with ``tokens``, how many counted, ``steps_without_tokens``, and where there are
-        weights ``weight_median``, ``weight_95`` (which 95 % of the tokens do not exceed) and ``weight_share_1`` to
-        ``weight_share_10``: the part of all weight that tokens of each tenth of the teacher's entropies have, lowest
-        first."""
+        weights ``weight_median``, ``weight_95`` (which 95 % of the tokens do not exceed) and, unless all are 0,
+        ``weight_share_1`` to ``weight_share_10``: the part of all weight that tokens of each tenth of the teacher's
+        entropies have, lowest first."""
         if not self._sums:
             return {}
         plain = EpochStatistics()
@@ -92,11 +95,13 @@ class TokenStatistics(EpochStatistics):
     def _weight_at(self, share: float) -> float:
         counts = self._sums[_WEIGHTS].cpu()
         place = int(torch.searchsorted(counts.cumsum(0), share * counts.sum()))
-        return float(2.0 ** ((place + 0.5) / _PARTS - _OCTAVES))
+        return float(2.0 ** ((place - 0.5) / _PARTS - _OCTAVES)) if place else 0.0
 
     def _shares(self) -> list[float]:
-        """Bins are cut where a tenth ends; within a bin weight is spread evenly."""
+        """Bins are cut where a tenth ends; within a bin weight is spread evenly. Empty where no token has any."""
         counts, weights = self._sums[_COUNTS].cpu(), self._sums[_SHARES].cpu()
+        if not weights.sum():
+            return []
         there = counts > 0
         passed = torch.cat([torch.zeros(1, dtype=torch.float64), counts[there].cumsum(0) / counts.sum()])
         held = torch.cat([torch.zeros(1, dtype=torch.float64), weights[there].cumsum(0) / weights.sum()])

@@ -102,6 +102,20 @@ def test_a_run_leaves_a_student_that_can_be_opened(config: RunConfig, teacher: P
     assert "tokens of 26 rows count in an epoch" in RunDirectory(tmp_path).log_tail()
 
 
+@pytest.mark.parametrize("objective", ["dtkd:alpha=0", "kd-entropy-threshold-ce:high=0", "kd-entout-ce:share=0.6"])
+def test_an_objective_may_give_tokens_the_weight_0(config: RunConfig, objective: str, tmp_path: Path) -> None:
+    train(config.changed(objective=objective, epochs=1), tmp_path)
+    (row,) = RunDirectory(tmp_path).metrics()
+    assert row["weight_median"] == 0
+    shares = [row[name] for name in row if name.startswith("weight_share_")]
+    assert (row["weight_95"] == 0) == (not shares)
+    if objective.startswith("kd-entout-ce"):
+        assert row["weight_95"] == pytest.approx(16, rel=0.02)
+        assert sum(shares) == pytest.approx(1)
+    else:
+        assert not shares
+
+
 @pytest.mark.parametrize("cached", [False, True])
 def test_it_resumes_to_exactly_the_same_end(config: RunConfig, cached: bool, tmp_path: Path) -> None:
     config = config.changed(machine={"micro_batch_size": 4})
