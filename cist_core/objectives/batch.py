@@ -37,11 +37,13 @@ class StepMean:
         over_processes: the mean of a tensor over the processes, through which gradients pass; None: there is one.
             Given, or with one process, the batch has to be all that this process has of the step: then the weightings
             ``uniform`` and ``uniform-teacher`` and ``normalise`` take their means over the whole step.
+        nothing_counts: whether no process has a sample in this step; ``num_items`` is any positive number then.
     """
 
     num_items: float | Tensor
     share: Tensor | None = None
     over_processes: Callable[[Tensor], Tensor] | None = None
+    nothing_counts: bool | Tensor = False
 
 
 NumItems = float | Tensor | StepMean | None

@@ -27,10 +27,12 @@ class TokenStatistics(EpochStatistics):
 
     Args:
         classes: of the vocabulary that take part.
+        processes: whose sums will be added up.
     """
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, processes: int = 1) -> None:
         super().__init__()
+        self._processes = processes
         self._largest_entropy = math.log(classes)
 
     @torch.no_grad()
@@ -43,12 +45,13 @@ class TokenStatistics(EpochStatistics):
         """
         labels, step = inputs["labels"], inputs["num_items"]
         assert isinstance(step, StepMean)
-        items = torch.as_tensor(step.num_items, device=labels.device) * bool(len(labels))
+        empty = torch.as_tensor(step.nothing_counts, device=labels.device).double()
+        items = torch.as_tensor(step.num_items, device=labels.device).double() * (1 - empty)
         for name, term in terms.items():
             if term.dim() == 0:
                 value = term.detach().double()
-                self._sum(f"loss_{name}", torch.stack([items.double(), items * value, items * value.square()]))
-        self._sum(_EMPTY, torch.tensor([float(not len(labels))], dtype=torch.float64, device=labels.device))
+                self._sum(f"loss_{name}", torch.stack([items, items * value, items * value.square()]))
+        self._sum(_EMPTY, (empty / self._processes).reshape(1))
         student, teacher = (ChunkedLogits.of(inputs[name]) for name in ("student_logits", "teacher_logits"))
         chunks = Chunks(("student_logits", "teacher_logits"), student, teacher, labels, check=False)
         softened = "tau_teacher" in terms

@@ -164,6 +164,33 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_others(tmp_path: Path, m
     assert [path.name for path in tmp_path.iterdir()] == ["step-000000003.pt"]
 
 
+@pytest.mark.parametrize("counts", [(10, 0), (3, 7)])
+def test_terms_are_those_of_the_whole_step_however_its_tokens_are_spread_over_processes(
+    counts: tuple[int, int],
+) -> None:
+    """Also where one process has none; a step in which no process has any is counted once."""
+    generator = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(10, 30, generator=generator), torch.randint(30, (10,), generator=generator)
+    whole = torch.nn.functional.cross_entropy(logits, labels).item()
+    sums: dict[str, torch.Tensor] = {}
+    for rows, own in zip(torch.split(logits, counts), torch.split(labels, counts), strict=True):
+        statistics = TokenStatistics(30, processes=2)
+        for mean, empty, some in ((sum(counts) / 2, False, len(own)), (0.5, True, 0)):
+            inputs = {
+                "student_logits": ChunkedLogits.of(rows[:some]),
+                "teacher_logits": ChunkedLogits.of(rows[:some]),
+                "labels": own[:some],
+                "num_items": StepMean(mean, over_processes=lambda value: value, nothing_counts=empty),
+            }
+            statistics.add(terms=create_objective("ce")(**inputs), **inputs)
+        sums = {name: value + sums.get(name, 0) for name, value in statistics.state().items()}
+    total = TokenStatistics(30, processes=2)
+    total.load(sums)
+    row = total.row()
+    assert row["loss_ce"] == pytest.approx(whole, rel=1e-6)
+    assert (row["tokens"], row["steps_without_tokens"]) == (10, 1)
+
+
 def test_tokens_have_quantiles_of_the_weight_and_its_share_by_tenths_of_the_entropy() -> None:
     """Against NumPy on the same tokens, in two steps of unequal size."""
     generator = torch.Generator().manual_seed(0)

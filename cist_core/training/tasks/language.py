@@ -259,10 +259,10 @@ class Language(Task):
             share = 1 / lengths[texts].to(torch.float32)
             items = (lengths > 0).sum().to(torch.float32)
         if self.accelerator.num_processes == 1:
-            return StepMean(items.clamp(min=1), share)
+            return StepMean(items.clamp(min=1), share, nothing_counts=items == 0)
         mean: Tensor = self.accelerator.reduce(items, reduction="mean")
         least = 1 / self.accelerator.num_processes
-        return StepMean(mean.clamp(min=least), share, over_processes=self._over_processes)
+        return StepMean(mean.clamp(min=least), share, self._over_processes, nothing_counts=mean == 0)
 
     def _over_processes(self, value: Tensor) -> Tensor:
         from torch.distributed.nn.functional import all_reduce
@@ -272,7 +272,7 @@ class Language(Task):
         return mean
 
     def new_statistics(self) -> EpochStatistics:
-        return TokenStatistics(self.classes)
+        return TokenStatistics(self.classes, processes=self.accelerator.num_processes)
 
     def check_epoch(self, row: Mapping[str, float]) -> None:
         if not row["tokens"]:
