@@ -11,7 +11,7 @@ from torch import Tensor
 from cist_core.objectives import ChunkedLogits, StepMean, Terms
 from cist_core.objectives.chunks import Chunks
 from cist_core.temperature.logit_rows import LogitRows
-from cist_core.training.statistics import EpochStatistics
+from cist_core.training.statistics import EpochStatistics, widest
 
 _OCTAVES, _PARTS = 40, 32
 """Weights from 2^-40 to 2^40 are counted, in 32 parts an octave: quantiles are off by at most 2 %."""
@@ -45,11 +45,12 @@ class TokenStatistics(EpochStatistics):
         """
         labels, step = inputs["labels"], inputs["num_items"]
         assert isinstance(step, StepMean)
-        empty = torch.as_tensor(step.nothing_counts, device=labels.device).double()
-        items = torch.as_tensor(step.num_items, device=labels.device).double() * (1 - empty)
+        wide = widest(labels.device)
+        empty = torch.as_tensor(step.nothing_counts, dtype=wide, device=labels.device)
+        items = torch.as_tensor(step.num_items, dtype=wide, device=labels.device) * (1 - empty)
         for name, term in terms.items():
             if term.dim() == 0:
-                value = term.detach().double()
+                value = term.detach().to(wide)
                 self._sum(f"loss_{name}", torch.stack([items, items * value, items * value.square()]))
         self._sum(_EMPTY, (empty / self._processes).reshape(1))
         student, teacher = (ChunkedLogits.of(inputs[name]) for name in ("student_logits", "teacher_logits"))
@@ -63,15 +64,15 @@ class TokenStatistics(EpochStatistics):
         if softened:
             for name in ("tau_teacher", "tau_student", "weight"):
                 self._add(name, terms[name].float())
-            self._count(terms["weight"].double(), read[4].double())
+            self._count(terms["weight"].to(wide), read[4].to(wide))
 
     def _count(self, weights: Tensor, entropies: Tensor) -> None:
         place = ((weights.log2() + _OCTAVES) * _PARTS).floor().clamp(0, _WEIGHT_BINS - 2).long() + 1
         place = torch.where(weights == 0, 0, place)
-        self._sum(_WEIGHTS, torch.bincount(place, minlength=_WEIGHT_BINS).double())
+        self._sum(_WEIGHTS, torch.bincount(place, minlength=_WEIGHT_BINS).to(weights.dtype))
         place = (entropies / self._largest_entropy * _ENTROPIES).floor().clamp(0, _ENTROPIES - 1).long()
-        self._sum(_COUNTS, torch.bincount(place, minlength=_ENTROPIES).double())
-        self._sum(_SHARES, torch.bincount(place, weights=weights, minlength=_ENTROPIES).double())
+        self._sum(_COUNTS, torch.bincount(place, minlength=_ENTROPIES).to(weights.dtype))
+        self._sum(_SHARES, torch.bincount(place, weights=weights, minlength=_ENTROPIES))
 
     def _sum(self, name: str, values: Tensor) -> None:
         self._sums[name] = self._sums[name] + values if name in self._sums else values
@@ -96,13 +97,13 @@ class TokenStatistics(EpochStatistics):
         return row
 
     def _weight_at(self, share: float) -> float:
-        counts = self._sums[_WEIGHTS].cpu()
+        counts = self._sums[_WEIGHTS].cpu().double()
         place = int(torch.searchsorted(counts.cumsum(0), share * counts.sum()))
         return float(2.0 ** ((place - 0.5) / _PARTS - _OCTAVES)) if place else 0.0
 
     def _shares(self) -> list[float]:
         """Bins are cut where a tenth ends; within a bin weight is spread evenly. Empty where no token has any."""
-        counts, weights = self._sums[_COUNTS].cpu(), self._sums[_SHARES].cpu()
+        counts, weights = self._sums[_COUNTS].cpu().double(), self._sums[_SHARES].cpu().double()
         if not weights.sum():
             return []
         there = counts > 0

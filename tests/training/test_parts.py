@@ -9,10 +9,13 @@ import pytest
 import torch
 from scipy.special import softmax
 from scipy.stats import entropy as scipy_entropy
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cist_core.errors import CistError
 from cist_core.logits.calibration import expected_calibration_error
 from cist_core.objectives import ChunkedLogits, StepMean, create_objective
+from cist_core.training import statistics as statistics_module
+from cist_core.training import token_statistics
 from cist_core.training.checkpoints import load_checkpoint, save_checkpoint
 from cist_core.training.config import OptimiserConfig, ScheduleConfig
 from cist_core.training.optimisation import create_optimiser, create_schedule, rate
@@ -189,6 +192,35 @@ def test_terms_are_those_of_the_whole_step_however_its_tokens_are_spread_over_pr
     row = total.row()
     assert row["loss_ce"] == pytest.approx(whole, rel=1e-6)
     assert (row["tokens"], row["steps_without_tokens"]) == (10, 1)
+
+
+class NoFloat64(TorchDispatchMode):
+    """As a GPU of Apple, which has no float64."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor) and made.dtype == torch.float64:
+            raise TypeError(f"{func} made a tensor in float64")
+        return made
+
+
+def test_sums_over_tokens_need_no_float64_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(2, 40, 30, generator=generator)
+    inputs = {
+        "student_logits": ChunkedLogits.of(student),
+        "teacher_logits": ChunkedLogits.of(teacher),
+        "labels": torch.randint(30, (40,), generator=generator),
+        "num_items": StepMean(torch.tensor(40.0), nothing_counts=torch.tensor(False)),
+    }
+    terms = create_objective("cist:rho=4")(**inputs)
+    usual, narrow = TokenStatistics(30), TokenStatistics(30)
+    usual.add(terms=terms, **inputs)
+    for module in (statistics_module, token_statistics):
+        monkeypatch.setattr(module, "widest", lambda device: torch.float32)
+    with NoFloat64():
+        narrow.add(terms=terms, **inputs)
+    assert narrow.row() == pytest.approx(usual.row(), rel=1e-4)
 
 
 def test_tokens_have_quantiles_of_the_weight_and_its_share_by_tenths_of_the_entropy() -> None:
