@@ -10,7 +10,7 @@ import yaml
 
 from cist_core.errors import CistError
 from cist_core.training import config_schema, load_config, parse_config, preset
-from cist_core.training.presets import preset_names
+from cist_core.training.presets import LANGUAGE_PRESETS, preset_names
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -20,6 +20,12 @@ def test_presets_are_valid_and_survive_json(name: str, tmp_path: Path) -> None:
     assert load_config(tmp_path / "config.json") == config
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(json.loads((tmp_path / "config.json").read_text())))
     assert load_config(tmp_path / "config.yaml") == config
+
+
+@pytest.mark.parametrize("name", [name for name in LANGUAGE_PRESETS if name.startswith("minillm")])
+def test_recipes_with_texts_of_their_own_for_each_part_train_on_all_others(name: str) -> None:
+    data = preset(name).data
+    assert len({data.name, data.validation, data.test} - {None}) == 3
 
 
 def test_an_objective_is_recorded_with_every_parameter() -> None:
