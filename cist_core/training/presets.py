@@ -73,8 +73,11 @@ _MINILLM: dict[str, Any] = {
 512 tokens, weight decay 0.01, gradients clipped at 1, no warm-up, 16 GPUs (four to a copy of OPT), 1,000 texts for
 validation; the texts of the test are a file of their own."""
 
+DEMO_LANGUAGE = "demo-language"
+_MODELS_OF_THE_DEMO = {"scripture-gpt", "scripture-gpt-small"}
+
 LANGUAGE_PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
-    "demo-language": (
+    DEMO_LANGUAGE: (
         "Two minutes on two cores: chapters of the King James Bible; a fresh student, a quarter of the teacher's size",
         {
             "task": "language",
@@ -128,8 +131,16 @@ LANGUAGE_PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def preset_names() -> list[str]:
-    """Every recipe that `preset` knows."""
-    return [*PRESETS, *LANGUAGE_PRESETS]
+    """Every recipe that `preset` knows: that of the language models that ship only where they are here.
+
+    Raises:
+        CistError: if the card of such a model cannot be read.
+    """
+    from cist_core.language.known import known_language_models
+
+    here = {model.name for model in known_language_models() if model.path is not None}
+    without = set() if here >= _MODELS_OF_THE_DEMO else {DEMO_LANGUAGE}
+    return [*PRESETS, *(name for name in LANGUAGE_PRESETS if name not in without)]
 
 
 def preset(name: str) -> RunConfig:
@@ -138,7 +149,7 @@ def preset(name: str) -> RunConfig:
     Raises:
         CistError: for an unknown name.
     """
-    if name not in preset_names():
+    if name not in PRESETS and name not in preset_names():
         raise CistError(f"There is no preset '{name}'; known are {', '.join(preset_names())}.")
     from cist_core.training.config import parse_config
 

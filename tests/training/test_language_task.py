@@ -23,11 +23,11 @@ from safetensors.torch import load_file
 from tiny_language_models import CLASSES, WORDS, save_tiny_model
 
 from cist_core.errors import Cancelled, CistError
-from cist_core.language.known import find_language_model
 from cist_core.language.models import open_language_model
 from cist_core.objectives import create_objective
 from cist_core.training import RunConfig, RunDirectory, estimate, parse_config, preset
 from cist_core.training.engine import train
+from cist_core.training.presets import DEMO_LANGUAGE, LANGUAGE_PRESETS, preset_names
 from cist_core.training.tasks.protocol import TASKS
 from cist_core.training.trainer import Trainer
 
@@ -294,7 +294,7 @@ def test_classes_that_one_model_has_more_take_part_in_neither(config: RunConfig,
 
 
 def test_the_demo_runs_on_the_texts_that_come_along(teacher: Path, tmp_path: Path) -> None:
-    config = preset("demo-language").changed(
+    config = parse_config(LANGUAGE_PRESETS[DEMO_LANGUAGE][1]).changed(
         teacher={"name": str(teacher)},
         student={"architecture": "gpt2:width=16,layers=1,heads=2"},
         data={"train_samples": 32, "validation_samples": 8, "length": 32},
@@ -304,9 +304,9 @@ def test_the_demo_runs_on_the_texts_that_come_along(teacher: Path, tmp_path: Pat
     assert train(config, tmp_path)["state"] == "finished"
 
 
-@pytest.mark.skipif(find_language_model("scripture-gpt") is None, reason="the shipped language models are not here")
+@pytest.mark.skipif(DEMO_LANGUAGE not in preset_names(), reason="the shipped language models are not here")
 def test_the_demo_runs_with_the_shipped_teacher(tmp_path: Path) -> None:
-    config = preset("demo-language").changed(data={"train_samples": 32, "validation_samples": 8}, epochs=1)
+    config = preset(DEMO_LANGUAGE).changed(data={"train_samples": 32, "validation_samples": 8}, epochs=1)
     assert train(config, tmp_path)["teacher_test_accuracy"] > 0.1
 
 
