@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cist_core.errors import CistError, CistWarning
 from cist_core.objectives.chunks import ChunkedLogits, Chunks
-from cist_core.objectives.values import check_values, taking_part
+from cist_core.objectives.values import ValueCheck, taking_part
 from cist_core.temperature.logit_rows import LogitRows, scalar
 
 Logits = Tensor | ChunkedLogits
@@ -135,7 +135,9 @@ class Batch:
             raise CistError(_nothing_counts(mask))
         part = taking_part(student.detach(), teacher, flat_labels)
         if student.device.type == "cpu" and len(student):
-            check_values(names, student, teacher, flat_labels, part)
+            check = ValueCheck(names)
+            check.add(student, teacher, flat_labels, part)
+            check.warn()
         return cls(
             student=LogitRows(student, part),
             teacher=LogitRows(teacher, part),
