@@ -142,6 +142,20 @@ def test_any_split_of_a_step_has_the_same_gradient(config: RunConfig, objective:
             torch.testing.assert_close(parts[name], wanted, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("micro_batch_size", [None, 4])
+def test_what_is_told_of_a_step_is_of_the_weights_before_it(config: RunConfig, micro_batch_size: int | None) -> None:
+    """The head reads the states when their statistics are taken: however far the step goes, they are the same."""
+    rows = []
+    for rate in (1e-8, 1.0):
+        changed = config.changed(optimiser={"learning_rate": rate}, machine={"micro_batch_size": micro_batch_size})
+        trainer = Trainer(changed, accelerator=Accelerator(cpu=True))
+        trainer.task.prepare_teacher("train")
+        statistics = trainer.task.new_statistics()
+        trainer.step(0, statistics)
+        rows.append(statistics.row())
+    assert rows[0] == pytest.approx(rows[1], rel=1e-6)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("micro_batch_size", [None, 2])
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])  # with and without tied weights

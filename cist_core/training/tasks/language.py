@@ -100,6 +100,7 @@ class Language(Task):
                     "a response, or without a prompt."
                 )
         self._cache: TeacherCache | None = None
+        self._teacher_head = self.teacher.head
         self._answers: dict[Split, tuple[NDArray[np.int64], float]] = {}
         self._bytes: dict[Split, int] = {}
 
@@ -167,13 +168,19 @@ class Language(Task):
             self._answers[split] = self._answered(split)
         elif self.config.teacher.cache is not None:
             with self.accelerator.main_process_first():
-                self._cache = open_teacher_cache(
+                cache = open_teacher_cache(
                     Path(self.config.teacher.cache).expanduser(),
                     self.teacher,
                     self.rows[split],
                     batch_size=self._most(_EVALUATION_BATCH),
                     progress=self._until_stopped("teacher on training texts"),
                 )
+            self._read_states_of(cache)
+
+    def _read_states_of(self, cache: TeacherCache) -> None:
+        weight, bias = cache.head.weight.to(self.device), cache.head.bias
+        bias = None if bias is None else bias.to(self.device)
+        self._cache, self._teacher_head = cache, dataclasses.replace(cache.head, weight=weight, bias=bias)
 
     def _answered(self, split: Split) -> tuple[NDArray[np.int64], float]:
         """The teacher's most probable token at every place of the rows, -1 where none counts; which share is right."""
@@ -235,7 +242,7 @@ class Language(Task):
         return {"student_states": student(**inputs)}
 
     def objective_inputs(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Any]:
-        student, teacher = self._head(), self.teacher.head if self._cache is None else self._cache.head
+        student, teacher = self._head(), self._teacher_head
         return {
             "student_logits": ChunkedLogits(outputs["student_states"], self._logits_of(student), self.classes),
             "teacher_logits": ChunkedLogits(targets["teacher_states"], self._logits_of(teacher), self.classes),
@@ -246,9 +253,8 @@ class Language(Task):
     def _logits_of(self, head: Head) -> Callable[[Tensor], Tensor]:
         """The head without the classes that are padding in the other model."""
         kept = slice(None if self.classes == head.num_classes else self.classes)
-        weight, bias = head.weight.to(self.device)[kept], head.bias
-        bias = None if bias is None else bias.to(self.device)[kept]
-        return dataclasses.replace(head, weight=weight, bias=bias).logits
+        bias = None if head.bias is None else head.bias[kept]
+        return dataclasses.replace(head, weight=head.weight[kept], bias=bias).logits
 
     def _step_mean(self, texts: Tensor) -> StepMean:
         """Over the tokens, or the rows, of the step in all processes; one of which nothing counts adds 0."""
