@@ -23,11 +23,13 @@ from safetensors.torch import load_file
 from tiny_language_models import CLASSES, WORDS, save_tiny_model
 
 from cist_core.errors import Cancelled, CistError
-from cist_core.language.models import open_language_model
+from cist_core.language.batches import Batch
+from cist_core.language.models import LanguageModel, open_language_model
 from cist_core.objectives import create_objective
 from cist_core.training import RunConfig, RunDirectory, estimate, parse_config, preset
 from cist_core.training.engine import train
 from cist_core.training.presets import DEMO_LANGUAGE, LANGUAGE_PRESETS, preset_names
+from cist_core.training.statistics import EpochStatistics
 from cist_core.training.tasks.protocol import TASKS
 from cist_core.training.trainer import Trainer
 
@@ -324,5 +326,30 @@ def test_the_demo_runs_with_the_shipped_teacher(tmp_path: Path) -> None:
     assert train(config, tmp_path)["teacher_test_accuracy"] > 0.1
 
 
-def test_it_is_timed(config: RunConfig) -> None:
-    assert estimate(config).steps == 12
+@pytest.mark.parametrize("cached", [False, True])
+def test_it_is_timed(config: RunConfig, cached: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a cache the teacher runs before the steps, to be timed, and in none of them; nothing is kept."""
+    steps: list[int] = []
+    asked_after: list[int] = []
+    step, states = Trainer.step, LanguageModel.hidden_states
+
+    def counted_step(trainer: Trainer, number: int, statistics: EpochStatistics) -> None:
+        steps.append(number)
+        step(trainer, number, statistics)
+
+    def counted_states(model: LanguageModel, batch: Batch) -> torch.Tensor:
+        asked_after.append(len(steps))
+        return states(model, batch)
+
+    monkeypatch.setattr(Trainer, "step", counted_step)
+    monkeypatch.setattr(LanguageModel, "hidden_states", counted_states)
+    if cached:
+        config = config.changed(teacher={"cache": str(tmp_path / "states")})
+    found = estimate(config)
+    assert found.steps == 12
+    assert len(steps) > 1
+    assert (max(asked_after) == 0) == cached
+    assert found.seconds == pytest.approx(
+        found.seconds_per_step * 12 + found.evaluation_seconds * 3 + found.teacher_seconds
+    )
+    assert not (tmp_path / "states").exists()

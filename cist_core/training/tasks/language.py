@@ -208,7 +208,11 @@ class Language(Task):
         return progress
 
     def stand_in_for_teacher(self) -> None:
-        """A teacher whose states are kept is timed as it runs; what it answers is drawn."""
+        """A teacher without a cache is timed as it runs; what it answers is drawn."""
+        from cist_core.language.teacher_cache import random_teacher_cache
+
+        if not self.teacher_runs_in_steps:
+            self._read_states_of(random_teacher_cache(self.teacher, self.rows["train"]))
         for split in ("validation", "test"):
             shape = (self.count(split), self.config.data.length)
             self._answers[split] = np.random.default_rng(0).integers(0, self.classes, shape), 0.0
