@@ -243,6 +243,23 @@ def test_padding_and_prompts_do_not_move_the_loss(config: RunConfig) -> None:
     assert len(total(torch.tensor([shortest, longest]))) == counted < lengths[shortest] + lengths[longest] - 8
 
 
+def test_tied_weights_are_kept_once_and_nothing_else_is_left_out(config: RunConfig) -> None:
+    """Empty tensors share an address, and a part may begin where its whole does; neither is tied."""
+    student = TASKS["language"](config, accelerator=Accelerator(cpu=True)).create_student()
+    whole = torch.arange(6.0)
+    kept = {"whole": whole, "part": whole[:2], "first": torch.zeros(0), "second": torch.zeros(0, 3)}
+    for name, buffer in kept.items():
+        student.network.register_buffer(name, buffer)
+    state = {name: tensor.clone() for name, tensor in student.state_dict().items()}
+    assert {f"network.{name}" for name in kept} <= state.keys()
+    assert ("network.lm_head.weight" in state) != ("network.transformer.wte.weight" in state)
+    for tensor in student.state_dict().values():
+        tensor.zero_()
+    student.load_state_dict(state)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in student.state_dict().items())
+    assert student.network.lm_head.weight.data_ptr() == student.network.transformer.wte.weight.data_ptr()
+
+
 def test_texts_of_which_nothing_counts_are_refused(config: RunConfig, tmp_path: Path) -> None:
     path = tmp_path / "prompts.jsonl"
     path.write_text("\n".join(json.dumps({"messages": [{"role": "user", "content": "w4 w5"}]}) for _ in range(20)))

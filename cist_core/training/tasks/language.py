@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,15 +65,20 @@ class StateNetwork(nn.Module):
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         state: dict[str, Any] = super().state_dict(*args, **kwargs)
-        names = {tensor.data_ptr(): name for name, tensor in reversed(state.items())}
-        return {name: tensor for name, tensor in state.items() if names[tensor.data_ptr()] == name}
+        names = {_memory(name, tensor): name for name, tensor in reversed(state.items())}
+        return {name: tensor for name, tensor in state.items() if names[_memory(name, tensor)] == name}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         own = super().state_dict()
-        tied = {tensor.data_ptr(): state_dict[name] for name, tensor in own.items() if name in state_dict}
-        whole = {name: tied.get(tensor.data_ptr(), state_dict.get(name)) for name, tensor in own.items()}
+        tied = {_memory(name, tensor): state_dict[name] for name, tensor in own.items() if name in state_dict}
+        whole = {name: tied.get(_memory(name, tensor), state_dict.get(name)) for name, tensor in own.items()}
         there = {name: tensor for name, tensor in whole.items() if tensor is not None}
         return super().load_state_dict(there | dict(state_dict), strict=strict, assign=assign)
+
+
+def _memory(name: str, tensor: Tensor) -> Hashable:
+    """The same for two names of one tensor; not for empty ones, nor for a part of another tensor."""
+    return (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()) if tensor.numel() else name
 
 
 @register_task
