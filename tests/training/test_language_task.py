@@ -176,7 +176,36 @@ def test_two_processes_over_gloo_train_like_one(
         drawn = student / "config.json"
         drawn.write_text(re.sub(r'("\w+_pdrop"): [\d.]+', r"\1: 0.0", drawn.read_text()))
     train(config, tmp_path / "one")
-    config.save(tmp_path / "two.json")
+    train_in_two_processes(config, tmp_path / "two")
+    assert_trained_alike(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.slow
+def test_a_process_in_which_no_token_counts_takes_part_in_the_step(config: RunConfig, tmp_path: Path) -> None:
+    """Steps of two rows, one a process; some prompts fill a row, so their response is cut off."""
+    generator = np.random.default_rng(1)
+    lines = [
+        json.dumps({"prompt": words(30 if number % 3 else 4, generator) + " ", "response": words(6, generator)})
+        for number in range(40)
+    ]
+    (tmp_path / "texts.jsonl").write_text("\n".join(lines))
+    config = config.changed(
+        data={"name": str(tmp_path / "texts.jsonl")},
+        objective="cist:rho=4,weighting=uniform,normalise=yes,gradient=full",
+        optimiser={"name": "sgd", "learning_rate": 0.1, "momentum": 0.0, "weight_decay": 0.0},
+        batch_size=2,
+        epochs=2,
+    )
+    train(config, tmp_path / "one")
+    train_in_two_processes(config, tmp_path / "two")
+    assert_trained_alike(tmp_path / "one", tmp_path / "two")
+    first = RunDirectory(tmp_path / "two").metrics()[0]
+    assert 0 < first["steps_without_tokens"] < 13
+    assert first["tokens"] > 0
+
+
+def train_in_two_processes(config: RunConfig, run: Path) -> None:
+    config.save(run.with_suffix(".json"))
     command = [
         sys.executable,
         "-m",
@@ -187,15 +216,18 @@ def test_two_processes_over_gloo_train_like_one(
         "-m",
         "cist_core",
     ]
-    command += ["distill", str(tmp_path / "two.json"), "--run-dir", str(tmp_path / "two")]
+    command += ["distill", str(run.with_suffix(".json")), "--run-dir", str(run)]
     done = subprocess.run(
         command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    one, two = results(tmp_path / "one"), results(tmp_path / "two")
-    for name in ("loss_total", "train_accuracy", "student_maximum_mean", "val_nll", "tokens"):
-        assert [row[name] for row in two] == pytest.approx([row[name] for row in one], rel=1e-5), name
-    ours, theirs = (load_file(tmp_path / name / "student.safetensors") for name in ("one", "two"))
+
+
+def assert_trained_alike(one: Path, two: Path) -> None:
+    for name in ("loss_total", "train_accuracy", "student_maximum_mean", "val_nll", "tokens", "steps_without_tokens"):
+        found, wanted = ([row[name] for row in results(run)] for run in (two, one))
+        assert found == pytest.approx(wanted, rel=1e-5), name
+    ours, theirs = (load_file(run / "student.safetensors") for run in (one, two))
     for name, weight in ours.items():
         torch.testing.assert_close(theirs[name], weight, rtol=0, atol=1e-6)
 
@@ -224,7 +256,7 @@ def test_the_loss_is_a_mean_over_tokens_or_over_sequences(config: RunConfig) -> 
 
 
 def test_padding_and_prompts_do_not_move_the_loss(config: RunConfig) -> None:
-    """More padding changes nothing; other numbers where the teacher predicts the prompt do not either."""
+    """A row has the same losses alone as beside a longer one, and no token of a prompt has any."""
     task = TASKS["language"](config, accelerator=Accelerator(cpu=True))
     task.create_student()
     objective = create_objective("cist:rho=4")
@@ -262,9 +294,9 @@ def test_tied_weights_are_kept_once_and_nothing_else_is_left_out(config: RunConf
 
 def test_texts_of_which_nothing_counts_are_refused(config: RunConfig, tmp_path: Path) -> None:
     path = tmp_path / "prompts.jsonl"
-    path.write_text("\n".join(json.dumps({"messages": [{"role": "user", "content": "w4 w5"}]}) for _ in range(20)))
-    (tmp_path / "other").mkdir()
-    with pytest.raises(CistError, match=r"No token of the train texts counts|cannot be written with this model's chat"):
+    prompt = " ".join(f"w{number}" for number in range(20, 50))  # fills a row; the response is cut off
+    path.write_text("\n".join(json.dumps({"prompt": f"{prompt} ", "response": "w5"}) for _ in range(20)))
+    with pytest.raises(CistError, match="No token of the train texts counts"):
         train(config.changed(data={"name": str(path)}), tmp_path / "run")
 
 
