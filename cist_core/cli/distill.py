@@ -27,7 +27,7 @@ examples:
   cist distill --preset demo --objective kd:tau=4 --seed 1 --run-dir runs/kd
   cist distill --preset demo --objective cist-authors --run-dir runs/authors
   cist distill --preset cifar-240 --set student.architecture=resnet14 --set data.download=true --print > config.json
-  cist distill --preset demo-language --objective cist:rho=10 --run-dir runs/language
+  cist distill --preset minillm-gpt2-base --set teacher.name=FOLDER --set data.name=train.jsonl --print > config.json
   cist distill --preset demo --set student.architecture=torchvision:mobilenet_v3_small --set student.image_size=32
   cist distill config.json --estimate
   cist distill config.json --run-dir runs/one
@@ -50,9 +50,7 @@ def add_parser(commands: Any) -> None:
     )
     what = parser.add_mutually_exclusive_group()
     what.add_argument("config", nargs="?", metavar="CONFIG.json", help="a RunConfig, JSON or YAML")
-    what.add_argument(
-        "--preset", metavar="NAME", help="demo, cifar-240, imagenet-100, demo-language, minillm-gpt2-base, ..."
-    )
+    what.add_argument("--preset", metavar="NAME", help="demo, cifar-240, imagenet-100, minillm-gpt2-base, ...")
     what.add_argument("--schema", action="store_true", help="print the JSON schema of a config and train nothing")
     parser.add_argument(
         "--objective",

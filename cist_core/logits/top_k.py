@@ -92,19 +92,24 @@ class TopK:
             log_probs: ``(N, k)``, natural logarithms of probabilities among all V classes.
             vocabulary: V.
             remaining: ``(N,)``, the mass of the classes that are not here; by default 1 minus the sum.
-            provenance: free text.
+            provenance: free text; how many places of every row hold ``-inf`` and are left out is added.
 
         Raises:
             CistError: for other shapes or values, or classes that cannot be the most probable ones.
         """
-        raw, numbers = _valid(np.asarray(log_probs), np.asarray(ids))
+        given = np.asarray(log_probs)
+        raw, numbers = _valid(given, np.asarray(ids))
         classes, values = _checked_ids(numbers, vocabulary), _checked_log_probs(raw)
         if classes.shape != values.shape:
             raise CistError(f"Expected ids and log-probabilities of one shape, but got {classes.shape}, {raw.shape}.")
         order = np.argsort(-values, axis=1, kind="stable")
         classes, values = np.take_along_axis(classes, order, axis=1), np.take_along_axis(values, order, axis=1)
         mass = _mass(values, raw.dtype, None if remaining is None else np.asarray(remaining), vocabulary)
-        return cls(classes, values, mass, vocabulary, MappingProxyType(dict(provenance or {})))
+        said = dict(provenance or {})
+        if raw.shape != given.shape:
+            unfilled = given.shape[1] - raw.shape[1]
+            said["left out"] = f"{unfilled:,} of {given.shape[1]:,} places in every row, which hold -inf"
+        return cls(classes, values, mass, vocabulary, MappingProxyType(said))
 
     @property
     def num_samples(self) -> int:
@@ -178,9 +183,10 @@ def read_top_k(
 ) -> TopK:
     """Read the k most probable classes of each sample from ``.npz``, ``.pt``, ``.pth`` or ``.safetensors``.
 
-    The arrays: ``ids`` (or ``indices``, ``token_ids``, ``topk_ids``) and ``log_probs`` (or ``logprobs``,
-    ``topk_logprobs``), both ``(N, k)``, or ``(B, L, k)`` with a ``mask`` ``(B, L)``; optionally ``remaining`` (or
-    ``mass``, ``tail``), ``(N,)`` or ``(B, L)``, and ``vocabulary`` (or ``vocab_size``), one number.
+    The arrays: ``ids`` (or ``indices``, ``token_ids``, ``topk_ids``, ``top_indices``, ``target_token_ids``) and
+    ``log_probs`` (or ``logprobs``, ``topk_logprobs``, ``top_values``, ``target_logprobs``), both ``(N, k)``, or
+    ``(B, L, k)`` with a ``mask`` ``(B, L)``; optionally ``remaining`` (or ``mass``, ``tail``), ``(N,)`` or ``(B, L)``,
+    and ``vocabulary`` (or ``vocab_size``), one number.
 
     Args:
         path: of the file.

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cist_core.errors import CistError, CistWarning
 from cist_core.objectives.chunks import ChunkedLogits, Chunks
-from cist_core.objectives.values import check_values, taking_part
+from cist_core.objectives.values import ValueCheck, taking_part
 from cist_core.temperature.logit_rows import LogitRows, scalar
 
 Logits = Tensor | ChunkedLogits
@@ -37,11 +37,13 @@ class StepMean:
         over_processes: the mean of a tensor over the processes, through which gradients pass; None: there is one.
             Given, or with one process, the batch has to be all that this process has of the step: then the weightings
             ``uniform`` and ``uniform-teacher`` and ``normalise`` take their means over the whole step.
+        nothing_counts: whether no process has a sample in this step; ``num_items`` is any positive number then.
     """
 
     num_items: float | Tensor
     share: Tensor | None = None
     over_processes: Callable[[Tensor], Tensor] | None = None
+    nothing_counts: bool | Tensor = False
 
 
 NumItems = float | Tensor | StepMean | None
@@ -133,7 +135,9 @@ class Batch:
             raise CistError(_nothing_counts(mask))
         part = taking_part(student.detach(), teacher, flat_labels)
         if student.device.type == "cpu" and len(student):
-            check_values(names, student, teacher, flat_labels, part)
+            check = ValueCheck(names)
+            check.add(student, teacher, flat_labels, part)
+            check.warn()
         return cls(
             student=LogitRows(student, part),
             teacher=LogitRows(teacher, part),

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from cist_core.errors import CistError
-from cist_core.objectives.values import check_values, taking_part
+from cist_core.objectives.values import ValueCheck, taking_part
 from cist_core.temperature.logit_rows import LogitRows
 
 CHUNK_VALUES = 1 << 23
@@ -95,8 +95,8 @@ class Chunks:
         *,
         check: bool = True,
     ) -> None:
-        self._names, self._student, self._teacher, self.labels = names, student, teacher, labels
-        self._check, self._checked = check, set[int]()
+        self._student, self._teacher, self.labels = student, teacher, labels
+        self._check = ValueCheck(names) if check else None
         self._cross_entropy: Tensor | None = None
         self._statistics: dict[str, dict[str, Tensor]] = {}
 
@@ -170,21 +170,22 @@ class Chunks:
                 made = checkpoint(
                     self._of_chunk,
                     function,
-                    start,
                     hard_labels,
                     *inputs,
                     use_reentrant=False,
                     preserve_rng_state=False,
                 )
             else:
-                made = self._of_chunk(function, start, hard_labels, *inputs)
+                made = self._of_chunk(function, hard_labels, *inputs)
             parts.append(made)
+        if self._check is not None:  # once; not again when chunks are read or made anew
+            self._check.warn()
+            self._check = None
         return tuple(values[0] if len(values) == 1 else torch.cat(values) for values in zip(*parts, strict=True))
 
     def _of_chunk(
         self,
         function: Callable[..., Tensor | tuple[Tensor, ...]],
-        start: int,
         hard_labels: bool,
         student_states: Tensor,
         teacher_states: Tensor,
@@ -195,9 +196,8 @@ class Chunks:
         with torch.no_grad():
             teacher = self._teacher.head(teacher_states).to(self.like.dtype)
         part = taking_part(student.detach(), teacher, labels)
-        if self._check and start not in self._checked and student.device.type == "cpu" and len(student):
-            check_values(self._names, student, teacher, labels, part)
-            self._checked.add(start)
+        if self._check is not None and student.device.type == "cpu" and len(student):
+            self._check.add(student, teacher, labels, part)
         beside = (F.cross_entropy(student, labels, reduction="none"),) if hard_labels and labels is not None else ()
         # Asked on the CPU alone, where the answer does not have to be waited for.
         everywhere = part.device.type == "cpu" and bool(part.all())
@@ -237,6 +237,14 @@ class ChunkedRows(LogitRows):
             return (student if self._model == "student" else teacher).entropy(taus)
 
         return self._known(self._chunks.read(of_chunk, tau))
+
+    @cached_property
+    def answers(self) -> Tensor:
+        return self._chunks.statistic("answers", self._model)
+
+    @property
+    def takes_part(self) -> Tensor:  # type: ignore[override]
+        raise _all_at_once()
 
     @property
     def centred(self) -> Tensor:

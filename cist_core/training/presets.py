@@ -59,16 +59,25 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
 
 _MINILLM: dict[str, Any] = {
     "task": "language",
-    "data": {"name": "dolly/train.jsonl", "validation": "dolly/valid.jsonl", "length": 512},
+    "data": {
+        "name": "dolly/train.jsonl",
+        "validation": "dolly/valid.jsonl",
+        "test": "dolly/test.jsonl",
+        "length": 512,
+    },
     "objective": "kd:tau=1,lambda_ce=0.5,lambda_kl=0.5",
     "schedule": {"name": "cosine"},
     "precision": "float16",
 }
-"""What the scripts of supervised KD in microsoft/LMOps (minillm, at 4608164) have in common: ``kd-ratio`` 0.5, rows of
-512 tokens, weight decay 0.01, gradients clipped at 1, no warm-up, batches over 16 GPUs."""
+"""What the scripts of supervised KD in microsoft/LMOps (minillm, at 65a1573) have in common: ``kd-ratio`` 0.5, rows of
+512 tokens, weight decay 0.01, gradients clipped at 1, no warm-up, 16 GPUs (four to a copy of OPT), 1,000 texts for
+validation; the texts of the test are a file of their own."""
+
+DEMO_LANGUAGE = "demo-language"
+_MODELS_OF_THE_DEMO = {"scripture-gpt", "scripture-gpt-small"}
 
 LANGUAGE_PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
-    "demo-language": (
+    DEMO_LANGUAGE: (
         "Two minutes on two cores: chapters of the King James Bible; a fresh student, a quarter of the teacher's size",
         {
             "task": "language",
@@ -107,14 +116,14 @@ LANGUAGE_PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "minillm-opt-1.3b": (
-        "MiniLLM's supervised KD, OPT of 1.3 B under one of 13 B fine-tuned on Dolly: 10 epochs, batches of 128, 5e-5",
+        "MiniLLM's supervised KD, OPT of 1.3 B under one of 13 B fine-tuned on Dolly: 10 epochs, batches of 32, 5e-5",
         {
             **_MINILLM,
             "teacher": {"name": "opt-13b-sft"},
             "student": {"architecture": "hf:facebook/opt-1.3b"},
             "optimiser": {"name": "adamw", "learning_rate": 5e-5, "weight_decay": 0.01, "clip_norm": 1.0},
             "epochs": 10,
-            "batch_size": 128,
+            "batch_size": 32,
             "machine": {"micro_batch_size": 8},
         },
     ),
@@ -122,8 +131,16 @@ LANGUAGE_PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def preset_names() -> list[str]:
-    """Every recipe that `preset` knows."""
-    return [*PRESETS, *LANGUAGE_PRESETS]
+    """Every recipe that `preset` knows: that of the language models that ship only where they are here.
+
+    Raises:
+        CistError: if the card of such a model cannot be read.
+    """
+    from cist_core.language.known import known_language_models
+
+    here = {model.name for model in known_language_models() if model.path is not None}
+    without = set() if here >= _MODELS_OF_THE_DEMO else {DEMO_LANGUAGE}
+    return [*PRESETS, *(name for name in LANGUAGE_PRESETS if name not in without)]
 
 
 def preset(name: str) -> RunConfig:
@@ -132,7 +149,7 @@ def preset(name: str) -> RunConfig:
     Raises:
         CistError: for an unknown name.
     """
-    if name not in preset_names():
+    if name not in PRESETS and name not in preset_names():
         raise CistError(f"There is no preset '{name}'; known are {', '.join(preset_names())}.")
     from cist_core.training.config import parse_config
 

@@ -19,6 +19,11 @@ MAXIMA = ("student_maximum", "teacher_maximum")
 """The centred maxima: their means tell the scale of the logits."""
 
 
+def widest(device: torch.device) -> torch.dtype:
+    """What sums are kept in: float64, which Apple's GPUs do not have."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 class EpochStatistics:
     """Counts, sums and sums of squares of every quantity; they add up over steps and processes."""
 
@@ -55,7 +60,7 @@ class EpochStatistics:
                 self._add(f"{model}_entropy", entropy(rows[model].log_probabilities(terms[f"tau_{model}"].float())))
 
     def _add(self, name: str, values: Tensor) -> None:
-        wide = values if values.device.type == "mps" else values.double()
+        wide = values.to(widest(values.device))
         added = torch.stack([torch.ones_like(wide).sum(), wide.sum(), wide.square().sum()])
         self._sums[name] = self._sums[name] + added if name in self._sums else added
 

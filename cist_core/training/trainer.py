@@ -120,15 +120,22 @@ class Trainer:
         batch = self.task.batch(chosen)
         self.optimiser.zero_grad()
         size = config.machine.micro_batch_size or len(chosen)
-        outputs, terms = backward_by_micro_batches(
+        inputs: dict[str, Any] = {}
+
+        def loss(outputs: Mapping[str, Tensor]) -> Terms:
+            inputs.update(self.task.objective_inputs(outputs, batch.targets))
+            return self._terms(**inputs, epoch=epoch)
+
+        _, terms = backward_by_micro_batches(
             self.accelerator.unwrap_model(self.student),
             self._student_logits,
             batch.student_inputs,
-            lambda outputs: self._terms(**self.task.objective_inputs(outputs, batch.targets), epoch=epoch),
+            loss,
             sizes=[min(size, len(chosen) - begin) for begin in range(0, len(chosen), size)],
             backward=self.accelerator.backward,
             no_sync=lambda: self.accelerator.no_sync(self.student),
         )
+        statistics.add(terms=terms, **inputs)  # before the weights move, of which inputs may be made when they are read
         if config.optimiser.clip_norm is not None:
             self.accelerator.clip_grad_norm_(self.student.parameters(), config.optimiser.clip_norm)
         self._share_objective_gradients()
@@ -136,7 +143,6 @@ class Trainer:
         self.optimiser.step()
         if not self.accelerator.optimizer_step_was_skipped:
             self.schedule.step()
-        statistics.add(terms=terms, **self.task.objective_inputs(outputs, batch.targets))
 
     def _student_logits(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         with self.accelerator.autocast():

@@ -255,6 +255,7 @@ def test_places_that_no_row_fills_are_left_out(logits):
     padded = np.concatenate([np.full_like(log_probs, -np.inf), log_probs], axis=1)
     top = TopK.create(np.concatenate([np.zeros_like(ids), ids], axis=1), padded, vocabulary=10)
     np.testing.assert_array_equal(top.ids, ids)
+    assert top.provenance == {"left out": "4 of 8 places in every row, which hold -inf"}
     padded[0, -1] = -np.inf  # one row with fewer than the others
     with pytest.raises(CistError, match="Expected finite log-probabilities, but sample 0"):
         TopK.create(np.tile(np.arange(8), (len(ids), 1)), padded, vocabulary=10)

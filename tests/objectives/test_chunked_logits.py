@@ -1,5 +1,6 @@
 """Logits that are made a chunk of rows at a time give the value and the gradients of all logits at once."""
 
+import warnings
 from functools import partial
 
 import pytest
@@ -9,6 +10,7 @@ from torch import nn
 
 from cist_core import CistError
 from cist_core.objectives import ChunkedLogits, StepMean, chunks, create_objective, objective_names
+from cist_core.objectives.batch import Batch
 from cist_core.objectives.softening import GRADIENTS, WEIGHTINGS
 
 TOKENS, CLASSES, STUDENT, TEACHER = 23, 40, 6, 9
@@ -192,12 +194,59 @@ def test_every_other_objective_is_tested_here():
     assert {text.partition(":")[0] for text in BY_CHUNKS} == set(objective_names()) - refused
 
 
+def given_as(kind, rows):
+    return ChunkedLogits.of(rows) if kind == "chunks" else rows
+
+
+@pytest.mark.parametrize("kind", ["chunks", "whole"])
+def test_a_label_that_takes_no_part_is_named_by_its_sample(kind):
+    student, teacher = torch.randn(2, TOKENS, CLASSES)
+    teacher[:, 3] = -torch.inf
+    labels = torch.zeros(TOKENS, dtype=torch.long)
+    labels[17] = 3
+    with pytest.raises(CistError, match="The label of sample 17 is class 3, which takes no part"):
+        create_objective("kd")(student_logits=given_as(kind, student), teacher_logits=teacher, labels=labels)
+
+
+@pytest.mark.parametrize("kind", ["chunks", "whole"])
+def test_what_is_a_guess_is_said_of_all_rows_or_of_none(kind):
+    student, teacher = torch.randn(2, TOKENS, CLASSES)
+    labels = torch.zeros(TOKENS, dtype=torch.long)
+
+    def warned():
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            create_objective("cist:rho=4")(
+                student_logits=given_as(kind, student), teacher_logits=given_as(kind, teacher), labels=labels
+            )
+        return [str(warning.message) for warning in caught]
+
+    student[20:, 5] = -1e4  # all rows of one chunk
+    teacher[20:] = teacher[20:].softmax(-1)
+    assert warned() == []
+    student[:, 5] = -1e4
+    student[:, 6] = -1e9
+    teacher = teacher.softmax(-1)
+    said = warned()
+    assert [message.partition(" of ")[0] for message in said] == ["The teacher_logits", "Numbers such as -1e+04"]
+    assert "so 2 of 40 classes (5, 6) take no part" in said[1]
+
+
+def test_an_objective_of_ones_own_that_reads_all_logits_is_told_so():
+    heads = Heads("kd")
+    batch = Batch.create(**heads.chunked(), labels=heads.labels)
+    assert torch.equal(batch.student.answers, heads.dense()["student_logits"].argmax(-1))
+    for name in ("takes_part", "centred"):
+        with pytest.raises(CistError, match="reads the logits of all samples at once"):
+            getattr(batch.teacher, name)
+
+
 def test_what_no_logits_are_is_refused_as_ever():
     heads = Heads("kd")
     with pytest.raises(CistError, match=r"Expected labels from 0 to 39, but got 99"):
         heads.results(heads.chunked(), labels=heads.labels.clamp(min=99))
-    heads.student.weight.data[0, 0] = float("nan")
-    with pytest.raises(CistError, match="student_logits hold nan"):
+    heads.states.data[17, 0] = float("nan")
+    with pytest.raises(CistError, match=r"student_logits hold nan \(first in sample 17\)"):
         heads.results(heads.chunked())
     with pytest.raises(CistError, match="Expected teacher_logits of the shape"):
         heads.results(heads.chunked() | {"teacher_logits": torch.zeros(TOKENS, CLASSES - 1)})

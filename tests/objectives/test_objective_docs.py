@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from cist_core.language.head import Head
 from cist_core.objectives import create_objective, objective_names, objective_presets
 
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "objectives.md").read_text(encoding="utf-8")
@@ -97,6 +98,20 @@ def test_a_plain_loop():
     first = run("In a plain PyTorch loop", **names, epochs=1)["terms"]["kd"].item()
     last = run("In a plain PyTorch loop", **names, epochs=40)["terms"]["kd"].item()
     assert last < first
+
+
+def test_logits_that_are_made_a_chunk_at_a_time():
+    """The gradients that the recipe gives states and head are those of all logits at once."""
+    student, teacher = (SimpleNamespace(head=Head(torch.randn(12, 6, requires_grad=True))) for _ in range(2))
+    states, teacher_states, labels = torch.randn(7, 6, requires_grad=True), torch.randn(7, 6), torch.arange(7)
+    named = {"student": student, "teacher": teacher, "student_states": states, "teacher_states": teacher_states}
+    run("Vocabularies: logits a chunk at a time", **named, labels=labels, classes=12)
+    logits = {"student_logits": student.head.logits(states), "teacher_logits": teacher.head.logits(teacher_states)}
+    whole = create_objective("cist:rho=10")(**logits, labels=labels)["total"]
+    parameters = [states, student.head.weight]
+    for parameter, wanted in zip(parameters, torch.autograd.grad(whole, parameters), strict=True):
+        torch.testing.assert_close(parameter.grad, wanted)
+    assert teacher.head.weight.grad is None
 
 
 class StandInDistiller(nn.Module):

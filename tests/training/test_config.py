@@ -10,7 +10,7 @@ import yaml
 
 from cist_core.errors import CistError
 from cist_core.training import config_schema, load_config, parse_config, preset
-from cist_core.training.presets import preset_names
+from cist_core.training.presets import DEMO_LANGUAGE, LANGUAGE_PRESETS, preset_names
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -20,6 +20,27 @@ def test_presets_are_valid_and_survive_json(name: str, tmp_path: Path) -> None:
     assert load_config(tmp_path / "config.json") == config
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(json.loads((tmp_path / "config.json").read_text())))
     assert load_config(tmp_path / "config.yaml") == config
+
+
+@pytest.mark.parametrize("name", [name for name in LANGUAGE_PRESETS if name.startswith("minillm")])
+def test_recipes_with_texts_of_their_own_for_each_part_train_on_all_others(name: str) -> None:
+    data = preset(name).data
+    assert len({data.name, data.validation, data.test} - {None}) == 3
+
+
+@pytest.mark.parametrize("here", [{"scripture-gpt"}, {"scripture-gpt", "scripture-gpt-small"}])
+def test_the_demo_of_language_is_known_where_its_models_are(
+    here: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = {"title": "x", "role": "teacher", "parameters": 1, "vocabulary": 9, "data": "x", "licence": "MIT", "nll": {}}
+    for name in here:
+        (tmp_path / "language" / name).mkdir(parents=True)
+        (tmp_path / "language" / name / "card.json").write_text(json.dumps(card))
+    monkeypatch.setenv("CIST_SAMPLE_MODELS", str(tmp_path))
+    assert (DEMO_LANGUAGE in preset_names()) == (len(here) == 2)
+    if len(here) == 1:
+        with pytest.raises(CistError, match="There is no preset 'demo-language'; known are demo, "):
+            preset(DEMO_LANGUAGE)
 
 
 def test_an_objective_is_recorded_with_every_parameter() -> None:

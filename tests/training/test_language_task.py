@@ -24,11 +24,13 @@ from safetensors.torch import load_file
 from tiny_language_models import CLASSES, WORDS, save_tiny_model
 
 from cist_core.errors import Cancelled, CistError
-from cist_core.language.known import find_language_model
-from cist_core.language.models import open_language_model
+from cist_core.language.batches import Batch
+from cist_core.language.models import LanguageModel, open_language_model
 from cist_core.objectives import create_objective
 from cist_core.training import RunConfig, RunDirectory, estimate, parse_config, preset
 from cist_core.training.engine import train
+from cist_core.training.presets import DEMO_LANGUAGE, LANGUAGE_PRESETS, preset_names
+from cist_core.training.statistics import EpochStatistics
 from cist_core.training.tasks.protocol import TASKS
 from cist_core.training.trainer import Trainer
 
@@ -103,6 +105,20 @@ def test_a_run_leaves_a_student_that_can_be_opened(config: RunConfig, teacher: P
     assert "tokens of 26 rows count in an epoch" in RunDirectory(tmp_path).log_tail()
 
 
+@pytest.mark.parametrize("objective", ["dtkd:alpha=0", "kd-entropy-threshold-ce:high=0", "kd-entout-ce:share=0.6"])
+def test_an_objective_may_give_tokens_the_weight_0(config: RunConfig, objective: str, tmp_path: Path) -> None:
+    train(config.changed(objective=objective, epochs=1), tmp_path)
+    (row,) = RunDirectory(tmp_path).metrics()
+    assert row["weight_median"] == 0
+    shares = [row[name] for name in row if name.startswith("weight_share_")]
+    assert (row["weight_95"] == 0) == (not shares)
+    if objective.startswith("kd-entout-ce"):
+        assert row["weight_95"] == pytest.approx(16, rel=0.02)
+        assert sum(shares) == pytest.approx(1)
+    else:
+        assert not shares
+
+
 @pytest.mark.parametrize("cached", [False, True])
 def test_it_resumes_to_exactly_the_same_end(config: RunConfig, cached: bool, tmp_path: Path) -> None:
     config = config.changed(machine={"micro_batch_size": 4})
@@ -129,6 +145,20 @@ def test_any_split_of_a_step_has_the_same_gradient(config: RunConfig, objective:
             torch.testing.assert_close(parts[name], wanted, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("micro_batch_size", [None, 4])
+def test_what_is_told_of_a_step_is_of_the_weights_before_it(config: RunConfig, micro_batch_size: int | None) -> None:
+    """The head reads the states when their statistics are taken: however far the step goes, they are the same."""
+    rows = []
+    for rate in (1e-8, 1.0):
+        changed = config.changed(optimiser={"learning_rate": rate}, machine={"micro_batch_size": micro_batch_size})
+        trainer = Trainer(changed, accelerator=Accelerator(cpu=True))
+        trainer.task.prepare_teacher("train")
+        statistics = trainer.task.new_statistics()
+        trainer.step(0, statistics)
+        rows.append(statistics.row())
+    assert rows[0] == pytest.approx(rows[1], rel=1e-6)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("micro_batch_size", [None, 2])
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])  # with and without tied weights
@@ -147,7 +177,36 @@ def test_two_processes_over_gloo_train_like_one(
         drawn = student / "config.json"
         drawn.write_text(re.sub(r'("\w+_pdrop"): [\d.]+', r"\1: 0.0", drawn.read_text()))
     train(config, tmp_path / "one")
-    config.save(tmp_path / "two.json")
+    train_in_two_processes(config, tmp_path / "two")
+    assert_trained_alike(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.slow
+def test_a_process_in_which_no_token_counts_takes_part_in_the_step(config: RunConfig, tmp_path: Path) -> None:
+    """Steps of two rows, one a process; some prompts fill a row, so their response is cut off."""
+    generator = np.random.default_rng(1)
+    lines = [
+        json.dumps({"prompt": words(30 if number % 3 else 4, generator) + " ", "response": words(6, generator)})
+        for number in range(40)
+    ]
+    (tmp_path / "texts.jsonl").write_text("\n".join(lines))
+    config = config.changed(
+        data={"name": str(tmp_path / "texts.jsonl")},
+        objective="cist:rho=4,weighting=uniform,normalise=yes,gradient=full",
+        optimiser={"name": "sgd", "learning_rate": 0.1, "momentum": 0.0, "weight_decay": 0.0},
+        batch_size=2,
+        epochs=2,
+    )
+    train(config, tmp_path / "one")
+    train_in_two_processes(config, tmp_path / "two")
+    assert_trained_alike(tmp_path / "one", tmp_path / "two")
+    first = RunDirectory(tmp_path / "two").metrics()[0]
+    assert 0 < first["steps_without_tokens"] < 13
+    assert first["tokens"] > 0
+
+
+def train_in_two_processes(config: RunConfig, run: Path) -> None:
+    config.save(run.with_suffix(".json"))
     command = [
         sys.executable,
         "-m",
@@ -158,15 +217,18 @@ def test_two_processes_over_gloo_train_like_one(
         "-m",
         "cist_core",
     ]
-    command += ["distill", str(tmp_path / "two.json"), "--run-dir", str(tmp_path / "two")]
+    command += ["distill", str(run.with_suffix(".json")), "--run-dir", str(run)]
     done = subprocess.run(
         command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    one, two = results(tmp_path / "one"), results(tmp_path / "two")
-    for name in ("loss_total", "train_accuracy", "student_maximum_mean", "val_nll", "tokens"):
-        assert [row[name] for row in two] == pytest.approx([row[name] for row in one], rel=1e-5), name
-    ours, theirs = (load_file(tmp_path / name / "student.safetensors") for name in ("one", "two"))
+
+
+def assert_trained_alike(one: Path, two: Path) -> None:
+    for name in ("loss_total", "train_accuracy", "student_maximum_mean", "val_nll", "tokens", "steps_without_tokens"):
+        found, wanted = ([row[name] for row in results(run)] for run in (two, one))
+        assert found == pytest.approx(wanted, rel=1e-5), name
+    ours, theirs = (load_file(run / "student.safetensors") for run in (one, two))
     for name, weight in ours.items():
         torch.testing.assert_close(theirs[name], weight, rtol=0, atol=1e-6)
 
@@ -195,7 +257,7 @@ def test_the_loss_is_a_mean_over_tokens_or_over_sequences(config: RunConfig) -> 
 
 
 def test_padding_and_prompts_do_not_move_the_loss(config: RunConfig) -> None:
-    """More padding changes nothing; other numbers where the teacher predicts the prompt do not either."""
+    """A row has the same losses alone as beside a longer one, and no token of a prompt has any."""
     task = TASKS["language"](config, accelerator=Accelerator(cpu=True))
     task.create_student()
     objective = create_objective("cist:rho=4")
@@ -214,11 +276,28 @@ def test_padding_and_prompts_do_not_move_the_loss(config: RunConfig) -> None:
     assert len(total(torch.tensor([shortest, longest]))) == counted < lengths[shortest] + lengths[longest] - 8
 
 
+def test_tied_weights_are_kept_once_and_nothing_else_is_left_out(config: RunConfig) -> None:
+    """Empty tensors share an address, and a part may begin where its whole does; neither is tied."""
+    student = TASKS["language"](config, accelerator=Accelerator(cpu=True)).create_student()
+    whole = torch.arange(6.0)
+    kept = {"whole": whole, "part": whole[:2], "first": torch.zeros(0), "second": torch.zeros(0, 3)}
+    for name, buffer in kept.items():
+        student.network.register_buffer(name, buffer)
+    state = {name: tensor.clone() for name, tensor in student.state_dict().items()}
+    assert {f"network.{name}" for name in kept} <= state.keys()
+    assert ("network.lm_head.weight" in state) != ("network.transformer.wte.weight" in state)
+    for tensor in student.state_dict().values():
+        tensor.zero_()
+    student.load_state_dict(state)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in student.state_dict().items())
+    assert student.network.lm_head.weight.data_ptr() == student.network.transformer.wte.weight.data_ptr()
+
+
 def test_texts_of_which_nothing_counts_are_refused(config: RunConfig, tmp_path: Path) -> None:
     path = tmp_path / "prompts.jsonl"
-    path.write_text("\n".join(json.dumps({"messages": [{"role": "user", "content": "w4 w5"}]}) for _ in range(20)))
-    (tmp_path / "other").mkdir()
-    with pytest.raises(CistError, match=r"No token of the train texts counts|cannot be written with this model's chat"):
+    prompt = " ".join(f"w{number}" for number in range(20, 50))  # fills a row; the response is cut off
+    path.write_text("\n".join(json.dumps({"prompt": f"{prompt} ", "response": "w5"}) for _ in range(20)))
+    with pytest.raises(CistError, match="No token of the train texts counts"):
         train(config.changed(data={"name": str(path)}), tmp_path / "run")
 
 
@@ -314,7 +393,7 @@ def test_classes_that_are_no_token_take_part_in_no_loss(
 
 
 def test_the_demo_runs_on_the_texts_that_come_along(teacher: Path, tmp_path: Path) -> None:
-    config = preset("demo-language").changed(
+    config = parse_config(LANGUAGE_PRESETS[DEMO_LANGUAGE][1]).changed(
         teacher={"name": str(teacher)},
         student={"architecture": "gpt2:width=16,layers=1,heads=2"},
         data={"train_samples": 32, "validation_samples": 8, "length": 32},
@@ -324,11 +403,36 @@ def test_the_demo_runs_on_the_texts_that_come_along(teacher: Path, tmp_path: Pat
     assert train(config, tmp_path)["state"] == "finished"
 
 
-@pytest.mark.skipif(find_language_model("scripture-gpt") is None, reason="the shipped language models are not here")
+@pytest.mark.skipif(DEMO_LANGUAGE not in preset_names(), reason="the shipped language models are not here")
 def test_the_demo_runs_with_the_shipped_teacher(tmp_path: Path) -> None:
-    config = preset("demo-language").changed(data={"train_samples": 32, "validation_samples": 8}, epochs=1)
+    config = preset(DEMO_LANGUAGE).changed(data={"train_samples": 32, "validation_samples": 8}, epochs=1)
     assert train(config, tmp_path)["teacher_test_accuracy"] > 0.1
 
 
-def test_it_is_timed(config: RunConfig) -> None:
-    assert estimate(config).steps == 12
+@pytest.mark.parametrize("cached", [False, True])
+def test_it_is_timed(config: RunConfig, cached: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a cache the teacher runs before the steps, to be timed, and in none of them; nothing is kept."""
+    steps: list[int] = []
+    asked_after: list[int] = []
+    step, states = Trainer.step, LanguageModel.hidden_states
+
+    def counted_step(trainer: Trainer, number: int, statistics: EpochStatistics) -> None:
+        steps.append(number)
+        step(trainer, number, statistics)
+
+    def counted_states(model: LanguageModel, batch: Batch) -> torch.Tensor:
+        asked_after.append(len(steps))
+        return states(model, batch)
+
+    monkeypatch.setattr(Trainer, "step", counted_step)
+    monkeypatch.setattr(LanguageModel, "hidden_states", counted_states)
+    if cached:
+        config = config.changed(teacher={"cache": str(tmp_path / "states")})
+    found = estimate(config)
+    assert found.steps == 12
+    assert len(steps) > 1
+    assert (max(asked_after) == 0) == cached
+    assert found.seconds == pytest.approx(
+        found.seconds_per_step * 12 + found.evaluation_seconds * 3 + found.teacher_seconds
+    )
+    assert not (tmp_path / "states").exists()

@@ -9,10 +9,13 @@ import pytest
 import torch
 from scipy.special import softmax
 from scipy.stats import entropy as scipy_entropy
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cist_core.errors import CistError
 from cist_core.logits.calibration import expected_calibration_error
 from cist_core.objectives import ChunkedLogits, StepMean, create_objective
+from cist_core.training import statistics as statistics_module
+from cist_core.training import token_statistics
 from cist_core.training.checkpoints import load_checkpoint, save_checkpoint
 from cist_core.training.config import OptimiserConfig, ScheduleConfig
 from cist_core.training.optimisation import create_optimiser, create_schedule, rate
@@ -162,6 +165,62 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_others(tmp_path: Path, m
     with pytest.raises(CistError, match=r"The checkpoint cannot be written .* \(No space left on device\)"):
         save_checkpoint(tmp_path, 6, {"step": 6})
     assert [path.name for path in tmp_path.iterdir()] == ["step-000000003.pt"]
+
+
+@pytest.mark.parametrize("counts", [(10, 0), (3, 7)])
+def test_terms_are_those_of_the_whole_step_however_its_tokens_are_spread_over_processes(
+    counts: tuple[int, int],
+) -> None:
+    """Also where one process has none; a step in which no process has any is counted once."""
+    generator = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(10, 30, generator=generator), torch.randint(30, (10,), generator=generator)
+    whole = torch.nn.functional.cross_entropy(logits, labels).item()
+    sums: dict[str, torch.Tensor] = {}
+    for rows, own in zip(torch.split(logits, counts), torch.split(labels, counts), strict=True):
+        statistics = TokenStatistics(30, processes=2)
+        for mean, empty, some in ((sum(counts) / 2, False, len(own)), (0.5, True, 0)):
+            inputs = {
+                "student_logits": ChunkedLogits.of(rows[:some]),
+                "teacher_logits": ChunkedLogits.of(rows[:some]),
+                "labels": own[:some],
+                "num_items": StepMean(mean, over_processes=lambda value: value, nothing_counts=empty),
+            }
+            statistics.add(terms=create_objective("ce")(**inputs), **inputs)
+        sums = {name: value + sums.get(name, 0) for name, value in statistics.state().items()}
+    total = TokenStatistics(30, processes=2)
+    total.load(sums)
+    row = total.row()
+    assert row["loss_ce"] == pytest.approx(whole, rel=1e-6)
+    assert (row["tokens"], row["steps_without_tokens"]) == (10, 1)
+
+
+class NoFloat64(TorchDispatchMode):
+    """As a GPU of Apple, which has no float64."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor) and made.dtype == torch.float64:
+            raise TypeError(f"{func} made a tensor in float64")
+        return made
+
+
+def test_sums_over_tokens_need_no_float64_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(2, 40, 30, generator=generator)
+    inputs = {
+        "student_logits": ChunkedLogits.of(student),
+        "teacher_logits": ChunkedLogits.of(teacher),
+        "labels": torch.randint(30, (40,), generator=generator),
+        "num_items": StepMean(torch.tensor(40.0), nothing_counts=torch.tensor(False)),
+    }
+    terms = create_objective("cist:rho=4")(**inputs)
+    usual, narrow = TokenStatistics(30), TokenStatistics(30)
+    usual.add(terms=terms, **inputs)
+    for module in (statistics_module, token_statistics):
+        monkeypatch.setattr(module, "widest", lambda device: torch.float32)
+    with NoFloat64():
+        narrow.add(terms=terms, **inputs)
+    assert narrow.row() == pytest.approx(usual.row(), rel=1e-4)
 
 
 def test_tokens_have_quantiles_of_the_weight_and_its_share_by_tenths_of_the_entropy() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,15 +65,20 @@ class StateNetwork(nn.Module):
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         state: dict[str, Any] = super().state_dict(*args, **kwargs)
-        names = {tensor.data_ptr(): name for name, tensor in reversed(state.items())}
-        return {name: tensor for name, tensor in state.items() if names[tensor.data_ptr()] == name}
+        names = {_memory(name, tensor): name for name, tensor in reversed(state.items())}
+        return {name: tensor for name, tensor in state.items() if names[_memory(name, tensor)] == name}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         own = super().state_dict()
-        tied = {tensor.data_ptr(): state_dict[name] for name, tensor in own.items() if name in state_dict}
-        whole = {name: tied.get(tensor.data_ptr(), state_dict.get(name)) for name, tensor in own.items()}
+        tied = {_memory(name, tensor): state_dict[name] for name, tensor in own.items() if name in state_dict}
+        whole = {name: tied.get(_memory(name, tensor), state_dict.get(name)) for name, tensor in own.items()}
         there = {name: tensor for name, tensor in whole.items() if tensor is not None}
         return super().load_state_dict(there | dict(state_dict), strict=strict, assign=assign)
+
+
+def _memory(name: str, tensor: Tensor) -> Hashable:
+    """The same for two names of one tensor; not for empty ones, nor for a part of another tensor."""
+    return (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()) if tensor.numel() else name
 
 
 @register_task
@@ -100,6 +105,7 @@ class Language(Task):
                     "a response, or without a prompt."
                 )
         self._cache: TeacherCache | None = None
+        self._teacher_head = self.teacher.head
         self._answers: dict[Split, tuple[NDArray[np.int64], float]] = {}
         self._bytes: dict[Split, int] = {}
 
@@ -168,13 +174,19 @@ class Language(Task):
             self._answers[split] = self._answered(split)
         elif self.config.teacher.cache is not None:
             with self.accelerator.main_process_first():
-                self._cache = open_teacher_cache(
+                cache = open_teacher_cache(
                     Path(self.config.teacher.cache).expanduser(),
                     self.teacher,
                     self.rows[split],
                     batch_size=self._most(_EVALUATION_BATCH),
                     progress=self._until_stopped("teacher on training texts"),
                 )
+            self._read_states_of(cache)
+
+    def _read_states_of(self, cache: TeacherCache) -> None:
+        weight, bias = cache.head.weight.to(self.device), cache.head.bias
+        bias = None if bias is None else bias.to(self.device)
+        self._cache, self._teacher_head = cache, dataclasses.replace(cache.head, weight=weight, bias=bias)
 
     def _answered(self, split: Split) -> tuple[NDArray[np.int64], float]:
         """The teacher's most probable token at every place of the rows, -1 where none counts; which share is right."""
@@ -202,7 +214,11 @@ class Language(Task):
         return progress
 
     def stand_in_for_teacher(self) -> None:
-        """A teacher whose states are kept is timed as it runs; what it answers is drawn."""
+        """A teacher without a cache is timed as it runs; what it answers is drawn."""
+        from cist_core.language.teacher_cache import random_teacher_cache
+
+        if not self.teacher_runs_in_steps:
+            self._read_states_of(random_teacher_cache(self.teacher, self.rows["train"]))
         for split in ("validation", "test"):
             shape = (self.count(split), self.config.data.length)
             self._answers[split] = np.random.default_rng(0).integers(0, self.classes, shape), 0.0
@@ -235,7 +251,7 @@ class Language(Task):
         return {"student_states": student(**inputs)}
 
     def objective_inputs(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Any]:
-        student, teacher = self._head(), self.teacher.head if self._cache is None else self._cache.head
+        student, teacher = self._head(), self._teacher_head
         return {
             "student_logits": ChunkedLogits(outputs["student_states"], self._logits_of(student), self.classes),
             "teacher_logits": ChunkedLogits(targets["teacher_states"], self._logits_of(teacher), self.classes),
@@ -245,9 +261,7 @@ class Language(Task):
 
     def _logits_of(self, head: Head) -> Callable[[Tensor], Tensor]:
         """The head without the classes that are padding."""
-        weight, bias = head.weight.to(self.device), head.bias
-        bias = None if bias is None else bias.to(self.device)
-        return dataclasses.replace(head, weight=weight, bias=bias).of(self._token_classes).logits
+        return head.of(self._token_classes).logits
 
     def _step_mean(self, texts: Tensor) -> StepMean:
         """Over the tokens, or the rows, of the step in all processes; one of which nothing counts adds 0."""
@@ -258,10 +272,10 @@ class Language(Task):
             share = 1 / lengths[texts].to(torch.float32)
             items = (lengths > 0).sum().to(torch.float32)
         if self.accelerator.num_processes == 1:
-            return StepMean(items.clamp(min=1), share)
+            return StepMean(items.clamp(min=1), share, nothing_counts=items == 0)
         mean: Tensor = self.accelerator.reduce(items, reduction="mean")
         least = 1 / self.accelerator.num_processes
-        return StepMean(mean.clamp(min=least), share, over_processes=self._over_processes)
+        return StepMean(mean.clamp(min=least), share, self._over_processes, nothing_counts=mean == 0)
 
     def _over_processes(self, value: Tensor) -> Tensor:
         from torch.distributed.nn.functional import all_reduce
@@ -271,7 +285,7 @@ class Language(Task):
         return mean
 
     def new_statistics(self) -> EpochStatistics:
-        return TokenStatistics(self.classes)
+        return TokenStatistics(self.classes, processes=self.accelerator.num_processes)
 
     def check_epoch(self, row: Mapping[str, float]) -> None:
         if not row["tokens"]:
