@@ -85,11 +85,11 @@ def run(options: argparse.Namespace) -> None:
         raise CistError(f"Expected the report of --out to end in .html, but got '{options.out}'.")
     thresholds = given_thresholds(options)
     rules = _given_rules(options)
-    if options.vocabulary is not None or (options.logits is not None and is_top_k_file(options.logits)):
-        analyze_top_k(options, rules)
-        return
     if options.lm is not None or options.text is not None:
         _analyze_texts(options, rules, thresholds)
+        return
+    if options.vocabulary is not None or (options.logits is not None and is_top_k_file(options.logits)):
+        analyze_top_k(options, rules)
         return
     logit_set = load_source(options)
     curves = EntropyCurves.from_logits(logit_set)

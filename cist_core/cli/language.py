@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cist_core.language.token_set import TokenSet
 
 _OF_IMAGES = (
-    "logits", "teacher", "data", "student", "out", "config", "labels", "given_as", "class_map", "arch", "weights",
+    "data", "student", "out", "config", "labels", "given_as", "class_map", "arch", "weights",
     "precision", "limit", "seed", "vocabulary",
 )  # fmt: skip
 
@@ -88,6 +88,9 @@ def load_tokens(options: argparse.Namespace) -> AnalysedTexts:
     """
     if options.lm is None or options.text is None:
         raise CistError("Expected --lm NAME together with --text FILE.")
+    for name in ("logits", "teacher"):
+        if getattr(options, name) is not None:
+            raise CistError(f"Expected one source, but got --lm and --{name}; leave one of them out.")
     refuse_options(
         options,
         [name for name in _OF_IMAGES if hasattr(options, name)],
