@@ -16,7 +16,7 @@ from cist_core import (
     parse_rule,
 )
 from cist_core.cli.bounds import analyze_top_k
-from cist_core.cli.language import WHY_THESE_RULES, add_language_options, default_rules, load_tokens
+from cist_core.cli.language import WHY_THESE_RULES, add_language_options, asks_for_texts, default_rules, load_tokens
 from cist_core.cli.loading import (
     add_source_options,
     add_student_option,
@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> None:
         raise CistError(f"Expected the report of --out to end in .html, but got '{options.out}'.")
     thresholds = given_thresholds(options)
     rules = _given_rules(options)
-    if options.lm is not None or options.text is not None:
+    if asks_for_texts(options):
         _analyze_texts(options, rules, thresholds)
         return
     if options.vocabulary is not None or (options.logits is not None and is_top_k_file(options.logits)):

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from cist_core.entropy.curves import EntropyCurves
     from cist_core.language.token_set import TokenSet
 
+LENGTH = 2_048
+"""Tokens of a text that are read at once unless ``--length`` says otherwise: memory grows with their square."""
 _OF_IMAGES = (
     "data", "student", "out", "config", "labels", "given_as", "class_map", "arch", "weights",
     "precision", "limit", "seed", "vocabulary",
@@ -30,20 +32,21 @@ class AnalysedTexts:
 
     Attributes:
         tokens: counted or not.
+        num_texts: those that have a token to predict.
         sentences: what whoever reads the result should know.
     """
 
     tokens: TokenSet
+    num_texts: int
     sentences: tuple[str, ...]
 
     def text(self) -> str:
         """The size and the loss, and below it one sentence for all that is to be known."""
         tokens = self.tokens
         counted = int(tokens.facts.counted.sum())
-        texts = len(set(tokens.facts.sequences.tolist()))
         nll = self.nll
         first = (
-            f"Tokens: {tokens.num_tokens:,}, of which {counted:,} count; texts: {texts:,}; vocabulary: "
+            f"Tokens: {tokens.num_tokens:,}, of which {counted:,} count; texts: {self.num_texts:,}; vocabulary: "
             f"{tokens.num_classes:,}; {three_digits(nll)} nats a token (perplexity {three_digits(math.exp(nll))})"
         )
         return "\n".join([first, *self.sentences])
@@ -59,7 +62,7 @@ class AnalysedTexts:
         return {
             "tokens": tokens.num_tokens,
             "counted_tokens": int(tokens.facts.counted.sum()),
-            "texts": len(set(tokens.facts.sequences.tolist())),
+            "texts": self.num_texts,
             "vocabulary": tokens.vocabulary_size,
             "left_out_classes": list(tokens.left_out),
             "nll": self.nll,
@@ -70,7 +73,7 @@ class AnalysedTexts:
 
 
 def add_language_options(parser: Any) -> None:
-    """``--lm`` and ``--text``; ``--split``, ``--device`` and ``--download`` hold for them too."""
+    """``--lm``, ``--text`` and ``--length``; ``--split``, ``--device`` and ``--download`` hold for them too."""
     group = parser.add_argument_group("or a language model on texts (extra language)")
     group.add_argument("--lm", metavar="NAME", help="a language model ('cist models')")
     group.add_argument(
@@ -78,6 +81,25 @@ def add_language_options(parser: Any) -> None:
         metavar="FILE",
         help="plain text, .jsonl (text; prompt and response; or messages), or hf:OWNER/NAME (--split, default: train)",
     )
+    group.add_argument(
+        "--length",
+        type=int,
+        metavar="L",
+        help=f"tokens of a text that are read at once, {LENGTH:,} by default and no more than the model reads: longer "
+        "plain texts are read in parts, prompts with responses and chats are cut; memory grows with its square",
+    )
+
+
+def asks_for_texts(options: argparse.Namespace) -> bool:
+    """Whether the options of `add_language_options` are given.
+
+    Raises:
+        CistError: if only ``--length`` is.
+    """
+    if options.lm is not None or options.text is not None:
+        return True
+    refuse_options(options, ["length"], needs="--lm and --text", reason="samples have no length")
+    return False
 
 
 def load_tokens(options: argparse.Namespace) -> AnalysedTexts:
@@ -97,19 +119,25 @@ def load_tokens(options: argparse.Namespace) -> AnalysedTexts:
         needs="--logits or --teacher",
         reason="a language model reads texts",
     )
+    length = LENGTH if options.length is None else options.length
+    if length < 2:
+        raise CistError(
+            f"Expected --length to be at least 2 tokens, of which one predicts the other, but got {length}."
+        )
     from cist_core.language.inference import infer_tokens
     from cist_core.language.models import open_language_model
-    from cist_core.language.texts import load_texts, remarks, tokenise_all
+    from cist_core.language.texts import further_parts, load_texts, remarks, tokenise_all
 
     with ends_on_interrupt(), ProgressBar(f"Running {options.lm}", "tokens") as running:
-        examples = load_texts(options.text, split=options.split or "train", download=options.download)
+        examples = load_texts(options.text, split=options.split, download=options.download)
         model = open_language_model(options.lm, device=options.device or "auto", download=options.download)
-        texts = tokenise_all(examples, model.tokenizer, longest=model.longest)
+        texts = tokenise_all(examples, model.tokenizer, longest=min(model.longest, length))
         tokens = infer_tokens(model, texts, progress=running)
     sentences = [f"Precision: {model.precision}.", *remarks(texts)]
     if tokens.left_out:
         sentences.append(f"Classes that are no token of the tokenizer are left out: {len(tokens.left_out):,}.")
-    found = AnalysedTexts(tokens, tuple(sentences))
+    num_texts = len(set(tokens.facts.sequences.tolist())) - further_parts(texts)
+    found = AnalysedTexts(tokens, num_texts, tuple(sentences))
     if options.json:
         for sentence in sentences:
             remark(sentence)

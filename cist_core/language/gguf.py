@@ -80,15 +80,16 @@ def _convert_in_child(path: Path, folder: Path) -> None:
         child = subprocess.run(command, env=environment, capture_output=True, timeout=_SECONDS, text=True, check=False)
     except subprocess.TimeoutExpired as error:
         raise CistError(
-            f"{path.name} could not be read in {_SECONDS // 60} minutes; use a smaller model, or download the file again."
+            f"{path.name} could not be read in {_SECONDS // 60} minutes; use a smaller model, or download it again."
         ) from error
     if child.returncode:
         last = child.stderr.strip().rpartition("\n")[2]
         raise CistError(
             last
             if child.returncode == _BAD
-            else f"{path.name} cannot be read: the process that tried ended with the status {child.returncode}. The file "
-            "is damaged, or the memory is too small for its weights in float32; download it again, or use a smaller one."
+            else f"{path.name} cannot be read: the process that tried ended with the status {child.returncode}. Either the "
+            "file is damaged, or the memory too small for its weights in float32; download it again, or use a smaller "
+            "model."
         )
 
 
@@ -119,8 +120,8 @@ def convert(path: Path, folder: Path) -> None:
             tokenizer = transformers.AutoTokenizer.from_pretrained(path.parent, **read)
         except Exception as error:  # a file can be wrong in any way
             raise CistError(
-                f"{path.name} is not a GGUF file of a language model that transformers reads ({first_line(error)}); use "
-                "a folder of its safetensors, or download it again if it is damaged."
+                f"{path.name} is not a GGUF file of a language model that transformers reads ({first_line(error)}); "
+                "use a folder of its safetensors, or download it again if it is damaged."
             ) from error
         config = network.config
         if hasattr(config, "quantization_config"):
@@ -133,7 +134,7 @@ def convert(path: Path, folder: Path) -> None:
     written = load_file(folder / "model.safetensors")
     if any(not bool((state[name] == tensor).all()) for name, tensor in written.items()):
         raise CistError(
-            f"The weights of {path.name} were not written as they were read; set CIST_CACHE to a folder on another disk."
+            f"The weights of {path.name} were not written as they were read; set CIST_CACHE to another disk."
         )
     (folder / ORIGIN).write_text(json.dumps({"file": path.name, "precision": precision}, indent=2), encoding="utf-8")
 

@@ -82,22 +82,29 @@ class FastTokenizer(Protocol):
 # ---- reading ---------------------------------------------------------------------------------------------------------
 
 
-def load_texts(source: str | Path, *, split: str = "train", download: bool = False) -> list[Example]:
+def load_texts(source: str | Path, *, split: str | None = None, download: bool = False) -> list[Example]:
     """The texts of a file, or of a data set of the Hugging Face hub.
 
     Args:
         source: the path of a file (`read_texts`); or ``hf:REPO`` or ``hf:REPO:CONFIG``, whose rows have the fields of a
             line there.
-        split: of the data set; a file has none.
+        split: of the data set, ``"train"`` by default; a file has none.
         download: whether a data set that is not on this machine may be fetched.
 
     Raises:
-        CistError: as `read_texts`, without the extra ``language``, or if the data set or its split is not there.
+        CistError: as `read_texts`, without the extra ``language``, if the data set or its split is not there, or for
+            the split of a file.
     """
     from cist_core.data.hub_repository import PREFIX, HubRepository
 
     if not str(source).startswith(PREFIX):
+        if split is not None:
+            raise CistError(
+                f"Expected a split only of a data set of the Hugging Face hub, but got '{split}' for {source}, which "
+                "is one set; leave it out."
+            )
         return read_texts(Path(source).expanduser())
+    split = split or "train"
     hub = HubRepository(str(source), download=download, extra="language")
     rows = hub.load(split)
     examples = [example_of(row, f"{hub.name}, {split}, row {number:,}") for number, row in enumerate(rows, start=1)]
@@ -201,8 +208,8 @@ def _text(record: Mapping[str, Any], field: str, name: str) -> str:
 def tokenise_all(examples: Iterable[Example], tokenizer: FastTokenizer, *, longest: int) -> list[Tokens]:
     """The tokens of many texts; nothing of a plain text is left out.
 
-    A plain text longer than the model reads becomes several, of which each after the first begins with the last token
-    of the one before, which counts there alone: so every token but the first is predicted, and once. Prompts with
+    A plain text longer than what is read at once becomes several, of which each after the first begins with the last
+    token of the one before, which counts there alone: so every token but the first is predicted, and once. Prompts with
     responses and chats are cut, as by `tokenise`.
 
     Raises:
@@ -223,7 +230,8 @@ def tokenise(example: Example, tokenizer: FastTokenizer, *, longest: int) -> Tok
     Args:
         example: what `read_texts` gives.
         tokenizer: a fast one of transformers, which knows where its tokens begin.
-        longest: how many tokens the model reads at most; what lies beyond is left out and counted.
+        longest: how many tokens are read at once, no more than the model reads; what lies beyond is left out and
+            counted.
 
     Raises:
         CistError: if the tokenizer is slow, has no template for a chat, or its template does not show where a message
@@ -245,13 +253,25 @@ def remarks(texts: Sequence[Tokens]) -> list[str]:
     if left_out:
         cut = sum(text.left_out > 0 for text in texts)
         said.append(
-            f"Of {len(texts):,} texts, {cut:,} are longer than the model reads; tokens left out at their ends: "
+            f"Of {len(texts):,} texts, {cut:,} are longer than what is read at once; tokens left out at their ends: "
             f"{left_out:,}."
+        )
+    parts = further_parts(texts)
+    if parts:
+        whole = len(texts) - parts
+        said.append(
+            f"Plain texts longer than what is read at once are read in parts, each without what stands before it: "
+            f"{whole:,} texts in {len(texts):,} parts."
         )
     silent = sum(not text.counted[1:].any() for text in texts)
     if silent:
         said.append(f"Texts that have no token that counts: {silent:,} of {len(texts):,}.")
     return said
+
+
+def further_parts(texts: Sequence[Tokens]) -> int:
+    """How many of these are parts after the first of a plain text: they begin with a token that counted before."""
+    return sum(len(text.ids) > 0 and text.roles[0] in COUNTED and not bool(text.counted[0]) for text in texts)
 
 
 def _in_parts(whole: Tokens, longest: int) -> list[Tokens]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cist_core.cards import sample_models_folder
+from cist_core.data.hub_repository import PREFIX
 from cist_core.errors import CistError
 from cist_core.language.models import LanguageModel
 from cist_core.language.texts import Tokens, load_texts, tokenise_all
@@ -78,7 +79,7 @@ def _beside(name: str, split: Split) -> str | None:
 
 def _named(name: str) -> str | Path:
     """A path, a data set of the hub, or texts that come along."""
-    if name.startswith("hf:") or Path(name).expanduser().is_file():
+    if name.startswith(PREFIX) or Path(name).expanduser().is_file():
         return name
     folder = texts_that_come_along()
     if folder is not None and (folder / f"{name}-train.jsonl").is_file():
@@ -91,5 +92,7 @@ def _named(name: str) -> str | Path:
 
 
 def _rows(source: str, config: LanguageDataConfig, split: Split, teacher: LanguageModel) -> list[Tokens]:
-    texts = load_texts(_named(source), split=split, download=config.download)
+    named = _named(source)
+    of_hub = str(named).startswith(PREFIX)  # a file is one split
+    texts = load_texts(named, split=split if of_hub else None, download=config.download)
     return tokenise_all(texts, teacher.tokenizer, longest=config.length)

@@ -76,18 +76,33 @@ def test_prompts_are_left_out_of_the_entropies(capsys, command, tmp_path):
     assert (record["tokens"], record["counted_tokens"]) == (5, 3)
 
 
+def test_a_long_text_is_read_in_parts(capsys, command):
+    record, remarks = run_json(capsys, "analyze", *command, "--length", "5")
+    assert (record["tokens"], record["counted_tokens"], record["texts"]) == (12, 12, 1)
+    assert "1 texts in 3 parts" in remarks
+    whole, remarks = run_json(capsys, "analyze", *command)
+    assert whole["nll"] != pytest.approx(record["nll"], abs=1e-3)
+    assert "parts" not in remarks
+
+
 def test_options_that_do_not_fit_are_refused(capsys, command, tmp_path):
     np.savez(tmp_path / "topk.npz", ids=np.array([[0, 1]]), log_probs=np.log([[0.6, 0.3]]))
     top_k = ["--logits", str(tmp_path / "topk.npz")]
     for arguments, sentence in (
         (["analyze", "--lm", "smollm2"], "Expected --lm NAME together with --text FILE."),
         (["analyze", "--text", "a.txt"], "Expected --lm NAME together with --text FILE."),
+        (["analyze", *command, "--length", "1"], "Expected --length to be at least 2 tokens"),
+        (["rho", "--logits", "a.npz", "--length", "9"], "Expected --length only together with --lm and --text"),
+        (["analyze", *command, "--split", "train"], "Expected a split only of a data set of the Hugging Face hub"),
         (["analyze", *command, "--data", "mnist-5k"], "Expected --data only together with --logits or --teacher"),
         (["analyze", *command, *top_k], "Expected one source, but got --lm and --logits; leave one of them out."),
         (["analyze", *command, "--vocabulary", "9"], "Expected --vocabulary only together with --logits or --teacher"),
         (["analyze", *command, "--out", "a.html"], "Expected --out only together with --logits or --teacher"),
         (["rho", *command, "--student", "a"], "Expected --student only together with --logits or --teacher"),
-        (["rho", *command, "--teacher", "a"], "Expected one source, but got --lm and --teacher; leave one of them out."),
+        (
+            ["rho", *command, "--teacher", "a"],
+            "Expected one source, but got --lm and --teacher; leave one of them out.",
+        ),
     ):
         code, _, err = run(capsys, *arguments)
         assert code == 2

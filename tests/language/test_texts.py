@@ -95,9 +95,14 @@ def test_what_is_cut_or_does_not_count_is_said(tokenizer):
     texts = tokenise_all([question, long], tokenizer, longest=6)
     said = remarks(texts)
     assert said[0] == "Tokens that begin in a prompt and end in a response belong to the prompt and do not count: 1."
-    assert "Of 2 texts, 1 are longer than the model reads; tokens left out at their ends: " in said[1]
+    assert "Of 2 texts, 1 are longer than what is read at once; tokens left out at their ends: " in said[1]
     assert said[2] == "Texts that have no token that counts: 1 of 2."
     assert remarks(tokenise_all([example_of({"text": "four hundred"}, "x")], tokenizer, longest=9)) == []
+    parts = tokenise_all([example_of({"text": "the answer is four hundred"}, "x")], tokenizer, longest=3)
+    assert remarks(parts) == [
+        "Plain texts longer than what is read at once are read in parts, each without what stands before it: 1 "
+        f"texts in {len(parts)} parts."
+    ]
 
 
 def test_a_chat_is_written_by_the_template_and_answers_count(tokenizer):
@@ -154,6 +159,8 @@ def test_files(tmp_path):
     assert [example.pieces[-1].text for example in examples] == ["b\u2028c", "d"]
     assert examples[1].name == "two.jsonl, line 3"
     (tmp_path / "plain.txt").write_text("In the beginning")
+    with pytest.raises(CistError, match=r"'test' for .*plain\.txt, which is one set; leave it out"):
+        load_texts(tmp_path / "plain.txt", split="test")
     assert read_texts(tmp_path / "plain.txt")[0].pieces == (Piece("text", "In the beginning"),)
     (tmp_path / "latin.txt").write_bytes(b"na\xefve")
     with pytest.raises(CistError, match=r"latin.txt is not text in UTF-8 \(byte 2\)"):
