@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cist_core import kernels
 from cist_core.errors import CistError
-from cist_core.language.token_set import TokenFacts, TokenPair, TokenSet, as_facts
+from cist_core.language.token_set import TokenFacts, TokenPair, TokenSet, as_facts, check_same_classes
 from cist_core.logits.absent_classes import DIVIDE, HIGHEST_MASK, listed
 from cist_core.logits.logit_set import LogitSet
 from cist_core.logits.scratch import scratch_array
@@ -69,7 +69,8 @@ def token_pair(
     """What is kept of the predictions of two models on the same tokens, their divergence at any temperatures included.
 
     Args:
-        chunks: logits of the teacher and of the student, ``(n, V)`` each, and what is known of the n tokens.
+        chunks: logits of the teacher and of the student, ``(n, V)`` each, and what is known of the n tokens; V may
+            differ by tokens that take no part.
         count: of all tokens that will come.
         teacher_provenance: free text, such as the teacher's name and precision.
         student_provenance: the same of the student.
@@ -84,7 +85,7 @@ def token_pair(
         rows = slice(first.done, first.done + len(facts.ids))
         teacher, of_teacher = first.add(teacher_logits, facts)
         student, of_student = second.add(student_logits, facts)
-        first.check_same_vocabulary(second)
+        first.check_same_classes(second)
         table = kernels.cross_table(
             teacher.logits, student.logits, teacher_statistics=of_teacher, student_statistics=of_student
         )
@@ -127,23 +128,10 @@ class _Pass:
             self._progress(self.done, self._count)
         return part, statistics
 
-    def check_same_vocabulary(self, student: _Pass) -> None:
+    def check_same_classes(self, student: _Pass) -> None:
         """Refuse two models whose distributions are not over the same tokens."""
-        ours, theirs = self._columns, student._columns
-        if ours is None or theirs is None:
-            return
-        if ours.vocabulary_size != theirs.vocabulary_size:
-            raise CistError(
-                f"Expected logits of both models over one vocabulary, but the teacher has {ours.vocabulary_size:,} "
-                f"tokens and the student {theirs.vocabulary_size:,}; where the larger one only fills up with tokens "
-                "that stand for nothing, leave those columns out."
-            )
-        if ours.left_out != theirs.left_out:
-            apart = sorted({*ours.left_out} ^ {*theirs.left_out})
-            raise CistError(
-                f"{len(apart):,} tokens of the vocabulary ({listed(apart, None)}) are masked in one of the two models "
-                "only; mask the same tokens in both."
-            )
+        if self._columns is not None and student._columns is not None:
+            check_same_classes(self._columns.kept, student._columns.kept)
 
     def finished(self, provenance: Mapping[str, str] | None) -> TokenSet:
         if self._columns is None or self.done < self._count:

@@ -26,6 +26,7 @@ from cist_core.documents import parse_json
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
 from cist_core.files import file_state, write_whole
+from cist_core.logits.absent_classes import listed
 from cist_core.logits.logit_set import map_safetensors, safetensors_header
 
 FloatArray = NDArray[np.float64]
@@ -126,6 +127,11 @@ class TokenSet:
         """V', the tokens of the vocabulary that take part."""
         return self.vocabulary_size - len(self.left_out)
 
+    @cached_property
+    def kept(self) -> NDArray[np.int64]:
+        """The tokens of the vocabulary that take part, by number, ``(V',)``."""
+        return np.delete(np.arange(self.vocabulary_size), np.asarray(self.left_out, np.int64))
+
     @property
     def nll(self) -> NDArray[np.float32]:
         """``-ln p`` of the tokens that came true, at temperature 1, in nats, ``(N,)``."""
@@ -208,16 +214,12 @@ class TokenSet:
         return digest.hexdigest()
 
     def check_same_tokens(self, other: TokenSet) -> None:
-        """Refuse to compare models on other tokens.
+        """Refuse to compare models on other tokens, or over others; how far padding fills a vocabulary up is no matter.
 
         Raises:
             CistError: naming the first difference.
         """
-        if self.vocabulary_size != other.vocabulary_size:
-            raise CistError(
-                f"Expected two token sets over one vocabulary, but one has {self.vocabulary_size:,} tokens and the "
-                f"other {other.vocabulary_size:,}; analyse models that share a tokenizer."
-            )
+        check_same_classes(self.kept, other.kept)
         if self.num_tokens != other.num_tokens:
             raise CistError(
                 f"Expected two token sets of the same texts, but one has {self.num_tokens:,} tokens and the other "
@@ -484,6 +486,23 @@ def _check_content(source: Path, state: tuple[int, int, int, int]) -> None:
     """Compare the checksum, again only when the state of the file has changed."""
     metadata, tensors = map_safetensors(source)
     compare(source, metadata, _digests(tensors))
+
+
+def check_same_classes(first: NDArray[np.int64], second: NDArray[np.int64]) -> None:
+    """Refuse two models whose distributions are not over the same tokens, given those that take part in each.
+
+    Sizes may differ: models of one tokenizer fill their vocabularies up to other sizes with what takes no part.
+
+    Raises:
+        CistError: naming the tokens that take part in one of them only.
+    """
+    if not np.array_equal(first, second):
+        apart = np.setxor1d(first, second)
+        raise CistError(
+            f"Expected two models over the same tokens, but {len(first):,} of a vocabulary take part in one and "
+            f"{len(second):,} in the other; only in one: {listed(apart, None)}. Use models that share a tokenizer, and "
+            "mask the same tokens in both."
+        )
 
 
 def as_facts(facts: TokenFacts, count: int, vocabulary_size: int) -> TokenFacts:
