@@ -136,6 +136,7 @@ def load_tokens(options: argparse.Namespace) -> AnalysedTexts:
     sentences = [f"Precision: {model.precision}.", *remarks(texts)]
     if tokens.left_out:
         sentences.append(f"Classes that are no token of the tokenizer are left out: {len(tokens.left_out):,}.")
+    sentences.append("Samples are the tokens that count.")
     num_texts = len(set(tokens.facts.sequences.tolist())) - further_parts(texts)
     found = AnalysedTexts(tokens, num_texts, tuple(sentences))
     if options.json:
@@ -147,14 +148,27 @@ def load_tokens(options: argparse.Namespace) -> AnalysedTexts:
 def default_rules(curves: EntropyCurves) -> Sequence[TemperatureRule]:
     """A fixed temperature of 1, where distillation of language models starts, and rho of the same mean entropy.
 
+    Where the table does not reach temperature 1, the lowest that it reaches stands in its place.
+
     With CIST's own floor of 1 no rho reaches it while a temperature lies above the floor, so that pair has none; the
     same rho with the floor stands beside it.
     """
-    rho = float(f"{matched_pair(curves, tau=1.0, floor=0.0).rho:.4g}")
-    return [parse_rule(text) for text in ("tau=1", f"cist:rho={rho},floor=0", f"cist:rho={rho}")]
+    tau = curves.reachable(1.0)
+    rho = float(f"{matched_pair(curves, tau=tau, floor=0.0).rho:.4g}")
+    return [parse_rule(text) for text in (f"tau={tau:g}", f"cist:rho={rho},floor=0", f"cist:rho={rho}")]
 
 
-WHY_THESE_RULES = (
-    "No rule was given: tau=1 is where distillation of language models starts, the rho has the same mean entropy "
-    "without a floor, and the third rule is that rho with CIST's floor of 1."
-)
+def why_these_rules(curves: EntropyCurves) -> str:
+    """Where `default_rules` come from."""
+    tau = curves.reachable(1.0)
+    first = (
+        "tau=1 is where distillation of language models starts"
+        if tau == 1
+        else f"tau={tau:g} is the lowest temperature that the table reaches, as it ends at the ratio "
+        f"{curves.max_ratio:g} and the largest centred maximum is {curves.statistics.maximum.max():.4g} (distillation "
+        "of language models starts at tau=1)"
+    )
+    return (
+        f"No rule was given: {first}, the rho has the same mean entropy without a floor, and the third rule is that "
+        "rho with CIST's floor of 1."
+    )

@@ -88,8 +88,8 @@ def _convert_in_child(path: Path, folder: Path) -> None:
             last
             if child.returncode == _BAD
             else f"{path.name} cannot be read: the process that tried ended with the status {child.returncode}. "
-            "Either the file is damaged, or the memory too small for its weights in float32; download it again, or use a smaller "
-            "model."
+            "Either the file is damaged, or the memory too small for its weights in float32; download it again, or use "
+            "a smaller model."
         )
 
 

@@ -169,6 +169,7 @@ class TokenSet:
             rows=rows,
             labels=self._kept_number(self.facts.ids)[rows],
             left_out=self.left_out,
+            fits_memory=False,
         )
 
     def soft_labels(self, tau: ArrayLike, tokens: NDArray[np.int64] | None = None) -> SoftTokens:

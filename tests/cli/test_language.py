@@ -1,6 +1,7 @@
 """``--lm`` and ``--text``: language models in the commands that analyse logits."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -83,6 +84,29 @@ def test_a_long_text_is_read_in_parts(capsys, command):
     whole, remarks = run_json(capsys, "analyze", *command)
     assert whole["nll"] != pytest.approx(record["nll"], abs=1e-3)
     assert "parts" not in remarks
+
+
+@pytest.mark.parametrize("name", ["analyze", "rho"])
+def test_a_table_that_does_not_reach_tau_1_is_said(capsys, command, tmp_path, name):
+    command[1] = str(save_tiny_model(tmp_path / "large", scale=200.0))
+    record, remarks = run_json(capsys, name, *command)
+    code, out, err = run(capsys, name, *command)
+    assert code == 0, err
+    tau = float(
+        re.search(
+            r"tau=([\d.]+) is the lowest temperature" if name == "analyze" else r"τ = ([\d.]+), the lowest",
+            out + remarks,
+        )[1]
+    )
+    assert tau > 1
+    if name == "analyze":
+        assert record["profiles"][0]["rule"] == f"tau={tau:g}"
+        code, _, err = run(capsys, name, *command, "--tau", "1")
+        assert code == 2
+        assert "use a higher temperature" in err
+        assert "into memory" not in err
+    else:
+        assert record["matched_tau"] == pytest.approx(tau, rel=1e-3)
 
 
 def test_options_that_do_not_fit_are_refused(capsys, command, tmp_path):
