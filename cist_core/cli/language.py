@@ -136,6 +136,9 @@ def load_tokens(options: argparse.Namespace) -> AnalysedTexts:
     sentences = [f"Precision: {model.precision}.", *remarks(texts)]
     if tokens.left_out:
         sentences.append(f"Classes that are no token of the tokenizer are left out: {len(tokens.left_out):,}.")
+    beyond = model.vocabulary.beyond
+    if beyond:
+        sentences.append(f"Special tokens that the model has no class for: {', '.join(map(repr, beyond.values()))}.")
     sentences.append("Samples are the tokens that count.")
     num_texts = len(set(tokens.facts.sequences.tolist())) - further_parts(texts)
     found = AnalysedTexts(tokens, num_texts, tuple(sentences))

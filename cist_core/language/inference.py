@@ -41,11 +41,14 @@ def infer_tokens(
         The token set, text by text; ``sequences`` are their places in the list.
 
     Raises:
-        CistError: if no text has two tokens, or the cache has no room.
+        CistError: if no text has two tokens, one contains a token that the model has no class for, or the cache has no
+            room.
     """
     count = sum(max(0, len(text.ids) - 1) for text in texts)
     if not count:
         raise CistError("None of the texts has two tokens, so there is nothing to predict; give longer ones.")
+    for text in texts:
+        model.vocabulary.check_ids(text.ids)
     path = cache_dir() / "tokens" / f"{_key(model, texts)}.safetensors"
     if path.is_file():
         try:

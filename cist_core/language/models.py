@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -181,8 +181,8 @@ def open_language_model(
             ``.gguf`` file, or ``hf:OWNER/NAME`` of the Hugging Face hub.
         device: ``"auto"`` is CUDA where there is a GPU, then Apple's MPS, then the CPU; by default the CPU.
         download: whether what is not in the hub's cache may be fetched.
-        dtype: of weights and hidden states; by default as they are stored on a GPU, and float32 on the CPU, where half
-            the precision is several times slower.
+        dtype: of weights and hidden states; by default on a GPU as they are stored in float16, bfloat16 or float32, and
+            float32 otherwise and on the CPU, where half the precision is several times slower.
 
     Raises:
         CistError: without transformers, or if there is no such model, it is damaged, asks for code, or is no causal
@@ -229,13 +229,12 @@ def _open_folder(
         )
     origin = read_json(root / ORIGIN) if (root / ORIGIN).is_file() else {}
     target = choose_device(device or "cpu")
-    stored = _stored_dtype(files[0])
+    stored = _stored_dtype(files)
+    loaded = stored if target.type == "cuda" and stored in _COMPUTED else "float32"
     transformers, *_ = require("language", "transformers", purpose=f"The language model {name}")
     with quiet(transformers):
         check_size(transformers, root, sum(path.stat().st_size for path in files), _AUTO, kind=_KIND)
-        network = load_network(
-            transformers, root, _AUTO, dtype=dtype or (stored if target.type == "cuda" else "float32")
-        )
+        network = load_network(transformers, root, _AUTO, dtype=dtype or loaded)
         tokenizer = _open_tokenizer(transformers, root)
     network = network.eval().to(target)
     head = head_of(network)
@@ -244,7 +243,7 @@ def _open_folder(
         name=str(all_written_out(name)),
         network=network,
         tokenizer=tokenizer,
-        vocabulary=Vocabulary.of(tokenizer.get_vocab(), head.num_classes),
+        vocabulary=Vocabulary.of(tokenizer.get_vocab(), head.num_classes, _special_tokens(tokenizer)),
         head=head,
         longest=_longest(network.config, tokenizer),
         stored=str(origin.get("precision", stored)),
@@ -280,20 +279,33 @@ def _open_tokenizer(transformers: Any, root: Path) -> Any:
     return tokenizer
 
 
-def _stored_dtype(path: Path) -> str:
+def _special_tokens(tokenizer: Any) -> set[str]:
+    return {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+
+
+def _stored_dtype(files: Sequence[Path]) -> str:
     """The precision of the largest tensor."""
     from safetensors import SafetensorError, safe_open
 
-    try:
-        with safe_open(path, framework="pt") as file:
-            slices = [file.get_slice(key) for key in file.keys()]  # noqa: SIM118 - no mapping
-            largest = max(slices, key=lambda part: int(np.prod(part.get_shape())))
-            return _DTYPES.get(largest.get_dtype(), "float32")
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CistError(f"{path} is not a readable safetensors file ({first_line(error)}); write it again.") from error
+    found: list[tuple[int, str]] = []
+    for path in files:
+        try:
+            with safe_open(path, framework="pt") as file:
+                slices = [file.get_slice(key) for key in file.keys()]  # noqa: SIM118 - no mapping
+                found += [(int(np.prod(part.get_shape())), part.get_dtype()) for part in slices]
+        except (SafetensorError, OSError, ValueError) as error:
+            raise CistError(
+                f"{path} is not a readable safetensors file ({first_line(error)}); write it again."
+            ) from error
+    if not found:
+        raise CistError(f"{files[0]} holds no weights; write it again.")
+    _, dtype = max(found, key=lambda each: each[0])
+    return _DTYPES.get(dtype, dtype.lower())
 
 
-_DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float32"}
+_DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
+_COMPUTED = ("float16", "bfloat16", "float32")
+"""Stored precisions in which hidden states are computed on a GPU; what is stored otherwise is computed in float32."""
 
 
 def _longest(config: Any, tokenizer: Any) -> int:

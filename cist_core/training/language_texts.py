@@ -95,4 +95,7 @@ def _rows(source: str, config: LanguageDataConfig, split: Split, teacher: Langua
     named = _named(source)
     of_hub = str(named).startswith(PREFIX)  # a file is one split
     texts = load_texts(named, split=split if of_hub else None, download=config.download)
-    return tokenise_all(texts, teacher.tokenizer, longest=config.length)
+    rows = tokenise_all(texts, teacher.tokenizer, longest=config.length)
+    for row in rows:
+        teacher.vocabulary.check_ids(row.ids)
+    return rows

@@ -107,6 +107,35 @@ def test_a_folder_opens(folder):
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 
+def test_a_special_token_without_a_class_does_not_keep_a_model_from_opening(tmp_path):
+    folder = save_tiny_model(tmp_path / "tiny", words=CLASSES)
+    tokenizer = tiny_tokenizer(CLASSES)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    tokenizer.save_pretrained(folder)
+    model = open_language_model(str(folder))
+    assert (model.vocabulary.size, model.vocabulary.beyond) == (CLASSES, {CLASSES: "<image>"})
+    text = tokenise(example_of({"text": "w3 w4"}, "x"), model.tokenizer, longest=9)
+    with pytest.raises(CistError, match=f"contains the token {CLASSES}, '<image>'"):
+        infer_tokens(model, [text._replace(ids=np.array([3, CLASSES]))])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "said"),
+    [(torch.float64, "float64"), (torch.float8_e4m3fn, "f8_e4m3"), (torch.bfloat16, "bfloat16")],
+)
+def test_the_stored_precision_is_that_of_the_largest_tensor_of_all_files(tmp_path, dtype, said):
+    save_file({"small": torch.zeros(3)}, tmp_path / "one.safetensors")
+    save_file({"large": torch.zeros(2, 3).to(dtype), "none": torch.zeros(0)}, tmp_path / "two.safetensors")
+    assert _stored_dtype([tmp_path / "one.safetensors", tmp_path / "two.safetensors"]) == said
+
+
+def test_weights_in_double_precision_are_said(tmp_path):
+    folder = save_tiny_model(tmp_path / "double")
+    state = {name: tensor.double() for name, tensor in load_file(folder / "model.safetensors").items()}
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    assert open_language_model(str(folder)).precision == "weights in float64, states in float32, logits in float32"
+
+
 def test_weights_in_half_precision_are_said(tmp_path):
     folder = save_tiny_model(tmp_path / "half")
     state = {name: tensor.bfloat16() for name, tensor in load_file(folder / "model.safetensors").items()}
