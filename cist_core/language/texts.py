@@ -19,6 +19,7 @@ from cist_core.errors import CistError
 
 COUNTED = frozenset({"text", "response", "assistant"})
 """The roles whose tokens a model is asked to predict; those of the others are what it is given."""
+_GIVEN = "prompt"
 SPECIAL = "special"
 """The role of tokens that stand for no text, such as a beginning."""
 RESPONSE_FIELDS = ("response", "output", "completion")
@@ -314,7 +315,9 @@ def _whole(example: Example, tokenizer: FastTokenizer) -> Tokens:
         roles.append(pieces[first].role)
         straddling += pieces[first].role not in COUNTED and pieces[last].role in COUNTED
         place = end
-    if not example.chat and pieces[-1].role in COUNTED and tokenizer.eos_token_id is not None:
+    # Some tokenizers write the end themselves; an end that a text spells out is text.
+    ended = bool(ids) and ids[-1] == tokenizer.eos_token_id and offsets[-1][0] == offsets[-1][1]
+    if not example.chat and not ended and pieces[-1].role in COUNTED and tokenizer.eos_token_id is not None:
         ids.append(tokenizer.eos_token_id)
         roles.append(pieces[-1].role)
     return Tokens(
@@ -330,19 +333,26 @@ def _whole(example: Example, tokenizer: FastTokenizer) -> Tokens:
 def _rendered(example: Example, tokenizer: FastTokenizer) -> tuple[Piece, ...]:
     """The messages as the model's template writes them: what it puts around an answer belongs to the question.
 
-    A template writes each answer after the same words as without it, so the longer text begins with the shorter one.
+    A template writes each answer after the same words as without it, so the longer text begins with the shorter one. It
+    is asked only for what stands before and after each answer: some refuse a system message alone.
     """
     messages = [{"role": piece.role, "content": piece.text} for piece in example.pieces]
     pieces: list[Piece] = []
     written = ""
-    for number, piece in enumerate(example.pieces, start=1):
+
+    def add(role: str, until: int) -> None:
+        nonlocal written
+        asks = role == _GIVEN and until < len(messages)
+        text = _render(messages[:until], tokenizer, example.name, add_generation_prompt=asks)
+        pieces.append(Piece(role, _rest(text, written, example.name)))
+        written = text
+
+    for number, piece in enumerate(example.pieces):
         if piece.role in COUNTED:
-            given = _render(messages[: number - 1], tokenizer, example.name, add_generation_prompt=True)
-            pieces.append(Piece("prompt", _rest(given, written, example.name)))
-            written = given
-        whole = _render(messages[:number], tokenizer, example.name, add_generation_prompt=False)
-        pieces.append(Piece(piece.role, _rest(whole, written, example.name)))
-        written = whole
+            add(_GIVEN, number)
+            add(piece.role, number + 1)
+    if example.pieces[-1].role not in COUNTED:
+        add(_GIVEN, len(messages))
     return tuple(piece for piece in pieces if piece.text)
 
 

@@ -2,18 +2,20 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 pytest.importorskip("transformers")
 
-from tiny_language_models import CLASSES, WORDS, save_tiny_model, tiny_network
+from tiny_language_models import CLASSES, WORDS, save_tiny_model, tiny_network, tiny_tokenizer
 
 from cist_core import CistError
 from cist_core.language.batches import pad
 from cist_core.language.head import check_head, final_hidden_states, head_of
-from cist_core.language.models import open_language_model
+from cist_core.language.inference import infer_tokens
+from cist_core.language.models import _stored_dtype, open_language_model
 from cist_core.language.texts import example_of, tokenise
 
 IDS = torch.arange(40).reshape(2, 20) * 2

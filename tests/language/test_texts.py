@@ -121,6 +121,44 @@ def test_a_chat_is_written_by_the_template_and_answers_count(tokenizer):
     assert tokens.counted.tolist() == (tokens.roles == "assistant").tolist()
 
 
+def test_a_template_is_asked_only_for_what_stands_before_and_after_an_answer(tokenizer):
+    """Such as that of Qwen 3.5 or Mistral, which refuse a system message alone, or write it into the question."""
+    tokenizer.chat_template = (
+        "{% if messages[-1].role == 'system' %}{{ raise_exception('no question') }}{% endif %}"
+        "{% for m in messages if m.role != 'system' %}<{{ m.role }}>"
+        "{% if loop.first and messages[0].role == 'system' %}{{ messages[0].content }} {% endif %}{{ m.content }}\n"
+        "{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+    )
+    messages = [
+        {"role": "system", "content": "the hundred"},
+        {"role": "user", "content": "the question"},
+        {"role": "assistant", "content": "four"},
+        {"role": "user", "content": "an answer"},
+    ]
+    try:
+        tokens = tokenise(example_of({"messages": messages}, "chat"), tokenizer, longest=200)
+    finally:
+        tokenizer.chat_template = CHAT
+    assert written(tokens, tokenizer, "assistant") == "four\n"
+    assert written(tokens, tokenizer, "prompt") == "<user>the hundred the question\n<assistant><user>an answer\n"
+    assert tokens.counted.tolist() == (tokens.roles == "assistant").tolist()
+
+
+def test_an_end_that_the_tokenizer_writes_is_not_written_twice(tokenizer):
+    before = tokenizer.backend_tokenizer.post_processor
+    end = ("<end>", tokenizer.eos_token_id)
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A <end>", special_tokens=[end])
+    try:
+        asked = Example("one", (Piece("prompt", "the question is"), Piece("response", " an answer")))
+        for example in (example_of({"text": "four hundred"}, "x"), asked):
+            tokens = tokenise(example, tokenizer, longest=100)
+            assert np.count_nonzero(tokens.ids == tokenizer.eos_token_id) == 1
+            assert tokens.ids[-1] == tokenizer.eos_token_id
+            assert tokens.counted[-1]
+    finally:
+        tokenizer.backend_tokenizer.post_processor = before
+
+
 def test_a_template_that_rewrites_is_refused(tokenizer):
     tokenizer.chat_template = "{{ messages | length }} messages{% for m in messages %}{{ m.content }}{% endfor %}"
     record = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
