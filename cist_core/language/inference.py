@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -52,7 +53,9 @@ def infer_tokens(
     path = cache_dir() / "tokens" / f"{_key(model, texts)}.safetensors"
     if path.is_file():
         try:
-            return TokenSet.load(path)
+            found = TokenSet.load(path)
+            # The same weights may have been read under another name.
+            return replace(found, provenance={**found.provenance, "teacher": model.name})
         except CistError:  # damaged, or of another version: it is made again
             pass
     provenance = {"teacher": model.name, "precision": model.precision, "weights_sha256": model.weights_sha256}
