@@ -12,6 +12,7 @@ from cist_core import CistError, TemperatureRule, parse_rule
 from cist_core.cli.interrupt import ends_on_interrupt
 from cist_core.cli.output import ProgressBar, refuse_options, remark
 from cist_core.compare.matching import matched_pair
+from cist_core.logits.choices import LIKE_MASKS, chosen_at
 from cist_core.wording import three_digits
 
 if TYPE_CHECKING:
@@ -136,6 +137,12 @@ def load_tokens(options: argparse.Namespace) -> AnalysedTexts:
     sentences = [f"Precision: {model.precision}.", *remarks(texts)]
     if tokens.left_out:
         sentences.append(f"Classes that are no token of the tokenizer are left out: {len(tokens.left_out):,}.")
+    constant = int((tokens.statistics.maximum[tokens.facts.counted] == 0).sum())
+    if constant:
+        sentences.append(f"Tokens whose logits are all equal: {constant:,}; their entropy is ln V at any rule.")
+    like_masks = chosen_at(tokens.provenance, LIKE_MASKS)
+    if like_masks is not None:
+        sentences.append(like_masks)
     beyond = model.vocabulary.beyond
     if beyond:
         sentences.append(f"Special tokens that the model has no class for: {', '.join(map(repr, beyond.values()))}.")

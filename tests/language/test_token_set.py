@@ -200,6 +200,18 @@ def test_other_masks_in_a_later_chunk_are_refused(logits):
         made(first[:17], part_of(facts._replace(ids=np.full(TOKENS, 2500)), slice(17)))
 
 
+def test_numbers_like_masks_are_said_where_all_tokens_have_them(logits):
+    facts = facts_of()._replace(ids=np.full(TOKENS, 5))
+    masked = logits.copy()
+    masked[:, 7] = -500.0
+    found = made(masked, facts)
+    assert found.left_out == ()
+    assert found.provenance["like masks"].startswith("1 class (7) has the logit -500 in every sample")
+    assert "the averages are of the first 17" in found.provenance["like masks"]
+    masked[30, 7] = -1.0
+    assert "like masks" not in made(masked, facts).provenance
+
+
 # ---- refused ---------------------------------------------------------------------------------------------------------
 
 
@@ -225,6 +237,17 @@ def test_more_or_fewer_tokens_than_said_are_refused():
         token_set([chunk, chunk], count=5)
     with pytest.raises(CistError, match="vocabulary of the first, 50 tokens, but token 4 starts a chunk with 49"):
         token_set([chunk, (language_logits(4, 49), facts_of(4, 49))], count=8)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_logit_that_is_not_finite_is_told_by_its_token(value):
+    first, second = language_logits(4, 50), language_logits(4, 50)
+    second[2, 9] = value
+    with pytest.raises(CistError, match=rf"those of token 6 have {value} at place 9; compute the model in float32"):
+        token_set([(first, facts_of(4, 50)), (second, facts_of(4, 50))], count=8)
+    second[2] = -np.inf
+    with pytest.raises(CistError, match=r"starts with token 4: Every logit of sample 2 is -inf"):
+        token_set([(first, facts_of(4, 50)), (second, facts_of(4, 50))], count=8)
 
 
 def test_a_temperature_beyond_the_table_is_refused(found):
