@@ -6,6 +6,7 @@ be others. Which of them a token belongs to is told by where its characters begi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,7 @@ class Tokens(NamedTuple):
             response, also where padding has the same id.
         straddling: how many tokens begin in one piece and end in another that counts; they belong to the first.
         left_out: how many tokens were cut off at the end because the model reads no more.
+        spelled: how often the text spells a special token, such as an end of text, which the model reads as that.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Tokens(NamedTuple):
     counted: NDArray[np.bool_]
     straddling: int
     left_out: int
+    spelled: int = 0
 
 
 class FastTokenizer(Protocol):
@@ -74,6 +77,9 @@ class FastTokenizer(Protocol):
 
     is_fast: bool
     eos_token_id: int | None
+
+    @property
+    def added_tokens_decoder(self) -> Mapping[int, Any]: ...
 
     def __call__(self, text: str, **options: Any) -> Mapping[str, Any]: ...
 
@@ -110,7 +116,7 @@ def load_texts(source: str | Path, *, split: str | None = None, download: bool =
     rows = hub.load(split)
     examples = [example_of(row, f"{hub.name}, {split}, row {number:,}") for number, row in enumerate(rows, start=1)]
     if not examples:
-        raise CistError(f"{hub.name} has no rows in its split '{split}'.")
+        raise CistError(f"{hub.name} has no rows in its split '{split}'; choose another split.")
     return examples
 
 
@@ -124,17 +130,19 @@ def read_texts(path: Path) -> list[Example]:
         CistError: if the file cannot be read, or a line is none of these, by its number.
     """
     try:
-        content = path.read_text(encoding="utf-8")
+        content = path.read_bytes().decode("utf-8-sig")  # line ends stay as they are
     except UnicodeDecodeError as error:
         raise CistError(f"{path.name} is not text in UTF-8 (byte {error.start:,}); save it as such.") from error
     except OSError as error:
-        raise CistError(f"{path.name} cannot be read ({error.strerror or error}).") from error
+        raise CistError(
+            f"{path.name} cannot be read ({error.strerror or error}); check its name and who may read it."
+        ) from error
     if path.suffix.lower() == ".jsonl":
         examples = list(_read_lines(path.name, content))
     else:
         examples = [Example(path.name, (Piece("text", content),))] if content.strip() else []
     if not examples:
-        raise CistError(f"{path.name} has no text.")
+        raise CistError(f"{path.name} has no text; give a file with some.")
     return examples
 
 
@@ -146,7 +154,7 @@ def _read_lines(name: str, content: str) -> Iterator[Example]:
         try:
             record = parse_json(line)
         except ValueError as error:
-            raise CistError(f"{where} is not JSON ({error}).") from error
+            raise CistError(f"{where} is not JSON ({error}); write one object a line.") from error
         yield example_of(record, where)
 
 
@@ -158,7 +166,7 @@ def example_of(record: object, name: str) -> Example:
         name: where it came from, for people and errors.
 
     Raises:
-        CistError: if the fields are others, or not texts.
+        CistError: if the fields are others, are several of these forms, or not texts.
 
     Example:
         >>> example_of({"prompt": "Two and two? ", "response": "Four."}, "sums, line 1").pieces[1]
@@ -167,9 +175,14 @@ def example_of(record: object, name: str) -> Example:
     if not isinstance(record, Mapping):
         raise CistError(f"{name} is no object; expected one with {_KNOWN_FIELDS}.")
     responses = [field for field in RESPONSE_FIELDS if field in record]
+    forms = ["'messages'"] * ("messages" in record) + ["'text'"] * ("text" in record)
+    if "prompt" in record:
+        forms += [f"'prompt' with '{field}'" for field in responses]
+    if len(forms) > 1:
+        raise CistError(f"{name} has {' and '.join(forms)}, of which only one can be its text; keep that one.")
     if "messages" in record:
         return Example(name, _messages(record["messages"], name), chat=True)
-    if "prompt" in record and len(responses) == 1:
+    if "prompt" in record and responses:
         response = _text(record, responses[0], name)
         return Example(name, (Piece("prompt", _text(record, "prompt", name)), Piece("response", response)))
     if "text" in record:
@@ -180,11 +193,11 @@ def example_of(record: object, name: str) -> Example:
 
 def _messages(value: object, name: str) -> tuple[Piece, ...]:
     if not isinstance(value, Sequence) or isinstance(value, str) or not value:
-        raise CistError(f"{name}: 'messages' is no list of messages, each with 'role' and 'content'.")
+        raise CistError(f"{name}: 'messages' is no list of messages; give one of objects with 'role' and 'content'.")
     pieces = []
     for number, message in enumerate(value, start=1):
         if not isinstance(message, Mapping) or not {"role", "content"} <= {*message}:
-            raise CistError(f"{name}: message {number} has no 'role' and 'content'.")
+            raise CistError(f"{name}: message {number} has no 'role' and 'content'; give both, as text.")
         pieces.append(Piece(_text(message, "role", name), _text(message, "content", name)))
     return tuple(pieces)
 
@@ -192,7 +205,7 @@ def _messages(value: object, name: str) -> tuple[Piece, ...]:
 def _text(record: Mapping[str, Any], field: str, name: str) -> str:
     value = record[field]
     if not isinstance(value, str):
-        raise CistError(f"{name}: {field!r} is {type(value).__name__}, not text.")
+        raise CistError(f"{name}: {field!r} is {type(value).__name__}, not text; write it as text.")
     try:
         value.encode()
     except UnicodeEncodeError as error:
@@ -217,11 +230,12 @@ def tokenise_all(examples: Iterable[Example], tokenizer: FastTokenizer, *, longe
         CistError: as `tokenise`.
     """
     found: list[Tokens] = []
+    special = _special_tokens(tokenizer)
     for example in examples:
         if {piece.role for piece in example.pieces} == {"text"}:
-            found += _in_parts(_whole(example, tokenizer), longest)
+            found += _in_parts(_whole(example, tokenizer, special), longest)
         else:
-            found.append(tokenise(example, tokenizer, longest=longest))
+            found.append(_cut(_whole(example, tokenizer, special), longest))
     return found
 
 
@@ -238,8 +252,7 @@ def tokenise(example: Example, tokenizer: FastTokenizer, *, longest: int) -> Tok
         CistError: if the tokenizer is slow, has no template for a chat, or its template does not show where a message
             begins and ends.
     """
-    whole = _whole(example, tokenizer)
-    return _part(whole, 0, longest)._replace(left_out=max(0, len(whole.ids) - longest))
+    return _cut(_whole(example, tokenizer, _special_tokens(tokenizer)), longest)
 
 
 def remarks(texts: Sequence[Tokens]) -> list[str]:
@@ -251,6 +264,9 @@ def remarks(texts: Sequence[Tokens]) -> list[str]:
             "Tokens that begin in a prompt and end in a response belong to the prompt and do not count: "
             f"{straddling:,}."
         )
+    spelled = sum(text.spelled for text in texts)
+    if spelled:
+        said.append(f"Places where a text spells a special token, which the model reads as that token: {spelled:,}.")
     if left_out:
         cut = sum(text.left_out > 0 for text in texts)
         said.append(
@@ -286,10 +302,21 @@ def _part(whole: Tokens, start: int, longest: int) -> Tokens:
     kept = slice(start, start + longest)
     counted = whole.counted[kept].copy()
     counted[: min(start, 1)] = False  # it counts in the part before
-    return whole._replace(ids=whole.ids[kept], roles=whole.roles[kept], counted=counted)
+    spelled = 0 if start else whole.spelled
+    return whole._replace(ids=whole.ids[kept], roles=whole.roles[kept], counted=counted, spelled=spelled)
 
 
-def _whole(example: Example, tokenizer: FastTokenizer) -> Tokens:
+def _cut(whole: Tokens, longest: int) -> Tokens:
+    return _part(whole, 0, longest)._replace(left_out=max(0, len(whole.ids) - longest))
+
+
+def _special_tokens(tokenizer: FastTokenizer) -> re.Pattern[str] | None:
+    """What a text must not contain to be read as text alone."""
+    tokens = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    return re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True)))) if tokens else None
+
+
+def _whole(example: Example, tokenizer: FastTokenizer, special: re.Pattern[str] | None) -> Tokens:
     if not tokenizer.is_fast:
         raise CistError(
             "This tokenizer does not say where its tokens begin; open the model with a fast tokenizer (tokenizer.json)."
@@ -327,6 +354,7 @@ def _whole(example: Example, tokenizer: FastTokenizer) -> Tokens:
         np.asarray([role in COUNTED for role in roles], np.bool_),
         straddling,
         0,
+        0 if special is None else sum(len(special.findall(piece.text)) for piece in example.pieces),
     )
 
 
@@ -364,7 +392,9 @@ def _render(
     try:
         return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt))
     except Exception as error:  # a template is a program that raises what it likes
-        raise CistError(f"{name} cannot be written with this model's chat template ({error}).") from error
+        raise CistError(
+            f"{name} cannot be written with this model's chat template ({error}); give 'prompt' and 'response' as text."
+        ) from error
 
 
 def _rest(text: str, beginning: str, name: str) -> str:

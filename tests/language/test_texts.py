@@ -105,6 +105,14 @@ def test_what_is_cut_or_does_not_count_is_said(tokenizer):
     ]
 
 
+def test_special_tokens_that_a_text_spells_are_counted(tokenizer):
+    examples = [example_of({"text": "four<end> hundred <end>"}, "x"), example_of({"text": "four"}, "y")]
+    for longest in (3, 100):
+        said = remarks(tokenise_all(examples, tokenizer, longest=longest))
+        assert said[0] == "Places where a text spells a special token, which the model reads as that token: 2."
+    assert tokenise(examples[0], tokenizer, longest=100).ids.tolist().count(tokenizer.eos_token_id) == 3
+
+
 def test_a_chat_is_written_by_the_template_and_answers_count(tokenizer):
     record = {
         "messages": [
@@ -173,6 +181,9 @@ def test_a_template_that_rewrites_is_refused(tokenizer):
     ("record", "sentence"),
     [
         ([1], "is no object"),
+        ({"prompt": "a", "response": "b", "text": "c"}, "has 'text' and 'prompt' with 'response', of which only one"),
+        ({"messages": [], "text": "c"}, "has 'messages' and 'text', of which only one can be its text; keep that one"),
+        ({"prompt": "a", "response": "b", "output": "c"}, "has 'prompt' with 'response' and 'prompt' with 'output'"),
         ({"prompt": "a"}, "has the fields 'prompt'; expected 'text'"),
         ({"prompt": "a", "response": 3}, "'response' is int, not text"),
         ({"messages": "hello"}, "is no list of messages"),
@@ -200,6 +211,11 @@ def test_files(tmp_path):
     with pytest.raises(CistError, match=r"'test' for .*plain\.txt, which is one set; leave it out"):
         load_texts(tmp_path / "plain.txt", split="test")
     assert read_texts(tmp_path / "plain.txt")[0].pieces == (Piece("text", "In the beginning"),)
+    assert example_of({"id": 3, "prompt": "p", "text": "a"}, "x").pieces == (Piece("text", "a"),)
+    (tmp_path / "marked.txt").write_bytes(b"\xef\xbb\xbfone\r\ntwo\n")
+    assert read_texts(tmp_path / "marked.txt")[0].pieces == (Piece("text", "one\r\ntwo\n"),)
+    (tmp_path / "marked.jsonl").write_bytes(b'\xef\xbb\xbf{"text": "a"}\r\n{"text": "b"}\r\n')
+    assert [example.pieces[0].text for example in read_texts(tmp_path / "marked.jsonl")] == ["a", "b"]
     (tmp_path / "latin.txt").write_bytes(b"na\xefve")
     with pytest.raises(CistError, match=r"latin.txt is not text in UTF-8 \(byte 2\)"):
         read_texts(tmp_path / "latin.txt")
