@@ -38,9 +38,10 @@ from cist_core.zoo.foreign.wrapping import digest_of_files, only_text, require
 HUB = "hf:"
 _AUTO, _KIND = "AutoModelForCausalLM", "causal language model"
 _WEIGHTS = ["*.safetensors", "model.safetensors.index.json"]
+_TOKENIZER_CONFIG = "tokenizer_config.json"
 _TOKENIZER = [
     "tokenizer.json",
-    "tokenizer_config.json",
+    _TOKENIZER_CONFIG,
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.json",
@@ -215,11 +216,13 @@ def _open_folder(
 ) -> LanguageModel:
     config = read_json(root / "config.json")
     refuse_foreign_code(config, root, remedy="use a model that transformers knows, in safetensors")
-    if (root / "tokenizer_config.json").is_file():
-        refuse_foreign_code(read_json(root / "tokenizer_config.json"), root, remedy="use a tokenizer.json")
+    if (root / _TOKENIZER_CONFIG).is_file():
+        refuse_foreign_code(
+            read_json(root / _TOKENIZER_CONFIG), root, remedy="use a tokenizer.json", file=_TOKENIZER_CONFIG
+        )
     named = config.get("architectures")
     if named and not str(named[0]).endswith(("ForCausalLM", "LMHeadModel")):
-        raise CistError(f"{root} holds a {named[0]}, which is no {_KIND}.")
+        raise CistError(f"{root} holds a {named[0]}, which is no {_KIND}; use one whose name ends in ForCausalLM.")
     check_shards(root)
     files = sorted(path for path in root.iterdir() if path.suffix == ".safetensors" and path.is_file())
     if not files:

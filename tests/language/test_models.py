@@ -166,6 +166,10 @@ def test_what_is_no_model_is_told_in_a_sentence(folder, tmp_path):
     change(folder, auto_map={"AutoModelForCausalLM": "mine.Mine"})
     with pytest.raises(CistError, match=r"asks for code of its own \('auto_map' in config.json\)"):
         open_language_model(str(folder))
+    other = save_tiny_model(tmp_path / "other")
+    change(other, "tokenizer_config.json", auto_map={"AutoTokenizer": "mine.Mine"})
+    with pytest.raises(CistError, match=r"asks for code of its own \('auto_map' in tokenizer_config.json\)"):
+        open_language_model(str(other))
 
 
 def test_a_pickle_is_not_read(folder):
