@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -50,7 +49,6 @@ _TOKENIZER = [
     "chat_template.jinja",
 ]
 _TOKENS = ("tokenizer.json", "vocab.json", "tokenizer.model")
-_REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _NO_LIMIT = 1 << 20
 _SAME = 1e-4
 _PROBE_LENGTHS = (5, 7)
@@ -191,8 +189,6 @@ def open_language_model(
     """
     if reference.startswith(HUB):
         repository = reference.removeprefix(HUB)
-        if not _REPOSITORY.fullmatch(repository) or ".." in repository:
-            raise CistError(f"Expected a repository of the Hugging Face hub, {HUB}OWNER/NAME, but got '{repository}'.")
         wanted = ["config.json", "README.md", *_WEIGHTS, *_TOKENIZER]
         return _open_folder(fetch_folder(repository, wanted, download=download), reference, device, dtype)
     known = find_language_model(reference)
