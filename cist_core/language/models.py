@@ -18,7 +18,7 @@ from cist_core.inference.run import choose_device
 from cist_core.language.batches import Batch, pack, pad
 from cist_core.language.gguf import ORIGIN, converted
 from cist_core.language.head import Head, check_head, final_hidden_states, head_of
-from cist_core.language.known import find_language_model, known_language_models
+from cist_core.language.known import find_language_model, language_model_names
 from cist_core.language.texts import FastTokenizer, Tokens
 from cist_core.language.vocabulary import Vocabulary
 from cist_core.plain_text import all_written_out
@@ -199,7 +199,7 @@ def open_language_model(
     if path.suffix.lower() == ".gguf":
         path = converted(path)
     if not (path / "config.json").is_file():
-        names = ", ".join(model.name for model in known_language_models())
+        names = ", ".join(language_model_names())
         raise CistError(
             f"There is no language model '{reference}'; expected one of {names}, a folder with config.json, a .gguf "
             f"file, or {HUB}OWNER/NAME of the Hugging Face hub."
