@@ -246,7 +246,7 @@ class _Columns:
         return part
 
     def check_ids(self, ids: NDArray[np.int64], done: int) -> None:
-        """Refuse tokens that came true although they are masked."""
+        """Refuse actual tokens that are masked."""
         wrong = np.flatnonzero(np.isin(ids, self.left_out))
         if len(wrong):
             raise CistError(

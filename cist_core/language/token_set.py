@@ -49,7 +49,7 @@ class TokenFacts(NamedTuple):
     """What is known of n tokens besides the logits that predict them.
 
     Attributes:
-        ids: the tokens that came true, ``(n,)`` int64, numbers in the vocabulary.
+        ids: the actual tokens, which the rows predict, ``(n,)`` int64, numbers in the vocabulary.
         sequences: the number of the text that each is in, ``(n,)`` int64.
         positions: the place of each in its text, counted from 0, ``(n,)`` int64; the first token of a text is
             predicted by nothing, so it is none of these.
@@ -70,7 +70,7 @@ class SoftTokens(NamedTuple):
 
     Attributes:
         top: probabilities of `TokenSet.top_ids`, ``(n, T)`` float64, falling.
-        actual: of the token that came true, ``(n,)``.
+        actual: of the actual token, ``(n,)``.
         tail: of all tokens beyond the T largest together, ``(n,)``.
     """
 
@@ -95,10 +95,10 @@ class TokenSet:
         log_partition: ``ln Z``, ``(N, K)``.
         top: the T largest ``d``, falling from 0, ``(N, T)`` float32; T is 32, or V' if that is less.
         top_ids: their tokens, ``(N, T)`` int32.
-        shifted: ``d`` of the token that came true, ``(N,)`` float32.
+        shifted: ``d`` of the actual token, ``(N,)`` float32.
         entropy: at temperature 1, in nats, ``(N,)`` float32.
         log_partition_at_one: ``ln Z`` at temperature 1, ``(N,)`` float32.
-        rank: of the token that came true, 1 for the most likely, ``(N,)`` int32.
+        rank: of the actual token, 1 for the most likely, ``(N,)`` int32.
         vocabulary_size: V.
         left_out: the tokens of the vocabulary that take no part, by number.
         provenance: where the logits came from, as text, their precision included.
@@ -134,7 +134,7 @@ class TokenSet:
 
     @property
     def nll(self) -> NDArray[np.float32]:
-        """``-ln p`` of the tokens that came true, at temperature 1, in nats, ``(N,)``."""
+        """``-ln p`` of the actual tokens, at temperature 1, in nats, ``(N,)``."""
         return self.log_partition_at_one - self.shifted
 
     @property
@@ -173,7 +173,7 @@ class TokenSet:
         )
 
     def soft_labels(self, tau: ArrayLike, tokens: NDArray[np.int64] | None = None) -> SoftTokens:
-        """Probabilities at a temperature: of the largest, of the token that came true, and of all others together.
+        """Probabilities at a temperature: of the largest, of the actual token, and of all others together.
 
         Args:
             tau: positive, one number or one for each of the tokens; ``m / tau`` has to lie in the table.
@@ -193,7 +193,7 @@ class TokenSet:
         return SoftTokens(top, self._actual(temperatures, log_z, rows), np.maximum(1.0 - total, 0.0))
 
     def surprisal(self, tau: ArrayLike) -> FloatArray:
-        """``-ln p`` of the tokens that came true under ``softmax(z / tau)``, in nats, ``(N,)``.
+        """``-ln p`` of the actual tokens under ``softmax(z / tau)``, in nats, ``(N,)``.
 
         Args:
             tau: as in `soft_labels`.
