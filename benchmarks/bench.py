@@ -150,7 +150,7 @@ def measure(size: str, rounds: int) -> list[Row]:
 
 
 def torch_tokens(logits: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """What a user writes for the entropy, the likeliest tokens and the likelihood of the one that came true."""
+    """What a user writes for the entropy, the likeliest tokens and the likelihood of the actual one."""
     log_p = torch.log_softmax(logits, dim=1)
     entropy = -(log_p.exp() * log_p).sum(dim=1)
     return entropy, log_p.gather(1, ids[:, None]), *log_p.topk(TOP, dim=1)
