@@ -168,8 +168,8 @@ def _created(logits: Any, done: int) -> LogitSet:
         return LogitSet.create(logits)
     except CistError as error:
         values = np.asarray(logits.detach().float().cpu() if hasattr(logits, "detach") else logits)
-        wrong = np.argwhere(np.isnan(values) | (values == np.inf)) if values.ndim == 2 else []
-        if len(wrong):
+        wrong = np.argwhere(np.isnan(values) | (values == np.inf))
+        if values.ndim == 2 and len(wrong):
             row, column = wrong[0].tolist()
             raise CistError(
                 f"Expected finite logits, but those of token {done + row:,} have {values[row, column]} at place "

@@ -228,7 +228,7 @@ def _open_folder(
         )
     origin = read_json(root / ORIGIN) if (root / ORIGIN).is_file() else {}
     target = choose_device(device or "cpu")
-    stored = _stored_dtype(files)
+    stored = stored_dtype(files)
     loaded = stored if target.type == "cuda" and stored in _COMPUTED else "float32"
     transformers, *_ = require("language", "transformers", purpose=f"The language model {name}")
     with quiet(transformers):
@@ -282,8 +282,12 @@ def _special_tokens(tokenizer: Any) -> set[str]:
     return {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
 
 
-def _stored_dtype(files: Sequence[Path]) -> str:
-    """The precision of the largest tensor."""
+def stored_dtype(files: Sequence[Path]) -> str:
+    """The precision of the largest tensor of some safetensors files, such as ``"bfloat16"`` or ``"f8_e4m3"``.
+
+    Raises:
+        CistError: if one cannot be read, or they hold no tensor.
+    """
     from safetensors import SafetensorError, safe_open
 
     found: list[tuple[int, str]] = []

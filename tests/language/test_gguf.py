@@ -1,8 +1,10 @@
 """GGUF files are converted once, by a child process, to what transformers opens."""
 
 import json
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -111,13 +113,14 @@ def test_threads_that_convert_one_file_at_once_get_one_whole_folder(tmp_path, mo
     (tmp_path / "one.gguf").write_bytes(b"GGUF")
     conversions = []
 
-    def convert(path, folder):
-        conversions.append(path)
+    def convert(command, **_):
+        conversions.append(command)
         time.sleep(0.05)
         for name in ("config.json", "model.safetensors", reader.ORIGIN):
-            (folder / name).write_text(json.dumps(name))
+            (Path(command[-1]) / name).write_text(json.dumps(name))
+        return subprocess.CompletedProcess(command, 0)
 
-    monkeypatch.setattr(reader, "_convert_in_child", convert)
+    monkeypatch.setattr("subprocess.run", convert)
     with ThreadPoolExecutor(4) as pool:
         folders = list(pool.map(reader.converted, [tmp_path / "one.gguf"] * 4))
     assert len(set(folders)) == len(conversions) == 1

@@ -15,7 +15,7 @@ from cist_core import CistError
 from cist_core.language.batches import pad
 from cist_core.language.head import check_head, final_hidden_states, head_of
 from cist_core.language.inference import infer_tokens
-from cist_core.language.models import _stored_dtype, open_language_model
+from cist_core.language.models import open_language_model, stored_dtype
 from cist_core.language.texts import example_of, tokenise
 
 IDS = torch.arange(40).reshape(2, 20) * 2
@@ -128,7 +128,7 @@ def test_a_special_token_without_a_class_does_not_keep_a_model_from_opening(tmp_
 def test_the_stored_precision_is_that_of_the_largest_tensor_of_all_files(tmp_path, dtype, said):
     save_file({"small": torch.zeros(3)}, tmp_path / "one.safetensors")
     save_file({"large": torch.zeros(2, 3).to(dtype), "none": torch.zeros(0)}, tmp_path / "two.safetensors")
-    assert _stored_dtype([tmp_path / "one.safetensors", tmp_path / "two.safetensors"]) == said
+    assert stored_dtype([tmp_path / "one.safetensors", tmp_path / "two.safetensors"]) == said
 
 
 def test_weights_in_double_precision_are_said(tmp_path):
