@@ -209,7 +209,8 @@ class _Columns:
             self.said.pop(LIKE_MASKS, None)
         else:
             text, count = self._like_masks
-            self.said[LIKE_MASKS] = f"{text} (in all tokens; the averages are of the first {count:,})"
+            numbers = "; the numbers are among the tokens of the vocabulary that take part" if self.left_out else ""
+            self.said[LIKE_MASKS] = f"{text} (in all tokens; the averages are of the first {count:,}{numbers})"
 
     def read(self, logits: Any, done: int) -> LogitSet:
         """The columns that take part.
