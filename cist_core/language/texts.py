@@ -277,8 +277,8 @@ def remarks(texts: Sequence[Tokens]) -> list[str]:
     if parts:
         whole = len(texts) - parts
         said.append(
-            f"Plain texts longer than what is read at once are read in parts, each without what stands before it: "
-            f"{whole:,} texts in {len(texts):,} parts."
+            "Plain texts longer than what is read at once are read in parts, each without what stands before it; "
+            f"texts: {whole:,}, parts: {len(texts):,}."
         )
     silent = sum(not text.counted[1:].any() for text in texts)
     if silent:

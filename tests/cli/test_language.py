@@ -80,7 +80,7 @@ def test_prompts_are_left_out_of_the_entropies(capsys, command, tmp_path):
 def test_a_long_text_is_read_in_parts(capsys, command):
     record, remarks = run_json(capsys, "analyze", *command, "--length", "5")
     assert (record["tokens"], record["counted_tokens"], record["texts"]) == (12, 12, 1)
-    assert "1 texts in 3 parts" in remarks
+    assert "texts: 1, parts: 3" in remarks
     whole, remarks = run_json(capsys, "analyze", *command)
     assert whole["nll"] != pytest.approx(record["nll"], abs=1e-3)
     assert "parts" not in remarks

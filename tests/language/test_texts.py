@@ -100,8 +100,8 @@ def test_what_is_cut_or_does_not_count_is_said(tokenizer):
     assert remarks(tokenise_all([example_of({"text": "four hundred"}, "x")], tokenizer, longest=9)) == []
     parts = tokenise_all([example_of({"text": "the answer is four hundred"}, "x")], tokenizer, longest=3)
     assert remarks(parts) == [
-        "Plain texts longer than what is read at once are read in parts, each without what stands before it: 1 "
-        f"texts in {len(parts)} parts."
+        "Plain texts longer than what is read at once are read in parts, each without what stands before it; "
+        f"texts: 1, parts: {len(parts)}."
     ]
 
 
