@@ -16,7 +16,7 @@ from cist_core import (
     parse_rule,
 )
 from cist_core.cli.bounds import analyze_top_k
-from cist_core.cli.language import WHY_THESE_RULES, add_language_options, default_rules, load_tokens
+from cist_core.cli.language import add_language_options, asks_for_texts, default_rules, load_tokens, why_these_rules
 from cist_core.cli.loading import (
     add_source_options,
     add_student_option,
@@ -85,11 +85,11 @@ def run(options: argparse.Namespace) -> None:
         raise CistError(f"Expected the report of --out to end in .html, but got '{options.out}'.")
     thresholds = given_thresholds(options)
     rules = _given_rules(options)
+    if asks_for_texts(options):
+        _analyze_texts(options, rules, thresholds)
+        return
     if options.vocabulary is not None or (options.logits is not None and is_top_k_file(options.logits)):
         analyze_top_k(options, rules)
-        return
-    if options.lm is not None or options.text is not None:
-        _analyze_texts(options, rules, thresholds)
         return
     logit_set = load_source(options)
     curves = EntropyCurves.from_logits(logit_set)
@@ -118,7 +118,7 @@ def _analyze_texts(
     curves = found.tokens.curves()
     readings = read_rules(rules or default_rules(curves), curves, **thresholds)
     if not rules:
-        remark(WHY_THESE_RULES)
+        remark(why_these_rules(curves))
     if options.json:
         print_json({**found.record(), "profiles": [_record(reading) for reading in readings]})
     else:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cist_core import CistError, EntropyCurves, LogitSet
-from cist_core.cli.language import AnalysedTexts, add_language_options, load_tokens
+from cist_core.cli.language import AnalysedTexts, add_language_options, asks_for_texts, load_tokens
 from cist_core.cli.loading import (
     add_source_options,
     add_student_option,
@@ -112,7 +112,7 @@ def run(options: argparse.Namespace) -> None:
     if options.config is not None and options.teacher is None:
         raise CistError("Expected --config only together with --teacher and --data: a run trains from both.")
     thresholds = given_thresholds(options)
-    of_texts = options.lm is not None or options.text is not None
+    of_texts = asks_for_texts(options)
     source: LogitSet | AnalysedTexts = load_tokens(options) if of_texts else load_source(options)
     curves = source.tokens.curves() if isinstance(source, AnalysedTexts) else EntropyCurves.from_logits(source)
     if options.floor is None:

@@ -7,7 +7,7 @@ teacher's soft labels and says where it comes from; the rho that gives it on a t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -254,8 +254,23 @@ def _authors(curves: EntropyCurves, floor: float) -> Anchor:
 
 
 def _as_kd(curves: EntropyCurves, tau: float, floor: float) -> Anchor:
-    """The mean entropy of a usual temperature; under a floor of as much, every sample is at the floor there."""
-    key, data = (KD_TAU_4, "CIFAR") if tau == 4 else (KD_TAU_1, "ImageNet")
-    target = float(curves.at_temperature(tau).mean(dtype=np.float64)) / curves.max_entropy
-    why = f"KD on {data} is usually done at τ = {tau:g}; this ρ gives the same mean entropy."
-    return _by_entropy(curves, key, why, target, target, target, floor)
+    """The mean entropy of a usual temperature; under a floor of as much, every sample is at the floor there.
+
+    Where a table does not reach that temperature, it is the lowest that it reaches, and the anchor says so.
+    """
+    key, where = (KD_TAU_4, "on CIFAR") if tau == 4 else (KD_TAU_1, "on ImageNet and of language models")
+    reached = curves.reachable(tau)
+    target = float(curves.at_temperature(reached).mean(dtype=np.float64)) / curves.max_entropy
+    why = f"KD {where} is usually done at τ = {tau:g}; this ρ gives the same mean entropy."
+    found = _by_entropy(curves, key, why, target, target, target, floor)
+    if reached == tau:
+        return found
+    return replace(
+        found,
+        title=f"as KD at τ = {reached:g}, the lowest that the table reaches",
+        why=(
+            f"KD {where} is usually done at τ = {tau:g}, but the table of these curves ends at the ratio "
+            f"{curves.max_ratio:g}, and the largest centred maximum is {curves.statistics.maximum.max():.4g}: "
+            f"τ = {reached:g} is the lowest that it reaches, and this ρ gives the same mean entropy."
+        ),
+    )

@@ -74,7 +74,7 @@ def match_tau(curves: EntropyCurves, mean_entropy: float, *, guess: float | None
     Raises:
         CistError: if the mean entropy is outside ``(0, ln C)``, or no temperature reaches it.
     """
-    lower = math.log(max(math.exp(_LOG_TAU[0]), float(curves.statistics.maximum.max()) / curves.max_ratio))
+    lower = math.log(max(math.exp(_LOG_TAU[0]), curves.lowest_temperature))
     bracket = (lower, _LOG_TAU[1])
     start = guess or _partner(curves, _USUAL_RHO)
     return solve_for_mean(
@@ -230,7 +230,8 @@ def solve_for_mean(
         reason = (
             f"tied or constant logits keep their entropy at any {name}"
             if curves.exact
-            else f"the table of this stream ends at the ratio {curves.max_ratio:g}; load the logits into memory"
+            else f"the table of these curves ends at the ratio {curves.max_ratio:g}; choose another mean entropy"
+            f"{curves.or_in_memory}"
         )
         if sharpest is not None and target < min(at_low, at_high):
             reason = sharpest

@@ -209,8 +209,8 @@ def match_rule(
     found = at(solve_for_mean(name, mean_at, curves, mean_entropy, (lowest, highest), guess))
     if not curves.exact and abs(_mean_entropy(found, curves) - mean_entropy) > 0.01 * mean_entropy:
         raise CistError(
-            f"No {name} within the table of this stream has a mean entropy of {three_digits(mean_entropy)} nats; "
-            "choose a larger one, or load the logits into memory."
+            f"No {name} within the table of these curves has a mean entropy of {three_digits(mean_entropy)} nats; "
+            f"choose a larger one{curves.or_in_memory}."
         )
     return found
 

@@ -364,8 +364,8 @@ def recommendation_sentence(found: RhoRecommendation) -> str:
     reason = {
         TRAINED_BEST: ", at the mean entropy that trained best in our runs",
         AUTHORS: ", the authors' own",
-        KD_TAU_4: ", as KD at τ = 4",
-        KD_TAU_1: ", as KD at τ = 1",
+        KD_TAU_4: f", {found.anchor.title}",
+        KD_TAU_1: f", {found.anchor.title}",
         OWN: "",
     }[found.anchor.key]
     mean = f"{three_digits(found.target_entropy)} nats, {found.target * 100:.3g} % of ln C"

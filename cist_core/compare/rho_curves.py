@@ -227,8 +227,7 @@ def _at_fixed_temperatures(curves: EntropyCurves, means: Array) -> tuple[Array, 
         coolest = match_tau(curves, float(means[0])) / 1.02
     except CistError:
         coolest = 0.0
-    if not curves.exact:
-        coolest = max(coolest, float(curves.statistics.maximum.max()) / curves.max_ratio)
+    coolest = max(coolest, curves.lowest_temperature)
     log_taus = np.linspace(np.log(coolest), np.log(warmest), _TEMPERATURES)
     entropies = [curves.at_temperature(float(tau)) for tau in np.exp(log_taus)]
     reached = np.array([entropy.mean(dtype=np.float64) for entropy in entropies])

@@ -305,9 +305,10 @@ def _read_grid(
     drawn = _spread_out(curves)
     read = _reader(curves, drawn, fixed.profile)
     count = int(np.clip(_MOST * FULL_SIZE / (curves.num_samples * curves.num_classes), _FEWEST, _MOST))
-    lowest_tau = float(curves.statistics.maximum.max()) / curves.max_ratio
     floor = cist.rule.floor
-    taus = yield from read(Fixed(tau) for tau in [*_even(TAU_RANGE, count), fixed.rule.tau] if tau > lowest_tau)
+    taus = yield from read(
+        Fixed(tau) for tau in [*_even(TAU_RANGE, count), fixed.rule.tau] if tau > curves.lowest_temperature
+    )
     rhos = yield from read(Cist(rho, floor) for rho in [*_even(rho_range, count), cist.rule.rho])
     more_taus, more_rhos = _partners(rhos, taus), _partners(taus, rhos)
     taus = _sorted([*(yield from read(Fixed(tau) for tau in more_taus)), *taus])

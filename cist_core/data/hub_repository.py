@@ -11,8 +11,18 @@ from cist_core.data.names import split_called
 from cist_core.errors import CistError, first_line
 
 PREFIX = "hf:"
-# As the hub has it: no path, no address.
-_NAME = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?)(:(?P<config>[\w.+-]+))?", re.ASCII)
+_REPOSITORY = r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?"
+_NAME = re.compile(rf"(?P<repo>{_REPOSITORY})(:(?P<config>[\w.+-]+))?", re.ASCII)
+
+
+def is_repository(name: str) -> bool:
+    """Whether the hub could have a repository of this name: no path, no address.
+
+    Example:
+        >>> is_repository("openai-community/gpt2"), is_repository("../gpt2")
+        (True, False)
+    """
+    return re.fullmatch(_REPOSITORY, name, re.ASCII) is not None and ".." not in name
 
 
 class HubRepository:
@@ -33,7 +43,7 @@ class HubRepository:
         self.name, self._download, self._extra = name, download, extra
         match = _NAME.fullmatch(name.removeprefix(PREFIX))
         # `datasets` would open a folder of that name in the working directory.
-        if match is None or ".." in match["repo"] or Path(match["repo"]).exists():
+        if match is None or not is_repository(match["repo"]) or Path(match["repo"]).exists():
             raise CistError(
                 f"Expected '{name}' to name a repository of the Hugging Face hub, as in hf:ylecun/mnist or "
                 "hf:OWNER/REPO:CONFIG; a folder on disk is given by its path, without 'hf:'."

@@ -54,8 +54,13 @@ class EntropyCurves:
         labels: NDArray[np.int64] | None = None,
         left_out: tuple[int, ...] = (),
         rows: NDArray[np.int64] | None = None,
+        fits_memory: bool = True,
     ) -> None:
-        """See `from_logits` and `from_chunks`; where a table has more rows than samples, ``rows`` are theirs."""
+        """See `from_logits` and `from_chunks`.
+
+        Where a table has more rows than samples, ``rows`` are theirs. With ``fits_memory`` errors advise to load the
+        logits into memory where a table ends.
+        """
         if (logits is None) == (table is None):
             raise TypeError("EntropyCurves needs either logits or a table; use from_logits or from_chunks.")
         self.statistics = statistics
@@ -66,6 +71,7 @@ class EntropyCurves:
         self._logits = logits
         self._table = table
         self._rows = rows
+        self._fits_memory = fits_memory
 
     @classmethod
     def from_logits(cls, logit_set: LogitSet) -> EntropyCurves:
@@ -152,6 +158,27 @@ class EntropyCurves:
         return math.inf if self.exact else kernels.MAX_TABLE_RATIO
 
     @property
+    def lowest_temperature(self) -> float:
+        """The lowest fixed temperature that can be read: ``max_i m_i / max_ratio``; 0 over logits in memory."""
+        return float(self.statistics.maximum.max()) / self.max_ratio
+
+    def reachable(self, tau: float) -> float:
+        """A fixed temperature or, where a table does not reach it, the lowest that it does, up to four digits.
+
+        Example:
+            >>> curves = EntropyCurves.from_chunks([[[90.0, 0.0, 0.0]]])
+            >>> curves.reachable(1.0), curves.reachable(0.5)
+            (1.0, 0.938)
+        """
+        lowest = self.lowest_temperature
+        return tau if tau >= lowest else float(f"{lowest * 1.0005:.4g}")
+
+    @property
+    def or_in_memory(self) -> str:
+        """What else helps where a table ends, to follow a remedy in an error."""
+        return ", or load the logits into memory" if self._fits_memory else ""
+
+    @property
     def max_entropy(self) -> float:
         """``ln C`` in nats."""
         return math.log(self.num_classes)
@@ -204,8 +231,8 @@ class EntropyCurves:
         # A ratio that went through a temperature and back has rounded.
         if largest > kernels.MAX_TABLE_RATIO * (1 + 1e-6):
             raise CistError(
-                f"The ratio {largest:.4g} lies beyond the table of this stream, which ends at {self.max_ratio:g}; "
-                "use a higher temperature (a smaller rho), or load the logits into memory."
+                f"The ratio {largest:.4g} lies beyond the table of these curves, which ends at {self.max_ratio:g}; use "
+                f"a higher temperature (a smaller rho), a fixed one from {self.reachable(0):g} on{self.or_in_memory}."
             )
         reachable = np.minimum(ratio, kernels.MAX_TABLE_RATIO).astype(np.float32)
         table = np.asarray(self._table)

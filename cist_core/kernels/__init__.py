@@ -209,11 +209,11 @@ def cross_table(
 
 
 def token_pass(logits: NDArray[Any], actual: NDArray[np.int64], *, most: int) -> tuple[RowStatistics, TokenStatistics]:
-    """Statistics, the largest logits, and what the model says of the class that came true, in one pass over the memory.
+    """Statistics, the largest logits, and what the model says of the actual class, in one pass over the memory.
 
     Args:
         logits: finite, ``(N, C)``, of NumPy.
-        actual: the class that came true in each row, ``(N,)`` in ``[0, C)``.
+        actual: the actual class of each row, ``(N,)`` in ``[0, C)``.
         most: how many of the largest logits are kept; all C if there are fewer.
 
     Example:

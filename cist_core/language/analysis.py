@@ -14,8 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from cist_core import kernels
 from cist_core.errors import CistError
-from cist_core.language.token_set import TokenFacts, TokenPair, TokenSet, as_facts
-from cist_core.logits.absent_classes import DIVIDE, HIGHEST_MASK, listed
+from cist_core.language.token_set import TokenFacts, TokenPair, TokenSet, as_facts, check_same_classes
+from cist_core.logits.absent_classes import DIVIDE, FEWEST, HIGHEST_MASK, listed
+from cist_core.logits.choices import LIKE_MASKS
 from cist_core.logits.logit_set import LogitSet
 from cist_core.logits.scratch import scratch_array
 from cist_core.progress import ProgressCallback
@@ -69,7 +70,8 @@ def token_pair(
     """What is kept of the predictions of two models on the same tokens, their divergence at any temperatures included.
 
     Args:
-        chunks: logits of the teacher and of the student, ``(n, V)`` each, and what is known of the n tokens.
+        chunks: logits of the teacher and of the student, ``(n, V)`` each, and what is known of the n tokens; V may
+            differ by tokens that take no part.
         count: of all tokens that will come.
         teacher_provenance: free text, such as the teacher's name and precision.
         student_provenance: the same of the student.
@@ -84,7 +86,7 @@ def token_pair(
         rows = slice(first.done, first.done + len(facts.ids))
         teacher, of_teacher = first.add(teacher_logits, facts)
         student, of_student = second.add(student_logits, facts)
-        first.check_same_vocabulary(second)
+        first.check_same_classes(second)
         table = kernels.cross_table(
             teacher.logits, student.logits, teacher_statistics=of_teacher, student_statistics=of_student
         )
@@ -127,23 +129,10 @@ class _Pass:
             self._progress(self.done, self._count)
         return part, statistics
 
-    def check_same_vocabulary(self, student: _Pass) -> None:
+    def check_same_classes(self, student: _Pass) -> None:
         """Refuse two models whose distributions are not over the same tokens."""
-        ours, theirs = self._columns, student._columns
-        if ours is None or theirs is None:
-            return
-        if ours.vocabulary_size != theirs.vocabulary_size:
-            raise CistError(
-                f"Expected logits of both models over one vocabulary, but the teacher has {ours.vocabulary_size:,} "
-                f"tokens and the student {theirs.vocabulary_size:,}; where the larger one only fills up with tokens "
-                "that stand for nothing, leave those columns out."
-            )
-        if ours.left_out != theirs.left_out:
-            apart = sorted({*ours.left_out} ^ {*theirs.left_out})
-            raise CistError(
-                f"{len(apart):,} tokens of the vocabulary ({listed(apart, None)}) are masked in one of the two models "
-                "only; mask the same tokens in both."
-            )
+        if self._columns is not None and student._columns is not None:
+            check_same_classes(self._columns.kept, student._columns.kept)
 
     def finished(self, provenance: Mapping[str, str] | None) -> TokenSet:
         if self._columns is None or self.done < self._count:
@@ -169,15 +158,59 @@ class _Pass:
         )
 
 
+def _created(logits: Any, done: int) -> LogitSet:
+    """A chunk of rows, checked; errors name tokens.
+
+    Raises:
+        CistError: as `LogitSet.create`.
+    """
+    try:
+        return LogitSet.create(logits)
+    except CistError as error:
+        values = np.asarray(logits.detach().float().cpu() if hasattr(logits, "detach") else logits)
+        wrong = np.argwhere(np.isnan(values) | (values == np.inf))
+        if values.ndim == 2 and len(wrong):
+            row, column = wrong[0].tolist()
+            raise CistError(
+                f"Expected finite logits, but those of token {done + row:,} have {values[row, column]} at place "
+                f"{column:,}; compute the model in float32 or bfloat16 if it was in float16, and check its weights."
+            ) from error
+        raise CistError(f"In the chunk of logits that starts with token {done:,}: {error}") from error
+
+
+def _which(said: str | None) -> str | None:
+    """The classes and their number, without the averages."""
+    return None if said is None else said.partition(";")[0]
+
+
 class _Columns:
     """Which tokens of the vocabulary take part, as the first chunk has it, and that the others agree."""
 
     def __init__(self, logits: ArrayLike) -> None:
-        first = LogitSet.create(logits)
+        first = _created(logits, 0)
         self.vocabulary_size = first.given_classes
         self.left_out = first.left_out
         self.kept = first.kept_classes
         self.said = {name: text for name, text in first.provenance.items() if name == "absent classes"}
+        self._like_masks: tuple[str, int] | None = None
+        self._seen_like_masks = False
+
+    def look_for_like_masks(self, part: LogitSet) -> None:
+        """Keep what is said of numbers that look like masks as long as every chunk says it; a tiny one says nothing."""
+        if part.num_samples < FEWEST:
+            return
+        found = part.provenance.get(LIKE_MASKS)
+        if not self._seen_like_masks and found is not None:
+            self._like_masks = found, part.num_samples
+        elif self._like_masks is not None and _which(found) != _which(self._like_masks[0]):
+            self._like_masks = None
+        self._seen_like_masks = True
+        if self._like_masks is None:
+            self.said.pop(LIKE_MASKS, None)
+        else:
+            text, count = self._like_masks
+            numbers = "; the numbers are among the tokens of the vocabulary that take part" if self.left_out else ""
+            self.said[LIKE_MASKS] = f"{text} (in all tokens; the averages are of the first {count:,}{numbers})"
 
     def read(self, logits: Any, done: int) -> LogitSet:
         """The columns that take part.
@@ -192,7 +225,7 @@ class _Columns:
                 f"{done:,} starts a chunk with {width:,}."
             )
         if not self.left_out:
-            part = LogitSet.create(logits)
+            part = _created(logits, done)
         else:
             array = logits if hasattr(logits, "detach") else np.asarray(logits)
             taking_part = float(array[:, list(self.left_out)].max())
@@ -203,17 +236,18 @@ class _Columns:
                 )
             end = int(self.kept[-1]) + 1
             # Those that only fill a vocabulary up stand at its end, where a slice leaves them out.
-            part = LogitSet.create(array[:, :end] if end == len(self.kept) else array[:, self.kept])
+            part = _created(array[:, :end] if end == len(self.kept) else array[:, self.kept], done)
         if part.left_out:
             raise CistError(
                 f"{len(part.left_out):,} tokens of the vocabulary ({listed(self.kept[list(part.left_out)], None)}) are "
                 f"masked in the chunk that starts with token {done:,} and take part in the first; mask the same tokens "
                 f"everywhere, or none. {DIVIDE.capitalize()}."
             )
+        self.look_for_like_masks(part)
         return part
 
     def check_ids(self, ids: NDArray[np.int64], done: int) -> None:
-        """Refuse tokens that came true although they are masked."""
+        """Refuse actual tokens that are masked."""
         wrong = np.flatnonzero(np.isin(ids, self.left_out))
         if len(wrong):
             raise CistError(

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +28,32 @@ _BYTES_PER_BYTE = 9
 _FORMAT = 1
 """Raised when the same file would be converted otherwise."""
 _BAD = 2
+_LOCK = threading.Lock()
+"""Threads of one process convert one after the other; of two processes, the first to end gives the folder its name."""
 
 
 def converted(path: Path) -> Path:
     """A folder with the model of a GGUF file in float32, as transformers opens it; made on the first call.
 
-    It lies in the cache (``CIST_CACHE``) under the digest of the file.
+    It lies in the cache (``CIST_CACHE``) under the digest of the file. A folder there that is not whole is made anew.
 
     Raises:
         CistError: if the file cannot be read or its model is none that transformers knows, or the cache has no room.
     """
     if not path.is_file():
-        raise CistError(f"There is no file {path}.")
+        raise CistError(f"There is no file {path}; check its name.")
     folder = cache_dir() / "language" / f"{file_sha256(path)}-{_FORMAT}"
-    if folder.is_dir():
-        return folder
+    with _LOCK:
+        if not _is_whole(folder):
+            _make(path, folder)
+    return folder
+
+
+def _is_whole(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in ("config.json", "model.safetensors", ORIGIN))
+
+
+def _make(path: Path, folder: Path) -> None:
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +61,8 @@ def converted(path: Path) -> Path:
         require_room(folder.parent, _BYTES_PER_BYTE * path.stat().st_size)
         partial.mkdir()
         _convert_in_child(path, partial)
-        if not folder.is_dir():  # else another process was as fast
+        if not _is_whole(folder):  # else another process was as fast
+            shutil.rmtree(folder, ignore_errors=True)
             partial.rename(folder)
     except OSError as error:
         raise CistError(
@@ -58,7 +71,6 @@ def converted(path: Path) -> Path:
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return folder
 
 
 def _convert_in_child(path: Path, folder: Path) -> None:
@@ -67,11 +79,17 @@ def _convert_in_child(path: Path, folder: Path) -> None:
     try:
         child = subprocess.run(command, env=environment, capture_output=True, timeout=_SECONDS, text=True, check=False)
     except subprocess.TimeoutExpired as error:
-        raise CistError(f"{path.name} could not be read in {_SECONDS // 60} minutes; is it damaged?") from error
+        raise CistError(
+            f"{path.name} could not be read in {_SECONDS // 60} minutes; use a smaller model, or download it again."
+        ) from error
     if child.returncode:
         last = child.stderr.strip().rpartition("\n")[2]
         raise CistError(
-            last if child.returncode == _BAD else f"{path.name} cannot be read: the process that tried ended."
+            last
+            if child.returncode == _BAD
+            else f"{path.name} cannot be read: the process that tried ended with the status {child.returncode}. "
+            "Either the file is damaged, or the memory too small for its weights in float32; download it again, or use "
+            "a smaller model."
         )
 
 
@@ -102,7 +120,8 @@ def convert(path: Path, folder: Path) -> None:
             tokenizer = transformers.AutoTokenizer.from_pretrained(path.parent, **read)
         except Exception as error:  # a file can be wrong in any way
             raise CistError(
-                f"{path.name} is not a GGUF file of a language model that transformers reads ({first_line(error)})."
+                f"{path.name} is not a GGUF file of a language model that transformers reads ({first_line(error)}); "
+                "use a folder of its safetensors, or download it again if it is damaged."
             ) from error
         config = network.config
         if hasattr(config, "quantization_config"):
@@ -114,7 +133,9 @@ def convert(path: Path, folder: Path) -> None:
     state = network.state_dict()
     written = load_file(folder / "model.safetensors")
     if any(not bool((state[name] == tensor).all()) for name, tensor in written.items()):
-        raise CistError(f"The weights of {path.name} were not written as they were read; is the disk damaged?")
+        raise CistError(
+            f"The weights of {path.name} were not written as they were read; set CIST_CACHE to another disk."
+        )
     (folder / ORIGIN).write_text(json.dumps({"file": path.name, "precision": precision}, indent=2), encoding="utf-8")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -41,15 +42,20 @@ def infer_tokens(
         The token set, text by text; ``sequences`` are their places in the list.
 
     Raises:
-        CistError: if no text has two tokens, or the cache has no room.
+        CistError: if no text has two tokens, one contains a token that the model has no class for, or the cache has no
+            room.
     """
     count = sum(max(0, len(text.ids) - 1) for text in texts)
     if not count:
         raise CistError("None of the texts has two tokens, so there is nothing to predict; give longer ones.")
+    for text in texts:
+        model.vocabulary.check_ids(text.ids)
     path = cache_dir() / "tokens" / f"{_key(model, texts)}.safetensors"
     if path.is_file():
         try:
-            return TokenSet.load(path)
+            found = TokenSet.load(path)
+            # The same weights may have been read under another name.
+            return replace(found, provenance={**found.provenance, "teacher": model.name})
         except CistError:  # damaged, or of another version: it is made again
             pass
     provenance = {"teacher": model.name, "precision": model.precision, "weights_sha256": model.weights_sha256}

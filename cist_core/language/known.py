@@ -62,14 +62,28 @@ def known_language_models() -> list[KnownLanguageModel]:
     Raises:
         CistError: if a card cannot be read or is not complete.
     """
-    folder = sample_models_folder()
-    shipped = [] if folder is None else [_read(path) for path in sorted(folder.glob("language/*/card.json"))]
-    return [*shipped, _smollm2()]
+    return [*map(_read, _cards()), _smollm2()]
 
 
 def find_language_model(name: str) -> KnownLanguageModel | None:
-    """The model of that name, or None."""
-    return next((model for model in known_language_models() if model.name == name), None)
+    """The model of that name, or None; the cards of others are not read.
+
+    Raises:
+        CistError: if its card cannot be read or is not complete.
+    """
+    if name == SMOLLM2:
+        return _smollm2()
+    return next((_read(path) for path in _cards() if path.parent.name == name), None)
+
+
+def language_model_names() -> list[str]:
+    """The names of all of them, those that ship first."""
+    return [*(path.parent.name for path in _cards()), SMOLLM2]
+
+
+def _cards() -> list[Path]:
+    folder = sample_models_folder()
+    return [] if folder is None else sorted(folder.glob("language/*/card.json"))
 
 
 def _smollm2() -> KnownLanguageModel:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,7 +18,7 @@ from cist_core.inference.run import choose_device
 from cist_core.language.batches import Batch, Predictions, pack, pad
 from cist_core.language.gguf import ORIGIN, converted
 from cist_core.language.head import Head, check_head, final_hidden_states, head_of
-from cist_core.language.known import find_language_model, known_language_models
+from cist_core.language.known import find_language_model, language_model_names
 from cist_core.language.texts import FastTokenizer, Tokens
 from cist_core.language.vocabulary import Vocabulary
 from cist_core.plain_text import all_written_out
@@ -38,9 +37,10 @@ from cist_core.zoo.foreign.wrapping import digest_of_files, only_text, require
 HUB = "hf:"
 _AUTO, _KIND = "AutoModelForCausalLM", "causal language model"
 _WEIGHTS = ["*.safetensors", "model.safetensors.index.json"]
+_TOKENIZER_CONFIG = "tokenizer_config.json"
 _TOKENIZER = [
     "tokenizer.json",
-    "tokenizer_config.json",
+    _TOKENIZER_CONFIG,
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.json",
@@ -49,7 +49,6 @@ _TOKENIZER = [
     "chat_template.jinja",
 ]
 _TOKENS = ("tokenizer.json", "vocab.json", "tokenizer.model")
-_REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _NO_LIMIT = 1 << 20
 _SAME = 1e-4
 _PROBE_LENGTHS = (5, 7)
@@ -198,8 +197,8 @@ def open_language_model(
             ``.gguf`` file, or ``hf:OWNER/NAME`` of the Hugging Face hub.
         device: ``"auto"`` is CUDA where there is a GPU, then Apple's MPS, then the CPU; by default the CPU.
         download: whether what is not in the hub's cache may be fetched.
-        dtype: of weights and hidden states; by default as they are stored on a GPU, and float32 on the CPU, where half
-            the precision is several times slower.
+        dtype: of weights and hidden states; by default on a GPU as they are stored in float16, bfloat16 or float32, and
+            float32 otherwise and on the CPU, where half the precision is several times slower.
 
     Raises:
         CistError: without transformers, or if there is no such model, it is damaged, asks for code, or is no causal
@@ -207,8 +206,6 @@ def open_language_model(
     """
     if reference.startswith(HUB):
         repository = reference.removeprefix(HUB)
-        if not _REPOSITORY.fullmatch(repository) or ".." in repository:
-            raise CistError(f"Expected a repository of the Hugging Face hub, {HUB}OWNER/NAME, but got '{repository}'.")
         wanted = ["config.json", "README.md", *_WEIGHTS, *_TOKENIZER]
         return _open_folder(fetch_folder(repository, wanted, download=download), reference, device, dtype)
     known = find_language_model(reference)
@@ -219,7 +216,7 @@ def open_language_model(
     if path.suffix.lower() == ".gguf":
         path = converted(path)
     if not (path / "config.json").is_file():
-        names = ", ".join(model.name for model in known_language_models())
+        names = ", ".join(language_model_names())
         raise CistError(
             f"There is no language model '{reference}'; expected one of {names}, a folder with config.json, a .gguf "
             f"file, or {HUB}OWNER/NAME of the Hugging Face hub."
@@ -232,11 +229,13 @@ def _open_folder(
 ) -> LanguageModel:
     config = read_json(root / "config.json")
     refuse_foreign_code(config, root, remedy="use a model that transformers knows, in safetensors")
-    if (root / "tokenizer_config.json").is_file():
-        refuse_foreign_code(read_json(root / "tokenizer_config.json"), root, remedy="use a tokenizer.json")
+    if (root / _TOKENIZER_CONFIG).is_file():
+        refuse_foreign_code(
+            read_json(root / _TOKENIZER_CONFIG), root, remedy="use a tokenizer.json", file=_TOKENIZER_CONFIG
+        )
     named = config.get("architectures")
     if named and not str(named[0]).endswith(("ForCausalLM", "LMHeadModel")):
-        raise CistError(f"{root} holds a {named[0]}, which is no {_KIND}.")
+        raise CistError(f"{root} holds a {named[0]}, which is no {_KIND}; use one whose name ends in ForCausalLM.")
     check_shards(root)
     files = sorted(path for path in root.iterdir() if path.suffix == ".safetensors" and path.is_file())
     if not files:
@@ -246,13 +245,12 @@ def _open_folder(
         )
     origin = read_json(root / ORIGIN) if (root / ORIGIN).is_file() else {}
     target = choose_device(device or "cpu")
-    stored = _stored_dtype(files[0])
+    stored = stored_dtype(files)
+    loaded = stored if target.type == "cuda" and stored in _COMPUTED else "float32"
     transformers, *_ = require("language", "transformers", purpose=f"The language model {name}")
     with quiet(transformers):
         check_size(transformers, root, sum(path.stat().st_size for path in files), _AUTO, kind=_KIND)
-        network = load_network(
-            transformers, root, _AUTO, dtype=dtype or (stored if target.type == "cuda" else "float32")
-        )
+        network = load_network(transformers, root, _AUTO, dtype=dtype or loaded)
         tokenizer = _open_tokenizer(transformers, root)
     network = network.eval().to(target)
     head = head_of(network)
@@ -261,7 +259,7 @@ def _open_folder(
         name=str(all_written_out(name)),
         network=network,
         tokenizer=tokenizer,
-        vocabulary=Vocabulary.of(tokenizer.get_vocab(), head.num_classes),
+        vocabulary=Vocabulary.of(tokenizer.get_vocab(), head.num_classes, _special_tokens(tokenizer)),
         head=head,
         longest=_longest(network.config, tokenizer),
         stored=str(origin.get("precision", stored)),
@@ -297,20 +295,37 @@ def _open_tokenizer(transformers: Any, root: Path) -> Any:
     return tokenizer
 
 
-def _stored_dtype(path: Path) -> str:
-    """The precision of the largest tensor."""
+def _special_tokens(tokenizer: Any) -> set[str]:
+    return {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+
+
+def stored_dtype(files: Sequence[Path]) -> str:
+    """The precision of the largest tensor of some safetensors files, such as ``"bfloat16"`` or ``"f8_e4m3"``.
+
+    Raises:
+        CistError: if one cannot be read, or they hold no tensor.
+    """
     from safetensors import SafetensorError, safe_open
 
-    try:
-        with safe_open(path, framework="pt") as file:
-            slices = [file.get_slice(key) for key in file.keys()]  # noqa: SIM118 - no mapping
-            largest = max(slices, key=lambda part: int(np.prod(part.get_shape())))
-            return _DTYPES.get(largest.get_dtype(), "float32")
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CistError(f"{path} is not a readable safetensors file ({first_line(error)}); write it again.") from error
+    found: list[tuple[int, str]] = []
+    for path in files:
+        try:
+            with safe_open(path, framework="pt") as file:
+                slices = [file.get_slice(key) for key in file.keys()]  # noqa: SIM118 - no mapping
+                found += [(int(np.prod(part.get_shape())), part.get_dtype()) for part in slices]
+        except (SafetensorError, OSError, ValueError) as error:
+            raise CistError(
+                f"{path} is not a readable safetensors file ({first_line(error)}); write it again."
+            ) from error
+    if not found:
+        raise CistError(f"{files[0]} holds no weights; write it again.")
+    _, dtype = max(found, key=lambda each: each[0])
+    return _DTYPES.get(dtype, dtype.lower())
 
 
-_DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float32"}
+_DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
+_COMPUTED = ("float16", "bfloat16", "float32")
+"""Stored precisions in which hidden states are computed on a GPU; what is stored otherwise is computed in float32."""
 
 
 def _longest(config: Any, tokenizer: Any) -> int:

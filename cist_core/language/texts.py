@@ -6,6 +6,7 @@ be others. Which of them a token belongs to is told by where its characters begi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from cist_core.errors import CistError
 
 COUNTED = frozenset({"text", "response", "assistant"})
 """The roles whose tokens a model is asked to predict; those of the others are what it is given."""
+_GIVEN = "prompt"
 SPECIAL = "special"
 """The role of tokens that stand for no text, such as a beginning."""
 RESPONSE_FIELDS = ("response", "output", "completion")
@@ -60,6 +62,7 @@ class Tokens(NamedTuple):
             several has all of its bytes; special tokens, such as an end, have none.
         straddling: how many tokens begin in one piece and end in another that counts; they belong to the first.
         left_out: how many tokens were cut off at the end because no more is read at once.
+        spelled: how often the text spells a special token, such as an end of text, which the model reads as that.
     """
 
     name: str
@@ -69,6 +72,7 @@ class Tokens(NamedTuple):
     bytes: NDArray[np.int64]
     straddling: int
     left_out: int
+    spelled: int = 0
 
     @property
     def counted_bytes(self) -> int:
@@ -93,27 +97,34 @@ class FastTokenizer(Protocol):
 # ---- reading ---------------------------------------------------------------------------------------------------------
 
 
-def load_texts(source: str | Path, *, split: str = "train", download: bool = False) -> list[Example]:
+def load_texts(source: str | Path, *, split: str | None = None, download: bool = False) -> list[Example]:
     """The texts of a file, or of a data set of the Hugging Face hub.
 
     Args:
         source: the path of a file (`read_texts`); or ``hf:REPO`` or ``hf:REPO:CONFIG``, whose rows have the fields of a
             line there.
-        split: of the data set; a file has none.
+        split: of the data set, ``"train"`` by default; a file has none.
         download: whether a data set that is not on this machine may be fetched.
 
     Raises:
-        CistError: as `read_texts`, without the extra ``language``, or if the data set or its split is not there.
+        CistError: as `read_texts`, without the extra ``language``, if the data set or its split is not there, or for
+            the split of a file.
     """
     from cist_core.data.hub_repository import PREFIX, HubRepository
 
     if not str(source).startswith(PREFIX):
+        if split is not None:
+            raise CistError(
+                f"Expected a split only of a data set of the Hugging Face hub, but got '{split}' for {source}, which "
+                "is one set; leave it out."
+            )
         return read_texts(Path(source).expanduser())
+    split = split or "train"
     hub = HubRepository(str(source), download=download, extra="language")
     rows = hub.load(split)
     examples = [example_of(row, f"{hub.name}, {split}, row {number:,}") for number, row in enumerate(rows, start=1)]
     if not examples:
-        raise CistError(f"{hub.name} has no rows in its split '{split}'.")
+        raise CistError(f"{hub.name} has no rows in its split '{split}'; choose another split.")
     return examples
 
 
@@ -127,17 +138,19 @@ def read_texts(path: Path) -> list[Example]:
         CistError: if the file cannot be read, or a line is none of these, by its number.
     """
     try:
-        content = path.read_text(encoding="utf-8")
+        content = path.read_bytes().decode("utf-8-sig")  # line ends stay as they are
     except UnicodeDecodeError as error:
         raise CistError(f"{path.name} is not text in UTF-8 (byte {error.start:,}); save it as such.") from error
     except OSError as error:
-        raise CistError(f"{path.name} cannot be read ({error.strerror or error}).") from error
+        raise CistError(
+            f"{path.name} cannot be read ({error.strerror or error}); check its name and who may read it."
+        ) from error
     if path.suffix.lower() == ".jsonl":
         examples = list(_read_lines(path.name, content))
     else:
         examples = [Example(path.name, (Piece("text", content),))] if content.strip() else []
     if not examples:
-        raise CistError(f"{path.name} has no text.")
+        raise CistError(f"{path.name} has no text; give a file with some.")
     return examples
 
 
@@ -149,7 +162,7 @@ def _read_lines(name: str, content: str) -> Iterator[Example]:
         try:
             record = parse_json(line)
         except ValueError as error:
-            raise CistError(f"{where} is not JSON ({error}).") from error
+            raise CistError(f"{where} is not JSON ({error}); write one object a line.") from error
         yield example_of(record, where)
 
 
@@ -161,7 +174,7 @@ def example_of(record: object, name: str) -> Example:
         name: where it came from, for people and errors.
 
     Raises:
-        CistError: if the fields are others, or not texts.
+        CistError: if the fields are others, are several of these forms, or not texts.
 
     Example:
         >>> example_of({"prompt": "Two and two? ", "response": "Four."}, "sums, line 1").pieces[1]
@@ -170,9 +183,14 @@ def example_of(record: object, name: str) -> Example:
     if not isinstance(record, Mapping):
         raise CistError(f"{name} is no object; expected one with {_KNOWN_FIELDS}.")
     responses = [field for field in RESPONSE_FIELDS if field in record]
+    forms = ["'messages'"] * ("messages" in record) + ["'text'"] * ("text" in record)
+    if "prompt" in record:
+        forms += [f"'prompt' with '{field}'" for field in responses]
+    if len(forms) > 1:
+        raise CistError(f"{name} has {' and '.join(forms)}, of which only one can be its text; keep that one.")
     if "messages" in record:
         return Example(name, _messages(record["messages"], name), chat=True)
-    if "prompt" in record and len(responses) == 1:
+    if "prompt" in record and responses:
         response = _text(record, responses[0], name)
         return Example(name, (Piece("prompt", _text(record, "prompt", name)), Piece("response", response)))
     if "text" in record:
@@ -183,11 +201,11 @@ def example_of(record: object, name: str) -> Example:
 
 def _messages(value: object, name: str) -> tuple[Piece, ...]:
     if not isinstance(value, Sequence) or isinstance(value, str) or not value:
-        raise CistError(f"{name}: 'messages' is no list of messages, each with 'role' and 'content'.")
+        raise CistError(f"{name}: 'messages' is no list of messages; give one of objects with 'role' and 'content'.")
     pieces = []
     for number, message in enumerate(value, start=1):
         if not isinstance(message, Mapping) or not {"role", "content"} <= {*message}:
-            raise CistError(f"{name}: message {number} has no 'role' and 'content'.")
+            raise CistError(f"{name}: message {number} has no 'role' and 'content'; give both, as text.")
         pieces.append(Piece(_text(message, "role", name), _text(message, "content", name)))
     return tuple(pieces)
 
@@ -195,7 +213,7 @@ def _messages(value: object, name: str) -> tuple[Piece, ...]:
 def _text(record: Mapping[str, Any], field: str, name: str) -> str:
     value = record[field]
     if not isinstance(value, str):
-        raise CistError(f"{name}: {field!r} is {type(value).__name__}, not text.")
+        raise CistError(f"{name}: {field!r} is {type(value).__name__}, not text; write it as text.")
     try:
         value.encode()
     except UnicodeEncodeError as error:
@@ -212,19 +230,20 @@ def _text(record: Mapping[str, Any], field: str, name: str) -> str:
 def tokenise_all(examples: Iterable[Example], tokenizer: FastTokenizer, *, longest: int) -> list[Tokens]:
     """The tokens of many texts; nothing of a plain text is left out.
 
-    A plain text longer than the model reads becomes several, of which each after the first begins with the last token
-    of the one before, which counts there alone: so every token but the first is predicted, and once. Prompts with
+    A plain text longer than what is read at once becomes several, of which each after the first begins with the last
+    token of the one before, which counts there alone: so every token but the first is predicted, and once. Prompts with
     responses and chats are cut, as by `tokenise`.
 
     Raises:
         CistError: as `tokenise`.
     """
     found: list[Tokens] = []
+    special = _special_tokens(tokenizer)
     for example in examples:
         if {piece.role for piece in example.pieces} == {"text"}:
-            found += _in_parts(_whole(example, tokenizer), longest)
+            found += _in_parts(_whole(example, tokenizer, special), longest)
         else:
-            found.append(tokenise(example, tokenizer, longest=longest))
+            found.append(_cut(_whole(example, tokenizer, special), longest))
     return found
 
 
@@ -234,14 +253,14 @@ def tokenise(example: Example, tokenizer: FastTokenizer, *, longest: int) -> Tok
     Args:
         example: what `read_texts` gives.
         tokenizer: a fast one of transformers, which knows where its tokens begin.
-        longest: how many tokens the model reads at most; what lies beyond is left out and counted.
+        longest: how many tokens are read at once, no more than the model reads; what lies beyond is left out and
+            counted.
 
     Raises:
         CistError: if the tokenizer is slow, has no template for a chat, or its template does not show where a message
             begins and ends.
     """
-    whole = _whole(example, tokenizer)
-    return _part(whole, 0, longest)._replace(left_out=max(0, len(whole.ids) - longest))
+    return _cut(_whole(example, tokenizer, _special_tokens(tokenizer)), longest)
 
 
 def remarks(texts: Sequence[Tokens]) -> list[str]:
@@ -253,16 +272,31 @@ def remarks(texts: Sequence[Tokens]) -> list[str]:
             "Tokens that begin in a prompt and end in a response belong to the prompt and do not count: "
             f"{straddling:,}."
         )
+    spelled = sum(text.spelled for text in texts)
+    if spelled:
+        said.append(f"Places where a text spells a special token, which the model reads as that token: {spelled:,}.")
     if left_out:
         cut = sum(text.left_out > 0 for text in texts)
         said.append(
             f"Of {len(texts):,} texts, {cut:,} are longer than what is read at once; tokens left out at their ends: "
             f"{left_out:,}."
         )
+    parts = further_parts(texts)
+    if parts:
+        whole = len(texts) - parts
+        said.append(
+            "Plain texts longer than what is read at once are read in parts, each without what stands before it; "
+            f"texts: {whole:,}, parts: {len(texts):,}."
+        )
     silent = sum(not text.counted[1:].any() for text in texts)
     if silent:
         said.append(f"Texts that have no token that counts: {silent:,} of {len(texts):,}.")
     return said
+
+
+def further_parts(texts: Sequence[Tokens]) -> int:
+    """How many of these are parts after the first of a plain text: they begin with a token that counted before."""
+    return sum(len(text.ids) > 0 and text.roles[0] in COUNTED and not bool(text.counted[0]) for text in texts)
 
 
 def _in_parts(whole: Tokens, longest: int) -> list[Tokens]:
@@ -276,10 +310,23 @@ def _part(whole: Tokens, start: int, longest: int) -> Tokens:
     kept = slice(start, start + longest)
     counted = whole.counted[kept].copy()
     counted[: min(start, 1)] = False  # it counts in the part before
-    return whole._replace(ids=whole.ids[kept], roles=whole.roles[kept], counted=counted, bytes=whole.bytes[kept])
+    spelled = 0 if start else whole.spelled
+    return whole._replace(
+        ids=whole.ids[kept], roles=whole.roles[kept], counted=counted, bytes=whole.bytes[kept], spelled=spelled
+    )
 
 
-def _whole(example: Example, tokenizer: FastTokenizer) -> Tokens:
+def _cut(whole: Tokens, longest: int) -> Tokens:
+    return _part(whole, 0, longest)._replace(left_out=max(0, len(whole.ids) - longest))
+
+
+def _special_tokens(tokenizer: FastTokenizer) -> re.Pattern[str] | None:
+    """What a text must not contain to be read as text alone."""
+    tokens = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    return re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True)))) if tokens else None
+
+
+def _whole(example: Example, tokenizer: FastTokenizer, special: re.Pattern[str] | None) -> Tokens:
     if not tokenizer.is_fast:
         raise CistError(
             "This tokenizer does not say where its tokens begin; open the model with a fast tokenizer (tokenizer.json)."
@@ -311,7 +358,9 @@ def _whole(example: Example, tokenizer: FastTokenizer) -> Tokens:
         # By its text: where a token stands for what is unknown, that is text.
         sizes.append(0 if text[place:end].strip() in no_text else len(text[place:end].encode()))
         place = end
-    if not example.chat and pieces[-1].role in COUNTED and tokenizer.eos_token_id is not None:
+    # Some tokenizers write the end themselves; an end that a text spells out is text.
+    ended = bool(ids) and ids[-1] == tokenizer.eos_token_id and offsets[-1][0] == offsets[-1][1]
+    if not example.chat and not ended and pieces[-1].role in COUNTED and tokenizer.eos_token_id is not None:
         ids.append(tokenizer.eos_token_id)
         roles.append(pieces[-1].role)
         sizes.append(0)
@@ -325,25 +374,33 @@ def _whole(example: Example, tokenizer: FastTokenizer) -> Tokens:
         np.asarray(sizes, np.int64),
         straddling,
         0,
+        0 if special is None else sum(len(special.findall(piece.text)) for piece in example.pieces),
     )
 
 
 def _rendered(example: Example, tokenizer: FastTokenizer) -> tuple[Piece, ...]:
     """The messages as the model's template writes them: what it puts around an answer belongs to the question.
 
-    A template writes each answer after the same words as without it, so the longer text begins with the shorter one.
+    A template writes each answer after the same words as without it, so the longer text begins with the shorter one. It
+    is asked only for what stands before and after each answer: some refuse a system message alone.
     """
     messages = [{"role": piece.role, "content": piece.text} for piece in example.pieces]
     pieces: list[Piece] = []
     written = ""
-    for number, piece in enumerate(example.pieces, start=1):
+
+    def add(role: str, until: int) -> None:
+        nonlocal written
+        asks = role == _GIVEN and until < len(messages)
+        text = _render(messages[:until], tokenizer, example.name, add_generation_prompt=asks)
+        pieces.append(Piece(role, _rest(text, written, example.name)))
+        written = text
+
+    for number, piece in enumerate(example.pieces):
         if piece.role in COUNTED:
-            given = _render(messages[: number - 1], tokenizer, example.name, add_generation_prompt=True)
-            pieces.append(Piece("prompt", _rest(given, written, example.name)))
-            written = given
-        whole = _render(messages[:number], tokenizer, example.name, add_generation_prompt=False)
-        pieces.append(Piece(piece.role, _rest(whole, written, example.name)))
-        written = whole
+            add(_GIVEN, number)
+            add(piece.role, number + 1)
+    if example.pieces[-1].role not in COUNTED:
+        add(_GIVEN, len(messages))
     return tuple(piece for piece in pieces if piece.text)
 
 
@@ -355,7 +412,9 @@ def _render(
     try:
         return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt))
     except Exception as error:  # a template is a program that raises what it likes
-        raise CistError(f"{name} cannot be written with this model's chat template ({error}).") from error
+        raise CistError(
+            f"{name} cannot be written with this model's chat template ({error}); give 'prompt' and 'response' as text."
+        ) from error
 
 
 def _rest(text: str, beginning: str, name: str) -> str:

@@ -26,6 +26,7 @@ from cist_core.documents import parse_json
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
 from cist_core.files import file_state, write_whole
+from cist_core.logits.absent_classes import listed
 from cist_core.logits.logit_set import map_safetensors, safetensors_header
 
 FloatArray = NDArray[np.float64]
@@ -48,7 +49,7 @@ class TokenFacts(NamedTuple):
     """What is known of n tokens besides the logits that predict them.
 
     Attributes:
-        ids: the tokens that came true, ``(n,)`` int64, numbers in the vocabulary.
+        ids: the actual tokens, which the rows predict, ``(n,)`` int64, numbers in the vocabulary.
         sequences: the number of the text that each is in, ``(n,)`` int64.
         positions: the place of each in its text, counted from 0, ``(n,)`` int64; the first token of a text is
             predicted by nothing, so it is none of these.
@@ -69,7 +70,7 @@ class SoftTokens(NamedTuple):
 
     Attributes:
         top: probabilities of `TokenSet.top_ids`, ``(n, T)`` float64, falling.
-        actual: of the token that came true, ``(n,)``.
+        actual: of the actual token, ``(n,)``.
         tail: of all tokens beyond the T largest together, ``(n,)``.
     """
 
@@ -94,10 +95,10 @@ class TokenSet:
         log_partition: ``ln Z``, ``(N, K)``.
         top: the T largest ``d``, falling from 0, ``(N, T)`` float32; T is 32, or V' if that is less.
         top_ids: their tokens, ``(N, T)`` int32.
-        shifted: ``d`` of the token that came true, ``(N,)`` float32.
+        shifted: ``d`` of the actual token, ``(N,)`` float32.
         entropy: at temperature 1, in nats, ``(N,)`` float32.
         log_partition_at_one: ``ln Z`` at temperature 1, ``(N,)`` float32.
-        rank: of the token that came true, 1 for the most likely, ``(N,)`` int32.
+        rank: of the actual token, 1 for the most likely, ``(N,)`` int32.
         vocabulary_size: V.
         left_out: the tokens of the vocabulary that take no part, by number.
         provenance: where the logits came from, as text, their precision included.
@@ -126,9 +127,14 @@ class TokenSet:
         """V', the tokens of the vocabulary that take part."""
         return self.vocabulary_size - len(self.left_out)
 
+    @cached_property
+    def kept(self) -> NDArray[np.int64]:
+        """The tokens of the vocabulary that take part, by number, ``(V',)``."""
+        return np.delete(np.arange(self.vocabulary_size), np.asarray(self.left_out, np.int64))
+
     @property
     def nll(self) -> NDArray[np.float32]:
-        """``-ln p`` of the tokens that came true, at temperature 1, in nats, ``(N,)``."""
+        """``-ln p`` of the actual tokens, at temperature 1, in nats, ``(N,)``."""
         return self.log_partition_at_one - self.shifted
 
     @property
@@ -163,10 +169,11 @@ class TokenSet:
             rows=rows,
             labels=self._kept_number(self.facts.ids)[rows],
             left_out=self.left_out,
+            fits_memory=False,
         )
 
     def soft_labels(self, tau: ArrayLike, tokens: NDArray[np.int64] | None = None) -> SoftTokens:
-        """Probabilities at a temperature: of the largest, of the token that came true, and of all others together.
+        """Probabilities at a temperature: of the largest, of the actual token, and of all others together.
 
         Args:
             tau: positive, one number or one for each of the tokens; ``m / tau`` has to lie in the table.
@@ -186,7 +193,7 @@ class TokenSet:
         return SoftTokens(top, self._actual(temperatures, log_z, rows), np.maximum(1.0 - total, 0.0))
 
     def surprisal(self, tau: ArrayLike) -> FloatArray:
-        """``-ln p`` of the tokens that came true under ``softmax(z / tau)``, in nats, ``(N,)``.
+        """``-ln p`` of the actual tokens under ``softmax(z / tau)``, in nats, ``(N,)``.
 
         Args:
             tau: as in `soft_labels`.
@@ -208,16 +215,12 @@ class TokenSet:
         return digest.hexdigest()
 
     def check_same_tokens(self, other: TokenSet) -> None:
-        """Refuse to compare models on other tokens.
+        """Refuse to compare models on other tokens, or over others; how far padding fills a vocabulary up is no matter.
 
         Raises:
             CistError: naming the first difference.
         """
-        if self.vocabulary_size != other.vocabulary_size:
-            raise CistError(
-                f"Expected two token sets over one vocabulary, but one has {self.vocabulary_size:,} tokens and the "
-                f"other {other.vocabulary_size:,}; analyse models that share a tokenizer."
-            )
+        check_same_classes(self.kept, other.kept)
         if self.num_tokens != other.num_tokens:
             raise CistError(
                 f"Expected two token sets of the same texts, but one has {self.num_tokens:,} tokens and the other "
@@ -484,6 +487,23 @@ def _check_content(source: Path, state: tuple[int, int, int, int]) -> None:
     """Compare the checksum, again only when the state of the file has changed."""
     metadata, tensors = map_safetensors(source)
     compare(source, metadata, _digests(tensors))
+
+
+def check_same_classes(first: NDArray[np.int64], second: NDArray[np.int64]) -> None:
+    """Refuse two models whose distributions are not over the same tokens, given those that take part in each.
+
+    Sizes may differ: models of one tokenizer fill their vocabularies up to other sizes with what takes no part.
+
+    Raises:
+        CistError: naming the tokens that take part in one of them only.
+    """
+    if not np.array_equal(first, second):
+        apart = np.setxor1d(first, second)
+        raise CistError(
+            f"Expected two models over the same tokens, but {len(first):,} of a vocabulary take part in one and "
+            f"{len(second):,} in the other; only in one: {listed(apart, None)}. Use models that share a tokenizer, and "
+            "mask the same tokens in both."
+        )
 
 
 def as_facts(facts: TokenFacts, count: int, vocabulary_size: int) -> TokenFacts:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -21,23 +21,31 @@ class Vocabulary:
     Attributes:
         tokens: what each is, as the tokenizer writes it; None where no token has that number, which is padding: models
             round the number of their classes up, so Qwen's 151,665 tokens have 151,936 or 152,064.
+        beyond: special tokens of the tokenizer that the model has no class for, by number, such as the place of an
+            image in Gemma 3; no text may contain one.
     """
 
     tokens: tuple[str | None, ...]
+    beyond: Mapping[int, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, ids: Mapping[str, int], classes: int) -> Vocabulary:
-        """From a tokenizer's ``get_vocab()`` and the number of classes of the model.
+    def of(cls, ids: Mapping[str, int], classes: int, special: Collection[str] = ()) -> Vocabulary:
+        """From a tokenizer's ``get_vocab()``, the number of classes of the model, and which tokens are special ones.
 
         Raises:
-            CistError: if a token has a number that the model has no class for, or two tokens have one number.
+            CistError: if a token that is not special has a number that the model has no class for, or two tokens have
+                one number.
 
         Example:
             >>> Vocabulary.of({"a": 0, "b": 2}, 4).tokens
             ('a', None, 'b', None)
         """
         tokens: list[str | None] = [None] * classes
+        beyond: dict[int, str] = {}
         for token, number in ids.items():
+            if number >= classes and token in special:
+                beyond[number] = token
+                continue
             if not 0 <= number < classes:
                 raise CistError(
                     f"The token {token!r} is number {number:,} of the tokenizer, but the model has {classes:,} "
@@ -45,10 +53,25 @@ class Vocabulary:
                 )
             if tokens[number] is not None:
                 raise CistError(
-                    f"The tokens {tokens[number]!r} and {token!r} of the tokenizer have one number, {number:,}."
+                    f"The tokens {tokens[number]!r} and {token!r} of the tokenizer have one number, {number:,}; use "
+                    "the tokenizer that the model was trained with."
                 )
             tokens[number] = token
-        return cls(tuple(tokens))
+        return cls(tuple(tokens), beyond)
+
+    def check_ids(self, ids: NDArray[np.int64]) -> None:
+        """Refuse tokens that the model has no class for.
+
+        Raises:
+            CistError: naming the first of them.
+        """
+        wrong = ids[ids >= self.size]
+        if len(wrong):
+            token = self.beyond.get(int(wrong[0]))
+            raise CistError(
+                f"A text contains the token {wrong[0]:,}{'' if token is None else f', {token!r}'}, but the model has "
+                f"{self.size:,} classes; take it out of the text."
+            )
 
     @property
     def size(self) -> int:

@@ -116,6 +116,9 @@ def _source(name: str, split: Split) -> str | Path:
 
 def _rows(name: str, config: LanguageDataConfig, split: Split, teacher: LanguageModel) -> list[Tokens]:
     source = _source(name, split)
-    of_hub = {"split": split} if str(source).startswith(PREFIX) else {}  # a file is one split
-    texts = load_texts(source, download=config.download, **of_hub)
-    return tokenise_all(texts, teacher.tokenizer, longest=config.length)
+    of_hub = str(source).startswith(PREFIX)  # a file is one split
+    texts = load_texts(source, split=split if of_hub else None, download=config.download)
+    rows = tokenise_all(texts, teacher.tokenizer, longest=config.length)
+    for row in rows:
+        teacher.vocabulary.check_ids(row.ids)
+    return rows

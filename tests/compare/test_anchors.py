@@ -6,7 +6,7 @@ from importlib import resources
 
 import numpy as np
 import pytest
-from reference import entropy_at, entropy_at_cist
+from reference import centred_maximum, entropy_at, entropy_at_cist
 
 from cist_core import CistError, EntropyCurves, LogitSet, default_pair, recommend_rho
 from cist_core.compare import anchors as module
@@ -90,6 +90,16 @@ def test_as_kd_on_rows_of_one_size_is_the_ratio_at_that_temperature(untrained):
         assert anchor.target == pytest.approx(entropy_of_ratio(10 / tau) / math.log(2), abs=1e-4)
         assert not anchor.has_range
     assert find_anchor(curves, "kd-tau-4", floor=0).rho == pytest.approx(2.5, rel=1e-4)
+
+
+def test_as_kd_where_the_table_does_not_reach_the_temperature(logits):
+    large = 100 / centred_maximum(logits).max() * logits
+    streamed = EntropyCurves.from_chunks([large])
+    anchor = find_anchor(streamed, "kd-tau-1", floor=0)
+    assert anchor.title == "as KD at τ = 1.563, the lowest that the table reaches"
+    assert "the largest centred maximum is 100: τ = 1.563 is the lowest" in anchor.why
+    assert anchor.target * math.log(logits.shape[1]) == pytest.approx(entropy_at(large, 1.563).mean(), abs=1e-4)
+    assert find_anchor(streamed, "kd-tau-4", floor=0).title == "as KD at τ = 4"
 
 
 def test_as_kd_has_the_mean_entropy_of_the_temperature(curves, logits):

@@ -186,7 +186,7 @@ def test_a_table_answers_within_its_ratios_and_says_none_beyond(logits):
     assert (sharp.matched_tau, sharp.fixed, sharp.std_fixed, sharp.gain) == (None, None, None, None)
     assert sharp.to_dict()["fixed"] is None
     assert sharp.gain_words == "not matched"
-    with pytest.raises(CistError, match="the table of this stream ends at the ratio 64"):
+    with pytest.raises(CistError, match="the table of these curves ends at the ratio 64"):
         recommend_rho(streamed, low=0.0, target=lowest / 2, floor=0)
 
 

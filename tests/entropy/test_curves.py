@@ -137,12 +137,23 @@ def test_the_table_does_not_depend_on_the_chunks(logits):
 def test_the_table_refuses_what_lies_beyond_it(logits):
     curves = EntropyCurves.from_chunks([logits])
     with pytest.raises(
-        CistError, match=r"ratio 64\.5 lies beyond the table of this stream, which ends at 64; use a higher"
+        CistError, match=r"ratio 64\.5 lies beyond the table of these curves, which ends at 64; use a higher"
     ):
         curves.at_ratio(64.5)
     tau = centred_maximum(logits).max() / 80
     with pytest.raises(CistError, match=r"ratio 80 lies beyond the table.*or load the logits into memory"):
         curves.at_temperature(tau)
+
+
+def test_the_lowest_temperature_that_a_table_reaches(logits):
+    curves, lowest = EntropyCurves.from_chunks([logits]), centred_maximum(logits).max() / 64
+    assert curves.lowest_temperature == pytest.approx(lowest, rel=1e-6)
+    for factor in (1e-3, 0.5, 0.999):
+        reached = curves.reachable(lowest * factor)
+        assert lowest <= reached <= 1.002 * lowest
+        np.testing.assert_allclose(curves.at_temperature(reached), entropy_at(logits, reached), rtol=0, atol=TOLERANCE)
+    assert curves.reachable(4.0) == 4.0
+    assert exact(logits).reachable(1e-6) == 1e-6
 
 
 def test_the_last_ratio_of_the_table_survives_the_way_through_a_temperature(logits):

@@ -1,5 +1,11 @@
 """GGUF files are converted once, by a child process, to what transformers opens."""
 
+import json
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -100,6 +106,28 @@ def test_a_damaged_file_is_told_in_a_sentence_and_leaves_nothing(tmp_path, monke
     assert list((tmp_path / "cache" / "language").iterdir()) == []
     with pytest.raises(CistError, match="There is no file"):
         reader.converted(tmp_path / "none.gguf")
+
+
+def test_threads_that_convert_one_file_at_once_get_one_whole_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("CIST_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "one.gguf").write_bytes(b"GGUF")
+    conversions = []
+
+    def convert(command, **_):
+        conversions.append(command)
+        time.sleep(0.05)
+        for name in ("config.json", "model.safetensors", reader.ORIGIN):
+            (Path(command[-1]) / name).write_text(json.dumps(name))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr("subprocess.run", convert)
+    with ThreadPoolExecutor(4) as pool:
+        folders = list(pool.map(reader.converted, [tmp_path / "one.gguf"] * 4))
+    assert len(set(folders)) == len(conversions) == 1
+    (folders[0] / "config.json").unlink()  # emptied by hand
+    assert reader.converted(tmp_path / "one.gguf") == folders[0]
+    assert (folders[0] / "config.json").is_file()
+    assert [path.name for path in folders[0].parent.iterdir()] == [folders[0].name]
 
 
 def test_smollm2_without_its_package_says_how_to_get_it(monkeypatch):

@@ -1,5 +1,7 @@
 """A model and texts become a token set."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -62,6 +64,8 @@ def test_the_second_time_it_is_read_and_other_texts_are_others(model, texts, mon
     first = infer_tokens(model, texts)
     monkeypatch.setattr(inference, "token_set", None)
     assert infer_tokens(model, texts).tokens_digest == first.tokens_digest
+    renamed = infer_tokens(replace(model, name="a copy"), texts)
+    assert (renamed.provenance["teacher"], first.provenance["teacher"]) == ("a copy", "tiny")
     with pytest.raises(TypeError):
         infer_tokens(model, texts[:1])
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from cist_core import CistError
-from cist_core.language.known import SMOLLM2, find_language_model, known_language_models
+from cist_core.language.known import SMOLLM2, find_language_model, known_language_models, language_model_names
 
 CARD = {
     "title": "A small model of old English",
@@ -42,3 +42,8 @@ def test_a_card_that_lacks_something_is_named(folder):
     (folder / "card.json").write_text("{")
     with pytest.raises(CistError, match=r"The card .*card\.json cannot be read"):
         known_language_models()
+    with pytest.raises(CistError, match=r"The card .*card\.json cannot be read"):
+        find_language_model("mine")
+    assert find_language_model("yours") is None  # a damaged card is no matter to others
+    assert find_language_model(SMOLLM2).name == SMOLLM2
+    assert language_model_names() == ["mine", SMOLLM2]

@@ -2,18 +2,20 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 pytest.importorskip("transformers")
 
-from tiny_language_models import CLASSES, WORDS, save_tiny_model, tiny_network
+from tiny_language_models import CLASSES, WORDS, save_tiny_model, tiny_network, tiny_tokenizer
 
 from cist_core import CistError
 from cist_core.language.batches import pad
 from cist_core.language.head import check_head, final_hidden_states, head_of
-from cist_core.language.models import open_language_model
+from cist_core.language.inference import infer_tokens
+from cist_core.language.models import open_language_model, stored_dtype
 from cist_core.language.texts import example_of, tokenise
 
 IDS = torch.arange(40).reshape(2, 20) * 2
@@ -107,6 +109,35 @@ def test_a_folder_opens(folder):
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 
+def test_a_special_token_without_a_class_does_not_keep_a_model_from_opening(tmp_path):
+    folder = save_tiny_model(tmp_path / "tiny", words=CLASSES)
+    tokenizer = tiny_tokenizer(CLASSES)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    tokenizer.save_pretrained(folder)
+    model = open_language_model(str(folder))
+    assert (model.vocabulary.size, model.vocabulary.beyond) == (CLASSES, {CLASSES: "<image>"})
+    text = tokenise(example_of({"text": "w3 w4"}, "x"), model.tokenizer, longest=9)
+    with pytest.raises(CistError, match=f"contains the token {CLASSES}, '<image>'"):
+        infer_tokens(model, [text._replace(ids=np.array([3, CLASSES]))])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "said"),
+    [(torch.float64, "float64"), (torch.float8_e4m3fn, "f8_e4m3"), (torch.bfloat16, "bfloat16")],
+)
+def test_the_stored_precision_is_that_of_the_largest_tensor_of_all_files(tmp_path, dtype, said):
+    save_file({"small": torch.zeros(3)}, tmp_path / "one.safetensors")
+    save_file({"large": torch.zeros(2, 3).to(dtype), "none": torch.zeros(0)}, tmp_path / "two.safetensors")
+    assert stored_dtype([tmp_path / "one.safetensors", tmp_path / "two.safetensors"]) == said
+
+
+def test_weights_in_double_precision_are_said(tmp_path):
+    folder = save_tiny_model(tmp_path / "double")
+    state = {name: tensor.double() for name, tensor in load_file(folder / "model.safetensors").items()}
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    assert open_language_model(str(folder)).precision == "weights in float64, states in float32, logits in float32"
+
+
 def test_weights_in_half_precision_are_said(tmp_path):
     folder = save_tiny_model(tmp_path / "half")
     state = {name: tensor.bfloat16() for name, tensor in load_file(folder / "model.safetensors").items()}
@@ -135,6 +166,10 @@ def test_what_is_no_model_is_told_in_a_sentence(folder, tmp_path):
     change(folder, auto_map={"AutoModelForCausalLM": "mine.Mine"})
     with pytest.raises(CistError, match=r"asks for code of its own \('auto_map' in config.json\)"):
         open_language_model(str(folder))
+    other = save_tiny_model(tmp_path / "other")
+    change(other, "tokenizer_config.json", auto_map={"AutoTokenizer": "mine.Mine"})
+    with pytest.raises(CistError, match=r"asks for code of its own \('auto_map' in tokenizer_config.json\)"):
+        open_language_model(str(other))
 
 
 def test_a_pickle_is_not_read(folder):

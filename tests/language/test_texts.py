@@ -129,6 +129,19 @@ def test_what_is_cut_or_does_not_count_is_said(tokenizer):
     assert "Of 2 texts, 1 are longer than what is read at once; tokens left out at their ends: " in said[1]
     assert said[2] == "Texts that have no token that counts: 1 of 2."
     assert remarks(tokenise_all([example_of({"text": "four hundred"}, "x")], tokenizer, longest=9)) == []
+    parts = tokenise_all([example_of({"text": "the answer is four hundred"}, "x")], tokenizer, longest=3)
+    assert remarks(parts) == [
+        "Plain texts longer than what is read at once are read in parts, each without what stands before it; "
+        f"texts: 1, parts: {len(parts)}."
+    ]
+
+
+def test_special_tokens_that_a_text_spells_are_counted(tokenizer):
+    examples = [example_of({"text": "four<end> hundred <end>"}, "x"), example_of({"text": "four"}, "y")]
+    for longest in (3, 100):
+        said = remarks(tokenise_all(examples, tokenizer, longest=longest))
+        assert said[0] == "Places where a text spells a special token, which the model reads as that token: 2."
+    assert tokenise(examples[0], tokenizer, longest=100).ids.tolist().count(tokenizer.eos_token_id) == 3
 
 
 def test_a_chat_is_written_by_the_template_and_answers_count(tokenizer):
@@ -147,6 +160,44 @@ def test_a_chat_is_written_by_the_template_and_answers_count(tokenizer):
     assert tokens.counted.tolist() == (tokens.roles == "assistant").tolist()
 
 
+def test_a_template_is_asked_only_for_what_stands_before_and_after_an_answer(tokenizer):
+    """Such as that of Qwen 3.5 or Mistral, which refuse a system message alone, or write it into the question."""
+    tokenizer.chat_template = (
+        "{% if messages[-1].role == 'system' %}{{ raise_exception('no question') }}{% endif %}"
+        "{% for m in messages if m.role != 'system' %}<{{ m.role }}>"
+        "{% if loop.first and messages[0].role == 'system' %}{{ messages[0].content }} {% endif %}{{ m.content }}\n"
+        "{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+    )
+    messages = [
+        {"role": "system", "content": "the hundred"},
+        {"role": "user", "content": "the question"},
+        {"role": "assistant", "content": "four"},
+        {"role": "user", "content": "an answer"},
+    ]
+    try:
+        tokens = tokenise(example_of({"messages": messages}, "chat"), tokenizer, longest=200)
+    finally:
+        tokenizer.chat_template = CHAT
+    assert written(tokens, tokenizer, "assistant") == "four\n"
+    assert written(tokens, tokenizer, "prompt") == "<user>the hundred the question\n<assistant><user>an answer\n"
+    assert tokens.counted.tolist() == (tokens.roles == "assistant").tolist()
+
+
+def test_an_end_that_the_tokenizer_writes_is_not_written_twice(tokenizer):
+    before = tokenizer.backend_tokenizer.post_processor
+    end = ("<end>", tokenizer.eos_token_id)
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A <end>", special_tokens=[end])
+    try:
+        asked = Example("one", (Piece("prompt", "the question is"), Piece("response", " an answer")))
+        for example in (example_of({"text": "four hundred"}, "x"), asked):
+            tokens = tokenise(example, tokenizer, longest=100)
+            assert np.count_nonzero(tokens.ids == tokenizer.eos_token_id) == 1
+            assert tokens.ids[-1] == tokenizer.eos_token_id
+            assert tokens.counted[-1]
+    finally:
+        tokenizer.backend_tokenizer.post_processor = before
+
+
 def test_a_template_that_rewrites_is_refused(tokenizer):
     tokenizer.chat_template = "{{ messages | length }} messages{% for m in messages %}{{ m.content }}{% endfor %}"
     record = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
@@ -161,6 +212,9 @@ def test_a_template_that_rewrites_is_refused(tokenizer):
     ("record", "sentence"),
     [
         ([1], "is no object"),
+        ({"prompt": "a", "response": "b", "text": "c"}, "has 'text' and 'prompt' with 'response', of which only one"),
+        ({"messages": [], "text": "c"}, "has 'messages' and 'text', of which only one can be its text; keep that one"),
+        ({"prompt": "a", "response": "b", "output": "c"}, "has 'prompt' with 'response' and 'prompt' with 'output'"),
         ({"prompt": "a"}, "has the fields 'prompt'; expected 'text'"),
         ({"prompt": "a", "response": 3}, "'response' is int, not text"),
         ({"messages": "hello"}, "is no list of messages"),
@@ -185,7 +239,14 @@ def test_files(tmp_path):
     assert [example.pieces[-1].text for example in examples] == ["b\u2028c", "d"]
     assert examples[1].name == "two.jsonl, line 3"
     (tmp_path / "plain.txt").write_text("In the beginning")
+    with pytest.raises(CistError, match=r"'test' for .*plain\.txt, which is one set; leave it out"):
+        load_texts(tmp_path / "plain.txt", split="test")
     assert read_texts(tmp_path / "plain.txt")[0].pieces == (Piece("text", "In the beginning"),)
+    assert example_of({"id": 3, "prompt": "p", "text": "a"}, "x").pieces == (Piece("text", "a"),)
+    (tmp_path / "marked.txt").write_bytes(b"\xef\xbb\xbfone\r\ntwo\n")
+    assert read_texts(tmp_path / "marked.txt")[0].pieces == (Piece("text", "one\r\ntwo\n"),)
+    (tmp_path / "marked.jsonl").write_bytes(b'\xef\xbb\xbf{"text": "a"}\r\n{"text": "b"}\r\n')
+    assert [example.pieces[0].text for example in read_texts(tmp_path / "marked.jsonl")] == ["a", "b"]
     (tmp_path / "latin.txt").write_bytes(b"na\xefve")
     with pytest.raises(CistError, match=r"latin.txt is not text in UTF-8 \(byte 2\)"):
         read_texts(tmp_path / "latin.txt")

@@ -200,6 +200,18 @@ def test_other_masks_in_a_later_chunk_are_refused(logits):
         made(first[:17], part_of(facts._replace(ids=np.full(TOKENS, 2500)), slice(17)))
 
 
+def test_numbers_like_masks_are_said_where_all_tokens_have_them(logits):
+    facts = facts_of()._replace(ids=np.full(TOKENS, 5))
+    masked = logits.copy()
+    masked[:, 7] = -500.0
+    found = made(masked, facts)
+    assert found.left_out == ()
+    assert found.provenance["like masks"].startswith("1 class (7) has the logit -500 in every sample")
+    assert "the averages are of the first 17" in found.provenance["like masks"]
+    masked[30, 7] = -1.0
+    assert "like masks" not in made(masked, facts).provenance
+
+
 # ---- refused ---------------------------------------------------------------------------------------------------------
 
 
@@ -225,6 +237,17 @@ def test_more_or_fewer_tokens_than_said_are_refused():
         token_set([chunk, chunk], count=5)
     with pytest.raises(CistError, match="vocabulary of the first, 50 tokens, but token 4 starts a chunk with 49"):
         token_set([chunk, (language_logits(4, 49), facts_of(4, 49))], count=8)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_logit_that_is_not_finite_is_told_by_its_token(value):
+    first, second = language_logits(4, 50), language_logits(4, 50)
+    second[2, 9] = value
+    with pytest.raises(CistError, match=rf"those of token 6 have {value} at place 9; compute the model in float32"):
+        token_set([(first, facts_of(4, 50)), (second, facts_of(4, 50))], count=8)
+    second[2] = -np.inf
+    with pytest.raises(CistError, match=r"starts with token 4: Every logit of sample 2 is -inf"):
+        token_set([(first, facts_of(4, 50)), (second, facts_of(4, 50))], count=8)
 
 
 def test_a_temperature_beyond_the_table_is_refused(found):
@@ -307,7 +330,7 @@ def test_memory_does_not_grow_with_the_logits():
         for _ in range(20):
             yield rng.standard_normal((20, 20_000), dtype=np.float32), facts_of(20, 20_000)
 
-    next(iter(chunks()))
+    token_set([next(iter(chunks()))], count=20)  # what is compiled and imported is no part of it
     tracemalloc.start()
     token_set(chunks(), count=400)
     peak = tracemalloc.get_traced_memory()[1]
@@ -327,8 +350,25 @@ def test_token_sets_of_other_texts_are_not_compared(logits, found):
     assert made(logits, shifted).tokens_digest != found.tokens_digest
     with pytest.raises(CistError, match="one has 60 tokens and the other 30"):
         found.check_same_tokens(made(logits[:30], part_of(facts, slice(30))))
-    with pytest.raises(CistError, match="one has 3,000 tokens and the other 2,900"):
+    with pytest.raises(
+        CistError, match=r"3,000 of a vocabulary take part in one and 2,900 in the other; only in one: 2900, 2901,"
+    ):
         found.check_same_tokens(made(logits[:, :2900], facts._replace(ids=facts.ids % 2900)))
+
+
+def padded(logits, wanted, mask=-np.inf):
+    """The same vocabulary filled up with what takes no part."""
+    return np.pad(logits, ((0, 0), (0, wanted - logits.shape[1])), constant_values=mask)
+
+
+def test_models_of_one_tokenizer_may_fill_their_vocabularies_up_to_other_sizes(logits, found):
+    other = 0.5 * logits
+    large, larger = made(padded(other, 3008), facts_of()), made(padded(other, 3072), facts_of())
+    for one, two in ((found, large), (large, found), (large, larger)):
+        one.check_same_tokens(two)
+    pair = token_pair([(padded(logits, 3072), padded(other, 3008), facts_of())], count=TOKENS)
+    p, q = (softmax(rows.astype(np.float64), axis=1) for rows in (logits, other))
+    np.testing.assert_allclose(pair.divergence(1.0, 1.0), rel_entr(p, q).sum(axis=1), rtol=0, atol=2e-4)
 
 
 def two_models(logits, **changes):
@@ -378,10 +418,10 @@ def test_two_models_need_the_same_masks(logits):
     masked[:, 2990:] = -np.inf
     facts = facts_of()._replace(ids=np.full(TOKENS, 5))
     with pytest.raises(
-        CistError, match=r"10 tokens of the vocabulary \(2990, 2991.*are masked in one of the two models"
+        CistError, match=r"2,990 of a vocabulary take part in one and 3,000 in the other; only in one: 2990, 2991,"
     ):
         token_pair([(masked, logits, facts)], count=TOKENS)
-    with pytest.raises(CistError, match="the teacher has 3,000 tokens and the student 2,990; where the larger"):
+    with pytest.raises(CistError, match=r"3,000 of a vocabulary take part in one and 2,990 in the other"):
         token_pair([(logits, logits[:, :2990], facts)], count=TOKENS)
     pair = token_pair([(masked, masked, facts)], count=TOKENS)
     np.testing.assert_allclose(pair.divergence(2.0, 2.0), 0, atol=1e-4)

@@ -1,5 +1,6 @@
 """Vocabularies are compared number by number."""
 
+import numpy as np
 import pytest
 
 from cist_core import CistError
@@ -29,5 +30,17 @@ def test_a_token_that_only_one_has_is_no_padding():
 def test_a_tokenizer_of_another_model():
     with pytest.raises(CistError, match="'b' is number 7 of the tokenizer, but the model has 4 classes"):
         Vocabulary.of({"a": 0, "b": 7}, 4)
+    with pytest.raises(CistError, match="'b' is number 7"):
+        Vocabulary.of({"a": 0, "b": 7}, 4, special={"c"})
     with pytest.raises(CistError, match="have one number, 0"):
         Vocabulary.of({"a": 0, "b": 0}, 4)
+
+
+def test_a_special_token_without_a_class_is_left_out_and_no_text_may_contain_it():
+    """Gemma 3 has 262,144 classes, and its tokenizer a place for images after them."""
+    found = Vocabulary.of({"a": 0, "<image>": 2}, 2, special={"<image>"})
+    assert (found.tokens, found.beyond) == (("a", None), {2: "<image>"})
+    found.check_ids(np.array([0, 1]))
+    with pytest.raises(CistError, match="contains the token 2, '<image>', but the model has 2 classes; take it out"):
+        found.check_ids(np.array([0, 2]))
+    assert shared_classes(found, Vocabulary(("a", None, None))).tolist() == [0, 1]

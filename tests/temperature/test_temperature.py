@@ -212,7 +212,7 @@ def test_the_oracle_from_a_stream(logits):
     entropy = entropy_at(logits, Matched(wanted).temperatures(streamed))
     np.testing.assert_allclose(entropy, wanted, rtol=0, atol=3e-4)
     with pytest.raises(
-        CistError, match=r"H = 0\.01 nats only beyond the table of this stream; choose a larger H, or load"
+        CistError, match=r"H = 0\.01 nats only beyond the table of these curves; choose a larger H, or load"
     ):
         Matched(0.01).temperatures(streamed)
 

@@ -53,8 +53,8 @@ class Matched(TemperatureRule):
         high = np.full(curves.num_samples, min(_LOG_RATIOS[1], math.log(curves.max_ratio)))
         if not curves.exact and np.any(curves.at_ratio(curves.max_ratio) > self.H):
             raise CistError(
-                f"Some samples reach H = {self.H:g} nats only beyond the table of this stream; choose a larger H, or "
-                "load the logits into memory."
+                f"Some samples reach H = {self.H:g} nats only beyond the table of these curves; choose a larger H"
+                f"{curves.or_in_memory}."
             )
         for _ in range(_STEPS):
             middle = (low + high) / 2

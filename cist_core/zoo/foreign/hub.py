@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from cist_core.data.hub_repository import PREFIX, is_repository
 from cist_core.errors import CistError, first_line
 from cist_core.zoo.foreign.wrapping import require
 
@@ -26,8 +27,10 @@ def fetch_folder(repository: str, patterns: list[str], *, download: bool) -> Pat
     """The files of a repository that match the patterns, in one folder.
 
     Raises:
-        CistError: as `fetch_file`.
+        CistError: for a name that is none, and as `fetch_file`.
     """
+    if not is_repository(repository):
+        raise CistError(f"Expected a repository of the Hugging Face hub, {PREFIX}OWNER/NAME, but got '{repository}'.")
     (hub,) = require("hf", "huggingface_hub", purpose="A teacher from the Hugging Face hub")
     try:
         return Path(hub.snapshot_download(repository, allow_patterns=patterns, local_files_only=not download))

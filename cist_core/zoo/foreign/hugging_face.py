@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,8 +55,6 @@ def load_hugging_face(repository: str, *, download: bool = False) -> Teacher:
     Raises:
         CistError: as `load_folder`, or if the repository is not there.
     """
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", repository) or ".." in repository:
-        raise CistError(f"Expected a repository of the Hugging Face hub, {PREFIX}OWNER/NAME, but got '{repository}'.")
     folder = fetch_folder(repository, _FILES, download=download)
     return load_folder(folder, name=f"{PREFIX}{repository}")
 

@@ -46,17 +46,15 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def refuse_foreign_code(config: Mapping[str, Any], root: Path, *, remedy: str) -> None:
+def refuse_foreign_code(config: Mapping[str, Any], root: Path, *, remedy: str, file: str = "config.json") -> None:
     """Refuse what would run or fetch code, before the library sees it.
 
     Raises:
-        CistError: naming the entry, and ``remedy``.
+        CistError: naming the entry, the ``file`` it is in, and ``remedy``.
     """
     for key, value in entries(config):
         if key in _REFUSED_KEYS and value not in (None, False, "eager", "sdpa"):
-            raise CistError(
-                f"{root} asks for {_REFUSED_KEYS[key]} ('{key}' in config.json), which is not loaded; {remedy}."
-            )
+            raise CistError(f"{root} asks for {_REFUSED_KEYS[key]} ('{key}' in {file}), which is not loaded; {remedy}.")
 
 
 def entries(value: Any) -> Iterator[tuple[str, Any]]:
@@ -147,12 +145,16 @@ def load_network(transformers: Any, root: Path, auto: str, *, dtype: str) -> Any
             dtype=dtype,
         )
     except Exception as error:  # weights and configuration can disagree in any way
-        raise CistError(f"The Hugging Face model in {root} cannot be loaded ({first_line(error)}).") from error
+        raise CistError(
+            f"The Hugging Face model in {root} cannot be loaded ({first_line(error)}); check that config.json and "
+            "weights are of one model, or download them again."
+        ) from error
     missing = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
     if missing:
         shown = ", ".join(missing[:4])
         raise CistError(
-            f"The weights in {root} do not fit its config.json: {len(missing)} missing or of other shape: {shown}."
+            f"The weights in {root} do not fit its config.json: {len(missing)} missing or of other shape: {shown}; use "
+            "the config.json that they were saved with."
         )
     return network
 
