@@ -100,43 +100,6 @@ def test_a_plain_loop():
     assert last < first
 
 
-def test_logits_that_are_made_a_chunk_at_a_time():
-    """The gradients that the recipe gives states and head are those of all logits at once."""
-    student, teacher = (SimpleNamespace(head=Head(torch.randn(12, 6, requires_grad=True))) for _ in range(2))
-    states, teacher_states, labels = torch.randn(7, 6, requires_grad=True), torch.randn(7, 6), torch.arange(7)
-    named = {"student": student, "teacher": teacher, "student_states": states, "teacher_states": teacher_states}
-    run("Vocabularies: logits a chunk at a time", **named, labels=labels, classes=12)
-    logits = {"student_logits": student.head.logits(states), "teacher_logits": teacher.head.logits(teacher_states)}
-    whole = create_objective("cist:rho=10")(**logits, labels=labels)["total"]
-    parameters = [states, student.head.weight]
-    for parameter, wanted in zip(parameters, torch.autograd.grad(whole, parameters), strict=True):
-        torch.testing.assert_close(parameter.grad, wanted)
-    assert teacher.head.weight.grad is None
-
-
-class StandInDistiller(nn.Module):
-    """What mdistiller's base class does with its children: train mode for the student, a call of forward_train."""
-
-    def __init__(self, student, teacher):
-        super().__init__()
-        self.student, self.teacher = student, teacher
-
-    def get_learnable_parameters(self):
-        return list(self.student.parameters())
-
-    def forward(self, **kwargs):
-        return self.forward_train(**kwargs)
-
-
-class WithFeatures(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.network = network()
-
-    def forward(self, x):
-        return self.network(x), {"feats": []}
-
-
 def test_the_recipe_for_parts_of_a_batch_is_a_step_on_the_whole():
     """Micro-batches of 4, 9 and no tokens: one step of the recipe is that of all tokens at once."""
     inputs, labels = torch.randn(6, 5, 6), torch.randint(0, 4, (6, 5))
