@@ -126,8 +126,21 @@ def let_browser_remember() -> None:
     """
     if not sign_in_configured() and not on_own_machine():
         begun = st.session_state.get(_BEGUN, [])
-        ready = [] if len(begun) <= MOST_KEPT else [each.id for each in my_added() if each.state is AddedState.READY]
-        keep_in_browser(begun, st.session_state.get(_KEYS, {}), st.session_state.get(_FORGOTTEN, []), ready=ready)
+        surplus = _surplus(begun) if len(begun) > MOST_KEPT else []
+        keep_in_browser(begun, st.session_state.get(_KEYS, {}), st.session_state.get(_FORGOTTEN, []), surplus=surplus)
+
+
+def _surplus(begun: Sequence[str]) -> list[str]:
+    """Which of these ids, the newest first, are more than a browser keeps: what is gone, then drafts, then the rest,
+    the oldest first; never the last that was begun, which may be a draft in somebody's hands.
+    """
+    found = {added.id: added for added in my_added()}
+    oldest_first = list(reversed(begun))
+    oldest_first.sort(key=lambda each: found[each].created_at if each in found else 0.0)
+    oldest_first = [each for each in oldest_first[:-1] if each != begun[0]]
+    drafts = [each for each in oldest_first if each in found and found[each].state is AddedState.DRAFT]
+    gone = [each for each in oldest_first if each not in found]
+    return list(dict.fromkeys([*gone, *drafts, *oldest_first]))[: len(begun) - MOST_KEPT]
 
 
 def my_added() -> list[Added]:

@@ -22,7 +22,15 @@ class _Unfollowed(NamedTuple):
     while_shown: tuple[object, ...] | None
 
 
-def follow(key: str, offered: Sequence[str], what: str, *, why: str = "", depends: bool = False) -> None:
+def follow(
+    key: str,
+    offered: Sequence[str],
+    what: str,
+    *,
+    titles: Mapping[str, str] | None = None,
+    why: str = "",
+    depends: bool = False,
+) -> None:
     """Before a widget that is bound to the address is drawn: remember what a link asks of it and cannot have.
 
     Streamlit itself takes such a value out of the address and says nothing.
@@ -31,6 +39,7 @@ def follow(key: str, offered: Sequence[str], what: str, *, why: str = "", depend
         key: of the widget, and the name of its query parameter.
         offered: what it has; the first is what it starts at.
         what: that is chosen, in words.
+        titles: what the names are called on the screen; themselves if None.
         why: more to say.
         depends: whether what it has depends on other choices, so that a value of the session may be an earlier one's.
     """
@@ -41,7 +50,8 @@ def follow(key: str, offered: Sequence[str], what: str, *, why: str = "", depend
     if mine:
         st.session_state[key] = offered[0]
     if not (mine and depends):
-        sentence = f"The link asks for the {what} “{str(asked)[:80]}”, which is not here; shown is {offered[0]}."
+        shown = offered[0] if titles is None else titles[offered[0]]
+        sentence = f"The link asks for the {what} “{str(asked)[:80]}”, which is not here; shown is {shown}."
         unfollowed(key, f"{sentence} {why}".strip(), while_shown=(offered[0], asked))
 
 
@@ -77,7 +87,7 @@ def say_unfollowed(place: DeltaGenerator, *keys: str) -> None:
     known, sentences = _unfollowed(), []
     for key in (key for key in keys if key in known):
         shown = st.session_state.get(key)
-        if known[key].while_shown is None:
+        if known[key].while_shown is None and shown is not None:
             known[key] = _Unfollowed(f"{known[key].sentence}; shown is {shown:g}.", (shown,))
         if shown in (known[key].while_shown or ()):
             sentences.append(known[key].sentence)
@@ -97,12 +107,12 @@ def titled_choice(
     default: str | None = None,
     **arguments: Any,
 ) -> str:
-    """A choice that shows titles, while the address keeps the names, which are what a link passes on.
+    """Let somebody choose one of several names, shown by their titles; the name chosen, which the address keeps.
 
     Streamlit writes into the address what a box shows. So a field that nobody sees is bound to it, and moves the box.
 
     Args:
-        widget: `selectbox` or `radio` of a place.
+        widget: `selectbox`, `radio` or `segmented_control` of a place.
         label: of the widget.
         titles: of every name that is offered, in order.
         setting: `linked` or `page_setting`, with the key of the choice, which is the name of its query parameter;
@@ -143,7 +153,7 @@ def page_choice(
     """
     start = next(iter(titles)) if default is None else default
     notice = st.empty()
-    follow(key, [start, *titles], what)
+    follow(key, [start, *titles], what, titles=titles)
     chosen = titled_choice(widget, label, titles, setting=page_setting(key), default=start, **arguments)
     say_unfollowed(notice, key)
     return chosen

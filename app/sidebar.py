@@ -37,6 +37,7 @@ STEP = 0.001
 SLIDERS = (("Fixed temperature τ", "tau"), ("CIST ρ", "rho"))
 FLOOR_RANGE = (0.0, TAU_RANGE[1])
 _RANGES = RANGES | {"floor": FLOOR_RANGE}
+_SOURCE_KEYS = ("teacher", "data", "split")
 _NAMES = {"tau": "τ", "rho": "ρ", "floor": "floor of τ"}
 
 GONE = "It may have been deleted, or belong to somebody who has signed in."
@@ -60,8 +61,9 @@ def choose_source(sidebar: DeltaGenerator, *, needed: bool = True) -> Source | N
     _follow_link_to_added()
     added = catalogue.ready_added()
     titles = catalogue.titles([*cards, *added])
-    follow("teacher", list(titles), "teacher", why=GONE if ADDED_ID.fullmatch(_asked("teacher")) else "")
-    _let_pair_go_with_source()
+    why = GONE if ADDED_ID.fullmatch(_asked("teacher")) else ""
+    follow("teacher", list(titles), "teacher", titles=titles, why=why)
+    _let_pair_go_with("teacher")
     teacher = titled_choice(sidebar.selectbox, "Teacher", titles, setting=linked("teacher"), place=sidebar)
     if teacher in added:
         own_data, own_split = catalogue.data_of(added[teacher])
@@ -71,20 +73,23 @@ def choose_source(sidebar: DeltaGenerator, *, needed: bool = True) -> Source | N
         offered, splits = catalogue.suitable_data(cards[teacher]), []
     sidebar.page_link("../pages/add.py", label="Add your own", icon=":material/add_circle:")
     follow("data", offered, "data set", depends=True)
+    _let_pair_go_with("data")
     data = titled_choice(sidebar.selectbox, "Data", _same(offered), setting=linked("data"), place=sidebar)
     splits = splits or list(DATASETS[data].splits)
     usual_split = "test" if "test" in splits else splits[0]
     follow("split", [usual_split, *splits], "split", depends=True)
+    _let_pair_go_with("split")
     split = titled_choice(
         sidebar.segmented_control, "Split", _same(splits), setting=linked("split"), place=sidebar, default=usual_split,
         required=True,
     )  # fmt: skip
     students = _students(cards, added, teacher, data)
-    follow("student", students, "student", depends=True)
+    student_titles = catalogue.titles(students)
+    follow("student", students, "student", titles=student_titles, depends=True)
     student = titled_choice(
         sidebar.selectbox,
         "Student",
-        catalogue.titles(students),
+        student_titles,
         setting=linked("student"),
         place=sidebar,
         help="Its logits on the same samples, for the weights of CIST and for what the teacher can tell it.",
@@ -316,14 +321,15 @@ def _move_in_one_step(settled: Position | None, belongs: Position, source: Sourc
     """Let what moves together be one entry of the browser's history, so that one Back press takes back all of it.
 
     Streamlit makes an entry for each value that the script has set, when its widget is drawn; one that stands in the
-    address already makes none. The floor is drawn first and makes the entry where it has changed; else rho, the last,
-    does where both have moved. The others are in the address by then.
+    address already makes none. The floor is drawn first and makes the entry where it has changed, with both sliders, as
+    one that stays may start elsewhere now. Else rho, the last, does where both have moved. The others are in the
+    address by then.
     """
     context = get_script_run_ctx(suppress_warning=True)
     if settled is None or context is None or settled.source != belongs.source:
         return  # another source makes an entry by itself
     moved = [key for key in RANGES if getattr(settled, key) != getattr(belongs, key)]
-    silent = moved if settled.floor != belongs.floor else moved[:-1]
+    silent = list(RANGES) if settled.floor != belongs.floor else moved[:-1]
     start = source.default_pair(belongs.floor)
     with context.session_state.query_params() as address:
         for key in silent:
@@ -342,21 +348,23 @@ def _move_after_drawn(pair: SliderPair, now: Position) -> None:
         st.rerun()
 
 
-def _let_pair_go_with_source() -> None:
+def _let_pair_go_with(key: str) -> None:
     """Before another teacher, data set or split is drawn, whose entry of the history is then the only one: the
     pair starts anew, and does not stand in the address where it starts.
+
+    Args:
+        key: of the choice; what a link asks of it and cannot have is put right by then, see `follow`.
     """
     settled: Position | None = st.session_state.get("_settled")
     context = get_script_run_ctx(suppress_warning=True)
     if settled is None or context is None:
         return
     assert isinstance(settled.source, tuple)
-    chosen = [st.session_state.get(key) for key in ("teacher", "data", "split")]
-    if all(now in (None, before) for now, before in zip(chosen, settled.source, strict=True)):
+    if st.session_state.get(key) in (None, settled.source[_SOURCE_KEYS.index(key)]):
         return
     with context.session_state.query_params() as address:
-        for key in RANGES:
-            address.discard_param_no_forward_msg(key)
+        for slider in RANGES:
+            address.discard_param_no_forward_msg(slider)
 
 
 def _came_with_source(settled: Position) -> bool:
@@ -369,6 +377,7 @@ def _came_with_source(settled: Position) -> bool:
 
 
 def _name(source: Source) -> tuple[str, str, str]:
+    """By the choices of `_SOURCE_KEYS`."""
     return source.teacher, source.data, source.split
 
 

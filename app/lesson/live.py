@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +11,7 @@ import streamlit as st
 from numpy.typing import ArrayLike
 
 from app.sliders.component import live_component, read
+from cist_core.charts import Figure
 from cist_core.charts.lesson import shown_classes
 
 PICTURES = ("lesson-picture", "lesson-second-picture")
@@ -27,11 +28,13 @@ class Moving:
         kind: of the picture, a name in ``app/sliders/lesson.js``.
         tables: of the figure, which it fills.
         given: what it computes them from, besides the sliders.
+        drawn: the rows of these tables as the server has them, by table, where the browser computes them less exactly.
     """
 
     kind: str
     tables: Sequence[str]
     given: dict[str, Any]
+    drawn: dict[str, list[dict[Hashable, Any]]] | None = None
 
 
 def moving_bars(kind: str, row: ArrayLike, *, rules: int = 1, **given: Any) -> Moving:
@@ -44,18 +47,23 @@ def moving_curve(kind: str, row: ArrayLike, *tables: str, **given: Any) -> Movin
     return Moving(kind, tables, _row(row) | given)
 
 
-def move_pictures(sliders: Sequence[Slider], *pictures: Moving) -> None:
-    """Let the pictures of a step, in their order, follow its sliders."""
-    moving = [
-        {"chart": chart, "kind": picture.kind, "tables": picture.tables, "given": picture.given}
-        for chart, picture in zip(PICTURES, pictures, strict=False)
-    ]
+def moving_histogram(figure: Figure, grid: str) -> Moving:
+    """What `histogram_figure` draws of a pair, which moves from position to position of a grid of the page."""
+    tables = ("bins", "means", "regions")
+    return Moving(
+        "histogram", tables, {"grid": grid}, {name: figure.datasets[name].to_dict("records") for name in tables}
+    )
+
+
+def move_pictures(sliders: Mapping[Slider, float], *pictures: Moving) -> None:
+    """Let the pictures of a step, in their order, follow its sliders, from where these stand."""
+    moving = [{"chart": chart, **asdict(picture)} for chart, picture in zip(PICTURES, pictures, strict=False)]
     with st.container(key="lesson-live"):
-        _LIVE(key="lesson_live", data={"sliders": sliders, "pictures": moving})
+        _LIVE(key="lesson_live", data={"sliders": dict(sliders), "pictures": moving})
 
 
 def _row(row: ArrayLike) -> dict[str, Any]:
-    return {"logits": [float(f"{logit:.6g}") for logit in np.asarray(row, dtype=np.float64)]}
+    return {"logits": [float(f"{logit:.9g}") for logit in np.asarray(row, dtype=np.float64)]}
 
 
 _LIVE = live_component("cist_lesson_live", html="<span></span>", scripts=[read("lesson.js")])

@@ -19,7 +19,7 @@ from app.catalogue import title_of
 from app.lesson import students
 from app.lesson.editor import CLASSES, edit_logits
 from app.lesson.layout import current_layout
-from app.lesson.live import PICTURES, Moving, move_pictures, moving_bars, moving_curve
+from app.lesson.live import PICTURES, move_pictures, moving_bars, moving_curve, moving_histogram
 from app.lesson.material import Material, Sample, lesson_material, shipped_logits
 from app.links import follow, follow_number
 from app.settings import page_setting
@@ -111,7 +111,7 @@ def _temperature(left: DeltaGenerator, right: DeltaGenerator, view: View | None)
     with right:
         tau = _tau_slider(st.container())
         _pictures(tempered_figure(logits, CLASSES, tau), temperature_figure(logits, tau))
-        move_pictures(["tau"], moving_bars("fixed", logits), moving_curve("temperature", logits, "now"))
+        move_pictures({"tau": tau}, moving_bars("fixed", logits), moving_curve("temperature", logits, "now"))
         _row_numbers(logits, tau)
 
 
@@ -130,7 +130,7 @@ def _two_samples(left: DeltaGenerator, right: DeltaGenerator, view: View | None)
         _pictures(
             *(tempered_figure(sample.logits, material.names, tau, who=who) for who, sample in material.pair.items())
         )
-        move_pictures(["tau"], *(moving_bars("fixed", sample.logits) for sample in material.pair.values()))
+        move_pictures({"tau": tau}, *(moving_bars("fixed", sample.logits) for sample in material.pair.values()))
         _pair_numbers(material, tau, tau)
 
 
@@ -153,7 +153,7 @@ def _ratio(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -> No
         _pictures(
             scaling_figure(logits, CLASSES, scale, Fixed(tau)), scaling_figure(logits, CLASSES, scale, Cist(ratio))
         )
-        move_pictures(["tau", "scale"], moving_bars("scaled", logits), moving_bars("held", logits))
+        move_pictures({"tau": tau, "scale": scale}, moving_bars("scaled", logits), moving_bars("held", logits))
         _numbers(
             ("Ratio at τ", _change(ratio, scale) if maximum else "0", "m / τ, before and after"),
             ("Ratio held", three_digits(ratio) if maximum else "0", "τ grows with the logits"),
@@ -182,7 +182,8 @@ def _cist(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -> Non
             )
         )
         move_pictures(
-            ["tau", "rho"], *(moving_bars("both", sample.logits, rules=2) for sample in material.pair.values())
+            {"tau": tau, "rho": rho},
+            *(moving_bars("both", sample.logits, rules=2) for sample in material.pair.values()),
         )
         _pair_numbers(material, *(float(temperature_at(sample.logits, rho)) for sample in material.pair.values()))
 
@@ -213,7 +214,7 @@ def _limits(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -> N
             held_figure(row, CLASSES, rho),
         )
         move_pictures(
-            ["rho", "gap"],
+            {"rho": rho, "gap": gap},
             moving_curve("envelope", row, "row", "now", seconds=int(seconds)),
             moving_bars("gap", row, seconds=int(seconds)),
         )
@@ -245,7 +246,7 @@ def _two_scales(left: DeltaGenerator, right: DeltaGenerator, view: View | None) 
         apart = [float(divergence_of(teacher, soft_labels(scale * logits, each))) for each in (one, own)]
         _pictures(students_figure(logits, CLASSES, scale, tau, floor), divergence_figure(logits, scale, tau, floor))
         move_pictures(
-            ["student", "tau", "floor"],
+            {"student": scale, "tau": tau, "floor": floor},
             moving_bars("students", logits),
             moving_curve("divergence", logits, "curves", "now"),
         )
@@ -265,10 +266,10 @@ def _whole_set(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -
     with right:
         tau = _tau_slider(st.container())
         pair = _matched(curves, tau, CIST_FLOOR if view is None else view.floor)
-        _pictures(histogram_figure(pair, height=HEIGHT), code=None if view is None else view.source.code(pair))
+        figure = histogram_figure(pair, height=HEIGHT)
+        _pictures(figure, code=None if view is None else view.source.code(pair))
         if view is not None:
-            grid = {"grid": grid_id(view.source, view.floor)}
-            move_pictures(["tau"], Moving("histogram", ("bins", "means", "regions"), grid))
+            move_pictures({"tau": tau}, moving_histogram(figure, grid_id(view.source, view.floor)))
         fixed, cist = (reading.profile for reading in pair)
         gain = consistency_gain(fixed, cist)
         _numbers(

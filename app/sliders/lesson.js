@@ -1,38 +1,41 @@
 // Moves the pictures of the lesson that Vega has drawn while a slider of its step is dragged: what the server would send is
 // computed here and given to Vega. The lesson's sliders are Streamlit's own, which tell nobody but the server, so they are
-// watched.
+// watched. Where the server has them too, its own pictures stay.
 const AFTER = 700;  // milliseconds in which a chart that the server draws meanwhile is put where the slider is
 
 export default function ({ data, parentElement }) {
   const root = parentElement.querySelector("span");
   root.data = data;
   root.stopWatching?.();
-  const sliders = data.sliders.map((name) => document.querySelector(`.st-key-lesson_${name} [data-testid=stSlider]`));
-  let until = 0, frame;
+  const sliders = Object.keys(data.sliders).map((name) => document.querySelector(`.st-key-lesson_${name} [data-testid=stSlider]`));
+  let until, frame;
   const follow = () => {
     frame = undefined;
     moveAll(root.data);
     if (performance.now() < until) frame = requestAnimationFrame(follow);
   };
-  const watch = new MutationObserver(() => {
+  const followOn = () => {
     until = performance.now() + AFTER;
     frame ??= requestAnimationFrame(follow);
-  });
+  };
+  const watch = new MutationObserver(followOn);
   for (const slider of sliders) if (slider) watch.observe(slider, { subtree: true, attributes: true, characterData: true });
+  followOn();  // the server may have come to where the sliders stand
   root.stopWatching = () => { watch.disconnect(); cancelAnimationFrame(frame); };
   return root.stopWatching;
 }
 
 function moveAll({ sliders, pictures }) {
   const values = {};
-  for (const name of sliders) {
+  for (const name of Object.keys(sliders)) {
     const text = document.querySelector(`.st-key-lesson_${name} input[type=range]`)?.value;
     if (!text) return;
     values[name] = Number(text);
   }
+  const atServer = Object.entries(sliders).every(([name, at]) => Math.abs(values[name] - at) < 1e-9);
   for (const picture of pictures) {
     const view = viewOf(picture.chart), tables = view && tablesOf(view, picture.tables);
-    if (tables) move(view, tables, picture.kind, { ...picture.given, ...values });
+    if (tables) move(view, tables, picture, { ...picture.given, ...values }, atServer);
   }
 }
 
@@ -55,16 +58,24 @@ function tablesOf(view, names) {
   }
 }
 
-// Tables are given again only where they are others: asked for at other values, or drawn anew by the server.
-function move(view, tables, kind, values) {
-  const asked = JSON.stringify(values), given = (name) => view.lesson.rows[name][0] === tables[name][0];
-  if (view.lesson?.asked === asked && Object.keys(tables).every(given)) return;
-  const plain = (rows) => rows.map((row) => Object.fromEntries(Object.entries(row)));  // without Vega's own mark of a row
-  const rows = PICTURES[kind](values, Object.fromEntries(Object.entries(tables).map(([name, shown]) => [name, plain(shown)])));
+// Tables are given again only where they are others: asked for at other values, or drawn anew by the server, which leaves
+// those of its own that have not changed.
+function move(view, tables, { kind, drawn }, values, atServer) {
+  const ours = Object.keys(tables).filter((name) => view.lesson?.rows[name][0] === tables[name][0]);
+  if (atServer && !ours.length) return;
+  const asked = JSON.stringify([atServer, values]);
+  if (view.lesson?.asked === asked && ours.length === Object.keys(tables).length) return;
+  const rows = atServer && drawn ? plain(drawn) : PICTURES[kind](values, plain(tables));
   if (!rows) return;
   for (const [name, changed] of Object.entries(rows)) view.data(name, changed);
   view.run();
   view.lesson = { asked, rows };
+}
+
+// The same rows without Vega's own mark of each.
+function plain(tables) {
+  const copy = (row) => Object.fromEntries(Object.entries(row));
+  return Object.fromEntries(Object.entries(tables).map(([name, rows]) => [name, rows.map(copy)]));
 }
 
 // ---- What each picture shows: tables that cist_core's charts/lesson.py and charts/histogram.py fill, at other values ----
@@ -122,8 +133,8 @@ const PICTURES = {
       }),
       means: means.map((mean, index) => ({ ...mean, label: pair[index].label, mean: pair[index].mean, spread: pair[index].std, headroom })),
       regions: regions.map((region) => {
-        const rule = pair[region.line];
-        return { ...region, label: rule.label, text: rule.words[region.region === "over-sharp" ? 4 : 5] };
+        const rule = pair[region.line], sharp = region.region === "over-sharp";
+        return { ...region, label: rule.label, text: rule.words[sharp ? 4 : 5], samples: sharp ? rule.sharp : rule.smoothed };
       })
     };
   }

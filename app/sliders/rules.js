@@ -75,10 +75,10 @@ function soften(logits, temperature) {
   return powers.map((power) => power / sum);
 }
 
-// As cist_core.wording.percent.
+// As cist_core.wording.percent of a share that is rounded to 12 digits.
 function percent(share) {
-  if (share < 1e-12) return "0 %";
-  if (share > 1 - 1e-12) return "100 %";
+  if (share < 5e-13) return "0 %";
+  if (share > 1 - 5e-13) return "100 %";
   if (share < 0.0001) return "< 0.01 %";
   if (share < 0.01) return `${(100 * share).toFixed(2)} %`;
   return share > 0.999 ? "> 99.9 %" : `${(100 * share).toFixed(1)} %`;

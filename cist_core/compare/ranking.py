@@ -305,7 +305,7 @@ def _lead(first: Sequence[RankedRule], following: RankedRule) -> str:
     assert best.interval is not None
     assert following.interval is not None
     close = (
-        f", though hardly: its interval meets that of {following.label} ({three_digits(best.std)} against "
+        f", but barely: its interval overlaps {following.label}'s ({three_digits(best.std)} against "
         f"{three_digits(following.std)} nats)"
         if best.interval.meets(following.interval)
         else ""

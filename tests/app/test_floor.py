@@ -76,13 +76,24 @@ def test_a_floor_in_the_address_is_the_floor_of_every_number() -> None:
 def test_another_floor_changes_the_numbers_and_keeps_tau_and_the_match() -> None:
     app = open_app(**SMALL_LOGITS, tau="1.5")  # where the floor of 1 holds on many
     before, tau = view_of(app), view_of(app).tau
-    app.number_input(key="floor").set_value(0.0).run()
+    app.number_input(key="floor_box").set_value(0.0).run()
     after = view_of(app)
     assert after.tau == tau
     assert after.matched
     assert after.rho == pytest.approx(matched_pair(after.source.curves, tau=tau, floor=0.0).rho, abs=0.0051)
     assert after.rho != before.rho
     assert after.cist.profile.std != before.cist.profile.std
+
+
+def test_a_new_floor_puts_both_sliders_into_the_address_where_they_start_elsewhere_now() -> None:
+    app = open_app(**SMALL_LOGITS)
+    tau = view_of(app).tau
+    assert "tau" not in app.query_params  # it stands at its start
+    app.number_input(key="floor_box").set_value(2.0).run()
+    assert view_of(app).tau == tau != pytest.approx(view_of(app).source.default_pair(2.0).tau, abs=0.0051)
+    assert app.query_params["tau"] == f"{tau:g}"
+    again = view_of(open_app(**{key: app.query_params[key] for key in app.query_params}))
+    assert (again.tau, again.rho, again.floor) == (tau, view_of(app).rho, 2.0)
 
 
 @pytest.mark.parametrize("floor", [0.0, 0.5, 1.0, 1.6])
@@ -109,9 +120,9 @@ def test_a_tau_below_the_floor_has_no_partner_and_the_sidebar_says_what_to_do() 
         "lower the floor."
     )
     # Both remedies work.
-    app.number_input(key="floor").set_value(0.5).run()
+    app.number_input(key="floor_box").set_value(0.5).run()
     assert view_of(app).matched
-    app.number_input(key="floor").set_value(2.0).run()
+    app.number_input(key="floor_box").set_value(2.0).run()
     app.slider(key="tau").set_value(3.0).run()
     assert view_of(app).matched
 
@@ -161,7 +172,7 @@ def test_a_floor_that_cannot_be_is_refused_with_a_sentence(text: str) -> None:
         f"The link asks for {f'“{text}”' if text else 'nothing'} as floor of τ, which is no number from 0 to 20; shown "
         "is 1."
     )
-    app.number_input(key="floor").set_value(2.0).run()
+    app.number_input(key="floor_box").set_value(2.0).run()
     assert not app.main.warning
     assert view_of(app).floor == 2.0
 
@@ -177,7 +188,7 @@ def test_a_slider_of_the_address_that_cannot_be_is_named_as_well() -> None:
 def test_the_link_holds_the_floor_and_opens_the_same_view() -> None:
     app = open_app("ratio", **SMALL_LOGITS)
     assert link_of(app)["floor"] == "1"
-    app.number_input(key="floor").set_value(1.5).run()
+    app.number_input(key="floor_box").set_value(1.5).run()
     query = link_of(app)
     assert query["floor"] == "1.5"
     again = open_app("ratio", **query)
@@ -187,7 +198,7 @@ def test_the_link_holds_the_floor_and_opens_the_same_view() -> None:
 
 def test_the_floor_stays_from_page_to_page() -> None:
     app = open_app(**SMALL_LOGITS)
-    app.number_input(key="floor").set_value(1.5).run()
+    app.number_input(key="floor_box").set_value(1.5).run()
     for page in ("ratio", "rho", "overview"):
         app.switch_page(f"../pages/{page}.py").run()
         assert view_of(app).floor == 1.5

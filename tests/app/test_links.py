@@ -6,10 +6,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import streamlit as st
+from streamlit.testing.v1 import AppTest
 
 from app import catalogue, people
 from app.forms import add as form
-from cist_core.added import AddedStore, AddSpec
+from cist_core.added import AddedState, AddedStore, AddSpec
 from cist_core.logits.logit_set import LogitSet
 from tests.app.driver import open_app, view_of
 
@@ -60,6 +61,40 @@ def test_a_link_that_can_be_followed_says_nothing() -> None:
     app.selectbox(key="teacher_box").select("cifar100-resnet20").run()  # other data: no link has asked for those
     assert not app.warning
     assert view_of(app).source.data == "cifar100"
+
+
+@pytest.mark.parametrize("asked", [{"split": "nonsense"}, {"data": "nonsense"}, {"teacher": "nonsense"}])
+def test_a_choice_that_cannot_be_followed_leaves_the_pair_in_the_address(asked) -> None:
+    app = open_app(**asked, tau="2.5", rho="9", matched="false")
+    for _ in range(2):
+        app.run()
+        assert {key: app.query_params.get(key) for key in ("tau", "rho", "matched")} == {
+            "tau": "2.5", "rho": "9", "matched": "false",
+        }  # fmt: skip
+        assert (view_of(app).tau, view_of(app).rho) == (2.5, 9)
+
+
+def test_what_is_shown_instead_is_named_as_on_the_screen() -> None:
+    app = open_app("distill", method="nonsense")
+    shown = app.selectbox(key="method_box")
+    [warning] = [each.value for each in app.warning if "nonsense" in each.value]
+    assert warning.endswith(f"shown is {shown.format_func(shown.value)}.")
+
+
+def test_a_number_whose_widget_is_not_there_is_passed_over() -> None:
+    def page() -> None:
+        import streamlit as st
+
+        from app.links import follow_number, say_unfollowed
+
+        notice = st.empty()
+        follow_number("absent", 0, 1, "number")
+        say_unfollowed(notice, "absent")
+
+    app = AppTest.from_function(page)
+    app.query_params["absent"] = "9"
+    assert not app.run().exception
+    assert not app.warning
 
 
 def test_a_link_to_nothing_that_is_being_added_says_so() -> None:
@@ -122,6 +157,22 @@ def test_sources_of_different_tabs_compare(added, own_machine) -> None:
 def test_elsewhere_another_browser_finds_nothing(added) -> None:
     added("Somebody's")
     assert not [title for title in open_app().selectbox(key="teacher_box").options if "Somebody" in title]
+
+
+def test_a_browser_that_keeps_too_many_forgets_what_is_gone_then_the_oldest_drafts(monkeypatch) -> None:
+    monkeypatch.setattr(catalogue, "MOST_KEPT", 3)
+    states = {
+        "in hand": AddedState.DRAFT, "running": AddedState.RUNNING, "later": AddedState.DRAFT,
+        "earlier": AddedState.DRAFT, "ready": AddedState.READY,
+    }  # fmt: skip
+    known = [
+        SimpleNamespace(id=name, state=state, created_at=10.0 - age) for age, (name, state) in enumerate(states.items())
+    ]
+    monkeypatch.setattr(catalogue, "my_added", lambda: known)
+    assert catalogue._surplus([*states, "gone"]) == ["gone", "earlier", "later"]
+    assert catalogue._surplus(["gone", *states]) == ["earlier", "later", "ready"]  # the last begun, whatever it is
+    # Told by the browser after it was begun: still in somebody's hands.
+    assert catalogue._surplus(["later", "earlier", "ready", "in hand"]) == ["earlier"]
 
 
 @pytest.mark.parametrize(

@@ -88,15 +88,18 @@ def place(page, label: str, value: float) -> tuple[float, float]:
 
 
 def server_asked(page) -> int:
-    """How often the browser has told the server something, which it counts from here on."""
+    """How often the page has asked to be computed anew, which it counts from here on.
+
+    What it is told of a run may come in one with the end of it, and is not seen.
+    """
     return page.evaluate(
         """() => {
             if (window.runs === undefined) {
                 window.runs = 0;
-                const send = WebSocket.prototype.send;
-                WebSocket.prototype.send = function (...message) {
-                    window.runs += 1;
-                    return send.apply(this, message);
+                const send = WebSocket.prototype.send, RERUN = 11 << 3 | 2;  // BackMsg.rerun_script of Streamlit
+                WebSocket.prototype.send = function (message) {
+                    if (message[0] === RERUN) window.runs += 1;
+                    return send.call(this, message);
                 };
             }
             return window.runs;

@@ -87,10 +87,11 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
 def words_on(page) -> str:
     """The text of a page, and what stands in its fields."""
     try:
+        words = page.locator("body").inner_text(timeout=5_000)  # first, as it alone has a limit: a page may hang
         fields = page.eval_on_selector_all(
             "input, textarea", "all => all.map(field => `${field.ariaLabel || field.type}: ${field.value}`)"
         )
-        return "\n".join([page.locator("body").inner_text(timeout=5_000), *fields])
+        return "\n".join([words, *fields])
     except Exception as error:  # whatever is wrong with the page must not hide why the test failed
         return str(error)
 

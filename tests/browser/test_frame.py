@@ -91,7 +91,7 @@ def test_an_open_page_follows_the_theme_of_the_system_with_its_charts(open_page)
     asked = server_asked(page)
     for runs, scheme in enumerate(("dark", "light", "dark"), start=1):
         page.emulate_media(color_scheme=scheme)
-        page.wait_for_function("runs => window.runs === runs", arg=asked + runs)
+        page.wait_for_function("runs => window.runs >= runs", arg=asked + runs)
         settle(page)
         assert faint_words(page) == []
     assert server_asked(page) == asked + 3  # one run each

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from tests.browser.actions import server_asked, settle
+from tests.browser.actions import MINUTES, server_asked, settle
 from tests.browser.conftest import A_CHART, wait_until_drawn
 
 pytestmark = pytest.mark.browser
@@ -188,15 +190,29 @@ def shown(page) -> list[tuple[list[str], list[list[float]]]]:
     return [(sorted(words), sorted(marks)) for words, marks in pictures]
 
 
+def at_rest_under_the_hand(page, slider: str) -> list[tuple[list[str], list[list[float]]]]:
+    """What the pictures show once they and the slider are the same in two frames after one another."""
+    end, before, now = time.monotonic() + 30, None, (value_of(page, slider), shown(page))
+    while now != before:
+        assert time.monotonic() < end, "the pictures do not come to rest"
+        page.evaluate("() => new Promise(requestAnimationFrame)")
+        before, now = now, (value_of(page, slider), shown(page))
+    return now[1]
+
+
+def value_of(page, slider: str) -> str:
+    return page.locator(f".st-key-lesson_{slider} input").input_value()
+
+
 def drag_and_look(page, slider: str) -> list[tuple[list[str], list[list[float]]]]:
     """What the pictures show while a slider is held that has been dragged, before the server knows."""
     asked, before = server_asked(page), shown(page)
     page.evaluate(
         """() => {
-            const moved = [...document.querySelectorAll('[data-testid=stMain] svg.marks')].map(picture => new Promise(
-                resolve => new MutationObserver(() => resolve(window.runs))
-                    .observe(picture, {attributes: true, subtree: true, childList: true})));
-            window.moved = Promise.all(moved);
+            window.moved = [...document.querySelectorAll('[data-testid=stMain] svg.marks')].map(() => null);
+            [...document.querySelectorAll('[data-testid=stMain] svg.marks')].forEach((picture, index) =>
+                new MutationObserver(() => window.moved[index] ??= window.runs)
+                    .observe(picture, {attributes: true, subtree: true, childList: true}));
         }"""
     )
     thumb = page.locator(f".st-key-lesson_{slider} input").locator("xpath=../..").bounding_box()
@@ -204,9 +220,9 @@ def drag_and_look(page, slider: str) -> list[tuple[list[str], list[list[float]]]
     page.mouse.move(*at)
     page.mouse.down()
     page.mouse.move(at[0] + 60, at[1], steps=3)
+    page.wait_for_function("window.moved.every(runs => runs !== null)", timeout=MINUTES)
     assert set(page.evaluate("window.moved")) == {asked}  # every picture, and none by the server
-    page.wait_for_timeout(100)
-    live = shown(page)
+    live = at_rest_under_the_hand(page, slider)
     assert live != before
     return live
 
@@ -215,11 +231,16 @@ def show_again(page, step: int, slider: str) -> list[tuple[list[str], list[list[
     """What the server draws in a new page with the slider where the hand has left it."""
     page.mouse.up()
     settle(page)
-    value = page.locator(f".st-key-lesson_{slider} input").input_value()
+    open_again(page, step, slider)
+    return shown(page)
+
+
+def open_again(page, step: int, slider: str) -> None:
+    """The link to a step with the slider where it stands."""
+    value = value_of(page, slider)
     page.wait_for_timeout(800)  # as long as the browser still watches
     page.goto(f"{page.url.partition('?')[0]}?lesson_step={step}&lesson_{slider}={value}")
     wait_until_drawn(page)
-    return shown(page)
 
 
 @pytest.mark.parametrize(
@@ -239,5 +260,65 @@ def test_the_histogram_of_the_lesson_moves_from_position_to_position_of_the_grid
     page = open_page("learn?lesson_step=8")
     page.wait_for_function("window.cistStudio?.grids.size > 0")
     ((_, live),) = drag_and_look(page, "tau")
+    moved = tables(page)
+    for region in moved["regions"]:  # 3 of 60 bins at each end
+        counts = [row["samples"] for row in moved["bins"] if row["rule"] == region["rule"]]
+        assert region["samples"] == sum(counts[:3] if region["region"] == "over-sharp" else counts[-3:])
     ((_, drawn),) = show_again(page, 8, "tau")
     assert live == [pytest.approx(mark, abs=12) for mark in drawn]  # half a step of the grid apart at most
+
+
+HISTOGRAM = ("bins", "means", "regions")
+
+
+def tables(page) -> dict[str, list[dict[str, object]]]:
+    """The rows that the histogram is drawn from, as Vega has them now."""
+    return page.evaluate(
+        """names => {
+            const marks = [...document.querySelectorAll('.st-key-lesson-picture-place svg.marks g > *')];
+            const view = marks.map(mark => mark.__data__?.mark?.group?.context?.dataflow).find(Boolean);
+            const column = name => name !== '(index)';
+            return Object.fromEntries(names.map(name => [name, view.data(name).map(
+                row => Object.fromEntries(Object.entries(row).filter(([name]) => column(name))))]));
+        }""",
+        HISTOGRAM,
+    )
+
+
+def same_tables(one, other) -> bool:
+    return one.keys() == other.keys() and all(
+        len(one[name]) == len(other[name])
+        and all(row == pytest.approx(again) for row, again in zip(one[name], other[name], strict=True))
+        for name in one
+    )
+
+
+def test_at_rest_the_histogram_of_the_lesson_is_that_of_the_temperature_itself(open_page) -> None:
+    page = open_page("learn?lesson_step=8&lesson_tau=3.9")
+    page.wait_for_function("window.cistStudio?.grids.size > 0")
+    between = "at => [...cistStudio.grids.values()][0].taus.every(position => position.at !== at)"
+    assert page.evaluate(between, 3.9)
+    assert page.evaluate(between, 3.85)
+    at_first = tables(page)
+    page.locator(".st-key-lesson_tau input").focus()
+    for key in ("ArrowLeft", "ArrowRight"):  # back to where it began, which the server need not answer
+        page.keyboard.press(key)
+    settle(page)
+    page.wait_for_timeout(800)
+    assert same_tables(tables(page), at_first)
+    # Under a hand that trembles the browser still watches when the server answers, however long that takes.
+    page.evaluate(
+        """() => {
+            const slider = document.querySelector('.st-key-lesson_tau [data-testid=stSlider]');
+            window.trembling = setInterval(() => slider.setAttribute('data-touched', performance.now()), 100);
+        }"""
+    )
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function("location.search.includes('lesson_tau=3.85')", timeout=MINUTES)
+    settle(page)
+    page.evaluate("clearInterval(window.trembling)")
+    page.wait_for_timeout(800)
+    rested = tables(page)
+    assert not same_tables(rested, at_first)
+    open_again(page, 8, "tau")
+    assert same_tables(rested, tables(page))

@@ -124,12 +124,28 @@ def test_what_is_finished_is_remembered_before_drafts(browser, tmp_path) -> None
         page.goto(f"{address}/_stcore/health")
         page.evaluate("entries => localStorage.setItem('cist-studio-added', JSON.stringify(entries))", entries)
         page.goto(f"{address}/add")
+        page.get_by_text("Finished").first.wait_for(timeout=60_000)  # the app knows what the browser keeps
+        settle(page)
         content = io.BytesIO()
         np.savez(content, logits=np.eye(5, dtype=np.float32))
         file = {"name": "mine.npz", "mimeType": "application/octet-stream", "buffer": content.getvalue()}
         page.locator("input[type=file]").first.set_input_files(file)
+        page.get_by_text("mine.npz, ").first.wait_for(timeout=60_000)
         kept = "JSON.parse(localStorage.getItem('cist-studio-added')).map(entry => entry.split(':')[0])"
         page.wait_for_function(f"first => {kept}[0] !== first", arg=drafts[-1], timeout=60_000)
         settle(page)
-        assert page.evaluate(kept)[1:] == [*reversed(drafts[1:]), ready]
+        mine = page.evaluate(kept)[0]
+        assert page.evaluate(kept) == [mine, *reversed(drafts[1:]), ready]
+
+        # Another tab adds something, which the server of this one does not know yet.
+        other = store.draft(title="begun").id
+        page.evaluate(
+            """entry => localStorage.setItem('cist-studio-added', JSON.stringify(
+                [entry, ...JSON.parse(localStorage.getItem('cist-studio-added'))]))""",
+            f"{other}:{keys[other]}",
+        )
+        page.emulate_media(color_scheme="dark")  # which runs the app again
+        page.wait_for_function(f"oldest => !{kept}.includes(oldest)", arg=drafts[1], timeout=60_000)
+        settle(page)
+        assert page.evaluate(kept) == [other, mine, *reversed(drafts[2:]), ready]
         context.close()
