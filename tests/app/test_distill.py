@@ -557,7 +557,8 @@ def test_objectives_stand_in_groups_by_readable_names_and_the_link_has_the_regis
     assert app.selectbox(key="method_box").value == "cist+dkd"
     assert any(caption.value.startswith("`cist+dkd` · ") for caption in app.main.caption)
     app = open_distill(method="nonsense")
-    assert "asks for the objective “nonsense”, which is not here; shown is cist" in app.main.warning[0].value
+    warning = app.main.warning[0].value
+    assert "asks for the objective “nonsense”, which is not here; shown is CIST  ·  Soft labels, sample" in warning
 
 
 def test_every_objective_has_a_readable_name_of_its_own() -> None:
