@@ -124,7 +124,8 @@ def test_the_fitted_temperature_is_of_the_validation_samples(lesson: Lesson, aug
 
 def test_objectives_of_one_kind_run_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Vectorised over their students, as on a GPU, they have the gradients that they have one by one."""
-    monkeypatch.setattr("cist_core.objectives.batch.check_values", lambda *values: None)  # vmap allows no look at them
+    # vmap allows no look at the values.
+    monkeypatch.setattr("cist_core.objectives.values.ValueCheck.add", lambda *values: None)
     texts = ["kd", "kd:tau=2,lambda_kl=8", "cist:rho=3", "cist:rho=2,lambda_kl=4", "lskd", "lskd:tau=1", "kd-entout-ce"]
     texts += ["cist:rho=3,weighting=uniform", "dkd:warmup=2", "dkd:beta=1,warmup=2", "wttm", "normkd:k=1", "dtkd", "ce"]
     plans = [Plan("noise", text, 0.1, 0) for text in texts]
