@@ -126,11 +126,11 @@ def let_browser_remember() -> None:
     """
     if not sign_in_configured() and not on_own_machine():
         begun = st.session_state.get(_BEGUN, [])
-        surplus = _surplus(begun) if len(begun) > MOST_KEPT else []
+        surplus = surplus_of(begun) if len(begun) > MOST_KEPT else []
         keep_in_browser(begun, st.session_state.get(_KEYS, {}), st.session_state.get(_FORGOTTEN, []), surplus=surplus)
 
 
-def _surplus(begun: Sequence[str]) -> list[str]:
+def surplus_of(begun: Sequence[str]) -> list[str]:
     """Which of these ids, the newest first, are more than a browser keeps: what is gone, then drafts, then the rest,
     the oldest first; never the last that was begun, which may be a draft in somebody's hands.
     """

@@ -169,10 +169,10 @@ def test_a_browser_that_keeps_too_many_forgets_what_is_gone_then_the_oldest_draf
         SimpleNamespace(id=name, state=state, created_at=10.0 - age) for age, (name, state) in enumerate(states.items())
     ]
     monkeypatch.setattr(catalogue, "my_added", lambda: known)
-    assert catalogue._surplus([*states, "gone"]) == ["gone", "earlier", "later"]
-    assert catalogue._surplus(["gone", *states]) == ["earlier", "later", "ready"]  # the last begun, whatever it is
+    assert catalogue.surplus_of([*states, "gone"]) == ["gone", "earlier", "later"]
+    assert catalogue.surplus_of(["gone", *states]) == ["earlier", "later", "ready"]  # the last begun, whatever it is
     # Told by the browser after it was begun: still in somebody's hands.
-    assert catalogue._surplus(["later", "earlier", "ready", "in hand"]) == ["earlier"]
+    assert catalogue.surplus_of(["later", "earlier", "ready", "in hand"]) == ["earlier"]
 
 
 @pytest.mark.parametrize(
