@@ -30,7 +30,7 @@ def follow(
     titles: Mapping[str, str] | None = None,
     why: str = "",
     depends: bool = False,
-) -> None:
+) -> bool:
     """Before a widget that is bound to the address is drawn: remember what a link asks of it and cannot have.
 
     Streamlit itself takes such a value out of the address and says nothing.
@@ -42,17 +42,21 @@ def follow(
         titles: what the names are called on the screen; themselves if None.
         why: more to say.
         depends: whether what it has depends on other choices, so that a value of the session may be an earlier one's.
+
+    Returns:
+        Whether it can have what is asked; if not, the session has what it starts at.
     """
     mine = key in st.session_state
     asked = st.session_state[key] if mine else st.query_params.get(key)
     if asked is None or asked == "" or asked in offered:
-        return
+        return True
     if mine:
         st.session_state[key] = offered[0]
     if not (mine and depends):
         shown = offered[0] if titles is None else titles[offered[0]]
         sentence = f"The link asks for the {what} “{str(asked)[:80]}”, which is not here; shown is {shown}."
         unfollowed(key, f"{sentence} {why}".strip(), while_shown=(offered[0], asked))
+    return False
 
 
 def follow_number(key: str, low: float, high: float, what: str) -> None:

@@ -62,9 +62,8 @@ def choose_source(sidebar: DeltaGenerator, *, needed: bool = True) -> Source | N
     added = catalogue.ready_added()
     titles = catalogue.titles([*cards, *added])
     why = GONE if ADDED_ID.fullmatch(_asked("teacher")) else ""
-    asked = st.session_state.get("teacher")
-    follow("teacher", list(titles), "teacher", titles=titles, why=why)
-    _let_pair_go_with("teacher", asked)
+    if follow("teacher", list(titles), "teacher", titles=titles, why=why):
+        _let_pair_go_with("teacher")
     teacher = titled_choice(sidebar.selectbox, "Teacher", titles, setting=linked("teacher"), place=sidebar)
     if teacher in added:
         own_data, own_split = catalogue.data_of(added[teacher])
@@ -73,15 +72,13 @@ def choose_source(sidebar: DeltaGenerator, *, needed: bool = True) -> Source | N
         sidebar.caption(plain(cards[teacher].title))
         offered, splits = catalogue.suitable_data(cards[teacher]), []
     sidebar.page_link("../pages/add.py", label="Add your own", icon=":material/add_circle:")
-    asked = st.session_state.get("data")
-    follow("data", offered, "data set", depends=True)
-    _let_pair_go_with("data", asked)
+    if follow("data", offered, "data set", depends=True):
+        _let_pair_go_with("data")
     data = titled_choice(sidebar.selectbox, "Data", _same(offered), setting=linked("data"), place=sidebar)
     splits = splits or list(DATASETS[data].splits)
     usual_split = "test" if "test" in splits else splits[0]
-    asked = st.session_state.get("split")
-    follow("split", [usual_split, *splits], "split", depends=True)
-    _let_pair_go_with("split", asked)
+    if follow("split", [usual_split, *splits], "split", depends=True):
+        _let_pair_go_with("split")
     split = titled_choice(
         sidebar.segmented_control, "Split", _same(splits), setting=linked("split"), place=sidebar, default=usual_split,
         required=True,
@@ -351,22 +348,20 @@ def _move_after_drawn(pair: SliderPair, now: Position) -> None:
         st.rerun()
 
 
-def _let_pair_go_with(key: str, asked: object) -> None:
+def _let_pair_go_with(key: str) -> None:
     """Before another teacher, data set or split is drawn, whose entry of the history is then the only one: the
     pair starts anew, and does not stand in the address where it starts.
 
     Args:
-        key: of the choice, before which `follow` has put right what cannot be had.
-        asked: its value before that; where it was put right nobody has chosen: a link asks for what is not here, or
-            the browser's history has brought another teacher, whose pair stands in the address.
+        key: of a choice that `follow` did not put right. One that it did nobody has made: a link asks for what is not
+            here, or the browser's history has brought another teacher, whose pair stands in the address.
     """
     settled: Position | None = st.session_state.get("_settled")
     context = get_script_run_ctx(suppress_warning=True)
     if settled is None or context is None:
         return
     assert isinstance(settled.source, tuple)
-    now = st.session_state.get(key)
-    if now != asked or now in (None, settled.source[_SOURCE_KEYS.index(key)]):
+    if st.session_state.get(key) in (None, settled.source[_SOURCE_KEYS.index(key)]):
         return
     with context.session_state.query_params() as address:
         for slider in RANGES:
