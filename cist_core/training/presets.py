@@ -57,21 +57,32 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Of image classification; forms choose among them."""
 
-_MINILLM: dict[str, Any] = {
-    "task": "language",
-    "data": {
-        "name": "dolly/train.jsonl",
-        "validation": "dolly/valid.jsonl",
-        "test": "dolly/test.jsonl",
-        "length": 512,
-    },
-    "objective": "kd:tau=1,lambda_ce=0.5,lambda_kl=0.5",
-    "schedule": {"name": "cosine"},
-    "precision": "float16",
-}
-"""What the scripts of supervised KD in microsoft/LMOps (minillm, at 65a1573) have in common: ``kd-ratio`` 0.5, rows of
-512 tokens, weight decay 0.01, gradients clipped at 1, no warm-up, 16 GPUs (four to a copy of OPT), 1,000 texts for
-validation; the texts of the test are a file of their own."""
+
+def _minillm(teacher: str, student: str, *, learning_rate: float, epochs: int, micro_batch_size: int) -> dict[str, Any]:
+    """What the scripts of supervised KD in microsoft/LMOps (minillm, at 65a1573) say.
+
+    In common they have ``kd-ratio`` 0.5, rows of 512 tokens, weight decay 0.01, gradients clipped at 1, no warm-up, 16
+    GPUs (four to a copy of OPT), 1,000 texts for validation; the texts of the test are a file of their own.
+    """
+    return {
+        "task": "language",
+        "data": {
+            "name": "dolly/train.jsonl",
+            "validation": "dolly/valid.jsonl",
+            "test": "dolly/test.jsonl",
+            "length": 512,
+        },
+        "objective": "kd:tau=1,lambda_ce=0.5,lambda_kl=0.5",
+        "schedule": {"name": "cosine"},
+        "precision": "float16",
+        "teacher": {"name": teacher},
+        "student": {"architecture": student},
+        "optimiser": {"name": "adamw", "learning_rate": learning_rate, "weight_decay": 0.01, "clip_norm": 1.0},
+        "epochs": epochs,
+        "batch_size": 32,
+        "machine": {"micro_batch_size": micro_batch_size},
+    }
+
 
 DEMO_LANGUAGE = "demo-language"
 _MODELS_OF_THE_DEMO = {"scripture-gpt", "scripture-gpt-small"}
@@ -93,39 +104,17 @@ LANGUAGE_PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "minillm-gpt2-base": (
         "MiniLLM's supervised KD, GPT-2 of 124 M under a GPT-2 XL fine-tuned on Dolly: 20 epochs, batches of 32, 5e-4",
-        {
-            **_MINILLM,
-            "teacher": {"name": "gpt2-xlarge-sft"},
-            "student": {"architecture": "hf:openai-community/gpt2"},
-            "optimiser": {"name": "adamw", "learning_rate": 5e-4, "weight_decay": 0.01, "clip_norm": 1.0},
-            "epochs": 20,
-            "batch_size": 32,
-            "machine": {"micro_batch_size": 2},
-        },
+        _minillm("gpt2-xlarge-sft", "hf:openai-community/gpt2", learning_rate=5e-4, epochs=20, micro_batch_size=2),
     ),
     "minillm-gpt2-medium": (
         "The same with GPT-2 medium (355 M): learning rate 1e-4",
-        {
-            **_MINILLM,
-            "teacher": {"name": "gpt2-xlarge-sft"},
-            "student": {"architecture": "hf:openai-community/gpt2-medium"},
-            "optimiser": {"name": "adamw", "learning_rate": 1e-4, "weight_decay": 0.01, "clip_norm": 1.0},
-            "epochs": 20,
-            "batch_size": 32,
-            "machine": {"micro_batch_size": 2},
-        },
+        _minillm(
+            "gpt2-xlarge-sft", "hf:openai-community/gpt2-medium", learning_rate=1e-4, epochs=20, micro_batch_size=2
+        ),
     ),
     "minillm-opt-1.3b": (
         "MiniLLM's supervised KD, OPT of 1.3 B under one of 13 B fine-tuned on Dolly: 10 epochs, batches of 32, 5e-5",
-        {
-            **_MINILLM,
-            "teacher": {"name": "opt-13b-sft"},
-            "student": {"architecture": "hf:facebook/opt-1.3b"},
-            "optimiser": {"name": "adamw", "learning_rate": 5e-5, "weight_decay": 0.01, "clip_norm": 1.0},
-            "epochs": 10,
-            "batch_size": 32,
-            "machine": {"micro_batch_size": 8},
-        },
+        _minillm("opt-13b-sft", "hf:facebook/opt-1.3b", learning_rate=5e-5, epochs=10, micro_batch_size=8),
     ),
 }
 
