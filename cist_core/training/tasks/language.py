@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,8 +104,10 @@ class Language(Task):
                     f"No token of the {split} texts counts, so there is nothing to learn or to score; give texts with "
                     "a response, or without a prompt."
                 )
+        self._token_classes = torch.from_numpy(self.teacher.vocabulary.classes).to(self.device)
+        self.classes = len(self._token_classes)
         self._cache: TeacherCache | None = None
-        self._teacher_head = self.teacher.head
+        self._teacher_head = self.teacher.head.of(self._token_classes)  # once: it does not change
         self._answers: dict[Split, tuple[NDArray[np.int64], float]] = {}
         self._bytes: dict[Split, int] = {}
 
@@ -118,8 +120,6 @@ class Language(Task):
 
         wanted = self.config.student
         sizes = fresh_sizes(wanted.architecture)
-        self._token_classes = torch.from_numpy(self.teacher.vocabulary.classes).to(self.device)
-        self.classes = len(self._token_classes)
         self._student_remark = f"fresh weights of {wanted.architecture}"
         if sizes is not None:
             torch.manual_seed(derived_seed(self.config.seed, Stream.WEIGHTS))
@@ -186,7 +186,8 @@ class Language(Task):
     def _read_states_of(self, cache: TeacherCache) -> None:
         weight, bias = cache.head.weight.to(self.device), cache.head.bias
         bias = None if bias is None else bias.to(self.device)
-        self._cache, self._teacher_head = cache, dataclasses.replace(cache.head, weight=weight, bias=bias)
+        head = dataclasses.replace(cache.head, weight=weight, bias=bias)
+        self._cache, self._teacher_head = cache, head.of(self._token_classes)
 
     def _answered(self, split: Split) -> tuple[NDArray[np.int64], float]:
         """The teacher's most probable token at every place of the rows, -1 where none counts; which share is right."""
@@ -251,17 +252,13 @@ class Language(Task):
         return {"student_states": student(**inputs)}
 
     def objective_inputs(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Any]:
-        student, teacher = self._head(), self._teacher_head
+        student, teacher = self._head().of(self._token_classes), self._teacher_head  # without padding
         return {
-            "student_logits": ChunkedLogits(outputs["student_states"], self._logits_of(student), self.classes),
-            "teacher_logits": ChunkedLogits(targets["teacher_states"], self._logits_of(teacher), self.classes),
+            "student_logits": ChunkedLogits(outputs["student_states"], student.logits, self.classes),
+            "teacher_logits": ChunkedLogits(targets["teacher_states"], teacher.logits, self.classes),
             "labels": targets["labels"],
             "num_items": self._step_mean(targets["texts"]),
         }
-
-    def _logits_of(self, head: Head) -> Callable[[Tensor], Tensor]:
-        """The head without the classes that are padding."""
-        return head.of(self._token_classes).logits
 
     def _step_mean(self, texts: Tensor) -> StepMean:
         """Over the tokens, or the rows, of the step in all processes; one of which nothing counts adds 0."""
