@@ -1,11 +1,13 @@
 """Many people at once: what a move of a slider costs the server, and what it gives back when they have left.
 
-    python benchmarks/load.py [--sessions 50] [--seconds 60] [--page overview] [--thought 1] [--samples 0]
+    python benchmarks/load.py [--sessions 50] [--seconds 60] [--page overview] [--thought 1] [--samples 0] [--crowds 1]
 
 A fresh Studio listens on this machine alone. Sessions are opened on it as browsers open them, over WebSockets and in
 Streamlit's own messages. Each moves tau by the sliders' component, waits until the script is done, thinks, and moves
-again; all of them are connected before the first move counts, and leave together. Figures go to `load.json`, a row a
-setting: processor seconds are the server's own, whatever else the machine does; times are not.
+again; all of them are connected before the first move counts, and leave together. Several crowds come one after the
+other: what the first one warms stays, and what grows from crowd to crowd would be lost for good. Figures are those of
+the last crowd and go to `load.json`, a row a setting: processor seconds are the server's own, whatever else the machine
+does; times are not.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ from websockets.asyncio.client import ClientConnection, connect
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).with_name("load.json")
 PAGES = ("overview", "entropy", "ratio", "weights", "samples", "rho")
-MOST_SESSIONS, MOST_SECONDS = 500, 600
+MOST_SESSIONS, MOST_CROWDS, MOST_SECONDS = 500, 500, 600
 LONGEST_RUN = 120.0  # seconds; a session that waits longer for an answer has failed
 GONE_SECONDS = (1, 10, 30, 60)
 SLIDERS = "cist_sliders"
@@ -201,12 +203,21 @@ class Use:
         )
 
 
-async def measure(address: str, server: psutil.Process, options: argparse.Namespace) -> dict[str, Any]:
-    """All sessions, from the first that comes to a minute after the last has left."""
-    async with visitor(address) as first:
-        await first.load(options.page)  # the server imports its libraries, and reads the sliders' grid
-    alone = Use.of(server)
-    failed: list[str] = []
+@dataclass
+class Crowd:
+    """What one crowd saw, and what the server took for it."""
+
+    people: list[Visitor]
+    failed: list[str]
+    loaded_seconds: float
+    wall: float
+    received: int
+    loaded: Use
+    moved: Use
+
+
+async def come_and_leave(address: str, server: psutil.Process, options: argparse.Namespace) -> Crowd:
+    """All sessions of a crowd, from the first that comes to the moment when all have left."""
     async with AsyncExitStack() as stack:
         people = [await stack.enter_async_context(visitor(address)) for _ in range(options.sessions)]
         start = time.perf_counter()
@@ -219,10 +230,29 @@ async def measure(address: str, server: psutil.Process, options: argparse.Namesp
         ended = await asyncio.gather(*lives, return_exceptions=True)
         wall = time.perf_counter() - start
         moved = Use.of(server)
-        failed += [f"{type(end).__name__}: {end}" for end in ended if end is not None]
-        failed += [error for person in people for error in person.errors]
-        moves = sorted(move for person in people for move in person.moves)
-        received = sum(person.received for person in people) - bytes_before
+    failed = [f"{type(end).__name__}: {end}" for end in ended if end is not None]
+    failed += [error for person in people for error in person.errors]
+    received = sum(person.received for person in people) - bytes_before
+    return Crowd(people, failed, loaded_seconds, wall, received, loaded, moved)
+
+
+async def measure(address: str, server: psutil.Process, options: argparse.Namespace) -> dict[str, Any]:
+    """All crowds, from the first session that comes to a minute after the last has left."""
+    async with visitor(address) as first:
+        await first.load(options.page)  # the server imports its libraries, and reads the sliders' grid
+    alone = Use.of(server)
+    failed: list[str] = []
+    earlier: list[int] = []
+    for _ in range(options.crowds - 1):
+        crowd = await come_and_leave(address, server, options)
+        failed += crowd.failed
+        await asyncio.sleep(options.pause)
+        earlier.append(round(Use.of(server).rss))
+    before = Use.of(server)
+    crowd = await come_and_leave(address, server, options)
+    failed += crowd.failed
+    loaded, moved, wall = crowd.loaded, crowd.moved, crowd.wall
+    moves = sorted(move for person in crowd.people for move in person.moves)
     after, waited = {}, 0.0
     for seconds in GONE_SECONDS if options.linger else ():
         await asyncio.sleep(seconds - waited)
@@ -239,11 +269,12 @@ async def measure(address: str, server: psutil.Process, options: argparse.Namesp
         },
         "cpu_s_per_move": round((moved.cpu - loaded.cpu) / len(moves), 4),
         "server_cores_busy": round((moved.cpu - loaded.cpu) / wall, 2),
-        "kib_per_move": round(received / len(moves) / 1024, 1),
-        "all_pages_loaded_s": round(loaded_seconds, 2),
-        "cpu_s_per_first_page": round((loaded.cpu - alone.cpu) / options.sessions, 3),
+        "kib_per_move": round(crowd.received / len(moves) / 1024, 1),
+        "all_pages_loaded_s": round(crowd.loaded_seconds, 2),
+        "cpu_s_per_first_page": round((loaded.cpu - before.cpu) / options.sessions, 3),
         "memory_mib": {
             "before": _memory(alone),
+            "rss_after_earlier_crowds": earlier,
             "loaded": _memory(loaded),
             "after_moves": _memory(moved),
             "uss_per_session": round((moved.uss - alone.uss) / options.sessions, 2),
@@ -303,12 +334,16 @@ def main() -> None:
     parser.add_argument("--thought", type=float, default=1.0, help="seconds between moves (default: %(default)s)")
     parser.add_argument("--page", choices=PAGES, default="overview")
     parser.add_argument("--samples", type=int, default=0, help="of synthetic logits of 100 classes; 0: what ships")
+    parser.add_argument("--crowds", type=int, default=1, help="that come one after the other (default: %(default)s)")
+    parser.add_argument("--pause", type=float, default=60, help="seconds between crowds (default: %(default)s)")
     parser.add_argument("--no-linger", dest="linger", action="store_false", help="do not wait a minute at the end")
     parser.add_argument("--label", default="", help="of the row in the file, such as 'before'")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     if not (1 <= options.sessions <= MOST_SESSIONS and 0 < options.seconds <= MOST_SECONDS):
         parser.error(f"expected 1 to {MOST_SESSIONS} sessions and up to {MOST_SECONDS} seconds")
+    if not (1 <= options.crowds <= MOST_CROWDS and 0 <= options.pause <= MOST_SECONDS):
+        parser.error(f"expected 1 to {MOST_CROWDS} crowds and up to {MOST_SECONDS} seconds between them")
     with tempfile.TemporaryDirectory() as folder:
         environment = {}
         if options.samples:
@@ -330,6 +365,7 @@ def main() -> None:
         "label": options.label,
         "page": options.page,
         "sessions": options.sessions,
+        "crowds": options.crowds,
         "seconds": options.seconds,
         "thought_s": options.thought,
         "samples": options.samples or "as shipped",
@@ -338,8 +374,8 @@ def main() -> None:
     }
     print(json.dumps(row, indent=2))
     rows = json.loads(options.output.read_text(encoding="utf-8")) if options.output.exists() else []
-    what = ("label", "page", "sessions", "samples")
-    rows = [each for each in rows if any(each[name] != row[name] for name in what)] + [row]
+    what = ("label", "page", "sessions", "crowds", "samples")
+    rows = [each for each in rows if any(each.get(name, 1) != row[name] for name in what)] + [row]
     options.output.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
 
