@@ -161,8 +161,11 @@ class Visitor:
 
 
 @asynccontextmanager
-async def visitor(address: str, *, query: str = "") -> AsyncIterator[Visitor]:
-    """A session with a Studio that listens at an address such as ``http://127.0.0.1:8501``."""
+async def visitor(address: str, *, query: str = "", **connection: Any) -> AsyncIterator[Visitor]:
+    """A session with a Studio that listens at an address such as ``http://127.0.0.1:8501``.
+
+    Further arguments are those of `websockets.asyncio.client.connect`.
+    """
     stream = f"{address.replace('http', 'ws', 1)}/_stcore/stream"
     async with connect(
         stream,
@@ -171,6 +174,7 @@ async def visitor(address: str, *, query: str = "") -> AsyncIterator[Visitor]:
         compression=None,
         open_timeout=60,
         ping_interval=None,  # a browser sends none
+        **connection,
     ) as socket:
         yield Visitor(socket, address, query)
 

@@ -80,9 +80,9 @@ RECIPES = {
         width=192,
         layers=6,
         heads=6,
-        epochs=6,
+        epochs=5,
         peak_learning_rate=2e-3,
-        dropout=0.2,
+        dropout=0.1,
         bfloat16=True,
     ),
     "scripture-gpt-small": Recipe(

@@ -1,5 +1,6 @@
 """What the container, the proxies' examples and docs/deploy.md say is what the code does."""
 
+import asyncio
 import contextlib
 import http.server
 import os
@@ -15,12 +16,17 @@ import time
 import tomllib
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
+from load import studio, visitor
+from whole_runs import TINY
 
 from cist_core.added.__main__ import AT_ONCE
+from cist_core.runs import RunState, RunStore
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
@@ -203,13 +209,12 @@ def started(command: list, port: int, log: Path, **variables: str) -> subprocess
 
 
 def check_what_a_proxy_lets_through(address: str) -> None:
-    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    context = trusting()
 
     def ask(path: str):
         request = urllib.request.Request(address + path, headers={"Host": "studio.example.org"})
         try:
-            with urllib.request.urlopen(request, context=trusting, timeout=20) as answer:
+            with urllib.request.urlopen(request, context=context, timeout=20) as answer:
                 return answer.status, answer.headers
         except urllib.error.HTTPError as refused:
             return refused.code, refused.headers
@@ -232,43 +237,59 @@ def program(name: str) -> str:
     return found
 
 
-def test_nginx_with_its_example_closes_the_metrics_and_lets_nobody_frame_the_app(tmp_path, backend):
+@contextlib.contextmanager
+def nginx_before(backends: list[int], folder: Path) -> Iterator[str]:
+    """The address of an nginx with the example's site before servers at these ports."""
     nginx, openssl, port = program("nginx"), program("openssl"), free_port()
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
     request = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=studio.example.org"]
     subprocess.run([openssl, *request, "-keyout", key, "-out", certificate], check=True, capture_output=True)
     site = (ROOT / "deploy" / "nginx.conf").read_text()
+    servers = "".join(f"server 127.0.0.1:{backend};" for backend in backends)
     for pattern, value in (
         (r"(ssl_certificate +)\S+;", rf"\g<1>{certificate};"),
         (r"(ssl_certificate_key +)\S+;", rf"\g<1>{key};"),
         (r"listen 443 ssl", f"listen 127.0.0.1:{port} ssl"),
         (r"listen 80;", f"listen 127.0.0.1:{free_port()};"),
-        (r"proxy_pass http://127.0.0.1:8501;", f"proxy_pass http://127.0.0.1:{backend};"),
+        (r"(?m)^ *server 127.0.0.1:8501;", servers),
     ):
         site, count = re.subn(pattern, value, site)
         assert count == 1, pattern
-    (tmp_path / "site.conf").write_text(site)
+    (folder / "site.conf").write_text(site)
     places = "".join(
-        f"{kind}_temp_path {tmp_path}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
-    (tmp_path / "nginx.conf").write_text(
-        f"pid {tmp_path}/pid; daemon off; master_process off; events {{}} "
-        f"http {{ access_log off; {places} include {tmp_path}/site.conf; }}"
+    (folder / "nginx.conf").write_text(
+        f"pid {folder}/pid; daemon off; master_process off; events {{}} "
+        f"http {{ access_log off; {places} include {folder}/site.conf; }}"
     )
-    command = [nginx, "-e", str(tmp_path / "log"), "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")]
+    command = [nginx, "-e", str(folder / "log"), "-p", str(folder), "-c", str(folder / "nginx.conf")]
     checked = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stderr
-    process = started(command, port, tmp_path / "output")
+    process = started(command, port, folder / "output")
     try:
-        check_what_a_proxy_lets_through(f"https://127.0.0.1:{port}")
+        yield f"https://127.0.0.1:{port}"
     finally:
         process.terminate()
         process.wait(timeout=20)
 
 
+def trusting() -> ssl.SSLContext:
+    """What accepts a certificate that was made a moment ago."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+def test_nginx_with_its_example_closes_the_metrics_and_lets_nobody_frame_the_app(tmp_path, backend):
+    with nginx_before([backend], tmp_path) as address:
+        check_what_a_proxy_lets_through(address)
+
+
 def test_caddy_with_its_example_closes_the_metrics_and_lets_nobody_frame_the_app(tmp_path, backend):
     caddy, port = program("caddy"), free_port()
     site = (ROOT / "deploy" / "Caddyfile").read_text()
+    assert "lb_policy cookie " in site
     for name, value in (("studio.example.org {", f"http://:{port} {{\nbind 127.0.0.1"), (":8501", f":{backend}")):
         assert site.count(name) == 1
         site = site.replace(name, value)
@@ -281,6 +302,65 @@ def test_caddy_with_its_example_closes_the_metrics_and_lets_nobody_frame_the_app
     finally:
         process.terminate()
         process.wait(timeout=20)
+
+
+def test_of_two_servers_behind_nginx_a_visitor_stays_with_one_until_it_dies(tmp_path):
+    """They share what they keep: a run that waits when both start is trained once, and both show it."""
+    pytest.importorskip("streamlit")
+    folders = {name: str(tmp_path / name) for name in ("CIST_RUNS", "CIST_CACHE", "CIST_ADDED")}
+    store = RunStore(Path(folders["CIST_RUNS"]))
+    run = store.add(TINY, name="waits")
+    first, second, proxy = (tmp_path / name for name in ("first", "second", "proxy"))
+    for folder in (first, second, proxy):
+        folder.mkdir()
+    with studio(first, **folders) as (one, process), studio(second, **folders) as (other, other_process):
+        ports = {
+            int(address.rpartition(":")[2]): server for address, server in ((one, process), (other, other_process))
+        }
+        with nginx_before(list(ports), proxy) as address:
+            with urllib.request.urlopen(address, context=trusting(), timeout=20) as answer:
+                given = answer.headers.get_all("Set-Cookie")
+            assert re.fullmatch(r"studio_browser=\w{32}; Path=/; HttpOnly; Secure; SameSite=Lax", given[-1])
+            asyncio.run(_stay_until_it_dies(address, ports))
+    for _ in range(600):
+        if store.get(run.id).state.ended:
+            break
+        time.sleep(0.1)
+    assert store.get(run.id).state is RunState.FINISHED
+    assert [row["epoch"] for row in store.get(run.id).directory.metrics()] == [1, 2, 3, 4]
+    assert "Traceback" not in (first / "log.txt").read_text() + (second / "log.txt").read_text()
+
+
+async def _stay_until_it_dies(address: str, ports: dict[int, psutil.Process]) -> None:
+    def connected(port: int) -> int:
+        """How many connections a server has."""
+        server = ports[port]
+        ends = server.net_connections("tcp") if server.is_running() else []
+        return sum(end.status == psutil.CONN_ESTABLISHED and end.laddr.port == port for end in ends)
+
+    async def come(name: str) -> int:
+        """Look at the runs and move a slider, in a browser of this name; the port of who answered."""
+        before = {port: connected(port) for port in ports}
+        headers = {"Cookie": f"studio_browser={name}"}
+        async with visitor(address, ssl=trusting(), additional_headers=headers, origin=address) as person:
+            await person.load("runs")
+            (port,) = [port for port in ports if connected(port) > before[port]]
+            await person.move("tau", 2.0)
+            assert person.errors == []
+        return port
+
+    names: dict[int, str] = {}
+    for number in range(40):  # names and ports decide, and the ports are those that were free
+        names.setdefault(await come(f"browser-{number}"), f"browser-{number}")
+        if len(names) == len(ports):
+            break
+    assert set(names) == set(ports)
+    for port, name in names.items():
+        assert await come(name) == port
+    port, name = next(iter(names.items()))
+    ports[port].kill()
+    ports[port].wait(20)
+    assert await come(name) == next(iter(set(ports) - {port}))
 
 
 # ---- the server ------------------------------------------------------------------------------------------------------
