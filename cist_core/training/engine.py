@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import json
 import logging
+import math
 import os
 import shlex
 import time
@@ -415,8 +416,10 @@ class _Run:
         self.statistics = trainer.task.new_statistics()
         self.rows.append(row)
         self._judge_scale(trainer.length.epochs)
-        if row["val_accuracy"] > self.best.get("val_accuracy", -1.0):
-            self.best = {"val_accuracy": row["val_accuracy"], "epoch": row["epoch"]}
+        merit = trainer.task.merit(scores)
+        # A checkpoint of an earlier version knows the accuracy alone.
+        if merit > self.best.get("merit", self.best.get("val_accuracy", -math.inf)):
+            self.best = {"merit": merit, "val_accuracy": row["val_accuracy"], "epoch": row["epoch"]}
             self._save_student(trainer, self.directory.best_student)
         self._append_metrics(row)
         self.accelerator.log({key: value for key, value in row.items() if key != "epoch"}, step=self.step)
@@ -467,7 +470,7 @@ class _Run:
             phase=None,
             epoch=trainer.length.epochs,
             **{f"test_{name}": value for name, value in last.items()},
-            test_accuracy_at_best=best["accuracy"],
+            **{f"test_{name}_at_best": value for name, value in best.items()},
             teacher_test_accuracy=teacher_accuracy,
         )
         log.info(

@@ -133,6 +133,32 @@ def test_it_resumes_to_exactly_the_same_end(config: RunConfig, cached: bool, tmp
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
+def test_with_a_cache_the_teacher_reads_every_text_once(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = train(config, tmp_path / "alone")
+    config = config.changed(teacher={"cache": str(tmp_path / "states")})
+    train(config, tmp_path / "first")
+
+    def never(model: LanguageModel, batch: Batch) -> torch.Tensor:
+        raise AssertionError("the teacher runs again")
+
+    monkeypatch.setattr(LanguageModel, "hidden_states", never)
+    again = train(config, tmp_path / "second")
+    assert results(tmp_path / "second") == results(tmp_path / "first")
+    assert again["test_nll"] == pytest.approx(alone["test_nll"], abs=1e-3)
+    assert again["teacher_test_accuracy"] == pytest.approx(alone["teacher_test_accuracy"], abs=0.02)
+
+
+def test_the_best_epoch_is_the_likeliest_one(config: RunConfig, tmp_path: Path) -> None:
+    config = config.changed(objective="ce", optimiser={"learning_rate": 0.1}, epochs=6)
+    status, rows = train(config, tmp_path), RunDirectory(tmp_path).metrics()
+    best = min(rows, key=lambda row: row["val_nll"])
+    assert (status["best_epoch"], status["best_val_accuracy"]) == (best["epoch"], best["val_accuracy"])
+    assert best["val_accuracy"] < max(row["val_accuracy"] for row in rows)  # by which it would be another one
+    assert math.exp(status["test_nll_at_best"]) == pytest.approx(status["test_perplexity_at_best"])
+
+
 @pytest.mark.parametrize("reduction", ["token", "sequence"])
 @pytest.mark.parametrize("objective", ["kd:tau=2", "cist:rho=4,weighting=uniform,normalise=yes,gradient=full", "jsd"])
 def test_any_split_of_a_step_has_the_same_gradient(config: RunConfig, objective: str, reduction: str) -> None:

@@ -35,6 +35,11 @@ if TYPE_CHECKING:
 
 _EVALUATION_BATCH = 8
 _STUDENT_FOLDER = "student"
+_PHASES: dict[Split, str] = {
+    "train": "teacher on training texts",
+    "validation": "teacher on validation texts",
+    "test": "teacher on test texts",
+}
 
 log = logging.getLogger("cist_core.training")
 
@@ -168,20 +173,25 @@ class Language(Task):
 
     def prepare_teacher(self, split: Split) -> None:
         """The states on the training texts, if they are kept; of the others what the teacher answers."""
+        cache = None if self.config.teacher.cache is None else self._cached(split, self.config.teacher.cache)
+        if split != "train":
+            self._answers[split] = self._answered(split, cache)
+        elif cache is not None:
+            self._read_states_of(cache)
+
+    def _cached(self, split: Split, folder: str) -> TeacherCache:
+        """Training texts have the folder itself, the others one in it."""
         from cist_core.language.teacher_cache import open_teacher_cache
 
-        if split != "train":
-            self._answers[split] = self._answered(split)
-        elif self.config.teacher.cache is not None:
-            with self.accelerator.main_process_first():
-                cache = open_teacher_cache(
-                    Path(self.config.teacher.cache).expanduser(),
-                    self.teacher,
-                    self.rows[split],
-                    batch_size=self._most(_EVALUATION_BATCH),
-                    progress=self._until_stopped("teacher on training texts"),
-                )
-            self._read_states_of(cache)
+        root = Path(folder).expanduser()
+        with self.accelerator.main_process_first():
+            return open_teacher_cache(
+                root if split == "train" else root / split,
+                self.teacher,
+                self.rows[split],
+                batch_size=self._most(_EVALUATION_BATCH),
+                progress=self._until_stopped(_PHASES[split]),
+            )
 
     def _read_states_of(self, cache: TeacherCache) -> None:
         weight, bias = cache.head.weight.to(self.device), cache.head.bias
@@ -189,15 +199,17 @@ class Language(Task):
         head = dataclasses.replace(cache.head, weight=weight, bias=bias)
         self._cache, self._teacher_head = cache, head.of(self._token_classes)
 
-    def _answered(self, split: Split) -> tuple[NDArray[np.int64], float]:
+    def _answered(self, split: Split, cache: TeacherCache | None) -> tuple[NDArray[np.int64], float]:
         """The teacher's most probable token at every place of the rows, -1 where none counts; which share is right."""
-        report, count = self._until_stopped(f"teacher on {split} texts"), self.count(split)
+        report, count = self._until_stopped(_PHASES[split]), self.count(split)
         answers, right, tokens = np.full((count, self.config.data.length), -1), 0, 0
         size = self._most(_EVALUATION_BATCH)
         for start in range(0, count, size):
-            batch = self._padded(split, torch.arange(start, min(start + size, count)))
+            chosen = torch.arange(start, min(start + size, count))
+            batch = self._padded(split, chosen)
             found = batch.predictions()
-            given = self._scores(self._teacher_states(batch), found.ids, self.teacher.head).answers.cpu()
+            states = self._teacher_states(batch) if cache is None else cache.of_texts(chosen.tolist()).to(self.device)
+            given = self._scores(states, found.ids, self.teacher.head).answers.cpu()
             answers[start + found.texts.cpu().numpy(), found.positions.cpu().numpy()] = given.numpy()
             right += int((given == found.ids.cpu()).sum())
             tokens += len(given)
@@ -333,6 +345,10 @@ class Language(Task):
             if math.isfinite(getattr(found, name)):
                 scores[name] = getattr(found, name)
         return scores | {"agreement": found.agreement or 0.0}
+
+    def merit(self, scores: Mapping[str, float]) -> float:
+        """The likelihood: a student that spreads its probability badly can still name the likeliest token."""
+        return -scores["nll"]
 
     def teacher_accuracy(self, split: Split) -> float | None:
         return self._answers[split][1]

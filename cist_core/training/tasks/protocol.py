@@ -168,12 +168,16 @@ class Task(ABC):
     def scores(self, split: Split, measured: Mapping[str, NDArray[np.float32]]) -> dict[str, float]:
         """What the student is worth, from the measures of a whole split, in order.
 
-        ``accuracy`` has to be among them: the share of right answers, by which the best epoch is chosen. Every score
-        appears in metrics and status under its name after ``val_`` or ``test_``.
+        ``accuracy`` has to be among them: the share of right answers. Every score appears in metrics and status under
+        its name after ``val_`` or ``test_``.
 
         Raises:
             CistError: if a measure is not finite.
         """
+
+    def merit(self, scores: Mapping[str, float]) -> float:
+        """What the best epoch has most of, from the scores on validation: the accuracy."""
+        return scores["accuracy"]
 
     @abstractmethod
     def teacher_accuracy(self, split: Split) -> float | None:
