@@ -9,7 +9,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from app.forms.run_views import MOST_SELECTED
 from app.links import page_choice
-from app.people import require_sign_in, run_store
+from app.people import may_read_server_paths, require_sign_in, run_store
 from app.settings import page_setting
 from app.state import current_view
 from app.widgets import loading_torch, page_head, plain, show_error
@@ -24,20 +24,24 @@ ICON = ":material/science:"
 
 with loading_torch():
     from app.forms import distill as form
+    from app.forms import distill_language as language
     from app.forms.distill_estimate import EstimateJob
     from app.forms.distill_experiment import Experiment, matched_experiment
-    from app.forms.distill_origin import find_origin
+    from app.forms.distill_origin import Origin, find_origin
     from cist_core.objectives import create_objective, objective_specification
     from cist_core.runs import ensure_worker
     from cist_core.temperature.parameters import Choice, Number, Parameter, Switch
     from cist_core.training import PRESETS, RunConfig
     from cist_core.training.objective_names import objective_name
+    from cist_core.training.suggestion import suggested_preset
 
 QUESTION = "Which soft labels train the better student?"
 ESTIMATE_POLL_SECONDS = 2
+IMAGES, TEXTS = "Images", "Texts"
 
 view = current_view()
 source = view.source
+origin: Origin | None = None  # of images
 
 
 def keyed(key: str) -> dict[str, Any]:
@@ -56,6 +60,32 @@ def follow(key: str, value: float) -> None:
 def apply_preset() -> None:
     """Bring the fields of the third step to the chosen recipe."""
     st.session_state.update(form.recipe_answers(st.session_state["preset"]))
+
+
+def apply_language_recipe() -> None:
+    """Bring models, texts, objective and recipe to the chosen one."""
+    name = st.session_state.get("lm_recipe", next(iter(language.recipes())))
+    st.session_state.update(form.recipe_answers(name) | language.answers_of(name))
+
+
+def change_task() -> None:
+    """Images and texts share the fields of the recipe, and each starts at its own."""
+    if st.session_state["task"] == TEXTS:
+        apply_language_recipe()
+    else:
+        st.session_state.setdefault("preset", suggested_preset(source.data))
+        apply_preset()
+
+
+def choose_task() -> str:
+    """What is distilled: images, or texts where the language models that ship are here."""
+    if not language.recipes():
+        return IMAGES
+    chosen = st.segmented_control(
+        "Task", (IMAGES, TEXTS), default=IMAGES, required=True, on_change=change_task, label_visibility="collapsed",
+        **keyed("task"),
+    )  # fmt: skip
+    return str(chosen)
 
 
 def start_anew() -> None:
@@ -139,6 +169,62 @@ def choose_networks() -> tuple[dict[str, Any], form.StudentChoice]:
     return content, student
 
 
+def recipe_name() -> str:
+    """The recipe that fields start at."""
+    return str(st.session_state.get("lm_recipe", next(iter(language.recipes())))) if of_texts else form.preset_for(data)
+
+
+def choose_language_networks() -> tuple[dict[str, Any], str]:
+    """The same for texts, and the headline; a recipe fills in all of it."""
+    st.subheader("Student and texts", anchor=False)
+    recipes = language.recipes()
+    name = st.selectbox(
+        "Recipe", list(recipes), on_change=apply_language_recipe,
+        help="Brings models, texts, objective, epochs, learning rate and what stands under Advanced to its values.",
+        **keyed("lm_recipe"),
+    )  # fmt: skip
+    st.caption(plain(recipes[name]))
+    start = language.answers_of(name)
+    answers = dict(start)
+
+    def named(label: str, key: str, offered: list[str], help_: str) -> None:
+        known = list(dict.fromkeys([start[key], *offered, st.session_state.get(key, start[key])]))
+        answers[key] = st.selectbox(label, known, accept_new_options=True, help=help_, **keyed(key)) or start[key]
+
+    elsewhere = "Another can be typed: a folder of transformers, or `hf:OWNER/NAME`."
+    named("Teacher", "lm_teacher", list(language.models()), elsewhere)
+    st.caption(plain(language.words_on(answers["lm_teacher"])))
+    offered = language.students(answers["lm_teacher"], start["lm_student"])
+    named("Student", "lm_student", offered, f"With the teacher's vocabulary. {elsewhere}")
+    st.caption(plain(language.words_on(answers["lm_student"])))
+    named(
+        "Texts", "lm_texts", language.texts(),
+        "Another file can be typed: plain text, or `.jsonl` with `text`, `prompt` and `response`, or `messages`; or "
+        "`hf:OWNER/NAME`.",
+    )  # fmt: skip
+    with st.grid(2, min_column_width=140, vertical_alignment="bottom"):
+        for label, key in (("Validation texts", "lm_validation"), ("Test texts", "lm_test")):
+            usual = "its own" if answers["lm_texts"] in language.texts() else "a tenth of the rows"
+            answers[key] = st.text_input(label, start[key], placeholder=usual, **keyed(key))
+        answers["lm_length"] = st.number_input(
+            "Tokens a row, at most", 2, None, start["lm_length"], 1, **keyed("lm_length")
+        )
+        answers["lm_rows"] = st.number_input(
+            "Training rows", 1, None, start["lm_rows"], 1, placeholder="all", help="Empty: all there are.",
+            **keyed("lm_rows"),
+        )  # fmt: skip
+    download = language.may_fetch(answers) and st.toggle(
+        "Download what is not here when the run starts", **keyed("lm_download")
+    )
+    content = language.content(answers, download=download)
+    try:
+        language.check_places(answers, may_read_paths=may_read_server_paths())
+    except CistError as error:
+        show_error(error)
+        content["student"] = None
+    return content, language.headline(answers["lm_teacher"], answers["lm_student"])
+
+
 def consent_to_test_images(what: str) -> bool:
     """Whether somebody knows that the student will learn from images it should be tested on."""
     st.warning(
@@ -155,8 +241,15 @@ def consent_to_test_images(what: str) -> bool:
 def choose_method() -> str:
     """An objective by its readable name, group by group."""
     titles = {name: "  ·  ".join(objective_name(name)) for name in form.methods()}
+    key, default = ("lm_method", language.answers_of(recipe_name())["lm_method"]) if of_texts else ("method", None)
     return page_choice(
-        st.selectbox, "Objective", titles, key="method", what="objective", help="Type to search: KD, CIST, DKD, ..."
+        st.selectbox,
+        "Objective",
+        titles,
+        key=key,
+        what="objective",
+        default=default,
+        help="Type to search: KD, CIST, DKD, ...",
     )
 
 
@@ -173,7 +266,7 @@ def choose_objective() -> tuple[str, dict[str, Any]]:
             with st.container(width=140):
                 values[parameter.name] = form.answer(parameter, parameter_field(method, parameter))
     from_sidebar = [parameter.name for parameter in specification.parameters if parameter.name in form.FROM_SIDEBAR]
-    if from_sidebar:
+    if from_sidebar and not of_texts:
         st.caption(form.follows_sidebar(from_sidebar))
     return method, values
 
@@ -193,11 +286,13 @@ def choose_rest(method: str) -> dict[str, Any]:
 def checked_objective(method: str, values: dict[str, Any]) -> dict[str, Any] | None:
     """The objective, None if its parameters are wrong, which is said here; and on how many samples its floor holds."""
     try:
-        create_objective(method, **values)
+        objective = create_objective(method, **values)
+        if of_texts:
+            objective.check_by_chunks()
     except CistError as error:
         show_error(error)
         return None
-    if "floor" in values:
+    if "floor" in values and not of_texts:
         share = float(Cist(values["rho"], values["floor"]).at_floor(source.curves).mean())
         st.caption(plain(f"{floor_sentence(values['floor'], share)} (teacher, {source.split} split)."))
     return {"name": method, "parameters": values}
@@ -221,10 +316,15 @@ def choose_beside(method: str) -> list[str]:
 def parameter_field(method: str, parameter: Parameter) -> Any:
     """The widget for one hyper-parameter, from what its kind says of it."""
     kind, key = parameter.kind, f"{method}.{parameter.name}"
-    start = form.start_of(parameter, tau=view.tau, rho=view.rho, floor=view.floor, mean_entropy=view.fixed.profile.mean)
     label, help_ = form.label(parameter), parameter.help
-    if parameter.name in form.FROM_SIDEBAR:
-        follow(key, start)
+    if of_texts:
+        key, start = language.parameter_key(method, parameter.name), form.start_of(parameter, **language.STARTS)
+    else:
+        start = form.start_of(
+            parameter, tau=view.tau, rho=view.rho, floor=view.floor, mean_entropy=view.fixed.profile.mean
+        )
+        if parameter.name in form.FROM_SIDEBAR:
+            follow(key, start)
     if isinstance(kind, Choice):
         return st.selectbox(label, kind.options, index=kind.options.index(start), help=help_, **keyed(key))
     if isinstance(kind, Switch):
@@ -258,33 +358,46 @@ class Recipe:
 
     def ask(self) -> str:
         """Recipe, epochs, learning rate and seeds; the seeds as they were written."""
-        names = list(PRESETS)
-        name = st.selectbox(
-            "Recipe", names, index=names.index(form.preset_for(data)), on_change=apply_preset,
-            help="Brings epochs, learning rate and what stands under Advanced to its values.", **keyed("preset"),
-        )  # fmt: skip
+        name = recipe_name()
+        if not of_texts:
+            names = list(PRESETS)
+            name = st.selectbox(
+                "Recipe", names, index=names.index(form.preset_for(data)), on_change=apply_preset,
+                help="Brings epochs, learning rate and what stands under Advanced to its values.", **keyed("preset"),
+            )  # fmt: skip
+            st.caption(PRESETS[name][0])
         self.start = form.recipe_answers(name)
-        st.caption(PRESETS[name][0])
         with st.grid(3, min_column_width=100, vertical_alignment="bottom"):
             self.number("Epochs", "epochs", 1)
             self.number("Learning rate", "lr", 0.01, "The largest of the schedule.")
             seeds = st.text_input("Seeds", "0", help="Several, such as 0, 1, 2, make a run each.", **keyed("seeds"))
         return str(seeds)
 
+    def ask_augmentation(self) -> None:
+        """How training images are changed."""
+        self.number("Shift (pixels)", "shift", 1, "Shift every training image by up to this many pixels.")
+        self.number("Cut out from (share)", "cut", 0.01, "Train on a part of each image, at least so large.")
+        self.answers["mirror"] = st.checkbox(
+            "Mirror", self.start["mirror"], help="Mirror half of the images. Digits and letters do not survive it.",
+            **keyed("mirror"),
+        )  # fmt: skip
+        self.answers["strong"] = self.two_views and st.checkbox(
+            "Second view", self.start["strong"], help="A strongly changed copy of every image, for this method.",
+            **keyed("strong"),
+        )  # fmt: skip
+
     def ask_rest(self) -> None:
         """What few people change."""
+        unit = "Rows" if of_texts else "Images"
         with st.grid(4, min_column_width=140, vertical_alignment="bottom"):
-            self.number("Batch size", "batch", 1, "Images a step.")
-            self.number("Shift (pixels)", "shift", 1, "Shift every training image by up to this many pixels.")
-            self.number("Cut out from (share)", "cut", 0.01, "Train on a part of each image, at least so large.")
-            self.answers["mirror"] = st.checkbox(
-                "Mirror", self.start["mirror"], help="Mirror half of the images. Digits and letters do not survive it.",
-                **keyed("mirror"),
-            )  # fmt: skip
-            self.answers["strong"] = self.two_views and st.checkbox(
-                "Second view", self.start["strong"], help="A strongly changed copy of every image, for this method.",
-                **keyed("strong"),
-            )  # fmt: skip
+            self.number("Batch size", "batch", 1, f"{unit} a step.")
+            if of_texts:
+                self.choice(
+                    "Reduction", "reduction", ("token", "sequence"),
+                    "What the loss is a mean over: all counted tokens of a step, or first those of each row.",
+                )  # fmt: skip
+            else:
+                self.ask_augmentation()
             self.choice("Optimiser", "optimiser", ("sgd", "adamw"))
             self.number("Weight decay", "decay", 0.0001)
             if self.answers["optimiser"] == "sgd":
@@ -303,7 +416,7 @@ class Recipe:
             self.number("CPU threads", "threads", 1, "Empty: torch's choice. For small students 1 is often quickest.")
             self.number(
                 "Micro-batch", "micro", 1,
-                "Images at a time, if a batch does not fit into the memory; empty: all of it.",
+                f"{unit} at a time, if a batch does not fit into the memory; empty: all of it.",
             )  # fmt: skip
             self.choice(
                 "Precision", "precision", ("float32", "bfloat16", "float16"), "Half precision pays on GPUs only."
@@ -371,7 +484,8 @@ def check(
         return []
     try:
         configs = form.make_configs({**content, **form.recipe(answers)}, form.read_seeds(seeds), beside)
-        origin.check(configs[0])
+        if origin is not None:
+            origin.check(configs[0])
         return configs
     except CistError as error:
         with faults:
@@ -428,29 +542,28 @@ def finish(configs: list[RunConfig], may: bool) -> None:
         show_error(error)
 
 
-try:
-    origin = find_origin(source)
-    data = origin.data
-    if not form.students(data):
-        height, width, channels = data.image_shape
-        raise CistError(f"No student here reads images of {height}x{width}x{channels}; use smaller ones.")
-except CistError as error:
-    page_head(QUESTION)
+def show_missing(error: CistError) -> None:
+    """What the sidebar's source lacks, and where else to go."""
     st.subheader("Distillation needs the teacher's network and the images", anchor=False)
     st.info(plain(str(error)), icon=":material/info:")
     with st.container(horizontal=True):
         st.page_link("../pages/add.py", label="Add a model", icon=":material/add_circle:")
         st.page_link("../pages/rho.py", label="Choose ρ", icon=":material/target:")
-else:
-    start_anew()
-    page_head(QUESTION)
+
+
+def show_form() -> None:
+    """The two columns, what is under Advanced, and what is done with the answers."""
     # Filled at the end; what stood there stays until then.
     finding, one_press, signed_in = st.container(), st.container(), st.container()
     with signed_in:
         may = require_sign_in("launch runs")
     left, right = st.columns(2, gap="large")
     with left:
-        content, student = choose_networks()
+        if of_texts:
+            content, told = choose_language_networks()
+        else:
+            content, student = choose_networks()
+            told = form.headline(origin.name, origin.parameters, student)
     with right:
         method, values = choose_objective()
         recipe = Recipe("strong_student_logits" in objective_specification(method).inputs)
@@ -465,10 +578,28 @@ else:
     with faults:
         content["objective"] = checked_objective(method, values)
     configs = check(content, recipe.answers, seeds, beside, faults)
-    finding.subheader(plain(form.headline(origin.name, origin.parameters, student)), anchor=False)
-    may = may and (origin.present or content["data"]["download"])
-    experiment = matched_experiment(source.curves, rho=view.rho, floor=view.floor)
-    with one_press:
-        chosen = experiment.configs(content, recipe.answers, check_origin=origin.check) if experiment else []
-        show_experiment(experiment, chosen, may)
+    finding.subheader(plain(told), anchor=False)
+    if origin is not None:
+        may = may and (origin.present or content["data"]["download"])
+        experiment = matched_experiment(source.curves, rho=view.rho, floor=view.floor)
+        with one_press:
+            chosen = experiment.configs(content, recipe.answers, check_origin=origin.check) if experiment else []
+            show_experiment(experiment, chosen, may)
     finish(configs, may)
+
+
+page_head(QUESTION)
+of_texts = choose_task() == TEXTS
+try:
+    if not of_texts:
+        origin = find_origin(source)
+        data = origin.data
+        if not form.students(data):
+            height, width, channels = data.image_shape
+            raise CistError(f"No student here reads images of {height}x{width}x{channels}; use smaller ones.")
+except CistError as error:
+    show_missing(error)
+else:
+    if not of_texts:
+        start_anew()
+    show_form()

@@ -22,6 +22,7 @@ from cist_core.registry import listed
 from cist_core.temperature.parameters import Number, Numbers, Parameter
 from cist_core.training import RunConfig, parse_config, preset, step_times
 from cist_core.training.image_config import ImageClassificationConfig
+from cist_core.training.language_config import LanguageConfig
 from cist_core.training.objective_names import OBJECTIVE_NAMES
 from cist_core.training.step_times import QuickEstimate
 from cist_core.training.suggestion import suggested_preset
@@ -225,15 +226,11 @@ def preset_images(name: str) -> int | None:
 def recipe_answers(name: str) -> dict[str, Any]:
     """What the fields of the third step show after a preset is chosen, by their keys."""
     config = preset(name)
-    assert isinstance(config, ImageClassificationConfig)
     return {
+        **_answers_of_task(config),
         "epochs": config.epochs or 1,
         "lr": config.optimiser.learning_rate,
         "batch": config.batch_size,
-        "shift": config.augmentation.crop_padding,
-        "mirror": config.augmentation.flip,
-        "strong": config.augmentation.strong_view,
-        "cut": config.augmentation.resized_crop[0] if config.augmentation.resized_crop else None,
         "optimiser": config.optimiser.name,
         "momentum": config.optimiser.momentum,
         "nesterov": config.optimiser.nesterov,
@@ -248,6 +245,18 @@ def recipe_answers(name: str) -> dict[str, Any]:
         "micro": config.machine.micro_batch_size,
         "precision": config.precision,
         "device": config.machine.device,
+    }
+
+
+def _answers_of_task(config: RunConfig) -> dict[str, Any]:
+    if isinstance(config, LanguageConfig):
+        return {"reduction": config.reduction}
+    assert isinstance(config, ImageClassificationConfig)
+    return {
+        "shift": config.augmentation.crop_padding,
+        "mirror": config.augmentation.flip,
+        "strong": config.augmentation.strong_view,
+        "cut": config.augmentation.resized_crop[0] if config.augmentation.resized_crop else None,
     }
 
 
@@ -273,12 +282,7 @@ def recipe(answers: Mapping[str, Any]) -> dict[str, Any]:
         "batch_size": answers["batch"],
         "optimiser": optimiser,
         "schedule": schedule,
-        "augmentation": {
-            "crop_padding": answers["shift"],
-            "flip": answers["mirror"],
-            "resized_crop": None if answers["cut"] is None else [answers["cut"], 1.0],
-            "strong_view": answers["strong"],
-        },
+        **_recipe_of_task(answers),
         "precision": answers["precision"],
         "machine": {
             "device": answers["device"],
@@ -286,6 +290,19 @@ def recipe(answers: Mapping[str, Any]) -> dict[str, Any]:
             "micro_batch_size": answers["micro"],
             "checkpoint_every_steps": answers["checkpoint"],
         },
+    }
+
+
+def _recipe_of_task(answers: Mapping[str, Any]) -> dict[str, Any]:
+    if "reduction" in answers:
+        return {"reduction": answers["reduction"]}
+    return {
+        "augmentation": {
+            "crop_padding": answers["shift"],
+            "flip": answers["mirror"],
+            "resized_crop": None if answers["cut"] is None else [answers["cut"], 1.0],
+            "strong_view": answers["strong"],
+        }
     }
 
 
@@ -321,8 +338,9 @@ def make_configs(content: Mapping[str, Any], seeds: Sequence[int], beside: Seque
     Raises:
         CistError: with one clause for every field that is wrong.
     """
-    refuse_code(content["teacher"].get("name"), content["teacher"].get("architecture"))
-    refuse_other_students(content["student"]["architecture"])
+    if content.get("task") != "language":  # there no name stands for code, and folders are asked for by name
+        refuse_code(content["teacher"].get("name"), content["teacher"].get("architecture"))
+        refuse_other_students(content["student"]["architecture"])
     configs: dict[str, RunConfig] = {}
     for seed in seeds:
         for objective in (content["objective"], *beside):
@@ -367,8 +385,11 @@ def commands(configs: Sequence[RunConfig]) -> str:
     return shlex.join([*words, "--seeds", *dict.fromkeys(str(config.seed) for config in configs)])
 
 
-def quick_estimate(config: RunConfig, origin: Origin) -> QuickEstimate | None:
-    """How long one run takes by the table of measured steps; None for what the table does not know, such as GPUs."""
+def quick_estimate(config: RunConfig, origin: Origin | None) -> QuickEstimate | None:
+    """How long one run takes by the table of measured steps; None for what the table does not know, such as GPUs and
+    language models, which have no origin in the sidebar."""
+    if origin is None:
+        return None
     assert isinstance(config, ImageClassificationConfig)
     device = config.machine.device
     if device not in ("auto", "cpu") or (device == "auto" and choose_device("auto").type != "cpu"):
@@ -388,8 +409,8 @@ def estimate_sentence(
     if found is not None:
         return (
             f"About **{duration(count * found.seconds)}**{each}: {found.steps:,} steps of "
-            f"{three_digits(1000 * found.seconds_per_step)} ms and {duration(found.teacher_seconds)} for the teacher's "
-            f"logits a run, timed here on {found.device}."
+            f"{three_digits(1000 * found.seconds_per_step)} ms and {duration(found.teacher_seconds)} for the teacher "
+            f"a run, timed here on {found.device}."
         )
     about = (
         "" if quick is None else f"About **{duration(count * quick.seconds)}**{each}, from a table of measured steps."

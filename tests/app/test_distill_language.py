@@ -1,0 +1,132 @@
+"""The Distill page for language models: offered where those that ship are here, and a config like any other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from example_runs import ExampleStore
+from streamlit.testing.v1 import AppTest
+
+from app.forms import distill as form
+from app.forms import distill_language as language
+from cist_core.cards import sample_models_folder
+from cist_core.errors import CistError
+from cist_core.training import RunConfig, parse_config, preset
+from cist_core.training.presets import DEMO_LANGUAGE, LANGUAGE_PRESETS
+
+ROOT = Path(__file__).resolve().parents[2]
+CARD = {"vocabulary": 4096, "data": "old texts", "licence": "MIT", "nll": {"test": 4.0}}
+
+
+@pytest.fixture
+def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of shipped models with the pair's cards in it; no run is started, so no weights are read."""
+    folder, shipped = tmp_path / "models", sample_models_folder()
+    assert shipped is not None
+    (folder / "language").mkdir(parents=True)
+    for path in shipped.iterdir():
+        if path.is_dir() and path.name != "language":
+            (folder / path.name).symlink_to(path)
+    (folder / "language" / "texts").symlink_to(shipped / "language" / "texts")
+    for name, role, parameters in (
+        ("scripture-gpt", "teacher", 3_400_000),
+        ("scripture-gpt-small", "student", 850_000),
+    ):
+        (folder / "language" / name).mkdir()
+        card = {**CARD, "title": f"The {role}", "role": role, "parameters": parameters}
+        (folder / "language" / name / "card.json").write_text(json.dumps(card))
+    monkeypatch.setenv("CIST_SAMPLE_MODELS", str(folder))
+    return folder
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ExampleStore:
+    example = ExampleStore(tmp_path)
+    monkeypatch.setattr("cist_core.runs.RunStore", lambda: example)
+    monkeypatch.setattr("cist_core.runs.ensure_worker", lambda store: example.asked.append(("worker",)))
+    return example
+
+
+def open_distill(**query: str) -> AppTest:
+    app = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
+    app.run()
+    for key, value in query.items():
+        app.query_params[key] = value
+    app.switch_page("../pages/distill.py").run()
+    assert not app.exception
+    return app
+
+
+def config_of(app: AppTest) -> RunConfig:
+    return parse_config(json.loads(next(code.value for code in app.main.code if code.language == "json")))
+
+
+@pytest.mark.parametrize("name", LANGUAGE_PRESETS)
+def test_every_recipe_survives_its_way_through_the_form(name: str, pair: Path) -> None:
+    answers = language.answers_of(name)
+    made = form.make_configs(
+        {
+            **language.content(answers, download=False),
+            **form.recipe(form.recipe_answers(name)),
+            "objective": preset(name).objective.model_dump(mode="json"),
+        },
+        [0],
+    )
+    assert made == [preset(name)]
+
+
+def test_without_the_pair_there_is_nothing_to_choose(store: ExampleStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(language, "preset_names", lambda: ["demo"])
+    app = open_distill(task="Texts")
+    assert "task" not in {one.key for one in app.main.button_group}
+    assert config_of(app).task == "image-classification"
+
+
+def test_texts_start_at_the_demo_and_are_launched(store: ExampleStore, pair: Path) -> None:
+    app = open_distill()
+    app.button_group(key="task").set_value("Texts").run()
+    assert not app.exception
+    assert config_of(app) == preset(DEMO_LANGUAGE)
+    assert (
+        app.main.subheader[0].value == "Distill scripture-gpt into gpt2:width=96,layers=4,heads=4, with fresh weights"
+    )
+    app.selectbox(key="lm_student").set_value("scripture-gpt-small").run()
+    assert app.main.subheader[0].value == "Distill scripture-gpt into scripture-gpt-small, 4.00 times smaller"
+    app.button(key="launch").click().run()
+    assert not app.exception
+    queued = store.list_runs()[0].directory.config()
+    assert queued.student.architecture == "scripture-gpt-small"
+    app.button_group(key="task").set_value("Images").run()
+    assert not app.exception
+    assert config_of(app).epochs == preset("demo").epochs
+
+
+def test_an_objective_over_pairs_of_classes_is_refused_in_one_sentence(store: ExampleStore, pair: Path) -> None:
+    app = open_distill(task="Texts", lm_method="mlkd")
+    (said,) = [error.value for error in app.main.error]
+    assert "language models have too many classes" in said
+    assert app.button(key="launch").disabled
+    app.selectbox(key="lm_method_box").select("cist").run()
+    assert not app.main.error
+    config = config_of(app)
+    assert config.objective.parameters["rho"] == language.STARTS["rho"]
+    assert config.objective.parameters["floor"] == 1.0
+
+
+def test_the_link_opens_the_same_form(store: ExampleStore, pair: Path) -> None:
+    app = open_distill(task="Texts", lm_recipe="minillm-gpt2-base", epochs="2")
+    config = config_of(app)
+    assert config.data.name == "dolly/train.jsonl"
+    assert (config.epochs, config.optimiser.learning_rate, config.batch_size) == (2, 5e-4, 32)
+
+
+def test_who_may_not_name_files_here_gives_known_names(pair: Path) -> None:
+    answers = language.answers_of(DEMO_LANGUAGE)
+    language.check_places(answers, may_read_paths=False)
+    language.check_places({**answers, "lm_teacher": "hf:somebody/model"}, may_read_paths=False)
+    for place, name in (("lm_teacher", "/etc"), ("lm_texts", "/etc/passwd"), ("lm_test", "secrets.txt")):
+        language.check_places({**answers, place: name}, may_read_paths=True)
+        with pytest.raises(CistError, match="names files on the server"):
+            language.check_places({**answers, place: name}, may_read_paths=False)
