@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 import streamlit as st
 
 from app import catalogue
+from app.pages import find_pages
 from app.state import View
 from app.widgets import plain, show_error
 from cist_core.added import AddedState, AddedStore
 from cist_core.data.loading import DATASETS
 from cist_core.errors import CistError
+from cist_core.language.known import known_language_models
 from cist_core.logits.synthetic import imagenet_shaped
 from cist_core.wording import percent
 
 SYNTHETIC = "ImageNet-shaped, synthetic"
 _CHOSEN, _FAULT = "_start_chosen", "_start_fault"
+_TOKENS = "tokens"
 _SOURCE = ("teacher", "data", "split", "student")
 
 
@@ -51,6 +55,7 @@ def show_start(view: View) -> None:
                 st.button(
                     f"**{plain(card.title)}** :small[{plain(card.words)}]", key=f"start-{card.key}", on_click=card.open
                 )
+            _show_language_card()
             # The rest of the address goes along by itself.
             if st.button("**Yours** :small[logits, or a model and data]", key="start-yours"):
                 st.switch_page("../pages/add.py", query_params={})
@@ -73,6 +78,22 @@ def _cards(view: View) -> list[_Card]:
         found[card.data] = _Card(card.name, title or card.data, words, partial(_choose, card.name))
     made = [_Card("synthetic", "ImageNet-shaped", "1,000 classes, synthetic", _make)] if _may_add() else []
     return [*found.values(), *made]
+
+
+def _show_language_card() -> None:
+    """The language model that ships, where it is here; it is looked at on a page of its own, else distilled."""
+    try:
+        model = next((one for one in known_language_models() if one.role == "teacher" and one.card), None)
+    except CistError as error:
+        show_error(error)
+        return
+    if model is None or find_spec("transformers") is None:
+        return
+    words = f"vocabulary of {model.vocabulary:,}, {model.name}"
+    if st.button(f"**Language** :small[{plain(words)}]", key="start-language"):
+        shown = any(page.name == _TOKENS for page in find_pages())
+        page, query = (_TOKENS, {}) if shown else ("distill", {"task": "Texts"})
+        st.switch_page(f"../pages/{page}.py", query_params=query)
 
 
 def _choose(teacher: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from app.forms import run_views
+from app.forms import run_tokens, run_views
 from app.forms.run_views import MOST_SELECTED, Answers, RunView, SettingView
 from app.people import on_own_machine, require_sign_in, run_store
 from app.settings import in_link, page_setting
@@ -25,6 +25,7 @@ from cist_core.charts.training import (
 )
 from cist_core.charts.training_results import accuracy_on_test_figure
 from cist_core.charts.training_sentences import RunCurve, term_name
+from cist_core.charts.training_tokens import perplexity_figure, weights_figure
 from cist_core.errors import CistError
 from cist_core.runs import Run, ensure_worker
 from cist_core.tables import to_csv
@@ -251,23 +252,39 @@ def show_more(view: RunView) -> None:
 
 
 def show_picture(settings: list[SettingView], curves: list[RunCurve], colours: dict[str, str]) -> bool:
-    """The tests where there are any, else the curves so far; whether it was the tests."""
+    """The tests where there are any, else the curves so far; whether it was the tests.
+
+    Of language models the course of the perplexity: their accuracies are not what they are judged by.
+    """
+    if run_tokens.are_texts(settings) and any(curve.last("val_perplexity") for curve in curves):
+        show_figure(perplexity_figure(curves, height=CHART_HEIGHT), key="runs-perplexity", heading=False)
+        return True
     tested = run_views.ranked(settings)
     if tested:
         by_label = {setting.label: colours[setting.key] for setting in settings}
         show_figure(accuracy_on_test_figure(tested, by_label), key="runs-tests", heading=False)
         return True
     if any(curve.rows for curve in curves):
-        show_figure(accuracy_figure(curves, height=CHART_HEIGHT), key="runs-accuracy", heading=False)
+        unit = run_views.unit_of([run for setting in settings for run in setting.runs])
+        show_figure(accuracy_figure(curves, height=CHART_HEIGHT, unit=unit), key="runs-accuracy", heading=False)
     elif any(run.state == "running" for setting in settings for run in setting.runs):
         st.skeleton(height=CHART_HEIGHT)
         st.caption("The curves begin when the first epoch has ended.")
     return False
 
 
+def headline(settings: list[SettingView], curves: list[RunCurve]) -> str:
+    """What came of the selected settings; of language models by likelihood."""
+    tested = run_tokens.ranked(settings) if run_tokens.are_texts(settings) else []
+    return run_views.headline(settings, curves, tested=run_tokens.comparison_sentence(tested))
+
+
 def show_numbers(settings: list[SettingView]) -> None:
+    numbers = run_views.three_numbers(settings)
+    if run_tokens.are_texts(settings) and (best := run_tokens.best_number(run_tokens.ranked(settings))):
+        numbers = [*best, *(one for one in numbers if one[0] not in run_views.OF_TESTS)]
     with st.container(horizontal=True, gap="large"):
-        for label, value, help_ in run_views.three_numbers(settings):
+        for label, value, help_ in numbers:
             st.metric(label, value, help=help_, width="content")
 
 
@@ -280,7 +297,7 @@ def show_tabs(settings: list[SettingView], curves: list[RunCurve], tests_shown: 
     shown = [run for setting in settings for run in setting.runs]
     mine = [run for run in shown if store.owns(run.run)]
     parts: list[Callable[[], None]] = [
-        lambda: show_curves(curves, tests_shown),
+        lambda: show_curves(curves, tests_shown, run_views.unit_of(shown)),
         lambda: show_loss(curves),
         lambda: show_soft_labels(curves),
         lambda: show_tables(settings, shown),
@@ -293,11 +310,11 @@ def show_tabs(settings: list[SettingView], curves: list[RunCurve], tests_shown: 
                 part()
 
 
-def show_curves(curves: list[RunCurve], tests_shown: bool) -> None:
+def show_curves(curves: list[RunCurve], tests_shown: bool, unit: str) -> None:
     if not any(curve.rows for curve in curves):
         st.caption(NO_EPOCH)
     elif tests_shown:
-        show_figure(accuracy_figure(curves, height=CHART_HEIGHT), key="runs-accuracy")
+        show_figure(accuracy_figure(curves, height=CHART_HEIGHT, unit=unit), key="runs-accuracy")
     else:
         st.caption("They stand above until the first test.")
 
@@ -326,6 +343,8 @@ def show_soft_labels(curves: list[RunCurve]) -> None:
         with right:
             show_figure(temperature_figure(curves), key="runs-temperature")
     show_figure(maximum_figure(curves), key="runs-maximum")
+    if any(curve.last("weight_share_1") is not None for curve in curves):
+        show_figure(weights_figure(curves), key="runs-weights")
 
 
 def show_tables(settings: list[SettingView], shown: list[RunView]) -> None:
@@ -364,14 +383,20 @@ def show_tables(settings: list[SettingView], shown: list[RunView]) -> None:
 
 def show_results(views: list[RunView]) -> None:
     """Numbers at the end of training, run by run."""
-    table = run_views.results(views)
+    table, unit = run_views.results(views), run_views.unit_of(views)
     help_ = {
         "Validation, last": "Accuracy of the last epoch",
         "Validation, best": "Accuracy of the best epoch; that one epoch is the best is partly luck",
-        "Test, last": "Accuracy of the last epoch on the test images: the number to report",
-        "Test at best": "Accuracy on the test images of the epoch that was best on validation",
-        "Agreement": "Share of the test images where student and teacher give the same class",
+        "Test, last": f"Accuracy of the last epoch on the test {unit}: the number to report",
+        "Test at best": f"Accuracy on the test {unit} of the epoch that was best on validation",
+        "Agreement": f"Share of the test {unit} where student and teacher give the same class",
     }
+    if texts := [view for view in views if view.of_texts]:
+        help_ |= {
+            "Test, last": "Share of the test tokens that the student's most probable one is, after the last epoch",
+            "Agreement": "Share of the test tokens for which student and teacher hold the same one most likely",
+        }
+        show_likelihoods(texts)
     shares = table.select_dtypes("float").columns
     st.markdown("**Run by run**")
     show_table(
@@ -383,6 +408,34 @@ def show_results(views: list[RunView]) -> None:
         },
         placeholder="",
         alt="Results of the selected runs",
+    )
+
+
+def show_likelihoods(views: list[RunView]) -> None:
+    """How likely the test texts are under language models, run by run."""
+    help_ = {
+        "Test NLL": "Negative log-likelihood of a test token after the last epoch, in nats: the number to report",
+        "Perplexity": "exp of it",
+        "Bits per byte": "The same per byte of the text in UTF-8, which other vocabularies can be compared by",
+        "NLL at best": "After the epoch in which validation texts were likeliest",
+        "Student's mean m": "Mean centred maximum of the logits in the newest epoch",
+    }
+    table = run_tokens.results(views)
+    numbers = table.select_dtypes("float").columns
+    formats = {"Tokens an epoch": "localized", "Bits per byte": "%.4f", "Test NLL": "%.4f", "NLL at best": "%.4f"}
+    st.markdown("**Likelihood of the test texts**")
+    show_table(
+        table,
+        key="runs-likelihoods",
+        columns={
+            "Run": st.column_config.TextColumn(pinned=True),
+            **{
+                name: st.column_config.NumberColumn(format=formats.get(name, "%.2f"), help=help_.get(name))
+                for name in numbers
+            },
+        },
+        placeholder="",
+        alt="How likely the test texts are under the selected runs",
     )
 
 
@@ -399,6 +452,9 @@ def show_agreement(settings: list[SettingView]) -> None:
             file = next((file for run in setting.runs if (file := run.run.directory.test_logits).is_file()), None)
             if file is not None:
                 answers[setting.label] = read_answers(file, file.stat().st_mtime)
+        if run_tokens.are_texts(settings):
+            st.caption("Language models are compared with their teacher: Tables has the share of equal tokens.")
+            return
         if len(answers) < 2:
             st.caption("Two settings with a test are needed; select another row of the list.")
             return
@@ -543,7 +599,7 @@ def show_page(polling: bool, faults: list[CistError | None]) -> None:
     st.session_state["_run_colours"] = colours
     curves = [setting.curve(colours[setting.key]) for setting in selected]
 
-    st.subheader(plain(run_views.headline(selected, curves)), anchor=False)
+    st.subheader(plain(headline(selected, curves)), anchor=False)
     tests_shown = show_picture(selected, curves, colours)
     show_numbers(selected)
     for setting in selected:

@@ -410,7 +410,7 @@ def estimate_sentence(
         return (
             f"About **{duration(count * found.seconds)}**{each}: {found.steps:,} steps of "
             f"{three_digits(1000 * found.seconds_per_step)} ms and {duration(found.teacher_seconds)} for the teacher "
-            f"a run, timed here on {found.device}."
+            f"in each run, timed here on {found.device}."
         )
     about = (
         "" if quick is None else f"About **{duration(count * quick.seconds)}**{each}, from a table of measured steps."

@@ -30,7 +30,7 @@ from cist_core.training.fields import flat, upgraded
 from cist_core.training.logit_scale import VERBS, ScaleFault
 from cist_core.training.objective_names import objective_label, parameter_label
 from cist_core.training.run_files import MOST_BYTES
-from cist_core.wording import percent
+from cist_core.wording import percent, three_digits
 
 if TYPE_CHECKING:
     from cist_core.runs import Run
@@ -73,6 +73,11 @@ class RunView:
     @property
     def active(self) -> bool:
         return self.state in ACTIVE
+
+    @property
+    def of_texts(self) -> bool:
+        """Whether its student is a language model."""
+        return self.config.get("task") == "language"
 
     @property
     def scale_fault(self) -> ScaleFault | None:
@@ -162,9 +167,11 @@ class RunView:
             parts += [self.phase] if self.phase else []
             parts += [f"epochs: {self.position()}"] if self.epoch or not self.phase else []
             if (speed := self.number("samples_per_second")) is not None:
-                parts.append(f"{speed:,.0f} images a second")
+                parts.append(f"{speed:,.0f} {'rows' if self.of_texts else 'images'} a second")
         elif self.state == "finished":
-            if (accuracy := self.number("test_accuracy")) is not None:
+            if self.of_texts and (perplexity := self.number("test_perplexity")) is not None:
+                parts.append(f"test perplexity {three_digits(perplexity)}")
+            elif (accuracy := self.number("test_accuracy")) is not None:
                 parts.append(f"{percent(accuracy)} on test")
             if self.seconds is not None:
                 parts.append(f"trained in {duration(self.seconds)}")
@@ -412,16 +419,22 @@ def _hundredfold(share: float | None) -> float:
     return float("nan") if share is None else 100 * share
 
 
-def headline(settings: Sequence[SettingView], curves: Sequence[RunCurve]) -> str:
-    """What came of the selected settings, in one sentence: their tests, or how far they are."""
-    tested = ranked(settings)
-    if tested:
+def headline(settings: Sequence[SettingView], curves: Sequence[RunCurve], *, tested: str = "") -> str:
+    """What came of the selected settings, in one sentence: their tests, or how far they are.
+
+    Args:
+        settings: the selected ones.
+        curves: of each.
+        tested: what the tests say; by default, `comparison_sentence` of their accuracies.
+    """
+    tests = ranked(settings)
+    if tests:
         so_far = "So far: " if any(setting.active for setting in settings) else ""
-        missing = len(settings) - len(tested)
+        missing = len(settings) - len(tests)
         untested = (
             f"{missing} of {len(settings)} settings {'has' if missing == 1 else 'have'} no test" if missing else ""
         )
-        return so_far + "; ".join(filter(None, (comparison_sentence(tested), untested, _faults(settings))))
+        return so_far + "; ".join(filter(None, (tested or comparison_sentence(tests), untested, _faults(settings))))
     if any(curve.rows for curve in curves):
         return "; ".join(filter(None, (accuracy_sentence(curves), _faults(settings))))
     if len(settings) > 1:
@@ -454,6 +467,10 @@ _WITHOUT_AN_EPOCH = {
 }
 
 
+OF_TESTS = ("Highest test accuracy", "Difference to the next, points")
+"""What two of the three numbers are called that speak of accuracies."""
+
+
 def three_numbers(settings: Sequence[SettingView]) -> list[tuple[str, str, str]]:
     """Label, value and help of the numbers under the picture: the best test, its lead, and how many runs are done."""
     tested = ranked(settings)
@@ -461,24 +478,22 @@ def three_numbers(settings: Sequence[SettingView]) -> list[tuple[str, str, str]]
     done = sum(run.run.state.ended for run in runs)
     left = [seconds for run in runs if run.state == "running" if (seconds := run.number("eta_seconds")) is not None]
     teacher = next((number for run in runs if (number := run.number("teacher_test_accuracy")) is not None), None)
-    best = (
-        [("Highest test accuracy", percent(tested[0].mean), f"Of {tested[0].name}; {tested[0].basis}.")]
-        if tested
-        else []
-    )
+    best = [(OF_TESTS[0], percent(tested[0].mean), f"Of {tested[0].name}; {tested[0].basis}.")] if tested else []
     if len(tested) > 1:
         found = difference(tested[0], tested[1], confidence=confidence_of_each(len(tested) - 1))
         points = f"{100 * found.low:.1f} to {100 * found.high:.1f}".replace("-", "−")
         second = [
             (
-                "Difference to the next, points",
+                OF_TESTS[1],
                 f"{100 * found.mean:.1f}" if math.isnan(found.low) else points,
                 f"To {tested[1].name}: {100 * found.mean:.1f} points, 95 % interval; {found.basis}.",
             )
         ]
     else:
         second = (
-            [("The teacher", percent(teacher), "Its accuracy on the same test images.")] if teacher is not None else []
+            [("The teacher", percent(teacher), f"Its accuracy on the same test {unit_of(runs)}.")]
+            if teacher is not None
+            else []
         )
     return [
         *best,
@@ -489,6 +504,12 @@ def three_numbers(settings: Sequence[SettingView]) -> list[tuple[str, str, str]]
             f"The one that runs needs about {duration(max(left))} more." if left else "Of the selected settings.",
         ),
     ]
+
+
+def unit_of(runs: Sequence[RunView]) -> str:
+    """What accuracies are shares of."""
+    units = {"tokens" if run.of_texts else "images" for run in runs}
+    return units.pop() if len(units) == 1 else "samples"
 
 
 def results(views: Sequence[RunView]) -> pd.DataFrame:
@@ -688,4 +709,6 @@ def student_archive(view: RunView) -> bytes:
         for file in (directory.student, directory.best_student, directory.student_card, directory.config_file):
             if file.is_file():
                 archive.write(file, file.name)
+        for file in sorted((directory.path / "student").glob("*")):  # of a language model: opens in transformers
+            archive.write(file, f"student/{file.name}")
     return buffer.getvalue()

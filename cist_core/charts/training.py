@@ -49,19 +49,19 @@ TEACHER, STUDENT = "teacher", "student"
 TRAINING, VALIDATION = "training", "validation"
 
 
-def accuracy_figure(runs: Sequence[RunCurve], *, height: int = 320) -> Figure:
-    """Accuracy on validation (thick, with a band over the seeds) and training images (thin)."""
+def accuracy_figure(runs: Sequence[RunCurve], *, height: int = 320, unit: str = "images") -> Figure:
+    """Accuracy on validation (thick, with a band over the seeds) and on what is trained on (thin), ``unit``s."""
     floor = _floor(runs)
     lines = [
-        *(_line(run, VALIDATION, "val_accuracy", scale=100, over_seeds=True) for run in runs),
-        *(_line(run, TRAINING, "train_accuracy", scale=100) for run in runs),
+        *(series_of(run, VALIDATION, "val_accuracy", scale=100, over_seeds=True) for run in runs),
+        *(series_of(run, TRAINING, "train_accuracy", scale=100) for run in runs),
     ]
-    return _figure(
+    return over_epochs(
         runs,
         lines,
         title=accuracy_sentence(runs),
-        caption="Thick: validation. Thin: the training images as the student saw them during the epoch."
-        + _caption_of_seeds(runs)
+        caption=f"Thick: validation. Thin: the training {unit} as the student saw them during the epoch."
+        + caption_of_seeds(runs)
         + ("" if floor is None else f" The first epochs, below {floor} %, are cut off."),
         y_title="accuracy (%)",
         kind="accuracy",
@@ -84,12 +84,12 @@ def _floor(runs: Sequence[RunCurve]) -> int | None:
 
 def loss_figure(runs: Sequence[RunCurve], term: str = "loss_total", *, height: int = 260) -> Figure:
     """One term of the loss, mean over each epoch."""
-    return _figure(
+    return over_epochs(
         runs,
-        [_line(run, TRAINING, term, over_seeds=True) for run in runs],
+        [series_of(run, TRAINING, term, over_seeds=True) for run in runs],
         title=loss_sentence(runs, term),
         caption="Mean over the epoch, in nats."
-        + _caption_of_seeds(runs)
+        + caption_of_seeds(runs)
         + ("" if len(runs) == 1 else " Losses of different objectives cannot be compared, only their course can."),
         y_title=f"{term_name(term)} (nats)",
         kind="loss",
@@ -99,7 +99,7 @@ def loss_figure(runs: Sequence[RunCurve], term: str = "loss_total", *, height: i
 
 def entropy_figure(runs: Sequence[RunCurve], *, height: int = 260) -> Figure:
     """Mean entropy of the soft labels of teacher and student, with the spread over the samples as a band."""
-    return _figure(
+    return over_epochs(
         runs,
         _both(runs, "entropy"),
         title=entropy_sentence(runs),
@@ -112,7 +112,7 @@ def entropy_figure(runs: Sequence[RunCurve], *, height: int = 260) -> Figure:
 
 def temperature_figure(runs: Sequence[RunCurve], *, height: int = 260) -> Figure:
     """Mean temperature of teacher and student, with the spread over the samples as a band."""
-    return _figure(
+    return over_epochs(
         runs,
         _both(runs, "tau"),
         title=temperature_sentence(runs),
@@ -131,7 +131,7 @@ def maximum_figure(runs: Sequence[RunCurve], *, height: int = 260) -> Figure:
     """
     faults = pd.concat([_faults(run) for run in runs], ignore_index=True)
     lines = [line.assign(value=line["value"].clip(lower=_SMALLEST_DRAWN)) for line in _both(runs, "maximum")]
-    return _figure(
+    return over_epochs(
         runs,
         lines,
         title=maximum_sentence(runs),
@@ -167,7 +167,7 @@ def loss_terms(runs: Sequence[RunCurve]) -> list[str]:
     return sorted(found, key=lambda term: (term != "loss_total", term != "loss_ce", term != "loss_kd", term))
 
 
-def _figure(
+def over_epochs(
     runs: Sequence[RunCurve],
     lines: Sequence[pd.DataFrame],
     *,
@@ -179,6 +179,7 @@ def _figure(
     floor: int | None = None,
     faults: pd.DataFrame | None = None,
 ) -> Figure:
+    """A figure of lines that `series_of` has made."""
     table = pd.concat(lines, ignore_index=True)
     # One that has no epoch yet is no line, and takes no place in the legend.
     taken = tuple(Slot(run.name, run.colour) for run in runs if run.rows)
@@ -192,7 +193,8 @@ def _figure(
     )
 
 
-def _caption_of_seeds(runs: Sequence[RunCurve]) -> str:
+def caption_of_seeds(runs: Sequence[RunCurve]) -> str:
+    """Of how many seeds the lines are, as a sentence that follows others."""
     counts = {len(run.histories) for run in runs if run.rows}
     if not counts or max(counts) < 2:
         return " One seed each." if len(runs) > 1 else ""
@@ -210,7 +212,7 @@ def _both(runs: Sequence[RunCurve], quantity: str) -> list[pd.DataFrame]:
     if quantity == "tau":
         keys = {TEACHER: "tau_teacher", STUDENT: "tau_student"}
     return [
-        _line(run, model, f"{key}_mean", spread=f"{key}_std", banded=banded)
+        series_of(run, model, f"{key}_mean", spread=f"{key}_std", banded=banded)
         for run in runs
         for model, key in keys.items()
     ]
@@ -221,7 +223,7 @@ def _caption_of_bands(runs: Sequence[RunCurve], what: str) -> str:
     return f"Solid: teacher. Dashed: student; {bands}."
 
 
-def _line(
+def series_of(
     run: RunCurve,
     series: str,
     key: str,

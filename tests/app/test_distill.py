@@ -286,8 +286,8 @@ FOUND = Estimate(seconds=75.0, steps=240, seconds_per_step=0.31, teacher_seconds
         (None, None, None, False, "How long it takes is not known before it is timed."),
         (
             QUICK, FOUND, None, True,
-            "About **2 min 30 s** for 2 runs, one after the other: 240 steps of 310 ms and 1 s for the teacher's "
-            "logits a run, timed here on cpu.",
+            "About **2 min 30 s** for 2 runs, one after the other: 240 steps of 310 ms and 1 s for the teacher "
+            "in each run, timed here on cpu.",
         ),
         (None, None, "No room.", True, "It could not be timed here: No room."),
     ],

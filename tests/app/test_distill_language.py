@@ -11,34 +11,18 @@ from streamlit.testing.v1 import AppTest
 
 from app.forms import distill as form
 from app.forms import distill_language as language
-from cist_core.cards import sample_models_folder
 from cist_core.errors import CistError
 from cist_core.training import RunConfig, parse_config, preset
 from cist_core.training.presets import DEMO_LANGUAGE, LANGUAGE_PRESETS
+from tests.app.language_pair import put_pair
 
 ROOT = Path(__file__).resolve().parents[2]
-CARD = {"vocabulary": 4096, "data": "old texts", "licence": "MIT", "nll": {"test": 4.0}}
 
 
 @pytest.fixture
-def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of shipped models with the pair's cards in it; no run is started, so no weights are read."""
-    folder, shipped = tmp_path / "models", sample_models_folder()
-    assert shipped is not None
-    (folder / "language").mkdir(parents=True)
-    for path in shipped.iterdir():
-        if path.is_dir() and path.name != "language":
-            (folder / path.name).symlink_to(path)
-    (folder / "language" / "texts").symlink_to(shipped / "language" / "texts")
-    for name, role, parameters in (
-        ("scripture-gpt", "teacher", 3_400_000),
-        ("scripture-gpt-small", "student", 850_000),
-    ):
-        (folder / "language" / name).mkdir()
-        card = {**CARD, "title": f"The {role}", "role": role, "parameters": parameters}
-        (folder / "language" / name / "card.json").write_text(json.dumps(card))
-    monkeypatch.setenv("CIST_SAMPLE_MODELS", str(folder))
-    return folder
+def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("transformers")
+    put_pair(tmp_path / "models", monkeypatch)
 
 
 @pytest.fixture
@@ -64,7 +48,7 @@ def config_of(app: AppTest) -> RunConfig:
 
 
 @pytest.mark.parametrize("name", LANGUAGE_PRESETS)
-def test_every_recipe_survives_its_way_through_the_form(name: str, pair: Path) -> None:
+def test_every_recipe_survives_its_way_through_the_form(name: str, pair: None) -> None:
     answers = language.answers_of(name)
     made = form.make_configs(
         {
@@ -84,7 +68,7 @@ def test_without_the_pair_there_is_nothing_to_choose(store: ExampleStore, monkey
     assert config_of(app).task == "image-classification"
 
 
-def test_texts_start_at_the_demo_and_are_launched(store: ExampleStore, pair: Path) -> None:
+def test_texts_start_at_the_demo_and_are_launched(store: ExampleStore, pair: None) -> None:
     app = open_distill()
     app.button_group(key="task").set_value("Texts").run()
     assert not app.exception
@@ -103,7 +87,7 @@ def test_texts_start_at_the_demo_and_are_launched(store: ExampleStore, pair: Pat
     assert config_of(app).epochs == preset("demo").epochs
 
 
-def test_an_objective_over_pairs_of_classes_is_refused_in_one_sentence(store: ExampleStore, pair: Path) -> None:
+def test_an_objective_over_pairs_of_classes_is_refused_in_one_sentence(store: ExampleStore, pair: None) -> None:
     app = open_distill(task="Texts", lm_method="mlkd")
     (said,) = [error.value for error in app.main.error]
     assert "language models have too many classes" in said
@@ -115,14 +99,14 @@ def test_an_objective_over_pairs_of_classes_is_refused_in_one_sentence(store: Ex
     assert config.objective.parameters["floor"] == 1.0
 
 
-def test_the_link_opens_the_same_form(store: ExampleStore, pair: Path) -> None:
+def test_the_link_opens_the_same_form(store: ExampleStore, pair: None) -> None:
     app = open_distill(task="Texts", lm_recipe="minillm-gpt2-base", epochs="2")
     config = config_of(app)
     assert config.data.name == "dolly/train.jsonl"
     assert (config.epochs, config.optimiser.learning_rate, config.batch_size) == (2, 5e-4, 32)
 
 
-def test_who_may_not_name_files_here_gives_known_names(pair: Path) -> None:
+def test_who_may_not_name_files_here_gives_known_names(pair: None) -> None:
     answers = language.answers_of(DEMO_LANGUAGE)
     language.check_places(answers, may_read_paths=False)
     language.check_places({**answers, "lm_teacher": "hf:somebody/model"}, may_read_paths=False)

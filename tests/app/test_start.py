@@ -11,6 +11,7 @@ from app.start import SYNTHETIC
 from cist_core.added import AddedStore
 from cist_core.errors import CistError
 from tests.app.driver import open_app, view_of
+from tests.app.language_pair import put_pair
 
 
 @pytest.fixture(autouse=True)
@@ -105,6 +106,18 @@ def test_a_store_that_takes_nothing_is_said_and_the_cards_stay(monkeypatch: pyte
     app.button(key="start-synthetic").click().run()
     assert "CIST_ADDED_BYTES" in app.error[0].value
     assert start_cards(app)
+
+
+def test_the_language_card_is_there_with_the_pair_and_leads_to_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("transformers")
+    put_pair(tmp_path / "models", monkeypatch)
+    app = open_app()
+    assert "vocabulary of 4,096, scripture-gpt" in start_cards(app)["start-language"]
+    app.button(key="start-language").click().run()
+    assert not app.exception
+    assert app.title[0].value in {"How sure is a language model, word by word?", open_app("distill").title[0].value}
 
 
 def test_yours_leads_to_add() -> None:

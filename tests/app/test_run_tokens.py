@@ -1,0 +1,137 @@
+"""Runs of language models on the Runs page: likelihoods, weights by entropy, and tokens where something is counted."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from example_runs import ExampleStore, metric_rows
+from streamlit.testing.v1 import AppTest
+
+from app.forms import run_tokens
+from app.forms.run_tokens import Likelihood, comparison_sentence
+from app.forms.run_views import SettingView, in_settings, read_runs, student_archive, told_apart
+from cist_core.charts.training_tokens import perplexity_figure, weights_figure
+from cist_core.training import parse_config
+from cist_core.training.presets import DEMO_LANGUAGE, LANGUAGE_PRESETS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ExampleStore:
+    example = ExampleStore(tmp_path)
+    monkeypatch.setattr("cist_core.runs.RunStore", lambda: example)
+    monkeypatch.setattr("cist_core.runs.ensure_worker", lambda store: None)
+    return example
+
+
+def put(store: ExampleStore, objective: str, nll: float, seed: int = 0) -> None:
+    """A finished run of the demo for language models, as the engine leaves it."""
+    config = parse_config(LANGUAGE_PRESETS[DEMO_LANGUAGE][1]).changed(objective=objective, seed=seed)
+    run = store._add(config, name=objective, state="finished")
+    rows = metric_rows(3, fixed_tau=objective.startswith("kd"))
+    shares = np.linspace(0.19, 0.01, 10)
+    for row, value in zip(rows, (5.0, 4.5, nll), strict=True):
+        row |= {"val_nll": value, "val_perplexity": math.exp(value), "tokens": 50_000.0, "weight_median": 1.0}
+        row |= {f"weight_share_{tenth}": float(share) for tenth, share in enumerate(shares, start=1)}
+    run.directory.metrics_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    scores = {"accuracy": 0.25, "nll": nll, "perplexity": math.exp(nll), "bits_per_byte": 1.5, "agreement": 0.6}
+    run.directory.write_status(
+        {
+            **{"state": "finished", "epoch": 3, "epochs": 3, "step": 60, "steps": 60, "warnings": []},
+            **{f"test_{name}": value for name, value in scores.items()},
+            **{"test_nll_at_best": nll, "best_epoch": 3, "best_val_accuracy": 0.25, "last_val_accuracy": 0.25},
+            **{"teacher_test_accuracy": 0.3, "samples_per_second": 40.0, "logit_scale": None},
+        }
+    )
+    run.directory.student.write_bytes(b"weights")
+    folder = run.directory.path / "student"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+
+
+def settings_of(store: ExampleStore) -> list[SettingView]:
+    return told_apart(in_settings(read_runs(store.list_runs())))
+
+
+def open_runs() -> AppTest:
+    app = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
+    app.run()
+    app.switch_page("../pages/runs.py").run()
+    assert not app.exception
+    assert not app.error
+    return app
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [
+        ([4.0], None, "A reached a test perplexity of 54.6 (one seed)"),
+        ([4.0], [4.1], "one seed does not say whether that is more than chance"),
+        ([4.0, 4.02, 3.98], [4.1, 4.121, 4.079], "A is better: test perplexity 54.6 against 60.3 of B (0.100 nats"),
+        ([4.0, 4.1, 4.2], [4.2, 4.05, 4.15], "A and B cannot be told apart"),
+    ],
+)
+def test_a_difference_below_two_standard_deviations_is_none(first, second, words: str) -> None:
+    tested = [Likelihood("A", dict(enumerate(first)))]
+    tested += [] if second is None else [Likelihood("B", dict(enumerate(second)))]
+    assert words in comparison_sentence(tested)
+
+
+def test_language_models_are_ranked_by_likelihood(store: ExampleStore) -> None:
+    put(store, "kd:tau=1", 4.1)
+    put(store, "cist:rho=12", 4.0)
+    settings = settings_of(store)
+    assert run_tokens.are_texts(settings)
+    assert [one.name for one in run_tokens.ranked(settings)] == ["CIST ρ = 12", "KD τ = 1"]
+    store.put("finished", done=12)
+    assert not run_tokens.are_texts(settings_of(store))
+
+
+def test_the_page_speaks_of_tokens_and_shows_likelihoods(store: ExampleStore) -> None:
+    put(store, "kd:tau=1", 4.1)
+    app = open_runs()
+    assert "KD τ = 1 reached a test perplexity of 60.3 (one seed)" in app.main.subheader[0].value
+    assert [(one.label, one.value) for one in app.main.metric][:2] == [
+        ("Lowest test perplexity", "60.3"),
+        ("The teacher", "30.0 %"),
+    ]
+    said = [app.main.subheader[0].value, *(each.value for each in (*app.main.caption, *app.main.markdown))]
+    assert not [words for words in said if "image" in words]
+    for tab in ("Soft labels", "Tables", "Agreement"):
+        app.session_state["runs-tab"] = tab
+        app.run()
+        assert not app.exception
+        assert not app.error
+        assert not [words.value for words in (*app.main.caption, *app.main.markdown) if "image" in words.value]
+
+
+def test_tables_have_likelihoods_scales_and_weights(store: ExampleStore) -> None:
+    put(store, "kd:tau=1", 4.1)
+    (row,) = run_tokens.results(read_runs(store.list_runs())).to_dict("records")
+    assert row["Perplexity"] == pytest.approx(math.exp(row["Test NLL"]))
+    assert row["Teacher's mean m"] == 12.0
+    assert row["Tokens an epoch"] == 50_000
+    assert "ROUGE-L" not in row
+
+
+def test_figures_have_the_perplexity_and_the_weight_of_every_tenth(store: ExampleStore) -> None:
+    put(store, "kd:tau=1", 4.1)
+    curves = [setting.curve("#000000") for setting in settings_of(store)]
+    perplexity = perplexity_figure(curves)
+    assert perplexity.datasets["lines"]["value"].tolist() == pytest.approx([math.exp(nll) for nll in (5.0, 4.5, 4.1)])
+    weights = weights_figure(curves)
+    assert weights.title.endswith("KD τ = 1 19.0 % and 1.0 %")
+    assert weights.datasets["shares"]["share"].sum() == pytest.approx(100)
+
+
+def test_the_archive_opens_in_transformers(store: ExampleStore) -> None:
+    put(store, "kd:tau=1", 4.1)
+    with zipfile.ZipFile(io.BytesIO(student_archive(read_runs(store.list_runs())[0]))) as archive:
+        assert "student/config.json" in archive.namelist()
