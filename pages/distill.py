@@ -41,7 +41,7 @@ IMAGES, TEXTS = "Images", "Texts"
 
 view = current_view()
 source = view.source
-origin: Origin | None = None  # of images
+origin: Origin  # of images alone
 
 
 def keyed(key: str) -> dict[str, Any]:
@@ -204,7 +204,7 @@ def choose_language_networks() -> tuple[dict[str, Any], str]:
     )  # fmt: skip
     with st.grid(2, min_column_width=140, vertical_alignment="bottom"):
         for label, key in (("Validation texts", "lm_validation"), ("Test texts", "lm_test")):
-            usual = "its own" if answers["lm_texts"] in language.texts() else "a tenth of the rows"
+            usual = "those of the name" if answers["lm_texts"] in language.texts() else "a tenth of the rows"
             answers[key] = st.text_input(label, start[key], placeholder=usual, **keyed(key))
         answers["lm_length"] = st.number_input(
             "Tokens a row, at most", 2, None, start["lm_length"], 1, **keyed("lm_length")
@@ -443,7 +443,7 @@ def show_estimate(configs: list[RunConfig], may_measure: bool) -> None:
     waiting = may_measure and not job.ended
 
     def show() -> None:
-        quick = form.quick_estimate(configs[0], origin)
+        quick = None if of_texts else form.quick_estimate(configs[0], origin)
         if may_measure:
             job.go_on()
         st.caption(form.estimate_sentence(quick, job.found, job.fault, count=len(configs), measuring=may_measure))
@@ -484,7 +484,7 @@ def check(
         return []
     try:
         configs = form.make_configs({**content, **form.recipe(answers)}, form.read_seeds(seeds), beside)
-        if origin is not None:
+        if not of_texts:
             origin.check(configs[0])
         return configs
     except CistError as error:
@@ -579,7 +579,7 @@ def show_form() -> None:
         content["objective"] = checked_objective(method, values)
     configs = check(content, recipe.answers, seeds, beside, faults)
     finding.subheader(plain(told), anchor=False)
-    if origin is not None:
+    if not of_texts:
         may = may and (origin.present or content["data"]["download"])
         experiment = matched_experiment(source.curves, rho=view.rho, floor=view.floor)
         with one_press:

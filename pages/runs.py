@@ -123,7 +123,9 @@ def show_list(settings: list[SettingView], chosen: list[SettingView], colours: d
                 help="How many are in which state; collapsed and running away are faults of the student's logits"
             ),
             "Progress": st.column_config.ProgressColumn(format="%.0f %%", min_value=0, max_value=100),
-            "Test": st.column_config.NumberColumn(help="Last epoch, mean of the seeds", format="%.1f %%"),
+            "Test": st.column_config.NumberColumn(
+                help="Accuracy after the last epoch, mean of the seeds; of texts the share of tokens", format="%.1f %%"
+            ),
             "Seeds": st.column_config.NumberColumn(help="Tested so far"),
             "Added": st.column_config.DatetimeColumn(format="distance"),
         },
@@ -349,6 +351,20 @@ def show_soft_labels(curves: list[RunCurve]) -> None:
 
 def show_tables(settings: list[SettingView], shown: list[RunView]) -> None:
     """Numbers at the end of training, intervals over seeds, and the fields of the configs that differ."""
+    if run_tokens.are_texts(settings):
+        show_likelihoods_over_seeds(settings)
+    else:
+        show_accuracies_over_seeds(settings)
+    show_results(shown)
+    st.markdown("**What differs in the configs**")
+    difference = run_views.config_difference(settings)
+    if difference.empty:
+        st.caption("Nothing but seeds and machines.")
+    else:
+        show_table(difference, key="runs-difference", alt="Fields of the configs that differ between the settings")
+
+
+def show_accuracies_over_seeds(settings: list[SettingView]) -> None:
     differences = run_views.differences_table(settings)
     if not differences.empty:
         st.markdown("**Differences on test**")
@@ -372,13 +388,21 @@ def show_tables(settings: list[SettingView], shown: list[RunView]) -> None:
             for name in seeds.select_dtypes("float").columns
         }
         show_table(seeds, key="runs-seeds", columns=config, alt="Test accuracy over seeds, in percent")
-    show_results(shown)
-    st.markdown("**What differs in the configs**")
-    difference = run_views.config_difference(settings)
-    if difference.empty:
-        st.caption("Nothing but seeds and machines.")
-    else:
-        show_table(difference, key="runs-difference", alt="Fields of the configs that differ between the settings")
+
+
+def show_likelihoods_over_seeds(settings: list[SettingView]) -> None:
+    table = run_tokens.over_seeds(settings)
+    if len(table) < 2 and not (table.get("Seeds", pd.Series(dtype=int)) > 1).any():
+        return
+    help_ = {
+        "Deviation": "Standard deviation over the seeds",
+        "Above the first": "Mean difference in NLL to the first setting, seed by seed",
+        "Its deviation": "Standard deviation of that difference; less than two of these say nothing",
+    }
+    st.markdown("**Over seeds, in nats a token**")
+    numbers = table.select_dtypes("float").columns
+    columns = {name: st.column_config.NumberColumn(format="%.4f", help=help_.get(name)) for name in numbers}
+    show_table(table, key="runs-nll", columns=columns, placeholder="", alt="Test NLL of every setting over its seeds")
 
 
 def show_results(views: list[RunView]) -> None:

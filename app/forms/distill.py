@@ -385,11 +385,8 @@ def commands(configs: Sequence[RunConfig]) -> str:
     return shlex.join([*words, "--seeds", *dict.fromkeys(str(config.seed) for config in configs)])
 
 
-def quick_estimate(config: RunConfig, origin: Origin | None) -> QuickEstimate | None:
-    """How long one run takes by the table of measured steps; None for what the table does not know, such as GPUs and
-    language models, which have no origin in the sidebar."""
-    if origin is None:
-        return None
+def quick_estimate(config: RunConfig, origin: Origin) -> QuickEstimate | None:
+    """How long one run takes by the table of measured steps; None for what the table does not know, such as GPUs."""
     assert isinstance(config, ImageClassificationConfig)
     device = config.machine.device
     if device not in ("auto", "cpu") or (device == "auto" and choose_device("auto").type != "cpu"):

@@ -56,16 +56,24 @@ def comparison_sentence(tested: Sequence[Likelihood]) -> str:
     if not others:
         return f"{best.name} reached a test perplexity of {best.perplexity} ({_seeds(best)})"
     other = others[0]
-    told = f"test perplexity {best.perplexity} against {other.perplexity} of {other.name}"
-    told += ", the next" if len(others) > 1 else ""
+    next_ = ", the next" if len(others) > 1 else ""
     gaps = differences(other, best)
     if len(gaps) < 2:
-        return f"{best.name} has {told}; one seed does not say whether that is more than chance"
+        return (
+            f"{best.name} has the lowest test perplexity, {best.perplexity} against {other.perplexity} of {other.name}"
+            f"{next_}; one seed does not say whether that is more than chance"
+        )
     mean, deviation = float(np.mean(gaps)), float(np.std(gaps, ddof=1))
-    by = f"{mean:.3f} nats a token, deviation {deviation:.3f} over {len(gaps)} seeds"
+    by = f"{mean:.4f} nats a token less, deviation {deviation:.4f} over {len(gaps)} seeds"
     if mean < 2 * deviation:
-        return f"{best.name} and {other.name} cannot be told apart: {told} ({by})"
-    return f"{best.name} is better: {told} ({by})"
+        return (
+            f"{best.name} cannot be told apart from {other.name}{next_}: test perplexity {best.perplexity} and "
+            f"{other.perplexity} ({by})"
+        )
+    return (
+        f"{best.name} is better than {other.name}{next_}: test perplexity {best.perplexity} against {other.perplexity} "
+        f"({by})"
+    )
 
 
 def differences(one: Likelihood, other: Likelihood) -> list[float]:
@@ -83,6 +91,26 @@ def best_number(tested: Sequence[Likelihood]) -> list[tuple[str, str, str]]:
         return []
     help_ = f"Of {tested[0].name}; {_seeds(tested[0])}. exp of {tested[0].mean:.3f} nats a token."
     return [("Lowest test perplexity", tested[0].perplexity, help_)]
+
+
+def over_seeds(settings: Sequence[SettingView]) -> pd.DataFrame:
+    """One row a setting, the likeliest first: NLL on test in nats a token, and how far it is above the first, seed by
+    seed; a difference below two of its standard deviations says nothing."""
+    tested = ranked(settings)
+    rows = []
+    for one in tested:
+        values, gaps = list(one.by_seed.values()), differences(one, tested[0]) if one is not tested[0] else []
+        rows.append(
+            {
+                "Setting": one.name,
+                "Seeds": len(values),
+                "Test NLL": one.mean,
+                "Deviation": float(np.std(values, ddof=1)) if len(values) > 1 else math.nan,
+                "Above the first": float(np.mean(gaps)) if gaps else math.nan,
+                "Its deviation": float(np.std(gaps, ddof=1)) if len(gaps) > 1 else math.nan,
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 SCORES = {

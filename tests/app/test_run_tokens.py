@@ -74,8 +74,12 @@ def open_runs() -> AppTest:
     [
         ([4.0], None, "A reached a test perplexity of 54.6 (one seed)"),
         ([4.0], [4.1], "one seed does not say whether that is more than chance"),
-        ([4.0, 4.02, 3.98], [4.1, 4.121, 4.079], "A is better: test perplexity 54.6 against 60.3 of B (0.100 nats"),
-        ([4.0, 4.1, 4.2], [4.2, 4.05, 4.15], "A and B cannot be told apart"),
+        (
+            [4.0, 4.02, 3.98],
+            [4.1, 4.121, 4.079],
+            "A is better than B: test perplexity 54.6 against 60.3 (0.1000 nats a token less",
+        ),
+        ([4.0, 4.1, 4.2], [4.2, 4.05, 4.15], "A cannot be told apart from B"),
     ],
 )
 def test_a_difference_below_two_standard_deviations_is_none(first, second, words: str) -> None:
@@ -119,6 +123,16 @@ def test_tables_have_likelihoods_scales_and_weights(store: ExampleStore) -> None
     assert row["Teacher's mean m"] == 12.0
     assert row["Tokens an epoch"] == 50_000
     assert "ROUGE-L" not in row
+
+
+def test_seeds_are_summed_up_by_likelihood(store: ExampleStore) -> None:
+    for seed, (a, b) in enumerate([(4.0, 4.1), (4.2, 4.4)]):
+        put(store, "kd:tau=1", a, seed)
+        put(store, "cist:rho=12", b, seed)
+    first, second = run_tokens.over_seeds(settings_of(store)).to_dict("records")
+    assert (first["Setting"], first["Seeds"], first["Test NLL"]) == ("KD τ = 1", 2, pytest.approx(4.1))
+    assert second["Above the first"] == pytest.approx(0.15)
+    assert second["Its deviation"] == pytest.approx(np.std([0.1, 0.2], ddof=1))
 
 
 def test_figures_have_the_perplexity_and_the_weight_of_every_tenth(store: ExampleStore) -> None:

@@ -10,6 +10,7 @@ import streamlit as st
 from app.start import SYNTHETIC
 from cist_core.added import AddedStore
 from cist_core.errors import CistError
+from cist_core.language.known import find_language_model
 from tests.app.driver import open_app, view_of
 from tests.app.language_pair import put_pair
 
@@ -27,7 +28,9 @@ def start_cards(app) -> dict[str, str]:
 
 def test_a_first_visitor_has_a_card_for_each_way_to_start() -> None:
     found = start_cards(open_app())
-    assert list(found) == ["start-mnist5k-cnn", "start-cifar100-resnet20", "start-synthetic", "start-yours"]
+    language = ["start-language"] if find_language_model("scripture-gpt") else []
+    made = ["start-mnist5k-cnn", "start-cifar100-resnet20", "start-synthetic"]
+    assert list(found) == [*made, *language, "start-yours"]
     assert "10 classes, shown now" in found["start-mnist5k-cnn"]
     assert "100 classes, accuracy 64.5 %" in found["start-cifar100-resnet20"]
     assert "1,000 classes, synthetic" in found["start-synthetic"]
