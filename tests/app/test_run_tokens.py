@@ -6,6 +6,7 @@ import io
 import json
 import math
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from app.forms import run_tokens
 from app.forms.run_tokens import Likelihood, comparison_sentence
 from app.forms.run_views import SettingView, in_settings, read_runs, student_archive, told_apart
 from cist_core.charts.training_tokens import perplexity_figure, weights_figure
+from cist_core.runs import RunState
 from cist_core.training import parse_config
 from cist_core.training.presets import DEMO_LANGUAGE, LANGUAGE_PRESETS
 
@@ -34,7 +36,8 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ExampleStore:
 def put(store: ExampleStore, objective: str, nll: float, seed: int = 0) -> None:
     """A finished run of the demo for language models, as the engine leaves it."""
     config = parse_config(LANGUAGE_PRESETS[DEMO_LANGUAGE][1]).changed(objective=objective, seed=seed)
-    run = store._add(config, name=objective, state="finished")
+    (queued,) = store.add_all([(objective, config)])
+    run = store.runs[0] = replace(queued, state=RunState.FINISHED, started_at=2_000.0, ended_at=2_060.0)
     rows = metric_rows(3, fixed_tau=objective.startswith("kd"))
     shares = np.linspace(0.19, 0.01, 10)
     for row, value in zip(rows, (5.0, 4.5, nll), strict=True):
