@@ -519,10 +519,18 @@ class RunStore:
 
     def _settle_gone(self, *, write: bool = True) -> None:
         self._unwritten.clear()
+        unanswered: set[str | None] = set()
         for run in self.running():
-            with contextlib.suppress(ExecutorUnreachable, OSError):  # what was known last stays
-                executor, handle = executor_of(run)
-                if (how := executor.poll(handle)) is None:
+            if run.executor in unanswered:  # what was known last stays
+                continue
+            with contextlib.suppress(OSError):
+                try:
+                    executor, handle = executor_of(run)
+                    how = executor.poll(handle)
+                except ExecutorUnreachable:
+                    unanswered.add(run.executor)
+                    continue
+                if how is None:
                     continue
                 if write:
                     with contextlib.suppress(CistError):

@@ -117,9 +117,18 @@ class Worker:
         """
         with self._complaining():
             self._limits = self.store.limits
+        unanswered: set[str | None] = (
+            set()
+        )  # an executor that gives no answer is asked once, not about each of its runs
         for run in self.store.running():
+            if run.executor in unanswered:
+                continue
             with self._complaining():
-                self._watch(run)
+                try:
+                    self._watch(run)
+                except ExecutorUnreachable:
+                    unanswered.add(run.executor)
+                    raise
         silent: dict[str, ExecutorUnreachable] = {}
         while self._start_next(silent):
             pass

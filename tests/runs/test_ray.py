@@ -202,6 +202,18 @@ def test_an_api_that_gives_no_answer_loses_nothing(workplace, api, worker):
     assert workplace.store.get(waiting).reason == f"Ray at {api.address} refuses the job (no such resource)."
 
 
+def test_an_api_that_gives_no_answer_is_not_asked_about_each_run(workplace, api, worker):
+    """An answer that does not come is waited for."""
+    ids = [workplace.add() for _ in range(3)]
+    worker.tick()
+    api.fault = (503, "starting")
+    for look in (worker.tick, workplace.store.reconcile):
+        api.asked.clear()
+        look()
+        assert [method for method, _, _ in api.asked] == ["GET"]
+    assert {workplace.state(run_id) for run_id in ids} == {RunState.RUNNING}
+
+
 def test_without_a_connection_runs_wait(workplace, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
