@@ -499,6 +499,7 @@ class RunStore:
             _end(connection, current, end)
             if end.state is RunState.LOST and current.attempt < attempts:
                 _queue_again(connection, current, resume=True)
+                end = Ending(end.state, f"{how.reason}; it goes on from its last checkpoint.")
             with contextlib.suppress(OSError):
                 run.directory.cancel_file.unlink(missing_ok=True)
         return end

@@ -274,7 +274,8 @@ def _forget_earlier_attempt(run: Run) -> None:
 
 def _why_not(error: Exception) -> str:
     if isinstance(error, OSError):
-        return f"It cannot start ({error.strerror or error}: {error.filename})."
+        where = "" if error.filename is None else f": {error.filename}"
+        return f"It cannot start ({error.strerror or error}{where})."
     return str(error)
 
 

@@ -21,6 +21,10 @@ from cist_core.runs.executors.ray_jobs import RayExecutor
 from cist_core.training.engine import train
 from tests.runs.workplace import FAKE_ENGINE, Workplace, until
 
+DIED = (
+    "Job supervisor actor died: The actor died unexpectedly before finishing this task.\n\tclass_name: JobSupervisor\n"
+    "\tactor_id: b3fe\nThe actor died because its node has died. Node Id: 8c4d"
+)
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -149,16 +153,24 @@ def test_what_ray_says_of_the_end_of_a_job_is_told(workplace, api, worker, job, 
     assert reason in run.reason
 
 
-@pytest.mark.parametrize("died", [True, False])
-def test_a_run_that_ray_has_lost_goes_on_as_another_job(workplace, api, worker, died):
+@pytest.mark.parametrize(
+    ("died", "told"),
+    [
+        (True, "says: Job supervisor actor died: The actor died unexpectedly before finishing this task"),
+        (False, "knows no job {id}-0 at {address}, as after the end of its head node"),
+    ],
+)
+def test_a_run_that_ray_has_lost_goes_on_as_another_job(workplace, api, worker, died, told, capsys):
     """Its node has died, or the head node, and with it all that Ray knew."""
     run_id = workplace.add()
     worker.tick()
     if died:
-        the_job(api).update(status="FAILED", error_type="JOB_SUPERVISOR_ACTOR_DIED", message="Its node has died.")
+        the_job(api).update(status="FAILED", error_type="JOB_SUPERVISOR_ACTOR_DIED", message=DIED)
     else:
         api.jobs.clear()
     worker.tick()
+    told = told.format(id=run_id, address=api.address)
+    assert f"{run_id} lost: Ray {told}; it goes on from its last checkpoint.\n" in capsys.readouterr().out
     run = workplace.store.get(run_id)
     assert (run.state, run.attempt) == (RunState.RUNNING, 2)
     assert api.asked[-1][2]["submission_id"] == f"{run_id}-1"
@@ -335,6 +347,7 @@ def test_a_run_whose_node_is_killed_goes_on_elsewhere_to_the_same_metrics(on_ray
     assert results(run.directory.path) == results(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_run_on_ray_is_told_to_stop_by_its_file_or_by_a_signal(on_ray, monkeypatch):
     monkeypatch.setattr(executor_named("ray"), "command", (sys.executable, str(FAKE_ENGINE), "train,deaf"))
     worker = on_ray.worker(grace_seconds=1.0)

@@ -32,6 +32,7 @@ from cist_core.runs.executors.protocol import (
 from cist_core.runs.executors.settings import SETTINGS_FILE, settings_of
 from cist_core.runs.run import Run
 
+_FIRST_SENTENCE = re.compile(r"(?<=\.) | class_name: ")  # what follows are details of Ray's own
 _HANDLE = re.compile(r"job (\S+) at (\S+)")
 _DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 _ANSWER_SECONDS = 10.0
@@ -149,7 +150,7 @@ class RayExecutor(Executor):
             return Exit(0)
         if isinstance(code, int) and code:
             return exit_of(code)
-        said = " ".join(str(job.get("message") or status).split())
+        said = _FIRST_SENTENCE.split(" ".join(str(job.get("message") or status).split()))[0]
         return Exit(
             reason=f"Ray says: {said.rstrip('.')[:_SHOWN]}", machine_lost=job.get("error_type") in _MACHINE_LOST
         )
