@@ -52,6 +52,11 @@ class Ticket:
         except (OSError, ValueError):
             return None
 
+    def prepare(self) -> None:
+        """Make the folder, in which no ticket is valid until somebody says so."""
+        self.folder.mkdir(exist_ok=True)
+        self._valid_file.unlink(missing_ok=True)
+
     def validate(self) -> None:
         """Let the job go to work, and those of other tickets end without having done any."""
         write_whole(self._valid_file, lambda file: file.write_text(self.name), what="The ticket", make_folders=False)

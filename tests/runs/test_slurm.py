@@ -191,6 +191,26 @@ def test_a_job_that_the_table_never_had_does_nothing(place, slurm):
     assert place.starts() == [run.id]
 
 
+def test_a_job_that_begins_before_its_release_waits_for_it(place, slurm):
+    """Also where an earlier attempt had its release."""
+    run_id = queue(place, 1)
+    worker = place.worker()
+    worker.tick()
+    place.trains(run_id)
+    place.store.cancel(run_id)
+    until(lambda: not worker.tick())
+    run = place.store.resume(run_id)
+    with place.store.claiming(1) as claim:
+        handle = executor_named("slurm").start(claim.run)
+        claim.started("slurm", handle)
+    until(
+        lambda: "Starting with JobEnvironment" in "".join(map(Path.read_text, run.directory.path.glob("slurm/2_*.out")))
+    )
+    assert executor_named("slurm").poll(handle) is None  # which releases it, as the worker may have died before
+    place.trains(run_id)
+    assert place.starts() == [run_id] * 2
+
+
 def test_what_slurm_needs_is_said_when_a_run_is_queued(workplace, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(CistError, match="There is no sbatch here"):
@@ -210,7 +230,7 @@ def submit(folder: Path, behaviour: str) -> tuple[Ticket, "submitit.Job[None]"]:
     directory.mkdir()
     preset("demo").changed(seed=0).save(directory / "config.json")
     ticket = Ticket(directory / "slurm", "aa")
-    ticket.folder.mkdir()
+    ticket.prepare()
     command = [sys.executable, str(FAKE_ENGINE), behaviour, str(directory / "config.json"), "--run-dir", str(directory)]
     executor = submitit.AutoExecutor(ticket.folder, cluster="local")
     executor.update_parameters(timeout_min=5)

@@ -55,7 +55,7 @@ class SlurmExecutor(Executor):
         self.check_available()
         refuse_busy(run)
         ticket = Ticket(run.directory.path / "slurm", secrets.token_hex(8))
-        ticket.folder.mkdir(exist_ok=True)
+        ticket.prepare()
         attempt = Attempt(self.command_for(run), run.working_directory, run.stderr_file, ticket)
         return f"job {_submit(attempt, run)} with ticket {ticket.name} in {ticket.folder}"
 
