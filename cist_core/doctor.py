@@ -33,6 +33,9 @@ EXTRAS = {
     "smollm2": "language models in GGUF files",
     "onnx": "teachers as ONNX files",
     "lightning": "recording logits inside Lightning",
+    "slurm": "runs on Slurm",
+    "ray": "the nodes of a Ray cluster, for runs there",
+    "search": "searches with optuna",
     "auth": "sign-in",
 }
 LITTLE_SPACE, NO_SPACE = 2 << 30, 100 << 20

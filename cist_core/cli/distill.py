@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from cist_core import CistError
 from cist_core.cli.loading import add_class_map_option, given_class_map
+from cist_core.cli.output import refuse_options
+from cist_core.cli.runs import add_executor_option, add_root_option, open_store
 from cist_core.documents import parse_json
 from cist_core.training.fields import nested
 
@@ -32,11 +34,14 @@ examples:
   cist distill config.json --estimate
   cist distill config.json --run-dir runs/one
   cist distill --run-dir runs/one --resume
+  cist distill config.json --executor slurm          one of 'cist runs', trained elsewhere
 
 Ctrl-C saves the run where it is; --resume goes on with the config that lies in the run directory. Only what does not
 decide the result may be another one then: the fields of machine (device, threads, ...) and permission to download.
 Several GPUs: accelerate launch -m cist_core distill config.json --run-dir runs/one
 """
+
+_IN_QUEUE = "--executor queues the run among those of 'cist runs'"
 
 
 def add_parser(commands: Any) -> None:
@@ -75,6 +80,8 @@ def add_parser(commands: Any) -> None:
         action="store_true",
         help="go on with the run in --run-dir, from its last checkpoint and by its own config",
     )
+    add_executor_option(parser)
+    add_root_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -93,6 +100,14 @@ def run(options: argparse.Namespace) -> None:
         print(json.dumps(config_schema(), indent=2))
         return
     config = chosen_config(options)
+    if options.executor is not None:
+        refuse_options(
+            options, ("print", "estimate", "run_dir", "resume"), needs="a run in the foreground", reason=_IN_QUEUE
+        )
+        _queue(config, options)
+        return
+    if options.root is not None:
+        raise CistError("Expected --executor together with --root: without it, the run is kept in --run-dir.")
     if options.print:
         print(config.model_dump_json(indent=2))
     elif options.estimate:
@@ -101,6 +116,15 @@ def run(options: argparse.Namespace) -> None:
         print(json.dumps(estimate(config).to_dict()))
     else:
         _train(config, options)
+
+
+def _queue(config: RunConfig, options: argparse.Namespace) -> None:
+    from cist_core.runs import ensure_worker
+
+    store = open_store(options)
+    run = store.add(config, executor=options.executor)
+    ensure_worker(store)
+    print(f"Queued {run.id} for {options.executor}; 'cist runs show {run.id}' says how it goes")
 
 
 def _train(config: RunConfig, options: argparse.Namespace) -> None:

@@ -41,6 +41,14 @@ def add_root_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_executor_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--executor",
+        metavar="NAME",
+        help="where to run: local, slurm or ray (default: ray where CIST_RAY_ADDRESS is set, else this machine)",
+    )
+
+
 def open_store(options: argparse.Namespace) -> RunStore:
     from cist_core.runs import RunStore
 
@@ -123,6 +131,8 @@ def show_run(options: argparse.Namespace) -> None:
         "started": _moment(run.started_at),
         "ended": _moment(run.ended_at),
         "attempts": str(run.attempt),
+        "runs on": run.executor,
+        "known there as": run.handle,
         "files": str(run.directory.path),
     }
     width = max(map(len, facts))
@@ -172,6 +182,7 @@ def _record(run: Run) -> dict[str, Any]:
         "started_at": run.started_at,
         "ended_at": run.ended_at,
         "attempt": run.attempt,
+        "executor": run.executor,
         "directory": str(run.directory.path),
         "status": run.directory.status(),
         "damage": run.directory.damage(),

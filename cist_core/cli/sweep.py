@@ -12,7 +12,7 @@ from cist_core import CistError
 from cist_core.cli.distill import add_code_option, base_config
 from cist_core.cli.loading import add_class_map_option
 from cist_core.cli.output import ProgressBar, add_json_option, print_json, refuse_options, remark, table
-from cist_core.cli.runs import add_root_option, open_store
+from cist_core.cli.runs import add_executor_option, add_root_option, open_store
 from cist_core.training.logit_scale import ScaleFault
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ examples:
   cist sweep --preset demo --objective ce kd cist cist-authors --seeds 0 1 2 --wait
   cist sweep --preset demo --objective kd cist --grid tau=1,2,4,8 rho=2,3,4 --seeds 0 1 2
   cist sweep config.json --grid optimiser.learning_rate=0.01,0.02 --seeds 0 1 2 --group rates
+  cist sweep config.json --grid tau=1,2,4,8 --executor slurm
   cist sweep --summary rates --json
 
 A field of --grid is a hyper-parameter of the objectives, and applies to those that have it, or a field of the config.
@@ -30,7 +31,7 @@ A rho that an objective needs and neither it nor the grid gives is that of the c
 The runs are queued: a worker ('cist worker', or the app's) trains them in their turn. Accuracies are of the last epoch.
 """
 _POLL_SECONDS = 1.0
-_NEW_SWEEP = ("preset", "objective", "class_map", "grid", "seeds", "group", "wait")
+_NEW_SWEEP = ("preset", "objective", "class_map", "grid", "seeds", "group", "wait", "executor")
 
 
 def add_parser(commands: Any) -> None:
@@ -55,6 +56,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--seeds", nargs="+", type=int, metavar="N", help="a run for each (default: the config's)")
     parser.add_argument("--group", metavar="NAME", help="name of the sweep (default: made from the time)")
     parser.add_argument("--wait", action="store_true", help="stay until all have ended, then show the summary")
+    add_executor_option(parser)
     add_root_option(parser)
     add_json_option(parser)
     parser.set_defaults(run=run)
@@ -76,7 +78,7 @@ def run(options: argparse.Namespace) -> None:
     group = options.group or time.strftime("sweep-%Y%m%d-%H%M%S")
     if store.list_runs(group):
         raise CistError(f"There is a sweep '{group}' already; choose another name for --group.")
-    runs = store.add_all([(entry.name, entry.config) for entry in entries], group=group)
+    runs = store.add_all([(entry.name, entry.config) for entry in entries], group=group, executor=options.executor)
     remark(f"Queued {len(runs)} runs as the sweep '{group}'.")
     if options.wait:
         _wait(store, group)

@@ -18,7 +18,8 @@ examples:
   CIST_RUNS=/data/runs cist worker
 
 The app starts one by itself. The runs survive their worker: they go on, and the next worker finds them again.
-limits.toml in the folder of runs says how many run at the same time, and how much each may use.
+limits.toml in the folder of runs says how many run at the same time, and how much each may use; executors.toml there,
+what each asks of Slurm or Ray, for which runs are queued with --executor.
 """
 
 

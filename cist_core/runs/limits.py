@@ -31,7 +31,7 @@ class RunLimits(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
     concurrent_runs: Count = 1
-    """Runs at the same time."""
+    """Runs at the same time, by the worker's own executor."""
     queued_runs: Annotated[int, Field(ge=0)] = 1000
     """Runs that wait."""
     epochs: Count = 10_000
@@ -42,6 +42,10 @@ class RunLimits(BaseModel):
     """Time of one attempt; a run that is resumed has it anew."""
     disk_bytes: Count = 20_000_000_000
     """Size of the directory of one run."""
+    cluster_runs: Count = 100
+    """Runs that wait or run on Slurm at the same time, and as many on Ray, where each has a queue of its own."""
+    attempts: Count = 5
+    """Attempts at a run whose machine was lost each time, after which it is left lost."""
     user_runs_at_once: Count = 1
     """Runs of one person at the same time; like the next two, only for those who sign in."""
     user_queued_runs: Annotated[int, Field(ge=0)] = 100

@@ -80,6 +80,7 @@ def queued(
     note: str = "",
     group: str | None = None,
     owner: str | None = None,
+    executor: str | None = None,
     at: float | None = None,
 ) -> RunRecord:
     """The row of a run that has not been started.
@@ -91,6 +92,7 @@ def queued(
         note: anything.
         group: the sweep that it belongs to.
         owner: whose it is.
+        executor: that is to run it; None: the worker's own.
         at: when it was queued, in seconds since 1970; default: now.
     """
     moment = time.time() if at is None else at
@@ -109,7 +111,7 @@ def queued(
         limit_reason=None,
         attempt=0,
         resume=0,
-        executor=None,
+        executor=executor,
         handle=None,
         working_directory=str(working_directory),
         owner=owner,

@@ -46,7 +46,7 @@ class Run:
         limit_reason: the limit that it was stopped for.
         attempt: how often it was started.
         resume: whether the next attempt continues from the last checkpoint.
-        executor: name of what runs its current or last attempt.
+        executor: name of what runs its current or last attempt, or is to run the first; None: the worker's own.
         handle: by which that executor knows the attempt again; nobody else reads it.
         working_directory: where it was added; relative paths in its config start there.
         directory: its files.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import secrets
 import shutil
@@ -31,7 +32,7 @@ from cist_core.errors import CistError
 from cist_core.files import flush, own_folder, write_whole
 from cist_core.runs.endings import Ending, ending
 from cist_core.runs.executors.local import LocalExecutor, process_handle
-from cist_core.runs.executors.protocol import ExecutorUnreachable, Exit, executor_of
+from cist_core.runs.executors.protocol import ExecutorUnreachable, Exit, chosen_executor, executor_of
 from cist_core.runs.limits import RunLimits
 from cist_core.runs.records import RECORD_FILE, Recovered, RunRecord, queued, recover, write_record
 from cist_core.runs.run import Run, RunState
@@ -76,10 +77,15 @@ CREATE TABLE IF NOT EXISTS runs (
 _NEXT_IN_QUEUE = """
 WITH people AS (
     SELECT owner, max(started_at) AS served_at, total(state = 'running') AS running FROM runs GROUP BY owner
+), waiting AS (
+    SELECT *, rowid AS number, coalesce(executor, :executor) AS place FROM runs WHERE state = 'queued'
 )
-SELECT runs.* FROM runs JOIN people ON people.owner IS runs.owner
-WHERE state = 'queued' AND (runs.owner IS NULL OR people.running < ?)
-ORDER BY served_at, queued_at, runs.rowid LIMIT 1
+SELECT waiting.* FROM waiting JOIN people ON people.owner IS waiting.owner
+WHERE (waiting.owner IS NULL OR people.running < :user_runs_at_once)
+AND (SELECT count(*) FROM runs WHERE state = 'running' AND executor = place)
+    < iif(place = :executor, :concurrent_runs, :cluster_runs)
+AND place NOT IN (SELECT value FROM json_each(:without))
+ORDER BY served_at, queued_at, number LIMIT 1
 """
 _ID_BYTES = 2  # to be typed after 'cist runs'
 _OWNED_ID_BYTES = 8  # nobody guesses the address of somebody's run
@@ -115,7 +121,7 @@ class Claim:
         now = time.time()
         self._connection.execute(
             "UPDATE runs SET state = 'failed', attempt = attempt + 1, started_at = ?, ended_at = ?, reason = ?, "
-            "stop_requested_at = NULL, limit_reason = NULL, executor = NULL, handle = NULL WHERE id = ?",
+            "stop_requested_at = NULL, limit_reason = NULL, handle = NULL WHERE id = ?",
             (now, now, reason, self.run.id),
         )
         _keep_record(self._connection, self.run)
@@ -249,7 +255,15 @@ class RunStore:
 
     # ---- change ------------------------------------------------------------------------------------------------------
 
-    def add(self, config: RunConfig, *, name: str = "", note: str = "", group: str | None = None) -> Run:
+    def add(
+        self,
+        config: RunConfig,
+        *,
+        name: str = "",
+        note: str = "",
+        group: str | None = None,
+        executor: str | None = None,
+    ) -> Run:
         """Queue a run of whom this store acts for.
 
         Args:
@@ -257,15 +271,22 @@ class RunStore:
             name: default: the objective's preset, or else its text.
             note: anything.
             group: the sweep that it belongs to.
+            executor: where it is to run ("local", "slurm", "ray"); None: on Ray where ``CIST_RAY_ADDRESS`` is set, else
+                where its worker runs.
 
         Raises:
-            CistError: if this machine cannot run it, it is longer than allowed, the queue is full, its owner has used
-                up what one person may, or the directory cannot be written.
+            CistError: if this machine cannot run it or has no such executor, it is longer than allowed, the queue is
+                full, its owner has used up what one person may, or the directory cannot be written.
         """
-        return self.add_all([(name, config)], note=note, group=group)[0]
+        return self.add_all([(name, config)], note=note, group=group, executor=executor)[0]
 
     def add_all(
-        self, entries: Sequence[tuple[str, RunConfig]], *, note: str = "", group: str | None = None
+        self,
+        entries: Sequence[tuple[str, RunConfig]],
+        *,
+        note: str = "",
+        group: str | None = None,
+        executor: str | None = None,
     ) -> list[Run]:
         """Queue several runs, given by name and config, or none of them.
 
@@ -273,6 +294,7 @@ class RunStore:
             CistError: as `add`.
         """
         limits = self.limits
+        executor = chosen_executor(executor)
         for _, config in entries:
             limits.check_length(config)
             config.check_available()
@@ -291,6 +313,7 @@ class RunStore:
                         note=note,
                         group=group,
                         owner=self.owner,
+                        executor=executor,
                         working_directory=Path.cwd(),
                     )
                     write_record(place, record.model_dump())
@@ -426,35 +449,57 @@ class RunStore:
             yield
 
     @contextmanager
-    def claiming(self, concurrent_runs: int, user_runs_at_once: int = sys.maxsize) -> Iterator[Claim | None]:
+    def claiming(
+        self,
+        concurrent_runs: int,
+        user_runs_at_once: int = sys.maxsize,
+        *,
+        executor: str = LocalExecutor.name,
+        cluster_runs: int = sys.maxsize,
+        without: Sequence[str] = (),
+    ) -> Iterator[Claim | None]:
         """Take the run that is next, unless as many as may run do; nobody else can claim meanwhile.
 
         People take turns, and each one's runs go in the order in which they were queued. Somebody of whom as many run
         as may is passed over. An exception inside leaves the run in the queue, and so does the end of this process.
 
         Args:
-            concurrent_runs: how many may run at the same time.
+            concurrent_runs: how many may run at the same time by `executor`.
             user_runs_at_once: how many of one person may.
+            executor: runs those that were queued for none.
+            cluster_runs: how many may run at the same time by each other executor.
+            without: executors that take none now.
         """
+        values = {
+            "executor": executor,
+            "concurrent_runs": concurrent_runs,
+            "user_runs_at_once": user_runs_at_once,
+            "cluster_runs": cluster_runs,
+            "without": json.dumps(list(without)),
+        }
         with self._transaction() as connection:
-            (running,) = connection.execute("SELECT count(*) FROM runs WHERE state = 'running'").fetchone()
-            free = running < concurrent_runs
-            row = connection.execute(_NEXT_IN_QUEUE, (user_runs_at_once,)).fetchone() if free else None
+            row = connection.execute(_NEXT_IN_QUEUE, values).fetchone()
             yield None if row is None else Claim(connection, self._run(row))
 
     def settle(self, run: Run, how: Exit) -> Ending | None:
         """Write down how a run has ended; None if somebody did so before.
 
+        One whose machine was lost is queued again, to go on from its last checkpoint.
+
         Args:
             run: as it was read.
             how: what its executor knows.
         """
+        attempts = self.limits.attempts if how.machine_lost else 0
         with self._transaction() as connection:
             current = self._get(connection, run.id)
             if (current.state, current.attempt) != (RunState.RUNNING, run.attempt):
                 return None
             end = ending(current, how)
             _end(connection, current, end)
+            if end.state is RunState.LOST and current.attempt < attempts:
+                _queue_again(connection, current, resume=True)
+                end = Ending(end.state, f"{how.reason}; it goes on from its last checkpoint.")
             with contextlib.suppress(OSError):
                 run.directory.cancel_file.unlink(missing_ok=True)
         return end
@@ -475,10 +520,18 @@ class RunStore:
 
     def _settle_gone(self, *, write: bool = True) -> None:
         self._unwritten.clear()
+        unanswered: set[str | None] = set()
         for run in self.running():
-            with contextlib.suppress(ExecutorUnreachable, OSError):  # what was known last stays
-                executor, handle = executor_of(run)
-                if (how := executor.poll(handle)) is None:
+            if run.executor in unanswered:  # what was known last stays
+                continue
+            with contextlib.suppress(OSError):
+                try:
+                    executor, handle = executor_of(run)
+                    how = executor.poll(handle)
+                except ExecutorUnreachable:
+                    unanswered.add(run.executor)
+                    continue
+                if how is None:
                     continue
                 if write:
                     with contextlib.suppress(CistError):
@@ -745,12 +798,8 @@ class RunStore:
             if not resume:
                 with _explained(f"The files of the run {run_id} cannot be removed"):
                     _clear(run.directory)
-            connection.execute(
-                "UPDATE runs SET state = 'queued', queued_at = ?, resume = ?, started_at = NULL, ended_at = NULL, "
-                "reason = NULL, stop_requested_at = NULL, limit_reason = NULL WHERE id = ?",
-                (time.time(), resume, run_id),
-            )
-            return _keep_record(connection, self._get(connection, run_id))
+            _queue_again(connection, run, resume=resume)
+            return self._get(connection, run_id)
 
     def _check_queue(self, connection: sqlite3.Connection, limits: RunLimits, more: int) -> None:
         waiting, own_waiting = connection.execute(
@@ -874,6 +923,15 @@ def _request_stop(connection: sqlite3.Connection, run: Run, *, limit_reason: str
     _keep_record(connection, run)
     with contextlib.suppress(OSError):  # where no file can be made, the worker sends a signal after the grace
         run.directory.cancel_file.touch()
+
+
+def _queue_again(connection: sqlite3.Connection, run: Run, *, resume: bool) -> None:
+    connection.execute(
+        "UPDATE runs SET state = 'queued', queued_at = ?, resume = ?, started_at = NULL, ended_at = NULL, "
+        "reason = NULL, stop_requested_at = NULL, limit_reason = NULL WHERE id = ?",
+        (time.time(), resume, run.id),
+    )
+    _keep_record(connection, run)
 
 
 def _end(connection: sqlite3.Connection, run: Run, how: Ending) -> None:

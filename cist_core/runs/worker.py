@@ -18,7 +18,7 @@ from filelock import Timeout
 
 from cist_core.errors import CistError
 from cist_core.runs.executors.local import LocalExecutor
-from cist_core.runs.executors.protocol import Executor, ExecutorUnreachable, Exit, executor_of
+from cist_core.runs.executors.protocol import Executor, ExecutorUnreachable, Exit, executor_named, executor_of
 from cist_core.runs.limits import RunLimits
 from cist_core.runs.run import Run
 from cist_core.runs.store import RunStore
@@ -34,7 +34,8 @@ class Worker:
 
     Args:
         store: of the runs.
-        executor: starts runs; those of another are watched and stopped through theirs. None: processes of this machine.
+        executor: starts runs that were queued for none; the others are started, watched and stopped through theirs.
+            None: processes of this machine.
         tick_seconds: between two looks at the table and the runs.
         grace_seconds: from the request to stop until its executor stops it, and from there until it does so by force.
         disk_seconds: between two looks at the size of a run's directory.
@@ -116,41 +117,65 @@ class Worker:
         """
         with self._complaining():
             self._limits = self.store.limits
+        unanswered: set[str | None] = (
+            set()
+        )  # an executor that gives no answer is asked once, not about each of its runs
         for run in self.store.running():
+            if run.executor in unanswered:
+                continue
             with self._complaining():
-                self._watch(run)
-        while self._start_next():
+                try:
+                    self._watch(run)
+                except ExecutorUnreachable:
+                    unanswered.add(run.executor)
+                    raise
+        silent: dict[str, ExecutorUnreachable] = {}
+        while self._start_next(silent):
             pass
+        for error in silent.values():
+            raise error
         return bool(self.store.running())
 
     # ---- start -------------------------------------------------------------------------------------------------------
 
-    def _start_next(self) -> bool:
-        """Start one run, if one waits and may start; whether to ask for another."""
-        handle = None
+    def _start_next(self, silent: dict[str, ExecutorUnreachable]) -> bool:
+        """Start one run, if one waits and may start; whether to ask for another.
+
+        Args:
+            silent: executors that gave no answer, by name, to which this one is added; the runs of others do not wait.
+        """
+        executor, handle = self.executor, None
         try:
-            with self.store.claiming(self._limits.concurrent_runs, self._limits.user_runs_at_once) as claim:
+            with self.store.claiming(
+                self._limits.concurrent_runs,
+                self._limits.user_runs_at_once,
+                executor=self.executor.name,
+                cluster_runs=self._limits.cluster_runs,
+                without=list(silent),
+            ) as claim:
                 if claim is None:
                     return False
                 run = claim.run
                 try:
                     _forget_earlier_attempt(run)
-                    handle = self.executor.start(run)
-                except ExecutorUnreachable:
-                    raise  # it stays in the queue
+                    if run.executor not in (None, self.executor.name):
+                        executor = executor_named(run.executor)
+                    handle = executor.start(run)
+                except ExecutorUnreachable as error:
+                    silent[run.executor or self.executor.name] = error  # the run stays in the queue
                 except (CistError, OSError) as error:
                     reason = _why_not(error)
                     claim.failed(reason)
                     self._tell(f"{run.id} failed: {reason}")
                 else:
-                    claim.started(self.executor.name, handle)
+                    claim.started(executor.name, handle)
         except BaseException:
             if handle is not None:
-                self.executor.stop(handle, force=True)
+                executor.stop(handle, force=True)
             raise
         if handle is not None:
             self._started[run.id, run.attempt + 1] = time.monotonic()
-            self.executor.release(handle)
+            executor.release(handle)
             self._tell(f"{run.id} started as {handle}")
         return True
 
@@ -249,7 +274,8 @@ def _forget_earlier_attempt(run: Run) -> None:
 
 def _why_not(error: Exception) -> str:
     if isinstance(error, OSError):
-        return f"It cannot start ({error.strerror or error}: {error.filename})."
+        where = "" if error.filename is None else f": {error.filename}"
+        return f"It cannot start ({error.strerror or error}{where})."
     return str(error)
 
 

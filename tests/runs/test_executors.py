@@ -1,5 +1,7 @@
 """What every executor promises, what the local one does beyond that, and one that gives no answer."""
 
+import errno
+import os
 import signal
 import subprocess
 import sys
@@ -189,6 +191,21 @@ def test_a_worker_asks_the_executor_that_has_a_run_whichever_starts_new_ones(wor
     until(lambda: not worker.tick())
     assert [workplace.state(run_id) for run_id in ids] == ["cancelled"] * 2
     assert [ends(*pair).code for pair in zip(executors, handles, strict=True)] == [130, 130]
+
+
+@on_every_executor
+def test_on_a_file_system_without_locks_nothing_starts(workplace, monkeypatch):
+    """As on some network file systems: two machines could train in one directory."""
+    run_id = workplace.add()
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fcntl.flock", refuse)
+        workplace.worker("finish").tick()
+    assert workplace.starts() == []
+    assert workplace.store.get(run_id).reason == "It cannot start (No locks available)."
 
 
 # ---- processes of this machine ---------------------------------------------------------------------------------------

@@ -261,3 +261,36 @@ def test_a_worker_that_cannot_work_is_told_once_and_tried_again(workplace):
     (store.root / "limits.toml").unlink()
     ensure_worker(store)
     until(store.has_worker)
+
+
+# ---- elsewhere -------------------------------------------------------------------------------------------------------
+
+
+def test_an_executor_is_named_by_the_command_and_shown(capsys, workplace, base, monkeypatch):
+    ensured = []
+    monkeypatch.setattr("cist_core.runs.ensure_worker", ensured.append)
+    code, out, err = run(capsys, "distill", base, "--seed", 3, "--executor", "local")
+    assert code == 0, err
+    (queued,) = workplace.store.list_runs()
+    assert (queued.executor, queued.directory.config().seed) == ("local", 3)
+    assert out == f"Queued {queued.id} for local; 'cist runs show {queued.id}' says how it goes\n"
+    assert [store.root for store in ensured] == [workplace.store.root]
+    assert ["runs", "on", "local"] in [line.split() for line in run(capsys, "runs", "show", queued.id)[1].splitlines()]
+    monkeypatch.setenv("CIST_RAY_ADDRESS", "http://127.0.0.1:9")
+    for options, executor in (([], "ray"), (["--executor", "local"], "local")):
+        found = run_json(capsys, "sweep", base, "--seeds", 0, 1, "--group", f"on {executor}", *options)
+        assert [workplace.store.get(run_id).executor for run_id in found["runs"]] == [executor] * 2
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--executor", "clouds"], "Expected one of the executors local, .*but got 'clouds'"),
+        (["--executor", "local", "--run-dir", "runs/one"], "--run-dir only together with a run in the foreground"),
+        (["--root", "runs"], "Expected --executor together with --root"),
+    ],
+)
+def test_what_goes_with_an_executor_and_what_does_not_is_told(capsys, workplace, base, options, told):
+    code, _, err = run(capsys, "distill", base, *options)
+    assert (code, re.search(told, err) is not None) == (2, True), err
+    assert workplace.store.list_runs() == []

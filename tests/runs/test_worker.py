@@ -165,13 +165,13 @@ def test_a_worker_leaves_whenever_its_root_is_removed(workplace, tmp_path, monke
     worker = workplace.worker(idle_seconds=0.0)
     asked = getattr(worker.store, moment)
 
-    def after_the_removal(*values: object) -> object:
+    def after_the_removal(*values: object, **named: object) -> object:
         if worker.store.table_file.exists():
             worker.store.root.rename(tmp_path / "away")
             if lock:
                 worker.store.root.mkdir()
                 (worker.store.root / "worker.lock").touch()
-        return asked(*values)
+        return asked(*values, **named)
 
     monkeypatch.setattr(worker.store, moment, after_the_removal)
     assert worker.run() is True

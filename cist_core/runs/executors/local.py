@@ -37,7 +37,7 @@ class LocalExecutor(Executor):
         child = self._children.get(handle)
         if child is not None:
             code = child.exit_code()
-            return None if code is None else _exit(code)
+            return None if code is None else exit_of(code)
         # An earlier worker started it.
         process = _process(handle)
         if process is not None and is_alive(*process):
@@ -72,7 +72,8 @@ def _process(handle: str) -> tuple[int, str] | None:
     return None if match is None else (int(match[1]), match[2])
 
 
-def _exit(code: int) -> Exit:
+def exit_of(code: int) -> Exit:
+    """What an exit code says; ``-N`` if signal N ended the process."""
     if code >= 0:
         return Exit(code)
     try:

@@ -7,6 +7,7 @@ end at any moment, and the next one goes on with nothing but the table.
 
 from __future__ import annotations
 
+import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -16,9 +17,14 @@ from typing import ClassVar, TypeVar
 
 from cist_core.errors import CistError
 from cist_core.runs.run import Run
+from cist_core.training.run_directory import RunDirectoryBusy
 
 ENGINE = (sys.executable, "-m", "cist_core", "distill", "--allow-code")
 """What trains a run. Code was refused or allowed when the run was queued; where it must not run, `NO_CODE` is set."""
+
+
+RAY_ADDRESS = "CIST_RAY_ADDRESS"
+"""Where Ray is; while it is set, runs are queued for Ray."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +34,12 @@ class Exit:
     Attributes:
         code: what it returned; None if it was ended from outside, or if that is not known.
         reason: where there is no code: what happened, as a sentence without its full stop.
+        machine_lost: whether the machine went away below it, so that the run may go on elsewhere without being asked.
     """
 
     code: int | None = None
     reason: str = "It is gone and left no word"
+    machine_lost: bool = False
 
 
 class ExecutorUnreachable(CistError):  # noqa: N818 - it tells a state that passes, not a fault
@@ -56,6 +64,13 @@ class Executor(ABC):
             command: what trains a run; ``DIR/config.json --run-dir DIR`` and, to continue, ``--resume`` follow.
         """
         self.command = tuple(command)
+
+    def check_available(self) -> None:  # noqa: B027 - processes of this machine need nothing
+        """Refuse runs that cannot be started from here; asked when they are queued.
+
+        Raises:
+            CistError: naming what is missing.
+        """
 
     def command_for(self, run: Run) -> list[str]:
         """The whole command of the next attempt at a run."""
@@ -142,3 +157,38 @@ def executor_of(run: Run, ours: Executor | None = None) -> tuple[Executor, str]:
     if ours is not None and ours.name == run.executor:
         return ours, run.handle
     return executor_named(run.executor), run.handle
+
+
+def chosen_executor(name: str | None) -> str | None:
+    """Where runs are to run that are queued now; None: where their worker starts those without a wish.
+
+    Args:
+        name: of an executor; None: Ray where ``CIST_RAY_ADDRESS`` is set.
+
+    Raises:
+        CistError: if there is none of this name, or it cannot start runs from here.
+    """
+    if name is None and os.environ.get(RAY_ADDRESS):
+        name = "ray"
+    if name is None:
+        return None
+    if name not in _CLASSES:
+        raise CistError(f"Expected one of the executors {', '.join(sorted(_CLASSES))}, but got '{name}'.")
+    executor_named(name).check_available()
+    return name
+
+
+def refuse_busy(run: Run) -> None:
+    """Start nothing where a process still trains, as on a machine that was only out of reach for a while.
+
+    Raises:
+        ExecutorUnreachable: if the run is to go on there; it does once that process has ended.
+        RunDirectoryBusy: if it is to begin there.
+    """
+    try:
+        with run.directory.locked():
+            pass
+    except RunDirectoryBusy as error:
+        if run.resume:
+            raise ExecutorUnreachable(f"{error} The run {run.id} goes on once it has ended.") from error
+        raise

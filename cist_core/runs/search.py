@@ -1,0 +1,197 @@
+"""A search beyond a grid: optuna proposes settings, and the runs of a group are what it has seen so far.
+
+Nothing is kept beside the run directories: the trials are read from them anew before each proposal, so a search goes on
+wherever it was stopped, on runs that finished meanwhile or were trained elsewhere.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cist_core.documents import parse_json
+from cist_core.errors import CistError
+from cist_core.runs.run import Run, RunState
+from cist_core.runs.sweep import SweepEntry, expand_sweep
+
+if TYPE_CHECKING:
+    from cist_core.training.config import RunConfig
+
+MEASURE = "last_val_accuracy"
+"""What a search makes large, a field of the status: on validation, as the test data must not choose."""
+_DIGITS = 4
+
+
+@dataclass(frozen=True)
+class SearchAxis:
+    """One field and where its values are looked for.
+
+    Attributes:
+        field: a hyper-parameter of the objective, or a field of the config.
+        low: smallest value; None for choices.
+        high: largest value.
+        log: whether the logarithm is drawn evenly.
+        choices: values as text, in place of bounds.
+    """
+
+    field: str
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    choices: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> SearchAxis:
+        """An axis as it is written.
+
+        Raises:
+            CistError: if it is written wrong.
+
+        Example:
+            >>> SearchAxis.parse("optimiser.learning_rate=0.001..0.1:log")
+            SearchAxis(field='optimiser.learning_rate', low=0.001, high=0.1, log=True, choices=())
+            >>> SearchAxis.parse("tau=1,2,4").choices
+            ('1', '2', '4')
+        """
+        field, _, values = (part.strip() for part in text.partition("="))
+        bounds, _, scale = values.partition(":")
+        low, dots, high = bounds.partition("..")
+        if not dots:
+            words = tuple(dict.fromkeys(word.strip() for word in values.split(",") if word.strip()))
+            if field and len(words) > 1:
+                return cls(field, choices=words)
+            raise CistError(
+                f"Expected --space FIELD=LOW..HIGH, FIELD=LOW..HIGH:log or FIELD=A,B,..., but got '{text}'; write for "
+                "example rho=2..8."
+            )
+        try:
+            axis = cls(field, float(low), float(high), log=scale == "log")
+        except ValueError:
+            raise CistError(f"Expected two numbers in --space {field}=LOW..HIGH, but got '{values}'.") from None
+        assert axis.low is not None
+        assert axis.high is not None
+        if not field or scale not in ("", "log") or not (math.isfinite(axis.low) and axis.low < axis.high < math.inf):
+            raise CistError(f"Expected --space FIELD=LOW..HIGH with LOW below HIGH, but got '{text}'.")
+        if axis.log and axis.low <= 0:
+            raise CistError(f"Expected LOW above 0 for a logarithmic axis, but got '{text}'.")
+        return axis
+
+    def distribution(self) -> Any:
+        """For optuna."""
+        from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+        if self.choices:
+            return CategoricalDistribution(self.choices)
+        return FloatDistribution(self.low, self.high, log=self.log)
+
+    def text(self, value: Any) -> str:
+        """A value as it stands in a config: four digits, and within the bounds."""
+        if self.choices:
+            return str(value)
+        assert self.low is not None
+        assert self.high is not None
+        return f"{min(max(float(f'{value:.{_DIGITS}g}'), self.low), self.high):g}"
+
+    def value_in(self, config: RunConfig) -> Any:
+        """What a config has there, as `distribution` knows it; None if that is none of it."""
+        found: Any = config.objective.parameters.get(self.field)
+        if found is None:
+            found = config.model_dump(mode="json")
+            for part in self.field.split("."):
+                found = found.get(part) if isinstance(found, dict) else None
+        if self.choices:
+            return next((word for word in self.choices if _same(word, found)), None)
+        if isinstance(found, bool) or not isinstance(found, int | float):
+            return None
+        assert self.low is not None
+        assert self.high is not None
+        return float(found) if self.low <= found <= self.high else None
+
+
+def _same(word: str, value: object) -> bool:
+    """Whether a word of `--space` is a value of a config."""
+    try:
+        return bool(parse_json(word) == value)
+    except ValueError:
+        return word == value
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is looked for, and where.
+
+    Attributes:
+        base: what the runs have in common, their seed included.
+        axes: what they differ in.
+        objective: text of the objective; None: that of ``base``.
+    """
+
+    base: RunConfig
+    axes: tuple[SearchAxis, ...]
+    objective: str | None = None
+
+    def check(self) -> None:
+        """Refuse fields that nothing has, and bounds that the config does not allow.
+
+        Raises:
+            CistError: naming the field.
+        """
+        if importlib.util.find_spec("optuna") is None:
+            raise CistError("A search needs optuna; pip install 'cist-studio[search]'.")
+        for end in (0, -1):
+            self._entry([axis.choices[end] if axis.choices else (axis.low, axis.high)[end] for axis in self.axes])
+
+    def propose(self, runs: Sequence[Run]) -> SweepEntry:
+        """The setting to try next.
+
+        The first ten are drawn at random, later ones by optuna's tree-structured Parzen estimator (TPE; Bergstra et
+        al., "Algorithms for Hyper-Parameter Optimization", 2011) from the finished runs. Those that still run count as
+        poor, so that several at a time do not try the same.
+
+        Args:
+            runs: all of the search so far. The same runs give the same proposal.
+        """
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        sampler = optuna.samplers.TPESampler(seed=self.base.seed + len(runs), constant_liar=True)
+        study = optuna.create_study(direction="maximize", sampler=sampler)
+        distributions = {axis.field: axis.distribution() for axis in self.axes}
+        for run in sorted(runs, key=lambda run: run.id):
+            values = self.values(run)
+            if values is None or run.state in (RunState.FAILED, RunState.CANCELLED, RunState.LOST):
+                continue
+            finished = run.state is RunState.FINISHED and measured(run) is not None
+            study.add_trial(
+                optuna.trial.create_trial(
+                    state=optuna.trial.TrialState.COMPLETE if finished else optuna.trial.TrialState.RUNNING,
+                    value=measured(run) if finished else None,
+                    params=values,
+                    distributions=distributions,
+                )
+            )
+        trial = study.ask(distributions)
+        return self._entry([trial.params[axis.field] for axis in self.axes])
+
+    def values(self, run: Run) -> dict[str, Any] | None:
+        """Where a run stands on the axes; None if it lies outside."""
+        config = run.directory.config()
+        found = {axis.field: axis.value_in(config) for axis in self.axes}
+        return None if None in found.values() else found
+
+    def _entry(self, values: Sequence[Any]) -> SweepEntry:
+        (entry,) = expand_sweep(
+            self.base,
+            objectives=[] if self.objective is None else [self.objective],
+            grid=[f"{axis.field}={axis.text(value)}" for axis, value in zip(self.axes, values, strict=True)],
+        )
+        return entry
+
+
+def measured(run: Run) -> float | None:
+    """The validation accuracy of the last epoch of a run, from 0 to 1; None before it has finished one."""
+    found = run.directory.status().get(MEASURE)
+    return None if found is None else float(found)

@@ -1,0 +1,388 @@
+"""Runs on Ray: what is asked of its Jobs API, and real runs on a cluster of several nodes on this machine."""
+
+import contextlib
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from whole_runs import TINY, results
+
+from cist_core import CistError
+from cist_core.runs import RunState, RunStore, Worker
+from cist_core.runs.executors.protocol import ExecutorUnreachable, executor_named
+from cist_core.runs.executors.ray_jobs import RayExecutor
+from cist_core.training.engine import train
+from tests.runs.workplace import FAKE_ENGINE, Workplace, until
+
+DIED = (
+    "Job supervisor actor died: The actor died unexpectedly before finishing this task.\n\tclass_name: JobSupervisor\n"
+    "\tactor_id: b3fe\nThe actor died because its node has died. Node Id: 8c4d"
+)
+REPOSITORY = Path(__file__).parents[2]
+
+
+class JobsApi:
+    """Answers as Ray's Jobs API does, from what the test says of each job, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, dict[str, object]] = {}
+        self.asked: list[tuple[str, str, dict[str, object]]] = []
+        self.fault: tuple[int, str] | None = None
+        api = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self._answer({})
+
+            def do_POST(self) -> None:
+                self._answer(json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or "{}"))
+
+            def _answer(self, content: dict[str, object]) -> None:
+                code, said = api.answer(self.command, self.path, content)
+                body = (said if isinstance(said, str) else json.dumps(said)).encode()
+                self.send_response(code)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+        self._thread.start()
+
+    def answer(self, method: str, path: str, content: dict[str, object]) -> tuple[int, object]:
+        self.asked.append((method, path, content))
+        if self.fault is not None:
+            return self.fault
+        if path == "/api/jobs/":
+            self.jobs[str(content["submission_id"])] = {"status": "PENDING"}
+            return 200, {"submission_id": content["submission_id"]}
+        job, _, verb = path.removeprefix("/api/jobs/").partition("/")
+        if job not in self.jobs:
+            return 404, f"Job {job} does not exist"
+        return 200, {"stopped": True} if verb else self.jobs[job]
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@pytest.fixture
+def api(monkeypatch) -> Iterator[JobsApi]:
+    made = JobsApi()
+    monkeypatch.setenv("CIST_RAY_ADDRESS", made.address)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def worker(workplace, api) -> Worker:
+    return workplace.worker()
+
+
+def the_job(api: JobsApi) -> dict[str, object]:
+    (job,) = api.jobs.values()
+    return job
+
+
+def test_where_the_address_is_set_runs_are_queued_for_ray_with_their_resources(workplace, api, worker, monkeypatch):
+    monkeypatch.setenv("CIST_NO_CODE", "1")
+    run = workplace.store.get(workplace.add())
+    assert run.executor == "ray"
+    (workplace.store.root / "executors.toml").write_text(
+        '[ray]\naddress = "http://elsewhere:8265"\nnum_cpus = 4\nnum_gpus = 0.5\nresources = { fast = 1 }\n'
+    )
+    worker.tick()
+    asked = next(content for method, path, content in api.asked if (method, path) == ("POST", "/api/jobs/"))
+    assert asked["submission_id"] == f"{run.id}-0"
+    assert asked["entrypoint"] == (
+        f"cd {run.working_directory} && exec {sys.executable} -m cist_core distill --allow-code "
+        f"{run.directory.config_file} --run-dir {run.directory.path} </dev/null 2>{run.stderr_file}"
+    )
+    reserved = {name: value for name, value in asked.items() if name.startswith("entrypoint_")}
+    assert reserved == {"entrypoint_num_cpus": 4, "entrypoint_num_gpus": 0.5, "entrypoint_resources": {"fast": 1}}
+    environment = asked["runtime_env"]["env_vars"]
+    assert environment["CIST_NO_CODE"] == "1"  # what must not run here must not run there
+    assert workplace.store.get(run.id).handle == f"job {run.id}-0 at {api.address}"
+
+
+@pytest.mark.parametrize(
+    ("machine", "cpus", "gpus"), [({"threads": 3}, 3, 0), ({"device": "cuda"}, 1, 1), ({"device": "cpu"}, 1, 0)]
+)
+def test_resources_follow_from_the_config_of_the_run(workplace, api, worker, machine, cpus, gpus):
+    run = workplace.store.get(workplace.add())
+    content = json.loads(run.directory.config_file.read_text())
+    run.directory.config_file.write_text(json.dumps({**content, "machine": {**content["machine"], **machine}}))
+    worker.tick()
+    asked = next(content for method, path, content in api.asked if path == "/api/jobs/")
+    assert (asked["entrypoint_num_cpus"], asked["entrypoint_num_gpus"]) == (cpus, gpus)
+
+
+@pytest.mark.parametrize(
+    ("job", "state", "reason"),
+    [
+        ({"status": "STOPPED", "message": "Job was intentionally stopped."}, "lost", "Ray says: Job was intentionally"),
+        ({"status": "FAILED", "driver_exit_code": -9}, "lost", "was ended by SIGKILL"),
+        (
+            {"status": "FAILED", "error_type": "RUNTIME_ENV_SETUP_FAILURE", "message": "No\n disk."},
+            "lost",
+            "Ray says: No disk; resume it",
+        ),
+        ({"status": "FAILED", "driver_exit_code": 127}, "failed", "exit code 127"),
+        ({"status": "SUCCEEDED"}, "lost", "ended without saying that it had finished"),
+    ],
+)
+def test_what_ray_says_of_the_end_of_a_job_is_told(workplace, api, worker, job, state, reason):
+    run_id = workplace.add()
+    worker.tick()
+    the_job(api).update(job)
+    worker.tick()
+    run = workplace.store.get(run_id)
+    assert run.state == state
+    assert reason in run.reason
+
+
+@pytest.mark.parametrize(
+    ("died", "told"),
+    [
+        (True, "says: Job supervisor actor died: The actor died unexpectedly before finishing this task"),
+        (False, "knows no job {id}-0 at {address}, as after the end of its head node"),
+    ],
+)
+def test_a_run_that_ray_has_lost_goes_on_as_another_job(workplace, api, worker, died, told, capsys):
+    """Its node has died, or the head node, and with it all that Ray knew."""
+    run_id = workplace.add()
+    worker.tick()
+    if died:
+        the_job(api).update(status="FAILED", error_type="JOB_SUPERVISOR_ACTOR_DIED", message=DIED)
+    else:
+        api.jobs.clear()
+    worker.tick()
+    told = told.format(id=run_id, address=api.address)
+    assert f"{run_id} lost: Ray {told}; it goes on from its last checkpoint.\n" in capsys.readouterr().out
+    run = workplace.store.get(run_id)
+    assert (run.state, run.attempt) == (RunState.RUNNING, 2)
+    assert api.asked[-1][2]["submission_id"] == f"{run_id}-1"
+    assert "--resume" in api.asked[-1][2]["entrypoint"]
+
+
+def test_where_a_process_still_trains_the_run_does_not_go_on_twice(workplace, api, worker):
+    """A node that is out of reach may work on."""
+    run_id = workplace.add()
+    worker.tick()
+    api.jobs.clear()
+    with (
+        workplace.store.get(run_id).directory.locked(),
+        pytest.raises(ExecutorUnreachable, match=r"training in .* goes on once it has ended"),
+    ):
+        worker.tick()
+    assert workplace.state(run_id) is RunState.QUEUED
+    worker.tick()
+    assert workplace.store.get(run_id).attempt == 2
+
+
+def test_a_job_that_was_submitted_before_the_worker_died_is_not_submitted_again(workplace, api, worker):
+    run = workplace.store.get(workplace.add())
+    first = executor_named("ray").start(run)
+    worker.tick()
+    assert workplace.store.get(run.id).handle == first
+    assert [path for method, path, _ in api.asked if method == "POST"] == ["/api/jobs/"]
+
+
+def test_an_api_that_gives_no_answer_loses_nothing(workplace, api, worker):
+    running = workplace.add()
+    worker.tick()
+    api.fault = (503, "starting")
+    waiting = workplace.add()
+    with pytest.raises(ExecutorUnreachable, match="cannot answer now"):
+        worker.tick()
+    workplace.store.reconcile()
+    assert [workplace.state(run_id) for run_id in (running, waiting)] == ["running", "queued"]
+    api.fault = (400, "no such resource")
+    worker.tick()
+    assert workplace.store.get(waiting).reason == f"Ray at {api.address} refuses the job (no such resource)."
+
+
+def test_an_api_that_gives_no_answer_is_not_asked_about_each_run(workplace, api, worker):
+    """An answer that does not come is waited for."""
+    ids = [workplace.add() for _ in range(3)]
+    worker.tick()
+    api.fault = (503, "starting")
+    for look in (worker.tick, workplace.store.reconcile):
+        api.asked.clear()
+        look()
+        assert [method for method, _, _ in api.asked] == ["GET"]
+    assert {workplace.state(run_id) for run_id in ids} == {RunState.RUNNING}
+
+
+def test_without_a_connection_runs_wait(workplace, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    monkeypatch.setenv("CIST_RAY_ADDRESS", f"http://127.0.0.1:{port}")
+    run_id = workplace.add()
+    with pytest.raises(ExecutorUnreachable, match=f"Ray at http://127.0.0.1:{port} gives no answer .*refused"):
+        workplace.worker().tick()
+    assert workplace.state(run_id) is RunState.QUEUED
+
+
+@pytest.mark.parametrize("address", ["ray://head:10001", "head:6379", "file:///etc/passwd"])
+def test_another_address_than_that_of_the_dashboard_is_refused(workplace, monkeypatch, address):
+    monkeypatch.setenv("CIST_RAY_ADDRESS", address)
+    with pytest.raises(CistError, match=f"Expected the address of Ray's dashboard.*but got '{address}'"):
+        workplace.add()
+
+
+def test_wrong_settings_fail_a_run_in_a_sentence(workplace, api, worker):
+    (workplace.store.root / "executors.toml").write_text("[ray]\nnum_gpus = -1\n")
+    run_id = workplace.add()
+    worker.tick()
+    assert "Mend [ray] in" in workplace.store.get(run_id).reason
+    assert "num_gpus: input should be greater than or equal to 0" in workplace.store.get(run_id).reason
+
+
+# ---- a cluster of three nodes ----------------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+class Cluster:
+    """A head that runs nothing and two nodes with one CPU, as processes of this machine."""
+
+    def __init__(self) -> None:
+        from ray.cluster_utils import Cluster as RayCluster
+
+        self._make = RayCluster
+        self.port = free_port()
+        self.address = f"http://127.0.0.1:{self.port}"
+        self.start()
+
+    def start(self) -> None:
+        small = {"object_store_memory": 80_000_000}
+        head = {"num_cpus": 0, "include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": self.port}
+        quick = {"health_check_period_ms": 500, "health_check_failure_threshold": 3, "health_check_initial_delay_ms": 0}
+        self._cluster = self._make(initialize_head=True, head_node_args={**head, **small, "_system_config": quick})
+        self.nodes = [self._cluster.add_node(num_cpus=1, **small) for _ in range(2)]
+
+    def kill_node_of(self, job: dict[str, object]) -> None:
+        (node,) = [node for node in self.nodes if node.node_id == job["driver_node_id"]]
+        self._cluster.remove_node(node, allow_graceful=False)
+
+    def close(self) -> None:
+        self._cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    pytest.importorskip("ray", reason="the extra 'ray' is not installed")
+    pytest.importorskip("aiohttp_cors", reason="the extra 'ray' brings Ray's dashboard, which is not installed")
+    path = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = str(REPOSITORY)  # of the nodes as well
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    made = Cluster()
+    try:
+        yield made
+    finally:
+        made.close()
+        if path is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = path
+
+
+@pytest.fixture
+def on_ray(cluster, tmp_path, monkeypatch) -> Workplace:
+    """Runs are queued for the cluster; a worker of this process starts them."""
+    monkeypatch.setenv("CIST_RAY_ADDRESS", cluster.address)
+    return Workplace(tmp_path / "runs")
+
+
+def ask(place: Workplace, run_id: str) -> dict[str, object]:
+    """What Ray says of the current job of a run."""
+    job = RayExecutor().job(place.store.get(run_id).handle)
+    assert job is not None
+    return job
+
+
+def work(worker: Worker, until_it_holds: Callable[[], object], what: str) -> None:
+    """Tick as a worker does, through the seconds in which Ray cannot be asked."""
+
+    def tick() -> object:
+        with contextlib.suppress(ExecutorUnreachable):
+            worker.tick()
+        time.sleep(0.1)
+        return until_it_holds()
+
+    until(tick, what, seconds=120.0)
+
+
+@pytest.mark.slow
+def test_a_run_whose_node_is_killed_goes_on_elsewhere_to_the_same_metrics(on_ray, cluster, tmp_path, cache):
+    config = TINY.changed(epochs=120)
+    run = on_ray.store.add(config)
+    worker = on_ray.worker()
+    work(worker, lambda: any(run.directory.checkpoints.glob("*.pt")), "for a checkpoint")
+    first = ask(on_ray, run.id)
+    cluster.kill_node_of(first)
+    work(worker, lambda: on_ray.store.get(run.id).attempt == 2, "for another attempt")
+    train(config, tmp_path / "whole")  # meanwhile, undisturbed
+    work(worker, lambda: on_ray.store.get(run.id).state.ended, "for the end")
+    ended = on_ray.store.get(run.id)
+    assert (ended.state, ended.reason) == (RunState.FINISHED, None)
+    assert ask(on_ray, run.id)["driver_node_id"] != first["driver_node_id"]
+    assert "Resumed after" in run.directory.log_tail(1000)
+    assert results(run.directory.path) == results(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_run_on_ray_is_told_to_stop_by_its_file_or_by_a_signal(on_ray, monkeypatch):
+    monkeypatch.setattr(executor_named("ray"), "command", (sys.executable, str(FAKE_ENGINE), "train,deaf"))
+    worker = on_ray.worker(grace_seconds=1.0)
+    for seed, words in enumerate(("It was cancelled.", "It was stopped by SIGTERM.")):
+        run_id = on_ray.add(seed)
+        work(worker, lambda: on_ray.alive(run_id), "for the job")  # noqa: B023
+        on_ray.trains(run_id)
+        on_ray.store.cancel(run_id)
+        work(worker, lambda: on_ray.state(run_id).ended, "for the end")  # noqa: B023
+        run = on_ray.store.get(run_id)
+        assert (run.state, run.reason) == (RunState.CANCELLED, words)
+        assert "a line of the log" in run.stderr_file.read_text()
+
+
+@pytest.mark.slow
+def test_when_the_head_node_has_died_all_is_known_from_the_directories(on_ray, cluster, monkeypatch):
+    """The table of runs is lost as well."""
+    monkeypatch.setattr(executor_named("ray"), "command", (sys.executable, str(FAKE_ENGINE), "train"))
+    said: list[str] = []
+    worker = on_ray.worker(say=said.append)
+    run_id = on_ray.add(note="kept")
+    work(worker, lambda: on_ray.store.get(run_id).handle, "for the job")
+    on_ray.trains(run_id)
+    cluster.close()
+    on_ray.store.table_file.unlink()
+    store = RunStore(on_ray.store.root)
+    run = store.get(run_id)
+    assert (run.state, run.executor, run.note) == (RunState.RUNNING, "ray", "kept")
+    store.reconcile()
+    worker.tick()
+    assert "gives no answer" in said[-1]
+    assert store.get(run_id).state is RunState.RUNNING
+    cluster.start()
+    work(worker, lambda: store.get(run_id).attempt == 2 and store.get(run_id).handle, "for another attempt")
+    on_ray.trains(run_id)
+    (run.directory.path / "finish").touch()
+    work(worker, lambda: store.get(run_id).state.ended, "for the end")
+    assert store.get(run_id).state is RunState.FINISHED
