@@ -126,7 +126,7 @@ def titled_choice(
         arguments: of the widget.
     """
     key, default = setting["key"], next(iter(titles)) if default is None else default
-    chosen = _hidden(place, default, setting)
+    chosen = hidden_field(place, default, setting)
     chosen = chosen if chosen in titles else default  # the next run mends what a link has brought; see `follow`
     box = f"{key}_box"
     st.session_state[box] = chosen
@@ -142,6 +142,7 @@ def page_choice(
     key: str,
     what: str,
     default: str | None = None,
+    depends: bool = False,
     **arguments: Any,
 ) -> str:
     """`titled_choice` of one page, which the link to the page carries; above it stands what a link cannot have.
@@ -153,11 +154,12 @@ def page_choice(
         key: of the choice, and the name of its query parameter.
         what: that is chosen, in words.
         default: what it starts at; the first name if None.
+        depends: whether what is offered depends on other choices; see `follow`.
         arguments: of the widget.
     """
     start = next(iter(titles)) if default is None else default
     notice = st.empty()
-    follow(key, [start, *titles], what, titles=titles)
+    follow(key, [start, *titles], what, titles=titles, depends=depends)
     chosen = titled_choice(widget, label, titles, setting=page_setting(key), default=start, **arguments)
     say_unfollowed(notice, key)
     return chosen
@@ -182,7 +184,7 @@ def titled_multiselect(
         titles: of the names.
         arguments: of `st.multiselect`.
     """
-    text = _hidden(None, ",".join(default), page_setting(key))
+    text = hidden_field(None, ",".join(default), page_setting(key))
     box = f"{key}_box"
     st.session_state[box] = [name for name in dict.fromkeys(text.split(",")) if name in options]
     chosen = st.multiselect(
@@ -191,7 +193,7 @@ def titled_multiselect(
     return list(chosen)
 
 
-def _hidden(place: DeltaGenerator | None, default: str, setting: dict[str, Any]) -> str:
+def hidden_field(place: DeltaGenerator | None, default: str, setting: dict[str, Any]) -> str:
     """A field that nobody sees, bound to the address."""
     name = _UNTIDY.sub("-", setting["key"])
     with (st if place is None else place).container(key=f"address-{name}"):

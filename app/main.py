@@ -50,7 +50,7 @@ greet()
 # The sidebar comes first: it loads the source and reads the two rules that every page shows.
 with st.sidebar:
     sidebar = st.container()
-source = choose_source(sidebar, needed=info.needs_source)
+source = choose_source(sidebar, needed=info.needs_source) if info.offers_source else None
 view = None
 if source is not None:
     view = choose_samples(choose_rules(sidebar, source, with_bar=info.needs_source), with_bar=info.shows_samples)

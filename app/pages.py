@@ -33,6 +33,7 @@ class PageInfo:
         order: within the section, ascending.
         icon: a Material symbol.
         needs_source: whether it needs a teacher's logits.
+        offers_source: whether the sidebar lets one choose them; a page may have something else to choose.
         hidden: whether it is left out of the navigation, as an address that only leads on.
     """
 
@@ -43,6 +44,7 @@ class PageInfo:
     order: int
     icon: str
     needs_source: bool = True
+    offers_source: bool = True
     hidden: bool = False
 
     @property
@@ -88,6 +90,7 @@ def _read(path: Path) -> PageInfo:
         facts["ORDER"],
         facts["ICON"],
         facts.get("NEEDS_SOURCE", True),
+        facts.get("OFFERS_SOURCE", True),
         facts.get("HIDDEN", False),
     )
 

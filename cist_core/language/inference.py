@@ -1,4 +1,4 @@
-"""From a language model and texts to a token set."""
+"""From a language model, or two, and texts to token sets."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import numpy as np
 import torch
 
 from cist_core.errors import CistError
-from cist_core.language.analysis import token_set
+from cist_core.language.analysis import token_pair, token_set
 from cist_core.language.batches import pad
 from cist_core.language.models import LanguageModel
 from cist_core.language.texts import Tokens
-from cist_core.language.token_set import FORMAT, TokenFacts, TokenSet
+from cist_core.language.token_set import FORMAT, TokenFacts, TokenPair, TokenSet
+from cist_core.language.vocabulary import shared_classes
 from cist_core.logits.scratch import cache_dir
 from cist_core.partial_files import remove_abandoned
 from cist_core.progress import ProgressCallback
@@ -26,7 +27,11 @@ _LOGITS_AT_ONCE = 1 << 24
 
 
 def infer_tokens(
-    model: LanguageModel, texts: Sequence[Tokens], *, progress: ProgressCallback | None = None
+    model: LanguageModel,
+    texts: Sequence[Tokens],
+    *,
+    cached: bool = True,
+    progress: ProgressCallback | None = None,
 ) -> TokenSet:
     """What a model says of every token of the texts but their first ones, which nothing predicts.
 
@@ -36,6 +41,7 @@ def infer_tokens(
     Args:
         model: any that opens.
         texts: of its tokenizer, none longer than it reads.
+        cached: whether to look in the cache, and leave it there.
         progress: told how many tokens are done.
 
     Returns:
@@ -45,24 +51,59 @@ def infer_tokens(
         CistError: if no text has two tokens, one contains a token that the model has no class for, or the cache has no
             room.
     """
-    count = sum(max(0, len(text.ids) - 1) for text in texts)
-    if not count:
-        raise CistError("None of the texts has two tokens, so there is nothing to predict; give longer ones.")
+    count = _count(texts)
     for text in texts:
         model.vocabulary.check_ids(text.ids)
     path = cache_dir() / "tokens" / f"{_key(model, texts)}.safetensors"
-    if path.is_file():
+    if cached and path.is_file():
         try:
             found = TokenSet.load(path)
             # The same weights may have been read under another name.
             return replace(found, provenance={**found.provenance, "teacher": model.name})
         except CistError:  # damaged, or of another version: it is made again
             pass
-    provenance = {"teacher": model.name, "precision": model.precision, "weights_sha256": model.weights_sha256}
-    found = token_set(_chunks(model, texts), count=count, provenance=provenance, progress=progress)
+    chunks = ((logits, facts) for (logits,), facts in _chunks([model], texts))
+    found = token_set(chunks, count=count, provenance=_provenance(model), progress=progress)
+    if not cached:
+        return found
     remove_abandoned(path.parent)
     found.save(path)
     return TokenSet.load(path)
+
+
+def infer_pair(
+    teacher: LanguageModel,
+    student: LanguageModel,
+    texts: Sequence[Tokens],
+    *,
+    progress: ProgressCallback | None = None,
+) -> TokenPair:
+    """The same of two models over one vocabulary, and their divergence at any two temperatures; not cached.
+
+    Raises:
+        CistError: as `infer_tokens`, or if their vocabularies are not one.
+    """
+    shared_classes(teacher.vocabulary, student.vocabulary)
+    for text in texts:
+        teacher.vocabulary.check_ids(text.ids)
+    return token_pair(
+        ((ours, theirs, facts) for (ours, theirs), facts in _chunks([teacher, student], texts)),
+        count=_count(texts),
+        teacher_provenance=_provenance(teacher),
+        student_provenance=_provenance(student),
+        progress=progress,
+    )
+
+
+def _count(texts: Sequence[Tokens]) -> int:
+    count = sum(max(0, len(text.ids) - 1) for text in texts)
+    if not count:
+        raise CistError("None of the texts has two tokens, so there is nothing to predict; give longer ones.")
+    return count
+
+
+def _provenance(model: LanguageModel) -> dict[str, str]:
+    return {"teacher": model.name, "precision": model.precision, "weights_sha256": model.weights_sha256}
 
 
 def _key(model: LanguageModel, texts: Sequence[Tokens]) -> str:
@@ -73,19 +114,21 @@ def _key(model: LanguageModel, texts: Sequence[Tokens]) -> str:
     return digest.hexdigest()
 
 
-def _chunks(model: LanguageModel, texts: Sequence[Tokens]) -> Iterator[tuple[torch.Tensor, TokenFacts]]:
-    padding = np.setdiff1d(np.arange(model.vocabulary.size), model.vocabulary.classes)
-    rows = max(1, _LOGITS_AT_ONCE // model.head.num_classes)
-    for numbers in _batches([len(text.ids) for text in texts], PLACES_AT_ONCE[model.device.type]):
+def _chunks(
+    models: Sequence[LanguageModel], texts: Sequence[Tokens]
+) -> Iterator[tuple[list[torch.Tensor], TokenFacts]]:
+    """Logits of each model; classes that are no token are masked."""
+    rows = max(1, _LOGITS_AT_ONCE // max(model.head.num_classes for model in models))
+    places = min(PLACES_AT_ONCE[model.device.type] for model in models)
+    for numbers in _batches([len(text.ids) for text in texts], places):
         batch = pad([texts[number] for number in numbers])
         found = batch.predictions(counted_only=False)
         with torch.inference_mode():
-            hidden = model.hidden_states(batch).flatten(0, 1)[found.places.to(model.device)]
+            hidden = [model.hidden_states(batch).flatten(0, 1)[found.places.to(model.device)] for model in models]
         for start in range(0, len(found.ids), rows):
             part = slice(start, start + rows)
             with torch.inference_mode():
-                logits = model.head.logits(hidden[part]).cpu()
-                logits[:, padding] = -torch.inf
+                logits = [_logits(model, states[part]) for model, states in zip(models, hidden, strict=True)]
             of, at = found.texts[part].numpy(), found.positions[part].numpy()
             roles, counted = zip(
                 *((texts[numbers[t]].roles[p], texts[numbers[t]].counted[p]) for t, p in zip(of, at, strict=True)),
@@ -97,6 +140,12 @@ def _chunks(model: LanguageModel, texts: Sequence[Tokens]) -> Iterator[tuple[tor
                     found.ids[part].numpy(), np.asarray(numbers)[of], at, np.asarray(roles), np.asarray(counted)
                 ),
             )
+
+
+def _logits(model: LanguageModel, states: torch.Tensor) -> torch.Tensor:
+    logits = model.head.logits(states).cpu()
+    logits[:, np.setdiff1d(np.arange(model.vocabulary.size), model.vocabulary.classes)] = -torch.inf
+    return logits
 
 
 def _batches(lengths: Sequence[int], places: int) -> Iterator[list[int]]:

@@ -93,6 +93,10 @@ class FastTokenizer(Protocol):
 
     def apply_chat_template(self, conversation: Sequence[Mapping[str, str]], **options: Any) -> Any: ...
 
+    def decode(self, token_ids: Sequence[int], **options: Any) -> str: ...
+
+    def convert_ids_to_tokens(self, ids: int) -> str: ...
+
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
 

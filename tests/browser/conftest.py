@@ -19,7 +19,8 @@ PAGES = {
     page.name: page.name.removeprefix(DEFAULT) for page in find_pages() if page.section != "Train" and not page.hidden
 }
 PAGES["learn"] = "learn?lesson_step=5"
-del PAGES["add"]  # it has no chart; test_add.py looks at it
+for without_chart in ("add", "tokens"):  # test_add.py and test_tokens.py look at them
+    del PAGES[without_chart]
 """The address of every page that shows something without a run."""
 
 LOOKS = [(1440, 1000, "light"), (1440, 1000, "dark"), (390, 844, "light")]

@@ -22,7 +22,7 @@ from tests.studio import CHROMIUM, running_studio
 
 HALF = "half \ud800 of a pair"  # which no message to a browser can hold
 NAMES = [*[name for title, name in HOSTILE_NAMES.items() if title not in ("very long",)][:9], HALF]
-PAGES = ["" if page.name == DEFAULT else page.name for page in find_pages()]
+PAGES = ["" if page.name == DEFAULT else page.name for page in find_pages() if page.offers_source]  # those that show it
 
 SHOWN = "Card <img"
 """The card's title stands in the sidebar of every page, as text."""

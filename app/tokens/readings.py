@@ -1,0 +1,137 @@
+"""What a language model makes of a text: made by a child process, kept in the cache, one for all who ask for it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cist_core.errors import CistError
+from cist_core.files import own_folder, write_whole
+from cist_core.language.known import KnownLanguageModel
+from cist_core.language.reading import FAULT, INDEX, PAIR, TOKENS
+from cist_core.language.token_set import FORMAT, PAIR_FORMAT, TokenPair, TokenSet
+from cist_core.processes import Child, age, signal_group
+
+MOST_CHARACTERS = 20_000
+MOST_AT_WORK = 4
+"""Processes that read at a time, for everybody together."""
+MOST_KEPT = 200
+"""Readings in the cache; of more, those go that nobody has asked for longest."""
+SECONDS = 300.0
+"""That one of them may take."""
+
+_children: dict[Path, Child] = {}
+"""By the folder that they fill."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A text that a model has read, or a teacher and a student.
+
+    Attributes:
+        folder: where it lies.
+        index: what it is: models, remarks, passages; see `cist_core.language.reading.read`.
+    """
+
+    folder: Path
+    index: dict[str, Any]
+
+    @property
+    def found(self) -> TokenSet | TokenPair:
+        """What they expected."""
+        pair = self.folder / PAIR
+        return TokenPair.load(pair) if pair.is_dir() else TokenSet.load(self.folder / TOKENS)
+
+    def passage(self, number: int) -> dict[str, Any]:
+        """As `cist_core.language.passage.describe` makes it."""
+        content: dict[str, Any] = json.loads((self.folder / self.index["passages"][number]["file"]).read_bytes())
+        return content
+
+
+def called(model: KnownLanguageModel) -> str:
+    """As people call it here: one that ships by its name, as on other pages."""
+    return model.name if model.card else model.title
+
+
+def reading_of(models: Sequence[KnownLanguageModel], text: str) -> Reading | None:
+    """The reading, if it is there; else a child process makes it, and this is None for now.
+
+    Args:
+        models: one, or a teacher and a student.
+        text: that they read.
+
+    Raises:
+        CistError: if the text cannot be read; it says why, until `forget_fault`.
+    """
+    folder = _folder(models, text)
+    child = _children.get(folder)
+    if child is not None and child.exit_code() is None:
+        if (age(child.started) or 0.0) < SECONDS:
+            return None
+        signal_group(child.pid, signal.SIGKILL)
+    _children.pop(folder, None)
+    if (folder / INDEX).is_file():
+        os.utime(folder)  # somebody asks for it
+        return Reading(folder, json.loads((folder / INDEX).read_bytes()))
+    if (folder / FAULT).is_file():
+        raise CistError((folder / FAULT).read_text(encoding="utf-8"))
+    if child is not None:
+        titles = " and ".join(map(called, models))
+        raise CistError(f"{titles} did not come to the end of the text; give a shorter one, or press 'Read it' again.")
+    _begin(models, text, folder)
+    return None
+
+
+def forget_fault(models: Sequence[KnownLanguageModel], text: str) -> None:
+    """Let a text that could not be read be tried again."""
+    (_folder(models, text) / FAULT).unlink(missing_ok=True)
+
+
+def _folder(models: Sequence[KnownLanguageModel], text: str) -> Path:
+    """Another one for other weights, another text, and another version of the tables."""
+    made_of = [(model.name, _state(model.path)) for model in models]
+    key = json.dumps([FORMAT, PAIR_FORMAT, made_of, text])
+    return _root() / hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _root() -> Path:
+    return own_folder("CIST_CACHE", "cache") / "readings"
+
+
+def _state(path: Path | None) -> list[tuple[str, int]]:
+    files = [] if path is None else [path] if path.is_file() else sorted(path.iterdir())
+    return [(file.name, file.stat().st_mtime_ns) for file in files]
+
+
+def _begin(models: Sequence[KnownLanguageModel], text: str, folder: Path) -> None:
+    if len(text) > MOST_CHARACTERS:
+        raise CistError(
+            f"The text has {len(text):,} characters, and {MOST_CHARACTERS:,} are read here; give a part of it."
+        )
+    if sum(child.exit_code() is None for child in _children.values()) >= MOST_AT_WORK:
+        raise CistError(f"{MOST_AT_WORK} texts are being read at the moment; wait until one is done.")
+    _forget_surplus()
+    file = folder / "text.txt"
+    # Half a character, as a browser may send it, is none in UTF-8.
+    whole = text.encode("utf-8", "replace")
+    write_whole(file, lambda partial: partial.write_bytes(whole), what="The text", durable=False)
+    command = [sys.executable, "-m", "cist_core.language.reading", str(file), str(folder), *(m.name for m in models)]
+    child = Child(command, working_directory=Path.cwd(), stderr_file=folder / "errors.txt")
+    child.release()
+    _children[folder] = child
+
+
+def _forget_surplus() -> None:
+    root = _root()
+    kept = sorted(root.iterdir(), key=lambda folder: -folder.stat().st_mtime) if root.is_dir() else []
+    for folder in kept[MOST_KEPT - 1 :]:
+        if folder not in _children:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,398 @@
+// A text whose tokens are coloured by what the model expected there. Everything that depends on a temperature is read from
+// the entropy curves of the tokens, so that no move of a slider needs the server.
+//
+// data:
+//   id        of the passage
+//   the rest  what cist_core.language.passage.describe gives: tokens, names, nodes, classes, prompts, teacher, student, cross
+//   sliders   { tau, rho, matched, floor, bounds: { tau: [low, high], rho: [low, high] } }
+//   measure, rule, model, pinned, selected: [first, one after the last] or null
+//   turn      the number of what the server was told last
+
+const TOKENS_REST = 300;  // milliseconds until the server is told
+const TOKENS_STEPS = 1000;
+const TOKENS_MOST = { cist: 82, fixed: 62 };  // percent of the colours; words on them stand out in both themes
+
+const TOKEN_MEASURES = {
+  entropy: { name: "Entropy", unit: "nats", ruled: true, scale: (data) => [0, Math.log(data.classes)] },
+  surprisal: { name: "Surprisal", unit: "nats", ruled: true, scale: (data) => [0, Math.log(data.classes)] },
+  maximum: { name: "Centred maximum m", unit: "", scale: () => [1, 64], log: true },
+  temperature: { name: "CIST temperature", unit: "", scale: () => [0.25, 16], log: true },
+  weight: { name: "CIST weight", unit: "× the mean", scale: () => [1 / 4, 4], log: true, diverging: true, joint: true },
+  divergence: { name: "KL to the student", unit: "nats", ruled: true, scale: () => [0.01, 10], log: true, joint: true, needsStudent: true },
+  rank: { name: "Rank of the token", unit: "", scale: (data) => [1, data.classes], log: true },
+};
+
+export default function ({ data, parentElement, setStateValue }) {
+  const root = parentElement.querySelector(".tokens");
+  root.tell = setStateValue;
+  root.turn = Math.max(root.turn ?? 0, data.turn);
+  if (root.made !== data.id) {
+    root.made = data.id;
+    root.reader = startReader(root, data);
+  }
+  root.reader.take(data);
+}
+
+function startReader(root, data) {
+  const find = (name) => root.querySelector(name);
+  const [text, line, range, aside] = [".text", ".line", ".range", "aside"].map(find);
+  const boxes = Object.fromEntries(["measure", "rule", "model", "floor"].map((name) => [name, find(`select.${name}`)]));
+  const measureBox = boxes.measure, match = find("[role=switch]");
+  const sides = {}, tables = tokenTables(data.nodes, data.teacher.tokens);
+  for (const side of ["teacher", "student"]) {
+    if (data[side]) sides[side] = { tokens: data[side].tokens, curves: tokenCurves(tables, data[side].curves) };
+  }
+  const cross = data.cross && tables(data.cross, 2);
+  const state = { measure: "entropy", rule: "rho", model: "teacher", tau: 1, rho: 17, floor: 0, matched: true, pinned: null, hovered: null, selected: null };
+  let values = [], frame, timer;
+
+  // ---- What there is
+
+  measureBox.replaceChildren(...Object.entries(TOKEN_MEASURES)
+    .filter(([, measure]) => sides.student || !measure.needsStudent).map(([key, measure]) => new Option(measure.name, key)));
+  const spans = data.tokens.map((token, index) => tokenSpan(token, index, data.prompts, sides.teacher.tokens[index]));
+  text.replaceChildren(...spans);
+
+  const counts = (index) => data.tokens[index].counted && sides.teacher.tokens[index] !== null;
+  const counted = sides.teacher.tokens.map((token, index) => [token, index]).filter(([, index]) => counts(index));
+  // What is shown until somebody points at a token: the one that the model expected least.
+  const first = counted.map(([token, index]) => [sides.teacher.curves.logZ(index, token.maximum) - token.shifted, index])
+    .reduce((largest, each) => (largest === null || each[0] > largest[0] ? each : largest), null)?.[1] ?? null;
+
+  // ---- What the rules say of a token
+
+  const ratioOf = (token, rule) => (rule === "tau" ? token.maximum / state.tau
+    : state.floor > 0 ? Math.min(state.rho, token.maximum / state.floor) : state.rho);
+  const temperatureOf = (token, rule) => (rule === "tau" ? state.tau : Math.max(token.maximum / state.rho, state.floor));
+
+  function valueOf(name, rule, side) {
+    const { tokens, curves } = sides[side];
+    const meanWeight = name === "weight" ? mean(counted.map(([token, index]) => weightAt(token, index))) : 1;
+    return tokens.map((token, index) => {
+      if (token === null) return null;
+      switch (name) {
+        case "entropy": return curves.entropy(index, ratioOf(token, rule));
+        case "surprisal": return curves.logZ(index, ratioOf(token, rule)) - token.shifted / temperatureOf(token, rule);
+        case "maximum": return token.maximum;
+        case "temperature": return temperatureOf(token, "rho");
+        case "weight": return weightAt(sides.teacher.tokens[index], index) / meanWeight;
+        case "divergence": return divergence(index, rule);
+        default: return token.rank;
+      }
+    });
+  }
+
+  // tau_t tau_s; without a student the teacher's part alone.
+  const weightAt = (token, index) => temperatureOf(token, "rho") * (sides.student ? temperatureOf(sides.student.tokens[index], "rho") : 1);
+
+  function divergence(index, rule) {
+    const [token, other] = [sides.teacher.tokens[index], sides.student.tokens[index]], ratio = ratioOf(token, rule);
+    const distance = cross(index, ratio, (at) => at[0], (at) => at[1]) / temperatureOf(other, rule);
+    return Math.max(distance + sides.student.curves.logZ(index, ratioOf(other, rule)) - sides.teacher.curves.entropy(index, ratio), 0);
+  }
+
+  // ---- Drawing
+
+  function draw() {
+    frame = undefined;
+    const measure = TOKEN_MEASURES[state.measure], { ruled } = measure;
+    find(".under").hidden = !ruled;
+    find(".models").hidden = !sides.student || measure.joint;
+    const side = sides.student && !measure.joint ? state.model : "teacher", first = side === "student" ? "student" : "teacher";
+    const rules = ruled && state.rule === "difference" ? ["rho", "tau"] : [ruled ? state.rule : "rho"];
+    const byRule = rules.map((rule) => (side === "both"
+      ? difference(valueOf(state.measure, rule, "student"), valueOf(state.measure, rule, "teacher")) : valueOf(state.measure, rule, first)));
+    values = rules.length > 1 ? difference(...byRule) : byRule[0];
+    const compared = side === "both" || rules.length > 1, [low, high] = measure.scale(data);
+    const scale = compared ? symmetric(high / (measure.log ? 4 : 2)) : [low, high];
+    const place = placeOn(scale, measure.log && !compared), diverging = compared || measure.diverging;
+    spans.forEach((span, index) => { span.style.backgroundColor = values[index] === null ? "" : tint(place(values[index]), diverging); });
+    const stops = Array.from({ length: 11 }, (_, step) => tint(step / 10, diverging));
+    find(".scale i").style.background = `linear-gradient(to right, ${stops.join(", ")})`;
+    find(".from").textContent = spelledValue(scale[0], measure.unit, compared);
+    find(".to").textContent = spelledValue(scale[1], measure.unit, compared);
+    const inMean = values.filter((_, index) => counts(index));
+    const middle = state.measure === "weight" ? `${shortNumber(Math.min(...inMean))} to ${shortNumber(Math.max(...inMean))}` : `mean ${shortNumber(mean(inMean))}`;
+    find(".says").textContent = inMean.length
+      ? `${inMean.length.toLocaleString("en-US")} tokens that count: ${middle}${unitOf(measure)}. ${floorSays()}` : "";
+    drawLine(place);
+    drawRange();
+    drawDetails();
+    for (const name of ["tau", "rho"]) {
+      const [input, output] = find(`.slider.${name}`).querySelectorAll("input, output");
+      input.value = Math.round(TOKENS_STEPS * shareOf(state[name], data.sliders.bounds[name]));
+      input.setAttribute("aria-valuetext", shortNumber(state[name]));
+      output.textContent = shortNumber(state[name]);
+    }
+    match.setAttribute("aria-checked", state.matched);
+    for (const [name, box] of Object.entries(boxes)) box.value = String(state[name]);
+  }
+
+  function floorSays() {
+    const held = counted.filter(([token]) => token.maximum / state.rho <= state.floor).length;
+    if (!state.floor) {
+      const low = counted.filter(([token]) => token.maximum / state.rho < 1).length;
+      return low ? `Without a floor, CIST's temperature is below 1 at ${percent(low / counted.length)} of them.` : "";
+    }
+    if (!held) return "";
+    return `The floor holds the CIST temperature of ${percent(held / counted.length)} of them at ${shortNumber(state.floor)}`
+      + (state.tau === state.floor ? ", where both rules are one." : ".");
+  }
+
+  const redraw = () => { frame ??= requestAnimationFrame(draw); };
+
+  function drawLine(place) {
+    const points = values.map((value, index) => value === null ? null
+      : `${(1000 * (index + 0.5) / values.length).toFixed(1)},${(60 - 56 * place(value)).toFixed(1)}`).filter(Boolean);
+    const chosen = state.selected && state.selected.map((at) => 1000 * at / values.length);
+    line.innerHTML = (chosen ? `<rect x="${chosen[0]}" width="${chosen[1] - chosen[0]}" y="0" height="64"/>` : "")
+      + `<polyline points="${points.join(" ")}"/>`;
+  }
+
+  function drawRange() {
+    spans.forEach((span, index) => span.classList.toggle("out", Boolean(state.selected)
+      && !(state.selected[0] <= index && index < state.selected[1])));
+    if (!state.selected) { range.textContent = "Drag along the line to select a stretch of the text."; return; }
+    const [from, to] = state.selected, inside = values.slice(from, to).filter((value) => value !== null);
+    const measure = TOKEN_MEASURES[state.measure];
+    range.textContent = inside.length ? `Tokens ${from + 1} to ${to}: mean ${shortNumber(mean(inside))}, `
+      + `largest ${shortNumber(Math.max(...inside))}${unitOf(measure)}.` : "No token here was predicted.";
+  }
+
+  function drawDetails() {
+    const index = state.hovered ?? state.pinned ?? first;
+    text.setAttribute("aria-activedescendant", state.hovered === null ? "" : spans[state.hovered].id);
+    spans.forEach((span, at) => {
+      span.classList.toggle("pinned", at === state.pinned);
+      span.classList.toggle("here", at === state.hovered);
+      span.setAttribute("aria-selected", at === state.pinned);
+    });
+    aside.classList.toggle("idle", state.hovered === null && state.pinned === null);
+    if (index === null) { aside.replaceChildren(made("p", "hint", "No token of this passage was predicted.")); return; }
+    const token = data.tokens[index];
+    aside.replaceChildren(made("h4", "", token.text ? `“${visible(token.text)}”` : "the beginning of the next character"),
+      made("p", "facts", `token ${token.position + 1} · ${token.role}${token.counted ? "" : ", does not count"}`));
+    for (const [side, { tokens }] of Object.entries(sides)) {
+      const own = tokens[index];
+      if (own === null) { aside.append(made("p", "hint", "Nothing stands before it that could predict it.")); return; }
+      const whose = sides.student ? `${side}: ` : "";
+      aside.append(made("p", "facts", `${whose}rank ${own.rank.toLocaleString("en-US")} · m ${shortNumber(own.maximum)}`), tableOf(side, index));
+    }
+    if (state.pinned === null) aside.append(made("p", "hint", state.hovered === null
+      ? "The least expected token. Point at another, or move with the arrow keys; a click or Enter pins it." : "A click or Enter pins it."));
+  }
+
+  // The most likely tokens under no rule and both, the one that stands here, and all others together.
+  function tableOf(side, index) {
+    const { tokens, curves } = sides[side], token = tokens[index];
+    const rules = [["raw", token.maximum, 1], ["τ", ratioOf(token, "tau"), state.tau], ["CIST ρ", ratioOf(token, "rho"), temperatureOf(token, "rho")]];
+    const logZ = rules.map(([, ratio]) => curves.logZ(index, ratio));
+    const rows = token.top.slice(0, sides.student ? 5 : token.top.length).map(([id, shifted], row) => [row + 1, id, shifted]);
+    const here = data.tokens[index].id;
+    if (!rows.some(([, id]) => id === here)) rows.push([token.rank, here, token.shifted]);
+    const sharesOf = (shifted) => rules.map(([, , at], column) => Math.exp(shifted / at - logZ[column]));
+    const rest = rows.reduce((left, [, , shifted]) => left.map((share, column) => Math.max(share - sharesOf(shifted)[column], 0)), [1, 1, 1]);
+    const table = made("table", "");
+    table.append(
+      headOf(rules),
+      ...rows.map(([rank, id, shifted]) => shareRow(rank.toLocaleString("en-US"), visible(data.names[id] ?? `token ${id}`), sharesOf(shifted), id === here)),
+      shareRow("", `the other ${(data.classes - rows.length).toLocaleString("en-US")}`, rest, false),
+      footRow("entropy, nats", rules.map(([, ratio]) => curves.entropy(index, ratio))),
+      footRow("temperature", rules.map(([, , at]) => at)),
+    );
+    return table;
+  }
+
+  // ---- What a hand does
+
+  const soon = () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      timer = undefined;
+      root.turn += 1;
+      const { measure, rule, model, tau, rho, floor, matched, pinned, selected } = state;
+      root.tell("shown", { measure, rule, model, tau, rho, floor, matched, pinned, selected, turn: root.turn });
+    }, TOKENS_REST);
+  };
+  const change = (what) => { Object.assign(state, what); redraw(); soon(); };
+
+  // The other slider goes where the tokens that are shown have the same mean entropy, as far as it reaches.
+  const meanEntropy = (name, value) => {
+    const before = state[name];
+    state[name] = value;
+    const found = mean(counted.map(([token, index]) => sides.teacher.curves.entropy(index, ratioOf(token, name))));
+    state[name] = before;
+    return found;
+  };
+  const partner = (moved, value) => {
+    const other = moved === "tau" ? "rho" : "tau", wanted = meanEntropy(moved, value), sign = other === "tau" ? 1 : -1;
+    let [low, high] = data.sliders.bounds[other];
+    for (let step = 0; step < 30; step += 1) {
+      const middle = Math.sqrt(low * high);
+      if (sign * (meanEntropy(other, middle) - wanted) < 0) low = middle; else high = middle;
+    }
+    return { [other]: Number(Math.sqrt(low * high).toPrecision(4)) };
+  };
+  const slide = (name, value) => change({ [name]: value, ...(state.matched && counted.length ? partner(name, value) : {}) });
+
+  for (const name of ["measure", "rule", "model"]) boxes[name].addEventListener("change", () => change({ [name]: boxes[name].value }));
+  boxes.floor.addEventListener("change", () => { state.floor = Number(boxes.floor.value); slide("tau", state.tau); });
+  for (const name of ["tau", "rho"]) {
+    find(`.slider.${name} input`).addEventListener("input", ({ target }) => {
+      const [low, high] = data.sliders.bounds[name];
+      slide(name, Number((low * (high / low) ** (target.value / TOKENS_STEPS)).toPrecision(3)));
+    });
+  }
+  match.addEventListener("click", () => {
+    state.matched = !state.matched;
+    slide("tau", state.tau);
+  });
+  const indexOf = (event) => event.target.closest(".token")?.index ?? null;
+  text.addEventListener("pointerover", (event) => {
+    if (event.pointerType !== "touch") { state.hovered = indexOf(event); redraw(); }
+  });
+  text.addEventListener("pointerleave", () => { state.hovered = null; redraw(); });
+  text.addEventListener("click", (event) => {
+    const index = indexOf(event);
+    if (index !== null) change({ pinned: state.pinned === index ? null : index });
+  });
+  text.addEventListener("keydown", (event) => {
+    const last = spans.length - 1, now = state.hovered ?? state.pinned ?? -1;
+    const moves = { ArrowRight: now + 1, ArrowLeft: now - 1, Home: 0, End: last, PageDown: now + 20, PageUp: now - 20 };
+    if (event.key in moves) {
+      event.preventDefault();
+      state.hovered = Math.min(Math.max(moves[event.key], 0), last);
+      spans[state.hovered].scrollIntoView({ block: "nearest" });
+      if (event.shiftKey) {
+        state.anchor ??= Math.max(now, 0);
+        const [from, to] = [state.anchor, state.hovered].sort((a, b) => a - b);
+        change({ selected: [from, to + 1] });
+      } else state.anchor = undefined;
+      redraw();
+    } else if ((event.key === "Enter" || event.key === " ") && state.hovered !== null) {
+      event.preventDefault();
+      change({ pinned: state.pinned === state.hovered ? null : state.hovered });
+    } else if (event.key === "Escape") {
+      state.hovered = null;
+      change({ pinned: null, selected: null });
+    }
+  });
+  const at = (event) => {
+    const box = line.getBoundingClientRect();
+    return Math.min(Math.max((event.clientX - box.left) / box.width, 0), 1) * spans.length;
+  };
+  line.addEventListener("pointerdown", (event) => {
+    if (event.pointerType === "touch") return;  // a swipe scrolls
+    line.setPointerCapture(event.pointerId);
+    state.from = at(event);
+  });
+  line.addEventListener("pointermove", (event) => {
+    if (state.from === undefined) return;
+    const ends = [state.from, at(event)].sort((a, b) => a - b);
+    state.selected = [Math.floor(ends[0]), Math.ceil(ends[1])];
+    redraw();
+  });
+  line.addEventListener("pointerup", (event) => {
+    if (state.from === undefined) return;
+    const moved = Math.abs(at(event) - state.from) >= 1;
+    state.from = undefined;
+    change({ selected: moved ? state.selected : null });
+  });
+
+  return {
+    take(given) {
+      if (timer !== undefined || given.turn < root.turn) { redraw(); return; }  // an answer to what a hand has changed since
+      const { measure, rule, model, pinned, selected, sliders: { tau, rho, floor, matched } } = given;
+      Object.assign(state, { measure, rule, model, pinned, selected, tau, rho, floor, matched });
+      if (!sides.student && TOKEN_MEASURES[measure].needsStudent) state.measure = "entropy";
+      redraw();
+    }
+  };
+}
+
+// ---- The curves
+
+// Tables of functions of the ratio, some columns at each node for every token that was predicted; read by cubic Hermite
+// interpolation of what `value` and `slope` make of the columns of a node.
+function tokenTables(nodes, tokens) {
+  const rows = tokens.map((token) => token !== null).reduce((found, known) => [...found, found.at(-1) + Number(known)], [0]);
+  return (packed, columns) => {
+    const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0)), table = new Float32Array(bytes.buffer);
+    return (index, ratio, value, slope) => {
+      let low = 0, high = nodes.length - 1;
+      const at = Math.min(ratio, nodes[high]);
+      while (high - low > 1) { const middle = (low + high) >> 1; if (nodes[middle] <= at) low = middle; else high = middle; }
+      const width = nodes[high] - nodes[low], t = (at - nodes[low]) / width;
+      const ends = [low, high].map((node) => {
+        const start = (rows[index] * nodes.length + node) * columns;
+        return [table.subarray(start, start + columns), nodes[node]];
+      });
+      const [[a, b], [da, db]] = [value, slope].map((kind) => ends.map((end) => kind(...end)));
+      return a * (1 + 2 * t) * (1 - t) ** 2 + da * width * t * (1 - t) ** 2 + b * t * t * (3 - 2 * t) + db * width * t * t * (t - 1);
+    };
+  };
+}
+
+// Entropy and ln Z of softmax(r (z - max) / m) at any ratio.
+function tokenCurves(tables, packed) {
+  const read = tables(packed, 3);
+  return {
+    entropy: (index, ratio) => Math.max(read(index, ratio, (at) => at[0], (at) => at[1]), 0),
+    // d ln Z / dr is the mean of (z - max) / m, (ln Z - H) / r; at 0 it is -1.
+    logZ: (index, ratio) => read(index, ratio, (at) => at[2], (at, node) => (node > 0 ? (at[2] - at[0]) / node : -1)),
+  };
+}
+
+// ---- Small parts
+
+function tokenSpan(token, index, prompts, predicted) {
+  const span = made("span", "token");
+  span.append(...token.text.split(/([ \t\n])/).filter(Boolean).flatMap((part) => (
+    part === "\n" ? [made("span", "newline"), document.createElement("br")]
+      : part === " " ? [made("span", "space", part)] : part === "\t" ? [made("span", "tab", part)] : [part])));
+  span.index = index;
+  span.id = `token-${index}`;
+  span.setAttribute("role", "option");
+  if (prompts.includes(token.role)) span.classList.add("prompt");
+  if (predicted === null) span.classList.add("given");
+  return span;
+}
+
+function headOf(rules) {
+  const head = made("tr", "");
+  head.append(made("th", ""), made("th", ""), ...rules.map(([name]) => made("th", "", name)));
+  return head;
+}
+
+function footRow(name, numbers) {
+  const row = made("tr", "foot");
+  row.append(made("td", ""), made("td", "", name), ...numbers.map((number) => made("td", "", shortNumber(number))));
+  return row;
+}
+
+function shareRow(rank, name, shares, own) {
+  const row = made("tr", own ? "own" : ""), kinds = ["raw", "fixed", "cist"];
+  row.append(made("td", "rank", rank), made("td", "name", name), ...shares.map((share, side) => {
+    const cell = made("td", `share ${kinds[side]}`), bar = made("i", "");
+    bar.style.setProperty("--share", share.toFixed(4));
+    cell.append(bar, made("span", "", percent(share)));
+    return cell;
+  }));
+  return row;
+}
+
+const made = (name, kind, words = "") => Object.assign(document.createElement(name), { className: kind, textContent: words });
+const visible = (words) => words.replace(/ /g, "·").replace(/\n/g, "↵").replace(/\t/g, "⇥");
+const mean = (numbers) => numbers.reduce((sum, number) => sum + number, 0) / numbers.length;
+const difference = (a, b) => a.map((value, index) => (value === null ? null : value - b[index]));
+// The stronger, the further from the end of the scale, or from its middle; small differences from the middle are seen.
+const tint = (at, diverging) => {
+  const far = diverging ? Math.abs(2 * at - 1) ** 0.7 : at, name = diverging && at < 0.5 ? "fixed" : "cist";
+  return `color-mix(in srgb, var(--${name}) ${((diverging ? 0 : 3) + (TOKENS_MOST[name] - 3) * far).toFixed(1)}%, transparent)`;
+};
+const symmetric = (half) => [-half, half];
+const shareOf = (value, [low, high]) => Math.log(value / low) / Math.log(high / low);
+const placeOn = ([low, high], log) => (value) => Math.min(Math.max(log ? shareOf(value, [low, high]) : (value - low) / (high - low), 0), 1);
+const unitOf = (measure) => (measure.unit ? ` ${measure.unit}` : "");
+const shortNumber = (value) => (Math.abs(value) >= 1000 ? Math.round(value).toLocaleString("en-US") : String(Number(value.toPrecision(3))));
+const spelledValue = (value, unit, signed) => `${signed && value > 0 ? "+" : ""}${shortNumber(value)}${unit ? ` ${unit}` : ""}`;

@@ -1,0 +1,254 @@
+"""The component that colours a passage, and where its controls stand: for the page, its link and its export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from app.sliders.component import live_component
+from app.state import Code
+from cist_core.compare.matching import match_rho
+from cist_core.compare.slider_grid import LANGUAGE_RHO_RANGE
+from cist_core.entropy.curves import EntropyCurves
+from cist_core.errors import CistError
+from cist_core.language.reading import LONGEST_ROW
+from cist_core.language.token_set import TokenPair, TokenSet
+from cist_core.temperature import Cist
+
+TAUS, RHOS = (0.25, 16.0), LANGUAGE_RHO_RANGE
+"""Ends of the sliders; language starts at a temperature of 1."""
+FLOORS = (0.0, 1.0)
+TEXT_FILE = "text.txt"
+
+_CHOICES = {
+    "measure": ("entropy", "surprisal", "maximum", "temperature", "weight", "divergence", "rank"),
+    "rule": ("tau", "rho", "difference"),
+    "model": ("teacher", "student", "both"),
+}
+_BETWEEN, _MATCHED, _APART = "~", "matched", "apart"
+_SAME_MEAN = 0.005  # relative; what rounding the sliders to three and four digits does to mean entropies
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Where the controls stand.
+
+    Attributes:
+        measure: that tokens are coloured by.
+        rule: under which rule, or the difference of both.
+        model: whose, or the student's less the teacher's.
+        tau: of the fixed temperature.
+        rho: of CIST; None for where it has tau's mean entropy.
+        floor: of CIST's temperatures; without one to begin with, as under a floor of 1 CIST is KD at temperature 1 on
+            most tokens.
+        matched: whether one slider takes the other along.
+        pinned: the token whose soft labels stay, by its place in the passage, or None.
+        selected: a stretch of tokens, by the first and the one after the last, or None.
+    """
+
+    measure: str = "entropy"
+    rule: str = "tau"
+    model: str = "teacher"
+    tau: float = 1.0
+    rho: float | None = None
+    floor: float = FLOORS[0]
+    matched: bool = True
+    pinned: int | None = None
+    selected: tuple[int, int] | None = None
+
+    def told(self, by_browser: dict[str, Any] | None) -> Shown:
+        """After what a hand has set in the browser; what cannot be is left as it was."""
+        given = by_browser or {}
+        known = {each.name: given[each.name] for each in fields(self) if each.name in given}
+        try:
+            return self.from_link(replace(self, **known).as_link())
+        except (ValueError, TypeError):
+            return self
+
+    def fits(self, count: int) -> bool:
+        """Whether a passage of so many tokens has the one that is pinned, and those that are selected."""
+        return (self.pinned or 0) < count and (self.selected or (0, 0))[1] <= count
+
+    def with_partner(self, curves: EntropyCurves | None) -> Shown:
+        """The same with the rho of tau's mean entropy, where they are matched and rho has another.
+
+        Args:
+            curves: of the tokens that count; None where there are none.
+        """
+        if curves is None or (self.rho is not None and not self.matched):
+            return replace(self, rho=RHOS[1]) if self.rho is None else self
+        wanted = float(np.mean(curves.at_temperature(self.tau)))
+        if self.rho is not None:
+            mean = float(np.mean(Cist(self.rho, self.floor).entropy(curves)))
+            if abs(mean - wanted) <= _SAME_MEAN * wanted:
+                return self
+        try:
+            rho = float(f"{match_rho(curves, wanted, floor=self.floor):.4g}")
+        except CistError:  # none has it: the slider stands at its end, and the means are on the screen
+            rho = RHOS[1]
+        return replace(self, rho=min(max(rho, RHOS[0]), RHOS[1]))
+
+    def as_link(self) -> str:
+        """As a query parameter."""
+        start, end = self.selected or (0, 0)
+        return _BETWEEN.join(
+            (
+                self.measure,
+                self.rule,
+                self.model,
+                f"{self.tau:g}",
+                "" if self.rho is None else f"{self.rho:g}",
+                f"{self.floor:g}",
+                _MATCHED if self.matched else _APART,
+                "" if self.pinned is None else f"{self.pinned:d}",
+                "" if self.selected is None else f"{start:d}-{end:d}",
+            )
+        )
+
+    @classmethod
+    def from_link(cls, text: str) -> Shown:
+        """What `as_link` has written.
+
+        Raises:
+            ValueError: for anything else.
+
+        Example:
+            >>> Shown.from_link(Shown(tau=2.0, pinned=7).as_link()).pinned
+            7
+        """
+        measure, rule, model, tau, rho, floor, matched, pinned, selected = text.split(_BETWEEN)
+        for name, value in (("measure", measure), ("rule", rule), ("model", model)):
+            if value not in _CHOICES[name]:
+                raise ValueError(value)
+        if matched not in (_MATCHED, _APART) or float(floor) not in FLOORS:
+            raise ValueError(text)
+        start, _, end = selected.partition("-")
+        if selected and not 0 <= int(start) < int(end):
+            raise ValueError(selected)
+        if pinned and int(pinned) < 0:
+            raise ValueError(pinned)
+        return cls(
+            measure,
+            rule,
+            model,
+            _within(tau, TAUS),
+            _within(rho, RHOS) if rho else None,
+            float(floor),
+            matched == _MATCHED,
+            int(pinned) if pinned else None,
+            (int(start), int(end)) if selected else None,
+        )
+
+
+def _within(text: str, ends: tuple[float, float]) -> float:
+    value = float(text)
+    if not ends[0] <= value <= ends[1]:
+        raise ValueError(text)
+    return value
+
+
+def show_passage(
+    passage: dict[str, Any], shown: Shown, *, lowest: float, turn: int, name: str, on_change: Callable[[], None]
+) -> None:
+    """Draw a passage.
+
+    Args:
+        passage: of `Reading.passage`.
+        shown: where the controls stand, with a rho.
+        lowest: temperature that the curves of the passage reach.
+        turn: of what the browser said last, which it says with it.
+        name: of the passage, another for another.
+        on_change: called when a hand rests.
+    """
+    sliders = {key: getattr(shown, key) for key in ("tau", "rho", "floor", "matched")}
+    _TOKENS(
+        key="tokens",
+        data={
+            **passage,
+            "id": name,
+            "turn": turn,
+            "sliders": {**sliders, "bounds": {"tau": (lowest, TAUS[1]), "rho": RHOS}},
+            **{key: getattr(shown, key) for key in ("measure", "rule", "model", "pinned", "selected")},
+        },
+        on_shown_change=on_change,
+    )
+
+
+def table_of(
+    passage: dict[str, Any], read: TokenSet | TokenPair, rows: NDArray[np.int64], shown: Shown
+) -> pd.DataFrame:
+    """What is on the screen as numbers, a row a token; those that nothing predicted have none.
+
+    Args:
+        passage: of `Reading.passage`.
+        read: what it was made of.
+        rows: its tokens in what was read.
+        shown: where the controls stand, with a rho.
+    """
+    rules = (f"tau={shown.tau:g}", str(Cist(shown.rho or RHOS[1], shown.floor)))
+    models = {"": read} if isinstance(read, TokenSet) else {"": read.teacher, "student's ": read.student}
+    columns: dict[str, Any] = {"position": next(iter(models.values())).facts.positions[rows]}
+    held = {whose: _temperatures(tokens, shown) for whose, tokens in models.items()}
+    for whose, tokens in models.items():
+        curves = tokens.curves(counted_only=False)
+        columns |= {
+            f"{whose}rank": tokens.rank[rows],
+            f"{whose}maximum": tokens.statistics.maximum[rows],
+            f"{whose}nll": tokens.nll[rows],
+            f"{whose}entropy, {rules[0]}": curves.at_temperature(shown.tau)[rows],
+            f"{whose}entropy, {rules[1]}": curves.at_temperature(held[whose])[rows],
+            f"{whose}CIST temperature": held[whose][rows],
+        }
+    if isinstance(read, TokenPair):
+        columns |= {
+            f"KL, {rules[0]}": read.divergence(shown.tau, shown.tau)[rows],
+            f"KL, {rules[1]}": read.divergence(*held.values())[rows],
+        }
+    words = pd.DataFrame(passage["tokens"])[["position", "id", "text", "role", "counted"]]
+    return words.merge(pd.DataFrame(columns), on="position", how="left")
+
+
+def _temperatures(tokens: TokenSet, shown: Shown) -> NDArray[np.floating]:
+    return np.asarray(np.maximum(tokens.statistics.maximum / (shown.rho or RHOS[1]), shown.floor))
+
+
+def code_of(models: Sequence[str], shown: Shown) -> Code:
+    """What reads the same text without the app, and prints the mean entropies under both rules.
+
+    Args:
+        models: names of one, or of a teacher and a student.
+        shown: where the controls stand, with a rho.
+    """
+    rules = f"tau={shown.tau:g}", str(Cist(shown.rho or RHOS[1], shown.floor))
+    infer, read = ("infer_tokens", "model, texts") if len(models) == 1 else ("infer_pair", "model, student, texts")
+    python = [
+        "from cist_core import EntropyProfile, parse_rule",
+        f"from cist_core.language.inference import {infer}",
+        "from cist_core.language.models import open_language_model",
+        "from cist_core.language.texts import load_texts, tokenise_all",
+        "",
+        f'model = open_language_model("{models[0]}")',
+        *([f'student = open_language_model("{models[1]}")'] if len(models) > 1 else []),
+        f'texts = tokenise_all(load_texts("{TEXT_FILE}"), model.tokenizer, longest=min(model.longest, {LONGEST_ROW}))',
+        f"found = {infer}({read})",
+        f"curves = found{'.teacher' if len(models) > 1 else ''}.curves()",
+        f"for rule in [{', '.join(map(repr, rules))}]:".replace("'", '"'),
+        "    print(EntropyProfile.of(parse_rule(rule), curves))",
+        "",
+    ]
+    return Code(f"cist analyze --lm {models[0]} --text {TEXT_FILE} --rule {' '.join(rules)}", "\n".join(python))
+
+
+def _read(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
+_TOKENS = live_component(
+    "cist_tokens", html=_read("tokens.html"), css=_read("tokens.css"), scripts=[_read("tokens.js")]
+)

@@ -1,0 +1,98 @@
+"""Let a language model read a text, and keep what it expected: a token set, and its passages as people read them.
+
+    python -m cist_core.language.reading TEXT FOLDER MODEL [STUDENT]
+
+Started by the app, which shows what comes to lie in the folder and loads neither torch nor the model.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cist_core.errors import CistError
+from cist_core.files import write_whole
+from cist_core.language.passage import LONGEST, describe
+from cist_core.language.texts import Tokens, read_texts, remarks, tokenise_all
+from cist_core.language.token_set import TokenPair, TokenSet
+
+TOKENS, PAIR, INDEX, FAULT = "tokens.safetensors", "pair", "index.json", "fault.txt"
+"""Of a reading: the token set of one model, or the folder of the pair of two; what there is; why there is nothing."""
+MOST_TOKENS = 8_192
+"""Of one reading."""
+LONGEST_ROW = 2_048
+"""Tokens that are read at once, as by ``cist analyze``: memory grows with the square."""
+
+
+def read(text: Path, folder: Path, *references: str) -> None:
+    """Write a reading of a text into a folder; its index comes last.
+
+    Args:
+        text: a file, see `read_texts`.
+        folder: where to.
+        references: of a model, and perhaps of a student beside it.
+
+    Raises:
+        CistError: if a model or the text cannot be read, or the folder not be written.
+    """
+    from cist_core.language.inference import infer_pair, infer_tokens
+    from cist_core.language.models import open_language_model
+
+    models = [open_language_model(reference) for reference in references]
+    teacher, longest = models[0], min(LONGEST_ROW, *(model.longest for model in models))
+    parts = tokenise_all(read_texts(text), teacher.tokenizer, longest=longest)
+    texts, cut = _first([part for part in parts if len(part.ids) > 1], MOST_TOKENS)
+    if not texts:
+        raise CistError("The text has fewer than two tokens, and each is predicted from those before it; give more.")
+    found: TokenSet | TokenPair
+    if len(models) > 1:
+        found = infer_pair(teacher, models[1], texts)
+        found.save(folder / PAIR)
+    else:
+        found = infer_tokens(teacher, texts, cached=False)
+        found.save(folder / TOKENS)
+    passages: list[dict[str, Any]] = []
+    for number, part in enumerate(texts):
+        for start in range(0, len(part.ids), LONGEST):
+            file = f"passage-{len(passages)}.json"
+            shown = describe(found, part, teacher.tokenizer, sequence=number, start=start)
+            _write(folder / file, json.dumps(shown))
+            passages.append({"file": file, "sequence": number, "start": start})
+    said = remarks(texts)
+    if cut:
+        said = [*said, f"The last {cut:,} tokens are left out: a reading has {MOST_TOKENS:,} at most."]
+    index = {
+        "models": [{"title": model.name, "precision": model.precision} for model in models],
+        "remarks": said,
+        "passages": passages,
+    }
+    _write(folder / INDEX, json.dumps(index))
+
+
+def _first(texts: Sequence[Tokens], most: int) -> tuple[list[Tokens], int]:
+    """Whole texts of so many tokens in all, at least one, and how many tokens are left out."""
+    total, kept = 0, 0
+    for text in texts:
+        if kept and total + len(text.ids) > most:
+            break
+        total, kept = total + len(text.ids), kept + 1
+    return list(texts[:kept]), sum(len(text.ids) for text in texts[kept:])
+
+
+def _write(path: Path, content: str) -> None:
+    write_whole(path, lambda partial: partial.write_text(content, encoding="utf-8"), what="The passage", durable=False)
+
+
+def main() -> None:
+    text, folder, *references = sys.argv[1:]
+    try:
+        read(Path(text), Path(folder), *references)
+    except CistError as error:
+        _write(Path(folder) / FAULT, str(error))
+
+
+if __name__ == "__main__":
+    main()

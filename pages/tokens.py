@@ -1,0 +1,287 @@
+"""Tokens: how sure a language model is, word by word, and what a temperature makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import streamlit as st
+
+from app.links import hidden_field, page_choice, say_unfollowed, unfollowed
+from app.settings import page_setting
+from app.state import NO_STUDENT
+from app.tokens.readings import MOST_CHARACTERS, Reading, called, forget_fault, reading_of
+from app.tokens.view import TAUS, TEXT_FILE, Shown, code_of, show_passage, table_of
+from app.widgets import download_table, page_head, plain, show_error
+from cist_core.errors import CistError
+from cist_core.language.known import KnownLanguageModel, known_language_models
+from cist_core.language.passage import curves_of, rows_of, stretches
+from cist_core.language.token_set import TokenPair, TokenSet
+from cist_core.wording import percent
+
+SECTION = "Look"
+ORDER = 55
+ICON = ":material/short_text:"
+NEEDS_SOURCE = False
+OFFERS_SOURCE = False
+
+QUESTION = "How sure is a language model, word by word?"
+POLL_SECONDS = 0.5
+MOST_IN_LINK = 1_000
+"""Characters of one's own text that an address carries."""
+SURE = 0.5  # nats
+MODEL, STUDENT, TEXT, ORDER_OF, PASSAGE = (
+    f"tokens_{name}" for name in ("model", "student", "text", "order", "passage")
+)
+SHOWN = "tokens_view"
+BOX, LONG, AGAIN, OF, ORDERED = (f"_tokens_{name}" for name in ("box", "long", "again", "of", "ordered"))
+SAMPLE = """To every thing there is a season, and a time to every purpose under the heaven:
+A time to be born, and a time to die; a time to plant, and a time to pluck up that which is planted;
+A time to kill, and a time to heal; a time to break down, and a time to build up;
+A time to weep, and a time to laugh; a time to mourn, and a time to dance;
+A time to cast away stones, and a time to gather stones together; \
+a time to embrace, and a time to refrain from embracing;
+A time to get, and a time to lose; a time to keep, and a time to cast away;
+A time to rend, and a time to sew; a time to keep silence, and a time to speak;
+A time to love, and a time to hate; a time of war, and a time of peace.
+"""
+"""Ecclesiastes 3:1-8, King James Bible."""
+
+
+# ---- What is read, and by whom ---------------------------------------------------------------------------------------
+
+
+def choose_model(models: Mapping[str, KnownLanguageModel]) -> KnownLanguageModel:
+    titles = {name: called(model) for name, model in models.items()}
+    default = next((name for name, model in models.items() if model.role == "teacher"), None)
+    return models[page_choice(st.selectbox, "Model", titles, key=MODEL, what="model", default=default)]
+
+
+def choose_student(models: Mapping[str, KnownLanguageModel], teacher: KnownLanguageModel) -> KnownLanguageModel | None:
+    """Another model of the same vocabulary beside it; the one that ships as its student to begin with."""
+    beside = {
+        name: model for name, model in models.items() if name != teacher.name and model.vocabulary == teacher.vocabulary
+    }
+    if not beside:
+        asked = st.query_params.get(STUDENT, NO_STUDENT)
+        if asked != NO_STUDENT and STUDENT not in st.session_state:
+            st.warning(
+                plain(f"No model here has the vocabulary of {called(teacher)}, so “{asked[:80]}” is not beside it.")
+            )
+        return None
+    titles = {NO_STUDENT: "None", **{name: called(model) for name, model in beside.items()}}
+    default = next(
+        (name for name, model in beside.items() if (teacher.role, model.role) == ("teacher", "student")), None
+    )
+    name = page_choice(
+        st.selectbox,
+        "Student beside it",
+        titles,
+        key=STUDENT,
+        what="student",
+        default=default,
+        depends=True,
+    )
+    return beside.get(name)
+
+
+def choose_text() -> str:
+    """One's own text, which the address carries where it is short."""
+    with st.container(key="address-tokens-own"):
+        in_link = st.text_area("address-tokens-text", "", label_visibility="collapsed", **page_setting(TEXT))
+    text = in_link or st.session_state.get(LONG) or SAMPLE
+    if st.session_state.get(f"{BOX}_of") != text:
+        st.session_state[BOX] = st.session_state[f"{BOX}_of"] = text
+    with st.popover("Your own text", icon=":material/edit:"), st.form("tokens_form", border=False):
+        st.text_area("Text", height=260, max_chars=MOST_CHARACTERS, key=BOX)
+        st.caption(f"Up to {MOST_IN_LINK:,} characters stand in the link to this view; a longer text does not.")
+        st.form_submit_button("Read it", icon=":material/visibility:", on_click=take_text)
+    return text
+
+
+def take_text() -> None:
+    written = st.session_state[BOX]
+    short = len(written) <= MOST_IN_LINK
+    st.session_state[TEXT] = written if short and written != SAMPLE else ""
+    st.session_state[LONG] = "" if short else written
+    st.session_state[AGAIN] = True
+
+
+def choose_passage(reading: Reading, tokens: TokenSet) -> int:
+    """Which stretch of the text is on the screen; asked only where there is more than one."""
+    passages = reading.index["passages"]
+    if len(passages) == 1 and PASSAGE not in st.query_params:
+        return 0
+    orders = {"text": "In order", "mean": "Largest mean first", "largest": "Largest maximum first"}
+    order = page_choice(
+        st.selectbox, "Passages", orders, key=ORDER_OF, what="order", help="By the entropy at temperature 1."
+    )
+    values = []
+    for passage in passages:
+        rows = np.flatnonzero(tokens.facts.sequences == passage["sequence"])
+        found = {each.start: each for each in stretches(tokens.entropy[rows], tokens.facts.positions[rows])}
+        values.append(found[passage["start"]])
+    numbers = list(range(len(passages)))
+    if order != "text":
+        numbers.sort(key=lambda number: -(values[number].mean if order == "mean" else values[number].largest))
+    titles = {
+        f"{number + 1}": f"{number + 1}: mean {values[number].mean:.2f}, largest {values[number].largest:.2f} nats"
+        for number in numbers
+    }
+    if st.session_state.get(ORDERED) not in (None, order):  # somebody looks for the first of another order
+        st.session_state[PASSAGE] = next(iter(titles))
+    st.session_state[ORDERED] = order
+    return int(page_choice(st.selectbox, "Passage", titles, key=PASSAGE, what="passage", default="1", depends=True)) - 1
+
+
+# ---- What is shown of it ---------------------------------------------------------------------------------------------
+
+
+def current(passage: str, count: int) -> Shown:
+    """Where the controls stand, as a field that nobody sees keeps it for the address.
+
+    Args:
+        passage: its name; what is pinned or selected in another is not here.
+        count: of its tokens.
+    """
+    start = Shown()
+    before = st.session_state.get(SHOWN)
+    if before is not None:
+        known = as_shown(before, count=count)
+        if st.session_state.get(OF) not in (None, passage):
+            known = replace(as_shown(before) or start, pinned=None, selected=None)
+        mended = (known or start).as_link()
+        if mended != before:
+            st.session_state[SHOWN] = mended
+    st.session_state[OF] = passage
+    asked = hidden_field(None, start.as_link(), page_setting(SHOWN))  # a link or the Back button may have changed it
+    found = as_shown(asked, count=count)
+    if found is None:
+        sentence = (
+            f"The link asks to show “{asked[:80]}” of the tokens, which cannot be; shown is what the page starts at."
+        )
+        unfollowed(SHOWN, sentence, while_shown=[start.as_link(), asked])
+    return found or start
+
+
+def as_shown(text: str, *, count: int | None = None) -> Shown | None:
+    """What a link says; None for what cannot be, in a passage of so many tokens."""
+    try:
+        found = Shown.from_link(text)
+    except ValueError:
+        return None
+    return found if count is None or found.fits(count) else None
+
+
+def last_turn() -> int:
+    """The number of what the browser said last; 0 where it said nothing."""
+    said = getattr(st.session_state.get("tokens"), "shown", None) or {}
+    turn = said.get("turn", 0)
+    return turn if isinstance(turn, int) else 0
+
+
+def take_over() -> None:
+    """What a hand has set in the browser."""
+    before = as_shown(st.session_state[SHOWN]) or Shown()
+    st.session_state[SHOWN] = before.told(st.session_state["tokens"].shown).as_link()
+
+
+def finding_of(found: TokenSet | TokenPair) -> str:
+    """What the models expected of the tokens that count, in one sentence."""
+    teacher = found if isinstance(found, TokenSet) else found.teacher
+    counted = teacher.facts.counted
+    if not counted.any():
+        return "No token of this text counts"
+    right = percent(float(np.mean(teacher.rank[counted] == 1)))
+    sure = percent(float(np.mean(teacher.entropy[counted] < SURE)))
+    whose, student = "The model", ""
+    if isinstance(found, TokenPair):
+        whose, student = (
+            "The teacher",
+            f", the student's at {percent(float(np.mean(found.student.rank[counted] == 1)))}",
+        )
+    return (
+        f"{whose}'s first choice is the next token at {right} of {int(counted.sum()):,} tokens{student}; "
+        f"{whose.lower()} is nearly certain (below {SURE:g} nats) at {sure}"
+    )
+
+
+def show(reading: Reading, found: TokenSet | TokenPair, number: int, text: str, models: Sequence[str]) -> None:
+    """The passage, and what is left to say of it."""
+    teacher = found if isinstance(found, TokenSet) else found.teacher
+    where, passage = reading.index["passages"][number], reading.passage(number)
+    rows = rows_of(teacher, where["sequence"], where["start"])
+    reach = [
+        curves_of(tokens, rows) for tokens in ([teacher] if isinstance(found, TokenSet) else [teacher, found.student])
+    ]
+    lowest = float(f"{max(TAUS[0], *(curves.lowest_temperature * 1.005 for curves in reach)):.3g}")
+    counted = rows[teacher.facts.counted[rows]]
+    name = f"{reading.folder.name}-{number}"
+    asked = current(name, len(passage["tokens"]))
+    shown = replace(asked, tau=max(asked.tau, lowest)).with_partner(
+        curves_of(teacher, counted) if len(counted) else None
+    )
+    say_unfollowed(st.container(), SHOWN)
+    show_passage(passage, shown, lowest=lowest, turn=last_turn(), name=name, on_change=take_over)
+    said = [f"{each['title']}: {each['precision']}." for each in reading.index["models"]] + reading.index["remarks"]
+    if lowest > TAUS[0]:
+        said.append(f"τ begins at {lowest:g} here: below, the ratio of a token is beyond the tables.")
+    if st.session_state.get(LONG) and text == st.session_state[LONG]:
+        said.append(f"The text has more than {MOST_IN_LINK:,} characters and is not in the link, which shows ours.")
+    below = st.container(horizontal=True, vertical_alignment="top")
+    below.container().caption(plain(" ".join(said)))
+    with below.popover("Export", icon=":material/ios_share:", type="tertiary", key="export-tokens", help="Export"):
+        code = code_of(models, shown)
+        st.caption("Command line")
+        st.code(code.command, language="bash", wrap_lines=True)
+        st.caption("Python")
+        st.code(code.python, language="python", wrap_lines=True)
+        st.download_button(f"Text ({TEXT_FILE})", text, file_name=TEXT_FILE, on_click="ignore", width="stretch")
+        download_table(lambda: table_of(passage, found, rows, shown), "tokens")
+
+
+def wait(readers: list[KnownLanguageModel], text: str) -> None:
+    def poll() -> None:
+        if reading_of(readers, text) is not None:
+            st.rerun()
+        names = " and ".join(map(called, readers))
+        st.caption(plain(f"Reading the text with {names}: some seconds, and up to a minute the first time."))
+        st.skeleton(height=320)
+
+    st.fragment(poll, run_every=POLL_SECONDS)()
+
+
+def show_page() -> str:
+    """Everything below the question; the finding, empty where there is none yet."""
+    known = known_language_models()
+    models = {model.name: model for model in known if model.path is not None}
+    if not models:
+        ways = " ".join(f"{model.title}: {model.missing}" for model in known if model.missing)
+        st.info(plain(f"No language model is on this machine. {ways}"))
+        return ""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        model = choose_model(models)
+        student = choose_student(models, model)
+        text = choose_text()
+        readers = [model] if student is None else [model, student]
+        if st.session_state.pop(AGAIN, False):
+            forget_fault(readers, text)
+        reading = reading_of(readers, text)
+        if reading is not None:
+            found = reading.found
+            number = choose_passage(reading, found if isinstance(found, TokenSet) else found.teacher)
+    if reading is None:
+        wait(readers, text)
+        return ""
+    show(reading, found, number, text, [reader.name for reader in readers])
+    return finding_of(found)
+
+
+head, finding = st.container(), ""
+try:
+    finding = show_page()
+except CistError as error:
+    show_error(error)
+with head:  # last, as it says what was found
+    page_head(QUESTION, finding)

@@ -1,0 +1,255 @@
+"""Tokens: a language model reads a text in a process of its own, and the page shows what it expected."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("transformers")
+
+from streamlit.testing.v1 import AppTest
+from tiny_language_models import CLASSES, save_tiny_model
+
+from app.tokens import readings
+from app.tokens.view import RHOS, Shown, code_of, table_of
+from cist_core.cards import sample_models_folder
+from cist_core.language.passage import curves_of, rows_of
+from cist_core.language.reading import PAIR, read
+from cist_core.language.token_set import TokenPair
+from cist_core.temperature import Cist
+from tests.app.driver import components, finding, open_app, shown_by
+
+TEXT = " ".join(f"w{20 + 7 * number % 70}" for number in range(20))  # `w1`, the end of a text, begins none of them
+ALONE = {"tokens_model": "tiny-teacher", "tokens_student": "none"}
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The models that ship, and two tiny language models in the place of those."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    for path in sample_models_folder().iterdir():
+        if path.name != "language":
+            (folder / path.name).symlink_to(path)
+    for seed, name in enumerate(("tiny-teacher", "tiny-student")):
+        card = {
+            "title": f"The {name}", "role": name.removeprefix("tiny-"), "parameters": 1, "vocabulary": CLASSES,
+            "data": "nothing", "licence": "MIT", "nll": {},
+        }  # fmt: skip
+        place = save_tiny_model(folder / "language" / name, seed=seed)
+        (place / "card.json").write_text(json.dumps(card))
+    monkeypatch.setenv("CIST_SAMPLE_MODELS", str(folder))
+    monkeypatch.setenv("CIST_CACHE", str(tmp_path / "cache"))
+    return folder
+
+
+@pytest.fixture
+def pair(models: Path, tmp_path: Path) -> tuple[dict[str, object], TokenPair]:
+    """A passage, and what both models expected of it, read here."""
+    (tmp_path / "text.txt").write_text(TEXT)
+    read(tmp_path / "text.txt", tmp_path, "tiny-teacher", "tiny-student")
+    return json.loads((tmp_path / "passage-0.json").read_text()), TokenPair.load(tmp_path / PAIR)
+
+
+def wait_for(app: AppTest, done: Callable[[], bool]) -> AppTest:
+    for _ in range(240):
+        if done() or app.error:
+            return app
+        time.sleep(0.5)
+        app.run()
+    raise AssertionError("the text was not read")
+
+
+def read_it(app: AppTest, text: str = TEXT) -> AppTest:
+    """Give the page a text and wait for the process that reads it."""
+    app.text_area(key="_tokens_box").set_value(text)
+    next(button for button in app.main.button if button.label == "Read it").click().run()
+    first = text.split()[0]
+    return wait_for(
+        app, lambda: "cist_tokens" in components(app) and shown_by(app, "cist_tokens")["tokens"][0]["text"] == first
+    )
+
+
+def warnings(app: AppTest) -> str:
+    return " ".join(warning.value for warning in app.warning)
+
+
+def test_the_pair_that_ships_reads_the_text_that_ships_until_somebody_chooses_otherwise(models: Path) -> None:
+    app = open_app("tokens")
+    wait_for(app, lambda: "cist_tokens" in components(app))
+    assert app.session_state["tokens_model"] == "tiny-teacher"
+    assert app.session_state["tokens_student"] == "tiny-student"
+    assert "To every thing there is a season" in app.text_area(key="_tokens_box").value
+    assert shown_by(app, "cist_tokens")["cross"] is not None
+
+
+def test_a_text_is_read_and_shown_and_a_student_beside_the_teacher(models: Path) -> None:
+    app = read_it(open_app("tokens", **ALONE))
+    given = shown_by(app, "cist_tokens")
+    assert "".join(token["text"] for token in given["tokens"]).split()[:3] == TEXT.split()[:3]
+    assert given["student"] is None
+    assert given["sliders"]["tau"] == 1.0
+    assert "The model's first choice" in finding(app)
+    app.selectbox(key="tokens_student_box").select("tiny-student").run()
+    wait_for(app, lambda: "cist_tokens" in components(app) and shown_by(app, "cist_tokens")["student"] is not None)
+    assert shown_by(app, "cist_tokens")["cross"] is not None
+    assert "the student's" in finding(app)
+
+
+def test_nothing_else_is_to_be_chosen_in_the_sidebar(models: Path) -> None:
+    app = open_app("tokens")
+    assert [box.label for box in app.sidebar.selectbox] == []
+
+
+def test_what_cannot_be_read_is_said_where_one_looks(models: Path) -> None:
+    weights = models / "language" / "tiny-teacher" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    app = read_it(open_app("tokens", **ALONE))
+    assert "tiny-teacher" in app.error[0].value
+    assert "How sure" in app.title[0].value
+
+
+def test_without_a_language_model_the_page_says_how_to_get_one(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cist_core.language.known.find_spec", lambda name: None)
+    for place in (models / "language").iterdir():
+        (place / "card.json").unlink()
+    app = open_app("tokens")
+    assert "pip install" in app.info[0].value
+
+
+def test_a_link_shows_the_same_and_one_that_cannot_be_followed_says_so(models: Path) -> None:
+    shown = Shown("surprisal", "difference", "teacher", 2.0, 6.5, 1.0, False, 3, (2, 9))
+    link = {**ALONE, "tokens_text": TEXT, "tokens_view": shown.as_link()}
+    app = open_app("tokens", **link)
+    wait_for(app, lambda: "cist_tokens" in components(app))
+    given = shown_by(app, "cist_tokens")
+    wanted = {"tau": 2.0, "rho": 6.5, "floor": 1.0, "matched": False}
+    assert {key: given["sliders"][key] for key in wanted} == wanted
+    assert (given["measure"], given["rule"], given["pinned"], given["selected"]) == (
+        "surprisal",
+        "difference",
+        3,
+        [2, 9],
+    )
+    assert {key: app.session_state[key] for key in link} == link
+    assert not app.warning
+    for wrong in ("nonsense", Shown(pinned=9_999).as_link(), Shown(selected=(3, 9_999)).as_link()):
+        app = open_app("tokens", **ALONE, tokens_text=TEXT, tokens_view=wrong)
+        wait_for(app, lambda app=app: "cist_tokens" in components(app))
+        assert wrong[:20].replace("~", "\\~") in warnings(app)
+    app = open_app("tokens", tokens_model="gpt-9", tokens_student="none", tokens_text=TEXT)
+    assert "gpt-9" in warnings(app)
+
+
+def test_a_short_text_is_in_the_link_and_a_long_one_is_not_and_that_is_said(models: Path) -> None:
+    app = read_it(open_app("tokens", **ALONE))
+    assert app.session_state["tokens_text"] == TEXT
+    long = " ".join(f"w{20 + (30 + number) % 60}" for number in range(400))
+    app = read_it(app, long)
+    assert app.session_state["tokens_text"] == ""
+    assert any("not in the link" in caption.value for caption in app.caption)
+    assert len(shown_by(app, "cist_tokens")["tokens"]) == 64  # as much as the model reads at once
+
+
+def test_passages_are_found_by_their_means_and_the_link_names_the_one_shown(models: Path) -> None:
+    long = " ".join(f"w{20 + (30 + number) % 60}" for number in range(400))
+    app = read_it(open_app("tokens", **ALONE), long)
+    means = {
+        name: float(name.partition("mean ")[2].partition(",")[0])
+        for name in app.selectbox(key="tokens_passage_box").options
+    }
+    assert len(means) > 2
+    app.selectbox(key="tokens_order_box").select("mean").run()
+    first = app.selectbox(key="tokens_passage_box").options[0]
+    assert means[first] == max(means.values())
+    assert app.session_state["tokens_passage"] == first.partition(":")[0]
+    before = [token["position"] for token in shown_by(app, "cist_tokens")["tokens"]]
+    app.selectbox(key="tokens_passage_box").select_index(1).run()
+    assert app.session_state["tokens_passage"] == app.selectbox(key="tokens_passage_box").options[1].partition(":")[0]
+    assert [token["id"] for token in shown_by(app, "cist_tokens")["tokens"]] != before
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"tau": 99},
+        {"tau": "nan"},
+        {"rho": -1},
+        {"measure": "<b>"},
+        {"floor": 7},
+        {"pinned": "x"},
+        {"pinned": -2},
+        {"matched": 3},
+        {"tau": []},
+        {"selected": [4, 4]},
+        {"selected": [1, 2, 3]},
+        {"selected": "12"},
+    ],
+)
+def test_what_no_hand_can_set_is_not_taken_over(told: dict[str, object]) -> None:
+    assert Shown().told(told) == Shown()
+
+
+def test_what_a_hand_has_set_is_taken_over_and_goes_into_the_link() -> None:
+    shown = Shown().told(
+        {"tau": 3.5, "rho": 9.25, "pinned": 4, "matched": False, "rule": "rho", "selected": [1, 4], "else": 1}
+    )
+    assert shown == Shown(tau=3.5, rho=9.25, pinned=4, matched=False, rule="rho", selected=(1, 4))
+    assert Shown.from_link(shown.as_link()) == shown
+
+
+def test_matched_sliders_have_the_same_mean_entropy_and_others_stay_as_they_are(pair) -> None:
+    _, found = pair
+    curves = curves_of(found.teacher, rows_of(found.teacher, 0, 0))
+    matched = Shown(tau=0.8, rho=1.5).with_partner(curves)
+    assert np.mean(Cist(matched.rho, 0.0).entropy(curves)) == pytest.approx(
+        np.mean(curves.at_temperature(0.8)), rel=1e-3
+    )
+    assert matched.with_partner(curves) == matched
+    apart = Shown(tau=0.8, rho=1.5, matched=False)
+    assert apart.with_partner(curves) == apart
+    # No rho has a mean entropy below that of the floor.
+    assert Shown(tau=0.5, floor=1.0).with_partner(curves).rho == RHOS[1]
+
+
+def test_the_table_has_a_row_a_token_and_what_both_models_say_under_both_rules(pair) -> None:
+    passage, found = pair
+    rows, shown = rows_of(found.teacher, 0, 0), Shown(tau=2.0, rho=4.0)
+    table = table_of(passage, found, rows, shown)
+    assert list(table["text"]) == [token["text"] for token in passage["tokens"]]
+    assert table["nll"].isna().tolist() == [True] + [False] * (len(table) - 1)
+    for whose, tokens in (("", found.teacher), ("student's ", found.student)):
+        expected = tokens.curves(counted_only=False).at_temperature(2.0)
+        assert table[f"{whose}entropy, tau=2"].iloc[1:].to_numpy() == pytest.approx(expected, abs=1e-6)
+    assert table["KL, tau=2"].iloc[1:].to_numpy() == pytest.approx(found.divergence(2.0, 2.0), abs=1e-6)
+    alone = table_of(passage, found.teacher, rows, shown)
+    assert not [name for name in alone if "student" in name or "KL" in name]
+
+
+@pytest.mark.parametrize("names", [["tiny-teacher"], ["tiny-teacher", "tiny-student"]])
+def test_the_code_of_the_export_prints_the_numbers_of_the_page(pair, names, tmp_path, monkeypatch, capsys) -> None:
+    _, found = pair
+    monkeypatch.chdir(tmp_path)
+    code = code_of(names, Shown(tau=2.0, rho=4.0))
+    exec(code.python, {})
+    curves, said = found.teacher.curves(), capsys.readouterr().out
+    for mean in (curves.at_temperature(2.0).mean(), curves.at_ratio(4.0).mean()):
+        assert f"mean={mean:.4g}" in said
+    assert code.command == "cist analyze --lm tiny-teacher --text text.txt --rule tau=2 cist:rho=4,floor=0"
+
+
+def test_the_cache_keeps_the_readings_that_are_asked_for(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = models.parent / "cache" / "readings"
+    for number in range(5):
+        (root / f"{number}").mkdir(parents=True)
+        os.utime(root / f"{number}", (number, number))
+    monkeypatch.setattr(readings, "MOST_KEPT", 3)
+    read_it(open_app("tokens", **ALONE))
+    kept = {folder.name for folder in root.iterdir()}
+    assert not kept & {"0", "1", "2"}
