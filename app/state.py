@@ -123,8 +123,10 @@ class Source:
             name += (student.name, repr(student_reference), *_content(student.logit_set))
         source = _OPEN.get(name)
         if source is None:
-            text = isinstance(predictions, TextPredictions)
-            curves = predictions.curves() if text else EntropyCurves.from_logits(predictions)
+            if isinstance(predictions, TextPredictions):
+                curves = predictions.curves()
+            else:
+                curves = EntropyCurves.from_logits(predictions)
             if student is not None:
                 curves = curves.beside(student.curves)
             source = cls(teacher, data, split, reference, predictions, curves, student, student_reference)
@@ -155,7 +157,7 @@ class Source:
 
     @property
     def usual_floor(self) -> float:
-        """The floor of CIST's temperatures to begin with: none for a text, where no ρ matches τ = 1 under a floor of 1."""
+        """The floor of CIST's temperatures to begin with: none for a text, as under 1 no ρ is as sharp as τ = 1."""
         return CIST_FLOOR if self.text is None else 0.0
 
     @property

@@ -104,8 +104,14 @@ def _in_its_words(figure: Figure) -> Figure:
     view = optional_view()
     if view is None or view.source.text is None:
         return figure
-    words = {name: of_tokens(getattr(figure, name)) for name in ("title", "caption", "alt", "hint")}
-    return replace(figure, spec=_spec_of_tokens(figure.spec), **words)
+    return replace(
+        figure,
+        title=of_tokens(figure.title),
+        caption=of_tokens(figure.caption),
+        alt=of_tokens(figure.alt),
+        hint=of_tokens(figure.hint),
+        spec=_spec_of_tokens(figure.spec),
+    )
 
 
 def _spec_of_tokens(spec: Any) -> Any:

@@ -291,8 +291,11 @@ def show_actions(found: RhoRecommendation) -> None:
 
 def show_floor_of_clip() -> None:
     """What the floor of clipped zeros decides, of the teacher and of the student."""
-    for whose, model in (("", source.predictions), ("Of the student: ", student and student.logit_set)):
-        said = None if model is None else chosen_at(model.provenance, CLIPPED)
+    provenances = {"": source.predictions.provenance}
+    if student is not None:
+        provenances["Of the student: "] = student.logit_set.provenance
+    for whose, provenance in provenances.items():
+        said = chosen_at(provenance, CLIPPED)
         if said is not None:
             st.warning(plain(f"{whose}{said}"), icon=":material/warning:")
 

@@ -160,7 +160,7 @@ def make_spec(answers: Mapping[str, Any]) -> AddSpec:
         return AddSpec.of(title=title, logits={**files, **said})
     if answers["kind"] == TEXT:
         read = {"length": answers["length"], "download": answers["download"]}
-        return AddSpec.of(title=title, language={"model": answers[TEACHER], "texts": answers[TEXTS], **read})
+        return AddSpec.of(title=title, language=read | {"model": answers[TEACHER], "texts": answers[TEXTS]})
     limit = answers["limit"]
     return AddSpec.of(
         title=title,

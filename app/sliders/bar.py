@@ -77,7 +77,7 @@ def _take(ranges: Mapping[str, tuple[float, float]]) -> None:
     told = st.session_state[SLIDERS].get("rest") or {}
     st.session_state[_ECHO] = told.get("at")
     name, value, matched = told.get("slider"), told.get("value"), told.get("matched")
-    if name in ranges and isinstance(value, int | float) and value == value:
+    if isinstance(name, str) and name in ranges and isinstance(value, int | float) and value == value:
         st.session_state[name] = nearest_position(value, ranges[name])
     elif isinstance(matched, bool):
         st.session_state["matched"] = matched
