@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 
 import numpy as np
 import pandas as pd
@@ -13,9 +14,14 @@ from app.pages import FOLDER
 from app.settings import page_setting
 from app.state import View
 from app.widgets import show_floor, show_table
+from cist_core.data.dataset import evenly_spaced
 from cist_core.language.pieces import TOKEN_TYPES
+from cist_core.plain_text import written_out
 from cist_core.samples.table import find_measure
+from cist_core.wording import three_digits
 
+FEW = 6
+_START, _END = "\x02", "\x03"  # in no text that is shown
 MOST = 200
 """Rows of the list; the export of the selection is on every chart."""
 SORTS = ("entropy", "entropy_cist", "surprisal", "temperature", "ratio", "margin", "frequency", "position", "index")
@@ -31,19 +37,33 @@ _COLUMNS = {
 }
 
 
-def in_context(view: View, samples: Sequence[int] | NDArray[np.integer]) -> list[str]:
-    """Each token between marks, with what stands before and after it in its text."""
+def in_context(view: View, samples: Sequence[int] | NDArray[np.integer], marks: str = "‹›") -> list[str]:
+    """Each token between marks, with what stands before and after it in its text, as plain text."""
     text = view.source.text
     assert text is not None
     found = []
     for sample in map(int, samples):
         before, after = text.context(sample)
-        found.append(f"{_one_line(before)}【{text.word(sample)}】{_one_line(after)}")
+        found.append(f"{_one_line(before)}{marks[0]}{text.word(sample)}{marks[1]}{_one_line(after)}")
     return found
 
 
+def show_few(view: View) -> None:
+    """A few tokens from the least to the largest entropy at the fixed temperature, each in its text."""
+    order = np.argsort(view.fixed.entropy, kind="stable")
+    shown = order[evenly_spaced(len(order), min(FEW, len(order)))]
+    lines = (
+        f"<li>{escape(line).replace(_START, '<mark>').replace(_END, '</mark>')}"
+        f"<span>{three_digits(float(view.fixed.entropy[sample]))} nats at τ, "
+        f"{three_digits(float(view.cist.entropy[sample]))} under CIST</span></li>"
+        for sample, line in zip(shown, in_context(view, shown, _START + _END), strict=True)
+    )
+    # One element: each of them costs the server time on every move of a slider.
+    st.html(f'<p>From the least to the largest entropy at τ</p><ol class="cist-tokens">{"".join(lines)}</ol>')
+
+
 def _one_line(text: str) -> str:
-    return text.replace("\n", "⏎")
+    return written_out(text.replace("\r\n", "⏎").replace("\n", "⏎").replace("\t", "⇥"))
 
 
 def token_table(view: View, samples: NDArray[np.int64]) -> pd.DataFrame:
@@ -77,7 +97,7 @@ def show_tokens(view: View, samples: NDArray[np.int64], *, key: str) -> None:
             **numbers,
             "In the text": st.column_config.TextColumn(
                 width="large",
-                help="The token in brackets, between those before and after it; ␣ is a space, ⏎ a line end",
+                help="The token in marks, between those before and after it; ␣ is a space, ⏎ a line end",
             ),
             "Expected": st.column_config.TextColumn(help="The most likely token"),
         },

@@ -4,7 +4,6 @@ import math
 from functools import partial
 from html import escape
 
-import numpy as np
 import streamlit as st
 
 from app.catalogue import title_of
@@ -13,8 +12,8 @@ from app.sliders.histogram import draw_histogram
 from app.sliders.samples import show_samples
 from app.sliders.words import show_finding, show_numbers
 from app.start import show_start
-from app.state import View, current_view, in_its_words
-from app.token_list import in_context
+from app.state import current_view, in_its_words
+from app.token_list import show_few
 from app.widgets import page_head, plain, show_figure, show_floor
 from cist_core.charts import histogram_figure
 from cist_core.language.text_predictions import TextPredictions
@@ -26,8 +25,6 @@ from cist_core.wording import percent, three_digits
 SECTION = "Look"
 ORDER = 10
 ICON = ":material/home:"
-
-SHOWN_TOKENS = 7
 
 view = current_view()
 source, predictions, text = view.source, view.source.predictions, view.source.text
@@ -67,16 +64,9 @@ def facts_of_text(text: TextPredictions) -> dict[str, str]:
         "Text": source.data,
         "Tokens": f"{text.num_samples:,}",
         "Vocabulary": f"{text.num_classes:,}",
-        "Most likely one": percent(text.accuracy),
+        "Accuracy": percent(text.accuracy),
         "NLL at τ = 1": f"{three_digits(text.nll)} nats (perplexity {three_digits(math.exp(text.nll))})",
     }
-
-
-def tokens_across(view: View) -> list[int]:
-    """A few tokens from the least to the largest entropy at the fixed temperature."""
-    order = np.argsort(view.fixed.entropy, kind="stable")
-    places = np.linspace(0, len(order) - 1, min(SHOWN_TOKENS, len(order))).round().astype(int)
-    return [int(sample) for sample in order[places]]
 
 
 figure = histogram_figure(view.pair, selected=view.selected, brushed="entropy")
@@ -100,9 +90,7 @@ with samples:
     if text is None:
         show_samples(view)
     else:
-        st.markdown("**Tokens from the least to the largest entropy**")
-        for line in in_context(view, tokens_across(view)):
-            st.caption(plain(line))
+        show_few(view)
 
 with st.container(border=True):
     st.subheader("What is loaded", anchor=False)

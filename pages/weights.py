@@ -335,8 +335,8 @@ def end_sentence(end: str, rows: np.ndarray) -> str:
 head = st.container()
 if source.text is not None:
     st.info(
-        "Of a text this page shows the teacher's half: its temperatures, and its factor squared as the weight; a "
-        "student of language is chosen on Distill.",
+        "A text has no student here, as that needs all logits, which are not kept; so this page shows the teacher's "
+        "half: its temperatures, and its factor squared as the weight.",
         icon=":material/person_off:",
     )
 elif student is None:

@@ -261,8 +261,8 @@ def restored(added: Added) -> dict[str, Any]:
         return {"kind": LOGITS, **said, **_origins(added, files)}
     if spec.language is not None:
         language = spec.language
-        said = {"kind": TEXT, "length": language.length, "download": language.download}
-        return {**said, "lm": language.model, **_origins(added, {TEXTS: language.texts})}
+        answered = {"kind": TEXT, "length": language.length, "download": language.download}
+        return {**answered, "lm": language.model, **_origins(added, {TEXTS: language.texts})}
     assert spec.model is not None
     model = spec.model
     answers = {
