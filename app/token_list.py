@@ -37,7 +37,7 @@ _COLUMNS = {
 }
 
 
-def in_context(view: View, samples: Sequence[int] | NDArray[np.integer], marks: str = "‹›") -> list[str]:
+def in_context(view: View, samples: Sequence[int] | NDArray[np.integer], marks: str = "«»") -> list[str]:
     """Each token between marks, with what stands before and after it in its text, as plain text."""
     text = view.source.text
     assert text is not None
