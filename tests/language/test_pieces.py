@@ -65,7 +65,8 @@ def test_every_part_of_a_character_has_some_text(byte_level):
 @pytest.mark.parametrize(
     ("texts", "expected"),
     [
-        (["The", " cat", "'s", " 12", " liv", "es", ":"], [WORD, WORD, CONTINUATION, NUMBER, WORD, CONTINUATION, PUNCTUATION]),
+        (["The", " cat", "'s", " 12", ":"], [WORD, WORD, CONTINUATION, NUMBER, PUNCTUATION]),
+        ([" liv", "es", ":"], [WORD, CONTINUATION, PUNCTUATION]),
         (["end", ".", "\n\n", "Next"], [WORD, PUNCTUATION, WHITESPACE, WORD]),
         ([" (", "or", " so", ")"], [PUNCTUATION, WORD, WORD, PUNCTUATION]),
         (["x", "2", "y"], [WORD, NUMBER, CONTINUATION]),
