@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple, Protocol
 from weakref import WeakValueDictionary
 
@@ -160,7 +161,7 @@ class Source:
         """The floor of CIST's temperatures to begin with: none for a text, as under 1 no ρ is as sharp as τ = 1."""
         return CIST_FLOOR if self.text is None else 0.0
 
-    @property
+    @cached_property
     def ranges(self) -> dict[str, tuple[float, float]]:
         """The ends of both sliders, as far as the curves reach."""
         rhos = RHO_RANGE if self.text is None else LANGUAGE_RHO_RANGE

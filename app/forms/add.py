@@ -15,7 +15,6 @@ from app.forms.references import InFile, OfText, class_map_words, own_name
 from app.forms.run_views import duration
 from app.state import Code
 from cist_core.added import Added, AddedStore, AddSpec, LogitFiles, ModelOnData, Preview, PreviewImage, Progress
-from cist_core.added.roots import HUB
 from cist_core.data.formats import image_endings, image_formats, paths_in_words
 from cist_core.data.loading import DATASETS, is_present
 from cist_core.errors import CistError
@@ -234,9 +233,7 @@ def is_checkpoint(answers: Mapping[str, Any]) -> bool:
 
 def may_need_download(answers: Mapping[str, Any]) -> bool:
     """Whether what is named may not be on this machine."""
-    if answers["kind"] == TEXT:
-        return any(str(answers[place] or "").startswith(HUB) for place in (TEACHER, TEXTS))
-    named = f"{answers[TEACHER] or ''}{ENSEMBLE}{answers[DATA] or ''}".split(ENSEMBLE)
+    named = ENSEMBLE.join(str(answers.get(place) or "") for place in (TEACHER, DATA, TEXTS)).split(ENSEMBLE)
     return any(is_remote(name) or (name in DATASETS and not is_present(name)) for name in named)
 
 

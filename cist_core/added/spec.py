@@ -89,7 +89,7 @@ class AddSpec(_Part):
     @model_validator(mode="after")
     def _one_of_all(self) -> Self:
         if sum(part is not None for part in (self.logits, self.model, self.language)) != 1:
-            raise ValueError("give either logits, a model or a language model")
+            raise ValueError("give either logits or a model or a language model")
         return self
 
     @classmethod
