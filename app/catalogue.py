@@ -10,7 +10,7 @@ from pathlib import Path
 import streamlit as st
 
 from app.browser_memory import MOST_KEPT, keep_in_browser, kept_by_browser
-from app.forms.references import InFile, Named, Reference, own_name
+from app.forms.references import InFile, Named, OfText, Reference, own_name
 from app.people import may_read_server_paths, on_own_machine, sign_in_configured, visitor
 from app.state import Source
 from cist_core.added import Added, AddedState, AddedStore, check_paths
@@ -18,6 +18,8 @@ from cist_core.added.store import ADDED_ID
 from cist_core.cards import Card, known_sample_models, sample_models
 from cist_core.data.loading import DATASETS
 from cist_core.errors import CistError
+from cist_core.language.text_predictions import TextPredictions
+from cist_core.language.token_set import TokenSet
 from cist_core.logits.logit_set import LogitSet
 
 _BEGUN, _KEYS, _LINKED, _FORGOTTEN = "_added", "_added_keys", "_linked", "_forgotten"
@@ -174,8 +176,20 @@ def ready_added() -> dict[str, Added]:
 
 
 def alike_added(teacher: str, shape: tuple[int, ...]) -> list[str]:
-    """The others of `ready_added` with as many samples and classes."""
-    return [name for name, other in ready_added().items() if name != teacher and other.shape == shape]
+    """The others of `ready_added` with as many samples and classes; texts are not among them."""
+    others = ((name, other) for name, other in ready_added().items() if name != teacher and not other.of_text)
+    return [name for name, other in others if other.shape == shape]
+
+
+def alike_texts(teacher: str, text: TextPredictions) -> list[str]:
+    """The others of `ready_added` that are a language model on the same tokens."""
+    found = []
+    for name, other in ready_added().items():
+        if name != teacher and other.of_text:
+            with suppress(CistError):
+                text.tokens.check_same_tokens(TokenSet.load(other.logit_file))
+                found.append(name)
+    return found
 
 
 def check_readable(added: Added) -> None:
@@ -218,6 +232,8 @@ def data_of(added: Added) -> tuple[str, str]:
         preview = added.preview
         split = spec.model.split if preview is None or preview.split is None else preview.split
         return spec.model.data if known else _called(spec.model.data), split
+    if spec.language is not None:
+        return _called(spec.language.texts), "all"
     assert spec.logits is not None
     return _called(spec.logits.teacher), "all"
 
@@ -252,7 +268,9 @@ def reference(name: str, data: str, split: str) -> Reference:
     if added is None:
         return Named(name, data, split)
     assert added.spec is not None
-    files = added.spec.logits
+    files, language = added.spec.logits, added.spec.language
+    if language is not None:
+        return OfText(own_name(language.model, added.uploads), own_name(language.texts, added.uploads), language.length)
     if files is None:
         return InFile(download_name(added))  # computed here: the Add page hands them out under this name
     labels = None if files.labels is None else own_name(files.labels, added.uploads)
@@ -261,6 +279,8 @@ def reference(name: str, data: str, split: str) -> Reference:
 
 def comparable_models(source: Source) -> list[str]:
     """Every other model that answers the same samples, as far as can be told: what was added, then what ships."""
+    if source.text is not None:
+        return alike_texts(source.teacher, source.text)
     shipped = fitting_cards(cards(), source.teacher, source.data, first="teacher")
     return [*alike_added(source.teacher, source.logit_set.logits.shape), *(card.name for card in shipped)]
 
@@ -270,15 +290,15 @@ def download_name(added: Added) -> str:
     return f"{added.id.rpartition('-')[0]}.safetensors"
 
 
-def load(name: str, data: str, split: str) -> LogitSet:
-    """The logits of a model, shipped or added, that need no waiting for a download.
+def load(name: str, data: str, split: str) -> LogitSet | TextPredictions:
+    """What a model, shipped or added, says of its samples, if it needs no waiting for a download.
 
     Raises:
         CistError: if they cannot be had.
     """
     added = find_added(name)
     if added is not None:
-        return LogitSet.load(added.logit_file)
+        return TextPredictions.load(added.folder) if added.of_text else LogitSet.load(added.logit_file)
     from cist_core.inference.sources import load_logits
 
     return load_logits(name, data, split).logit_set

@@ -42,7 +42,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Words:
-    """A sample without an image: its label, and what the teacher takes it for."""
+    """A sample without an image: its label, and what the teacher takes it for; or a token."""
 
     words: str
 
@@ -53,6 +53,9 @@ class Words:
 
 def miniatures(view: View, indices: Sequence[int] | NDArray[np.integer], *, size: int) -> list[Miniature]:
     """What stands for these samples, in their order; pictures of ``size`` pixels where they are at hand."""
+    text = view.source.text
+    if text is not None:
+        return [Words(text.word(int(index))) for index in indices]
     logit_set = view.source.logit_set
     names = names_of(logit_set.class_names, logit_set.num_classes)
     words = [sample_words(view, int(index), names) for index in indices]
@@ -65,7 +68,7 @@ def miniatures(view: View, indices: Sequence[int] | NDArray[np.integer], *, size
 def sample_words(view: View, index: int, names: Sequence[str]) -> str:
     """The label, and what the teacher takes it for where that is something else."""
     prediction = names[int(view.samples.column("prediction")[index])]
-    labels = view.source.logit_set.labels
+    labels = view.source.curves.labels
     if labels is None:
         return prediction
     return f"{names[labels[index]]} → {prediction}" if is_wrong(view, index) else names[labels[index]]

@@ -153,7 +153,7 @@ def compare_entropies(view: View) -> None:
     resamples, seed = controls()
     try:
         ranking = ranking_of(
-            source.logit_set.fingerprint,
+            source.predictions.fingerprint,
             None if student is None else student.logit_set.fingerprint,
             source.curves,
             mean_entropy,

@@ -11,7 +11,7 @@ import streamlit as st
 
 from app.selection import SELECT, SLICES, current_selection, forget_brush, select
 from app.settings import linked
-from app.state import View
+from app.state import View, in_its_words
 from app.widgets import plain, show_error, show_table
 from cist_core.errors import CistError
 from cist_core.samples.selection import Selection
@@ -104,7 +104,7 @@ def show_slices(view: View) -> None:
         columns={
             "slice": st.column_config.TextColumn("Slice", pinned=True),
             "rule": st.column_config.TextColumn("Rule"),
-            "samples": st.column_config.NumberColumn("Samples", format="localized"),
+            "samples": st.column_config.NumberColumn(in_its_words("Samples"), format="localized"),
             "share": st.column_config.NumberColumn("Share", format="%.1f %%"),
             "accuracy": st.column_config.NumberColumn("Accuracy", format="%.1f %%"),
             **nats,
@@ -135,18 +135,21 @@ def _with_samples(view: View, *, complain: bool = False) -> View:
 
 
 def _count(view: View) -> str:
-    total = view.source.logit_set.num_samples
+    total = view.source.predictions.num_samples
+    samples = "samples" if view.source.text is None else "tokens"
     if view.selected is None:
-        return f"All {total:,} samples"
+        return f"All {total:,} {samples}"
     chosen = int(np.count_nonzero(view.selected))
-    return f":red[■] {chosen:,} of {total:,} samples ({percent(chosen / total)})"
+    return f":red[■] {chosen:,} of {total:,} {samples} ({percent(chosen / total)})"
 
 
 def _explanation(view: View) -> str:
     """What is selected, and how to say something else."""
     have = {measure.name for measure in view.samples.measures()}
-    names, missing = (", ".join(f"`{name}`" for name in MEASURES if (name in have) is here) for here in (True, False))
-    described = plain(view.selection.describe(view.source.logit_set.class_names))
+    # Of images nobody misses what only tokens have.
+    known = [name for name, measure in MEASURES.items() if view.source.text or "a text" not in measure.needs]
+    names, missing = (", ".join(f"`{name}`" for name in known if (name in have) is here) for here in (True, False))
+    described = plain(view.selection.describe(view.source.predictions.class_names))
     return (
         f"Selected: {described}.\n\n"
         f"Drag over a chart, or write conditions joined by `&`. Measures: {names}."

@@ -15,28 +15,28 @@ from app.forms.slider_pair import Position, Slider, SliderPair
 from app.links import follow, follow_number, is_number, say_unfollowed, titled_choice
 from app.people import may_launch
 from app.settings import linked
-from app.sliders.bar import RANGES, rules_bar, show_sliders
-from app.state import NO_STUDENT, Source, View
+from app.sliders.bar import rules_bar, show_sliders
+from app.state import NO_STUDENT, Source, View, optional_view
 from app.widgets import plain, show_error
 from cist_core.added import Added
 from cist_core.added.store import ADDED_ID
 from cist_core.cards import Card, find_sample_model
-from cist_core.compare.matching import MatchedPair, matched_pair
-from cist_core.compare.slider_grid import NOTES, RHO_RANGE, TAU_RANGE, nearest_position
+from cist_core.compare.matching import matched_pair
+from cist_core.compare.slider_grid import NOTES, TAU_RANGE, nearest_position
 from cist_core.data.loading import DATASETS
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
 from cist_core.inference.sources import load_logits
+from cist_core.language.text_predictions import TextPredictions
 from cist_core.logits.alignment import align
 from cist_core.logits.logit_set import LogitSet
 from cist_core.samples.table import StudentLogits
-from cist_core.temperature import CIST_FLOOR, Cist
+from cist_core.temperature import Cist
 from cist_core.wording import percent
 
 STEP = 0.001
 SLIDERS = (("Fixed temperature τ", "tau"), ("CIST ρ", "rho"))
 FLOOR_RANGE = (0.0, TAU_RANGE[1])
-_RANGES = RANGES | {"floor": FLOOR_RANGE}
 _SOURCE_KEYS = ("teacher", "data", "split")
 _NAMES = {"tau": "τ", "rho": "ρ", "floor": "floor of τ"}
 
@@ -125,6 +125,8 @@ def _students(cards: dict[str, Card], added: dict[str, Added], teacher: str, dat
     """Models that answer the same samples, those made as students first; the first is the default."""
     ordered = catalogue.fitting_cards(cards, teacher, data, first="student")
     names = [card.name for card in ordered]
+    if teacher in added and added[teacher].of_text:
+        return [NO_STUDENT]
     if teacher in added:
         own = catalogue.own_student(added[teacher])
         alike = catalogue.alike_added(teacher, added[teacher].shape)
@@ -143,16 +145,16 @@ def _load(teacher: str, data: str, split: str, student: str, *, needed: bool) ->
     download = st.session_state.pop("_download", False)
     try:
         with place.container():
-            logit_set = _logits(teacher, data, split, download)
+            predictions = _predictions(teacher, data, split, download)
             learner, learner_reference = None, None
-            if student != NO_STUDENT:
-                learner, learner_reference = _student(student, teacher, data, split, logit_set)
+            if student != NO_STUDENT and isinstance(predictions, LogitSet):
+                learner, learner_reference = _student(student, teacher, data, split, predictions)
             source = Source.of(
                 teacher,
                 data,
                 split,
                 catalogue.reference(teacher, data, split),
-                logit_set,
+                predictions,
                 learner,
                 learner_reference,
             )
@@ -166,13 +168,13 @@ def _load(teacher: str, data: str, split: str, student: str, *, needed: bool) ->
     place.empty()
     kept[name] = source
     while len(kept) > _KEPT_SOURCES or (
-        len(kept) > 1 and sum(each.logit_set.num_samples for each in kept.values()) > _KEPT_SAMPLES
+        len(kept) > 1 and sum(each.predictions.num_samples for each in kept.values()) > _KEPT_SAMPLES
     ):
         kept.pop(next(iter(kept)))
     return source
 
 
-def _logits(model: str, data: str, split: str, download: bool) -> LogitSet:
+def _predictions(model: str, data: str, split: str, download: bool) -> LogitSet | TextPredictions:
     if catalogue.find_added(model) is not None:
         return catalogue.load(model, data, split)
     bar = st.progress(0.0, text=f"Preparing {model} on {data}, {split} split")
@@ -200,8 +202,9 @@ def _student(
     if added is not None and name == catalogue.own_student(added):
         logit_set, reference = catalogue.student_of(added)
     else:
-        logit_set = _logits(name, data, split, download=False)
-        reference = catalogue.reference(name, data, split)
+        found = _predictions(name, data, split, download=False)
+        assert isinstance(found, LogitSet)  # no text is offered beside images
+        logit_set, reference = found, catalogue.reference(name, data, split)
     logit_set = align(teacher_logits, logit_set, name=f"the student {name}")
     return StudentLogits(name, logit_set, EntropyCurves.from_logits(logit_set), teacher=teacher_logits), reference
 
@@ -215,15 +218,19 @@ def choose_rules(sidebar: DeltaGenerator, source: Source, *, with_bar: bool = Tr
 
     Without the bar, on a page that shows neither rule, both keep their values.
     """
-    for key, ends in _RANGES.items():
+    ranges = _ranges(source)
+    for key, ends in ranges.items():
         follow_number(key, *ends, _NAMES[key])
+    _let_floor_go_with(source)
     place = st.empty()  # on every run, or everything below it would move by one place
     bar, values = rules_bar()
     pair = _slider_pair(source)
     # What a link says is known once its fields are drawn; what a person has changed, before.
-    moved = _move_before_drawn(pair, source, st.session_state.get("floor", CIST_FLOOR))
+    moved = _move_before_drawn(pair, source, st.session_state.get("floor", source.usual_floor))
     # Before the sliders: what they start at depends on it.
-    floor = values.number_input("Floor", *FLOOR_RANGE, value=CIST_FLOOR, step=0.1, format="%g", **linked("floor"))
+    floor = values.number_input(
+        "Floor", *FLOOR_RANGE, value=source.usual_floor, step=0.1, format="%g", **linked("floor")
+    )
     st.session_state["floor_box"] = floor
     sidebar.number_input(
         "Floor of τ",
@@ -238,21 +245,34 @@ def choose_rules(sidebar: DeltaGenerator, source: Source, *, with_bar: bool = Tr
     for label, key in SLIDERS:
         values.slider(
             label,
-            *RANGES[key],
-            value=nearest_position(getattr(start, key), RANGES[key]),
+            *ranges[key],
+            value=nearest_position(getattr(start, key), ranges[key]),
             step=STEP,
             **linked(key),
         )
     together = values.toggle("Match mean entropy", value=True, **linked("matched"))
     # A link may carry anything, and Streamlit passes NaN on.
-    tau, rho = (_number(st.session_state[key], key, start) for key in ("tau", "rho"))
+    tau, rho = (_number(st.session_state[key], getattr(start, key), ranges[key]) for key in ("tau", "rho"))
     if not moved:
         _move_after_drawn(pair, Position(_name(source), tau, rho, floor, together))
     view = View.of(source, tau, rho, floor)
-    say_unfollowed(place, *_RANGES)
+    say_unfollowed(place, *ranges)
     if with_bar:
         show_sliders(bar, view, together=together, note="" if view.matched else _note(view, together))
     return view
+
+
+def _ranges(source: Source) -> dict[str, tuple[float, float]]:
+    """What the sliders and the floor can be."""
+    return source.ranges | {"floor": FLOOR_RANGE}
+
+
+def _let_floor_go_with(source: Source) -> None:
+    """Before the floor is drawn: one that stands where it started for the source before starts anew for this one."""
+    before = st.session_state.get("_usual_floor")
+    if before not in (None, source.usual_floor) and st.session_state.get("floor") == before:
+        st.session_state["floor"] = source.usual_floor
+    st.session_state["_usual_floor"] = source.usual_floor
 
 
 def _take_floor() -> None:
@@ -263,10 +283,10 @@ def _note(view: View, together: bool) -> str:
     """Why the pair is not matched, and what helps."""
     if not together:
         return NOTES["apart"]
-    held = view.cist.profile.at_floor
-    if held and view.rho == RHO_RANGE[1] and view.fixed.profile.mean < view.cist.profile.mean:
+    held, sharpest = view.cist.profile.at_floor, view.source.ranges["rho"][1]
+    if held and view.rho == sharpest and view.fixed.profile.mean < view.cist.profile.mean:
         return (
-            f"Not matched: no ρ up to {RHO_RANGE[1]:g} is as sharp as τ = {view.tau:g}, as the floor of {view.floor:g} "
+            f"Not matched: no ρ up to {sharpest:g} is as sharp as τ = {view.tau:g}, as the floor of {view.floor:g} "
             f"holds on {percent(held)} of the samples there. Raise τ, or lower the floor."
         )
     return NOTES["out of reach"]
@@ -274,19 +294,20 @@ def _note(view: View, together: bool) -> str:
 
 def _slider_pair(source: Source) -> SliderPair:
     """How the sliders move each other on a source."""
+    taus, rhos = source.ranges["tau"], source.ranges["rho"]
 
     def start(floor: float) -> tuple[float, float]:
         pair = source.default_pair(floor)
-        return nearest_position(pair.tau, TAU_RANGE), nearest_position(pair.rho, RHO_RANGE)
+        return nearest_position(pair.tau, taus), nearest_position(pair.rho, rhos)
 
     def partner(moved: Slider, value: float, floor: float, guess: float | None) -> float | None:
         try:
             pair = matched_pair(source.curves, **{moved: value}, floor=floor, guess=guess)
         except CistError:  # none, as with tied or constant logits; or beyond the sharpest that the floor allows
-            sharpest = RHO_RANGE[1]
+            sharpest = rhos[1]
             reached, wanted = Cist(sharpest, floor).entropy(source.curves), source.curves.at_temperature(value)
             return sharpest if moved == "tau" and reached.mean() > wanted.mean() else None
-        return nearest_position(pair.rho, RHO_RANGE) if moved == "tau" else nearest_position(pair.tau, TAU_RANGE)
+        return nearest_position(pair.rho, rhos) if moved == "tau" else nearest_position(pair.tau, taus)
 
     def is_matched(tau: float, rho: float, floor: float) -> bool:
         return View.of(source, tau, rho, floor).matched
@@ -301,10 +322,13 @@ def _move_before_drawn(pair: SliderPair, source: Source, floor: float) -> bool:
     if belongs is None:
         if settled is None:
             return False  # what a link says is known once the sliders are drawn
-        if settled.source != _name(source) and _came_with_source(settled):
+        if settled.source != _name(source) and _came_with_source(settled, source):
             return False  # the same of the browser's history
         start = source.default_pair(floor)
-        tau, rho = (_number(st.session_state.get(key, getattr(settled, key)), key, start) for key in ("tau", "rho"))
+        tau, rho = (
+            _number(st.session_state.get(key, getattr(settled, key)), getattr(start, key), ends)
+            for key, ends in source.ranges.items()
+        )
         now = Position(_name(source), tau, rho, floor, st.session_state.get("matched", settled.together))
         belongs = pair.update(settled, now)
         if belongs == now == settled:
@@ -328,12 +352,12 @@ def _move_in_one_step(settled: Position | None, belongs: Position, source: Sourc
     context = get_script_run_ctx(suppress_warning=True)
     if settled is None or context is None or settled.source != belongs.source:
         return  # another source makes an entry by itself
-    moved = [key for key in RANGES if getattr(settled, key) != getattr(belongs, key)]
-    silent = list(RANGES) if settled.floor != belongs.floor else moved[:-1]
+    moved = [key for key in source.ranges if getattr(settled, key) != getattr(belongs, key)]
+    silent = list(source.ranges) if settled.floor != belongs.floor else moved[:-1]
     start = source.default_pair(belongs.floor)
     with context.session_state.query_params() as address:
         for key in silent:
-            if getattr(belongs, key) == nearest_position(getattr(start, key), RANGES[key]):
+            if getattr(belongs, key) == nearest_position(getattr(start, key), source.ranges[key]):
                 address.discard_param_no_forward_msg(key)  # where it starts, it does not stand in the address
             else:
                 address.set_with_no_forward_msg(key, [f"{getattr(belongs, key):g}"])
@@ -364,15 +388,15 @@ def _let_pair_go_with(key: str) -> None:
     if st.session_state.get(key) in (None, settled.source[_SOURCE_KEYS.index(key)]):
         return
     with context.session_state.query_params() as address:
-        for slider in RANGES:
+        for _, slider in SLIDERS:
             address.discard_param_no_forward_msg(slider)
 
 
-def _came_with_source(settled: Position) -> bool:
+def _came_with_source(settled: Position, source: Source) -> bool:
     """Whether the address, that of an earlier view, has another pair than the session."""
-    asked = {key: st.query_params.get(key) for key in RANGES}
+    asked = {key: st.query_params.get(key) for key in source.ranges}
     return any(
-        text is not None and is_number(text, *RANGES[key]) and float(text) != getattr(settled, key)
+        text is not None and is_number(text, *source.ranges[key]) and float(text) != getattr(settled, key)
         for key, text in asked.items()
     )
 
@@ -382,11 +406,13 @@ def _name(source: Source) -> tuple[str, str, str]:
     return source.teacher, source.data, source.split
 
 
-def _number(value: float, key: str, start: MatchedPair) -> float:
+def _number(value: float, start: float, ends: tuple[float, float]) -> float:
     """A slider position from a link: within the slider's range, or where it starts if it is no number at all."""
-    return nearest_position(getattr(start, key) if math.isnan(value) else value, _RANGES[key])
+    return nearest_position(start if math.isnan(value) else value, ends)
 
 
 def move_rho(value: float) -> None:
     """Move rho for the whole app, from a callback; tau follows where they are matched."""
-    st.session_state["rho"] = nearest_position(value, RHO_RANGE)
+    view = optional_view()
+    assert view is not None
+    st.session_state["rho"] = nearest_position(value, view.source.ranges["rho"])

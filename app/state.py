@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from functools import cached_property
+from typing import NamedTuple, Protocol
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -12,17 +13,20 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from app.forms.references import Reference
-from cist_core.compare.anchors import default_pair
+from cist_core.compare.anchors import KD_TAU_1, default_pair
 from cist_core.compare.findings import are_matched
-from cist_core.compare.matching import MatchedPair
+from cist_core.compare.matching import MatchedPair, matched_pair
+from cist_core.compare.slider_grid import LANGUAGE_RHO_RANGE, RHO_RANGE, TAU_RANGE
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
+from cist_core.language.text_predictions import TextPredictions
 from cist_core.logits.logit_set import LogitSet
 from cist_core.samples.selection import Selection
 from cist_core.samples.table import SampleTable, StudentLogits
 from cist_core.temperature import CIST_FLOOR, Cist, Fixed
 from cist_core.temperature.profile import OVER_SHARP, OVER_SMOOTHED
 from cist_core.temperature.readings import RuleReading, read_rule
+from cist_core.wording import of_tokens
 
 NO_STUDENT = "none"
 """The student that a link names where there is none."""
@@ -35,20 +39,56 @@ class Code(NamedTuple):
     python: str
 
 
+class Predictions(Protocol):
+    """What the pages read of a model's predictions: a `LogitSet` of images has it, and a `TextPredictions`."""
+
+    @property
+    def num_samples(self) -> int: ...
+
+    @property
+    def num_classes(self) -> int: ...
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def provenance(self) -> Mapping[str, str]: ...
+
+    @property
+    def accuracy(self) -> float | None: ...
+
+    @property
+    def nll(self) -> float | None: ...
+
+    @property
+    def constant_rows(self) -> int: ...
+
+    @property
+    def left_out(self) -> tuple[int, ...]: ...
+
+
+NO_LOGITS = (
+    "Of a text the entropy curves are kept, not the logits over the whole vocabulary, which this needs; choose a "
+    "source of images, or compute it from the model in Python."
+)
+"""Why something cannot be had of a text."""
 _FLOORS_KEPT = 32
 """A source outlives its visitors, who may try any floor, several at a time."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A teacher's logits on one split of a data set, ready to be read, and perhaps a student's on the same samples.
+    """What a teacher says of one split of a data set, or of a text, and perhaps a student of the same samples.
 
     Attributes:
         teacher: name of a model that ships, or id of something that was added.
         data: name of the data set, or of the file.
         split: of the data.
         reference: finds the teacher's logits without the app.
-        logit_set: the teacher's logits.
+        predictions: the teacher's.
         curves: of these.
         student: beside the teacher, or None.
         student_reference: finds its logits.
@@ -61,7 +101,7 @@ class Source:
     data: str
     split: str
     reference: Reference
-    logit_set: LogitSet
+    predictions: Predictions
     curves: EntropyCurves
     student: StudentLogits | None = None
     student_reference: Reference | None = None
@@ -74,38 +114,79 @@ class Source:
         data: str,
         split: str,
         reference: Reference,
-        logit_set: LogitSet,
+        predictions: LogitSet | TextPredictions,
         student: StudentLogits | None = None,
         student_reference: Reference | None = None,
     ) -> Source:
         """The source, which every session that has the same open shares: its curves, and the handles of its files."""
-        name: tuple[object, ...] = (teacher, data, split, repr(reference), *_content(logit_set))
+        name: tuple[object, ...] = (teacher, data, split, repr(reference), *_content(predictions))
         if student is not None:
             name += (student.name, repr(student_reference), *_content(student.logit_set))
         source = _OPEN.get(name)
         if source is None:
-            curves = EntropyCurves.from_logits(logit_set)
+            if isinstance(predictions, TextPredictions):
+                curves = predictions.curves()
+            else:
+                curves = EntropyCurves.from_logits(predictions)
             if student is not None:
                 curves = curves.beside(student.curves)
-            pairs = {CIST_FLOOR: default_pair(curves)}
-            source = cls(teacher, data, split, reference, logit_set, curves, student, student_reference, pairs)
+            source = cls(teacher, data, split, reference, predictions, curves, student, student_reference)
+            source.default_pair(source.usual_floor)
             source = _OPEN.setdefault(name, source)
         return source
+
+    @property
+    def text(self) -> TextPredictions | None:
+        """The predictions on a text; None for images."""
+        return self.predictions if isinstance(self.predictions, TextPredictions) else None
+
+    @property
+    def logit_set(self) -> LogitSet:
+        """All logits of the teacher.
+
+        Raises:
+            CistError: for a text, of which they are not kept.
+        """
+        if not isinstance(self.predictions, LogitSet):
+            raise CistError(NO_LOGITS)
+        return self.predictions
+
+    @property
+    def usual_anchor(self) -> str | None:
+        """What ρ is chosen by unless somebody says otherwise: for a text KD at τ = 1; None where evidence decides."""
+        return None if self.text is None else KD_TAU_1
+
+    @property
+    def usual_floor(self) -> float:
+        """The floor of CIST's temperatures to begin with: none for a text, as under 1 no ρ is as sharp as τ = 1."""
+        return CIST_FLOOR if self.text is None else 0.0
+
+    @cached_property
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """The ends of both sliders, as far as the curves reach."""
+        rhos = RHO_RANGE if self.text is None else LANGUAGE_RHO_RANGE
+        return {"tau": (self.curves.reachable(TAU_RANGE[0]), TAU_RANGE[1]), "rho": rhos}
 
     def default_pair(self, floor: float) -> MatchedPair:
         """What the sliders start at under a floor of CIST's temperatures; that of the usual floor where it has none."""
         pair = self._pairs.get(floor)
         if pair is None:
             try:
-                pair = default_pair(self.curves, floor=floor)
+                pair = self._pair(floor)
             except CistError:  # a table of streamed logits may end before the temperature of this pair
-                if floor == CIST_FLOOR:
+                if floor == self.usual_floor:
                     raise
-                return self.default_pair(CIST_FLOOR)
+                return self.default_pair(self.usual_floor)
             if len(self._pairs) >= _FLOORS_KEPT:
                 self._pairs.clear()
             self._pairs[floor] = pair
         return pair
+
+    def _pair(self, floor: float) -> MatchedPair:
+        if self.text is None:
+            return default_pair(self.curves, floor=floor)
+        # Language is distilled at temperature 1.
+        return matched_pair(self.curves, tau=self.curves.reachable(1.0), floor=floor)
 
     @property
     def arguments(self) -> str:
@@ -125,8 +206,8 @@ class Source:
 
     @property
     def loading(self) -> str:
-        """Python that reads ``logits`` and ``curves``, after `imports` and that of `EntropyCurves`."""
-        return f"logits = {self.reference.expression}\ncurves = EntropyCurves.from_logits(logits)\n"
+        """Python that reads ``curves``, after `imports` and that of `EntropyCurves`."""
+        return self.reference.loading
 
     @property
     def student_loading(self) -> str:
@@ -175,14 +256,14 @@ _OPEN: WeakValueDictionary[tuple[object, ...], Source] = WeakValueDictionary()
 """By what they are made of; one that no session has open any more is forgotten."""
 
 
-def _content(logit_set: LogitSet) -> tuple[object, ...]:
+def _content(predictions: LogitSet | TextPredictions) -> tuple[object, ...]:
     """What two sets share that are one and the same, whoever has read them."""
-    names = logit_set.sample_names
+    names = predictions.sample_names if isinstance(predictions, LogitSet) else None
     return (
-        logit_set.fingerprint,
-        logit_set.class_names,
-        tuple(sorted(logit_set.provenance.items())),
-        logit_set.left_out,
+        predictions.fingerprint,
+        predictions.class_names,
+        tuple(sorted(predictions.provenance.items())),
+        predictions.left_out,
         None if names is None else names.to_bytes(),
     )
 
@@ -218,7 +299,7 @@ class View:
     @classmethod
     def of(cls, source: Source, tau: float, rho: float, floor: float) -> View:
         fixed, cist = read_rule(Fixed(tau), source.curves), read_rule(Cist(rho, floor), source.curves)
-        samples = SampleTable(source.curves, fixed, cist, student=source.student)
+        samples = SampleTable(source.curves, fixed, cist, student=source.student, text=source.text)
         return cls(source, tau, rho, floor, fixed, cist, samples)
 
     @property
@@ -245,5 +326,11 @@ def current_view() -> View:
 
 def optional_view() -> View | None:
     """The same for a page that can do without: None where no source could be loaded."""
-    view: View | None = st.session_state["_view"]
+    view: View | None = st.session_state.get("_view")
     return view
+
+
+def in_its_words(text: str) -> str:
+    """A sentence of samples in the words of what is on the screen: of a text, samples are tokens."""
+    view = optional_view()
+    return text if view is None or view.source.text is None else of_tokens(text)

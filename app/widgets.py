@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.parse import urlencode
@@ -16,7 +17,7 @@ import streamlit as st
 
 from app.selection import SELECT, SLICES, brush_round, deselect, select_where
 from app.settings import page_setting, page_settings
-from app.state import NO_STUDENT, Code, View
+from app.state import NO_STUDENT, Code, View, in_its_words, optional_view
 from cist_core.charts import Figure
 from cist_core.charts.figure import BRUSH, PICK
 from cist_core.charts.legible import with_legible_words
@@ -28,6 +29,7 @@ from cist_core.temperature import TemperatureRule
 from cist_core.temperature.columns import COLUMNS, Column
 from cist_core.temperature.profile import EntropyProfile
 from cist_core.temperature.readings import RuleReading
+from cist_core.wording import of_tokens
 
 # Addresses that Markdown would turn into links by itself; an invisible joiner after it breaks each.
 _AUTOMATIC_LINKS = re.compile(r"(?i)\bwww(?=\.)|\b(?:https?|ftp|mailto|xmpp)(?=:)|(?<=[\w.+-])@(?=\w)")
@@ -53,7 +55,7 @@ def page_head(question: str, finding: str = "") -> None:
     with st.container(gap=None):
         st.title(plain(question), anchor=False)
         if finding:
-            st.header(plain(finding), anchor=False)
+            st.header(plain(in_its_words(finding)), anchor=False)
 
 
 def show_figure(
@@ -75,6 +77,7 @@ def show_figure(
         on_pick: called with the picked points of a chart that has the selection `PICK`.
         draw: draws the chart where something else than Vega does it; pictures and data are the figure's all the same.
     """
+    figure = _in_its_words(figure)
     if heading:
         st.subheader(plain(figure.title), anchor=False)
     dark = st.context.theme.type == "dark"
@@ -94,6 +97,33 @@ def show_figure(
         _download("Picture (SVG)", partial(svg, figure, dark=dark), f"{key}.svg", "image/svg+xml")
         for name in figure.tables():
             download_table(partial(figure.datasets.__getitem__, name), f"{key}-{name}", label=f"Data: {name}")
+
+
+def _in_its_words(figure: Figure) -> Figure:
+    """The figure in the words of what is on the screen: of a text, samples are tokens."""
+    view = optional_view()
+    if view is None or view.source.text is None:
+        return figure
+    return replace(
+        figure,
+        title=of_tokens(figure.title),
+        caption=of_tokens(figure.caption),
+        alt=of_tokens(figure.alt),
+        hint=of_tokens(figure.hint),
+        spec=_spec_of_tokens(figure.spec),
+    )
+
+
+def _spec_of_tokens(spec: Any) -> Any:
+    """Titles of axes and tooltips; the names of fields stay."""
+    if isinstance(spec, dict):
+        named = {
+            name: of_tokens(part) if name == "title" and isinstance(part, str) else _spec_of_tokens(part)
+            for name, part in spec.items()
+        }
+        untitled = named.get("field") == "samples" and "type" in named and "title" not in named
+        return named | ({"title": "tokens"} if untitled else {})
+    return [_spec_of_tokens(each) for each in spec] if isinstance(spec, list) else spec
 
 
 def themed_spec(figure: Figure) -> dict[str, Any]:
@@ -120,7 +150,7 @@ def show_tabs(tabs: Mapping[str, Callable[[], None]], *, key: str) -> None:
 
 
 def _hint(figure: Figure) -> str:
-    return figure.hint or ("Drag over it to select samples." if figure.brush else "")
+    return in_its_words(figure.hint or ("Drag over it to select samples." if figure.brush else ""))
 
 
 def _chart_selection(
@@ -165,7 +195,7 @@ def show_table(
         dataframe: further arguments of `st.dataframe`.
     """
     settings = {"placeholder": "–"} | dataframe  # for a number that is none
-    event = st.dataframe(frame, column_config=columns, hide_index=True, key=key, alt=alt, **settings)
+    event = st.dataframe(frame, column_config=columns, hide_index=True, key=key, alt=in_its_words(alt), **settings)
     with st.popover("Export", icon=":material/ios_share:", type="tertiary", key=f"export-{key}", help="Export"):
         download_table(lambda: frame, key)
     return event
@@ -229,13 +259,13 @@ def show_floor(cist: RuleReading) -> None:
     Stands on every page that shows CIST.
     """
     teacher, student = cist.at_floor, cist.student_at_floor
-    counts = [f"{np.count_nonzero(teacher):,} of {len(teacher):,} samples"]
+    counts = [in_its_words(f"{np.count_nonzero(teacher):,} of {len(teacher):,} samples")]
     counts += [] if student is None else [f"{np.count_nonzero(student):,} for the student"]
     floor, *lost = rule_sentences([cist])
     for sentence in lost:
-        st.warning(plain(f"{sentence}."), icon=":material/warning:")
+        st.warning(plain(in_its_words(f"{sentence}.")), icon=":material/warning:")
     st.caption(
-        plain(f"{floor}."),
+        plain(in_its_words(f"{floor}.")),
         help=f"{', '.join(counts)}. There τᵢ is the floor, and the ratio m / τᵢ is below ρ. The floor stands in the "
         "sidebar, under ρ.",
     )
@@ -267,7 +297,9 @@ def profile_cells(
 def profile_config(columns: Iterable[Column], profile: EntropyProfile) -> dict[str, object]:
     """How `show_table` shows the cells of `profile_cells`, with the thresholds of a profile in the help."""
     return {
-        column.title: st.column_config.NumberColumn(format=column.format.printf, help=column.help_for(profile))
+        column.title: st.column_config.NumberColumn(
+            format=column.format.printf, help=in_its_words(column.help_for(profile))
+        )
         for column in columns
     }
 

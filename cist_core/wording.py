@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_SAMPLES = re.compile(r"\b([Ss])ample(s?)\b(?! size)")
+
 
 def three_digits(value: float) -> str:
     """Three significant digits without an exponent for ordinary sizes: ``0.603``, ``12.0``, ``1,230``, ``0``."""
@@ -36,6 +42,25 @@ def times(factor: float) -> str:
 def how_many(share: float) -> str:
     """A share of the samples, to be read before "of the samples": ``none``, ``all``, ``3.1 %``."""
     return {0.0: "none", 1.0: "all"}.get(share, percent(share))
+
+
+def of_tokens(text: str) -> str:
+    """A sentence about samples as one about the tokens of a text.
+
+    Example:
+        >>> of_tokens("Effective sample size: 12 of 400 samples; a sample at the floor")
+        'Effective sample size: 12 of 400 tokens; a token at the floor'
+    """
+    return _SAMPLES.sub(lambda found: f"{'T' if found[1] == 'S' else 't'}oken{found[2]}", text)
+
+
+def all_of_tokens(content: Any) -> Any:
+    """The same of every text in JSON; names of fields stay."""
+    if isinstance(content, str):
+        return of_tokens(content)
+    if isinstance(content, Mapping):
+        return {name: all_of_tokens(value) for name, value in content.items()}
+    return [all_of_tokens(each) for each in content] if isinstance(content, list | tuple) else content
 
 
 def byte_size(count: float, *, binary: bool = False) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,31 @@ from streamlit.typing import UploadedFile
 
 from app.catalogue import added_store, download_name, find_added, forget, my_added, remember
 from app.forms import add as form
-from app.forms.add import DATA, LABELS, LOGITS, MODEL, NAME, PREVIEW, SERVER, STUDENT, TEACHER, UPLOAD
+from app.forms.add import (
+    DATA,
+    LABELS,
+    LOGITS,
+    MODEL,
+    NAME,
+    PASTE,
+    PREVIEW,
+    SERVER,
+    STUDENT,
+    TEACHER,
+    TEXT,
+    TEXTS,
+    UPLOAD,
+)
 from app.links import say_unfollowed, unfollowed
 from app.people import may_launch, may_read_server_paths, on_own_machine, require_sign_in, sign_in_configured
 from app.sidebar import open_source
 from app.widgets import loading_torch, page_head, plain, show_error
 from cist_core.added import Added, AddedState, AddSpec, Preview, roots, under_roots
+from cist_core.added.roots import HUB
 from cist_core.data.loading import DATASETS, is_present
 from cist_core.data.pictures import INTERPOLATIONS
 from cist_core.errors import CistError
+from cist_core.language.sources import LENGTH
 from cist_core.logits.ensemble import ENSEMBLE
 from cist_core.logits.logit_set import LogitSet
 from cist_core.wording import byte_size
@@ -187,14 +204,17 @@ def place_of_faults(place: str) -> None:
 
 def choose_teacher() -> dict[str, Any]:
     """What is added, and what decides how it is read."""
-    st.subheader("1 · Logits or a model", anchor=False)
+    st.subheader("1 · Logits, a model or a text", anchor=False)
     kind = str(
         st.segmented_control(
-            "What you have", [LOGITS, MODEL], default=LOGITS, required=True, label_visibility="collapsed",
+            "What you have", [LOGITS, MODEL, TEXT], default=LOGITS, required=True, label_visibility="collapsed",
             **field("kind"),
         )
     )  # fmt: skip
     answers: dict[str, Any] = {"kind": kind}
+    if kind == TEXT:
+        answers[TEACHER] = choose_language_model()
+        return answers
     if kind == LOGITS:
         answers["where"] = origin(TEACHER, (UPLOAD, SERVER))
         answers[TEACHER] = choose_file(
@@ -223,6 +243,69 @@ def choose_teacher() -> dict[str, Any]:
         answers["weights"] = choose_weights(answers)
     say_what_opens_paths()
     return answers
+
+
+def choose_language_model() -> str | None:
+    """One that is known by name, of the hub, or a folder on the server."""
+    titles = form.language_models()
+    chosen = st.selectbox(
+        "Language model", list(titles), index=None, placeholder="Choose, or type hf:OWNER/NAME",
+        format_func=lambda name: titles.get(name, name), accept_new_options=True,
+        help="A causal language model of transformers. A folder of one on the server can be typed where folders are "
+        "open to visitors.", **field("lm"),
+    )  # fmt: skip
+    place_of_faults(TEACHER)
+    if not titles:
+        st.caption("No language model is on this machine; `cist models` says how to get one.")
+    if chosen is None or chosen in titles or str(chosen).startswith(HUB):
+        return None if chosen is None else str(chosen)
+    try:
+        if not may_read_server_paths():
+            raise CistError("Folders on the server can be opened after signing in.")
+        return str(under_roots(str(chosen)))
+    except CistError as error:
+        fault(TEACHER, error)
+        return None
+
+
+def choose_texts(answers: dict[str, Any]) -> dict[str, Any]:
+    """What a language model is to predict."""
+    st.subheader("2 · Text", anchor=False)
+    where = origin(TEXTS, (UPLOAD, PASTE, SERVER))
+    if where == PASTE:
+        st.text_area(
+            "Text", height=180, max_chars=form.MOST_CHARACTERS, key="add_pasted", persist_state="session",
+            help="The first token of a text is predicted by nothing, so it does not count.",
+        )  # fmt: skip
+        st.button("Use this text", key="add-paste", icon=":material/content_paste:", on_click=take_paste)
+        files = form.uploaded(current(), TEXTS)
+        found = str(files[0]) if files else None
+        if files:
+            st.caption(plain(f"In use: {files[0].name}, {byte_size(files[0].stat().st_size)}."))
+        place_of_faults(TEXTS)
+    else:
+        found = choose_file(TEXTS, "Text", form.TEXT_TYPES, form.texts_help(), where=where)
+    length = st.number_input(
+        "Tokens read at once", 2, None, None, 256, placeholder=f"{LENGTH:,}",
+        help="Longer plain texts are read in parts, prompts with responses and chats are cut. Never more than the "
+        "model reads.", **field("length"),
+    )  # fmt: skip
+    chosen: dict[str, Any] = {TEXTS: found, "length": length}
+    return chosen | {"download": ask_for_download({**answers, **chosen})}
+
+
+def take_paste() -> None:
+    """Keep a text that was pasted as if it had been uploaded."""
+    pasted = str(st.session_state.get("add_pasted") or "")
+    try:
+        if not pasted.strip():
+            raise CistError("There is no text yet; paste some into the field.")
+        content = io.BytesIO(pasted.encode("utf-8", "replace"))
+        begun = st.session_state.get(BEGUN, [])
+        form.keep_upload(added_store(), draft("text"), TEXTS, "pasted.txt", content, begun=begun)
+    except CistError as error:
+        fault(TEXTS, error)
+    st.session_state[CHANGED] = True
 
 
 def choose_file(
@@ -355,7 +438,7 @@ def choose_class_map(of: str, to: str) -> str | None:
 def ask_for_download(answers: dict[str, Any]) -> bool:
     if not form.may_need_download(answers):
         return False
-    data = answers[DATA]
+    data = answers.get(DATA)
     if data in DATASETS and not is_present(data):
         st.caption(f"{data} is not on this machine.")
     return st.toggle("Download what is not here", **field("download"))
@@ -516,7 +599,7 @@ def show_preview(added: Added, spec: AddSpec, preview: Preview, *, cancelled: bo
         if st.session_state.get(OWN_PIXELS) != known:
             st.session_state[OWN_PIXELS] = known
             st.rerun()  # its fields stand above
-    st.markdown(plain(form.facts_line(preview)))
+    st.markdown(plain(form.facts_line(preview, of_text=added.of_text)))
     for remark in preview.remarks:
         st.caption(plain(remark))
     for warning in preview.warnings:
@@ -600,7 +683,7 @@ def show_progress(added: Added) -> None:
     """How far the child process is; a fragment while it works, so that nothing else is drawn again."""
 
     def poll() -> None:
-        share, words = form.progress_words(watch(added.id).progress)
+        share, words = form.progress_words(watch(added.id).progress, of_text=added.of_text)
         st.progress(share, words)
 
     st.title(plain(f"{added.title} is being added"), anchor=False)
@@ -615,7 +698,7 @@ def show_found(added: Added) -> None:
     """What the preview found, while more is on its way."""
     preview = added.preview
     if preview is not None:
-        st.markdown(plain(form.facts_line(preview)))
+        st.markdown(plain(form.facts_line(preview, of_text=added.of_text)))
         for remark in preview.remarks:
             st.caption(plain(remark))
         for warning in preview.warnings:
@@ -630,12 +713,19 @@ def read_size(file: str, changed_at: float) -> tuple[int, float | None]:
     return logit_set.num_samples, logit_set.accuracy
 
 
+def size_in_words(added: Added) -> str:
+    """How much there is, and how good it is."""
+    if added.of_text:
+        counted = 0 if added.preview is None else added.preview.num_samples
+        return f"{counted:,} tokens"
+    samples, accuracy = read_size(str(added.logit_file), added.logit_file.stat().st_mtime)
+    return f"{samples:,} samples" + ("" if accuracy is None else f", accuracy {form.accuracy(accuracy, samples)}")
+
+
 def show_ready(added: Added) -> None:
     """It is there: what it is, and the way to look at it."""
     remember(added.id)
-    samples, accuracy = read_size(str(added.logit_file), added.logit_file.stat().st_mtime)
-    right = "" if accuracy is None else f", accuracy {form.accuracy(accuracy, samples)}"
-    st.title(plain(f"{added.title} is ready: {samples:,} samples{right}"), anchor=False)
+    st.title(plain(f"{added.title} is ready: {size_in_words(added)}"), anchor=False)
     spec = added.spec
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button(
@@ -644,7 +734,8 @@ def show_ready(added: Added) -> None:
         )  # fmt: skip
         st.button("Add another", icon=":material/add:", key="add-another", on_click=start_another)
         st.download_button(
-            "Logits (safetensors)", lambda: added.logit_file.read_bytes(), file_name=download_name(added),
+            f"{'Tokens' if added.of_text else 'Logits'} (safetensors)",
+            lambda: added.logit_file.read_bytes(), file_name=download_name(added),
             mime="application/octet-stream", icon=":material/download:", key="add-download", on_click="ignore",
         )  # fmt: skip
         if spec is not None:
@@ -674,7 +765,8 @@ def show_added(but: Added | None) -> None:
             else:
                 st.button("Continue", key=f"continue-{added.id}", on_click=go_on, args=(added.id,))
             with st.popover("Delete", icon=":material/delete:", key=f"delete-menu-{added.id}"):
-                st.markdown("The logits and the uploaded files are removed.")
+                kept = "tokens" if added.of_text else "logits"
+                st.markdown(f"The {kept} and the uploaded files are removed.")
                 st.button("Delete it", key=f"delete-{added.id}", type="primary", on_click=delete, args=(added.id,))
 
 
@@ -685,9 +777,7 @@ def go_on(added_id: str) -> None:
 def describe(added: Added) -> str:
     if added.state is not AddedState.READY:
         return f"· {added.state} · {byte_size(added.size)}"
-    samples, accuracy = read_size(str(added.logit_file), added.logit_file.stat().st_mtime)
-    right = "" if accuracy is None else f" · accuracy {form.accuracy(accuracy, samples)}"
-    return f"· {samples:,} samples{right} · {byte_size(added.size)}"
+    return f"· {size_in_words(added).replace(', accuracy', ' · accuracy')} · {byte_size(added.size)}"
 
 
 def delete(added_id: str) -> None:
@@ -705,7 +795,10 @@ def fill_form(added: Added | None) -> None:
     with left.container(border=True):
         answers = choose_teacher()
     with left.container(border=True):
-        answers |= choose_beside(answers.pop("where")) if answers["kind"] == LOGITS else choose_data(answers)
+        if answers["kind"] == TEXT:
+            answers |= choose_texts(answers)
+        else:
+            answers |= choose_beside(answers.pop("where")) if answers["kind"] == LOGITS else choose_data(answers)
     answers["title"] = ""
     faults: dict[str, str] = st.session_state.pop(FAULTS, {})
     lacking = form.missing(answers) if not faults else None
@@ -722,7 +815,8 @@ def fill_form(added: Added | None) -> None:
     found = "Add a teacher, data or logits of your own"
     if added is not None and spec is not None and form.same_but_for_the_title(added.spec, spec):
         preview = added.preview
-        found = found if preview is None else form.headline(preview, spec.title)
+        of_text = spec.language is not None
+        found = found if preview is None else form.headline(preview, spec.title, of_text=of_text)
     title.title(plain(found), anchor=False)
 
 

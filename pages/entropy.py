@@ -9,10 +9,11 @@ from app.selection_bar import show_slices
 from app.settings import page_setting
 from app.sliders.histogram import draw_histogram
 from app.sliders.words import show_finding
-from app.state import current_view
+from app.state import current_view, in_its_words
 from app.widgets import page_head, show_error, show_figure, show_floor, show_profiles, show_tabs
 from cist_core.charts import histogram_figure, per_class_figure, stacked_histograms
 from cist_core.errors import CistError
+from cist_core.language.pieces import TOKEN_TYPES
 from cist_core.temperature import Matched, parse_rule
 from cist_core.temperature.profile import OVER_SHARP, OVER_SMOOTHED
 from cist_core.temperature.readings import RuleReading, read_rules
@@ -103,11 +104,22 @@ else:
 show_floor(view.cist)
 
 
+def pick_type(points: list[dict[str, object]]) -> None:
+    """The same of a type of token."""
+    select(current_selection().among("token_type", [int(str(point["index"])) for point in points]))
+
+
+def by_type() -> None:
+    assert source.text is not None
+    types = per_class_figure(readings[:2], source.text.kinds, TOKEN_TYPES, what="token type")
+    show_figure(types, key="entropy-types", code=source.code(readings[:2]), on_pick=pick_type)
+
+
 def by_class() -> None:
     if curves.labels is None:
         st.info("These logits have no labels, so there is no view by class.", icon=":material/label_off:")
         return
-    classes = per_class_figure(readings[:2], curves.labels, source.logit_set.class_names)
+    classes = per_class_figure(readings[:2], curves.labels, source.predictions.class_names)
     show_figure(classes, key="entropy-classes", code=source.code(readings[:2]), on_pick=pick_class)
 
 
@@ -117,7 +129,10 @@ def tables() -> None:
     st.subheader("Slices", anchor=False)
     show_slices(view)
     if view.selected is None and not view.slices:
-        st.caption("Drag over the chart to select samples; keep a selection under a name to compare it here.")
+        st.caption(
+            in_its_words("Drag over the chart to select samples; keep a selection under a name to compare it here.")
+        )
 
 
-show_tabs({"By class": by_class, "Tables": tables}, key="entropy_tab")
+first = {"By class": by_class} if source.text is None else {"By token type": by_type}
+show_tabs({**first, "Tables": tables}, key="entropy_tab")

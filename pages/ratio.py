@@ -8,7 +8,8 @@ import streamlit as st
 
 from app.selection import select
 from app.settings import page_setting
-from app.state import Code, current_view
+from app.state import Code, current_view, in_its_words
+from app.token_list import in_context
 from app.widgets import page_head, plain, show_figure, show_floor, show_table, show_tabs
 from cist_core.charts import ratio_figure, variance_figure
 from cist_core.charts.ratio import envelope_sentence
@@ -40,7 +41,7 @@ def show_ratio() -> None:
             0.0, 3.0, 0.0, 0.1, format="%.1f", **page_setting("ratio_gap"),
             help="The gap between the two largest logits, over the temperature. 0 allows ties.",
         )  # fmt: skip
-        st.caption(plain(envelope_sentence(residuals, view.rho, gap)))
+        st.caption(plain(in_its_words(envelope_sentence(residuals, view.rho, gap))))
         show_floor(view.cist)
     figure = ratio_figure(*view.pair, selected=view.selected, gap=gap)
     with head:
@@ -59,7 +60,9 @@ def show_numbers() -> None:
     st.metric(
         f"Spearman at τ = {view.tau:g}",
         "held constant" if association.spearman is None else f"{association.spearman:.3f}",
-        help="Rank correlation of entropy and ratio over the samples. Under CIST the ratio varies only at the floor.",
+        help=in_its_words(
+            "Rank correlation of entropy and ratio over the samples. Under CIST the ratio varies only at the floor."
+        ),
     )
     st.metric(
         "Spread left under CIST",
@@ -123,7 +126,7 @@ def residual_code() -> Code:
 def furthest_table() -> pd.DataFrame:
     """The samples that lie furthest from the curve, with the reason."""
     rows = residuals.furthest(FURTHEST)
-    names, labels = source.logit_set.class_names, source.curves.labels
+    names, labels = source.predictions.class_names, source.curves.labels
 
     def classes(of: Iterable[int]) -> list[str]:
         return [str(index) if names is None else names[index] for index in of]
@@ -131,6 +134,7 @@ def furthest_table() -> pd.DataFrame:
     return pd.DataFrame(
         {
             "Sample": rows,
+            **({} if source.text is None else {"In the text": in_context(view, rows)}),
             **({} if labels is None else {"Class": classes(labels[rows])}),
             "Prediction": classes(source.curves.statistics.top1[rows]),
             "Gap": residuals.gap[rows],
@@ -144,7 +148,7 @@ def furthest_table() -> pd.DataFrame:
 
 
 def show_furthest() -> None:
-    st.subheader(furthest_sentence(residuals, FURTHEST), anchor=False)
+    st.subheader(in_its_words(furthest_sentence(residuals, FURTHEST)), anchor=False)
     table = furthest_table()
     help_ = {
         "Gap": "Largest less second logit, over the sample's temperature",
@@ -159,7 +163,9 @@ def show_furthest() -> None:
         height="content",
         alt=f"The {len(table)} samples that lie furthest from the equal-others curve under CIST, with the reason",
         columns={
-            "Sample": st.column_config.NumberColumn(pinned=True, format="%d", help="Position in the split"),
+            "Sample": st.column_config.NumberColumn(
+                in_its_words("Sample"), pinned=True, format="%d", help="Position in the split"
+            ),
             **{name: st.column_config.NumberColumn(format="%.3f", help=words) for name, words in help_.items()},
         },
     )
@@ -189,7 +195,7 @@ def show_exceptions() -> None:
     if residuals.far.any():
         show_figure(figure, key="ratio-reasons", code=residual_code())
     else:
-        st.info(plain(f"{figure.title}."), icon=":material/info:")
+        st.info(plain(in_its_words(f"{figure.title}.")), icon=":material/info:")
     show_furthest()
 
 

@@ -8,13 +8,13 @@ from typing import NamedTuple
 import pandas as pd
 import streamlit as st
 
-from app.forms.rho_export import CONFIGS, KINDS, Chosen, export, snippet
+from app.forms.rho_export import CONFIGS, Chosen, export, snippet
 from app.links import page_choice
 from app.ranking import compare_entropies
 from app.settings import page_setting
 from app.sidebar import move_rho
 from app.sliders.marker import move_marker
-from app.state import Code, current_view
+from app.state import Code, current_view, in_its_words
 from app.widgets import (
     loading_torch,
     page_head,
@@ -29,7 +29,7 @@ from app.widgets import (
 )
 from cist_core.cards import find_sample_model
 from cist_core.charts.rho import evidence_figure, gain_figure, rho_figure
-from cist_core.compare.anchors import ANCHORS, OWN, TRAINED_BEST, Anchor, find_anchors
+from cist_core.compare.anchors import ANCHORS, KD_TAU_1, KD_TAU_4, OWN, TRAINED_BEST, Anchor, find_anchors
 from cist_core.compare.evidence import evidence_for
 from cist_core.compare.findings import comparison
 from cist_core.compare.recommendation import (
@@ -39,11 +39,10 @@ from cist_core.compare.recommendation import (
     rho_outcome,
 )
 from cist_core.compare.rho_curves import RHOS, GainCurve, RhoSweep, gain_curve, rho_sweep
-from cist_core.compare.slider_grid import RHO_RANGE, TAU_RANGE
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
 from cist_core.logits.choices import CLIPPED, chosen_at
-from cist_core.temperature import CIST_FLOOR, Cist, Fixed, TemperatureRule
+from cist_core.temperature import Cist, Fixed, TemperatureRule
 from cist_core.temperature.columns import COMPACT
 from cist_core.wording import three_digits
 
@@ -80,8 +79,10 @@ def all_rhos(fingerprint: str, _curves: EntropyCurves, reach: float, floor: floa
 
 
 @st.cache_data(show_spinner=False, max_entries=_KEPT)
-def anchors_of(fingerprint: str, _curves: EntropyCurves, floor: float) -> tuple[Anchor, ...]:
-    return find_anchors(_curves, floor=floor)
+def anchors_of(fingerprint: str, of_text: bool, _curves: EntropyCurves, floor: float) -> tuple[Anchor, ...]:
+    found = find_anchors(_curves, floor=floor)
+    # What is usual and what trained best for images says nothing of a vocabulary.
+    return tuple(anchor for anchor in found if not of_text or anchor.key in (KD_TAU_4, KD_TAU_1))
 
 
 @st.cache_data(show_spinner=False, max_entries=4 * _KEPT)
@@ -107,8 +108,8 @@ def choose_anchor() -> str:
     )  # fmt: skip
     if TRAINED_BEST not in offered:
         st.caption(
-            f"None of our own students were trained with about {source.logit_set.num_classes:,} classes, so nothing is "
-            "said here of what trained best."
+            f"None of our own students were trained with about {source.predictions.num_classes:,} classes, so nothing "
+            "is said here of what trained best."
         )
     return chosen
 
@@ -128,7 +129,7 @@ def own_wishes() -> Wanted:
     target = st.slider(
         "Wanted mean entropy, share of ln C",
         0.01, 0.99, min(max(round(usual.target, 2), 0.01), 0.99), 0.01, **page_setting("rho_target"),
-        help="The mean over the samples. It starts at the recommended one.",
+        help=in_its_words("The mean over the samples. It starts at the recommended one."),
     )  # fmt: skip
     by = st.segmented_control(
         "Range by", [BY_ENTROPY, BY_TEMPERATURE],
@@ -155,7 +156,7 @@ def range_of_entropies() -> tuple[float, float]:
 
 
 def two_temperatures() -> tuple[float, float]:
-    coolest, warmest = TAU_RANGE
+    coolest, warmest = source.ranges["tau"]
     cooler, warmer = (round(end or source.default_pair(view.floor).tau, 1) for end in usual.tau_band)
     low, high = st.slider(
         "From and to, fixed temperatures τ",
@@ -176,7 +177,7 @@ def recommend() -> tuple[RhoRecommendation, Code]:
     chosen = choose_anchor()
     wanted = own_wishes() if chosen == OWN else Wanted(chosen)
     try:
-        return recommended(source.logit_set.fingerprint, source.curves, wanted, view.floor), code(wanted)
+        return recommended(source.predictions.fingerprint, source.curves, wanted, view.floor), code(wanted)
     except CistError as error:
         show_error(error)
         return usual, code(Wanted(usual.anchor.key))
@@ -195,7 +196,7 @@ def code(wanted: Wanted) -> Code:
         cooler, warmer = wanted.taus
         options = f"{options} --tau-range {cooler:g} {warmer:g}"
         arguments = f"{arguments}, tau_range=({cooler:g}, {warmer:g})"
-    floor_option = "" if view.floor == CIST_FLOOR else f" --floor {view.floor:g}"
+    floor_option = "" if view.floor == source.usual_floor else f" --floor {view.floor:g}"
     return Code(
         f"cist rho {source.arguments}{source.student_arguments} {options}{floor_option}",
         "from cist_core import EntropyCurves, gain_curve, recommend_rho, rho_sweep\n"
@@ -206,6 +207,11 @@ def code(wanted: Wanted) -> Code:
         f"sweep = rho_sweep(curves, reach=1.2 * found.rho, floor={view.floor:g})  # the first chart\n"
         "gains = gain_curve(curves, sweep)  # the second\n",
     )
+
+
+def lift_floor() -> None:
+    """Let a ρ have the mean entropy of any τ, from a callback."""
+    st.session_state["floor"] = 0.0
 
 
 def pick(points: list[dict[str, float]]) -> None:
@@ -249,7 +255,8 @@ def show_numbers(found: RhoRecommendation) -> None:
 
 def show_actions(found: RhoRecommendation) -> None:
     """Use it here, copy it, distill with it."""
-    nearest = min(max(found.rho, RHO_RANGE[0]), RHO_RANGE[1])
+    least, largest = source.ranges["rho"]
+    nearest = min(max(found.rho, least), largest)
     there = abs(view.rho - nearest) <= 0.0051
     taken = f"{nearest:.3g}"
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -267,8 +274,9 @@ def show_actions(found: RhoRecommendation) -> None:
             rule = Cist(float(f"{found.rho:.4g}"), view.floor)
             st.caption("The rule, as the command line and links write it")
             st.code(str(rule), language=None)
-            st.caption("For a training loop of your own; configs stand in the tab Export")
-            st.code(snippet(rule), language="python", height=240)
+            if source.text is None:
+                st.caption("For a training loop of your own; configs stand in the tab Export")
+                st.code(snippet(rule), language="python", height=240)
         if st.button(
             "Distill with it", key="rho_distill", icon=":material/science:", on_click=move_rho, args=(nearest,),
             help="Moves the slider and opens Distill, which compares it with the matched temperature.",
@@ -276,17 +284,19 @@ def show_actions(found: RhoRecommendation) -> None:
             st.switch_page("../pages/distill.py")
     if nearest != found.rho:
         st.caption(
-            f"The slider goes from ρ = {RHO_RANGE[0]:g} to {RHO_RANGE[1]:g}: the recommended {three_digits(found.rho)} "
+            f"The slider goes from ρ = {least:g} to {largest:g}: the recommended {three_digits(found.rho)} "
             "lies beyond it, and can be used on the command line and in Python."
         )
 
 
 def show_floor_of_clip() -> None:
     """What the floor of clipped zeros decides, of the teacher and of the student."""
-    for model in (source, student):
-        said = None if model is None else chosen_at(model.logit_set.provenance, CLIPPED)
+    provenances = {"": source.predictions.provenance}
+    if student is not None:
+        provenances["Of the student: "] = student.logit_set.provenance
+    for whose, provenance in provenances.items():
+        said = chosen_at(provenance, CLIPPED)
         if said is not None:
-            whose = "" if model is source else "Of the student: "
             st.warning(plain(f"{whose}{said}"), icon=":material/warning:")
 
 
@@ -340,9 +350,10 @@ def show_export(recommending: str) -> None:
         st.subheader(f"Take ρ = {view.rho:g} and the floor of {view.floor:g} with you", anchor=False)
         card = None if student is None else find_sample_model(student.name)
         teacher = None if find_sample_model(source.teacher) is None else source.teacher
-        chosen = Chosen(view.rho, view.floor, teacher, source.data, None if card is None else card.architecture)
+        architecture = None if card is None else card.architecture
+        chosen = Chosen(view.rho, view.floor, teacher, source.data, architecture, source.text is not None)
         kind = st.segmented_control(
-            "As", chosen.kinds, default=KINDS[0], required=True, **page_setting("rho_export"),
+            "As", chosen.kinds, default=chosen.kinds[0], required=True, **page_setting("rho_export"),
         )  # fmt: skip
         try:
             if kind in CONFIGS:
@@ -378,39 +389,47 @@ def show_reasons(found: RhoRecommendation) -> None:
         TABLES: show_side_by_side,
         EXPORT: lambda: show_export(commands.command),
     }
-    evidence = evidence_for(source.logit_set.num_classes)
+    evidence = None if source.text is not None else evidence_for(source.predictions.num_classes)
     if evidence is not None:
         figure = evidence_figure(evidence, found)
         parts = {WHY: lambda: show_figure(figure, key="rho-evidence", code=commands), **parts}
     show_tabs(parts, key="rho_tab")
 
 
-usual = recommended(source.logit_set.fingerprint, source.curves, Wanted(), view.floor)
-anchors = anchors_of(source.logit_set.fingerprint, source.curves, view.floor)
-page_head(QUESTION)
-finding = st.container()
-left, right = st.columns([5, 3], gap="medium")
-with right:
-    found, commands = recommend()
-    show_now()
-finding.subheader(plain(recommendation_sentence(found)), anchor=False)
-reach = max(float(RHOS[-1]), 1.2 * found.rho)  # with room for its words
-sweep, gains = all_rhos(source.logit_set.fingerprint, source.curves, reach, view.floor)
-others, other_gains = (
-    (None, None) if student is None else all_rhos(student.logit_set.fingerprint, student.curves, reach, view.floor)
-)
-turn = st.session_state.get("_rho_turn", 0)
-with left:
-    show_figure(
-        rho_figure(sweep, found, view.cist, anchors=anchors, student=others, turn=turn, height=CHART_HEIGHT),
-        key="rho-entropy",
-        code=commands,
-        heading=False,
-        on_pick=pick,
+try:
+    usual = recommended(source.predictions.fingerprint, source.curves, Wanted(source.usual_anchor), view.floor)
+except CistError as error:
+    if source.text is None:
+        raise
+    page_head(QUESTION)
+    show_error(error, action="Set the floor to 0", on_click=lift_floor)
+else:
+    anchors = anchors_of(source.predictions.fingerprint, source.text is not None, source.curves, view.floor)
+    page_head(QUESTION)
+    finding = st.container()
+    left, right = st.columns([5, 3], gap="medium")
+    with right:
+        found, commands = recommend()
+        show_now()
+    finding.subheader(plain(in_its_words(recommendation_sentence(found))), anchor=False)
+    end = float(RHOS[-1]) if source.text is None else source.ranges["rho"][1]
+    reach = max(end, 1.2 * found.rho)  # with room for its words
+    sweep, gains = all_rhos(source.predictions.fingerprint, source.curves, reach, view.floor)
+    others, other_gains = (
+        (None, None) if student is None else all_rhos(student.logit_set.fingerprint, student.curves, reach, view.floor)
     )
-    move_marker("rho-entropy", found)
-show_numbers(found)
-show_actions(found)
-show_floor(view.cist)
-show_floor_of_clip()
-show_reasons(found)
+    turn = st.session_state.get("_rho_turn", 0)
+    with left:
+        show_figure(
+            rho_figure(sweep, found, view.cist, anchors=anchors, student=others, turn=turn, height=CHART_HEIGHT),
+            key="rho-entropy",
+            code=commands,
+            heading=False,
+            on_pick=pick,
+        )
+        move_marker("rho-entropy", found)
+    show_numbers(found)
+    show_actions(found)
+    show_floor(view.cist)
+    show_floor_of_clip()
+    show_reasons(found)

@@ -11,6 +11,7 @@ from app.inspector import show_dark_knowledge, show_sample
 from app.selection import select
 from app.settings import page_setting
 from app.state import Code, View, current_view
+from app.token_list import list_tokens
 from app.widgets import page_head, show_figure, show_floor, show_tabs
 from cist_core.charts.soft_labels import MOST_IN_MATRIX, class_mass_figures, confused_pairs_figure, names_of
 from cist_core.samples.dark_knowledge import ClassMass, mean_soft_labels
@@ -26,8 +27,7 @@ TOP, MOST_BARS = "samples_top", 100
 TAB, PINNED = "samples_tab", "Pinned"
 
 view = current_view()
-logit_set = view.source.logit_set
-names = names_of(logit_set.class_names, logit_set.num_classes)
+text = view.source.text
 
 
 def sample_field(label: str, key: str) -> int | None:
@@ -171,28 +171,34 @@ def show_classes() -> None:
             show_figure(figure, key=f"samples-classes-{name}", code=code)
 
 
-head = st.container()
-inspector, gallery = st.columns([3, 2], gap="large")
-with gallery:
-    offer_images(view)
-    order = choose_order(view, names)
-    if not len(order):
-        st.info("No sample fulfils all conditions of the selection.", icon=":material/filter_alt_off:")
-        st.button("Select every sample", key="samples_all", on_click=select, args=(Selection(),), type="primary")
-if len(order):
-    with inspector:
-        index = choose_sample(order)
-        finding = show_sample(view, index, names, key="samples", top=st.session_state[TOP], heading=False)
-        show_floor(view.cist)
+if text is not None:
+    page_head("Which tokens are these?")
+    list_tokens(view)
+else:
+    logit_set = view.source.logit_set
+    names = names_of(logit_set.class_names, logit_set.num_classes)
+    head = st.container()
+    inspector, gallery = st.columns([3, 2], gap="large")
     with gallery:
-        show_cards(view, order, names, index)
-    show_tabs(
-        {
-            "Dark knowledge": show_wrong_classes,
-            PINNED: show_pins,
-            "Classes": show_classes,
-        },
-        key=TAB,
-    )
-with head:
-    page_head("What does the student actually see?", finding if len(order) else "")
+        offer_images(view)
+        order = choose_order(view, names)
+        if not len(order):
+            st.info("No sample fulfils all conditions of the selection.", icon=":material/filter_alt_off:")
+            st.button("Select every sample", key="samples_all", on_click=select, args=(Selection(),), type="primary")
+    if len(order):
+        with inspector:
+            index = choose_sample(order)
+            finding = show_sample(view, index, names, key="samples", top=st.session_state[TOP], heading=False)
+            show_floor(view.cist)
+        with gallery:
+            show_cards(view, order, names, index)
+        show_tabs(
+            {
+                "Dark knowledge": show_wrong_classes,
+                PINNED: show_pins,
+                "Classes": show_classes,
+            },
+            key=TAB,
+        )
+    with head:
+        page_head("What does the student actually see?", finding if len(order) else "")

@@ -12,7 +12,7 @@ import streamlit as st
 from app import catalogue
 from app.links import titled_multiselect
 from app.settings import page_setting
-from app.state import Code, current_view
+from app.state import NO_LOGITS, Code, current_view, in_its_words
 from app.widgets import (
     loading_torch,
     page_head,
@@ -31,10 +31,18 @@ from cist_core.charts.teachers import (
     teacher_entropy_figure,
     teacher_ratio_figure,
 )
-from cist_core.compare.anchors import Anchor, default_anchor
-from cist_core.compare.teacher_comparison import CIST, FIXED, TeacherReading, nearness_finding, read_teacher
+from cist_core.compare.anchors import KD_TAU_1, Anchor, default_anchor, find_anchor
+from cist_core.compare.teacher_comparison import (
+    CIST,
+    FIXED,
+    TeacherReading,
+    nearness_finding,
+    read_curves,
+    read_teacher,
+)
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
+from cist_core.language.text_predictions import TextPredictions
 from cist_core.logits.alignment import align
 from cist_core.logits.logit_set import LogitSet
 from cist_core.samples.table import StudentLogits
@@ -54,15 +62,17 @@ source, student = view.source, view.source.student
 
 
 @st.cache_resource(show_spinner="Reading the logits of the other teacher", max_entries=6)
-def logits_of(teacher: str, data: str, split: str) -> LogitSet:
+def predictions_of(teacher: str, data: str, split: str) -> LogitSet | TextPredictions:
     return catalogue.load(teacher, data, split)
 
 
 @st.cache_data(show_spinner="Comparing the teachers", max_entries=12)
-def anchor_of(fingerprint: str, floor: float, _logits: LogitSet) -> Anchor | None:
+def anchor_of(fingerprint: str, floor: float, _predictions: LogitSet | TextPredictions) -> Anchor | None:
     """What is recommended for a teacher; None for one that says the same at every ρ."""
     try:
-        return default_anchor(EntropyCurves.from_logits(_logits), floor=floor)
+        if isinstance(_predictions, TextPredictions):
+            return find_anchor(_predictions.curves(), KD_TAU_1, floor=floor)
+        return default_anchor(EntropyCurves.from_logits(_predictions), floor=floor)
     except CistError:
         return None
 
@@ -74,13 +84,15 @@ def reading_of(
     student: str | None,
     target: float,
     floor: float,
-    _logits: LogitSet,
+    _predictions: LogitSet | TextPredictions,
     _student: StudentLogits | None,
 ) -> TeacherReading:
+    if isinstance(_predictions, TextPredictions):
+        return read_curves(name, _predictions.curves(), _predictions.accuracy, target=target, floor=floor)
     if _student is None:
-        return read_teacher(name, _logits, target=target, floor=floor)
+        return read_teacher(name, _predictions, target=target, floor=floor)
     return read_teacher(
-        name, _logits, target=target, floor=floor, student=_student.logit_set, student_curves=_student.curves
+        name, _predictions, target=target, floor=floor, student=_student.logit_set, student_curves=_student.curves
     )
 
 
@@ -97,7 +109,7 @@ def choose_others() -> list[str]:
         default=at_hand[: len(TEACHER_COLOURS) - 1],
         titles=catalogue.titles(others),
         max_selections=len(TEACHER_COLOURS) - 1,
-        placeholder="Add a teacher" if others else "No other model answers these samples",
+        placeholder="Add a teacher" if others else in_its_words("No other model answers these samples"),
         help="Models on the same data and split, shipped or added; logits that are not at hand are computed once.",
     )
 
@@ -107,37 +119,42 @@ def shown_names(others: Sequence[str]) -> dict[str, str]:
     return catalogue.titles((source.teacher, *others))
 
 
-def load_all(others: Sequence[str]) -> dict[str, LogitSet]:
-    """The logits by name, the sidebar's teacher first; one that cannot be compared is named and left out."""
+def load_all(others: Sequence[str]) -> dict[str, LogitSet | TextPredictions]:
+    """The predictions by name, the sidebar's teacher first; one that cannot be compared is named and left out."""
     loaded = {}
-    own = source.logit_set
     for name, shown in shown_names(others).items():
         try:
-            loaded[name] = own if name == source.teacher else align(own, load(name), name=shown)
+            loaded[name] = source.text or source.logit_set if name == source.teacher else load_beside(name, shown)
         except CistError as error:
             show_error(error)
     return loaded
 
 
-def read_all(logit_sets: Mapping[str, LogitSet], target: float) -> list[TeacherReading]:
+def load_beside(name: str, shown: str) -> LogitSet | TextPredictions:
+    """What another teacher says of the same samples."""
+    found = load(name)
+    return found if isinstance(found, TextPredictions) else align(source.logit_set, found, name=shown)
+
+
+def read_all(loaded: Mapping[str, LogitSet | TextPredictions], target: float) -> list[TeacherReading]:
     """Each at one mean entropy; one that cannot be read is named and left out."""
     shown = shown_names(others)
     readings: list[TeacherReading] = []
-    for name, logit_set in logit_sets.items():
+    for name, predictions in loaded.items():
         beside = None if student is None or student.name == name else student
         fingerprint = None if beside is None else beside.logit_set.fingerprint
         try:
             readings.append(
-                reading_of(shown[name], logit_set.fingerprint, fingerprint, target, view.floor, logit_set, beside)
+                reading_of(shown[name], predictions.fingerprint, fingerprint, target, view.floor, predictions, beside)
             )
         except CistError as error:
             show_error(error)
     return readings
 
 
-def load(name: str) -> LogitSet:
+def load(name: str) -> LogitSet | TextPredictions:
     with loading_torch() if needs_inference(name) else st.container():
-        return logits_of(name, source.data, source.split)
+        return predictions_of(name, source.data, source.split)
 
 
 def needs_inference(name: str) -> bool:
@@ -147,6 +164,8 @@ def needs_inference(name: str) -> bool:
 
 def code(readings: Sequence[TeacherReading]) -> Code:
     """The same numbers without the app."""
+    if source.text is not None:
+        return code_of_texts(readings)
     references = {
         shown: catalogue.reference(name, source.data, source.split)
         for name, shown in shown_names(others).items()
@@ -169,6 +188,26 @@ def code(readings: Sequence[TeacherReading]) -> Code:
         "for name, logits in teachers.items():\n"
         f"    teacher = read_teacher(name, logits, {options}student=student_logits)\n"
         "    print(name, teacher.rho, teacher.fixed.profile.std, teacher.cist.profile.std, teacher.gap)\n",
+    )
+
+
+def code_of_texts(readings: Sequence[TeacherReading]) -> Code:
+    """The same of language models on a text."""
+    references = {
+        shown: catalogue.reference(name, source.data, source.split) for name, shown in shown_names(others).items()
+    }
+    read = {reading.name: references[reading.name] for reading in readings}
+    teachers = "".join(f"    {name!r}: {reference.expression},\n" for name, reference in read.items())
+    return Code(
+        "\n".join(
+            f"cist analyze {read[reading.name].arguments} --rule {reading.fixed.rule} {reading.cist.rule}"
+            for reading in readings
+        ),
+        f"{source.reference.imports}from cist_core.compare.teacher_comparison import read_curves\n\n"
+        f"teachers = {{\n{teachers}}}\n"
+        "for name, tokens in teachers.items():\n"
+        f"    teacher = read_curves(name, tokens.curves(), None, target={target:g}, floor={view.floor:g})\n"
+        "    print(name, teacher.rho, teacher.fixed.profile.std, teacher.cist.profile.std)\n",
     )
 
 
@@ -299,6 +338,9 @@ def show_ratios(readings: Sequence[TeacherReading]) -> None:
 
 
 def show_gap(readings: Sequence[TeacherReading]) -> None:
+    if source.text is not None:
+        st.info(f"The distance to a student is not known here. {NO_LOGITS}", icon=":material/school:")
+        return
     if student is None:
         st.info("Choose a student in the sidebar to see how far it is from each teacher.", icon=":material/school:")
         return
@@ -329,6 +371,9 @@ def show_gap(readings: Sequence[TeacherReading]) -> None:
 
 
 def show_calibration(readings: Sequence[TeacherReading]) -> None:
+    if source.text is not None:
+        st.info(f"The calibration is not known here. {NO_LOGITS}", icon=":material/short_text:")
+        return
     if source.curves.labels is None:
         st.info("These logits have no labels, so their calibration is not known.", icon=":material/label_off:")
         return
@@ -353,13 +398,13 @@ def show_calibration(readings: Sequence[TeacherReading]) -> None:
 
 head = st.container()
 others = choose_others()
-logit_sets = load_all(others)
+loaded = load_all(others)
 # They can be compared at one mean entropy only: the softest that is recommended, as all floors leave that to all.
-found = (anchor_of(logit_set.fingerprint, view.floor, logit_set) for logit_set in logit_sets.values())
+found = (anchor_of(each.fingerprint, view.floor, each) for each in loaded.values())
 anchors = [anchor for anchor in found if anchor is not None]
 target = max((anchor.target for anchor in anchors), default=0.5)
-readings = read_all(logit_sets, target)
-if readings:
+readings = read_all(loaded, target)
+if readings and anchors:
     commands = code(readings)
     wanted = next(anchor for anchor in anchors if anchor.target == target)
     uncertainty = f" ({wanted.uncertainty})" if wanted.uncertainty else ""

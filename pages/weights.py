@@ -8,8 +8,9 @@ import streamlit as st
 
 from app.selection import select
 from app.settings import page_setting
-from app.state import Code, current_view
+from app.state import NO_LOGITS, Code, current_view, in_its_words
 from app.thumbnails import thumbnails
+from app.token_list import in_context
 from app.widgets import loading_torch, page_head, plain, show_figure, show_floor, show_table, show_tabs
 from cist_core.charts.gradients import gradient_figure
 from cist_core.charts.weights import difficulty_figure, factors_figure, weight_figure
@@ -24,7 +25,7 @@ ORDER = 40
 ICON = ":material/balance:"
 
 # What the segmented control says, and the measure it means.
-DIFFICULTY = {"margin": "margin", "student loss": "student_loss", "entropy": "entropy"}
+DIFFICULTY = {"margin": "margin", "student loss": "student_loss", "entropy": "entropy", "surprisal": "surprisal"}
 GRADIENT_MODES = ("constant", "scale-free", "full")
 LOSSES = ("divergence", "whole loss")
 ROWS = 8
@@ -39,7 +40,7 @@ _HELP = {
 }
 ENDS = {
     "Image": st.column_config.ImageColumn(width="small", pinned=True),
-    "Sample": st.column_config.NumberColumn(format="%d", help="Position in the split"),
+    "Sample": st.column_config.NumberColumn(in_its_words("Sample"), format="%d", help="Position in the split"),
     **{name: st.column_config.NumberColumn(format="%.3g", help=words) for name, words in _HELP.items()},
 }
 
@@ -86,6 +87,8 @@ def choose_measure() -> Measure:
 
 def code(imports: str, lines: str) -> Code:
     """The pair's command, and Python that loads the logits first."""
+    if source.text is not None:
+        return Code(view.code().command, f"{imports}{source.imports}\n{source.loading}{lines}")
     loads = f"teacher = {source.reference.expression}\n"
     if source.student_reference is not None:
         loads += f"student = {source.student_reference.expression}\n"
@@ -94,9 +97,11 @@ def code(imports: str, lines: str) -> Code:
 
 def weights_code() -> Code:
     models = "teacher" if student is None else "teacher, student"
+    imports = "from cist_core import EntropyCurves\n" if source.text is None else ""
+    read = f"curves = [EntropyCurves.from_logits(logits) for logits in [{models}]]\n"
     return code(
-        "from cist_core import EntropyCurves\nfrom cist_core.temperature.weights import SampleWeights\n",
-        f"curves = [EntropyCurves.from_logits(logits) for logits in [{models}]]\n"
+        f"{imports}from cist_core.temperature.weights import SampleWeights\n",
+        f"{read if source.text is None else 'curves = [curves]' + chr(10)}"
         f"weights = SampleWeights.of(\n"
         f'    *curves, rho={view.rho:g}, floor={view.floor:g}, weighting="{weighting}", normalise={normalise}\n'
         ")\n"
@@ -118,7 +123,9 @@ def show_difficulty() -> None:
         st.metric(
             "Effective sample size",
             f"{round(weights.effective_samples):,} ({percent(weights.effective_share)})",
-            help="(Σw)² / Σw²: how many samples of equal weight would count as much; in brackets, as a share of all.",
+            help=in_its_words(
+                "(Σw)² / Σw²: how many samples of equal weight would count as much; in brackets, as a share of all."
+            ),
         )
         st.metric(
             "Spread of the weight",
@@ -128,7 +135,7 @@ def show_difficulty() -> None:
         st.metric(
             f"Spearman with {measure.title}",
             "held constant" if correlation is None else f"{correlation:.3f}",
-            help="Rank correlation of the weight and the measure over the samples.",
+            help=in_its_words("Rank correlation of the weight and the measure over the samples."),
         )
         show_floor(view.cist)
 
@@ -171,6 +178,9 @@ def choose_gradient() -> tuple[str, bool, bool]:
 
 def show_gradients() -> None:
     """The share of the gradient under both rules; nothing until somebody asks for that of a large set."""
+    if source.text is not None:
+        st.info(f"There are no gradients here. {NO_LOGITS}", icon=":material/short_text:")
+        return
     if student is None:
         st.info("Choose a student in the sidebar to see the gradients.", icon=":material/person_off:")
         return
@@ -261,7 +271,7 @@ def inputs(whole: bool) -> dict[str, Any]:
 
 def ends_table(rows: np.ndarray) -> pd.DataFrame:
     """These samples with their pictures, classes and factors."""
-    names = source.logit_set.class_names
+    names = source.predictions.class_names
 
     def classes(of: np.ndarray) -> list[str]:
         return [str(index) if names is None else names[index] for index in of]
@@ -270,6 +280,7 @@ def ends_table(rows: np.ndarray) -> pd.DataFrame:
     table = {
         **({} if pictures is None else {"Image": pictures}),
         "Sample": rows,
+        **({} if source.text is None else {"In the text": in_context(view, rows)}),
         **({} if labels is None else {"Class": classes(labels[rows])}),
         "Prediction": classes(source.curves.statistics.top1[rows]),
         "Weight": weights.relative[rows],
@@ -286,7 +297,7 @@ def ends_table(rows: np.ndarray) -> pd.DataFrame:
 def show_ends() -> None:
     """The samples with the largest and with the smallest weight, side by side."""
     if weights.equal:
-        st.caption("Under this weighting no sample is raised or lowered.")
+        st.caption(in_its_words("Under this weighting no sample is raised or lowered."))
         return
     ends = {"raised": (weights.raised(ROWS), "most"), "lowered": (weights.lowered(ROWS), "least")}
     for place, (end, (rows, words)) in zip(st.columns(2, gap="large"), ends.items(), strict=True):
@@ -322,7 +333,13 @@ def end_sentence(end: str, rows: np.ndarray) -> str:
 
 
 head = st.container()
-if student is None:
+if source.text is not None:
+    st.info(
+        "A text has no student here, as that needs all logits, which are not kept; so this page shows the teacher's "
+        "half: its temperatures, and its factor squared as the weight.",
+        icon=":material/person_off:",
+    )
+elif student is None:
     st.info(
         "No student is chosen, so this page shows the teacher's half: its temperatures, and its factor squared as "
         "the weight. Choose a student in the sidebar for the product, the student's loss and the gradients.",

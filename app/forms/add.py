@@ -11,13 +11,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from app.forms.references import InFile, class_map_words, own_name
+from app.forms.references import InFile, OfText, class_map_words, own_name
 from app.forms.run_views import duration
 from app.state import Code
 from cist_core.added import Added, AddedStore, AddSpec, LogitFiles, ModelOnData, Preview, PreviewImage, Progress
 from cist_core.data.formats import image_endings, image_formats, paths_in_words
 from cist_core.data.loading import DATASETS, is_present
 from cist_core.errors import CistError
+from cist_core.language.known import known_language_models
 from cist_core.logits.class_maps import parse_class_map
 from cist_core.logits.ensemble import ENSEMBLE
 from cist_core.logits.files.formats import label_endings, logit_endings
@@ -25,19 +26,22 @@ from cist_core.registry import listed
 from cist_core.wording import byte_size, percent
 from cist_core.zoo.kinds import is_remote, model_kinds, teacher_endings, weight_endings
 
-LOGITS, MODEL = "Logits", "Model"
+LOGITS, MODEL, TEXT = "Logits", "Model", "Text"
 """What is added."""
-UPLOAD, SERVER, NAME = "Upload", "Server path", "By name"
+UPLOAD, SERVER, NAME, PASTE = "Upload", "Server path", "By name", "Paste"
 """Where a file or a model comes from."""
 
 GIVEN_AS = ("auto", "logits", "log-probabilities", "probabilities")
 SPLITS = ("test", "validation", "train")
 
-TEACHER, LABELS, STUDENT, DATA = "teacher", "labels", "student", "data"
+TEACHER, LABELS, STUDENT, DATA, TEXTS = "teacher", "labels", "student", "data", "texts"
 """The places that a file can fill; uploads lie in a folder of this name."""
 PREVIEW = "preview"
 """Where a fault is shown that belongs to no single place."""
 
+TEXT_TYPES = ("txt", "jsonl")
+MOST_CHARACTERS = 200_000
+"""Of a text that is pasted."""
 MOST_UPLOADS, MOST_UPLOADED = 64, 4_000_000_000
 """Files and bytes that one session may have on the server, in everything that it has begun and not deleted."""
 
@@ -131,6 +135,10 @@ def gone(added_id: str) -> str:
 
 def missing(answers: Mapping[str, Any]) -> str | None:
     """What has to be answered before anything can be looked at; None where nothing has."""
+    if answers["kind"] == TEXT:
+        if not answers[TEACHER]:
+            return "Choose a language model."
+        return None if answers[TEXTS] else "Give a text."
     if not answers[TEACHER]:
         return "Choose a file of logits." if answers["kind"] == LOGITS else "Choose a model."
     if answers["kind"] == MODEL and not answers[DATA]:
@@ -149,6 +157,9 @@ def make_spec(answers: Mapping[str, Any]) -> AddSpec:
         files = {place: answers[place] or None for place in (TEACHER, LABELS, STUDENT)}
         said = {"given_as": answers["given_as"], "class_map": read_class_map(answers.get("class_map"))}
         return AddSpec.of(title=title, logits={**files, **said})
+    if answers["kind"] == TEXT:
+        read = {"length": answers["length"], "download": answers["download"]}
+        return AddSpec.of(title=title, language=read | {"model": answers[TEACHER], "texts": answers[TEXTS]})
     limit = answers["limit"]
     return AddSpec.of(
         title=title,
@@ -169,13 +180,15 @@ def make_spec(answers: Mapping[str, Any]) -> AddSpec:
 
 def same_but_for_the_title(a: AddSpec | None, b: AddSpec | None) -> bool:
     """Whether a preview of one is a preview of the other."""
-    return a is not None and b is not None and (a.logits, a.model) == (b.logits, b.model)
+    parts = ("logits", "model", "language")
+    return a is not None and b is not None and all(getattr(a, part) == getattr(b, part) for part in parts)
 
 
 def suggested_title(answers: Mapping[str, Any]) -> str:
     """What the new source is called unless somebody names it: the model, and the data it answered."""
     teacher = ENSEMBLE.join(_stem(name) for name in str(answers[TEACHER]).split(ENSEMBLE))
-    whole = f"{teacher} on {_stem(str(answers[DATA]))}" if answers["kind"] == MODEL else teacher
+    on = {MODEL: DATA, TEXT: TEXTS}.get(answers["kind"])
+    whole = teacher if on is None else f"{teacher} on {_stem(str(answers[on]))}"
     return whole[:80]
 
 
@@ -220,7 +233,7 @@ def is_checkpoint(answers: Mapping[str, Any]) -> bool:
 
 def may_need_download(answers: Mapping[str, Any]) -> bool:
     """Whether what is named may not be on this machine."""
-    named = f"{answers[TEACHER] or ''}{ENSEMBLE}{answers[DATA] or ''}".split(ENSEMBLE)
+    named = ENSEMBLE.join(str(answers.get(place) or "") for place in (TEACHER, DATA, TEXTS)).split(ENSEMBLE)
     return any(is_remote(name) or (name in DATASETS and not is_present(name)) for name in named)
 
 
@@ -243,6 +256,10 @@ def restored(added: Added) -> dict[str, Any]:
         files = {place: getattr(spec.logits, place) for place in (TEACHER, LABELS, STUDENT)}
         said = {"given_as": spec.logits.given_as, "class_map": write_class_map(spec.logits.class_map or {})}
         return {"kind": LOGITS, **said, **_origins(added, files)}
+    if spec.language is not None:
+        language = spec.language
+        answered = {"kind": TEXT, "length": language.length, "download": language.download}
+        return {**answered, "lm": language.model, **_origins(added, {TEXTS: language.texts})}
     assert spec.model is not None
     model = spec.model
     answers = {
@@ -320,9 +337,24 @@ def known_prefixes() -> str:
 # ---- in words --------------------------------------------------------------------------------------------------------
 
 
-def headline(preview: Preview, name: str) -> str:
+def language_models() -> dict[str, str]:
+    """The language models of this machine by name, with what they are called; those that ship first."""
+    return {model.name: model.title for model in known_language_models() if model.path is not None}
+
+
+def texts_help() -> str:
+    """What a file of texts holds."""
+    return (
+        "A plain text in UTF-8, or `.jsonl` with an object a line: `text`; `prompt` and `response`; or `messages` of a "
+        "chat"
+    )
+
+
+def headline(preview: Preview, name: str, *, of_text: bool = False) -> str:
     """What the preview found, in one sentence: how good the answers are, and how long all of them will take."""
-    if preview.accuracy is None:
+    if of_text:
+        found = f"{name}: {preview.num_samples:,} tokens count, over a vocabulary of {preview.num_classes:,}"
+    elif preview.accuracy is None:
         found = f"{name} has {preview.num_classes:,} classes and {preview.num_samples:,} samples, without labels"
     elif preview.sample_size < preview.num_samples:
         share = accuracy(preview.accuracy, preview.sample_size)
@@ -333,7 +365,7 @@ def headline(preview: Preview, name: str) -> str:
         )
     if preview.seconds is None:
         return found
-    return f"{found}; all {preview.num_samples:,} will take about {duration(preview.seconds)}"
+    return f"{found}; all{'' if of_text else f' {preview.num_samples:,}'} will take about {duration(preview.seconds)}"
 
 
 def accuracy(share: float, count: int) -> str:
@@ -341,8 +373,16 @@ def accuracy(share: float, count: int) -> str:
     return f"{share * 100:.2f} %" if count >= _MANY else percent(share)
 
 
-def facts_line(preview: Preview) -> str:
+def facts_line(preview: Preview, *, of_text: bool = False) -> str:
     """What it is, in one line."""
+    if of_text:
+        parts = [preview.architecture or "", f"{preview.parameters or 0:,} parameters"]
+        parts += [f"vocabulary of {preview.num_classes:,}", f"{preview.num_samples:,} tokens"]
+        if preview.accuracy is not None:
+            parts.append(
+                f"of the first {preview.sample_size:,}, {percent(preview.accuracy)} are what it held most likely"
+            )
+        return " · ".join(parts)
     parts = [preview.architecture] if preview.architecture else []
     if preview.parameters:
         parts.append(f"{preview.parameters:,} parameters")
@@ -357,12 +397,12 @@ def card(image: PreviewImage) -> tuple[str, bool]:
     return (f"{image.label}, {sure}" if right else f"{image.label}, taken for {image.prediction}, {sure}"), right
 
 
-def progress_words(progress: Progress | None) -> tuple[float, str]:
+def progress_words(progress: Progress | None, *, of_text: bool = False) -> tuple[float, str]:
     """The share that is done, and the line beside the bar."""
     if progress is None or not progress.total:
         return 0.0, "Opening the files"
     share = min(progress.done / progress.total, 1.0)
-    words = f"{progress.done:,} of {progress.total:,} samples"
+    words = f"{progress.done:,} of {progress.total:,} {'tokens' if of_text else 'samples'}"
     if progress.seconds_left is not None and share < 1:
         words += f", about {duration(progress.seconds_left)} left"
     return share, words
@@ -392,6 +432,8 @@ def _field(option: re.Match[str]) -> str:
 
 
 def _named(spec: AddSpec) -> dict[str, str]:
+    if spec.language is not None:
+        return {TEACHER: spec.language.model, TEXTS: spec.language.texts}
     part = spec.logits or spec.model
     texts = {place: getattr(part, place, None) for place in (TEACHER, LABELS, STUDENT, DATA)}
     return {place: text for place, text in texts.items() if text}
@@ -400,7 +442,7 @@ def _named(spec: AddSpec) -> dict[str, str]:
 def _stem(name: str) -> str:
     """``resnet56`` of ``/data/resnet56.pt`` and of ``timm:resnet56``."""
     tail = re.split(r"[/\\]", name.rpartition(":")[2])[-1]
-    known = {*label_endings(), *image_endings(), *teacher_endings()}
+    known = {*label_endings(), *image_endings(), *teacher_endings(), *(f".{ending}" for ending in TEXT_TYPES)}
     return Path(tail).stem if Path(tail).suffix.lower() in known else tail
 
 
@@ -421,6 +463,8 @@ def code(spec: AddSpec, uploads: Path, split: str | None) -> Code:
 
     if spec.logits is not None:
         return _logits_code(spec.logits, own)
+    if spec.language is not None:
+        return _texts_code(OfText(own(spec.language.model), own(spec.language.texts), spec.language.length))
     assert spec.model is not None
     return _model_code(spec.model, own, "" if split == "all" else spec.model.split)
 
@@ -435,6 +479,10 @@ def _logits_code(files: LogitFiles, own: Callable[[str], str]) -> Code:
         f"logits = {teacher.expression}\n"
         "curves = EntropyCurves.from_logits(logits)\n",
     )
+
+
+def _texts_code(reference: OfText) -> Code:
+    return Code(f"cist analyze {reference.arguments}", f"{reference.imports}\n{reference.loading}")
 
 
 def _model_code(model: ModelOnData, own: Callable[[str], str], split: str) -> Code:

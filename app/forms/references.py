@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cist_core.cards import find_sample_model
+from cist_core.errors import CistError
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,11 @@ class Named:
     def expression(self) -> str:
         """Python for its `LogitSet`, after `imports`."""
         return f"load_logits({_text(self.model)}, {_text(self.data)}, {_text(self.split)}).logit_set"
+
+    @property
+    def loading(self) -> str:
+        """Python that reads ``logits`` and ``curves``, after `imports` and that of `EntropyCurves`."""
+        return _loading(self.expression)
 
     def as_student(self, teacher: Reference) -> str:
         """What names it beside that teacher."""
@@ -72,11 +78,50 @@ class InFile:
         more += f", class_map={dict(self.class_map)!r}" if self.class_map is not None else ""
         return f"read_logits({_text(self.file)}{more})"
 
+    @property
+    def loading(self) -> str:
+        return _loading(self.expression)
+
     def as_student(self, teacher: Reference) -> str:
         return shlex.join(["--student", self.file])
 
 
-Reference = Named | InFile
+@dataclass(frozen=True)
+class OfText:
+    """A language model on texts, as whoever looks at them has both."""
+
+    model: str
+    texts: str
+    length: int | None = None
+
+    @property
+    def arguments(self) -> str:
+        words = ["--lm", self.model, "--text", self.texts]
+        return shlex.join(words if self.length is None else [*words, "--length", str(self.length)])
+
+    @property
+    def imports(self) -> str:
+        return "from cist_core.language.sources import load_tokens\n"
+
+    @property
+    def expression(self) -> str:
+        """Python for its `TokenSet`, after `imports`."""
+        length = "" if self.length is None else f", length={self.length}"
+        return f"load_tokens({_text(self.model)}, {_text(self.texts)}{length}).tokens"
+
+    @property
+    def loading(self) -> str:
+        return f"tokens = {self.expression}\ncurves = tokens.curves()\n"
+
+    def as_student(self, teacher: Reference) -> str:
+        raise CistError("A language model is no student of images; choose another.")
+
+
+Reference = Named | InFile | OfText
+
+
+def _loading(expression: str) -> str:
+    return f"logits = {expression}\ncurves = EntropyCurves.from_logits(logits)\n"
 
 
 def class_map_words(mapping: Mapping[str, str]) -> list[str]:

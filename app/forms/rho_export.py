@@ -21,7 +21,8 @@ CONFIGS = ("RunConfig JSON", "RunConfig YAML")
 class Chosen(NamedTuple):
     """What is exported: a rho and its floor, and what they were chosen for; the student is an architecture.
 
-    The teacher is None where it is not one that ships: its runs are made on Distill, which knows its files.
+    The teacher is None where it is not one that ships: its runs are made on Distill, which knows its files; `of_text`
+    where it is a language model.
     """
 
     rho: float
@@ -29,10 +30,13 @@ class Chosen(NamedTuple):
     teacher: str | None
     data: str
     student: str | None = None
+    of_text: bool = False
 
     @property
     def kinds(self) -> list[str]:
         """Those of `KINDS` that can be had."""
+        if self.of_text:
+            return ["Command line"]
         return [kind for kind in KINDS if self.teacher is not None or kind not in CONFIGS]
 
 
@@ -51,6 +55,8 @@ def export(kind: str, chosen: Chosen, recommending: str) -> Export:
         return Export(snippet(Cist(chosen.rho, chosen.floor)), "python", "cist_step.py", "text/x-python")
     if kind == "Command line":
         training = "" if chosen.teacher is None else f"{training_command(chosen)}\n"
+        if chosen.of_text:  # on the pair that ships; with --set teacher.name and data.name on others
+            training = f"cist distill --preset demo-language --objective {Cist(chosen.rho, chosen.floor)}\n"
         return Export(f"{recommending}\n{training}", "bash", "cist.sh", "text/x-shellscript")
     config = run_config(chosen)
     if kind == "RunConfig JSON":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -12,16 +14,14 @@ from app.sliders.grid import grid_id, grid_of
 from app.state import View
 from cist_core.compare.slider_grid import (
     MARKS,
-    RHO_RANGE,
-    TAU_RANGE,
     Position,
     nearest_position,
     pair_json,
     sentences_json,
 )
+from cist_core.wording import all_of_tokens
 
 BAR, VALUES, SLIDERS = "rules-bar", "rules-values", "rules-sliders"
-RANGES = {"tau": TAU_RANGE, "rho": RHO_RANGE}
 _ECHO = "_sliders_told"
 
 
@@ -50,34 +50,35 @@ def show_sliders(bar: DeltaGenerator, view: View, *, together: bool, note: str) 
             data={
                 "here": _here(view, note),
                 "matched": together,
-                "bounds": RANGES,
+                "bounds": view.source.ranges,
                 "marks": MARKS,
                 "echo": st.session_state.get(_ECHO),
             },
-            on_rest_change=_take,
+            on_rest_change=partial(_take, view.source.ranges),
         )
 
 
 def _here(view: View, note: str) -> dict[str, Any]:
     source, curves = view.source, view.source.curves
     tau, rho = (Position.of(reading, curves) for reading in view.pair)
+    sentences = sentences_json(view.cist.rule, view.floor)
     return pair_json(tau, rho, grid_of(source, view.floor)) | {
         "grid": grid_id(source, view.floor),
         "floor": view.floor,
         "samples": curves.num_samples,
         "maxEntropy": curves.max_entropy,
-        "sentences": sentences_json(view.cist.rule, view.floor),
+        "sentences": sentences if source.text is None else all_of_tokens(sentences),
         "note": note,
     }
 
 
-def _take() -> None:
+def _take(ranges: Mapping[str, tuple[float, float]]) -> None:
     """A slider has come to rest, or the switch was turned: what the browser says is checked as a link's words are."""
     told = st.session_state[SLIDERS].get("rest") or {}
     st.session_state[_ECHO] = told.get("at")
     name, value, matched = told.get("slider"), told.get("value"), told.get("matched")
-    if name in RANGES and isinstance(value, int | float) and value == value:
-        st.session_state[name] = nearest_position(value, RANGES[name])
+    if isinstance(name, str) and name in ranges and isinstance(value, int | float) and value == value:
+        st.session_state[name] = nearest_position(value, ranges[name])
     elif isinstance(matched, bool):
         st.session_state["matched"] = matched
 

@@ -9,9 +9,10 @@ import streamlit as st
 
 from app.sliders.component import live_component, read
 from app.state import Source, View
-from cist_core.compare.slider_grid import RHO_RANGE, TAU_RANGE, SliderGrid, SliderGridReader, nearest_position
+from cist_core.compare.slider_grid import SliderGrid, SliderGridReader, nearest_position
 from cist_core.temperature import Cist, Fixed
 from cist_core.temperature.readings import read_rule
+from cist_core.wording import all_of_tokens
 
 KEY = "slider-grid"
 _AT_A_TIME = 0.05  # seconds: so long does a person wait at most who moves something in between
@@ -29,7 +30,7 @@ class _Grid:
 def grid_id(source: Source, floor: float) -> str:
     """Names the grid of a source under a floor; two of one name are the same."""
     student = "" if source.student is None else source.student.logit_set.fingerprint[:16]
-    return f"{source.logit_set.fingerprint[:16]}-{student}-{floor:g}"
+    return f"{source.predictions.fingerprint[:16]}-{student}-{floor:g}"
 
 
 def grid_of(source: Source, floor: float) -> SliderGrid | None:
@@ -46,7 +47,8 @@ def send_grid(view: View) -> None:
         place.empty()  # here Streamlit ends the script if the person has moved something
         grid = kept.reader.read_on(_AT_A_TIME)
     if kept.sent is None:
-        shown = grid.to_json(ratios=False) | {"id": name}
+        content = grid.to_json(ratios=False)
+        shown = (content if view.source.text is None else all_of_tokens(content)) | {"id": name}
         kept.sent = json.dumps(shown, separators=(",", ":"), allow_nan=False).encode()
     _GRID(key=KEY, data=kept.sent)
 
@@ -54,8 +56,10 @@ def send_grid(view: View) -> None:
 @st.cache_resource(show_spinner=False, max_entries=_KEPT)
 def _grid(name: str, _source: Source, _floor: float) -> _Grid:
     pair, curves = _source.default_pair(_floor), _source.curves
-    tau, rho = nearest_position(pair.tau, TAU_RANGE), nearest_position(pair.rho, RHO_RANGE)
-    return _Grid(SliderGridReader(read_rule(Fixed(tau), curves), read_rule(Cist(rho, _floor), curves), curves))
+    ranges = _source.ranges
+    tau, rho = nearest_position(pair.tau, ranges["tau"]), nearest_position(pair.rho, ranges["rho"])
+    fixed, cist = read_rule(Fixed(tau), curves), read_rule(Cist(rho, _floor), curves)
+    return _Grid(SliderGridReader(fixed, cist, curves, rho_range=ranges["rho"]))
 
 
 _GRID = live_component("cist_slider_grid", html="<span></span>", scripts=[read("grid.js")])

@@ -112,7 +112,7 @@ function startHistogram(root) {
     });
     text("x", layers.titles, "entropy (nats)", { x: (LEFT + right) / 2, y: height - 8, "text-anchor": "middle", class: "title" });
     text("top", layers.titles, "normalised entropy (H / ln C)", { x: (LEFT + right) / 2, y: 15, "text-anchor": "middle", class: "title" });
-    text("y", layers.titles, "samples", { x: 0, y: 0, "text-anchor": "middle", class: "title",
+    text("y", layers.titles, root.data.unit || "samples", { x: 0, y: 0, "text-anchor": "middle", class: "title",
       transform: `translate(12 ${(TOP + bottom) / 2}) rotate(-90)` });
     drawBrush();
     for (const [key, known] of kept) {

@@ -60,6 +60,7 @@ def draw_histogram(view: View, readings: Sequence[RuleReading], *, key: str, bru
                 for reading, slot in list(zip(readings, slots([each.rule for each in readings]), strict=True))[2:]
             ],
             "brush": True,
+            "unit": "samples" if view.source.text is None else "tokens",
             "interval": _interval(view, brushed, limit),
         },
         on_brushed_change=partial(_follow_brush, key, brushed),

@@ -24,11 +24,11 @@ PLACES = ("in the sharp tail", "at the peak", "at the peak", "in the flat tail")
 
 
 def show_samples(view: View) -> None:
-    """Draw them; nothing for more classes than a page can carry."""
-    if view.source.curves.num_classes > MOST_CLASSES:
+    """Draw them; nothing for more classes than a page can carry, and of a text."""
+    if view.source.text is not None or view.source.curves.num_classes > MOST_CLASSES:
         return
     source, name = view.source, grid_id(view.source, 0.0)
-    chosen = _chosen(source.logit_set.fingerprint, source)
+    chosen = _chosen(source.predictions.fingerprint, source)
     # Not kept for others: which images may be seen depends on who looks.
     pictures: Sequence[str | None] = thumbnails(view, chosen) or [None] * len(chosen)
     soft_labels = _soft_labels((source.teacher, source.data, source.split, name), source)
@@ -39,7 +39,7 @@ def show_samples(view: View) -> None:
 @st.cache_data(show_spinner=False, max_entries=16)
 def _soft_labels(shown: tuple[str, ...], _source: Source) -> list[dict[str, Any]]:
     """The same for everybody at every position of the sliders, which soften them in the browser."""
-    chosen = _chosen(_source.logit_set.fingerprint, _source)
+    chosen = _chosen(_source.predictions.fingerprint, _source)
     return [_described(_source, index, place) for index, place in zip(chosen, PLACES, strict=True)]
 
 

@@ -3,7 +3,7 @@
 from cist_core.added.entry import Entry, Preview, PreviewImage, Progress
 from cist_core.added.roots import check_paths, roots, under_roots
 from cist_core.added.snapshot import Added, AddedState
-from cist_core.added.spec import AddSpec, LogitFiles, ModelOnData
+from cist_core.added.spec import AddSpec, LanguageModelOnTexts, LogitFiles, ModelOnData
 from cist_core.added.store import AddedStore
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "AddedState",
     "AddedStore",
     "Entry",
+    "LanguageModelOnTexts",
     "LogitFiles",
     "ModelOnData",
     "Preview",

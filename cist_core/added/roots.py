@@ -10,6 +10,8 @@ from cist_core.added.spec import AddSpec
 from cist_core.errors import CistError
 from cist_core.zoo.kinds import is_remote
 
+HUB = "hf:"
+"""Begins the name of what lies on the Hugging Face hub."""
 _PLAIN_NAME = re.compile(r"[\w\-]+")
 
 
@@ -63,6 +65,12 @@ def check_paths(spec: AddSpec, uploads: Path, *, server_paths: bool) -> None:
     allowed = [uploads.resolve(), *(roots() if server_paths else ())]
     if spec.logits is not None:
         files = [spec.logits.teacher, spec.logits.labels, spec.logits.student]
+    elif spec.language is not None:
+        from cist_core.language.known import language_model_names
+
+        known = spec.language.model in language_model_names()
+        files = [] if known or spec.language.model.startswith(HUB) else [spec.language.model]
+        files += [] if spec.language.texts.startswith(HUB) else [spec.language.texts]
     else:
         assert spec.model is not None
         files = [] if spec.model.data in DATASETS or is_remote(spec.model.data) else [spec.model.data]

@@ -15,7 +15,7 @@ from cist_core.processes import is_alive
 
 MOST_FILES = 16
 """Uploads for one purpose."""
-LOGITS, STUDENT = "logits.safetensors", "student.safetensors"
+LOGITS, STUDENT, TOKENS = "logits.safetensors", "student.safetensors", "tokens.safetensors"
 SILENT_END = (
     "The process that read the files ended without a word, which happens when memory runs out (CIST_ADDED_MEMORY "
     "bounds it), the time allowed is used up, or a library crashes over a damaged file; check the file, or use fewer "
@@ -79,8 +79,14 @@ class Added:
         return self.folder / "uploads"
 
     @property
+    def of_text(self) -> bool:
+        """Whether it is a language model on texts."""
+        return self.spec is not None and self.spec.language is not None
+
+    @property
     def logit_file(self) -> Path:
-        return self.folder / LOGITS
+        """What is there once it is ready: logits, or the tokens of a text."""
+        return self.folder / (TOKENS if self.of_text else LOGITS)
 
     @property
     def student_file(self) -> Path | None:
@@ -90,9 +96,14 @@ class Added:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """``(N, C)`` of the logits, once they are there; nothing but the head of the file is read."""
+        """``(N, C)`` of the logits, once they are there; nothing but the head of the file is read.
+
+        Of a text it is ``()``: how many tokens count is not in the head.
+        """
         from safetensors import safe_open
 
+        if self.of_text:
+            return ()
         with safe_open(self.logit_file, framework="np") as file:
             return tuple(file.get_slice("logits").get_shape())
 
@@ -150,7 +161,7 @@ def snapshot(folder: Path) -> Added:
 def state_of(folder: Path, entry: Entry) -> AddedState:
     """How far it is, by the entry, its process and the files."""
     works = is_alive(entry.pid, entry.pid_created_at)  # before its files: what has ended has written them
-    if (folder / LOGITS).is_file():
+    if (folder / LOGITS).is_file() or (folder / TOKENS).is_file():
         return AddedState.READY
     if entry.task is None:
         return AddedState.DRAFT

@@ -64,18 +64,32 @@ class ModelOnData(_Part):
         return self
 
 
+class LanguageModelOnTexts(_Part):
+    """A language model, and the texts that it is to predict."""
+
+    model: Text
+    """See `cist_core.language.models.open_language_model`."""
+    texts: Text
+    """Path of a file, see `cist_core.language.texts.read_texts`; or ``hf:OWNER/NAME``."""
+    length: Annotated[int, Field(ge=2)] | None = None
+    """Tokens of a text that are read at once; None: as many as `cist_core.language.sources.LENGTH`."""
+    download: bool = False
+    """Whether a model or texts that are not here may be downloaded."""
+
+
 class AddSpec(_Part):
-    """One thing to add: logits, or a model on data."""
+    """One thing to add: logits, a model on data, or a language model on texts."""
 
     title: Annotated[str, Field(min_length=1, max_length=80), AfterValidator(written_out)]
     """For people."""
     logits: LogitFiles | None = None
     model: ModelOnData | None = None
+    language: LanguageModelOnTexts | None = None
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> Self:
-        if (self.logits is None) == (self.model is None):
-            raise ValueError("give either logits or a model")
+    def _one_of_all(self) -> Self:
+        if sum(part is not None for part in (self.logits, self.model, self.language)) != 1:
+            raise ValueError("give either logits or a model or a language model")
         return self
 
     @classmethod

@@ -14,7 +14,7 @@ import numpy as np
 
 from cist_core.added.entry import Preview, PreviewImage
 from cist_core.added.snapshot import LOGITS, STUDENT
-from cist_core.added.spec import AddSpec, LogitFiles, ModelOnData
+from cist_core.added.spec import AddSpec, LanguageModelOnTexts, LogitFiles, ModelOnData
 from cist_core.errors import CistError
 from cist_core.logits.accuracy import AccuracyJudgement, judge_accuracy
 from cist_core.logits.alignment import align
@@ -29,12 +29,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cist_core.data.dataset import ImageDataset
+    from cist_core.language.models import LanguageModel
+    from cist_core.language.texts import Tokens
     from cist_core.zoo.teacher import Teacher
 
 MOST_SAMPLES = 1_000_000
 SAMPLE = 512
 SAMPLE_SEED = 0
 IMAGES = 12
+TOKENS_OF_PREVIEW = 256
+MOST_TOKENS = 200_000
+"""Of one text in the Studio; each takes 2.5 kB of the disk."""
+BYTES_A_TOKEN = 2_600
 
 
 def preview(spec: AddSpec) -> Preview:
@@ -45,12 +51,15 @@ def preview(spec: AddSpec) -> Preview:
     """
     if spec.logits is not None:
         return _preview_logits(spec.logits)
+    if spec.language is not None:
+        return _preview_texts(spec.language)
     assert spec.model is not None
     return _preview_model(spec.model)
 
 
 def add(spec: AddSpec, folder: Path, *, check_room: Callable[[int], None], progress: ProgressCallback) -> None:
-    """Write ``logits.safetensors``, and ``student.safetensors`` where there is a student, into the folder.
+    """Write ``logits.safetensors``, and ``student.safetensors`` where there is a student, into the folder; of texts
+    what `TextPredictions.save` writes.
 
     Args:
         spec: what is added.
@@ -66,6 +75,9 @@ def add(spec: AddSpec, folder: Path, *, check_room: Callable[[int], None], progr
         if student is not None:
             write_logits(folder / STUDENT, student)
         write_logits(folder / LOGITS, teacher, progress=progress)
+        return
+    if spec.language is not None:
+        _add_texts(spec.language, folder, check_room=check_room, progress=progress)
         return
     assert spec.model is not None
     from cist_core.inference.run import infer
@@ -216,6 +228,86 @@ def _open(answers: ModelOnData) -> tuple[Teacher, ImageDataset]:
         )
     dataset = load_dataset(answers.data, answers.split, download=answers.download)
     return teacher, fit_data(teacher, dataset, answers.class_map)
+
+
+def _preview_texts(answers: LanguageModelOnTexts) -> Preview:
+    """The size of the texts, and what the model says of the first few hundred tokens."""
+    from cist_core.language.inference import infer_tokens
+    from cist_core.language.sources import describe_tokens
+
+    model, texts, counted = _open_texts(answers)
+    sample = _first_tokens(texts, TOKENS_OF_PREVIEW)
+    began, computed = time.monotonic(), []
+
+    def told(done: int, total: int) -> None:
+        computed.append(done)
+
+    found = describe_tokens(model, texts, infer_tokens(model, sample, progress=told))
+    per_token = (time.monotonic() - began) / found.tokens.num_tokens
+    right = found.tokens.rank[found.tokens.facts.counted] == 1
+    total = sum(max(0, len(text.ids) - 1) for text in texts)
+    return Preview(
+        name=model.name,
+        architecture=type(model.network).__name__,
+        parameters=model.parameters,
+        num_samples=counted,
+        num_classes=found.tokens.num_classes,
+        accuracy=float(right.mean()) if len(right) else None,
+        sample_size=len(right),
+        remarks=found.sentences,
+        facts=dict(model.facts),
+        split="all",
+        seconds=per_token * total if computed else None,  # what was in the cache took no time
+    )
+
+
+def _open_texts(answers: LanguageModelOnTexts) -> tuple[LanguageModel, list[Tokens], int]:
+    """The model, the texts, and how many of their tokens count; refused where none or too many do."""
+    from cist_core.language.sources import open_texts
+
+    model, texts = open_texts(answers.model, answers.texts, length=answers.length, download=answers.download)
+    name = Path(answers.texts).name
+    counted = sum(int(text.counted[1:].sum()) for text in texts)
+    if not counted:
+        raise CistError(
+            f"No token of {name} counts: the first token of a text is predicted by nothing, and those of a prompt are "
+            "given; add a longer text, or one with a response."
+        )
+    if sum(len(text.ids) for text in texts) > MOST_TOKENS:
+        raise CistError(
+            f"{name} has {sum(len(text.ids) for text in texts):,} tokens, and the Studio looks at {MOST_TOKENS:,} at "
+            "most; use a part of it, or 'cist analyze --lm', which has no such bound."
+        )
+    return model, texts, counted
+
+
+def _first_tokens(texts: Sequence[Tokens], most: int) -> list[Tokens]:
+    """The beginnings of the first texts, up to so many tokens in all; one of them counts."""
+    kept: list[Tokens] = []
+    room = most
+    for text in texts:
+        if room < 2 and any(each.counted[1:].any() for each in kept):
+            break
+        end = len(text.ids) if room < 2 else room
+        part = text._replace(
+            ids=text.ids[:end], roles=text.roles[:end], counted=text.counted[:end], bytes=text.bytes[:end]
+        )
+        kept.append(part)
+        room -= len(part.ids)
+    return kept
+
+
+def _add_texts(
+    answers: LanguageModelOnTexts, folder: Path, *, check_room: Callable[[int], None], progress: ProgressCallback
+) -> None:
+    from cist_core.language.inference import infer_tokens
+    from cist_core.language.sources import describe_tokens
+    from cist_core.language.text_predictions import TextPredictions
+
+    model, texts, _ = _open_texts(answers)
+    check_room(BYTES_A_TOKEN * sum(len(text.ids) for text in texts))
+    found = describe_tokens(model, texts, infer_tokens(model, texts, progress=progress))
+    TextPredictions.of(found, texts, model.tokenizer).save(folder)
 
 
 def _doubts(judged: AccuracyJudgement | None, reason: str) -> tuple[str, ...]:

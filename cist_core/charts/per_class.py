@@ -28,10 +28,20 @@ def per_class_figure(
     labels: NDArray[np.int64],
     class_names: Sequence[str] | None,
     *,
+    what: str = "class",
     height: int = 340,
 ) -> Figure:
-    """Mean and spread of the entropy of each class, sorted by the mean under the first rule."""
-    classes = readings[0].profile.classes
+    """Mean and spread of the entropy of each class, sorted by the mean under the first rule.
+
+    Args:
+        readings: of one or more rules.
+        labels: the class of each sample, ``(N,)``.
+        class_names: of all classes, or None.
+        what: a class is; samples may be told apart by something else.
+        height: in pixels.
+    """
+    limit = math.log(readings[0].profile.classes)
+    classes = readings[0].profile.classes if class_names is None else len(class_names)
     names = names_of(class_names, classes)
     tables, runs = [], []
     order: NDArray[np.int64] | None = None
@@ -63,16 +73,16 @@ def per_class_figure(
             f"{three_digits(float(np.ptp(mean)))} nats apart under {rule_label(reading.rule)} ({lowest} to {highest})"
         )
     many = classes > MOST_NAMED
-    title = "Class means lie " + ", ".join(runs)
+    title = f"{what.capitalize()} means lie {', '.join(runs)}"
     return Figure(
         title=title,
         caption=(
-            f"One dot a class and rule, sorted by the mean under {rule_label(readings[0].rule)}; "
+            f"One dot a {what} and rule, sorted by the mean under {rule_label(readings[0].rule)}; "
             "lines reach one standard deviation."
         ),
-        hint="A click selects a class.",
+        hint=f"A click selects a {what}.",
         alt=title,
-        spec=_spec(taken, many, math.log(classes), height),
+        spec=_spec(taken, many, limit, height, what),
         datasets={"classes": pd.concat(tables, ignore_index=True)} | ({"ends": _ends(tables[0])} if many else {}),
     )
 
@@ -86,11 +96,11 @@ def _ends(classes: pd.DataFrame) -> pd.DataFrame:
 
 
 @lru_cache(maxsize=32)
-def _spec(taken: tuple[Slot, ...], many: bool, limit: float, height: int) -> dict[str, Any]:
+def _spec(taken: tuple[Slot, ...], many: bool, limit: float, height: int, what: str) -> dict[str, Any]:
     x = alt.X(
         "class:N",
         sort=alt.EncodingSortField("position", op="min"),
-        title="class" if not many else "classes, sorted (point at one for its name)",
+        title=what if not many else "classes, sorted (point at one for its name)",
         axis=alt.Axis(
             labels=not many, ticks=not many, labelAngle=0, labelOverlap=True, grid=False, titlePadding=24 if many else 4
         ),
@@ -98,7 +108,7 @@ def _spec(taken: tuple[Slot, ...], many: bool, limit: float, height: int) -> dic
     offset = alt.XOffset("rule:N", sort=None) if not many else alt.Undefined
     colour = alt.Color("rule:N", scale=rule_scale(taken), legend=rules_legend())
     tooltip = [
-        alt.Tooltip("class:N"),
+        alt.Tooltip("class:N", title=what),
         alt.Tooltip("label:N", title="rule"),
         alt.Tooltip("mean:Q", title="mean entropy (nats)", format=".3f"),
         alt.Tooltip("spread:Q", title="spread (nats)", format=".3f"),

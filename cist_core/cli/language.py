@@ -3,74 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cist_core import CistError, TemperatureRule, parse_rule
 from cist_core.cli.interrupt import ends_on_interrupt
 from cist_core.cli.output import ProgressBar, refuse_options, remark
 from cist_core.compare.matching import matched_pair
-from cist_core.logits.choices import LIKE_MASKS, chosen_at
-from cist_core.wording import three_digits
+from cist_core.language.sources import LENGTH, AnalysedTexts
 
 if TYPE_CHECKING:
     from cist_core.entropy.curves import EntropyCurves
-    from cist_core.language.token_set import TokenSet
 
-LENGTH = 2_048
-"""Tokens of a text that are read at once unless ``--length`` says otherwise: memory grows with their square."""
 _OF_IMAGES = (
     "data", "student", "out", "config", "labels", "given_as", "class_map", "arch", "weights",
     "precision", "limit", "seed", "vocabulary",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class AnalysedTexts:
-    """A token set, and what there is to say of the model and the texts.
-
-    Attributes:
-        tokens: counted or not.
-        num_texts: those that have a token to predict.
-        sentences: what whoever reads the result should know.
-    """
-
-    tokens: TokenSet
-    num_texts: int
-    sentences: tuple[str, ...]
-
-    def text(self) -> str:
-        """The size and the loss, and below it one sentence for all that is to be known."""
-        tokens = self.tokens
-        counted = int(tokens.facts.counted.sum())
-        nll = self.nll
-        first = (
-            f"Tokens: {tokens.num_tokens:,}, of which {counted:,} count; texts: {self.num_texts:,}; vocabulary: "
-            f"{tokens.num_classes:,}; {three_digits(nll)} nats a token (perplexity {three_digits(math.exp(nll))})"
-        )
-        return "\n".join([first, *self.sentences])
-
-    @property
-    def nll(self) -> float:
-        """Mean of the tokens that count, in nats."""
-        return float(self.tokens.nll[self.tokens.facts.counted].mean(dtype="float64"))
-
-    def record(self) -> dict[str, Any]:
-        """The same for JSON."""
-        tokens = self.tokens
-        return {
-            "tokens": tokens.num_tokens,
-            "counted_tokens": int(tokens.facts.counted.sum()),
-            "texts": self.num_texts,
-            "vocabulary": tokens.vocabulary_size,
-            "left_out_classes": list(tokens.left_out),
-            "nll": self.nll,
-            "perplexity": math.exp(self.nll),
-            "precision": tokens.provenance["precision"],
-            "remarks": list(self.sentences),
-        }
 
 
 def add_language_options(parser: Any) -> None:
@@ -120,37 +69,21 @@ def load_tokens(options: argparse.Namespace) -> AnalysedTexts:
         needs="--logits or --teacher",
         reason="a language model reads texts",
     )
-    length = LENGTH if options.length is None else options.length
-    if length < 2:
-        raise CistError(
-            f"Expected --length to be at least 2 tokens, of which one predicts the other, but got {length}."
-        )
-    from cist_core.language.inference import infer_tokens
-    from cist_core.language.models import open_language_model
-    from cist_core.language.texts import further_parts, load_texts, remarks, tokenise_all
+    from cist_core.language.sources import load_tokens as load
 
     with ends_on_interrupt(), ProgressBar(f"Running {options.lm}", "tokens") as running:
-        examples = load_texts(options.text, split=options.split, download=options.download)
-        model = open_language_model(options.lm, device=options.device or "auto", download=options.download)
-        texts = tokenise_all(examples, model.tokenizer, longest=min(model.longest, length))
-        tokens = infer_tokens(model, texts, progress=running)
-    sentences = [f"Precision: {model.precision}.", *remarks(texts)]
-    if tokens.left_out:
-        sentences.append(f"Classes that are no token of the tokenizer are left out: {len(tokens.left_out):,}.")
-    constant = int((tokens.statistics.maximum[tokens.facts.counted] == 0).sum())
-    if constant:
-        sentences.append(f"Tokens whose logits are all equal: {constant:,}; their entropy is ln V at any rule.")
-    like_masks = chosen_at(tokens.provenance, LIKE_MASKS)
-    if like_masks is not None:
-        sentences.append(like_masks)
-    beyond = model.vocabulary.beyond
-    if beyond:
-        sentences.append(f"Special tokens that the model has no class for: {', '.join(map(repr, beyond.values()))}.")
-    sentences.append("Samples are the tokens that count.")
-    num_texts = len(set(tokens.facts.sequences.tolist())) - further_parts(texts)
-    found = AnalysedTexts(tokens, num_texts, tuple(sentences))
+        found = load(
+            options.lm,
+            options.text,
+            length=options.length,
+            split=options.split,
+            device=options.device or "auto",
+            download=options.download,
+            progress=running,
+        )
+    found = replace(found, sentences=(*found.sentences, "Samples are the tokens that count."))
     if options.json:
-        for sentence in sentences:
+        for sentence in found.sentences:
             remark(sentence)
     return found
 

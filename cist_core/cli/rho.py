@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cist_core import CistError, EntropyCurves, LogitSet
-from cist_core.cli.language import AnalysedTexts, add_language_options, asks_for_texts, load_tokens
+from cist_core.cli.language import add_language_options, asks_for_texts, load_tokens
 from cist_core.cli.loading import (
     add_source_options,
     add_student_option,
@@ -31,6 +31,7 @@ from cist_core.compare.recommendation import (
     rho_outcome,
 )
 from cist_core.compare.rho_curves import gain_curve, gain_sentence, rho_sweep
+from cist_core.language.sources import AnalysedTexts
 from cist_core.temperature import CIST_FLOOR, Cist
 from cist_core.temperature.columns import COMPACT
 from cist_core.temperature.readings import read_rule

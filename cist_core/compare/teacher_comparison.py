@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -188,21 +188,26 @@ def read_teacher(
     curves = EntropyCurves.from_logits(logit_set)
     if target is None:
         target = default_anchor(curves, floor=floor).target
+    found = read_curves(name, curves, logit_set.accuracy, target=target, floor=floor)
+    gap = None
+    if student is not None:
+        gap = CapacityGap.of(
+            logit_set, student, found.rho, floor=floor, teacher_curves=curves, student_curves=student_curves
+        )
+    return replace(found, calibration=Calibration.of(logit_set), gap=gap)
+
+
+def read_curves(
+    name: str, curves: EntropyCurves, accuracy: float | None, *, target: float, floor: float = CIST_FLOOR
+) -> TeacherReading:
+    """The same of curves alone, whose logits are not at hand: without calibration and without a gap.
+
+    Raises:
+        CistError: if the mean entropy cannot be reached.
+    """
     pair = matched_pair(curves, mean_entropy=target * curves.max_entropy, floor=floor)
-    return TeacherReading(
-        name,
-        pair.tau,
-        pair.rho,
-        read_rule(Fixed(pair.tau), curves),
-        read_rule(pair.cist, curves),
-        logit_set.accuracy,
-        Calibration.of(logit_set),
-        None
-        if student is None
-        else CapacityGap.of(
-            logit_set, student, pair.rho, floor=floor, teacher_curves=curves, student_curves=student_curves
-        ),
-    )
+    fixed, cist = read_rule(Fixed(pair.tau), curves), read_rule(pair.cist, curves)
+    return TeacherReading(name, pair.tau, pair.rho, fixed, cist, accuracy, None, None)
 
 
 def consistency_finding(teachers: Sequence[TeacherReading], rule: str = CIST) -> str:

@@ -62,7 +62,8 @@ class Among:
         return np.isin(samples.column(self.measure), self.values)
 
     def __str__(self) -> str:
-        words = {value: word for word, value in _FLAGS.items()} if self._is_flag else {}
+        words: dict[int, str] = {value: word for word, value in _FLAGS.items()} if self._is_flag else {}
+        words |= dict(enumerate(find_measure(self.measure).names or ()))
         return f"{self.measure}={','.join(words.get(value, str(value)) for value in self.values)}"
 
     @property
@@ -72,11 +73,8 @@ class Among:
     def describe(self, class_names: Sequence[str] | None) -> str:
         if self._is_flag:
             return f"{'' if 1 in self.values else 'not '}{find_measure(self.measure).title}"
-        named = class_names is not None and self.measure != "index"
-        shown = [
-            class_names[value] if named and class_names is not None and value < len(class_names) else f"{value:,}"
-            for value in self.values[:4]
-        ]
+        names = None if self.measure == "index" else find_measure(self.measure).names or class_names
+        shown = [f"{value:,}" if names is None or value >= len(names) else names[value] for value in self.values[:4]]
         more = f" and {len(self.values) - 4:,} more" if len(self.values) > 4 else ""
         return f"{find_measure(self.measure).title} {', '.join(shown)}{more}"
 
@@ -160,8 +158,12 @@ def _parse_condition(text: str) -> Condition:
         if value not in _FLAGS:
             raise CistError(f"Expected '{name}' to be yes or no, but got '{value}' in '{text}'.")
         return Among(name, (_FLAGS[value],))
+    known = {name: number for number, name in enumerate(measure.names or ())}
+    items = [item.strip() for item in value.split(",")]
+    if known and not all(item in known or item.isdecimal() for item in items):
+        raise CistError(f"Expected '{name}' to be among {', '.join(known)}, but got '{text}'.")
     try:
-        values = tuple(int(item) for item in value.split(","))
+        values = tuple(known[item] if item in known else int(item) for item in items)
     except ValueError:
         raise CistError(f"Expected '{name}' to be whole numbers as in '{name}=3,5', but got '{text}'.") from None
     if any(not 0 <= item <= 2**53 for item in values):

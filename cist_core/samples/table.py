@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cist_core.entropy.theory import equal_others_entropy
 from cist_core.errors import CistError
+from cist_core.language.pieces import TOKEN_TYPES
 from cist_core.logits.alignment import check_same_order
 from cist_core.logits.calibration import cross_entropies
 from cist_core.logits.logit_set import LogitSet
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from cist_core.entropy.curves import EntropyCurves
+    from cist_core.language.text_predictions import TextPredictions
 
 Column = NDArray[Any]
 
@@ -36,8 +38,9 @@ class Measure:
         unit: of its values; empty for counts, classes and flags.
         kind: `NUMBER`, `CLASS` (the position of a class, or of the sample) or `FLAG` (0 or 1).
         help: one sentence.
-        needs: what it cannot be had without: ``"labels"``, ``"a student"``, both, or nothing.
+        needs: what it cannot be had without: ``"labels"``, ``"a student"``, ``"a text"``, several, or nothing.
         read: from the table to ``(N,)``.
+        names: of the values of a `CLASS` that has its own, by their numbers; None: those of the classes.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Measure:
     help: str
     needs: tuple[str, ...]
     read: Callable[[SampleTable], Column]
+    names: tuple[str, ...] | None = None
 
 
 class SampleTable:
@@ -63,9 +67,15 @@ class SampleTable:
     """
 
     def __init__(
-        self, curves: EntropyCurves, fixed: RuleReading, cist: RuleReading, *, student: StudentLogits | None = None
+        self,
+        curves: EntropyCurves,
+        fixed: RuleReading,
+        cist: RuleReading,
+        *,
+        student: StudentLogits | None = None,
+        text: TextPredictions | None = None,
     ) -> None:
-        self.curves, self.fixed, self.cist, self.student = curves, fixed, cist, student
+        self.curves, self.fixed, self.cist, self.student, self.text = curves, fixed, cist, student, text
         self._columns: dict[str, Column] = {}
 
     @property
@@ -97,7 +107,11 @@ class SampleTable:
         return pd.DataFrame({measure.name: self.column(measure.name)[chosen] for measure in self.measures()})
 
     def _lacks(self, measure: Measure) -> list[str]:
-        have = {"labels": self.curves.labels is not None, "a student": self.student is not None}
+        have = {
+            "labels": self.curves.labels is not None,
+            "a student": self.student is not None,
+            "a text": self.text is not None,
+        }
         return [need for need in measure.needs if not have[need]]
 
 
@@ -147,6 +161,10 @@ def _student_temperature(table: SampleTable) -> Column:
 def _loss(table: SampleTable) -> Column:
     assert table.student is not None
     return table.student.loss
+
+
+def _of_text(name: str) -> Callable[[SampleTable], Column]:
+    return lambda table: np.asarray(getattr(table.text, name))
 
 
 def _residual(table: SampleTable) -> Column:
@@ -265,6 +283,40 @@ _ROWS: tuple[Measure, ...] = (
         "Cross-entropy of the student with the label",
         ("labels", "a student"),
         _loss,
+    ),
+    Measure(
+        "token_type",
+        "token type",
+        "",
+        CLASS,
+        f"What the token is: {', '.join(TOKEN_TYPES)}",
+        ("a text",),
+        _of_text("kinds"),
+        TOKEN_TYPES,
+    ),
+    Measure(
+        "position", "position", "", NUMBER, "Place in its text, counted from 0", ("a text",), _of_text("positions")
+    ),
+    Measure(
+        "frequency",
+        "frequency",
+        "",
+        NUMBER,
+        "How often the token is among those that count",
+        ("a text",),
+        _of_text("frequencies"),
+    ),
+    Measure(
+        "surprisal",
+        "surprisal at τ = 1",
+        "nats",
+        NUMBER,
+        "-ln p of the actual token, as the model is",
+        ("a text",),
+        _of_text("surprisals"),
+    ),
+    Measure(
+        "rank", "rank", "", NUMBER, "Of the actual token, 1 for the most likely one", ("a text",), _of_text("ranks")
     ),
 )
 

@@ -1,0 +1,146 @@
+"""What a language model says of texts, by the names of both: for the command line, scripts and the Studio."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cist_core.errors import CistError
+from cist_core.logits.choices import LIKE_MASKS, chosen_at
+from cist_core.progress import ProgressCallback
+from cist_core.wording import three_digits
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cist_core.language.models import LanguageModel
+    from cist_core.language.texts import Tokens
+    from cist_core.language.token_set import TokenSet
+
+LENGTH = 2_048
+"""Tokens of a text that are read at once unless something else is asked for: memory grows with their square."""
+
+
+@dataclass(frozen=True)
+class AnalysedTexts:
+    """A token set, and what there is to say of the model and the texts.
+
+    Attributes:
+        tokens: counted or not.
+        num_texts: those that have a token to predict.
+        sentences: what whoever reads the result should know.
+    """
+
+    tokens: TokenSet
+    num_texts: int
+    sentences: tuple[str, ...]
+
+    def text(self) -> str:
+        """The size and the loss, and below it one sentence for all that is to be known."""
+        tokens = self.tokens
+        counted = int(tokens.facts.counted.sum())
+        nll = self.nll
+        first = (
+            f"Tokens: {tokens.num_tokens:,}, of which {counted:,} count; texts: {self.num_texts:,}; vocabulary: "
+            f"{tokens.num_classes:,}; {three_digits(nll)} nats a token (perplexity {three_digits(math.exp(nll))})"
+        )
+        return "\n".join([first, *self.sentences])
+
+    @property
+    def nll(self) -> float:
+        """Mean of the tokens that count, in nats."""
+        return float(self.tokens.nll[self.tokens.facts.counted].mean(dtype="float64"))
+
+    def record(self) -> dict[str, Any]:
+        """The same for JSON."""
+        tokens = self.tokens
+        return {
+            "tokens": tokens.num_tokens,
+            "counted_tokens": int(tokens.facts.counted.sum()),
+            "texts": self.num_texts,
+            "vocabulary": tokens.vocabulary_size,
+            "left_out_classes": list(tokens.left_out),
+            "nll": self.nll,
+            "perplexity": math.exp(self.nll),
+            "precision": tokens.provenance["precision"],
+            "remarks": list(self.sentences),
+        }
+
+
+def open_texts(
+    name: str,
+    source: str | Path,
+    *,
+    length: int | None = None,
+    split: str | None = None,
+    device: str = "auto",
+    download: bool = False,
+) -> tuple[LanguageModel, list[Tokens]]:
+    """A language model, and texts as it reads them; arguments as `load_tokens`.
+
+    Raises:
+        CistError: as `load_tokens`.
+    """
+    length = LENGTH if length is None else length
+    if length < 2:
+        raise CistError(
+            f"Expected --length to be at least 2 tokens, of which one predicts the other, but got {length}."
+        )
+    from cist_core.language.models import open_language_model
+    from cist_core.language.texts import load_texts, tokenise_all
+
+    examples = load_texts(source, split=split, download=download)
+    model = open_language_model(name, device=device, download=download)
+    return model, tokenise_all(examples, model.tokenizer, longest=min(model.longest, length))
+
+
+def load_tokens(
+    name: str,
+    source: str | Path,
+    *,
+    length: int | None = None,
+    split: str | None = None,
+    device: str = "auto",
+    download: bool = False,
+    progress: ProgressCallback | None = None,
+) -> AnalysedTexts:
+    """What a language model says of texts, cached as `cist_core.language.inference.infer_tokens` does.
+
+    Args:
+        name: of the model; see `cist_core.language.models.open_language_model`.
+        source: of the texts; see `cist_core.language.texts.load_texts`.
+        length: tokens of a text that are read at once, `LENGTH` by default and no more than the model reads.
+        split: of a data set of the hub.
+        device: where the model runs.
+        download: whether what is not on this machine may be fetched.
+        progress: told how many tokens are done.
+
+    Raises:
+        CistError: if the model or the texts cannot be read.
+    """
+    from cist_core.language.inference import infer_tokens
+
+    model, texts = open_texts(name, source, length=length, split=split, device=device, download=download)
+    return describe_tokens(model, texts, infer_tokens(model, texts, progress=progress))
+
+
+def describe_tokens(model: LanguageModel, texts: Sequence[Tokens], tokens: TokenSet) -> AnalysedTexts:
+    """The token set of a model on texts, with what there is to say of them."""
+    from cist_core.language.texts import further_parts, remarks
+
+    sentences = [f"Precision: {model.precision}.", *remarks(texts)]
+    if tokens.left_out:
+        sentences.append(f"Classes that are no token of the tokenizer are left out: {len(tokens.left_out):,}.")
+    constant = int((tokens.statistics.maximum[tokens.facts.counted] == 0).sum())
+    if constant:
+        sentences.append(f"Tokens whose logits are all equal: {constant:,}; their entropy is ln V at any rule.")
+    like_masks = chosen_at(tokens.provenance, LIKE_MASKS)
+    if like_masks is not None:
+        sentences.append(like_masks)
+    beyond = model.vocabulary.beyond
+    if beyond:
+        sentences.append(f"Special tokens that the model has no class for: {', '.join(map(repr, beyond.values()))}.")
+    num_texts = len(set(tokens.facts.sequences.tolist())) - further_parts(texts)
+    return AnalysedTexts(tokens, num_texts, tuple(sentences))
