@@ -343,15 +343,18 @@ class LogitSet:
                 from_file=True,
                 known=known,
             )
-            if not found.left_out:
-                found = replace(found, left_out=_left_out_before(metadata, found.num_classes))
+            shown = known_of(found) if known is None else known
+            before = () if found.left_out else _left_out_before(metadata, found.num_classes)
+            if before:
+                fingerprint = found.fingerprint
+                found = replace(found, left_out=before)
+                found.__dict__["fingerprint"] = fingerprint  # it is of logits and labels alone
         except CistError as error:
             raise CistError(f"{source}: {error}") from error
         except (ValueError, TypeError, RecursionError) as error:
             raise CistError(f"{source} has damaged metadata ({error}); write the file again.") from error
         if CHECKSUM in metadata:
             compare(source, metadata, _digests(found.fingerprint, _held(tensors.get(SAMPLE_NAMES))))
-        shown = known_of(found)
         if known is None and shown is not None:
             remember(state, shown)
         return found

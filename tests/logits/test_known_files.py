@@ -189,6 +189,21 @@ def test_masked_classes_and_invalid_logits_are_found_again_each_time(tmp_path, c
             LogitSet.load(path)
 
 
+def test_the_content_is_hashed_once_at_most(tmp_path, cache, monkeypatch):
+    path = tmp_path / "logits.safetensors"
+    masked = np.array([[2.0, -1e9, 0.0], [0.0, -1e9, 3.0]], np.float32)
+    LogitSet.create(masked).save(path)  # knows what it has left out
+    settle(path)
+    hashed = []
+    digest = logit_set._Digest.finish
+    monkeypatch.setattr(logit_set._Digest, "finish", lambda *given: (hashed.append(1), digest(*given))[1])
+    found = LogitSet.load(path)
+    assert (found.fingerprint, found.left_out, len(hashed)) == (LogitSet.create(masked).fingerprint, (1,), 2)
+    forget()
+    again = LogitSet.load(path)
+    assert (again.fingerprint, again.left_out, len(hashed)) == (found.fingerprint, (1,), 2)
+
+
 def test_the_folder_keeps_the_files_that_were_asked_for_last(tmp_path, cache, monkeypatch):
     monkeypatch.setattr(known_files, "MOST_FILES", 2)
     for number in range(4):
