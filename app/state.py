@@ -84,7 +84,7 @@ class Source:
             name += (student.name, repr(student_reference), *_content(student.logit_set))
         source = _OPEN.get(name)
         if source is None:
-            curves = EntropyCurves.from_logits(logit_set)
+            curves = EntropyCurves.open(logit_set)
             if student is not None:
                 curves = curves.beside(student.curves)
             pairs = {CIST_FLOOR: default_pair(curves)}

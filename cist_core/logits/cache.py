@@ -26,7 +26,7 @@ from cist_core.checksums import CHECKSUM, PENDING
 from cist_core.errors import CistError
 from cist_core.files import flush
 from cist_core.logits.kept_rows import KeptRows
-from cist_core.logits.known_files import FileState, remember
+from cist_core.logits.known_files import remember_written
 from cist_core.logits.logit_set import (
     LEFT_OUT,
     SAMPLE_NAMES,
@@ -250,7 +250,7 @@ class LogitWriter:
             self._partial.replace(self._path)
             flush(self._path.parent)
             if known is not None:
-                remember(FileState.of(self._path), known)
+                remember_written(self._path, known)
         self._finished = True
         return LogitSet.load(self._path)
 

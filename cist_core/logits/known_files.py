@@ -108,6 +108,15 @@ def remember(state: FileState, known: Known) -> None:
             _write(state, known)
 
 
+def remember_written(path: Path, known: Known) -> None:
+    """Keep what is known of a file that this process has just written, once a later change would show."""
+    with contextlib.suppress(CistError):
+        state = FileState.of(path)
+        if state.size >= WORTH_BYTES and not state.settled:
+            time.sleep(2 * _TICK / 1e9)
+        remember(state._replace(seen=time.time_ns()), known)
+
+
 def _keep(state: FileState, known: Known) -> None:
     if len(_known) >= MOST_FILES:
         _known.clear()

@@ -194,14 +194,15 @@ def test_the_content_is_hashed_once_at_most(tmp_path, cache, monkeypatch):
     masked = np.array([[2.0, -1e9, 0.0], [0.0, -1e9, 3.0]], np.float32)
     LogitSet.create(masked).save(path)  # knows what it has left out
     settle(path)
+    expected = LogitSet.create(masked).fingerprint
     hashed = []
     digest = logit_set._Digest.finish
     monkeypatch.setattr(logit_set._Digest, "finish", lambda *given: (hashed.append(1), digest(*given))[1])
     found = LogitSet.load(path)
-    assert (found.fingerprint, found.left_out, len(hashed)) == (LogitSet.create(masked).fingerprint, (1,), 2)
+    assert (found.fingerprint, found.left_out, len(hashed)) == (expected, (1,), 1)
     forget()
     again = LogitSet.load(path)
-    assert (again.fingerprint, again.left_out, len(hashed)) == (found.fingerprint, (1,), 2)
+    assert (again.fingerprint, again.left_out, len(hashed)) == (expected, (1,), 1)
 
 
 def test_the_folder_keeps_the_files_that_were_asked_for_last(tmp_path, cache, monkeypatch):
