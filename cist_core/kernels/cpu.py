@@ -74,7 +74,9 @@ def _fill_tables(logits: LogitArray, statistics: RowStatistics, table: Vector, l
     nodes = len(grid.RATIO_GRID)
     columns = _column(statistics.peak, logits), _column(statistics.maximum, logits)
     work = classes * nodes // compiled.STEPS
-    over_rows(compiled.table_kernel, rows, work, _typed(logits), *columns, *_runs(classes), table, log_partition)
+    series = grid.SERIES_STARTS, grid.SERIES_CENTRES, grid.SERIES_SPACING, grid.SERIES_REACH
+    arguments = _typed(logits), *columns, *_runs(classes), *series, table, log_partition
+    over_rows(compiled.table_kernel, rows, work, *arguments)
 
 
 def cross_table(
