@@ -26,7 +26,7 @@ Vector = NDArray[np.float32]
 TABULATED_LOGITS, TABULATED_CLASSES = 1 << 27, 256
 """So many logits take longer to go through than a slider should, and rows of fewer classes are as quickly computed as
 read."""
-_ROWS_AT_ONCE = 1 << 13
+_COPIED_LOGITS = 1 << 22  # at a time
 _TABLE_ERROR = 2e-4  # nats; twice what is promised
 
 
@@ -308,8 +308,9 @@ class EntropyCurves:
         if np.any(beyond):
             ratios = np.broadcast_to(ratio, read.shape)
             rows = np.flatnonzero(np.broadcast_to(beyond, read.shape))
-            for start in range(0, len(rows), _ROWS_AT_ONCE):
-                block = rows[start : start + _ROWS_AT_ONCE]
+            step = max(1, _COPIED_LOGITS // self.num_classes)
+            for start in range(0, len(rows), step):
+                block = rows[start : start + step]
                 read[block] = self._computed(ratios[block], block)
         return read
 
