@@ -9,7 +9,6 @@ from pathlib import Path
 import check
 import pytest
 
-
 ROOT = Path(__file__).resolve().parents[2]
 
 
