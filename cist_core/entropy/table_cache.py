@@ -58,7 +58,7 @@ def open_table(logit_set: LogitSet) -> Curves:
         found = _read(path, logit_set)
         if found is None:
             _make_room(path.parent, _bytes_of(logit_set))
-            write_whole(path, lambda part: _write(part, logit_set), what="The table of curves", durable=False)
+            write_whole(path, lambda part: write_table(part, logit_set), what="The table of curves", durable=False)
             remember_written(path, Known(map_safetensors(path)[0][CHECKSUM]))
             found = _read(path, logit_set)
     if found is None:
@@ -78,7 +78,7 @@ def _file_of(logit_set: LogitSet) -> Path:
     return cache_dir() / "curves" / f"{logit_set.fingerprint}-{_GRID}" / "curves.safetensors"
 
 
-def _layout(samples: int) -> list[tuple[str, np.dtype[Any], tuple[int, ...]]]:
+def table_layout(samples: int) -> list[tuple[str, np.dtype[Any], tuple[int, ...]]]:
     """The table lies node by node; see `kernels.fill_table`."""
     tensors: list[tuple[str, np.dtype[Any], tuple[int, ...]]] = [
         (name, dtype, (samples,)) for name, dtype in sorted(_VECTORS.items(), key=lambda item: -item[1].itemsize)
@@ -87,11 +87,11 @@ def _layout(samples: int) -> list[tuple[str, np.dtype[Any], tuple[int, ...]]]:
 
 
 def _bytes_of(logit_set: LogitSet) -> int:
-    return sum(dtype.itemsize * math.prod(shape) for _, dtype, shape in _layout(logit_set.num_samples))
+    return sum(dtype.itemsize * math.prod(shape) for _, dtype, shape in table_layout(logit_set.num_samples))
 
 
-def _write(path: Path, logit_set: LogitSet) -> None:
-    layout = _layout(logit_set.num_samples)
+def write_table(path: Path, logit_set: LogitSet) -> None:
+    layout = table_layout(logit_set.num_samples)
     metadata = {"format": _FORMAT, CHECKSUM: PENDING}
     head = safetensors_header(metadata, layout)
     with path.open("wb") as stream:
@@ -105,7 +105,7 @@ def _write(path: Path, logit_set: LogitSet) -> None:
     for name, column in statistics._asdict().items():
         places[name][:] = column
     kernels.fill_table(logit_set.logits, statistics, places["table"])
-    metadata[CHECKSUM] = checksum(metadata, _digests(places))
+    metadata[CHECKSUM] = checksum(metadata, table_digests(places))
     with path.open("r+b") as stream:
         stream.write(safetensors_header(metadata, layout))
 
@@ -115,12 +115,12 @@ def _read(path: Path, logit_set: LogitSet) -> Curves | None:
     try:
         state = FileState.of(path)
         metadata, tensors = map_safetensors(path)
-        layout = {name: (dtype, shape) for name, dtype, shape in _layout(logit_set.num_samples)}
+        layout = {name: (dtype, shape) for name, dtype, shape in table_layout(logit_set.num_samples)}
         if {name: (array.dtype, array.shape) for name, array in tensors.items()} != layout:
             return None
         known = recall(state)
         if known is None or known.fingerprint != metadata.get(CHECKSUM):
-            if metadata.get(CHECKSUM) != checksum(metadata, _digests(tensors)):
+            if metadata.get(CHECKSUM) != checksum(metadata, table_digests(tensors)):
                 return None
             remember(state, Known(metadata[CHECKSUM]))
     except (CistError, OSError, ValueError, SafetensorError):
@@ -141,7 +141,7 @@ def _right_in_some_rows(statistics: kernels.RowStatistics, table: NDArray[np.flo
     return same and np.allclose(table[rows], kernels.entropy_table(logits, expected), rtol=0, atol=TABLE_ERROR)
 
 
-def _digests(tensors: Mapping[str, NDArray[Any]]) -> dict[str, str]:
+def table_digests(tensors: Mapping[str, NDArray[Any]]) -> dict[str, str]:
     return {name: tensor_digest(array.dtype.name, array.shape, array.data.cast("B")) for name, array in tensors.items()}
 
 

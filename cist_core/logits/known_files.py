@@ -27,7 +27,7 @@ MOST_FILES = 1024
 """As many are known, in memory and on the disk; those that were not asked for longest are forgotten."""
 _PIECES, _PIECE_BYTES = 64, 4096
 _LONGEST_DOCUMENT = 1 << 16
-_TICK, _COARSE_TICK = 50_000_000, 2_000_000_000  # nanoseconds between two times that a file system tells apart
+TICK, _COARSE_TICK = 50_000_000, 2_000_000_000  # nanoseconds between two times that a file system tells apart
 
 
 class FileState(NamedTuple):
@@ -70,7 +70,7 @@ class FileState(NamedTuple):
     def settled(self) -> bool:
         """Whether any later change shows: one within the same tick of the file system's clock would not."""
         last = max(self.changed, self.touched)
-        return self.seen - last > (_TICK if last % 1_000_000_000 else _COARSE_TICK)
+        return self.seen - last > (TICK if last % 1_000_000_000 else _COARSE_TICK)
 
 
 class Known(NamedTuple):
@@ -85,12 +85,12 @@ class Known(NamedTuple):
     constant_rows: int = 0
 
 
-_known: dict[tuple[str, int, int, int, int], Known] = {}
+REMEMBERED: dict[tuple[str, int, int, int, int], Known] = {}
 
 
 def recall(state: FileState) -> Known | None:
     """What is known of a file in this state."""
-    known = _known.get(state.key)  # another thread may empty them
+    known = REMEMBERED.get(state.key)  # another thread may empty them
     if known is None and state.size >= WORTH_BYTES:
         known = _read(state)
         if known is not None:
@@ -105,7 +105,7 @@ def remember(state: FileState, known: Known) -> None:
             return
         _keep(state, known)
         if state.size >= WORTH_BYTES and state.settled:
-            _write(state, known)
+            write_document(state, known)
 
 
 def remember_written(path: Path, known: Known) -> None:
@@ -113,14 +113,14 @@ def remember_written(path: Path, known: Known) -> None:
     with contextlib.suppress(CistError):
         state = FileState.of(path)
         if state.size >= WORTH_BYTES and not state.settled:
-            time.sleep(2 * _TICK / 1e9)
+            time.sleep(2 * TICK / 1e9)
         remember(state._replace(seen=time.time_ns()), known)
 
 
 def _keep(state: FileState, known: Known) -> None:
-    if len(_known) >= MOST_FILES:
-        _known.clear()
-    _known[state.key] = known
+    if len(REMEMBERED) >= MOST_FILES:
+        REMEMBERED.clear()
+    REMEMBERED[state.key] = known
 
 
 def _document(state: FileState) -> Path:
@@ -141,7 +141,7 @@ def _read(state: FileState) -> Known | None:
     return told
 
 
-def _write(state: FileState, known: Known) -> None:
+def write_document(state: FileState, known: Known) -> None:
     """On a full disk, or one that cannot be written to, the file is read again by the next process."""
     document = _document(state)
     with contextlib.suppress(CistError, OSError):

@@ -181,8 +181,8 @@ class LogitSet:
             found.__dict__["fingerprint"] = known.fingerprint
             return found
 
-        digest = _Digest(array) if from_file and _is_in_rows(array) else None
-        low, high, absences = _extremes(array, digest)
+        digest = Digest(array) if from_file and _is_in_rows(array) else None
+        low, high, absences = extremes(array, digest)
         _check_above(array, low, high)
         absences.check(names)
         left_out = absences.everywhere
@@ -196,7 +196,7 @@ class LogitSet:
             kept = np.delete(np.arange(classes), left_out)
             names = _names_of(kept, names)
             array = _taken(array, rows, kept)
-            low, high, _ = _extremes(array)
+            low, high, _ = extremes(array)
         _check_size(low)
         _check_size(high)
         suspects = said_of_suspects(_row_chunks(array), low, names)
@@ -220,7 +220,7 @@ class LogitSet:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the logits and labels: equal content has an equal fingerprint, whatever file it is in."""
-        digest = _Digest(self.logits)
+        digest = Digest(self.logits)
         for rows in self._chunks():
             digest.add(rows)
         return digest.finish(self.labels)
@@ -280,7 +280,7 @@ class LogitSet:
         if index.dtype.kind == "b" and index.shape != (len(self.logits),):
             raise CistError(f"Expected a mask of {len(self.logits)} samples, but got one of the shape {index.shape}.")
         rows = _as_matrix(self.logits[index])
-        low, high, _ = _extremes(rows)
+        low, high, _ = extremes(rows)
         # Which classes take part is known of the whole set, and not judged anew of a few samples.
         return replace(
             self,
@@ -535,7 +535,7 @@ def centre_for_storage(logits: FloatArray) -> NDArray[np.float16]:
     return centred
 
 
-class _Digest:
+class Digest:
     """The fingerprint of a set, from its rows one block after another."""
 
     def __init__(self, logits: NDArray[Any]) -> None:
@@ -660,7 +660,7 @@ def _taken(
     return copy
 
 
-def _extremes(array: NDArray[Any], digest: _Digest | None = None) -> tuple[NDArray[Any], NDArray[Any], Absences]:
+def extremes(array: NDArray[Any], digest: Digest | None = None) -> tuple[NDArray[Any], NDArray[Any], Absences]:
     """The smallest and the largest number of each row, and which classes are masked, in one pass.
 
     The digest takes in a block in another thread meanwhile, so that a file is read once.
@@ -670,7 +670,7 @@ def _extremes(array: NDArray[Any], digest: _Digest | None = None) -> tuple[NDArr
         helper = None if digest is None else stack.enter_context(ThreadPoolExecutor(1))
         for rows in _row_chunks(array):
             hashing = None if digest is None or helper is None else helper.submit(digest.add, rows)
-            low, high = _row_extremes(rows)
+            low, high = row_extremes(rows)
             absences.add(rows, low)
             parts.append((low, high))
             if hashing is not None:
@@ -679,7 +679,7 @@ def _extremes(array: NDArray[Any], digest: _Digest | None = None) -> tuple[NDArr
     return np.concatenate(lows), np.concatenate(highs), absences
 
 
-def _row_extremes(rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+def row_extremes(rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """The smallest and the largest number of each row; NaN and infinities reach one of the two.
 
     NumPy compares float16 one by one. Their bits, those below the sign turned over in negative numbers, are integers in

@@ -28,7 +28,7 @@ from cist_core.logits import known_files
 known_files.WORTH_BYTES = 0
 def refuse(*arguments):
     raise AssertionError("made or read again")
-table_cache._write = table_cache._digests = refuse
+table_cache.write_table = table_cache.table_digests = refuse
 print(repr(float(EntropyCurves.tabulated(LogitSet.load(sys.argv[1])).at_ratio(3.3).astype(float).sum())))
 """
 
@@ -37,7 +37,7 @@ print(repr(float(EntropyCurves.tabulated(LogitSet.load(sys.argv[1])).at_ratio(3.
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("CIST_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(known_files, "WORTH_BYTES", 0)
-    monkeypatch.setattr(known_files, "_known", {})
+    monkeypatch.setattr(known_files, "REMEMBERED", {})
     return tmp_path / "cache" / "curves"
 
 
@@ -45,8 +45,8 @@ def cache(tmp_path, monkeypatch):
 def made(monkeypatch):
     """How many tables were made."""
     counted = []
-    write = table_cache._write
-    monkeypatch.setattr(table_cache, "_write", lambda *given: (counted.append(1), write(*given))[1])
+    write = table_cache.write_table
+    monkeypatch.setattr(table_cache, "write_table", lambda *given: (counted.append(1), write(*given))[1])
     return counted
 
 
@@ -127,7 +127,7 @@ def test_what_is_no_table_of_these_curves_is_made_anew(cache, made, damage):
     whole = path.read_bytes()
     if damage == "of other logits":  # of the right shape, whole, with a checksum
         path.unlink()
-        table_cache._write(path, example(seed=1))
+        table_cache.write_table(path, example(seed=1))
         made.pop()
     else:
         path.write_bytes(
@@ -149,8 +149,8 @@ def forge(path, logit_set, rows):
     metadata, tensors = table_cache.map_safetensors(path)
     changed = {name: array.copy() for name, array in tensors.items()}
     changed["table"][:, rows, 0] *= 0.5
-    metadata[CHECKSUM] = checksum(metadata, table_cache._digests(changed))
-    layout = table_cache._layout(logit_set.num_samples)
+    metadata[CHECKSUM] = checksum(metadata, table_cache.table_digests(changed))
+    layout = table_cache.table_layout(logit_set.num_samples)
     content = b"".join(changed[name].tobytes() for name, _, _ in layout)
     path.write_bytes(safetensors_header(metadata, layout) + content)
 

@@ -20,7 +20,7 @@ from cist_core.logits import known_files, logit_set
 known_files.WORTH_BYTES = 0
 def refuse(*arguments):
     raise AssertionError("read again")
-logit_set._extremes = refuse
+logit_set.extremes = refuse
 found = logit_set.LogitSet.load(sys.argv[1])
 print(found.fingerprint, found.constant_rows)
 """
@@ -31,7 +31,7 @@ def cache(tmp_path, monkeypatch):
     """A cache folder for files of any size, and no memory of earlier ones."""
     monkeypatch.setenv("CIST_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(known_files, "WORTH_BYTES", 0)
-    monkeypatch.setattr(known_files, "_known", {})
+    monkeypatch.setattr(known_files, "REMEMBERED", {})
     return tmp_path / "cache" / "known"
 
 
@@ -39,8 +39,8 @@ def cache(tmp_path, monkeypatch):
 def reads(monkeypatch):
     """How often logits were looked at."""
     counted = []
-    look = logit_set._extremes
-    monkeypatch.setattr(logit_set, "_extremes", lambda *given: (counted.append(1), look(*given))[1])
+    look = logit_set.extremes
+    monkeypatch.setattr(logit_set, "extremes", lambda *given: (counted.append(1), look(*given))[1])
     return counted
 
 
@@ -57,12 +57,12 @@ def written(path, *, own=True, seed=0):
 
 
 def settle(path):
-    time.sleep(0.01 + known_files._TICK / 1e9)
+    time.sleep(0.01 + known_files.TICK / 1e9)
     return path
 
 
 def forget():
-    known_files._known.clear()
+    known_files.REMEMBERED.clear()
 
 
 @pytest.mark.parametrize("own", [True, False])
@@ -115,15 +115,15 @@ def test_another_file_in_its_place_is_read(tmp_path, cache):
 
 def test_a_file_that_changes_while_it_is_read_is_not_remembered(tmp_path, cache, monkeypatch):
     path = written(tmp_path / "logits.safetensors", own=False)
-    look = logit_set._extremes
+    look = logit_set.extremes
 
     def change(*given):
         path.touch()
         return look(*given)
 
-    monkeypatch.setattr(logit_set, "_extremes", change)
+    monkeypatch.setattr(logit_set, "extremes", change)
     LogitSet.load(path)
-    assert not known_files._known
+    assert not known_files.REMEMBERED
     assert not list(cache.glob("*"))
 
 
@@ -166,7 +166,7 @@ def test_a_forged_document_does_not_outweigh_the_files_own_checksum(tmp_path, ca
     path = written(tmp_path / "logits.safetensors")
     first = LogitSet.load(path)
     state = known_files.FileState.of(path)
-    known_files._write(state, known_files.Known("0" * 64, 7))
+    known_files.write_document(state, known_files.Known("0" * 64, 7))
     forget()
     found = LogitSet.load(path)
     assert (found.fingerprint, found.constant_rows) == (first.fingerprint, 1)
@@ -196,8 +196,8 @@ def test_the_content_is_hashed_once_at_most(tmp_path, cache, monkeypatch):
     settle(path)
     expected = LogitSet.create(masked).fingerprint
     hashed = []
-    digest = logit_set._Digest.finish
-    monkeypatch.setattr(logit_set._Digest, "finish", lambda *given: (hashed.append(1), digest(*given))[1])
+    digest = logit_set.Digest.finish
+    monkeypatch.setattr(logit_set.Digest, "finish", lambda *given: (hashed.append(1), digest(*given))[1])
     found = LogitSet.load(path)
     assert (found.fingerprint, found.left_out, len(hashed)) == (expected, (1,), 1)
     forget()
@@ -217,7 +217,7 @@ def test_extremes_of_float16_are_those_of_numpy(bits):
     values = np.arange(1 << 16, dtype=np.uint32).astype(np.uint16).view(np.float16)
     values = values[np.isfinite(values)] if bits == "finite" else values
     rows = np.random.default_rng(0).permutation(values)[: len(values) // 8 * 8].reshape(-1, 8)
-    low, high = logit_set._row_extremes(rows)
+    low, high = logit_set.row_extremes(rows)
     nan = np.isnan(rows).any(axis=1)
     assert (np.isnan(low) | np.isnan(high))[nan].all()
     np.testing.assert_array_equal(low[~nan], rows[~nan].min(axis=1))
