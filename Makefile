@@ -1,6 +1,7 @@
 # make run   start the Studio on http://127.0.0.1:8501 (PORT=8600 changes the port)
 #            CPU=1, when .venv is made, takes torch without CUDA: about 2 GB on disk instead of 7
 # make fuzz  search the readers of foreign files for holes (FUZZ_SECONDS=600 searches longer)
+# make bench-check OLD=a.json NEW=b.json  name what got slower by more than the noise of both
 # make test  lint, type-check and test everything, the browser included (WORKERS=4 changes how many tests run at once)
 PYTHON ?= python3
 PORT ?= 8501
@@ -11,7 +12,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test bench fuzz lint format clean
+.PHONY: run test bench bench-check fuzz lint format clean
 
 run: .venv/installed
 ifneq ($(CPU),)
@@ -26,6 +27,9 @@ test: .venv/installed-dev lint
 bench: .venv/installed
 	$(BIN)/python benchmarks/bench.py
 	$(BIN)/python benchmarks/training.py
+
+bench-check: .venv/installed
+	$(BIN)/python benchmarks/check.py $(OLD) $(NEW)
 
 fuzz: .venv/installed-dev
 	$(PIP) -e '.[fuzz]'

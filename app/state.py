@@ -127,7 +127,7 @@ class Source:
             if isinstance(predictions, TextPredictions):
                 curves = predictions.curves()
             else:
-                curves = EntropyCurves.from_logits(predictions)
+                curves = EntropyCurves.open(predictions)
             if student is not None:
                 curves = curves.beside(student.curves)
             source = cls(teacher, data, split, reference, predictions, curves, student, student_reference)

@@ -33,7 +33,7 @@ def measure_app(logits: np.ndarray) -> list[dict[str, str | float | None]]:
                 {
                     "name": f"app: slider move on {page}",
                     "size": f"{SAMPLES}x{CLASSES}",
-                    "seconds": _median_move(page),
+                    **_timed_move(page),
                     "versus_scipy": None,
                     "versus_torch": None,
                     "versus_read": None,
@@ -57,7 +57,8 @@ def write_sample_models(folder: Path, logits: np.ndarray) -> None:
         LogitSet.create(centre_for_storage(values), labels).save(model / "logits-cifar100-test.safetensors")
 
 
-def _median_move(page: str) -> float:
+def _timed_move(page: str) -> dict[str, float]:
+    """The median of several moves, and half the distance between their quartiles."""
     app = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=120).run()
     if page != "overview":
         app.switch_page(f"../pages/{page}.py").run()
@@ -69,4 +70,5 @@ def _median_move(page: str) -> float:
         seconds.append(time.perf_counter() - start)
     if app.exception:
         raise RuntimeError(f"The {page} page failed: {app.exception[0].value}")
-    return statistics.median(seconds)
+    low, median, high = statistics.quantiles(seconds, n=4)
+    return {"seconds": median, "spread": (high - low) / 2}

@@ -18,6 +18,8 @@ depend on the temperature.
   whole curves besides (`cist_core.language.analysis`); its peer is calculated: all that once, and `log_softmax` with
   entropy once for each further ratio of the table.
 
+A row's ``spread`` is how far its median round lies above the best, in seconds; `check.py` compares two result files.
+
 The first pass also gives the centred maximum, top-1, gap and deviation; its peers give the entropy alone.
 """
 
@@ -25,7 +27,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -91,6 +92,19 @@ def torch_divergence(teacher: torch.Tensor, student: torch.Tensor) -> torch.Tens
     return torch.nn.functional.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=1)
 
 
+def take_times(functions: dict[str, Callable[[], object]], times: dict[str, list[float]]) -> None:
+    """Run each once and add its seconds."""
+    for name, function in functions.items():
+        start = time.perf_counter()
+        function()
+        times.setdefault(name, []).append(time.perf_counter() - start)
+
+
+def spread(taken: list[float]) -> float:
+    """How far the median of several times lies above the best, in seconds: the noise that `check.py` allows for."""
+    return float(np.median(taken)) - min(taken)
+
+
 def measure(size: str, rounds: int) -> list[Row]:
     samples, classes = (int(part) for part in size.split("x"))
     logits = realistic_logits(samples, classes)
@@ -115,14 +129,12 @@ def measure(size: str, rounds: int) -> list[Row]:
         "scipy KL": lambda: scipy_divergence(logits, student),
         "torch KL": lambda: torch_divergence(tensor, student_tensor),
     }
-    best: dict[str, float] = {}
     for function in ours.values():  # compiles, and pages the results in
         function()
+    times: dict[str, list[float]] = {}
     for turn in range(rounds):
-        for name, function in (ours | peers if turn < PEER_ROUNDS else ours).items():
-            start = time.perf_counter()
-            function()
-            best[name] = min(best.get(name, math.inf), time.perf_counter() - start)
+        take_times(ours | peers if turn < PEER_ROUNDS else ours, times)
+    best = {name: min(taken) for name, taken in times.items()}
 
     errors = largest_errors(logits, student)
     peer_of = {  # the peer, and how many times it must run for the same answer
@@ -133,16 +145,18 @@ def measure(size: str, rounds: int) -> list[Row]:
         "table read": ("entropy", 1),
         "KL divergence": ("KL", 1),
     }
-    rows: list[Row] = [{"name": "bare read of the memory", "size": size, "seconds": best["read"], "versus_scipy": None,
-                        "versus_torch": None, "versus_read": 1.0, "max_error": None}]  # fmt: skip
-    for name, (peer, times) in peer_of.items():
+    rows: list[Row] = [{"name": "bare read of the memory", "size": size, "seconds": best["read"],
+                        "spread": spread(times["read"]), "versus_scipy": None, "versus_torch": None,
+                        "versus_read": 1.0, "max_error": None}]  # fmt: skip
+    for name, (peer, runs) in peer_of.items():
         rows.append(
             {
                 "name": name,
                 "size": size,
                 "seconds": best[name],
-                "versus_scipy": times * best[f"scipy {peer}"] / best[name],
-                "versus_torch": times * best[f"torch {peer}"] / best[name],
+                "spread": spread(times[name]),
+                "versus_scipy": runs * best[f"scipy {peer}"] / best[name],
+                "versus_torch": runs * best[f"torch {peer}"] / best[name],
                 "versus_read": best[name] / best["read"],
                 "max_error": errors[name],
             }
@@ -171,14 +185,12 @@ def measure_tokens(size: str, rounds: int) -> list[Row]:
         "torch entropy": lambda: torch_entropy(tensor, TAU),
         "read": lambda: read_memory(logits.reshape(-1)),
     }
-    best: dict[str, float] = {}
     for function in functions.values():
         function()
+    times: dict[str, list[float]] = {}
     for _ in range(rounds):
-        for name, function in functions.items():
-            start = time.perf_counter()
-            function()
-            best[name] = min(best.get(name, math.inf), time.perf_counter() - start)
+        take_times(functions, times)
+    best = {name: min(taken) for name, taken in times.items()}
     exact = logits[:CHECKED_ROWS].astype(np.float64)
     found = token_set([(logits, facts)], count=tokens)
     curves = found.curves()
@@ -197,6 +209,7 @@ def measure_tokens(size: str, rounds: int) -> list[Row]:
             "name": name,
             "size": size,
             "seconds": best[name],
+            "spread": spread(times[name]),
             "versus_scipy": None,
             "versus_torch": peer / best[name],
             "versus_read": best[name] / best["read"],

@@ -116,13 +116,28 @@ def matched_pair(
     """Complete a matched pair from exactly one of its three numbers.
 
     A ``guess`` of the partner of ``tau`` or ``rho`` saves evaluations and changes nothing else. Where the floor binds
-    on every sample, the partner of rho is the floor itself.
+    on every sample, the partner of rho is the floor itself. What a table beside logits answers is confirmed at the rho
+    by one exact pass, once for all pairs of the same curves, and is computed from the logits where the table is wrong.
 
     Raises:
         CistError: if the given number leaves no partner with the same mean entropy.
     """
     if sum(value is not None for value in (tau, rho, mean_entropy)) != 1:
         raise TypeError("matched_pair takes exactly one of tau, rho and mean_entropy.")
+    pair = _matched_pair(curves, tau, rho, mean_entropy, guess, floor)
+    if not curves.confirm(pair.cist.temperatures(curves)):
+        pair = _matched_pair(curves, tau, rho, mean_entropy, guess, floor)
+    return pair
+
+
+def _matched_pair(
+    curves: EntropyCurves,
+    tau: float | None,
+    rho: float | None,
+    mean_entropy: float | None,
+    guess: float | None,
+    floor: float,
+) -> MatchedPair:
     if tau is not None:
         mean_entropy = _mean(curves.at_temperature(tau))
         rho = match_rho(curves, mean_entropy, guess=guess or _partner(curves, tau), floor=floor)
@@ -229,7 +244,7 @@ def solve_for_mean(
     if not inside:
         reason = (
             f"tied or constant logits keep their entropy at any {name}"
-            if curves.exact
+            if math.isinf(curves.max_ratio)
             else f"the table of these curves ends at the ratio {curves.max_ratio:g}; choose another mean entropy"
             f"{curves.or_in_memory}"
         )

@@ -207,7 +207,7 @@ def match_rule(
         guess *= (near or guess) / float(np.median(at(guess).temperatures(curves)))
     name = f"{names[0]} of the rule '{kind.name}'"
     found = at(solve_for_mean(name, mean_at, curves, mean_entropy, (lowest, highest), guess))
-    if not curves.exact and abs(_mean_entropy(found, curves) - mean_entropy) > 0.01 * mean_entropy:
+    if math.isfinite(curves.max_ratio) and abs(_mean_entropy(found, curves) - mean_entropy) > 0.01 * mean_entropy:
         raise CistError(
             f"No {name} within the table of these curves has a mean entropy of {three_digits(mean_entropy)} nats; "
             f"choose a larger one{curves.or_in_memory}."

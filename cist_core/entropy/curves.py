@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable
-from functools import cached_property
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,12 +23,19 @@ from cist_core.logits.logit_set import FloatArray, LogitSet, as_labels, renumber
 
 Vector = NDArray[np.float32]
 
+TABULATED_LOGITS, TABULATED_CLASSES = 1 << 27, 256
+"""So many logits take longer to go through than a slider should, and rows of fewer classes are as quickly computed as
+read."""
+_COPIED_LOGITS = 1 << 22  # at a time
+_TABLE_ERROR = 2e-4  # nats; twice what is promised
+
 
 class EntropyCurves:
     """The entropy curves of N samples over C classes.
 
     Built over logits in memory (or memory-mapped) it evaluates exactly; built from a stream of chunks it keeps one
-    table row per sample (about 1.5 kB) and never the logits. Both answer the same questions.
+    table row per sample (about 1.5 kB) and never the logits. Over large files of logits it reads a table that is kept
+    on the disk, and the logits themselves where the table ends. All answer the same questions.
 
     Attributes:
         statistics: per sample the centred maximum, largest logit, its class, gap to the second and deviation.
@@ -55,14 +63,15 @@ class EntropyCurves:
         left_out: tuple[int, ...] = (),
         rows: NDArray[np.int64] | None = None,
         fits_memory: bool = True,
+        discard: Callable[[], None] = lambda: None,
     ) -> None:
         """See `from_logits` and `from_chunks`.
 
         Where a table has more rows than samples, ``rows`` are theirs. With ``fits_memory`` errors advise to load the
-        logits into memory where a table ends.
+        logits into memory where a table ends. ``discard`` is called where a table beside logits is found wrong.
         """
-        if (logits is None) == (table is None):
-            raise TypeError("EntropyCurves needs either logits or a table; use from_logits or from_chunks.")
+        if logits is None and table is None:
+            raise TypeError("EntropyCurves needs logits or a table; use from_logits or from_chunks.")
         self.statistics = statistics
         self.num_classes = num_classes
         self.labels = labels
@@ -72,6 +81,8 @@ class EntropyCurves:
         self._table = table
         self._rows = rows
         self._fits_memory = fits_memory
+        self._confirmed = False
+        self._discard = discard
 
     @classmethod
     def from_logits(cls, logit_set: LogitSet) -> EntropyCurves:
@@ -83,6 +94,36 @@ class EntropyCurves:
             logits=logit_set.logits,
             labels=logit_set.labels,
             left_out=logit_set.left_out,
+        )
+
+    @classmethod
+    def open(cls, logit_set: LogitSet) -> EntropyCurves:
+        """Curves that answer a slider at once: `tabulated` over many logits, if the disk has room; else exact ones."""
+        if logit_set.logits.size >= TABULATED_LOGITS and logit_set.num_classes >= TABULATED_CLASSES:
+            with suppress(CistError):
+                return cls.tabulated(logit_set)
+        return cls.from_logits(logit_set)
+
+    @classmethod
+    def tabulated(cls, logit_set: LogitSet) -> EntropyCurves:
+        """Curves read from a table within 1e-4 nats, and from the logits beyond its ratios.
+
+        The table is made once and kept in the cache folder (``CIST_CACHE``), about 1.5 kB a sample. See `confirm`.
+
+        Raises:
+            CistError: if the disk has no room for the table.
+        """
+        from cist_core.entropy.table_cache import open_table, remove_table
+
+        statistics, table = open_table(logit_set)
+        return cls(
+            statistics,
+            logit_set.num_classes,
+            logits=logit_set.logits,
+            table=table,
+            labels=logit_set.labels,
+            left_out=logit_set.left_out,
+            discard=partial(remove_table, logit_set),
         )
 
     @classmethod
@@ -150,12 +191,13 @@ class EntropyCurves:
 
     @property
     def exact(self) -> bool:
-        """True over logits in memory; False for a table, which is accurate to 1e-4 nats up to `max_ratio`."""
-        return self._logits is not None
+        """True where all is computed from the logits; False for a table, which is accurate to 1e-4 nats."""
+        return self._table is None
 
     @property
     def max_ratio(self) -> float:
-        return math.inf if self.exact else kernels.MAX_TABLE_RATIO
+        """The largest ratio that can be read: that of a table without logits; infinite with them."""
+        return math.inf if self._logits is not None else kernels.MAX_TABLE_RATIO
 
     @property
     def lowest_temperature(self) -> float:
@@ -198,9 +240,11 @@ class EntropyCurves:
             CistError: if a temperature is not positive, or a table does not reach its ratio.
         """
         temperatures = _positive(tau, "temperature", self.num_samples)
-        if self._logits is not None:
+        table = self._table
+        if table is None:
             return np.asarray(kernels.entropy(self._logits, self.statistics.peak, temperatures))
-        return self._read_table(self.statistics.maximum / temperatures)
+        with np.errstate(over="ignore"):  # a ratio beyond float32 lies beyond the table as well
+            return self._read(table, self.statistics.maximum / temperatures)
 
     def at_ratio(self, ratio: ArrayLike) -> Vector:
         """Entropy of ``softmax(r_i c_i / m_i)`` in nats, ``(N,)``; constant rows have ``ln C``.
@@ -212,36 +256,74 @@ class EntropyCurves:
             CistError: if a ratio is not positive or lies beyond a table.
         """
         ratios = _positive(ratio, "ratio", self.num_samples)
-        if self._logits is not None:
-            with np.errstate(over="ignore"):  # an infinite temperature is a uniform row, which is what it means
-                temperatures = self.statistics.maximum / ratios
-            # A constant row has no ratio; any positive temperature gives its entropy, ln C.
-            temperatures = np.where(self.statistics.maximum > 0, temperatures, 1.0)
-            return np.asarray(kernels.entropy(self._logits, self.statistics.peak, temperatures.astype(np.float32)))
-        return self._read_table(ratios)
+        table = self._table
+        return self._computed(ratios) if table is None else self._read(table, ratios)
 
     def at_ratios(self, start: float, step: float, count: int) -> NDArray[np.float32]:
         """Entropy in nats at ``start + j * step``, ``(N, count)``; far quicker than one ratio after another."""
-        if self._logits is not None:
+        if self._table is None:
             return np.asarray(kernels.entropy_sweep(self._logits, self.statistics, start=start, step=step, count=count))
         return np.stack([self.at_ratio(start + j * step) for j in range(count)], axis=1)
 
-    def _read_table(self, ratio: NDArray[np.floating]) -> Vector:
-        largest = float(np.max(ratio))
+    def confirm(self, tau: ArrayLike) -> bool:
+        """Compare a table with the logits beside it, in one exact pass; a table that is wrong is not read again.
+
+        A table that was found right is not compared again, and there is nothing to compare without one, or without
+        logits.
+
+        Args:
+            tau: the temperatures to compare at, one or ``(N,)``.
+
+        Returns:
+            Whether what was read before stands.
+        """
+        table = self._table
+        if table is None or self._logits is None or self._confirmed:
+            return True
+        temperatures = _positive(tau, "temperature", self.num_samples)
+        exact = np.asarray(kernels.entropy(self._logits, self.statistics.peak, temperatures))
+        read = self._read(table, self.statistics.maximum / temperatures)
+        self._confirmed = bool(np.abs(read - exact).max() <= _TABLE_ERROR)
+        if not self._confirmed:
+            self._table = None  # another thread may be about to read it
+            self._discard()
+        return self._confirmed
+
+    def _read(self, table: NDArray[np.float32], ratio: NDArray[np.floating]) -> Vector:
         # A ratio that went through a temperature and back has rounded.
-        if largest > kernels.MAX_TABLE_RATIO * (1 + 1e-6):
+        beyond = ratio > kernels.MAX_TABLE_RATIO * (1 + 1e-6)
+        if np.any(beyond) and self._logits is None:
             raise CistError(
-                f"The ratio {largest:.4g} lies beyond the table of these curves, which ends at {self.max_ratio:g}; use "
-                f"a higher temperature (a smaller rho), a fixed one from {self.reachable(0):g} on{self.or_in_memory}."
+                f"The ratio {float(np.max(ratio)):.4g} lies beyond the table of these curves, which ends at "
+                f"{self.max_ratio:g}; use a higher temperature (a smaller rho), a fixed one from "
+                f"{self.reachable(0):g} on{self.or_in_memory}."
             )
         reachable = np.minimum(ratio, kernels.MAX_TABLE_RATIO).astype(np.float32)
-        table = np.asarray(self._table)
         if self._rows is not None and reachable.ndim:
             of_all = np.ones(len(table), np.float32)
             of_all[self._rows] = reachable
             reachable = of_all
         read = np.asarray(kernels.read_table(table, reachable))
-        return read if self._rows is None else read[self._rows]
+        read = read if self._rows is None else read[self._rows]
+        if np.any(beyond):
+            ratios = np.broadcast_to(ratio, read.shape)
+            rows = np.flatnonzero(np.broadcast_to(beyond, read.shape))
+            step = max(1, _COPIED_LOGITS // self.num_classes)
+            for start in range(0, len(rows), step):
+                block = rows[start : start + step]
+                read[block] = self._computed(ratios[block], block)
+        return read
+
+    def _computed(self, ratio: NDArray[np.floating], rows: NDArray[np.int64] | None = None) -> Vector:
+        """Exactly, of some rows or of all."""
+        assert self._logits is not None
+        which = slice(None) if rows is None else rows
+        maximum, peak = self.statistics.maximum[which], self.statistics.peak[which]
+        with np.errstate(over="ignore"):  # an infinite temperature is a uniform row, which is what it means
+            temperatures = maximum / ratio
+        # A constant row has no ratio; any positive temperature gives its entropy, ln C.
+        temperatures = np.where(maximum > 0, temperatures, 1.0).astype(np.float32)
+        return np.asarray(kernels.entropy(self._logits[which], peak, temperatures))
 
 
 def _positive(value: ArrayLike, name: str, count: int) -> NDArray[np.float32]:

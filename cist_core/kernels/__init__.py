@@ -34,6 +34,7 @@ __all__ = [
     "entropy",
     "entropy_sweep",
     "entropy_table",
+    "fill_table",
     "first_pass",
     "kl_divergence",
     "ratio_grid",
@@ -157,6 +158,19 @@ def entropy_table(logits: Array, statistics: RowStatistics) -> Array:
         ``(N, K, 2)``, in nats and nats per unit of ratio; constant rows have ``ln C`` and 0.
     """
     return _backend(logits).entropy_table(logits, statistics)
+
+
+def fill_table(logits: NDArray[Any], statistics: RowStatistics, table: NDArray[np.float32]) -> None:
+    """`entropy_table` into memory that is there, such as a mapped file.
+
+    Args:
+        logits: finite, ``(N, C)``, of NumPy.
+        statistics: of the same rows.
+        table: ``(K, N, 2)``, node by node, contiguous; its transpose ``(N, K, 2)`` is what `read_table` takes.
+    """
+    from cist_core.kernels import cpu
+
+    cpu.fill_table(logits, statistics, table)
 
 
 def curve_tables(logits: Array, statistics: RowStatistics) -> tuple[Array, Array]:

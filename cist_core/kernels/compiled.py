@@ -38,6 +38,15 @@ STEPS = 4
 RESTART = 64
 """Multiplications after which a recurrence starts again from an exact power; the drift stays below 1e-5."""
 
+TERMS = 13
+"""Power sums of a series; those of the moments end at the powers 10 to 12."""
+STRETCH, CENTRES = 8, 16
+"""Nodes of a stretch after the first, and the room for centres: with constants the compiler needs no remainder."""
+FROM_MIDDLE = 2
+"""So many of the centres, the lowest, have series about the middle of the row; the others about its peak."""
+WIDEST = 1.25
+"""Exponents up to which a series holds: it is cut within 1e-7 there, and rounding grows by ``e^2.5`` at most."""
+
 LOG2_E = math.log2(math.e)
 LN_2 = math.log(2.0)
 _MIN_EXPONENT = np.float32(-126.0)
@@ -53,6 +62,7 @@ _C2 = np.float32(0.24022242083388012)
 _C3 = np.float32(0.05550733744273165)
 _C4 = np.float32(0.009671512768486412)
 _C5 = np.float32(0.0013264727266305942)
+_SQRT_HALF_BITS = int(np.float32(math.sqrt(0.5)).view(np.int32))
 _HALF_TO_SINGLE = np.float32(2.0**112)
 
 
@@ -104,6 +114,18 @@ def _times_power_of_two(typing_context, value, exponent):
 
 
 @intrinsic
+def _nearest_exponent(typing_context, value):
+    """The whole number nearest to the binary logarithm of a positive normal number, up to rounding of the half."""
+
+    def generate(context, builder, signature, arguments):
+        word = ir.IntType(32)
+        bits = builder.bitcast(arguments[0], word)
+        return builder.ashr(builder.sub(bits, ir.Constant(word, _SQRT_HALF_BITS)), ir.Constant(word, 23))
+
+    return types.int32(types.float32), generate
+
+
+@intrinsic
 def _single_from_half(typing_context, bits, scale):
     """The float32 value of float16 bits, in integer operations that every vector unit has.
 
@@ -150,6 +172,17 @@ def _exp2(u):
     part = u - np.float32(whole)
     power = _C0 + part * (_C1 + part * (_C2 + part * (_C3 + part * (_C4 + part * _C5))))
     return _times_power_of_two(power, whole)
+
+
+@_inlined
+def _log(x):
+    """``ln x`` for a positive normal number within 2e-7, by the series of the inverse tanh, which vectorises."""
+    exponent = _nearest_exponent(x)
+    part = _times_power_of_two(x, -exponent)  # in [sqrt(1/2), sqrt(2))
+    s = (part - _C0) / (part + _C0)
+    square = s * s
+    series = _C0 + square * (np.float32(1 / 3) + square * (np.float32(1 / 5) + square * np.float32(1 / 7)))
+    return np.float32(exponent) * np.float32(LN_2) + np.float32(2.0) * s * series
 
 
 @intrinsic
@@ -234,6 +267,14 @@ def _row_maximum(row):
     for j in range(row.size):
         peak = _larger(peak, row[j])
     return peak
+
+
+@_inlined
+def _row_minimum(row):
+    largest = -row[0]
+    for j in range(row.size):
+        largest = _larger(largest, -row[j])
+    return -largest
 
 
 @_inlined
@@ -512,14 +553,134 @@ def _keep_counting(x, size, lowest):
 
 
 @_inlined
-def _sum_moments(row, peak, inverse, ratios, run_starts, sparse_run, vanishing, buffers, moments):
-    """``sum p``, ``sum p x`` and ``sum p x^2`` at every node, ``(K, 3)``; from a run on without what has vanished."""
+def _power_sums(v, power, size):
+    """``sum p v^t`` for t from 0 to 12."""
+    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = s8 = s9 = s10 = s11 = s12 = _ZERO
+    for j in range(size):
+        c = _at(v, j)
+        p = _at(power, j)
+        s0 += p
+        p = p * c
+        s1 += p
+        p = p * c
+        s2 += p
+        p = p * c
+        s3 += p
+        p = p * c
+        s4 += p
+        p = p * c
+        s5 += p
+        p = p * c
+        s6 += p
+        p = p * c
+        s7 += p
+        p = p * c
+        s8 += p
+        p = p * c
+        s9 += p
+        p = p * c
+        s10 += p
+        p = p * c
+        s11 += p
+        s12 += p * c
+    return s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11, s12
+
+
+@_inlined
+def _add_series(x, v, size, padded, half, series, buffers, sums):
+    """The power sums of a block about each centre, ``(13, centres)``, of ``v`` as in `_evaluate_series`."""
+    _, centres, spacing, _ = series
+    _, power, factor = buffers
+    inverse = np.float32(1.0 / half)
+    _fill_powers(x, size, padded, np.float32(spacing), factor)
+    for centre in range(centres.size):
+        if centre == 0 or centre == FROM_MIDDLE:
+            shift = _C0 if centre < FROM_MIDDLE else _ZERO
+            for j in range(padded):
+                v[np.uintp(j)] = _at(x, j) * inverse + shift
+        if centre < 2:
+            _fill_powers(x, size, padded, np.float32(centres[centre]), power)
+        else:
+            for j in range(padded):
+                power[np.uintp(j)] = _at(power, j) * _at(factor, j)
+        found = _power_sums(v, power, padded)
+        for t in range(TERMS):
+            sums[t, centre] += found[t]
+
+
+@_inlined
+def _series_at(sums, centre, d):
+    """The series of the three moments, ``sum s_(t+q) d^t / t!``, by Horner's rule."""
+    c = np.uintp(centre)
+    total, first, second = sums[TERMS - 3, c], sums[TERMS - 2, c], sums[TERMS - 1, c]
+    for t in range(TERMS - 3, 0, -1):
+        share = d * (1.0 / t)
+        total = sums[t - 1, c] + share * total
+        first = sums[t, c] + share * first
+        second = sums[t + 1, c] + share * second
+    return total, first, second
+
+
+@_inlined
+def _evaluate_series(ratios, half, series, sums, values, moments, log_scale):
+    """The moments at the nodes of all stretches, from ``e^(d v) = sum (d v)^t / t!`` with ``d = ln 2 (r - r_0) half``.
+
+    About the first centres ``v = x / half + 1`` lies in [-1, 1]: the moments are those over ``e^-d``, whose logarithm
+    goes into ``log_scale``. About the others ``v = x / half`` lies in [-2, 0]: what is far from 0 there has little
+    weight, and what has weight does not cancel.
+    """
+    starts, centres, _, _ = series
+    begin, nodes = starts[1], starts[starts.size - 1]
+    for k in range(begin):
+        j = np.uintp(k)
+        moments[0, j], moments[1, j], moments[2, j] = _series_at(sums, 0, LN_2 * half * (ratios[j] - centres[0]))
+    for offset in range(STRETCH):  # the same distances from every centre
+        d = LN_2 * half * (ratios[begin + offset] - centres[1])
+        for centre in range(CENTRES):
+            j = np.uintp(centre)
+            values[0, j], values[1, j], values[2, j] = _series_at(sums, centre, d)
+        for centre in range(1, centres.size):
+            k = np.uintp(begin + (centre - 1) * STRETCH + offset)
+            if k < nodes:
+                for q in range(3):
+                    moments[q, k] = values[q, np.uintp(centre)]
+    middle = starts[FROM_MIDDLE]
+    for k in range(nodes):
+        j = np.uintp(k)
+        shift = 1.0 if k < middle else 0.0
+        centre = centres[0] if k < begin else centres[1]
+        total, first, second = moments[0, j], moments[1, j], moments[2, j]
+        moments[1, j] = half * (first - shift * total)
+        moments[2, j] = half * half * (second - shift * (2.0 * first - total))
+        log_scale[j] = shift * LN_2 * half * (centre - ratios[j])
+
+
+@_inlined
+def _sum_moments(
+    row, peak, inverse, ratios, run_starts, sparse_run, vanishing, series, buffers, workspace, moments, log_scale
+):  # fmt: skip
+    """``sum p``, ``sum p x`` and ``sum p x^2`` at every node, ``(3, K)``; from a run on without what has vanished.
+
+    By power series about a few ratios where the row is narrow enough for them, then by recurrences.
+    """
     x, power, factor = buffers
+    v, sums, values = workspace
+    starts, _, _, reach = series
+    half = 0.5 * (np.float64(peak) - np.float64(_row_minimum(row))) * np.float64(inverse)
+    narrow = LN_2 * half * reach <= WIDEST
+    first_run = 0
+    if narrow:
+        while run_starts[first_run] < starts[starts.size - 1]:
+            first_run += 1
+        sums[:] = 0.0
     moments[:] = 0.0
+    log_scale[:] = 0.0
     for column in range(0, row.size, BLOCK):
         size, padded = _fill_exponents(row, column, min(column + BLOCK, row.size), peak, inverse, x)
+        if narrow:
+            _add_series(x, v, size, padded, half, series, buffers, sums)
         steps_taken = 1
-        for run in range(run_starts.size - 1):
+        for run in range(first_run, run_starts.size - 1):
             first, last = run_starts[run], run_starts[run + 1]
             if run >= sparse_run:
                 size, padded = _keep_counting(x, size, np.float32(-vanishing / ratios[first]))
@@ -531,16 +692,35 @@ def _sum_moments(row, peak, inverse, ratios, run_starts, sparse_run, vanishing, 
             _fill_powers(x, size, padded, np.float32(ratios[first + 1] - ratios[first]), factor)
             steps_taken = last - first
             for k in range(first, last, STEPS):
-                sums = _four_moments(x, power, factor, padded)
+                found = _four_moments(x, power, factor, padded)
                 for s in range(min(STEPS, last - k)):
-                    moments[k + s, 0] += sums[3 * s]
-                    moments[k + s, 1] += sums[3 * s + 1]
-                    moments[k + s, 2] += sums[3 * s + 2]
+                    moments[0, k + s] += found[3 * s]
+                    moments[1, k + s] += found[3 * s + 1]
+                    moments[2, k + s] += found[3 * s + 2]
+    if narrow:
+        _evaluate_series(ratios, half, series, sums, values, moments, log_scale)
+
+
+@_inlined
+def _fill_curve(moments, log_scale, ratios, highest, entropy, slope, log_partition):
+    """``H``, ``dH/dr`` and ``ln Z`` at every node."""
+    for k in range(ratios.size):
+        j = np.uintp(k)
+        inverse = 1.0 / moments[0, j]
+        mean = LN_2 * moments[1, j] * inverse
+        variance = max(LN_2 * LN_2 * moments[2, j] * inverse - mean * mean, 0.0)
+        log_total = _log(np.float32(moments[0, j])) + log_scale[j]
+        entropy[j] = _bounded(log_total - ratios[j] * mean, highest)
+        slope[j] = -ratios[j] * variance
+        log_partition[j] = log_total
 
 
 @compiled
-def table_kernel(begin, end, logits, peak, maximum, ratios, run_starts, sparse_run, vanishing, table, log_partition):
-    """``H`` and ``dH/dr = -r Var(x)`` at the nodes, by one recurrence for each run of even spacing.
+def table_kernel(
+    begin, end, logits, peak, maximum, ratios, run_starts, sparse_run, vanishing,
+    series_starts, series_centres, series_spacing, series_reach, table, log_partition,
+):  # fmt: skip
+    """``H`` and ``dH/dr = -r Var(x)`` at the nodes; see `_sum_moments`.
 
     The table lies node by node in memory, ``(K, N, 2)``, so that reading all rows at one ratio reads two stripes.
     Rows are collected until they fill cache lines. ``ln sum 2^(r x)`` goes into ``(K, N)`` as well, unless N is 0.
@@ -549,35 +729,40 @@ def table_kernel(begin, end, logits, peak, maximum, ratios, run_starts, sparse_r
     buffer = _buffer_for(logits)
     buffers = _three_buffers()
     nodes = ratios.size
-    moments = np.empty((nodes, 3))
-    collected = np.empty((LINE_ROWS, nodes, 3), np.float32)
+    moments = np.empty((3, nodes))
+    log_scale = np.empty(nodes)
+    series = series_starts, series_centres, series_spacing, series_reach
+    workspace = (
+        np.empty(BLOCK + LANES, np.float32),
+        np.empty((TERMS, CENTRES)),
+        np.empty((3, CENTRES)),
+    )
+    collected = np.empty((3, LINE_ROWS, nodes), np.float32)
     highest = math.log(logits.shape[1])
     for i in range(begin, end):
-        curve = collected[(i - begin) % LINE_ROWS]
+        place = (i - begin) % LINE_ROWS
+        entropy, slope, log_total = collected[0, place], collected[1, place], collected[2, place]
         if maximum[i] > _ZERO:
             row = _as_single(logits[i], buffer)
             scale = _scale(maximum[i])
-            _sum_moments(row, peak[i], scale, ratios, run_starts, sparse_run, vanishing, buffers, moments)
-            for k in range(nodes):
-                total = moments[k, 0]
-                mean = LN_2 * moments[k, 1] / total
-                variance = max(LN_2 * LN_2 * moments[k, 2] / total - mean * mean, 0.0)
-                curve[k, 0] = _bounded(math.log(total) - ratios[k] * mean, highest)
-                curve[k, 1] = -ratios[k] * variance
-                curve[k, 2] = math.log(total)
+            _sum_moments(
+                row, peak[i], scale, ratios, run_starts, sparse_run, vanishing, series, buffers, workspace, moments,
+                log_scale,
+            )  # fmt: skip
+            _fill_curve(moments, log_scale, ratios, highest, entropy, slope, log_total)
         else:
-            curve[:, 0] = highest
-            curve[:, 1] = 0.0
-            curve[:, 2] = highest
-        if (i - begin) % LINE_ROWS == LINE_ROWS - 1 or i == end - 1:
-            first = i - (i - begin) % LINE_ROWS
+            entropy[:] = highest
+            slope[:] = 0.0
+            log_total[:] = highest
+        if place == LINE_ROWS - 1 or i == end - 1:
+            first = i - place
             for k in range(nodes):
                 for n in range(first, i + 1):
-                    table[k, n, 0] = collected[n - first, k, 0]
-                    table[k, n, 1] = collected[n - first, k, 1]
+                    table[k, n, 0] = collected[0, n - first, k]
+                    table[k, n, 1] = collected[1, n - first, k]
                 if log_partition.shape[1]:
                     for n in range(first, i + 1):
-                        log_partition[k, n] = collected[n - first, k, 2]
+                        log_partition[k, n] = collected[2, n - first, k]
 
 
 @_inlined

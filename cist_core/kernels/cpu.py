@@ -53,22 +53,30 @@ def entropy_sweep(logits: LogitArray, statistics: RowStatistics, start: float, s
 
 
 def entropy_table(logits: LogitArray, statistics: RowStatistics) -> Vector:
-    return _tables(logits, statistics, with_partition=False)[0]
+    table = np.empty((len(grid.RATIO_GRID), len(logits), 2), np.float32)
+    fill_table(logits, statistics, table)
+    return table.transpose(1, 0, 2)
 
 
 def curve_tables(logits: LogitArray, statistics: RowStatistics) -> tuple[Vector, Vector]:
-    return _tables(logits, statistics, with_partition=True)
+    nodes, rows = len(grid.RATIO_GRID), len(logits)
+    table, log_partition = np.empty((nodes, rows, 2), np.float32), np.empty((nodes, rows), np.float32)
+    _fill_tables(logits, statistics, table, log_partition)
+    return table.transpose(1, 0, 2), log_partition.T
 
 
-def _tables(logits: LogitArray, statistics: RowStatistics, *, with_partition: bool) -> tuple[Vector, Vector]:
+def fill_table(logits: LogitArray, statistics: RowStatistics, table: Vector) -> None:
+    _fill_tables(logits, statistics, table.view(np.ndarray), np.empty((len(table), 0), np.float32))
+
+
+def _fill_tables(logits: LogitArray, statistics: RowStatistics, table: Vector, log_partition: Vector) -> None:
     rows, classes = logits.shape
     nodes = len(grid.RATIO_GRID)
-    table = np.empty((nodes, rows, 2), np.float32)
-    log_partition = np.empty((nodes, rows if with_partition else 0), np.float32)
     columns = _column(statistics.peak, logits), _column(statistics.maximum, logits)
     work = classes * nodes // compiled.STEPS
-    over_rows(compiled.table_kernel, rows, work, _typed(logits), *columns, *_runs(classes), table, log_partition)
-    return table.transpose(1, 0, 2), log_partition.T
+    series = grid.SERIES_STARTS, grid.SERIES_CENTRES, grid.SERIES_SPACING, grid.SERIES_REACH
+    arguments = _typed(logits), *columns, *_runs(classes), *series, table, log_partition
+    over_rows(compiled.table_kernel, rows, work, *arguments)
 
 
 def cross_table(

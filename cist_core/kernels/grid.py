@@ -29,6 +29,19 @@ _RUNS = (
 FIRST_SPARSE_RATIO = 26.0
 """From here on every run begins with the classes that still count; see `vanishing_exponent`."""
 
+SERIES_STARTS = np.searchsorted(
+    np.concatenate([np.arange(*run) for run in _RUNS]), [0.0, *np.arange(1.0, 20.0, 2.0), 20.0]
+)
+"""The first node of each stretch that one power series covers, and the end of the last."""
+
+SERIES_CENTRES = np.array([0.4375, *np.arange(1.875, 20.0, 2.0)])
+"""The ratios about which the series are taken; from the second on `SERIES_SPACING` apart."""
+
+SERIES_SPACING = 2.0
+
+SERIES_REACH = 0.875
+"""How far the nodes of a stretch lie from its centre at most."""
+
 MAX_TABLE_RATIO = 64.0
 """The largest ratio in a table."""
 
@@ -47,7 +60,7 @@ BIN = 1 / 64
 BIN_NODES = np.searchsorted(RATIO_GRID, BIN * np.arange(round(MAX_TABLE_RATIO / BIN) + 1), side="right") - 1
 """For each multiple of `BIN` the last node that is not above it."""
 
-for _array in (RATIO_GRID, RUN_STARTS, BIN_NODES):
+for _array in (RATIO_GRID, RUN_STARTS, BIN_NODES, SERIES_STARTS, SERIES_CENTRES):
     _array.setflags(write=False)
 
 

@@ -26,12 +26,13 @@ from cist_core.checksums import CHECKSUM, PENDING
 from cist_core.errors import CistError
 from cist_core.files import flush
 from cist_core.logits.kept_rows import KeptRows
+from cist_core.logits.known_files import remember_written
 from cist_core.logits.logit_set import (
     LEFT_OUT,
     SAMPLE_NAMES,
     LogitSet,
+    known_of,
     map_safetensors,
-    remember_fingerprint,
     safetensors_header,
     set_checksum,
 )
@@ -237,8 +238,9 @@ class LogitWriter:
         Raises:
             CistError: if the logits are no valid ones (`LogitSet.create`), or the file cannot be written.
         """
-        digest = LogitSet.create(self.logits, self._labels).fingerprint
-        del self.logits  # Windows renames no file that is mapped
+        written = LogitSet.create(self.logits, self._labels)
+        digest, known = written.fingerprint, known_of(written)
+        del self.logits, written  # Windows renames no file that is mapped
         self._kept = None
         with _writing_to(self._path.parent):
             with self._partial.open("r+b") as stream:
@@ -247,7 +249,8 @@ class LogitWriter:
             self._list.unlink(missing_ok=True)
             self._partial.replace(self._path)
             flush(self._path.parent)
-            remember_fingerprint(self._path, digest)
+            if known is not None:
+                remember_written(self._path, known)
         self._finished = True
         return LogitSet.load(self._path)
 

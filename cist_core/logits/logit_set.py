@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,10 +22,11 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from cist_core.checksums import CHECKSUM, checksum, compare
 from cist_core.documents import parse_json
 from cist_core.errors import CistError, first_line
-from cist_core.files import file_state, write_whole
+from cist_core.files import write_whole
 from cist_core.logits import calibration
 from cist_core.logits.absent_classes import Absences, listed, said_of_suspects
 from cist_core.logits.choices import LIKE_MASKS
+from cist_core.logits.known_files import FileState, Known, recall, remember
 from cist_core.logits.sample_names import SampleNames
 from cist_core.logits.scratch import scratch_array
 from cist_core.plain_text import written_out
@@ -35,6 +38,7 @@ LabelArray = NDArray[np.int64]
 # Validation, hashing and accuracy read this many values at a time, so a memory-mapped file larger than memory passes.
 CHUNK_VALUES = 1 << 24
 COPIED_VALUES = 1 << 20  # copies are made in smaller blocks
+_CACHED_VALUES = 1 << 18  # and what takes several steps in those that fit a processor's cache
 
 # What a notebook shows of a set.
 QUICK_VALUES, _NAMES_SHOWN = 1 << 26, 6
@@ -137,7 +141,29 @@ class LogitSet:
             >>> masked.logits.tolist(), masked.labels.tolist(), masked.class_names, masked.left_out
             ([[2.0, 0.0], [0.0, 3.0]], [0, 1], ('0', '2'), (1,))
         """
-        array = _as_matrix(logits)
+        return cls._of(
+            _as_matrix(logits),
+            labels,
+            class_names=class_names,
+            provenance=provenance,
+            sample_names=sample_names,
+            leave_out_labelled=leave_out_labelled,
+        )
+
+    @classmethod
+    def _of(
+        cls,
+        array: NDArray[Any],
+        labels: ArrayLike | None,
+        *,
+        class_names: Sequence[str] | None,
+        provenance: Mapping[str, str] | None,
+        sample_names: SampleNames | Mapping[str, ArrayLike] | None,
+        leave_out_labelled: bool = False,
+        from_file: bool = False,
+        known: Known | None = None,
+    ) -> LogitSet:
+        """See `create`. The rows of a file are hashed while they are looked at, or not looked at if they are known."""
         count, classes = array.shape
         names = None if class_names is None else _names(class_names)
         for what, given in (("provenance", provenance), ("sample_names", sample_names)):
@@ -150,8 +176,13 @@ class LogitSet:
         called = SampleNames.of(columns, count)
         names = None if names is None else tuple(map(written_out, names))  # the labels may be the names as they stand
         said = {written_out(str(key)): written_out(str(value)) for key, value in (provenance or {}).items()}
+        if known is not None:
+            found = cls(_in_rows(array), checked, names, MappingProxyType(said), known.constant_rows, called)
+            found.__dict__["fingerprint"] = known.fingerprint
+            return found
 
-        low, high, absences = _extremes(array)
+        digest = Digest(array) if from_file and _is_in_rows(array) else None
+        low, high, absences = extremes(array, digest)
         _check_above(array, low, high)
         absences.check(names)
         left_out = absences.everywhere
@@ -165,15 +196,18 @@ class LogitSet:
             kept = np.delete(np.arange(classes), left_out)
             names = _names_of(kept, names)
             array = _taken(array, rows, kept)
-            low, high, _ = _extremes(array)
+            low, high, _ = extremes(array)
         _check_size(low)
         _check_size(high)
         suspects = said_of_suspects(_row_chunks(array), low, names)
         if suspects is not None:
             said[LIKE_MASKS] = suspects
         constant_rows = int(np.count_nonzero(low == high))
-        array = _in_rows(array)
-        return cls(array, checked, names, MappingProxyType(said), constant_rows, called, tuple(left_out.tolist()))
+        absent = tuple(left_out.tolist())
+        found = cls(_in_rows(array), checked, names, MappingProxyType(said), constant_rows, called, absent)
+        if digest is not None and not absent:
+            found.__dict__["fingerprint"] = digest.finish(checked)
+        return found
 
     @property
     def num_samples(self) -> int:
@@ -186,13 +220,10 @@ class LogitSet:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the logits and labels: equal content has an equal fingerprint, whatever file it is in."""
-        digest = hashlib.sha256(f"{self.logits.dtype.name}{self.logits.shape}".encode())
+        digest = Digest(self.logits)
         for rows in self._chunks():
-            digest.update(_bytes(rows))
-        if self.labels is not None:
-            digest.update(b"labels")
-            digest.update(_bytes(self.labels))
-        return digest.hexdigest()
+            digest.add(rows)
+        return digest.finish(self.labels)
 
     @cached_property
     def accuracy(self) -> float | None:
@@ -249,7 +280,7 @@ class LogitSet:
         if index.dtype.kind == "b" and index.shape != (len(self.logits),):
             raise CistError(f"Expected a mask of {len(self.logits)} samples, but got one of the shape {index.shape}.")
         rows = _as_matrix(self.logits[index])
-        low, high, _ = _extremes(rows)
+        low, high, _ = extremes(rows)
         # Which classes take part is known of the whole set, and not judged anew of a few samples.
         return replace(
             self,
@@ -286,13 +317,14 @@ class LogitSet:
         """Open a safetensors file without reading its logits into memory (they are memory-mapped).
 
         Any safetensors file with a 2-D tensor ``logits`` opens; ``labels`` and our metadata are optional. If the file
-        has a checksum of ours, it is compared; a file that has not changed is read for it once in a process.
+        has a checksum of ours, it is compared. A file is read for all that once, and again after it has changed: what
+        was found is remembered (`known_files`).
 
         Raises:
             CistError: if the file is missing, is not safetensors, is damaged, or holds no valid logits.
         """
         source = Path(path)
-        state = _state_of(source)
+        state = FileState.of(source)
         metadata, tensors = map_safetensors(source)
         if "logits" not in tensors:
             raise CistError(
@@ -301,30 +333,31 @@ class LogitSet:
             )
         names = metadata.get("class_names")
         try:
-            found = cls.create(
-                tensors["logits"],
+            known = _believed(recall(state), metadata, tensors.get(SAMPLE_NAMES))
+            found = cls._of(
+                _as_matrix(tensors["logits"]),
                 tensors.get("labels"),
                 class_names=None if names is None else _parsed(names, list),
                 provenance=_parsed(metadata.get("provenance", "{}"), dict),
                 sample_names=read_sample_names(tensors.get(SAMPLE_NAMES), len(tensors["logits"])),
+                from_file=True,
+                known=known,
             )
-            if not found.left_out:
-                found = replace(found, left_out=_left_out_before(metadata, found.num_classes))
+            shown = known_of(found) if known is None else known
+            before = () if found.left_out else _left_out_before(metadata, found.num_classes)
+            if before:
+                fingerprint = found.fingerprint
+                found = replace(found, left_out=before)
+                found.__dict__["fingerprint"] = fingerprint  # it is of logits and labels alone
         except CistError as error:
             raise CistError(f"{source}: {error}") from error
         except (ValueError, TypeError, RecursionError) as error:
             raise CistError(f"{source} has damaged metadata ({error}); write the file again.") from error
         if CHECKSUM in metadata:
-            found._check(source, state, metadata, tensors.get(SAMPLE_NAMES))
+            compare(source, metadata, _digests(found.fingerprint, _held(tensors.get(SAMPLE_NAMES))))
+        if known is None and shown is not None:
+            remember(state, shown)
         return found
-
-    def _check(self, source: Path, state: _FileState, metadata: Mapping[str, str], names: Any) -> None:
-        """Compare the checksum; whoever has asked for the fingerprint of this very file need not do so again."""
-        known = _fingerprints.get(state)  # another thread may empty them
-        if known is not None:
-            self.__dict__["fingerprint"] = known
-        compare(source, metadata, _digests(self.fingerprint, None if names is None else names.tobytes()))
-        _remember(state, self.fingerprint)
 
     def __repr__(self) -> str:
         origin = "".join(f", {name}={self.provenance[name]!r}" for name in _ORIGIN if name in self.provenance)
@@ -357,28 +390,23 @@ class LogitSet:
         return _row_chunks(self.logits)
 
 
-_FileState = tuple[str, int, int, int]  # path, number on the disk, size, time of the last change
-_fingerprints: dict[_FileState, str] = {}
-_MOST_FINGERPRINTS = 1024
+def _believed(known: Known | None, metadata: Mapping[str, str], names: NDArray[Any] | None) -> Known | None:
+    """What is known of a file, unless the checksum in it says otherwise."""
+    if known is None or CHECKSUM not in metadata:
+        return known
+    same = metadata[CHECKSUM] == set_checksum(metadata, known.fingerprint, _held(names))
+    return known if same else None
 
 
-def _state_of(path: Path) -> _FileState:
-    try:
-        number, size, changed, _ = file_state(path)
-    except OSError as error:
-        raise CistError(f"There is no file {path} that can be read ({error.strerror or error}).") from error
-    return str(path.absolute()), number, size, changed
+def _held(names: NDArray[Any] | None) -> bytes | None:
+    return None if names is None else names.tobytes()
 
 
-def _remember(state: _FileState, fingerprint: str) -> None:
-    if len(_fingerprints) >= _MOST_FINGERPRINTS:
-        _fingerprints.clear()
-    _fingerprints[state] = fingerprint
-
-
-def remember_fingerprint(path: Path, fingerprint: str) -> None:
-    """Spare whoever opens a file that has just been written the reading of it for its checksum."""
-    _remember(_state_of(path), fingerprint)
+def known_of(logit_set: LogitSet) -> Known | None:
+    """What spares whoever opens the file of a set the reading of it; None where validating it changes or notes more."""
+    if logit_set.left_out or LIKE_MASKS in logit_set.provenance:
+        return None
+    return Known(logit_set.fingerprint, logit_set.constant_rows)
 
 
 def check_whole(path: Path, metadata: Mapping[str, str]) -> None:
@@ -387,7 +415,7 @@ def check_whole(path: Path, metadata: Mapping[str, str]) -> None:
     Raises:
         CistError: if the file is damaged.
     """
-    if CHECKSUM in metadata and _state_of(path) not in _fingerprints:
+    if CHECKSUM in metadata and recall(FileState.of(path)) is None:
         LogitSet.load(path)
 
 
@@ -507,6 +535,22 @@ def centre_for_storage(logits: FloatArray) -> NDArray[np.float16]:
     return centred
 
 
+class Digest:
+    """The fingerprint of a set, from its rows one block after another."""
+
+    def __init__(self, logits: NDArray[Any]) -> None:
+        self._sha256 = hashlib.sha256(f"{logits.dtype.name}{logits.shape}".encode())
+
+    def add(self, rows: NDArray[Any]) -> None:
+        self._sha256.update(_bytes(rows))
+
+    def finish(self, labels: LabelArray | None) -> str:
+        if labels is not None:
+            self._sha256.update(b"labels")
+            self._sha256.update(_bytes(labels))
+        return self._sha256.hexdigest()
+
+
 def _bytes(array: NDArray[Any]) -> memoryview:
     return np.ascontiguousarray(array).data.cast("B")
 
@@ -589,8 +633,11 @@ def _as_matrix(logits: ArrayLike) -> NDArray[Any]:
 
 def _in_rows(array: NDArray[Any]) -> FloatArray:
     """In rows and of a type that the kernels read; copied only where it is not."""
-    kept = _kept_type(array.dtype) is array.dtype
-    return array if kept and array.flags.c_contiguous and array.flags.aligned else _taken(array)
+    return array if _is_in_rows(array) else _taken(array)
+
+
+def _is_in_rows(array: NDArray[Any]) -> bool:
+    return _kept_type(array.dtype) is array.dtype and array.flags.c_contiguous and array.flags.aligned
 
 
 def _kept_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -613,15 +660,48 @@ def _taken(
     return copy
 
 
-def _extremes(array: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], Absences]:
-    """The smallest and the largest number of each row, and which classes are masked, in one pass."""
+def extremes(array: NDArray[Any], digest: Digest | None = None) -> tuple[NDArray[Any], NDArray[Any], Absences]:
+    """The smallest and the largest number of each row, and which classes are masked, in one pass.
+
+    The digest takes in a block in another thread meanwhile, so that a file is read once.
+    """
     absences, parts = Absences(array.shape[1]), []
-    for rows in _row_chunks(array):
-        low, high = rows.min(axis=1), rows.max(axis=1)  # NaN and infinities reach one of the two
-        absences.add(rows, low)
-        parts.append((low, high))
+    with contextlib.ExitStack() as stack:
+        helper = None if digest is None else stack.enter_context(ThreadPoolExecutor(1))
+        for rows in _row_chunks(array):
+            hashing = None if digest is None or helper is None else helper.submit(digest.add, rows)
+            low, high = row_extremes(rows)
+            absences.add(rows, low)
+            parts.append((low, high))
+            if hashing is not None:
+                hashing.result()
     lows, highs = zip(*parts, strict=True)
     return np.concatenate(lows), np.concatenate(highs), absences
+
+
+def row_extremes(rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The smallest and the largest number of each row; NaN and infinities reach one of the two.
+
+    NumPy compares float16 one by one. Their bits, those below the sign turned over in negative numbers, are integers in
+    the same order, with NaN beyond the infinities.
+    """
+    if rows.dtype != np.float16:
+        return rows.min(axis=1), rows.max(axis=1)
+    low, high = np.empty((2, len(rows)), np.int16)
+    bits = rows.view(np.int16)
+    step = max(1, _CACHED_VALUES // rows.shape[1])
+    for start in range(0, len(rows), step):
+        ordered = _turned(bits[start : start + step])
+        ordered.min(axis=1, out=low[start : start + step])
+        ordered.max(axis=1, out=high[start : start + step])
+    return _turned(low).view(np.float16), _turned(high).view(np.float16)
+
+
+def _turned(bits: NDArray[np.int16]) -> NDArray[np.int16]:
+    """From the bits of float16 to integers in their order, and back."""
+    turned: NDArray[np.int16] = (bits >> 15) & np.int16(0x7FFF)
+    turned ^= bits
+    return turned
 
 
 def _check_above(array: NDArray[Any], low: NDArray[Any], high: NDArray[Any]) -> None:

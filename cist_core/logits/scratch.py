@@ -49,7 +49,7 @@ def scratch_array(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         folder.mkdir(parents=True, exist_ok=True)
         require_room(folder, size)
         with tempfile.TemporaryFile(dir=folder) as file:
-            _reserve(file, size)
+            reserve(file, size)
             return np.memmap(file, kind, mode="r+", shape=shape)
     except OSError as error:
         raise CistError(
@@ -77,12 +77,21 @@ def require_room(folder: Path, size: int) -> None:
         )
 
 
-def _reserve(file: IO[bytes], size: int) -> None:
-    """Claim the room now: on a full disk this is an error, where filling a hole through the memory map is a signal."""
+def reserve(file: IO[bytes], size: int) -> None:
+    """Claim room for a file now: on a full disk this is an error, where filling a hole through the memory map is a
+    signal.
+
+    Args:
+        file: what is written in it so far stays.
+        size: of the whole file, in bytes.
+
+    Raises:
+        OSError: if there is no room.
+    """
+    file.flush()
     try:
         os.posix_fallocate(file.fileno(), 0, size)
     except (AttributeError, OSError):  # Windows and macOS have none; some file systems refuse
-        file.seek(0)
-        for done in range(0, size, len(_BLOCK)):
+        for done in range(file.seek(0, os.SEEK_END), size, len(_BLOCK)):
             file.write(_BLOCK[: size - done])
     file.flush()

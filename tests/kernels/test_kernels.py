@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from reference import centred_maximum, entropy_at, entropy_at_cist, entropy_at_ratio
 from scipy.special import logsumexp, rel_entr, softmax
+from scipy.stats import entropy as scipy_entropy
 
 from cist_core import kernels
 
@@ -531,3 +532,27 @@ def test_how_far_below_its_largest_the_student_is_where_the_teacher_looks(classe
             teacher_statistics=kernels.row_statistics(teacher),
             student_statistics=kernels.row_statistics(student),
         )
+
+
+@pytest.mark.parametrize("classes", [2, 17, 2000])
+@pytest.mark.parametrize("width", [1.2, 2.7, 2.9, 40.0])
+def test_nodes_of_rows_of_any_width_agree_with_scipy(width, classes):
+    """Wide rows, whose lowest logit lies far below, go through recurrences where narrow ones go through series."""
+    rng = np.random.default_rng(0)
+    below = rng.beta(1.5, 1.5 * (width - 1), (60, classes))  # of mean 1 / width, so that 1 is so many centred maxima
+    below[20:40] = rng.random((20, classes)) < 1 / width
+    below[40:] = rng.beta(0.2, 0.2 * (width - 1), (20, classes))
+    below[:, 0], below[:, 1] = 0.0, 1.0
+    logits = (-7.0 * below).astype(np.float32)
+    statistics = kernels.row_statistics(logits)
+    table, log_partition = kernels.curve_tables(logits, statistics)
+    exact = logits.astype(np.float64)
+    shifted = (exact - exact.max(axis=1, keepdims=True)) / (exact.max(axis=1) - exact.mean(axis=1))[:, None]
+    for k in range(1, len(kernels.RATIO_GRID), 7):
+        ratio = kernels.RATIO_GRID[k]
+        p = softmax(ratio * shifted, axis=1)
+        mean = (p * shifted).sum(axis=1)
+        np.testing.assert_allclose(table[:, k, 0], scipy_entropy(p, axis=1), atol=2e-5)
+        np.testing.assert_allclose(log_partition[:, k], logsumexp(ratio * shifted, axis=1), atol=2e-5)
+        slope = -ratio * ((p * shifted**2).sum(axis=1) - mean**2)
+        np.testing.assert_allclose(table[:, k, 1], slope, atol=1e-4)

@@ -51,7 +51,7 @@ class Matched(TemperatureRule):
             )
         low = np.full(curves.num_samples, _LOG_RATIOS[0])
         high = np.full(curves.num_samples, min(_LOG_RATIOS[1], math.log(curves.max_ratio)))
-        if not curves.exact and np.any(curves.at_ratio(curves.max_ratio) > self.H):
+        if math.isfinite(curves.max_ratio) and np.any(curves.at_ratio(curves.max_ratio) > self.H):
             raise CistError(
                 f"Some samples reach H = {self.H:g} nats only beyond the table of these curves; choose a larger H"
                 f"{curves.or_in_memory}."

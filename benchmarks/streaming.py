@@ -1,0 +1,184 @@
+"""Times what it takes to look at logits that are read from the disk, as large as a training set of ImageNet's.
+
+    python benchmarks/streaming.py [--size 1280000x1000] [--output benchmarks/streaming.json] [--folder /some/disk]
+
+Makes a float16 `.safetensors` file in a temporary folder, and looks at it twice, each time in a process of its own and
+with one cache folder: the second finds what the first has left there. A row goes into the output for each look.
+
+- bare read: the file's bytes through a buffer of 16 MiB; the best of three.
+- opening: `LogitSet.load` and the fingerprint. In the file's pages that the system holds: it has just been written.
+- first pass: `EntropyCurves.from_logits`, the statistics of every row.
+- table: `EntropyCurves.tabulated`, the curves at 183 ratios.
+- matched pair: the rho of tau 4.
+- slider move: a fixed temperature and CIST with their profiles, another one each time; the median of five.
+
+Processor seconds of the process, all threads, stand beside the wall seconds, which count what others do on the machine
+as well. Memory is the largest seen that is no page of a file (``RssAnon``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SIZE = "1280000x1000"
+ROWS_AT_ONCE = 20_000
+READS, MOVES = 3, 5
+_BUFFER = 16 << 20
+
+
+def write_logits(path: Path, samples: int, classes: int) -> None:
+    """Rows as `bench.realistic_logits` makes them, with labels, a block at a time."""
+    from bench import realistic_logits
+
+    from cist_core.logits.logit_set import safetensors_header
+
+    tensors = [("labels", np.dtype(np.int64), (samples,)), ("logits", np.dtype(np.float16), (samples, classes))]
+    with path.open("wb") as stream:
+        stream.write(safetensors_header({}, tensors))
+        stream.write(np.random.default_rng(2).integers(0, classes, samples).tobytes())
+        block = realistic_logits(ROWS_AT_ONCE, classes).astype(np.float16)
+        for start in range(0, samples, ROWS_AT_ONCE):
+            stream.write(np.roll(block, start // ROWS_AT_ONCE, axis=1)[: samples - start].tobytes())
+
+
+class Memory:
+    """The largest memory of this process that is no page of a file, while the block runs."""
+
+    def __enter__(self) -> Memory:
+        self.largest = 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(0.02):
+            for line in Path("/proc/self/status").read_text().splitlines():
+                if line.startswith("RssAnon:"):
+                    self.largest = max(self.largest, int(line.split()[1]) << 10)
+
+
+def timed(function: Callable[[], Any], times: int = 1) -> tuple[dict[str, float], Any]:
+    """Wall and processor seconds of a call, the median of several and their spread, and its last result."""
+    wall, processor, result = [], [], None
+    for _ in range(times):
+        begun, used = time.perf_counter(), time.process_time()
+        result = function()
+        wall.append(time.perf_counter() - begun)
+        processor.append(time.process_time() - used)
+    found = {"seconds": statistics.median(wall), "processor_seconds": statistics.median(processor)}
+    return found | ({"spread": max(wall) - min(wall)} if times > 1 else {}), result
+
+
+def bare_read(path: Path) -> int:
+    buffer, total = bytearray(_BUFFER), 0
+    with path.open("rb", buffering=0) as stream:
+        while count := stream.readinto(buffer):
+            total += count
+    return total
+
+
+def look(path: Path) -> dict[str, Any]:
+    """One process's look at the file."""
+    from cist_core.compare.matching import matched_pair
+    from cist_core.entropy.curves import EntropyCurves
+    from cist_core.logits.logit_set import LogitSet
+    from cist_core.temperature import Cist, Fixed
+    from cist_core.temperature.readings import read_rule
+
+    small = LogitSet.create(np.eye(4, dtype=np.float16))
+    with tempfile.TemporaryDirectory() as folder:
+        small.save(Path(folder) / "small.safetensors")
+        small = LogitSet.load(Path(folder) / "small.safetensors")
+    matched_pair(EntropyCurves.from_logits(small), tau=4.0)  # imports and compiles
+    EntropyCurves.from_chunks([small.logits]).at_ratio(np.full(4, 2.0))
+
+    def open_file() -> LogitSet:
+        logit_set = LogitSet.load(path)
+        assert len(logit_set.fingerprint) == 64
+        return logit_set
+
+    taus = iter(np.linspace(3.0, 5.0, MOVES).tolist())
+
+    def move() -> None:
+        tau = next(taus)
+        read_rule(Fixed(tau), curves), read_rule(Cist(tau), curves)
+
+    found: dict[str, Any] = {}
+    found["bare read"], size = timed(lambda: bare_read(path), READS)
+    with Memory() as memory:
+        found["opening"], logit_set = timed(open_file)
+        found["first pass"], _ = timed(lambda: EntropyCurves.from_logits(logit_set))
+        found["table"], curves = timed(lambda: EntropyCurves.tabulated(logit_set))
+        found["matched pair"], pair = timed(lambda: matched_pair(curves, tau=4.0))
+        found["slider move"], _ = timed(move, MOVES)
+    for what in found.values():
+        what["bare_reads"] = what["seconds"] / found["bare read"]["seconds"]
+    return {"bytes": size, "rho": pair.rho, "memory_bytes": memory.largest, "steps": found}
+
+
+def print_look(row: dict[str, Any]) -> None:
+    print(
+        f"{row['size']}, {row['look']}: {row['memory_bytes'] / 2**20:,.0f} MiB that are no file's, rho {row['rho']:.5f}"
+    )
+    for name, what in row["steps"].items():
+        figures = (
+            f"{what['seconds']:8.3f} s {what['processor_seconds']:8.3f} processor s {what['bare_reads']:7.2f} reads"
+        )
+        print(f"  {name:14}{figures}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Time looking at logits that are read from the disk.")
+    parser.add_argument("--size", default=SIZE, metavar="SAMPLESxCLASSES")
+    parser.add_argument(
+        "--output", type=Path, default=Path(__file__).with_name("streaming.json"), help="JSON to add to"
+    )
+    parser.add_argument("--folder", type=Path, help="where the file is made; else the system's temporary folder")
+    parser.add_argument("--look", type=Path, help=argparse.SUPPRESS)  # what the processes are started with
+    arguments = parser.parse_args()
+    if arguments.look is not None:
+        print(json.dumps(look(arguments.look)))
+        return
+    samples, classes = (int(part) for part in arguments.size.split("x"))
+    rows = json.loads(arguments.output.read_text()) if arguments.output.exists() else []
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        path = Path(folder) / "logits.safetensors"
+        write_logits(path, samples, classes)
+        for name in ("first look", "second look"):
+            command = [sys.executable, __file__, "--look", str(path)]
+            environment = os.environ | {"CIST_CACHE": str(Path(folder) / "cache")}
+            output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+            row = {
+                "size": arguments.size,
+                "look": name,
+                "machine": f"{os.cpu_count()} cores, {platform.machine()}, load {os.getloadavg()[0]:.1f}",
+                "python": platform.python_version(),
+                "numpy": np.__version__,
+                **json.loads(output),
+            }
+            rows.append(row)
+            print_look(row)
+    arguments.output.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
