@@ -268,6 +268,8 @@ class EntropyCurves:
     def confirm(self, tau: ArrayLike) -> bool:
         """Compare a table with the logits beside it, in one exact pass; a table that is wrong is not read again.
 
+        The statistics, which come from its file, are then computed from the logits as well.
+
         A table that was found right is not compared again, and there is nothing to compare without one, or without
         logits.
 
@@ -286,6 +288,8 @@ class EntropyCurves:
         self._confirmed = bool(np.abs(read - exact).max() <= _TABLE_ERROR)
         if not self._confirmed:
             self._table = None  # another thread may be about to read it
+            self.statistics = kernels.row_statistics(self._logits)  # those that are used come from the same file
+            self.__dict__.pop("correct", None)
             self._discard()
         return self._confirmed
 

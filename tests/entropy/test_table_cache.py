@@ -144,11 +144,12 @@ def test_what_is_no_table_of_these_curves_is_made_anew(cache, made, damage):
     assert path.read_bytes() == whole
 
 
-def forge(path, logit_set, rows):
+def forge(path, logit_set, rows, *, maximum=1.0):
     """Other numbers in some rows, under a checksum of their own."""
     metadata, tensors = table_cache.map_safetensors(path)
     changed = {name: array.copy() for name, array in tensors.items()}
     changed["table"][:, rows, 0] *= 0.5
+    changed["maximum"][rows] *= maximum
     metadata[CHECKSUM] = checksum(metadata, table_cache.table_digests(changed))
     layout = table_cache.table_layout(logit_set.num_samples)
     content = b"".join(changed[name].tobytes() for name, _, _ in layout)
@@ -181,6 +182,23 @@ def test_a_matched_pair_is_confirmed_and_computed_where_the_table_is_wrong(cache
     assert curves.exact
     EntropyCurves.tabulated(logit_set)
     assert len(made) == 2
+
+
+def test_statistics_of_a_table_that_is_wrong_are_not_used_either(cache):
+    logit_set = example(samples=4000)
+    right = EntropyCurves.from_logits(logit_set)
+    EntropyCurves.tabulated(logit_set)
+    forge(one_file(cache), logit_set, slice(1, 60), maximum=3.0)
+    curves = EntropyCurves.tabulated(logit_set)
+    centred = logit_set.logits.astype(np.float64)
+    expected = (centred - centred.mean(axis=1, keepdims=True)).max(axis=1)
+    assert curves.statistics.maximum.max() > 1.5 * expected.max()
+    assert curves.correct is not None  # kept from the same statistics
+    found, wanted = matched_pair(curves, tau=2.0), matched_pair(right, tau=2.0)
+    np.testing.assert_allclose(curves.statistics.maximum, expected, rtol=1e-3, atol=1e-4)
+    assert np.array_equal(curves.correct, logit_set.logits.argmax(axis=1) == logit_set.labels)
+    assert (found.tau, found.rho) == pytest.approx((wanted.tau, wanted.rho), rel=1e-6)
+    assert found.mean_entropy == pytest.approx(scipy_entropy(logit_set, 2.0).mean(), abs=1e-4)
 
 
 def test_only_the_first_pair_goes_through_the_logits(cache, monkeypatch):
