@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,7 @@ class Attempt:
     working_directory: Path
     stderr_file: Path
     ticket: Ticket
+    _process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
 
     def __call__(self) -> None:
         """Wait until the table of runs has this attempt, then work, and leave the exit code in a file."""
@@ -97,7 +98,7 @@ class Attempt:
             command.append("--resume")
         self.ticket.begun_file.touch()
         with self.stderr_file.open("wb") as stderr:
-            self._process = subprocess.Popen(
+            process = self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -106,8 +107,8 @@ class Attempt:
                 start_new_session=True,
             )
         # Slurm signals this process alone, but for SIGKILL.
-        signal.signal(signal.SIGTERM, lambda *_: signal_group(self._process.pid, signal.SIGTERM))
-        while (code := self._process.poll()) is None:
+        signal.signal(signal.SIGTERM, lambda *_: signal_group(process.pid, signal.SIGTERM))
+        while (code := process.poll()) is None:
             time.sleep(_LOOK_SECONDS)
         write_whole(
             self.ticket.exit_file, lambda file: file.write_text(str(code)), what="The exit code", make_folders=False
@@ -117,10 +118,13 @@ class Attempt:
         """submitit calls this when the job's time is up or its machine is needed: save, to go on in the next turn."""
         from submitit.helpers import DelayedSubmission
 
+        again = DelayedSubmission(Attempt(self.command, self.working_directory, self.stderr_file, self.ticket))
+        if self._process is None:  # the command has not begun
+            return again
         signal_group(self._process.pid, signal.SIGTERM)
         # Not `Popen.wait`: this is a signal handler, which may have come in the middle of `Popen.poll`.
         deadline = time.monotonic() + _SAVE_SECONDS
         with contextlib.suppress(ChildProcessError):
             while time.monotonic() < deadline and os.waitpid(self._process.pid, os.WNOHANG) == (0, 0):
                 time.sleep(_LOOK_SECONDS)
-        return DelayedSubmission(Attempt(self.command, self.working_directory, self.stderr_file, self.ticket))
+        return again

@@ -45,6 +45,8 @@ def ending(run: Run, how: Exit) -> Ending:
     if said in (RunState.CANCELLED, RunState.FAILED):
         return Ending(RunState(str(said)), str(reason) if reason else None)
     if run.stop_requested_at is not None:
+        if how.unanswered:
+            return Ending(RunState.CANCELLED, f"{how.reason}; resume it from its last checkpoint.")
         return Ending(RunState.CANCELLED, "It was ended by force; resume it from its last checkpoint.")
     if how.code:
         last_words = _last_line(run.stderr_file) or f"The process ended with exit code {how.code} and no message."

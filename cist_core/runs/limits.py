@@ -45,7 +45,7 @@ class RunLimits(BaseModel):
     cluster_runs: Count = 100
     """Runs that wait or run on Slurm at the same time, and as many on Ray, where each has a queue of its own."""
     attempts: Count = 5
-    """Attempts at a run whose machine was lost each time, after which it is left lost."""
+    """Attempts at a run, those that ended otherwise included, after which it is left lost where its machine is lost."""
     user_runs_at_once: Count = 1
     """Runs of one person at the same time; like the next two, only for those who sign in."""
     user_queued_runs: Annotated[int, Field(ge=0)] = 100

@@ -85,6 +85,7 @@ WHERE (waiting.owner IS NULL OR people.running < :user_runs_at_once)
 AND (SELECT count(*) FROM runs WHERE state = 'running' AND executor = place)
     < iif(place = :executor, :concurrent_runs, :cluster_runs)
 AND place NOT IN (SELECT value FROM json_each(:without))
+AND id NOT IN (SELECT value FROM json_each(:without_runs))
 ORDER BY served_at, queued_at, number LIMIT 1
 """
 _ID_BYTES = 2  # to be typed after 'cist runs'
@@ -252,6 +253,11 @@ class RunStore:
     def has_queued(self) -> bool:
         """Whether a run waits."""
         return bool(self._select("SELECT * FROM runs WHERE state = 'queued' LIMIT 1"))
+
+    def wanted_executors(self) -> list[str | None]:
+        """By whom the waiting runs are to run; None: by the worker's own executor."""
+        query = "SELECT DISTINCT executor FROM runs WHERE state = 'queued' ORDER BY executor"
+        return [row[0] for row in self._mended(lambda: self._read(query))]
 
     # ---- change ------------------------------------------------------------------------------------------------------
 
@@ -457,6 +463,7 @@ class RunStore:
         executor: str = LocalExecutor.name,
         cluster_runs: int = sys.maxsize,
         without: Sequence[str] = (),
+        without_runs: Sequence[str] = (),
     ) -> Iterator[Claim | None]:
         """Take the run that is next, unless as many as may run do; nobody else can claim meanwhile.
 
@@ -469,6 +476,7 @@ class RunStore:
             executor: runs those that were queued for none.
             cluster_runs: how many may run at the same time by each other executor.
             without: executors that take none now.
+            without_runs: ids of runs that cannot start now.
         """
         values = {
             "executor": executor,
@@ -476,6 +484,7 @@ class RunStore:
             "user_runs_at_once": user_runs_at_once,
             "cluster_runs": cluster_runs,
             "without": json.dumps(list(without)),
+            "without_runs": json.dumps(list(without_runs)),
         }
         with self._transaction() as connection:
             row = connection.execute(_NEXT_IN_QUEUE, values).fetchone()
@@ -500,8 +509,9 @@ class RunStore:
             if end.state is RunState.LOST and current.attempt < attempts:
                 _queue_again(connection, current, resume=True)
                 end = Ending(end.state, f"{how.reason}; it goes on from its last checkpoint.")
-            with contextlib.suppress(OSError):
-                run.directory.cancel_file.unlink(missing_ok=True)
+            if not how.unanswered:  # a job that begins when its cluster is back finds the file, and ends
+                with contextlib.suppress(OSError):
+                    run.directory.cancel_file.unlink(missing_ok=True)
         return end
 
     def reconcile(self) -> None:
@@ -511,16 +521,23 @@ class RunStore:
         """
         try:
             with self.worker_lock().acquire(timeout=0):
-                self._settle_gone()
+                pass
         except Timeout:  # a worker lives, which alone knows the exit codes
             if not self._has_room():
-                self._settle_gone(write=False)
+                self._settle_gone(self._gone(), write=False)
+            return
         except OSError:
-            self._settle_gone()
+            self._settle_gone(self._gone())
+            return
+        gone = self._gone()  # not under the lock: a cluster may let us wait, and a worker that starts must not
+        with contextlib.suppress(Timeout), self.worker_lock().acquire(timeout=0):
+            self._settle_gone(gone)
 
-    def _settle_gone(self, *, write: bool = True) -> None:
+    def _gone(self) -> list[tuple[Run, Exit]]:
+        """The runs that have ended, as far as their executors tell, and how."""
         self._unwritten.clear()
         unanswered: set[str | None] = set()
+        gone = []
         for run in self.running():
             if run.executor in unanswered:  # what was known last stays
                 continue
@@ -531,8 +548,13 @@ class RunStore:
                 except ExecutorUnreachable:
                     unanswered.add(run.executor)
                     continue
-                if how is None:
-                    continue
+                if how is not None:
+                    gone.append((run, how))
+        return gone
+
+    def _settle_gone(self, gone: Sequence[tuple[Run, Exit]], *, write: bool = True) -> None:
+        for run, how in gone:
+            with contextlib.suppress(OSError):
                 if write:
                     with contextlib.suppress(CistError):
                         self.settle(run, how)

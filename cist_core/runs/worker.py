@@ -18,7 +18,14 @@ from filelock import Timeout
 
 from cist_core.errors import CistError
 from cist_core.runs.executors.local import LocalExecutor
-from cist_core.runs.executors.protocol import Executor, ExecutorUnreachable, Exit, executor_named, executor_of
+from cist_core.runs.executors.protocol import (
+    Executor,
+    ExecutorUnreachable,
+    Exit,
+    RunPutOff,
+    executor_named,
+    executor_of,
+)
 from cist_core.runs.limits import RunLimits
 from cist_core.runs.run import Run
 from cist_core.runs.store import RunStore
@@ -40,6 +47,7 @@ class Worker:
         grace_seconds: from the request to stop until its executor stops it, and from there until it does so by force.
         disk_seconds: between two looks at the size of a run's directory.
         idle_seconds: leave after so long without a run; None: never.
+        silent_seconds: for so long an executor that gave no answer is not asked again, nor a run that was put off.
         say: takes a line about what is done.
     """
 
@@ -52,6 +60,7 @@ class Worker:
         grace_seconds: float = 30.0,
         disk_seconds: float = 10.0,
         idle_seconds: float | None = None,
+        silent_seconds: float = 30.0,
         say: Callable[[str], None] = print,
     ) -> None:
         self.store = store
@@ -60,12 +69,16 @@ class Worker:
         self.grace_seconds = grace_seconds
         self.disk_seconds = disk_seconds
         self.idle_seconds = idle_seconds
+        self.silent_seconds = silent_seconds
         self._say = say
         self._next_disk_check: dict[str, float] = {}
         # Of the attempts that go on, by run and attempt. Times are those of `time.monotonic`, which nobody sets.
         self._started: dict[tuple[str, int], float] = {}
         self._asked_to_stop: dict[tuple[str, int], float] = {}
         self._stopped: dict[tuple[str, int], bool] = {}  # whether by force
+        # Executors by name and runs by id that are left alone, until when and why.
+        self._silent: dict[str, tuple[float, ExecutorUnreachable]] = {}
+        self._put_off: dict[str, float] = {}
         self._limits = RunLimits()
         self._complaints: set[str] = set()
 
@@ -117,32 +130,53 @@ class Worker:
         """
         with self._complaining():
             self._limits = self.store.limits
-        unanswered: set[str | None] = (
-            set()
-        )  # an executor that gives no answer is asked once, not about each of its runs
+        now = time.monotonic()
+        self._silent = {name: silence for name, silence in self._silent.items() if silence[0] > now}
+        self._put_off = {run_id: until for run_id, until in self._put_off.items() if until > now}
         for run in self.store.running():
-            if run.executor in unanswered:
-                continue
             with self._complaining():
-                try:
-                    self._watch(run)
-                except ExecutorUnreachable:
-                    unanswered.add(run.executor)
-                    raise
-        silent: dict[str, ExecutorUnreachable] = {}
-        while self._start_next(silent):
+                assert run.executor is not None
+                if run.executor not in self._silent:  # it is asked once, not about each of its runs
+                    try:
+                        self._watch(run)
+                    except ExecutorUnreachable as error:
+                        self._is_silent(run.executor, error)
+                if run.executor in self._silent:
+                    self._give_up_stopped(run)
+                    raise self._silent[run.executor][1]
+        waiting = self._ask_executors()
+        while self._start_next():
             pass
-        for error in silent.values():
-            raise error
+        for name in waiting:
+            if name in self._silent:
+                raise self._silent[name][1]
         return bool(self.store.running())
+
+    def _is_silent(self, executor: str, error: ExecutorUnreachable) -> None:
+        self._silent[executor] = (time.monotonic() + self.silent_seconds, error)
 
     # ---- start -------------------------------------------------------------------------------------------------------
 
-    def _start_next(self, silent: dict[str, ExecutorUnreachable]) -> bool:
+    def _ask_executors(self) -> list[str]:
+        """Ask those for whom runs wait whether they answer, while the table is free; their names."""
+        waiting = [name or self.executor.name for name in self.store.wanted_executors()]
+        for name in waiting:
+            if name not in self._silent:
+                try:
+                    self._named(name).check_answers(self.store.root)
+                except ExecutorUnreachable as error:
+                    self._is_silent(name, error)
+                except CistError:
+                    pass  # as wrong settings, of which its runs fail when they start
+        return waiting
+
+    def _named(self, name: str) -> Executor:
+        return self.executor if name == self.executor.name else executor_named(name)
+
+    def _start_next(self) -> bool:
         """Start one run, if one waits and may start; whether to ask for another.
 
-        Args:
-            silent: executors that gave no answer, by name, to which this one is added; the runs of others do not wait.
+        The runs of executors that gave no answer stay in the queue, and those of others do not wait for them.
         """
         executor, handle = self.executor, None
         try:
@@ -151,18 +185,21 @@ class Worker:
                 self._limits.user_runs_at_once,
                 executor=self.executor.name,
                 cluster_runs=self._limits.cluster_runs,
-                without=list(silent),
+                without=list(self._silent),
+                without_runs=list(self._put_off),
             ) as claim:
                 if claim is None:
                     return False
                 run = claim.run
                 try:
                     _forget_earlier_attempt(run)
-                    if run.executor not in (None, self.executor.name):
-                        executor = executor_named(run.executor)
+                    executor = self._named(run.executor or self.executor.name)
                     handle = executor.start(run)
                 except ExecutorUnreachable as error:
-                    silent[run.executor or self.executor.name] = error  # the run stays in the queue
+                    self._is_silent(run.executor or self.executor.name, error)
+                except RunPutOff as error:
+                    self._put_off[run.id] = time.monotonic() + self.silent_seconds
+                    self._complain(error)
                 except (CistError, OSError) as error:
                     reason = _why_not(error)
                     claim.failed(reason)
@@ -214,6 +251,20 @@ class Worker:
             self._stopped[attempt] = force
             self._tell(f"{run.id} goes on, so it is stopped{' by force' if force else ''}")
 
+    def _give_up_stopped(self, run: Run) -> None:
+        """A run that was told to stop ends without its executor, if that never answers and nobody trains there."""
+        if not run.cancel_requested:
+            return
+        since = self._asked_to_stop.setdefault((run.id, run.attempt), time.monotonic())
+        if time.monotonic() - since < 2 * self.grace_seconds:
+            return
+        with contextlib.suppress(RunDirectoryBusy):
+            if not run.directory.is_removed():
+                with run.directory.locked():
+                    pass
+            reason = f"It was told to stop, '{run.executor}' gives no answer, and nothing trains in its directory"
+            self._settle(run, Exit(reason=reason, unanswered=True))
+
     def _seconds(self, run: Run, executor: Executor, handle: str) -> float:
         """How long an attempt has gone on. The system's clock is asked once at most, where the executor does not know.
 
@@ -255,9 +306,12 @@ class Worker:
         try:
             yield
         except (CistError, OSError) as error:
-            if str(error) not in self._complaints:
-                self._complaints.add(str(error))
-                self._tell(str(error))
+            self._complain(error)
+
+    def _complain(self, error: Exception) -> None:
+        if str(error) not in self._complaints:
+            self._complaints.add(str(error))
+            self._tell(str(error))
 
 
 def _forget_earlier_attempt(run: Run) -> None:

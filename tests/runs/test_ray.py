@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import socket
 import sys
 import threading
@@ -19,7 +20,7 @@ from cist_core.runs import RunState, RunStore, Worker
 from cist_core.runs.executors.protocol import ExecutorUnreachable, executor_named
 from cist_core.runs.executors.ray_jobs import RayExecutor
 from cist_core.training.engine import train
-from tests.runs.workplace import FAKE_ENGINE, Workplace, until
+from tests.runs.workplace import FAKE_ENGINE, Workplace, config, until
 
 DIED = (
     "Job supervisor actor died: The actor died unexpectedly before finishing this task.\n\tclass_name: JobSupervisor\n"
@@ -64,6 +65,8 @@ class JobsApi:
         self.asked.append((method, path, content))
         if self.fault is not None:
             return self.fault
+        if path == "/api/version":
+            return 200, {"version": "4"}
         if path == "/api/jobs/":
             self.jobs[str(content["submission_id"])] = {"status": "PENDING"}
             return 200, {"submission_id": content["submission_id"]}
@@ -177,17 +180,17 @@ def test_a_run_that_ray_has_lost_goes_on_as_another_job(workplace, api, worker, 
     assert "--resume" in api.asked[-1][2]["entrypoint"]
 
 
-def test_where_a_process_still_trains_the_run_does_not_go_on_twice(workplace, api, worker):
+def test_where_a_process_still_trains_the_run_does_not_go_on_twice(workplace, api, worker, capsys):
     """A node that is out of reach may work on."""
     run_id = workplace.add()
     worker.tick()
     api.jobs.clear()
-    with (
-        workplace.store.get(run_id).directory.locked(),
-        pytest.raises(ExecutorUnreachable, match=r"training in .* goes on once it has ended"),
-    ):
+    other = workplace.add()
+    with workplace.store.get(run_id).directory.locked():
         worker.tick()
+    assert re.search(f"training in .* The run {run_id} goes on once it has ended", capsys.readouterr().out)
     assert workplace.state(run_id) is RunState.QUEUED
+    assert workplace.state(other) is RunState.RUNNING  # the others of its executor do not wait for it
     worker.tick()
     assert workplace.store.get(run_id).attempt == 2
 
@@ -198,6 +201,91 @@ def test_a_job_that_was_submitted_before_the_worker_died_is_not_submitted_again(
     worker.tick()
     assert workplace.store.get(run.id).handle == first
     assert [path for method, path, _ in api.asked if method == "POST"] == ["/api/jobs/"]
+
+
+def test_a_job_that_was_stopped_before_the_table_had_it_is_not_taken_for_the_run(workplace, api, worker, monkeypatch):
+    run = workplace.store.get(workplace.add())
+
+    def full(self: object, *_: str) -> None:
+        raise CistError("The table of runs cannot be used (database or disk is full).")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cist_core.runs.store.Claim.started", full)
+        with pytest.raises(CistError, match="is full"):
+            worker.tick()
+    assert api.asked[-1][1] == f"/api/jobs/{run.id}-0/stop"
+    worker.tick()
+    assert workplace.state(run.id) is RunState.QUEUED  # it still stops
+    the_job(api).update(status="STOPPED", message="Job was intentionally stopped.")
+    worker.tick()
+    assert workplace.store.get(run.id).handle == f"job {run.id}-0-2 at {api.address}"
+    worker.tick()
+    assert workplace.state(run.id) is RunState.RUNNING
+
+
+@pytest.mark.parametrize("said", ["<h1>404 Not Found</h1><p>nginx</p>", "404: Not Found"])
+def test_a_404_that_is_none_of_the_api_loses_no_run(workplace, api, worker, said):
+    run_id = workplace.add()
+    worker.tick()
+    api.fault = (404, said)
+    worker.tick()
+    workplace.store.reconcile()
+    assert (workplace.state(run_id), workplace.store.get(run_id).attempt) == (RunState.RUNNING, 1)
+
+
+def test_while_the_api_is_waited_for_the_table_is_free_and_it_is_then_left_alone(workplace, api):
+    worker = workplace.worker("train", silent_seconds=600.0)
+    workplace.add()
+    answer, free = api.answer, []
+
+    def slow(method: str, path: str, content: dict[str, object]) -> tuple[int, object]:
+        api.asked.append((method, path, content))
+        # Another connection writes while the API is waited for.
+        free.append(workplace.store.add(config(7), executor="local").id)
+        return 503, "hangs"
+
+    api.answer = slow
+    with pytest.raises(ExecutorUnreachable, match="hangs"):
+        worker.tick()
+    api.answer = answer
+    with pytest.raises(ExecutorUnreachable, match="hangs"):
+        worker.tick()
+    assert [path for _, path, _ in api.asked] == ["/api/version"]
+    assert [workplace.state(run_id) for run_id in free] == [RunState.RUNNING]
+
+
+def test_a_run_whose_cluster_is_gone_for_good_can_be_cancelled_and_deleted(workplace, api):
+    worker = workplace.worker(grace_seconds=0.01)
+    run_id = workplace.add()
+    worker.tick()
+    api.fault = (503, "gone")
+    workplace.store.cancel(run_id)
+    directory = workplace.store.get(run_id).directory
+    with directory.locked():
+        for _ in range(3):
+            worker.tick()
+            time.sleep(0.02)
+    assert workplace.state(run_id) is RunState.RUNNING  # somebody trains there
+    worker.tick()
+    run = workplace.store.get(run_id)
+    assert run.state is RunState.CANCELLED
+    assert "'ray' gives no answer, and nothing trains in its directory" in run.reason
+    assert directory.cancel_file.exists()  # for a job that begins all the same
+    workplace.store.delete(run_id)
+
+
+def test_a_worker_starts_while_somebody_waits_for_the_api(workplace, api, worker):
+    workplace.add()
+    worker.tick()
+    answer, locked = api.answer, []
+
+    def look(*asked: object) -> tuple[int, object]:
+        locked.append(workplace.store.has_worker())
+        return answer(*asked)
+
+    api.answer = look
+    workplace.store.reconcile()
+    assert locked == [False]
 
 
 def test_an_api_that_gives_no_answer_loses_nothing(workplace, api, worker):

@@ -29,7 +29,7 @@ EXECUTORS: dict[str, Callable[[pytest.FixtureRequest], Callable[..., Executor]]]
     "cluster": lambda request: partial(ClusterExecutor, request.getfixturevalue("cluster").url),
 }
 on_every_executor = pytest.mark.parametrize("workplace", EXECUTORS, indirect=True)
-QUICK = {"tick_seconds": 0.02, "grace_seconds": 60.0, "disk_seconds": 0.0}
+QUICK = {"tick_seconds": 0.02, "grace_seconds": 60.0, "disk_seconds": 0.0, "silent_seconds": 0.0}
 
 # Its processes start in milliseconds and without our threads; a worker that is killed is not this process.
 _processes = multiprocessing.get_context("forkserver")

@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import ClassVar, TypeVar
 
 from cist_core.errors import CistError
@@ -35,15 +36,21 @@ class Exit:
         code: what it returned; None if it was ended from outside, or if that is not known.
         reason: where there is no code: what happened, as a sentence without its full stop.
         machine_lost: whether the machine went away below it, so that the run may go on elsewhere without being asked.
+        unanswered: whether the executor could not be asked, and a run that was told to stop is given up.
     """
 
     code: int | None = None
     reason: str = "It is gone and left no word"
     machine_lost: bool = False
+    unanswered: bool = False
 
 
 class ExecutorUnreachable(CistError):  # noqa: N818 - it tells a state that passes, not a fault
     """The executor gives no answer now. Runs stay as they are, and the worker asks again at its next look."""
+
+
+class RunPutOff(CistError):  # noqa: N818 - it tells a state that passes, not a fault
+    """This one run cannot start now. It stays in the queue, and others of its executor start."""
 
 
 class Executor(ABC):
@@ -51,7 +58,7 @@ class Executor(ABC):
 
     A handle has to work in every object of the class, also in another process and after the end of the one that made
     it. Every method may raise `ExecutorUnreachable`. They are called by one thread, `start` while the table is locked,
-    so each should answer within seconds.
+    so each should answer within seconds; `check_answers` is asked before, while the table is free.
     """
 
     name: ClassVar[str]
@@ -72,6 +79,13 @@ class Executor(ABC):
             CistError: naming what is missing.
         """
 
+    def check_answers(self, root: Path) -> None:  # noqa: B027 - nor do they keep anybody waiting
+        """Find out before a start whether it answers, as the table is locked while a run starts.
+
+        Args:
+            root: of the runs, where its settings are.
+        """
+
     def command_for(self, run: Run) -> list[str]:
         """The whole command of the next attempt at a run."""
         directory = run.directory
@@ -88,7 +102,8 @@ class Executor(ABC):
         before for the same ``run.id`` and ``run.attempt``, if that goes on.
 
         Raises:
-            OSError: if this run cannot be started; it fails for this reason.
+            RunPutOff: if this run cannot start now.
+        OSError: if this run cannot be started; it fails for this reason.
             CistError: the same, in a sentence.
         """
 
@@ -182,7 +197,7 @@ def refuse_busy(run: Run) -> None:
     """Start nothing where a process still trains, as on a machine that was only out of reach for a while.
 
     Raises:
-        ExecutorUnreachable: if the run is to go on there; it does once that process has ended.
+        RunPutOff: if the run is to go on there; it does once that process has ended.
         RunDirectoryBusy: if it is to begin there.
     """
     try:
@@ -190,5 +205,5 @@ def refuse_busy(run: Run) -> None:
             pass
     except RunDirectoryBusy as error:
         if run.resume:
-            raise ExecutorUnreachable(f"{error} The run {run.id} goes on once it has ended.") from error
+            raise RunPutOff(f"{error} The run {run.id} goes on once it has ended.") from error
         raise

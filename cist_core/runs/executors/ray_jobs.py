@@ -6,6 +6,7 @@ neither the worker nor the app imports Ray or becomes a part of the cluster, and
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import shlex
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,10 +24,12 @@ from cist_core.documents import parse_json, read_bytes
 from cist_core.errors import CistError
 from cist_core.runs.executors.local import exit_of
 from cist_core.runs.executors.protocol import (
+    ENGINE,
     RAY_ADDRESS,
     Executor,
     ExecutorUnreachable,
     Exit,
+    RunPutOff,
     refuse_busy,
     register_executor,
 )
@@ -33,6 +37,7 @@ from cist_core.runs.executors.settings import SETTINGS_FILE, settings_of
 from cist_core.runs.run import Run
 
 _FIRST_SENTENCE = re.compile(r"(?<=\.) | class_name: ")  # what follows are details of Ray's own
+_NO_JOB = re.compile(r"Job \S+ does not exist")  # the words of the API
 _HANDLE = re.compile(r"job (\S+) at (\S+)")
 _DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 _ANSWER_SECONDS = 10.0
@@ -44,6 +49,7 @@ _MACHINE_LOST = (
     "JOB_SUPERVISOR_ACTOR_UNKNOWN_FAILURE",
     "JOB_SUPERVISOR_ACTOR_START_TIMEOUT",
 )
+_WORKS = ("PENDING", "RUNNING")
 _PASSED_ON = ("PYTHONPATH", "OMP_NUM_THREADS", "HF_HOME", "HF_HUB_OFFLINE")
 
 Amount = Annotated[float, Field(ge=0)]
@@ -115,17 +121,34 @@ class RayExecutor(Executor):
 
     name = "ray"
 
+    def __init__(self, *, command: Sequence[str] = ENGINE) -> None:
+        super().__init__(command=command)
+        self._told_to_stop: set[str] = set()
+
     def check_available(self) -> None:
         _check_address(os.environ.get(RAY_ADDRESS, _DEFAULT_ADDRESS))
+
+    def check_answers(self, root: Path) -> None:
+        _ask(RaySettings.load(root).address.rstrip("/"), "GET", "/api/version")
 
     def start(self, run: Run) -> str:
         settings = RaySettings.load(run.directory.path.parent)
         job, address = f"{run.id}-{run.attempt}", settings.address.rstrip("/")
-        handle = f"job {job} at {address}"
-        if self.job(handle) is not None:
-            return handle  # of a worker that died before the table had it
+        arguments = self.command_for(run)
+        for number in itertools.count(2):
+            handle = f"job {job} at {address}"
+            known = self.job(handle)
+            if known is None:
+                break
+            if known.get("status") in _WORKS:
+                if handle in self._told_to_stop:
+                    raise RunPutOff(f"The job {job} of {run.id} still stops; the run starts once it has.")
+                return handle  # of a worker that died before the table had it
+            job = f"{run.id}-{run.attempt}-{number}"
+            if "--resume" not in arguments:  # that one may have begun
+                arguments.append("--resume")
         refuse_busy(run)
-        command = shlex.join(self.command_for(run))
+        command = shlex.join(arguments)
         request = {
             "submission_id": job,
             "entrypoint": f"cd {shlex.quote(str(run.working_directory))} && "
@@ -144,7 +167,7 @@ class RayExecutor(Executor):
         if job is None:
             return Exit(reason=f"Ray knows no {handle}, as after the end of its head node", machine_lost=True)
         status, code = job.get("status"), job.get("driver_exit_code")
-        if status in ("PENDING", "RUNNING"):
+        if status in _WORKS:
             return None
         if status == "SUCCEEDED":
             return Exit(0)
@@ -159,6 +182,7 @@ class RayExecutor(Executor):
         """Ray sends SIGTERM and, where that has not ended the command 30 seconds later, SIGKILL."""
         match = _HANDLE.fullmatch(handle)
         if match is not None and self.poll(handle) is None:
+            self._told_to_stop.add(handle)
             _ask(match[2], "POST", f"/api/jobs/{match[1]}/stop")
 
     def job(self, handle: str) -> dict[str, Any] | None:
@@ -213,7 +237,10 @@ def _ask(address: str, method: str, path: str, content: object = None) -> dict[s
         with error:
             said = " ".join(error.read(2000).decode("utf-8", errors="replace").split())[-300:]
         if error.code == 404 and method == "GET":
-            return None
+            if _NO_JOB.search(said):
+                return None
+            # Of a proxy, or of a dashboard that is about to start.
+            raise ExecutorUnreachable(f"Ray at {address} cannot answer now ({said or error}).") from None
         if error.code in (400, 404, 409, 422):
             raise CistError(f"Ray at {address} refuses the job ({said or error}).") from None
         raise ExecutorUnreachable(f"Ray at {address} cannot answer now ({said or error}).") from None

@@ -6,6 +6,7 @@ import importlib.util
 import re
 import secrets
 import shutil
+import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,9 @@ _DEFAULTS = {"timeout_min": 24 * 60}
 _MOST_TIMEOUTS = 1000  # how often a job that ran out of time is queued again
 _WORKS = ("PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "REQUEUED", "RESIZING", "STAGE_OUT", "SUSPENDED")
 _MACHINE_LOST = ("NODE_FAIL", "BOOT_FAIL", "PREEMPTED")
+_ANSWER_SECONDS = 5.0
+_SUBMIT_SECONDS = 15  # nobody else can change the table meanwhile
+_TIMED_OUT = 124  # of coreutils' `timeout`
 _PASSING = ("Unable to contact slurm controller", "Socket timed out", "Connection refused", "temporarily unavailable")
 
 
@@ -50,6 +54,18 @@ class SlurmExecutor(Executor):
             raise CistError("Runs on Slurm need submitit; pip install 'cist-studio[slurm]'.")
         if shutil.which("sbatch") is None:
             raise CistError("There is no sbatch here; queue runs for Slurm on a machine that can submit its jobs.")
+
+    def check_answers(self, root: Path) -> None:
+        try:
+            said = subprocess.run(
+                ["scontrol", "ping"], capture_output=True, text=True, timeout=_ANSWER_SECONDS, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ExecutorUnreachable(f"Slurm gives no answer ({error}).") from error
+        except OSError:  # not every machine that submits has it; then sbatch tells
+            return
+        if " DOWN" in said.stdout and " UP" not in said.stdout:
+            raise ExecutorUnreachable(f"Slurm takes no jobs now ({' '.join(said.stdout.split())}).")
 
     def start(self, run: Run) -> str:
         self.check_available()
@@ -109,6 +125,9 @@ def _submit(attempt: Attempt, run: Run) -> str:
     try:
         executor = submitit.AutoExecutor(attempt.ticket.folder, cluster="slurm", slurm_max_num_timeout=_MOST_TIMEOUTS)
         executor.update_parameters(name=f"cist-{run.id}", **settings)
+        if shutil.which("timeout") is not None:  # submitit would wait for ever
+            in_time = ["timeout", "--kill-after=2", str(_SUBMIT_SECONDS), "sbatch"]
+            executor._executor._make_submission_command = lambda script: [*in_time, str(script)]
     except (TypeError, NameError, ValueError, AssertionError) as error:
         raise CistError(f"Mend [slurm] in {root / SETTINGS_FILE}: {' '.join(str(error).split())}") from error
     except RuntimeError as error:
@@ -117,6 +136,8 @@ def _submit(attempt: Attempt, run: Run) -> str:
         return str(executor.submit(attempt).job_id)
     except (FailedJobError, FailedSubmissionError) as error:
         said = " ".join(str(error).split())
+        if getattr(error.__cause__, "returncode", None) in (_TIMED_OUT, 128 + signal.SIGKILL):
+            raise ExecutorUnreachable(f"Slurm gives no answer (sbatch took more than {_SUBMIT_SECONDS} s).") from error
         if any(words in said for words in _PASSING):
             raise ExecutorUnreachable(f"Slurm takes no jobs now ({said}).") from error
         raise CistError(f"Slurm did not take the job ({said}).") from error
