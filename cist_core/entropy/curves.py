@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cist_core import kernels
-from cist_core.errors import CistError
+from cist_core.errors import CistError, CistWarning
 from cist_core.logits.absent_classes import DIVIDE
 from cist_core.logits.logit_set import FloatArray, LogitSet, as_labels, renumbered
 
@@ -98,10 +98,19 @@ class EntropyCurves:
 
     @classmethod
     def open(cls, logit_set: LogitSet) -> EntropyCurves:
-        """Curves that answer a slider at once: `tabulated` over many logits, if the disk has room; else exact ones."""
+        """Curves that answer a slider at once: `tabulated` over many logits, else exact ones.
+
+        Where there is no room for a table, a `CistWarning` says why.
+        """
         if logit_set.logits.size >= TABULATED_LOGITS and logit_set.num_classes >= TABULATED_CLASSES:
-            with suppress(CistError):
+            try:
                 return cls.tabulated(logit_set)
+            except CistError as error:
+                warnings.warn(
+                    f"{error} Until then every number is computed from the logits, which takes longer.",
+                    CistWarning,
+                    stacklevel=2,
+                )
         return cls.from_logits(logit_set)
 
     @classmethod

@@ -13,6 +13,8 @@ import math
 import os
 import shutil
 import threading
+import time
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ from cist_core.files import make_folder, write_whole
 from cist_core.kernels.grid import DROPPED_NATS, RATIO_GRID
 from cist_core.logits.known_files import FileState, Known, recall, remember, remember_written
 from cist_core.logits.logit_set import LogitSet, map_safetensors, safetensors_header
-from cist_core.logits.scratch import cache_dir, require_room, reserve
+from cist_core.logits.scratch import cache_dir, has_room, require_room, reserve
 from cist_core.partial_files import remove_abandoned
 
 MOST_BYTES = 16 << 30
@@ -42,7 +44,7 @@ _CHECKED_ROWS = 64
 _VECTORS = {name: np.dtype(np.int64 if name == "top1" else np.float32) for name in kernels.RowStatistics._fields}
 _GRID = hashlib.sha256(RATIO_GRID.tobytes() + f"{DROPPED_NATS}".encode()).hexdigest()[:16]
 
-_MAKING = threading.Lock()  # two visitors who open one set at once
+_MAKING: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)  # two visitors who open one set at once
 
 Curves = tuple[kernels.RowStatistics, NDArray[np.float32]]
 
@@ -54,17 +56,20 @@ def open_table(logit_set: LogitSet) -> Curves:
         CistError: if they are not there and the disk has no room for them, or the cache folder cannot be written to.
     """
     path = _file_of(logit_set)
-    with _MAKING:
-        found = _read(path, logit_set)
-        if found is None:
-            _make_room(path.parent, _bytes_of(logit_set))
-            write_whole(path, lambda part: write_table(part, logit_set), what="The table of curves", durable=False)
-            remember_written(path, Known(map_safetensors(path)[0][CHECKSUM]))
-            found = _read(path, logit_set)
+    found = _read(path, logit_set)
+    if found is None:
+        with _MAKING[path]:
+            found = _read(path, logit_set)  # somebody may have made it while we waited
+            if found is None:
+                _make_room(path.parent, _bytes_of(logit_set))
+                write_whole(path, lambda part: write_table(part, logit_set), what="The table of curves", durable=False)
+                remember_written(path, Known(map_safetensors(path)[0][CHECKSUM]))
+                found = _read(path, logit_set)
     if found is None:
         raise CistError(f"{path} does not hold the table that was written to it; set CIST_CACHE to another disk.")
     with contextlib.suppress(OSError):
-        os.utime(path.parent)  # used now
+        now = time.time_ns()  # the system's own time stamps are some milliseconds coarse
+        os.utime(path.parent, ns=(now, now))
     return found
 
 
@@ -115,6 +120,8 @@ def _read(path: Path, logit_set: LogitSet) -> Curves | None:
     try:
         state = FileState.of(path)
         metadata, tensors = map_safetensors(path)
+        if metadata.get("format") != _FORMAT:
+            return None
         layout = {name: (dtype, shape) for name, dtype, shape in table_layout(logit_set.num_samples)}
         if {name: (array.dtype, array.shape) for name, array in tensors.items()} != layout:
             return None
@@ -148,6 +155,8 @@ def table_digests(tensors: Mapping[str, NDArray[Any]]) -> dict[str, str]:
 def _make_room(folder: Path, size: int) -> None:
     """Remove the tables that were not opened for longest, until a new one has room.
 
+    Those that somebody writes stay, and all of them where the disk would have no room even without them.
+
     Raises:
         CistError: if it is larger than what all may take, the disk has no room, or the folder cannot be made.
     """
@@ -163,11 +172,22 @@ def _make_room(folder: Path, size: int) -> None:
             (other for other in folder.parent.iterdir() if other != folder and other.is_dir()),
             key=lambda other: other.stat().st_mtime_ns,
         )
-        sizes = [sum(file.stat().st_size for file in other.iterdir()) for other in others]
-        for number, other in enumerate(others):
-            if sum(sizes[number:]) + size <= MOST_BYTES:
+        removable: list[tuple[Path, int]] = []
+        kept = 0
+        for other in others:
+            remove_abandoned(other)
+            used = sum(file.stat().st_size for file in other.iterdir())
+            if any(other.glob(".*.partial")):
+                kept += used
+            else:
+                removable.append((other, used))
+        require_room(folder, size - sum(used for _, used in removable))
+        kept += sum(used for _, used in removable)
+        for other, used in removable:
+            if kept + size <= MOST_BYTES and has_room(folder, size):
                 break
             shutil.rmtree(other, ignore_errors=True)
+            kept -= used
         require_room(folder, size)
     except OSError as error:
         raise CistError(

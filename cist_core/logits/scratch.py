@@ -58,6 +58,11 @@ def scratch_array(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         ) from error
 
 
+def has_room(folder: Path, size: int) -> bool:
+    """Whether so many bytes would leave the disk of a folder some room."""
+    return size <= shutil.disk_usage(folder).free - KEPT_FREE_BYTES
+
+
 def require_room(folder: Path, size: int) -> None:
     """Refuse what would fill a disk.
 
@@ -69,8 +74,8 @@ def require_room(folder: Path, size: int) -> None:
         CistError: naming both sizes.
         OSError: if there is no such folder.
     """
-    free = shutil.disk_usage(folder).free
-    if size > free - KEPT_FREE_BYTES:
+    if not has_room(folder, size):
+        free = shutil.disk_usage(folder).free
         raise CistError(
             f"This takes {size / 2**30:,.1f} GiB of disk in {folder}, which has {free / 2**30:,.1f} GiB left; "
             "make room there, or set CIST_CACHE to a folder on a larger disk."

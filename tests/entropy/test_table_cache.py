@@ -1,8 +1,10 @@
 """Tables that are kept on the disk: right, found again, bounded, and never believed where they are not."""
 
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from cist_core.compare.matching import matched_pair
 from cist_core.entropy import curves as curves_module
 from cist_core.entropy import table_cache
 from cist_core.entropy.curves import EntropyCurves
-from cist_core.errors import CistError
+from cist_core.errors import CistError, CistWarning
 from cist_core.kernels import cpu
 from cist_core.logits import known_files
 from cist_core.logits.logit_set import LogitSet, safetensors_header
@@ -65,6 +67,10 @@ def scipy_entropy(logit_set, tau):
 def one_file(cache):
     (path,) = cache.glob("*/*.safetensors")
     return path
+
+
+def one_of(cache):
+    return next(cache.glob("*/*.safetensors"))
 
 
 def test_entropies_agree_with_scipy_within_the_table_and_beyond(cache):
@@ -222,6 +228,56 @@ def test_the_tables_opened_longest_ago_make_room_for_a_new_one(cache, monkeypatc
     assert kept == {sets[0].fingerprint, sets[2].fingerprint}
 
 
+def test_a_table_that_is_being_written_is_not_removed(cache, monkeypatch):
+    sets = [example(seed=seed) for seed in range(3)]
+    for each in sets[:2]:
+        EntropyCurves.tabulated(each)
+    written = table_cache._file_of(sets[0]).parent / f".curves.safetensors.{os.getpid()}.partial"
+    written.touch()
+    monkeypatch.setattr(table_cache, "MOST_BYTES", 5 * table_cache._file_of(sets[0]).stat().st_size // 2)
+    EntropyCurves.tabulated(sets[2])
+    assert {path.name.partition("-")[0] for path in cache.iterdir()} == {sets[0].fingerprint, sets[2].fingerprint}
+
+
+@pytest.mark.parametrize("enough", [True, False])
+def test_on_a_small_disk_other_tables_go_only_if_that_is_enough(cache, monkeypatch, enough):
+    sets = [example(seed=seed) for seed in range(3)]
+    for each in sets[:2]:
+        EntropyCurves.tabulated(each)
+    size = one_of(cache).stat().st_size
+    total = (2.5 if enough else 0.5) * size
+
+    def usage(_: object) -> SimpleNamespace:
+        used = sum(file.stat().st_size for file in cache.glob("*/*"))
+        return SimpleNamespace(free=int(total - used if enough else total - 2 * size))
+
+    monkeypatch.setattr("cist_core.logits.scratch.KEPT_FREE_BYTES", 0)
+    monkeypatch.setattr("cist_core.logits.scratch.shutil.disk_usage", usage)
+    if enough:
+        EntropyCurves.tabulated(sets[2])
+    else:
+        with pytest.raises(CistError, match="CIST_CACHE"):
+            EntropyCurves.tabulated(sets[2])
+    kept = {path.parent.name.partition("-")[0] for path in cache.glob("*/curves.safetensors")}
+    assert kept == {each.fingerprint for each in (sets[1:] if enough else sets[:2])}
+
+
+def test_a_table_that_is_there_is_read_while_another_is_made(cache, monkeypatch):
+    there, other = example(seed=0), example(seed=1)
+    EntropyCurves.tabulated(there)
+    write = table_cache.write_table
+    meanwhile = []
+
+    def slow(*given: object) -> None:
+        with ThreadPoolExecutor(1) as pool:
+            meanwhile.append(pool.submit(EntropyCurves.tabulated, there).result(timeout=60))
+        write(*given)
+
+    monkeypatch.setattr(table_cache, "write_table", slow)
+    EntropyCurves.tabulated(other)
+    assert not meanwhile[0].exact
+
+
 @pytest.mark.parametrize("why", ["too large", "full disk", "no folder"])
 def test_without_room_curves_are_computed(cache, monkeypatch, why, tmp_path):
     logit_set = example()
@@ -239,7 +295,8 @@ def test_without_room_curves_are_computed(cache, monkeypatch, why, tmp_path):
         words = "CIST_CACHE"
     with pytest.raises(CistError, match=words):
         EntropyCurves.tabulated(logit_set)
-    curves = EntropyCurves.open(logit_set)
+    with pytest.warns(CistWarning, match=words):
+        curves = EntropyCurves.open(logit_set)
     assert curves.exact
     np.testing.assert_allclose(curves.at_temperature(2.0), scipy_entropy(logit_set, 2.0), atol=1e-4)
 
