@@ -80,14 +80,18 @@ def _work(store: RunStore, search: Search, options: argparse.Namespace) -> None:
 
     if before := store.list_runs(options.group):
         remark(f"Going on with the search '{options.group}', which has {len(before)} runs.")
+    told = False
     try:
         with ProgressBar("Searching", "runs") as progress:
             while True:
                 runs = store.list_runs(options.group)
                 active = sum(not run.state.ended for run in runs)
                 progress(len(runs) - active, max(options.trials, len(runs)))
-                if len(runs) < options.trials and active < options.at_once:
-                    entry = search.propose(runs)
+                entry = search.propose(runs) if len(runs) < options.trials and active < options.at_once else None
+                if entry is None and len(runs) < options.trials and active < options.at_once and not told:
+                    remark(f"All settings of --space were tried, so there are {len(runs)} runs, not {options.trials}.")
+                    told = True
+                if entry is not None:
                     store.add(entry.config, name=entry.name, group=options.group, executor=options.executor)
                     continue
                 if not active:

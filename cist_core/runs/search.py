@@ -7,6 +7,7 @@ wherever it was stopped, on runs that finished meanwhile or were trained elsewhe
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 MEASURE = "last_val_accuracy"
 """What a search makes large, a field of the status: on validation, as the test data must not choose."""
 _DIGITS = 4
+_MOST_DRAWS = 100  # until one was not tried
 
 
 @dataclass(frozen=True)
@@ -79,17 +81,21 @@ class SearchAxis:
             raise CistError(f"Expected LOW above 0 for a logarithmic axis, but got '{text}'.")
         return axis
 
-    def distribution(self) -> Any:
+    def distribution(self, *, integer: bool = False) -> Any:
         """For optuna."""
-        from optuna.distributions import CategoricalDistribution, FloatDistribution
+        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
         if self.choices:
             return CategoricalDistribution(self.choices)
+        if integer:
+            assert self.low is not None
+            assert self.high is not None
+            return IntDistribution(int(self.low), int(self.high), log=self.log)
         return FloatDistribution(self.low, self.high, log=self.log)
 
     def text(self, value: Any) -> str:
         """A value as it stands in a config: four digits, and within the bounds."""
-        if self.choices:
+        if self.choices or isinstance(value, int):
             return str(value)
         assert self.low is not None
         assert self.high is not None
@@ -141,11 +147,35 @@ class Search:
         """
         if importlib.util.find_spec("optuna") is None:
             raise CistError("A search needs optuna; pip install 'cist-studio[search]'.")
-        for end in (0, -1):
-            self._entry([axis.choices[end] if axis.choices else (axis.low, axis.high)[end] for axis in self.axes])
+        for axis in self.axes:
+            if self._is_integer(axis) and any(end != int(end) for end in (axis.low or 0, axis.high or 0)):
+                raise CistError(
+                    f"Expected whole numbers in --space {axis.field}={axis.low:g}..{axis.high:g}, as '{axis.field}' "
+                    "is one."
+                )
+        for share in (0.0, 0.37, 1.0):  # between the ends as well, where a field may take whole numbers alone
+            self._entry([self._at(axis, share) for axis in self.axes])
 
-    def propose(self, runs: Sequence[Run]) -> SweepEntry:
-        """The setting to try next.
+    def _at(self, axis: SearchAxis, share: float) -> Any:
+        """A value so far between the ends of an axis."""
+        if axis.choices:
+            return axis.choices[round(share * (len(axis.choices) - 1))]
+        assert axis.low is not None
+        assert axis.high is not None
+        value = axis.low + share * (axis.high - axis.low)
+        return int(value) if self._is_integer(axis) else value
+
+    def _is_integer(self, axis: SearchAxis) -> bool:
+        """Whether the field of an axis with bounds is a whole number in the config."""
+        if axis.choices or axis.field in self.base.objective.parameters:
+            return False
+        found: Any = self.base.model_dump(mode="json")
+        for part in axis.field.split("."):
+            found = found.get(part) if isinstance(found, dict) else None
+        return isinstance(found, int) and not isinstance(found, bool)
+
+    def propose(self, runs: Sequence[Run]) -> SweepEntry | None:
+        """The setting to try next, which none of the runs has; None if there is no other.
 
         The first ten are drawn at random, later ones by optuna's tree-structured Parzen estimator (TPE; Bergstra et
         al., "Algorithms for Hyper-Parameter Optimization", 2011) from the finished runs. Those that still run count as
@@ -159,9 +189,12 @@ class Search:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         sampler = optuna.samplers.TPESampler(seed=self.base.seed + len(runs), constant_liar=True)
         study = optuna.create_study(direction="maximize", sampler=sampler)
-        distributions = {axis.field: axis.distribution() for axis in self.axes}
+        distributions = {axis.field: axis.distribution(integer=self._is_integer(axis)) for axis in self.axes}
+        tried = set()
         for run in sorted(runs, key=lambda run: run.id):
             values = self.values(run)
+            if values is not None:
+                tried.add(self._texts(values))
             if values is None or run.state in (RunState.FAILED, RunState.CANCELLED, RunState.LOST):
                 continue
             finished = run.state is RunState.FINISHED and measured(run) is not None
@@ -173,14 +206,30 @@ class Search:
                     distributions=distributions,
                 )
             )
-        trial = study.ask(distributions)
-        return self._entry([trial.params[axis.field] for axis in self.axes])
+        for _ in range(_MOST_DRAWS):
+            values = study.ask(distributions).params
+            if self._texts(values) not in tried:
+                return self._entry([values[axis.field] for axis in self.axes])
+        if any(not (axis.choices or self._is_integer(axis)) for axis in self.axes):
+            return None
+        all_values = (axis.choices or range(int(axis.low or 0), int(axis.high or 0) + 1) for axis in self.axes)
+        for combination in itertools.islice(itertools.product(*all_values), len(tried) + 1):
+            if tuple(map(str, combination)) not in tried:
+                return self._entry(combination)
+        return None
+
+    def _texts(self, values: dict[str, Any]) -> tuple[str, ...]:
+        return tuple(axis.text(values[axis.field]) for axis in self.axes)
 
     def values(self, run: Run) -> dict[str, Any] | None:
         """Where a run stands on the axes; None if it lies outside."""
         config = run.directory.config()
         found = {axis.field: axis.value_in(config) for axis in self.axes}
-        return None if None in found.values() else found
+        if None in found.values():
+            return None
+        return {
+            axis.field: int(found[axis.field]) if self._is_integer(axis) else found[axis.field] for axis in self.axes
+        }
 
     def _entry(self, values: Sequence[Any]) -> SweepEntry:
         (entry,) = expand_sweep(

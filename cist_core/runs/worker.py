@@ -79,6 +79,7 @@ class Worker:
         # Executors by name and runs by id that are left alone, until when and why.
         self._silent: dict[str, tuple[float, ExecutorUnreachable]] = {}
         self._put_off: dict[str, float] = {}
+        self._unanswered_since: dict[str, float] = {}  # executors, by name
         self._limits = RunLimits()
         self._complaints: set[str] = set()
 
@@ -153,7 +154,9 @@ class Worker:
         return bool(self.store.running())
 
     def _is_silent(self, executor: str, error: ExecutorUnreachable) -> None:
-        self._silent[executor] = (time.monotonic() + self.silent_seconds, error)
+        now = time.monotonic()
+        self._silent[executor] = (now + self.silent_seconds, error)
+        self._unanswered_since.setdefault(executor, now)
 
     # ---- start -------------------------------------------------------------------------------------------------------
 
@@ -221,6 +224,7 @@ class Worker:
     def _watch(self, run: Run) -> None:
         executor, handle = executor_of(run, self.executor)
         how = executor.poll(handle)
+        self._unanswered_since.pop(executor.name, None)
         if how is not None:
             self._settle(run, how)
         elif run.cancel_requested or run.directory.is_removed():
@@ -255,8 +259,11 @@ class Worker:
         """A run that was told to stop ends without its executor, if that never answers and nobody trains there."""
         if not run.cancel_requested:
             return
-        since = self._asked_to_stop.setdefault((run.id, run.attempt), time.monotonic())
-        if time.monotonic() - since < 2 * self.grace_seconds:
+        assert run.executor is not None
+        now = time.monotonic()
+        asked = self._asked_to_stop.setdefault((run.id, run.attempt), now)
+        since = max(asked, self._unanswered_since.get(run.executor, now))
+        if now - since < 2 * self.grace_seconds:
             return
         with contextlib.suppress(RunDirectoryBusy):
             if not run.directory.is_removed():

@@ -118,6 +118,38 @@ def test_what_failed_or_lies_outside_teaches_nothing_and_what_runs_is_not_tried_
     assert len({searched.values(workplace.store.get(run_id))["rho"] for run_id in at_once}) == 3
 
 
+def test_each_choice_is_tried_once_and_then_there_is_no_other(workplace):
+    searched = search("rho=2,3,4", "optimiser.nesterov=true,false")
+    for number in range(6):
+        finish(workplace, step(workplace, searched), number / 10)
+    runs = workplace.store.list_runs("found")
+    assert len({tuple(searched.values(run).items()) for run in runs}) == 6
+    assert searched.propose(runs) is None
+    gone = runs[3]
+    again = searched.propose([run for run in runs if run is not gone])
+    assert again.config.objective == gone.directory.config().objective
+
+
+def test_whole_numbers_are_drawn_for_fields_that_are(workplace):
+    searched = search("epochs=1..3")
+    for _ in range(3):
+        finish(workplace, step(workplace, searched), 0.5)
+    runs = workplace.store.list_runs("found")
+    assert sorted(run.directory.config().epochs for run in runs) == [1, 2, 3]
+    assert searched.propose(runs) is None
+    with pytest.raises(CistError, match=r"whole numbers in --space epochs=1\.5\.\.3"):
+        search("epochs=1.5..3")
+
+
+def test_the_command_ends_when_all_settings_were_tried(workplace, ticking, tmp_path, capsys):
+    file = tmp_path / "config.json"
+    config().save(file)
+    options = ["--space", "rho=2,3", "--group", "two", "--trials", 5, "--root", workplace.store.root, "--json"]
+    code, out, err = cist(capsys, "search", file, *options)
+    assert (code, len(json.loads(out)["runs"])) == (0, 2)
+    assert "All settings of --space were tried, so there are 2 runs, not 5." in err
+
+
 @pytest.fixture
 def ticking(workplace, monkeypatch) -> Worker:
     """In place of the worker in a process of its own."""
