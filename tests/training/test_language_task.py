@@ -150,6 +150,37 @@ def test_with_a_cache_the_teacher_reads_every_text_once(
     assert again["teacher_test_accuracy"] == pytest.approx(alone["teacher_test_accuracy"], abs=0.02)
 
 
+def test_other_test_texts_leave_the_states_of_the_training_texts(config: RunConfig, texts: Path, tmp_path: Path) -> None:
+    config = config.changed(teacher={"cache": str(tmp_path / "states")}, epochs=1)
+    for part in (slice(0, 20), slice(20, 40)):
+        test = tmp_path / f"{part.start}.jsonl"
+        test.write_text("\n".join(texts.read_text().splitlines()[part]))
+        train(config.changed(data={"validation": str(texts), "test": str(test)}), tmp_path / str(part.start))
+    folders = [path.name.partition("-")[0] for path in (tmp_path / "states").iterdir() if path.is_dir()]
+    assert sorted(folders) == ["test", "test", "validation"]
+
+
+@pytest.mark.parametrize("rows_kept", [True, False])
+def test_a_checkpoint_that_knows_the_accuracy_alone_is_beaten_by_likelihood(
+    config: RunConfig, rows_kept: bool, tmp_path: Path
+) -> None:
+    config = config.changed(objective="kd:tau=1", optimiser={"learning_rate": 0.002})
+    train(config, tmp_path / "whole")
+    with pytest.raises(Cancelled):
+        train(config, tmp_path / "cut", should_stop=stop_after(6))
+    cut = RunDirectory(tmp_path / "cut")
+    for file in cut.checkpoints.glob("*.pt"):
+        state = torch.load(file, weights_only=True)
+        del state["best"]["merit"]
+        torch.save(state, file)
+    if not rows_kept:
+        cut.metrics_file.unlink()
+    status = train(config, tmp_path / "cut", resume=True)
+    rows = RunDirectory(tmp_path / "whole").metrics()
+    later = [row for row in rows if rows_kept or row["epoch"] > rows[0]["epoch"]]
+    assert status["best_epoch"] == min(later, key=lambda row: row["val_nll"])["epoch"] > 1
+
+
 def test_the_best_epoch_is_the_likeliest_one(config: RunConfig, tmp_path: Path) -> None:
     config = config.changed(objective="ce", optimiser={"learning_rate": 0.1}, epochs=6)
     status, rows = train(config, tmp_path), RunDirectory(tmp_path).metrics()
