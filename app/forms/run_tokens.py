@@ -63,8 +63,8 @@ def finding(settings: Sequence[SettingView]) -> str:
     different = differing(settings)
     if different:
         return (
-            f"The settings differ in {listed(different, 'and')}, so perplexity does not rank them; bits per byte, under "
-            "Tables, compare tokenizers on the same texts"
+            f"The settings differ in {listed(different, 'and')}, so perplexity does not rank them; bits per byte, "
+            "under Tables, compare tokenizers on the same texts"
         )
     return comparison_sentence(ranked(settings))
 
@@ -120,8 +120,8 @@ def comparison_sentence(tested: Sequence[Likelihood]) -> str:
             f"{other.perplexity} ({by})"
         )
     return (
-        f"{best.name} has the lowest test perplexity of {len(tested)}, {best.perplexity}, but cannot be told apart from "
-        f"{listed(alike, 'and')}"
+        f"{best.name} has the lowest test perplexity of {len(tested)}, {best.perplexity}, but cannot be told apart "
+        f"from {listed(alike, 'and')}"
     )
 
 

@@ -5,8 +5,8 @@ Welch's where they are not, and with one seed of one setting under the deviation
 is Newcombe's hybrid of two Wilson intervals (Newcombe 1998, Statistics in Medicine 17, 873-890, method 10), which knows
 the test images alone, not what another seed would change.
 
-Likelihoods of texts are compared over seeds alone (`difference_over_seeds`), and are told apart where the difference has
-two standard deviations as well (`Difference.clear`): many seeds find differences that no single run would show.
+Likelihoods of texts are compared over seeds alone (`difference_over_seeds`), and are told apart where the difference
+has two standard deviations as well (`Difference.clear`): many seeds find differences that no single run would show.
 """
 
 from __future__ import annotations

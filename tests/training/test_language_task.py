@@ -150,7 +150,9 @@ def test_with_a_cache_the_teacher_reads_every_text_once(
     assert again["teacher_test_accuracy"] == pytest.approx(alone["teacher_test_accuracy"], abs=0.02)
 
 
-def test_other_test_texts_leave_the_states_of_the_training_texts(config: RunConfig, texts: Path, tmp_path: Path) -> None:
+def test_runs_on_other_test_texts_share_the_states_of_the_training_texts(
+    config: RunConfig, texts: Path, tmp_path: Path
+) -> None:
     config = config.changed(teacher={"cache": str(tmp_path / "states")}, epochs=1)
     for part in (slice(0, 20), slice(20, 40)):
         test = tmp_path / f"{part.start}.jsonl"

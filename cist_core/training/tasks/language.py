@@ -180,7 +180,7 @@ class Language(Task):
             self._read_states_of(cache)
 
     def _cached(self, split: Split, folder: str) -> TeacherCache:
-        """Training texts have the folder itself; others one in it for each choice of them, which configs may differ in."""
+        """Training texts have the folder itself, others one in it for each choice of them."""
         from cist_core.language.teacher_cache import digest, open_teacher_cache
 
         root = Path(folder).expanduser()
