@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ from cist_core.training import RunConfig, RunDirectory, estimate, parse_config, 
 from cist_core.training.engine import train
 from cist_core.training.presets import DEMO_LANGUAGE, LANGUAGE_PRESETS, preset_names
 from cist_core.training.statistics import EpochStatistics
+from cist_core.training.tasks.language import Language
 from cist_core.training.tasks.protocol import TASKS
 from cist_core.training.trainer import Trainer
 
@@ -495,3 +497,18 @@ def test_it_is_timed(config: RunConfig, cached: bool, tmp_path: Path, monkeypatc
         found.seconds_per_step * 12 + found.evaluation_seconds * 3 + found.teacher_seconds
     )
     assert not (tmp_path / "states").exists()
+
+
+def test_a_slow_teacher_is_timed_on_a_few_rows(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    clock = time.perf_counter
+
+    def slow(task: object, split: str, chosen: torch.Tensor) -> None:
+        asked.extend(chosen.tolist())
+
+    monkeypatch.setattr(Language, "run_teacher", slow)
+    monkeypatch.setattr("cist_core.training.estimation.time.perf_counter", lambda: clock() + len(asked))
+    found = estimate(config)  # a second a row
+    assert len(asked) == 3 * 8
+    rows = 8 + 6  # of validation and test; in training the teacher runs in the steps
+    assert found.teacher_seconds == pytest.approx(rows, rel=0.1)
