@@ -197,3 +197,13 @@ def test_the_archive_opens_in_transformers(store: ExampleStore) -> None:
     put(store, "kd:tau=1", 4.1)
     with zipfile.ZipFile(io.BytesIO(student_archive(read_runs(store.list_runs())[0]))) as archive:
         assert "student/config.json" in archive.namelist()
+
+
+@pytest.mark.parametrize("same_weights", [True, False])
+def test_the_archive_has_the_last_weights_once(store: ExampleStore, same_weights: bool) -> None:
+    put(store, "kd:tau=1", 4.1)
+    if same_weights:
+        (store.runs[0].directory.path / "student" / "model.safetensors").write_bytes(b"weights")
+    with zipfile.ZipFile(io.BytesIO(student_archive(read_runs(store.list_runs())[0]))) as archive:
+        names = archive.namelist()
+    assert ("student.safetensors" in names, "student/model.safetensors" in names) == (not same_weights, same_weights)
