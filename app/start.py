@@ -11,7 +11,6 @@ from typing import NamedTuple
 import streamlit as st
 
 from app import catalogue
-from app.pages import find_pages
 from app.state import View
 from app.widgets import plain, show_error
 from cist_core.added import AddedState, AddedStore
@@ -23,7 +22,6 @@ from cist_core.wording import percent
 
 SYNTHETIC = "ImageNet-shaped, synthetic"
 _CHOSEN, _FAULT = "_start_chosen", "_start_fault"
-_TOKENS = "tokens"
 _SOURCE = ("teacher", "data", "split", "student")
 
 
@@ -81,7 +79,7 @@ def _cards(view: View) -> list[_Card]:
 
 
 def _show_language_card() -> None:
-    """The language model that ships, where it is here; it is looked at on a page of its own, else distilled."""
+    """The language model that ships, where it is here; it is looked at on a page of its own."""
     try:
         model = next((one for one in known_language_models() if one.role == "teacher" and one.card), None)
     except CistError as error:
@@ -91,9 +89,7 @@ def _show_language_card() -> None:
         return
     words = f"vocabulary of {model.vocabulary:,}, {model.name}"
     if st.button(f"**Language** :small[{plain(words)}]", key="start-language"):
-        shown = any(page.name == _TOKENS for page in find_pages())
-        page, query = (_TOKENS, {}) if shown else ("distill", {"task": "Texts"})
-        st.switch_page(f"../pages/{page}.py", query_params=query)
+        st.switch_page("../pages/tokens.py", query_params={})
 
 
 def _choose(teacher: str) -> None:

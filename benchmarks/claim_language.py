@@ -9,16 +9,19 @@ Teacher and student are the pair that ships, the texts those they were trained o
 is one of the training engine (`cist_core.training.train`). Students go on from the weights of the small model: a fresh
 one would still be learning which words exist after so few tokens, while one that has learned its texts shows what soft
 labels add to them, at the scale of logits that rules about temperatures are about. The loss is the divergence alone
-(``lambda_ce=0``), so that only temperatures and weights differ; the steps of AdamW do not depend on its size.
+(``lambda_ce=0``), so that only temperatures and weights differ. AdamW divides the size of the loss out of its steps,
+but gradients are clipped at a norm of 1 before, which a larger loss meets sooner.
 
 A setting is a divergence. A learning rate is chosen for a family of objectives in its middle (temperature 1, or the rho
 whose mean entropy is that of temperature 1), by the likelihood of validation texts under a seed that is not reported.
-Each trained run is one line of claim_language_runs.jsonl and is never trained twice; one that was cut off goes on.
+The seed decides which rows of the training texts a run reads and in which order. Each trained run is one line of
+claim_language_runs.jsonl and is never trained twice; one that was cut off goes on.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import shutil
@@ -45,6 +48,7 @@ from cist_core.files import write_whole  # noqa: E402
 from cist_core.language.evaluation import score_texts  # noqa: E402
 from cist_core.language.inference import infer_tokens  # noqa: E402
 from cist_core.language.models import open_language_model  # noqa: E402
+from cist_core.runs.comparison import confidence_of_each, difference_over_seeds  # noqa: E402
 from cist_core.training import RunDirectory, parse_config  # noqa: E402
 from cist_core.training.engine import train  # noqa: E402
 from cist_core.training.language_config import LanguageConfig  # noqa: E402
@@ -76,12 +80,17 @@ FLOORS = (0, 1)
 LEARNING_RATES = (3e-4, 1e-3, 3e-3)
 TUNING_SEED, SEEDS = 0, (1, 2, 3)
 ALONE = "lambda_ce=0,lambda_kl=1"
+ONE_TEMPERATURE = "one temperature"
+COMPARISONS = len(FLOORS) + 1
+"""Of a setting: CIST with each floor, and hard labels, with the best temperature."""
 BESIDE, HARD_LABELS, UNTRAINED = "beside", "ce", "untrained"
 """Not a setting but what all are compared with: the same steps on hard labels, and no steps."""
 
 LENGTH, TRAIN_ROWS, BATCH, EPOCHS = 256, 160, 2, 2
-CHARACTERS = {"train": 180_000, "validation": 35_000, "test": 110_000}
-"""Of whole documents, drawn once from those of each split."""
+CHARACTERS = {"train": 900_000, "validation": 35_000, "test": 110_000}
+"""Of whole documents, drawn once from those of each split; of training texts about six times what a run reads."""
+OPTIMISER = {"name": "adamw", "weight_decay": 0.01, "clip_norm": 1.0}
+SCHEDULE = {"name": "cosine", "warmup_epochs": 0.2}
 KEPT = ("val_nll", "student_maximum_mean", "teacher_maximum_mean", "teacher_entropy_mean", "teacher_entropy_std")
 """From the metrics of the last epoch."""
 
@@ -138,7 +147,7 @@ def families(matched_rho: float) -> list[Family]:
     made = []
     for setting, (_, one, each) in SETTINGS.items():
         taus = {tau: canonical(f"{one}:tau={tau:g},{ALONE}") for tau in TAUS}
-        made.append(Family(setting, "one temperature", tuple(taus.values()), taus[1.0]))
+        made.append(Family(setting, ONE_TEMPERATURE, tuple(taus.values()), taus[1.0]))
         for floor in FLOORS:
             rhos = {
                 factor: canonical(f"{each}:rho={factor * matched_rho:.4g},floor={floor},{ALONE}") for factor in FACTORS
@@ -206,17 +215,13 @@ class Trainer:
                     "test": str(self._texts["test"]),
                     "length": LENGTH,
                     "train_samples": TRAIN_ROWS,
+                    "split_seed": plan.seed,
                 },
-                "teacher": {"name": self.teacher, "cache": str(self.work / "teacher")},
+                "teacher": {"name": self.teacher, "cache": str(self.work / f"teacher-{plan.seed}")},
                 "student": {"architecture": self.student},
                 "objective": plan.objective,
-                "optimiser": {
-                    "name": "adamw",
-                    "learning_rate": plan.learning_rate,
-                    "weight_decay": 0.01,
-                    "clip_norm": 1.0,
-                },
-                "schedule": {"name": "cosine", "warmup_epochs": 0.2},
+                "optimiser": {**OPTIMISER, "learning_rate": plan.learning_rate},
+                "schedule": SCHEDULE,
                 "epochs": EPOCHS,
                 "batch_size": BATCH,
                 "seed": plan.seed,
@@ -240,7 +245,7 @@ class Trainer:
 
     def untrained(self) -> Row:
         """The student as it is before any run, the teacher, and the rho whose mean entropy is that of temperature 1
-        over the teacher's training tokens, without a floor and to three digits."""
+        over the training tokens that learning rates are chosen on, without a floor and to three digits."""
         teacher, student = open_language_model(self.teacher), open_language_model(self.student)
         rows = load_rows(self.config(Plan(BESIDE, HARD_LABELS, 1.0, TUNING_SEED)).data, teacher).by_split
         found, own = score_texts(student, rows["test"], compared_with=teacher), score_texts(teacher, rows["test"])
@@ -249,6 +254,7 @@ class Trainer:
         return {
             "teacher_sha256": teacher.weights_sha256,
             "student_sha256": student.weights_sha256,
+            **self._recipe_sha256(),
             "test_nll": found.nll,
             "test_bits_per_byte": found.bits_per_byte,
             "test_agreement": found.agreement,
@@ -261,14 +267,31 @@ class Trainer:
         }
 
     def check(self, before: Row) -> None:
-        """Refuse to go on with other weights than those of the runs that are there.
+        """Refuse to go on with other weights, texts or constants than those of the runs that are there.
 
         Raises:
-            CistError: naming the model.
+            CistError: naming the model, the texts or the constants.
         """
         for role, name in (("teacher", self.teacher), ("student", self.student)):
             if open_language_model(name).weights_sha256 != before[f"{role}_sha256"]:
                 raise CistError(f"The runs so far had another {role} than {name}; give that one, or other --results.")
+        for name, found in self._recipe_sha256().items():
+            if found != before.get(name):
+                what = name.removesuffix("_sha256").replace("_", " ")
+                place = Path(__file__).name if what == "constants" else self.work
+                raise CistError(
+                    f"The runs so far had other {what} than those in {place}; give those, or other --results."
+                )
+
+    def _recipe_sha256(self) -> dict[str, str]:
+        """Of the texts of each split, and of the constants that all runs share."""
+        texts = {
+            f"{split}_texts_sha256": hashlib.sha256(path.read_bytes()).hexdigest()
+            for split, path in self._texts.items()
+        }
+        constants = [LENGTH, TRAIN_ROWS, BATCH, EPOCHS, CHARACTERS, OPTIMISER, SCHEDULE, ALONE]
+        written = json.dumps(constants, sort_keys=True).encode()
+        return {**texts, "constants_sha256": hashlib.sha256(written).hexdigest()}
 
     def train(self, plan: Plan) -> Row:
         """Train one, from where it was cut off; one that diverges is a result as well."""
@@ -361,8 +384,15 @@ def spread(values: Sequence[float], digits: int = 3, *, sign: bool = False) -> s
 
 
 def chosen(results: Sequence[Reported]) -> Reported | None:
-    """The one under which validation texts are likeliest in the mean."""
-    return min(results, key=lambda one: statistics.fmean(one.column("val_nll")), default=None)
+    """The one under which validation texts are likeliest in the mean over the seeds that all have; none that diverged
+    under any seed."""
+    eligible = [one for one in results if not one.diverged]
+    seeds = set.intersection(*({row["seed"] for row in one.rows} for one in eligible)) if eligible else set()
+
+    def mean(one: Reported) -> float:
+        return statistics.fmean(row["val_nll"] for row in one.rows if not seeds or row["seed"] in seeds)
+
+    return min(eligible, key=mean, default=None)
 
 
 def differences(one: Reported, other: Reported) -> list[float]:
@@ -371,14 +401,16 @@ def differences(one: Reported, other: Reported) -> list[float]:
     return [row["test_nll"] - theirs[row["seed"]] for row in one.rows if row["seed"] in theirs]
 
 
-def verdict(values: Sequence[float]) -> str:
-    """What differences in NLL say: nothing below two standard deviations."""
+def verdict(values: Sequence[float], comparisons: int = 1) -> str:
+    """What paired differences in NLL say: nothing where the interval of their mean (Student's t, 95 % of so many
+    comparisons together) holds 0, or the mean is below two standard deviations."""
     if len(values) < 2:
         return "too few runs to say"
-    mean, deviation = statistics.fmean(values), statistics.stdev(values)
-    if abs(mean) < 2 * deviation:
+    none = dict.fromkeys(range(len(values)), 0.0)
+    found = difference_over_seeds(dict(enumerate(values)), none, confidence=confidence_of_each(comparisons))
+    if not found.clear:
         return "not told apart"
-    return "better" if mean < 0 else "worse"
+    return "better" if found.mean < 0 else "worse"
 
 
 def section(runs: Runs) -> list[str]:
@@ -391,9 +423,9 @@ def section(runs: Runs) -> list[str]:
         f"The teacher has a test NLL of {before['teacher_nll']:.3f} nats a token "
         f"({before['teacher_bits_per_byte']:.3f} bits per byte), the student before any step {before['test_nll']:.3f} "
         f"({before['test_bits_per_byte']:.3f}), agreeing with the teacher on {100 * before['test_agreement']:.1f} % of "
-        f"{before['test_tokens']:,} test tokens. An epoch has {before['train_tokens']:,} tokens. The teacher's mean "
-        f"entropy at temperature 1 is {before['mean_entropy']:.2f} nats, which rho {before['matched_rho']:g} matches "
-        "without a floor.",
+        f"{before['test_tokens']:,} test tokens. An epoch has about {before['train_tokens']:,} tokens. The teacher's "
+        f"mean entropy at temperature 1 is {before['mean_entropy']:.2f} nats, which rho {before['matched_rho']:g} "
+        "matches without a floor.",
         "",
     ]
     hard = [one for one in results if one.family.setting == BESIDE]
@@ -406,29 +438,42 @@ def section(runs: Runs) -> list[str]:
 
 
 def _findings(own: Sequence[Reported], hard: Sequence[Reported]) -> list[str]:
-    one = chosen([result for result in own if result.family.title == "one temperature"])
-    each = chosen([result for result in own if result.family.title != "one temperature"])
-    lines = []
-    if one is not None and each is not None:
-        gap = differences(each, one)
-        lines.append(
-            f"Best on validation: `{_short(one.objective)}` with a test NLL of {spread(one.column('test_nll'), 4)} "
-            f"nats, and `{_short(each.objective)}` with {spread(each.column('test_nll'), 4)}; seed by seed "
-            f"{spread(gap, 4, sign=True)} nats for CIST, {verdict(gap)}."
-        )
-    if one is not None and hard:
-        gap = differences(one, hard[0])
-        lines.append(
-            f"Against hard labels alone the one temperature is at {spread(gap, 4, sign=True)}: {verdict(gap)}."
-        )
+    """The best temperature, and what it is compared with: CIST with each floor, and hard labels."""
+    by_family: dict[str, list[Reported]] = {}
+    for result in own:
+        by_family.setdefault(result.family.title, []).append(result)
+    one = chosen(by_family.pop(ONE_TEMPERATURE, []))
+    if one is None:
+        return []
+    words = f"`{_short(one.objective)}` with a test NLL of {spread(one.column('test_nll'), 4)} nats"
+    lines = [f"Best on validation of {_candidates(one.family)}: {words}. Against it, seed by seed:", ""]
+    for title, results in by_family.items():
+        if (each := chosen(results)) is not None:
+            words = f"`{_short(each.objective)}` with {spread(each.column('test_nll'), 4)}"
+            lines.append(f"- {title}, best of {_candidates(each.family)}: {words}; {_against(each, one)}.")
+    lines += [f"- Hard labels alone, at {_candidates(each.family)}: {_against(each, one)}." for each in hard[:1]]
     return lines
 
 
+def _candidates(family: Family) -> str:
+    """How many there were to choose from."""
+    count = len(family.members)
+    rates = f"one of {len(LEARNING_RATES)} learning rates"
+    return rates if count == 1 else f"{count} candidates at {rates}"
+
+
+def _against(each: Reported, one: Reported) -> str:
+    gap = differences(each, one)
+    if not gap:
+        return "too few runs to say"
+    return f"{spread(gap, 4, sign=True)} nats, {verdict(gap, COMPARISONS)}"
+
+
 def _table(own: Sequence[Reported], hard: Sequence[Reported]) -> list[str]:
-    reference = chosen([result for result in own if result.family.title == "one temperature"])
+    reference = chosen([result for result in own if result.family.title == ONE_TEMPERATURE])
     lines = [
         "| soft labels | learning rate | mean entropy (nats) | test NLL (nats a token) | perplexity | bits per byte | "
-        "agreement with the teacher (%) | NLL at the best epoch | against the best temperature | "
+        "agreement with the teacher (%) | NLL at the best epoch | against the best temperature (nats) | "
         "student's centred maximum |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
@@ -440,14 +485,14 @@ def _table(own: Sequence[Reported], hard: Sequence[Reported]) -> list[str]:
         nll, entropy = one.column("test_nll"), one.column("teacher_entropy_mean")
         cells = [
             f"`{_short(one.objective)}`" + (f" ({', '.join(notes)})" if notes else ""),
-            f"{one.rate:g}",
+            f"{one.rate:g}" + (" (edge of the grid)" if one.rate in (LEARNING_RATES[0], LEARNING_RATES[-1]) else ""),
             f"{statistics.fmean(entropy):.2f}" if entropy else "–",
             spread(nll, 4),
             spread([math.exp(value) for value in nll], 2),
             spread(one.column("test_bits_per_byte"), 4),
             spread([100 * value for value in one.column("test_agreement")], 1),
             spread(one.column("test_nll_at_best"), 4),
-            f"{spread(gap, 4, sign=True)}, {verdict(gap)}" if gap else "",
+            spread(gap, 4, sign=True) if gap else "",
             f"{statistics.fmean(one.column('student_maximum_mean')):.3g}",
         ]
         lines.append("| " + " | ".join(cells) + " |")

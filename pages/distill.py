@@ -79,7 +79,12 @@ def change_task() -> None:
 
 def choose_task() -> str:
     """What is distilled: images, or texts where the language models that ship are here."""
-    if not language.recipes():
+    try:
+        offered = language.recipes()
+    except CistError as error:  # images need none of those models
+        show_error(error)
+        return IMAGES
+    if not offered:
         return IMAGES
     chosen = st.segmented_control(
         "Task", (IMAGES, TEXTS), default=IMAGES, required=True, on_change=change_task, label_visibility="collapsed",
@@ -268,6 +273,8 @@ def choose_objective() -> tuple[str, dict[str, Any]]:
     from_sidebar = [parameter.name for parameter in specification.parameters if parameter.name in form.FROM_SIDEBAR]
     if from_sidebar and not of_texts:
         st.caption(form.follows_sidebar(from_sidebar))
+    elif starts := language.starts_caption(from_sidebar):
+        st.caption(starts)
     return method, values
 
 
@@ -292,6 +299,8 @@ def checked_objective(method: str, values: dict[str, Any]) -> dict[str, Any] | N
     except CistError as error:
         show_error(error)
         return None
+    if of_texts and values.get("floor"):
+        st.caption(language.floor_caption(values["rho"], values["floor"]))
     if "floor" in values and not of_texts:
         share = float(Cist(values["rho"], values["floor"]).at_floor(source.curves).mean())
         st.caption(plain(f"{floor_sentence(values['floor'], share)} (teacher, {source.split} split)."))

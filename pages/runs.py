@@ -277,14 +277,14 @@ def show_picture(settings: list[SettingView], curves: list[RunCurve], colours: d
 
 def headline(settings: list[SettingView], curves: list[RunCurve]) -> str:
     """What came of the selected settings; of language models by likelihood."""
-    tested = run_tokens.ranked(settings) if run_tokens.are_texts(settings) else []
-    return run_views.headline(settings, curves, tested=run_tokens.comparison_sentence(tested))
+    tested = run_tokens.finding(settings) if run_tokens.are_texts(settings) else ""
+    return run_views.headline(settings, curves, tested=tested)
 
 
 def show_numbers(settings: list[SettingView]) -> None:
     numbers = run_views.three_numbers(settings)
-    if run_tokens.are_texts(settings) and (best := run_tokens.best_number(run_tokens.ranked(settings))):
-        numbers = [*best, *(one for one in numbers if one[0] not in run_views.OF_TESTS)]
+    if run_tokens.are_texts(settings) and run_tokens.ranked(settings):
+        numbers = [*run_tokens.best_number(settings), *(one for one in numbers if one[0] not in run_views.OF_TESTS)]
     with st.container(horizontal=True, gap="large"):
         for label, value, help_ in numbers:
             st.metric(label, value, help=help_, width="content")
@@ -396,8 +396,9 @@ def show_likelihoods_over_seeds(settings: list[SettingView]) -> None:
         return
     help_ = {
         "Deviation": "Standard deviation over the seeds",
-        "Above the first": "Mean difference in NLL to the first setting, seed by seed",
-        "Its deviation": "Standard deviation of that difference; less than two of these say nothing",
+        "Above the first": "Difference in mean NLL to the first setting; empty where perplexities do not compare them",
+        "From": "Lower end of its 95 % interval (Student's t over seeds; all rows together)",
+        "To": "Upper end of it",
     }
     st.markdown("**Over seeds, in nats a token**")
     numbers = table.select_dtypes("float").columns

@@ -71,9 +71,10 @@ class EstimateJob:
         if self._process.poll() is None:
             if time.monotonic() - self._since > MOST_SECONDS:
                 self.stop()
+                fewer = "fewer or shorter texts" if self._config.task == "language" else "fewer images"
                 self.fault = (
-                    f"Timing took longer than {MOST_SECONDS:.0f} seconds; the run would be long. Choose a smaller "
-                    "student or fewer images."
+                    f"Timing took longer than {MOST_SECONDS:.0f} seconds, so the run would be long; the teacher or the "
+                    f"student may be slow here. Choose smaller ones, or {fewer}."
                 )
             return
         self._read(self._process.returncode)

@@ -6,7 +6,7 @@ texts shares with one for images.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.util import find_spec
 from typing import Any
 
@@ -21,7 +21,8 @@ from cist_core.training.presets import DEMO_LANGUAGE, LANGUAGE_PRESETS, preset_n
 from cist_core.wording import three_digits
 
 STARTS = {"tau": 1.0, "rho": 12.0, "floor": 1.0, "mean_entropy": 3.4}
-"""What an objective's fields start at: language is distilled at temperature 1; ρ and H have about its mean entropy."""
+"""What an objective's fields start at: language is distilled at temperature 1; under the teacher that ships,
+scripture-gpt, ρ and H have about its mean entropy."""
 
 PLACES = ("lm_teacher", "lm_student", "lm_texts", "lm_validation", "lm_test")
 """Answers that name a model or texts."""
@@ -102,6 +103,21 @@ def headline(teacher: str, student: str) -> str:
     if len(sizes) == 2 and sizes[0] > sizes[1]:
         return f"{told}, {three_digits(sizes[0] / sizes[1])} times smaller"
     return f"{told}, with fresh weights" if student.startswith(FRESH) else told
+
+
+def starts_caption(parameters: Collection[str]) -> str:
+    """Which teacher the starting ρ or H of an objective belongs to; empty for one that has neither."""
+    symbols = {"rho": "ρ", "mean_entropy": "H"}
+    starts = [f"{symbol} = {STARTS[name]:g}" for name, symbol in symbols.items() if name in parameters]
+    return f"{listed(starts, 'and')} is a start for scripture-gpt; other teachers need their own." if starts else ""
+
+
+def floor_caption(rho: float, floor: float) -> str:
+    """What the floor does to the soft labels."""
+    return (
+        f"Under a floor of {floor:g}, CIST has the soft labels of KD at τ = {floor:g} on every token with "
+        f"m ≤ {three_digits(floor * rho)}; for a text that you add, Choose ρ says how many these are."
+    )
 
 
 def may_fetch(answers: Mapping[str, Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -10,6 +11,8 @@ import numpy as np
 import pandas as pd
 
 from app.forms.run_views import RunView, SettingView
+from cist_core.registry import listed
+from cist_core.runs.comparison import Difference, confidence_of_each, difference_over_seeds
 from cist_core.wording import three_digits
 
 
@@ -35,21 +38,62 @@ def are_texts(settings: Sequence[SettingView]) -> bool:
 
 
 def ranked(settings: Sequence[SettingView]) -> list[Likelihood]:
-    """Those that have been tested, the likeliest first."""
+    """Those that have been tested, the likeliest first; by the seeds that all have, where these are two at least."""
     found = [
         Likelihood(setting.label, {seed or 0: nll for seed, run in setting.by_seed.items() if (nll := nll_of(run))})
         for setting in settings
     ]
-    return sorted((one for one in found if one.by_seed), key=lambda one: one.mean)
+    tested = [one for one in found if one.by_seed]
+    common = set.intersection(*(set(one.by_seed) for one in tested)) if tested else set()
+    if len(common) > 1:
+        tested = [Likelihood(one.name, {seed: one.by_seed[seed] for seed in sorted(common)}) for one in tested]
+    return sorted(tested, key=lambda one: one.mean)
 
 
 def nll_of(run: RunView) -> float | None:
     return run.number("test_nll")
 
 
+def finding(settings: Sequence[SettingView]) -> str:
+    """What the tests say, without a full stop: `comparison_sentence`, or why perplexities do not rank the settings.
+
+    Perplexity is one of tokens: it compares runs that read the same test texts in rows of one length, through the same
+    tokenizer, which is the teacher's.
+    """
+    different = differing(settings)
+    if different:
+        return (
+            f"The settings differ in {listed(different, 'and')}, so perplexity does not rank them; bits per byte, "
+            "under Tables, compare tokenizers on the same texts"
+        )
+    return comparison_sentence(ranked(settings))
+
+
+def differing(settings: Sequence[SettingView]) -> list[str]:
+    """The fields that keep perplexities of the tested settings from being compared; empty if they can be."""
+    places = [_tested_on(setting) for setting in settings if any(map(nll_of, setting.by_seed.values()))]
+    names = [name for name in places[0] if all(name in place for place in places)] if places else []
+    return [name for name in names if len({json.dumps(place[name]) for place in places}) > 1]
+
+
+def _tested_on(setting: SettingView) -> dict[str, Any]:
+    """The fields of the config that decide which test tokens there are."""
+    fields = setting.fields
+    texts = (
+        ["data.test"]
+        if fields.get("data.test")
+        else ["data.name", "data.test", "data.validation", "data.validation_share", "data.split_seed"]
+    )
+    return {name: fields.get(name) for name in ("teacher.name", "data.length", *texts)}
+
+
 def comparison_sentence(tested: Sequence[Likelihood]) -> str:
-    """Which setting's test texts are likeliest, and whether the seeds tell it from the next: by two standard deviations
-    of the differences, seed by seed. Without a full stop; empty for none."""
+    """Which setting's test texts are likeliest, and whether the seeds tell it from the others: by the 95 % interval of
+    each difference (all of them together) and two standard deviations. Without a full stop; empty for none.
+
+    Args:
+        tested: the likeliest first.
+    """
     if not tested:
         return ""
     best, *others = tested
@@ -57,57 +101,75 @@ def comparison_sentence(tested: Sequence[Likelihood]) -> str:
         return f"{best.name} reached a test perplexity of {best.perplexity} ({_seeds(best)})"
     other = others[0]
     next_ = ", the next" if len(others) > 1 else ""
-    gaps = differences(other, best)
-    if len(gaps) < 2:
+    if max(len(one.by_seed) for one in tested) < 2:
         return (
             f"{best.name} has the lowest test perplexity, {best.perplexity} against {other.perplexity} of {other.name}"
             f"{next_}; one seed does not say whether that is more than chance"
         )
-    mean, deviation = float(np.mean(gaps)), float(np.std(gaps, ddof=1))
-    by = f"{mean:.4f} nats a token less, deviation {deviation:.4f} over {len(gaps)} seeds"
-    if mean < 2 * deviation:
+    found = differences(tested)
+    by = f"{_words(found[0])}; {found[0].basis}"
+    alike = [one.name for one, gap in zip(others, found, strict=True) if not gap.clear]
+    if not alike:
         return (
-            f"{best.name} cannot be told apart from {other.name}{next_}: test perplexity {best.perplexity} and "
+            f"{best.name} is better than {other.name}{next_}: test perplexity {best.perplexity} against "
+            f"{other.perplexity} ({by})"
+        )
+    if len(others) == 1:
+        return (
+            f"{best.name} cannot be told apart from {other.name}: test perplexity {best.perplexity} and "
             f"{other.perplexity} ({by})"
         )
     return (
-        f"{best.name} is better than {other.name}{next_}: test perplexity {best.perplexity} against {other.perplexity} "
-        f"({by})"
+        f"{best.name} has the lowest test perplexity of {len(tested)}, {best.perplexity}, but cannot be told apart "
+        f"from {listed(alike, 'and')}"
     )
 
 
-def differences(one: Likelihood, other: Likelihood) -> list[float]:
-    """In nats, of the seeds that both have."""
-    return [nll - other.by_seed[seed] for seed, nll in one.by_seed.items() if seed in other.by_seed]
+def differences(tested: Sequence[Likelihood]) -> list[Difference]:
+    """By how many nats a token each is above the first, with intervals that hold together."""
+    best, *others = tested
+    confidence = confidence_of_each(len(others))
+    return [difference_over_seeds(other.by_seed, best.by_seed, confidence=confidence) for other in others]
+
+
+def _words(found: Difference) -> str:
+    if math.isnan(found.low):
+        return f"{found.mean:.4f} nats a token less"
+    return f"{found.mean:.4f} nats a token less, 95 % interval {found.low:.4f} to {found.high:.4f}".replace("-", "−")
 
 
 def _seeds(one: Likelihood) -> str:
     return "one seed" if len(one.by_seed) == 1 else f"{len(one.by_seed)} seeds"
 
 
-def best_number(tested: Sequence[Likelihood]) -> list[tuple[str, str, str]]:
-    """Label, value and help of the number under the picture; none before the first test."""
-    if not tested:
+def best_number(settings: Sequence[SettingView]) -> list[tuple[str, str, str]]:
+    """Label, value and help of the number under the picture; none before the first test, nor of several settings whose
+    perplexities do not compare."""
+    tested = ranked(settings)
+    if not tested or differing(settings):
         return []
     help_ = f"Of {tested[0].name}; {_seeds(tested[0])}. exp of {tested[0].mean:.3f} nats a token."
     return [("Lowest test perplexity", tested[0].perplexity, help_)]
 
 
 def over_seeds(settings: Sequence[SettingView]) -> pd.DataFrame:
-    """One row a setting, the likeliest first: NLL on test in nats a token, and how far it is above the first, seed by
-    seed; a difference below two of its standard deviations says nothing."""
+    """One row a setting, the likeliest first: NLL on test in nats a token; and how far it is above the first, with the
+    interval and whether it is told apart, where perplexities compare the settings."""
     tested = ranked(settings)
+    found = [None, *differences(tested)] if tested and not differing(settings) else [None] * len(tested)
     rows = []
-    for one in tested:
-        values, gaps = list(one.by_seed.values()), differences(one, tested[0]) if one is not tested[0] else []
+    for one, gap in zip(tested, found, strict=True):
+        values = list(one.by_seed.values())
         rows.append(
             {
                 "Setting": one.name,
                 "Seeds": len(values),
                 "Test NLL": one.mean,
                 "Deviation": float(np.std(values, ddof=1)) if len(values) > 1 else math.nan,
-                "Above the first": float(np.mean(gaps)) if gaps else math.nan,
-                "Its deviation": float(np.std(gaps, ddof=1)) if len(gaps) > 1 else math.nan,
+                "Above the first": math.nan if gap is None else gap.mean,
+                "From": math.nan if gap is None else gap.low,
+                "To": math.nan if gap is None else gap.high,
+                "Told apart": "" if gap is None else "yes" if gap.clear else "no",
             }
         )
     return pd.DataFrame(rows)
@@ -118,7 +180,6 @@ SCORES = {
     "Perplexity": "test_perplexity",
     "Bits per byte": "test_bits_per_byte",
     "NLL at best": "test_nll_at_best",
-    "ROUGE-L": "test_rouge_l",
 }
 """Columns of `results`, and where a status has them."""
 MEASURES = {

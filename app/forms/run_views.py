@@ -702,13 +702,18 @@ def everything(views: Sequence[RunView]) -> str:
 
 
 def student_archive(view: RunView) -> bytes:
-    """The trained student as a zip file: weights of the last and the best epoch, its card and the config."""
+    """The trained student as a zip file: weights of the last and the best epoch, its card and the config.
+
+    A language model's last weights are in its folder for transformers alone.
+    """
     directory = view.run.directory
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        for file in (directory.student, directory.best_student, directory.student_card, directory.config_file):
+        folder = sorted((directory.path / "student").glob("*"))  # opens in transformers
+        last = [] if any(file.suffix == ".safetensors" for file in folder) else [directory.student]
+        for file in (*last, directory.best_student, directory.student_card, directory.config_file):
             if file.is_file():
                 archive.write(file, file.name)
-        for file in sorted((directory.path / "student").glob("*")):  # of a language model: opens in transformers
+        for file in folder:
             archive.write(file, f"student/{file.name}")
     return buffer.getvalue()

@@ -24,7 +24,8 @@ examples:
   cist search config.json --space rho=2..8 --trials 40 --at-once 8 --executor ray --group wide
 
 The runs of --group are what the search has seen: the same command goes on where it was stopped, also with more
---trials. What is made large is the accuracy on validation after the last epoch; the test data choose nothing.
+--trials. What is made large is the accuracy on validation after the last epoch, of language
+models the likelihood; the test data choose nothing.
 """
 POLL_SECONDS = 1.0
 _SHOWN = 10
@@ -104,10 +105,8 @@ def _work(store: RunStore, search: Search, options: argparse.Namespace) -> None:
 
 
 def _show(store: RunStore, search: Search, options: argparse.Namespace) -> None:
-    from cist_core.runs.search import measured
-
     runs = store.list_runs(options.group)
-    finished = [(value, run) for run in runs if run.state == "finished" and (value := measured(run)) is not None]
+    finished = [(value, run) for run in runs if run.state == "finished" and (value := search.measured(run)) is not None]
     if not finished:
         raise CistError(
             f"None of the {len(runs)} runs of the search '{options.group}' has finished; the newest, {runs[0].id}, is "
@@ -117,8 +116,12 @@ def _show(store: RunStore, search: Search, options: argparse.Namespace) -> None:
     if options.json:
         print_json({"group": options.group, "runs": [_record(search, *pair) for pair in best]})
     else:
-        rows = [[run.id, run.name, percent(value)] for value, run in best[:_SHOWN]]
-        print(table(["id", "setting", "val. accuracy"], rows, left=2))
+        title = "val. NLL (nats)" if search.by_likelihood else "val. accuracy"
+        rows = [
+            [run.id, run.name, f"{-value:.4f}" if search.by_likelihood else percent(value)]
+            for value, run in best[:_SHOWN]
+        ]
+        print(table(["id", "setting", title], rows, left=2))
     if failed := len(runs) - len(finished):
         remark(f"{failed} of {len(runs)} runs did not finish and were not learnt from; 'cist runs' says why.")
     if outside := sum(search.values(run) is None for run in runs):
@@ -126,4 +129,5 @@ def _show(store: RunStore, search: Search, options: argparse.Namespace) -> None:
 
 
 def _record(search: Search, value: float, run: Run) -> dict[str, Any]:
-    return {"id": run.id, "name": run.name, "values": search.values(run), "val_accuracy": value}
+    score = {"val_nll": -value} if search.by_likelihood else {"val_accuracy": value}
+    return {"id": run.id, "name": run.name, "values": search.values(run), **score}

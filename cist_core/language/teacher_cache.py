@@ -81,7 +81,7 @@ def open_teacher_cache(
         "weights": teacher.weights_sha256,
         "precision": teacher.dtype,
         "tokenizer": teacher.tokenizer_sha256,
-        "texts": _digest(texts),
+        "texts": digest(texts),
     }
     if (folder / _CARD).is_file():
         _check_card(folder, expected)
@@ -103,7 +103,8 @@ def random_teacher_cache(teacher: LanguageModel, texts: Sequence[Tokens]) -> Tea
     return TeacherCache(np.broadcast_to(state, (int(starts[-1]), state.shape[1])), starts, teacher.head)
 
 
-def _digest(texts: Sequence[Tokens]) -> str:
+def digest(texts: Sequence[Tokens]) -> str:
+    """SHA-256 of their token ids, and of which tokens count."""
     found = hashlib.sha256()
     for text in texts:
         found.update(len(text.ids).to_bytes(8, "little"))

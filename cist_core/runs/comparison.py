@@ -4,6 +4,9 @@ With several seeds the interval is one of Student's t over them: of the paired d
 Welch's where they are not, and with one seed of one setting under the deviation of the other. With one seed of both it
 is Newcombe's hybrid of two Wilson intervals (Newcombe 1998, Statistics in Medicine 17, 873-890, method 10), which knows
 the test images alone, not what another seed would change.
+
+Likelihoods of texts are compared over seeds alone (`difference_over_seeds`), and are told apart where the difference
+has two standard deviations as well (`Difference.clear`): many seeds find differences that no single run would show.
 """
 
 from __future__ import annotations
@@ -76,17 +79,24 @@ class Difference:
         low: lower end of its interval; NaN if there is none.
         high: upper end.
         basis: what the interval is made of, in words.
+        deviation: standard deviation of the difference of two single runs; NaN if there is none.
     """
 
     mean: float
     low: float
     high: float
     basis: str
+    deviation: float = math.nan
 
     @property
     def told_apart(self) -> bool:
         """Whether the interval leaves out 0."""
         return self.low > 0 or self.high < 0
+
+    @property
+    def clear(self) -> bool:
+        """Whether it leaves out 0, and the mean is two deviations at least."""
+        return self.told_apart and abs(self.mean) >= 2 * self.deviation
 
 
 def wilson_interval(accuracy: float, images: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
@@ -109,33 +119,50 @@ def difference(a: SettingAccuracy, b: SettingAccuracy, *, confidence: float = CO
     No deviation over seeds is believed to be smaller than one test image: a handful of seeds may agree to the image by
     chance.
     """
-    mean = a.mean - b.mean
     if max(a.seeds, b.seeds) == 1:
-        return _of_one_seed(a, b, mean, confidence)
-    error, freedom, basis = _over_seeds(a, b)
-    if error == 0:
-        return Difference(mean, math.nan, math.nan, basis)
-    half = _t(confidence, freedom) * error
-    return Difference(mean, mean - half, mean + half, basis)
-
-
-def _over_seeds(a: SettingAccuracy, b: SettingAccuracy) -> tuple[float, float, str]:
-    """Standard error and degrees of freedom of the difference, and what they are made of in words."""
+        return _of_one_seed(a, b, a.mean - b.mean, confidence)
     step = max(a.smallest_step, b.smallest_step)
-    if a.by_seed.keys() == b.by_seed.keys():
-        apart = [a.by_seed[seed] - b.by_seed[seed] for seed in a.by_seed]
-        return max(_deviation(apart), step) / math.sqrt(len(apart)), len(apart) - 1.0, f"paired over {len(apart)} seeds"
-    deviations = [max(one.deviation, step) if one.seeds > 1 else None for one in (a, b)]
-    basis = f"{a.seeds} and {b.seeds} seeds"
+    return difference_over_seeds(a.by_seed, b.by_seed, confidence=confidence, smallest_deviation=step)
+
+
+def difference_over_seeds(
+    a: Mapping[int, float], b: Mapping[int, float], *, confidence: float = CONFIDENCE, smallest_deviation: float = 0.0
+) -> Difference:
+    """Of the means over seeds, ``a`` minus ``b``; without an interval for one seed of both, or where nothing varies.
+
+    Args:
+        a: a score by seed.
+        b: likewise; where its seeds are those of ``a``, the differences are paired.
+        confidence: of the interval.
+        smallest_deviation: over seeds, to be believed.
+    """
+    mean = float(np.mean(list(a.values()))) - float(np.mean(list(b.values())))
+    if len(a) == len(b) == 1:
+        return Difference(mean, math.nan, math.nan, "one seed")
+    error, freedom, deviation, basis = _over_seeds(a, b, smallest_deviation)
+    if error == 0:
+        return Difference(mean, math.nan, math.nan, basis, deviation)
+    half = _t(confidence, freedom) * error
+    return Difference(mean, mean - half, mean + half, basis, deviation)
+
+
+def _over_seeds(a: Mapping[int, float], b: Mapping[int, float], smallest: float) -> tuple[float, float, float, str]:
+    """Standard error and degrees of freedom of the difference, its deviation, and what they are made of in words."""
+    if a.keys() == b.keys():
+        deviation = max(_deviation([a[seed] - b[seed] for seed in a]), smallest)
+        return deviation / math.sqrt(len(a)), len(a) - 1.0, deviation, f"paired over {len(a)} seeds"
+    deviations = [max(_deviation(list(one.values())), smallest) if len(one) > 1 else None for one in (a, b)]
+    basis = f"{len(a)} and {len(b)} seeds"
     known = [deviation for deviation in deviations if deviation is not None]
     if len(known) == 1:  # a single seed has no deviation of its own
-        return known[0] * math.sqrt(1 / a.seeds + 1 / b.seeds), float(a.seeds + b.seeds - 2), basis
-    parts = [deviation**2 / one.seeds for deviation, one in zip(known, (a, b), strict=True)]
+        error = known[0] * math.sqrt(1 / len(a) + 1 / len(b))
+        return error, float(len(a) + len(b) - 2), known[0] * math.sqrt(2), basis
+    parts = [deviation**2 / len(one) for deviation, one in zip(known, (a, b), strict=True)]
     error = math.sqrt(sum(parts))
     if error == 0:
-        return 0.0, 1.0, basis
-    shares = sum(part**2 / (one.seeds - 1) for part, one in zip(parts, (a, b), strict=True))
-    return error, sum(parts) ** 2 / shares, basis
+        return 0.0, 1.0, 0.0, basis
+    shares = sum(part**2 / (len(one) - 1) for part, one in zip(parts, (a, b), strict=True))
+    return error, sum(parts) ** 2 / shares, math.hypot(*known), basis
 
 
 def _of_one_seed(a: SettingAccuracy, b: SettingAccuracy, mean: float, confidence: float) -> Difference:

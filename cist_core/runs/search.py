@@ -21,8 +21,6 @@ from cist_core.runs.sweep import SweepEntry, expand_sweep
 if TYPE_CHECKING:
     from cist_core.training.config import RunConfig
 
-MEASURE = "last_val_accuracy"
-"""What a search makes large, a field of the status: on validation, as the test data must not choose."""
 _DIGITS = 4
 _MOST_DRAWS = 100  # until one was not tried
 
@@ -197,11 +195,11 @@ class Search:
                 tried.add(self._texts(values))
             if values is None or run.state in (RunState.FAILED, RunState.CANCELLED, RunState.LOST):
                 continue
-            finished = run.state is RunState.FINISHED and measured(run) is not None
+            value = self.measured(run) if run.state is RunState.FINISHED else None
             study.add_trial(
                 optuna.trial.create_trial(
-                    state=optuna.trial.TrialState.COMPLETE if finished else optuna.trial.TrialState.RUNNING,
-                    value=measured(run) if finished else None,
+                    state=optuna.trial.TrialState.RUNNING if value is None else optuna.trial.TrialState.COMPLETE,
+                    value=value,
                     params=values,
                     distributions=distributions,
                 )
@@ -231,6 +229,20 @@ class Search:
             axis.field: int(found[axis.field]) if self._is_integer(axis) else found[axis.field] for axis in self.axes
         }
 
+    @property
+    def by_likelihood(self) -> bool:
+        """Whether it looks for the likeliest texts, as language models are judged, and not for right answers."""
+        return self.base.task == "language"
+
+    def measured(self, run: Run) -> float | None:
+        """What it makes large, on validation, as the test data must not choose: the accuracy of the last epoch, from 0
+        to 1, or minus its negative log-likelihood of a token in nats; None before a run has finished an epoch."""
+        if not self.by_likelihood:
+            found = run.directory.status().get("last_val_accuracy")
+            return None if found is None else float(found)
+        rows = run.directory.metrics()
+        return -float(rows[-1]["val_nll"]) if rows and "val_nll" in rows[-1] else None
+
     def _entry(self, values: Sequence[Any]) -> SweepEntry:
         (entry,) = expand_sweep(
             self.base,
@@ -238,9 +250,3 @@ class Search:
             grid=[f"{axis.field}={axis.text(value)}" for axis, value in zip(self.axes, values, strict=True)],
         )
         return entry
-
-
-def measured(run: Run) -> float | None:
-    """The validation accuracy of the last epoch of a run, from 0 to 1; None before it has finished one."""
-    found = run.directory.status().get(MEASURE)
-    return None if found is None else float(found)

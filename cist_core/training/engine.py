@@ -417,8 +417,7 @@ class _Run:
         self.rows.append(row)
         self._judge_scale(trainer.length.epochs)
         merit = trainer.task.merit(scores)
-        # A checkpoint of an earlier version knows the accuracy alone.
-        if merit > self.best.get("merit", self.best.get("val_accuracy", -math.inf)):
+        if merit > self.best.get("merit", -math.inf):
             self.best = {"merit": merit, "val_accuracy": row["val_accuracy"], "epoch": row["epoch"]}
             self._save_student(trainer, self.directory.best_student)
         self._append_metrics(row)
@@ -522,8 +521,20 @@ class _Run:
         self.step, self.best = state["step"], state["best"]
         self.status.update(step=self.step, warnings=list(state["warnings"]))
         if self.best:
+            self.best.setdefault("merit", self._merit_of_best(trainer))
             self.status.update(best_val_accuracy=self.best["val_accuracy"], best_epoch=self.best["epoch"])
         log.info("Resumed after %d steps", self.step)
+
+    def _merit_of_best(self, trainer: Trainer) -> float:
+        """For checkpoints of earlier versions, which know the accuracy alone; -inf where the metrics lack the epoch."""
+        scores = {"accuracy": self.best["val_accuracy"]}
+        for row in self.directory.metrics():
+            if row["epoch"] == self.best["epoch"]:
+                scores |= {name.removeprefix("val_"): row[name] for name in row if name.startswith("val_")}
+        try:
+            return trainer.task.merit(scores)
+        except KeyError:
+            return -math.inf
 
     def _cut_metrics(self, length: RunLength) -> None:
         """Rows of epochs after the checkpoint are about to come again; those before it that are gone are named."""

@@ -14,7 +14,7 @@ from cist_core.training.tasks.protocol import Split
 from cist_core.training.trainer import Trainer, create_accelerator
 
 _WARM_UP, _MEASURED_SECONDS, _MOST_STEPS = 3, 3.0, 50
-_TIMED_SAMPLES = 500
+_FEW, _TIMED_SAMPLES = 8, 500
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,12 @@ def estimate(config: RunConfig) -> Estimate:
         times.append(time.perf_counter() - before)
         if len(times) > _WARM_UP and time.perf_counter() - started > _MEASURED_SECONDS:
             break
-    before = time.perf_counter()
-    trainer.measure("validation", first=_TIMED_SAMPLES)
-    validation = task.count("validation")
-    evaluation = (time.perf_counter() - before) * validation / min(_TIMED_SAMPLES, validation)
     per_step = float(np.median(times[_WARM_UP:] or times))
+    validation = task.count("validation")
+    first = min(_in_time(config.batch_size, per_step), validation)
+    before = time.perf_counter()
+    trainer.measure("validation", first=first)
+    evaluation = (time.perf_counter() - before) * validation / first
     return Estimate(
         seconds_per_step=per_step,
         steps=length.steps,
@@ -83,10 +84,21 @@ def estimate(config: RunConfig) -> Estimate:
     )
 
 
+def _in_time(samples: int, seconds: float) -> int:
+    """How many to time, where so many took so long."""
+    return min(max(int(samples * _MEASURED_SECONDS / max(seconds, 1e-9)), _FEW), _TIMED_SAMPLES)
+
+
 def _seconds_per_sample(trainer: Trainer) -> float:
     """Of the teacher, which is run whether or not its logits are in the cache."""
-    chosen = torch.arange(min(_TIMED_SAMPLES, trainer.task.count("train")))
-    trainer.task.run_teacher("train", chosen[:8])  # the first call sets things up
-    started = time.perf_counter()
-    trainer.task.run_teacher("train", chosen)
-    return (time.perf_counter() - started) / len(chosen)
+
+    def seconds(count: int) -> float:
+        started = time.perf_counter()
+        trainer.task.run_teacher("train", torch.arange(count))
+        return time.perf_counter() - started
+
+    there = trainer.task.count("train")
+    few = min(_FEW, there)
+    seconds(few)  # the first call sets things up
+    count = min(_in_time(few, seconds(few)), there)
+    return seconds(count) / count

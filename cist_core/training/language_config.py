@@ -75,8 +75,8 @@ class LanguageTeacherConfig(TeacherConfig):
     name: Annotated[str, Field(min_length=1)]
     """A language model that `cist models` lists, a folder of transformers, a ``.gguf`` file, or ``hf:OWNER/NAME``."""
     cache: str | None = None
-    """A folder for its final hidden states on the training texts in float16, made in the first run and read by later
-    ones; None: the teacher runs in every step."""
+    """A folder for its final hidden states in float16, of the training texts and, in folders of their own in it, of the
+    validation and test texts; made in the first run and read by later ones. None: the teacher runs in every step."""
 
 
 class LanguageStudentConfig(StudentConfig):

@@ -10,6 +10,7 @@ from example_runs import ExampleStore
 from streamlit.testing.v1 import AppTest
 
 from app.forms import distill as form
+from app.forms import distill_estimate
 from app.forms import distill_language as language
 from cist_core.errors import CistError
 from cist_core.training import RunConfig, parse_config, preset
@@ -68,6 +69,32 @@ def test_without_the_pair_there_is_nothing_to_choose(store: ExampleStore, monkey
     assert config_of(app).task == "image-classification"
 
 
+def test_a_damaged_card_of_a_language_model_leaves_images_to_be_distilled(
+    store: ExampleStore, pair: None, tmp_path: Path
+) -> None:
+    (tmp_path / "models" / "language" / "scripture-gpt" / "card.json").write_text("{")
+    app = open_distill()
+    assert any("card.json" in error.value for error in app.main.error)
+    assert config_of(app).task == "image-classification"
+
+
+@pytest.mark.parametrize(
+    ("task", "advice"), [(preset("minillm-gpt2-base"), "shorter texts"), (preset("demo"), "images")]
+)
+def test_a_timing_that_takes_too_long_names_its_causes(
+    task: RunConfig, advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("REST_SECONDS", "MOST_SECONDS"):
+        monkeypatch.setattr(distill_estimate, name, -1.0)
+    job = distill_estimate.EstimateJob(task)
+    job.go_on()  # starts
+    job.go_on()
+    assert job.ended
+    assert job.fault is not None
+    assert "the teacher or the student may be slow here" in job.fault
+    assert job.fault.endswith(f"{advice}.")
+
+
 def test_texts_start_at_the_demo_and_are_launched(store: ExampleStore, pair: None) -> None:
     app = open_distill()
     app.button_group(key="task").set_value("Texts").run()
@@ -97,6 +124,9 @@ def test_an_objective_over_pairs_of_classes_is_refused_in_one_sentence(store: Ex
     config = config_of(app)
     assert config.objective.parameters["rho"] == language.STARTS["rho"]
     assert config.objective.parameters["floor"] == 1.0
+    captions = [caption.value for caption in app.main.caption]
+    assert "ρ = 12 is a start for scripture-gpt; other teachers need their own." in captions
+    assert any("KD at τ = 1 on every token with m ≤ 12" in caption for caption in captions)
 
 
 def test_the_link_opens_the_same_form(store: ExampleStore, pair: None) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from example_runs import ExampleStore, metric_rows
+from scipy import stats
 from streamlit.testing.v1 import AppTest
 
 from app.forms import run_tokens
@@ -33,9 +34,9 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ExampleStore:
     return example
 
 
-def put(store: ExampleStore, objective: str, nll: float, seed: int = 0) -> None:
+def put(store: ExampleStore, objective: str, nll: float, seed: int = 0, **changes: object) -> None:
     """A finished run of the demo for language models, as the engine leaves it."""
-    config = parse_config(LANGUAGE_PRESETS[DEMO_LANGUAGE][1]).changed(objective=objective, seed=seed)
+    config = parse_config(LANGUAGE_PRESETS[DEMO_LANGUAGE][1]).changed(objective=objective, seed=seed, **changes)
     (queued,) = store.add_all([(objective, config)])
     run = store.runs[0] = replace(queued, state=RunState.FINISHED, started_at=2_000.0, ended_at=2_060.0)
     rows = metric_rows(3, fixed_tau=objective.startswith("kd"))
@@ -80,15 +81,58 @@ def open_runs() -> AppTest:
         (
             [4.0, 4.02, 3.98],
             [4.1, 4.121, 4.079],
-            "A is better than B: test perplexity 54.6 against 60.3 (0.1000 nats a token less",
+            "A is better than B: test perplexity 54.6 against 60.3 (0.1000 nats a token less, 95 % interval 0.0975 to "
+            "0.1025; paired over 3 seeds)",
         ),
         ([4.0, 4.1, 4.2], [4.2, 4.05, 4.15], "A cannot be told apart from B"),
+        ([4.0, 4.0], [4.03, 4.05], "A cannot be told apart from B"),  # two deviations and more, but of two seeds
+        ([4.0] * 20, [4.0, 4.06] * 10, "A cannot be told apart from B"),  # one deviation, but of twenty seeds
+        ([4.0, 4.1, 4.2], [4.0, 4.1, 4.2], "A cannot be told apart from B"),
     ],
 )
-def test_a_difference_below_two_standard_deviations_is_none(first, second, words: str) -> None:
+def test_what_seeds_cannot_tell_apart_is_not_called_better(first, second, words: str) -> None:
     tested = [Likelihood("A", dict(enumerate(first)))]
     tested += [] if second is None else [Likelihood("B", dict(enumerate(second)))]
     assert words in comparison_sentence(tested)
+
+
+def test_of_several_settings_those_are_named_that_cannot_be_told_apart() -> None:
+    a, b, c = {0: 4.0, 1: 4.02, 2: 3.98}, {0: 4.01, 1: 4.0, 2: 4.02}, {0: 4.5, 1: 4.521, 2: 4.479}
+    tested = [Likelihood(*each) for each in (("A", a), ("B", b), ("C", c))]
+    words = "A has the lowest test perplexity of 3, 54.6, but cannot be told apart from B"
+    assert comparison_sentence(tested) == words
+
+
+def test_settings_are_ranked_by_the_seeds_that_all_have(store: ExampleStore) -> None:
+    for seed, (a, b) in enumerate([(4.0, 4.1), (4.02, 4.1)]):
+        put(store, "kd:tau=1", a, seed)
+        put(store, "cist:rho=12", b, seed)
+    put(store, "kd:tau=1", 5.0, seed=2)
+    first, second = run_tokens.ranked(settings_of(store))
+    assert (first.name, first.mean) == ("KD τ = 1", pytest.approx(4.01))
+    assert run_tokens.differences([first, second])[0].mean == pytest.approx(0.09)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"teacher": {"name": "other"}}, "teacher.name"),
+        ({"data": {"test": "other.jsonl"}}, "data.test"),
+        ({"data": {"length": 64}}, "data.length"),
+        ({"data": {"train_samples": 7}}, None),
+    ],
+)
+def test_perplexities_of_other_tokens_are_not_ranked(
+    store: ExampleStore, changes: dict[str, object], field: str | None
+) -> None:
+    put(store, "kd:tau=1", 4.1)
+    put(store, "kd:tau=1", 4.0, **changes)
+    settings = settings_of(store)
+    assert (field is not None) == ("bits per byte" in run_tokens.finding(settings))
+    assert (field is not None) != bool(run_tokens.best_number(settings))
+    if field is not None:
+        assert f"differ in {field}, so perplexity does not rank them" in run_tokens.finding(settings)
+        assert run_tokens.over_seeds(settings)["Above the first"].isna().all()
 
 
 def test_language_models_are_ranked_by_likelihood(store: ExampleStore) -> None:
@@ -125,7 +169,6 @@ def test_tables_have_likelihoods_scales_and_weights(store: ExampleStore) -> None
     assert row["Perplexity"] == pytest.approx(math.exp(row["Test NLL"]))
     assert row["Teacher's mean m"] == 12.0
     assert row["Tokens an epoch"] == 50_000
-    assert "ROUGE-L" not in row
 
 
 def test_seeds_are_summed_up_by_likelihood(store: ExampleStore) -> None:
@@ -135,7 +178,9 @@ def test_seeds_are_summed_up_by_likelihood(store: ExampleStore) -> None:
     first, second = run_tokens.over_seeds(settings_of(store)).to_dict("records")
     assert (first["Setting"], first["Seeds"], first["Test NLL"]) == ("KD τ = 1", 2, pytest.approx(4.1))
     assert second["Above the first"] == pytest.approx(0.15)
-    assert second["Its deviation"] == pytest.approx(np.std([0.1, 0.2], ddof=1))
+    expected = stats.ttest_rel([4.1, 4.4], [4.0, 4.2]).confidence_interval()
+    assert (second["From"], second["To"]) == pytest.approx((expected.low, expected.high))
+    assert (first["Told apart"], second["Told apart"]) == ("", "no")
 
 
 def test_figures_have_the_perplexity_and_the_weight_of_every_tenth(store: ExampleStore) -> None:
@@ -152,3 +197,13 @@ def test_the_archive_opens_in_transformers(store: ExampleStore) -> None:
     put(store, "kd:tau=1", 4.1)
     with zipfile.ZipFile(io.BytesIO(student_archive(read_runs(store.list_runs())[0]))) as archive:
         assert "student/config.json" in archive.namelist()
+
+
+@pytest.mark.parametrize("same_weights", [True, False])
+def test_the_archive_has_the_last_weights_once(store: ExampleStore, same_weights: bool) -> None:
+    put(store, "kd:tau=1", 4.1)
+    if same_weights:
+        (store.runs[0].directory.path / "student" / "model.safetensors").write_bytes(b"weights")
+    with zipfile.ZipFile(io.BytesIO(student_archive(read_runs(store.list_runs())[0]))) as archive:
+        names = archive.namelist()
+    assert ("student.safetensors" in names, "student/model.safetensors" in names) == (not same_weights, same_weights)

@@ -21,8 +21,10 @@ from claim_language import (
     TUNING_SEED,
     UNTRAINED,
     Plan,
+    Reported,
     Runs,
     Trainer,
+    chosen,
     chosen_rate,
     drawn,
     families,
@@ -51,9 +53,10 @@ BEFORE = {
 
 
 def made_up(plan: Plan) -> dict[str, float]:
-    """The middle rate is the best one, and CIST is 0.05 nats better than any temperature, whatever the seed."""
+    """The middle rate is the best one; CIST without a floor is 0.05 nats better than any temperature, whatever the
+    seed, and with one no better."""
     nll = 3.9 + abs(math.log(plan.learning_rate / LEARNING_RATES[1])) / 10 + plan.seed / 100
-    nll -= 0.05 if plan.objective.startswith("cist") else 0.0
+    nll -= 0.05 + plan.seed % 2 / 1000 if "floor=0" in plan.objective else 0.0
     nll -= 0.02 if "tau=1," in plan.objective or "rho=12," in plan.objective else 0.0
     scores = {"nll": nll, "bits_per_byte": nll / 2.6, "agreement": 0.5, "nll_at_best": nll}
     row = {f"test_{name}": value for name, value in scores.items()}
@@ -99,19 +102,25 @@ def test_the_report_says_what_is_told_apart(runs: Runs, tmp_path: Path, monkeypa
         for plan in plans:
             runs.add(plan, made_up(plan))
     text = "\n".join(section(runs))
-    assert "`kd:tau=1` with a test NLL of 3.9000 ± 0.0100" in text
-    assert "`cist:rho=12,floor=0` with 3.8500 ± 0.0100; seed by seed -0.0500 ± 0.0000 nats for CIST, better." in text
+    best = (
+        "Best on validation of 5 candidates at one of 3 learning rates: `kd:tau=1` with a test NLL of 3.9000 ± 0.0100"
+    )
+    assert best in text
+    assert "- CIST, floor 0, best of 3 candidates at one of 3 learning rates: `cist:rho=12,floor=0` with 3.8" in text
+    assert "; -0.0507 ± 0.0006 nats, better." in text
+    assert "`cist:rho=12,floor=1` with 3.9000 ± 0.0100; +0.0000 ± 0.0000 nats, not told apart." in text
+    assert "edge of the grid" not in text
     assert "Still open: nothing." in text
     rows = [line for line in text.splitlines() if line.startswith("| `")]
     assert len(rows) == 2 * (5 + 6 + 1)  # hard labels stand in both tables
     page = tmp_path / "claim.md"
-    page.write_text(f"Before.\n\n{claim_language.START}\nold\n{claim_language.END}\n\nAfter.\n")
+    page.write_text(f"Before.\n\n{claim_language.START}\na previous one\n{claim_language.END}\n\nAfter.\n")
     monkeypatch.setattr(claim_language, "PAGE", page)
     claim_language.write_report(runs)
     written = page.read_text()
     assert written.startswith("Before.")
     assert written.endswith("After.\n")
-    assert "old" not in written
+    assert "a previous one" not in written
 
 
 @pytest.mark.parametrize(
@@ -120,11 +129,47 @@ def test_the_report_says_what_is_told_apart(runs: Runs, tmp_path: Path, monkeypa
         ([0.02, 0.021, 0.019], "worse"),
         ([-0.02, 0.01, 0.0], "not told apart"),
         ([-1.0, -1.1, -0.9], "better"),
+        ([0.03, 0.05], "not told apart"),  # two deviations and more, but of two seeds
+        ([0.0, 0.0, 0.0], "not told apart"),
+        ([0.0, 0.06] * 10, "not told apart"),  # one deviation, but of twenty seeds
         ([1.0], "too few runs to say"),
     ],
 )
-def test_a_difference_below_two_standard_deviations_is_none(gaps: list[float], said: str) -> None:
+def test_what_seeds_cannot_tell_apart_is_no_finding(gaps: list[float], said: str) -> None:
     assert verdict(gaps) == said
+
+
+def test_comparisons_are_judged_together() -> None:
+    gaps = [0.7, 1.0, 1.3]
+    assert [verdict(gaps, comparisons) for comparisons in (1, 3)] == ["worse", "not told apart"]
+
+
+def test_an_objective_that_diverged_under_a_seed_is_not_the_best(runs: Runs) -> None:
+    found = families(12.0)
+    while plans := missing(found, runs):
+        for plan in plans:
+            diverges = "tau=1," in plan.objective and plan.seed == SEEDS[1]
+            runs.add(plan, {"diverged": "Training diverged."} if diverges else made_up(plan))
+    text = "\n".join(section(runs))
+    assert "learning rates: `kd:tau=1`" not in text
+    assert "`kd:tau=1` (1 diverged)" in text
+
+
+def test_candidates_are_chosen_by_the_seeds_that_all_have(runs: Runs) -> None:
+    family = families(12.0)[0]
+    rows = [[{"seed": 1, "val_nll": 4.0}, {"seed": 2, "val_nll": 5.0}], [{"seed": 1, "val_nll": 4.1}]]
+    results = [Reported(family, name, 1e-3, each, 0) for name, each in zip("ab", rows, strict=True)]
+    best = chosen(results)
+    assert best is not None
+    assert best.objective == "a"
+
+
+def test_a_rate_at_the_edge_of_the_grid_is_marked(runs: Runs) -> None:
+    found = families(12.0)
+    while plans := missing(found, runs):
+        for plan in plans:
+            runs.add(plan, made_up(plan) | {"val_nll": 4 - plan.learning_rate})
+    assert "| 0.003 (edge of the grid) |" in "\n".join(section(runs))
 
 
 def test_the_same_documents_are_drawn_every_time() -> None:
@@ -150,6 +195,18 @@ def test_a_run_is_one_of_the_engine_and_goes_on(tmp_path: Path, monkeypatch: pyt
     trainer.check(before)
     with pytest.raises(CistError, match="another teacher"):
         trainer.check({**before, "teacher_sha256": "0"})
+    with monkeypatch.context() as patched:
+        patched.setattr(claim_language, "EPOCHS", 3)
+        with pytest.raises(CistError, match=r"other constants than those in claim_language\.py"):
+            trainer.check(before)
+    test = work / "test.jsonl"
+    whole = test.read_bytes()
+    test.write_bytes(whole + b"\n")
+    with pytest.raises(CistError, match="other test texts than those in"):
+        trainer.check(before)
+    test.write_bytes(whole)
+    by_seed = [trainer.config(Plan(BESIDE, HARD_LABELS, 1e-3, seed)) for seed in (1, 2)]
+    assert len({config.data.split_seed for config in by_seed}) == len({config.teacher.cache for config in by_seed}) == 2
     assert before["test_agreement"] == 1.0
     assert before["test_nll"] == before["teacher_nll"]
     plan = Plan(BESIDE, HARD_LABELS, 1e-3, 1)

@@ -13,6 +13,7 @@ from cist_core.runs.comparison import (
     comparison_sentence,
     confidence_of_each,
     difference,
+    difference_over_seeds,
     wilson_interval,
 )
 
@@ -56,6 +57,23 @@ def test_different_seeds_are_compared_by_welch_as_scipy_does(other: dict[int, fl
     found = difference(setting("cist", CIST), setting("kd", other))
     expected = stats.ttest_ind(list(CIST.values()), list(other.values()), equal_var=False).confidence_interval(0.95)
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), rel=1e-12)
+
+
+def test_a_clear_difference_has_two_deviations_as_well() -> None:
+    few = difference_over_seeds({0: 0.03, 1: 0.05}, {0: 0.0, 1: 0.0})  # 2.8 deviations, which two seeds have by chance
+    many = difference_over_seeds({seed: seed % 2 for seed in range(20)}, dict.fromkeys(range(20), 0.0))
+    both = difference_over_seeds({0: 1.0, 1: 1.1, 2: 0.9}, dict.fromkeys(range(3), 0.0))
+    assert [found.told_apart for found in (few, many, both)] == [False, True, True]
+    assert [found.clear for found in (few, many, both)] == [False, False, True]
+    assert both.deviation == pytest.approx(0.1)
+    apart = difference_over_seeds({0: 1.0, 1: 1.2}, {2: 0.0, 3: 0.4, 4: 0.2})
+    assert apart.deviation == pytest.approx(math.hypot(stats.tstd([1.0, 1.2]), stats.tstd([0.0, 0.4, 0.2])))
+
+
+@pytest.mark.parametrize("same", [{0: 1.0}, {0: 1.0, 1: 1.1, 2: 1.2}])
+def test_equal_scores_are_never_told_apart(same: dict[int, float]) -> None:
+    found = difference_over_seeds(same, dict(same))
+    assert (found.mean, found.told_apart, found.clear) == (0, False, False)
 
 
 @pytest.mark.parametrize("seed", [0, 5])

@@ -9,6 +9,7 @@ from command_line import run as cist
 from cist_core import CistError
 from cist_core.runs import RunState, Worker
 from cist_core.runs.search import Search, SearchAxis
+from cist_core.training import preset
 from tests.runs.workplace import Workplace, config, end
 
 optuna = pytest.importorskip("optuna", reason="the extra 'search' is not installed")
@@ -29,6 +30,17 @@ def finish(place: Workplace, run_id: str, accuracy: float) -> None:
 def step(place: Workplace, searched: Search) -> str:
     entry = searched.propose(place.store.list_runs("found"))
     return place.store.add(entry.config, name=entry.name, group="found").id
+
+
+def test_language_models_are_searched_by_likelihood(workplace):
+    run = workplace.store.get(step(workplace, search("rho=2..3")))
+    texts = Search(preset("minillm-gpt2-base"), (SearchAxis.parse("rho=2..3"),))
+    assert texts.measured(run) is None
+    whole = dict.fromkeys(("val_accuracy", "student_maximum_mean"), 0.5)
+    rows = [whole | {"epoch": epoch, "step": epoch, "val_nll": nll} for epoch, nll in ((1, 4.5), (2, 4.25))]
+    run.directory.metrics_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run.directory.write_status({"state": "finished", "last_val_accuracy": 0.9})
+    assert texts.measured(run) == -4.25
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ from cist_core.training import RunConfig, RunDirectory, estimate, parse_config, 
 from cist_core.training.engine import train
 from cist_core.training.presets import DEMO_LANGUAGE, LANGUAGE_PRESETS, preset_names
 from cist_core.training.statistics import EpochStatistics
+from cist_core.training.tasks.language import Language
 from cist_core.training.tasks.protocol import TASKS
 from cist_core.training.trainer import Trainer
 
@@ -148,6 +150,39 @@ def test_with_a_cache_the_teacher_reads_every_text_once(
     assert results(tmp_path / "second") == results(tmp_path / "first")
     assert again["test_nll"] == pytest.approx(alone["test_nll"], abs=1e-3)
     assert again["teacher_test_accuracy"] == pytest.approx(alone["teacher_test_accuracy"], abs=0.02)
+
+
+def test_runs_on_other_test_texts_share_the_states_of_the_training_texts(
+    config: RunConfig, texts: Path, tmp_path: Path
+) -> None:
+    config = config.changed(teacher={"cache": str(tmp_path / "states")}, epochs=1)
+    for part in (slice(0, 20), slice(20, 40)):
+        test = tmp_path / f"{part.start}.jsonl"
+        test.write_text("\n".join(texts.read_text().splitlines()[part]))
+        train(config.changed(data={"validation": str(texts), "test": str(test)}), tmp_path / str(part.start))
+    folders = [path.name.partition("-")[0] for path in (tmp_path / "states").iterdir() if path.is_dir()]
+    assert sorted(folders) == ["test", "test", "validation"]
+
+
+@pytest.mark.parametrize("rows_kept", [True, False])
+def test_a_checkpoint_that_knows_the_accuracy_alone_is_beaten_by_likelihood(
+    config: RunConfig, rows_kept: bool, tmp_path: Path
+) -> None:
+    config = config.changed(objective="kd:tau=1", optimiser={"learning_rate": 0.002})
+    train(config, tmp_path / "whole")
+    with pytest.raises(Cancelled):
+        train(config, tmp_path / "cut", should_stop=stop_after(6))
+    cut = RunDirectory(tmp_path / "cut")
+    for file in cut.checkpoints.glob("*.pt"):
+        state = torch.load(file, weights_only=True)
+        del state["best"]["merit"]
+        torch.save(state, file)
+    if not rows_kept:
+        cut.metrics_file.unlink()
+    status = train(config, tmp_path / "cut", resume=True)
+    rows = RunDirectory(tmp_path / "whole").metrics()
+    later = [row for row in rows if rows_kept or row["epoch"] > rows[0]["epoch"]]
+    assert status["best_epoch"] == min(later, key=lambda row: row["val_nll"])["epoch"] > 1
 
 
 def test_the_best_epoch_is_the_likeliest_one(config: RunConfig, tmp_path: Path) -> None:
@@ -462,3 +497,18 @@ def test_it_is_timed(config: RunConfig, cached: bool, tmp_path: Path, monkeypatc
         found.seconds_per_step * 12 + found.evaluation_seconds * 3 + found.teacher_seconds
     )
     assert not (tmp_path / "states").exists()
+
+
+def test_a_slow_teacher_is_timed_on_a_few_rows(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    clock = time.perf_counter
+
+    def slow(task: object, split: str, chosen: torch.Tensor) -> None:
+        asked.extend(chosen.tolist())
+
+    monkeypatch.setattr(Language, "run_teacher", slow)
+    monkeypatch.setattr("cist_core.training.estimation.time.perf_counter", lambda: clock() + len(asked))
+    found = estimate(config)  # a second a row
+    assert len(asked) == 3 * 8
+    rows = 8 + 6  # of validation and test; in training the teacher runs in the steps
+    assert found.teacher_seconds == pytest.approx(rows, rel=0.1)

@@ -180,13 +180,13 @@ class Language(Task):
             self._read_states_of(cache)
 
     def _cached(self, split: Split, folder: str) -> TeacherCache:
-        """Training texts have the folder itself, the others one in it."""
-        from cist_core.language.teacher_cache import open_teacher_cache
+        """Training texts have the folder itself, others one in it for each choice of them."""
+        from cist_core.language.teacher_cache import digest, open_teacher_cache
 
         root = Path(folder).expanduser()
         with self.accelerator.main_process_first():
             return open_teacher_cache(
-                root if split == "train" else root / split,
+                root if split == "train" else root / f"{split}-{digest(self.rows[split])[:12]}",
                 self.teacher,
                 self.rows[split],
                 batch_size=self._most(_EVALUATION_BATCH),
