@@ -132,10 +132,10 @@ def _begin(models: Sequence[KnownLanguageModel], text: str, folder: Path) -> Non
 def _see_to_children() -> None:
     """Kill those whose time is up, and let go of those that have ended; one that left nothing leaves a fault."""
     for folder, child in list(_children.items()):
-        late = child.exit_code() is None and (age(child.started) or 0.0) > SECONDS + _LATE_SECONDS
-        if late:
-            signal_group(child.pid, signal.SIGKILL)
-        if late or child.exit_code() is not None:
+        if child.exit_code() is None:
+            if (age(child.started) or 0.0) > SECONDS + _LATE_SECONDS:
+                signal_group(child.pid, signal.SIGKILL)
+        else:
             del _children[folder]
             if not (folder / INDEX).is_file() and not (folder / FAULT).is_file():
                 write_whole(folder / FAULT, _write_unfinished, what="The reason", durable=False)

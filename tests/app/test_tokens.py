@@ -49,7 +49,6 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (place / "card.json").write_text(json.dumps(card))
     monkeypatch.setenv("CIST_SAMPLE_MODELS", str(folder))
     monkeypatch.setenv("CIST_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(readings, "_children", {})
     return folder
 
 
@@ -276,6 +275,7 @@ class Dead:
 def test_a_process_that_dies_is_begun_once_and_again_when_somebody_asks(
     models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(readings, "_children", {})
     monkeypatch.setattr(readings, "Child", Dead)
     monkeypatch.setattr(Dead, "begun", 0)
     model = [each for each in known_language_models() if each.name == "tiny-teacher"]
@@ -297,7 +297,8 @@ def test_a_process_whose_time_is_up_is_killed_whoever_asks(models: Path, monkeyp
     monkeypatch.setattr(readings, "age", lambda started: readings.SECONDS + 60.0)
     killed: list[int] = []
     monkeypatch.setattr(readings, "signal_group", lambda pid, number: killed.append(pid))
-    monkeypatch.setattr(Dead, "exit_code", lambda self: None)
+    monkeypatch.setattr(Dead, "exit_code", lambda self: -9 if killed else None)
+    monkeypatch.setattr(readings, "_children", {})
     monkeypatch.setattr(readings, "Child", Dead)
     assert readings.reading_of(model, TEXT) is None
     assert readings.reading_of(model, "another") is None
