@@ -9,7 +9,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from app.forms.run_views import MOST_SELECTED
 from app.links import page_choice
-from app.people import may_read_server_paths, require_sign_in, run_store
+from app.people import may_read_server_paths, on_own_machine, require_sign_in, run_store
 from app.settings import page_setting
 from app.state import current_view
 from app.widgets import loading_torch, page_head, plain, show_error
@@ -221,13 +221,13 @@ def choose_language_networks() -> tuple[dict[str, Any], str]:
     download = language.may_fetch(answers) and st.toggle(
         "Download what is not here when the run starts", **keyed("lm_download")
     )
-    content = language.content(answers, download=download)
+    headline = language.headline(answers["lm_teacher"], answers["lm_student"])
     try:
-        language.check_places(answers, may_read_paths=may_read_server_paths())
+        checked = language.check_places(answers, may_read_paths=may_read_server_paths(), own_machine=on_own_machine())
     except CistError as error:
         show_error(error)
-        content["student"] = None
-    return content, language.headline(answers["lm_teacher"], answers["lm_student"])
+        return {**language.content(answers, download=download), "student": None}, headline
+    return language.content(checked, download=download), headline
 
 
 def consent_to_test_images(what: str) -> bool:

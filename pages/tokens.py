@@ -9,6 +9,7 @@ import numpy as np
 import streamlit as st
 
 from app.links import hidden_field, page_choice, say_unfollowed, unfollowed
+from app.people import may_launch
 from app.settings import page_setting
 from app.state import NO_STUDENT
 from app.tokens.readings import MOST_CHARACTERS, Reading, called, forget_fault, reading_of
@@ -243,7 +244,11 @@ def show(reading: Reading, found: TokenSet | TokenPair, number: int, text: str, 
 
 def wait(readers: list[KnownLanguageModel], text: str) -> None:
     def poll() -> None:
-        if reading_of(readers, text) is not None:
+        try:
+            done = reading_of(readers, text) is not None
+        except CistError:  # the page says it
+            done = True
+        if done:
             st.rerun()
         names = " and ".join(map(called, readers))
         st.caption(plain(f"Reading the text with {names}: some seconds, and up to a minute the first time."))
@@ -267,7 +272,7 @@ def show_page() -> str:
         readers = [model] if student is None else [model, student]
         if st.session_state.pop(AGAIN, False):
             forget_fault(readers, text)
-        reading = reading_of(readers, text)
+        reading = reading_of(readers, text, may_begin=text == SAMPLE or may_launch())
         if reading is not None:
             found = reading.found
             number = choose_passage(reading, found if isinstance(found, TokenSet) else found.teacher)

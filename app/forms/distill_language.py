@@ -10,9 +10,10 @@ from collections.abc import Collection, Mapping
 from importlib.util import find_spec
 from typing import Any
 
+from cist_core.added import under_roots
 from cist_core.data.hub_repository import PREFIX
 from cist_core.errors import CistError
-from cist_core.language.known import KnownLanguageModel, known_language_models
+from cist_core.language.known import KnownLanguageModel, known_language_models, language_model_names
 from cist_core.registry import listed
 from cist_core.training import preset
 from cist_core.training.language_config import FRESH, LanguageConfig
@@ -125,22 +126,31 @@ def may_fetch(answers: Mapping[str, Any]) -> bool:
     return any(str(answers[place] or "").startswith(PREFIX) for place in PLACES)
 
 
-def check_places(answers: Mapping[str, Any], *, may_read_paths: bool) -> None:
-    """Refuse names that stand for files of this machine, where the visitor may not name such.
+def check_places(answers: Mapping[str, Any], *, may_read_paths: bool, own_machine: bool) -> dict[str, Any]:
+    """The answers, with a path below `roots` in place of a name that stands for files of this machine.
+
+    Args:
+        answers: of the form.
+        may_read_paths: whether the visitor may name files on the server.
+        own_machine: whether they sit at it, and may name any.
 
     Raises:
-        CistError: naming what can be given.
+        CistError: for files that the visitor may not name, and what can be given.
     """
-    if may_read_paths:
-        return
-    known = {*models(), *texts(), ""}
+    checked = dict(answers)
+    known = {*language_model_names(), *texts(), ""}
     for place in PLACES:
         name = str(answers[place] or "")
-        if name not in known and not name.startswith((PREFIX, FRESH)):
+        fresh = place == "lm_student" and name.startswith(FRESH)
+        if own_machine or fresh or name in known or name.startswith(PREFIX):
+            continue
+        if not may_read_paths:
             raise CistError(
                 f"'{name}' names files on the server, which only those may do who are signed in; choose one of the "
                 f"list, or {listed([f'{PREFIX}OWNER/NAME', f'{FRESH}width=96,layers=4,heads=4 as a student'])}."
             )
+        checked[place] = str(under_roots(name))
+    return checked
 
 
 def content(answers: Mapping[str, Any], *, download: bool) -> dict[str, Any]:

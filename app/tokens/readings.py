@@ -8,7 +8,9 @@ import os
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,20 +18,19 @@ from typing import Any
 from cist_core.errors import CistError
 from cist_core.files import own_folder, write_whole
 from cist_core.language.known import KnownLanguageModel
-from cist_core.language.reading import FAULT, INDEX, PAIR, TOKENS
+from cist_core.language.reading import AT_ONCE, FAULT, INDEX, PAIR, SECONDS, TOKENS
 from cist_core.language.token_set import FORMAT, PAIR_FORMAT, TokenPair, TokenSet
 from cist_core.processes import Child, age, signal_group
 
 MOST_CHARACTERS = 20_000
-MOST_AT_WORK = 4
-"""Processes that read at a time, for everybody together."""
-MOST_KEPT = 200
-"""Readings in the cache; of more, those go that nobody has asked for longest."""
-SECONDS = 300.0
-"""That one of them may take."""
+MOST_KEPT, MOST_BYTES = 200, 2_000_000_000
+"""Readings in the cache, and what they may take; of more, those go that nobody has asked for longest."""
+_LATE_SECONDS = 5.0
+"""Time that a process has to say itself that its time is up, before it is killed."""
 
 _children: dict[Path, Child] = {}
-"""By the folder that they fill."""
+"""By the folder that they fill; those that have ended are taken out by `_see_to_children`."""
+_lock = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -61,32 +62,31 @@ def called(model: KnownLanguageModel) -> str:
     return model.name if model.card else model.title
 
 
-def reading_of(models: Sequence[KnownLanguageModel], text: str) -> Reading | None:
+def reading_of(models: Sequence[KnownLanguageModel], text: str, *, may_begin: bool = True) -> Reading | None:
     """The reading, if it is there; else a child process makes it, and this is None for now.
 
     Args:
         models: one, or a teacher and a student.
         text: that they read.
+        may_begin: whether the visitor may have it made.
 
     Raises:
         CistError: if the text cannot be read; it says why, until `forget_fault`.
     """
     folder = _folder(models, text)
-    child = _children.get(folder)
-    if child is not None and child.exit_code() is None:
-        if (age(child.started) or 0.0) < SECONDS:
+    with _lock:
+        _see_to_children()
+        if folder in _children:
             return None
-        signal_group(child.pid, signal.SIGKILL)
-    _children.pop(folder, None)
-    if (folder / INDEX).is_file():
-        os.utime(folder)  # somebody asks for it
-        return Reading(folder, json.loads((folder / INDEX).read_bytes()))
-    if (folder / FAULT).is_file():
-        raise CistError((folder / FAULT).read_text(encoding="utf-8"))
-    if child is not None:
-        titles = " and ".join(map(called, models))
-        raise CistError(f"{titles} did not come to the end of the text; give a shorter one, or press 'Read it' again.")
-    _begin(models, text, folder)
+        with suppress(OSError):  # it is not there, or is just being cleared away
+            index = json.loads((folder / INDEX).read_bytes())
+            os.utime(folder)  # somebody asks for it
+            return Reading(folder, index)
+        if (folder / FAULT).is_file():
+            raise CistError((folder / FAULT).read_text(encoding="utf-8"))
+        if not may_begin:
+            raise CistError("Nobody has had this text read yet; sign in to have a text of your own read.")
+        _begin(models, text, folder)
     return None
 
 
@@ -116,8 +116,8 @@ def _begin(models: Sequence[KnownLanguageModel], text: str, folder: Path) -> Non
         raise CistError(
             f"The text has {len(text):,} characters, and {MOST_CHARACTERS:,} are read here; give a part of it."
         )
-    if sum(child.exit_code() is None for child in _children.values()) >= MOST_AT_WORK:
-        raise CistError(f"{MOST_AT_WORK} texts are being read at the moment; wait until one is done.")
+    if len(_children) >= AT_ONCE:
+        raise CistError(f"{AT_ONCE} texts are being read at the moment; wait until one is done.")
     _forget_surplus()
     file = folder / "text.txt"
     # Half a character, as a browser may send it, is none in UTF-8.
@@ -129,9 +129,32 @@ def _begin(models: Sequence[KnownLanguageModel], text: str, folder: Path) -> Non
     _children[folder] = child
 
 
+def _see_to_children() -> None:
+    """Kill those whose time is up, and let go of those that have ended; one that left nothing leaves a fault."""
+    for folder, child in list(_children.items()):
+        if child.exit_code() is None:
+            if (age(child.started) or 0.0) > SECONDS + _LATE_SECONDS:
+                signal_group(child.pid, signal.SIGKILL)
+        else:
+            del _children[folder]
+            if not (folder / INDEX).is_file() and not (folder / FAULT).is_file():
+                write_whole(folder / FAULT, _write_unfinished, what="The reason", durable=False)
+
+
+def _write_unfinished(file: Path) -> None:
+    file.write_text("The model did not come to the end of the text; give a shorter one, or press 'Read it' again.")
+
+
 def _forget_surplus() -> None:
-    root = _root()
-    kept = sorted(root.iterdir(), key=lambda folder: -folder.stat().st_mtime) if root.is_dir() else []
-    for folder in kept[MOST_KEPT - 1 :]:
-        if folder not in _children:
+    """Clear away what nobody has asked for longest."""
+    found = []
+    with suppress(OSError):  # nothing was ever read
+        for folder in _root().iterdir():
+            with suppress(OSError):  # another process clears away as well
+                size = sum(file.stat().st_size for file in folder.rglob("*"))
+                found.append((folder.stat().st_mtime, size, folder))
+    total = 0
+    for number, (_, size, folder) in enumerate(sorted(found, reverse=True), 1):
+        total += size
+        if (number >= MOST_KEPT or total > MOST_BYTES) and folder not in _children:
             shutil.rmtree(folder, ignore_errors=True)

@@ -40,6 +40,7 @@ from cist_core.added.roots import check_paths
 from cist_core.added.snapshot import SILENT_END
 from cist_core.added.store import AddedStore
 from cist_core.errors import Cancelled, CistError, first_line
+from cist_core.process_limits import limit_memory, limit_time
 from cist_core.wording import byte_size
 
 AT_ONCE = 2
@@ -72,8 +73,8 @@ def main(arguments: list[str]) -> int:
 def _limited(task: Task, folder: Path, entry: Entry) -> int:
     """Do the task within the limits; returns the exit code."""
     try:
-        allowed = _limit_memory()
-        _limit_time(task)
+        allowed = limit_memory(AT_ONCE)
+        limit_time(SECONDS[task], too_slow(task))
         work_on(task, folder, entry, allowed)
     except Cancelled:
         return CANCELLED
@@ -193,55 +194,8 @@ def _turn(root: Path, task: Task) -> Iterator[None]:
         time.sleep(0.2)
 
 
-def _limit_memory() -> int | None:
-    """Let this process have ``CIST_ADDED_MEMORY`` bytes, by default its part of three quarters of what there is.
-
-    Returns:
-        the limit, or None where the system has none.
-    """
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    import psutil
-
-    text = os.environ.get("CIST_ADDED_MEMORY", "")
-    try:
-        allowed = int(float(text)) if text else int(0.75 * _memory(psutil.virtual_memory().total) / AT_ONCE)
-    except (ValueError, OverflowError):
-        raise CistError(f"Expected CIST_ADDED_MEMORY to be a number of bytes, but it is '{text}'.") from None
-    # Data, not address space: mapped files and what CUDA reserves would count there.
-    resource.setrlimit(resource.RLIMIT_DATA, (allowed, allowed))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    return allowed
-
-
-def _memory(machine: int) -> int:
-    """What a container may have, if this is one."""
-    try:
-        return min(machine, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, ValueError):  # no container, or "max"
-        return machine
-
-
-def _limit_time(task: Task) -> None:
-    """End with a sentence when the time is up; a library that never comes back is ended by the system."""
-    seconds = SECONDS[task]
-    with contextlib.suppress(ImportError):  # Windows
-        import resource
-
-        processor = seconds * (os.cpu_count() or 1)
-        resource.setrlimit(resource.RLIMIT_CPU, (processor, processor + 5))
-        signal.signal(signal.SIGALRM, partial(_time_is_up, task))
-        signal.alarm(seconds)
-
-
 def _cancelled(number: int, frame: FrameType | None) -> None:
     raise Cancelled("It was cancelled.")
-
-
-def _time_is_up(task: Task, number: int, frame: FrameType | None) -> None:
-    raise CistError(too_slow(task))
 
 
 def _too_large(allowed: int | None) -> str:

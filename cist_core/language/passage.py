@@ -162,9 +162,14 @@ def token_texts(ids: Sequence[int], tokenizer: FastTokenizer) -> list[str]:
     A character whose bytes are spread over several tokens stands at the last of them, and the others have none.
     """
     found: list[str] = []
+    decoded: dict[tuple[int, ...], str] = {}  # the same pairs come again and again
     known = begun = 0  # tokens whose text is written; where the one before them begins, for tokenizers that join words
     for end in range(1, len(ids) + 1):
-        before, now = (_decode(ids[begun:stop], tokenizer) for stop in (known, end))
+        both = tuple(ids[begun:known]), tuple(ids[begun:end])
+        for part in both:
+            if part not in decoded:
+                decoded[part] = _decode(part, tokenizer)
+        before, now = (decoded[part] for part in both)
         if now.endswith(_BROKEN) and end < len(ids):
             found.append("")
             continue

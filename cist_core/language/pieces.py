@@ -1,44 +1,14 @@
-"""Tokens as people read them: the text of each where it stands, and what kind of text that is."""
+"""What kind of text a token is."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Collection, Sequence
 
 WORD, CONTINUATION, PUNCTUATION, NUMBER, WHITESPACE, SPECIAL = (
     "word start", "continuation", "punctuation", "number", "whitespace", "special",
 )  # fmt: skip
 TOKEN_TYPES = (WORD, CONTINUATION, PUNCTUATION, NUMBER, WHITESPACE, SPECIAL)
 """Every type of token, by its number."""
-
-
-class Decoder(Protocol):
-    """What is used of a tokenizer."""
-
-    def decode(self, token_ids: Sequence[int]) -> str: ...
-
-
-def pieces(ids: Sequence[int], tokenizer: Decoder) -> Iterator[str]:
-    """The text of each token, a space before a word included.
-
-    Many tokenizers write that space only between tokens, so each is decoded together with the one before it. A token
-    that is a part of a character has the text that its tokenizer gives to such a part.
-    """
-    before: int | None = None
-    alone: dict[int, str] = {}
-    behind: dict[tuple[int, int], str] = {}
-    for number in map(int, ids):
-        if number not in alone:
-            alone[number] = tokenizer.decode([number])
-        if before is None:
-            yield alone[number]
-        else:
-            pair = before, number
-            if pair not in behind:
-                both, first = tokenizer.decode(list(pair)), alone[before]
-                behind[pair] = both[len(first) :] if both.startswith(first) else alone[number]
-            yield behind[pair]
-        before = number
 
 
 def token_types(ids: Sequence[int], texts: Sequence[str], *, special: Collection[int] = ()) -> list[int]:
@@ -49,7 +19,7 @@ def token_types(ids: Sequence[int], texts: Sequence[str], *, special: Collection
 
     Args:
         ids: of the tokens of one text, in their order.
-        texts: of these, from `pieces`.
+        texts: of these, from `cist_core.language.passage.token_texts`.
         special: the ids that stand for no text, such as an end.
 
     Example:
@@ -70,5 +40,5 @@ def _type_of(text: str, before: str) -> str:
         return CONTINUATION if not text[0].isspace() and before[-1].isalnum() else WORD
     if any(letter.isnumeric() for letter in text):
         return NUMBER
-    # A part of a character is no mark of its own.
+    # A part of a character, whose text stands at its last part, is no mark of its own.
     return CONTINUATION if not text or "\N{REPLACEMENT CHARACTER}" in text else PUNCTUATION

@@ -2,27 +2,35 @@
 
     python -m cist_core.language.reading TEXT FOLDER MODEL [STUDENT]
 
-Started by the app, which shows what comes to lie in the folder and loads neither torch nor the model.
+Started by the app, which shows what comes to lie in the folder and loads neither torch nor the model. The process has a
+limit on its memory and on its time.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cist_core.errors import CistError
+from cist_core.errors import CistError, first_line
 from cist_core.files import write_whole
 from cist_core.language.passage import LONGEST, describe
 from cist_core.language.texts import Tokens, read_texts, remarks, tokenise_all
 from cist_core.language.token_set import TokenPair, TokenSet
+from cist_core.process_limits import limit_memory, limit_time
+from cist_core.wording import byte_size
 
 TOKENS, PAIR, INDEX, FAULT = "tokens.safetensors", "pair", "index.json", "fault.txt"
 """Of a reading: the token set of one model, or the folder of the pair of two; what there is; why there is nothing."""
 MOST_TOKENS = 8_192
 """Of one reading."""
+AT_ONCE = 4
+"""Readings that are made at a time, for everybody together."""
+SECONDS = 300
+"""That one of them may take."""
 LONGEST_ROW = 2_048
 """Tokens that are read at once, as by ``cist analyze``: memory grows with the square."""
 
@@ -73,13 +81,13 @@ def read(text: Path, folder: Path, *references: str) -> None:
 
 
 def _first(texts: Sequence[Tokens], most: int) -> tuple[list[Tokens], int]:
-    """Whole texts of so many tokens in all, at least one, and how many tokens are left out."""
+    """Whole texts of so many tokens in all, at least one, and how many tokens that could be predicted are left out."""
     total, kept = 0, 0
     for text in texts:
         if kept and total + len(text.ids) > most:
             break
         total, kept = total + len(text.ids), kept + 1
-    return list(texts[:kept]), sum(len(text.ids) for text in texts[kept:])
+    return list(texts[:kept]), sum(len(text.ids) - 1 for text in texts[kept:])
 
 
 def _write(path: Path, content: str) -> None:
@@ -89,9 +97,33 @@ def _write(path: Path, content: str) -> None:
 def main() -> None:
     text, folder, *references = sys.argv[1:]
     try:
-        read(Path(text), Path(folder), *references)
+        allowed = limit_memory(AT_ONCE)
+        limit_time(SECONDS, f"The text was not read within {SECONDS} seconds; give a shorter one.")
+        fault = _fault_of(lambda: read(Path(text), Path(folder), *references), allowed)
     except CistError as error:
-        _write(Path(folder) / FAULT, str(error))
+        fault = str(error)
+    if fault is not None:
+        _write(Path(folder) / FAULT, fault)
+
+
+def _fault_of(work: Callable[[], None], allowed: int | None) -> str | None:
+    """Do it; returns why it could not be done, or None.
+
+    Args:
+        work: to do.
+        allowed: bytes of memory that it may take; None for no limit.
+    """
+    try:
+        work()
+    except CistError as error:
+        return str(error)
+    except Exception as error:  # a library that failed in a way that nobody foresaw
+        traceback.print_exc()  # into the log of the folder
+        if isinstance(error, MemoryError) or any(word in str(error) for word in ("allocate memory", "out of memory")):
+            limit = "there is" if allowed is None else f"the {byte_size(allowed)} that reading may take here"
+            return f"Reading the text needs more memory than {limit}; give a shorter one, or raise CIST_ADDED_MEMORY."
+        return f"The text cannot be read ({type(error).__name__}: {first_line(error)})."
+    return None
 
 
 if __name__ == "__main__":

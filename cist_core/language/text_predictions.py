@@ -53,7 +53,8 @@ class TextPredictions:
     @classmethod
     def of(cls, analysed: AnalysedTexts, texts: Sequence[Tokens], tokenizer: Any) -> TextPredictions:
         """Of a token set, the texts it was made from, and the tokenizer that both models of a pair share."""
-        from cist_core.language.pieces import pieces, token_types
+        from cist_core.language.passage import token_texts
+        from cist_core.language.pieces import token_types
 
         tokens = analysed.tokens
         words: list[str] = []
@@ -63,7 +64,7 @@ class TextPredictions:
         for number, text in enumerate(texts):
             if len(text.ids) < 2:
                 continue  # nothing of it is in the set
-            of_text = list(pieces(text.ids.tolist(), tokenizer))
+            of_text = token_texts(text.ids.tolist(), tokenizer)
             first[number] = of_text[0]
             words += of_text[1:]
             types += token_types(text.ids.tolist(), of_text, special=special)[1:]

@@ -129,18 +129,42 @@ def test_an_objective_over_pairs_of_classes_is_refused_in_one_sentence(store: Ex
     assert any("KD at τ = 1 on every token with m ≤ 12" in caption for caption in captions)
 
 
-def test_the_link_opens_the_same_form(store: ExampleStore, pair: None) -> None:
+def test_the_link_opens_the_same_form(store: ExampleStore, pair: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.people.on_own_machine", lambda: True)  # the recipe names files
     app = open_distill(task="Texts", lm_recipe="minillm-gpt2-base", epochs="2")
     config = config_of(app)
     assert config.data.name == "dolly/train.jsonl"
     assert (config.epochs, config.optimiser.learning_rate, config.batch_size) == (2, 5e-4, 32)
 
 
-def test_who_may_not_name_files_here_gives_known_names(pair: None) -> None:
+def test_files_of_the_server_are_named_below_its_roots_or_at_the_machine_itself(
+    pair: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open" / "story.txt").write_text("once")
+    monkeypatch.setenv("CIST_ROOTS", str(tmp_path / "open"))
     answers = language.answers_of(DEMO_LANGUAGE)
-    language.check_places(answers, may_read_paths=False)
-    language.check_places({**answers, "lm_teacher": "hf:somebody/model"}, may_read_paths=False)
-    for place, name in (("lm_teacher", "/etc"), ("lm_texts", "/etc/passwd"), ("lm_test", "secrets.txt")):
-        language.check_places({**answers, place: name}, may_read_paths=True)
+    stranger, visitor = {"may_read_paths": False, "own_machine": False}, {"may_read_paths": True, "own_machine": False}
+    for who in (stranger, visitor):
+        for known in (answers, {**answers, "lm_teacher": "hf:somebody/model"}):
+            assert language.check_places(known, **who) == known
+    wrong = [("lm_teacher", "/etc"), ("lm_texts", "/etc/passwd"), ("lm_test", "secrets.txt"), ("lm_texts", "gpt2:x")]
+    for place, name in wrong:
+        given = {**answers, place: name}
+        assert language.check_places(given, may_read_paths=True, own_machine=True) == given
         with pytest.raises(CistError, match="names files on the server"):
-            language.check_places({**answers, place: name}, may_read_paths=False)
+            language.check_places(given, **stranger)
+        with pytest.raises(CistError, match=f"no '{name}' in the folders that may be read"):
+            language.check_places(given, **visitor)
+    assert language.check_places({**answers, "lm_texts": "story.txt"}, **visitor)["lm_texts"] == str(
+        (tmp_path / "open" / "story.txt").resolve()
+    )
+    monkeypatch.delenv("CIST_ROOTS")
+    with pytest.raises(CistError, match="no folder is open to visitors"):
+        language.check_places({**answers, "lm_texts": "/etc/passwd"}, **visitor)
+
+
+def test_a_file_outside_of_the_roots_is_refused_on_the_page(store: ExampleStore, pair: None) -> None:
+    app = open_distill(task="Texts", lm_texts="/etc/passwd")
+    assert "no folder is open to visitors" in app.main.error[0].value
+    assert app.button(key="launch").disabled

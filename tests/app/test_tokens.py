@@ -19,6 +19,9 @@ from tiny_language_models import CLASSES, save_tiny_model
 from app.tokens import readings
 from app.tokens.view import RHOS, Shown, code_of, table_of
 from cist_core.cards import sample_models_folder
+from cist_core.errors import CistError
+from cist_core.language import reading
+from cist_core.language.known import known_language_models
 from cist_core.language.passage import curves_of, rows_of
 from cist_core.language.reading import PAIR, read
 from cist_core.language.token_set import TokenPair
@@ -242,6 +245,88 @@ def test_the_code_of_the_export_prints_the_numbers_of_the_page(pair, names, tmp_
     for mean in (curves.at_temperature(2.0).mean(), curves.at_ratio(4.0).mean()):
         assert f"mean={mean:.4g}" in said
     assert code.command == "cist analyze --lm tiny-teacher --text text.txt --rule tau=2 cist:rho=4,floor=0"
+
+
+def test_the_cache_is_bounded_by_bytes_too(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = models.parent / "cache" / "readings"
+    for number in range(4):
+        (root / f"{number}" / PAIR).mkdir(parents=True)
+        (root / f"{number}" / PAIR / "tokens").write_bytes(bytes(1_000_000))
+        os.utime(root / f"{number}", (number, number))
+    monkeypatch.setattr(readings, "MOST_BYTES", 2_500_000)
+    readings._forget_surplus()
+    assert {folder.name for folder in root.iterdir()} == {"2", "3"}
+
+
+class Dead:
+    """A child process that was ended before it wrote anything."""
+
+    pid, started, begun = 0, "", 0
+
+    def __init__(self, *_: object, **__: object) -> None:
+        Dead.begun += 1
+
+    def release(self) -> None: ...
+
+    def exit_code(self) -> int:
+        return -9
+
+
+def test_a_process_that_dies_is_begun_once_and_again_when_somebody_asks(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readings, "_children", {})
+    monkeypatch.setattr(readings, "Child", Dead)
+    monkeypatch.setattr(Dead, "begun", 0)
+    model = [each for each in known_language_models() if each.name == "tiny-teacher"]
+    assert readings.reading_of(model, TEXT) is None
+    for _ in range(4):
+        with pytest.raises(CistError, match="did not come to the end"):
+            readings.reading_of(model, TEXT)
+    assert Dead.begun == 1
+    readings.forget_fault(model, TEXT)
+    assert readings.reading_of(model, TEXT) is None
+    assert Dead.begun == 2
+    with pytest.raises(CistError, match="sign in"):
+        readings.reading_of(model, "another", may_begin=False)
+    assert not readings._children
+
+
+def test_a_process_whose_time_is_up_is_killed_whoever_asks(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = [each for each in known_language_models() if each.name == "tiny-teacher"]
+    monkeypatch.setattr(readings, "age", lambda started: readings.SECONDS + 60.0)
+    killed: list[int] = []
+    monkeypatch.setattr(readings, "signal_group", lambda pid, number: killed.append(pid))
+    monkeypatch.setattr(Dead, "exit_code", lambda self: -9 if killed else None)
+    monkeypatch.setattr(readings, "_children", {})
+    monkeypatch.setattr(readings, "Child", Dead)
+    assert readings.reading_of(model, TEXT) is None
+    assert readings.reading_of(model, "another") is None
+    assert killed == [Dead.pid]
+    with pytest.raises(CistError, match="did not come to the end"):
+        readings.reading_of(model, TEXT)
+
+
+def test_what_no_sentence_was_written_for_is_told_all_the_same(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[object] = []
+    monkeypatch.setattr(reading, "limit_memory", lambda at_once: limits.append(at_once) or 1_000_000)
+    monkeypatch.setattr(reading, "limit_time", lambda seconds, sentence: limits.append(seconds))
+    monkeypatch.setattr(reading.sys, "argv", ["", "text.txt", str(tmp_path), "tiny-teacher"])
+    for error, said in (
+        (KeyError("a"), "KeyError"),
+        (MemoryError(), "more memory than the 1.0 MB"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "more memory"),
+    ):
+
+        def fail(*_: object, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr(reading, "read", fail)
+        reading.main()
+        assert said in (tmp_path / reading.FAULT).read_text()
+    assert limits == [reading.AT_ONCE, reading.SECONDS] * 3
 
 
 def test_the_cache_keeps_the_readings_that_are_asked_for(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """A language model on texts as the pages of the Studio read it."""
 
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from scipy.special import log_softmax
 pytest.importorskip("transformers")
 
 from tiny_language_models import CLASSES, WORDS, save_tiny_model
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
 from cist_core import CistError
 from cist_core.language.models import open_language_model
@@ -60,6 +63,28 @@ def test_loss_accuracy_and_ranks_are_those_of_the_models_own_logits(found, model
     assert found.ranks.tolist() == ranks
     assert found.nll == pytest.approx(np.mean(surprisal), abs=1e-4)
     assert found.accuracy == pytest.approx(np.mean(np.equal(ranks, 1)))
+
+
+def test_characters_of_several_tokens_are_whole_and_have_their_types(model, monkeypatch, tmp_path):
+    """With a token for every byte, as GPT-2 has it for what it has no words for."""
+    monkeypatch.setenv("CIST_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "texts.jsonl").write_text(LINES)
+    known = Tokenizer(models.BPE())
+    known.pre_tokenizer, known.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    known.train_from_iterator([], trainers.BpeTrainer(vocab_size=256, initial_alphabet=alphabet))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=known)
+    text = "Schöne Grüße, café naïve — it’s “so”"
+    ids = np.asarray(known.encode(text).ids)
+    assert len(ids) == len(text.encode()) > len(text)
+    analysed = load_tokens(model, tmp_path / "texts.jsonl")
+    found = TextPredictions.of(analysed, [SimpleNamespace(ids=ids)], tokenizer)
+    assert found.first[0] + "".join(found.texts) == text
+    types = [(word, TOKEN_TYPES[kind]) for word, kind in zip(found.texts, found.types, strict=True) if word]
+    for letter in "öüßéï":
+        assert (letter, "continuation") in types
+    assert {kind for word, kind in types if word in ",—’“”"} == {"punctuation"}
+    assert {kind for word, kind in types if word.isascii() and word.isalpha()} == {"continuation", "word start"}
 
 
 def test_the_context_of_a_token_stays_in_its_text(found):
