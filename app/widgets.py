@@ -66,6 +66,7 @@ def show_figure(
     heading: bool = True,
     on_pick: Callable[[list[dict[str, Any]]], None] | None = None,
     draw: Callable[[], None] | None = None,
+    of_source: bool = True,
 ) -> None:
     """The finding, the chart, and beside its caption the way out: code, command, picture and data.
 
@@ -76,8 +77,10 @@ def show_figure(
         heading: whether its title stands above it.
         on_pick: called with the picked points of a chart that has the selection `PICK`.
         draw: draws the chart where something else than Vega does it; pictures and data are the figure's all the same.
+        of_source: whether it shows the sidebar's source, whose samples are tokens where it is a text.
     """
-    figure = _in_its_words(figure)
+    if of_source:
+        figure = _in_its_words(figure)
     if heading:
         st.subheader(plain(figure.title), anchor=False)
     dark = st.context.theme.type == "dark"

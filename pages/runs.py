@@ -52,6 +52,8 @@ BADGES = {
 FAULTS = {"collapsed": "red", "running away": "red"}  # of the scale of the student's logits, beside the state
 TABS = ("Curves", "Loss", "Soft labels", "Tables", "Agreement", "Export")
 
+show_chart = partial(show_figure, of_source=False)
+
 
 # ---- which settings are shown ----------------------------------------------------------------------------------------
 
@@ -259,16 +261,16 @@ def show_picture(settings: list[SettingView], curves: list[RunCurve], colours: d
     Of language models the course of the perplexity: their accuracies are not what they are judged by.
     """
     if run_tokens.are_texts(settings) and any(curve.last("val_perplexity") for curve in curves):
-        show_figure(perplexity_figure(curves, height=CHART_HEIGHT), key="runs-perplexity", heading=False)
+        show_chart(perplexity_figure(curves, height=CHART_HEIGHT), key="runs-perplexity", heading=False)
         return True
     tested = run_views.ranked(settings)
     if tested:
         by_label = {setting.label: colours[setting.key] for setting in settings}
-        show_figure(accuracy_on_test_figure(tested, by_label), key="runs-tests", heading=False)
+        show_chart(accuracy_on_test_figure(tested, by_label), key="runs-tests", heading=False)
         return True
     if any(curve.rows for curve in curves):
         unit = run_views.unit_of([run for setting in settings for run in setting.runs])
-        show_figure(accuracy_figure(curves, height=CHART_HEIGHT, unit=unit), key="runs-accuracy", heading=False)
+        show_chart(accuracy_figure(curves, height=CHART_HEIGHT, unit=unit), key="runs-accuracy", heading=False)
     elif any(run.state == "running" for setting in settings for run in setting.runs):
         st.skeleton(height=CHART_HEIGHT)
         st.caption("The curves begin when the first epoch has ended.")
@@ -316,7 +318,7 @@ def show_curves(curves: list[RunCurve], tests_shown: bool, unit: str) -> None:
     if not any(curve.rows for curve in curves):
         st.caption(NO_EPOCH)
     elif tests_shown:
-        show_figure(accuracy_figure(curves, height=CHART_HEIGHT, unit=unit), key="runs-accuracy")
+        show_chart(accuracy_figure(curves, height=CHART_HEIGHT, unit=unit), key="runs-accuracy")
     else:
         st.caption("They stand above until the first test.")
 
@@ -331,7 +333,7 @@ def show_loss(curves: list[RunCurve]) -> None:
         label_visibility="collapsed", **page_setting("term", keep=False),
     )  # fmt: skip
     # The term of one method may be none of the next selection's.
-    show_figure(loss_figure(curves, terms.get(str(chosen), "loss_total")), key="runs-loss")
+    show_chart(loss_figure(curves, terms.get(str(chosen), "loss_total")), key="runs-loss")
 
 
 def show_soft_labels(curves: list[RunCurve]) -> None:
@@ -341,12 +343,12 @@ def show_soft_labels(curves: list[RunCurve]) -> None:
     if any(curve.softened for curve in curves):
         left, right = st.columns(2, gap="large")
         with left:
-            show_figure(entropy_figure(curves), key="runs-entropy")
+            show_chart(entropy_figure(curves), key="runs-entropy")
         with right:
-            show_figure(temperature_figure(curves), key="runs-temperature")
-    show_figure(maximum_figure(curves), key="runs-maximum")
+            show_chart(temperature_figure(curves), key="runs-temperature")
+    show_chart(maximum_figure(curves), key="runs-maximum")
     if any(curve.last("weight_share_1") is not None for curve in curves):
-        show_figure(weights_figure(curves), key="runs-weights")
+        show_chart(weights_figure(curves), key="runs-weights")
 
 
 def show_tables(settings: list[SettingView], shown: list[RunView]) -> None:

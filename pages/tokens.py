@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import streamlit as st
@@ -224,7 +225,8 @@ def show(reading: Reading, found: TokenSet | TokenPair, number: int, text: str, 
         curves_of(teacher, counted) if len(counted) else None
     )
     say_unfollowed(st.container(), SHOWN)
-    show_passage(passage, shown, lowest=lowest, turn=last_turn(), name=name, on_change=take_over)
+    further = where["sequence"] > 0  # a part of a text that is longer than the model reads at once
+    show_passage(passage, shown, lowest=lowest, turn=last_turn(), name=name, further=further, on_change=take_over)
     said = [f"{each['title']}: {each['precision']}." for each in reading.index["models"]] + reading.index["remarks"]
     if lowest > TAUS[0]:
         said.append(f"τ begins at {lowest:g} here: below, the ratio of a token is beyond the tables.")
@@ -259,6 +261,9 @@ def wait(readers: list[KnownLanguageModel], text: str) -> None:
 
 def show_page() -> str:
     """Everything below the question; the finding, empty where there is none yet."""
+    if find_spec("transformers") is None:
+        st.info("Language models need the library transformers: `pip install 'cist-studio[language]'`.")
+        return ""
     known = known_language_models()
     models = {model.name: model for model in known if model.path is not None}
     if not models:

@@ -80,10 +80,11 @@ RECIPES = {
         width=192,
         layers=6,
         heads=6,
-        epochs=5,
+        epochs=8,
         peak_learning_rate=2e-3,
         dropout=0.1,
         bfloat16=True,
+        batch_size=8,
     ),
     "scripture-gpt-small": Recipe(
         "The same network at half the width and four of six layers",

@@ -54,9 +54,8 @@ def export(kind: str, chosen: Chosen, recommending: str) -> Export:
     if kind == "Python":
         return Export(snippet(Cist(chosen.rho, chosen.floor)), "python", "cist_step.py", "text/x-python")
     if kind == "Command line":
-        training = "" if chosen.teacher is None else f"{training_command(chosen)}\n"
-        if chosen.of_text:  # on the pair that ships; with --set teacher.name and data.name on others
-            training = f"cist distill --preset demo-language --objective {Cist(chosen.rho, chosen.floor)}\n"
+        # What a language model is distilled on and into is chosen on Distill.
+        training = "" if chosen.teacher is None or chosen.of_text else f"{training_command(chosen)}\n"
         return Export(f"{recommending}\n{training}", "bash", "cist.sh", "text/x-shellscript")
     config = run_config(chosen)
     if kind == "RunConfig JSON":

@@ -384,7 +384,7 @@ def _pictures(*figures: Figure, code: Code | None = None) -> None:
                 st.subheader(plain(sized.title), anchor=False)
                 st.vega_lite_chart(themed_spec(sized), alt=sized.alt, key=key)
             else:
-                show_figure(sized, key=key, code=code)
+                show_figure(sized, key=key, code=code, of_source=False)
 
 
 def _show_source(view: View | None) -> None:

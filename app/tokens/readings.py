@@ -28,7 +28,7 @@ MOST_KEPT, MOST_BYTES = 200, 2_000_000_000
 _LATE_SECONDS = 5.0
 """Time that a process has to say itself that its time is up, before it is killed."""
 
-_children: dict[Path, Child] = {}
+children: dict[Path, Child] = {}
 """By the folder that they fill; those that have ended are taken out by `_see_to_children`."""
 _lock = threading.RLock()
 
@@ -76,7 +76,7 @@ def reading_of(models: Sequence[KnownLanguageModel], text: str, *, may_begin: bo
     folder = _folder(models, text)
     with _lock:
         _see_to_children()
-        if folder in _children:
+        if folder in children:
             return None
         with suppress(OSError):  # it is not there, or is just being cleared away
             index = json.loads((folder / INDEX).read_bytes())
@@ -116,9 +116,9 @@ def _begin(models: Sequence[KnownLanguageModel], text: str, folder: Path) -> Non
         raise CistError(
             f"The text has {len(text):,} characters, and {MOST_CHARACTERS:,} are read here; give a part of it."
         )
-    if len(_children) >= AT_ONCE:
+    if len(children) >= AT_ONCE:
         raise CistError(f"{AT_ONCE} texts are being read at the moment; wait until one is done.")
-    _forget_surplus()
+    forget_surplus()
     file = folder / "text.txt"
     # Half a character, as a browser may send it, is none in UTF-8.
     whole = text.encode("utf-8", "replace")
@@ -126,17 +126,17 @@ def _begin(models: Sequence[KnownLanguageModel], text: str, folder: Path) -> Non
     command = [sys.executable, "-m", "cist_core.language.reading", str(file), str(folder), *(m.name for m in models)]
     child = Child(command, working_directory=Path.cwd(), stderr_file=folder / "errors.txt")
     child.release()
-    _children[folder] = child
+    children[folder] = child
 
 
 def _see_to_children() -> None:
     """Kill those whose time is up, and let go of those that have ended; one that left nothing leaves a fault."""
-    for folder, child in list(_children.items()):
+    for folder, child in list(children.items()):
         if child.exit_code() is None:
             if (age(child.started) or 0.0) > SECONDS + _LATE_SECONDS:
                 signal_group(child.pid, signal.SIGKILL)
         else:
-            del _children[folder]
+            del children[folder]
             if not (folder / INDEX).is_file() and not (folder / FAULT).is_file():
                 write_whole(folder / FAULT, _write_unfinished, what="The reason", durable=False)
 
@@ -145,7 +145,7 @@ def _write_unfinished(file: Path) -> None:
     file.write_text("The model did not come to the end of the text; give a shorter one, or press 'Read it' again.")
 
 
-def _forget_surplus() -> None:
+def forget_surplus() -> None:
     """Clear away what nobody has asked for longest."""
     found = []
     with suppress(OSError):  # nothing was ever read
@@ -156,5 +156,5 @@ def _forget_surplus() -> None:
     total = 0
     for number, (_, size, folder) in enumerate(sorted(found, reverse=True), 1):
         total += size
-        if (number >= MOST_KEPT or total > MOST_BYTES) and folder not in _children:
+        if (number >= MOST_KEPT or total > MOST_BYTES) and folder not in children:
             shutil.rmtree(folder, ignore_errors=True)

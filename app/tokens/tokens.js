@@ -174,7 +174,7 @@ function startReader(root, data) {
       made("p", "facts", `token ${token.position + 1} · ${token.role}${token.counted ? "" : ", does not count"}`));
     for (const [side, { tokens }] of Object.entries(sides)) {
       const own = tokens[index];
-      if (own === null) { aside.append(made("p", "hint", "Nothing stands before it that could predict it.")); return; }
+      if (own === null) { aside.append(made("p", "hint", data.further ? "It was predicted at the end of the passage before." : "Nothing stands before it that could predict it.")); return; }
       const whose = sides.student ? `${side}: ` : "";
       aside.append(made("p", "facts", `${whose}rank ${own.rank.toLocaleString("en-US")} · m ${shortNumber(own.maximum)}`), tableOf(side, index));
     }

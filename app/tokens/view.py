@@ -154,7 +154,14 @@ def _within(text: str, ends: tuple[float, float]) -> float:
 
 
 def show_passage(
-    passage: dict[str, Any], shown: Shown, *, lowest: float, turn: int, name: str, on_change: Callable[[], None]
+    passage: dict[str, Any],
+    shown: Shown,
+    *,
+    lowest: float,
+    turn: int,
+    name: str,
+    further: bool,
+    on_change: Callable[[], None],
 ) -> None:
     """Draw a passage.
 
@@ -164,6 +171,7 @@ def show_passage(
         lowest: temperature that the curves of the passage reach.
         turn: of what the browser said last, which it says with it.
         name: of the passage, another for another.
+        further: whether the model has read something before it.
         on_change: called when a hand rests.
     """
     sliders = {key: getattr(shown, key) for key in ("tau", "rho", "floor", "matched")}
@@ -172,6 +180,7 @@ def show_passage(
         data={
             **passage,
             "id": name,
+            "further": further,
             "turn": turn,
             "sliders": {**sliders, "bounds": {"tau": (lowest, TAUS[1]), "rho": RHOS}},
             **{key: getattr(shown, key) for key in ("measure", "rule", "model", "pinned", "selected")},

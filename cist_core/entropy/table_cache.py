@@ -55,7 +55,7 @@ def open_table(logit_set: LogitSet) -> Curves:
     Raises:
         CistError: if they are not there and the disk has no room for them, or the cache folder cannot be written to.
     """
-    path = _file_of(logit_set)
+    path = table_file(logit_set)
     found = _read(path, logit_set)
     if found is None:
         with _MAKING[path]:
@@ -76,10 +76,11 @@ def open_table(logit_set: LogitSet) -> Curves:
 def remove_table(logit_set: LogitSet) -> None:
     """Remove what is kept of a set, so that it is made anew."""
     with contextlib.suppress(OSError):
-        _file_of(logit_set).unlink()
+        table_file(logit_set).unlink()
 
 
-def _file_of(logit_set: LogitSet) -> Path:
+def table_file(logit_set: LogitSet) -> Path:
+    """Where the table of a set of logits lies, whether it is there or not."""
     return cache_dir() / "curves" / f"{logit_set.fingerprint}-{_GRID}" / "curves.safetensors"
 
 

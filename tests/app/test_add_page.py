@@ -20,7 +20,7 @@ from app.forms import add as form
 from app.forms.add import DATA, LABELS, LOGITS, MODEL, PREVIEW, STUDENT, TEACHER
 from cist_core import CistError, LogitSet
 from cist_core.added import Added, AddedState, AddedStore, AddSpec, Entry, Preview, PreviewImage, Progress
-from tests.app.driver import open_app
+from tests.app.driver import HereAndNow, open_app
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,26 +29,6 @@ MODEL_GIVEN = {
     "kind": MODEL, TEACHER: "/up/net.pt", DATA: "/srv/photos.npz", "architecture": None, "preprocessing": None,
     "split": None, "limit": None, "seed": 3, "class_map": "", "download": False, "title": "",
 }  # fmt: skip
-
-
-class HereAndNow:
-    """In place of the child process: the same work, done when it is released."""
-
-    pid, started = 1, "0.0"  # no process that started then is alive
-
-    def __init__(self, command: list[str], **_: object) -> None:
-        self.task, self.folder = command[-2], Path(command[-1])
-
-    def release(self) -> None:
-        from cist_core.added import __main__ as child
-
-        try:
-            child.work_on(self.task, self.folder, Entry.read(self.folder), None)
-        except CistError as error:
-            child.write_failure(self.folder, str(error))
-
-    def exit_code(self) -> int:
-        return 0
 
 
 @pytest.fixture(autouse=True)

@@ -23,8 +23,7 @@ from app.state import NO_LOGITS
 from cist_core import CistError
 from cist_core.added import AddedState, AddedStore, AddSpec, Entry
 from cist_core.language.models import open_language_model
-from tests.app.driver import finding, note_of, open_app, shown_by, view_of
-from tests.app.test_add_page import HereAndNow
+from tests.app.driver import HereAndNow, finding, note_of, open_app, shown_by, view_of
 
 IDS = np.random.default_rng(1).integers(2, WORDS, 220)
 TEXT = " ".join(f"w{number}" for number in IDS)

@@ -254,7 +254,7 @@ def test_the_cache_is_bounded_by_bytes_too(models: Path, monkeypatch: pytest.Mon
         (root / f"{number}" / PAIR / "tokens").write_bytes(bytes(1_000_000))
         os.utime(root / f"{number}", (number, number))
     monkeypatch.setattr(readings, "MOST_BYTES", 2_500_000)
-    readings._forget_surplus()
+    readings.forget_surplus()
     assert {folder.name for folder in root.iterdir()} == {"2", "3"}
 
 
@@ -275,7 +275,7 @@ class Dead:
 def test_a_process_that_dies_is_begun_once_and_again_when_somebody_asks(
     models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readings, "_children", {})
+    monkeypatch.setattr(readings, "children", {})
     monkeypatch.setattr(readings, "Child", Dead)
     monkeypatch.setattr(Dead, "begun", 0)
     model = [each for each in known_language_models() if each.name == "tiny-teacher"]
@@ -289,7 +289,7 @@ def test_a_process_that_dies_is_begun_once_and_again_when_somebody_asks(
     assert Dead.begun == 2
     with pytest.raises(CistError, match="sign in"):
         readings.reading_of(model, "another", may_begin=False)
-    assert not readings._children
+    assert not readings.children
 
 
 def test_a_process_whose_time_is_up_is_killed_whoever_asks(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,7 +298,7 @@ def test_a_process_whose_time_is_up_is_killed_whoever_asks(models: Path, monkeyp
     killed: list[int] = []
     monkeypatch.setattr(readings, "signal_group", lambda pid, number: killed.append(pid))
     monkeypatch.setattr(Dead, "exit_code", lambda self: -9 if killed else None)
-    monkeypatch.setattr(readings, "_children", {})
+    monkeypatch.setattr(readings, "children", {})
     monkeypatch.setattr(readings, "Child", Dead)
     assert readings.reading_of(model, TEXT) is None
     assert readings.reading_of(model, "another") is None

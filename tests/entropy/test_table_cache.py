@@ -232,9 +232,9 @@ def test_a_table_that_is_being_written_is_not_removed(cache, monkeypatch):
     sets = [example(seed=seed) for seed in range(3)]
     for each in sets[:2]:
         EntropyCurves.tabulated(each)
-    written = table_cache._file_of(sets[0]).parent / f".curves.safetensors.{os.getpid()}.partial"
+    written = table_cache.table_file(sets[0]).parent / f".curves.safetensors.{os.getpid()}.partial"
     written.touch()
-    monkeypatch.setattr(table_cache, "MOST_BYTES", 5 * table_cache._file_of(sets[0]).stat().st_size // 2)
+    monkeypatch.setattr(table_cache, "MOST_BYTES", 5 * table_cache.table_file(sets[0]).stat().st_size // 2)
     EntropyCurves.tabulated(sets[2])
     assert {path.name.partition("-")[0] for path in cache.iterdir()} == {sets[0].fingerprint, sets[2].fingerprint}
 

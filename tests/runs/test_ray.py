@@ -418,7 +418,7 @@ def work(worker: Worker, until_it_holds: Callable[[], object], what: str) -> Non
 
 
 @pytest.mark.slow
-def test_a_run_whose_node_is_killed_goes_on_elsewhere_to_the_same_metrics(on_ray, cluster, tmp_path, cache):
+def test_a_run_whose_node_is_killed_goes_on_elsewhere_to_the_same_metrics(on_ray, cluster, tmp_path):
     config = TINY.changed(epochs=120)
     run = on_ray.store.add(config)
     worker = on_ray.worker()
