@@ -266,7 +266,7 @@ def test_timing_that_takes_too_long_is_ended_with_advice(engine, monkeypatch) ->
     monkeypatch.setattr(distill_estimate, "MOST_SECONDS", 0.0)
     job = EstimateJob.of({}, preset("demo"))
     wait(job)
-    assert "Choose a smaller student or fewer images" in job.fault
+    assert "Choose smaller ones, or fewer images" in job.fault
 
 
 QUICK = QuickEstimate(seconds=30.0, steps=200, seconds_per_step=0.1, teacher_seconds=1.0)

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from cist_core import CistError, kernels
+from cist_core.language import reading
 from cist_core.language.inference import infer_pair, infer_tokens
 from cist_core.language.models import open_language_model
 from cist_core.language.passage import describe, stretches, token_texts
@@ -141,6 +142,14 @@ def test_the_most_unusual_stretch_is_found():
     assert max(found, key=lambda each: each.largest).start == 0
 
 
+@pytest.fixture
+def unlimited(monkeypatch):
+    """`main` works here in place of its own process, which its limits are meant for."""
+    monkeypatch.setattr(reading, "limit_memory", lambda at_once: None)
+    monkeypatch.setattr(reading, "limit_time", lambda seconds, sentence: None)
+
+
+@pytest.mark.usefixtures("unlimited")
 def test_a_reading_is_a_folder_with_all_that_the_page_needs(tmp_path, teacher, monkeypatch):
     folder = tmp_path / "reading"
     folder.mkdir()
@@ -153,6 +162,7 @@ def test_a_reading_is_a_folder_with_all_that_the_page_needs(tmp_path, teacher, m
     assert "passage-2.json" in {file.name for file in folder.iterdir()}
 
 
+@pytest.mark.usefixtures("unlimited")
 @pytest.mark.parametrize(("text", "model", "said"), [("", "teacher", "no text"), ("w3 w4", "gone", "gone")])
 def test_what_cannot_be_read_says_why(tmp_path, teacher, monkeypatch, text, model, said):
     (tmp_path / "text.txt").write_text(text)
