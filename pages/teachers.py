@@ -10,6 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from app import catalogue
+from app.forms.references import Reference
 from app.links import titled_multiselect
 from app.settings import page_setting
 from app.state import NO_LOGITS, Code, current_view, in_its_words
@@ -177,10 +178,7 @@ def code(readings: Sequence[TeacherReading]) -> Code:
     options = f"target={target:g}, floor={view.floor:g}, "
     teachers = "".join(f"    {name!r}: {reference.expression},\n" for name, reference in references.items())
     return Code(
-        "\n".join(
-            f"cist analyze {references[reading.name].arguments} --rule {reading.fixed.rule} {reading.cist.rule}"
-            for reading in readings
-        ),
+        command_lines(references, readings),
         f"{''.join(sorted(imports))}"
         "from cist_core.compare.teacher_comparison import read_teacher\n\n"
         f"teachers = {{\n{teachers}}}\n"
@@ -188,6 +186,14 @@ def code(readings: Sequence[TeacherReading]) -> Code:
         "for name, logits in teachers.items():\n"
         f"    teacher = read_teacher(name, logits, {options}student=student_logits)\n"
         "    print(name, teacher.rho, teacher.fixed.profile.std, teacher.cist.profile.std, teacher.gap)\n",
+    )
+
+
+def command_lines(references: Mapping[str, Reference], readings: Sequence[TeacherReading]) -> str:
+    """What prints the numbers of each in the terminal, a line each."""
+    return "\n".join(
+        f"cist analyze {references[reading.name].arguments} --rule {reading.fixed.rule} {reading.cist.rule}"
+        for reading in readings
     )
 
 
@@ -199,10 +205,7 @@ def code_of_texts(readings: Sequence[TeacherReading]) -> Code:
     read = {reading.name: references[reading.name] for reading in readings}
     teachers = "".join(f"    {name!r}: {reference.expression},\n" for name, reference in read.items())
     return Code(
-        "\n".join(
-            f"cist analyze {read[reading.name].arguments} --rule {reading.fixed.rule} {reading.cist.rule}"
-            for reading in readings
-        ),
+        command_lines(read, readings),
         f"{source.reference.imports}from cist_core.compare.teacher_comparison import read_curves\n\n"
         f"teachers = {{\n{teachers}}}\n"
         "for name, tokens in teachers.items():\n"
