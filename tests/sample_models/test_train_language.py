@@ -15,7 +15,17 @@ from sample_models import train_language
 from sample_models.texts import load_texts
 from sample_models.train_language import LENGTH, Recipe, rows_of, train_tokenizer
 
-RECIPE = Recipe("A tiny one", "student", width=16, layers=1, heads=2, epochs=2, peak_learning_rate=1e-2, dropout=0.1)
+RECIPE = Recipe(
+    "A tiny one",
+    "student",
+    width=16,
+    layers=1,
+    heads=2,
+    epochs=2,
+    matrices_learning_rate=1e-2,
+    learning_rate=2e-2,
+    dropout=0.1,
+)
 
 
 @pytest.fixture(scope="module")
