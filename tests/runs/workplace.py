@@ -55,13 +55,16 @@ class Workplace:
     def __init__(self, root: Path, executor: Callable[..., Executor] = LocalExecutor) -> None:
         self.store = RunStore(root)
         self._make_executor = executor
+        self._executors: list[Executor] = []
         self.workers: list[BaseProcess] = []
 
     def add(self, seed: int = 0, **more: object) -> str:
         return self.store.add(config(seed), **more).id
 
     def executor(self, behaviours: str = "finish") -> Executor:
-        return self._make_executor(command=[sys.executable, str(FAKE_ENGINE), behaviours])
+        executor = self._make_executor(command=[sys.executable, str(FAKE_ENGINE), behaviours])
+        self._executors.append(executor)
+        return executor
 
     def worker(self, behaviours: str = "finish", **settings: object) -> Worker:
         """A worker in this process, to be ticked by hand."""
@@ -115,6 +118,11 @@ class Workplace:
             if run.handle is not None:
                 executor, handle = executor_of(run)
                 executor.stop(handle, force=True)
+                for (
+                    parent
+                ) in self._executors:  # a process that nobody has waited for fails the test in which it is noticed
+                    if parent.name == executor.name:
+                        until(lambda parent=parent, handle=handle: parent.poll(handle) is not None)
 
 
 def config(seed: int = 0, **changes: object) -> RunConfig:
