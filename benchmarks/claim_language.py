@@ -77,7 +77,7 @@ TAUS = (0.5, 0.7, 1.0, 1.4, 2.0)
 FACTORS = (0.7, 1.0, 1.4)
 """Of the rho whose mean entropy, without a floor, is that of temperature 1."""
 FLOORS = (0, 1)
-LEARNING_RATES = (3e-4, 1e-3, 3e-3)
+LEARNING_RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
 TUNING_SEED, SEEDS = 0, (1, 2, 3)
 ALONE = "lambda_ce=0,lambda_kl=1"
 ONE_TEMPERATURE = "one temperature"
