@@ -203,6 +203,51 @@ def test_a_job_that_was_submitted_before_the_worker_died_is_not_submitted_again(
     assert [path for method, path, _ in api.asked if method == "POST"] == ["/api/jobs/"]
 
 
+@pytest.mark.parametrize(
+    ("status", "said", "state"), [("SUCCEEDED", "finished", "finished"), ("FAILED", "failed", "failed")]
+)
+def test_a_job_that_has_ended_before_the_table_had_it_is_not_submitted_again(
+    workplace, api, worker, status, said, state
+):
+    run = workplace.store.get(workplace.add())
+    first = executor_named("ray").start(run)
+    the_job(api).update(status=status, driver_exit_code=0 if status == "SUCCEEDED" else 2)
+    run.directory.write_status({"state": said})
+    until(lambda: not worker.tick())
+    ended = workplace.store.get(run.id)
+    assert (ended.state, ended.handle, ended.attempt) == (state, first, 1)
+    assert len(api.jobs) == 1
+
+
+@pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED"])
+def test_a_job_that_has_ended_without_a_word_of_its_run_is_submitted_anew_and_resumes(workplace, api, worker, status):
+    """As after its directory was cleared, or where the process was killed."""
+    run = workplace.store.get(workplace.add())
+    executor_named("ray").start(run)
+    the_job(api).update(status=status)
+    worker.tick()
+    assert workplace.store.get(run.id).handle == f"job {run.id}-0-2 at {api.address}"
+    assert "--resume" in api.asked[-1][2]["entrypoint"]
+
+
+def test_a_run_that_is_cancelled_while_ray_takes_its_job_does_not_run(workplace, api, worker, capsys):
+    run_id = workplace.add()
+    answer = api.answer
+
+    def slow(method: str, path: str, content: dict[str, object]) -> tuple[int, object]:
+        if (method, path) == ("POST", "/api/jobs/"):
+            workplace.store.cancel(run_id)
+        return answer(method, path, content)
+
+    api.answer = slow
+    worker.tick()
+    run = workplace.store.get(run_id)
+    assert (run.state, run.reason) == (RunState.CANCELLED, "Cancelled before it started.")
+    assert api.asked[-1][:2] == ("POST", f"/api/jobs/{run_id}-0/stop")
+    assert run.directory.cancel_file.exists()  # for where Ray does not hear
+    assert f"{run_id} has left the queue while it was started" in capsys.readouterr().out
+
+
 def test_a_job_that_was_stopped_before_the_table_had_it_is_not_taken_for_the_run(workplace, api, worker, monkeypatch):
     run = workplace.store.get(workplace.add())
 
@@ -235,10 +280,12 @@ def test_a_404_that_is_none_of_the_api_loses_no_run(workplace, api, worker, said
 
 def test_while_the_api_is_waited_for_the_table_is_free_and_it_is_then_left_alone(workplace, api):
     worker = workplace.worker("train", silent_seconds=600.0)
-    workplace.add()
+    run_id = workplace.add()
     answer, free = api.answer, []
 
     def slow(method: str, path: str, content: dict[str, object]) -> tuple[int, object]:
+        if method == "GET":
+            return answer(method, path, content)
         api.asked.append((method, path, content))
         # Another connection writes while the API is waited for.
         free.append(workplace.store.add(config(7), executor="local").id)
@@ -250,8 +297,11 @@ def test_while_the_api_is_waited_for_the_table_is_free_and_it_is_then_left_alone
     api.answer = answer
     with pytest.raises(ExecutorUnreachable, match="hangs"):
         worker.tick()
-    assert [path for _, path, _ in api.asked] == ["/api/version"]
-    assert [workplace.state(run_id) for run_id in free] == [RunState.RUNNING]
+    assert [path for method, path, _ in api.asked if method == "POST"] == ["/api/jobs/"]
+    assert [workplace.state(run_id) for run_id in (run_id, *free)] == [RunState.QUEUED, RunState.RUNNING]
+    handle = workplace.store.get(free[0]).handle
+    worker.executor.stop(handle, force=True)
+    until(lambda: worker.executor.poll(handle) is not None)
 
 
 def test_a_run_whose_cluster_is_gone_for_good_can_be_cancelled_and_deleted(workplace, api):

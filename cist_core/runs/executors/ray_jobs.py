@@ -14,7 +14,7 @@ import shlex
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,6 +50,7 @@ _MACHINE_LOST = (
     "JOB_SUPERVISOR_ACTOR_START_TIMEOUT",
 )
 _WORKS = ("PENDING", "RUNNING")
+_SAID = ("finished", "failed")
 _PASSED_ON = ("PYTHONPATH", "OMP_NUM_THREADS", "HF_HOME", "HF_HUB_OFFLINE")
 
 Amount = Annotated[float, Field(ge=0)]
@@ -128,25 +129,24 @@ class RayExecutor(Executor):
     def check_available(self) -> None:
         _check_address(os.environ.get(RAY_ADDRESS, _DEFAULT_ADDRESS))
 
-    def check_answers(self, root: Path) -> None:
-        _ask(RaySettings.load(root).address.rstrip("/"), "GET", "/api/version")
+    def find(self, run: Run) -> str | None:
+        for handle, job in self._earlier_jobs(run):
+            status = job.get("status")
+            if status in _WORKS and handle in self._told_to_stop:
+                raise RunPutOff(f"The {handle} of {run.id} still stops; the run starts once it has.")
+            # What has ended is this attempt if the run has said so; else somebody has cleared its directory since, or
+            # it was ended from outside.
+            if status in _WORKS or (status != "STOPPED" and run.directory.status().get("state") in _SAID):
+                return handle
+        return None
 
     def start(self, run: Run) -> str:
         settings = RaySettings.load(run.directory.path.parent)
-        job, address = f"{run.id}-{run.attempt}", settings.address.rstrip("/")
-        arguments = self.command_for(run)
-        for number in itertools.count(2):
-            handle = f"job {job} at {address}"
-            known = self.job(handle)
-            if known is None:
-                break
-            if known.get("status") in _WORKS:
-                if handle in self._told_to_stop:
-                    raise RunPutOff(f"The job {job} of {run.id} still stops; the run starts once it has.")
-                return handle  # of a worker that died before the table had it
-            job = f"{run.id}-{run.attempt}-{number}"
-            if "--resume" not in arguments:  # that one may have begun
-                arguments.append("--resume")
+        address, arguments = settings.address.rstrip("/"), self.command_for(run)
+        earlier = len(list(self._earlier_jobs(run)))
+        if earlier and "--resume" not in arguments:  # one of them may have begun
+            arguments.append("--resume")
+        job = _job_name(run, earlier + 1)
         refuse_busy(run)
         command = shlex.join(arguments)
         request = {
@@ -158,7 +158,17 @@ class RayExecutor(Executor):
             **settings.reserved(_machine(run)),
         }
         _ask(address, "POST", "/api/jobs/", request)
-        return handle
+        return f"job {job} at {address}"
+
+    def _earlier_jobs(self, run: Run) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Those that Ray knows of this attempt, by their handles, the first one first."""
+        address = RaySettings.load(run.directory.path.parent).address.rstrip("/")
+        for number in itertools.count(1):
+            handle = f"job {_job_name(run, number)} at {address}"
+            known = self.job(handle)
+            if known is None:
+                return
+            yield handle, known
 
     def poll(self, handle: str) -> Exit | None:
         if _HANDLE.fullmatch(handle) is None:
@@ -190,6 +200,11 @@ class RayExecutor(Executor):
         match = _HANDLE.fullmatch(handle)
         assert match is not None
         return _ask(match[2], "GET", f"/api/jobs/{match[1]}")
+
+
+def _job_name(run: Run, number: int) -> str:
+    """Of the first, second, ... job for an attempt; Ray takes no name twice."""
+    return f"{run.id}-{run.attempt}" + (f"-{number}" if number > 1 else "")
 
 
 def _check_address(address: str) -> None:
