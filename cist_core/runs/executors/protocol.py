@@ -16,6 +16,7 @@ from functools import cache
 from typing import ClassVar, TypeVar
 
 from cist_core.errors import CistError
+from cist_core.runs.executors.settings import mirror_of
 from cist_core.runs.run import Run
 from cist_core.training.run_directory import RunDirectoryBusy
 
@@ -82,6 +83,8 @@ class Executor(ABC):
         """The whole command of the next attempt at a run."""
         directory = run.directory
         command = [*self.command, str(directory.config_file), "--run-dir", str(directory.path)]
+        if url := mirror_of(directory.path):
+            command += ["--mirror", url]
         return [*command, "--resume"] if run.resume else command
 
     def find(self, run: Run) -> str | None:
