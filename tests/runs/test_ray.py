@@ -5,6 +5,7 @@ import json
 import os
 import re
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -381,6 +382,21 @@ def test_another_address_than_that_of_the_dashboard_is_refused(workplace, monkey
         workplace.add()
 
 
+def test_a_run_on_several_workers_is_a_job_that_asks_for_them_itself(workplace, api, worker):
+    settings = workplace.store.root / "executors.toml"
+    settings.write_text("[ray]\nworkers = 2\nnum_cpus = 3\n")
+    run = workplace.store.get(workplace.add())
+    worker.tick()
+    asked = next(content for method, path, content in api.asked if (method, path) == ("POST", "/api/jobs/"))
+    assert (asked["entrypoint_num_cpus"], asked["entrypoint_num_gpus"]) == (0, 0)
+    place = f"{run.directory.config_file} --run-dir {run.directory.path}"
+    assert f"-m cist_core.runs.ray_workers {place} --workers 2 --cpus 3 --gpus 0 <" in asked["entrypoint"]
+    settings.write_text('[ray]\nworkers = 2\n\n[mirror]\nurl = "s3://bucket/runs"\n')
+    other = workplace.add()
+    worker.tick()
+    assert "a run of 2 workers cannot be copied to a store yet" in workplace.store.get(other).reason
+
+
 def test_wrong_settings_fail_a_run_in_a_sentence(workplace, api, worker):
     (workplace.store.root / "executors.toml").write_text("[ray]\nnum_gpus = -1\n")
     run_id = workplace.add()
@@ -483,6 +499,24 @@ def test_a_run_whose_node_is_killed_goes_on_elsewhere_to_the_same_metrics(on_ray
     assert ask(on_ray, run.id)["driver_node_id"] != first["driver_node_id"]
     assert "Resumed after" in run.directory.log_tail(1000)
     assert results(run.directory.path) == results(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_run_on_two_workers_ends_with_the_metrics_of_two_processes_of_one_machine(on_ray, tmp_path):
+    """Each worker is on a node of its own, which has one CPU."""
+    pytest.importorskip("ray.train.torch", reason="the extra 'ray' brings Ray Train, which is not installed")
+    (on_ray.store.root / "executors.toml").write_text("[ray]\nworkers = 2\n")
+    run = on_ray.store.add(TINY)
+    worker = on_ray.worker()
+    work(worker, lambda: on_ray.store.get(run.id).state.ended, "for the end")
+    ended = on_ray.store.get(run.id)
+    assert (ended.state, ended.reason) == (RunState.FINISHED, None), ended.stderr_file.read_text()[-3000:]
+    assert run.directory.status()["processes"] == 2
+    TINY.save(tmp_path / "config.json")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launch, "-m", "cist_core", "distill", str(tmp_path / "config.json"), "--run-dir", str(tmp_path / "two")]
+    subprocess.run(command, check=True, capture_output=True)
+    assert results(run.directory.path) == results(tmp_path / "two")
 
 
 @pytest.mark.slow

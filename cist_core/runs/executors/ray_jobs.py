@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shlex
+import sys
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -33,7 +34,7 @@ from cist_core.runs.executors.protocol import (
     refuse_busy,
     register_executor,
 )
-from cist_core.runs.executors.settings import SETTINGS_FILE, settings_of
+from cist_core.runs.executors.settings import SETTINGS_FILE, mirror_of, settings_of
 from cist_core.runs.run import Run
 
 _FIRST_SENTENCE = re.compile(r"(?<=\.) | class_name: ")  # what follows are details of Ray's own
@@ -76,6 +77,8 @@ class RaySettings(BaseModel):
     """GPUs that a run reserves; None: 1 where its ``machine.device`` is ``cuda``, else 0."""
     memory: Annotated[int, Field(ge=0)] | None = None
     """Bytes that a run reserves."""
+    workers: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Processes that share each batch of a run, on one node or several; each reserves the CPUs and GPUs above."""
     resources: dict[str, Amount] = {}
     """Amounts of resources that nodes were given names for."""
 
@@ -100,16 +103,26 @@ class RaySettings(BaseModel):
         _check_address(settings.address)
         return settings
 
-    def reserved(self, machine: dict[str, Any]) -> dict[str, Any]:
-        """What a job asks for, in the words of the API.
+    def of_a_process(self, machine: dict[str, Any]) -> tuple[float, float]:
+        """CPUs and GPUs of one process.
 
         Args:
             machine: the part of the run's config.
         """
         on_gpu = str(machine.get("device", "auto")).startswith("cuda")
+        cpus = self.num_cpus if self.num_cpus is not None else machine.get("threads") or 1
+        return cpus, self.num_gpus if self.num_gpus is not None else int(on_gpu)
+
+    def reserved(self, machine: dict[str, Any]) -> dict[str, Any]:
+        """What a job asks for, in the words of the API; one with several workers asks for those itself.
+
+        Args:
+            machine: the part of the run's config.
+        """
+        cpus, gpus = self.of_a_process(machine) if self.workers == 1 else (0, 0)
         asked = {
-            "entrypoint_num_cpus": self.num_cpus if self.num_cpus is not None else machine.get("threads") or 1,
-            "entrypoint_num_gpus": self.num_gpus if self.num_gpus is not None else int(on_gpu),
+            "entrypoint_num_cpus": cpus,
+            "entrypoint_num_gpus": gpus,
             "entrypoint_memory": self.memory,
             "entrypoint_resources": self.resources or None,
         }
@@ -148,6 +161,8 @@ class RayExecutor(Executor):
             arguments.append("--resume")
         job = _job_name(run, earlier + 1)
         refuse_busy(run)
+        if settings.workers > 1:
+            arguments = _on_workers(run, settings, resume="--resume" in arguments)
         command = shlex.join(arguments)
         request = {
             "submission_id": job,
@@ -205,6 +220,19 @@ class RayExecutor(Executor):
 def _job_name(run: Run, number: int) -> str:
     """Of the first, second, ... job for an attempt; Ray takes no name twice."""
     return f"{run.id}-{run.attempt}" + (f"-{number}" if number > 1 else "")
+
+
+def _on_workers(run: Run, settings: RaySettings, *, resume: bool) -> list[str]:
+    """The command of a run on several workers."""
+    if mirror_of(run.directory.path) is not None:
+        raise CistError(
+            f"Mend {SETTINGS_FILE}: a run of {settings.workers} workers cannot be copied to a store yet; leave out "
+            "[mirror], or workers under [ray]."
+        )
+    cpus, gpus = settings.of_a_process(_machine(run))
+    amounts = ["--workers", str(settings.workers), "--cpus", f"{cpus:g}", "--gpus", f"{gpus:g}"]
+    place = [str(run.directory.config_file), "--run-dir", str(run.directory.path)]
+    return [sys.executable, "-m", "cist_core.runs.ray_workers", *place, *amounts, *(["--resume"] if resume else [])]
 
 
 def _check_address(address: str) -> None:
