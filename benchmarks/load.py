@@ -30,7 +30,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 from google.protobuf.message import Message
@@ -69,11 +69,17 @@ class Visitor:
     _sliders: str = ""
     _values: dict[str, dict[str, Any]] = field(default_factory=dict)
     _kept: dict[str, ForwardMsg] = field(default_factory=dict)
+    _last: ForwardMsg = field(default_factory=ForwardMsg)
 
     async def load(self, page: str = "overview") -> None:
         """Open a page, by its name in the address."""
         await self._ask(page=page)
         await self.wait()
+
+    @property
+    def has_sliders(self) -> bool:
+        """Whether the page that is open has the two sliders."""
+        return bool(self._sliders)
 
     async def move(self, slider: str, value: float) -> None:
         """Let a slider come to rest at a value, and wait for the end of the script."""
@@ -121,6 +127,7 @@ class Visitor:
             message = self._kept[message.ref_hash]
         elif message.metadata.cacheable:
             self._kept[message.hash] = message
+        self._last = message
         match message.WhichOneof("type"):
             case "navigation":
                 self._page = message.navigation.page_script_hash
@@ -160,8 +167,17 @@ class Visitor:
             self._values[widget.id] = {field_name: convert(widget.value if widget.set_value else widget.default)}
 
 
+Person = TypeVar("Person", bound=Visitor)
+
+
 @asynccontextmanager
-async def visitor(address: str, *, query: str = "", **connection: Any) -> AsyncIterator[Visitor]:
+async def visitor(
+    address: str,
+    *,
+    query: str = "",
+    kind: type[Person] = Visitor,  # type: ignore[assignment]
+    **connection: Any,
+) -> AsyncIterator[Person]:
     """A session with a Studio that listens at an address such as ``http://127.0.0.1:8501``.
 
     Further arguments are those of `websockets.asyncio.client.connect`.
@@ -176,7 +192,7 @@ async def visitor(address: str, *, query: str = "", **connection: Any) -> AsyncI
         ping_interval=None,  # a browser sends none
         **connection,
     ) as socket:
-        yield Visitor(socket, address, query)
+        yield kind(socket, address, query)
 
 
 async def live(person: Visitor, seed: int, seconds: float, thought: float) -> None:
@@ -373,7 +389,7 @@ def main() -> None:
         "seconds": options.seconds,
         "thought_s": options.thought,
         "samples": options.samples or "as shipped",
-        "machine": _machine(),
+        "machine": machine(),
         **measured,
     }
     print(json.dumps(row, indent=2))
@@ -383,7 +399,7 @@ def main() -> None:
     options.output.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
     return {
         "system": platform.platform(),
         "processors": os.cpu_count(),

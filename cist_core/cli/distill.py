@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import hashlib
 import json
 import logging
+import os
 import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +25,7 @@ from cist_core.training.fields import nested
 
 if TYPE_CHECKING:
     from cist_core.training import RunConfig
+    from cist_core.training.mirror.mirror import Mirror
 
 EXAMPLES = """\
 examples:
@@ -34,6 +38,7 @@ examples:
   cist distill config.json --estimate
   cist distill config.json --run-dir runs/one
   cist distill --run-dir runs/one --resume
+  cist distill config.json --run-dir s3://bucket/one       (extra s3; with --resume on any machine)
   cist distill config.json --executor slurm          one of 'cist runs', trained elsewhere
 
 Ctrl-C saves the run where it is; --resume goes on with the config that lies in the run directory. Only what does not
@@ -74,7 +79,17 @@ def add_parser(commands: Any) -> None:
     add_code_option(parser)
     parser.add_argument("--print", action="store_true", help="print the config and train nothing")
     parser.add_argument("--estimate", action="store_true", help="measure a few steps and print how long a run takes")
-    parser.add_argument("--run-dir", metavar="DIR", help="where the run is kept (default: runs/DATE-TIME)")
+    parser.add_argument(
+        "--run-dir",
+        metavar="DIR",
+        help="where the run is kept (default: runs/DATE-TIME); s3://BUCKET/RUN: it trains in a folder below runs/ and "
+        "is copied there after each checkpoint",
+    )
+    parser.add_argument(
+        "--mirror",
+        metavar="URL",
+        help="keep a copy of --run-dir there (s3://BUCKET/RUN), to go on from elsewhere",
+    )
     parser.add_argument(
         "--resume",
         action="store_true",
@@ -99,10 +114,18 @@ def run(options: argparse.Namespace) -> None:
     if options.schema:
         print(json.dumps(config_schema(), indent=2))
         return
-    config = chosen_config(options)
+    trains = options.executor is None and not (options.print or options.estimate)
+    with _mirror(options) if trains else contextlib.nullcontext() as mirror:
+        _do(chosen_config(options), options, mirror)
+
+
+def _do(config: RunConfig, options: argparse.Namespace, mirror: Mirror | None) -> None:
     if options.executor is not None:
         refuse_options(
-            options, ("print", "estimate", "run_dir", "resume"), needs="a run in the foreground", reason=_IN_QUEUE
+            options,
+            ("print", "estimate", "run_dir", "resume", "mirror"),
+            needs="a run in the foreground",
+            reason=_IN_QUEUE,
         )
         _queue(config, options)
         return
@@ -115,7 +138,7 @@ def run(options: argparse.Namespace) -> None:
 
         print(json.dumps(estimate(config).to_dict()))
     else:
-        _train(config, options)
+        _train(config, options, mirror)
 
 
 def _queue(config: RunConfig, options: argparse.Namespace) -> None:
@@ -127,16 +150,53 @@ def _queue(config: RunConfig, options: argparse.Namespace) -> None:
     print(f"Queued {run.id} for {options.executor}; 'cist runs show {run.id}' says how it goes")
 
 
-def _train(config: RunConfig, options: argparse.Namespace) -> None:
+@contextlib.contextmanager
+def _mirror(options: argparse.Namespace) -> Iterator[Mirror | None]:
+    """The copy of the run in a store, if it is to have one; then ``options.run_dir`` is where it trains."""
+    from cist_core.training.mirror.store import is_url
+
+    in_store = options.run_dir is not None and is_url(options.run_dir)
+    url = options.run_dir if in_store else options.mirror
+    if url is None:
+        yield None
+        return
+    from cist_core.training import RunDirectory
+    from cist_core.training.mirror.mirror import Mirror
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise CistError(f"A run of several processes cannot be kept in {url} yet; give it a --run-dir on a disk.")
+    if in_store:
+        refuse_options(options, ("mirror",), needs="a --run-dir on a disk", reason="the run is kept in a store already")
+        name = url.rstrip("/").rpartition("/")[2] or "run"
+        options.run_dir = Path("runs") / f"{name}-{hashlib.sha256(url.rstrip('/').encode()).hexdigest()[:8]}"
+    elif options.run_dir is None:
+        raise CistError("Expected --run-dir together with --mirror: the directory that is copied.")
+    mirror = Mirror(url, RunDirectory(options.run_dir))
+    mirror.begin(resume=options.resume, replace=not in_store)
+    try:
+        yield mirror
+    except BaseException:
+        with contextlib.suppress(CistError):  # what ended the run counts
+            mirror.close()
+        raise
+    mirror.close()
+
+
+def _train(config: RunConfig, options: argparse.Namespace, mirror: Mirror | None) -> None:
+    from cist_core.training import RunDirectory
     from cist_core.training.engine import train
 
     directory = Path(options.run_dir or Path("runs") / time.strftime("%Y%m%d-%H%M%S"))
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(lambda record: record.levelno < logging.ERROR)  # how a run ended is said once, by the caller
     logging.basicConfig(handlers=[handler], level=logging.WARNING, format="%(message)s")
+    if mirror is not None and options.resume and RunDirectory(directory).status().get("state") == "finished":
+        print(f"The run has finished; everything is in {directory} and {mirror.store.url}")
+        return
     with _StopSignals() as stopped:
-        status = train(config, directory, resume=options.resume, should_stop=stopped)
-    print(f"Test accuracy {status['test_accuracy']:.4f} after the last epoch; everything is in {directory}")
+        status = train(config, directory, resume=options.resume, should_stop=stopped, mirror=mirror)
+    where = directory if mirror is None else f"{directory} and {mirror.store.url}"
+    print(f"Test accuracy {status['test_accuracy']:.4f} after the last epoch; everything is in {where}")
 
 
 class _StopSignals:

@@ -1,7 +1,8 @@
 """`RunStore`: the table of runs, which is also the queue.
 
-The table alone decides what runs: a claim is one transaction, so two workers never run one row twice. A task queue such
-as huey would be a second queue beside it, and one that forgets a running task when its consumer is killed.
+The table alone decides what runs: a row leaves the queue in one transaction, for the worker that says first that it has
+started it, so two workers never run one row twice. A task queue such as huey would be a second queue beside it, and one
+that forgets a running task when its consumer is killed.
 
 Every method opens the database, does one short transaction and closes it, so a store may be shared by threads, and any
 number of processes may have one.
@@ -97,35 +98,39 @@ class _TableDamagedError(CistError):
 
 
 class Claim:
-    """A row taken from the queue, while nobody else can take one: say what became of it."""
+    """The run that is next, as it stood in the queue: have it started, then say what became of it.
 
-    def __init__(self, connection: sqlite3.Connection, run: Run) -> None:
-        self._connection = connection
+    The table is free meanwhile. What is said of a run that was cancelled, deleted or queued anew since does not count.
+    """
+
+    def __init__(self, store: RunStore, run: Run, queued_at: float) -> None:
+        self._store = store
+        self._queued_at = queued_at
         self.run = run
 
-    def started(self, executor: str, handle: str) -> None:
-        """It has been started, and may go to work once the claim is over.
+    def started(self, executor: str, handle: str) -> bool:
+        """It has been started, and may go to work unless this is false: then it is to be stopped.
 
         Args:
             executor: the name of what has started it.
             handle: by which that executor knows it again.
         """
-        self._connection.execute(
-            "UPDATE runs SET state = 'running', attempt = attempt + 1, started_at = ?, ended_at = NULL, reason = NULL, "
-            "stop_requested_at = NULL, limit_reason = NULL, executor = ?, handle = ? WHERE id = ?",
-            (time.time(), executor, handle, self.run.id),
+        return self._store._take(
+            self.run,
+            self._queued_at,
+            "state = 'running', ended_at = NULL, reason = NULL, executor = :executor, handle = :handle",
+            executor=executor,
+            handle=handle,
         )
-        _keep_record(self._connection, self.run)
 
-    def failed(self, reason: str) -> None:
+    def failed(self, reason: str) -> bool:
         """It cannot be started."""
-        now = time.time()
-        self._connection.execute(
-            "UPDATE runs SET state = 'failed', attempt = attempt + 1, started_at = ?, ended_at = ?, reason = ?, "
-            "stop_requested_at = NULL, limit_reason = NULL, handle = NULL WHERE id = ?",
-            (now, now, reason, self.run.id),
+        return self._store._take(
+            self.run,
+            self._queued_at,
+            "state = 'failed', ended_at = :now, reason = :reason, handle = NULL",
+            reason=reason,
         )
-        _keep_record(self._connection, self.run)
 
 
 class RunStore:
@@ -348,6 +353,7 @@ class RunStore:
                 raise CistError(f"The run {run_id} cannot be cancelled: it is {run.state} already.")
             if run.state is RunState.QUEUED:
                 _end(connection, run, Ending(RunState.CANCELLED, "Cancelled before it started."))
+                _leave_word(run)  # for what a worker has started just now and not written down yet
             elif run.stop_requested_at is None:
                 _request_stop(connection, run, limit_reason=None)
         self.reconcile()
@@ -454,8 +460,7 @@ class RunStore:
                 self._keep_missing_records()
             yield
 
-    @contextmanager
-    def claiming(
+    def claim(
         self,
         concurrent_runs: int,
         user_runs_at_once: int = sys.maxsize,
@@ -464,11 +469,12 @@ class RunStore:
         cluster_runs: int = sys.maxsize,
         without: Sequence[str] = (),
         without_runs: Sequence[str] = (),
-    ) -> Iterator[Claim | None]:
-        """Take the run that is next, unless as many as may run do; nobody else can claim meanwhile.
+    ) -> Claim | None:
+        """The run that is next, unless as many as may run do.
 
         People take turns, and each one's runs go in the order in which they were queued. Somebody of whom as many run
-        as may is passed over. An exception inside leaves the run in the queue, and so does the end of this process.
+        as may is passed over. It stays in the queue until the claim says what became of it, and so it does if this
+        process ends before. Of two that claim one run at once, the first to say that it started has it.
 
         Args:
             concurrent_runs: how many may run at the same time by `executor`.
@@ -486,9 +492,22 @@ class RunStore:
             "without": json.dumps(list(without)),
             "without_runs": json.dumps(list(without_runs)),
         }
+        rows = self._mended(lambda: self._read(_NEXT_IN_QUEUE, values))
+        return Claim(self, self._run(rows[0]), rows[0]["queued_at"]) if rows else None
+
+    def _take(self, run: Run, queued_at: float, changes: str, **values: object) -> bool:
+        """Take a run out of the queue, unless it has left it since."""
+        known = {"id": run.id, "attempt": run.attempt, "queued_at": queued_at, "now": time.time()}
         with self._transaction() as connection:
-            row = connection.execute(_NEXT_IN_QUEUE, values).fetchone()
-            yield None if row is None else Claim(connection, self._run(row))
+            taken = connection.execute(
+                f"UPDATE runs SET {changes}, attempt = attempt + 1, started_at = :now, stop_requested_at = NULL, "
+                "limit_reason = NULL "
+                "WHERE id = :id AND state = 'queued' AND attempt = :attempt AND queued_at = :queued_at",
+                {**known, **values},
+            ).rowcount
+            if taken:
+                _keep_record(connection, run)
+        return bool(taken)
 
     def settle(self, run: Run, how: Exit) -> Ending | None:
         """Write down how a run has ended; None if somebody did so before.
@@ -943,6 +962,11 @@ def _request_stop(connection: sqlite3.Connection, run: Run, *, limit_reason: str
         "UPDATE runs SET stop_requested_at = ?, limit_reason = ? WHERE id = ?", (time.time(), limit_reason, run.id)
     )
     _keep_record(connection, run)
+    _leave_word(run)
+
+
+def _leave_word(run: Run) -> None:
+    """Tell a process that trains there, or is about to, to stop."""
     with contextlib.suppress(OSError):  # where no file can be made, the worker sends a signal after the grace
         run.directory.cancel_file.touch()
 

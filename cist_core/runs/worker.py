@@ -28,7 +28,7 @@ from cist_core.runs.executors.protocol import (
 )
 from cist_core.runs.limits import RunLimits
 from cist_core.runs.run import Run
-from cist_core.runs.store import RunStore
+from cist_core.runs.store import Claim, RunStore
 from cist_core.training.run_directory import RunDirectoryBusy
 
 WORKER_LOG = "worker.log"
@@ -145,12 +145,11 @@ class Worker:
                 if run.executor in self._silent:
                     self._give_up_stopped(run)
                     raise self._silent[run.executor][1]
-        waiting = self._ask_executors()
         while self._start_next():
             pass
-        for name in waiting:
-            if name in self._silent:
-                raise self._silent[name][1]
+        for name in self.store.wanted_executors():
+            if (name or self.executor.name) in self._silent:
+                raise self._silent[name or self.executor.name][1]
         return bool(self.store.running())
 
     def _is_silent(self, executor: str, error: ExecutorUnreachable) -> None:
@@ -160,64 +159,60 @@ class Worker:
 
     # ---- start -------------------------------------------------------------------------------------------------------
 
-    def _ask_executors(self) -> list[str]:
-        """Ask those for whom runs wait whether they answer, while the table is free; their names."""
-        waiting = [name or self.executor.name for name in self.store.wanted_executors()]
-        for name in waiting:
-            if name not in self._silent:
-                try:
-                    self._named(name).check_answers(self.store.root)
-                except ExecutorUnreachable as error:
-                    self._is_silent(name, error)
-                except CistError:
-                    pass  # as wrong settings, of which its runs fail when they start
-        return waiting
-
     def _named(self, name: str) -> Executor:
         return self.executor if name == self.executor.name else executor_named(name)
 
     def _start_next(self) -> bool:
         """Start one run, if one waits and may start; whether to ask for another.
 
-        The runs of executors that gave no answer stay in the queue, and those of others do not wait for them.
+        The runs of executors that gave no answer stay in the queue, and those of others do not wait for them. The table
+        is free while an executor is asked; who cancels or deletes the run meanwhile is heard at the end.
         """
-        executor, handle = self.executor, None
+        claim = self.store.claim(
+            self._limits.concurrent_runs,
+            self._limits.user_runs_at_once,
+            executor=self.executor.name,
+            cluster_runs=self._limits.cluster_runs,
+            without=list(self._silent),
+            without_runs=list(self._put_off),
+        )
+        if claim is None:
+            return False
+        run = claim.run
+        name = run.executor or self.executor.name
         try:
-            with self.store.claiming(
-                self._limits.concurrent_runs,
-                self._limits.user_runs_at_once,
-                executor=self.executor.name,
-                cluster_runs=self._limits.cluster_runs,
-                without=list(self._silent),
-                without_runs=list(self._put_off),
-            ) as claim:
-                if claim is None:
-                    return False
-                run = claim.run
-                try:
-                    _forget_earlier_attempt(run)
-                    executor = self._named(run.executor or self.executor.name)
-                    handle = executor.start(run)
-                except ExecutorUnreachable as error:
-                    self._is_silent(run.executor or self.executor.name, error)
-                except RunPutOff as error:
-                    self._put_off[run.id] = time.monotonic() + self.silent_seconds
-                    self._complain(error)
-                except (CistError, OSError) as error:
-                    reason = _why_not(error)
-                    claim.failed(reason)
-                    self._tell(f"{run.id} failed: {reason}")
-                else:
-                    claim.started(executor.name, handle)
-        except BaseException:
-            if handle is not None:
+            executor = self._named(name)
+            handle = executor.find(run)
+            if handle is None:
+                _forget_earlier_attempt(run)
+                handle = executor.start(run)
+        except ExecutorUnreachable as error:
+            self._is_silent(name, error)
+        except RunPutOff as error:
+            self._put_off[run.id] = time.monotonic() + self.silent_seconds
+            self._complain(error)
+        except (CistError, OSError) as error:
+            reason = _why_not(error)
+            if claim.failed(reason):
+                self._tell(f"{run.id} failed: {reason}")
+        else:
+            self._started_as(handle, executor, claim)
+        return True
+
+    def _started_as(self, handle: str, executor: Executor, claim: Claim) -> None:
+        """Write down that a run was started and let it go to work, or stop what the table will not have."""
+        run, taken = claim.run, False
+        try:
+            taken = claim.started(executor.name, handle)
+        finally:
+            if not taken:
                 executor.stop(handle, force=True)
-            raise
-        if handle is not None:
+        if taken:
             self._started[run.id, run.attempt + 1] = time.monotonic()
             executor.release(handle)
             self._tell(f"{run.id} started as {handle}")
-        return True
+        else:
+            self._tell(f"{run.id} has left the queue while it was started, so {handle} is stopped")
 
     # ---- watch -------------------------------------------------------------------------------------------------------
 
@@ -324,8 +319,7 @@ class Worker:
 def _forget_earlier_attempt(run: Run) -> None:
     """What it was told and what it said last do not count any more, whatever the clock says of when that was.
 
-    A process that trains there keeps its files: that may be this very attempt, which its executor knows, if a worker
-    died before the table had the handle.
+    A process that trains there keeps its files.
     """
     with contextlib.suppress(RunDirectoryBusy), run.directory.locked():
         run.directory.cancel_file.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ import shlex
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from accelerate import Accelerator
 from torch import nn
@@ -31,6 +31,9 @@ from cist_core.training.statistics import EpochStatistics
 from cist_core.training.trainer import NotFiniteError, RunLength, Trainer, create_accelerator
 from cist_core.zoo.checkpoints import read_raw, save_weights
 
+if TYPE_CHECKING:
+    from cist_core.training.mirror.mirror import Mirror
+
 HEARTBEAT_SECONDS = (1.0, 15.0)
 """Between two of them, at least and at most; where the disk is slow, fifty times as long as one took."""
 _SLOWER = "Try a smaller optimiser.learning_rate, a warm-up or optimiser.clip_norm."
@@ -44,6 +47,7 @@ def train(
     *,
     resume: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
+    mirror: Mirror | None = None,
 ) -> dict[str, Any]:
     """Run a distillation to its end, in this process.
 
@@ -54,6 +58,7 @@ def train(
             but for what does not decide its result (`is_free_on_resume`).
         should_stop: asked before every step. True ends the run like the file ``cancel`` in its directory does: it is
             saved where it is.
+        mirror: of the run directory, begun; whoever has begun it closes it.
 
     Returns:
         The final status, as in ``status.json``.
@@ -79,14 +84,15 @@ def train(
             log.warning("There is no checkpoint in %s yet: the run starts from its beginning.", directory.path)
         if accelerator.is_main_process:  # the one that writes here, and holds the lock
             _remove_partial_files(directory)
-        run = _Run(config, directory, accelerator, run_log, should_stop)
+        run = _Run(config, directory, accelerator, run_log, should_stop, mirror)
         try:
             return run.run(state)
         except Cancelled as stop:
             directory.cancel_file.unlink(missing_ok=True)  # heard; it must not stop the resumed run as well
             again = "the same command and --resume"
             if accelerator.num_processes == 1:
-                again = f"cist distill --run-dir {shlex.quote(str(directory.path))} --resume"
+                place = directory.path if mirror is None else mirror.store.url
+                again = f"cist distill --run-dir {shlex.quote(str(place))} --resume"
             sentence = f"The run was stopped after {run.step:,} steps and saved; go on with: {again}"
             run.end("cancelled", sentence)
             log.error("%s", sentence)
@@ -276,9 +282,10 @@ class _Run:
         accelerator: Accelerator,
         run_log: _RunLog,
         should_stop: Callable[[], bool],
+        mirror: Mirror | None,
     ) -> None:
         self.config, self.directory, self.accelerator, self._log = config, directory, accelerator, run_log
-        self._asked_to_stop = should_stop
+        self._asked_to_stop, self._mirror = should_stop, mirror
         self._next_beat = 0.0
         self.step = 0
         self.statistics = EpochStatistics()
@@ -298,6 +305,8 @@ class _Run:
 
     def heartbeat(self, *, now: bool = False, **changes: Any) -> None:
         self.status.update(changes)
+        if self._mirror is not None:
+            self.status["mirror"] = self._mirror.said()
         began = time.monotonic()
         if not self.accelerator.is_main_process or not (now or began >= self._next_beat):
             return
@@ -316,6 +325,8 @@ class _Run:
 
     def should_stop(self) -> bool:
         _refuse_removed(self.directory)
+        if self._mirror is not None:
+            self._mirror.check()
         return self._asked_to_stop() or self.directory.cancel_file.exists()
 
     def _progress(self, phase: str) -> ProgressCallback:
@@ -508,6 +519,8 @@ class _Run:
                 "warnings": self.status["warnings"],
             },
         )
+        if self._mirror is not None:
+            self._mirror.offer()
 
     def _restore(self, trainer: Trainer, state: dict[str, Any]) -> None:
         self.accelerator.unwrap_model(trainer.student).load_state_dict(state["student"])

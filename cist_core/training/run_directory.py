@@ -121,9 +121,10 @@ class RunDirectory:
         ``updated_at`` and ``ended_at`` (seconds since 1970), ``eta_seconds``, ``samples_per_second``, ``pid``,
         ``reason`` (why it failed or was cancelled), ``warnings``, ``logit_scale`` (the `ScaleFault` of the newest
         epoch; None if nothing is wrong), ``last_val_accuracy``, ``best_val_accuracy`` (of the best epoch) and
-        ``best_epoch``; of a finished run also the scores of its task, such as ``test_accuracy``, ``test_nll`` and
-        ``test_agreement`` (last epoch), ``test_accuracy_at_best`` and the others likewise (best epoch on validation),
-        and ``teacher_test_accuracy``.
+        ``best_epoch``; ``mirror`` (of a run that is copied to a store: its ``url``, when the copy was last complete,
+        ``copied_at``, and the ``fault`` that keeps it from that now); of a finished run also the scores of its task,
+        such as ``test_accuracy``, ``test_nll`` and ``test_agreement`` (last epoch), ``test_accuracy_at_best`` and the
+        others likewise (best epoch on validation), and ``teacher_test_accuracy``.
         """
         return read_status(self.status_file)[0]
 

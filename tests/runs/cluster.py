@@ -25,10 +25,13 @@ class ClusterExecutor(Executor):
         super().__init__(command=command)
         self.url = url
 
+    def find(self, run: Run) -> str | None:
+        number = self._ask(self.url, "find", self._name(run))
+        return None if number is None else f"{self.url} job {number}"
+
     def start(self, run: Run) -> str:
-        name = f"{run.id}-{run.attempt}"
         answer = self._ask(
-            self.url, "start", name, self.command_for(run), str(run.working_directory), str(run.stderr_file)
+            self.url, "start", self._name(run), self.command_for(run), str(run.working_directory), str(run.stderr_file)
         )
         if isinstance(answer, str):
             raise CistError(f"It cannot start ({answer}).")
@@ -44,6 +47,9 @@ class ClusterExecutor(Executor):
     def stop(self, handle: str, *, force: bool) -> None:
         url, _, number = handle.split()
         self._ask(url, "stop", int(number), force)
+
+    def _name(self, run: Run) -> str:
+        return f"{run.id}-{run.attempt}"
 
     def _ask(self, url: str, method: str, *values: object) -> Any:
         try:
@@ -62,10 +68,13 @@ class Cluster:
         self._serve(0)
         self.url = f"http://127.0.0.1:{self.port}"
 
+    def find(self, name: str) -> int | None:
+        """The number of a job that goes on."""
+        number = self._by_name.get(name)
+        return None if number is None or self._jobs[number].poll() is not None else number
+
     def start(self, name: str, command: list[str], working_directory: str, stderr_file: str) -> int | str:
         """The number of a job, or why there is none."""
-        if name in self._by_name and self._jobs[self._by_name[name]].poll() is None:
-            return self._by_name[name]
         try:
             with open(stderr_file, "wb") as stderr:
                 job = subprocess.Popen(command, cwd=working_directory, stderr=stderr, start_new_session=True)

@@ -88,8 +88,8 @@ def test_the_terminal_lists_all_runs_and_names_the_damaged(store, capsys):
 @pytest.mark.parametrize("content", STATUSES.values(), ids=STATUSES)
 def test_a_run_that_is_gone_and_left_a_damaged_status_is_lost(store, content):
     run = store.add(config())
-    with store.claiming(1) as claim:
-        claim.started(*GONE)
+    claim = store.claim(1)
+    claim.started(*GONE)
     time.sleep(0.001)
     run.directory.status_file.write_bytes(content)
     store.reconcile()

@@ -22,9 +22,9 @@ on_the_cluster = pytest.mark.parametrize("workplace", ["cluster"], indirect=True
 
 def begin(workplace: Workplace, executor: Executor) -> tuple[str, str]:
     """Start the next run by hand, as a worker does; its id and handle."""
-    with workplace.store.claiming(100) as claim:
-        handle = executor.start(claim.run)
-        claim.started(executor.name, handle)
+    claim = workplace.store.claim(100)
+    handle = executor.start(claim.run)
+    claim.started(executor.name, handle)
     executor.release(handle)
     return claim.run.id, handle
 
@@ -166,8 +166,8 @@ def test_a_stop_that_did_not_arrive_is_repeated(workplace):
 def test_the_runs_of_an_executor_that_is_not_installed_stay_as_they_are(workplace):
     write_limits(workplace.store, "concurrent_runs = 2")
     foreign, own = workplace.add(0), workplace.add(1)
-    with workplace.store.claiming(1) as claim:
-        claim.started("nowhere", "anything")
+    claim = workplace.store.claim(1)
+    claim.started("nowhere", "anything")
     said = []
     worker = workplace.worker("finish", say=said.append)
     until(lambda: worker.tick() and workplace.state(own) is RunState.FINISHED)
@@ -260,9 +260,9 @@ def test_a_process_that_was_killed_is_told_from_one_that_failed(workplace):
 def test_what_is_stopped_before_its_release_does_nothing(workplace):
     workplace.add()
     executor = workplace.executor("train")
-    with workplace.store.claiming(1) as claim:
-        handle = executor.start(claim.run)
-        claim.started(executor.name, handle)
+    claim = workplace.store.claim(1)
+    handle = executor.start(claim.run)
+    claim.started(executor.name, handle)
     assert executor.poll(handle) is None
     executor.stop(handle, force=True)
     assert executor.poll(handle) is not None

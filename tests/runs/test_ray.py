@@ -5,6 +5,7 @@ import json
 import os
 import re
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -203,6 +204,51 @@ def test_a_job_that_was_submitted_before_the_worker_died_is_not_submitted_again(
     assert [path for method, path, _ in api.asked if method == "POST"] == ["/api/jobs/"]
 
 
+@pytest.mark.parametrize(
+    ("status", "said", "state"), [("SUCCEEDED", "finished", "finished"), ("FAILED", "failed", "failed")]
+)
+def test_a_job_that_has_ended_before_the_table_had_it_is_not_submitted_again(
+    workplace, api, worker, status, said, state
+):
+    run = workplace.store.get(workplace.add())
+    first = executor_named("ray").start(run)
+    the_job(api).update(status=status, driver_exit_code=0 if status == "SUCCEEDED" else 2)
+    run.directory.write_status({"state": said})
+    until(lambda: not worker.tick())
+    ended = workplace.store.get(run.id)
+    assert (ended.state, ended.handle, ended.attempt) == (state, first, 1)
+    assert len(api.jobs) == 1
+
+
+@pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED"])
+def test_a_job_that_has_ended_without_a_word_of_its_run_is_submitted_anew_and_resumes(workplace, api, worker, status):
+    """As after its directory was cleared, or where the process was killed."""
+    run = workplace.store.get(workplace.add())
+    executor_named("ray").start(run)
+    the_job(api).update(status=status)
+    worker.tick()
+    assert workplace.store.get(run.id).handle == f"job {run.id}-0-2 at {api.address}"
+    assert "--resume" in api.asked[-1][2]["entrypoint"]
+
+
+def test_a_run_that_is_cancelled_while_ray_takes_its_job_does_not_run(workplace, api, worker, capsys):
+    run_id = workplace.add()
+    answer = api.answer
+
+    def slow(method: str, path: str, content: dict[str, object]) -> tuple[int, object]:
+        if (method, path) == ("POST", "/api/jobs/"):
+            workplace.store.cancel(run_id)
+        return answer(method, path, content)
+
+    api.answer = slow
+    worker.tick()
+    run = workplace.store.get(run_id)
+    assert (run.state, run.reason) == (RunState.CANCELLED, "Cancelled before it started.")
+    assert api.asked[-1][:2] == ("POST", f"/api/jobs/{run_id}-0/stop")
+    assert run.directory.cancel_file.exists()  # for where Ray does not hear
+    assert f"{run_id} has left the queue while it was started" in capsys.readouterr().out
+
+
 def test_a_job_that_was_stopped_before_the_table_had_it_is_not_taken_for_the_run(workplace, api, worker, monkeypatch):
     run = workplace.store.get(workplace.add())
 
@@ -235,10 +281,12 @@ def test_a_404_that_is_none_of_the_api_loses_no_run(workplace, api, worker, said
 
 def test_while_the_api_is_waited_for_the_table_is_free_and_it_is_then_left_alone(workplace, api):
     worker = workplace.worker("train", silent_seconds=600.0)
-    workplace.add()
+    run_id = workplace.add()
     answer, free = api.answer, []
 
     def slow(method: str, path: str, content: dict[str, object]) -> tuple[int, object]:
+        if method == "GET":
+            return answer(method, path, content)
         api.asked.append((method, path, content))
         # Another connection writes while the API is waited for.
         free.append(workplace.store.add(config(7), executor="local").id)
@@ -250,8 +298,11 @@ def test_while_the_api_is_waited_for_the_table_is_free_and_it_is_then_left_alone
     api.answer = answer
     with pytest.raises(ExecutorUnreachable, match="hangs"):
         worker.tick()
-    assert [path for _, path, _ in api.asked] == ["/api/version"]
-    assert [workplace.state(run_id) for run_id in free] == [RunState.RUNNING]
+    assert [path for method, path, _ in api.asked if method == "POST"] == ["/api/jobs/"]
+    assert [workplace.state(run_id) for run_id in (run_id, *free)] == [RunState.QUEUED, RunState.RUNNING]
+    handle = workplace.store.get(free[0]).handle
+    worker.executor.stop(handle, force=True)
+    until(lambda: worker.executor.poll(handle) is not None)
 
 
 def test_a_run_whose_cluster_is_gone_for_good_can_be_cancelled_and_deleted(workplace, api):
@@ -329,6 +380,21 @@ def test_another_address_than_that_of_the_dashboard_is_refused(workplace, monkey
     monkeypatch.setenv("CIST_RAY_ADDRESS", address)
     with pytest.raises(CistError, match=f"Expected the address of Ray's dashboard.*but got '{address}'"):
         workplace.add()
+
+
+def test_a_run_on_several_workers_is_a_job_that_asks_for_them_itself(workplace, api, worker):
+    settings = workplace.store.root / "executors.toml"
+    settings.write_text("[ray]\nworkers = 2\nnum_cpus = 3\n")
+    run = workplace.store.get(workplace.add())
+    worker.tick()
+    asked = next(content for method, path, content in api.asked if (method, path) == ("POST", "/api/jobs/"))
+    assert (asked["entrypoint_num_cpus"], asked["entrypoint_num_gpus"]) == (0, 0)
+    place = f"{run.directory.config_file} --run-dir {run.directory.path}"
+    assert f"-m cist_core.runs.ray_workers {place} --workers 2 --cpus 3 --gpus 0 <" in asked["entrypoint"]
+    settings.write_text('[ray]\nworkers = 2\n\n[mirror]\nurl = "s3://bucket/runs"\n')
+    other = workplace.add()
+    worker.tick()
+    assert "a run of 2 workers cannot be copied to a store yet" in workplace.store.get(other).reason
 
 
 def test_wrong_settings_fail_a_run_in_a_sentence(workplace, api, worker):
@@ -433,6 +499,24 @@ def test_a_run_whose_node_is_killed_goes_on_elsewhere_to_the_same_metrics(on_ray
     assert ask(on_ray, run.id)["driver_node_id"] != first["driver_node_id"]
     assert "Resumed after" in run.directory.log_tail(1000)
     assert results(run.directory.path) == results(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_run_on_two_workers_ends_with_the_metrics_of_two_processes_of_one_machine(on_ray, tmp_path):
+    """Each worker is on a node of its own, which has one CPU."""
+    pytest.importorskip("ray.train.torch", reason="the extra 'ray' brings Ray Train, which is not installed")
+    (on_ray.store.root / "executors.toml").write_text("[ray]\nworkers = 2\n")
+    run = on_ray.store.add(TINY)
+    worker = on_ray.worker()
+    work(worker, lambda: on_ray.store.get(run.id).state.ended, "for the end")
+    ended = on_ray.store.get(run.id)
+    assert (ended.state, ended.reason) == (RunState.FINISHED, None), ended.stderr_file.read_text()[-3000:]
+    assert run.directory.status()["processes"] == 2
+    TINY.save(tmp_path / "config.json")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launch, "-m", "cist_core", "distill", str(tmp_path / "config.json"), "--run-dir", str(tmp_path / "two")]
+    subprocess.run(command, check=True, capture_output=True)
+    assert results(run.directory.path) == results(tmp_path / "two")
 
 
 @pytest.mark.slow

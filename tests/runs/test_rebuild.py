@@ -63,11 +63,11 @@ def test_every_run_comes_back_as_the_table_had_it(store, damage):
         owner_store.rename(run.id, "renamed")
     store.cancel(queued[3].id)
     store.resume(queued[3].id)
-    with store.claiming(9) as claim:
-        claim.started(*GONE)
-        gone = claim.run.id
-    with store.claiming(9) as claim:
-        claim.failed("It cannot start.")
+    claim = store.claim(9)
+    claim.started(*GONE)
+    gone = claim.run.id
+    claim = store.claim(9)
+    claim.failed("It cannot start.")
     before = rows(store, "SELECT * FROM runs ORDER BY rowid")
     lost = damage(store.table_file)
     again = RunStore(store.root)

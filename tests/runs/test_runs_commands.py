@@ -41,9 +41,9 @@ def run_json(capsys, *arguments):
 
 def finish(store, run_id, **status):
     """As if a worker had trained it."""
-    with store.claiming(1000) as claim:
-        assert claim.run.id == run_id
-        claim.started(*GONE)
+    claim = store.claim(1000)
+    assert claim.run.id == run_id
+    claim.started(*GONE)
     status = {"state": "finished", "updated_at": time.time() + 1, **status}
     store.get(run_id).directory.write_status(status)
     store.reconcile()
@@ -137,8 +137,8 @@ def test_a_wrong_id_or_state_is_told_in_a_sentence(capsys, workplace):
 
 def test_looking_settles_what_nobody_watches(capsys, workplace):
     run_id = workplace.add()
-    with workplace.store.claiming(1) as claim:
-        claim.started(*GONE)
+    claim = workplace.store.claim(1)
+    claim.started(*GONE)
     assert run_json(capsys, "runs", "show", run_id)["state"] == "lost"
 
 

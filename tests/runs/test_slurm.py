@@ -200,9 +200,9 @@ def test_a_job_that_begins_before_its_release_waits_for_it(place, slurm):
     place.store.cancel(run_id)
     until(lambda: not worker.tick())
     run = place.store.resume(run_id)
-    with place.store.claiming(1) as claim:
-        handle = executor_named("slurm").start(claim.run)
-        claim.started("slurm", handle)
+    claim = place.store.claim(1)
+    handle = executor_named("slurm").start(claim.run)
+    claim.started("slurm", handle)
     until(
         lambda: "Starting with JobEnvironment" in "".join(map(Path.read_text, run.directory.path.glob("slurm/2_*.out")))
     )

@@ -18,9 +18,9 @@ from tests.runs.workplace import GONE, config, end
 
 
 def make_running(store: RunStore, run_id: str) -> None:
-    with store.claiming(100) as claim:
-        assert claim.run.id == run_id
-        claim.started(*GONE)
+    claim = store.claim(100)
+    assert claim.run.id == run_id
+    claim.started(*GONE)
 
 
 def test_a_new_run_is_queued_and_has_its_config_in_its_directory(store):
@@ -116,8 +116,7 @@ def test_a_queued_run_is_cancelled_at_once(store):
     run_id = store.add(config()).id
     run = store.cancel(run_id)
     assert (run.state, run.reason) == ("cancelled", "Cancelled before it started.")
-    with store.claiming(1) as claim:
-        assert claim is None
+    assert store.claim(1) is None
 
 
 def test_a_running_run_is_told_to_stop_by_a_file(store, monkeypatch):
@@ -229,24 +228,47 @@ def test_a_sweep_is_added_whole_or_not_at_all(store):
     assert not [path for path in store.root.iterdir() if path.is_dir()]
 
 
-def test_a_claim_that_fails_leaves_the_run_in_the_queue(store):
+def test_a_run_whose_claim_says_nothing_stays_in_the_queue(store):
     run_id = store.add(config()).id
-
-    def claim_and_fall() -> None:
-        with store.claiming(1) as claim:
-            claim.started(*GONE)
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        claim_and_fall()
+    assert store.claim(1).run.id == run_id
     assert store.get(run_id).state == "queued"
+    assert store.claim(1).run.id == run_id
+
+
+def cancel(store: RunStore, run_id: str) -> None:
+    store.cancel(run_id)
+
+
+def queue_anew(store: RunStore, run_id: str) -> None:
+    store.cancel(run_id)
+    store.resume(run_id)
+
+
+def delete(store: RunStore, run_id: str) -> None:
+    store.delete(run_id)
+
+
+@pytest.mark.parametrize("leave", [cancel, queue_anew, delete, make_running])
+def test_a_run_that_has_left_the_queue_since_it_was_claimed_is_not_taken(store, leave):
+    run_id = store.add(config()).id
+    claim = store.claim(1)
+    leave(store, run_id)
+    before = store.list_runs()
+    assert not claim.started("local", "another")
+    assert not claim.failed("It cannot start.")
+    assert store.list_runs() == before
+
+
+def test_a_process_that_the_table_does_not_know_yet_is_told_that_its_run_was_cancelled(store):
+    run = store.add(config())
+    store.cancel(run.id)
+    assert run.directory.cancel_file.exists()
 
 
 def test_claims_follow_the_order_of_the_queue_and_the_number_that_may_run(store):
     first, second, third = (store.add(config(seed)).id for seed in range(3))
     make_running(store, first)
-    with store.claiming(1) as claim:
-        assert claim is None
+    assert store.claim(1) is None
     make_running(store, second)
     end(store, first, RunState.LOST)
     store.resume(first)  # goes to the end of the queue

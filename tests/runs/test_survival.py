@@ -142,9 +142,9 @@ def test_after_a_restart_of_the_machine_another_process_with_the_same_pid_is_lef
     bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     try:
         run_id = workplace.add()
-        with workplace.store.claiming(1) as claim:
-            handle = process_handle(bystander.pid, psutil.Process(bystander.pid).create_time() - 3600)
-            claim.started("local", handle)
+        claim = workplace.store.claim(1)
+        handle = process_handle(bystander.pid, psutil.Process(bystander.pid).create_time() - 3600)
+        claim.started("local", handle)
         workplace.store.cancel(run_id)
         assert workplace.state(run_id) is RunState.CANCELLED
         assert bystander.poll() is None

@@ -158,7 +158,7 @@ def test_a_worker_leaves_when_its_root_is_removed(workplace, tmp_path):
     assert worker.exitcode == 0
 
 
-@pytest.mark.parametrize("moment", ["worker_lock", "kept_open", "running", "has_queued", "claiming"])
+@pytest.mark.parametrize("moment", ["worker_lock", "kept_open", "running", "has_queued", "claim"])
 @pytest.mark.parametrize("lock", [True, False], ids=["lock made anew", "nothing made anew"])
 def test_a_worker_leaves_whenever_its_root_is_removed(workplace, tmp_path, monkeypatch, moment, lock):
     """At every moment that a removal may come in between, also if the folder was just made anew for the lock's file."""
@@ -194,11 +194,11 @@ def claim_all(root, path):
     store = RunStore(root)
     with path.open("w") as file:
         while True:
-            with store.claiming(1000) as claim:
-                if claim is None:
-                    return
-                claim.started("local", process_handle(os.getpid(), time.time()))
-            file.write(claim.run.id + "\n")
+            claim = store.claim(1000)
+            if claim is None:
+                return
+            if claim.started("local", process_handle(os.getpid(), time.time())):
+                file.write(claim.run.id + "\n")
 
 
 def test_no_two_processes_claim_one_run_even_without_the_lock(workplace, tmp_path):

@@ -13,10 +13,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import ClassVar, TypeVar
 
 from cist_core.errors import CistError
+from cist_core.runs.executors.settings import mirror_of
 from cist_core.runs.run import Run
 from cist_core.training.run_directory import RunDirectoryBusy
 
@@ -57,8 +57,8 @@ class Executor(ABC):
     """Runs the commands of runs somewhere. A subclass is one kind of place.
 
     A handle has to work in every object of the class, also in another process and after the end of the one that made
-    it. Every method may raise `ExecutorUnreachable`. They are called by one thread, `start` while the table is locked,
-    so each should answer within seconds; `check_answers` is asked before, while the table is free.
+    it. Every method may raise `ExecutorUnreachable`. They are called by one thread, which looks at nothing
+    else meanwhile, so each should answer within seconds; the table is free for others.
     """
 
     name: ClassVar[str]
@@ -79,18 +79,24 @@ class Executor(ABC):
             CistError: naming what is missing.
         """
 
-    def check_answers(self, root: Path) -> None:  # noqa: B027 - nor do they keep anybody waiting
-        """Find out before a start whether it answers, as the table is locked while a run starts.
-
-        Args:
-            root: of the runs, where its settings are.
-        """
-
     def command_for(self, run: Run) -> list[str]:
         """The whole command of the next attempt at a run."""
         directory = run.directory
         command = [*self.command, str(directory.config_file), "--run-dir", str(directory.path)]
+        if url := mirror_of(directory.path):
+            command += ["--mirror", url]
         return [*command, "--resume"] if run.resume else command
+
+    def find(self, run: Run) -> str | None:
+        """The handle of what was started before for the same ``run.id`` and ``run.attempt``, if that is this attempt.
+
+        Asked before `start`: it goes on, or has ended and the run has said how, and a worker died, or lost the answer,
+        before the table had the handle. None for executors whose commands wait for `release`, since those do nothing.
+
+        Raises:
+            RunPutOff: if this run cannot start now.
+        """
+        return None
 
     @abstractmethod
     def start(self, run: Run) -> str:
@@ -98,8 +104,8 @@ class Executor(ABC):
 
         The command works in ``run.working_directory``, writes its standard error to ``run.stderr_file``, and outlives
         this process. If the worker dies before the table has the handle, the run is still queued and will be started
-        again. So that nothing is trained twice, an executor either waits for `release`, or returns what it has started
-        before for the same ``run.id`` and ``run.attempt``, if that goes on.
+        again. So that nothing is trained twice, an executor either waits for `release`, or can `find` what it has
+        started.
 
         Raises:
             RunPutOff: if this run cannot start now.

@@ -11,10 +11,11 @@ import json
 import os
 import re
 import shlex
+import sys
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,7 +34,7 @@ from cist_core.runs.executors.protocol import (
     refuse_busy,
     register_executor,
 )
-from cist_core.runs.executors.settings import SETTINGS_FILE, settings_of
+from cist_core.runs.executors.settings import SETTINGS_FILE, mirror_of, settings_of
 from cist_core.runs.run import Run
 
 _FIRST_SENTENCE = re.compile(r"(?<=\.) | class_name: ")  # what follows are details of Ray's own
@@ -50,6 +51,7 @@ _MACHINE_LOST = (
     "JOB_SUPERVISOR_ACTOR_START_TIMEOUT",
 )
 _WORKS = ("PENDING", "RUNNING")
+_SAID = ("finished", "failed")
 _PASSED_ON = ("PYTHONPATH", "OMP_NUM_THREADS", "HF_HOME", "HF_HUB_OFFLINE")
 
 Amount = Annotated[float, Field(ge=0)]
@@ -75,6 +77,8 @@ class RaySettings(BaseModel):
     """GPUs that a run reserves; None: 1 where its ``machine.device`` is ``cuda``, else 0."""
     memory: Annotated[int, Field(ge=0)] | None = None
     """Bytes that a run reserves."""
+    workers: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Processes that share each batch of a run, on one node or several; each reserves the CPUs and GPUs above."""
     resources: dict[str, Amount] = {}
     """Amounts of resources that nodes were given names for."""
 
@@ -99,16 +103,26 @@ class RaySettings(BaseModel):
         _check_address(settings.address)
         return settings
 
-    def reserved(self, machine: dict[str, Any]) -> dict[str, Any]:
-        """What a job asks for, in the words of the API.
+    def of_a_process(self, machine: dict[str, Any]) -> tuple[float, float]:
+        """CPUs and GPUs of one process.
 
         Args:
             machine: the part of the run's config.
         """
         on_gpu = str(machine.get("device", "auto")).startswith("cuda")
+        cpus = self.num_cpus if self.num_cpus is not None else machine.get("threads") or 1
+        return cpus, self.num_gpus if self.num_gpus is not None else int(on_gpu)
+
+    def reserved(self, machine: dict[str, Any]) -> dict[str, Any]:
+        """What a job asks for, in the words of the API; one with several workers asks for those itself.
+
+        Args:
+            machine: the part of the run's config.
+        """
+        cpus, gpus = self.of_a_process(machine) if self.workers == 1 else (0, 0)
         asked = {
-            "entrypoint_num_cpus": self.num_cpus if self.num_cpus is not None else machine.get("threads") or 1,
-            "entrypoint_num_gpus": self.num_gpus if self.num_gpus is not None else int(on_gpu),
+            "entrypoint_num_cpus": cpus,
+            "entrypoint_num_gpus": gpus,
             "entrypoint_memory": self.memory,
             "entrypoint_resources": self.resources or None,
         }
@@ -128,26 +142,27 @@ class RayExecutor(Executor):
     def check_available(self) -> None:
         _check_address(os.environ.get(RAY_ADDRESS, _DEFAULT_ADDRESS))
 
-    def check_answers(self, root: Path) -> None:
-        _ask(RaySettings.load(root).address.rstrip("/"), "GET", "/api/version")
+    def find(self, run: Run) -> str | None:
+        for handle, job in self._earlier_jobs(run):
+            status = job.get("status")
+            if status in _WORKS and handle in self._told_to_stop:
+                raise RunPutOff(f"The {handle} of {run.id} still stops; the run starts once it has.")
+            # What has ended is this attempt if the run has said so; else somebody has cleared its directory since, or
+            # it was ended from outside.
+            if status in _WORKS or (status != "STOPPED" and run.directory.status().get("state") in _SAID):
+                return handle
+        return None
 
     def start(self, run: Run) -> str:
         settings = RaySettings.load(run.directory.path.parent)
-        job, address = f"{run.id}-{run.attempt}", settings.address.rstrip("/")
-        arguments = self.command_for(run)
-        for number in itertools.count(2):
-            handle = f"job {job} at {address}"
-            known = self.job(handle)
-            if known is None:
-                break
-            if known.get("status") in _WORKS:
-                if handle in self._told_to_stop:
-                    raise RunPutOff(f"The job {job} of {run.id} still stops; the run starts once it has.")
-                return handle  # of a worker that died before the table had it
-            job = f"{run.id}-{run.attempt}-{number}"
-            if "--resume" not in arguments:  # that one may have begun
-                arguments.append("--resume")
+        address, arguments = settings.address.rstrip("/"), self.command_for(run)
+        earlier = len(list(self._earlier_jobs(run)))
+        if earlier and "--resume" not in arguments:  # one of them may have begun
+            arguments.append("--resume")
+        job = _job_name(run, earlier + 1)
         refuse_busy(run)
+        if settings.workers > 1:
+            arguments = _on_workers(run, settings, resume="--resume" in arguments)
         command = shlex.join(arguments)
         request = {
             "submission_id": job,
@@ -158,7 +173,17 @@ class RayExecutor(Executor):
             **settings.reserved(_machine(run)),
         }
         _ask(address, "POST", "/api/jobs/", request)
-        return handle
+        return f"job {job} at {address}"
+
+    def _earlier_jobs(self, run: Run) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Those that Ray knows of this attempt, by their handles, the first one first."""
+        address = RaySettings.load(run.directory.path.parent).address.rstrip("/")
+        for number in itertools.count(1):
+            handle = f"job {_job_name(run, number)} at {address}"
+            known = self.job(handle)
+            if known is None:
+                return
+            yield handle, known
 
     def poll(self, handle: str) -> Exit | None:
         if _HANDLE.fullmatch(handle) is None:
@@ -190,6 +215,24 @@ class RayExecutor(Executor):
         match = _HANDLE.fullmatch(handle)
         assert match is not None
         return _ask(match[2], "GET", f"/api/jobs/{match[1]}")
+
+
+def _job_name(run: Run, number: int) -> str:
+    """Of the first, second, ... job for an attempt; Ray takes no name twice."""
+    return f"{run.id}-{run.attempt}" + (f"-{number}" if number > 1 else "")
+
+
+def _on_workers(run: Run, settings: RaySettings, *, resume: bool) -> list[str]:
+    """The command of a run on several workers."""
+    if mirror_of(run.directory.path) is not None:
+        raise CistError(
+            f"Mend {SETTINGS_FILE}: a run of {settings.workers} workers cannot be copied to a store yet; leave out "
+            "[mirror], or workers under [ray]."
+        )
+    cpus, gpus = settings.of_a_process(_machine(run))
+    amounts = ["--workers", str(settings.workers), "--cpus", f"{cpus:g}", "--gpus", f"{gpus:g}"]
+    place = [str(run.directory.config_file), "--run-dir", str(run.directory.path)]
+    return [sys.executable, "-m", "cist_core.runs.ray_workers", *place, *amounts, *(["--resume"] if resume else [])]
 
 
 def _check_address(address: str) -> None:

@@ -1,4 +1,6 @@
-"""What is asked of a cluster for each run: `executors.toml`, a file for the operator in the folder of runs."""
+"""What is asked of a cluster for each run, and where runs are copied to: `executors.toml`, a file for the operator in
+the folder of runs.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ from typing import Any
 
 from cist_core.documents import read_document
 from cist_core.errors import CistError
+from cist_core.training.mirror.store import is_url
 
 SETTINGS_FILE = "executors.toml"
 
@@ -37,3 +40,25 @@ def settings_of(root: Path, executor: str) -> dict[str, Any]:
     if not isinstance(table, dict):
         raise CistError(f"Expected a table [{executor}] in {path}, but got {executor} = {table!r}.")
     return table
+
+
+def mirror_of(directory: Path) -> str | None:
+    """The URL of the copy that a run is to have; None where runs have none.
+
+    Example of an ``executors.toml``::
+
+        [mirror]
+        url = "s3://bucket/runs"
+
+    Raises:
+        CistError: if the file cannot be read, or the table has another content.
+    """
+    table = settings_of(directory.parent, "mirror")
+    url = table.pop("url", None)
+    if table or not (url is None or (isinstance(url, str) and is_url(url))):
+        wrong = f"{next(iter(table))!r}" if table else f"url = {url!r}"
+        raise CistError(
+            f'Mend [mirror] in {directory.parent / SETTINGS_FILE}: expected url = "s3://BUCKET/FOLDER" alone, but got '
+            f"{wrong}."
+        )
+    return None if url is None else f"{url.rstrip('/')}/{directory.name}"

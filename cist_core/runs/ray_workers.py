@@ -1,0 +1,80 @@
+"""One run on several workers of Ray: what the job of such a run does.
+
+    python -m cist_core.runs.ray_workers CONFIG.json --run-dir DIR [--resume] --workers 2 [--cpus 1] [--gpus 0]
+
+Ray Train places the workers, on one node or several, and joins their processes; the engine then does what it does under
+``accelerate launch``: each process has its share of every batch, and the first one writes the run directory, which all
+nodes see. The job itself trains nothing. A worker that dies ends its group, and Ray Train starts another one, which
+resumes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from cist_core.errors import CistError
+from cist_core.training.run_directory import RunDirectory
+
+_FAILURES = 3
+_CODES = {"finished": 0, "cancelled": 130}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train, and return the exit code of the run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--run-dir", type=Path, required=True)
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--workers", type=int, required=True)
+    parser.add_argument("--cpus", type=float, default=1.0)
+    parser.add_argument("--gpus", type=float, default=0.0)
+    options = parser.parse_args(arguments)
+    directory = RunDirectory(options.run_dir)
+    if not options.resume and any(directory.checkpoints.glob("*.pt")):
+        print(f"cist: There is a run in {directory.path} already; resume it, or choose another one.", file=sys.stderr)
+        return 2
+    # The workers, which no signal reaches, look for the file before each step.
+    signal.signal(signal.SIGTERM, lambda *_: directory.cancel_file.touch())
+    _train(options)
+    status = directory.status()
+    if status.get("state") not in _CODES:
+        print(f"cist: {status.get('reason') or 'The workers have ended and left no word.'}", file=sys.stderr)
+    return _CODES.get(str(status.get("state")), 2)
+
+
+def _train(options: argparse.Namespace) -> None:
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    resources = {name: value for name, value in (("CPU", options.cpus), ("GPU", options.gpus)) if value}
+    trainer = TorchTrainer(
+        _work,
+        train_loop_config={"config": str(options.config), "run_dir": str(options.run_dir)},
+        scaling_config=ScalingConfig(
+            num_workers=options.workers, use_gpu=options.gpus > 0, resources_per_worker=resources
+        ),
+        run_config=RunConfig(
+            name=options.run_dir.name,
+            storage_path=str(options.run_dir.resolve() / "ray"),
+            failure_config=FailureConfig(max_failures=_FAILURES),
+        ),
+    )
+    trainer.fit()
+
+
+def _work(given: dict[str, Any]) -> None:
+    """What each worker does; how the run ended is in its status, and only what is no word of its own is a failure."""
+    from cist_core.training.config import load_config
+    from cist_core.training.engine import train
+
+    with contextlib.suppress(CistError):
+        train(load_config(given["config"]), given["run_dir"], resume=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""A folder of an object store, or of anything else that fsspec reaches, in the few verbs that a mirror needs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from cist_core.errors import CistError, first_line
+
+_URL = re.compile(r"([a-z][a-z0-9+.-]*)://\S+|memory:\S+|file:\S+")
+_WHOLE = ("s3", "s3a", "gs", "gcs", "memory")
+"""Stores in which an object appears whole or not at all, and which know writes under one condition."""
+_LOCAL = ("file", "local")
+_EXTRAS = {"s3": "cist-studio[s3]", "s3a": "cist-studio[s3]", "gs": "gcsfs", "gcs": "gcsfs"}
+_SECONDS = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 2}}
+
+
+def is_url(text: str) -> bool:
+    """Whether a run directory lies in a store and not on a disk.
+
+    Example:
+        >>> [is_url(text) for text in ("s3://bucket/run", "runs/one", "C:/runs/one", "file:///mnt/run")]
+        [True, False, False, True]
+    """
+    return _URL.fullmatch(text) is not None
+
+
+class Store:
+    """The folder that a URL names; names of files are relative to it, with slashes.
+
+    Args:
+        url: such as ``s3://bucket/runs/one``. Keys and the address of another S3 than Amazon's come from the
+            environment, as boto reads it (``AWS_ACCESS_KEY_ID``, ``AWS_ENDPOINT_URL``, ...).
+
+    Raises:
+        CistError: if this kind of store is not known to write whole objects under a condition, or its library is
+            missing.
+    """
+
+    def __init__(self, url: str) -> None:
+        import fsspec
+
+        self.url = url.rstrip("/")
+        self._kind = self.url.partition(":")[0]
+        if self._kind not in _WHOLE + _LOCAL:
+            raise CistError(
+                f"Expected a run in one of the stores {', '.join((*_WHOLE, 'file'))}, but got '{url}'; others are not "
+                "known to write objects whole and only where there are none."
+            )
+        options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
+        if self._kind in ("s3", "s3a"):
+            options |= {"config_kwargs": _SECONDS}
+        elif self._kind in _LOCAL:
+            options |= {"auto_mkdir": True}
+        try:
+            self._fs, folder = fsspec.core.url_to_fs(self.url, **options)
+        except ImportError as error:
+            raise CistError(
+                f"The store of {url} needs a library ({first_line(error)}); pip install '{_EXTRAS[self._kind]}'."
+            ) from error
+        self._folder = PurePosixPath(folder)
+
+    def names(self) -> list[str]:
+        """All files of the folder, also in folders below it."""
+        try:
+            found = self._fs.find(str(self._folder))
+        except FileNotFoundError:
+            return []
+        return [str(PurePosixPath(path).relative_to(self._folder)) for path in found]
+
+    def read(self, name: str) -> bytes:
+        """The content of a file.
+
+        Raises:
+            FileNotFoundError: if there is none.
+        """
+        return bytes(self._fs.cat_file(self._path(name)))
+
+    def fetch(self, name: str, path: Path) -> None:
+        """Copy a file to this machine."""
+        self._fs.get_file(self._path(name), str(path))
+
+    def write(self, name: str, content: bytes) -> None:
+        """Replace a file whole."""
+        if self._kind in _LOCAL:
+            self._replace(name, lambda partial: self._fs.pipe_file(partial, content))
+        else:
+            self._fs.pipe_file(self._path(name), content)
+
+    def send(self, path: Path, name: str) -> None:
+        """Replace a file whole by one of this machine that does not change any more."""
+        if self._kind in _LOCAL:
+            self._replace(name, lambda partial: self._fs.put_file(str(path), partial))
+        else:
+            self._fs.put_file(str(path), self._path(name))
+
+    def create(self, name: str, content: bytes) -> None:
+        """Write a file that is not there.
+
+        Raises:
+            FileExistsError: if it is.
+        """
+        if self._kind in _LOCAL:  # fsspec's own way there looks first and writes then
+            with self._fs.open(self._path(name), "xb") as file:
+                file.write(content)
+            return
+        try:
+            self._fs.pipe_file(self._path(name), content, mode="create")
+        except FileExistsError:
+            raise
+        except Exception as error:  # s3fs gives this answer of the store as it comes
+            if "PreconditionFailed" in str(error) or "pre-condition" in str(error).lower():
+                raise FileExistsError(name) from error
+            raise
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        try:
+            self._fs.rm_file(self._path(name))
+        except FileNotFoundError:
+            return
+
+    def _path(self, name: str) -> str:
+        return str(self._folder / name)
+
+    def _replace(self, name: str, write: Any) -> None:
+        target = self._folder / name
+        partial = str(target.with_name(f".{target.name}.partial"))
+        write(partial)
+        self._fs.mv(partial, str(target))

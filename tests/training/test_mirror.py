@@ -1,0 +1,337 @@
+"""Runs that are kept in an object store: an S3 on this machine, the memory of this process, and a folder."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from whole_runs import TINY, results
+
+from cist_core import CistError
+from cist_core.cli import main
+from cist_core.runs.executors.local import LocalExecutor
+from cist_core.runs.store import RunStore
+from cist_core.training.engine import train
+from cist_core.training.mirror.lease import Lease, LeaseLost
+from cist_core.training.mirror.mirror import Mirror
+from cist_core.training.mirror.store import Store
+from cist_core.training.run_directory import RunDirectory
+
+REPOSITORY = Path(__file__).parents[2]
+HOLDER = """
+import sys, time
+from cist_core.training.mirror.lease import Lease
+from cist_core.training.mirror.store import Store
+Lease(Store(sys.argv[1])).take()
+print("taken", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """The address of an empty S3."""
+    pytest.importorskip("s3fs", reason="the extra 's3' is not installed")
+    server = pytest.importorskip("moto.server", reason="moto is not installed")
+    logging.getLogger("werkzeug").setLevel("ERROR")
+    made = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    made.start()
+    host, port = made.get_host_and_port()
+    try:
+        yield f"http://{host}:{port}"
+    finally:
+        made.stop()
+
+
+@pytest.fixture
+def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A folder for one run that nobody else has."""
+    kind = getattr(request, "param", "memory")
+    if kind == "memory":
+        return f"memory://{tmp_path.name}/one"
+    if kind == "file":
+        return (tmp_path / "store" / "one").as_uri()
+    address = request.getfixturevalue("s3")
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": address,
+    }.items():
+        monkeypatch.setenv(name, value)
+    import boto3
+
+    boto3.client("s3").create_bucket(Bucket="a-bucket")
+    return f"s3://a-bucket/{tmp_path.name}/one"
+
+
+on_every_store = pytest.mark.parametrize("url", ["s3", "memory", "file"], indirect=True)
+
+
+def mirror(url: str, path: Path, *, resume: bool = False, **seconds: float) -> Mirror:
+    made = Mirror(
+        url, RunDirectory(path), **{"renew_seconds": 0.05, "stale_seconds": 0.5, "end_seconds": 20.0} | seconds
+    )
+    made.begin(resume=resume)
+    return made
+
+
+def until(condition, what: str) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.2)
+
+
+# ---- who may write ---------------------------------------------------------------------------------------------------
+
+
+@on_every_store
+def test_who_is_silent_loses_the_lease_and_is_told(url):
+    first = Lease(Store(url), stale_seconds=0.2)
+    first.take()
+    first.renew()
+    second = Lease(Store(url), stale_seconds=0.2)
+    second.take()
+    with pytest.raises(LeaseLost, match="was taken over"):
+        first.renew()
+    second.renew()
+    second.release()
+    assert Store(url).names() == []
+
+
+def test_who_shows_signs_of_life_keeps_the_lease(url):
+    first = Lease(Store(url))
+    first.take()
+    second = Lease(Store(url), wait=lambda _: first.renew())
+    with pytest.raises(CistError, match=f"Another process trains the run in {url} \\(process {os.getpid()} on "):
+        second.take()
+    first.renew()
+
+
+@pytest.mark.parametrize("url", ["file"], indirect=True)
+def test_the_lease_of_a_process_of_this_machine_that_was_killed_is_over_at_once(url):
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, url], stdout=subprocess.PIPE, cwd=REPOSITORY)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"taken\n"
+    holder.send_signal(signal.SIGKILL)
+    holder.communicate()
+
+    def wait(_: float) -> None:
+        pytest.fail("it waits")
+
+    Lease(Store(url), wait=wait).take()
+
+
+def test_of_many_that_take_over_one_has_it(url):
+    Lease(Store(url)).take()
+    leases = [Lease(Store(url), stale_seconds=0.1) for _ in range(6)]
+    barrier, refused = threading.Barrier(len(leases)), []
+
+    def take(lease: Lease) -> None:
+        barrier.wait()
+        try:
+            lease.take()
+        except CistError:
+            refused.append(lease)
+
+    threads = [threading.Thread(target=take, args=(lease,)) for lease in leases]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    held = []
+    for lease in leases:
+        if lease not in refused:
+            try:
+                lease.check()
+            except LeaseLost:
+                continue
+            held.append(lease)
+    assert len(held) == 1
+
+
+def test_a_store_that_knows_no_conditions_is_refused(url, monkeypatch):
+    monkeypatch.setattr(Store, "create", Store.write)
+    with pytest.raises(CistError, match="nothing would keep two machines from one run"):
+        Lease(Store(url)).take()
+
+
+def test_a_kind_of_store_of_which_that_is_not_known_is_refused():
+    with pytest.raises(CistError, match=r"Expected a run in one of the stores s3, .* but got 'sftp://host/run'"):
+        Store("sftp://host/run")
+
+
+# ---- what is copied --------------------------------------------------------------------------------------------------
+
+
+@on_every_store
+def test_a_run_goes_on_from_the_store_to_the_metrics_of_an_undisturbed_one(url, tmp_path):
+    calls = iter(range(9))
+    first = mirror(url, tmp_path / "here")
+    with pytest.raises(CistError, match=f"go on with: cist distill --run-dir {url} --resume"):
+        train(TINY, tmp_path / "here", should_stop=lambda: next(calls, None) is None, mirror=first)
+    first.close()
+    second = mirror(url, tmp_path / "there", resume=True)
+    status = train(TINY, tmp_path / "there", resume=True, mirror=second)
+    second.close()
+    train(TINY, tmp_path / "whole")
+    assert results(tmp_path / "there") == results(tmp_path / "whole")
+    assert status["mirror"]["url"] == url
+    store = Store(url)
+    names = store.names()
+    assert {"student.safetensors", "status.json", "log.txt", "metrics.jsonl", "config.json"} <= set(names)
+    here = {str(path.relative_to(tmp_path / "there")) for path in (tmp_path / "there").rglob("*") if path.is_file()}
+    assert set(names) == here - {"lock"}
+    assert all(store.read(name) == (tmp_path / "there" / name).read_bytes() for name in names)
+
+
+def test_files_come_in_an_order_that_is_valid_at_any_moment(url, tmp_path, monkeypatch):
+    sent: list[str] = []
+    write = Store.write
+
+    def note(self: Store, name: str, content: bytes) -> None:
+        sent.append(name)
+        write(self, name, content)
+
+    monkeypatch.setattr(Store, "write", note)
+    train(TINY, tmp_path / "run")
+    mirror(url, tmp_path / "run", resume=True).close()
+    files = [name for name in sent if not name.startswith("lease")]
+    assert files[0] == "config.json"
+    assert files[-1] == "status.json"
+    assert all(name.startswith("checkpoints/") for name in files[-3:-1])
+
+
+def test_a_bucket_that_gives_no_answer_for_a_while_holds_up_nothing_and_is_said(url, tmp_path, monkeypatch):
+    directory, write = RunDirectory(tmp_path / "run"), Store.write
+    copy, away = mirror(url, directory.path), threading.Event()
+    away.set()
+
+    def fail(self: Store, name: str, content: bytes) -> None:
+        if away.is_set():
+            raise ConnectionError("The bucket is away.")
+        write(self, name, content)
+
+    monkeypatch.setattr(Store, "write", fail)
+
+    def come_back() -> bool:
+        """Once the run has said that its copy is behind."""
+        fault = directory.status().get("mirror", {}).get("fault")
+        if fault:
+            assert fault == "The bucket is away"
+            away.clear()
+        return False
+
+    status = train(TINY.changed(epochs=60), directory.path, should_stop=come_back, mirror=copy)
+    copy.close()
+    assert status["state"] == "finished"
+    assert not away.is_set()
+    log = directory.log_tail(1000)
+    assert f"The copy in {url} is behind (The bucket is away); the run goes on" in log
+    assert Store(url).read("metrics.jsonl") == directory.metrics_file.read_bytes()
+
+
+def test_a_bucket_that_hangs_is_waited_for_at_the_end_but_not_for_ever(url, tmp_path, monkeypatch):
+    copy = mirror(url, tmp_path / "run", end_seconds=0.2)
+    hangs = threading.Event()
+    monkeypatch.setattr(Store, "write", lambda *_: hangs.wait())
+    assert train(TINY, tmp_path / "run", mirror=copy)["state"] == "finished"
+    with pytest.raises(
+        CistError, match=r"The copy of .* is not complete .*the same command with --resume completes it"
+    ):
+        copy.close()
+    hangs.set()
+
+
+def test_a_run_that_another_machine_has_taken_over_ends(url, tmp_path):
+    copy = mirror(url, tmp_path / "run", renew_seconds=1000.0)
+    Lease(Store(url), stale_seconds=0.1).take()
+    with pytest.raises(LeaseLost, match="was taken over"):
+        train(TINY.changed(epochs=2000), tmp_path / "run", mirror=copy)
+    assert RunDirectory(tmp_path / "run").status()["state"] == "failed"
+
+
+# ---- the command line ------------------------------------------------------------------------------------------------
+
+
+def distill(*options: object, **settings: object) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "cist_core", "distill", *map(str, options)]
+    return subprocess.Popen(
+        command,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        **settings,
+    )
+
+
+@pytest.mark.parametrize("url", ["s3"], indirect=True)
+def test_after_kill_9_a_run_goes_on_elsewhere_to_the_same_metrics(url, tmp_path):
+    config = TINY.changed(epochs=40)
+    config.save(tmp_path / "config.json")
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    store = Store(url)
+    process = distill(tmp_path / "config.json", "--run-dir", url, cwd=tmp_path / "here")
+    try:
+        until(lambda: any(name.startswith("checkpoints/") for name in store.names()), "a checkpoint in the store")
+    finally:
+        process.kill()
+        process.communicate()
+    second = distill("--run-dir", url, "--resume", cwd=tmp_path / "there")
+    _, said = second.communicate(timeout=150)
+    assert second.returncode == 0, said
+    (there,) = (tmp_path / "there" / "runs").iterdir()
+    log = RunDirectory(there).log_tail(1000)
+    assert "Fetched" in log or "Resumed after" in log
+    train(config, tmp_path / "whole")
+    assert results(there) == results(tmp_path / "whole")
+
+
+def test_a_run_in_the_store_is_not_overwritten_and_a_finished_one_is_only_fetched(url, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    TINY.save(tmp_path / "config.json")
+    assert main(["distill", "config.json", "--run-dir", url]) == 0
+    assert f"and {url}" in capsys.readouterr().out
+    assert main(["distill", "config.json", "--run-dir", url]) == 2
+    assert f"There is a run in {url} already; go on with it (--resume)" in capsys.readouterr().err
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["distill", "--run-dir", url, "--resume"]) == 0
+    assert "The run has finished" in capsys.readouterr().out
+    (fetched,) = Path("runs").iterdir()
+    assert (fetched / "student.safetensors").read_bytes() == Store(url).read("student.safetensors")
+
+
+def test_several_processes_are_refused(url, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["distill", "--preset", "demo", "--run-dir", url]) == 2
+    assert "A run of several processes cannot be kept in" in capsys.readouterr().err
+
+
+def test_runs_of_the_queue_are_copied_where_the_operator_says(tmp_path):
+    store = RunStore(tmp_path / "runs")
+    run = store.add(TINY)
+    executor = LocalExecutor()
+    assert "--mirror" not in executor.command_for(run)
+    (store.root / "executors.toml").write_text('[mirror]\nurl = "s3://bucket/runs/"\n')
+    assert executor.command_for(run)[-2:] == ["--mirror", f"s3://bucket/runs/{run.id}"]
+    (store.root / "executors.toml").write_text('[mirror]\nurl = "bucket"\n')
+    with pytest.raises(CistError, match=r"Mend \[mirror\] in .*but got url = 'bucket'"):
+        executor.command_for(run)
+
+
+def test_a_run_that_begins_anew_replaces_its_copy(url, tmp_path, monkeypatch):
+    Store(url).write("checkpoints/step-000000099.pt", b"of an earlier attempt")
+    TINY.save(tmp_path / "config.json")
+    run = tmp_path / "run"
+    assert main(["distill", str(tmp_path / "config.json"), "--run-dir", str(run), "--mirror", url]) == 0
+    assert "checkpoints/step-000000099.pt" not in Store(url).names()
+    assert Store(url).read("metrics.jsonl") == (run / "metrics.jsonl").read_bytes()
