@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from cist_core import __version__
+from cist_core.cores import usable_cores
 from cist_core.errors import CistError, first_line
 from cist_core.studio import HOW_TO_GET_THEM, studio_folder
 from cist_core.wording import byte_size, three_digits
@@ -179,7 +180,7 @@ def _device(name: str) -> Iterator[Check]:
     import torch
 
     took = f"importing torch {torch.__version__} took {three_digits(time.perf_counter() - started)} s"
-    threads = f"{torch.get_num_threads()} of {_cores()} cores for networks"
+    threads = f"{torch.get_num_threads()} of {usable_cores()} cores for networks"
     if torch.cuda.is_available():
         cards = ", ".join(_card(torch.cuda.get_device_properties(index)) for index in range(torch.cuda.device_count()))
         yield Check(name, State.OK, f"Networks run on CUDA: {cards}; {took}.")
@@ -199,11 +200,6 @@ def _device(name: str) -> Iterator[Check]:
 def _card(properties: object) -> str:
     memory = getattr(properties, "total_memory", 0)
     return f"{getattr(properties, 'name', 'a GPU')} with {byte_size(memory, binary=True)}"
-
-
-def _cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _kernels(name: str) -> Iterator[Check]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from cist_core.cores import usable_cores
 from cist_core.data.pictures import INTERPOLATIONS, Interpolation, decode
 from cist_core.errors import CistError
 
@@ -23,6 +25,8 @@ DEFAULT_SIZE = 32
 @dataclass(frozen=True, eq=False, kw_only=True)
 class DecodedImages(ABC):
     """Pictures that are read, cropped and scaled when they are indexed; see `cist_core.data.pictures.decode`.
+
+    Pictures are decoded in as many threads as there are cores: Pillow works without Python's lock.
 
     A subclass says how many there are, where each is, and how a part of them is taken.
 
@@ -65,9 +69,19 @@ class DecodedImages(ABC):
         """
         chosen = np.arange(len(self))[indices]
         out = np.empty((len(chosen), *self.shape[1:]), np.uint8)
-        for row, index in enumerate(chosen):
-            picture, name = self.picture(int(index))
+
+        def decode_into(row: int, picture: Path | bytes, name: str) -> None:
             out[row] = decode(picture, name, self.size, self.channels, self.crop, self.interpolation)
+
+        workers = max(1, min(usable_cores(), len(chosen)))
+        with ThreadPoolExecutor(workers, thread_name_prefix="cist-decode") as pool:
+            # As many at a time as are decoded: a picture may be hundreds of megabytes large. They are looked up here,
+            # because a table of pictures is read by one thread.
+            for first in range(0, len(chosen), workers):
+                rows = range(first, min(first + workers, len(chosen)))
+                found = [(row, *self.picture(int(chosen[row]))) for row in rows]
+                for decoded in [pool.submit(decode_into, *each) for each in found]:
+                    decoded.result()
         return out
 
     def at(self, size: int, channels: int, crop: float = 1.0, interpolation: Interpolation = "bilinear") -> Self:

@@ -6,6 +6,8 @@ All arithmetic is in base 2: with ``u = (z - max(z)) log2(e) / tau``, ``S = sum 
 
 What makes them fast: an own ``2^u`` of a dozen operations that the compiler can vectorise (the library's exp is a call
 per element), and sums over blocks of `BLOCK` columns in float32, added up in float64, as a row may have 50,000 classes.
+Where a row has few classes, or its sums are many, `TOGETHER` rows are taken at a time, each in a lane of the vectors:
+sums across the lanes of one row, remainders of loops and single divisions would take longer than the classes.
 
 Rows must be finite: the code is compiled to assume that there is no NaN. All compiled code stays in this one file,
 because numba's cache on disk notices changes of a kernel's own file only; numbers of other modules come as arguments.
@@ -15,6 +17,7 @@ because numba's cache on disk notices changes of a kernel's own file only; numbe
 # mypy: ignore-errors
 
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +26,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic, models, overload, register_model
 
 BLOCK = 1024
 """Columns summed in float32 before they join a float64 sum; three such buffers fit the L1 cache."""
@@ -31,8 +34,14 @@ LANES = 32
 """Buffers are padded to a multiple of this, so that vector loops have no remainder."""
 RUN = 128
 """Columns that share one maximum; the largest logit is then sought in the winning run only."""
-LINE_ROWS = 8
-"""Rows of a table that share a cache line."""
+TOGETHER = 16
+"""Rows taken side by side: as many as a 512-bit vector has lanes; narrower vectors are taken several at a time."""
+FEW_CLASSES = 512
+"""Up to so many classes rows are taken side by side: with more they leave the cache between two passes over them."""
+PART = 64
+"""Columns of rows side by side that are summed before they join a larger sum, so that rounding does not add up."""
+COLUMNS = 256
+"""Columns of rows side by side that are tabulated at a time."""
 STEPS = 4
 """Ratios taken per pass over a buffer: loads and stores are shared by that many."""
 RESTART = 64
@@ -41,8 +50,6 @@ RESTART = 64
 
 TERMS = 13
 """Power sums of a series; those of the moments end at the powers 10 to 12."""
-STRETCH, CENTRES = 8, 16
-"""Nodes of a stretch after the first, and the room for centres: with constants the compiler needs no remainder."""
 FROM_MIDDLE = 2
 """So many of the centres, the lowest, have series about the middle of the row; the others about its peak."""
 WIDEST = 1.25
@@ -56,6 +63,7 @@ _FAR = np.float32(1e30)
 _LARGEST = 3e38
 _HALF = np.float32(0.5)
 _ZERO = np.float32(0.0)
+_FLUSHED = np.float32(1e-30)
 # Minimax in relative error for 2^f on [-0.5, 0.5], with the first coefficient held at 1 so that 2^0 is exactly 1: 9e-8.
 _C0 = np.float32(1.0)
 _C1 = np.float32(0.6931469775978846)
@@ -64,7 +72,9 @@ _C3 = np.float32(0.05550733744273165)
 _C4 = np.float32(0.009671512768486412)
 _C5 = np.float32(0.0013264727266305942)
 _SQRT_HALF_BITS = int(np.float32(math.sqrt(0.5)).view(np.int32))
-_HALF_TO_SINGLE = np.float32(2.0**112)
+_HALF_TO_SINGLE = 2.0**112
+# The exponent of a class that is not there: its weight is 2^-126 from a ratio of 20 on.
+_NOWHERE = np.float32(-1e4)
 
 
 # Infinities stay allowed: a huge difference over a tiny temperature overflows, and is clamped.
@@ -91,14 +101,98 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 # --- Building blocks -------------------------------------------------------------------------------------------------
 
 
+class Lanes(types.Type):
+    """One float32 of each of `TOGETHER` rows; with operators, and numbers on either side of them."""
+
+    def __init__(self):
+        super().__init__("Lanes")
+
+
+_lanes = Lanes()
+_SINGLE, _WORD = ir.FloatType(), ir.IntType(32)
+_SINGLES, _WORDS = ir.VectorType(_SINGLE, TOGETHER), ir.VectorType(_WORD, TOGETHER)
+_DOUBLES = ir.VectorType(ir.DoubleType(), TOGETHER)
+# Lanes are vectors already: sums stay in the order in which they are written, which keeps moments from cancelling.
+_FAST = tuple(sorted(_OPTIONS["fastmath"] - {"reassoc"}))
+# Without these flags on a maximum LLVM keeps the loop scalar.
+_ORDERED = ("nnan", "nsz")
+
+
+@register_model(Lanes)
+class _LanesModel(models.PrimitiveModel):
+    def __init__(self, manager, frontend_type):
+        super().__init__(manager, frontend_type, _SINGLES)
+
+
+def _kind(*given):
+    """What an operation on lanes and numbers gives."""
+    return _lanes if any(isinstance(each, Lanes) for each in given) else types.float32
+
+
+def _operands(builder, signature, arguments):
+    """The arguments as LLVM's values of one type: numbers go into every lane."""
+    values = [
+        builder.fptrunc(value, _SINGLE) if given == types.float64 else value
+        for value, given in zip(arguments, signature.args, strict=True)
+    ]
+    if signature.return_type != _lanes:
+        return values
+    return [value if value.type == _SINGLES else _in_every_lane(builder, value) for value in values]
+
+
+def _in_every_lane(builder, value):
+    nothing = ir.Constant(_SINGLES, ir.Undefined)
+    first = builder.insert_element(nothing, value, ir.Constant(_WORD, 0))
+    return builder.shuffle_vector(first, nothing, ir.Constant(_WORDS, [0] * TOGETHER))
+
+
+def _words_of(value):
+    """The type of as many 32-bit whole numbers, and how to write a constant of it."""
+    several = isinstance(value.type, ir.VectorType)
+    kind = _WORDS if several else _WORD
+    return kind, lambda number: ir.Constant(kind, [number] * TOGETHER if several else number)
+
+
+def _of_llvm(builder, name, values, flags):
+    """One of LLVM's own functions, of one number or of lanes."""
+    kind = values[0].type
+    ending = f"v{TOGETHER}f32" if isinstance(kind, ir.VectorType) else "f32"
+    function_type = ir.FunctionType(kind, [kind] * len(values))
+    function = cgutils.get_or_insert_function(builder.module, function_type, f"llvm.{name}.{ending}")
+    return builder.call(function, values, fastmath=flags)
+
+
+def _define_operator(symbol, instruction):
+    @intrinsic
+    def compute(typing_context, first, second):
+        def generate(context, builder, signature, arguments):
+            values = _operands(builder, signature, arguments)
+            return getattr(builder, instruction)(*values, flags=_FAST)
+
+        return _lanes(first, second), generate
+
+    @overload(symbol)
+    def choose(first, second):
+        if isinstance(first, Lanes) or isinstance(second, Lanes):
+            return lambda first, second: compute(first, second)
+        return None
+
+
+for _symbol, _instruction in {
+    operator.add: "fadd", operator.sub: "fsub", operator.mul: "fmul", operator.truediv: "fdiv",
+}.items():  # fmt: skip
+    _define_operator(_symbol, _instruction)
+
+
 @intrinsic
 def _truncated(typing_context, value):
-    """float32 to int32 toward zero; numba widens integers to 64 bits, which halves the vector's lanes."""
+    """The whole number toward zero, as float32; beyond 32 bits it is undefined."""
 
     def generate(context, builder, signature, arguments):
-        return builder.fptosi(arguments[0], ir.IntType(32))
+        words, _ = _words_of(arguments[0])
+        return builder.sitofp(builder.fptosi(arguments[0], words), arguments[0].type)
 
-    return types.int32(types.float32), generate
+    return _kind(value)(value), generate
 
 
 @intrinsic
@@ -106,12 +200,12 @@ def _times_power_of_two(typing_context, value, exponent):
     """``value * 2**exponent`` by adding to the exponent field; exact while the result is a normal number."""
 
     def generate(context, builder, signature, arguments):
-        word = ir.IntType(32)
-        bits = builder.bitcast(arguments[0], word)
-        shifted = builder.shl(arguments[1], ir.Constant(word, 23))
-        return builder.bitcast(builder.add(bits, shifted), ir.FloatType())
+        number, exponent = arguments
+        words, constant = _words_of(number)
+        shifted = builder.shl(builder.fptosi(exponent, words), constant(23))
+        return builder.bitcast(builder.add(builder.bitcast(number, words), shifted), number.type)
 
-    return types.float32(types.float32, types.int32), generate
+    return _kind(value)(value, exponent), generate
 
 
 @intrinsic
@@ -119,41 +213,56 @@ def _nearest_exponent(typing_context, value):
     """The whole number nearest to the binary logarithm of a positive normal number, up to rounding of the half."""
 
     def generate(context, builder, signature, arguments):
-        word = ir.IntType(32)
-        bits = builder.bitcast(arguments[0], word)
-        return builder.ashr(builder.sub(bits, ir.Constant(word, _SQRT_HALF_BITS)), ir.Constant(word, 23))
+        words, constant = _words_of(arguments[0])
+        bits = builder.sub(builder.bitcast(arguments[0], words), constant(_SQRT_HALF_BITS))
+        return builder.sitofp(builder.ashr(bits, constant(23)), arguments[0].type)
 
-    return types.int32(types.float32), generate
+    return _kind(value)(value), generate
 
 
-@intrinsic
-def _single_from_half(typing_context, bits, scale):
+def _build_single_from_half(builder, bits):
     """The float32 value of float16 bits, in integer operations that every vector unit has.
 
     Moving exponent and mantissa into place leaves a number too small by 2**112, subnormals included.
     """
+    words, constant = _words_of(bits)
+    singles = _SINGLES if words == _WORDS else _SINGLE
+    scale = ir.Constant(singles, [_HALF_TO_SINGLE] * TOGETHER if words == _WORDS else _HALF_TO_SINGLE)
+    wide = builder.zext(bits, words)
+    size = builder.shl(builder.and_(wide, constant(0x7FFF)), constant(13))
+    scaled = builder.fmul(builder.bitcast(size, singles), scale)
+    sign = builder.shl(builder.and_(wide, constant(0x8000)), constant(16))
+    return builder.bitcast(builder.or_(builder.bitcast(scaled, words), sign), singles)
+
+
+@intrinsic
+def _single_from_half(typing_context, bits):
+    """The float32 value of float16 bits."""
 
     def generate(context, builder, signature, arguments):
-        word = ir.IntType(32)
-        wide = builder.zext(arguments[0], word)
-        size = builder.shl(builder.and_(wide, ir.Constant(word, 0x7FFF)), ir.Constant(word, 13))
-        scaled = builder.fmul(builder.bitcast(size, ir.FloatType()), arguments[1])
-        sign = builder.shl(builder.and_(wide, ir.Constant(word, 0x8000)), ir.Constant(word, 16))
-        return builder.bitcast(builder.or_(builder.bitcast(scaled, word), sign), ir.FloatType())
+        return _build_single_from_half(builder, arguments[0])
 
-    return types.float32(types.uint16, types.float32), generate
+    return types.float32(types.uint16), generate
 
 
 @intrinsic
 def _larger(typing_context, first, second):
-    """Maximum of two numbers. A comparison in Python lacks the flags without which LLVM keeps the loop scalar."""
+    """Maximum of two numbers, or lane by lane."""
 
     def generate(context, builder, signature, arguments):
-        single = ir.FloatType()
-        maximum = builder.module.declare_intrinsic("llvm.maxnum", [single], ir.FunctionType(single, [single, single]))
-        return builder.call(maximum, arguments, fastmath=("nnan", "nsz"))
+        return _of_llvm(builder, "maxnum", _operands(builder, signature, arguments), _ORDERED)
 
-    return types.float32(types.float32, types.float32), generate
+    return _kind(first, second)(first, second), generate
+
+
+@intrinsic
+def _smaller(typing_context, first, second):
+    """Minimum of two numbers, or lane by lane."""
+
+    def generate(context, builder, signature, arguments):
+        return _of_llvm(builder, "minnum", _operands(builder, signature, arguments), _ORDERED)
+
+    return _kind(first, second)(first, second), generate
 
 
 @_inlined
@@ -170,7 +279,7 @@ def _exp2(u):
     """``2^u`` for ``u <= 0`` within 2e-7 of itself; below -126 it stays at 2^-126, which no sum notices."""
     u = _larger(u, _MIN_EXPONENT)
     whole = _truncated(u - _HALF)  # rounds to nearest, as u is not positive
-    part = u - np.float32(whole)
+    part = u - whole
     power = _C0 + part * (_C1 + part * (_C2 + part * (_C3 + part * (_C4 + part * _C5))))
     return _times_power_of_two(power, whole)
 
@@ -179,11 +288,11 @@ def _exp2(u):
 def _log(x):
     """``ln x`` for a positive normal number within 2e-7, by the series of the inverse tanh, which vectorises."""
     exponent = _nearest_exponent(x)
-    part = _times_power_of_two(x, -exponent)  # in [sqrt(1/2), sqrt(2))
+    part = _times_power_of_two(x, _ZERO - exponent)  # in [sqrt(1/2), sqrt(2))
     s = (part - _C0) / (part + _C0)
     square = s * s
     series = _C0 + square * (np.float32(1 / 3) + square * (np.float32(1 / 5) + square * np.float32(1 / 7)))
-    return np.float32(exponent) * np.float32(LN_2) + np.float32(2.0) * s * series
+    return exponent * np.float32(LN_2) + np.float32(2.0) * s * series
 
 
 @intrinsic
@@ -233,7 +342,7 @@ def _choose_as_single(row, buffer):
     def convert(row, buffer):
         # A loop of its own: conversion inside the arithmetic loop is three times slower.
         for j in range(row.size):
-            buffer[j] = _single_from_half(row[j], _HALF_TO_SINGLE)
+            buffer[j] = _single_from_half(row[j])
         return buffer
 
     return convert
@@ -268,14 +377,6 @@ def _row_maximum(row):
     for j in range(row.size):
         peak = _larger(peak, row[j])
     return peak
-
-
-@_inlined
-def _row_minimum(row):
-    largest = -row[0]
-    for j in range(row.size):
-        largest = _larger(largest, -row[j])
-    return -largest
 
 
 @_inlined
@@ -371,6 +472,273 @@ def _row_statistics(row, smallest, run_peaks):
     return maximum, peak, top1, np.float64(peak) - np.float64(second), deviation
 
 
+# --- Rows side by side -----------------------------------------------------------------------------------------------
+#
+# A buffer holds `TOGETHER` numbers, one of each row, at place 0, then those at place 1, and so on.
+
+
+def _vector_at(context, builder, kind, array, index, vector):
+    """A pointer to a vector that starts at an element of a flat array."""
+    data = context.make_array(kind)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
+
+
+def _is_double(kind):
+    return kind.dtype == types.float64
+
+
+@intrinsic
+def _lanes_from(typing_context, buffer, first):
+    """The lanes that start at an element of a buffer in float32 or float64."""
+
+    def generate(context, builder, signature, arguments):
+        double = _is_double(signature.args[0])
+        vector = _DOUBLES if double else _SINGLES
+        place = _vector_at(context, builder, signature.args[0], arguments[0], arguments[1], vector)
+        values = builder.load(place, align=8 if double else 4)
+        return builder.fptrunc(values, _SINGLES) if double else values
+
+    return _lanes(buffer, types.intp), generate
+
+
+@intrinsic
+def _lanes_into(typing_context, buffer, first, value):
+    """Store lanes from an element of a buffer in float32 or float64 on."""
+
+    def generate(context, builder, signature, arguments):
+        double = _is_double(signature.args[0])
+        vector = _DOUBLES if double else _SINGLES
+        place = _vector_at(context, builder, signature.args[0], arguments[0], arguments[1], vector)
+        values = builder.fpext(arguments[2], _DOUBLES) if double else arguments[2]
+        builder.store(values, place, align=8 if double else 4)
+        return context.get_dummy_value()
+
+    return types.void(buffer, types.intp, _lanes), generate
+
+
+@intrinsic
+def _lanes_onto(typing_context, buffer, first, value):
+    """Add lanes to those that start at an element of a buffer in float64."""
+
+    def generate(context, builder, signature, arguments):
+        place = _vector_at(context, builder, signature.args[0], arguments[0], arguments[1], _DOUBLES)
+        added = builder.fadd(builder.load(place, align=8), builder.fpext(arguments[2], _DOUBLES))
+        builder.store(added, place, align=8)
+        return context.get_dummy_value()
+
+    return types.void(buffer, types.intp, _lanes), generate
+
+
+def _zipped(builder, first, second):
+    """Two vectors as one pair after another, in two vectors again."""
+    orders = (range(TOGETHER // 2), range(TOGETHER // 2, TOGETHER))
+    masks = ([each for k in order for each in (k, k + TOGETHER)] for order in orders)
+    return [builder.shuffle_vector(first, second, ir.Constant(_WORDS, mask)) for mask in masks]
+
+
+@intrinsic
+def _pairs_into(typing_context, array, first, one, other):
+    """Store the pairs of two numbers of each lane from an element on."""
+
+    def generate(context, builder, signature, arguments):
+        for k, half in enumerate(_zipped(builder, arguments[2], arguments[3])):
+            index = builder.add(arguments[1], ir.Constant(arguments[1].type, k * TOGETHER))
+            builder.store(half, _vector_at(context, builder, signature.args[0], arguments[0], index, _SINGLES), align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, _lanes, _lanes), generate
+
+
+@intrinsic
+def _columns_into(typing_context, rows, first, last, column, buffer, place):
+    """`TOGETHER` columns of as many rows, in float32, into a buffer; after the last row comes the last again.
+
+    Zipping the first half of the vectors with the second, four times over, transposes a square of 16.
+    """
+
+    def generate(context, builder, signature, arguments):
+        given, first, last, column, buffer, place = arguments
+        array = context.make_array(signature.args[0])(context, builder, given)
+        row_stride, stride = cgutils.unpack_tuple(builder, array.strides)
+        base = builder.bitcast(array.data, ir.IntType(8).as_pointer())
+        from_half = signature.args[0].dtype == types.uint16
+        stored = ir.VectorType(ir.IntType(16), TOGETHER) if from_half else _SINGLES
+        square = []
+        for n in range(TOGETHER):
+            row = builder.add(first, ir.Constant(first.type, n))
+            row = builder.select(builder.icmp_signed("<", row, last), row, last)
+            offset = builder.add(builder.mul(row, row_stride), builder.mul(column, stride))
+            values = builder.load(
+                builder.bitcast(builder.gep(base, [offset]), stored.as_pointer()), align=2 if from_half else 4
+            )
+            square.append(_build_single_from_half(builder, values) if from_half else values)
+        for _ in range(TOGETHER.bit_length() - 1):
+            halves = zip(square[: TOGETHER // 2], square[TOGETHER // 2 :], strict=True)
+            square = [vector for pair in halves for vector in _zipped(builder, *pair)]
+        for j, vector in enumerate(square):
+            element = builder.mul(builder.add(place, ir.Constant(place.type, j)), ir.Constant(place.type, TOGETHER))
+            builder.store(vector, _vector_at(context, builder, signature.args[4], buffer, element, _SINGLES), align=4)
+        return context.get_dummy_value()
+
+    return types.void(rows, types.intp, types.intp, types.intp, buffer, types.intp), generate
+
+
+@intrinsic
+def _where_larger(typing_context, first, second, this, that):
+    """Lane by lane this where the first is larger than the second, else that."""
+
+    def generate(context, builder, signature, arguments):
+        first, second, this, that = _operands(builder, signature, arguments)
+        return builder.select(builder.fcmp_ordered(">", first, second, flags=("nnan",)), this, that)
+
+    return _lanes(first, second, this, that), generate
+
+
+@intrinsic
+def _square_root(typing_context, value):
+    def generate(context, builder, signature, arguments):
+        return _of_llvm(builder, "sqrt", arguments, _FAST)
+
+    return _lanes(value), generate
+
+
+@intrinsic
+def _same(typing_context, value):
+    """A number in every lane."""
+
+    def generate(context, builder, signature, arguments):
+        return _operands(builder, signature, arguments)[0]
+
+    return _lanes(value), generate
+
+
+@_inlined
+def _lanes_at(buffer, place):
+    return _lanes_from(buffer, place * TOGETHER)
+
+
+@_inlined
+def _put(buffer, place, value):
+    _lanes_into(buffer, place * TOGETHER, value)
+
+
+@_inlined
+def _add_to(buffer, place, value):
+    _lanes_onto(buffer, place * TOGETHER, value)
+
+
+def _number_as_single(value):
+    """One stored number in float32."""
+
+
+@overload(_number_as_single)
+def _choose_number_as_single(value):
+    if value == types.float32:
+        return lambda value: value
+    return lambda value: _single_from_half(value)
+
+
+@_inlined
+def _lay_side_by_side(rows, first, last, begin, end, buffer):
+    """Columns from begin to end of `TOGETHER` rows; after the last row comes the last again."""
+    size = end - begin
+    if size < TOGETHER:
+        for j in range(size):
+            for n in range(TOGETHER):
+                stored = rows[np.uintp(min(first + n, last)), np.uintp(begin + j)]
+                buffer[np.uintp(j * TOGETHER + n)] = _number_as_single(stored)
+        return
+    for j in range(0, size - TOGETHER + 1, TOGETHER):
+        _columns_into(rows, first, last, begin + j, buffer, j)
+    if size % TOGETHER:  # the last columns once more
+        _columns_into(rows, first, last, end - TOGETHER, buffer, size - TOGETHER)
+
+
+@_inlined
+def _values_side_by_side(values, first, last, buffer, place):
+    """One number of each of `TOGETHER` rows."""
+    for n in range(TOGETHER):
+        buffer[place * TOGETHER + n] = values[min(first + n, last)]
+    return _lanes_at(buffer, place)
+
+
+@_inlined
+def _statistics_side_by_side(x, classes, smallest):
+    """As `_row_statistics`, of the rows in a buffer."""
+    inverse = np.float32(1.0 / classes)
+    peak = _lanes_at(x, 0)
+    lowest = peak
+    second = _same(np.float32(-_LARGEST))
+    top1 = _same(_ZERO)
+    total = peak
+    for begin in range(1, classes, PART):
+        part = _same(_ZERO)
+        for j in range(begin, min(begin + PART, classes)):
+            value = _lanes_at(x, j)
+            second = _larger(second, _smaller(peak, value))
+            top1 = _where_larger(value, peak, np.float32(j), top1)
+            peak = _larger(peak, value)
+            lowest = _smaller(lowest, value)
+            part = part + value
+        total = total + part
+
+    # Moments about the mean, which has rounded, do not cancel, wherever the row lies.
+    pivot = total * inverse
+    first_moment = _same(_ZERO)
+    second_moment = _same(_ZERO)
+    for begin in range(0, classes, PART):
+        first_part = _same(_ZERO)
+        second_part = _same(_ZERO)
+        for j in range(begin, min(begin + PART, classes)):
+            shifted = _lanes_at(x, j) - pivot
+            first_part = first_part + shifted
+            second_part = second_part + shifted * shifted
+        first_moment = first_moment + first_part
+        second_moment = second_moment + second_part
+    offset = first_moment * inverse
+    deviation = _square_root(_larger(second_moment * inverse - offset * offset, _ZERO))
+    maximum = _where_larger(peak, lowest, (peak - pivot) - offset, _ZERO)
+    maximum = _where_larger(np.float32(smallest), maximum, _ZERO, maximum)
+    return maximum, peak, top1, peak - second, _where_larger(maximum, _ZERO, deviation, _ZERO)
+
+
+@_inlined
+def _entropy_side_by_side(x, classes, peak, scale, highest):
+    """As `_row_entropy`, of the rows in a buffer."""
+    total = _same(_ZERO)
+    weighted = _same(_ZERO)
+    for begin in range(0, classes, PART):
+        total_part = _same(_ZERO)
+        weighted_part = _same(_ZERO)
+        for j in range(begin, min(begin + PART, classes)):
+            u = _larger((_lanes_at(x, j) - peak) * scale, _MIN_EXPONENT)
+            power = _exp2(u)
+            total_part = total_part + power
+            weighted_part = weighted_part + power * u
+        total = total + total_part
+        weighted = weighted + weighted_part
+    entropy = _log(total) - np.float32(LN_2) * weighted / total
+    return _where_larger(scale, _ZERO, _smaller(_larger(entropy, _ZERO), np.float32(highest)), np.float32(highest))
+
+
+@_inlined
+def _put_statistics(found, results):
+    for q in range(5):
+        _put(results, q, found[q])
+
+
+@_inlined
+def _hand_out(results, first, end, maximum, peak, top1, gap, std):
+    """From a buffer to the rows up to the end."""
+    for n in range(min(TOGETHER, end - first)):
+        i = first + n
+        maximum[i] = results[n]
+        peak[i] = results[TOGETHER + n]
+        top1[i] = np.int64(results[2 * TOGETHER + n])
+        gap[i] = results[3 * TOGETHER + n]
+        std[i] = results[4 * TOGETHER + n]
+
+
 # --- Kernels over rows [begin, end) ----------------------------------------------------------------------------------
 
 
@@ -414,6 +782,61 @@ def entropy_kernel(begin, end, logits, peak, tau, entropy):
     for i in range(begin, end):
         _prefetch_row(logits, i + 1)
         entropy[i] = _row_entropy(_as_single(logits[i], buffer), peak[i], _scale(tau[i]), highest)
+
+
+@compiled
+def few_statistics_kernel(begin, end, logits, smallest, maximum, peak, top1, gap, std):
+    """`statistics_kernel` for up to `FEW_CLASSES`, of rows side by side."""
+    _with_wide_vectors()
+    classes = logits.shape[1]
+    x = np.empty(classes * TOGETHER, np.float32)
+    results = np.empty(5 * TOGETHER, np.float32)
+    for i in range(begin, end, TOGETHER):
+        _lay_side_by_side(logits, i, end - 1, 0, classes, x)
+        _put_statistics(_statistics_side_by_side(x, classes, smallest), results)
+        _hand_out(results, i, end, maximum, peak, top1, gap, std)
+
+
+@compiled
+def few_first_pass_kernel(begin, end, logits, smallest, tau, rho, floor, maximum, peak, top1, gap, std, entropy):
+    """`first_pass_kernel` for up to `FEW_CLASSES`, of rows side by side."""
+    _with_wide_vectors()
+    classes = logits.shape[1]
+    x = np.empty(classes * TOGETHER, np.float32)
+    results = np.empty(6 * TOGETHER, np.float32)
+    highest = math.log(classes)
+    at_floor = _scale(np.float32(floor)) if floor > 0.0 else np.float32(_LARGEST)
+    for i in range(begin, end, TOGETHER):
+        _lay_side_by_side(logits, i, end - 1, 0, classes, x)
+        found = _statistics_side_by_side(x, classes, smallest)
+        if tau > 0.0:
+            scale = _same(_scale(tau))
+        else:
+            at_ratio = np.float32(min(LOG2_E * rho, _LARGEST)) / found[0]
+            scale = _where_larger(found[0], _ZERO, _smaller(at_ratio, at_floor), _ZERO)
+        _put_statistics(found, results)
+        _put(results, 5, _entropy_side_by_side(x, classes, found[1], scale, highest))
+        _hand_out(results, i, end, maximum, peak, top1, gap, std)
+        for n in range(min(TOGETHER, end - i)):
+            entropy[i + n] = results[5 * TOGETHER + n]
+
+
+@compiled
+def few_entropy_kernel(begin, end, logits, peak, tau, entropy):
+    """`entropy_kernel` for up to `FEW_CLASSES`, of rows side by side."""
+    _with_wide_vectors()
+    classes = logits.shape[1]
+    x = np.empty(classes * TOGETHER, np.float32)
+    own = np.empty(3 * TOGETHER, np.float32)
+    highest = math.log(classes)
+    for i in range(begin, end, TOGETHER):
+        _lay_side_by_side(logits, i, end - 1, 0, classes, x)
+        for n in range(TOGETHER):
+            own[TOGETHER + n] = _scale(tau[min(i + n, end - 1)])
+        peaks = _values_side_by_side(peak, i, end - 1, own, 0)
+        _put(own, 2, _entropy_side_by_side(x, classes, peaks, _lanes_at(own, 1), highest))
+        for n in range(min(TOGETHER, end - i)):
+            entropy[i + n] = own[2 * TOGETHER + n]
 
 
 @_inlined
@@ -482,7 +905,7 @@ def sweep_kernel(begin, end, logits, peak, maximum, start, step, sweep):
 @_inlined
 def _flushed(power):
     """Powers too small to count become 0: left alone they turn subnormal, where arithmetic is 100 times slower."""
-    return power if power > np.float32(1e-30) else _ZERO
+    return power if power > _FLUSHED else _ZERO
 
 
 @_inlined
@@ -510,210 +933,184 @@ def _four_sums(x, power, factor, size):
 
 
 @_inlined
-def _four_moments(x, power, factor, size):
-    """``sum p``, ``sum p x`` and ``sum p x^2`` at the current and the next three ratios; moves on by four."""
-    s0 = s1 = s2 = s3 = _ZERO
-    t0 = t1 = t2 = t3 = _ZERO
-    q0 = q1 = q2 = q3 = _ZERO
-    for j in range(size):
-        p = _at(power, j)
-        c = _at(x, j)
-        f = _at(factor, j)
-        square = c * c
-        s0 += p
-        t0 += p * c
-        q0 += p * square
-        p = p * f
-        s1 += p
-        t1 += p * c
-        q1 += p * square
-        p = p * f
-        s2 += p
-        t2 += p * c
-        q2 += p * square
-        p = p * f
-        s3 += p
-        t3 += p * c
-        q3 += p * square
-        power[np.uintp(j)] = _flushed(p * f)
-    return s0, t0, q0, s1, t1, q1, s2, t2, q2, s3, t3, q3
+def _powers_side_by_side(x, columns, ratio, power):
+    """``2^(ratio x)``; what is too small to count is 0, see `_flushed`."""
+    for j in range(columns):
+        found = _exp2(_lanes_at(x, j) * ratio)
+        _put(power, j, _where_larger(found, _FLUSHED, found, _ZERO))
 
 
 @_inlined
-def _keep_counting(x, size, lowest):
-    """Move the exponents that still count to the front; returns how many there are, and that with padding."""
-    kept = 0
-    for j in range(size):
-        value = _at(x, j)
-        x[np.uintp(kept)] = value
-        kept += value > lowest
-    padded = (kept + LANES - 1) // LANES * LANES
-    for j in range(kept, padded):
-        x[np.uintp(j)] = _ZERO
-    return kept, padded
+def _add_power_sums(x, power, factor, begin, end, scale, shift, sums, centre):
+    """Add ``sum p v^t`` with ``v = x scale + shift``, for t from 0 to 12, and move the powers on by the factor."""
+    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = s8 = s9 = s10 = s11 = s12 = _same(_ZERO)
+    for j in range(begin, end):
+        v = _lanes_at(x, j) * scale + shift
+        p = _lanes_at(power, j)
+        _put(power, j, p * _lanes_at(factor, j))
+        s0 = s0 + p
+        p = p * v
+        s1 = s1 + p
+        p = p * v
+        s2 = s2 + p
+        p = p * v
+        s3 = s3 + p
+        p = p * v
+        s4 = s4 + p
+        p = p * v
+        s5 = s5 + p
+        p = p * v
+        s6 = s6 + p
+        p = p * v
+        s7 = s7 + p
+        p = p * v
+        s8 = s8 + p
+        p = p * v
+        s9 = s9 + p
+        p = p * v
+        s10 = s10 + p
+        p = p * v
+        s11 = s11 + p
+        s12 = s12 + p * v
+    first = centre * TERMS
+    _add_to(sums, first, s0)
+    _add_to(sums, first + 1, s1)
+    _add_to(sums, first + 2, s2)
+    _add_to(sums, first + 3, s3)
+    _add_to(sums, first + 4, s4)
+    _add_to(sums, first + 5, s5)
+    _add_to(sums, first + 6, s6)
+    _add_to(sums, first + 7, s7)
+    _add_to(sums, first + 8, s8)
+    _add_to(sums, first + 9, s9)
+    _add_to(sums, first + 10, s10)
+    _add_to(sums, first + 11, s11)
+    _add_to(sums, first + 12, s12)
 
 
 @_inlined
-def _power_sums(v, power, size):
-    """``sum p v^t`` for t from 0 to 12."""
-    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = s8 = s9 = s10 = s11 = s12 = _ZERO
-    for j in range(size):
-        c = _at(v, j)
-        p = _at(power, j)
-        s0 += p
-        p = p * c
-        s1 += p
-        p = p * c
-        s2 += p
-        p = p * c
-        s3 += p
-        p = p * c
-        s4 += p
-        p = p * c
-        s5 += p
-        p = p * c
-        s6 += p
-        p = p * c
-        s7 += p
-        p = p * c
-        s8 += p
-        p = p * c
-        s9 += p
-        p = p * c
-        s10 += p
-        p = p * c
-        s11 += p
-        s12 += p * c
-    return s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11, s12
-
-
-@_inlined
-def _add_series(x, v, size, padded, half, series, buffers, sums):
-    """The power sums of a block about each centre, ``(13, centres)``, of ``v`` as in `_evaluate_series`."""
+def _add_series(x, columns, inverse_half, series, power, factor, sums):
+    """The power sums of a block about each centre; of v as in `_evaluate_series`."""
     _, centres, spacing, _ = series
-    _, power, factor = buffers
-    inverse = np.float32(1.0 / half)
-    _fill_powers(x, size, padded, np.float32(spacing), factor)
+    _powers_side_by_side(x, columns, np.float32(spacing), factor)
     for centre in range(centres.size):
-        if centre == 0 or centre == FROM_MIDDLE:
-            shift = _C0 if centre < FROM_MIDDLE else _ZERO
-            for j in range(padded):
-                v[np.uintp(j)] = _at(x, j) * inverse + shift
         if centre < 2:
-            _fill_powers(x, size, padded, np.float32(centres[centre]), power)
-        else:
-            for j in range(padded):
-                power[np.uintp(j)] = _at(power, j) * _at(factor, j)
-        found = _power_sums(v, power, padded)
-        for t in range(TERMS):
-            sums[t, centre] += found[t]
+            _powers_side_by_side(x, columns, np.float32(centres[centre]), power)
+        shift = _C0 if centre < FROM_MIDDLE else _ZERO
+        for begin in range(0, columns, PART):
+            end = min(begin + PART, columns)
+            _add_power_sums(x, power, factor, begin, end, inverse_half, shift, sums, centre)
 
 
 @_inlined
-def _series_at(sums, centre, d):
-    """The series of the three moments, ``sum s_(t+q) d^t / t!``, by Horner's rule."""
-    c = np.uintp(centre)
-    total, first, second = sums[TERMS - 3, c], sums[TERMS - 2, c], sums[TERMS - 1, c]
-    for t in range(TERMS - 3, 0, -1):
-        share = d * (1.0 / t)
-        total = sums[t - 1, c] + share * total
-        first = sums[t, c] + share * first
-        second = sums[t + 1, c] + share * second
-    return total, first, second
-
-
-@_inlined
-def _evaluate_series(ratios, half, series, sums, values, moments, log_scale):
+def _evaluate_series(ratios, half, series, sums, moments):
     """The moments at the nodes of all stretches, from ``e^(d v) = sum (d v)^t / t!`` with ``d = ln 2 (r - r_0) half``.
 
-    About the first centres ``v = x / half + 1`` lies in [-1, 1]: the moments are those over ``e^-d``, whose logarithm
-    goes into ``log_scale``. About the others ``v = x / half`` lies in [-2, 0]: what is far from 0 there has little
-    weight, and what has weight does not cancel.
+    About the first centres ``v = x / half + 1`` lies in [-1, 1]: the moments are those over ``e^-d``, see
+    `_log_scale`. About the others ``v = x / half`` lies in [-2, 0]: what is far from 0 there has little weight, and
+    what has weight does not cancel.
     """
     starts, centres, _, _ = series
-    begin, nodes = starts[1], starts[starts.size - 1]
-    for k in range(begin):
-        j = np.uintp(k)
-        moments[0, j], moments[1, j], moments[2, j] = _series_at(sums, 0, LN_2 * half * (ratios[j] - centres[0]))
-    for offset in range(STRETCH):  # the same distances from every centre
-        d = LN_2 * half * (ratios[begin + offset] - centres[1])
-        for centre in range(CENTRES):
-            j = np.uintp(centre)
-            values[0, j], values[1, j], values[2, j] = _series_at(sums, centre, d)
-        for centre in range(1, centres.size):
-            k = np.uintp(begin + (centre - 1) * STRETCH + offset)
-            if k < nodes:
-                for q in range(3):
-                    moments[q, k] = values[q, np.uintp(centre)]
-    middle = starts[FROM_MIDDLE]
-    for k in range(nodes):
-        j = np.uintp(k)
-        shift = 1.0 if k < middle else 0.0
-        centre = centres[0] if k < begin else centres[1]
-        total, first, second = moments[0, j], moments[1, j], moments[2, j]
-        moments[1, j] = half * (first - shift * total)
-        moments[2, j] = half * half * (second - shift * (2.0 * first - total))
-        log_scale[j] = shift * LN_2 * half * (centre - ratios[j])
+    for centre in range(centres.size):
+        first = centre * TERMS
+        shift = _C0 if centre < FROM_MIDDLE else _ZERO
+        for k in range(starts[centre], starts[centre + 1]):
+            d = half * np.float32(LN_2 * (ratios[k] - centres[centre]))
+            total = _lanes_at(sums, first + TERMS - 3)
+            mean = _lanes_at(sums, first + TERMS - 2)
+            square = _lanes_at(sums, first + TERMS - 1)
+            for t in range(TERMS - 3, 0, -1):
+                share = d * np.float32(1.0 / t)
+                total = _lanes_at(sums, first + t - 1) + share * total
+                mean = _lanes_at(sums, first + t) + share * mean
+                square = _lanes_at(sums, first + t + 1) + share * square
+            _put(moments, 3 * k, total)
+            _put(moments, 3 * k + 1, half * (mean - shift * total))
+            _put(moments, 3 * k + 2, half * half * (square - shift * (np.float32(2.0) * mean - total)))
 
 
 @_inlined
-def _sum_moments(
-    row, peak, inverse, ratios, run_starts, sparse_run, vanishing, series, buffers, workspace, moments, log_scale
-):  # fmt: skip
-    """``sum p``, ``sum p x`` and ``sum p x^2`` at every node, ``(3, K)``; from a run on without what has vanished.
-
-    By power series about a few ratios where the row is narrow enough for them, then by recurrences.
-    """
-    x, power, factor = buffers
-    v, sums, values = workspace
-    starts, _, _, reach = series
-    half = 0.5 * (np.float64(peak) - np.float64(_row_minimum(row))) * np.float64(inverse)
-    narrow = LN_2 * half * reach <= WIDEST
-    first_run = 0
-    if narrow:
-        while run_starts[first_run] < starts[starts.size - 1]:
-            first_run += 1
-        sums[:] = 0.0
-    moments[:] = 0.0
-    log_scale[:] = 0.0
-    for column in range(0, row.size, BLOCK):
-        size, padded = _fill_exponents(row, column, min(column + BLOCK, row.size), peak, inverse, x)
-        if narrow:
-            _add_series(x, v, size, padded, half, series, buffers, sums)
-        steps_taken = 1
-        for run in range(first_run, run_starts.size - 1):
-            first, last = run_starts[run], run_starts[run + 1]
-            if run >= sparse_run:
-                size, padded = _keep_counting(x, size, np.float32(-vanishing / ratios[first]))
-                if size == 0:
-                    break
-            # A run of whole groups of steps leaves the powers at the start of the next.
-            if steps_taken % STEPS or run >= sparse_run:
-                _fill_powers(x, size, padded, np.float32(ratios[first]), power)
-            _fill_powers(x, size, padded, np.float32(ratios[first + 1] - ratios[first]), factor)
-            steps_taken = last - first
-            for k in range(first, last, STEPS):
-                found = _four_moments(x, power, factor, padded)
-                for s in range(min(STEPS, last - k)):
-                    moments[0, k + s] += found[3 * s]
-                    moments[1, k + s] += found[3 * s + 1]
-                    moments[2, k + s] += found[3 * s + 2]
-    if narrow:
-        _evaluate_series(ratios, half, series, sums, values, moments, log_scale)
+def _log_scale(k, ratio, series, half):
+    """The logarithm by which the moments of `_evaluate_series` at a node are too small."""
+    starts, centres, _, _ = series
+    centre = centres[0] if k < starts[1] else centres[1]
+    apart = np.float32(LN_2 * (centre - ratio)) if k < starts[FROM_MIDDLE] else _ZERO
+    return half * apart
 
 
 @_inlined
-def _fill_curve(moments, log_scale, ratios, highest, entropy, slope, log_partition):
-    """``H``, ``dH/dr`` and ``ln Z`` at every node."""
-    for k in range(ratios.size):
-        j = np.uintp(k)
-        inverse = 1.0 / moments[0, j]
-        mean = LN_2 * moments[1, j] * inverse
-        variance = max(LN_2 * LN_2 * moments[2, j] * inverse - mean * mean, 0.0)
-        log_total = _log(np.float32(moments[0, j])) + log_scale[j]
-        entropy[j] = _bounded(log_total - ratios[j] * mean, highest)
-        slope[j] = -ratios[j] * variance
-        log_partition[j] = log_total
+def _add_three(moments, k, total, mean, square):
+    _add_to(moments, 3 * k, total)
+    _add_to(moments, 3 * k + 1, mean)
+    _add_to(moments, 3 * k + 2, square)
+
+
+@_inlined
+def _add_four_moments(x, power, factor, columns, moments, k, count):
+    """Add ``sum p``, ``sum p x`` and ``sum p x^2`` at up to four ratios, and move the powers on by four."""
+    s0 = s1 = s2 = s3 = t0 = t1 = t2 = t3 = q0 = q1 = q2 = q3 = _same(_ZERO)
+    for j in range(columns):
+        p = _lanes_at(power, j)
+        c = _lanes_at(x, j)
+        f = _lanes_at(factor, j)
+        s0 = s0 + p
+        w = p * c
+        t0 = t0 + w
+        q0 = q0 + w * c
+        p = p * f
+        s1 = s1 + p
+        w = p * c
+        t1 = t1 + w
+        q1 = q1 + w * c
+        p = p * f
+        s2 = s2 + p
+        w = p * c
+        t2 = t2 + w
+        q2 = q2 + w * c
+        p = p * f
+        s3 = s3 + p
+        w = p * c
+        t3 = t3 + w
+        q3 = q3 + w * c
+        p = p * f
+        _put(power, j, _where_larger(p, _FLUSHED, p, _ZERO))
+    _add_three(moments, k, s0, t0, q0)
+    if count > 1:
+        _add_three(moments, k + 1, s1, t1, q1)
+    if count > 2:
+        _add_three(moments, k + 2, s2, t2, q2)
+    if count > 3:
+        _add_three(moments, k + 3, s3, t3, q3)
+
+
+@_inlined
+def _keep_counting(x, columns, lowest):
+    """Move the exponents of each row that still count to the front; returns how many the longest row has."""
+    most = 0
+    for n in range(TOGETHER):
+        kept = 0
+        for j in range(columns):
+            value = x[np.uintp(j * TOGETHER + n)]
+            x[np.uintp(kept * TOGETHER + n)] = value
+            kept += value > lowest
+        # Rows in front of a longer one get what follows here once more, which does not count.
+        for j in range(kept, columns):
+            x[np.uintp(j * TOGETHER + n)] = _NOWHERE
+        most = max(most, kept)
+    return most
+
+
+@_inlined
+def _half_width(logits, first, last, peak, inverse, x):
+    """Half the distance of the largest from the smallest exponent of each row at the ratio 1."""
+    lowest = peak
+    classes = logits.shape[1]
+    for begin in range(0, classes, COLUMNS):
+        end = min(begin + COLUMNS, classes)
+        _lay_side_by_side(logits, first, last, begin, end, x)
+        for j in range(end - begin):
+            lowest = _smaller(lowest, _lanes_at(x, j))
+    return (peak - lowest) * inverse * _HALF
 
 
 @compiled
@@ -721,54 +1118,92 @@ def table_kernel(
     begin, end, logits, peak, maximum, ratios, run_starts, sparse_run, vanishing,
     series_starts, series_centres, series_spacing, series_reach, table, log_partition,
 ):  # fmt: skip
-    """``H`` and ``dH/dr = -r Var(x)`` at the nodes; see `_sum_moments`.
+    """``H`` and ``dH/dr = -r Var(x)`` at the nodes, of rows side by side.
+
+    From ``sum p``, ``sum p x`` and ``sum p x^2`` of ``x = (z - max z) / m log2(e)``: by power series about a few
+    ratios where all rows are narrow enough for them, then by recurrences, at high ratios without what has vanished.
 
     The table lies node by node in memory, ``(K, N, 2)``, so that reading all rows at one ratio reads two stripes.
-    Rows are collected until they fill cache lines. ``ln sum 2^(r x)`` goes into ``(K, N)`` as well, unless N is 0.
+    ``ln sum 2^(r x)`` goes into ``(K, N)`` as well, unless N is 0.
     """
     _with_wide_vectors()
-    buffer = _buffer_for(logits)
-    buffers = _three_buffers()
-    nodes = ratios.size
-    moments = np.empty((3, nodes))
-    log_scale = np.empty(nodes)
+    rows, classes, nodes = table.shape[1], logits.shape[1], ratios.size
     series = series_starts, series_centres, series_spacing, series_reach
-    workspace = (
-        np.empty(BLOCK + LANES, np.float32),
-        np.empty((TERMS, CENTRES)),
-        np.empty((3, CENTRES)),
-    )
-    collected = np.empty((3, LINE_ROWS, nodes), np.float32)
-    highest = math.log(logits.shape[1])
-    for i in range(begin, end):
-        place = (i - begin) % LINE_ROWS
-        entropy, slope, log_total = collected[0, place], collected[1, place], collected[2, place]
-        if maximum[i] > _ZERO:
-            row = _as_single(logits[i], buffer)
-            scale = _scale(maximum[i])
-            _sum_moments(
-                row, peak[i], scale, ratios, run_starts, sparse_run, vanishing, series, buffers, workspace, moments,
-                log_scale,
-            )  # fmt: skip
-            _fill_curve(moments, log_scale, ratios, highest, entropy, slope, log_total)
-        else:
-            entropy[:] = highest
-            slope[:] = 0.0
-            log_total[:] = highest
-        if place == LINE_ROWS - 1 or i == end - 1:
-            first = i - place
-            for k in range(nodes):
-                for n in range(first, i + 1):
-                    table[k, n, 0] = collected[0, n - first, k]
-                    table[k, n, 1] = collected[1, n - first, k]
-                if log_partition.shape[1]:
-                    for n in range(first, i + 1):
-                        log_partition[k, n] = collected[2, n - first, k]
+    x = np.empty(COLUMNS * TOGETHER, np.float32)
+    # At distances of 4096 bytes the processor takes a store to one for a load of another.
+    power = np.empty((COLUMNS + 20) * TOGETHER, np.float32)
+    factor = np.empty((COLUMNS + 40) * TOGETHER, np.float32)
+    moments = np.empty(3 * nodes * TOGETHER)
+    sums = np.empty(TERMS * series_centres.size * TOGETHER)
+    own = np.empty(3 * TOGETHER, np.float32)
+    collected = np.empty(2 * TOGETHER, np.float32)
+    flat, flat_partition = table.reshape(-1), log_partition.reshape(-1)
+    highest = np.float32(math.log(classes))
+    after_series = np.searchsorted(run_starts, series_starts[-1])
+    for i in range(begin, end, TOGETHER):
+        last = end - 1
+        count = min(TOGETHER, end - i)
+        peaks = _values_side_by_side(peak, i, last, own, 0)
+        maxima = _values_side_by_side(maximum, i, last, own, 1)
+        inverse = _where_larger(maxima, _ZERO, _smaller(np.float32(LOG2_E) / maxima, np.float32(_LARGEST)), _ZERO)
+        half = _half_width(logits, i, last, peaks, inverse, x)
+        inverse_half = _where_larger(half, _FLUSHED, _C0 / half, _ZERO)
+        _put(own, 2, half)
+        narrow = LN_2 * own[2 * TOGETHER :].max() * series_reach <= WIDEST
+        moments[:] = 0.0
+        sums[:] = 0.0
+        for column in range(0, classes, COLUMNS):
+            columns = min(COLUMNS, classes - column)
+            if classes > COLUMNS:  # else they lie there
+                _lay_side_by_side(logits, i, last, column, column + columns, x)
+            for j in range(columns):
+                _put(x, j, (_lanes_at(x, j) - peaks) * inverse)
+            if narrow:
+                _add_series(x, columns, inverse_half, series, power, factor, sums)
+            for run in range(after_series if narrow else 0, run_starts.size - 1):
+                start, stop = run_starts[run], run_starts[run + 1]
+                if run >= sparse_run:
+                    columns = _keep_counting(x, columns, np.float32(-vanishing / ratios[start]))
+                    if columns == 0:
+                        break
+                _powers_side_by_side(x, columns, np.float32(ratios[start]), power)
+                _powers_side_by_side(x, columns, np.float32(ratios[start + 1] - ratios[start]), factor)
+                for k in range(start, stop, STEPS):
+                    _add_four_moments(x, power, factor, columns, moments, k, min(STEPS, stop - k))
+        if narrow:
+            _evaluate_series(ratios, half, series, sums, moments)
+
+        for k in range(nodes):
+            ratio = np.float32(ratios[k])
+            total = _lanes_at(moments, 3 * k)
+            inverse_total = _C0 / total
+            mean = np.float32(LN_2) * _lanes_at(moments, 3 * k + 1) * inverse_total
+            square = np.float32(LN_2 * LN_2) * _lanes_at(moments, 3 * k + 2) * inverse_total
+            log_total = _log(total)
+            if narrow:
+                log_total = log_total + _log_scale(k, ratios[k], series, half)
+            entropy = _smaller(_larger(log_total - ratio * mean, _ZERO), highest)
+            entropy = _where_larger(maxima, _ZERO, entropy, highest)
+            slope = _where_larger(maxima, _ZERO, -ratio * _larger(square - mean * mean, _ZERO), _ZERO)
+            place = 2 * (k * rows + i)
+            if count == TOGETHER:
+                _pairs_into(flat, place, entropy, slope)
+            else:
+                _pairs_into(collected, 0, entropy, slope)
+                for n in range(2 * count):
+                    flat[place + n] = collected[n]
+            if log_partition.shape[1]:
+                _put(collected, 0, _where_larger(maxima, _ZERO, log_total, highest))
+                for n in range(count):
+                    flat_partition[k * rows + i + n] = collected[n]
 
 
 @_inlined
 def _keep_counting_pairs(x, other, size, lowest):
-    """`_keep_counting` that moves the other model's distances along."""
+    """Move the exponents that still count to the front, and the other model's distances along.
+
+    Returns how many there are, and that with padding.
+    """
     kept = 0
     for j in range(size):
         value = _at(x, j)
@@ -825,7 +1260,7 @@ def cross_kernel(
 ):  # fmt: skip
     """``D = sum p d`` of the teacher's ``p = 2^(r x) / S`` and the student's distances ``d = max z - z``, and dD/dr.
 
-    By the same recurrences as `table_kernel`; node by node in memory, ``(K, N, 2)``.
+    By recurrences like those of `table_kernel`; node by node in memory, ``(K, N, 2)``.
     """
     _with_wide_vectors()
     t_buffer = _buffer_for(teacher)

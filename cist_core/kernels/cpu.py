@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,8 @@ READ_COST = 8
 
 def row_statistics(logits: LogitArray) -> RowStatistics:
     statistics = _empty_statistics(len(logits))
-    over_rows(compiled.statistics_kernel, *logits.shape, _typed(logits), SMALLEST_MAXIMUM, *statistics)
+    kernel = compiled.few_statistics_kernel if _few(logits) else compiled.statistics_kernel
+    _over(logits, kernel, _typed(logits), SMALLEST_MAXIMUM, *statistics)
     return statistics
 
 
@@ -31,15 +33,14 @@ def first_pass(logits: LogitArray, tau: float | None, rho: float | None, floor: 
     # One signature for both: a temperature of 0 stands for "not given".
     parameters = float(tau or 0.0), float(rho or 0.0), float(floor)
     arguments = _typed(logits), SMALLEST_MAXIMUM, *parameters, *statistics, result
-    over_rows(compiled.first_pass_kernel, *logits.shape, *arguments)
+    _over(logits, compiled.few_first_pass_kernel if _few(logits) else compiled.first_pass_kernel, *arguments)
     return statistics, result
 
 
 def entropy(logits: LogitArray, peak: Vector, tau: ArrayLike) -> Vector:
     result = np.empty(len(logits), np.float32)
-    over_rows(
-        compiled.entropy_kernel, *logits.shape, _typed(logits), _column(peak, logits), _column(tau, logits), result
-    )
+    kernel = compiled.few_entropy_kernel if _few(logits) else compiled.entropy_kernel
+    _over(logits, kernel, _typed(logits), _column(peak, logits), _column(tau, logits), result)
     return result
 
 
@@ -76,7 +77,7 @@ def _fill_tables(logits: LogitArray, statistics: RowStatistics, table: Vector, l
     work = classes * nodes // compiled.STEPS
     series = grid.SERIES_STARTS, grid.SERIES_CENTRES, grid.SERIES_SPACING, grid.SERIES_REACH
     arguments = _typed(logits), *columns, *_runs(classes), *series, table, log_partition
-    over_rows(compiled.table_kernel, rows, work, *arguments)
+    over_rows(compiled.table_kernel, rows, work, *arguments, together=compiled.TOGETHER)
 
 
 def cross_table(
@@ -130,6 +131,16 @@ def kl_divergence(teacher: LogitArray, student: LogitArray, tau_teacher: ArrayLi
     temperatures = _column(tau_teacher, teacher), _column(tau_student, student)
     over_rows(compiled.divergence_kernel, *teacher.shape, _typed(teacher), _typed(student), *temperatures, result)
     return result
+
+
+def _few(logits: LogitArray) -> bool:
+    """Whether rows are taken side by side."""
+    return bool(logits.shape[1] <= compiled.FEW_CLASSES)
+
+
+def _over(logits: LogitArray, kernel: Callable[..., None], *arguments: object) -> None:
+    """A kernel that goes once through each row."""
+    over_rows(kernel, *logits.shape, *arguments, together=compiled.TOGETHER if _few(logits) else 1)
 
 
 def _empty_statistics(rows: int) -> RowStatistics:

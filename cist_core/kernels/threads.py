@@ -36,13 +36,15 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_new_pool)
 
 
-def over_rows(kernel: Callable[..., None], rows: int, values_per_row: int, *arguments: object) -> None:
+def over_rows(
+    kernel: Callable[..., None], rows: int, values_per_row: int, *arguments: object, together: int = 1
+) -> None:
     """Run ``kernel(begin, end, *arguments)`` over all rows, shared between the caller and helper threads.
 
     The caller takes tasks as well and takes back what no helper has begun, so concurrent callers never wait for each
-    other's work.
+    other's work. Where a kernel takes so many rows ``together``, a task has a multiple of them.
     """
-    size = max(1, TASK_VALUES // values_per_row)
+    size = together * max(1, TASK_VALUES // (together * values_per_row))
     tasks = deque(range(0, rows, size))
 
     def work() -> None:

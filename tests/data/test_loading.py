@@ -173,6 +173,20 @@ def test_the_centre_of_an_image_is_kept_in_proportion(tmp_path: Path) -> None:
     assert (images.at(10, 3)[:] == 255).all()
 
 
+def test_pictures_decoded_in_several_threads_keep_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cist_core.data.decoded.usable_cores", lambda: 3)
+    for index in range(20):
+        _write(tmp_path / "ab"[index % 2] / f"{index:02}.png", (index, 2 * index, 3 * index))
+    images = load_dataset(tmp_path).images
+    assert isinstance(images, FolderImages)
+    chosen = np.random.default_rng(0).permutation(20)
+    expected = [(number, 2 * number, 3 * number) for number in (int(images.paths[i].stem) for i in chosen)]
+    np.testing.assert_array_equal(images.at(6, 3)[chosen][:, 3, 3], expected)
+    images.paths[7].write_bytes(b"no picture")
+    with pytest.raises(CistError, match=str(images.paths[7])):
+        images[:]
+
+
 def test_folder_with_splits(tmp_path: Path) -> None:
     for split, count in (("train", 3), ("val", 2)):
         for index in range(count):

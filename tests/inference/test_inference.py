@@ -112,6 +112,16 @@ class Counting(nn.Module):
         return self.linear(torch.flatten(x, 1))
 
 
+def test_large_images_are_taken_in_batches_that_keep_the_threads_busy(tmp_path: Path) -> None:
+    images = np.zeros((40, 160, 160, 1), np.uint8)
+    large = ImageDataset("large", "all", images, np.arange(40) % 10, tuple("0123456789"), "large")
+    model = Counting()
+    model.linear = nn.Linear(160 * 160, 10)
+    reads = Preprocessing((0.0,), (1.0,), 160)
+    infer(_teacher(model, preprocessing=reads), large, device="cpu", cache_dir=tmp_path)
+    assert model.batches == [32, 8]
+
+
 def test_second_run_is_a_cache_hit(dataset: ImageDataset, tmp_path: Path) -> None:
     model = Counting()
     first = infer(_teacher(model), dataset, device="cpu", batch_size=20, cache_dir=tmp_path)

@@ -534,6 +534,22 @@ def test_how_far_below_its_largest_the_student_is_where_the_teacher_looks(classe
         )
 
 
+@dtypes
+@pytest.mark.parametrize("classes", [15, 16, 17, 31, 512, 513])
+def test_more_rows_than_are_taken_side_by_side(classes, dtype):
+    rows = np.concatenate([rows_of_every_kind(classes, dtype)] * 3)[:41]
+    statistics, entropy = kernels.first_pass(rows, rho=3.0)
+    np.testing.assert_array_equal(statistics.top1, rows.argmax(axis=1))
+    np.testing.assert_array_equal(statistics.peak, rows.max(axis=1))
+    np.testing.assert_allclose(entropy, entropy_at_ratio(rows, 3.0), rtol=0, atol=NATS)
+    table = kernels.entropy_table(rows, statistics)
+    np.testing.assert_allclose(kernels.read_table(table, 3.0), entropy_at_ratio(rows, 3.0), rtol=0, atol=NATS)
+    taus = np.linspace(0.5, 9.0, len(rows)).astype(np.float32)
+    exact = kernels.entropy(rows, statistics.peak, taus)
+    expected = [entropy_at(row[None], tau)[0] for row, tau in zip(rows, taus, strict=True)]
+    np.testing.assert_allclose(exact, expected, rtol=0, atol=NATS)
+
+
 @pytest.mark.parametrize("classes", [2, 17, 2000])
 @pytest.mark.parametrize("width", [1.2, 2.7, 2.9, 40.0])
 def test_nodes_of_rows_of_any_width_agree_with_scipy(width, classes):

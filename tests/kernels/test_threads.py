@@ -108,6 +108,13 @@ def test_every_row_is_visited_once(monkeypatch, count):
     assert (visits == 1).all()
 
 
+def test_tasks_hold_whole_groups_of_rows_that_are_taken_together(monkeypatch):
+    monkeypatch.setattr(threads, "thread_count", lambda: 1)
+    found = []
+    threads.over_rows(lambda begin, end: found.append((begin, end)), 70, threads.TASK_VALUES // 40, together=16)
+    assert found == [(0, 32), (32, 64), (64, 70)]
+
+
 def test_an_error_in_any_task_reaches_the_caller(monkeypatch):
     monkeypatch.setattr(threads, "thread_count", lambda: 3)
 

@@ -1,0 +1,135 @@
+"""Times inference on JPEG files beside the loops that one would write instead, on the same files and network.
+
+    python benchmarks/inference.py --images shared/data/cifar10_test.npz [--count 300] [--output results.json]
+
+The files are made of an image set (``images`` of an ``.npz``, ``(N, H, W, 3)`` uint8), enlarged to 320 x 256. The
+network is torchvision's ResNet-18 with random weights. Each turn runs all three on all files, and the best turn counts.
+
+- plain: torchvision's `ImageFolder` and transforms in a `DataLoader` without workers, batches of 32, under `no_grad`.
+- validate: a loop of our own in the style of timm's ``validate.py``: a `DataLoader` with as many workers as cores,
+  batches of 64, channels last, under `inference_mode`.
+
+Logits of all three agree within 1e-4 of the largest, or the script ends with an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+from torchvision import datasets, models, transforms
+
+from cist_core.cores import usable_cores
+from cist_core.data.loading import load_dataset
+from cist_core.inference.run import infer
+from cist_core.zoo.preprocessing import Preprocessing
+from cist_core.zoo.teacher import Teacher
+
+MEAN, STD, SIZE, CROP = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 224, 224 / 256
+
+
+def write_files(images: Any, folder: Path) -> None:
+    for index, pixels in enumerate(images):
+        place = folder / "ab"[index % 2]
+        place.mkdir(exist_ok=True)
+        enlarged = Image.fromarray(pixels).resize((320, 256), Image.Resampling.BICUBIC)
+        enlarged.save(place / f"{index:05}.jpg", quality=90)
+
+
+def plain_loop(network: torch.nn.Module, folder: Path, *, in_style_of_validate: bool) -> Any:
+    steps = [
+        transforms.Resize(256),
+        transforms.CenterCrop(SIZE),
+        transforms.ToTensor(),
+        transforms.Normalize(MEAN, STD),
+    ]
+    found = datasets.ImageFolder(str(folder), transforms.Compose(steps))
+    if in_style_of_validate:
+        network = network.to(memory_format=torch.channels_last)
+        loader = DataLoader(found, batch_size=64, num_workers=usable_cores())
+    else:
+        network = network.to(memory_format=torch.contiguous_format)
+        loader = DataLoader(found, batch_size=32)
+    logits = []
+    with torch.inference_mode() if in_style_of_validate else torch.no_grad():
+        for pixels, _ in loader:
+            if in_style_of_validate:
+                pixels = pixels.contiguous(memory_format=torch.channels_last)
+            logits.append(network(pixels))
+    return torch.cat(logits).numpy()
+
+
+def ours(network: torch.nn.Module, folder: Path) -> Any:
+    teacher = Teacher(
+        "resnet18", network, "resnet18", 2, None, Preprocessing(MEAN, STD, SIZE, crop=CROP), "0" * 64
+    )  # fmt: skip
+    dataset = load_dataset(folder)
+    with tempfile.TemporaryDirectory() as cache:
+        return np.array(infer(teacher, dataset, device="cpu", cache_dir=cache).logit_set.logits)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Time inference on JPEG files beside plain loops.")
+    parser.add_argument("--images", type=Path, required=True, help="an .npz with `images`, (N, H, W, 3) uint8")
+    parser.add_argument("--count", type=int, default=300, help="images")
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--output", type=Path, help="JSON to write")
+    given = parser.parse_args()
+
+    torch.manual_seed(0)
+    network = models.resnet18(weights=None, num_classes=2).eval()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with np.load(given.images) as stored:
+            write_files(stored["images"][: given.count], folder)
+        contenders = {
+            "inference: ours": lambda: ours(network, folder),
+            "inference: plain loop": lambda: plain_loop(network, folder, in_style_of_validate=False),
+            "inference: in the style of validate.py": lambda: plain_loop(network, folder, in_style_of_validate=True),
+        }
+        seconds: dict[str, list[float]] = {each: [] for each in contenders}
+        processor: dict[str, list[float]] = {each: [] for each in contenders}
+        logits: dict[str, Any] = {}
+        for _ in range(given.turns):
+            for each, run in contenders.items():
+                wall, before = time.perf_counter(), os.times()
+                logits[each] = run()
+                seconds[each].append(time.perf_counter() - wall)
+                after = os.times()
+                processor[each].append(sum(after[:4]) - sum(before[:4]))  # with that of the loader's workers
+    first, *others = logits.values()
+    for other in others:
+        apart = float(np.abs(first - other).max() / np.abs(other).max())
+        if apart > 1e-4:
+            raise SystemExit(f"The logits differ by {apart:.1e} of the largest.")
+    rows = [
+        {
+            "name": each,
+            "size": f"{given.count} JPEG files",
+            "seconds": min(seconds[each]),
+            "spread": float(np.median(seconds[each])) - min(seconds[each]),
+            "processor_seconds": min(processor[each]),
+        }
+        for each in contenders
+    ]
+    for row in rows:
+        times = float(row["seconds"]) / float(rows[0]["seconds"])  # type: ignore[arg-type]
+        print(
+            f"{row['name']:42} {row['seconds']:.2f} s, {times:.2f} of ours; "
+            f"{row['processor_seconds']:.2f} s of processor"
+        )
+    if given.output:
+        given.output.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
