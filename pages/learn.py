@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from app.history import went_back
 from app.lesson.layout import PRESENTED, Layout, set_layout
 from app.lesson.qr import show_qr
 from app.lesson.steps import STEPS
@@ -30,7 +31,7 @@ def go(by: int) -> None:
 
 
 # A link says present=1, and Streamlit's own reading of an address knows only "true".
-if "present" not in st.session_state:
+if "present" not in st.session_state or went_back():
     st.session_state["present"] = st.query_params.get("present") in ("1", "true")
 
 notice = st.empty()
