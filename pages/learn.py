@@ -1,4 +1,4 @@
-"""Learn: a lesson in nine steps to project or to read, from a hard label to two students that learn."""
+"""Learn: a lesson in ten steps to project or to read, from a hard label to a sentence, word by word."""
 
 import streamlit as st
 
@@ -19,7 +19,7 @@ NEEDS_SOURCE = False
 
 LINKED = (
     "lesson_step", "lesson_tau", "lesson_rho", "lesson_sample", "lesson_scale", "lesson_gap", "lesson_seconds",
-    "lesson_student", "lesson_floor",
+    "lesson_student", "lesson_floor", "lesson_token_tau", "lesson_token_rho",
 )  # fmt: skip
 NUMBERS = [str(number) for number in range(1, len(STEPS) + 1)]
 
