@@ -7,6 +7,7 @@ import streamlit as st
 
 from app.background import wake_worker
 from app.catalogue import let_browser_remember
+from app.history import keep_history
 from app.housekeeping import keep_house
 from app.pages import DEFAULT, SECTIONS, find_pages
 from app.people import account
@@ -28,6 +29,7 @@ HERE = Path(__file__).parent
 st.set_page_config(page_title=PRODUCT, page_icon=str(HERE / "icon.png"), layout="wide")
 st.logo(HERE / "wordmark.svg", size="large", icon_image=HERE / "icon.png")
 st.html(HERE / "style.css")
+keep_history()
 
 pages = {
     info: st.Page(

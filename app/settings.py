@@ -6,6 +6,8 @@ from typing import Any
 
 import streamlit as st
 
+from app.history import went_back
+
 _IN_LINK = "_page_settings"
 
 
@@ -16,6 +18,8 @@ def linked(key: str, *, keep: bool = False) -> dict[str, Any]:
         key: of the widget, and the name of its query parameter.
         keep: also while the widget is not on the screen, until the session ends.
     """
+    if went_back() and st.session_state.get(key, "") is None:
+        del st.session_state[key]  # a field that was left empty would be empty in the view before, too
     return {"key": key, "bind": "query-params"} | ({"persist_state": "session"} if keep else {})
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ from app.widgets import plain, show_error
 from cist_core.added import AddedState, AddedStore
 from cist_core.data.loading import DATASETS
 from cist_core.errors import CistError
-from cist_core.language.known import known_language_models
+from cist_core.language.known import known_language_models, lacking
 from cist_core.logits.synthetic import imagenet_shaped
 from cist_core.wording import percent
 
@@ -85,7 +84,7 @@ def _show_language_card() -> None:
     except CistError as error:
         show_error(error)
         return
-    if model is None or find_spec("transformers") is None:
+    if model is None or lacking() is not None:
         return
     words = f"vocabulary of {model.vocabulary:,}, {model.name}"
     if st.button(f"**Language** :small[{plain(words)}]", key="start-language"):

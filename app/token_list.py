@@ -63,7 +63,7 @@ def show_few(view: View) -> None:
 
 
 def _one_line(text: str) -> str:
-    return written_out(text.replace("\r\n", "⏎").replace("\n", "⏎").replace("\t", "⇥"))
+    return written_out(text.replace("\r\n", "↵").replace("\n", "↵").replace("\t", "⇥"))
 
 
 def token_table(view: View, samples: NDArray[np.int64]) -> pd.DataFrame:
@@ -97,7 +97,7 @@ def show_tokens(view: View, samples: NDArray[np.int64], *, key: str) -> None:
             **numbers,
             "In the text": st.column_config.TextColumn(
                 width="large",
-                help="The token in marks, between those before and after it; ␣ is a space, ⏎ a line end",
+                help="The token in marks, between those before and after it; · is a space, ↵ a line end",
             ),
             "Expected": st.column_config.TextColumn(help="The most likely token"),
         },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +20,16 @@ def three_digits(value: float) -> str:
     rounded = f"{value:.2e}"
     exponent = int(rounded.partition("e")[2])
     return f"{float(rounded):,.{max(0, 2 - exponent)}f}"
+
+
+def perplexity(nll: float) -> str:
+    """The perplexity of a mean negative log-likelihood in nats, ``exp(nll)``, for people.
+
+    Example:
+        >>> perplexity(3.0), perplexity(1e4)
+        ('20.1', 'beyond all numbers')
+    """
+    return three_digits(math.exp(nll)) if nll < 100 else "beyond all numbers"
 
 
 def percent(share: float) -> str:

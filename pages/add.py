@@ -29,6 +29,7 @@ from app.forms.add import (
     TEXTS,
     UPLOAD,
 )
+from app.history import went_back
 from app.links import say_unfollowed, unfollowed
 from app.people import may_launch, may_read_server_paths, on_own_machine, require_sign_in, sign_in_configured
 from app.sidebar import open_source
@@ -66,6 +67,8 @@ places: dict[str, DeltaGenerator] = {}  # where the faults of each field are sho
 def current() -> Added | None:
     """What this page works on: this session's, or the link's if it is this visitor's."""
     linked = st.query_params.get("adding")
+    if went_back() and linked != st.session_state.get(ADDING):
+        empty_form()
     if st.session_state.setdefault(ADDING, None) is None and (added := _mine(linked)) is not None:
         st.session_state[ADDING] = linked
         for key, value in form.restored(added).items():
@@ -101,13 +104,18 @@ def draft(title: str) -> Added:
     return added
 
 
-def start_another() -> None:
+def empty_form() -> None:
     """Empty every field; what was added stays."""
     for key in [key for key in st.session_state if str(key).startswith("add_")]:
         del st.session_state[key]
     st.session_state.update({ADDING: None, PIXELS: None, OWN_PIXELS: None, FAULTS: {}})
-    st.query_params.pop("adding", None)
     st.session_state[ROUND] = st.session_state.get(ROUND, 0) + 1
+
+
+def start_another() -> None:
+    """Turn to something else."""
+    empty_form()
+    st.query_params.pop("adding", None)
 
 
 def fault(place: str, error: CistError) -> None:
@@ -247,7 +255,11 @@ def choose_teacher() -> dict[str, Any]:
 
 def choose_language_model() -> str | None:
     """One that is known by name, of the hub, or a folder on the server."""
-    titles = form.language_models()
+    try:
+        titles = form.language_models()
+    except CistError as error:  # the card of one that ships; others can be typed all the same
+        show_error(error)
+        titles = {}
     chosen = st.selectbox(
         "Language model", list(titles), index=None, placeholder="Choose, or type hf:OWNER/NAME",
         format_func=lambda name: titles.get(name, name), accept_new_options=True,

@@ -86,8 +86,13 @@ def choose_task() -> str:
         return IMAGES
     if not offered:
         return IMAGES
+    usual = IMAGES if source.text is None else TEXTS
+    if st.session_state.setdefault("_task_of_source", usual) != usual:  # the sidebar has turned to the other kind
+        st.session_state["task"] = usual
+        change_task()
+    st.session_state["_task_of_source"] = usual
     chosen = st.segmented_control(
-        "Task", (IMAGES, TEXTS), default=IMAGES, required=True, on_change=change_task, label_visibility="collapsed",
+        "Task", (IMAGES, TEXTS), default=usual, required=True, on_change=change_task, label_visibility="collapsed",
         **keyed("task"),
     )  # fmt: skip
     return str(chosen)

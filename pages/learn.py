@@ -1,7 +1,8 @@
-"""Learn: a lesson in nine steps to project or to read, from a hard label to two students that learn."""
+"""Learn: a lesson in ten steps to project or to read, from a hard label to a sentence, word by word."""
 
 import streamlit as st
 
+from app.history import went_back
 from app.lesson.layout import PRESENTED, Layout, set_layout
 from app.lesson.qr import show_qr
 from app.lesson.steps import STEPS
@@ -18,7 +19,7 @@ NEEDS_SOURCE = False
 
 LINKED = (
     "lesson_step", "lesson_tau", "lesson_rho", "lesson_sample", "lesson_scale", "lesson_gap", "lesson_seconds",
-    "lesson_student", "lesson_floor",
+    "lesson_student", "lesson_floor", "lesson_token_tau", "lesson_token_rho",
 )  # fmt: skip
 NUMBERS = [str(number) for number in range(1, len(STEPS) + 1)]
 
@@ -30,7 +31,7 @@ def go(by: int) -> None:
 
 
 # A link says present=1, and Streamlit's own reading of an address knows only "true".
-if "present" not in st.session_state:
+if "present" not in st.session_state or went_back():
     st.session_state["present"] = st.query_params.get("present") in ("1", "true")
 
 notice = st.empty()

@@ -1,6 +1,5 @@
 """Overview: what is loaded, and whether the temperature matters here: one sentence, one picture, three numbers."""
 
-import math
 from functools import partial
 from html import escape
 
@@ -20,7 +19,7 @@ from cist_core.language.text_predictions import TextPredictions
 from cist_core.logits.accuracy import judge_accuracy
 from cist_core.logits.logit_set import LogitSet
 from cist_core.report import render_report
-from cist_core.wording import percent, three_digits
+from cist_core.wording import percent, perplexity, three_digits
 
 SECTION = "Look"
 ORDER = 10
@@ -65,7 +64,7 @@ def facts_of_text(text: TextPredictions) -> dict[str, str]:
         "Tokens": f"{text.num_samples:,}",
         "Vocabulary": f"{text.num_classes:,}",
         "Accuracy": percent(text.accuracy),
-        "NLL at τ = 1": f"{three_digits(text.nll)} nats (perplexity {three_digits(math.exp(text.nll))})",
+        "NLL at τ = 1": f"{three_digits(text.nll)} nats (perplexity {perplexity(text.nll)})",
     }
 
 

@@ -421,7 +421,9 @@ else:
     turn = st.session_state.get("_rho_turn", 0)
     with left:
         show_figure(
-            rho_figure(sweep, found, view.cist, anchors=anchors, student=others, turn=turn, height=CHART_HEIGHT),
+            rho_figure(
+                sweep, found, view.cist, anchors=anchors, student=others, turn=turn, most=end, height=CHART_HEIGHT
+            ),
             key="rho-entropy",
             code=commands,
             heading=False,

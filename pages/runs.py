@@ -12,6 +12,7 @@ import streamlit as st
 
 from app.forms import run_tokens, run_views
 from app.forms.run_views import MOST_SELECTED, Answers, RunView, SettingView
+from app.history import went_back
 from app.people import on_own_machine, require_sign_in, run_store
 from app.settings import in_link, page_setting
 from app.widgets import page_head, plain, show_error, show_figure, show_table
@@ -60,7 +61,7 @@ show_chart = partial(show_figure, of_source=False)
 
 def wanted() -> list[str]:
     """The ids of runs that this session has selected, or its link names."""
-    if "run" not in st.session_state:
+    if "run" not in st.session_state or went_back():
         st.session_state["run"] = st.query_params.get_all("run")
     return list(st.session_state["run"])
 

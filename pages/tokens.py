@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 
 import numpy as np
 import streamlit as st
@@ -17,7 +17,7 @@ from app.tokens.readings import MOST_CHARACTERS, Reading, called, forget_fault, 
 from app.tokens.view import TAUS, TEXT_FILE, Shown, code_of, show_passage, table_of
 from app.widgets import download_table, page_head, plain, show_error
 from cist_core.errors import CistError
-from cist_core.language.known import KnownLanguageModel, known_language_models
+from cist_core.language.known import KnownLanguageModel, known_language_models, lacking
 from cist_core.language.passage import curves_of, rows_of, stretches
 from cist_core.language.token_set import TokenPair, TokenSet
 from cist_core.wording import percent
@@ -212,7 +212,8 @@ def finding_of(found: TokenSet | TokenPair) -> str:
 def show(reading: Reading, found: TokenSet | TokenPair, number: int, text: str, models: Sequence[str]) -> None:
     """The passage, and what is left to say of it."""
     teacher = found if isinstance(found, TokenSet) else found.teacher
-    where, passage = reading.index["passages"][number], reading.passage(number)
+    where, sent = reading.index["passages"][number], reading.passage(number)
+    passage = json.loads(sent)
     rows = rows_of(teacher, where["sequence"], where["start"])
     reach = [
         curves_of(tokens, rows) for tokens in ([teacher] if isinstance(found, TokenSet) else [teacher, found.student])
@@ -226,7 +227,7 @@ def show(reading: Reading, found: TokenSet | TokenPair, number: int, text: str, 
     )
     say_unfollowed(st.container(), SHOWN)
     further = where["sequence"] > 0  # a part of a text that is longer than the model reads at once
-    show_passage(passage, shown, lowest=lowest, turn=last_turn(), name=name, further=further, on_change=take_over)
+    show_passage(sent, shown, lowest=lowest, turn=last_turn(), name=name, further=further, on_change=take_over)
     said = [f"{each['title']}: {each['precision']}." for each in reading.index["models"]] + reading.index["remarks"]
     if lowest > TAUS[0]:
         said.append(f"τ begins at {lowest:g} here: below, the ratio of a token is beyond the tables.")
@@ -261,8 +262,8 @@ def wait(readers: list[KnownLanguageModel], text: str) -> None:
 
 def show_page() -> str:
     """Everything below the question; the finding, empty where there is none yet."""
-    if find_spec("transformers") is None:
-        st.info("Language models need the library transformers: `pip install 'cist-studio[language]'`.")
+    if (missing := lacking()) is not None:
+        st.info(plain(missing))
         return ""
     known = known_language_models()
     models = {model.name: model for model in known if model.path is not None}

@@ -7,13 +7,12 @@ texts shares with one for images.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from importlib.util import find_spec
 from typing import Any
 
 from cist_core.added import under_roots
 from cist_core.data.hub_repository import PREFIX
 from cist_core.errors import CistError
-from cist_core.language.known import KnownLanguageModel, known_language_models, language_model_names
+from cist_core.language.known import KnownLanguageModel, known_language_models, lacking, language_model_names
 from cist_core.registry import listed
 from cist_core.training import preset
 from cist_core.training.language_config import FRESH, LanguageConfig
@@ -35,7 +34,7 @@ def recipes() -> dict[str, str]:
     Raises:
         CistError: if the card of such a model cannot be read.
     """
-    if find_spec("transformers") is None or DEMO_LANGUAGE not in preset_names():
+    if lacking() is not None or DEMO_LANGUAGE not in preset_names():
         return {}
     return {name: words for name, (words, _) in LANGUAGE_PRESETS.items()}
 

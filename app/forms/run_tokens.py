@@ -13,7 +13,7 @@ import pandas as pd
 from app.forms.run_views import RunView, SettingView
 from cist_core.registry import listed
 from cist_core.runs.comparison import Difference, confidence_of_each, difference_over_seeds
-from cist_core.wording import three_digits
+from cist_core.wording import perplexity
 
 
 class Likelihood(NamedTuple):
@@ -29,7 +29,7 @@ class Likelihood(NamedTuple):
     @property
     def perplexity(self) -> str:
         """``exp`` of the mean, for people."""
-        return three_digits(math.exp(self.mean)) if self.mean < 100 else "beyond all numbers"
+        return perplexity(self.mean)
 
 
 def are_texts(settings: Sequence[SettingView]) -> bool:

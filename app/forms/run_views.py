@@ -46,6 +46,9 @@ METHOD_COLOURS = {"cist": RUN_COLOURS[0], "kd": RUN_COLOURS[1]}
 STATES = ("running", "stopping", "queued", "finished", "failed", "lost", "cancelled")
 """In the order in which a setting says how many of its runs are in each."""
 
+PLACES = {"local": "this machine", "slurm": "Slurm", "ray": "Ray"}
+"""Where runs run, by the names of their executors, in words."""
+
 
 @dataclass(frozen=True)
 class RunView:
@@ -180,6 +183,8 @@ class RunView:
             parts.append(reason.rstrip("."))
             if self.epoch:
                 parts.append(f"{self.epoch:,} of {self.epochs:,} epochs are done")
+        if self.run.executor is not None:
+            parts.append(f"on {PLACES.get(self.run.executor, self.run.executor)}")
         parts += [*(self.status.get("warnings") or ()), *self.damage]
         if self.run.note:
             parts.append(self.run.note)

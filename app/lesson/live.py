@@ -10,6 +10,7 @@ import numpy as np
 import streamlit as st
 from numpy.typing import ArrayLike
 
+from app.lesson.sentence import Scale
 from app.sliders.component import live_component, read
 from cist_core.charts import Figure
 from cist_core.charts.lesson import shown_classes
@@ -17,7 +18,7 @@ from cist_core.charts.lesson import shown_classes
 PICTURES = ("lesson-picture", "lesson-second-picture")
 """Keys of the charts of a step."""
 
-Slider = Literal["tau", "rho", "scale", "gap", "student", "floor"]
+Slider = Literal["tau", "rho", "scale", "gap", "student", "floor", "token_tau", "token_rho"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,20 @@ def moving_histogram(figure: Figure, grid: str) -> Moving:
     return Moving(
         "histogram", tables, {"grid": grid}, {name: figure.datasets[name].to_dict("records") for name in tables}
     )
+
+
+def moving_positions(kind: str, table: str, scales: Sequence[Scale], at: Sequence[ArrayLike]) -> Moving:
+    """Numbers of the fixed temperature and of CIST that were read at every position of their sliders.
+
+    Args:
+        kind: of the picture.
+        table: that has them, those of the fixed temperature first.
+        scales: of both sliders.
+        at: the numbers at each of their positions, a row each.
+    """
+    spaced = [{"low": scale.low, "step": scale.step} for scale in scales]
+    short = [[[float(f"{number:.4g}") for number in row] for row in np.asarray(rows)] for rows in at]
+    return Moving(kind, (table,), {"scales": spaced, "at": short})
 
 
 def move_pictures(sliders: Mapping[Slider, float], *pictures: Moving) -> None:

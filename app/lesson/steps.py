@@ -1,4 +1,4 @@
-"""The nine steps of the lesson: what is said, what is shown, what is asked.
+"""The ten steps of the lesson: what is said, what is shown, what is asked.
 
 A step draws its words and logits on the left and its picture with the sliders on the right. Its widgets have keys that
 begin with ``lesson_``: they are what a link to the step carries.
@@ -16,12 +16,12 @@ from numpy.typing import ArrayLike
 from streamlit.delta_generator import DeltaGenerator
 
 from app.catalogue import title_of
-from app.lesson import students
+from app.lesson import sentence, students
 from app.lesson.editor import CLASSES, edit_logits
 from app.lesson.layout import current_layout
-from app.lesson.live import PICTURES, move_pictures, moving_bars, moving_curve, moving_histogram
+from app.lesson.live import PICTURES, move_pictures, moving_bars, moving_curve, moving_histogram, moving_positions
 from app.lesson.material import Material, Sample, lesson_material, shipped_logits
-from app.links import follow, follow_number
+from app.links import follow, follow_number, page_choice
 from app.settings import page_setting
 from app.sliders.grid import grid_id
 from app.state import Code, View
@@ -37,10 +37,12 @@ from cist_core.charts.lesson import (
     held_figure,
     row_with_gap,
     scaling_figure,
+    sentence_figure,
     students_figure,
     temperature_at,
     temperature_figure,
     tempered_figure,
+    token_figure,
     two_temperatures,
 )
 from cist_core.compare.findings import consistency_gain, rule_sentences
@@ -54,6 +56,7 @@ from cist_core.temperature.readings import RuleReading, read_rules
 from cist_core.wording import three_digits
 
 START_TAU, START_RHO = 4.0, 4.0
+_WORD = "·king"  # of the sentence, whose bars are shown first
 
 
 @dataclass(frozen=True)
@@ -316,6 +319,63 @@ def _two_students(left: DeltaGenerator, right: DeltaGenerator, view: View | None
         _numbers(*students.numbers())
 
 
+def _sentence(left: DeltaGenerator, right: DeltaGenerator, view: View | None) -> None:
+    read = sentence.recorded()
+    least, most = (float(end) for end in np.quantile(read.curves.statistics.maximum, (0, 1)))
+    titles = {str(number + 1): f"{number + 1}. {word}" for number, word in enumerate(read.words)}
+    with left:
+        st.markdown(
+            "A language model says at every token which one comes next: a soft label over "
+            f"{read.predictions.num_classes:,} classes. At some places it is sure, at others a hundred words would do: "
+            "under one τ the first are spikes still while the others are mush. CIST gives every token its own τ."
+        )
+        st.markdown(f"> {plain(read.text)}")
+        chosen = page_choice(
+            st.selectbox, "Token", titles, key="lesson_token", what="token", default=str(read.words.index(_WORD) + 1)
+        )
+        st.latex(r"\tau_i = \frac{m_i}{\rho}")
+        st.caption(
+            f"Recorded from {sentence.MODEL}; a space is written as ·. Over so many classes m is large, "
+            f"here {three_digits(least)} to {three_digits(most)}, and so is ρ. There is no floor here. The two sliders "
+            "start at the same mean entropy."
+        )
+        st.page_link("../pages/tokens.py", label="A text of your own", icon=":material/short_text:")
+    token = int(chosen) - 1
+    with right:
+        first, second = st.columns(2, gap="medium")
+        taus, rhos = sentence.TAUS, sentence.RHOS
+        rho = _slider(second, "CIST ρ", rhos.low, rhos.high, read.start_rho, rhos.step, "lesson_token_rho")
+        tau = _slider(first, "Temperature τ", taus.low, taus.high, 1.0, taus.step, "lesson_token_tau")
+        fixed, held = read.at_tau(tau), read.at_rho(rho)
+        own = read.temperature(token, rho)
+        _pictures(
+            sentence_figure(read.words, fixed, held, token, math.log(read.predictions.num_classes)),
+            token_figure(
+                f"“{read.words[token]}”", read.names(token), read.shares(token, tau), read.shares(token, own),
+                (fixed[token], held[token]),
+            ),
+        )  # fmt: skip
+        move_pictures(
+            {"token_tau": tau, "token_rho": rho},
+            moving_positions(
+                "entropies", "points", (taus, rhos),
+                ([read.at_tau(at) for at in taus.positions], [read.at_rho(at) for at in rhos.positions]),
+            ),
+            moving_positions(
+                "shares", "bars", (taus, rhos),
+                (
+                    [read.shares(token, at) for at in taus.positions],
+                    [read.shares(token, read.temperature(token, at)) for at in rhos.positions],
+                ),
+            ),
+        )  # fmt: skip
+        _numbers(
+            ("Mean entropies", f"{_two((fixed.mean(), held.mean()))}", "Under τ and under CIST, in nats"),
+            ("Spreads", f"{_two((fixed.std(), held.std()))}", "Standard deviation over the tokens, in nats"),
+            ("Its own τ", three_digits(own), "What CIST gives the token whose bars are shown"),
+        )
+
+
 def _entropy(logits: ArrayLike, tau: float) -> float:
     return float(entropy_of(soft_labels(logits, tau)))
 
@@ -470,4 +530,5 @@ STEPS = (
     Step("Teacher and student: one τ makes the student copy the scale", _two_scales),
     Step("The whole data set: a histogram you can now read", _whole_set),
     Step("Watch two students learn", _two_students),
+    Step("The same idea on a sentence", _sentence),
 )

@@ -119,6 +119,18 @@ const PICTURES = {
     };
   },
 
+  // What the server has read at every position of both sliders.
+  entropies(values, { points }) {
+    const read = readAt(values).flat();
+    return { points: points.map((point, index) => ({ ...point, entropy: read[index] })) };
+  },
+
+  shares(values, { bars }) {
+    const read = readAt(values).flat();
+    if (read.length !== bars.length) return null;  // those of the token before
+    return { bars: bars.map((bar, index) => ({ ...bar, probability: read[index], text: percent(read[index]) })) };
+  },
+
   histogram({ grid: name, tau }, { bins, means, regions }) {
     const grid = STUDIO.grids.get(name);
     if (!grid) return null;
@@ -155,6 +167,10 @@ function bars(softLabels) {
       })
     };
   };
+}
+
+function readAt({ scales, at, token_tau, token_rho }) {
+  return [token_tau, token_rho].map((value, rule) => at[rule][Math.round((value - scales[rule].low) / scales[rule].step)]);
 }
 
 const stretched = (logits, scale) => logits.map((logit) => scale * logit);

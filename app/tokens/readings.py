@@ -51,10 +51,9 @@ class Reading:
         pair = self.folder / PAIR
         return TokenPair.load(pair) if pair.is_dir() else TokenSet.load(self.folder / TOKENS)
 
-    def passage(self, number: int) -> dict[str, Any]:
-        """As `cist_core.language.passage.describe` makes it."""
-        content: dict[str, Any] = json.loads((self.folder / self.index["passages"][number]["file"]).read_bytes())
-        return content
+    def passage(self, number: int) -> bytes:
+        """As `cist_core.language.passage.describe` makes it, in JSON."""
+        return (self.folder / str(self.index["passages"][number]["file"])).read_bytes()
 
 
 def called(model: KnownLanguageModel) -> str:

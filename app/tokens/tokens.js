@@ -1,9 +1,10 @@
 // A text whose tokens are coloured by what the model expected there. Everything that depends on a temperature is read from
 // the entropy curves of the tokens, so that no move of a slider needs the server.
 //
+// The passage comes by itself, once (passage.js): tokens, names, nodes, classes, prompts, teacher, student, cross.
 // data:
 //   id        of the passage
-//   the rest  what cist_core.language.passage.describe gives: tokens, names, nodes, classes, prompts, teacher, student, cross
+//   further   whether the model has read something before it
 //   sliders   { tau, rho, matched, floor, bounds: { tau: [low, high], rho: [low, high] } }
 //   measure, rule, model, pinned, selected: [first, one after the last] or null
 //   turn      the number of what the server was told last
@@ -26,11 +27,26 @@ export default function ({ data, parentElement, setStateValue }) {
   const root = parentElement.querySelector(".tokens");
   root.tell = setStateValue;
   root.turn = Math.max(root.turn ?? 0, data.turn);
-  if (root.made !== data.id) {
-    root.made = data.id;
-    root.reader = startReader(root, data);
+  root.given = data;
+  if (!root.show) {
+    root.show = () => showPassage(root);
+    window.addEventListener("cist-passage", root.show);
   }
-  root.reader.take(data);
+  root.show();
+  return () => {
+    window.removeEventListener("cist-passage", root.show);
+    root.show = undefined;
+  };
+}
+
+function showPassage(root) {
+  const { given } = root, { passage } = STUDIO;
+  if (passage?.id !== given.id) return;  // it is on its way
+  if (root.made !== given.id) {
+    root.made = given.id;
+    root.reader = startReader(root, { ...passage, ...given });
+  }
+  root.reader.take(given);
 }
 
 function startReader(root, data) {

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import streamlit as st
 from numpy.typing import NDArray
 
 from app.sliders.component import live_component
@@ -154,7 +155,7 @@ def _within(text: str, ends: tuple[float, float]) -> float:
 
 
 def show_passage(
-    passage: dict[str, Any],
+    passage: bytes,
     shown: Shown,
     *,
     lowest: float,
@@ -163,10 +164,10 @@ def show_passage(
     further: bool,
     on_change: Callable[[], None],
 ) -> None:
-    """Draw a passage.
+    """Draw a passage, which goes to the browser once, and where the controls stand, which does each time.
 
     Args:
-        passage: of `Reading.passage`.
+        passage: of `Reading.passage`, as it lies on the disk.
         shown: where the controls stand, with a rho.
         lowest: temperature that the curves of the passage reach.
         turn: of what the browser said last, which it says with it.
@@ -175,10 +176,11 @@ def show_passage(
         on_change: called when a hand rests.
     """
     sliders = {key: getattr(shown, key) for key in ("tau", "rho", "floor", "matched")}
+    with st.container(key="tokens-passage"):
+        _PASSAGE(key="tokens_passage", data=name.encode() + b"\n" + passage)
     _TOKENS(
         key="tokens",
         data={
-            **passage,
             "id": name,
             "further": further,
             "turn": turn,
@@ -195,7 +197,7 @@ def table_of(
     """What is on the screen as numbers, a row a token; those that nothing predicted have none.
 
     Args:
-        passage: of `Reading.passage`.
+        passage: as `cist_core.language.passage.describe` makes it.
         read: what it was made of.
         rows: its tokens in what was read.
         shown: where the controls stand, with a rho.
@@ -258,6 +260,7 @@ def _read(name: str) -> str:
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
+_PASSAGE = live_component("cist_tokens_passage", html="<span></span>", scripts=[_read("passage.js")])
 _TOKENS = live_component(
     "cist_tokens", html=_read("tokens.html"), css=_read("tokens.css"), scripts=[_read("tokens.js")]
 )

@@ -304,34 +304,111 @@ def _bars_figure(
     most: int = MOST_CLASSES,
 ) -> Figure:
     """Bars of one or several soft labels over the classes; of many classes the largest and the sum of the rest."""
-    classes = len(logits)
     shown = _shown(logits, most)
-    rest = np.setdiff1d(np.arange(classes), shown)
-    tables = []
-    for look, probabilities in series:
-        values = [float(probabilities[index]) for index in shown]
-        labels = [str(names[index]) for index in shown]
-        if rest.size:
-            values.append(float(probabilities[rest].sum()))
-            labels.append(f"{rest.size:,} others")
-        tables.append(
-            pd.DataFrame(
-                {
-                    "series": look.name,
-                    "position": np.arange(len(values)),
-                    "class": labels,
-                    "probability": values,
-                    "text": ["" if look == HARD and value == 0 else percent(round(value, 12)) for value in values],
-                }
-            )
+    rest = np.setdiff1d(np.arange(len(logits)), shown)
+    labels = [str(names[index]) for index in shown] + ([f"{rest.size:,} others"] if rest.size else [])
+    shares = [
+        (look, [*probabilities[shown], *([probabilities[rest].sum()] if rest.size else [])])
+        for look, probabilities in series
+    ]
+    return _shares_figure(title, labels, shares, "Probability of each class")
+
+
+def _shares_figure(
+    title: str, labels: Sequence[str], series: Sequence[tuple[Look, Sequence[float]]], caption: str
+) -> Figure:
+    """Bars of one or several soft labels, with a label each."""
+    tables = [
+        pd.DataFrame(
+            {
+                "series": look.name,
+                "position": np.arange(len(values)),
+                "class": labels,
+                "probability": np.asarray(values, dtype=np.float64),
+                "text": ["" if look == HARD and value == 0 else percent(round(float(value), 12)) for value in values],
+            }
         )
+        for look, values in series
+    ]
     return Figure(
         title=title,
-        caption="Probability of each class.",
-        alt=f"{title}. Bars: probability of each class",
+        caption=f"{caption}.",
+        alt=f"{title}. Bars: {caption[0].lower()}{caption[1:]}",
         spec=_bars_spec(tuple(look for look, _ in series)),
         datasets={"bars": pd.concat(tables, ignore_index=True)},
     )
+
+
+def token_figure(who: str, names: Sequence[str], fixed: ArrayLike, held: ArrayLike, entropies: ArrayLike) -> Figure:
+    """What a language model expects at one place of a text, under a fixed temperature and under CIST.
+
+    Args:
+        who: the actual token.
+        names: of some tokens and, last, of all others together.
+        fixed: their probabilities under the fixed temperature.
+        held: under CIST.
+        entropies: of both soft labels over the whole vocabulary.
+    """
+    first, second = np.asarray(entropies, dtype=np.float64)
+    title = f"{who}: {_nats(first)}, under CIST {three_digits(float(second))}"
+    series = [(FIXED, list(np.asarray(fixed))), (HELD, list(np.asarray(held)))]
+    return _shares_figure(title, names, series, "Probability of the likeliest tokens and the actual one")
+
+
+def sentence_figure(words: Sequence[str], fixed: ArrayLike, held: ArrayLike, chosen: int, limit: float) -> Figure:
+    """The entropy of a language model's soft label at each token of a sentence, under both rules.
+
+    Args:
+        words: n tokens.
+        fixed: entropies under the fixed temperature, ``(n,)``.
+        held: under CIST.
+        chosen: the token that is marked.
+        limit: the largest possible entropy.
+    """
+    both = np.stack([np.asarray(fixed, dtype=np.float64), np.asarray(held, dtype=np.float64)])
+    spreads = [three_digits(float(row.std())) for row in both]
+    title = f"The entropies vary by {spreads[0]} nats, under CIST by {spreads[1]}"
+    places = [f"{number:02d} {word}" for number, word in enumerate(words)]
+    points = [
+        pd.DataFrame({"series": look.name, "position": np.arange(len(words)), "place": places, "entropy": row})
+        for look, row in zip((FIXED, HELD), both, strict=True)
+    ]
+    return Figure(
+        title=title,
+        caption="Entropy of the soft label at each token; the line marks the one whose bars are shown.",
+        alt=f"{title}. Lines: entropy of the soft label at each token of the sentence",
+        spec=_sentence_spec(limit),
+        datasets={"points": pd.concat(points, ignore_index=True), "now": pd.DataFrame({"place": [places[chosen]]})},
+    )
+
+
+@lru_cache(maxsize=4)
+def _sentence_spec(limit: float) -> dict[str, Any]:
+    names = [FIXED.name, HELD.name]
+    # The number in front of a word tells it from the same word elsewhere.
+    x = alt.X(
+        "place:N",
+        sort=None,
+        title=None,
+        axis=_axis(labelExpr="slice(datum.value, 3)", labelAngle=-90, labelOverlap=False, grid=False),
+    )
+    colours = alt.Color("series:N", scale=alt.Scale(domain=names, range=[FIXED.colour, HELD.colour]), legend=_legend())
+    line = (
+        alt.Chart(named("points"))
+        .mark_line(strokeWidth=2.5, point=alt.OverlayMarkDef(size=70, filled=True))
+        .encode(
+            x=x,
+            y=_entropy_axis(limit),
+            color=colours,
+            tooltip=[
+                alt.Tooltip("place:N", title="token"),
+                alt.Tooltip("series:N", title="rule"),
+                alt.Tooltip("entropy:Q", title="entropy (nats)", format=".3f"),
+            ],
+        )
+    )
+    mark = alt.Chart(named("now")).mark_rule(color=GREY, strokeWidth=2, strokeDash=[4, 3]).encode(x=x)
+    return dict(alt.layer(line, mark).properties(width="container", height=HEIGHT).to_dict())
 
 
 def _axis(**settings: Any) -> alt.Axis:

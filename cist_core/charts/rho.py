@@ -50,6 +50,7 @@ def rho_figure(
     anchors: Sequence[Anchor] = (),
     student: RhoSweep | None = None,
     turn: int = 0,
+    most: float = float(RHOS[-1]),
     height: int = 460,
 ) -> Figure:
     """Mean entropy against rho with its 5 to 95 % band, the anchors, and the range and rho of the recommended one.
@@ -64,6 +65,7 @@ def rho_figure(
             the caption instead.
         student: of the student, on the same samples.
         turn: how many picks came before, part of the next: a browser reports only a pick that differs from the last.
+        most: the largest rho that can be picked.
         height: in pixels.
     """
     rule = current.rule
@@ -98,7 +100,7 @@ def rho_figure(
                     "label": ["", f"now {rule.rho:.4g}"],
                 }
             ),
-            "picks": _picks(sweep, reach, turn),
+            "picks": _picks(sweep, min(reach, most), turn),
         },
     )
 
@@ -178,19 +180,20 @@ def _curve(sweep: RhoSweep, reach: float, model: str) -> pd.DataFrame:
     )
 
 
-def _picks(sweep: RhoSweep, reach: float, turn: int) -> pd.DataFrame:
+def _picks(sweep: RhoSweep, last: float, turn: int) -> pd.DataFrame:
     """One strip a rho that can be picked, with the numbers read between those of the sweep.
 
-    None beyond `RHOS`: further out the axis is so long that no strip could be met.
+    Where they go further than `RHOS` the strips are wider, so that they can be met.
     """
-    first, last = float(sweep.rho[0]), min(reach, float(RHOS[-1]))
-    offered = PICK_STEP * np.arange(np.ceil(first / PICK_STEP - 1e-9), np.floor(last / PICK_STEP + 1e-9) + 1)
+    first = float(sweep.rho[0])
+    step = PICK_STEP * max(1, round(last / float(RHOS[-1])))
+    offered = step * np.arange(np.ceil(first / step - 1e-9), np.floor(last / step + 1e-9) + 1)
     return pd.DataFrame(
         {
             "rho": offered.round(2),
             "turn": turn,
-            "from": offered - PICK_STEP / 2,
-            "to": offered + PICK_STEP / 2,
+            "from": offered - step / 2,
+            "to": offered + step / 2,
             **{
                 name: np.interp(offered, sweep.rho, values)
                 for name, values in (

@@ -14,6 +14,7 @@ from cist_core.cli.loading import add_class_map_option
 from cist_core.cli.output import ProgressBar, add_json_option, print_json, refuse_options, remark, table
 from cist_core.cli.runs import add_executor_option, add_root_option, open_store
 from cist_core.training.logit_scale import ScaleFault
+from cist_core.wording import perplexity
 
 if TYPE_CHECKING:
     from cist_core.runs import Run, RunStore, Setting, Statistics
@@ -28,7 +29,8 @@ examples:
 
 A field of --grid is a hyper-parameter of the objectives, and applies to those that have it, or a field of the config.
 A rho that an objective needs and neither it nor the grid gives is that of the config's objective.
-The runs are queued: a worker ('cist worker', or the app's) trains them in their turn. Accuracies are of the last epoch.
+The runs are queued: a worker ('cist worker', or the app's) trains them in their turn. Accuracies are of the last epoch,
+as the likelihoods of language models are (the perplexity is e to the NLL of a token, in nats).
 """
 _POLL_SECONDS = 1.0
 _NEW_SWEEP = ("preset", "objective", "class_map", "grid", "seeds", "group", "wait", "executor")
@@ -136,8 +138,15 @@ def _show(options: argparse.Namespace, group: str, runs: list[Run]) -> None:
         states = {run_id: fault.state for run_id, fault in faults.items()}
         print_json({"group": group, "settings": [_record(setting) for setting in settings], "logit_scale": states})
         return
-    head = ["setting", "finished", "test accuracy", "sd", "95 % interval", "val. accuracy", "sd", "95 % interval"]
-    print(table(head, [_row(setting) for setting in settings]))
+    of_texts = [setting for setting in settings if "test_nll" in setting.measures]
+    of_images = [setting for setting in settings if setting not in of_texts]
+    interval = ["sd", "95 % interval"]
+    if of_images:
+        head = ["setting", "finished", "test accuracy", *interval, "val. accuracy", *interval]
+        print(table(head, [_row(setting) for setting in of_images]))
+    if of_texts:
+        head = ["setting", "finished", "test NLL (nats)", *interval, "perplexity"]
+        print(table(head, [_language_row(setting) for setting in of_texts]))
     for run_id, fault in faults.items():
         remark(f"The student's logits of {run_id} {fault}.")
     missing = sum(not run.state.ended for run in runs)
@@ -150,18 +159,28 @@ def _record(setting: Setting) -> dict[str, Any]:
 
 
 def _row(setting: Setting) -> list[str]:
-    cells = [setting.name, ""]
+    cells = _named(setting)
     for statistics in setting.measures.values():
-        cells += _cells(statistics)
-    finished = next(iter(setting.measures.values()))
-    cells[1] = f"{finished.n if finished else 0} of {setting.runs}"
+        cells += _cells(statistics, 100, 2, " %")
     return cells
 
 
-def _cells(statistics: Statistics | None) -> list[str]:
+def _language_row(setting: Setting) -> list[str]:
+    nll = setting.measures["test_nll"]
+    return [*_named(setting), *_cells(nll, 1, 4, ""), "-" if nll is None else perplexity(nll.mean)]
+
+
+def _named(setting: Setting) -> list[str]:
+    finished = next(iter(setting.measures.values()))
+    return [setting.name, f"{finished.n if finished else 0} of {setting.runs}"]
+
+
+def _cells(statistics: Statistics | None, times: float, digits: int, unit: str) -> list[str]:
     if statistics is None:
         return ["-", "-", "-"]
-    mean = f"{statistics.mean * 100:.2f} %"
+    mean, sd, low, high = (
+        f"{times * number:.{digits}f}" for number in (statistics.mean, statistics.sd, statistics.low, statistics.high)
+    )
     if math.isnan(statistics.sd):
-        return [mean, "-", "-"]
-    return [mean, f"{statistics.sd * 100:.2f}", f"{statistics.low * 100:.2f} to {statistics.high * 100:.2f} %"]
+        return [f"{mean}{unit}", "-", "-"]
+    return [f"{mean}{unit}", sd, f"{low} to {high}{unit}"]

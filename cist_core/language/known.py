@@ -56,6 +56,13 @@ class KnownLanguageModel:
     card: Mapping[str, Any] = field(default_factory=dict)
 
 
+def lacking() -> str | None:
+    """What language models need and is not installed, in a sentence with its remedy; None where all is there."""
+    if find_spec("transformers") is None:
+        return "Language models need the library transformers: pip install 'cist-studio[language]'."
+    return None
+
+
 def known_language_models() -> list[KnownLanguageModel]:
     """All of them, those that ship first.
 

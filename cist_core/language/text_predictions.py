@@ -225,7 +225,7 @@ def visible(text: str) -> str:
 
     Example:
         >>> visible(" the"), visible("\\n")
-        ('␣the', '⏎')
+        ('·the', '↵')
     """
-    shown = text.replace(" ", "␣").replace("\r\n", "⏎").replace("\n", "⏎").replace("\t", "⇥")
+    shown = text.replace(" ", "·").replace("\r\n", "↵").replace("\n", "↵").replace("\t", "⇥")
     return written_out(shown) or "(part of a character)"

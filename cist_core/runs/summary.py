@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 MEASURES = {"test_accuracy": "test_accuracy", "val_accuracy": "last_val_accuracy"}
 """The measures of a summary, and where the status of a run has them; both of the last epoch, never of the best."""
+LANGUAGE_MEASURES = {"test_nll": "test_nll"}
+"""Those of language models: the negative log-likelihood of a token of the test texts, in nats."""
 
 CONFIDENCE = 0.95
 
@@ -81,7 +83,7 @@ class Setting:
         objective: its text.
         differences: those other fields and their values.
         runs: how many belong to it.
-        measures: over those that have finished, by `MEASURES`.
+        measures: over those that have finished, by `MEASURES`, or `LANGUAGE_MEASURES` where they are of texts.
     """
 
     name: str
@@ -122,6 +124,7 @@ def _setting(members: Sequence[Outcome], differences: Mapping[str, Any]) -> Sett
     # A seed that was trained twice says the same twice: it counts once, or the interval would be too narrow.
     by_seed = {member.config.seed: member.status for member in members if member.state is RunState.FINISHED}
     finished = list(by_seed.values())
+    measures = LANGUAGE_MEASURES if members[0].config.task == "language" else MEASURES
     written = [f"{name.rpartition('.')[2]}={value}" for name, value in differences.items()]
     return Setting(
         name=", ".join([labels.pop() if len(labels) == 1 else objective, *written]),
@@ -130,7 +133,7 @@ def _setting(members: Sequence[Outcome], differences: Mapping[str, Any]) -> Sett
         runs=len(members),
         measures={
             measure: Statistics.of([float(status[key]) for status in finished if status.get(key) is not None])
-            for measure, key in MEASURES.items()
+            for measure, key in measures.items()
         },
     )
 

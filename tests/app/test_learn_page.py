@@ -17,7 +17,7 @@ from scipy.special import softmax
 from scipy.stats import entropy, norm
 from streamlit.testing.v1 import AppTest
 
-from app.lesson import qr, students
+from app.lesson import qr, sentence, students
 from app.lesson.editor import CLASSES, PRESETS, read_logits, write_logits
 from app.lesson.layout import Layout
 from app.lesson.material import SHIPPED, choose_samples, lesson_material
@@ -82,7 +82,7 @@ def test_next_and_previous_walk_through_all_steps() -> None:
         assert app.title[0].value.startswith(f"{step}. ")
     assert app.button(key="lesson-next").disabled
     app.button(key="lesson-previous").click().run()
-    assert app.title[0].value.startswith("8. ")
+    assert app.title[0].value.startswith("9. ")
 
 
 def test_the_temperature_moves_the_entropy_as_scipy_says() -> None:
@@ -380,3 +380,37 @@ def test_what_step_2_says_of_its_presets_is_so() -> None:
     ):  # fmt: skip
         assert share in answer
         assert scipy_entropy(PRESETS[name], tau) / math.log(6) == pytest.approx(float(share), abs=0.0055)
+
+
+def test_the_sentence_needs_no_model_and_its_numbers_are_those_of_its_soft_labels(monkeypatch) -> None:
+    monkeypatch.setattr("cist_core.language.known.find_spec", lambda name: None)
+    app = open_lesson(lesson_step="10", lesson_token="7", lesson_token_tau="2", lesson_token_rho="15")
+    assert not app.exception
+    read = sentence.recorded()
+    assert read.text.startswith("Once upon a time")
+    assert read.text.endswith("daughters.")
+    assert app.selectbox(key="lesson_token_box").value == "7"
+    own = read.temperature(6, 15.0)
+    assert metric(app, "Its own τ") == three_digits(own)
+    assert app.subheader[1].value == (
+        f"“{read.words[6]}”: {three_digits(float(read.at_tau(2.0)[6]))} nats, "
+        f"under CIST {three_digits(float(read.at_rho(15.0)[6]))}"
+    )
+
+
+def test_the_bars_of_every_token_hold_all_probability_and_agree_with_its_entropy() -> None:
+    read = sentence.recorded()
+    others = math.log(read.predictions.num_classes)
+    for token in range(len(read.words)):
+        for tau in (0.6, 1.0, 4.0):
+            shares = np.array(read.shares(token, tau))
+            assert len(shares) == len(read.names(token))
+            assert shares.sum() == pytest.approx(1)
+            # The entropy of the bars, and at most ln V' more for each part of the last one.
+            least = float(entropy(shares))
+            assert least - 1e-3 <= read.at_tau(tau)[token] <= least + shares[-1] * others + 1e-3
+
+
+def test_both_sliders_of_the_sentence_start_at_one_mean_entropy() -> None:
+    read = sentence.recorded()
+    assert read.at_rho(read.start_rho).mean() == pytest.approx(read.at_tau(1.0).mean(), rel=0.02)

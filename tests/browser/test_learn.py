@@ -244,7 +244,7 @@ def open_again(page, step: int, slider: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("step", "slider"), [(2, "tau"), (3, "tau"), (4, "tau"), (5, "rho"), (6, "rho"), (7, "student")]
+    ("step", "slider"), [(2, "tau"), (3, "tau"), (4, "tau"), (5, "rho"), (6, "rho"), (7, "student"), (10, "token_rho")]
 )
 def test_pictures_move_while_a_slider_is_dragged_as_the_server_will_draw_them(
     open_page, step: int, slider: str

@@ -120,6 +120,23 @@ def test_matched_sliders_have_one_mean_entropy_and_every_token_its_colour(page) 
     assert mean_shown(page) == pytest.approx(fixed, rel=0.01)
 
 
+def test_the_passage_is_sent_once_and_a_slider_that_rests_costs_little(browser, server) -> None:
+    page = browser.new_page(reduced_motion="reduce")
+    received: list[int] = []
+    page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: received.append(len(frame))))
+    page.goto(f"{server}/tokens?tokens_model=a-teacher&tokens_student=b-student&tokens_text={quote(TEXT)}")
+    page.wait_for_selector(A_TOKEN, timeout=120_000)
+    settle(page)
+    at_first = sum(received)
+    for share in (0.6, 0.7):
+        received.clear()
+        drag(page, "tau", share)
+        page.wait_for_function(f"location.search.includes('~{page.locator('.slider.tau output').inner_text()}~')")
+        settle(page)
+        assert 0 < sum(received) < at_first / 10
+    page.close()
+
+
 def test_a_token_is_reached_by_keyboard_pinned_and_in_the_link(page, pair: TokenPair) -> None:
     page.locator(".text").focus()
     for _ in range(6):

@@ -40,7 +40,7 @@ def found(model, monkeypatch, tmp_path) -> TextPredictions:
 def test_the_samples_are_the_tokens_that_count(found, model):
     """The response of the first text, and all but the first token of the second, each with its end."""
     assert [found.word(sample) for sample in range(found.num_samples)] == [
-        "␣w5", "␣w6", "␣w5", "␣<end>", "␣w5", "␣w8", "␣w9", "␣w5", "␣<end>",
+        "·w5", "·w6", "·w5", "·<end>", "·w5", "·w8", "·w9", "·w5", "·<end>",
     ]  # fmt: skip
     assert found.positions.tolist() == [2, 3, 4, 5, 1, 2, 3, 4, 5]
     counts = Counter([5, 6, 5, 1, 5, 8, 9, 5, 1])
@@ -115,5 +115,5 @@ def test_words_of_other_tokens_are_refused(found, tmp_path):
 
 
 def test_spaces_and_line_ends_are_to_be_seen():
-    assert visible(" a\tb\r\n") == "␣a⇥b⏎"
+    assert visible(" a\tb\r\n") == "·a⇥b↵"
     assert visible("\x1b") == "\\x1b"
