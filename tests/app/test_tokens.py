@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,14 +70,18 @@ def wait_for(app: AppTest, done: Callable[[], bool]) -> AppTest:
     raise AssertionError("the text was not read")
 
 
+def passage_on(app: AppTest) -> dict[str, Any]:
+    """What the browser was sent of the text, once."""
+    (sent,) = [each.proto for each in app.get("bidi_component") if each.proto.component_name == "cist_tokens_passage"]
+    return json.loads(sent.bytes.partition(b"\n")[2])
+
+
 def read_it(app: AppTest, text: str = TEXT) -> AppTest:
     """Give the page a text and wait for the process that reads it."""
     app.text_area(key="_tokens_box").set_value(text)
     next(button for button in app.main.button if button.label == "Read it").click().run()
     first = text.split()[0]
-    return wait_for(
-        app, lambda: "cist_tokens" in components(app) and shown_by(app, "cist_tokens")["tokens"][0]["text"] == first
-    )
+    return wait_for(app, lambda: "cist_tokens" in components(app) and passage_on(app)["tokens"][0]["text"] == first)
 
 
 def warnings(app: AppTest) -> str:
@@ -89,19 +94,19 @@ def test_the_pair_that_ships_reads_the_text_that_ships_until_somebody_chooses_ot
     assert app.session_state["tokens_model"] == "tiny-teacher"
     assert app.session_state["tokens_student"] == "tiny-student"
     assert "To every thing there is a season" in app.text_area(key="_tokens_box").value
-    assert shown_by(app, "cist_tokens")["cross"] is not None
+    assert passage_on(app)["cross"] is not None
 
 
 def test_a_text_is_read_and_shown_and_a_student_beside_the_teacher(models: Path) -> None:
     app = read_it(open_app("tokens", **ALONE))
-    given = shown_by(app, "cist_tokens")
+    given = passage_on(app) | shown_by(app, "cist_tokens")
     assert "".join(token["text"] for token in given["tokens"]).split()[:3] == TEXT.split()[:3]
     assert given["student"] is None
     assert given["sliders"]["tau"] == 1.0
     assert "The model's first choice" in finding(app)
     app.selectbox(key="tokens_student_box").select("tiny-student").run()
-    wait_for(app, lambda: "cist_tokens" in components(app) and shown_by(app, "cist_tokens")["student"] is not None)
-    assert shown_by(app, "cist_tokens")["cross"] is not None
+    wait_for(app, lambda: "cist_tokens" in components(app) and passage_on(app)["student"] is not None)
+    assert passage_on(app)["cross"] is not None
     assert "the student's" in finding(app)
 
 
@@ -157,7 +162,7 @@ def test_a_short_text_is_in_the_link_and_a_long_one_is_not_and_that_is_said(mode
     app = read_it(app, long)
     assert app.session_state["tokens_text"] == ""
     assert any("not in the link" in caption.value for caption in app.caption)
-    assert len(shown_by(app, "cist_tokens")["tokens"]) == 64  # as much as the model reads at once
+    assert len(passage_on(app)["tokens"]) == 64  # as much as the model reads at once
 
 
 def test_passages_are_found_by_their_means_and_the_link_names_the_one_shown(models: Path) -> None:
@@ -172,10 +177,10 @@ def test_passages_are_found_by_their_means_and_the_link_names_the_one_shown(mode
     first = app.selectbox(key="tokens_passage_box").options[0]
     assert means[first] == max(means.values())
     assert app.session_state["tokens_passage"] == first.partition(":")[0]
-    before = [token["position"] for token in shown_by(app, "cist_tokens")["tokens"]]
+    before = [token["position"] for token in passage_on(app)["tokens"]]
     app.selectbox(key="tokens_passage_box").select_index(1).run()
     assert app.session_state["tokens_passage"] == app.selectbox(key="tokens_passage_box").options[1].partition(":")[0]
-    assert [token["id"] for token in shown_by(app, "cist_tokens")["tokens"]] != before
+    assert [token["id"] for token in passage_on(app)["tokens"]] != before
 
 
 @pytest.mark.parametrize(
