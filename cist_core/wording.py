@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,10 @@ def three_digits(value: float) -> str:
     return f"{float(rounded):,.{max(0, 2 - exponent)}f}"
 
 
+LARGEST_LOG = math.log(sys.float_info.max)
+"""From here on, ``exp`` is no number."""
+
+
 def perplexity(nll: float) -> str:
     """The perplexity of a mean negative log-likelihood in nats, ``exp(nll)``, for people.
 
@@ -29,7 +34,7 @@ def perplexity(nll: float) -> str:
         >>> perplexity(3.0), perplexity(1e4)
         ('20.1', 'beyond all numbers')
     """
-    return three_digits(math.exp(nll)) if nll < 100 else "beyond all numbers"
+    return three_digits(math.exp(nll)) if nll < LARGEST_LOG else "beyond all numbers"
 
 
 def percent(share: float) -> str:

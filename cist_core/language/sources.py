@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cist_core.errors import CistError
 from cist_core.logits.choices import LIKE_MASKS, chosen_at
 from cist_core.progress import ProgressCallback
-from cist_core.wording import perplexity, three_digits
+from cist_core.wording import LARGEST_LOG, perplexity, three_digits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from cist_core.language.texts import Tokens
     from cist_core.language.token_set import TokenSet
 
-_LARGEST_LOG = math.log(sys.float_info.max)
 LENGTH = 2_048
 """Tokens of a text that are read at once unless something else is asked for: memory grows with their square."""
 
@@ -65,7 +63,7 @@ class AnalysedTexts:
             "vocabulary": tokens.vocabulary_size,
             "left_out_classes": list(tokens.left_out),
             "nll": self.nll,
-            "perplexity": math.exp(self.nll) if self.nll < _LARGEST_LOG else None,
+            "perplexity": math.exp(self.nll) if self.nll < LARGEST_LOG else None,
             "precision": tokens.provenance["precision"],
             "remarks": list(self.sentences),
         }

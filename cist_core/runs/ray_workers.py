@@ -1,23 +1,24 @@
 """One run on several workers of Ray: what the job of such a run does.
 
-    python -m cist_core.runs.ray_workers CONFIG.json --run-dir DIR [--resume] --workers 2 [--cpus 1] [--gpus 0]
+    python -m cist_core.runs.ray_workers CONFIG.json --run-dir DIR [--resume] --workers 2 --resources '{"CPU": 1}'
 
 Ray Train places the workers, on one node or several, and joins their processes; the engine then does what it does under
 ``accelerate launch``: each process has its share of every batch, and the first one writes the run directory, which all
-nodes see. The job itself trains nothing. A worker that dies ends its group, and Ray Train starts another one, which
-resumes.
+nodes see. The job itself trains nothing. A worker that dies or fails ends its group, so that no other waits for it, and
+Ray Train starts another one, which resumes.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import signal
 import sys
 from pathlib import Path
 from typing import Any
 
-from cist_core.errors import CistError
+from cist_core.errors import Cancelled, first_line
 from cist_core.training.run_directory import RunDirectory
 
 _FAILURES = 3
@@ -31,32 +32,36 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--run-dir", type=Path, required=True)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--workers", type=int, required=True)
-    parser.add_argument("--cpus", type=float, default=1.0)
-    parser.add_argument("--gpus", type=float, default=0.0)
+    parser.add_argument("--resources", type=json.loads, required=True, help="of each, by Ray's names, as JSON")
     options = parser.parse_args(arguments)
     directory = RunDirectory(options.run_dir)
     if not options.resume and any(directory.checkpoints.glob("*.pt")):
         print(f"cist: There is a run in {directory.path} already; resume it, or choose another one.", file=sys.stderr)
         return 2
-    # The workers, which no signal reaches, look for the file before each step.
-    signal.signal(signal.SIGTERM, lambda *_: directory.cancel_file.touch())
-    _train(options)
+    failure = _train(options, directory)
     status = directory.status()
     if status.get("state") not in _CODES:
-        print(f"cist: {status.get('reason') or 'The workers have ended and left no word.'}", file=sys.stderr)
+        reason = status.get("reason") or failure or "The workers have ended and left no word."
+        print(f"cist: {reason}", file=sys.stderr)
     return _CODES.get(str(status.get("state")), 2)
 
 
-def _train(options: argparse.Namespace) -> None:
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
+def _train(options: argparse.Namespace, directory: RunDirectory) -> str | None:
+    """What Ray Train says if the workers failed as often as they may; None if they ended well."""
+    import ray
+    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchTrainer
 
-    resources = {name: value for name, value in (("CPU", options.cpus), ("GPU", options.gpus)) if value}
+    ray.init()
+    # The workers, which no signal reaches, look for the file before each step. Ray's start sets a handler of its own.
+    signal.signal(signal.SIGTERM, lambda *_: directory.cancel_file.touch())
     trainer = TorchTrainer(
         _work,
         train_loop_config={"config": str(options.config), "run_dir": str(options.run_dir)},
         scaling_config=ScalingConfig(
-            num_workers=options.workers, use_gpu=options.gpus > 0, resources_per_worker=resources
+            num_workers=options.workers,
+            use_gpu=options.resources.get("GPU", 0) > 0,
+            resources_per_worker={name: amount for name, amount in options.resources.items() if amount},
         ),
         run_config=RunConfig(
             name=options.run_dir.name,
@@ -64,15 +69,19 @@ def _train(options: argparse.Namespace) -> None:
             failure_config=FailureConfig(max_failures=_FAILURES),
         ),
     )
-    trainer.fit()
+    try:
+        trainer.fit()
+    except TrainingFailedError as error:
+        return first_line(error)
+    return None
 
 
 def _work(given: dict[str, Any]) -> None:
-    """What each worker does; how the run ended is in its status, and only what is no word of its own is a failure."""
+    """What each worker does."""
     from cist_core.training.config import load_config
     from cist_core.training.engine import train
 
-    with contextlib.suppress(CistError):
+    with contextlib.suppress(Cancelled):
         train(load_config(given["config"]), given["run_dir"], resume=True)
 
 

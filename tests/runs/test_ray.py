@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -384,13 +385,15 @@ def test_another_address_than_that_of_the_dashboard_is_refused(workplace, monkey
 
 def test_a_run_on_several_workers_is_a_job_that_asks_for_them_itself(workplace, api, worker):
     settings = workplace.store.root / "executors.toml"
-    settings.write_text("[ray]\nworkers = 2\nnum_cpus = 3\n")
+    settings.write_text("[ray]\nworkers = 2\nnum_cpus = 3\nmemory = 1000\nresources = { fast = 1 }\n")
     run = workplace.store.get(workplace.add())
     worker.tick()
     asked = next(content for method, path, content in api.asked if (method, path) == ("POST", "/api/jobs/"))
-    assert (asked["entrypoint_num_cpus"], asked["entrypoint_num_gpus"]) == (0, 0)
+    reserved = {name: value for name, value in asked.items() if name.startswith("entrypoint_")}
+    assert reserved == {"entrypoint_num_cpus": 0, "entrypoint_num_gpus": 0}
+    each = shlex.quote('{"CPU": 3.0, "GPU": 0, "memory": 1000, "fast": 1.0}')
     place = f"{run.directory.config_file} --run-dir {run.directory.path}"
-    assert f"-m cist_core.runs.ray_workers {place} --workers 2 --cpus 3 --gpus 0 <" in asked["entrypoint"]
+    assert f"-m cist_core.runs.ray_workers {place} --workers 2 --resources {each} <" in asked["entrypoint"]
     settings.write_text('[ray]\nworkers = 2\n\n[mirror]\nurl = "s3://bucket/runs"\n')
     other = workplace.add()
     worker.tick()

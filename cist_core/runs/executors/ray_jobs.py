@@ -78,7 +78,7 @@ class RaySettings(BaseModel):
     memory: Annotated[int, Field(ge=0)] | None = None
     """Bytes that a run reserves."""
     workers: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Processes that share each batch of a run, on one node or several; each reserves the CPUs and GPUs above."""
+    """Processes that share each batch of a run, on one node or several; each reserves all that is asked for here."""
     resources: dict[str, Amount] = {}
     """Amounts of resources that nodes were given names for."""
 
@@ -103,15 +103,19 @@ class RaySettings(BaseModel):
         _check_address(settings.address)
         return settings
 
-    def of_a_process(self, machine: dict[str, Any]) -> tuple[float, float]:
-        """CPUs and GPUs of one process.
+    def of_a_process(self, machine: dict[str, Any]) -> dict[str, float]:
+        """What one process reserves, by Ray's names for it.
 
         Args:
             machine: the part of the run's config.
         """
         on_gpu = str(machine.get("device", "auto")).startswith("cuda")
-        cpus = self.num_cpus if self.num_cpus is not None else machine.get("threads") or 1
-        return cpus, self.num_gpus if self.num_gpus is not None else int(on_gpu)
+        return {
+            "CPU": self.num_cpus if self.num_cpus is not None else machine.get("threads") or 1,
+            "GPU": self.num_gpus if self.num_gpus is not None else int(on_gpu),
+            **({} if self.memory is None else {"memory": self.memory}),
+            **self.resources,
+        }
 
     def reserved(self, machine: dict[str, Any]) -> dict[str, Any]:
         """What a job asks for, in the words of the API; one with several workers asks for those itself.
@@ -119,14 +123,11 @@ class RaySettings(BaseModel):
         Args:
             machine: the part of the run's config.
         """
-        cpus, gpus = self.of_a_process(machine) if self.workers == 1 else (0, 0)
-        asked = {
-            "entrypoint_num_cpus": cpus,
-            "entrypoint_num_gpus": gpus,
-            "entrypoint_memory": self.memory,
-            "entrypoint_resources": self.resources or None,
-        }
-        return {name: value for name, value in asked.items() if value is not None}
+        asked = self.of_a_process(machine) if self.workers == 1 else {"CPU": 0, "GPU": 0}
+        names = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}
+        plain = {f"entrypoint_{names[name]}": amount for name, amount in asked.items() if name in names}
+        further = {name: amount for name, amount in asked.items() if name not in names}
+        return plain | ({"entrypoint_resources": further} if further else {})
 
 
 @register_executor
@@ -229,8 +230,8 @@ def _on_workers(run: Run, settings: RaySettings, *, resume: bool) -> list[str]:
             f"Mend {SETTINGS_FILE}: a run of {settings.workers} workers cannot be copied to a store yet; leave out "
             "[mirror], or workers under [ray]."
         )
-    cpus, gpus = settings.of_a_process(_machine(run))
-    amounts = ["--workers", str(settings.workers), "--cpus", f"{cpus:g}", "--gpus", f"{gpus:g}"]
+    each = json.dumps(settings.of_a_process(_machine(run)))
+    amounts = ["--workers", str(settings.workers), "--resources", each]
     place = [str(run.directory.config_file), "--run-dir", str(run.directory.path)]
     return [sys.executable, "-m", "cist_core.runs.ray_workers", *place, *amounts, *(["--resume"] if resume else [])]
 
