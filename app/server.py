@@ -94,7 +94,8 @@ class Watched:
 
 
 def _is_page(start: Message) -> bool:
-    return start["status"] == 200 and dict(start.get("headers", [])).get(b"content-type", b"").startswith(b"text/html")
+    kind: bytes = dict(start.get("headers", [])).get(b"content-type", b"")
+    return bool(start["status"] == 200) and kind.startswith(b"text/html")
 
 
 app = st.App(
