@@ -2,7 +2,7 @@ const REST = 800;  // milliseconds: a widget that is moved on within them has no
 
 // Streamlit replaces the entry of the browser's history when somebody changes a widget that is bound to the address, and
 // makes one for what the script sets. Here each move of a hand makes one, whatever comes of it.
-export default function () {
+export default function watch() {
   if (window.cistHistory) return;  // once a tab, however often the app is drawn
   window.cistHistory = true;
   const { pushState, replaceState } = history;

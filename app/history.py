@@ -9,9 +9,17 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 
 def keep_history() -> None:
-    """Before any widget: let the browser make an entry for each change, where Streamlit would replace the last one."""
+    """Before any widget: let the browser make an entry for each change, where Streamlit would replace the last one.
+
+    It comes after the first answer of the server; a link that is put right at once needs `with_watch`.
+    """
     with st.container(key="history-watch"):
         _WATCH(key="history_watch")
+
+
+def with_watch(page: bytes) -> bytes:
+    """Streamlit's page with the same script before its own; another page as it is."""
+    return page.replace(_STREAMLIT, f'<script type="module">{_SCRIPT}\nwatch();</script>\n'.encode() + _STREAMLIT, 1)
 
 
 def went_back() -> bool:
@@ -20,6 +28,7 @@ def went_back() -> bool:
     return context is not None and context.is_history_navigation
 
 
+_STREAMLIT = b'<script type="module" crossorigin src="./static/js/index.'
 _SCRIPT = Path(__file__).with_name("history.js").read_text(encoding="utf-8")
 
 _WATCH = st.components.v2.component("cist_history_watch", html="<span></span>", js=_SCRIPT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -42,12 +43,18 @@ def limit_memory(at_once: int) -> int | None:
 
 
 def limit_time(seconds: int, sentence: str) -> None:
-    """Raise `CistError` with the sentence when the time is up; the system ends a library that never comes back."""
+    """Raise `CistError` with the sentence when the time is up; the system ends a library that never comes back.
+
+    The time counts from now, and an earlier limit on it ends.
+    """
     with contextlib.suppress(ImportError):  # Windows
         import resource
 
-        processor = seconds * (os.cpu_count() or 1)
-        resource.setrlimit(resource.RLIMIT_CPU, (processor, processor + 5))
+        processor = int(time.process_time()) + seconds * (os.cpu_count() or 1) + 5
+        _, most = resource.getrlimit(resource.RLIMIT_CPU)
+        if most != resource.RLIM_INFINITY:  # no process raises its own
+            processor = min(processor, most)
+        resource.setrlimit(resource.RLIMIT_CPU, (processor - 5, processor))
         signal.signal(signal.SIGALRM, partial(_time_is_up, sentence))
         signal.alarm(seconds)
 

@@ -246,6 +246,9 @@ def show(reading: Reading, found: TokenSet | TokenPair, number: int, text: str, 
 
 
 def wait(readers: list[KnownLanguageModel], text: str) -> None:
+    converts = any(model.path is not None and model.path.suffix == ".gguf" for model in readers)
+    longest = "some minutes" if converts else "a minute"
+
     def poll() -> None:
         try:
             done = reading_of(readers, text) is not None
@@ -254,7 +257,7 @@ def wait(readers: list[KnownLanguageModel], text: str) -> None:
         if done:
             st.rerun()
         names = " and ".join(map(called, readers))
-        st.caption(plain(f"Reading the text with {names}: some seconds, and up to a minute the first time."))
+        st.caption(plain(f"Reading the text with {names}: some seconds, and up to {longest} the first time."))
         st.skeleton(height=320)
 
     st.fragment(poll, run_every=POLL_SECONDS)()

@@ -17,11 +17,11 @@ _LEAST, _MOST_ON_A_PAGE = 200, 440
 PRESENTED = """
 <style>
 [data-testid=stSidebar], [data-testid=stSidebarCollapsedControl], [data-testid=stExpandSidebarButton],
-[data-testid=stHeader], .st-key-lesson-questions { display: none !important; }
-[data-testid=stMainBlockContainer] { padding: 0.8rem 2rem 0.5rem; max-width: none; }
+[data-testid=stHeader], .st-key-lesson-questions, div:has(> .st-key-rules-bar) { display: none !important; }
+[data-testid=stMainBlockContainer] { padding: 0.8rem 2rem 0.5rem !important; max-width: none; }
 </style>
 """
-"""Hides what a projector should not show."""
+"""Hides what a projector should not show, the empty bar of the sliders and the room above it among them."""
 
 
 class Layout(NamedTuple):

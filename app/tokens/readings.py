@@ -18,7 +18,7 @@ from typing import Any
 from cist_core.errors import CistError
 from cist_core.files import own_folder, write_whole
 from cist_core.language.known import KnownLanguageModel
-from cist_core.language.reading import AT_ONCE, FAULT, INDEX, PAIR, SECONDS, TOKENS
+from cist_core.language.reading import AT_ONCE, FAULT, INDEX, OPENING_SECONDS, PAIR, SECONDS, TOKENS
 from cist_core.language.token_set import FORMAT, PAIR_FORMAT, TokenPair, TokenSet
 from cist_core.processes import Child, age, signal_group
 
@@ -132,7 +132,7 @@ def _see_to_children() -> None:
     """Kill those whose time is up, and let go of those that have ended; one that left nothing leaves a fault."""
     for folder, child in list(children.items()):
         if child.exit_code() is None:
-            if (age(child.started) or 0.0) > SECONDS + _LATE_SECONDS:
+            if (age(child.started) or 0.0) > OPENING_SECONDS + SECONDS + _LATE_SECONDS:
                 signal_group(child.pid, signal.SIGKILL)
         else:
             del children[folder]

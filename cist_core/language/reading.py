@@ -3,7 +3,7 @@
     python -m cist_core.language.reading TEXT FOLDER MODEL [STUDENT]
 
 Started by the app, which shows what comes to lie in the folder and loads neither torch nor the model. The process has a
-limit on its memory and on its time.
+limit on its memory, on the time for opening the models, and on the time for the text.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cist_core.errors import CistError, first_line
 from cist_core.files import write_whole
@@ -23,33 +23,34 @@ from cist_core.language.token_set import TokenPair, TokenSet
 from cist_core.process_limits import limit_memory, limit_time
 from cist_core.wording import byte_size
 
+if TYPE_CHECKING:
+    from cist_core.language.models import LanguageModel
+
 TOKENS, PAIR, INDEX, FAULT = "tokens.safetensors", "pair", "index.json", "fault.txt"
 """Of a reading: the token set of one model, or the folder of the pair of two; what there is; why there is nothing."""
 MOST_TOKENS = 8_192
 """Of one reading."""
 AT_ONCE = 4
 """Readings that are made at a time, for everybody together."""
-SECONDS = 300
-"""That one of them may take."""
+OPENING_SECONDS, SECONDS = 900, 300
+"""That opening the models may take, which converts one in GGUF the first time; and then the reading of the text."""
 LONGEST_ROW = 2_048
 """Tokens that are read at once, as by ``cist analyze``: memory grows with the square."""
 
 
-def read(text: Path, folder: Path, *references: str) -> None:
+def read(text: Path, folder: Path, *models: LanguageModel) -> None:
     """Write a reading of a text into a folder; its index comes last.
 
     Args:
         text: a file, see `read_texts`.
         folder: where to.
-        references: of a model, and perhaps of a student beside it.
+        models: one, and perhaps a student beside it.
 
     Raises:
-        CistError: if a model or the text cannot be read, or the folder not be written.
+        CistError: if the text cannot be read, or the folder not be written.
     """
     from cist_core.language.inference import infer_pair, infer_tokens
-    from cist_core.language.models import open_language_model
 
-    models = [open_language_model(reference) for reference in references]
     teacher, longest = models[0], min(LONGEST_ROW, *(model.longest for model in models))
     parts = tokenise_all(read_texts(text), teacher.tokenizer, longest=longest)
     texts, cut = _first([part for part in parts if len(part.ids) > 1], MOST_TOKENS)
@@ -98,12 +99,25 @@ def main() -> None:
     text, folder, *references = sys.argv[1:]
     try:
         allowed = limit_memory(AT_ONCE)
-        limit_time(SECONDS, f"The text was not read within {SECONDS} seconds; give a shorter one.")
-        fault = _fault_of(lambda: read(Path(text), Path(folder), *references), allowed)
+        fault = _fault_of(lambda: _open_and_read(Path(text), Path(folder), references), allowed)
     except CistError as error:
         fault = str(error)
     if fault is not None:
         _write(Path(folder) / FAULT, fault)
+
+
+def _open_and_read(text: Path, folder: Path, references: Sequence[str]) -> None:
+    """Within the two limits of time: no text is too long because a model had to be converted."""
+    limit_time(
+        OPENING_SECONDS,
+        f"{' and '.join(references)} could not be opened within {OPENING_SECONDS // 60} minutes; try again when the "
+        "machine has less to do, or use a smaller model.",
+    )
+    from cist_core.language.models import open_language_model
+
+    models = [open_language_model(reference) for reference in references]
+    limit_time(SECONDS, f"The text was not read within {SECONDS} seconds; give a shorter one.")
+    read(text, folder, *models)
 
 
 def _fault_of(work: Callable[[], None], allowed: int | None) -> str | None:

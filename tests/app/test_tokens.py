@@ -23,6 +23,7 @@ from cist_core.cards import sample_models_folder
 from cist_core.errors import CistError
 from cist_core.language import reading
 from cist_core.language.known import known_language_models
+from cist_core.language.models import open_language_model
 from cist_core.language.passage import curves_of, rows_of
 from cist_core.language.reading import PAIR, read
 from cist_core.language.token_set import TokenPair
@@ -57,7 +58,7 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def pair(models: Path, tmp_path: Path) -> tuple[dict[str, object], TokenPair]:
     """A passage, and what both models expected of it, read here."""
     (tmp_path / "text.txt").write_text(TEXT)
-    read(tmp_path / "text.txt", tmp_path, "tiny-teacher", "tiny-student")
+    read(tmp_path / "text.txt", tmp_path, *map(open_language_model, ("tiny-teacher", "tiny-student")))
     return json.loads((tmp_path / "passage-0.json").read_text()), TokenPair.load(tmp_path / PAIR)
 
 
@@ -299,7 +300,7 @@ def test_a_process_that_dies_is_begun_once_and_again_when_somebody_asks(
 
 def test_a_process_whose_time_is_up_is_killed_whoever_asks(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = [each for each in known_language_models() if each.name == "tiny-teacher"]
-    monkeypatch.setattr(readings, "age", lambda started: readings.SECONDS + 60.0)
+    monkeypatch.setattr(readings, "age", lambda started: readings.OPENING_SECONDS + readings.SECONDS + 60.0)
     killed: list[int] = []
     monkeypatch.setattr(readings, "signal_group", lambda pid, number: killed.append(pid))
     monkeypatch.setattr(Dead, "exit_code", lambda self: -9 if killed else None)
@@ -331,7 +332,7 @@ def test_what_no_sentence_was_written_for_is_told_all_the_same(
         monkeypatch.setattr(reading, "read", fail)
         reading.main()
         assert said in (tmp_path / reading.FAULT).read_text()
-    assert limits == [reading.AT_ONCE, reading.SECONDS] * 3
+    assert limits == [reading.AT_ONCE, reading.OPENING_SECONDS, reading.SECONDS] * 3
 
 
 def test_the_cache_keeps_the_readings_that_are_asked_for(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:

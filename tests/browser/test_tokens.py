@@ -19,6 +19,7 @@ from cist_core.files import own_folder
 from cist_core.language.inference import infer_pair
 from cist_core.language.known import SMOLLM2, known_language_models
 from cist_core.language.models import open_language_model
+from cist_core.language.reading import OPENING_SECONDS, SECONDS
 from cist_core.language.texts import read_texts, tokenise_all
 from cist_core.language.token_set import TokenPair
 from tests.browser.actions import faint_words, settle
@@ -235,7 +236,7 @@ def test_pictures_with_models_that_people_have(browser, tmp_path: Path, name: st
             view = {"viewport": {"width": width, "height": height}, "color_scheme": scheme}
             page = browser.new_page(**view, reduced_motion="reduce")
             page.goto(f"{address}/tokens?{chosen}tokens_view=entropy~tau~teacher~1~~0~matched~20~")
-            page.wait_for_selector(A_TOKEN, timeout=300_000)
+            page.wait_for_selector(A_TOKEN, timeout=1000 * (OPENING_SECONDS + SECONDS))
             settle(page)
             assert faint_words(page) == []
             save_whole_page(page, name, scheme)
