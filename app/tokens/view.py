@@ -177,7 +177,7 @@ def show_passage(
     """
     sliders = {key: getattr(shown, key) for key in ("tau", "rho", "floor", "matched")}
     with st.container(key="tokens-passage"):
-        _PASSAGE(key="tokens_passage", data=name.encode() + b"\n" + passage)
+        _PASSAGE(key="tokens_sent", data=name.encode() + b"\n" + passage)
     _TOKENS(
         key="tokens",
         data={

@@ -134,7 +134,7 @@ def test_the_passage_is_sent_once_and_a_slider_that_rests_costs_little(browser, 
         drag(page, "tau", share)
         page.wait_for_function(f"location.search.includes('~{page.locator('.slider.tau output').inner_text()}~')")
         settle(page)
-        assert 0 < sum(received) < at_first / 10
+        assert 0 < sum(received) < at_first / 5  # without the passage
     page.close()
 
 
