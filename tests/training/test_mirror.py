@@ -373,6 +373,33 @@ def test_a_run_of_the_queue_that_begins_anew_replaces_its_copy_and_nothing_else(
     assert Store(url).read("metrics.jsonl") == copied.metrics_file.read_bytes()
 
 
+def test_a_replacement_that_is_cut_short_is_taken_up_again(url, copied, monkeypatch):
+    Store(url).write("stderr.txt", b"of the queue")
+    shutil.rmtree(copied.checkpoints)
+    remove, count = Store.remove, iter(range(99))
+
+    def cut_short(self: Store, name: str) -> None:
+        if not name.startswith(("lease-", "probe-")) and next(count) == 3:
+            raise ConnectionError("The bucket is away.")
+        remove(self, name)
+
+    monkeypatch.setattr(Store, "remove", cut_short)
+    again = ["distill", str(copied.config_file), "--run-dir", str(copied.path), "--mirror", url, "--replace-mirror"]
+    assert main(again) == 2
+    assert main(again) == 0
+
+
+def test_a_bucket_that_is_gone_in_the_middle_of_a_copy_is_no_complete_copy(url, copied, monkeypatch):
+    def gone(self: Store, name: str, what: bytes) -> None:
+        raise FileNotFoundError("The bucket does not exist.")
+
+    copy = mirror(url, copied.path, resume=True, end_seconds=0.3, renew_seconds=1000.0)
+    (copied.path / "log.txt").write_text("more")
+    monkeypatch.setattr(Store, "write", gone)
+    with pytest.raises(CistError, match=r"is not complete \(The bucket does not exist"):
+        copy.close()
+
+
 def test_what_is_gone_here_stays_in_the_copy(url, copied):
     before = content(url)
     copy = mirror(url, copied.path, resume=True, end_seconds=0.3)

@@ -96,7 +96,8 @@ class Mirror:
             elif replace:
                 _within(BEGIN_SECONDS, self._clear, who)
         except BaseException:
-            self._let_go()
+            with contextlib.suppress(CistError):  # what kept it from beginning counts
+                _within(self._end_seconds, self._let_go, who)
             raise
         self._thread = threading.Thread(target=self._work, name="mirror", daemon=True)
         self._thread.start()
@@ -176,14 +177,14 @@ class Mirror:
             ) from error
 
     def _clear(self) -> None:
-        """Remove an earlier attempt, the config last: cut short, it is still known whose copy this is."""
+        """Remove an earlier attempt, but for its config: if this is cut short, it is still known whose copy it is."""
         names = self._runs_files()
         if names and not self.directory.config_file.exists():
             raise CistError(
                 f"The copy in {self.store.url} is not replaced, because {self.directory.path} holds no config.json to "
                 "tell whether it is of the same run; go on with it (--resume)."
             )
-        ours = {path.name for path in self.directory.files()}
+        ours = {path.name for path in self.directory.files()} - {"config.json"}
         for name in sorted(names, key=_order, reverse=True):
             if name in ours or _step(name) >= 0:
                 self._lease.check()
@@ -282,13 +283,16 @@ class Mirror:
             return  # the run has not begun
         there = set(self._runs_files())
         for name, path in sorted(self._files().items(), key=lambda item: _order(item[0])):
-            with contextlib.suppress(FileNotFoundError):  # an older checkpoint, just removed
+            try:
                 state = file_state(path)
                 if self._sent.get(name) == state and name in there:
                     continue
                 self._lease.check()
                 self._send(path, name, state[1])
                 self._sent[name] = state
+            except FileNotFoundError:  # an older checkpoint, just removed; or the bucket
+                if path.exists():
+                    raise
         here = self._files()
         newest = max((_step(name) for name in here if name in self._sent), default=-1)
         for name in sorted(there):
