@@ -90,6 +90,7 @@ def add_parser(commands: Any) -> None:
         metavar="URL",
         help="keep a copy of --run-dir there (s3://BUCKET/RUN), to go on from elsewhere",
     )
+    parser.add_argument("--replace-mirror", action="store_true", help=argparse.SUPPRESS)  # asked by a queue alone
     parser.add_argument(
         "--resume",
         action="store_true",
@@ -114,12 +115,6 @@ def run(options: argparse.Namespace) -> None:
     if options.schema:
         print(json.dumps(config_schema(), indent=2))
         return
-    trains = options.executor is None and not (options.print or options.estimate)
-    with _mirror(options) if trains else contextlib.nullcontext() as mirror:
-        _do(chosen_config(options), options, mirror)
-
-
-def _do(config: RunConfig, options: argparse.Namespace, mirror: Mirror | None) -> None:
     if options.executor is not None:
         refuse_options(
             options,
@@ -127,18 +122,18 @@ def _do(config: RunConfig, options: argparse.Namespace, mirror: Mirror | None) -
             needs="a run in the foreground",
             reason=_IN_QUEUE,
         )
-        _queue(config, options)
+        _queue(chosen_config(options), options)
         return
     if options.root is not None:
         raise CistError("Expected --executor together with --root: without it, the run is kept in --run-dir.")
     if options.print:
-        print(config.model_dump_json(indent=2))
+        print(chosen_config(options).model_dump_json(indent=2))
     elif options.estimate:
         from cist_core.training.estimation import estimate
 
-        print(json.dumps(estimate(config).to_dict()))
+        print(json.dumps(estimate(chosen_config(options)).to_dict()))
     else:
-        _train(config, options, mirror)
+        _train(options)
 
 
 def _queue(config: RunConfig, options: argparse.Namespace) -> None:
@@ -150,16 +145,14 @@ def _queue(config: RunConfig, options: argparse.Namespace) -> None:
     print(f"Queued {run.id} for {options.executor}; 'cist runs show {run.id}' says how it goes")
 
 
-@contextlib.contextmanager
-def _mirror(options: argparse.Namespace) -> Iterator[Mirror | None]:
+def _mirror(options: argparse.Namespace) -> Mirror | None:
     """The copy of the run in a store, if it is to have one; then ``options.run_dir`` is where it trains."""
     from cist_core.training.mirror.store import is_url
 
     in_store = options.run_dir is not None and is_url(options.run_dir)
     url = options.run_dir if in_store else options.mirror
     if url is None:
-        yield None
-        return
+        return None
     from cist_core.training import RunDirectory
     from cist_core.training.mirror.mirror import Mirror
 
@@ -171,10 +164,17 @@ def _mirror(options: argparse.Namespace) -> Iterator[Mirror | None]:
         options.run_dir = Path("runs") / f"{name}-{hashlib.sha256(url.rstrip('/').encode()).hexdigest()[:8]}"
     elif options.run_dir is None:
         raise CistError("Expected --run-dir together with --mirror: the directory that is copied.")
-    mirror = Mirror(url, RunDirectory(options.run_dir))
-    mirror.begin(resume=options.resume, replace=not in_store)
+    return Mirror(url, RunDirectory(options.run_dir))
+
+
+@contextlib.contextmanager
+def _begun(mirror: Mirror | None, options: argparse.Namespace) -> Iterator[None]:
+    if mirror is None:
+        yield
+        return
+    mirror.begin(resume=options.resume, replace=options.replace_mirror)
     try:
-        yield mirror
+        yield
     except BaseException:
         with contextlib.suppress(CistError):  # what ended the run counts
             mirror.close()
@@ -182,7 +182,18 @@ def _mirror(options: argparse.Namespace) -> Iterator[Mirror | None]:
     mirror.close()
 
 
-def _train(config: RunConfig, options: argparse.Namespace, mirror: Mirror | None) -> None:
+def _train(options: argparse.Namespace) -> None:
+    mirror = _mirror(options)
+    named = options.config is not None or options.preset is not None
+    only_in_store = mirror is not None and options.resume and not named and not mirror.directory.config_file.exists()
+    config = None if only_in_store else chosen_config(options)  # a wrong one ends here, before a store is asked
+    with _begun(mirror, options):
+        sentence = _trained(config or chosen_config(options), options, mirror)
+    print(sentence)
+
+
+def _trained(config: RunConfig, options: argparse.Namespace, mirror: Mirror | None) -> str:
+    """Train, and say how it went."""
     from cist_core.training import RunDirectory
     from cist_core.training.engine import train
 
@@ -190,13 +201,12 @@ def _train(config: RunConfig, options: argparse.Namespace, mirror: Mirror | None
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(lambda record: record.levelno < logging.ERROR)  # how a run ended is said once, by the caller
     logging.basicConfig(handlers=[handler], level=logging.WARNING, format="%(message)s")
+    where = directory if mirror is None else f"{directory} and {mirror.store.url}"
     if mirror is not None and options.resume and RunDirectory(directory).status().get("state") == "finished":
-        print(f"The run has finished; everything is in {directory} and {mirror.store.url}")
-        return
+        return f"The run has finished; everything is in {where}"
     with _StopSignals() as stopped:
         status = train(config, directory, resume=options.resume, should_stop=stopped, mirror=mirror)
-    where = directory if mirror is None else f"{directory} and {mirror.store.url}"
-    print(f"Test accuracy {status['test_accuracy']:.4f} after the last epoch; everything is in {where}")
+    return f"Test accuracy {status['test_accuracy']:.4f} after the last epoch; everything is in {where}"
 
 
 class _StopSignals:

@@ -307,6 +307,8 @@ class _Run:
         self.status.update(changes)
         if self._mirror is not None:
             self.status["mirror"] = self._mirror.said()
+            if self.status["state"] != "running":  # the last copy comes behind it, and tells by itself how it went
+                del self.status["mirror"]["fault"]
         began = time.monotonic()
         if not self.accelerator.is_main_process or not (now or began >= self._next_beat):
             return

@@ -82,6 +82,11 @@ class RunDirectory:
         """Locked by the process that trains here; a second one is refused."""
         return self.path / "lock"
 
+    def files(self) -> tuple[Path, ...]:
+        """Those that every run has at its end, but for its checkpoints."""
+        said = (self.config_file, self.metrics_file, self.status_file, self.log_file)
+        return (*said, self.student, self.best_student, self.student_card, self.test_logits)
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the lock, as whoever trains here or removes something must; the system frees that of a killed process.
@@ -122,9 +127,9 @@ class RunDirectory:
         ``reason`` (why it failed or was cancelled), ``warnings``, ``logit_scale`` (the `ScaleFault` of the newest
         epoch; None if nothing is wrong), ``last_val_accuracy``, ``best_val_accuracy`` (of the best epoch) and
         ``best_epoch``; ``mirror`` (of a run that is copied to a store: its ``url``, when the copy was last complete,
-        ``copied_at``, and the ``fault`` that keeps it from that now); of a finished run also the scores of its task,
-        such as ``test_accuracy``, ``test_nll`` and ``test_agreement`` (last epoch), ``test_accuracy_at_best`` and the
-        others likewise (best epoch on validation), and ``teacher_test_accuracy``.
+        ``copied_at``, and while it goes on the ``fault`` that keeps it from that now); of a finished run also the
+        scores of its task, such as ``test_accuracy``, ``test_nll`` and ``test_agreement`` (last epoch),
+        ``test_accuracy_at_best`` and the others likewise (best epoch on validation), and ``teacher_test_accuracy``.
         """
         return read_status(self.status_file)[0]
 

@@ -1,7 +1,9 @@
 """Runs that are kept in an object store: an S3 on this machine, the memory of this process, and a folder."""
 
+import contextlib
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -103,7 +105,11 @@ def test_who_is_silent_loses_the_lease_and_is_told(url):
         first.renew()
     second.renew()
     second.release()
-    assert Store(url).names() == []
+    third = Lease(Store(url), wait=lambda _: pytest.fail("it waits"))
+    third.take()
+    third.release()
+    with pytest.raises(LeaseLost, match="was taken over"):
+        first.check()  # also when all who came after it have gone
 
 
 def test_who_shows_signs_of_life_keeps_the_lease(url):
@@ -129,32 +135,41 @@ def test_the_lease_of_a_process_of_this_machine_that_was_killed_is_over_at_once(
     Lease(Store(url), wait=wait).take()
 
 
-def test_of_many_that_take_over_one_has_it(url):
+def test_of_many_that_take_over_one_has_it(url, monkeypatch):
     Lease(Store(url)).take()
     leases = [Lease(Store(url), stale_seconds=0.1) for _ in range(6)]
-    barrier, refused = threading.Barrier(len(leases)), []
+    barrier, made, create = threading.Barrier(len(leases)), [], Store.create
+    at_once = threading.Barrier(len(leases))
+
+    def note(self: Store, name: str, content: bytes) -> None:
+        if name == "lease-000000002":  # all have seen the first one, and nobody the second
+            at_once.wait(60)
+        create(self, name, content)
+        made.append(name)
+
+    monkeypatch.setattr(Store, "create", note)
 
     def take(lease: Lease) -> None:
         barrier.wait()
-        try:
+        with contextlib.suppress(CistError, threading.BrokenBarrierError):
             lease.take()
-        except CistError:
-            refused.append(lease)
 
     threads = [threading.Thread(target=take, args=(lease,)) for lease in leases]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    held = []
-    for lease in leases:
-        if lease not in refused:
-            try:
-                lease.check()
-            except LeaseLost:
-                continue
-            held.append(lease)
-    assert len(held) == 1
+    assert made.count("lease-000000002") == 1
+
+
+def test_a_lease_that_is_gone_with_all_the_store_is_made_again(url):
+    lease = Lease(Store(url))
+    lease.take()
+    for name in Store(url).names():
+        Store(url).remove(name)
+    lease.check()
+    with pytest.raises(CistError, match="Another process trains"):
+        Lease(Store(url), wait=lambda _: lease.renew()).take()
 
 
 def test_a_store_that_knows_no_conditions_is_refused(url, monkeypatch):
@@ -185,7 +200,7 @@ def test_a_run_goes_on_from_the_store_to_the_metrics_of_an_undisturbed_one(url, 
     assert results(tmp_path / "there") == results(tmp_path / "whole")
     assert status["mirror"]["url"] == url
     store = Store(url)
-    names = store.names()
+    names = [name for name in store.names() if not name.startswith("lease-")]
     assert {"student.safetensors", "status.json", "log.txt", "metrics.jsonl", "config.json"} <= set(names)
     here = {str(path.relative_to(tmp_path / "there")) for path in (tmp_path / "there").rglob("*") if path.is_file()}
     assert set(names) == here - {"lock"}
@@ -236,6 +251,7 @@ def test_a_bucket_that_gives_no_answer_for_a_while_holds_up_nothing_and_is_said(
     log = directory.log_tail(1000)
     assert f"The copy in {url} is behind (The bucket is away); the run goes on" in log
     assert Store(url).read("metrics.jsonl") == directory.metrics_file.read_bytes()
+    assert "fault" not in directory.status()["mirror"]
 
 
 def test_a_bucket_that_hangs_is_waited_for_at_the_end_but_not_for_ever(url, tmp_path, monkeypatch):
@@ -290,7 +306,7 @@ def test_after_kill_9_a_run_goes_on_elsewhere_to_the_same_metrics(url, tmp_path)
     assert second.returncode == 0, said
     (there,) = (tmp_path / "there" / "runs").iterdir()
     log = RunDirectory(there).log_tail(1000)
-    assert "Fetched" in log or "Resumed after" in log
+    assert "Resumed after" in log
     train(config, tmp_path / "whole")
     assert results(there) == results(tmp_path / "whole")
 
@@ -322,16 +338,208 @@ def test_runs_of_the_queue_are_copied_where_the_operator_says(tmp_path):
     executor = LocalExecutor()
     assert "--mirror" not in executor.command_for(run)
     (store.root / "executors.toml").write_text('[mirror]\nurl = "s3://bucket/runs/"\n')
-    assert executor.command_for(run)[-2:] == ["--mirror", f"s3://bucket/runs/{run.id}"]
+    assert executor.command_for(run)[-3:] == ["--replace-mirror", "--mirror", f"s3://bucket/runs/{run.id}"]
     (store.root / "executors.toml").write_text('[mirror]\nurl = "bucket"\n')
     with pytest.raises(CistError, match=r"Mend \[mirror\] in .*but got url = 'bucket'"):
         executor.command_for(run)
 
 
-def test_a_run_that_begins_anew_replaces_its_copy(url, tmp_path, monkeypatch):
-    Store(url).write("checkpoints/step-000000099.pt", b"of an earlier attempt")
+@pytest.fixture
+def copied(url, tmp_path, monkeypatch) -> RunDirectory:
+    """A stopped run with a copy."""
+    directory, calls = RunDirectory(tmp_path / "run"), iter(range(9))
+    copy = mirror(url, directory.path)
+    with pytest.raises(CistError, match="was stopped"):
+        train(TINY, directory.path, should_stop=lambda: next(calls, None) is None, mirror=copy)
+    copy.close()
+    monkeypatch.chdir(tmp_path)
     TINY.save(tmp_path / "config.json")
-    run = tmp_path / "run"
-    assert main(["distill", str(tmp_path / "config.json"), "--run-dir", str(run), "--mirror", url]) == 0
+    return directory
+
+
+def content(url: str) -> dict[str, bytes]:
+    store = Store(url)
+    return {name: store.read(name) for name in store.names() if not name.startswith("lease-")}
+
+
+def test_a_run_of_the_queue_that_begins_anew_replaces_its_copy_and_nothing_else(url, copied):
+    Store(url).write("checkpoints/step-000000099.pt", b"of an earlier attempt")
+    Store(url).write("notes/mine.txt", b"somebody's")
+    shutil.rmtree(copied.checkpoints)
+    again = ["distill", str(copied.config_file), "--run-dir", str(copied.path), "--mirror", url]
+    assert main([*again, "--replace-mirror"]) == 0
     assert "checkpoints/step-000000099.pt" not in Store(url).names()
-    assert Store(url).read("metrics.jsonl") == (run / "metrics.jsonl").read_bytes()
+    assert Store(url).read("notes/mine.txt") == b"somebody's"
+    assert Store(url).read("metrics.jsonl") == copied.metrics_file.read_bytes()
+
+
+def test_a_replacement_that_is_cut_short_is_taken_up_again(url, copied, monkeypatch):
+    Store(url).write("stderr.txt", b"of the queue")
+    shutil.rmtree(copied.checkpoints)
+    remove, count = Store.remove, iter(range(99))
+
+    def cut_short(self: Store, name: str) -> None:
+        if not name.startswith(("lease-", "probe-")) and next(count) == 3:
+            raise ConnectionError("The bucket is away.")
+        remove(self, name)
+
+    monkeypatch.setattr(Store, "remove", cut_short)
+    again = ["distill", str(copied.config_file), "--run-dir", str(copied.path), "--mirror", url, "--replace-mirror"]
+    assert main(again) == 2
+    assert main(again) == 0
+
+
+def test_a_bucket_that_is_gone_in_the_middle_of_a_copy_is_no_complete_copy(url, copied, monkeypatch):
+    def gone(self: Store, name: str, what: bytes) -> None:
+        raise FileNotFoundError("The bucket does not exist.")
+
+    copy = mirror(url, copied.path, resume=True, end_seconds=0.3, renew_seconds=1000.0)
+    (copied.path / "log.txt").write_text("more")
+    monkeypatch.setattr(Store, "write", gone)
+    with pytest.raises(CistError, match=r"is not complete \(The bucket does not exist"):
+        copy.close()
+
+
+def test_what_is_gone_here_stays_in_the_copy(url, copied):
+    before = content(url)
+    copy = mirror(url, copied.path, resume=True, end_seconds=0.3)
+    copy.offer()
+    until(lambda: copy.said()["copied_at"] is not None, "the first copy")
+    shutil.rmtree(copied.path)
+    copied.path.mkdir()
+    copy.offer()
+    with pytest.raises(CistError, match=r"holds no config\.json any more, as if its disk were gone"):
+        copy.close()
+    assert content(url) == before
+
+
+def test_of_checkpoints_that_are_gone_here_the_newest_stays(url, copied):
+    older = "checkpoints/step-000000001.pt"
+    Store(url).write(older, b"older")
+    copy = mirror(url, copied.path, resume=True)
+    until(lambda: older not in Store(url).names(), "the removal of one that is replaced")
+    before = content(url)
+    assert any(name.startswith("checkpoints/") for name in before)
+    shutil.rmtree(copied.checkpoints)
+    copy.close()
+    assert content(url) == before
+
+
+def test_a_copy_that_was_emptied_is_made_again(url, copied):
+    before = content(url)
+    copy = mirror(url, copied.path, resume=True)
+    until(lambda: copy.said()["copied_at"] is not None, "the first copy")
+    for name in Store(url).names():
+        Store(url).remove(name)
+    copy.close()
+    assert content(url) == before
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("how", ["--mirror", "--run-dir"])
+def test_a_folder_of_other_files_is_refused_and_left_alone(url, copied, capsys, how, resume):
+    parent = url.rpartition("/")[0]
+    Store(parent).write("notes.txt", b"mine")
+    before = content(parent)
+    place = ["--run-dir", str(copied.path), "--mirror", parent] if how == "--mirror" else ["--run-dir", parent]
+    assert main(["distill", "config.json", *place, *["--resume"] * resume]) == 2
+    assert f"Expected {parent} to be empty or the copy of a run" in capsys.readouterr().err
+    assert content(parent) == before
+
+
+def test_by_hand_a_copy_is_never_replaced(url, copied, tmp_path, capsys):
+    before = content(url)
+    assert main(["distill", "config.json", "--run-dir", str(tmp_path / "new"), "--mirror", url]) == 2
+    assert f"There is a run in {url} already; go on with it (--resume)" in capsys.readouterr().err
+    asked = ["distill", "config.json", "--run-dir", str(tmp_path / "new"), "--mirror", url, "--replace-mirror"]
+    assert main(asked) == 2
+    assert "is not replaced, because" in capsys.readouterr().err
+    assert content(url) == before
+
+
+@pytest.mark.parametrize("how", ["--resume", "--replace-mirror"])
+def test_the_copy_of_another_run_is_refused(url, copied, tmp_path, capsys, how):
+    before = content(url)
+    other = tmp_path / "other"
+    TINY.changed(seed=TINY.seed + 1).save(other / "config.json")
+    asked = ["distill", str(other / "config.json"), "--run-dir", str(other), "--mirror", url, how]
+    assert main(asked) == 2
+    assert f"The run in {url} is not the one in {other} (seed of its config differ)" in capsys.readouterr().err
+    assert content(url) == before
+
+
+def test_a_wrong_config_is_named_before_the_store_is_asked(url, copied, tmp_path, capsys):
+    before = Store(url).names()
+    (tmp_path / "wrong.json").write_text('{"seed": ')
+    asked = ["distill", "wrong.json", "--run-dir", str(copied.path), "--mirror", url, "--replace-mirror"]
+    assert main(asked) == 2
+    assert "is not JSON" in capsys.readouterr().err
+    assert Store(url).names() == before
+
+
+@pytest.mark.parametrize("name", ["../../escaped.txt", "a\\b.txt"])
+def test_names_that_lead_out_of_the_directory_are_refused(url, copied, tmp_path, monkeypatch, name):
+    names = Store.names
+    import fsspec
+
+    found = fsspec.implementations.memory.MemoryFileSystem.find
+    monkeypatch.setattr(
+        fsspec.implementations.memory.MemoryFileSystem,
+        "find",
+        lambda self, path, **options: [*found(self, path, **options), f"{path}/{name}"],
+    )
+    with pytest.raises(CistError, match="which would lead out of a folder"):
+        names(Store(url))
+    with pytest.raises(CistError, match="which would lead out of a folder"):
+        mirror(url, tmp_path / "deep" / "there", resume=True)
+    assert not (tmp_path / "escaped.txt").exists()
+
+
+def test_the_lease_lives_while_a_large_run_is_fetched(url, copied, tmp_path, monkeypatch):
+    fetch, renewed = Store.fetch, []
+    write = Store.write
+
+    def note(self: Store, name: str, what: bytes) -> None:
+        renewed.append(name)
+        write(self, name, what)
+
+    def slow(self: Store, name: str, path: Path) -> None:
+        if name.startswith("checkpoints/"):
+            count = len(renewed)
+            until(lambda: len(renewed) > count, "a sign of life")
+        fetch(self, name, path)
+
+    monkeypatch.setattr(Store, "write", note)
+    monkeypatch.setattr(Store, "fetch", slow)
+    mirror(url, tmp_path / "there", resume=True).close()
+    assert RunDirectory(tmp_path / "there").config().seed == TINY.seed
+
+
+def test_a_lease_that_is_lost_at_the_end_is_no_complete_copy(url, tmp_path):
+    copy = mirror(url, tmp_path / "run", renew_seconds=1000.0)
+    train(TINY, tmp_path / "run", mirror=copy)
+    Lease(Store(url), stale_seconds=0.1).take()
+    with pytest.raises(LeaseLost, match="was taken over"):
+        copy.close()
+
+
+def test_whoever_slept_between_two_files_overwrites_nothing(url, copied, tmp_path, monkeypatch):
+    train(TINY, copied.path, resume=True)
+    write, sent = Store.write, []
+
+    def sleep(self: Store, name: str, what: bytes) -> None:
+        write(self, name, what)
+        if name == "config.json":
+            monkeypatch.setattr(Store, "write", lambda _, name, what: sent.append(name))
+            Lease(Store(url), stale_seconds=0.1).take()
+
+    monkeypatch.setattr(Store, "write", sleep)
+    with pytest.raises(LeaseLost, match="was taken over"):
+        mirror(url, copied.path, resume=True, renew_seconds=1000.0).close()
+    assert sent == []
+
+
+def test_a_lease_among_the_files_of_the_run_is_not_copied(url, copied):
+    (copied.path / "lease-000000999").write_bytes(b"came with aws s3 sync")
+    mirror(url, copied.path, resume=True).close()
+    assert "lease-000000999" not in Store(url).names()

@@ -84,7 +84,7 @@ class Executor(ABC):
         directory = run.directory
         command = [*self.command, str(directory.config_file), "--run-dir", str(directory.path)]
         if url := mirror_of(directory.path):
-            command += ["--mirror", url]
+            command += ["--replace-mirror", "--mirror", url]  # where it begins anew, of an earlier attempt at this run
         return [*command, "--resume"] if run.resume else command
 
     def find(self, run: Run) -> str | None:

@@ -2,7 +2,8 @@
 
 A lease is an object ``lease-N`` that only its holder writes, again and again. The next one is made by a write that the
 store refuses if there is such an object (If-None-Match), so of two that try one wins. Nobody compares clocks: a lease
-is over when its holder is known to be dead, or has not written for a while on the clock of the one who waits.
+is over when its holder has said so, is known to be dead, or has not written for a while on the clock of the one who
+waits. The last one stays when it is over, so that whoever slept meanwhile sees that others have been there.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class Lease:
         since = time.monotonic()
         while True:
             newest = self._newest()
-            if newest is not None and not _is_dead(newest[1]):
+            if newest is not None and not _is_over(newest[1]):
                 if seen is None:
                     seen, since = newest, time.monotonic()
                 elif newest != seen:
@@ -95,20 +96,30 @@ class Lease:
         self._store.write(self._name(self._number), self._content())
 
     def check(self) -> None:
-        """Raise `LeaseLost` if somebody else has the lease by now."""
+        """See that the lease is ours, and make it again where there is none at all, as in a store that was emptied.
+
+        Raises:
+            LeaseLost: if somebody else has the lease by now.
+        """
         newest = self._newest()
-        if newest is None or newest[0] != self._number or _field(newest[1], "token") != self._token:
-            who = "nobody" if newest is None else _who(newest[1])
+        if newest is None:
+            with contextlib.suppress(FileExistsError):
+                self._store.create(self._name(self._number), self._content())
+                return
+            newest = self._newest()
+        if newest is None:
+            raise CistError(f"The store of {self._store.url} has and has not a lease; it is asked again.")
+        if newest[0] != self._number or _field(newest[1], "token") != self._token:
             raise LeaseLost(
-                f"The run in {self._store.url} was taken over ({who}) while this process could not reach it for more "
-                f"than {self._stale_seconds:g} seconds, so it ends here."
+                f"The run in {self._store.url} was taken over ({_who(newest[1])}) while this process could not reach "
+                f"it for more than {self._stale_seconds:g} seconds, so it ends here."
             )
 
     def release(self) -> None:
         """Let the next one begin at once."""
         with contextlib.suppress(LeaseLost):
             self.check()
-            self._store.remove(self._name(self._number))
+            self._store.write(self._name(self._number), self._content(released=True))
 
     def _check_store(self) -> None:
         """Two writes under one name, of which the second must be refused."""
@@ -128,7 +139,7 @@ class Lease:
 
     def _newest(self) -> tuple[int, bytes] | None:
         for number in sorted(self._numbers(), reverse=True):
-            with contextlib.suppress(FileNotFoundError):  # just released
+            with contextlib.suppress(FileNotFoundError):  # just removed by the next one
                 return number, self._store.read(self._name(number))
         return None
 
@@ -138,10 +149,10 @@ class Lease:
     def _name(self, number: int) -> str:
         return f"lease-{number:09d}"
 
-    def _content(self) -> bytes:
+    def _content(self, *, released: bool = False) -> bytes:
         self._written += 1
         who = {"host": socket.gethostname(), "pid": os.getpid(), "started": start_of(os.getpid())}
-        return json.dumps({"token": self._token, "written": self._written, **who}).encode()
+        return json.dumps({"token": self._token, "written": self._written, "released": released, **who}).encode()
 
 
 def is_lease(name: str) -> bool:
@@ -161,8 +172,10 @@ def _who(content: bytes) -> str:
     return f"process {_field(content, 'pid')} on {_field(content, 'host')}"
 
 
-def _is_dead(content: bytes) -> bool:
-    """Whether the holder was a process of this machine, since it was started, and has ended."""
+def _is_over(content: bytes) -> bool:
+    """Whether the holder has said so, or was a process of this machine, since it was started, and has ended."""
+    if _field(content, "released") is True:
+        return True
     pid, started = _field(content, "pid"), _field(content, "started")
     if not isinstance(pid, int) or not isinstance(started, str) or age(started) is None:
         return False  # of another machine, or another boot of this one

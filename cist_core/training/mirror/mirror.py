@@ -3,6 +3,9 @@
 The run itself trains in a directory of a disk, with its lock and its files as always. What lies in the store is such a
 directory as well: every file whole, and in an order that keeps it valid at any moment, as `kill -9` would leave it.
 Checkpoints come after what belongs to them, and the status, which may say that the run has finished, comes last.
+
+A copy is there because disks are lost. So nothing is removed from it because it is missing here, but checkpoints that
+newer ones replace; and a place that is not the copy of this very run is refused before anything is written.
 """
 
 from __future__ import annotations
@@ -19,11 +22,15 @@ from typing import Any, TypeVar
 from cist_core.documents import parse_json
 from cist_core.errors import CistError, first_line
 from cist_core.files import file_state, write_whole
+from cist_core.training.config import config_changes, is_free_on_resume
+from cist_core.training.fields import upgraded
 from cist_core.training.mirror.lease import RENEW_SECONDS, STALE_SECONDS, Lease, LeaseLost, is_lease
 from cist_core.training.mirror.store import Store
 from cist_core.training.run_directory import RunDirectory
 
 BEGIN_SECONDS = 300.0
+FETCH_SECONDS = 3600.0
+"""For one file; a store that falls silent in the middle of one is noticed earlier by its own library."""
 END_SECONDS = 300.0
 COPY_SECONDS = 30.0
 """Between two copies while there is no new checkpoint: of the log, the status and the metrics."""
@@ -74,16 +81,26 @@ class Mirror:
         """Have the right to write there, and fetch the run if the store has more of it than the disk.
 
         Args:
-            resume: go on with what is there; false: there must be no run yet.
-            replace: remove the run that is there instead.
+            resume: go on with what is there; false: there must be nothing yet.
+            replace: remove an earlier attempt at the run of this directory instead.
 
         Raises:
-            CistError: if another process trains the run, there is one already, or the store gives no answer.
+            CistError: if another process trains the run, something else is there, or the store gives no answer.
         """
-        _within(BEGIN_SECONDS, lambda: self._begin(resume, replace), f"The store of {self.store.url}")
+        who = f"The store of {self.store.url}"
+        _within(BEGIN_SECONDS, lambda: self._take(resume, replace), who)
+        self._renewing.start()
+        try:
+            if resume:
+                self._fetch()
+            elif replace:
+                _within(BEGIN_SECONDS, self._clear, who)
+        except BaseException:
+            with contextlib.suppress(CistError):  # what kept it from beginning counts
+                _within(self._end_seconds, self._let_go, who)
+            raise
         self._thread = threading.Thread(target=self._work, name="mirror", daemon=True)
         self._thread.start()
-        self._renewing.start()
 
     def offer(self) -> None:
         """There is a new checkpoint; it is copied while the run goes on."""
@@ -102,13 +119,15 @@ class Mirror:
         """Copy what is left and let others have the run.
 
         Raises:
+            LeaseLost: if another process has taken the run over.
             CistError: if the copy is not complete after `end_seconds`.
         """
         assert self._thread is not None
         self._closing = True
         self._wake.set()
         self._thread.join(self._end_seconds)
-        if self._lost is None and (self._thread.is_alive() or self._fault is not None):
+        self.check()
+        if self._thread.is_alive() or self._fault is not None:
             raise CistError(
                 f"The copy of {self.directory.path} in {self.store.url} is not complete "
                 f"({self._fault or 'the store gives no answer'}); the same command with --resume completes it."
@@ -116,23 +135,60 @@ class Mirror:
 
     # ---- in the thread -----------------------------------------------------------------------------------------------
 
-    def _begin(self, resume: bool, replace: bool) -> None:
-        if not resume and not replace and self._runs_files():
-            raise CistError(
-                f"There is a run in {self.store.url} already; go on with it (--resume), or choose another place."
-            )
+    def _take(self, resume: bool, replace: bool) -> None:
+        """The lease, if this place is the right one; asked before, and again when nobody else can write there."""
+        self._refuse_what_is_there(resume or replace)
         self._lease.take()
         try:
-            if resume:
-                self._fetch()
-            for name in self._runs_files():
-                if resume:
-                    self._sent.setdefault(name, ())
-                else:
-                    self.store.remove(name)
+            self._refuse_what_is_there(resume or replace)
         except BaseException:
             self._lease.release()
             raise
+
+    def _refuse_what_is_there(self, may_be_there: bool) -> None:
+        """Anything but the copy of this run, and that too unless it may be there."""
+        names = self._runs_files()
+        if not names:
+            return
+        if "config.json" not in names:
+            raise CistError(
+                f"Expected {self.store.url} to be empty or the copy of a run, but it holds {min(names)} and no "
+                "config.json of its own; choose another place, such as a new folder in it."
+            )
+        if not may_be_there:
+            raise CistError(
+                f"There is a run in {self.store.url} already; go on with it (--resume), or choose another place."
+            )
+        if not self.directory.config_file.exists():
+            return  # all there is of the run is in the store
+        changes = config_changes(self._config_there(), self.directory.config().model_dump(mode="json"))
+        if refused := [change.field for change in changes if not is_free_on_resume(change.field)]:
+            raise CistError(
+                f"The run in {self.store.url} is not the one in {self.directory.path} ({', '.join(refused)} of its "
+                "config differ); choose another place for the copy."
+            )
+
+    def _config_there(self) -> dict[str, Any]:
+        try:
+            return upgraded(parse_json(self.store.read("config.json")))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise CistError(
+                f"The config.json in {self.store.url} is none of a run ({first_line(error)}); choose another place."
+            ) from error
+
+    def _clear(self) -> None:
+        """Remove an earlier attempt, but for its config: if this is cut short, it is still known whose copy it is."""
+        names = self._runs_files()
+        if names and not self.directory.config_file.exists():
+            raise CistError(
+                f"The copy in {self.store.url} is not replaced, because {self.directory.path} holds no config.json to "
+                "tell whether it is of the same run; go on with it (--resume)."
+            )
+        ours = {path.name for path in self.directory.files()} - {"config.json"}
+        for name in sorted(names, key=_order, reverse=True):
+            if name in ours or _step(name) >= 0:
+                self._lease.check()
+                self.store.remove(name)
 
     def _runs_files(self) -> list[str]:
         """Those of the run that the store has."""
@@ -140,11 +196,13 @@ class Mirror:
 
     def _fetch(self) -> None:
         """What the store has, if that is further than what the disk has."""
-        names = self._runs_files()
+        who = f"The store of {self.store.url}"
+        names = _within(BEGIN_SECONDS, self._runs_files, who)
         there = max(map(_step, names), default=-1)
         here = max(map(_step, self._files()), default=-1)
-        finished = self.directory.status().get("state") == "finished"
-        if finished or (there <= here and not ("status.json" in names and self._has_finished())):
+        if self.directory.status().get("state") == "finished":
+            return
+        if there <= here and not ("status.json" in names and _within(BEGIN_SECONDS, self._has_finished, who)):
             return
         self.directory.make()
         with self.directory.locked():
@@ -152,10 +210,11 @@ class Mirror:
                 target = self.directory.path / name
 
                 def fetch(path: Path, name: str = name) -> None:
-                    self.store.fetch(name, path)
+                    _within(FETCH_SECONDS, lambda: self.store.fetch(name, path), f"{name} in {self.store.url}")
 
                 write_whole(target, fetch, what="The copy")
                 self._sent[name] = file_state(target)
+                self.check()
         log.info("Fetched %d files from %s", len(names), self.store.url)
 
     def _has_finished(self) -> bool:
@@ -177,21 +236,26 @@ class Mirror:
                 self._copy()
                 self._is_well()
                 if closing:
-                    self._done.set()
-                    self._renewing.join(self._end_seconds)
-                    self._lease.release()
+                    self._let_go()
                     return
             except LeaseLost as error:
                 self._lost = error
+                self._done.set()
                 return
             except Exception as error:  # of whatever library the store has
                 self._is_behind(error)
                 if deadline is not None and time.monotonic() > deadline:
+                    self._done.set()
                     return
             if closing:
                 time.sleep(min(1.0, self._renew_seconds))
             elif not self._closing:
                 self._wake.wait(COPY_SECONDS if self._fault is None else self._renew_seconds)
+
+    def _let_go(self) -> None:
+        self._done.set()
+        self._renewing.join(self._end_seconds)
+        self._lease.release()
 
     def _renew(self) -> None:
         """Show that we live, however long a copy takes."""
@@ -206,29 +270,52 @@ class Mirror:
                 self._wake.set()
 
     def _copy(self) -> None:
-        """Send what has changed, in an order that is valid at any moment; then remove what is gone here."""
+        """Send what has changed, in an order that is valid at any moment; then remove checkpoints that are replaced.
+
+        The lease is asked for before each write, because a process may be suspended for hours between two of them.
+        """
+        if not self.directory.config_file.exists():
+            if "config.json" in self._sent:
+                raise CistError(
+                    f"{self.directory.path} holds no config.json any more, as if its disk were gone; its copy stays as "
+                    "it is."
+                )
+            return  # the run has not begun
+        there = set(self._runs_files())
         for name, path in sorted(self._files().items(), key=lambda item: _order(item[0])):
-            with contextlib.suppress(FileNotFoundError):  # an older checkpoint, just removed
+            try:
                 state = file_state(path)
-                if self._sent.get(name) == state:
+                if self._sent.get(name) == state and name in there:
                     continue
-                if state[1] > _PART_BYTES:
-                    self.store.send(path, name)
-                else:
-                    self.store.write(name, path.read_bytes())
+                self._lease.check()
+                self._send(path, name, state[1])
                 self._sent[name] = state
+            except FileNotFoundError:  # an older checkpoint, just removed; or the bucket
+                if path.exists():
+                    raise
         here = self._files()
-        for name in [name for name in self._sent if name not in here]:
-            self.store.remove(name)
-            del self._sent[name]
+        newest = max((_step(name) for name in here if name in self._sent), default=-1)
+        for name in sorted(there):
+            if 0 <= _step(name) < newest and name not in here:
+                self._lease.check()
+                self.store.remove(name)
+                self._sent.pop(name, None)
         self._copied_at = time.time()
+
+    def _send(self, path: Path, name: str, size: int) -> None:
+        if size > _PART_BYTES:
+            self.store.send(path, name)
+        else:
+            self.store.write(name, path.read_bytes())
 
     def _files(self) -> dict[str, Path]:
         """All files of the run, by their names in the store."""
         ours = (self.directory.lock_file, self.directory.cancel_file)
         found = {str(path.relative_to(self.directory.path).as_posix()): path for path in self.directory.path.rglob("*")}
         return {
-            name: path for name, path in found.items() if path.is_file() and path not in ours and not _is_partial(name)
+            name: path
+            for name, path in found.items()
+            if path.is_file() and path not in ours and not _is_partial(name) and not is_lease(name)
         }
 
     def _is_behind(self, error: Exception) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from cist_core.errors import CistError, first_line
@@ -62,12 +62,24 @@ class Store:
         self._folder = PurePosixPath(folder)
 
     def names(self) -> list[str]:
-        """All files of the folder, also in folders below it."""
+        """All files of the folder, also in folders below it.
+
+        Raises:
+            CistError: if a name would lead out of a folder on a disk; in an object store it may be any text.
+        """
         try:
             found = self._fs.find(str(self._folder))
         except FileNotFoundError:
             return []
-        return [str(PurePosixPath(path).relative_to(self._folder)) for path in found]
+        names = [str(PurePosixPath(path).relative_to(self._folder)) for path in found]
+        for name in names:
+            parts = PurePosixPath(name).parts
+            if ".." in parts or "\\" in name or PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive:
+                raise CistError(
+                    f"Expected names of files in {self.url}, but there is the object '{name}', which would lead out "
+                    "of a folder; remove it, and ask who may write there."
+                )
+        return names
 
     def read(self, name: str) -> bytes:
         """The content of a file.
