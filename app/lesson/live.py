@@ -66,7 +66,8 @@ def moving_positions(kind: str, table: str, scales: Sequence[Scale], at: Sequenc
         at: the numbers at each of their positions, a row each.
     """
     spaced = [{"low": scale.low, "step": scale.step} for scale in scales]
-    short = [[[float(f"{number:.4g}") for number in row] for row in np.asarray(rows)] for rows in at]
+    # More digits than any label has: a number that is rounded twice may be written otherwise than by the server.
+    short = [[[float(f"{number:.7g}") for number in row] for row in np.asarray(rows)] for rows in at]
     return Moving(kind, (table,), {"scales": spaced, "at": short})
 
 

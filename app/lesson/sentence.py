@@ -46,8 +46,9 @@ class Sentence:
 
     @property
     def text(self) -> str:
-        words = [self.predictions.texts[row] for row in self.predictions.rows]
-        return "".join([*self.predictions.first.values(), *words])
+        """The first word, which does not count, and the tokens that do; the line before them is left out."""
+        rows = self.predictions.rows
+        return "".join(self.predictions.texts[rows[0] - 1 : rows[-1] + 1])
 
     @cached_property
     def start_rho(self) -> float:
@@ -77,10 +78,28 @@ class Sentence:
 
     def shares(self, token: int, tau: float) -> list[float]:
         """The heights of these bars at a temperature."""
-        row = self.predictions.rows[token : token + 1]
-        soft = self.predictions.tokens.soft_labels(tau, row)
-        shares = soft.top[0, :NAMED].tolist() + ([] if self._own_is_named(token) else [float(soft.actual[0])])
-        return [*shares, max(1.0 - sum(shares), 0.0)]
+        return [float(share) for share in self._shares(token, np.array([tau]))[0]]
+
+    @cached_property
+    def moving_entropies(self) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        """`at_tau` and `at_rho` at every position of their sliders, ``(positions, n)``."""
+        return (
+            np.array([self.at_tau(tau) for tau in TAUS.positions]),
+            np.array([self.at_rho(rho) for rho in RHOS.positions]),
+        )
+
+    @cached_property
+    def moving_shares(self) -> list[tuple[NDArray[np.floating], NDArray[np.floating]]]:
+        """By token, `shares` at every position of the sliders of tau and of rho, ``(positions, bars)``."""
+        own = [self.temperature(token, 1.0) / RHOS.positions for token in range(len(self.words))]
+        return [(self._shares(token, TAUS.positions), self._shares(token, taus)) for token, taus in enumerate(own)]
+
+    def _shares(self, token: int, taus: NDArray[np.floating]) -> NDArray[np.floating]:
+        rows = np.full(len(taus), self.predictions.rows[token])
+        soft = self.predictions.tokens.soft_labels(taus, rows)
+        own = soft.actual[:, None][:, : 0 if self._own_is_named(token) else 1]
+        shares = np.concatenate([soft.top[:, :NAMED], own], axis=1)
+        return np.column_stack([shares, np.maximum(1.0 - shares.sum(axis=1), 0.0)])
 
     def _top(self, token: int) -> NDArray[np.int32]:
         return self.predictions.tokens.top_ids[self.predictions.rows[token], :NAMED]

@@ -335,7 +335,8 @@ def _sentence(left: DeltaGenerator, right: DeltaGenerator, view: View | None) ->
         )
         st.latex(r"\tau_i = \frac{m_i}{\rho}")
         st.caption(
-            f"Recorded from {sentence.MODEL}; a space is written as ·. Over so many classes m is large, "
+            f"Recorded from {sentence.MODEL} with weights of 4 bits (Q4_1), after a line that says that a fairy tale "
+            f"follows; a space is written as ·. Over so many classes m is large, "
             f"here {three_digits(least)} to {three_digits(most)}, and so is ρ. There is no floor here. The two sliders "
             "start at the same mean entropy."
         )
@@ -357,18 +358,9 @@ def _sentence(left: DeltaGenerator, right: DeltaGenerator, view: View | None) ->
         )  # fmt: skip
         move_pictures(
             {"token_tau": tau, "token_rho": rho},
-            moving_positions(
-                "entropies", "points", (taus, rhos),
-                ([read.at_tau(at) for at in taus.positions], [read.at_rho(at) for at in rhos.positions]),
-            ),
-            moving_positions(
-                "shares", "bars", (taus, rhos),
-                (
-                    [read.shares(token, at) for at in taus.positions],
-                    [read.shares(token, read.temperature(token, at)) for at in rhos.positions],
-                ),
-            ),
-        )  # fmt: skip
+            moving_positions("entropies", "points", (taus, rhos), read.moving_entropies),
+            moving_positions("shares", "bars", (taus, rhos), read.moving_shares[token]),
+        )
         _numbers(
             ("Mean entropies", f"{_two((fixed.mean(), held.mean()))}", "Under τ and under CIST, in nats"),
             ("Spreads", f"{_two((fixed.std(), held.std()))}", "Standard deviation over the tokens, in nats"),

@@ -20,6 +20,7 @@ from streamlit.testing.v1 import AppTest
 from app.lesson import qr, sentence, students
 from app.lesson.editor import CLASSES, PRESETS, read_logits, write_logits
 from app.lesson.layout import Layout
+from app.lesson.live import moving_positions
 from app.lesson.material import SHIPPED, choose_samples, lesson_material
 from app.lesson.steps import STEPS
 from app.lesson.window import Window
@@ -28,7 +29,7 @@ from cist_core.entropy.curves import EntropyCurves
 from cist_core.inference.sources import load_logits
 from cist_core.logits.logit_set import LogitSet
 from cist_core.training import preset
-from cist_core.wording import three_digits
+from cist_core.wording import percent, three_digits
 from sample_models import record_students
 from tests.app.driver import open_app
 
@@ -414,3 +415,17 @@ def test_the_bars_of_every_token_hold_all_probability_and_agree_with_its_entropy
 def test_both_sliders_of_the_sentence_start_at_one_mean_entropy() -> None:
     read = sentence.recorded()
     assert read.at_rho(read.start_rho).mean() == pytest.approx(read.at_tau(1.0).mean(), rel=0.02)
+
+
+def test_what_moves_in_the_browser_is_labelled_as_the_server_labels_it_at_every_position_of_both_sliders() -> None:
+    read, scales = sentence.recorded(), (sentence.TAUS, sentence.RHOS)
+    entropies = moving_positions("entropies", "points", scales, read.moving_entropies).given["at"]
+    for sent, rule, scale in zip(entropies, (read.at_tau, read.at_rho), scales, strict=True):
+        assert sent == [pytest.approx(rule(at), rel=1e-6) for at in scale.positions]
+    for token, shares in enumerate(read.moving_shares):
+        taus = (sentence.TAUS.positions, [read.temperature(token, rho) for rho in sentence.RHOS.positions])
+        sent = moving_positions("shares", "bars", scales, shares).given["at"]
+        for rows, at in zip(sent, taus, strict=True):
+            for row, tau in zip(rows, at, strict=True):
+                expected = [percent(share) for share in read.shares(token, float(tau))]
+                assert [percent(share) for share in row] == expected, (token, tau)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.browser.actions import HEADING, TAU, press_slider, settle, slider_value, wait_for
+from tests.browser.actions import HEADING, TAU, fill, press_slider, settle, slider_value, wait_for
 from tests.browser.conftest import go_to
 
 pytestmark = pytest.mark.browser
@@ -123,6 +123,70 @@ def test_a_recipe_and_all_that_it_brings_are_one_entry(open_page) -> None:
         choose("Objective", "DKD"),
         choose("Recipe", "demo"),
     )
+
+
+def fields(page) -> list[str]:
+    return page.eval_on_selector_all("[data-testid=stMain] input", FIELDS)
+
+
+def test_a_teacher_and_all_fields_that_it_sets_anew_are_one_entry(open_page) -> None:
+    page = open_page("distill", sign=HEADING)
+    settle(page)
+    fill(page, "Epochs", "50")
+    fill(page, "Learning rate", "0.5")
+    before = fields(page)
+
+    def choose() -> None:
+        page.get_by_role("combobox", name="Teacher", exact=True).click()
+        page.get_by_role("option", name="cifar100-resnet20").first.click()
+        page.wait_for_url(lambda url: "epochs=50" not in url)
+
+    walk(page, lambda: fields(page), choose)
+    page.go_back()
+    settle(page)
+    wait_for(lambda: fields(page) == before, seconds=20)
+
+
+@pytest.mark.parametrize("key", ["Shift", "F8"])
+def test_a_key_that_is_pressed_before_the_answer_is_there_splits_nothing(open_page, key: str) -> None:
+    page = open_page("distill", sign=HEADING)
+    settle(page)
+    fill(page, "Epochs", "50")
+    page.get_by_text("Advanced").click()
+    settle(page)
+    before, count = fields(page), entries(page)
+    page.get_by_role("combobox", name="Recipe", exact=True).click()
+    page.get_by_role("option", name="cifar-240").first.click()
+    page.wait_for_timeout(20)
+    page.keyboard.press(key)
+    page.wait_for_url(lambda url: "epochs=50" not in url)
+    settle(page)
+    assert entries(page) == count + 1, page.url
+    page.go_back()
+    settle(page)
+    wait_for(lambda: fields(page) == before, seconds=20)
+
+
+def test_what_a_screen_reader_presses_is_an_entry_each(open_page) -> None:
+    page = open_page("learn")
+    settle(page)
+
+    def press() -> None:
+        page.get_by_role("button", name="Next").evaluate("button => button.click()")
+
+    walk(page, lambda: page.get_by_role("heading", level=1).inner_text(), press, press, press)
+
+
+def test_two_presses_before_the_first_is_answered_are_undone_one_by_one(open_page) -> None:
+    page = open_page("learn")
+    settle(page)
+    count, step = entries(page), page.get_by_role("heading", level=1)
+    first = step.inner_text()
+    page.get_by_role("button", name="Next").click()
+    wait_for(lambda: step.inner_text() != first, seconds=30)
+    page.get_by_role("button", name="Next").click()
+    settle(page)
+    assert entries(page) == count + 2, page.url
 
 
 def test_presenting_the_lesson_is_undone_and_done_again(open_page) -> None:
