@@ -13,7 +13,7 @@ CARDS = ".st-key-start-from"
 def test_cards_leave_chart_and_numbers_in_sight_and_one_press_opens_a_source(open_page) -> None:
     page = open_page(width=1440, height=900)
     cards = page.locator(f"{CARDS} button")
-    assert cards.count() == 4
+    assert cards.count() == 5  # digits, CIFAR-100, ImageNet-shaped, language, yours
     assert page.locator(A_CHART).first.bounding_box()["y"] > cards.first.bounding_box()["y"]
     for seen in (page.locator(A_CHART).first, page.locator("[data-says=gain]")):
         box = seen.bounding_box()
