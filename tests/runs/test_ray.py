@@ -483,7 +483,7 @@ def work(worker: Worker, until_it_holds: Callable[[], object], what: str) -> Non
         time.sleep(0.1)
         return until_it_holds()
 
-    until(tick, what, seconds=400.0)
+    until(tick, what, seconds=120.0)
 
 
 @pytest.mark.slow
