@@ -98,6 +98,21 @@ def make_folder(path: Path) -> None:
     flush(path.parent)
 
 
+def move_into_place(partial: Path, target: Path) -> None:
+    """Give a file or folder that was written under another name its own; after a power cut it is whole or not there.
+
+    A file that has the name is replaced; a folder must not be there.
+
+    Raises:
+        OSError: if the disk cannot.
+    """
+    for path in partial.rglob("*") if partial.is_dir() else ():
+        flush(path)
+    flush(partial)
+    partial.replace(target)
+    flush(target.parent)
+
+
 def flush(path: Path) -> None:
     """Have the disk write what the system still holds of a file, or the names in a folder (fsync).
 

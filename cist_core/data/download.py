@@ -16,6 +16,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from cist_core.errors import CistError
+from cist_core.files import move_into_place
 from cist_core.partial_files import remove_abandoned
 from cist_core.progress import ProgressCallback
 
@@ -48,7 +49,7 @@ def fetch(urls: Sequence[str], target: Path, md5: str, *, progress: ProgressCall
             remove_abandoned(target.parent)
             _transfer(url, partial, progress)
             if _md5(partial) == md5:
-                partial.replace(target)
+                move_into_place(partial, target)
                 return
             reason = "it arrived damaged"
         except (OSError, http.client.HTTPException) as error:  # URLError, HTTPError and time-outs are OSErrors
@@ -73,7 +74,7 @@ def extract_gzip(archive: Path, target: Path) -> None:
         try:
             with gzip.open(archive) as source, partial.open("wb") as sink:
                 shutil.copyfileobj(source, sink)
-            partial.replace(target)
+            move_into_place(partial, target)
         finally:
             partial.unlink(missing_ok=True)
 
@@ -89,7 +90,7 @@ def extract_tar(archive: Path, folder: str) -> None:
         with tarfile.open(archive) as source:
             source.extractall(temporary, filter="data")
         shutil.rmtree(target, ignore_errors=True)
-        (Path(temporary) / folder).rename(target)
+        move_into_place(Path(temporary) / folder, target)
 
 
 def _temporary_beside(archive: Path) -> tempfile.TemporaryDirectory[str]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cist_core.errors import CistError, first_line
+from cist_core.files import move_into_place
 from cist_core.logits.scratch import cache_dir, require_room
 from cist_core.partial_files import remove_abandoned
 from cist_core.zoo.checkpoints import file_sha256
@@ -63,7 +64,7 @@ def _make(path: Path, folder: Path) -> None:
         _convert_in_child(path, partial)
         if not _is_whole(folder):  # else another process was as fast
             shutil.rmtree(folder, ignore_errors=True)
-            partial.rename(folder)
+            move_into_place(partial, folder)
     except OSError as error:
         raise CistError(
             f"{path.name} cannot be converted in {folder.parent} ({error.strerror or error}); make room there, or set "

@@ -15,6 +15,7 @@ import pytest
 from whole_runs import TINY, results, stop_after
 
 from cist_core.errors import Cancelled
+from cist_core.files import move_into_place
 from cist_core.training import RunDirectory
 from cist_core.training.checkpoints import load_checkpoint
 from cist_core.training.engine import train
@@ -101,6 +102,20 @@ def test_all_rows_up_to_the_checkpoint_survive_a_power_cut_and_the_run_goes_on(d
     assert train(LONGER, cut.path, resume=True)["warnings"] == []
     assert results(cut.path) == results(tmp_path / "whole")
     assert "\0" not in cut.log_file.read_text()
+
+
+def test_a_folder_that_was_moved_into_place_is_whole_after_a_power_cut(disk: Disk) -> None:
+    partial, folder = disk.path / ".model.partial", disk.path / "model"
+    (partial / "tokenizer").mkdir(parents=True)
+    for file in (partial / "model.safetensors", partial / "tokenizer" / "vocabulary.json"):
+        file.write_bytes(b"w" * 100_000)
+    move_into_place(partial, folder)
+    (disk.path / "never flushed").write_bytes(b"w" * 100_000)
+    disk.put_back(disk.as_it_is())
+    assert not (disk.path / "never flushed").exists()
+    assert not partial.exists()
+    files = (folder / "model.safetensors", folder / "tokenizer" / "vocabulary.json")
+    assert [file.read_bytes() for file in files] == [b"w" * 100_000] * 2
 
 
 def stopped(path: Path, steps: int = 32) -> RunDirectory:
