@@ -72,10 +72,10 @@ class LanguageModel:
     """
 
     name: str
-    network: Any
-    tokenizer: FastTokenizer
-    vocabulary: Vocabulary
-    head: Head
+    network: Any = field(repr=False)
+    tokenizer: FastTokenizer = field(repr=False)
+    vocabulary: Vocabulary = field(repr=False)
+    head: Head = field(repr=False)
     longest: int
     stored: str
     weights_sha256: str

@@ -25,7 +25,7 @@ class Vocabulary:
             image in Gemma 3; no text may contain one.
     """
 
-    tokens: tuple[str | None, ...]
+    tokens: tuple[str | None, ...] = field(repr=False)
     beyond: Mapping[int, str] = field(default_factory=dict)
 
     @classmethod

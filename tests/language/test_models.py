@@ -45,6 +45,12 @@ def test_logits_from_hidden_states_are_the_models_own(kind):
         check_head(network.to(half), head_of(network))
 
 
+def test_a_model_is_printed_without_its_weights_and_tokens(folder):
+    shown = repr(open_language_model(str(folder)))
+    assert "weights_sha256=" in shown
+    assert len(shown) < 1000
+
+
 def test_softcap_scale_and_bias_are_applied():
     gemma, cohere, phi = (head_of(tiny_network(kind)) for kind in ("gemma2", "cohere", "phi"))
     assert (gemma.softcap, cohere.scale, phi.bias is not None) == (5.0, 0.25, True)
