@@ -136,17 +136,17 @@ PAIRS = {
         teacher="smollm2",
         student=None,
         settings=("forward",),
-        learning_rates=(1e-5, 3e-5, 1e-4, 3e-4, 1e-3),
-        train_rows=64,
+        learning_rates=(1e-4, 3e-4, 1e-3),
+        train_rows=32,
         epochs=1,
-        characters={"train": 900_000, "validation": 20_000, "test": 40_000},
+        characters={"train": 900_000, "validation": 10_000, "test": 24_000},
         results=_RESULTS / "claim_smollm2_runs.jsonl",
     ),
 }
 CUT_LAYERS = (0, 1, 2, -3, -2, -1)
 """Of the teacher, which a student that is cut from it begins with."""
-CUT_LEARNING_RATE, CUT_TRAINING = 5e-4, {"epochs": 1, "batch_size": 4}
-"""Of that student, on the hard labels of all training texts."""
+CUT_LEARNING_RATE, CUT_ROWS = 5e-4, 400
+"""Of that student's training on hard labels, before the runs."""
 OPTIMISER = {"name": "adamw", "weight_decay": 0.01, "clip_norm": 1.0}
 SCHEDULE = {"name": "cosine", "warmup_epochs": 0.2}
 KEPT = ("val_nll", "student_maximum_mean", "teacher_maximum_mean", "teacher_entropy_mean", "teacher_entropy_std")
@@ -312,7 +312,7 @@ class Trainer:
         return str(folder)
 
     def cut_student(self, folder: Path) -> None:
-        """A student of some of the teacher's layers, trained on hard labels for one pass over all training texts.
+        """A student of some of the teacher's layers, trained on hard labels for one pass over some of the texts.
 
         Without that it would be worse than chance: layers that are not used to each other.
         """
@@ -329,7 +329,7 @@ class Trainer:
         training = RunDirectory(self.work / "student-training")
         plan = Plan(BESIDE, HARD_LABELS, CUT_LEARNING_RATE, TUNING_SEED)
         itself = {"name": str(cut), "cache": None}  # hard labels need no teacher
-        config = self.config(plan, str(cut)).changed(teacher=itself, data={"train_samples": None}, **CUT_TRAINING)
+        config = self.config(plan, str(cut)).changed(teacher=itself, data={"train_samples": CUT_ROWS}, epochs=1)
         train(config, training.path, resume=any(training.checkpoints.glob("*.pt")))
         move_into_place(training.path / "student", folder)
 

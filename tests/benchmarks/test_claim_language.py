@@ -232,6 +232,7 @@ def test_a_student_is_cut_from_the_layers_of_its_teacher_and_trained(
         (work / f"{split}.jsonl").write_text("".join(lines))
     monkeypatch.setattr(claim_language, "CUT_LAYERS", (-1,))
     monkeypatch.setattr(claim_language, "CUT_LEARNING_RATE", 1e-2)
+    monkeypatch.setattr(claim_language, "CUT_ROWS", 40)
     trainer = Trainer(pair, work)
     before = trainer.untrained()
     student, teacher = open_language_model(trainer.student), open_language_model(str(model))
