@@ -188,13 +188,17 @@ def may_fetch(name: str) -> bool:
     return "@" in name or name.startswith("hf:")
 
 
-@lru_cache
 def _count_elsewhere(name: str, num_classes: int) -> int | None:
     try:
-        with meta_device():
-            network = create_student(name, num_classes).network
-    except CistError:  # not at hand yet; the run says so if it stays away
+        return _parameters_elsewhere(name, num_classes)
+    except CistError:  # not at hand yet, and asked for again; the run says so if it stays away
         return None
+
+
+@lru_cache
+def _parameters_elsewhere(name: str, num_classes: int) -> int:
+    with meta_device():
+        network = create_student(name, num_classes).network
     return sum(parameter.numel() for parameter in network.parameters())
 
 

@@ -183,13 +183,16 @@ def _begun(mirror: Mirror | None, options: argparse.Namespace) -> Iterator[None]
 
 
 def _train(options: argparse.Namespace) -> None:
+    from accelerate import PartialState
+
     mirror = _mirror(options)
     named = options.config is not None or options.preset is not None
     only_in_store = mirror is not None and options.resume and not named and not mirror.directory.config_file.exists()
     config = None if only_in_store else chosen_config(options)  # a wrong one ends here, before a store is asked
     with _begun(mirror, options):
         sentence = _trained(config or chosen_config(options), options, mirror)
-    print(sentence)
+    if PartialState().is_main_process:  # of several, each has the same to say
+        print(sentence)
 
 
 def _trained(config: RunConfig, options: argparse.Namespace, mirror: Mirror | None) -> str:

@@ -118,10 +118,11 @@ def _only_number(names: tuple[str, ...]) -> bool:
 
 def _with_classes(other: LogitSet, order: NDArray[np.int64]) -> LogitSet:
     names = None if other.class_names is None else tuple(other.class_names[place] for place in order)
-    return LogitSet.create(
+    found = LogitSet.create(
         np.asarray(other.logits)[:, order],
         None if other.labels is None else np.argsort(order)[other.labels],
         class_names=names,
         provenance=other.provenance,
         sample_names=other.sample_names,
     )
+    return replace(found, left_out=other.left_out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -58,7 +59,8 @@ def average_logits(sets: Sequence[LogitSet]) -> LogitSet:
         rows = [each.logits[start : start + step].astype(np.float64) for each in sets]
         mean[start : start + step] = np.sum(rows, axis=0) / len(sets)
     names = next((each.sample_names for each in sets if each.sample_names is not None), None)
-    return LogitSet.create(mean, labels, class_names=class_names, provenance=_provenance(sets), sample_names=names)
+    found = LogitSet.create(mean, labels, class_names=class_names, provenance=_provenance(sets), sample_names=names)
+    return replace(found, left_out=first.left_out)  # of the others as well: they are aligned
 
 
 def _provenance(sets: Sequence[LogitSet]) -> dict[str, str]:

@@ -29,7 +29,7 @@ from cist_core.training.fields import flat, upgraded
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
 
 USUAL_TASK = "image-classification"
 """Of a config that names none."""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cist_core import CistError, LogitSet
+from cist_core.logits.alignment import align
 from cist_core.logits.ensemble import average_logits
 
 
@@ -44,6 +45,16 @@ def test_members_are_joined_by_the_names_of_samples_and_classes():
     mean = average_logits([first, other])
     assert mean.logits.tolist() == [[4, 0], [0, 4]]
     assert mean.class_names == ("a", "b")
+
+
+def test_classes_that_take_no_part_are_known_of_the_mean_and_of_reordered_members():
+    rows = np.array([[2.0, -np.inf, 1.0, 0.0], [0.0, -np.inf, 3.0, 1.0]])
+    first = LogitSet.create(rows, class_names=list("abcd"))
+    other = LogitSet.create(rows[:, [2, 1, 0, 3]], class_names=list("cbad"))
+    mean = average_logits([first, other])
+    assert mean.logits.tolist() == first.logits.tolist()
+    assert (first.left_out, align(first, other).left_out, mean.left_out) == ((1,), (1,), (1,))
+    assert mean.given_classes == 4
 
 
 @pytest.mark.parametrize(

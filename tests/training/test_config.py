@@ -97,6 +97,7 @@ def test_steps_take_the_place_of_epochs() -> None:
         ({"epoch": 3}, "there is no field 'epoch'; did you mean epochs?"),
         ({"schedule": {"nme": "cosine"}}, "there is no field 'schedule.nme'; did you mean name?"),
         ({"batch_size": 0}, "batch_size: input should be greater than or equal to 1, but got 0"),
+        ({"epochs": 2**63}, "epochs: input should be less than 2147483648, but got 9223372036854775808"),
         ({"optimiser": {"learning_rate": float("nan")}}, "optimiser.learning_rate: input should be a finite number"),
         ({"epochs": 3, "steps": 3}, "give epochs or steps, one of the two"),
         ({"objective": "cist"}, "needs rho"),

@@ -473,6 +473,7 @@ def test_two_processes_over_gloo_train_like_one(micro_batch_size: int | None, tm
     train(config, tmp_path / "one")
     done = two_processes(config.changed(machine={"micro_batch_size": micro_batch_size}), tmp_path / "two")
     assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("Test accuracy") == 1
     assert RunDirectory(tmp_path / "two").status()["processes"] == 2
     one, two = results(tmp_path / "one"), results(tmp_path / "two")
     assert len(two) == len(one) == 4
