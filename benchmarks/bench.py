@@ -3,9 +3,10 @@
     python benchmarks/bench.py [--output benchmarks/results.json] [--rounds 7] [--sizes 50000x1000 ...]
 
 Everything of one size runs in one process, interleaved: each round times every kernel and the bare read once; medians
-count, and ratios are the medians of those within each round (`repeated.py`). Peers that take long run in the first
-rounds only (`PEER_ROUNDS`), always on the full size, except the loops over 64 temperatures: one temperature is timed
-and counted 64 times, as its cost does not depend on the temperature.
+count (`repeated.py`). Ratios are of processor time, which other work on the machine moves less, and the medians of
+those within each round. Peers that take long run in the first rounds only (`PEER_ROUNDS`), always on the full size,
+except the loops over 64 temperatures: one temperature is timed and counted 64 times, as its cost does not depend on the
+temperature.
 
 - SciPy: `softmax` and `entropy` (or `rel_entr` for KL) as a user writes them, on the float32 logits.
 - torch: `log_softmax`, then ``-(p log p).sum``, in eager mode, with as many threads as the kernels.
@@ -47,7 +48,7 @@ SIZES = ("10000x100", "50000x100", "50000x1000")
 TOKENS = "500x49152"
 SWEEP = {"start": 0.25, "step": 0.25, "count": 64}
 TAU, RHO, STUDENT_TAU = 2.0, 4.0, 3.0
-PEER_ROUNDS = 2
+PEER_ROUNDS = 3
 CHECKED_ROWS = 200
 CHECKED_RATIOS = (0.004, 0.01, 0.05, 0.1, 0.2, 0.29, 0.5, 0.7, 1.1, 2.3, 4.0, 7.9, 12.3, 17.1, 26.4, 43.7, 64.0)
 CHECKED_TAUS = (0.25, 0.5, 1.0, 2.0, 4.0, 20.0)
@@ -93,9 +94,9 @@ def torch_divergence(teacher: torch.Tensor, student: torch.Tensor) -> torch.Tens
 
 
 def versus(times: dict[str, Times], name: str, other: str) -> float:
-    """How many times as long the other takes, by the rounds that both were in."""
-    both = min(len(times[name].wall), len(times[other].wall))
-    return times_of(times[other].wall[:both], times[name].wall[:both])["median"]
+    """How many times as much processor time the other takes, by the rounds that both were in."""
+    both = min(len(times[name].processor), len(times[other].processor))
+    return times_of(times[other].processor[:both], times[name].processor[:both])["median"]
 
 
 def measure(size: str, rounds: int) -> list[Row]:

@@ -124,7 +124,8 @@ def infer(
         teacher: see `cist_core.inference.sources.find_teacher`.
         dataset: see `cist_core.data.loading.load_dataset`; its classes become the teacher's by name where both have
             names.
-        batch_size: images at a time; by default as many as suit the device. It is halved as often as memory runs out.
+        batch_size: images at a time; by default as many as suit the device. It is halved as often as memory runs out,
+            and the result's ``reduced_batch`` says to how many.
         device: ``"auto"``, ``"cuda"``, ``"mps"`` or ``"cpu"``.
         precision: of the network's arithmetic; logits are stored in float32 in any case. On a CPU, ``"bfloat16"`` is
             slower than ``"float32"`` and ``"float16"`` is refused.
@@ -156,7 +157,7 @@ def infer(
     class_names = dataset.class_names or teacher.class_names
 
     logit_set = read_cached(path, class_names=class_names, provenance=provenance)
-    cached, resumed = logit_set is not None, 0
+    cached, resumed, reduced = logit_set is not None, 0, None
     if logit_set is None:
         labels = dataset.labels[indices]
         with LogitWriter(
@@ -170,13 +171,13 @@ def infer(
             resumed = writer.done
             run = _Run(teacher, dataset, indices, target_device, PRECISIONS[precision])
             with progress_bar(progress, "Computing logits") as reporting:
-                run.fill(writer, batch_size, reporting, should_stop)
+                reduced = run.fill(writer, batch_size, reporting, should_stop)
             logit_set = _finish(writer, teacher)
     elif progress is not None:
         progress(len(indices), len(indices))
     logit_set = _without_softmax(logit_set)
     speed = (len(indices) - resumed) / (time.perf_counter() - started)
-    return InferenceResult(logit_set, speed, cached, resumed)
+    return InferenceResult(logit_set, speed, cached, resumed, reduced)
 
 
 def _without_softmax(logit_set: LogitSet) -> LogitSet:
@@ -263,8 +264,10 @@ class _Run:
         batch_size: int | None,
         progress: ProgressCallback | None,
         should_stop: Callable[[], bool] | None,
-    ) -> None:
+    ) -> int | None:
+        """Compute what is missing; returns the size of a batch that memory sufficed for, if it ran out with more."""
         out, total, done = writer.logits, len(self.indices), writer.done
+        reduced: int | None = None
         batch = batch_size or _batch_that_suits(self.device.type, self.teacher.preprocessing.image_size, self.alone)
         while done < total:
             batch = min(batch, total - done)
@@ -281,7 +284,8 @@ class _Run:
                     if progress is not None:
                         progress(done, total)
             if done < total:
-                batch = self._less_than(min(batch, total - done))
+                batch = reduced = self._less_than(min(batch, total - done))
+        return reduced
 
     def _less_than(self, images: int) -> int:
         """How many to take at a time where memory ran out with so many."""

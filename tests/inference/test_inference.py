@@ -340,8 +340,10 @@ def test_batch_is_halved_until_it_fits(dataset: ImageDataset, tmp_path: Path, er
     model.before = small_memory
     result = infer(_teacher(model), dataset, device="cpu", batch_size=50, cache_dir=tmp_path)
     assert model.batches == [6] * 10
+    assert result.reduced_batch == 6
     model.before = lambda size: None
     whole = infer(_teacher(model), dataset, device="cpu", batch_size=60, cache_dir=tmp_path / "other")
+    assert whole.reduced_batch is None
     np.testing.assert_allclose(result.logit_set.logits, whole.logit_set.logits, atol=1e-5)
 
 
