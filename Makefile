@@ -25,7 +25,7 @@ test: .venv/installed-dev lint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder --durations 40
 
 bench: .venv/installed
-	$(BIN)/python benchmarks/bench.py
+	OMP_WAIT_POLICY=passive $(BIN)/python benchmarks/bench.py
 	$(BIN)/python benchmarks/training.py
 
 bench-check: .venv/installed

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import tempfile
-import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from repeated import figures, in_turn
 from streamlit.testing.v1 import AppTest
 
 from cist_core.logits.logit_set import LogitSet, centre_for_storage
@@ -23,8 +23,8 @@ SAMPLES, CLASSES = 50_000, 100
 MOVES = 15
 
 
-def measure_app(logits: np.ndarray) -> list[dict[str, str | float | None]]:
-    """Median over `MOVES` moves of tau on each page, as rows for `results.json`."""
+def measure_app(logits: np.ndarray) -> list[dict[str, Any]]:
+    """`MOVES` moves of tau on each page, as rows for `results.json`."""
     with tempfile.TemporaryDirectory() as folder:
         write_sample_models(Path(folder), logits)
         os.environ["CIST_SAMPLE_MODELS"] = folder
@@ -57,18 +57,16 @@ def write_sample_models(folder: Path, logits: np.ndarray) -> None:
         LogitSet.create(centre_for_storage(values), labels).save(model / "logits-cifar100-test.safetensors")
 
 
-def _timed_move(page: str) -> dict[str, float]:
-    """The median of several moves, and half the distance between their quartiles."""
+def _timed_move(page: str) -> dict[str, Any]:
     app = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=120).run()
     if page != "overview":
         app.switch_page(f"../pages/{page}.py").run()
-    seconds = []
-    for move in range(MOVES):
-        slider = app.slider(key="tau").set_value(1.0 + 0.05 * move)
-        start = time.perf_counter()
-        slider.run()
-        seconds.append(time.perf_counter() - start)
+    taus = iter(range(MOVES))
+
+    def move() -> None:
+        app.slider(key="tau").set_value(1.0 + 0.05 * next(taus)).run()
+
+    found = figures(in_turn({"move": move}, MOVES)["move"])
     if app.exception:
         raise RuntimeError(f"The {page} page failed: {app.exception[0].value}")
-    low, median, high = statistics.quantiles(seconds, n=4)
-    return {"seconds": median, "spread": (high - low) / 2}
+    return found

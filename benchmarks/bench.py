@@ -2,10 +2,11 @@
 
     python benchmarks/bench.py [--output benchmarks/results.json] [--rounds 7] [--sizes 50000x1000 ...]
 
-Everything of one size runs in one process, interleaved: each round times every kernel and the bare read once, and the
-best round counts, for peers as well. Peers that take long run in the first rounds only (`PEER_ROUNDS`), always on the
-full size, except the loops over 64 temperatures: one temperature is timed and counted 64 times, as its cost does not
-depend on the temperature.
+Everything of one size runs in one process, interleaved: each round times every kernel and the bare read once; medians
+count (`repeated.py`). Ratios are of processor time, which other work on the machine moves less, and the medians of
+those within each round. Peers that take long run in the first rounds only (`PEER_ROUNDS`), always on the full size,
+except the loops over 64 temperatures: one temperature is timed and counted 64 times, as its cost does not depend on the
+temperature.
 
 - SciPy: `softmax` and `entropy` (or `rel_entr` for KL) as a user writes them, on the float32 logits.
 - torch: `log_softmax`, then ``-(p log p).sum``, in eager mode, with as many threads as the kernels.
@@ -18,7 +19,7 @@ depend on the temperature.
   whole curves besides (`cist_core.language.analysis`); its peer is calculated: all that once, and `log_softmax` with
   entropy once for each further ratio of the table.
 
-A row's ``spread`` is how far its median round lies above the best, in seconds; `check.py` compares two result files.
+A row has its median and the quartiles around it; `check.py` compares two result files by them.
 
 The first pass also gives the centred maximum, top-1, gap and deviation; its peers give the entropy alone.
 """
@@ -27,7 +28,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ import numpy as np
 import torch
 from app_rerun import CLASSES, SAMPLES, measure_app
 from numpy.typing import NDArray
+from repeated import Times, figures, in_turn, times_of
 from scipy import special, stats
 
 from cist_core import kernels
@@ -47,13 +48,13 @@ SIZES = ("10000x100", "50000x100", "50000x1000")
 TOKENS = "500x49152"
 SWEEP = {"start": 0.25, "step": 0.25, "count": 64}
 TAU, RHO, STUDENT_TAU = 2.0, 4.0, 3.0
-PEER_ROUNDS = 2
+PEER_ROUNDS = 3
 CHECKED_ROWS = 200
 CHECKED_RATIOS = (0.004, 0.01, 0.05, 0.1, 0.2, 0.29, 0.5, 0.7, 1.1, 2.3, 4.0, 7.9, 12.3, 17.1, 26.4, 43.7, 64.0)
 CHECKED_TAUS = (0.25, 0.5, 1.0, 2.0, 4.0, 20.0)
 
 Logits = NDArray[np.float32]
-Row = dict[str, str | float | None]
+Row = dict[str, Any]
 
 
 @numba.njit(parallel=True, fastmath=True)  # type: ignore[untyped-decorator]
@@ -92,17 +93,10 @@ def torch_divergence(teacher: torch.Tensor, student: torch.Tensor) -> torch.Tens
     return torch.nn.functional.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=1)
 
 
-def take_times(functions: dict[str, Callable[[], object]], times: dict[str, list[float]]) -> None:
-    """Run each once and add its seconds."""
-    for name, function in functions.items():
-        start = time.perf_counter()
-        function()
-        times.setdefault(name, []).append(time.perf_counter() - start)
-
-
-def spread(taken: list[float]) -> float:
-    """How far the median of several times lies above the best, in seconds: the noise that `check.py` allows for."""
-    return float(np.median(taken)) - min(taken)
+def versus(times: dict[str, Times], name: str, other: str) -> float:
+    """How many times as much processor time the other takes, by the rounds that both were in."""
+    both = min(len(times[name].processor), len(times[other].processor))
+    return times_of(times[other].processor[:both], times[name].processor[:both])["median"]
 
 
 def measure(size: str, rounds: int) -> list[Row]:
@@ -131,10 +125,9 @@ def measure(size: str, rounds: int) -> list[Row]:
     }
     for function in ours.values():  # compiles, and pages the results in
         function()
-    times: dict[str, list[float]] = {}
-    for turn in range(rounds):
-        take_times(ours | peers if turn < PEER_ROUNDS else ours, times)
-    best = {name: min(taken) for name, taken in times.items()}
+    times = in_turn(ours | peers, min(rounds, PEER_ROUNDS))
+    for name, further in in_turn(ours, max(0, rounds - PEER_ROUNDS)).items():
+        times[name] = Times(times[name].wall + further.wall, times[name].processor + further.processor)
 
     errors = largest_errors(logits, student)
     peer_of = {  # the peer, and how many times it must run for the same answer
@@ -145,19 +138,18 @@ def measure(size: str, rounds: int) -> list[Row]:
         "table read": ("entropy", 1),
         "KL divergence": ("KL", 1),
     }
-    rows: list[Row] = [{"name": "bare read of the memory", "size": size, "seconds": best["read"],
-                        "spread": spread(times["read"]), "versus_scipy": None, "versus_torch": None,
+    rows: list[Row] = [{"name": "bare read of the memory", "size": size, **figures(times["read"]),
+                        "versus_scipy": None, "versus_torch": None,
                         "versus_read": 1.0, "max_error": None}]  # fmt: skip
     for name, (peer, runs) in peer_of.items():
         rows.append(
             {
                 "name": name,
                 "size": size,
-                "seconds": best[name],
-                "spread": spread(times[name]),
-                "versus_scipy": runs * best[f"scipy {peer}"] / best[name],
-                "versus_torch": runs * best[f"torch {peer}"] / best[name],
-                "versus_read": best[name] / best["read"],
+                **figures(times[name]),
+                "versus_scipy": runs * versus(times, name, f"scipy {peer}"),
+                "versus_torch": runs * versus(times, name, f"torch {peer}"),
+                "versus_read": versus(times, "read", name),
                 "max_error": errors[name],
             }
         )
@@ -187,10 +179,7 @@ def measure_tokens(size: str, rounds: int) -> list[Row]:
     }
     for function in functions.values():
         function()
-    times: dict[str, list[float]] = {}
-    for _ in range(rounds):
-        take_times(functions, times)
-    best = {name: min(taken) for name, taken in times.items()}
+    times = in_turn(functions, rounds)
     exact = logits[:CHECKED_ROWS].astype(np.float64)
     found = token_set([(logits, facts)], count=tokens)
     curves = found.curves()
@@ -202,17 +191,19 @@ def measure_tokens(size: str, rounds: int) -> list[Row]:
             if found.statistics.maximum.max() / tau <= kernels.MAX_TABLE_RATIO
         ),
     }
-    further = (len(kernels.RATIO_GRID) - 1) * best["torch entropy"]
-    peers = {"first pass over tokens": best["torch"], "token set": best["torch"] + further}
+    further = (len(kernels.RATIO_GRID) - 1) * versus(times, "token set", "torch entropy")
+    peers = {
+        "first pass over tokens": versus(times, "first pass over tokens", "torch"),
+        "token set": versus(times, "token set", "torch") + further,
+    }
     return [
         {
             "name": name,
             "size": size,
-            "seconds": best[name],
-            "spread": spread(times[name]),
+            **figures(times[name]),
             "versus_scipy": None,
-            "versus_torch": peer / best[name],
-            "versus_read": best[name] / best["read"],
+            "versus_torch": peer,
+            "versus_read": versus(times, "read", name),
             "max_error": float(errors[name]),
         }
         for name, peer in peers.items()
@@ -268,7 +259,7 @@ def print_table(rows: list[Row]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time the entropy kernels beside SciPy, torch and a bare read.")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("results.json"), help="JSON to write")
-    parser.add_argument("--rounds", type=int, default=7, help="repetitions; the best counts")
+    parser.add_argument("--rounds", type=int, default=7, help="repetitions; the median counts")
     parser.add_argument("--sizes", nargs="+", default=SIZES, metavar="SAMPLESxCLASSES")
     arguments = parser.parse_args()
 

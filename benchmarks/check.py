@@ -2,9 +2,10 @@
 
     python benchmarks/check.py OLD.json NEW.json
 
-Takes what `bench.py` and `streaming.py` write. A row's noise is its ``spread``: how far its repetitions lie apart, in
-seconds. Slower is what took longer by more than the sum of both spreads; rows that were measured once have none and are
-not judged. Of a file with several measurements of the same thing the last counts.
+Takes what `bench.py`, `streaming.py`, `inference.py` and `epoch.py` write. A row has its median, ``seconds``, and the
+quartiles around it, ``lower`` and ``upper``. Slower is what takes longer in its quicker repetitions than it took in its
+slower ones before: its lower quartile lies above the old upper one. Rows that were measured once have no quartiles and
+are not judged. Of a file with several measurements of the same thing the last counts.
 
 Ends with status 1 if something got slower, 2 if the files cannot be compared.
 """
@@ -22,10 +23,11 @@ READ = "bare read"
 
 
 class Measured(NamedTuple):
-    """One figure, in seconds; the spread is None where it was measured once."""
+    """The median in seconds, and the quartiles around it; these are None where it was measured once."""
 
     seconds: float
-    spread: float | None
+    lower: float | None = None
+    upper: float | None = None
 
 
 class Comparison(NamedTuple):
@@ -45,9 +47,7 @@ def read_results(path: Path) -> dict[str, Measured]:
         ValueError: if it is no such file.
     """
     try:
-        found = {
-            name: Measured(float(row["seconds"]), _spread(row)) for name, row in _named(json.loads(path.read_text()))
-        }
+        found = {name: _measured(row) for name, row in _named(json.loads(path.read_text()))}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path} is no result file of bench.py or streaming.py ({type(error).__name__}: {error})."
@@ -66,16 +66,17 @@ def _named(rows: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{row['name']} ({row['size']})", row
 
 
-def _spread(row: dict[str, Any]) -> float | None:
-    return None if row.get("spread") is None else float(row["spread"])
+def _measured(row: dict[str, Any]) -> Measured:
+    lower, upper = (None if row.get(key) is None else float(row[key]) for key in ("lower", "upper"))
+    return Measured(float(row["seconds"]), lower, upper)
 
 
 def compare(old: dict[str, Measured], new: dict[str, Measured]) -> Comparison:
     """What changed by more than the noise of both.
 
     Example:
-        >>> old = {"table": Measured(1.0, 0.1), "read": Measured(0.2, 0.1)}
-        >>> new = {"table": Measured(1.3, 0.1), "read": Measured(0.3, 0.1)}
+        >>> old = {"table": Measured(1.0, 0.9, 1.1), "read": Measured(0.2, 0.1, 0.3)}
+        >>> new = {"table": Measured(1.3, 1.2, 1.4), "read": Measured(0.3, 0.2, 0.4)}
         >>> sorted(compare(old, new).slower)
         ['table']
     """
@@ -83,13 +84,11 @@ def compare(old: dict[str, Measured], new: dict[str, Measured]) -> Comparison:
     both = [name for name in old if name in new]
     for name in both:
         first, second = old[name], new[name]
-        if first.spread is None or second.spread is None:
+        if first.lower is None or first.upper is None or second.lower is None or second.upper is None:
             unjudged.append(name)
-            continue
-        noise = first.spread + second.spread
-        if second.seconds - first.seconds > noise:
+        elif second.lower > first.upper:
             slower[name] = first, second
-        elif first.seconds - second.seconds > noise:
+        elif second.upper < first.lower:
             quicker[name] = first, second
     only_one = sorted(old.keys() ^ new.keys())
     return Comparison(slower, quicker, unjudged, only_one, len(both) - len(unjudged))
@@ -99,11 +98,7 @@ def said(found: Comparison) -> Iterator[str]:
     """The comparison in lines, the largest change first."""
     for word, changed in (("slower", found.slower), ("quicker", found.quicker)):
         for name, (old, new) in sorted(changed.items(), key=lambda item: -abs(_times(*item[1]) - 1)):
-            noise = (old.spread or 0.0) + (new.spread or 0.0)
-            yield (
-                f"{word}: {name}: {old.seconds * 1e3:.3g} ms before, {new.seconds * 1e3:.3g} ms now, "
-                f"{_times(old, new):.2f} times; noise {noise * 1e3:.2g} ms"
-            )
+            yield f"{word}: {name}: {_in_words(old)} before, {_in_words(new)} now, {_times(old, new):.2f} times"
     if any(name.startswith(READ) for name in found.slower):
         yield "A bare read got slower too: the machine was busier, or is another one."
     if found.unjudged:
@@ -111,6 +106,11 @@ def said(found: Comparison) -> Iterator[str]:
     if found.only_one:
         yield f"in one file only: {', '.join(found.only_one)}"
     yield f"{len(found.slower)} of {found.judged} got slower by more than the noise of both."
+
+
+def _in_words(measured: Measured) -> str:
+    lower, upper = (1e3 * (each or 0.0) for each in (measured.lower, measured.upper))
+    return f"{1e3 * measured.seconds:.3g} ms ({lower:.3g} to {upper:.3g})"
 
 
 def _times(old: Measured, new: Measured) -> float:

@@ -17,19 +17,23 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from students import Lesson, Plan, Recipe, train_side_by_side
 from torch import Tensor
 from torch.nn import functional as F
 
 from cist_core import kernels
 from cist_core.data.dataset import ImageDataset
-from cist_core.inference.run import infer
+from cist_core.data.decoded import DecodedImages
+from cist_core.data.loading import load_dataset
+from cist_core.inference.run import PRECISIONS, infer
 from cist_core.objectives import create_objective
 from cist_core.zoo.architectures import create_model, find_architecture
 from cist_core.zoo.teacher import Teacher
@@ -138,7 +142,7 @@ def check_inference(images: int, architectures: tuple[str, ...], device: torch.d
         torch.manual_seed(0)
         model = create_model(name, num_classes=100).eval()
         teacher = Teacher(name, model, name, 100, None, architecture.preprocessing, "fresh weights")
-        for precision in ("float32", "bfloat16") if device.type == "cuda" else ("float32",):
+        for precision in PRECISIONS if device.type == "cuda" else ("float32", "bfloat16"):
             times = []
             for _ in range(2):  # the first one loads the libraries of the device
                 with tempfile.TemporaryDirectory() as cache:
@@ -156,6 +160,72 @@ def check_inference(images: int, architectures: tuple[str, ...], device: torch.d
         plain()
         rates[f"{name}, float32"]["torch_images_per_s"] = round(images / seconds_of(plain, 1, device))
     return rates
+
+
+def check_reading(images: int, device: torch.device) -> dict[str, Any]:
+    """Whether decoding and computing overlap, in seconds, and what pinned memory is worth to a copy."""
+    noise = np.random.default_rng(0)
+    architecture = find_architecture("resnet20")
+    torch.manual_seed(0)
+    model = create_model("resnet20", num_classes=10).eval()
+    teacher = Teacher("resnet20", model, "resnet20", 10, None, architecture.preprocessing, "fresh weights")
+    with tempfile.TemporaryDirectory() as folder:
+        for index in range(images):
+            place = Path(folder) / "images" / str(index % 10)
+            place.mkdir(parents=True, exist_ok=True)
+            picture = Image.fromarray(noise.integers(0, 256, (96, 128, 3), dtype=np.uint8))
+            picture.save(place / f"{index:05}.jpg")
+        dataset = load_dataset(Path(folder) / "images")
+        assert isinstance(dataset.images, DecodedImages)
+        decoded = dataset.images.at(architecture.image_size, 3)
+        indices = np.arange(images)
+        pixels = replace(dataset, images=decoded[indices])
+
+        def run(data: ImageDataset) -> None:
+            with tempfile.TemporaryDirectory() as cache:
+                infer(teacher, data, device=device.type, cache_dir=cache)
+
+        run(pixels)
+        calls = {"decoding": lambda: decoded[indices], "computing": lambda: run(pixels), "both": lambda: run(dataset)}
+        found: dict[str, Any] = {"images": images}
+        found |= {f"{name}_s": round(seconds_of(call, 3, device), 4) for name, call in calls.items()}
+    found["of_their_sum"] = round(found["both_s"] / (found["decoding_s"] + found["computing_s"]), 3)
+    if device.type == "cuda":
+        pageable = torch.zeros(2_000, 32, 32, 3, dtype=torch.uint8)
+        pinned = pageable.pin_memory()
+        copies = lambda source: lambda: source.to(device, non_blocking=True)  # noqa: E731
+        found["pinned copy"] = against(copies(pinned), copies(pageable), 20, device)
+    return found
+
+
+def check_memory(images: int, device: torch.device) -> dict[str, Any]:
+    """What becomes of a batch that is too large: it is halved, and the result says to how many images.
+
+    On a GPU the network asks for more memory than there is; elsewhere it says that it has run out.
+    """
+
+    class Greedy(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = torch.nn.Linear(3 * 32 * 32, 10)
+
+        def forward(self, x: Tensor) -> Tensor:
+            if len(x) > 8:  # not traceable, so this runs in every batch
+                if device.type != "cuda":
+                    raise torch.OutOfMemoryError("out of memory")
+                torch.empty(torch.cuda.get_device_properties(device).total_memory + 1, dtype=torch.uint8, device=device)
+            logits: Tensor = self.linear(x.flatten(1))
+            return logits
+
+    torch.manual_seed(0)
+    pixels = np.random.default_rng(0).integers(0, 256, (images, 32, 32, 3), dtype=np.uint8)
+    dataset = ImageDataset("noise", "test", pixels, np.zeros(images, np.int64), None, "noise")
+    reads = find_architecture("resnet20").preprocessing
+    teacher = Teacher("greedy", Greedy().eval(), "greedy", 10, None, reads, "fresh weights")
+    with tempfile.TemporaryDirectory() as cache:
+        result = infer(teacher, dataset, device=device.type, batch_size=images, cache_dir=cache)
+        finite = bool(np.isfinite(np.asarray(result.logit_set.logits)).all())
+    return {"images": images, "asked_for": images, "taken": result.reduced_batch, "finite": finite}
 
 
 def pair_lessons(images: Path | None, device: torch.device) -> tuple[Lesson, Lesson]:
@@ -273,9 +343,12 @@ def main() -> None:
 
     repeats = 20 if on_gpu else 2
     note("kernels", check_kernels(*((50_000, 1_000) if on_gpu else (200, 20)), repeats, device))
+    note("kernels over a vocabulary", check_kernels(*((2_000, 50_257) if on_gpu else (20, 300)), repeats, device))
     note("losses", check_losses(*((1_024, 1_000) if on_gpu else (32, 20)), repeats, device))
     architectures = ("resnet20", "resnet32x4") if on_gpu else ("resnet8",)
     note("inference", check_inference(20_000 if on_gpu else 64, architectures, device))
+    note("reading", check_reading(4_000 if on_gpu else 40, device))
+    note("memory", check_memory(512 if on_gpu else 64, device))
     images = options.images if on_gpu else None
     note("pair", check_pair(images, max(end - time.monotonic(), 5.0) if on_gpu else 2.0, device))
     if options.tests_exit:

@@ -1,9 +1,10 @@
 """Times inference on JPEG files beside the loops that one would write instead, on the same files and network.
 
-    python benchmarks/inference.py --images shared/data/cifar10_test.npz [--count 300] [--output results.json]
+    python benchmarks/inference.py --images shared/data/cifar10_test.npz [--count 200] [--output results.json]
 
-The files are made of an image set (``images`` of an ``.npz``, ``(N, H, W, 3)`` uint8), enlarged to 320 x 256. The
-network is torchvision's ResNet-18 with random weights. Each turn runs all three on all files, and the best turn counts.
+The files are made of an image set (``images`` of an ``.npz``, ``(N, H, W, 3)`` uint8), enlarged to 500 x 375 with noise
+as a sensor has it, so that a file takes about 110 kB, as one of ImageNet does. The network is one of torchvision's,
+with random weights. In each turn all three run on all files, and all times are kept (`repeated.py`).
 
 - plain: torchvision's `ImageFolder` and transforms in a `DataLoader` without workers, batches of 32, under `no_grad`.
 - validate: a loop of our own in the style of timm's ``validate.py``: a `DataLoader` with as many workers as cores,
@@ -18,13 +19,14 @@ import argparse
 import json
 import os
 import tempfile
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from repeated import figures, in_turn, times_of
 from torch.utils.data import DataLoader
 from torchvision import datasets, models, transforms
 
@@ -38,11 +40,13 @@ MEAN, STD, SIZE, CROP = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 224, 224 /
 
 
 def write_files(images: Any, folder: Path) -> None:
+    noise = np.random.default_rng(0)
     for index, pixels in enumerate(images):
         place = folder / "ab"[index % 2]
         place.mkdir(exist_ok=True)
-        enlarged = Image.fromarray(pixels).resize((320, 256), Image.Resampling.BICUBIC)
-        enlarged.save(place / f"{index:05}.jpg", quality=90)
+        enlarged = np.asarray(Image.fromarray(pixels).resize((500, 375), Image.Resampling.BICUBIC), np.float32)
+        grained = np.clip(enlarged + noise.normal(0, 24, enlarged.shape), 0, 255).astype(np.uint8)
+        Image.fromarray(grained).save(place / f"{index:05}.jpg", quality=90)
 
 
 def plain_loop(network: torch.nn.Module, folder: Path, *, in_style_of_validate: bool) -> Any:
@@ -80,53 +84,54 @@ def ours(network: torch.nn.Module, folder: Path) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time inference on JPEG files beside plain loops.")
     parser.add_argument("--images", type=Path, required=True, help="an .npz with `images`, (N, H, W, 3) uint8")
-    parser.add_argument("--count", type=int, default=300, help="images")
-    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--count", type=int, default=200, help="images")
+    parser.add_argument("--network", default="resnet18", help="one of torchvision's that reads 224 pixels")
+    parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--output", type=Path, help="JSON to write")
     given = parser.parse_args()
 
     torch.manual_seed(0)
-    network = models.resnet18(weights=None, num_classes=2).eval()
+    network = models.get_model(given.network, weights=None, num_classes=2).eval()
+    logits: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with np.load(given.images) as stored:
             write_files(stored["images"][: given.count], folder)
-        contenders = {
+        size = sum(path.stat().st_size for path in folder.glob("*/*.jpg")) / given.count
+        runs = {
             "inference: ours": lambda: ours(network, folder),
             "inference: plain loop": lambda: plain_loop(network, folder, in_style_of_validate=False),
             "inference: in the style of validate.py": lambda: plain_loop(network, folder, in_style_of_validate=True),
         }
-        seconds: dict[str, list[float]] = {each: [] for each in contenders}
-        processor: dict[str, list[float]] = {each: [] for each in contenders}
-        logits: dict[str, Any] = {}
-        for _ in range(given.turns):
-            for each, run in contenders.items():
-                wall, before = time.perf_counter(), os.times()
-                logits[each] = run()
-                seconds[each].append(time.perf_counter() - wall)
-                after = os.times()
-                processor[each].append(sum(after[:4]) - sum(before[:4]))  # with that of the loader's workers
+
+        def keeping(each: str) -> Callable[[], None]:
+            return lambda: logits.update({each: runs[each]()})
+
+        load = os.getloadavg()[0]
+        times = in_turn({each: keeping(each) for each in runs}, given.turns)
     first, *others = logits.values()
     for other in others:
         apart = float(np.abs(first - other).max() / np.abs(other).max())
         if apart > 1e-4:
             raise SystemExit(f"The logits differ by {apart:.1e} of the largest.")
-    rows = [
-        {
+    mine = times["inference: ours"]
+    rows = []
+    for each, taken in times.items():
+        wall, processor = times_of(taken.wall, mine.wall), times_of(taken.processor, mine.processor)
+        row = {
             "name": each,
-            "size": f"{given.count} JPEG files",
-            "seconds": min(seconds[each]),
-            "spread": float(np.median(seconds[each])) - min(seconds[each]),
-            "processor_seconds": min(processor[each]),
+            "size": f"{given.count} JPEG files, {given.network}",
+            **figures(taken),
+            "times_of_ours": wall,
+            "processor_times_of_ours": processor,
         }
-        for each in contenders
-    ]
-    for row in rows:
-        times = float(row["seconds"]) / float(rows[0]["seconds"])  # type: ignore[arg-type]
+        rows.append(row)
         print(
-            f"{row['name']:42} {row['seconds']:.2f} s, {times:.2f} of ours; "
-            f"{row['processor_seconds']:.2f} s of processor"
+            f"{each:42} {row['seconds']:6.2f} s ({row['least']:.2f} to {row['most']:.2f}), {wall['median']:.2f} of "
+            f"ours ({wall['lower']:.2f} to {wall['upper']:.2f}); {row['processor_seconds']:.2f} s of processor, "
+            f"{processor['median']:.2f} of ours"
         )
+    print(f"{size / 1e3:.0f} kB a file; load average {load:.1f} before, {os.getloadavg()[0]:.1f} after")
     if given.output:
         given.output.write_text(json.dumps(rows, indent=1) + "\n")
 

@@ -22,17 +22,16 @@ import argparse
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from repeated import figures, in_turn
 
 SIZE = "1280000x1000"
 ROWS_AT_ONCE = 20_000
@@ -76,16 +75,12 @@ class Memory:
                     self.largest = max(self.largest, int(line.split()[1]) << 10)
 
 
-def timed(function: Callable[[], Any], times: int = 1) -> tuple[dict[str, float], Any]:
-    """Wall and processor seconds of a call, the median of several and their spread, and its last result."""
-    wall, processor, result = [], [], None
-    for _ in range(times):
-        begun, used = time.perf_counter(), time.process_time()
-        result = function()
-        wall.append(time.perf_counter() - begun)
-        processor.append(time.process_time() - used)
-    found = {"seconds": statistics.median(wall), "processor_seconds": statistics.median(processor)}
-    return found | ({"spread": max(wall) - min(wall)} if times > 1 else {}), result
+def timed(function: Callable[[], Any], times: int = 1) -> tuple[dict[str, Any], Any]:
+    """What a call takes (`repeated.figures`; without a spread if it is called once), and its last result."""
+    results: list[Any] = []
+    found = figures(in_turn({"it": lambda: results.append(function())}, times)["it"])
+    spread = ("least", "lower", "upper", "most")
+    return {key: value for key, value in found.items() if times > 1 or key not in spread}, results[-1]
 
 
 def bare_read(path: Path) -> int:

@@ -119,6 +119,11 @@ def _run(options: argparse.Namespace) -> None:
         remark(
             f"Resumed: {result.resumed:,} samples are those of a run that did not come to its end, and were checked."
         )
+    if result.reduced_batch is not None:
+        remark(
+            f"Memory ran out with larger batches, so {result.reduced_batch:,} samples were taken at a time; "
+            f"--batch-size {result.reduced_batch} begins with as many."
+        )
     logit_set.save(options.out)
     if options.json:
         print_json(
@@ -128,6 +133,7 @@ def _run(options: argparse.Namespace) -> None:
                 "samples_per_second": result.samples_per_second,
                 "cached": result.cached,
                 "resumed": result.resumed,
+                "reduced_batch": result.reduced_batch,
                 "out": options.out,
                 "teacher": {
                     "name": teacher.name,

@@ -10,7 +10,8 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +25,7 @@ from cist_core.data.dataset import ImageDataset
 from cist_core.data.decoded import DecodedImages
 from cist_core.data.sampling import choose_samples, samples_text
 from cist_core.errors import Cancelled, CistError
+from cist_core.inference.ahead import in_order
 from cist_core.logits import scratch
 from cist_core.logits.cache import InferenceResult, LogitWriter, read_cached
 from cist_core.logits.class_maps import ClassMap
@@ -32,7 +34,7 @@ from cist_core.logits.files.given import convert
 from cist_core.logits.logit_set import LogitSet
 from cist_core.notebook import progress_bar
 from cist_core.progress import ProgressCallback
-from cist_core.zoo.folding import fold_batch_norm
+from cist_core.zoo.folding import fold_batch_norm, runs_side_by_side
 from cist_core.zoo.layout import in_its_layout
 from cist_core.zoo.teacher import Teacher
 
@@ -47,8 +49,15 @@ CACHE_FORMAT = 2
 # Pixels that one batch may hold by default: enough to keep the device busy, few enough for a small one.
 PIXELS_PER_BATCH = {"cpu": 250 * 32 * 32, "mps": 500 * 32 * 32, "cuda": 2000 * 32 * 32}
 # Fewer images than this leave threads waiting for each other; photographs of 224 pixels take half as long in batches of
-# 32 as in batches of 5. So many are taken as long as they have no more pixels than the second number.
-WORTH_WAITING, WORTH_PIXELS = 32, 32 * 384 * 384
+# 32 as in batches of 5. So many are taken as long as they are no larger than the second number.
+WORTH_WAITING, WORTH_SIZE = 32, 384
+# A batch that one thread computes should stay in its cache: of ResNet-20, 250 images take 1.45 times as long as 64 at a
+# time. Below 8, getting weights ready weighs more.
+PIXELS_OF_A_THREAD, WORTH_A_THREAD = 64 * 32 * 32, 8
+# Batches that are computed at once, as each needs its memory.
+MOST_SIDE_BY_SIDE = 16
+# Batches of pixels that lie ready, beside those that are being computed.
+READ_AHEAD = 2
 
 
 def choose_device(device: str = "auto") -> torch.device:
@@ -115,7 +124,8 @@ def infer(
         teacher: see `cist_core.inference.sources.find_teacher`.
         dataset: see `cist_core.data.loading.load_dataset`; its classes become the teacher's by name where both have
             names.
-        batch_size: images at a time; by default as many as suit the device. It is halved as often as memory runs out.
+        batch_size: images at a time; by default as many as suit the device. It is halved as often as memory runs out,
+            and the result's ``reduced_batch`` says to how many.
         device: ``"auto"``, ``"cuda"``, ``"mps"`` or ``"cpu"``.
         precision: of the network's arithmetic; logits are stored in float32 in any case. On a CPU, ``"bfloat16"`` is
             slower than ``"float32"`` and ``"float16"`` is refused.
@@ -147,7 +157,7 @@ def infer(
     class_names = dataset.class_names or teacher.class_names
 
     logit_set = read_cached(path, class_names=class_names, provenance=provenance)
-    cached, resumed = logit_set is not None, 0
+    cached, resumed, reduced = logit_set is not None, 0, None
     if logit_set is None:
         labels = dataset.labels[indices]
         with LogitWriter(
@@ -161,13 +171,13 @@ def infer(
             resumed = writer.done
             run = _Run(teacher, dataset, indices, target_device, PRECISIONS[precision])
             with progress_bar(progress, "Computing logits") as reporting:
-                run.fill(writer, batch_size, reporting, should_stop)
+                reduced = run.fill(writer, batch_size, reporting, should_stop)
             logit_set = _finish(writer, teacher)
     elif progress is not None:
         progress(len(indices), len(indices))
     logit_set = _without_softmax(logit_set)
     speed = (len(indices) - resumed) / (time.perf_counter() - started)
-    return InferenceResult(logit_set, speed, cached, resumed)
+    return InferenceResult(logit_set, speed, cached, resumed, reduced)
 
 
 def _without_softmax(logit_set: LogitSet) -> LogitSet:
@@ -224,7 +234,12 @@ def _key(provenance: dict[str, str]) -> str:
 
 
 class _Run:
-    """One pass of a folded model over the chosen images."""
+    """One pass of a folded model over the chosen images.
+
+    Pixels are read ahead by a thread, which itself decodes in as many as there are cores. On a CPU as many batches are
+    computed at once as torch may use threads, where the network allows it (`runs_side_by_side`): a thread with a batch
+    of its own waits for none, where threads that share a batch wait for each other after every layer.
+    """
 
     def __init__(
         self,
@@ -240,6 +255,7 @@ class _Run:
             images = images.at(reads.image_size, reads.channels, reads.crop, reads.interpolation)
         self.images = images
         model: nn.Module = fold_batch_norm(teacher.model).to(device)
+        self.alone = device.type != "cpu" or not runs_side_by_side(model)
         self.model = in_its_layout(model)
 
     def fill(
@@ -248,43 +264,75 @@ class _Run:
         batch_size: int | None,
         progress: ProgressCallback | None,
         should_stop: Callable[[], bool] | None,
-    ) -> None:
+    ) -> int | None:
+        """Compute what is missing; returns the size of a batch that memory sufficed for, if it ran out with more."""
         out, total, done = writer.logits, len(self.indices), writer.done
-        batch = batch_size or _batch_that_suits(self.device.type, self.teacher.preprocessing.image_size)
+        reduced: int | None = None
+        batch = batch_size or _batch_that_suits(self.device.type, self.teacher.preprocessing.image_size, self.alone)
         while done < total:
-            if should_stop is not None and should_stop():
-                raise Cancelled(f"Inference was stopped after {done} of {total} samples; nothing was kept.")
-            end = min(done + batch, total)
-            if not self._fits(out, done, end):
-                if end - done == 1:
-                    raise CistError(
-                        f"The device {self.device} has too little memory for a single image; use another device."
-                    )
-                batch = (end - done) // 2
-                _release_memory(self.device)
-                continue
-            done = end
-            writer.keep(done)
-            if progress is not None:
-                progress(done, total)
+            batch = min(batch, total - done)
+            with self._batches(done, batch) as batches:
+                while done < total:
+                    if should_stop is not None and should_stop():
+                        raise Cancelled(f"Inference was stopped after {done} of {total} samples; nothing was kept.")
+                    logits = next(batches)
+                    if logits is None:
+                        break
+                    out[done : done + len(logits)] = logits
+                    done += len(logits)
+                    writer.keep(done)
+                    if progress is not None:
+                        progress(done, total)
+            if done < total:
+                batch = reduced = self._less_than(min(batch, total - done))
+        return reduced
 
-    def _fits(self, out: NDArray[np.float32], start: int, end: int) -> bool:
-        """Fill some rows; False if memory ran out. The error dies here, and with it its hold on the batch's tensors."""
+    def _less_than(self, images: int) -> int:
+        """How many to take at a time where memory ran out with so many."""
+        _release_memory(self.device)
+        if images > 1:
+            return images // 2
+        if self.alone:
+            raise CistError(f"The device {self.device} has too little memory for a single image; use another device.")
+        self.alone = True
+        return 1
+
+    @contextlib.contextmanager
+    def _batches(self, start: int, size: int) -> Iterator[Iterator[NDArray[np.float32] | None]]:
+        """The logits from ``start`` on, batch by batch; None in the place of one that memory was too small for."""
+        ends = range(start, len(self.indices), size)
+        with contextlib.ExitStack() as stack:
+            read = in_order(self._read, [self.indices[at : at + size] for at in ends], threads=1, ahead=READ_AHEAD)
+            stack.enter_context(contextlib.closing(read))
+            threads = torch.get_num_threads()
+            at_once = min(threads, len(ends), MOST_SIDE_BY_SIDE)
+            if self.alone or at_once == 1:
+                yield map(self._compute, read)
+                return
+            stack.callback(torch.set_num_threads, threads)  # the threads below set it for the whole process
+            each = partial(torch.set_num_threads, threads // at_once)
+            computed = in_order(self._compute, read, threads=at_once, ahead=at_once + 1, prepare=each)
+            yield stack.enter_context(contextlib.closing(computed))
+
+    def _read(self, indices: NDArray[np.int64]) -> torch.Tensor:
+        pixels = torch.from_numpy(self.images[indices])
+        return pixels.pin_memory() if self.device.type == "cuda" else pixels  # so that copying it holds up nobody
+
+    def _compute(self, pixels: torch.Tensor) -> NDArray[np.float32] | None:
+        """None if memory ran out. The error dies here, and with it its hold on the batch's tensors."""
         try:
-            out[start:end] = self.forward(self.indices[start:end])
+            return self.forward(pixels)
         except RuntimeError as error:
             if not _out_of_memory(error):
                 raise
-            return False
-        return True
+            return None
 
-    def forward(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
+    def forward(self, pixels: torch.Tensor) -> NDArray[np.float32]:
         mixed = self.dtype != torch.float32
         context = torch.autocast(self.device.type, self.dtype) if mixed else contextlib.nullcontext()
         with torch.inference_mode(), context:
-            pixels = torch.from_numpy(self.images[indices]).to(self.device)
-            logits = self.model(self.teacher.preprocessing(pixels))
-            expected = (len(indices), self.teacher.num_classes)
+            logits = self.model(self.teacher.preprocessing(pixels.to(self.device, non_blocking=True)))
+            expected = (len(pixels), self.teacher.num_classes)
             if not isinstance(logits, torch.Tensor) or logits.shape != expected:
                 got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
                 raise CistError(
@@ -294,9 +342,10 @@ class _Run:
         return result
 
 
-def _batch_that_suits(device: str, image_size: int) -> int:
+def _batch_that_suits(device: str, image_size: int, alone: bool) -> int:
     pixels = image_size**2
-    return max(1, PIXELS_PER_BATCH[device] // pixels, min(WORTH_WAITING, WORTH_PIXELS // pixels))
+    most, worth = (PIXELS_PER_BATCH[device], WORTH_WAITING) if alone else (PIXELS_OF_A_THREAD, WORTH_A_THREAD)
+    return max(1, most // pixels, min(worth, worth * WORTH_SIZE**2 // pixels))
 
 
 def _finish(writer: LogitWriter, teacher: Teacher) -> LogitSet:

@@ -42,6 +42,9 @@ PART = 64
 """Columns of rows side by side that are summed before they join a larger sum, so that rounding does not add up."""
 COLUMNS = 256
 """Columns of rows side by side that are tabulated at a time."""
+LONG_ROW = 4096
+"""From so many classes on a table is made row by row, each lane with a part of the row: rows side by side leave the
+cache between two passes over them, and where little is left of a row, all wait for the one with the most."""
 STEPS = 4
 """Ratios taken per pass over a buffer: loads and stores are shared by that many."""
 RESTART = 64
@@ -595,6 +598,19 @@ def _where_larger(typing_context, first, second, this, that):
 
 
 @intrinsic
+def _largest_lane(typing_context, value):
+    """The largest of the lanes, as one number."""
+
+    def generate(context, builder, signature, arguments):
+        function_type = ir.FunctionType(_SINGLE, [_SINGLES])
+        name = f"llvm.vector.reduce.fmax.v{TOGETHER}f32"
+        function = cgutils.get_or_insert_function(builder.module, function_type, name)
+        return builder.call(function, arguments, fastmath=_ORDERED)
+
+    return types.float32(_lanes), generate
+
+
+@intrinsic
 def _square_root(typing_context, value):
     def generate(context, builder, signature, arguments):
         return _of_llvm(builder, "sqrt", arguments, _FAST)
@@ -1101,6 +1117,45 @@ def _keep_counting(x, columns, lowest):
 
 
 @_inlined
+def _keep_counting_of_one(x, size, lowest):
+    """Move the exponents of one row that still count to the front; returns how many there are."""
+    kept = 0
+    for place in range(0, size, TOGETHER):
+        if _largest_lane(_lanes_from(x, place)) > lowest:
+            for j in range(place, min(place + TOGETHER, size)):
+                value = x[np.uintp(j)]
+                x[np.uintp(kept)] = value
+                kept += value > lowest
+    return kept
+
+
+@_inlined
+def _sum_lanes(parts, place, whole):
+    """Each sum over all lanes, of one row, into the lane of that row beside others."""
+    for k in range(parts.size // TOGETHER):
+        total = 0.0
+        for n in range(TOGETHER):
+            total += parts[np.uintp(k * TOGETHER + n)]
+        whole[np.uintp(k * TOGETHER + place)] = total
+
+
+@_inlined
+def _smallest_of(row):
+    largest = -_number_as_single(row[0])
+    for j in range(row.size):
+        largest = _larger(largest, -_number_as_single(row[j]))
+    return -largest
+
+
+@_inlined
+def _half_widths_of_long(logits, first, last, peaks, inverse, own):
+    """As `_half_width`, row by row."""
+    for n in range(TOGETHER):
+        own[TOGETHER + n] = _smallest_of(logits[min(first + n, last)])
+    return (peaks - _lanes_at(own, 1)) * inverse * _HALF
+
+
+@_inlined
 def _half_width(logits, first, last, peak, inverse, x):
     """Half the distance of the largest from the smallest exponent of each row at the ratio 1."""
     lowest = peak
@@ -1113,12 +1168,43 @@ def _half_width(logits, first, last, peak, inverse, x):
     return (peak - lowest) * inverse * _HALF
 
 
+@_inlined
+def _add_runs(x, size, long, ratios, run_starts, first_run, sparse_run, vanishing, power, factor, moments):
+    """Add the moments of a block at the nodes of each run, by recurrences; ``size`` numbers of it count."""
+    columns = (size + TOGETHER - 1) // TOGETHER
+    for run in range(first_run, run_starts.size - 1):
+        start, stop = run_starts[run], run_starts[run + 1]
+        if run >= sparse_run:
+            lowest = np.float32(-vanishing / ratios[start])
+            if long:
+                size = _keep_counting_of_one(x, size, lowest)
+                columns = (size + TOGETHER - 1) // TOGETHER
+                _fill_up(x, size, columns, _NOWHERE)
+            else:
+                columns = _keep_counting(x, columns, lowest)
+                size = columns * TOGETHER
+            if columns == 0:
+                break
+        _powers_side_by_side(x, columns, np.float32(ratios[start]), power)
+        _fill_up(power, size, columns, _ZERO)  # at the ratio 0 even what is nowhere has a weight
+        _powers_side_by_side(x, columns, np.float32(ratios[start + 1] - ratios[start]), factor)
+        for k in range(start, stop, STEPS):
+            _add_four_moments(x, power, factor, columns, moments, k, min(STEPS, stop - k))
+
+
+@_inlined
+def _fill_up(buffer, size, columns, value):
+    """Write what stands behind the numbers of one row in the last column."""
+    for j in range(size, columns * TOGETHER):
+        buffer[np.uintp(j)] = value
+
+
 @compiled
 def table_kernel(
     begin, end, logits, peak, maximum, ratios, run_starts, sparse_run, vanishing,
     series_starts, series_centres, series_spacing, series_reach, table, log_partition,
 ):  # fmt: skip
-    """``H`` and ``dH/dr = -r Var(x)`` at the nodes, of rows side by side.
+    """``H`` and ``dH/dr = -r Var(x)`` at the nodes, of rows side by side; a long row fills all lanes by itself.
 
     From ``sum p``, ``sum p x`` and ``sum p x^2`` of ``x = (z - max z) / m log2(e)``: by power series about a few
     ratios where all rows are narrow enough for them, then by recurrences, at high ratios without what has vanished.
@@ -1133,43 +1219,61 @@ def table_kernel(
     # At distances of 4096 bytes the processor takes a store to one for a load of another.
     power = np.empty((COLUMNS + 20) * TOGETHER, np.float32)
     factor = np.empty((COLUMNS + 40) * TOGETHER, np.float32)
-    moments = np.empty(3 * nodes * TOGETHER)
-    sums = np.empty(TERMS * series_centres.size * TOGETHER)
+    moments = np.zeros(3 * nodes * TOGETHER)
+    sums = np.zeros(TERMS * series_centres.size * TOGETHER)
     own = np.empty(3 * TOGETHER, np.float32)
     collected = np.empty(2 * TOGETHER, np.float32)
     flat, flat_partition = table.reshape(-1), log_partition.reshape(-1)
     highest = np.float32(math.log(classes))
     after_series = np.searchsorted(run_starts, series_starts[-1])
+    long = classes >= LONG_ROW
+    at_once = COLUMNS * TOGETHER if long else COLUMNS
+    added_sums = np.empty_like(sums) if long else sums
+    added_moments = np.empty_like(moments) if long else moments
     for i in range(begin, end, TOGETHER):
         last = end - 1
         count = min(TOGETHER, end - i)
         peaks = _values_side_by_side(peak, i, last, own, 0)
         maxima = _values_side_by_side(maximum, i, last, own, 1)
         inverse = _where_larger(maxima, _ZERO, _smaller(np.float32(LOG2_E) / maxima, np.float32(_LARGEST)), _ZERO)
-        half = _half_width(logits, i, last, peaks, inverse, x)
-        inverse_half = _where_larger(half, _FLUSHED, _C0 / half, _ZERO)
+        if long:
+            half = _half_widths_of_long(logits, i, last, peaks, inverse, own)
+        else:
+            half = _half_width(logits, i, last, peaks, inverse, x)
+        _put(own, 1, inverse)
         _put(own, 2, half)
         narrow = LN_2 * own[2 * TOGETHER :].max() * series_reach <= WIDEST
-        moments[:] = 0.0
-        sums[:] = 0.0
-        for column in range(0, classes, COLUMNS):
-            columns = min(COLUMNS, classes - column)
-            if classes > COLUMNS:  # else they lie there
-                _lay_side_by_side(logits, i, last, column, column + columns, x)
-            for j in range(columns):
-                _put(x, j, (_lanes_at(x, j) - peaks) * inverse)
-            if narrow:
-                _add_series(x, columns, inverse_half, series, power, factor, sums)
-            for run in range(after_series if narrow else 0, run_starts.size - 1):
-                start, stop = run_starts[run], run_starts[run + 1]
-                if run >= sparse_run:
-                    columns = _keep_counting(x, columns, np.float32(-vanishing / ratios[start]))
-                    if columns == 0:
-                        break
-                _powers_side_by_side(x, columns, np.float32(ratios[start]), power)
-                _powers_side_by_side(x, columns, np.float32(ratios[start + 1] - ratios[start]), factor)
-                for k in range(start, stop, STEPS):
-                    _add_four_moments(x, power, factor, columns, moments, k, min(STEPS, stop - k))
+        for group in range(count if long else 1):
+            if long:
+                inverse, half = _same(own[TOGETHER + group]), _same(own[2 * TOGETHER + group])
+                peaks = _same(own[group])
+            inverse_half = _where_larger(half, _FLUSHED, _C0 / half, _ZERO)
+            added_sums[:] = 0.0
+            added_moments[:] = 0.0
+            for column in range(0, classes, at_once):
+                size = min(at_once, classes - column)
+                if long:
+                    for j in range(size):
+                        x[np.uintp(j)] = _number_as_single(logits[np.uintp(i + group), np.uintp(column + j)])
+                    columns = (size + TOGETHER - 1) // TOGETHER
+                else:
+                    columns = size
+                    size = columns * TOGETHER
+                    if classes > COLUMNS:  # else they lie there
+                        _lay_side_by_side(logits, i, last, column, column + columns, x)
+                for j in range(columns):
+                    _put(x, j, (_lanes_at(x, j) - peaks) * inverse)
+                _fill_up(x, size, columns, _NOWHERE)
+                if narrow:
+                    _add_series(x, columns, inverse_half, series, power, factor, added_sums)
+                first_run = after_series if narrow else 0
+                _add_runs(
+                    x, size, long, ratios, run_starts, first_run, sparse_run, vanishing, power, factor, added_moments
+                )  # fmt: skip
+            if long:
+                _sum_lanes(added_sums, group, sums)
+                _sum_lanes(added_moments, group, moments)
+        half = _lanes_at(own, 2)
         if narrow:
             _evaluate_series(ratios, half, series, sums, moments)
 

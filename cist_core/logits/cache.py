@@ -56,12 +56,14 @@ class InferenceResult:
         samples_per_second: samples over the wall time of this call, computed or not.
         cached: whether they were read, not computed.
         resumed: samples that an earlier run, which did not come to its end, had computed.
+        reduced_batch: samples at a time that memory sufficed for, where it ran out with more; else None.
     """
 
     logit_set: LogitSet
     samples_per_second: float
     cached: bool
     resumed: int = 0
+    reduced_batch: int | None = None
 
 
 def read_cached(path: Path, *, class_names: Sequence[str] | None, provenance: Mapping[str, str]) -> LogitSet | None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cist_core.errors import CistError
 from cist_core.logits.ensemble import ENSEMBLE
-from cist_core.zoo.folding import fold_batch_norm
+from cist_core.zoo.folding import fold_batch_norm, runs_side_by_side
 from cist_core.zoo.foreign.wrapping import ForeignModel, logits_of
 from cist_core.zoo.preprocessing import PerMemberPreprocessing, Preprocessing
 from cist_core.zoo.teacher import Teacher
@@ -51,6 +51,10 @@ class Ensemble(ForeignModel):
         super().__init__()
         self.members = nn.ModuleList(models)
         self.preprocessing = tuple(preprocessing)
+
+    @property
+    def side_by_side(self) -> bool:
+        return all(runs_side_by_side(member) for member in self.members)
 
     def folded(self) -> Ensemble:
         return Ensemble([fold_batch_norm(member) for member in self.members], self.preprocessing)

@@ -49,6 +49,15 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
     return traced.eval()
 
 
+def runs_side_by_side(folded: nn.Module) -> bool:
+    """Whether several threads may call what `fold_batch_norm` returned at once, and none is kept waiting without end.
+
+    A traced graph is a list of calls that keeps nothing between two of them. Code that could not be traced may keep
+    anything, or never come back.
+    """
+    return folded.side_by_side if isinstance(folded, ForeignModel) else isinstance(folded, fx.GraphModule)
+
+
 def _foldable_input(norm: fx.Node, modules: dict[str, nn.Module], calls: Counter[Any]) -> fx.Node | None:
     """The convolution that ``norm`` can be folded into, or None."""
     if norm.op != "call_module" or not isinstance(modules[cast(str, norm.target)], nn.BatchNorm2d):

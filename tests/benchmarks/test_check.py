@@ -12,8 +12,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def around(seconds, spread):
+    return {"seconds": seconds, "lower": seconds - spread, "upper": seconds + spread}
+
+
 def row(name, seconds, spread=0.001, size="50000x1000"):
-    return {"name": name, "size": size, "seconds": seconds} | ({} if spread is None else {"spread": spread})
+    return {"name": name, "size": size} | ({"seconds": seconds} if spread is None else around(seconds, spread))
 
 
 def written(folder, name, rows):
@@ -26,12 +30,14 @@ def run(tmp_path, old, new):
     return check.main([str(written(tmp_path, "old.json", old)), str(written(tmp_path, "new.json", new))])
 
 
-def test_only_what_got_slower_by_more_than_both_spreads_is_named(tmp_path, capsys):
+def test_only_what_got_slower_by_more_than_the_noise_of_both_is_named(tmp_path, capsys):
     old = [row("table build", 0.40, 0.02), row("first pass", 0.010), row("table read", 0.0002, 0.0001)]
     new = [row("table build", 0.45, 0.02), row("first pass", 0.0119), row("table read", 0.0003, 0.0001)]
     assert run(tmp_path, old, new) == 1
     said = capsys.readouterr().out.splitlines()
-    assert said[0].startswith("slower: table build (50000x1000): 400 ms before, 450 ms now, 1.12 times; noise 40 ms")
+    assert said[0] == (
+        "slower: table build (50000x1000): 400 ms (380 to 420) before, 450 ms (430 to 470) now, 1.12 times"
+    )
     assert said[1:] == ["1 of 3 got slower by more than the noise of both."]
 
 
@@ -56,10 +62,13 @@ def test_single_measurements_and_rows_of_one_file_are_named_and_not_judged(tmp_p
 
 def test_the_last_of_several_looks_counts(tmp_path, capsys):
     def look(seconds):
-        return {"size": "9x9", "look": "second look", "steps": {"slider move": {"seconds": seconds, "spread": 0.01}}}
+        return {"size": "9x9", "look": "second look", "steps": {"slider move": around(seconds, 0.01)}}
 
     assert run(tmp_path, [look(9.0), look(0.1)], [look(0.1), look(0.2)]) == 1
-    assert "slower: slider move (9x9, second look): 100 ms before, 200 ms now" in capsys.readouterr().out
+    assert (
+        "slower: slider move (9x9, second look): 100 ms (90 to 110) before, 200 ms (190 to 210) now"
+        in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[3]", '[{"name": "x"}]', '[{"steps": []}]'])

@@ -25,7 +25,11 @@ def test_gpu_check_runs_at_toy_size_without_a_gpu(tmp_path: Path) -> None:
     assert found["device"] == "cpu, toy sizes"
     for part in ("first pass", "move", "sweep of 64", "divergence"):
         assert found["kernels"][part]["ratio"] > 0
+        assert found["kernels over a vocabulary"][part]["ratio"] > 0
     assert found["inference"]["resnet8, float32"]["torch_images_per_s"] > 0
+    assert found["inference"]["resnet8, bfloat16"]["ours_images_per_s"] > 0
+    assert found["reading"]["of_their_sum"] > 0
+    assert found["memory"] == {"images": 64, "asked_for": 64, "taken": 8, "finite": True}
     runs = found["pair"]["student_runs"]["runs"]
     assert [run["objective"] for run in runs] == ["cist:rho=3", "cist:rho=3,lambda_kl=8"]
     assert all(0 <= run["test_accuracy"] <= 1 for run in runs)

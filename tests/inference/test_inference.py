@@ -3,7 +3,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -339,9 +340,108 @@ def test_batch_is_halved_until_it_fits(dataset: ImageDataset, tmp_path: Path, er
     model.before = small_memory
     result = infer(_teacher(model), dataset, device="cpu", batch_size=50, cache_dir=tmp_path)
     assert model.batches == [6] * 10
+    assert result.reduced_batch == 6
     model.before = lambda size: None
     whole = infer(_teacher(model), dataset, device="cpu", batch_size=60, cache_dir=tmp_path / "other")
+    assert whole.reduced_batch is None
     np.testing.assert_allclose(result.logit_set.logits, whole.logit_set.logits, atol=1e-5)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def _watched(watch: Callable[[Tensor], None]) -> Teacher:
+    """A network that can be traced, which calls ``watch`` with each batch."""
+    torch.manual_seed(0)
+    linear = nn.Linear(28 * 28, 10)
+    linear.register_forward_pre_hook(lambda module, inputs: watch(inputs[0]))
+    return _teacher(nn.Sequential(nn.Flatten(), linear))
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_traced_network_computes_a_batch_in_each_thread(dataset: ImageDataset, tmp_path: Path) -> None:
+    together = threading.Barrier(2, timeout=60)
+    threads: set[int] = set()
+
+    def watch(pixels: Tensor) -> None:
+        together.wait()  # breaks unless two are at it
+        assert torch.get_num_threads() == 1
+        threads.add(threading.get_ident())
+
+    teacher = _watched(watch)
+    found = infer(teacher, dataset, device="cpu", batch_size=10, cache_dir=tmp_path).logit_set.logits
+    assert len(threads) == 2
+    assert threading.get_ident() not in threads
+    assert torch.get_num_threads() == 2
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("cist-ahead")]
+    together.abort()
+    with torch.inference_mode():
+        pixels = teacher.preprocessing(torch.from_numpy(np.asarray(dataset.images)))
+        exact = torch.nn.functional.linear(pixels.flatten(1), teacher.model[1].weight, teacher.model[1].bias)
+    np.testing.assert_allclose(found, exact.numpy(), atol=1e-5)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_logits_do_not_depend_on_the_number_of_threads(teacher: Teacher, dataset: ImageDataset, tmp_path: Path) -> None:
+    two = infer(teacher, dataset, device="cpu", batch_size=10, cache_dir=tmp_path / "two").logit_set
+    torch.set_num_threads(1)
+    one = infer(teacher, dataset, device="cpu", batch_size=10, cache_dir=tmp_path / "one").logit_set
+    np.testing.assert_array_equal(one.logits, two.logits)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_batches_side_by_side_are_halved_and_at_last_taken_one_by_one(dataset: ImageDataset, tmp_path: Path) -> None:
+    sizes: list[int] = []
+
+    def watch(pixels: Tensor) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            raise torch.OutOfMemoryError("out of memory")
+        sizes.append(len(pixels))
+
+    infer(_watched(watch), dataset, device="cpu", batch_size=8, cache_dir=tmp_path)
+    assert sizes == [1] * SAMPLES
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_an_interrupt_of_batches_side_by_side_keeps_what_was_done(dataset: ImageDataset, tmp_path: Path) -> None:
+    def interrupt(done: int, total: int) -> None:
+        if done == 20:
+            raise KeyboardInterrupt
+
+    seen: list[int] = []
+    teacher = _watched(lambda pixels: seen.append(len(pixels)))
+    with pytest.raises(KeyboardInterrupt):
+        infer(teacher, dataset, device="cpu", batch_size=10, cache_dir=tmp_path, progress=interrupt)
+    assert sum(seen) < SAMPLES
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("cist-ahead")]
+    assert infer(teacher, dataset, device="cpu", batch_size=10, cache_dir=tmp_path).resumed == 20
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_a_damaged_picture_is_named_after_what_comes_before_it(
+    teacher: Teacher, dataset: ImageDataset, tmp_path: Path, batch_size: int
+) -> None:
+    for index in range(20):
+        target = tmp_path / "images" / f"{index % 10}" / f"{index:02}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.asarray(dataset.images)[index, :, :, 0]).save(target)
+    (tmp_path / "images" / "6" / "06.png").write_bytes(b"no picture")
+    done: list[int] = []
+    with pytest.raises(CistError, match=r"06\.png is not a readable image"):
+        infer(
+            teacher,
+            load_dataset(tmp_path / "images"),
+            device="cpu",
+            batch_size=batch_size,
+            cache_dir=tmp_path,
+            progress=lambda count, total: done.append(count),
+        )
+    assert done == list(range(batch_size, 13, batch_size))
 
 
 def test_too_little_memory_for_one_image_is_said(dataset: ImageDataset, tmp_path: Path) -> None:

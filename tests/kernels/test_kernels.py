@@ -221,9 +221,28 @@ def test_the_table_at_random_ratios_up_to_its_end(classes, dtype, to_backend):
         np.testing.assert_allclose(kernels.read_table(table, to_backend(ratios)), expected, rtol=0, atol=NATS)
 
 
+@dtypes
+@pytest.mark.parametrize("classes", [4095, 4096, 8195])
+def test_the_table_of_a_long_row_whatever_lies_beside_it(classes, dtype):
+    """Rows that suit a power series, rows that do not and constant ones, in groups that are full and not."""
+    rng = np.random.default_rng(classes)
+    rows = rng.standard_normal((19, classes)) * rng.uniform(0.1, 5, (19, 1))
+    rows[3] = 1.5
+    rows[5, 7] = -60.0
+    rows[6:8, :40] += 30
+    rows = rows.astype(dtype)
+    nodes = kernels.ratio_grid()
+    for taken in (rows[:5], rows[5:], rows):
+        found = kernels.entropy_table(taken, kernels.row_statistics(taken))
+        np.testing.assert_allclose(found[:, 0, 0], np.log(classes), rtol=1e-6)
+        for k in (1, 5, 20, 40, 80, 100, 110, 130, 160, len(nodes) - 1):
+            expected = entropy_at_ratio(taken, nodes[k])
+            np.testing.assert_allclose(found[:, k, 0], expected, rtol=0, atol=3e-5)
+
+
 @backends
 @dtypes
-@pytest.mark.parametrize("classes", CLASSES)
+@pytest.mark.parametrize("classes", [*CLASSES, 4099])
 def test_the_logarithm_of_the_partition_function(classes, dtype, to_backend):
     rows = rows_of_every_kind(classes, dtype)
     logits = to_backend(rows)
@@ -239,8 +258,9 @@ def test_the_logarithm_of_the_partition_function(classes, dtype, to_backend):
         np.testing.assert_allclose(log_partition[:, k], logsumexp(nodes[k] * shifted, axis=1), rtol=0, atol=2e-5)
 
 
-def test_table_slopes_are_derivatives():
-    rows = rows_of_every_kind(100)
+@pytest.mark.parametrize("classes", [100, 4099])
+def test_table_slopes_are_derivatives(classes):
+    rows = rows_of_every_kind(classes)
     table = kernels.entropy_table(rows, kernels.row_statistics(rows))
     for k in (1, 10, 40, 60, 102, 140, 182):
         ratio = kernels.ratio_grid()[k]

@@ -23,6 +23,11 @@ ASSUMED = "assumed, the file does not say; compare the accuracy on a sample befo
 class ForeignModel(nn.Module):
     """A network that is run as it is: `cist_core.zoo.folding.fold_batch_norm` neither copies nor rewrites it."""
 
+    @property
+    def side_by_side(self) -> bool:
+        """Whether several threads may run it at once (`cist_core.zoo.folding.runs_side_by_side`)."""
+        return False
+
     def folded(self) -> nn.Module:
         """What inference runs in its place."""
         return self
