@@ -119,6 +119,11 @@ class TokenSet:
     provenance: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def models(self) -> tuple[TokenSet]:
+        """The token set of each model, as of a `TokenPair`: this one."""
+        return (self,)
+
+    @property
     def num_tokens(self) -> int:
         return len(self.rank)
 
@@ -376,6 +381,11 @@ class TokenPair:
     teacher: TokenSet
     student: TokenSet
     cross: NDArray[np.float32]
+
+    @property
+    def models(self) -> tuple[TokenSet, TokenSet]:
+        """The token set of each model, the teacher's first."""
+        return self.teacher, self.student
 
     def divergence(self, tau_teacher: ArrayLike, tau_student: ArrayLike) -> FloatArray:
         """``KL(softmax(z_t / tau_t) || softmax(z_s / tau_s))`` in nats, ``(N,)``, from the tables.

@@ -94,7 +94,7 @@ def test_what_the_browser_is_given_has_the_soft_labels_of_both_models_and_their_
         for name, model in (("teacher", teacher), ("student", student))
     }
     curves = {name: unpacked(shown[name]["curves"], count, nodes, 3) for name in exact}
-    cross = unpacked(shown["cross"], count, nodes, 2)
+    cross = unpacked(shown["student"]["cross"], count, nodes, 2)
     for k in (40, 90):  # at a node nothing is interpolated
         ratio = shown["nodes"][k]
         temperatures = {
@@ -125,7 +125,7 @@ def test_only_the_asked_stretch_is_described(teacher, texts):
         len(kernels.ratio_grid()),
         3,
     )
-    assert shown["student"] is shown["cross"] is None
+    assert shown["student"] is shown["before"] is None
 
 
 def test_a_prompt_is_read_and_does_not_count(teacher):
