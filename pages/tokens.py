@@ -51,7 +51,7 @@ SURE = 0.5  # nats
 QUIET_SHOWN = 15
 """Seconds without a sign of work, from which on the page says so."""
 STUDENT, TEXT, ORDER_OF, PASSAGE = (f"tokens_{name}" for name in ("student", "text", "order", "passage"))
-BOX, LONG, AGAIN, OF, ORDERED = (f"_tokens_{name}" for name in ("box", "long", "again", "of", "ordered"))
+BOX, LONG, AGAIN, OF, ORDERED, OWN = (f"_tokens_{name}" for name in ("box", "long", "again", "of", "ordered", "own"))
 SAMPLE = """To every thing there is a season, and a time to every purpose under the heaven:
 A time to be born, and a time to die; a time to plant, and a time to pluck up that which is planted;
 A time to kill, and a time to heal; a time to break down, and a time to build up;
@@ -151,7 +151,8 @@ def choose_text() -> str:
     text = in_link or st.session_state.get(LONG) or SAMPLE
     if st.session_state.get(f"{BOX}_of") != text:
         st.session_state[BOX] = st.session_state[f"{BOX}_of"] = text
-    with st.popover("Your own text", icon=":material/edit:"), st.form("tokens_form", border=False):
+    own = st.popover("Your own text", icon=":material/edit:", key=OWN, on_change="rerun")
+    with own, st.form("tokens_form", border=False):
         st.text_area("Text", height=260, max_chars=MOST_CHARACTERS, key=BOX)
         st.caption(f"Up to {MOST_IN_LINK:,} characters stand in the link to this view; a longer text does not.")
         st.form_submit_button("Read it", icon=":material/visibility:", on_click=take_text)
@@ -164,6 +165,7 @@ def take_text() -> None:
     st.session_state[TEXT] = written if short and written != SAMPLE else ""
     st.session_state[LONG] = "" if short else written
     st.session_state[AGAIN] = True
+    st.session_state[OWN] = False  # what comes of it is not covered
 
 
 def choose_passage(reading: Reading, tokens: TokenSet) -> int:
