@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from app.forms.run_tokens import title_of, with_student
 from app.forms.run_views import RunView
@@ -96,15 +97,17 @@ def runs_with_student() -> dict[str, RunView]:
     return {f"{RUN}{run_id}": view for run_id, view in with_student(runs).items()}
 
 
-def choose_model(models: Mapping[str, KnownLanguageModel], runs: Mapping[str, RunView]) -> str:
+def choose_model(models: Mapping[str, KnownLanguageModel], runs: Mapping[str, RunView], notices: DeltaGenerator) -> str:
     """The name of a model or of a run."""
     titles = {name: called(model) for name, model in models.items()}
     titles |= {name: title_of(view) for name, view in runs.items()}
     default = next((name for name, model in models.items() if model.role == "teacher"), None)
-    return page_choice(st.selectbox, "Model", titles, key=MODEL, what="model", default=default)
+    return page_choice(st.selectbox, "Model", titles, key=MODEL, what="model", default=default, notices=notices)
 
 
-def choose_student(models: Mapping[str, KnownLanguageModel], teacher: KnownLanguageModel) -> KnownLanguageModel | None:
+def choose_student(
+    models: Mapping[str, KnownLanguageModel], teacher: KnownLanguageModel, notices: DeltaGenerator
+) -> KnownLanguageModel | None:
     """Another model of the same vocabulary beside it; the one that ships as its student to begin with."""
     beside = {
         name: model for name, model in models.items() if name != teacher.name and model.vocabulary == teacher.vocabulary
@@ -112,7 +115,7 @@ def choose_student(models: Mapping[str, KnownLanguageModel], teacher: KnownLangu
     if not beside:
         asked = st.query_params.get(STUDENT, NO_STUDENT)
         if asked != NO_STUDENT and STUDENT not in st.session_state:
-            st.warning(
+            notices.warning(
                 plain(f"No model here has the vocabulary of {called(teacher)}, so “{asked[:80]}” is not beside it.")
             )
         return None
@@ -128,18 +131,21 @@ def choose_student(models: Mapping[str, KnownLanguageModel], teacher: KnownLangu
         what="student",
         default=default,
         depends=True,
+        notices=notices,
     )
     return beside.get(name)
 
 
-def choose_readers(models: Mapping[str, KnownLanguageModel], runs: Mapping[str, RunView]) -> Choice:
-    name = choose_model(models, runs)
+def choose_readers(
+    models: Mapping[str, KnownLanguageModel], runs: Mapping[str, RunView], notices: DeltaGenerator
+) -> Choice:
+    name = choose_model(models, runs, notices)
     if name in runs:
         run = runs[name].run
         own = run_store().owns(run)  # where it lies is nobody else's business
         directory = str(run.directory.path) if own else f"runs/{run.id}"
         return Choice(Readers.of_run(run.directory, title_of(runs[name])), run=directory)
-    student = choose_student(models, models[name])
+    student = choose_student(models, models[name], notices)
     chosen = [models[name]] if student is None else [models[name], student]
     return Choice(Readers.of_models(chosen), tuple(model.name for model in chosen))
 
@@ -168,14 +174,20 @@ def take_text() -> None:
     st.session_state[OWN] = False  # what comes of it is not covered
 
 
-def choose_passage(reading: Reading, tokens: TokenSet) -> int:
+def choose_passage(reading: Reading, tokens: TokenSet, notices: DeltaGenerator) -> int:
     """Which stretch of the text is on the screen; asked only where there is more than one."""
     passages = reading.index["passages"]
     if len(passages) == 1 and PASSAGE not in st.query_params:
         return 0
     orders = {"text": "In order", "mean": "Largest mean first", "largest": "Largest maximum first"}
     order = page_choice(
-        st.selectbox, "Passages", orders, key=ORDER_OF, what="order", help="By the entropy at temperature 1."
+        st.selectbox,
+        "Passages",
+        orders,
+        key=ORDER_OF,
+        what="order",
+        notices=notices,
+        help="By the entropy at temperature 1.",
     )
     values = []
     for passage in passages:
@@ -192,7 +204,14 @@ def choose_passage(reading: Reading, tokens: TokenSet) -> int:
     if st.session_state.get(ORDERED) not in (None, order):  # somebody looks for the first of another order
         st.session_state[PASSAGE] = next(iter(titles))
     st.session_state[ORDERED] = order
-    return int(page_choice(st.selectbox, "Passage", titles, key=PASSAGE, what="passage", default="1", depends=True)) - 1
+    return (
+        int(
+            page_choice(
+                st.selectbox, "Passage", titles, key=PASSAGE, what="passage", default="1", depends=True, notices=notices
+            )
+        )
+        - 1
+    )
 
 
 # ---- What is shown of it ---------------------------------------------------------------------------------------------
@@ -339,9 +358,10 @@ def show_page() -> str:
         ways = " ".join(f"{model.title}: {model.missing}" for model in known if model.missing)
         st.info(plain(f"No language model is on this machine. {ways}"))
         return ""
+    notices = st.container()
     row = st.container(horizontal=True, vertical_alignment="bottom")
     with row:
-        choice = choose_readers(models, runs)
+        choice = choose_readers(models, runs, notices)
         text = choose_text()
         if st.session_state.pop(AGAIN, False):
             forget(choice.readers, text)
@@ -352,7 +372,7 @@ def show_page() -> str:
             return ""
         found = reading.found
         with row:
-            number = choose_passage(reading, found.models[0])
+            number = choose_passage(reading, found.models[0], notices)
         return show(reading, found, number, text, choice)
     except CistError as error:
         show_error(error)

@@ -50,7 +50,7 @@ def with_student(runs: Sequence[Run]) -> dict[str, RunView]:
 
 def title_of(view: RunView) -> str:
     """What such a run is called beside models."""
-    return f"{view.label}, seed {view.seed}, before and after"
+    return f"Run {view.label}, seed {view.seed}"
 
 
 def ranked(settings: Sequence[SettingView]) -> list[Likelihood]:

@@ -425,5 +425,5 @@ const symmetric = (half) => [-half, half];
 const shareOf = (value, [low, high]) => Math.log(value / low) / Math.log(high / low);
 const placeOn = ([low, high], log) => (value) => Math.min(Math.max(log ? shareOf(value, [low, high]) : (value - low) / (high - low), 0), 1);
 const unitOf = (measure) => (measure.unit ? ` ${measure.unit}` : "");
-const shortNumber = (value) => (Math.abs(value) >= 1000 ? Math.round(value).toLocaleString("en-US") : String(Number(value.toPrecision(3))));
+const shortNumber = (value) => (Math.abs(value) >= 1000 ? Math.round(value).toLocaleString("en-US") : String(Number(value.toPrecision(3)))).replace("-", "−");
 const spelledValue = (value, unit, signed) => `${signed && value > 0 ? "+" : ""}${shortNumber(value)}${unit ? ` ${unit}` : ""}`;

@@ -131,7 +131,7 @@ def test_from_a_run_it_is_one_press_to_its_student_before_and_after(run: Example
     assert (given["measure"], given["model"]) == ("surprisal", "change")
     assert given["before"]["cross"] != given["student"]["cross"]
     assert given["before"]["tokens"] != given["student"]["tokens"]
-    assert "KD τ = 1, seed 0, before and after" in app.selectbox(key="tokens_model_box").options
+    assert "Run KD τ = 1, seed 0" in app.selectbox(key="tokens_model_box").options
     teacher, student, before = open_distilled(run.runs[0].directory.path)
     after, earlier = infer_pairs(
         teacher, [student, before], tokenise_all([example_of({"text": TEXT}, "")], teacher.tokenizer, longest=64)

@@ -108,7 +108,7 @@ def page(open_page):
 
 def mean_shown(page) -> float:
     """The mean over the tokens that count, as the legend says it."""
-    return float(page.locator(".says").inner_text().partition("mean ")[2].split()[0].rstrip("."))
+    return float(page.locator(".says").inner_text().partition("mean ")[2].split()[0].rstrip(".").replace("−", "-"))
 
 
 def choose(page, name: str, value: str) -> None:
@@ -390,7 +390,7 @@ def test_pictures_of_a_student_before_and_after(browser, tmp_path: Path) -> None
     made = os.environ.get("CIST_DEMO_RUN")
     if made is None:
         pytest.skip("CIST_DEMO_RUN names no finished run of the preset demo-language")
-    run_id = "beef"
+    run_id = "20260101-120000-beef"
     shutil.copytree(made, tmp_path / "runs" / run_id)
     RunStore(tmp_path / "runs").forget_rebuilt()  # the table is made of the directory
     link = "&".join(f"{key}={quote(value)}" for key, value in link_to_run(run_id).items())
@@ -401,6 +401,7 @@ def test_pictures_of_a_student_before_and_after(browser, tmp_path: Path) -> None
             page.goto(f"{address}/tokens?{link}")
             page.wait_for_selector(A_TOKEN, timeout=1000 * (OPENING_SECONDS + SECONDS))
             settle(page)
+            assert "After distillation" in page.locator(FINDING).first.inner_text()
             assert faint_words(page) == []
             save_whole_page(page, "tokens-distilled", scheme)
             page.close()
