@@ -25,7 +25,7 @@ from cist_core.processes import Child, age, signal_group, signs_of_work
 from cist_core.training.run_directory import RunDirectory
 
 MOST_CHARACTERS = 20_000
-_FORMAT = 2
+_FORMAT = 3
 """Of the passages; those of another are made anew."""
 MOST_KEPT, MOST_BYTES = 200, 2_000_000_000
 """Readings in the cache, and what they may take; of more, those go that nobody has asked for longest."""

@@ -20,6 +20,7 @@ const TOKEN_MEASURES = {
   temperature: { name: "CIST temperature", unit: "", scale: () => [0.25, 16], log: true },
   weight: { name: "CIST weight", unit: "× the mean", scale: () => [1 / 4, 4], log: true, diverging: true, joint: true },
   divergence: { name: "KL to the student", unit: "nats", ruled: true, scale: () => [0.01, 10], log: true, joint: true, needsStudent: true },
+  reverse: { name: "Reverse KL, from the student", unit: "nats", ruled: true, scale: () => [0.01, 10], log: true, joint: true, needsStudent: true },
   rank: { name: "Rank of the token", unit: "", scale: (data) => [1, data.classes], log: true },
 };
 
@@ -66,8 +67,8 @@ function startReader(root, data) {
   const sides = {}, tables = tokenTables(data.nodes, data.teacher.tokens);
   for (const side of ["teacher", "before", "student"]) {
     if (!data[side]) continue;
-    const { tokens, curves, cross } = data[side];
-    sides[side] = { tokens, curves: tokenCurves(tables, curves), cross: cross && tables(cross, 2) };
+    const { tokens, curves, cross, reverse } = data[side];
+    sides[side] = { tokens, curves: tokenCurves(tables, curves), cross: cross && tables(cross, 2), reverse: reverse && tables(reverse, 2) };
   }
   const state = { measure: "entropy", rule: "rho", model: "teacher", tau: 1, rho: 17, floor: 0, matched: true, pinned: null, hovered: null, selected: null };
   let values = [], frame, timer;
@@ -103,7 +104,8 @@ function startReader(root, data) {
         case "maximum": return token.maximum;
         case "temperature": return temperatureOf(token, "rho");
         case "weight": return weightAt(index, side) / meanWeight;
-        case "divergence": return divergence(index, rule, side);
+        case "divergence": return divergence(index, rule, sides.teacher, sides[side], sides[side].cross);
+        case "reverse": return divergence(index, rule, sides[side], sides.teacher, sides[side].reverse);
         default: return token.rank;
       }
     });
@@ -112,10 +114,10 @@ function startReader(root, data) {
   // tau_t tau_s; without a student the teacher's part alone.
   const weightAt = (index, side) => temperatureOf(sides.teacher.tokens[index], "rho") * (side === "teacher" ? 1 : temperatureOf(sides[side].tokens[index], "rho"));
 
-  function divergence(index, rule, side) {
-    const student = sides[side], [token, other] = [sides.teacher.tokens[index], student.tokens[index]], ratio = ratioOf(token, rule);
-    const distance = student.cross(index, ratio, (at) => at[0], (at) => at[1]) / temperatureOf(other, rule);
-    return Math.max(distance + student.curves.logZ(index, ratioOf(other, rule)) - sides.teacher.curves.entropy(index, ratio), 0);
+  function divergence(index, rule, first, second, table) {
+    const [token, other] = [first.tokens[index], second.tokens[index]], ratio = ratioOf(token, rule);
+    const distance = table(index, ratio, (at) => at[0], (at) => at[1]) / temperatureOf(other, rule);
+    return Math.max(distance + second.curves.logZ(index, ratioOf(other, rule)) - first.curves.entropy(index, ratio), 0);
   }
 
   // The models that a measure can be of: that of a pair is a student's, or alone the teacher's part of it.

@@ -32,7 +32,7 @@ MODEL, VIEW, RUN = "tokens_model", "tokens_view", "run:"
 TEXT_FILE = "text.txt"
 
 _CHOICES = {
-    "measure": ("entropy", "surprisal", "maximum", "temperature", "weight", "divergence", "rank"),
+    "measure": ("entropy", "surprisal", "maximum", "temperature", "weight", "divergence", "reverse", "rank"),
     "rule": ("tau", "rho", "difference"),
     "model": ("teacher", "student", "both", "before", "change"),
 }
@@ -239,6 +239,8 @@ def table_of(
         columns |= {
             f"{name}, {rules[0]}": pair.divergence(shown.tau, shown.tau)[rows],
             f"{name}, {rules[1]}": pair.divergence(*both)[rows],
+            f"reverse {name}, {rules[0]}": pair.reverse_divergence(shown.tau, shown.tau)[rows],
+            f"reverse {name}, {rules[1]}": pair.reverse_divergence(*both)[rows],
         }
     words = pd.DataFrame(passage["tokens"])[["position", "id", "text", "role", "counted"]]
     return words.merge(pd.DataFrame(columns), on="position", how="left")

@@ -104,18 +104,22 @@ def token_pairs(
         CistError: as `token_pair`.
     """
     teacher, *students = passes = [_Pass(count) for _ in provenances[1:]] + [_Pass(count, progress)]
-    crosses = [scratch_array((len(kernels.ratio_grid()), count, 2), np.float32) for _ in students]
+    nodes = len(kernels.ratio_grid())
+    tables = [[scratch_array((nodes, count, 2), np.float32) for _ in range(2)] for _ in students]
     for logits, facts in chunks:
         rows = slice(teacher.done, teacher.done + len(facts.ids))
         (ours, of_teacher), *others = [each.add(part, facts) for each, part in zip(passes, logits, strict=True)]
-        for student, (theirs, of_student), cross in zip(students, others, crosses, strict=True):
+        for student, (theirs, of_student), (cross, reverse) in zip(students, others, tables, strict=True):
             teacher.check_same_classes(student)
-            table = kernels.cross_table(
-                ours.logits, theirs.logits, teacher_statistics=of_teacher, student_statistics=of_student
-            )
-            cross[:, rows] = table.transpose(1, 0, 2)
+            both = (ours.logits, of_teacher), (theirs.logits, of_student)
+            for table, ((of, of_one), (other, of_other)) in ((cross, both), (reverse, both[::-1])):
+                found = kernels.cross_table(of, other, teacher_statistics=of_one, student_statistics=of_other)
+                table[:, rows] = found.transpose(1, 0, 2)
     first, *rest = [each.finished(said) for each, said in zip(passes, provenances, strict=True)]
-    return [TokenPair(first, found, cross.transpose(1, 0, 2)) for found, cross in zip(rest, crosses, strict=True)]
+    return [
+        TokenPair(first, found, *(table.transpose(1, 0, 2) for table in both))
+        for found, both in zip(rest, tables, strict=True)
+    ]
 
 
 class _Pass:

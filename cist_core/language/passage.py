@@ -101,7 +101,7 @@ def describe(
         predicted ``maximum`` (m), ``rank``, ``shifted`` (its logit minus the largest) and ``top`` (ids and shifted
         logits of the most likely), None for others; and ``curves``, base64 of float32: for every predicted token H,
         dH/dr and ln Z at each node. Those of a student have ``cross``, likewise of D and dD/dr, see
-        `kernels.cross_table`.
+        `kernels.cross_table`, and ``reverse``, with the models exchanged.
     """
     teacher = read.models[0]
     pairs = {"student": read if isinstance(read, TokenPair) else None, "before": before}
@@ -140,10 +140,9 @@ def describe(
 
 def _compared(pair: TokenPair, rows: Sequence[int | None]) -> dict[str, Any]:
     """What a student expected, and what lies between its teacher and it."""
-    return {
-        **_expected(pair.student, rows),
-        "cross": _packed(pair.cross[[row for row in rows if row is not None]]),
-    }
+    predicted = [row for row in rows if row is not None]
+    tables = {"cross": pair.cross, "reverse": pair.reverse}
+    return _expected(pair.student, rows) | {name: _packed(table[predicted]) for name, table in tables.items()}
 
 
 def _expected(model: TokenSet, rows: Sequence[int | None]) -> dict[str, Any]:

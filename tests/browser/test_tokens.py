@@ -139,6 +139,8 @@ def test_the_numbers_of_the_browser_are_those_of_the_library(page, pair: TokenPa
         ("surprisal", "tau", "teacher"): pair.teacher.surprisal(tau).mean(),
         ("divergence", "tau", "teacher"): pair.divergence(tau, tau).mean(),
         ("divergence", "rho", "teacher"): pair.divergence(*held).mean(),
+        ("reverse", "tau", "teacher"): pair.reverse_divergence(tau, tau).mean(),
+        ("reverse", "rho", "teacher"): pair.reverse_divergence(*held).mean(),
         ("temperature", "rho", "teacher"): held[0].mean(),
         ("rank", "rho", "teacher"): pair.teacher.rank.mean(),
     }
