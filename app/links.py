@@ -143,6 +143,7 @@ def page_choice(
     what: str,
     default: str | None = None,
     depends: bool = False,
+    notices: DeltaGenerator | None = None,
     **arguments: Any,
 ) -> str:
     """`titled_choice` of one page, which the link to the page carries; above it stands what a link cannot have.
@@ -155,10 +156,11 @@ def page_choice(
         what: that is chosen, in words.
         default: what it starts at; the first name if None.
         depends: whether what is offered depends on other choices; see `follow`.
+        notices: where what a link cannot have is said, such as above a row of choices; here if None.
         arguments: of the widget.
     """
     start = next(iter(titles)) if default is None else default
-    notice = st.empty()
+    notice = (st if notices is None else notices).empty()
     follow(key, [start, *titles], what, titles=titles, depends=depends)
     chosen = titled_choice(widget, label, titles, setting=page_setting(key), default=start, **arguments)
     say_unfollowed(notice, key)

@@ -116,6 +116,22 @@ def age(started: str) -> float | None:
     return time.clock_gettime(time.CLOCK_BOOTTIME) - int(ticks[1]) / os.sysconf("SC_CLK_TCK")
 
 
+def signs_of_work(pid: int) -> tuple[float, int]:
+    """Seconds of processor time that a process and those it has started have had, and bytes that they have read and
+    written: while nothing of this changes, they wait for something. Zeros for a process that has ended.
+    """
+    seconds, moved = 0.0, 0
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        for each in (process, *process.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):  # it ends while one looks
+                seconds += sum(each.cpu_times())
+                if hasattr(each, "io_counters"):  # not on macOS
+                    found = each.io_counters()
+                    moved += found.read_bytes + found.write_bytes
+    return seconds, moved
+
+
 def _stat(pid: int) -> list[str]:
     """The fields of ``/proc/PID/stat`` from the third on; the second is a name, which may hold anything."""
     return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()

@@ -15,6 +15,7 @@ from app.forms.run_views import MOST_SELECTED, Answers, RunView, SettingView
 from app.history import went_back
 from app.people import on_own_machine, require_sign_in, run_store
 from app.settings import in_link, page_setting
+from app.tokens.view import link_to_run
 from app.widgets import page_head, plain, show_error, show_figure, show_table
 from cist_core.charts.training import (
     accuracy_figure,
@@ -223,6 +224,13 @@ def show_actions(view: RunView) -> None:
 def show_details(view: RunView) -> None:
     if details := view.details():
         st.caption(plain(details))
+    if run_tokens.with_student([view.run]):
+        st.page_link(
+            "../pages/tokens.py",
+            label="See it on Tokens, before and after",
+            icon=":material/short_text:",
+            query_params=link_to_run(view.id),
+        )
     refused_id, refusal = st.session_state.get("_refused", (None, ""))
     if refused_id == view.id:
         show_error(CistError(refusal))

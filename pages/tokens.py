@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
+from app.forms.run_tokens import title_of, with_student
+from app.forms.run_views import RunView
 from app.links import hidden_field, page_choice, say_unfollowed, unfollowed
-from app.people import may_launch
+from app.people import may_launch, run_store
 from app.settings import page_setting
 from app.state import NO_STUDENT
-from app.tokens.readings import MOST_CHARACTERS, Reading, called, forget_fault, reading_of
-from app.tokens.view import TAUS, TEXT_FILE, Shown, code_of, show_passage, table_of
+from app.tokens.readings import (
+    MOST_CHARACTERS,
+    QUIET_SECONDS,
+    Readers,
+    Reading,
+    called,
+    forget,
+    reading_of,
+    stop,
+    waiting,
+)
+from app.tokens.view import MODEL, RUN, TAUS, TEXT_FILE, VIEW, Shown, code_of, show_passage, table_of
 from app.widgets import download_table, page_head, plain, show_error
 from cist_core.errors import CistError
+from cist_core.language.gain import gain_over
 from cist_core.language.known import KnownLanguageModel, known_language_models, lacking
 from cist_core.language.passage import curves_of, rows_of, stretches
 from cist_core.language.token_set import TokenPair, TokenSet
@@ -33,11 +49,10 @@ POLL_SECONDS = 0.5
 MOST_IN_LINK = 1_000
 """Characters of one's own text that an address carries."""
 SURE = 0.5  # nats
-MODEL, STUDENT, TEXT, ORDER_OF, PASSAGE = (
-    f"tokens_{name}" for name in ("model", "student", "text", "order", "passage")
-)
-SHOWN = "tokens_view"
-BOX, LONG, AGAIN, OF, ORDERED = (f"_tokens_{name}" for name in ("box", "long", "again", "of", "ordered"))
+QUIET_SHOWN = 15
+"""Seconds without a sign of work, from which on the page says so."""
+STUDENT, TEXT, ORDER_OF, PASSAGE = (f"tokens_{name}" for name in ("student", "text", "order", "passage"))
+BOX, LONG, AGAIN, OF, ORDERED, OWN = (f"_tokens_{name}" for name in ("box", "long", "again", "of", "ordered", "own"))
 SAMPLE = """To every thing there is a season, and a time to every purpose under the heaven:
 A time to be born, and a time to die; a time to plant, and a time to pluck up that which is planted;
 A time to kill, and a time to heal; a time to break down, and a time to build up;
@@ -54,13 +69,45 @@ A time to love, and a time to hate; a time of war, and a time of peace.
 # ---- What is read, and by whom ---------------------------------------------------------------------------------------
 
 
-def choose_model(models: Mapping[str, KnownLanguageModel]) -> KnownLanguageModel:
+class Choice(NamedTuple):
+    """Who reads, and how that is written in code.
+
+    Attributes:
+        readers: of the text.
+        models: names of one, or of a teacher and a student; none of a run.
+        run: the directory of a run, or None.
+    """
+
+    readers: Readers
+    models: tuple[str, ...] = ()
+    run: str | None = None
+
+
+def runs_with_student() -> dict[str, RunView]:
+    """The visitor's runs that left a language model, and the one that a link names, by what the address calls them."""
+    try:
+        store = run_store()
+    except CistError:  # nobody is signed in who would have to be: the models are there all the same
+        return {}
+    runs, asked = store.list_runs(), str(st.session_state.get(MODEL) or st.query_params.get(MODEL, ""))
+    linked = asked.removeprefix(RUN)
+    if linked != asked and linked not in {run.id for run in runs}:
+        with suppress(CistError):  # deleted meanwhile; the choice says that it is not here
+            runs = [*runs, store.get(linked)]
+    return {f"{RUN}{run_id}": view for run_id, view in with_student(runs).items()}
+
+
+def choose_model(models: Mapping[str, KnownLanguageModel], runs: Mapping[str, RunView], notices: DeltaGenerator) -> str:
+    """The name of a model or of a run."""
     titles = {name: called(model) for name, model in models.items()}
+    titles |= {name: title_of(view) for name, view in runs.items()}
     default = next((name for name, model in models.items() if model.role == "teacher"), None)
-    return models[page_choice(st.selectbox, "Model", titles, key=MODEL, what="model", default=default)]
+    return page_choice(st.selectbox, "Model", titles, key=MODEL, what="model", default=default, notices=notices)
 
 
-def choose_student(models: Mapping[str, KnownLanguageModel], teacher: KnownLanguageModel) -> KnownLanguageModel | None:
+def choose_student(
+    models: Mapping[str, KnownLanguageModel], teacher: KnownLanguageModel, notices: DeltaGenerator
+) -> KnownLanguageModel | None:
     """Another model of the same vocabulary beside it; the one that ships as its student to begin with."""
     beside = {
         name: model for name, model in models.items() if name != teacher.name and model.vocabulary == teacher.vocabulary
@@ -68,7 +115,7 @@ def choose_student(models: Mapping[str, KnownLanguageModel], teacher: KnownLangu
     if not beside:
         asked = st.query_params.get(STUDENT, NO_STUDENT)
         if asked != NO_STUDENT and STUDENT not in st.session_state:
-            st.warning(
+            notices.warning(
                 plain(f"No model here has the vocabulary of {called(teacher)}, so “{asked[:80]}” is not beside it.")
             )
         return None
@@ -84,8 +131,23 @@ def choose_student(models: Mapping[str, KnownLanguageModel], teacher: KnownLangu
         what="student",
         default=default,
         depends=True,
+        notices=notices,
     )
     return beside.get(name)
+
+
+def choose_readers(
+    models: Mapping[str, KnownLanguageModel], runs: Mapping[str, RunView], notices: DeltaGenerator
+) -> Choice:
+    name = choose_model(models, runs, notices)
+    if name in runs:
+        run = runs[name].run
+        own = run_store().owns(run)  # where it lies is nobody else's business
+        directory = str(run.directory.path) if own else f"runs/{run.id}"
+        return Choice(Readers.of_run(run.directory, title_of(runs[name])), run=directory)
+    student = choose_student(models, models[name], notices)
+    chosen = [models[name]] if student is None else [models[name], student]
+    return Choice(Readers.of_models(chosen), tuple(model.name for model in chosen))
 
 
 def choose_text() -> str:
@@ -95,7 +157,8 @@ def choose_text() -> str:
     text = in_link or st.session_state.get(LONG) or SAMPLE
     if st.session_state.get(f"{BOX}_of") != text:
         st.session_state[BOX] = st.session_state[f"{BOX}_of"] = text
-    with st.popover("Your own text", icon=":material/edit:"), st.form("tokens_form", border=False):
+    own = st.popover("Your own text", icon=":material/edit:", key=OWN, on_change="rerun")
+    with own, st.form("tokens_form", border=False):
         st.text_area("Text", height=260, max_chars=MOST_CHARACTERS, key=BOX)
         st.caption(f"Up to {MOST_IN_LINK:,} characters stand in the link to this view; a longer text does not.")
         st.form_submit_button("Read it", icon=":material/visibility:", on_click=take_text)
@@ -108,16 +171,23 @@ def take_text() -> None:
     st.session_state[TEXT] = written if short and written != SAMPLE else ""
     st.session_state[LONG] = "" if short else written
     st.session_state[AGAIN] = True
+    st.session_state[OWN] = False  # what comes of it is not covered
 
 
-def choose_passage(reading: Reading, tokens: TokenSet) -> int:
+def choose_passage(reading: Reading, tokens: TokenSet, notices: DeltaGenerator) -> int:
     """Which stretch of the text is on the screen; asked only where there is more than one."""
     passages = reading.index["passages"]
     if len(passages) == 1 and PASSAGE not in st.query_params:
         return 0
     orders = {"text": "In order", "mean": "Largest mean first", "largest": "Largest maximum first"}
     order = page_choice(
-        st.selectbox, "Passages", orders, key=ORDER_OF, what="order", help="By the entropy at temperature 1."
+        st.selectbox,
+        "Passages",
+        orders,
+        key=ORDER_OF,
+        what="order",
+        notices=notices,
+        help="By the entropy at temperature 1.",
     )
     values = []
     for passage in passages:
@@ -134,7 +204,14 @@ def choose_passage(reading: Reading, tokens: TokenSet) -> int:
     if st.session_state.get(ORDERED) not in (None, order):  # somebody looks for the first of another order
         st.session_state[PASSAGE] = next(iter(titles))
     st.session_state[ORDERED] = order
-    return int(page_choice(st.selectbox, "Passage", titles, key=PASSAGE, what="passage", default="1", depends=True)) - 1
+    return (
+        int(
+            page_choice(
+                st.selectbox, "Passage", titles, key=PASSAGE, what="passage", default="1", depends=True, notices=notices
+            )
+        )
+        - 1
+    )
 
 
 # ---- What is shown of it ---------------------------------------------------------------------------------------------
@@ -148,22 +225,22 @@ def current(passage: str, count: int) -> Shown:
         count: of its tokens.
     """
     start = Shown()
-    before = st.session_state.get(SHOWN)
+    before = st.session_state.get(VIEW)
     if before is not None:
         known = as_shown(before, count=count)
         if st.session_state.get(OF) not in (None, passage):
             known = replace(as_shown(before) or start, pinned=None, selected=None)
         mended = (known or start).as_link()
         if mended != before:
-            st.session_state[SHOWN] = mended
+            st.session_state[VIEW] = mended
     st.session_state[OF] = passage
-    asked = hidden_field(None, start.as_link(), page_setting(SHOWN))  # a link or the Back button may have changed it
+    asked = hidden_field(None, start.as_link(), page_setting(VIEW))  # a link or the Back button may have changed it
     found = as_shown(asked, count=count)
     if found is None:
         sentence = (
             f"The link asks to show “{asked[:80]}” of the tokens, which cannot be; shown is what the page starts at."
         )
-        unfollowed(SHOWN, sentence, while_shown=[start.as_link(), asked])
+        unfollowed(VIEW, sentence, while_shown=[start.as_link(), asked])
     return found or start
 
 
@@ -185,39 +262,33 @@ def last_turn() -> int:
 
 def take_over() -> None:
     """What a hand has set in the browser."""
-    before = as_shown(st.session_state[SHOWN]) or Shown()
-    st.session_state[SHOWN] = before.told(st.session_state["tokens"].shown).as_link()
+    before = as_shown(st.session_state[VIEW]) or Shown()
+    st.session_state[VIEW] = before.told(st.session_state["tokens"].shown).as_link()
 
 
 def finding_of(found: TokenSet | TokenPair) -> str:
     """What the models expected of the tokens that count, in one sentence."""
-    teacher = found if isinstance(found, TokenSet) else found.teacher
+    teacher, *students = found.models
     counted = teacher.facts.counted
     if not counted.any():
         return "No token of this text counts"
     right = percent(float(np.mean(teacher.rank[counted] == 1)))
     sure = percent(float(np.mean(teacher.entropy[counted] < SURE)))
-    whose, student = "The model", ""
-    if isinstance(found, TokenPair):
-        whose, student = (
-            "The teacher",
-            f", the student's at {percent(float(np.mean(found.student.rank[counted] == 1)))}",
-        )
+    whose = "The teacher" if students else "The model"
+    student = "".join(f", the student's at {percent(float(np.mean(each.rank[counted] == 1)))}" for each in students)
     return (
         f"{whose}'s first choice is the next token at {right} of {int(counted.sum()):,} tokens{student}; "
         f"{whose.lower()} is nearly certain (below {SURE:g} nats) at {sure}"
     )
 
 
-def show(reading: Reading, found: TokenSet | TokenPair, number: int, text: str, models: Sequence[str]) -> None:
-    """The passage, and what is left to say of it."""
-    teacher = found if isinstance(found, TokenSet) else found.teacher
+def show(reading: Reading, found: TokenSet | TokenPair, number: int, text: str, choice: Choice) -> str:
+    """The passage, and what is left to say of it; the finding."""
+    teacher, before = found.models[0], reading.before
     where, sent = reading.index["passages"][number], reading.passage(number)
     passage = json.loads(sent)
     rows = rows_of(teacher, where["sequence"], where["start"])
-    reach = [
-        curves_of(tokens, rows) for tokens in ([teacher] if isinstance(found, TokenSet) else [teacher, found.student])
-    ]
+    reach = [curves_of(tokens, rows) for tokens in (*found.models, *(before.models[1:] if before else ()))]
     lowest = float(f"{max(TAUS[0], *(curves.lowest_temperature * 1.005 for curves in reach)):.3g}")
     counted = rows[teacher.facts.counted[rows]]
     name = f"{reading.folder.name}-{number}"
@@ -225,7 +296,7 @@ def show(reading: Reading, found: TokenSet | TokenPair, number: int, text: str, 
     shown = replace(asked, tau=max(asked.tau, lowest)).with_partner(
         curves_of(teacher, counted) if len(counted) else None
     )
-    say_unfollowed(st.container(), SHOWN)
+    say_unfollowed(st.container(), VIEW)
     further = where["sequence"] > 0  # a part of a text that is longer than the model reads at once
     show_passage(sent, shown, lowest=lowest, turn=last_turn(), name=name, further=further, on_change=take_over)
     said = [f"{each['title']}: {each['precision']}." for each in reading.index["models"]] + reading.index["remarks"]
@@ -236,18 +307,23 @@ def show(reading: Reading, found: TokenSet | TokenPair, number: int, text: str, 
     below = st.container(horizontal=True, vertical_alignment="top")
     below.container().caption(plain(" ".join(said)))
     with below.popover("Export", icon=":material/ios_share:", type="tertiary", key="export-tokens", help="Export"):
-        code = code_of(models, shown)
+        code = code_of(choice.models, shown, run=choice.run)
         st.caption("Command line")
         st.code(code.command, language="bash", wrap_lines=True)
         st.caption("Python")
         st.code(code.python, language="python", wrap_lines=True)
         st.download_button(f"Text ({TEXT_FILE})", text, file_name=TEXT_FILE, on_click="ignore", width="stretch")
-        download_table(lambda: table_of(passage, found, rows, shown), "tokens")
+        download_table(lambda: table_of(passage, found, rows, shown, before=before), "tokens")
+    if before is None or not isinstance(found, TokenPair) or not len(counted):
+        return finding_of(found)
+    at = set(teacher.facts.positions[counted].tolist())
+    size = sum(token["bytes"] for token in passage["tokens"] if token["position"] in at)
+    return gain_over(before, found, counted, size).sentence()
 
 
-def wait(readers: list[KnownLanguageModel], text: str) -> None:
-    converts = any(model.path is not None and model.path.suffix == ".gguf" for model in readers)
-    longest = "some minutes" if converts else "a minute"
+def wait(readers: Readers, text: str) -> None:
+    """Until the text is read: what goes on, and a way to end it."""
+    longest = "some minutes" if readers.converts else "a minute"
 
     def poll() -> None:
         try:
@@ -256,8 +332,16 @@ def wait(readers: list[KnownLanguageModel], text: str) -> None:
             done = True
         if done:
             st.rerun()
-        names = " and ".join(map(called, readers))
-        st.caption(plain(f"Reading the text with {names}: some seconds, and up to {longest} the first time."))
+        going = waiting(readers, text)
+        said = f"Reading the text with {' and '.join(readers.titles)}: some seconds, up to {longest} the first time."
+        if going is not None:
+            said += f" {going.seconds:.0f} s so far."
+            if going.quiet > QUIET_SHOWN:
+                said += f" It has not worked for {going.quiet:.0f} s, and is ended after {QUIET_SECONDS:.0f} s of that."
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(plain(said))
+            if may_launch():
+                st.button("Stop", icon=":material/stop:", key="tokens-stop", on_click=stop, args=(readers, text))
         st.skeleton(height=320)
 
     st.fragment(poll, run_every=POLL_SECONDS)()
@@ -269,27 +353,38 @@ def show_page() -> str:
         st.info(plain(missing))
         return ""
     known = known_language_models()
-    models = {model.name: model for model in known if model.path is not None}
-    if not models:
+    models, runs = {model.name: model for model in known if model.path is not None}, runs_with_student()
+    if not models and not runs:
         ways = " ".join(f"{model.title}: {model.missing}" for model in known if model.missing)
         st.info(plain(f"No language model is on this machine. {ways}"))
         return ""
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        model = choose_model(models)
-        student = choose_student(models, model)
+    notices = st.container()
+    row = st.container(horizontal=True, vertical_alignment="bottom")
+    with row:
+        choice = choose_readers(models, runs, notices)
         text = choose_text()
-        readers = [model] if student is None else [model, student]
         if st.session_state.pop(AGAIN, False):
-            forget_fault(readers, text)
-        reading = reading_of(readers, text, may_begin=text == SAMPLE or may_launch())
-        if reading is not None:
-            found = reading.found
-            number = choose_passage(reading, found if isinstance(found, TokenSet) else found.teacher)
-    if reading is None:
-        wait(readers, text)
+            forget(choice.readers, text)
+    try:
+        reading = reading_of(choice.readers, text, may_begin=text == SAMPLE or may_launch())
+        if reading is None:
+            wait(choice.readers, text)
+            return ""
+        found = reading.found
+        with row:
+            number = choose_passage(reading, found.models[0], notices)
+        return show(reading, found, number, text, choice)
+    except CistError as error:
+        show_error(error)
+        st.button(
+            "Try again",
+            icon=":material/replay:",
+            key="tokens-again",
+            on_click=forget,
+            args=(choice.readers, text),
+            help="The text and all choices stay as they are.",
+        )
         return ""
-    show(reading, found, number, text, [reader.name for reader in readers])
-    return finding_of(found)
 
 
 head, finding = st.container(), ""

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from app.forms.run_views import RunView, SettingView
+from app.forms.run_views import RunView, SettingView, in_settings, read_runs, told_apart
 from cist_core.registry import listed
 from cist_core.runs.comparison import Difference, confidence_of_each, difference_over_seeds
 from cist_core.wording import perplexity
+
+if TYPE_CHECKING:
+    from cist_core.runs import Run
 
 
 class Likelihood(NamedTuple):
@@ -35,6 +38,19 @@ class Likelihood(NamedTuple):
 def are_texts(settings: Sequence[SettingView]) -> bool:
     """Whether all settings are of language models, which is when likelihoods compare them."""
     return bool(settings) and all(run.of_texts for setting in settings for run in setting.runs)
+
+
+def with_student(runs: Sequence[Run]) -> dict[str, RunView]:
+    """The finished runs of language models whose student is there, by their ids and with labels that differ; the newest
+    setting first."""
+    views = [view for view in read_runs([run for run in runs if run.state == "finished"]) if view.of_texts]
+    here = [view for view in views if view.run.directory.language_student.is_dir()]
+    return {view.id: view for setting in told_apart(in_settings(here)) for view in setting.runs}
+
+
+def title_of(view: RunView) -> str:
+    """What such a run is called beside models."""
+    return f"Run {view.label}, seed {view.seed}"
 
 
 def ranked(settings: Sequence[SettingView]) -> list[Likelihood]:

@@ -714,7 +714,7 @@ def student_archive(view: RunView) -> bytes:
     directory = view.run.directory
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        folder = sorted((directory.path / "student").glob("*"))  # opens in transformers
+        folder = sorted(directory.language_student.glob("*"))  # opens in transformers
         last = [] if any(file.suffix == ".safetensors" for file in folder) else [directory.student]
         for file in (*last, directory.best_student, directory.student_card, directory.config_file):
             if file.is_file():

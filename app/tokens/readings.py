@@ -9,28 +9,88 @@ import shutil
 import signal
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cist_core.errors import CistError
 from cist_core.files import own_folder, write_whole
 from cist_core.language.known import KnownLanguageModel
-from cist_core.language.reading import AT_ONCE, FAULT, INDEX, OPENING_SECONDS, PAIR, SECONDS, TOKENS
+from cist_core.language.reading import AT_ONCE, BEFORE, FAULT, INDEX, OPENING_SECONDS, PAIR, SECONDS, TOKENS
 from cist_core.language.token_set import FORMAT, PAIR_FORMAT, TokenPair, TokenSet
-from cist_core.processes import Child, age, signal_group
+from cist_core.processes import Child, age, signal_group, signs_of_work
+from cist_core.training.run_directory import RunDirectory
 
 MOST_CHARACTERS = 20_000
+_FORMAT = 3
+"""Of the passages; those of another are made anew."""
 MOST_KEPT, MOST_BYTES = 200, 2_000_000_000
 """Readings in the cache, and what they may take; of more, those go that nobody has asked for longest."""
+QUIET_SECONDS = 120.0
+"""Without a sign of work, until a process is ended; the limits on the whole are longer, as models are converted."""
 _LATE_SECONDS = 5.0
 """Time that a process has to say itself that its time is up, before it is killed."""
 
 children: dict[Path, Child] = {}
 """By the folder that they fill; those that have ended are taken out by `_see_to_children`."""
+_worked: dict[Path, tuple[tuple[float, int], float]] = {}
+"""The newest signs of work of each, and when they were seen first, by a clock that nobody sets."""
 _lock = threading.RLock()
+
+
+@dataclass(frozen=True)
+class Readers:
+    """Who reads a text: one model, a teacher and a student, or these and the student before its training.
+
+    Attributes:
+        titles: what people call them.
+        module: of Python, which reads the text in a process of its own.
+        references: its arguments after the text and the folder.
+        states: what tells their files from others of the same names.
+        converts: whether one of them is converted the first time, which takes minutes.
+    """
+
+    titles: tuple[str, ...]
+    module: str
+    references: tuple[str, ...]
+    states: tuple[Any, ...]
+    converts: bool = False
+
+    @classmethod
+    def of_models(cls, models: Sequence[KnownLanguageModel]) -> Readers:
+        """One, or a teacher and a student."""
+        return cls(
+            tuple(map(called, models)),
+            "cist_core.language.reading",
+            tuple(model.name for model in models),
+            tuple(_state(model.path) for model in models),
+            any(model.path is not None and model.path.suffix == ".gguf" for model in models),
+        )
+
+    @classmethod
+    def of_run(cls, directory: RunDirectory, title: str) -> Readers:
+        """The teacher of a run of a language model, its student, and that student before its training."""
+        return cls(
+            (title,),
+            "cist_core.training.before_after",
+            (str(directory.path.resolve()),),
+            (_state(directory.language_student), _state(directory.config_file)),
+        )
+
+
+class Waiting(NamedTuple):
+    """A reading that is being made.
+
+    Attributes:
+        seconds: since its process was started.
+        quiet: seconds without a sign of work, as far as somebody has looked.
+    """
+
+    seconds: float
+    quiet: float
 
 
 @dataclass(frozen=True)
@@ -51,6 +111,12 @@ class Reading:
         pair = self.folder / PAIR
         return TokenPair.load(pair) if pair.is_dir() else TokenSet.load(self.folder / TOKENS)
 
+    @property
+    def before(self) -> TokenPair | None:
+        """What the teacher expected and the student before its training; None but for a run."""
+        pair = self.folder / BEFORE
+        return TokenPair.load(pair) if pair.is_dir() else None
+
     def passage(self, number: int) -> bytes:
         """As `cist_core.language.passage.describe` makes it, in JSON."""
         return (self.folder / str(self.index["passages"][number]["file"])).read_bytes()
@@ -61,18 +127,18 @@ def called(model: KnownLanguageModel) -> str:
     return model.name if model.card else model.title
 
 
-def reading_of(models: Sequence[KnownLanguageModel], text: str, *, may_begin: bool = True) -> Reading | None:
+def reading_of(readers: Readers, text: str, *, may_begin: bool = True) -> Reading | None:
     """The reading, if it is there; else a child process makes it, and this is None for now.
 
     Args:
-        models: one, or a teacher and a student.
+        readers: of the text.
         text: that they read.
         may_begin: whether the visitor may have it made.
 
     Raises:
-        CistError: if the text cannot be read; it says why, until `forget_fault`.
+        CistError: if the text cannot be read; it says why, until `forget`.
     """
-    folder = _folder(models, text)
+    folder = _folder(readers, text)
     with _lock:
         _see_to_children()
         if folder in children:
@@ -85,19 +151,40 @@ def reading_of(models: Sequence[KnownLanguageModel], text: str, *, may_begin: bo
             raise CistError((folder / FAULT).read_text(encoding="utf-8"))
         if not may_begin:
             raise CistError("Nobody has had this text read yet; sign in to have a text of your own read.")
-        _begin(models, text, folder)
+        _begin(readers, text, folder)
     return None
 
 
-def forget_fault(models: Sequence[KnownLanguageModel], text: str) -> None:
-    """Let a text that could not be read be tried again."""
-    (_folder(models, text) / FAULT).unlink(missing_ok=True)
+def waiting(readers: Readers, text: str) -> Waiting | None:
+    """How it stands with a reading that is being made; None for one that is not."""
+    folder = _folder(readers, text)
+    with _lock:
+        child = children.get(folder)
+        if child is None:
+            return None
+        _, since = _worked.get(folder, ((0.0, 0), time.monotonic()))
+        return Waiting(age(child.started) or 0.0, time.monotonic() - since)
 
 
-def _folder(models: Sequence[KnownLanguageModel], text: str) -> Path:
+def stop(readers: Readers, text: str) -> None:
+    """End the process that makes a reading, for everybody who waits for it."""
+    folder = _folder(readers, text)
+    with _lock:
+        if folder in children:
+            _end(folder, "The reading was stopped before it was done; press 'Try again' to start it anew.")
+
+
+def forget(readers: Readers, text: str) -> None:
+    """Let a text be read again that could not be read, or whose reading is damaged."""
+    folder = _folder(readers, text)
+    with _lock:
+        if folder not in children:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _folder(readers: Readers, text: str) -> Path:
     """Another one for other weights, another text, and another version of the tables."""
-    made_of = [(model.name, _state(model.path)) for model in models]
-    key = json.dumps([FORMAT, PAIR_FORMAT, made_of, text])
+    key = json.dumps([FORMAT, PAIR_FORMAT, _FORMAT, readers.module, readers.references, readers.states, text])
     return _root() / hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
@@ -106,11 +193,11 @@ def _root() -> Path:
 
 
 def _state(path: Path | None) -> list[tuple[str, int]]:
-    files = [] if path is None else [path] if path.is_file() else sorted(path.iterdir())
+    files = [] if path is None or not path.exists() else [path] if path.is_file() else sorted(path.iterdir())
     return [(file.name, file.stat().st_mtime_ns) for file in files]
 
 
-def _begin(models: Sequence[KnownLanguageModel], text: str, folder: Path) -> None:
+def _begin(readers: Readers, text: str, folder: Path) -> None:
     if len(text) > MOST_CHARACTERS:
         raise CistError(
             f"The text has {len(text):,} characters, and {MOST_CHARACTERS:,} are read here; give a part of it."
@@ -122,26 +209,46 @@ def _begin(models: Sequence[KnownLanguageModel], text: str, folder: Path) -> Non
     # Half a character, as a browser may send it, is none in UTF-8.
     whole = text.encode("utf-8", "replace")
     write_whole(file, lambda partial: partial.write_bytes(whole), what="The text", durable=False)
-    command = [sys.executable, "-m", "cist_core.language.reading", str(file), str(folder), *(m.name for m in models)]
+    command = [sys.executable, "-m", readers.module, str(file), str(folder), *readers.references]
     child = Child(command, working_directory=Path.cwd(), stderr_file=folder / "errors.txt")
     child.release()
     children[folder] = child
 
 
 def _see_to_children() -> None:
-    """Kill those whose time is up, and let go of those that have ended; one that left nothing leaves a fault."""
+    """End those that hang or whose time is up, and let go of those that have ended; one that left nothing leaves a
+    fault."""
+    now = time.monotonic()
     for folder, child in list(children.items()):
-        if child.exit_code() is None:
-            if (age(child.started) or 0.0) > OPENING_SECONDS + SECONDS + _LATE_SECONDS:
-                signal_group(child.pid, signal.SIGKILL)
-        else:
+        if child.exit_code() is not None:
             del children[folder]
+            _worked.pop(folder, None)
             if not (folder / INDEX).is_file() and not (folder / FAULT).is_file():
-                write_whole(folder / FAULT, _write_unfinished, what="The reason", durable=False)
+                _leave(folder, "The model did not come to the end of the text; give a shorter one, or try again.")
+        elif (age(child.started) or 0.0) > OPENING_SECONDS + SECONDS + _LATE_SECONDS:
+            signal_group(child.pid, signal.SIGKILL)
+        else:
+            seen, signs = _worked.get(folder), signs_of_work(child.pid)
+            if seen is None or signs != seen[0]:
+                _worked[folder] = signs, now
+            elif now - seen[1] > QUIET_SECONDS:
+                _end(
+                    folder,
+                    f"The process that read the text showed no sign of work for {QUIET_SECONDS:.0f} seconds and was "
+                    "ended; try again, and see whether the disk with the model answers if that does not help.",
+                )
 
 
-def _write_unfinished(file: Path) -> None:
-    file.write_text("The model did not come to the end of the text; give a shorter one, or press 'Read it' again.")
+def _end(folder: Path, reason: str) -> None:
+    _leave(folder, reason)
+    signal_group(children[folder].pid, signal.SIGKILL)
+
+
+def _leave(folder: Path, reason: str) -> None:
+    def write(file: Path) -> None:
+        file.write_text(reason, encoding="utf-8")
+
+    write_whole(folder / FAULT, write, what="The reason", durable=False)
 
 
 def forget_surplus() -> None:

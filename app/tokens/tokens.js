@@ -1,7 +1,7 @@
 // A text whose tokens are coloured by what the model expected there. Everything that depends on a temperature is read from
 // the entropy curves of the tokens, so that no move of a slider needs the server.
 //
-// The passage comes by itself, once (passage.js): tokens, names, nodes, classes, prompts, teacher, student, cross.
+// The passage comes by itself, once (passage.js): tokens, names, nodes, classes, prompts, teacher, student, before.
 // data:
 //   id        of the passage
 //   further   whether the model has read something before it
@@ -20,7 +20,17 @@ const TOKEN_MEASURES = {
   temperature: { name: "CIST temperature", unit: "", scale: () => [0.25, 16], log: true },
   weight: { name: "CIST weight", unit: "× the mean", scale: () => [1 / 4, 4], log: true, diverging: true, joint: true },
   divergence: { name: "KL to the student", unit: "nats", ruled: true, scale: () => [0.01, 10], log: true, joint: true, needsStudent: true },
+  reverse: { name: "Reverse KL, from the student", unit: "nats", ruled: true, scale: () => [0.01, 10], log: true, joint: true, needsStudent: true },
   rank: { name: "Rank of the token", unit: "", scale: (data) => [1, data.classes], log: true },
+};
+
+// Whose numbers, by name: of one model, or of the first less those of the second. Measures of a pair are a student's.
+const TOKEN_MODELS = {
+  teacher: { of: ["teacher"] },
+  student: { of: ["student"], pair: true },
+  both: { of: ["student", "teacher"] },
+  before: { of: ["before"], pair: true },
+  change: { of: ["student", "before"], pair: true },
 };
 
 export default function ({ data, parentElement, setStateValue }) {
@@ -55,10 +65,11 @@ function startReader(root, data) {
   const boxes = Object.fromEntries(["measure", "rule", "model", "floor"].map((name) => [name, find(`select.${name}`)]));
   const measureBox = boxes.measure, match = find("[role=switch]");
   const sides = {}, tables = tokenTables(data.nodes, data.teacher.tokens);
-  for (const side of ["teacher", "student"]) {
-    if (data[side]) sides[side] = { tokens: data[side].tokens, curves: tokenCurves(tables, data[side].curves) };
+  for (const side of ["teacher", "before", "student"]) {
+    if (!data[side]) continue;
+    const { tokens, curves, cross, reverse } = data[side];
+    sides[side] = { tokens, curves: tokenCurves(tables, curves), cross: cross && tables(cross, 2), reverse: reverse && tables(reverse, 2) };
   }
-  const cross = data.cross && tables(data.cross, 2);
   const state = { measure: "entropy", rule: "rho", model: "teacher", tau: 1, rho: 17, floor: 0, matched: true, pinned: null, hovered: null, selected: null };
   let values = [], frame, timer;
 
@@ -66,6 +77,7 @@ function startReader(root, data) {
 
   measureBox.replaceChildren(...Object.entries(TOKEN_MEASURES)
     .filter(([, measure]) => sides.student || !measure.needsStudent).map(([key, measure]) => new Option(measure.name, key)));
+  const models = Object.entries(TOKEN_MODELS).filter(([, { of }]) => of.every((side) => sides[side]));
   const spans = data.tokens.map((token, index) => tokenSpan(token, index, data.prompts, sides.teacher.tokens[index]));
   text.replaceChildren(...spans);
 
@@ -83,7 +95,7 @@ function startReader(root, data) {
 
   function valueOf(name, rule, side) {
     const { tokens, curves } = sides[side];
-    const meanWeight = name === "weight" ? mean(counted.map(([token, index]) => weightAt(token, index))) : 1;
+    const meanWeight = name === "weight" ? mean(counted.map(([, index]) => weightAt(index, side))) : 1;
     return tokens.map((token, index) => {
       if (token === null) return null;
       switch (name) {
@@ -91,21 +103,25 @@ function startReader(root, data) {
         case "surprisal": return curves.logZ(index, ratioOf(token, rule)) - token.shifted / temperatureOf(token, rule);
         case "maximum": return token.maximum;
         case "temperature": return temperatureOf(token, "rho");
-        case "weight": return weightAt(sides.teacher.tokens[index], index) / meanWeight;
-        case "divergence": return divergence(index, rule);
+        case "weight": return weightAt(index, side) / meanWeight;
+        case "divergence": return divergence(index, rule, sides.teacher, sides[side], sides[side].cross);
+        case "reverse": return divergence(index, rule, sides[side], sides.teacher, sides[side].reverse);
         default: return token.rank;
       }
     });
   }
 
   // tau_t tau_s; without a student the teacher's part alone.
-  const weightAt = (token, index) => temperatureOf(token, "rho") * (sides.student ? temperatureOf(sides.student.tokens[index], "rho") : 1);
+  const weightAt = (index, side) => temperatureOf(sides.teacher.tokens[index], "rho") * (side === "teacher" ? 1 : temperatureOf(sides[side].tokens[index], "rho"));
 
-  function divergence(index, rule) {
-    const [token, other] = [sides.teacher.tokens[index], sides.student.tokens[index]], ratio = ratioOf(token, rule);
-    const distance = cross(index, ratio, (at) => at[0], (at) => at[1]) / temperatureOf(other, rule);
-    return Math.max(distance + sides.student.curves.logZ(index, ratioOf(other, rule)) - sides.teacher.curves.entropy(index, ratio), 0);
+  function divergence(index, rule, first, second, table) {
+    const [token, other] = [first.tokens[index], second.tokens[index]], ratio = ratioOf(token, rule);
+    const distance = table(index, ratio, (at) => at[0], (at) => at[1]) / temperatureOf(other, rule);
+    return Math.max(distance + second.curves.logZ(index, ratioOf(other, rule)) - first.curves.entropy(index, ratio), 0);
   }
+
+  // The models that a measure can be of: that of a pair is a student's, or alone the teacher's part of it.
+  const modelsOf = (measure) => models.filter(([, { pair }]) => !measure.joint || !sides.student || pair);
 
   // ---- Drawing
 
@@ -113,13 +129,13 @@ function startReader(root, data) {
     frame = undefined;
     const measure = TOKEN_MEASURES[state.measure], { ruled } = measure;
     find(".under").hidden = !ruled;
-    find(".models").hidden = !sides.student || measure.joint;
-    const side = sides.student && !measure.joint ? state.model : "teacher", first = side === "student" ? "student" : "teacher";
+    const offered = modelsOf(measure), [model, { of }] = offered.find(([name]) => name === state.model) ?? offered[0];
+    find(".models").hidden = offered.length < 2;
+    for (const option of boxes.model.options) option.hidden = option.disabled = !offered.some(([name]) => name === option.value);
     const rules = ruled && state.rule === "difference" ? ["rho", "tau"] : [ruled ? state.rule : "rho"];
-    const byRule = rules.map((rule) => (side === "both"
-      ? difference(valueOf(state.measure, rule, "student"), valueOf(state.measure, rule, "teacher")) : valueOf(state.measure, rule, first)));
-    values = rules.length > 1 ? difference(...byRule) : byRule[0];
-    const compared = side === "both" || rules.length > 1, [low, high] = measure.scale(data);
+    const byRule = rules.map((rule) => subtracted(of.map((side) => valueOf(state.measure, rule, side))));
+    values = subtracted(byRule);
+    const compared = of.length > 1 || rules.length > 1, [low, high] = measure.scale(data);
     const scale = compared ? symmetric(high / (measure.log ? 4 : 2)) : [low, high];
     const place = placeOn(scale, measure.log && !compared), diverging = compared || measure.diverging;
     spans.forEach((span, index) => { span.style.backgroundColor = values[index] === null ? "" : tint(place(values[index]), diverging); });
@@ -141,7 +157,7 @@ function startReader(root, data) {
       output.textContent = shortNumber(state[name]);
     }
     match.setAttribute("aria-checked", state.matched);
-    for (const [name, box] of Object.entries(boxes)) box.value = String(state[name]);
+    for (const [name, box] of Object.entries(boxes)) box.value = String(name === "model" ? model : state[name]);
   }
 
   function floorSays() {
@@ -191,7 +207,7 @@ function startReader(root, data) {
     for (const [side, { tokens }] of Object.entries(sides)) {
       const own = tokens[index];
       if (own === null) { aside.append(made("p", "hint", data.further ? "It was predicted at the end of the passage before." : "Nothing stands before it that could predict it.")); return; }
-      const whose = sides.student ? `${side}: ` : "";
+      const whose = sides.student ? `${side === "before" ? "student before" : side}: ` : "";
       aside.append(made("p", "facts", `${whose}rank ${own.rank.toLocaleString("en-US")} · m ${shortNumber(own.maximum)}`), tableOf(side, index));
     }
     if (state.pinned === null) aside.append(made("p", "hint", state.hovered === null
@@ -203,7 +219,7 @@ function startReader(root, data) {
     const { tokens, curves } = sides[side], token = tokens[index];
     const rules = [["raw", token.maximum, 1], ["τ", ratioOf(token, "tau"), state.tau], ["CIST ρ", ratioOf(token, "rho"), temperatureOf(token, "rho")]];
     const logZ = rules.map(([, ratio]) => curves.logZ(index, ratio));
-    const rows = token.top.slice(0, sides.student ? 5 : token.top.length).map(([id, shifted], row) => [row + 1, id, shifted]);
+    const rows = token.top.slice(0, sides.before ? 3 : sides.student ? 5 : token.top.length).map(([id, shifted], row) => [row + 1, id, shifted]);
     const here = data.tokens[index].id;
     if (!rows.some(([, id]) => id === here)) rows.push([token.rank, here, token.shifted]);
     const sharesOf = (shifted) => rules.map(([, , at], column) => Math.exp(shifted / at - logZ[column]));
@@ -400,7 +416,8 @@ function shareRow(rank, name, shares, own) {
 const made = (name, kind, words = "") => Object.assign(document.createElement(name), { className: kind, textContent: words });
 const visible = (words) => words.replace(/ /g, "·").replace(/\n/g, "↵").replace(/\t/g, "⇥");
 const mean = (numbers) => numbers.reduce((sum, number) => sum + number, 0) / numbers.length;
-const difference = (a, b) => a.map((value, index) => (value === null ? null : value - b[index]));
+// The first list, less the second where there is one.
+const subtracted = ([first, second]) => (second ? first.map((value, index) => (value === null ? null : value - second[index])) : first);
 // The stronger, the further from the end of the scale, or from its middle; small differences from the middle are seen.
 const tint = (at, diverging) => {
   const far = diverging ? Math.abs(2 * at - 1) ** 0.7 : at, name = diverging && at < 0.5 ? "fixed" : "cist";
@@ -410,5 +427,5 @@ const symmetric = (half) => [-half, half];
 const shareOf = (value, [low, high]) => Math.log(value / low) / Math.log(high / low);
 const placeOn = ([low, high], log) => (value) => Math.min(Math.max(log ? shareOf(value, [low, high]) : (value - low) / (high - low), 0), 1);
 const unitOf = (measure) => (measure.unit ? ` ${measure.unit}` : "");
-const shortNumber = (value) => (Math.abs(value) >= 1000 ? Math.round(value).toLocaleString("en-US") : String(Number(value.toPrecision(3))));
+const shortNumber = (value) => (Math.abs(value) >= 1000 ? Math.round(value).toLocaleString("en-US") : String(Number(value.toPrecision(3)))).replace("-", "−");
 const spelledValue = (value, unit, signed) => `${signed && value > 0 ? "+" : ""}${shortNumber(value)}${unit ? ` ${unit}` : ""}`;

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -18,19 +20,21 @@ from cist_core.compare.matching import match_rho
 from cist_core.compare.slider_grid import LANGUAGE_RHO_RANGE
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
-from cist_core.language.reading import LONGEST_ROW
 from cist_core.language.token_set import TokenPair, TokenSet
 from cist_core.temperature import Cist
+from cist_core.training.run_directory import RunDirectory
 
 TAUS, RHOS = (0.25, 16.0), LANGUAGE_RHO_RANGE
 """Ends of the sliders; language starts at a temperature of 1."""
 FLOORS = (0.0, 1.0)
+MODEL, VIEW, RUN = "tokens_model", "tokens_view", "run:"
+"""Query parameters of the page: which model, or which run by what stands before its id; where the controls stand."""
 TEXT_FILE = "text.txt"
 
 _CHOICES = {
-    "measure": ("entropy", "surprisal", "maximum", "temperature", "weight", "divergence", "rank"),
+    "measure": ("entropy", "surprisal", "maximum", "temperature", "weight", "divergence", "reverse", "rank"),
     "rule": ("tau", "rho", "difference"),
-    "model": ("teacher", "student", "both"),
+    "model": ("teacher", "student", "both", "before", "change"),
 }
 _BETWEEN, _MATCHED, _APART = "~", "matched", "apart"
 _SAME_MEAN = 0.005  # relative; what rounding the sliders to three and four digits does to mean entropies
@@ -43,7 +47,8 @@ class Shown:
     Attributes:
         measure: that tokens are coloured by.
         rule: under which rule, or the difference of both.
-        model: whose, or the student's less the teacher's.
+        model: whose, or the student's less the teacher's (``both``); of a run also that of the student before its
+            training, or the student's less that (``change``).
         tau: of the fixed temperature.
         rho: of CIST; None for where it has tau's mean entropy.
         floor: of CIST's temperatures; without one to begin with, as under a floor of 1 CIST is KD at temperature 1 on
@@ -147,6 +152,11 @@ class Shown:
         )
 
 
+def link_to_run(run_id: str) -> dict[str, str]:
+    """The query parameters under which the page shows what a run made of its student."""
+    return {MODEL: f"{RUN}{run_id}", VIEW: Shown(measure="surprisal", model="change").as_link()}
+
+
 def _within(text: str, ends: tuple[float, float]) -> float:
     value = float(text)
     if not ends[0] <= value <= ends[1]:
@@ -192,7 +202,12 @@ def show_passage(
 
 
 def table_of(
-    passage: dict[str, Any], read: TokenSet | TokenPair, rows: NDArray[np.int64], shown: Shown
+    passage: dict[str, Any],
+    read: TokenSet | TokenPair,
+    rows: NDArray[np.int64],
+    shown: Shown,
+    *,
+    before: TokenPair | None = None,
 ) -> pd.DataFrame:
     """What is on the screen as numbers, a row a token; those that nothing predicted have none.
 
@@ -201,25 +216,31 @@ def table_of(
         read: what it was made of.
         rows: its tokens in what was read.
         shown: where the controls stand, with a rho.
+        before: what the teacher and the student before its training expected of the same text.
     """
     rules = (f"tau={shown.tau:g}", str(Cist(shown.rho or RHOS[1], shown.floor)))
-    models = {"": read} if isinstance(read, TokenSet) else {"": read.teacher, "student's ": read.student}
-    columns: dict[str, Any] = {"position": next(iter(models.values())).facts.positions[rows]}
-    held = {whose: _temperatures(tokens, shown) for whose, tokens in models.items()}
-    for whose, tokens in models.items():
-        curves = tokens.curves(counted_only=False)
+    teacher = read.models[0]
+    pairs = {"student's ": read if isinstance(read, TokenPair) else None, "earlier student's ": before}
+    compared = {whose: pair for whose, pair in pairs.items() if pair is not None}
+    columns: dict[str, Any] = {"position": teacher.facts.positions[rows]}
+    for whose, tokens in {"": teacher, **{whose: pair.student for whose, pair in compared.items()}}.items():
+        curves, held = tokens.curves(counted_only=False), _temperatures(tokens, shown)
         columns |= {
             f"{whose}rank": tokens.rank[rows],
             f"{whose}maximum": tokens.statistics.maximum[rows],
             f"{whose}nll": tokens.nll[rows],
             f"{whose}entropy, {rules[0]}": curves.at_temperature(shown.tau)[rows],
-            f"{whose}entropy, {rules[1]}": curves.at_temperature(held[whose])[rows],
-            f"{whose}CIST temperature": held[whose][rows],
+            f"{whose}entropy, {rules[1]}": curves.at_temperature(held)[rows],
+            f"{whose}CIST temperature": held[rows],
         }
-    if isinstance(read, TokenPair):
+    for whose, pair in compared.items():
+        both = [_temperatures(tokens, shown) for tokens in pair.models]
+        name = "KL" if pair is read else f"{whose}KL"
         columns |= {
-            f"KL, {rules[0]}": read.divergence(shown.tau, shown.tau)[rows],
-            f"KL, {rules[1]}": read.divergence(*held.values())[rows],
+            f"{name}, {rules[0]}": pair.divergence(shown.tau, shown.tau)[rows],
+            f"{name}, {rules[1]}": pair.divergence(*both)[rows],
+            f"reverse {name}, {rules[0]}": pair.reverse_divergence(shown.tau, shown.tau)[rows],
+            f"reverse {name}, {rules[1]}": pair.reverse_divergence(*both)[rows],
         }
     words = pd.DataFrame(passage["tokens"])[["position", "id", "text", "role", "counted"]]
     return words.merge(pd.DataFrame(columns), on="position", how="left")
@@ -229,31 +250,44 @@ def _temperatures(tokens: TokenSet, shown: Shown) -> NDArray[np.floating]:
     return np.asarray(np.maximum(tokens.statistics.maximum / (shown.rho or RHOS[1]), shown.floor))
 
 
-def code_of(models: Sequence[str], shown: Shown) -> Code:
+def code_of(models: Sequence[str], shown: Shown, *, run: str | None = None) -> Code:
     """What reads the same text without the app, and prints the mean entropies under both rules.
 
     Args:
         models: names of one, or of a teacher and a student.
         shown: where the controls stand, with a rho.
+        run: the directory of a run whose models these are, with its student before and after; it needs no names.
     """
     rules = f"tau={shown.tau:g}", str(Cist(shown.rho or RHOS[1], shown.floor))
-    infer, read = ("infer_tokens", "model, texts") if len(models) == 1 else ("infer_pair", "model, student, texts")
+    names = ["model", "student"][: len(models)] if run is None else ["model", "student", "before"]
+    opened = [f"{name} = open_language_model({json.dumps(model)})" for name, model in zip(names, models, strict=False)]
     python = [
         "from cist_core import EntropyProfile, parse_rule",
-        f"from cist_core.language.inference import {infer}",
-        "from cist_core.language.models import open_language_model",
-        "from cist_core.language.texts import load_texts, tokenise_all",
+        f"from cist_core.language.inference import {'infer_tokens' if len(names) == 1 else 'infer_pairs'}",
+        *(["from cist_core.language.models import open_language_model"] if run is None else []),
+        "from cist_core.language.sources import tokens_for",
+        "from cist_core.language.texts import load_texts",
+        *([] if run is None else ["from cist_core.training.before_after import open_distilled"]),
         "",
-        f'model = open_language_model("{models[0]}")',
-        *([f'student = open_language_model("{models[1]}")'] if len(models) > 1 else []),
-        f'texts = tokenise_all(load_texts("{TEXT_FILE}"), model.tokenizer, longest=min(model.longest, {LONGEST_ROW}))',
-        f"found = {infer}({read})",
-        f"curves = found{'.teacher' if len(models) > 1 else ''}.curves()",
-        f"for rule in [{', '.join(map(repr, rules))}]:".replace("'", '"'),
-        "    print(EntropyProfile.of(parse_rule(rule), curves))",
+        *(opened if run is None else [f"{', '.join(names)} = open_distilled({json.dumps(run)})"]),
+        f'texts = tokens_for([{", ".join(names)}], load_texts("{TEXT_FILE}"))',
+        *(
+            ["found = infer_tokens(model, texts)"]
+            if len(names) == 1
+            else [f"pairs = infer_pairs(model, [{', '.join(names[1:])}], texts)", "found = pairs[0].teacher"]
+        ),
+        f"for rule in [{', '.join(map(json.dumps, rules))}]:",
+        "    print(EntropyProfile.of(parse_rule(rule), found.curves()))",
+        *(
+            []
+            if run is None
+            else ["for pair in pairs:", "    print(pair.student.nll[pair.student.facts.counted].mean())"]
+        ),
         "",
     ]
-    return Code(f"cist analyze --lm {models[0]} --text {TEXT_FILE} --rule {' '.join(rules)}", "\n".join(python))
+    lm = models[0] if run is None else str(RunDirectory(run).language_student)
+    command = f"cist analyze --lm {shlex.quote(lm)} --text {TEXT_FILE} --rule {' '.join(rules)}"
+    return Code(command, "\n".join(python))
 
 
 def _read(name: str) -> str:

@@ -5,7 +5,7 @@ What makes the logits is not known here: rows of logits come with the facts of t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -80,18 +80,46 @@ def token_pair(
     Raises:
         CistError: as `token_set`, for either model; or if the tokens of the vocabulary that take part are not the same.
     """
-    first, second = _Pass(count), _Pass(count, progress)
-    cross = scratch_array((len(kernels.ratio_grid()), count, 2), np.float32)
-    for teacher_logits, student_logits, facts in chunks:
-        rows = slice(first.done, first.done + len(facts.ids))
-        teacher, of_teacher = first.add(teacher_logits, facts)
-        student, of_student = second.add(student_logits, facts)
-        first.check_same_classes(second)
-        table = kernels.cross_table(
-            teacher.logits, student.logits, teacher_statistics=of_teacher, student_statistics=of_student
-        )
-        cross[:, rows] = table.transpose(1, 0, 2)
-    return TokenPair(first.finished(teacher_provenance), second.finished(student_provenance), cross.transpose(1, 0, 2))
+    given = (((teacher, student), facts) for teacher, student, facts in chunks)
+    (pair,) = token_pairs(given, count=count, provenances=(teacher_provenance, student_provenance), progress=progress)
+    return pair
+
+
+def token_pairs(
+    chunks: Iterable[tuple[Sequence[ArrayLike], TokenFacts]],
+    *,
+    count: int,
+    provenances: Sequence[Mapping[str, str] | None],
+    progress: ProgressCallback | None = None,
+) -> list[TokenPair]:
+    """The same of a teacher and each of several students, in one pass; all pairs have one token set of the teacher.
+
+    Args:
+        chunks: logits of the teacher first and then of each student, and what is known of the tokens.
+        count: of all tokens that will come.
+        provenances: free text on each model, in the same order; at least two.
+        progress: told how many tokens are done.
+
+    Raises:
+        CistError: as `token_pair`.
+    """
+    teacher, *students = passes = [_Pass(count) for _ in provenances[1:]] + [_Pass(count, progress)]
+    nodes = len(kernels.ratio_grid())
+    tables = [[scratch_array((nodes, count, 2), np.float32) for _ in range(2)] for _ in students]
+    for logits, facts in chunks:
+        rows = slice(teacher.done, teacher.done + len(facts.ids))
+        (ours, of_teacher), *others = [each.add(part, facts) for each, part in zip(passes, logits, strict=True)]
+        for student, (theirs, of_student), (cross, reverse) in zip(students, others, tables, strict=True):
+            teacher.check_same_classes(student)
+            both = (ours.logits, of_teacher), (theirs.logits, of_student)
+            for table, ((of, of_one), (other, of_other)) in ((cross, both), (reverse, both[::-1])):
+                found = kernels.cross_table(of, other, teacher_statistics=of_one, student_statistics=of_other)
+                table[:, rows] = found.transpose(1, 0, 2)
+    first, *rest = [each.finished(said) for each, said in zip(passes, provenances, strict=True)]
+    return [
+        TokenPair(first, found, *(table.transpose(1, 0, 2) for table in both))
+        for found, both in zip(rest, tables, strict=True)
+    ]
 
 
 class _Pass:

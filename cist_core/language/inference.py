@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from cist_core.errors import CistError
-from cist_core.language.analysis import token_pair, token_set
+from cist_core.language.analysis import token_pairs, token_set
 from cist_core.language.batches import pad
 from cist_core.language.models import LanguageModel
 from cist_core.language.texts import Tokens
@@ -83,15 +83,29 @@ def infer_pair(
     Raises:
         CistError: as `infer_tokens`, or if their vocabularies are not one.
     """
-    shared_classes(teacher.vocabulary, student.vocabulary)
+    (pair,) = infer_pairs(teacher, [student], texts, progress=progress)
+    return pair
+
+
+def infer_pairs(
+    teacher: LanguageModel,
+    students: Sequence[LanguageModel],
+    texts: Sequence[Tokens],
+    *,
+    progress: ProgressCallback | None = None,
+) -> list[TokenPair]:
+    """The same of several students under one teacher, which reads the texts once.
+
+    Raises:
+        CistError: as `infer_pair`.
+    """
+    for student in students:
+        shared_classes(teacher.vocabulary, student.vocabulary)
     for text in texts:
         teacher.vocabulary.check_ids(text.ids)
-    return token_pair(
-        ((ours, theirs, facts) for (ours, theirs), facts in _chunks([teacher, student], texts)),
-        count=_count(texts),
-        teacher_provenance=_provenance(teacher),
-        student_provenance=_provenance(student),
-        progress=progress,
+    models = [teacher, *students]
+    return token_pairs(
+        _chunks(models, texts), count=_count(texts), provenances=list(map(_provenance, models)), progress=progress
     )
 
 

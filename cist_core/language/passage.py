@@ -78,6 +78,7 @@ def describe(
     tokens: Tokens,
     tokenizer: FastTokenizer,
     *,
+    before: TokenPair | None = None,
     sequence: int = 0,
     start: int = 0,
     length: int = LONGEST,
@@ -88,30 +89,32 @@ def describe(
         read: what a model, or a teacher and a student, expected of the text, perhaps among others.
         tokens: the text.
         tokenizer: that made them.
+        before: what the teacher and the student before its training expected of the same texts.
         sequence: the number of the text in what was read.
         start: the first token to show.
         length: how many at most.
 
     Returns:
-        ``tokens``, one object each, with ``text``, ``role``, ``counted``, ``position`` and ``id``; ``names`` of all
-        ids; ``nodes``, the ratios of the curves; ``classes``, how many take part; ``prompts``, the roles that do not
-        count; ``teacher``, and ``student`` or None. These have ``tokens``: for every token that was predicted
-        ``maximum`` (m), ``rank``, ``shifted`` (its logit minus the largest) and ``top`` (ids and shifted logits of the
-        most likely), None for others; and ``curves``, base64 of float32: for every predicted token H, dH/dr and ln Z
-        at each node. ``cross``, beside a student, is likewise of D and dD/dr, see `kernels.cross_table`.
+        ``tokens``, one object each, with ``text``, ``role``, ``counted``, ``position``, ``id`` and ``bytes``; ``names``
+        of all ids; ``nodes``, the ratios of the curves; ``classes``, how many take part; ``prompts``, the roles that do
+        not count; ``teacher``, and ``student`` and ``before`` or None. These have ``tokens``: for every token that was
+        predicted ``maximum`` (m), ``rank``, ``shifted`` (its logit minus the largest) and ``top`` (ids and shifted
+        logits of the most likely), None for others; and ``curves``, base64 of float32: for every predicted token H,
+        dH/dr and ln Z at each node. Those of a student have ``cross``, likewise of D and dD/dr, see
+        `kernels.cross_table`, and ``reverse``, with the models exchanged.
     """
-    pair = read if isinstance(read, TokenPair) else None
-    teacher, student = (read, None) if isinstance(read, TokenSet) else (read.teacher, read.student)
+    teacher = read.models[0]
+    pairs = {"student": read if isinstance(read, TokenPair) else None, "before": before}
+    models = [teacher, *(pair.student for pair in pairs.values() if pair is not None)]
     of_stretch = rows_of(teacher, sequence, start, length=length)
     row_at = dict(zip(teacher.facts.positions[of_stretch].tolist(), of_stretch.tolist(), strict=True))
     positions = range(start, min(start + length, len(tokens.ids)))
     rows = [row_at.get(position) for position in positions]
-    predicted = [row for row in rows if row is not None]
     ids, texts = tokens.ids.tolist(), token_texts(tokens.ids.tolist(), tokenizer)
     names: dict[int, str] = {}
     for position, row in zip(positions, rows, strict=True):
         if row is not None:
-            for model in filter(None, (teacher, student)):
+            for model in models:
                 for token in (*model.top_ids[row, :MOST_LIKELY].tolist(), ids[position]):
                     names.setdefault(token, _name(token, ids[position - 1], tokenizer))
     return {
@@ -122,6 +125,7 @@ def describe(
                 "counted": bool(tokens.counted[position]),
                 "position": position,
                 "id": ids[position],
+                "bytes": int(tokens.bytes[position]),
             }
             for position in positions
         ],
@@ -130,9 +134,15 @@ def describe(
         "classes": teacher.num_classes,
         "prompts": sorted({str(role) for role in tokens.roles} - COUNTED),
         "teacher": _expected(teacher, rows),
-        "student": None if student is None else _expected(student, rows),
-        "cross": None if pair is None else _packed(pair.cross[predicted]),
+        **{name: None if pair is None else _compared(pair, rows) for name, pair in pairs.items()},
     }
+
+
+def _compared(pair: TokenPair, rows: Sequence[int | None]) -> dict[str, Any]:
+    """What a student expected, and what lies between its teacher and it."""
+    predicted = [row for row in rows if row is not None]
+    tables = {"cross": pair.cross, "reverse": pair.reverse}
+    return _expected(pair.student, rows) | {name: _packed(table[predicted]) for name, table in tables.items()}
 
 
 def _expected(model: TokenSet, rows: Sequence[int | None]) -> dict[str, Any]:

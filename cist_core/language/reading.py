@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from cist_core.errors import CistError, first_line
 from cist_core.files import write_whole
 from cist_core.language.passage import LONGEST, describe
-from cist_core.language.texts import Tokens, read_texts, remarks, tokenise_all
+from cist_core.language.sources import tokens_for
+from cist_core.language.texts import Tokens, load_texts, remarks
 from cist_core.language.token_set import TokenPair, TokenSet
 from cist_core.process_limits import limit_memory, limit_time
 from cist_core.wording import byte_size
@@ -26,16 +27,15 @@ from cist_core.wording import byte_size
 if TYPE_CHECKING:
     from cist_core.language.models import LanguageModel
 
-TOKENS, PAIR, INDEX, FAULT = "tokens.safetensors", "pair", "index.json", "fault.txt"
-"""Of a reading: the token set of one model, or the folder of the pair of two; what there is; why there is nothing."""
+TOKENS, PAIR, BEFORE, INDEX, FAULT = "tokens.safetensors", "pair", "before", "index.json", "fault.txt"
+"""Of a reading: the token set of one model, or the folder of the pair of two; that of the teacher and the untrained
+student; what there is; why there is nothing."""
 MOST_TOKENS = 8_192
 """Of one reading."""
 AT_ONCE = 4
 """Readings that are made at a time, for everybody together."""
 OPENING_SECONDS, SECONDS = 900, 300
 """That opening the models may take, which converts one in GGUF the first time; and then the reading of the text."""
-LONGEST_ROW = 2_048
-"""Tokens that are read at once, as by ``cist analyze``: memory grows with the square."""
 
 
 def read(text: Path, folder: Path, *models: LanguageModel) -> None:
@@ -44,22 +44,25 @@ def read(text: Path, folder: Path, *models: LanguageModel) -> None:
     Args:
         text: a file, see `read_texts`.
         folder: where to.
-        models: one, and perhaps a student beside it.
+        models: one, perhaps a student beside it, and perhaps that student before its training.
 
     Raises:
         CistError: if the text cannot be read, or the folder not be written.
     """
-    from cist_core.language.inference import infer_pair, infer_tokens
+    from cist_core.language.inference import infer_pairs, infer_tokens
 
-    teacher, longest = models[0], min(LONGEST_ROW, *(model.longest for model in models))
-    parts = tokenise_all(read_texts(text), teacher.tokenizer, longest=longest)
+    teacher, *students = models
+    parts = tokens_for(models, load_texts(text))
     texts, cut = _first([part for part in parts if len(part.ids) > 1], MOST_TOKENS)
     if not texts:
         raise CistError("The text has fewer than two tokens, and each is predicted from those before it; give more.")
     found: TokenSet | TokenPair
-    if len(models) > 1:
-        found = infer_pair(teacher, models[1], texts)
+    before: TokenPair | None = None
+    if students:
+        found, *others = infer_pairs(teacher, students, texts)
         found.save(folder / PAIR)
+        for before in others:
+            before.save(folder / BEFORE)
     else:
         found = infer_tokens(teacher, texts, cached=False)
         found.save(folder / TOKENS)
@@ -67,7 +70,7 @@ def read(text: Path, folder: Path, *models: LanguageModel) -> None:
     for number, part in enumerate(texts):
         for start in range(0, len(part.ids), LONGEST):
             file = f"passage-{len(passages)}.json"
-            shown = describe(found, part, teacher.tokenizer, sequence=number, start=start)
+            shown = describe(found, part, teacher.tokenizer, before=before, sequence=number, start=start)
             _write(folder / file, json.dumps(shown))
             passages.append({"file": file, "sequence": number, "start": start})
     said = remarks(texts)
@@ -95,29 +98,45 @@ def _write(path: Path, content: str) -> None:
     write_whole(path, lambda partial: partial.write_text(content, encoding="utf-8"), what="The passage", durable=False)
 
 
-def main() -> None:
-    text, folder, *references = sys.argv[1:]
+def read_within_limits(
+    text: Path, folder: Path, names: str, open_models: Callable[[], Sequence[LanguageModel]]
+) -> None:
+    """`read`, as the whole work of a process: within its limits; what went wrong is left in the folder as a sentence.
+
+    Args:
+        text: as in `read`.
+        folder: as in `read`.
+        names: what the models are called.
+        open_models: opens them, which has a limit of its own: no text is too long because a model had to be converted.
+    """
+
+    def work() -> None:
+        limit_time(
+            OPENING_SECONDS,
+            f"{names} could not be opened within {OPENING_SECONDS // 60} minutes; try again when the machine has less "
+            "to do, or use a smaller model.",
+        )
+        models = open_models()
+        limit_time(SECONDS, f"The text was not read within {SECONDS} seconds; give a shorter one.")
+        read(text, folder, *models)
+
     try:
-        allowed = limit_memory(AT_ONCE)
-        fault = _fault_of(lambda: _open_and_read(Path(text), Path(folder), references), allowed)
+        fault = _fault_of(work, limit_memory(AT_ONCE))
     except CistError as error:
         fault = str(error)
     if fault is not None:
-        _write(Path(folder) / FAULT, fault)
+        _write(folder / FAULT, fault)
 
 
-def _open_and_read(text: Path, folder: Path, references: Sequence[str]) -> None:
-    """Within the two limits of time: no text is too long because a model had to be converted."""
-    limit_time(
-        OPENING_SECONDS,
-        f"{' and '.join(references)} could not be opened within {OPENING_SECONDS // 60} minutes; try again when the "
-        "machine has less to do, or use a smaller model.",
-    )
+def main() -> None:
+    text, folder, *references = sys.argv[1:]
+    read_within_limits(Path(text), Path(folder), " and ".join(references), lambda: _open(references))
+
+
+def _open(references: Sequence[str]) -> list[LanguageModel]:
     from cist_core.language.models import open_language_model
 
-    models = [open_language_model(reference) for reference in references]
-    limit_time(SECONDS, f"The text was not read within {SECONDS} seconds; give a shorter one.")
-    read(text, folder, *models)
+    return [open_language_model(reference) for reference in references]
 
 
 def _fault_of(work: Callable[[], None], allowed: int | None) -> str | None:

@@ -13,10 +13,10 @@ from cist_core.progress import ProgressCallback
 from cist_core.wording import LARGEST_LOG, perplexity, three_digits
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from cist_core.language.models import LanguageModel
-    from cist_core.language.texts import Tokens
+    from cist_core.language.texts import Example, Tokens
     from cist_core.language.token_set import TokenSet
 
 LENGTH = 2_048
@@ -83,17 +83,41 @@ def open_texts(
     Raises:
         CistError: as `load_tokens`.
     """
+    from cist_core.language.models import open_language_model
+    from cist_core.language.texts import load_texts
+
+    length = _checked(length)
+    examples = load_texts(source, split=split, download=download)
+    model = open_language_model(name, device=device, download=download)
+    return model, tokens_for([model], examples, length=length)
+
+
+def tokens_for(
+    models: Sequence[LanguageModel], examples: Iterable[Example], *, length: int | None = None
+) -> list[Tokens]:
+    """Texts as models of one vocabulary read them, through the tokenizer of the first.
+
+    Args:
+        models: one or more; none reads more at once than the shortest can.
+        examples: see `cist_core.language.texts.load_texts`.
+        length: as in `load_tokens`.
+
+    Raises:
+        CistError: as `cist_core.language.texts.tokenise`, or for a length of less than two.
+    """
+    from cist_core.language.texts import tokenise_all
+
+    longest = min(_checked(length), *(model.longest for model in models))
+    return tokenise_all(examples, models[0].tokenizer, longest=longest)
+
+
+def _checked(length: int | None) -> int:
     length = LENGTH if length is None else length
     if length < 2:
         raise CistError(
             f"Expected --length to be at least 2 tokens, of which one predicts the other, but got {length}."
         )
-    from cist_core.language.models import open_language_model
-    from cist_core.language.texts import load_texts, tokenise_all
-
-    examples = load_texts(source, split=split, download=download)
-    model = open_language_model(name, device=device, download=download)
-    return model, tokenise_all(examples, model.tokenizer, longest=min(model.longest, length))
+    return length
 
 
 def load_tokens(

@@ -30,8 +30,8 @@ from cist_core.logits.absent_classes import listed
 from cist_core.logits.logit_set import map_safetensors, safetensors_header
 
 FloatArray = NDArray[np.float64]
-FORMAT, PAIR_FORMAT = "cist-tokens-1", "cist-token-pair-1"
-_CROSS = "cross.safetensors"
+FORMAT, PAIR_FORMAT = "cist-tokens-1", "cist-token-pair-2"
+_CROSS, _TABLES = "cross.safetensors", ("cross", "reverse")
 _LAYOUT = {
     "table": ("float32", "KN2"),
     "log_partition": ("float32", "KN"),
@@ -117,6 +117,11 @@ class TokenSet:
     vocabulary_size: int
     left_out: tuple[int, ...] = ()
     provenance: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def models(self) -> tuple[TokenSet]:
+        """The token set of each model, as of a `TokenPair`: this one."""
+        return (self,)
 
     @property
     def num_tokens(self) -> int:
@@ -371,11 +376,18 @@ class TokenPair:
         teacher: its token set.
         student: the other one's.
         cross: ``(N, K, 2)``, see `cist_core.kernels.cross_table`; 1.5 kB a token.
+        reverse: the same with the models exchanged.
     """
 
     teacher: TokenSet
     student: TokenSet
     cross: NDArray[np.float32]
+    reverse: NDArray[np.float32]
+
+    @property
+    def models(self) -> tuple[TokenSet, TokenSet]:
+        """The token set of each model, the teacher's first."""
+        return self.teacher, self.student
 
     def divergence(self, tau_teacher: ArrayLike, tau_student: ArrayLike) -> FloatArray:
         """``KL(softmax(z_t / tau_t) || softmax(z_s / tau_s))`` in nats, ``(N,)``, from the tables.
@@ -387,16 +399,25 @@ class TokenPair:
         Raises:
             CistError: as `TokenSet.soft_labels`.
         """
-        rows = np.arange(self.teacher.num_tokens)
-        teacher_tau, _ = self.teacher._read(tau_teacher, rows)
-        student_tau, log_z = self.student._read(tau_student, rows)
-        ratios = np.minimum(self.teacher.statistics.maximum / teacher_tau, kernels.MAX_TABLE_RATIO)
-        distance = kernels.read_table(self.cross, ratios) / student_tau
-        entropy = kernels.read_table(self.teacher.table, ratios)
-        return np.asarray(np.maximum(distance + log_z - entropy, 0.0))
+        return _divergence(self.teacher, self.student, self.cross, tau_teacher, tau_student)
+
+    def reverse_divergence(self, tau_teacher: ArrayLike, tau_student: ArrayLike) -> FloatArray:
+        """``KL(softmax(z_s / tau_s) || softmax(z_t / tau_t))`` in nats, ``(N,)``, likewise.
+
+        There is no such table for the Jensen-Shannon divergence: the logarithm of a mean of two soft labels is no sum
+        over functions of one ratio each, so it needs all logits at every temperature.
+
+        Args:
+            tau_teacher: as in `divergence`.
+            tau_student: as in `divergence`.
+
+        Raises:
+            CistError: as `divergence`.
+        """
+        return _divergence(self.student, self.teacher, self.reverse, tau_student, tau_teacher)
 
     def save(self, folder: str | PathLike[str]) -> None:
-        """Write both token sets and what is between them, as three files; about 6.5 kB a token.
+        """Write both token sets and what is between them, as three files; about 8 kB a token.
 
         Raises:
             CistError: if a file cannot be written.
@@ -406,8 +427,8 @@ class TokenPair:
             path = Path(folder) / f"{name}.safetensors"
             model.save(path)
             metadata[name] = map_safetensors(path)[0][CHECKSUM]
-        cross = np.ascontiguousarray(self.cross.transpose(1, 0, 2))
-        _write(Path(folder) / _CROSS, {"ratios": kernels.ratio_grid(), "cross": cross}, metadata)
+        tables = {name: np.ascontiguousarray(getattr(self, name).transpose(1, 0, 2)) for name in _TABLES}
+        _write(Path(folder) / _CROSS, {"ratios": kernels.ratio_grid(), **tables}, metadata)
 
     @classmethod
     def load(cls, folder: str | PathLike[str]) -> TokenPair:
@@ -424,11 +445,24 @@ class TokenPair:
             models.append(TokenSet.load(path))
             if map_safetensors(path)[0].get(CHECKSUM) != metadata.get(name):
                 raise CistError(f"{path} is another one than that of {source}; make the pair again from both models.")
-        cross = tensors.get("cross")
-        if cross is None or cross.dtype != np.float32 or cross.shape != (*models[0].log_partition.T.shape, 2):
-            raise CistError(f"{source} has no table between these two models; make the pair again from both.")
+        tables = [tensors.get(name) for name in _TABLES]
+        shape = (*models[0].log_partition.T.shape, 2)
+        if not all(table is not None and table.dtype == np.float32 and table.shape == shape for table in tables):
+            raise CistError(f"{source} has no tables between these two models; make the pair again from both.")
         models[0].check_same_tokens(models[1])
-        return cls(models[0], models[1], cross.transpose(1, 0, 2))
+        return cls(models[0], models[1], *(table.transpose(1, 0, 2) for table in tables if table is not None))
+
+
+def _divergence(
+    of: TokenSet, other: TokenSet, cross: NDArray[np.float32], tau_of: ArrayLike, tau_other: ArrayLike
+) -> FloatArray:
+    """``KL(p_of || p_other) = D(m / tau) / tau_other + ln Z_other - H_of``, as `kernels.cross_table` has it."""
+    rows = np.arange(of.num_tokens)
+    own_tau, _ = of._read(tau_of, rows)
+    other_tau, log_z = other._read(tau_other, rows)
+    ratios = np.minimum(of.statistics.maximum / own_tau, kernels.MAX_TABLE_RATIO)
+    distance = kernels.read_table(cross, ratios) / other_tau
+    return np.asarray(np.maximum(distance + log_z - kernels.read_table(of.table, ratios), 0.0))
 
 
 def _codes(roles: NDArray[np.str_]) -> tuple[list[str], NDArray[np.uint8]]:

@@ -20,6 +20,10 @@ CLOCK_FIELDS = ("seconds", "samples_per_second")
 """What a row of metrics says of the machine, not of the result: two runs of one config differ in these alone."""
 
 
+STUDENT_FOLDER = "student"
+"""In the directory of a run of a language model: the student as transformers opens it."""
+
+
 class RunDirectoryBusy(CistError):  # noqa: N818 - it tells a state that passes, not a fault
     """Another process trains in a run directory."""
 
@@ -59,6 +63,11 @@ class RunDirectory:
     @property
     def student(self) -> Path:
         return self.path / "student.safetensors"
+
+    @property
+    def language_student(self) -> Path:
+        """Of a language model the student as a folder of transformers, tokenizer included."""
+        return self.path / STUDENT_FOLDER
 
     @property
     def best_student(self) -> Path:

@@ -4,30 +4,41 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import numpy as np
 import pytest
 
 pytest.importorskip("transformers")
 
+from example_runs import ExampleStore
 from streamlit.testing.v1 import AppTest
 from tiny_language_models import CLASSES, save_tiny_model
 
 from app.tokens import readings
+from app.tokens.readings import Readers
 from app.tokens.view import RHOS, Shown, code_of, table_of
 from cist_core.cards import sample_models_folder
 from cist_core.errors import CistError
 from cist_core.language import reading
+from cist_core.language.inference import infer_pairs
 from cist_core.language.known import known_language_models
 from cist_core.language.models import open_language_model
 from cist_core.language.passage import curves_of, rows_of
 from cist_core.language.reading import PAIR, read
+from cist_core.language.texts import example_of, tokenise_all
 from cist_core.language.token_set import TokenPair
+from cist_core.processes import signs_of_work
+from cist_core.runs import RunState
 from cist_core.temperature import Cist
+from cist_core.training import parse_config
+from cist_core.training.before_after import open_distilled
 from tests.app.driver import components, finding, open_app, shown_by
 
 TEXT = " ".join(f"w{20 + 7 * number % 70}" for number in range(20))  # `w1`, the end of a text, begins none of them
@@ -85,6 +96,74 @@ def read_it(app: AppTest, text: str = TEXT) -> AppTest:
     return wait_for(app, lambda: "cist_tokens" in components(app) and passage_on(app)["tokens"][0]["text"] == first)
 
 
+@pytest.fixture
+def run(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ExampleStore:
+    """A store whose one run has distilled the tiny teacher, as the engine leaves it: a fresh student, and what it is
+    now."""
+    store = ExampleStore(tmp_path / "runs")
+    monkeypatch.setattr("cist_core.runs.RunStore", lambda: store)
+    monkeypatch.setattr("cist_core.runs.ensure_worker", lambda store: None)
+    config = parse_config(
+        {
+            "task": "language",
+            "data": {"name": "texts.jsonl", "length": 64},
+            "teacher": {"name": "tiny-teacher"},
+            "student": {"architecture": "gpt2:width=16,layers=1,heads=2"},
+            "objective": "kd:tau=1",
+            "epochs": 1,
+            "batch_size": 4,
+        }
+    )
+    (added,) = store.add_all([("", config)])
+    store.runs[0] = replace(added, state=RunState.FINISHED, started_at=2_000.0, ended_at=2_060.0)
+    added.directory.write_status({"state": "finished", "epoch": 1, "epochs": 1, "test_nll": 4.0, "test_accuracy": 0.1})
+    save_tiny_model(added.directory.language_student, seed=7)
+    return store
+
+
+def test_from_a_run_it_is_one_press_to_its_student_before_and_after(run: ExampleStore) -> None:
+    runs = open_app("runs")
+    (link,) = [each.proto for each in runs.get("page_link") if "before and after" in each.proto.label]
+    app = open_app("tokens", **dict(parse_qsl(link.query_string)), tokens_text=TEXT)
+    wait_for(app, lambda: "cist_tokens" in components(app))
+    assert not app.warning
+    given = passage_on(app) | shown_by(app, "cist_tokens")
+    assert (given["measure"], given["model"]) == ("surprisal", "change")
+    assert given["before"]["cross"] != given["student"]["cross"]
+    assert given["before"]["tokens"] != given["student"]["tokens"]
+    assert "Run KD τ = 1, seed 0" in app.selectbox(key="tokens_model_box").options
+    teacher, student, before = open_distilled(run.runs[0].directory.path)
+    after, earlier = infer_pairs(
+        teacher, [student, before], tokenise_all([example_of({"text": TEXT}, "")], teacher.tokenizer, longest=64)
+    )
+    moved = float(after.student.nll.mean() - earlier.student.nll.mean())
+    assert f"is {abs(moved):.3g} nats {'likelier' if moved < 0 else 'less likely'} than before" in finding(app)
+    assert "bits per byte" in finding(app)
+    table = table_of(passage_on(app), after, rows_of(after.teacher, 0, 0), Shown(tau=2.0, rho=4.0), before=earlier)
+    expected = earlier.divergence(2.0, 2.0)
+    assert table["earlier student's KL, tau=2"].iloc[1:].to_numpy() == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_code_of_a_run_prints_its_numbers(run: ExampleStore, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.txt").write_text(TEXT)
+    directory = run.runs[0].directory
+    code = code_of([], Shown(tau=2.0, rho=4.0), run=str(directory.path))
+    exec(code.python, {})
+    *_, after, before = capsys.readouterr().out.split()
+    assert float(after) != float(before)
+    assert code.command.startswith(f"cist analyze --lm {directory.language_student} --text text.txt")
+
+
+def test_a_run_that_is_gone_is_said_and_so_is_one_whose_models_are(run: ExampleStore) -> None:
+    app = open_app("tokens", tokens_model="run:gone", tokens_student="none", tokens_text=TEXT)
+    assert "run:gone" in warnings(app)
+    shutil.rmtree(Path(os.environ["CIST_SAMPLE_MODELS"]) / "language" / "tiny-teacher")
+    app = open_app("tokens", tokens_model="run:run-1", tokens_text=TEXT)
+    wait_for(app, lambda: bool(app.error))
+    assert "tiny-teacher" in app.error[0].value
+
+
 def warnings(app: AppTest) -> str:
     return " ".join(warning.value for warning in app.warning)
 
@@ -95,7 +174,7 @@ def test_the_pair_that_ships_reads_the_text_that_ships_until_somebody_chooses_ot
     assert app.session_state["tokens_model"] == "tiny-teacher"
     assert app.session_state["tokens_student"] == "tiny-student"
     assert "To every thing there is a season" in app.text_area(key="_tokens_box").value
-    assert passage_on(app)["cross"] is not None
+    assert passage_on(app)["student"]["cross"]
 
 
 def test_a_text_is_read_and_shown_and_a_student_beside_the_teacher(models: Path) -> None:
@@ -107,7 +186,7 @@ def test_a_text_is_read_and_shown_and_a_student_beside_the_teacher(models: Path)
     assert "The model's first choice" in finding(app)
     app.selectbox(key="tokens_student_box").select("tiny-student").run()
     wait_for(app, lambda: "cist_tokens" in components(app) and passage_on(app)["student"] is not None)
-    assert passage_on(app)["cross"] is not None
+    assert passage_on(app)["student"]["cross"]
     assert "the student's" in finding(app)
 
 
@@ -122,6 +201,12 @@ def test_what_cannot_be_read_is_said_where_one_looks(models: Path) -> None:
     app = read_it(open_app("tokens", **ALONE))
     assert "tiny-teacher" in app.error[0].value
     assert "How sure" in app.title[0].value
+    save_tiny_model(weights.parent)  # somebody puts it right
+    app.button(key="tokens-again").click().run()
+    wait_for(app, lambda: "cist_tokens" in components(app))
+    assert not app.error
+    assert "".join(token["text"] for token in passage_on(app)["tokens"]).split()[:3] == TEXT.split()[:3]
+    assert app.session_state["tokens_text"] == TEXT
 
 
 def test_without_a_language_model_the_page_says_how_to_get_one(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,13 +369,13 @@ def test_a_process_that_dies_is_begun_once_and_again_when_somebody_asks(
     monkeypatch.setattr(readings, "children", {})
     monkeypatch.setattr(readings, "Child", Dead)
     monkeypatch.setattr(Dead, "begun", 0)
-    model = [each for each in known_language_models() if each.name == "tiny-teacher"]
+    model = Readers.of_models([each for each in known_language_models() if each.name == "tiny-teacher"])
     assert readings.reading_of(model, TEXT) is None
     for _ in range(4):
         with pytest.raises(CistError, match="did not come to the end"):
             readings.reading_of(model, TEXT)
     assert Dead.begun == 1
-    readings.forget_fault(model, TEXT)
+    readings.forget(model, TEXT)
     assert readings.reading_of(model, TEXT) is None
     assert Dead.begun == 2
     with pytest.raises(CistError, match="sign in"):
@@ -299,7 +384,7 @@ def test_a_process_that_dies_is_begun_once_and_again_when_somebody_asks(
 
 
 def test_a_process_whose_time_is_up_is_killed_whoever_asks(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = [each for each in known_language_models() if each.name == "tiny-teacher"]
+    model = Readers.of_models([each for each in known_language_models() if each.name == "tiny-teacher"])
     monkeypatch.setattr(readings, "age", lambda started: readings.OPENING_SECONDS + readings.SECONDS + 60.0)
     killed: list[int] = []
     monkeypatch.setattr(readings, "signal_group", lambda pid, number: killed.append(pid))
@@ -311,6 +396,80 @@ def test_a_process_whose_time_is_up_is_killed_whoever_asks(models: Path, monkeyp
     assert killed == [Dead.pid]
     with pytest.raises(CistError, match="did not come to the end"):
         readings.reading_of(model, TEXT)
+
+
+def hanging(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Readers:
+    """A process of Python's that waits for something that never comes."""
+    (folder / "hanging_reader.py").write_text("import time\ntime.sleep(600)\n")
+    monkeypatch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{Path.cwd()}")
+    monkeypatch.setattr(readings, "children", {})
+    return Readers(("nobody",), "hanging_reader", (), ())
+
+
+def fault_of(readers: Readers) -> str:
+    """Why there is no reading, once its process has ended."""
+    for _ in range(60):
+        try:
+            readings.reading_of(readers, TEXT)
+        except CistError as error:
+            return str(error)
+        time.sleep(0.5)
+    raise AssertionError("the process never ended")
+
+
+def wait_until_quiet(readers: Readers) -> None:
+    """Until the process has begun to wait, and shows no more sign of work."""
+    (child,) = readings.children.values()
+    seen = (0.0, 0)
+    for _ in range(60):
+        readings.reading_of(readers, TEXT)
+        before, seen = seen, signs_of_work(child.pid)
+        if before == seen and seen > (0.0, 0):
+            return
+        time.sleep(0.5)
+    raise AssertionError("it never came to rest")
+
+
+def test_a_process_that_hangs_is_ended_long_before_its_time_is_up(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers = hanging(tmp_path, monkeypatch)
+    assert readings.reading_of(readers, TEXT) is None
+    (child,) = readings.children.values()
+    wait_until_quiet(readers)
+    assert readings.reading_of(readers, TEXT) is None  # it may still come to something
+    monkeypatch.setattr(readings, "QUIET_SECONDS", 0.5)
+    time.sleep(1)
+    assert "no sign of work" in fault_of(readers)
+    assert child.exit_code() == -9
+    assert readings.waiting(readers, TEXT) is None
+
+
+def test_a_process_that_works_is_not_ended_for_hanging(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = iter(range(100))
+    monkeypatch.setattr(readings, "signs_of_work", lambda pid: (0.0, next(work)))
+    monkeypatch.setattr(readings, "QUIET_SECONDS", -1.0)
+    monkeypatch.setattr(Dead, "exit_code", lambda self: None)
+    monkeypatch.setattr(readings, "children", {})
+    monkeypatch.setattr(readings, "Child", Dead)
+    model = Readers.of_models([each for each in known_language_models() if each.name == "tiny-teacher"])
+    assert [readings.reading_of(model, TEXT) for _ in range(5)] == [None] * 5
+
+
+def test_somebody_who_waits_can_stop_it_and_start_it_again(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers = hanging(tmp_path, monkeypatch)
+    assert readings.reading_of(readers, TEXT) is None
+    (child,) = readings.children.values()
+    assert readings.waiting(readers, TEXT).seconds >= 0
+    readings.stop(readers, TEXT)
+    assert "was stopped" in fault_of(readers)
+    assert child.exit_code() == -9
+    readings.forget(readers, TEXT)
+    assert readings.reading_of(readers, TEXT) is None
+    readings.stop(readers, TEXT)
+    assert "was stopped" in fault_of(readers)
 
 
 def test_what_no_sentence_was_written_for_is_told_all_the_same(

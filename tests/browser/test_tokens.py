@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
+import psutil
 import pytest
 
 pytest.importorskip("transformers")
 
 from tiny_language_models import CLASSES, WORDS, save_tiny_model
 
+from app.tokens.view import link_to_run
 from cist_core.cards import sample_models_folder
 from cist_core.files import own_folder
-from cist_core.language.inference import infer_pair
+from cist_core.language.inference import infer_pair, infer_pairs
 from cist_core.language.known import SMOLLM2, known_language_models
 from cist_core.language.models import open_language_model
 from cist_core.language.reading import OPENING_SECONDS, SECONDS
-from cist_core.language.texts import read_texts, tokenise_all
+from cist_core.language.sources import tokens_for
+from cist_core.language.texts import example_of, read_texts, tokenise_all
 from cist_core.language.token_set import TokenPair
-from tests.browser.actions import faint_words, settle
-from tests.browser.conftest import LOOKS, save_whole_page
+from cist_core.runs import Run, RunState, RunStore, ensure_worker
+from cist_core.training import parse_config
+from cist_core.training.before_after import open_distilled
+from tests.browser.actions import FINDING, HEADING, MINUTES, faint_words, settle, wait_for
+from tests.browser.conftest import LOOKS, go_to, save_whole_page
 from tests.studio import running_studio
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -47,9 +55,41 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[str]:
-    with running_studio(tmp_path_factory.mktemp("studio"), CIST_SAMPLE_MODELS=str(models)) as address:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the server keeps what it writes."""
+    return tmp_path_factory.mktemp("studio")
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path, models: Path) -> Iterator[str]:
+    with running_studio(folder, CIST_SAMPLE_MODELS=str(models)) as address:
         yield address
+
+
+@pytest.fixture
+def run(folder: Path, server: str, models: Path) -> Run:
+    """One that has distilled a tiny teacher, finished."""
+    (folder / "texts.jsonl").write_text("\n".join(json.dumps({"text": TEXT}) for _ in range(20)))
+    config = parse_config(
+        {
+            "task": "language",
+            "data": {"name": str(folder / "texts.jsonl"), "length": 64, "validation_share": 0.2},
+            "teacher": {"name": str(models / "language" / "a-teacher")},
+            "student": {"architecture": "gpt2:width=16,layers=1,heads=2"},
+            "objective": "kd:tau=1",
+            "optimiser": {"name": "adamw", "learning_rate": 0.02},
+            "epochs": 2,
+            "batch_size": 4,
+            "machine": {"device": "cpu", "threads": 1},
+        }
+    )
+    store = RunStore(folder / "runs")
+    added = store.add(config)
+    ensure_worker(store)
+    wait_for(lambda: store.get(added.id).state.ended, seconds=480)
+    found = store.get(added.id)
+    assert found.state is RunState.FINISHED, found.reason
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +108,7 @@ def page(open_page):
 
 def mean_shown(page) -> float:
     """The mean over the tokens that count, as the legend says it."""
-    return float(page.locator(".says").inner_text().partition("mean ")[2].split()[0].rstrip("."))
+    return float(page.locator(".says").inner_text().partition("mean ")[2].split()[0].rstrip(".").replace("−", "-"))
 
 
 def choose(page, name: str, value: str) -> None:
@@ -99,6 +139,8 @@ def test_the_numbers_of_the_browser_are_those_of_the_library(page, pair: TokenPa
         ("surprisal", "tau", "teacher"): pair.teacher.surprisal(tau).mean(),
         ("divergence", "tau", "teacher"): pair.divergence(tau, tau).mean(),
         ("divergence", "rho", "teacher"): pair.divergence(*held).mean(),
+        ("reverse", "tau", "teacher"): pair.reverse_divergence(tau, tau).mean(),
+        ("reverse", "rho", "teacher"): pair.reverse_divergence(*held).mean(),
         ("temperature", "rho", "teacher"): held[0].mean(),
         ("rank", "rho", "teacher"): pair.teacher.rank.mean(),
     }
@@ -223,6 +265,108 @@ def test_colours_are_of_the_values(page) -> None:
     assert len(np.unique(before)) > 5
 
 
+def test_from_a_finished_run_one_press_shows_its_student_before_and_after(open_page, run: Run) -> None:
+    page = open_page(f"tokens?tokens_model=a-teacher&tokens_student=none&tokens_text={quote(TEXT)}", sign=A_TOKEN)
+    go_to(page, "Runs", sign=HEADING)  # what was chosen on Tokens before stands in the session
+    page.get_by_role("link", name="See it on Tokens, before and after").click()
+    page.wait_for_selector("select.measure", timeout=2 * MINUTES)
+    page.wait_for_function(f"location.search.includes('{run.id}')")
+    settle(page)
+    teacher, student, before = open_distilled(run.directory.path)
+    texts = tokens_for([teacher, student, before], [example_of({"text": TEXT}, "the same")])
+    after, earlier = infer_pairs(teacher, [student, before], texts)
+    assert page.locator("select.measure").input_value() == "surprisal"
+    assert page.locator("select.model").input_value() == "change"
+    moved = float((after.student.nll - earlier.student.nll).mean())
+    assert mean_shown(page) == pytest.approx(moved, rel=0.01)
+    assert f"is {-moved:.3g} nats likelier than before" in page.locator(FINDING).first.inner_text()
+    choose(page, "model", "before")
+    assert mean_shown(page) == pytest.approx(float(earlier.student.nll.mean()), rel=0.01)
+    choose(page, "measure", "divergence")
+    for model, value in (
+        ("before", earlier.divergence(1.0, 1.0)),
+        ("student", after.divergence(1.0, 1.0)),
+        ("change", after.divergence(1.0, 1.0) - earlier.divergence(1.0, 1.0)),
+    ):
+        choose(page, "model", model)
+        assert mean_shown(page) == pytest.approx(float(value.mean()), rel=0.01), model
+    assert page.locator("select.model option:not([hidden])").count() == 3  # a divergence is no teacher's alone
+    settle(page)
+    page.reload()
+    page.wait_for_selector(A_TOKEN, timeout=2 * MINUTES)
+    settle(page)
+    assert page.locator("select.model").input_value() == "change"
+    page.get_by_role("combobox", name="Model", exact=True).click()
+    page.get_by_role("option", name="b-student").click()
+    page.wait_for_function("document.querySelector('h2, h3')?.innerText.includes('first choice')", timeout=2 * MINUTES)
+
+
+def stands_in_sight(page, words: str) -> bool:
+    """Whether an alert with these words is on the screen without scrolling."""
+    box = page.get_by_role("alert").filter(has_text=words).bounding_box()
+    return box is not None and box["y"] >= 0 and box["y"] + box["height"] <= page.viewport_size["height"]
+
+
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (390, 844)])
+def test_a_model_that_cannot_be_opened_is_said_in_sight_and_tried_again(
+    open_page, models: Path, width: int, height: int
+) -> None:
+    place = models / "language" / f"c-damaged-{width}"
+    shutil.copytree(models / "language" / "b-student", place)
+    weights = place / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-100])
+    try:
+        address = f"tokens?tokens_model={place.name}&tokens_student=none&tokens_text={quote(TEXT)}"
+        page = open_page(address, width=width, height=height, sign="[data-testid=stAlert]")
+        assert stands_in_sight(page, place.name)
+        assert page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth") <= 0
+        weights.write_bytes(whole)
+        page.get_by_role("button", name="Try again").click()
+        page.wait_for_selector(f"{A_TOKEN}:has-text('{TEXT.split()[1]}')", timeout=2 * MINUTES)
+        assert page.get_by_role("alert").count() == 0
+        assert quote(TEXT).replace("%20", "+") in page.url
+        assert place.name in page.url
+    finally:
+        shutil.rmtree(place)
+
+
+def readers_of(text: str) -> list[psutil.Process]:
+    """The processes that read it."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        command = process.info["cmdline"] or []
+        files = [Path(part) for part in command if part.endswith("text.txt")]
+        if "cist_core.language.reading" in command and any(file.read_text() == text for file in files):
+            found.append(process)
+    return found
+
+
+@pytest.mark.parametrize(("how", "said"), [("ended", "did not come to the end"), ("stopped", "was stopped")])
+def test_a_reading_that_ends_loses_nothing_and_is_begun_again(open_page, how: str, said: str) -> None:
+    text = f"{TEXT} w{20 + len(how)}"
+    page = open_page("tokens?tokens_model=a-teacher&tokens_student=none", sign=A_TOKEN)
+    page.get_by_role("button", name="Your own text").click()
+    page.get_by_label("Text", exact=True).fill(text)
+    page.get_by_role("button", name="Read it").click()
+    wait_for(lambda: readers_of(text), seconds=60)
+    if how == "ended":
+        for process in readers_of(text):
+            process.kill()
+    else:
+        page.get_by_role("button", name="Stop").click()
+    page.get_by_role("alert").filter(has_text=said).wait_for(timeout=2 * MINUTES)
+    assert stands_in_sight(page, said)
+    settle(page)
+    page.get_by_role("button", name="Your own text").click()
+    assert page.get_by_label("Text", exact=True).input_value() == text
+    page.get_by_role("button", name="Your own text").click()
+    page.get_by_label("Text", exact=True).wait_for(state="detached")
+    page.get_by_role("button", name="Try again").click()
+    page.wait_for_selector(f"{A_TOKEN}:has-text('{text.split()[-1]}')", timeout=2 * MINUTES)
+    assert page.get_by_role("alert").count() == 0
+
+
 @pytest.mark.parametrize("name", ["tokens", "tokens-smollm2"])
 def test_pictures_with_models_that_people_have(browser, tmp_path: Path, name: str) -> None:
     """The pair that ships, which a visitor sees first, and SmolLM2, converted once a machine."""
@@ -240,4 +384,26 @@ def test_pictures_with_models_that_people_have(browser, tmp_path: Path, name: st
             settle(page)
             assert faint_words(page) == []
             save_whole_page(page, name, scheme)
+            page.close()
+
+
+def test_pictures_of_a_student_before_and_after(browser, tmp_path: Path) -> None:
+    """Of a finished run of the preset demo-language, which takes minutes; CIST_DEMO_RUN names its directory."""
+    made = os.environ.get("CIST_DEMO_RUN")
+    if made is None:
+        pytest.skip("CIST_DEMO_RUN names no finished run of the preset demo-language")
+    run_id = "20260101-120000-beef"
+    shutil.copytree(made, tmp_path / "runs" / run_id)
+    RunStore(tmp_path / "runs").forget_rebuilt()  # the table is made of the directory
+    link = "&".join(f"{key}={quote(value)}" for key, value in link_to_run(run_id).items())
+    with running_studio(tmp_path) as address:
+        for width, height, scheme in [*LOOKS, (390, 844, "dark")]:
+            view = {"viewport": {"width": width, "height": height}, "color_scheme": scheme}
+            page = browser.new_page(**view, reduced_motion="reduce")
+            page.goto(f"{address}/tokens?{link}")
+            page.wait_for_selector(A_TOKEN, timeout=1000 * (OPENING_SECONDS + SECONDS))
+            settle(page)
+            assert "After distillation" in page.locator(FINDING).first.inner_text()
+            assert faint_words(page) == []
+            save_whole_page(page, "tokens-distilled", scheme)
             page.close()

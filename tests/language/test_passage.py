@@ -94,7 +94,7 @@ def test_what_the_browser_is_given_has_the_soft_labels_of_both_models_and_their_
         for name, model in (("teacher", teacher), ("student", student))
     }
     curves = {name: unpacked(shown[name]["curves"], count, nodes, 3) for name in exact}
-    cross = unpacked(shown["cross"], count, nodes, 2)
+    cross, reverse = (unpacked(shown["student"][name], count, nodes, 2) for name in ("cross", "reverse"))
     for k in (40, 90):  # at a node nothing is interpolated
         ratio = shown["nodes"][k]
         temperatures = {
@@ -105,6 +105,8 @@ def test_what_the_browser_is_given_has_the_soft_labels_of_both_models_and_their_
         np.testing.assert_allclose(curves["teacher"][:, k, 0], entropy(p, axis=1), atol=1e-4)
         divergence = cross[:, k, 0] / temperatures["student"] + curves["student"][:, k, 2] - curves["teacher"][:, k, 0]
         np.testing.assert_allclose(divergence, rel_entr(p, q).sum(axis=1), atol=1e-3)
+        back = reverse[:, k, 0] / temperatures["teacher"] + curves["teacher"][:, k, 2] - curves["student"][:, k, 0]
+        np.testing.assert_allclose(back, rel_entr(q, p).sum(axis=1), atol=1e-3)
         for name, shares in (("teacher", p), ("student", q)):
             for row, token in enumerate(shown[name]["tokens"][1:]):
                 ids, shifted = zip(*token["top"], strict=True)
@@ -125,7 +127,7 @@ def test_only_the_asked_stretch_is_described(teacher, texts):
         len(kernels.ratio_grid()),
         3,
     )
-    assert shown["student"] is shown["cross"] is None
+    assert shown["student"] is shown["before"] is None
 
 
 def test_a_prompt_is_read_and_does_not_count(teacher):

@@ -388,6 +388,8 @@ def test_the_divergence_of_two_models_at_any_temperatures(logits, tau_teacher, t
     q = softmax(other.astype(np.float64) / tau_student, axis=1)
     expected = rel_entr(p, q).sum(axis=1)
     np.testing.assert_allclose(pair.divergence(tau_teacher, tau_student), expected, rtol=0, atol=2e-4)
+    reverse = rel_entr(q, p).sum(axis=1)
+    np.testing.assert_allclose(pair.reverse_divergence(tau_teacher, tau_student), reverse, rtol=0, atol=2e-4)
 
 
 def test_the_divergence_under_two_rules(logits):
@@ -397,6 +399,7 @@ def test_the_divergence_under_two_rules(logits):
         softmax(rows.astype(np.float64) / tau[:, None], axis=1) for rows, tau in zip((logits, other), taus, strict=True)
     )
     np.testing.assert_allclose(pair.divergence(*taus), rel_entr(p, q).sum(axis=1), rtol=0, atol=2e-4)
+    np.testing.assert_allclose(pair.reverse_divergence(*taus), rel_entr(q, p).sum(axis=1), rtol=0, atol=2e-4)
 
 
 def test_a_model_does_not_diverge_from_itself(logits):
@@ -432,12 +435,15 @@ def test_a_pair_is_written_and_read(tmp_path, logits):
     pair.save(tmp_path)
     read = TokenPair.load(tmp_path)
     np.testing.assert_array_equal(read.divergence(1.5, 2.5), pair.divergence(1.5, 2.5))
-    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 8000 * TOKENS
+    np.testing.assert_array_equal(read.reverse_divergence(1.5, 2.5), pair.reverse_divergence(1.5, 2.5))
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 9500 * TOKENS
     with safe_open(tmp_path / "cross.safetensors", "np") as file:
         metadata = {key: text for key, text in file.metadata().items() if key != CHECKSUM}
         ratios, cross = file.get_tensor("ratios"), file.get_tensor("cross")
-    save_file({"ratios": ratios, "cross": cross[:, :-1].copy()}, tmp_path / "cross.safetensors", metadata)
-    with pytest.raises(CistError, match=r"cross\.safetensors has no table between these two models"):
+    save_file(
+        {"ratios": ratios, "cross": cross, "reverse": cross[:, :-1].copy()}, tmp_path / "cross.safetensors", metadata
+    )
+    with pytest.raises(CistError, match=r"cross\.safetensors has no tables between these two models"):
         TokenPair.load(tmp_path)
     pair.teacher.save(tmp_path / "student.safetensors")
     with pytest.raises(CistError, match=r"student\.safetensors is another one than that of .*cross\.safetensors"):

@@ -21,9 +21,8 @@ from torch import Tensor, nn
 from cist_core.errors import Cancelled, CistError
 from cist_core.objectives import ChunkedLogits, StepMean
 from cist_core.progress import ProgressCallback
-from cist_core.training.language_config import LanguageConfig, fresh_sizes
-from cist_core.training.randomness import Stream, derived_seed
-from cist_core.training.run_directory import RunDirectory
+from cist_core.training.language_config import LanguageConfig
+from cist_core.training.run_directory import STUDENT_FOLDER, RunDirectory
 from cist_core.training.statistics import EpochStatistics
 from cist_core.training.tasks.protocol import Split, StepBatch, Task, register_task
 from cist_core.training.token_statistics import TokenStatistics
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from cist_core.language.teacher_cache import TeacherCache
 
 _EVALUATION_BATCH = 8
-_STUDENT_FOLDER = "student"
 _PHASES: dict[Split, str] = {
     "train": "teacher on training texts",
     "validation": "teacher on validation texts",
@@ -122,14 +120,12 @@ class Language(Task):
     def create_student(self) -> nn.Module:
         from cist_core.language.models import open_language_model
         from cist_core.language.vocabulary import shared_classes
+        from cist_core.training.before_after import fresh_student
 
         wanted = self.config.student
-        sizes = fresh_sizes(wanted.architecture)
         self._student_remark = f"fresh weights of {wanted.architecture}"
-        if sizes is not None:
-            torch.manual_seed(derived_seed(self.config.seed, Stream.WEIGHTS))
-            network = _fresh_gpt2(sizes, self.teacher, self.config.data.length)
-        else:
+        network = fresh_student(self.config, self.teacher)
+        if network is None:
             opened = open_language_model(wanted.architecture, download=wanted.download, dtype="float32")
             shared_classes(self.teacher.vocabulary, opened.vocabulary)
             if opened.longest < self.config.data.length:
@@ -360,12 +356,12 @@ class Language(Task):
             "architecture": type(self.student.network).__name__,
             "num_classes": self._head().num_classes,
             "tokenizer": self.teacher.name,
-            "folder": _STUDENT_FOLDER,
+            "folder": STUDENT_FOLDER,
         }
 
     def keep(self, directory: RunDirectory, measured: Mapping[str, NDArray[np.float32]]) -> None:
         """The student as a folder of transformers, with the tokenizer, that can be opened by its path."""
-        folder = directory.path / _STUDENT_FOLDER
+        folder = directory.language_student
         tokenizer: Any = self.teacher.tokenizer
         self.student.network.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -386,23 +382,3 @@ class Language(Task):
 
     def _most(self, usual: int) -> int:
         return min(usual, self.config.machine.micro_batch_size or usual)
-
-
-def _fresh_gpt2(sizes: Any, teacher: Any, length: int) -> Any:
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    end = teacher.tokenizer.eos_token_id
-    return GPT2LMHeadModel(
-        GPT2Config(
-            vocab_size=teacher.head.num_classes,
-            n_positions=max(length, teacher.longest if teacher.longest <= 1 << 14 else length),
-            n_embd=sizes.width,
-            n_layer=sizes.layers,
-            n_head=sizes.heads,
-            resid_pdrop=0.0,
-            embd_pdrop=0.0,
-            attn_pdrop=0.0,
-            bos_token_id=end,
-            eos_token_id=end,
-        )
-    )
