@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import re
 import shlex
 import socket
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from ray_cluster import Cluster, a_cluster
 from whole_runs import TINY, results
 
 from cist_core import CistError
@@ -30,7 +30,6 @@ DIED = (
     "Job supervisor actor died: The actor died unexpectedly before finishing this task.\n\tclass_name: JobSupervisor\n"
     "\tactor_id: b3fe\nThe actor died because its node has died. Node Id: 8c4d"
 )
-REPOSITORY = Path(__file__).parents[2]
 
 
 class JobsApi:
@@ -413,62 +412,10 @@ def test_wrong_settings_fail_a_run_in_a_sentence(workplace, api, worker):
 # ---- a cluster of three nodes ----------------------------------------------------------------------------------------
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
-_SMALL = {"object_store_memory": 80_000_000}
-
-
-class Cluster:
-    """A head that runs nothing and two nodes with one CPU, as processes of this machine."""
-
-    def __init__(self) -> None:
-        from ray.cluster_utils import Cluster as RayCluster
-
-        self._make = RayCluster
-        self.port = free_port()
-        self.address = f"http://127.0.0.1:{self.port}"
-        self.start()
-
-    def start(self) -> None:
-        head = {"num_cpus": 0, "include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": self.port}
-        quick = {"health_check_period_ms": 500, "health_check_failure_threshold": 3, "health_check_initial_delay_ms": 0}
-        # Ray gives its workers, and all that jobs start, a niceness of 15: beside processes of 0 they hardly run.
-        quick["worker_niceness"] = 0
-        self._cluster = self._make(initialize_head=True, head_node_args={**head, **_SMALL, "_system_config": quick})
-        self.nodes = [self._cluster.add_node(num_cpus=1, **_SMALL) for _ in range(2)]
-
-    def kill_node_of(self, job: dict[str, object]) -> None:
-        (node,) = [node for node in self.nodes if node.node_id == job["driver_node_id"]]
-        self._cluster.remove_node(node, allow_graceful=False)
-
-    def replace_a_node(self) -> None:
-        """Kill one, and let another join."""
-        self._cluster.remove_node(self.nodes.pop(), allow_graceful=False)
-        self.nodes.append(self._cluster.add_node(num_cpus=1, **_SMALL))
-
-    def close(self) -> None:
-        self._cluster.shutdown()
-
-
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    pytest.importorskip("ray", reason="the extra 'ray' is not installed")
-    pytest.importorskip("aiohttp_cors", reason="the extra 'ray' brings Ray's dashboard, which is not installed")
-    path = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = str(REPOSITORY)  # of the nodes as well
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    made = Cluster()
-    try:
+    with a_cluster() as made:
         yield made
-    finally:
-        made.close()
-        if path is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = path
 
 
 @pytest.fixture
@@ -553,7 +500,7 @@ def test_a_run_on_two_workers_of_which_a_node_is_killed_goes_on_to_the_same_metr
     run = on_two_workers(on_ray, config)
     worker = on_ray.worker()
     work(worker, lambda: any(run.directory.checkpoints.glob("*.pt")), "for a checkpoint")
-    cluster.replace_a_node()
+    cluster.replace(cluster.nodes[-1])
     work(worker, lambda: on_ray.store.get(run.id).state.ended, "for the end")
     ended = on_ray.store.get(run.id)
     assert (ended.state, ended.reason) == (RunState.FINISHED, None), ended.stderr_file.read_text()[-3000:]
