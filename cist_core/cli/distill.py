@@ -101,11 +101,27 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
+class NoCode(argparse.Action):
+    """``--no-code`` holds from the moment in which it is read."""
+
+    def __call__(self, *_: object) -> None:
+        from cist_core.zoo.kinds.code import NO_CODE
+
+        os.environ[NO_CODE] = "1"
+
+
 def add_code_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    code = parser.add_mutually_exclusive_group()
+    code.add_argument(
         "--allow-code",
         action="store_true",
         help="run code (package.module:function) that the config file or the run to resume names; read it before",
+    )
+    code.add_argument(
+        "--no-code",
+        action=NoCode,
+        nargs=0,
+        help="run none in this process and those that it starts, whatever names it, as for the runs of visitors",
     )
 
 

@@ -38,6 +38,8 @@ examples:
   cist infer --teacher torchvision:resnet50@IMAGENET1K_V2 --data photographs/ --download --out logits.safetensors
   cist infer --teacher cifar100-resnet20 --data animals/ --class-map wolf=wolf dog= --out logits.safetensors
   cist infer --teacher 'mine.onnx + timm:resnet18.a1_in1k' --data photographs/ --out logits.safetensors
+  ray job submit -- cist infer --executor ray --teacher /nfs/mine.pt --data /nfs/photographs/ \\
+      --out /nfs/logits.safetensors
 
 Logits are cached by weights, pixels, preprocessing and precision (CIST_CACHE says where): a second run reads them, and
 goes on where one that was killed or interrupted has stopped.
@@ -72,6 +74,13 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--out", required=True, metavar="FILE", help="the .safetensors file to write")
     add_inference_options(parser)
     parser.add_argument("--batch-size", type=int, metavar="N", help="images at a time (default: suits the device)")
+    parser.add_argument(
+        "--executor",
+        choices=["here", "ray"],
+        default="here",
+        help="ray: by the nodes of the cluster that this machine is a part of (default: here)",
+    )
+    parser.add_argument("--workers", type=int, metavar="N", help="processes on Ray (default: one a GPU, else a CPU)")
     pixels = parser.add_argument_group(
         "preprocessing of your own teacher (default: what its weights say, or is usual for it)"
     )
@@ -113,6 +122,8 @@ def _run(options: argparse.Namespace) -> None:
             progress=progress,
             limit=options.limit,
             seed=options.seed,
+            executor=options.executor,
+            workers=options.workers,
         )
     logit_set = result.logit_set
     if result.resumed:

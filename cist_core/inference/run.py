@@ -11,9 +11,10 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from cist_core.data.dataset import ImageDataset
 from cist_core.data.decoded import DecodedImages
 from cist_core.data.sampling import choose_samples, samples_text
 from cist_core.errors import Cancelled, CistError
+from cist_core.inference import on_ray
 from cist_core.inference.ahead import in_order
 from cist_core.logits import scratch
 from cist_core.logits.cache import InferenceResult, LogitWriter, read_cached
@@ -39,6 +41,7 @@ from cist_core.zoo.layout import in_its_layout
 from cist_core.zoo.teacher import Teacher
 
 Precision = Literal["float32", "bfloat16", "float16"]
+Place = Literal["here", "ray"]
 PRECISIONS: dict[str, torch.dtype] = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -115,6 +118,8 @@ def infer(
     cache_dir: str | os.PathLike[str] | None = None,
     limit: int | None = None,
     seed: int | None = None,
+    executor: Place = "here",
+    workers: int | None = None,
 ) -> InferenceResult:
     """Run a teacher over a data set, or read what an earlier run with the same inputs left in the cache.
 
@@ -125,7 +130,7 @@ def infer(
         dataset: see `cist_core.data.loading.load_dataset`; its classes become the teacher's by name where both have
             names.
         batch_size: images at a time; by default as many as suit the device. It is halved as often as memory runs out,
-            and the result's ``reduced_batch`` says to how many.
+            and here, not on Ray, the result's ``reduced_batch`` says to how many.
         device: ``"auto"``, ``"cuda"``, ``"mps"`` or ``"cpu"``.
         precision: of the network's arithmetic; logits are stored in float32 in any case. On a CPU, ``"bfloat16"`` is
             slower than ``"float32"`` and ``"float16"`` is refused.
@@ -134,6 +139,10 @@ def infer(
         cache_dir: by default `cist_core.logits.scratch.cache_dir`.
         limit: use only this many samples.
         seed: draws them, each class in proportion to its size; by default they are evenly spaced over the data set.
+        executor: ``"here"``, or ``"ray"``: by the nodes of the Ray cluster that this machine is a part of
+            (`cist_core.inference.on_ray`). The result is that of this machine to rounding, and either goes on with what
+            the other has left.
+        workers: processes on Ray at most; by default as many as there are CPUs, or GPUs where there are any.
 
     Returns:
         the logits. Of a network that returns probabilities they are the logarithms (`as_logits`), and the provenance's
@@ -146,8 +155,7 @@ def infer(
     """
     started = time.perf_counter()
     dataset = fit_data(teacher, dataset)
-    target_device = choose_device(device)
-    _check_options(precision, batch_size, target_device)
+    _check_options(precision, batch_size, device, executor, workers)
     indices = choose_samples(dataset.labels, limit, seed)
     samples = samples_text(len(indices), dataset.num_samples, seed)
     provenance = _provenance(teacher, dataset, precision, samples)
@@ -169,9 +177,21 @@ def infer(
             resumable=True,
         ) as writer:
             resumed = writer.done
-            run = _Run(teacher, dataset, indices, target_device, PRECISIONS[precision])
             with progress_bar(progress, "Computing logits") as reporting:
-                reduced = run.fill(writer, batch_size, reporting, should_stop)
+                if executor == "ray":
+                    part = _Part(teacher, dataset, indices, device, PRECISIONS[precision], batch_size)
+                    on_gpu = None if device == "auto" else device.startswith("cuda")
+                    on_ray.fill(
+                        writer,
+                        part,
+                        on_gpu=on_gpu,
+                        most_workers=workers,
+                        progress=reporting,
+                        should_stop=should_stop,
+                    )
+                else:
+                    run = _Run(teacher, dataset, indices, choose_device(device), PRECISIONS[precision])
+                    reduced = run.fill(writer, batch_size, reporting, should_stop)
             logit_set = _finish(writer, teacher)
     elif progress is not None:
         progress(len(indices), len(indices))
@@ -198,10 +218,16 @@ def _without_softmax(logit_set: LogitSet) -> LogitSet:
     )
 
 
-def _check_options(precision: str, batch_size: int | None, device: torch.device) -> None:
+def _check_options(precision: str, batch_size: int | None, device: str, executor: str, workers: int | None) -> None:
+    if executor not in get_args(Place):
+        raise CistError(f"Expected `executor` to be one of {', '.join(get_args(Place))}, but got '{executor}'.")
+    if workers is not None and (executor == "here" or workers < 1):
+        raise CistError(f"Expected `workers` of 1 or more, and only together with Ray, but got {workers}.")
+    # The devices of other machines are asked for there.
+    kind = choose_device(device).type if executor == "here" or device == "cpu" else device
     if precision not in PRECISIONS:
         raise CistError(f"Expected `precision` to be one of {', '.join(PRECISIONS)}, but got '{precision}'.")
-    if precision == "float16" and device.type == "cpu":
+    if precision == "float16" and kind == "cpu":
         raise CistError("float16 arithmetic is not available on the CPU; use float32 there, or a GPU.")
     if batch_size is not None and batch_size < 1:
         raise CistError(f"Expected a batch size of at least 1 image, but got {batch_size}.")
@@ -260,7 +286,7 @@ class _Run:
 
     def fill(
         self,
-        writer: LogitWriter,
+        writer: on_ray.Rows,
         batch_size: int | None,
         progress: ProgressCallback | None,
         should_stop: Callable[[], bool] | None,
@@ -340,6 +366,43 @@ class _Run:
                 )
             result: NDArray[np.float32] = logits.float().cpu().numpy()
         return result
+
+
+@dataclass
+class _Rows:
+    """Rows in memory, where `_Run.fill` expects those of a file."""
+
+    logits: NDArray[np.float32]
+    done: int = 0
+
+    def keep(self, end: int) -> None:
+        self.done = end
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """The share of another process in a pass: called there, it returns what computes the rows that it is asked for."""
+
+    teacher: Teacher
+    dataset: ImageDataset
+    indices: NDArray[np.int64]
+    device: str
+    dtype: torch.dtype
+    batch_size: int | None
+
+    def __call__(self) -> on_ray.Compute:
+        device = choose_device(self.device)
+        if self.dtype == torch.float16 and device.type == "cpu":
+            raise CistError("float16 arithmetic is not available on the CPU, which is what this node has.")
+        run = _Run(self.teacher, self.dataset, self.indices, device, self.dtype)
+
+        def compute(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+            run.indices = self.indices[rows]
+            found = _Rows(np.empty((len(rows), self.teacher.num_classes), np.float32))
+            run.fill(found, self.batch_size, None, None)
+            return found.logits
+
+        return compute
 
 
 def _batch_that_suits(device: str, image_size: int, alone: bool) -> int:

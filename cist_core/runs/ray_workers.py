@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -33,6 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--workers", type=int, required=True)
     parser.add_argument("--resources", type=json.loads, required=True, help="of each, by Ray's names, as JSON")
+    parser.add_argument("--no-code", action="store_true", help="run no code that the config names")
     options = parser.parse_args(arguments)
     directory = RunDirectory(options.run_dir)
     if not options.resume and any(directory.checkpoints.glob("*.pt")):
@@ -57,7 +59,11 @@ def _train(options: argparse.Namespace, directory: RunDirectory) -> str | None:
     signal.signal(signal.SIGTERM, lambda *_: directory.cancel_file.touch())
     trainer = TorchTrainer(
         _work,
-        train_loop_config={"config": str(options.config), "run_dir": str(options.run_dir)},
+        train_loop_config={
+            "config": str(options.config),
+            "run_dir": str(options.run_dir),
+            "no_code": options.no_code,
+        },
         scaling_config=ScalingConfig(
             num_workers=options.workers,
             use_gpu=options.resources.get("GPU", 0) > 0,
@@ -80,6 +86,10 @@ def _work(given: dict[str, Any]) -> None:
     """What each worker does."""
     from cist_core.training.config import load_config
     from cist_core.training.engine import train
+    from cist_core.zoo.kinds.code import NO_CODE
+
+    if given["no_code"]:
+        os.environ[NO_CODE] = "1"
 
     with contextlib.suppress(Cancelled):
         train(load_config(given["config"]), given["run_dir"], resume=True)

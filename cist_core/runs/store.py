@@ -447,18 +447,34 @@ class RunStore:
                 return True
 
     @contextmanager
-    def kept_open(self) -> Iterator[None]:
-        """Keep a journal with room beside the table, so that a worker can write down how a run ended on a full disk."""
+    def kept_open(self) -> Iterator[Callable[[], None]]:
+        """Keep a journal with room beside the table, so that a worker can write down how a run ended on a full disk.
+
+        What it gives is to be called at every look: it does the same for a table that was rebuilt since.
+        """
         if self._version() is None:
             self._make_table()
-        with self._connection() as connection:
-            # Where that fails, the worker says of each change that it fails.
-            with contextlib.suppress(sqlite3.Error, CistError):
-                connection.execute("DROP TABLE IF EXISTS reserve")
-                connection.execute("CREATE TABLE reserve AS SELECT zeroblob(?)", (_RESERVE_BYTES,))
-                connection.execute("DROP TABLE reserve")  # its pages stay, for rows that grow
-                self._keep_missing_records()
-            yield
+        with contextlib.ExitStack() as kept:
+            known: tuple[int, int] | None = None
+
+            def keep() -> None:
+                nonlocal known
+                there = _identity(self.table_file)
+                if there == known:
+                    return
+                kept.close()
+                known = None
+                connection = kept.enter_context(self._connection())
+                known = there
+                # Where that fails, the worker says of each change that it fails.
+                with contextlib.suppress(sqlite3.Error, CistError):
+                    connection.execute("DROP TABLE IF EXISTS reserve")
+                    connection.execute("CREATE TABLE reserve AS SELECT zeroblob(?)", (_RESERVE_BYTES,))
+                    connection.execute("DROP TABLE reserve")  # its pages stay, for rows that grow
+                    self._keep_missing_records()
+
+            keep()
+            yield keep
 
     def claim(
         self,
@@ -864,10 +880,10 @@ class RunStore:
                     return directory
 
 
-def _identity(folder: Path) -> tuple[int, int] | None:
-    """By which the system knows a folder; None if there is none."""
+def _identity(path: Path) -> tuple[int, int] | None:
+    """By which the system knows a folder or file; None if there is none."""
     try:
-        found = folder.stat()
+        found = path.stat()
     except OSError:
         return None
     return found.st_dev, found.st_ino

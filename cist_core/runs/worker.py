@@ -96,8 +96,8 @@ class Worker:
         self._limits = self.store.limits
         try:
             while True:
-                with self.store.worker_lock().acquire(timeout=LOCK_SECONDS), self.store.kept_open():
-                    self._work(stop)
+                with self.store.worker_lock().acquire(timeout=LOCK_SECONDS), self.store.kept_open() as keep:
+                    self._work(stop, keep)
                 # Whoever added a run just before the lock was free has seen a living worker and started none.
                 if stop.is_set() or self.store.is_removed or not self.store.has_queued():
                     return True
@@ -110,12 +110,13 @@ class Worker:
                 raise
             raise CistError(f"No worker can run in {self.store.root} ({error.strerror or error}).") from error
 
-    def _work(self, stop: threading.Event) -> None:
+    def _work(self, stop: threading.Event, keep: Callable[[], None]) -> None:
         idle_since = time.monotonic()
         while not stop.is_set() and not self.store.is_removed:
             busy = True
             with self._complaining():
                 busy = self.tick()
+                keep()
             now = time.monotonic()
             if busy:
                 idle_since = now

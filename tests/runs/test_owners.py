@@ -1,11 +1,13 @@
 """Runs of several people: who sees and changes what, whose turn it is, and what one person may use."""
 
 import sqlite3
+import sys
 
 import pytest
 
 from cist_core import CistError
 from cist_core.runs import RunLimits, RunState, RunStore
+from cist_core.runs.executors.protocol import executor_named
 from tests.runs.workplace import GONE, config, end, rows, write_limits
 
 ANN, BOB = "ann@lab.edu", "bob@lab.edu"
@@ -194,3 +196,11 @@ def test_limits_of_a_person_have_defaults(store):
     write_limits(store, "user_runs_at_once = 0")
     with pytest.raises(CistError, match="user_runs_at_once: input should be greater than or equal to 1"):
         RunLimits.load(store.root)
+
+
+@pytest.mark.parametrize("name", ["local", "ray", "slurm"])
+def test_runs_of_visitors_are_told_to_run_no_code_whoever_has_started_the_worker(store, anns, name):
+    executor = executor_named(name)
+    mine, anns_own = store.add(config()), anns.add(config())
+    assert executor.command_for(mine)[:5] == [sys.executable, "-m", "cist_core", "distill", "--allow-code"]
+    assert executor.command_for(anns_own)[:5] == [sys.executable, "-m", "cist_core", "distill", "--no-code"]

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import re
 import shlex
 import socket
@@ -14,13 +13,16 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import psutil
 import pytest
+from ray_cluster import Cluster, a_cluster
 from whole_runs import TINY, results
 
 from cist_core import CistError
-from cist_core.runs import RunState, RunStore, Worker
+from cist_core.runs import Run, RunState, RunStore, Worker
 from cist_core.runs.executors.protocol import ExecutorUnreachable, executor_named
 from cist_core.runs.executors.ray_jobs import RayExecutor
+from cist_core.training import RunConfig
 from cist_core.training.engine import train
 from tests.runs.workplace import FAKE_ENGINE, Workplace, config, until
 
@@ -28,7 +30,6 @@ DIED = (
     "Job supervisor actor died: The actor died unexpectedly before finishing this task.\n\tclass_name: JobSupervisor\n"
     "\tactor_id: b3fe\nThe actor died because its node has died. Node Id: 8c4d"
 )
-REPOSITORY = Path(__file__).parents[2]
 
 
 class JobsApi:
@@ -411,53 +412,10 @@ def test_wrong_settings_fail_a_run_in_a_sentence(workplace, api, worker):
 # ---- a cluster of three nodes ----------------------------------------------------------------------------------------
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
-class Cluster:
-    """A head that runs nothing and two nodes with one CPU, as processes of this machine."""
-
-    def __init__(self) -> None:
-        from ray.cluster_utils import Cluster as RayCluster
-
-        self._make = RayCluster
-        self.port = free_port()
-        self.address = f"http://127.0.0.1:{self.port}"
-        self.start()
-
-    def start(self) -> None:
-        small = {"object_store_memory": 80_000_000}
-        head = {"num_cpus": 0, "include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": self.port}
-        quick = {"health_check_period_ms": 500, "health_check_failure_threshold": 3, "health_check_initial_delay_ms": 0}
-        self._cluster = self._make(initialize_head=True, head_node_args={**head, **small, "_system_config": quick})
-        self.nodes = [self._cluster.add_node(num_cpus=1, **small) for _ in range(2)]
-
-    def kill_node_of(self, job: dict[str, object]) -> None:
-        (node,) = [node for node in self.nodes if node.node_id == job["driver_node_id"]]
-        self._cluster.remove_node(node, allow_graceful=False)
-
-    def close(self) -> None:
-        self._cluster.shutdown()
-
-
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    pytest.importorskip("ray", reason="the extra 'ray' is not installed")
-    pytest.importorskip("aiohttp_cors", reason="the extra 'ray' brings Ray's dashboard, which is not installed")
-    path = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = str(REPOSITORY)  # of the nodes as well
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    made = Cluster()
-    try:
+    with a_cluster() as made:
         yield made
-    finally:
-        made.close()
-        if path is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = path
 
 
 @pytest.fixture
@@ -475,7 +433,11 @@ def ask(place: Workplace, run_id: str) -> dict[str, object]:
 
 
 def work(worker: Worker, until_it_holds: Callable[[], object], what: str) -> None:
-    """Tick as a worker does, through the seconds in which Ray cannot be asked."""
+    """Tick as a worker does, through the seconds in which Ray cannot be asked.
+
+    The bound is against waiting for ever: Ray starts a dozen processes for a run of two workers, each of which imports
+    it, and that takes minutes where others want the processors as well.
+    """
 
     def tick() -> object:
         with contextlib.suppress(ExecutorUnreachable):
@@ -483,7 +445,7 @@ def work(worker: Worker, until_it_holds: Callable[[], object], what: str) -> Non
         time.sleep(0.1)
         return until_it_holds()
 
-    until(tick, what, seconds=120.0)
+    until(tick, what, seconds=400.0)
 
 
 @pytest.mark.slow
@@ -504,26 +466,70 @@ def test_a_run_whose_node_is_killed_goes_on_elsewhere_to_the_same_metrics(on_ray
     assert results(run.directory.path) == results(tmp_path / "whole")
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(
-    not os.environ.get("CIST_TEST_RAY_TRAIN"),
-    reason="40 seconds on a free machine, minutes beside other tests; CIST_TEST_RAY_TRAIN=1 runs it",
-)
-def test_a_run_on_two_workers_ends_with_the_metrics_of_two_processes_of_one_machine(on_ray, tmp_path):
-    """Each worker is on a node of its own, which has one CPU."""
+def on_two_workers(place: Workplace, config: RunConfig) -> Run:
+    """Queue a run whose workers are on a node each, as every node has one CPU."""
     pytest.importorskip("ray.train.torch", reason="the extra 'ray' brings Ray Train, which is not installed")
-    (on_ray.store.root / "executors.toml").write_text("[ray]\nworkers = 2\n")
-    run = on_ray.store.add(TINY)
+    (place.store.root / "executors.toml").write_text("[ray]\nworkers = 2\n")
+    return place.store.add(config)
+
+
+def by_two_processes(config: RunConfig, folder: Path) -> list[dict[str, float]]:
+    """The metrics of two processes of this machine, without Ray."""
+    config.save(folder / "config.json")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launch, "-m", "cist_core", "distill", str(folder / "config.json"), "--run-dir", str(folder / "two")]
+    subprocess.run(command, check=True, capture_output=True)
+    return results(folder / "two")
+
+
+@pytest.mark.slow
+def test_a_run_on_two_workers_ends_with_the_metrics_of_two_processes_of_one_machine(on_ray, tmp_path):
+    run = on_two_workers(on_ray, TINY)
     worker = on_ray.worker()
     work(worker, lambda: on_ray.store.get(run.id).state.ended, "for the end")
     ended = on_ray.store.get(run.id)
     assert (ended.state, ended.reason) == (RunState.FINISHED, None), ended.stderr_file.read_text()[-3000:]
     assert run.directory.status()["processes"] == 2
-    TINY.save(tmp_path / "config.json")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launch, "-m", "cist_core", "distill", str(tmp_path / "config.json"), "--run-dir", str(tmp_path / "two")]
-    subprocess.run(command, check=True, capture_output=True)
-    assert results(run.directory.path) == results(tmp_path / "two")
+    assert results(run.directory.path) == by_two_processes(TINY, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_run_on_two_workers_of_which_a_node_is_killed_goes_on_to_the_same_metrics(on_ray, cluster, tmp_path):
+    """It goes on as the same job, once there is a node for each worker again."""
+    config = TINY.changed(epochs=120)
+    run = on_two_workers(on_ray, config)
+    worker = on_ray.worker()
+    work(worker, lambda: any(run.directory.checkpoints.glob("*.pt")), "for a checkpoint")
+    cluster.replace(cluster.nodes[-1])
+    work(worker, lambda: on_ray.store.get(run.id).state.ended, "for the end")
+    ended = on_ray.store.get(run.id)
+    assert (ended.state, ended.reason) == (RunState.FINISHED, None), ended.stderr_file.read_text()[-3000:]
+    assert ended.attempt == 1
+    assert "Resumed after" in run.directory.log_tail(1000)
+    assert results(run.directory.path) == by_two_processes(config, tmp_path)
+
+
+@pytest.mark.slow
+def test_cancelling_a_run_on_two_workers_ends_all_of_its_processes(on_ray):
+    run = on_two_workers(on_ray, TINY.changed(epochs=9_000))
+    worker = on_ray.worker()
+    work(worker, lambda: any(run.directory.checkpoints.glob("*.pt")), "for a checkpoint")
+    assert len(of_the_run("RayTrainWorker")) == 2
+    assert of_the_run(str(run.directory.path))
+    on_ray.store.cancel(run.id)
+    work(worker, lambda: on_ray.store.get(run.id).state.ended, "for the end")
+    assert on_ray.store.get(run.id).state is RunState.CANCELLED
+    until(lambda: not of_the_run("RayTrainWorker") + of_the_run(str(run.directory.path)), "for the processes")
+    assert run.directory.status()["state"] == "cancelled"
+
+
+def of_the_run(word: str) -> list[str]:
+    """The command lines with this word in it of the processes that the nodes of this test have started."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            found.append(" ".join(process.cmdline()))
+    return [line for line in found if word in line]
 
 
 @pytest.mark.slow

@@ -275,6 +275,28 @@ def test_how_runs_end_on_a_full_disk_is_written_down_while_it_is_full_and_the_qu
             workplace.stop()
 
 
+def test_a_table_that_was_rebuilt_has_room_kept_as_well(tmp_path):
+    from tests.runs.workplace import Workplace
+
+    with mounted(tmp_path / "runs", "size=1m"):
+        workplace = Workplace(tmp_path / "runs")
+        victims = [workplace.add(seed) for seed in range(3)]
+        table = workplace.store.table_file
+        journal = table.with_name("runs.sqlite-wal")
+        try:
+            workplace.start("fill")
+            until(lambda: workplace.store.get(victims[0]).handle is not None)
+            for file in (table, journal):
+                file.unlink()
+            until(lambda: journal.exists() and journal.stat().st_size > 60_000, "for the journal to have room again")
+            fill(workplace.store.root)
+            for victim in victims:
+                workplace.reaches(victim, RunState.FAILED)
+                assert workplace.store.get(victim).reason.endswith("is full.")
+        finally:
+            workplace.stop()
+
+
 @pytest.mark.parametrize("fault", ["full", "read-only"])
 def test_dead_runs_are_not_running_where_nothing_can_be_written(tmp_path, fault):
     from tests.runs.workplace import Workplace

@@ -58,6 +58,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
     if kind == "memory":
         return f"memory://{tmp_path.name}/one"
     if kind == "file":
+        (tmp_path / "store").mkdir()
         return (tmp_path / "store" / "one").as_uri()
     address = request.getfixturevalue("s3")
     for name, value in {
@@ -543,3 +544,29 @@ def test_a_lease_among_the_files_of_the_run_is_not_copied(url, copied):
     (copied.path / "lease-000000999").write_bytes(b"came with aws s3 sync")
     mirror(url, copied.path, resume=True).close()
     assert "lease-000000999" not in Store(url).names()
+
+
+def test_a_folder_whose_disk_is_not_mounted_is_not_made_anew(tmp_path, capsys):
+    url = (tmp_path / "disk" / "runs" / "one").as_uri()
+    TINY.save(tmp_path / "config.json")
+    assert main(["distill", str(tmp_path / "config.json"), "--run-dir", str(tmp_path / "here"), "--mirror", url]) == 2
+    assert f"The folder {tmp_path / 'disk' / 'runs'} of {url} is not there" in capsys.readouterr().err
+    assert not (tmp_path / "disk").exists()
+
+
+def test_a_disk_that_is_unmounted_in_the_middle_is_said_and_the_copy_completed_when_it_is_back(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    directory = RunDirectory(tmp_path / "here")
+    train(TINY, directory.path)
+    copy = mirror((disk / "one").as_uri(), directory.path)
+    until(lambda: "status.json" in copy.store.names(), "for the copy")
+    disk.rename(tmp_path / "away")
+    directory.log_file.write_text("another line")
+    copy.offer()
+    until(lambda: copy.said()["fault"], "for the fault")
+    assert "as if its disk were not mounted" in copy.said()["fault"]
+    assert not disk.exists()
+    (tmp_path / "away").rename(disk)
+    copy.close()
+    assert (disk / "one" / "log.txt").read_text() == "another line"

@@ -283,3 +283,15 @@ def test_a_config_file_runs_code_only_when_it_is_allowed_to(
     assert own.partition(":")[0] not in sys.modules
     if command == "sweep":
         assert main([command, str(config), "--allow-code", *where]) == 0
+
+
+def test_no_code_holds_for_code_that_the_command_line_itself_names(
+    own: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CIST_NO_CODE", "")  # and back to what it was
+    named = ["distill", "--preset", "demo", "--set", f"student.architecture={own}", "--estimate"]
+    assert main([*named, "--no-code"]) == 2
+    assert f"'{own}' would run code of its own" in capsys.readouterr().err
+    assert own.partition(":")[0] not in sys.modules
+    with pytest.raises(SystemExit):
+        main([*named, "--no-code", "--allow-code"])

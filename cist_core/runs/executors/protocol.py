@@ -21,7 +21,8 @@ from cist_core.runs.run import Run
 from cist_core.training.run_directory import RunDirectoryBusy
 
 ENGINE = (sys.executable, "-m", "cist_core", "distill", "--allow-code")
-"""What trains a run. Code was refused or allowed when the run was queued; where it must not run, `NO_CODE` is set."""
+"""What trains a run. Code was refused or allowed when the run was queued; a run that has an owner is told ``--no-code``
+instead, and where `NO_CODE` is set none runs in any case."""
 
 
 RAY_ADDRESS = "CIST_RAY_ADDRESS"
@@ -82,7 +83,8 @@ class Executor(ABC):
     def command_for(self, run: Run) -> list[str]:
         """The whole command of the next attempt at a run."""
         directory = run.directory
-        command = [*self.command, str(directory.config_file), "--run-dir", str(directory.path)]
+        words = [_word_of(run, word) for word in self.command]
+        command = [*words, str(directory.config_file), "--run-dir", str(directory.path)]
         if url := mirror_of(directory.path):
             command += ["--replace-mirror", "--mirror", url]  # where it begins anew, of an earlier attempt at this run
         return [*command, "--resume"] if run.resume else command
@@ -136,6 +138,11 @@ class Executor(ABC):
             handle: from `start`.
             force: false: it may save where it is, as on SIGTERM; true: at once, as by SIGKILL.
         """
+
+
+def _word_of(run: Run, word: str) -> str:
+    """A word of a command as it is for this run: what a visitor has queued runs no code, whoever started the worker."""
+    return "--no-code" if word == "--allow-code" and run.owner is not None else word
 
 
 _CLASSES: dict[str, type[Executor]] = {}

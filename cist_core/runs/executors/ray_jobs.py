@@ -233,7 +233,8 @@ def _on_workers(run: Run, settings: RaySettings, *, resume: bool) -> list[str]:
     each = json.dumps(settings.of_a_process(_machine(run)))
     amounts = ["--workers", str(settings.workers), "--resources", each]
     place = [str(run.directory.config_file), "--run-dir", str(run.directory.path)]
-    return [sys.executable, "-m", "cist_core.runs.ray_workers", *place, *amounts, *(["--resume"] if resume else [])]
+    more = [*(["--resume"] if resume else []), *(["--no-code"] if run.owner is not None else [])]
+    return [sys.executable, "-m", "cist_core.runs.ray_workers", *place, *amounts, *more]
 
 
 def _check_address(address: str) -> None:

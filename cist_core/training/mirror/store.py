@@ -93,8 +93,21 @@ class Store:
         """Copy a file to this machine."""
         self._fs.get_file(self._path(name), str(path))
 
+    def check_mounted(self) -> None:
+        """Refuse to make a folder on a disk in a place that is not there, as where that disk is not mounted.
+
+        Raises:
+            CistError: naming the place.
+        """
+        if self._kind in _LOCAL and not self._fs.isdir(above := str(self._folder.parent)):
+            raise CistError(
+                f"The folder {above} of {self.url} is not there, as if its disk were not mounted; mount it, or make "
+                "the folder."
+            )
+
     def write(self, name: str, content: bytes) -> None:
         """Replace a file whole."""
+        self.check_mounted()
         if self._kind in _LOCAL:
             self._replace(name, lambda partial: self._fs.pipe_file(partial, content))
         else:
@@ -102,6 +115,7 @@ class Store:
 
     def send(self, path: Path, name: str) -> None:
         """Replace a file whole by one of this machine that does not change any more."""
+        self.check_mounted()
         if self._kind in _LOCAL:
             self._replace(name, lambda partial: self._fs.put_file(str(path), partial))
         else:
@@ -113,6 +127,7 @@ class Store:
         Raises:
             FileExistsError: if it is.
         """
+        self.check_mounted()
         if self._kind in _LOCAL:  # fsspec's own way there looks first and writes then
             with self._fs.open(self._path(name), "xb") as file:
                 file.write(content)
