@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -485,6 +486,26 @@ def test_two_runs_of_the_same_config_are_two_runs(url, copied, tmp_path):
     empty.close()
     assert results(tmp_path / "empty") == results(copied.path)
     mirror(url, copied.path, resume=True).close()
+
+
+@on_every_store
+def test_runs_that_lie_in_the_store_alone_are_listed(url, tmp_path, capsys):
+    above = url.rpartition("/")[0]
+    assert main(["runs", "--mirror", above]) == 0
+    assert capsys.readouterr().out == f"There are no copies of runs in {above}.\n"
+    TINY.save(tmp_path / "config.json")
+    assert main(["distill", str(tmp_path / "config.json"), "--run-dir", str(tmp_path / "here"), "--mirror", url]) == 0
+    shutil.rmtree(tmp_path / "here")
+    for name, text in (("two/config.json", b"{}"), ("two/status.json", b"[1]"), ("other.txt", b"no run")):
+        Store(above).write(name, text)
+    capsys.readouterr()
+    assert main(["runs", "--mirror", above]) == 0
+    _, _, one, two, hint = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(rf"{re.escape(url)} +finished +\d+\.\d+ %", one)
+    assert re.fullmatch(rf"{re.escape(above)}/two +unknown +-", two)
+    assert hint.endswith("--resume")
+    assert main(["runs", "--mirror", above, "--group", "a"]) == 2
+    assert "Expected --group only together with runs of this machine" in capsys.readouterr().err
 
 
 def test_a_wrong_config_is_named_before_the_store_is_asked(url, copied, tmp_path, capsys):
