@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cist_core import CistError
-from cist_core.cli.output import add_json_option, print_json, table
+from cist_core.cli.output import add_json_option, print_json, refuse_options, table
 from cist_core.training.logit_scale import ScaleFault
 from cist_core.wording import percent
 
@@ -21,6 +21,7 @@ EXAMPLES = """\
 examples:
   cist runs
   cist runs --group rho-sweep --json
+  cist runs --mirror s3://bucket/runs        copies in a store, also of runs that are nowhere else
   cist runs show ab12                the end of an id is enough
   cist runs cancel 20261124-171500-ab12
   cist runs resume ab12              continue from its last checkpoint
@@ -69,6 +70,7 @@ def add_parser(commands: Any) -> None:
     )
     add_root_option(parser)
     parser.add_argument("--group", metavar="NAME", help="list the runs of this sweep only")
+    parser.add_argument("--mirror", metavar="URL", help="list the copies of runs in this folder of a store instead")
     add_json_option(parser)
     parser.set_defaults(run=list_runs)
     verbs = parser.add_subparsers(metavar="[VERB]")
@@ -86,6 +88,9 @@ def add_parser(commands: Any) -> None:
 
 
 def list_runs(options: argparse.Namespace) -> None:
+    if options.mirror is not None:
+        _list_copies(options)
+        return
     store = open_store(options)
     store.reconcile()
     runs = store.list_runs(options.group)
@@ -102,6 +107,22 @@ def list_runs(options: argparse.Namespace) -> None:
         rows = [[*row, run.owner or "-"] for row, run in zip(rows, runs, strict=True)]
     rows = [[*row, _progress(run), _accuracy(run)] for row, run in zip(rows, runs, strict=True)]
     print(table([*head, "epoch", "val. accuracy"], rows, left=len(head)))
+
+
+def _list_copies(options: argparse.Namespace) -> None:
+    from cist_core.training.mirror.listing import copied_runs
+
+    refuse_options(options, ("root", "group"), needs="runs of this machine", reason="--mirror lists those of a store")
+    runs = copied_runs(options.mirror)
+    if options.json:
+        print_json({"mirror": options.mirror, "runs": [{"url": run.url, "status": run.status} for run in runs]})
+        return
+    if not runs:
+        print(f"There are no copies of runs in {options.mirror}.")
+        return
+    rows = [[run.url, run.state, _percent(run.test_accuracy)] for run in runs]
+    print(table(["copy", "state", "test accuracy"], rows, left=2))
+    print("Go on with one here: cist distill --run-dir COPY --resume")
 
 
 def show_run(options: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -291,7 +292,7 @@ def distill(*options: object, **settings: object) -> "subprocess.Popen[bytes]":
 
 @pytest.mark.parametrize("url", ["s3"], indirect=True)
 def test_after_kill_9_a_run_goes_on_elsewhere_to_the_same_metrics(url, tmp_path):
-    config = TINY.changed(epochs=40)
+    config = TINY.changed(epochs=80)
     config.save(tmp_path / "config.json")
     for name in ("here", "there"):
         (tmp_path / name).mkdir()
@@ -467,6 +468,44 @@ def test_the_copy_of_another_run_is_refused(url, copied, tmp_path, capsys, how):
     assert main(asked) == 2
     assert f"The run in {url} is not the one in {other} (seed of its config differ)" in capsys.readouterr().err
     assert content(url) == before
+
+
+def test_two_runs_of_the_same_config_are_two_runs(url, copied, tmp_path):
+    before = content(url)
+    other = RunDirectory(tmp_path / "other")
+    calls = iter(range(3))
+    with pytest.raises(CistError, match="was stopped"):
+        train(TINY, other.path, should_stop=lambda: next(calls, None) is None)
+    for with_copy in (False, True):  # of its own
+        if with_copy:
+            mirror(f"{url}-other", other.path, resume=True).close()
+        with pytest.raises(CistError, match=r"is not the one in .*, though it has the same config"):
+            mirror(url, other.path, resume=True)
+        assert content(url) == before
+    empty = mirror(url, tmp_path / "empty", resume=True)
+    empty.close()
+    assert results(tmp_path / "empty") == results(copied.path)
+    mirror(url, copied.path, resume=True).close()
+
+
+@on_every_store
+def test_runs_that_lie_in_the_store_alone_are_listed(url, tmp_path, capsys):
+    above = url.rpartition("/")[0]
+    assert main(["runs", "--mirror", above]) == 0
+    assert capsys.readouterr().out == f"There are no copies of runs in {above}.\n"
+    TINY.save(tmp_path / "config.json")
+    assert main(["distill", str(tmp_path / "config.json"), "--run-dir", str(tmp_path / "here"), "--mirror", url]) == 0
+    shutil.rmtree(tmp_path / "here")
+    for name, text in (("two/config.json", b"{}"), ("two/status.json", b"[1]"), ("other.txt", b"no run")):
+        Store(above).write(name, text)
+    capsys.readouterr()
+    assert main(["runs", "--mirror", above]) == 0
+    _, _, one, two, hint = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(rf"{re.escape(url)} +finished +\d+\.\d+ %", one)
+    assert re.fullmatch(rf"{re.escape(above)}/two +unknown +-", two)
+    assert hint.endswith("--resume")
+    assert main(["runs", "--mirror", above, "--group", "a"]) == 2
+    assert "Expected --group only together with runs of this machine" in capsys.readouterr().err
 
 
 def test_a_wrong_config_is_named_before_the_store_is_asked(url, copied, tmp_path, capsys):

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from cist_core.documents import parse_json
 from cist_core.errors import CistError, first_line
@@ -34,6 +35,8 @@ FETCH_SECONDS = 3600.0
 END_SECONDS = 300.0
 COPY_SECONDS = 30.0
 """Between two copies while there is no new checkpoint: of the log, the status and the metrics."""
+ID_FILE = "mirror-id"
+"""Holds a text that no other run has, in the directory as in its copy: two runs may have the same config."""
 _PART_BYTES = 8 << 20
 _STEP = re.compile(r"checkpoints/step-(\d+)\.pt")
 
@@ -74,6 +77,7 @@ class Mirror:
         self._copied_at: float | None = None
         self._fault: str | None = None
         self._lost: LeaseLost | None = None
+        self._id_there: str | None = None
 
     # ---- for whoever trains ------------------------------------------------------------------------------------------
 
@@ -167,6 +171,25 @@ class Mirror:
                 f"The run in {self.store.url} is not the one in {self.directory.path} ({', '.join(refused)} of its "
                 "config differ); choose another place for the copy."
             )
+        self._refuse_another_id(names)
+
+    def _refuse_another_id(self, names: list[str]) -> None:
+        """Another run of the same config; a directory in which nothing was trained yet may become that of the copy."""
+        if ID_FILE not in names:  # of a version that wrote none
+            return
+        self._id_there = self.store.read(ID_FILE).decode("ascii", errors="replace").strip()
+        here = self._id_here()
+        if here != self._id_there and (here is not None or any(self.directory.checkpoints.glob("*.pt"))):
+            raise CistError(
+                f"The run in {self.store.url} is not the one in {self.directory.path}, though it has the same config; "
+                "choose another place for the copy."
+            )
+
+    def _id_here(self) -> str | None:
+        try:
+            return (self.directory.path / ID_FILE).read_text(encoding="ascii", errors="replace").strip()
+        except FileNotFoundError:
+            return None
 
     def _config_there(self) -> dict[str, Any]:
         try:
@@ -281,6 +304,9 @@ class Mirror:
                     "it is."
                 )
             return  # the run has not begun
+        if self._id_here() is None:
+            text = self._id_there or uuid4().hex
+            write_whole(self.directory.path / ID_FILE, lambda file: file.write_text(text), what="The id of the run")
         there = set(self._runs_files())
         for name, path in sorted(self._files().items(), key=lambda item: _order(item[0])):
             try:
@@ -341,8 +367,8 @@ def _step(name: str) -> int:
 
 
 def _order(name: str) -> tuple[int, int, str]:
-    """The config first, checkpoints behind what belongs to them, the status at the end."""
-    place = {"config.json": 0, "status.json": 3}.get(name, 1 if _step(name) < 0 else 2)
+    """Config and id first, checkpoints behind what belongs to them, the status at the end."""
+    place = {"config.json": 0, ID_FILE: 0, "status.json": 3}.get(name, 1 if _step(name) < 0 else 2)
     return place, _step(name), name
 
 

@@ -1,0 +1,65 @@
+"""Which runs have a copy below a folder of a store, whether or not any of them lies on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from cist_core.documents import parse_json
+from cist_core.errors import CistError, first_line
+from cist_core.plain_text import written_out
+from cist_core.training.mirror.store import Store
+
+
+@dataclass(frozen=True)
+class CopiedRun:
+    """A copy as it says of itself.
+
+    Attributes:
+        url: of its folder.
+        status: the content of its ``status.json``; empty where there is none that can be read.
+    """
+
+    url: str
+    status: dict[str, Any]
+
+    @property
+    def state(self) -> str:
+        """As the run last said; one that was killed says for ever that it is running."""
+        return written_out(str(self.status.get("state") or "unknown"))
+
+    @property
+    def test_accuracy(self) -> float | None:
+        """At its end; None where it does not say so."""
+        said = self.status.get("test_accuracy")
+        return said if isinstance(said, float) and 0 <= said <= 1 else None
+
+
+def copied_runs(url: str) -> list[CopiedRun]:
+    """The runs of a folder, by name: what lies in it, or in folders below it, beside a ``config.json``.
+
+    Raises:
+        CistError: if the store is of no known kind or gives no answer.
+    """
+    store = Store(url)
+    try:
+        names = store.names()
+        folders = sorted(PurePosixPath(name).parent for name in names if PurePosixPath(name).name == "config.json")
+        return [CopiedRun(written_out(_joined(store.url, folder)), _status(store, folder)) for folder in folders]
+    except CistError:
+        raise
+    except Exception as error:  # of whatever library the store has
+        raise CistError(f"The store of {url} cannot be read ({first_line(error)}).") from error
+
+
+def _joined(url: str, folder: PurePosixPath) -> str:
+    return url if folder == PurePosixPath() else f"{url}/{folder}"
+
+
+def _status(store: Store, folder: PurePosixPath) -> dict[str, Any]:
+    try:
+        status = parse_json(store.read(str(folder / "status.json")))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return status if isinstance(status, dict) else {}
