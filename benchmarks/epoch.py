@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from repeated import figures, in_turn, times_of
+from repeated import in_turn, rows_beside
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
@@ -172,23 +172,8 @@ def main() -> None:
         }
         load = os.getloadavg()[0]
         times = in_turn(runs, given.turns)
-    mine = times["epoch: ours"]
-    rows = []
-    for each, measured in times.items():
-        wall, processor = times_of(measured.wall, mine.wall), times_of(measured.processor, mine.processor)
-        row = {
-            "name": each,
-            "size": f"{learnt.num_samples:,} images, {TEACHER} to {given.student}, {given.threads} threads",
-            **figures(measured),
-            "times_of_ours": wall,
-            "processor_times_of_ours": processor,
-        }
-        rows.append(row)
-        print(
-            f"{each:34} {row['seconds']:6.2f} s ({row['least']:.2f} to {row['most']:.2f}), {wall['median']:.2f} of "
-            f"ours ({wall['lower']:.2f} to {wall['upper']:.2f}); {row['processor_seconds']:.2f} s of processor, "
-            f"{processor['median']:.2f} of ours"
-        )
+    size = f"{learnt.num_samples:,} images, {TEACHER} to {given.student}, {given.threads} threads"
+    rows = rows_beside(times, "epoch: ours", size)
     print(f"load average {load:.1f} before, {os.getloadavg()[0]:.1f} after")
     if given.output:
         given.output.write_text(json.dumps(rows, indent=1) + "\n")

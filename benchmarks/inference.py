@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from repeated import figures, in_turn, times_of
+from repeated import in_turn, rows_beside
 from torch.utils.data import DataLoader
 from torchvision import datasets, models, transforms
 
@@ -114,23 +114,7 @@ def main() -> None:
         apart = float(np.abs(first - other).max() / np.abs(other).max())
         if apart > 1e-4:
             raise SystemExit(f"The logits differ by {apart:.1e} of the largest.")
-    mine = times["inference: ours"]
-    rows = []
-    for each, taken in times.items():
-        wall, processor = times_of(taken.wall, mine.wall), times_of(taken.processor, mine.processor)
-        row = {
-            "name": each,
-            "size": f"{given.count} JPEG files, {given.network}",
-            **figures(taken),
-            "times_of_ours": wall,
-            "processor_times_of_ours": processor,
-        }
-        rows.append(row)
-        print(
-            f"{each:42} {row['seconds']:6.2f} s ({row['least']:.2f} to {row['most']:.2f}), {wall['median']:.2f} of "
-            f"ours ({wall['lower']:.2f} to {wall['upper']:.2f}); {row['processor_seconds']:.2f} s of processor, "
-            f"{processor['median']:.2f} of ours"
-        )
+    rows = rows_beside(times, "inference: ours", f"{given.count} JPEG files, {given.network}")
     print(f"{size / 1e3:.0f} kB a file; load average {load:.1f} before, {os.getloadavg()[0]:.1f} after")
     if given.output:
         given.output.write_text(json.dumps(rows, indent=1) + "\n")

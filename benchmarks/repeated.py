@@ -50,14 +50,17 @@ def spread_of(values: list[float]) -> dict[str, float]:
 
 
 def figures(times: Times) -> dict[str, Any]:
-    """One row's figures: ``seconds`` is the median; ``least``, ``lower``, ``upper`` and ``most`` lie around it."""
+    """One row's figures: ``seconds`` is the median; ``least``, ``lower``, ``upper`` and ``most`` lie around it.
+
+    What was measured once has nothing around it.
+    """
     wall = spread_of(times.wall)
-    return {
+    found = {
         "seconds": wall.pop("median"),
-        **wall,
         "repeats": len(times.wall),
         "processor_seconds": spread_of(times.processor)["median"],
     }
+    return found | (wall if len(times.wall) > 1 else {})
 
 
 def times_of(one: list[float], other: list[float]) -> dict[str, float]:
@@ -68,3 +71,18 @@ def times_of(one: list[float], other: list[float]) -> dict[str, float]:
         2.0
     """
     return spread_of([first / second for first, second in zip(one, other, strict=True)])
+
+
+def rows_beside(times: Mapping[str, Times], first: str, size: str) -> list[dict[str, Any]]:
+    """A row for each contender, with how many times it takes of what the first one takes; they are printed as well."""
+    base, rows = times[first], []
+    for name, taken in times.items():
+        wall, processor = times_of(taken.wall, base.wall), times_of(taken.processor, base.processor)
+        row, lain = figures(taken), spread_of(taken.wall)
+        rows.append({"name": name, "size": size, **row, "times_of_ours": wall, "processor_times_of_ours": processor})
+        print(
+            f"{name:42} {row['seconds']:6.2f} s ({lain['least']:.2f} to {lain['most']:.2f}), {wall['median']:.2f} of "
+            f"ours ({wall['lower']:.2f} to {wall['upper']:.2f}); {row['processor_seconds']:.2f} s of processor, "
+            f"{processor['median']:.2f} of ours"
+        )
+    return rows

@@ -78,9 +78,8 @@ class Memory:
 def timed(function: Callable[[], Any], times: int = 1) -> tuple[dict[str, Any], Any]:
     """What a call takes (`repeated.figures`; without a spread if it is called once), and its last result."""
     results: list[Any] = []
-    found = figures(in_turn({"it": lambda: results.append(function())}, times)["it"])
-    spread = ("least", "lower", "upper", "most")
-    return {key: value for key, value in found.items() if times > 1 or key not in spread}, results[-1]
+    taken = in_turn({"it": lambda: results.append(function())}, times)
+    return figures(taken["it"]), results[-1]
 
 
 def bare_read(path: Path) -> int:
