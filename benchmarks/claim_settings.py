@@ -460,8 +460,8 @@ def _compared(same_weight: bool) -> dict[str, Method]:
 _JITTER = "Teacher logits times log-normal factors, sigma {:g}"
 _NOISE = "{} % of the labels wrong"
 
-_LONG = ("kd", "cist", "cist-authors", "lskd", "ce", "dkd", "kd-published", "cist-defaults")
-"""What the settings of 30 epochs compare: each of their runs takes minutes to hours on a CPU."""
+_FEW = ("kd", "cist", "cist-authors", "lskd", "ce", "dkd", "kd-published", "cist-defaults")
+"""What is compared where a run takes minutes to hours on a CPU and nothing was tuned there before."""
 
 SETTINGS: dict[str, Setting] = {
     "cifar100-10k": Setting(
@@ -471,15 +471,15 @@ SETTINGS: dict[str, Setting] = {
         "All 45,000 training images of CIFAR-100 with crop and flip, ResNet-20 to ResNet-8, 30 epochs",
         cifar100_whole,
         Recipe(_RESNET8, epochs=30, crop_padding=4, flip=True),
-        _some(_methods(30), *_LONG),
+        _some(_methods(30), *_FEW),
         final_seeds=(100, 101, 102),
         tuned_in="cifar100-10k",
     ),
     "cifar10-test": Setting(
-        "8,000 test images of CIFAR-10, a public ResNet-56 to ResNet-8, 30 epochs",
+        "8,000 test images of CIFAR-10, a public ResNet-56 to ResNet-8, 15 epochs",
         cifar10_test_images,
-        Recipe(partial(create_model, "resnet8", num_classes=10), epochs=30),
-        _some(_methods(30), *_LONG),
+        Recipe(partial(create_model, "resnet8", num_classes=10), epochs=15),
+        _some(_methods(15), *_FEW),
         final_seeds=(100, 101, 102),
     ),
     "digits": Setting(
