@@ -420,7 +420,7 @@ _FEATURES = Recipe(perceptron, epochs=15)
 _TEN_SEEDS = tuple(range(100, 110))
 
 
-# The product of the temperatures passes the jitter on to the weights; whether that matters shows without it.
+# The product of the temperatures passes differences of scale on to the weights; whether that matters shows without it.
 _SAME_WEIGHT = Method(
     "CIST, the same weight for all",
     "cist:rho={rho},weighting=uniform,lambda_kl={lambda_kl}",
@@ -499,7 +499,9 @@ SETTINGS: dict[str, Setting] = {
     "noise-40": _condition(_NOISE.format(40), partial(label_noise, 0.4)),
     "features-jitter-0.5": _features_condition(_JITTER.format(0.5), partial(scale_jitter, 0.5), same_weight=True),
     "features-jitter-1": _features_condition(_JITTER.format(1), partial(scale_jitter, 1.0), same_weight=True),
-    "features-mixed-teachers": _features_condition("Each sample taught by a ResNet-20 or a ResNet-8", mixed_teachers),
+    "features-mixed-teachers": _features_condition(
+        "Each sample taught by a ResNet-20 or a ResNet-8", mixed_teachers, same_weight=True
+    ),
     "features-long-tail": _features_condition("Class sizes from 450 down to 4 or 5", partial(long_tail, 100.0)),
     "features-noise-20": _features_condition(_NOISE.format(20), partial(label_noise, 0.2)),
     "features-noise-40": _features_condition(_NOISE.format(40), partial(label_noise, 0.4)),
