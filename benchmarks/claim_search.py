@@ -159,7 +159,8 @@ def found(runs: Runs, settings: Mapping[str, Setting], name: str, method_name: s
         start = found(runs, settings, setting.start_from, method.begins_as or method_name)
         if start.best is None:
             return Found([], None)
-        grid: Grid = {**method.grid, "learning_rate": (start.best["learning_rate"],)}
+        kept = {} if setting.tunes_rate else {"learning_rate": (start.best["learning_rate"],)}
+        grid: Grid = {**method.grid, **kept}
         grid = {
             parameter: values if start.best[parameter] in values else tuple(sorted((*values, start.best[parameter])))
             for parameter, values in grid.items()

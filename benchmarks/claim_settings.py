@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -154,7 +155,8 @@ class Setting:
         tuning_seed: of the runs that choose.
         final_seeds: of the runs that are reported.
         tuned_in: another setting whose choices are taken over instead.
-        start_from: another setting whose choices are where the searches begin.
+        start_from: another setting whose choices are where the searches begin, and of which this one is a condition.
+        tunes_rate: tune the learning rate anew as well; otherwise it is that of ``start_from``.
     """
 
     title: str
@@ -165,6 +167,7 @@ class Setting:
     final_seeds: tuple[int, ...] = (100, 101, 102, 103, 104)
     tuned_in: str | None = None
     start_from: str | None = None
+    tunes_rate: bool = False
 
 
 # ------------------------------------------------------------------------------------------------------ data
@@ -196,6 +199,10 @@ def _cifar100(images: Path | None) -> dict[str, tuple[NDArray[np.uint8], NDArray
     with np.load(folder / "cifar100_test.npz") as archive:
         parts["test"] = (archive["images"], archive["labels"].astype(np.int64))
     return parts
+
+
+Condition = Callable[[NDArray[np.int64], Tensor, Path | None], tuple[NDArray[np.int64], NDArray[np.int64], Tensor]]
+"""From all labels and logits of the training images to the images, labels and logits that students see."""
 
 
 @torch.inference_mode()
@@ -238,17 +245,8 @@ def _readable(
     return reads(torch.from_numpy(pixels)), torch.from_numpy(labels)
 
 
-def cifar100_small(
-    images: Path | None,
-    *,
-    condition: Callable[[NDArray[np.int64], Tensor, Path | None], tuple[NDArray[np.int64], NDArray[np.int64], Tensor]]
-    | None = None,
-) -> Lesson:
-    """10,000 training images, 100 a class, with cached teacher logits.
-
-    A condition gets all labels and logits of the training images, and returns which images, which labels and which
-    logits the students see.
-    """
+def cifar100_small(images: Path | None, *, condition: Condition | None = None) -> Lesson:
+    """10,000 training images, 100 a class, with cached teacher logits, or what a condition makes of them."""
     pixels, labels = _cifar100(images)["train"]
     logits = _cifar100_teacher("cifar100-resnet20", images)
     if condition is None:
@@ -360,11 +358,13 @@ def digits(images: Path | None) -> Lesson:
 _PATCH, _FILTERS, _THRESHOLD = 6, 400, 0.25
 
 
-def patch_features(images: Path | None) -> Lesson:
+def patch_features(images: Path | None, *, condition: Condition | None = None) -> Lesson:
     """The images of the tuning ground as 1,600 features of random patches (Coates and Ng 2012), for a perceptron."""
-    small = cifar100_small(images)
+    small = cifar100_small(images, condition=condition)
     parts = {"train": small.inputs, "validation": small.validation[0], "test": small.test[0]}
-    found = _kept("patch-features", lambda: _patch_features(parts))
+    # Conditions that change labels or logits alone share the features of their images.
+    seen = sha256(small.inputs.numpy().tobytes()).hexdigest()[:16]
+    found = _kept(f"patch-features-{seen}", lambda: _patch_features(parts))
     return Lesson(
         found["train"],
         small.labels,
@@ -416,30 +416,52 @@ def perceptron() -> nn.Module:
 
 _RESNET8 = partial(create_model, "resnet8", num_classes=100)
 _SMALL = Recipe(_RESNET8, epochs=15)
+_FEATURES = Recipe(perceptron, epochs=15)
+_TEN_SEEDS = tuple(range(100, 110))
 
 
-def _condition(title: str, change: Callable[..., object], **more: Method) -> Setting:
+# The product of the temperatures passes differences of scale on to the weights; whether that matters shows without it.
+_SAME_WEIGHT = Method(
+    "CIST, the same weight for all",
+    "cist:rho={rho},weighting=uniform,lambda_kl={lambda_kl}",
+    _methods(15)["cist"].grid,
+    begins_as="cist",
+)
+
+
+def _condition(title: str, change: Condition, *, same_weight: bool = False) -> Setting:
+    """Of the tuning ground, at its learning rates."""
     return Setting(
         f"{title}; otherwise as the tuning ground",
         partial(cifar100_small, condition=change),
         _SMALL,
-        _some(_methods(15), "ce", "kd", "cist", "lskd") | more,
+        _compared(same_weight),
         start_from="cifar100-10k",
     )
 
 
-def _jitter(sigma: float) -> Setting:
-    # The product of the temperatures passes the jitter on to the weights; whether that matters shows without it.
-    uniform = Method(
-        "CIST, the same weight for all",
-        "cist:rho={rho},weighting=uniform,lambda_kl={lambda_kl}",
-        _methods(15)["cist"].grid,
-        begins_as="cist",
-    )
-    return _condition(
-        f"Teacher logits times log-normal factors, sigma {sigma:g}", partial(scale_jitter, sigma), cist_uniform=uniform
+def _features_condition(title: str, change: Condition, *, same_weight: bool = False) -> Setting:
+    """Of the features, where a run takes seconds: with learning rates and seeds of its own."""
+    return Setting(
+        f"{title}; otherwise as the features",
+        partial(patch_features, condition=change),
+        _FEATURES,
+        _compared(same_weight),
+        final_seeds=_TEN_SEEDS,
+        start_from="patch-features",
+        tunes_rate=True,
     )
 
+
+def _compared(same_weight: bool) -> dict[str, Method]:
+    return _some(_methods(15), "ce", "kd", "cist", "lskd") | ({"cist_uniform": _SAME_WEIGHT} if same_weight else {})
+
+
+_JITTER = "Teacher logits times log-normal factors, sigma {:g}"
+_NOISE = "{} % of the labels wrong"
+
+_FEW = ("kd", "cist", "cist-authors", "lskd", "ce", "dkd", "kd-published", "cist-defaults")
+"""What is compared where a run takes minutes to hours on a CPU and nothing was tuned there before."""
 
 SETTINGS: dict[str, Setting] = {
     "cifar100-10k": Setting(
@@ -449,15 +471,15 @@ SETTINGS: dict[str, Setting] = {
         "All 45,000 training images of CIFAR-100 with crop and flip, ResNet-20 to ResNet-8, 30 epochs",
         cifar100_whole,
         Recipe(_RESNET8, epochs=30, crop_padding=4, flip=True),
-        _some(_methods(30), "kd", "cist", "cist-authors", "lskd", "ce", "dkd", "kd-published", "cist-defaults"),
+        _some(_methods(30), *_FEW),
         final_seeds=(100, 101, 102),
         tuned_in="cifar100-10k",
     ),
     "cifar10-test": Setting(
-        "8,000 test images of CIFAR-10, a public ResNet-56 to ResNet-8, 30 epochs",
+        "8,000 test images of CIFAR-10, a public ResNet-56 to ResNet-8, 15 epochs",
         cifar10_test_images,
-        Recipe(partial(create_model, "resnet8", num_classes=10), epochs=30),
-        _methods(30),
+        Recipe(partial(create_model, "resnet8", num_classes=10), epochs=15),
+        _some(_methods(15), *_FEW),
         final_seeds=(100, 101, 102),
     ),
     "digits": Setting(
@@ -469,14 +491,18 @@ SETTINGS: dict[str, Setting] = {
     "patch-features": Setting(
         "Features of 10,000 images of CIFAR-100, a perceptron of 256 hidden units, 15 epochs",
         patch_features,
-        Recipe(perceptron, epochs=15),
+        _FEATURES,
         _methods(15, whole=True),
-        final_seeds=tuple(range(100, 110)),
+        final_seeds=_TEN_SEEDS,
     ),
-    "jitter-0.5": _jitter(0.5),
-    "jitter-1": _jitter(1.0),
-    "mixed-teachers": _condition("Each sample taught by a ResNet-20 or a ResNet-8", mixed_teachers),
-    "long-tail": _condition("Class sizes from 450 down to 4 or 5", partial(long_tail, 100.0)),
-    "noise-20": _condition("20 % of the labels wrong", partial(label_noise, 0.2)),
-    "noise-40": _condition("40 % of the labels wrong", partial(label_noise, 0.4)),
+    "jitter-1": _condition(_JITTER.format(1), partial(scale_jitter, 1.0), same_weight=True),
+    "noise-40": _condition(_NOISE.format(40), partial(label_noise, 0.4)),
+    "features-jitter-0.5": _features_condition(_JITTER.format(0.5), partial(scale_jitter, 0.5), same_weight=True),
+    "features-jitter-1": _features_condition(_JITTER.format(1), partial(scale_jitter, 1.0), same_weight=True),
+    "features-mixed-teachers": _features_condition(
+        "Each sample taught by a ResNet-20 or a ResNet-8", mixed_teachers, same_weight=True
+    ),
+    "features-long-tail": _features_condition("Class sizes from 450 down to 4 or 5", partial(long_tail, 100.0)),
+    "features-noise-20": _features_condition(_NOISE.format(20), partial(label_noise, 0.2)),
+    "features-noise-40": _features_condition(_NOISE.format(40), partial(label_noise, 0.4)),
 }

@@ -76,6 +76,7 @@ def test_the_report_compares_with_kd_seed_by_seed_and_names_what_is_open(pages: 
     assert "+2.0 ± 0.0" in cist
     table = text.split("### Still open")[0]
     assert "| open | open | open | open |" in table  # of the factorial
+    assert "ResNet-8, 15 epochs: combinations of the parts of CIST" in text.split("### Still open")[1]
     (evidence,) = parse_evidence(json.loads((pages / "evidence.json").read_text()))
     best = evidence.best("cist")
     assert best is not None
