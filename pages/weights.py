@@ -58,7 +58,8 @@ def choose_weighting() -> tuple[str, bool]:
         default="product",
         required=True,
         **page_setting("weights_weighting"),
-        help="product: τₜ τₛ, teacher: τₜ², student: τₛ², uniform: the mean of the product, none: 1.",
+        help="product: τₜ τₛ, teacher: τₜ², student: τₛ², uniform: the mean of the product, none: 1. "
+        "Where something else than confidence scales the logits, such as several teachers, uniform trained better.",
     )
     normalise = st.toggle(
         "Normalise to mean 1",
