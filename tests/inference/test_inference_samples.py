@@ -98,3 +98,38 @@ def test_the_command_line_draws_with_a_seed(
     assert json.loads(capsys.readouterr().out)["samples"] == 20
     assert main([*arguments, "--seed", "1"]) == 2
     assert "only together with `limit`" in capsys.readouterr().err
+
+
+GREEDY = """
+import torch
+from torch import nn
+
+class Greedy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3 * 32 * 32, 10)
+
+    def forward(self, pixels):
+        if len(pixels) > 8:
+            raise torch.OutOfMemoryError("out of memory")
+        return self.linear(pixels.flatten(1))
+
+def build():
+    return Greedy()
+"""
+
+
+def test_the_command_line_says_that_memory_ran_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CIST_CACHE", str(tmp_path))
+    (tmp_path / "greedy_network.py").write_text(GREEDY)
+    monkeypatch.syspath_prepend(tmp_path)
+    out = str(tmp_path / "logits.safetensors")
+    arguments = ["infer", "--teacher", "greedy_network:build", "--data", "mnist-5k", "--limit", "40", "--out", out]
+    arguments += ["--resize", "--grey-to-colour", "--batch-size", "30", "--device", "cpu"]
+    assert main(arguments) in (0, None)
+    said = capsys.readouterr()
+    assert "so 7 samples were taken at a time; --batch-size 7 begins with as many" in " ".join(
+        (said.out + said.err).split()
+    )
