@@ -31,5 +31,9 @@ class CistWarning(UserWarning):
     """
 
 
+class BrokenOff(CistError):  # noqa: N818 - it says what became of a computation
+    """Other machines broke a long computation off; what is done is kept, and the next one goes on from there."""
+
+
 class Cancelled(CistError):  # noqa: N818 - it reports a wish, not a fault
     """The user stopped a long computation; nothing was lost."""

@@ -2,7 +2,7 @@
 
 The samples are cut into shards. Actors, one a CPU or GPU at most, hold the network and the images and turn numbers of
 samples into logits; this process asks for one shard after the other and writes each where a pass on one machine would
-(`cist_core.logits.cache.LogitWriter`), so resuming, digests and the finished file are the same. What a node had that
+(`cist_core.logits.cache.LogitWriter`), so resuming and the finished file are the same. What a node had that
 dies is computed again by another one.
 
 This process is a part of the cluster: it runs on one of its nodes, and what it has loaded goes to the actors through
@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cist_core.errors import Cancelled, CistError, first_line
+from cist_core.errors import BrokenOff, Cancelled, CistError, first_line
 from cist_core.progress import ProgressCallback
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,8 @@ def fill(
 
     Raises:
         Cancelled: if ``should_stop`` said so.
-        CistError: if Ray or its cluster is not there, the network cannot be sent, or an actor cannot compute.
+        CistError: if Ray or its cluster is not there, the network cannot be sent, or teacher and data do not fit.
+        BrokenOff: if the cluster or an actor fails; the rows that are done are kept.
     """
     total = len(rows.logits)
     starts = range(rows.done, total, shard)
@@ -96,16 +97,16 @@ def fill(
                 raise Cancelled(f"Inference was stopped after {done} of {total} samples; nothing was kept.")
             logits, fault = batch["logits"], str(batch["fault"][0])
             if fault:
-                raise CistError(fault)
+                raise CistError(fault) if batch["refused"][0] else BrokenOff(fault)
             if not np.array_equal(batch["row"], np.arange(done, done + len(logits))):
-                raise CistError(f"Ray gave other samples than {done} to {done + len(logits) - 1}; start it again.")
+                raise BrokenOff(f"Ray gave other samples than {done} to {done + len(logits) - 1}; start it again.")
             rows.logits[done : done + len(logits)] = logits
             done += len(logits)
             rows.keep(done)
             if progress is not None:
                 progress(done, total)
         if done < total:
-            raise CistError(f"Ray gave {done} of {total} samples only; start it again.")
+            raise BrokenOff(f"Ray gave {done} of {total} samples only; start it again to go on from there.")
 
 
 class _Worker:
@@ -118,17 +119,18 @@ class _Worker:
         self._compute: Compute | None = None
 
     def __call__(self, shard: dict[str, NDArray[np.int64]]) -> dict[str, NDArray[Any]]:
-        rows = np.arange(int(shard["start"][0]), int(shard["end"][0]))
+        rows, refused = np.arange(int(shard["start"][0]), int(shard["end"][0])), False
         try:
             if self._compute is None:
                 self._compute = self._make()
             logits, fault = self._compute(rows), ""
         except CistError as error:
-            logits, fault = np.zeros((len(rows), 1), np.float32), str(error)
+            logits, fault, refused = np.zeros((len(rows), 1), np.float32), str(error), True
         except Exception as error:  # a library's, of which the node's log has the rest
             log.exception("The rows %d to %d could not be computed", rows[0], rows[-1])
             logits, fault = np.zeros((len(rows), 1), np.float32), f"A node of Ray failed: {first_line(error)}."
-        return {"row": rows, "logits": logits, "fault": np.full(len(rows), fault)}
+        said = {"fault": np.full(len(rows), fault), "refused": np.full(len(rows), refused)}
+        return {"row": rows, "logits": logits, **said}
 
 
 @contextlib.contextmanager
@@ -199,4 +201,7 @@ def _in_words(ray: Any) -> Iterator[None]:
     try:
         yield
     except ray.exceptions.RayError as error:
-        raise CistError(f"Ray cannot compute the logits ({first_line(error)}); its logs say more.") from error
+        raise BrokenOff(
+            f"Ray cannot compute the logits ({first_line(error)}); its logs say more. What is done is kept: start it "
+            "again to go on from there, where memory was too small with fewer --workers."
+        ) from error

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -57,8 +58,8 @@ WORTH_WAITING, WORTH_SIZE = 32, 384
 # A batch that one thread computes should stay in its cache: of ResNet-20, 250 images take 1.45 times as long as 64 at a
 # time. Below 8, getting weights ready weighs more.
 PIXELS_OF_A_THREAD, WORTH_A_THREAD = 64 * 32 * 32, 8
-# Batches that are computed at once, as each needs its memory.
-MOST_SIDE_BY_SIDE = 16
+# Batches that are computed at once, and the pixels that these may have together, as each needs its memory.
+MOST_SIDE_BY_SIDE, PIXELS_AT_ONCE = 16, 64 * 384 * 384
 # Batches of pixels that lie ready, beside those that are being computed.
 READ_AHEAD = 2
 
@@ -129,8 +130,9 @@ def infer(
         teacher: see `cist_core.inference.sources.find_teacher`.
         dataset: see `cist_core.data.loading.load_dataset`; its classes become the teacher's by name where both have
             names.
-        batch_size: images at a time; by default as many as suit the device. It is halved as often as memory runs out,
-            and here, not on Ray, the result's ``reduced_batch`` says to how many.
+        batch_size: images at a time; by default as many as suit the device. On a CPU several such batches may be
+            computed at once, one in a thread, up to 16 and 9.4 million pixels together. It is halved as often as memory
+            runs out, and here, not on Ray, the result's ``reduced_batch`` says to how many.
         device: ``"auto"``, ``"cuda"``, ``"mps"`` or ``"cpu"``.
         precision: of the network's arithmetic; logits are stored in float32 in any case. On a CPU, ``"bfloat16"`` is
             slower than ``"float32"`` and ``"float16"`` is refused.
@@ -314,14 +316,14 @@ class _Run:
         return reduced
 
     def _less_than(self, images: int) -> int:
-        """How many to take at a time where memory ran out with so many."""
+        """How many to take at a time where memory ran out with so many: one batch after the other first."""
         _release_memory(self.device)
-        if images > 1:
-            return images // 2
-        if self.alone:
+        if not self.alone:
+            self.alone = True
+            return images
+        if images == 1:
             raise CistError(f"The device {self.device} has too little memory for a single image; use another device.")
-        self.alone = True
-        return 1
+        return images // 2
 
     @contextlib.contextmanager
     def _batches(self, start: int, size: int) -> Iterator[Iterator[NDArray[np.float32] | None]]:
@@ -330,19 +332,23 @@ class _Run:
         with contextlib.ExitStack() as stack:
             read = in_order(self._read, [self.indices[at : at + size] for at in ends], threads=1, ahead=READ_AHEAD)
             stack.enter_context(contextlib.closing(read))
-            threads = torch.get_num_threads()
-            at_once = min(threads, len(ends), MOST_SIDE_BY_SIDE)
+            threads = stack.enter_context(_threads_of_torch())
+            pixels = size * self.teacher.preprocessing.image_size**2
+            at_once = min(threads, len(ends), MOST_SIDE_BY_SIDE, max(1, PIXELS_AT_ONCE // pixels))
             if self.alone or at_once == 1:
+                torch.set_num_threads(threads)  # this thread may be younger than a pass that goes on beside it
                 yield map(self._compute, read)
                 return
-            stack.callback(torch.set_num_threads, threads)  # the threads below set it for the whole process
             each = partial(torch.set_num_threads, threads // at_once)
             computed = in_order(self._compute, read, threads=at_once, ahead=at_once + 1, prepare=each)
             yield stack.enter_context(contextlib.closing(computed))
 
     def _read(self, indices: NDArray[np.int64]) -> torch.Tensor:
         pixels = torch.from_numpy(self.images[indices])
-        return pixels.pin_memory() if self.device.type == "cuda" else pixels  # so that copying it holds up nobody
+        if self.device.type == "cuda":
+            with contextlib.suppress(RuntimeError):  # a container may allow too little
+                return pixels.pin_memory()  # so that copying it holds up nobody
+        return pixels
 
     def _compute(self, pixels: torch.Tensor) -> NDArray[np.float32] | None:
         """None if memory ran out. The error dies here, and with it its hold on the batch's tensors."""
@@ -395,14 +401,42 @@ class _Part:
         if self.dtype == torch.float16 and device.type == "cpu":
             raise CistError("float16 arithmetic is not available on the CPU, which is what this node has.")
         run = _Run(self.teacher, self.dataset, self.indices, device, self.dtype)
+        size = self.batch_size
 
         def compute(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+            nonlocal size
             run.indices = self.indices[rows]
             found = _Rows(np.empty((len(rows), self.teacher.num_classes), np.float32))
-            run.fill(found, self.batch_size, None, None)
+            size = run.fill(found, size, None, None) or size  # what memory suffices for is found once
             return found.logits
 
         return compute
+
+
+class _Passes:
+    """Those that go on in this process, and how many threads torch had before the first of them."""
+
+    lock, count, threads = threading.Lock(), 0, 1
+
+
+@contextlib.contextmanager
+def _threads_of_torch() -> Iterator[int]:
+    """How many threads torch may use, put back when the last pass of several has ended.
+
+    Threads that compute side by side share these out, which torch knows for a process as a whole only: a pass that asks
+    while another one goes on would be told its share.
+    """
+    with _Passes.lock:
+        if not _Passes.count:
+            _Passes.threads = torch.get_num_threads()
+        _Passes.count += 1
+    try:
+        yield _Passes.threads
+    finally:
+        with _Passes.lock:
+            _Passes.count -= 1
+            if not _Passes.count:
+                torch.set_num_threads(_Passes.threads)
 
 
 def _batch_that_suits(device: str, image_size: int, alone: bool) -> int:

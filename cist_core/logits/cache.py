@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cist_core.checksums import CHECKSUM, PENDING
-from cist_core.errors import CistError
+from cist_core.errors import BrokenOff, CistError
 from cist_core.files import flush
 from cist_core.logits.kept_rows import KeptRows
 from cist_core.logits.known_files import remember_written
@@ -222,9 +222,13 @@ class LogitWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._kept is not None and kind is not None and not issubclass(kind, Exception):
+        if (
+            self._kept is not None
+            and kind is not None
+            and (issubclass(kind, BrokenOff) or not issubclass(kind, Exception))
+        ):
             with contextlib.suppress(OSError):
-                self._kept.write()  # Ctrl-C: the next run goes on
+                self._kept.write()  # Ctrl-C, or a node that is gone: the next run goes on
         elif not self._finished:  # else another run may use the name by now
             self._remove()
         if self._lock is not None:

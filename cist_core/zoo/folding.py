@@ -53,9 +53,12 @@ def runs_side_by_side(folded: nn.Module) -> bool:
     """Whether several threads may call what `fold_batch_norm` returned at once, and none is kept waiting without end.
 
     A traced graph is a list of calls that keeps nothing between two of them. Code that could not be traced may keep
-    anything, or never come back.
+    anything, or never come back, and so may somebody's hooks on layers.
     """
-    return folded.side_by_side if isinstance(folded, ForeignModel) else isinstance(folded, fx.GraphModule)
+    if isinstance(folded, ForeignModel):
+        return folded.side_by_side
+    hooked = any(layer._forward_hooks or layer._forward_pre_hooks for layer in folded.modules())
+    return isinstance(folded, fx.GraphModule) and not hooked
 
 
 def _foldable_input(norm: fx.Node, modules: dict[str, nn.Module], calls: Counter[Any]) -> fx.Node | None:

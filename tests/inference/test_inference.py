@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from cist_core.data.dataset import ImageDataset
 from cist_core.data.loading import load_dataset
-from cist_core.errors import Cancelled, CistError
+from cist_core.errors import BrokenOff, Cancelled, CistError
 from cist_core.inference.run import choose_device, fit_data, infer
 from cist_core.logits.cache import LogitWriter
 from cist_core.zoo.architectures import ARCHITECTURES, create_model
@@ -244,7 +244,10 @@ def test_interrupt_keeps_what_was_done(dataset: ImageDataset, tmp_path: Path) ->
     assert [path.suffix for path in (tmp_path / "logits").iterdir()] == [".safetensors"]
 
 
-def test_what_was_done_is_gone_on_with_on_a_disk_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("broken_off", [KeyboardInterrupt, BrokenOff])
+def test_what_was_done_is_gone_on_with_on_a_disk_that_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken_off: type[BaseException]
+) -> None:
     logits = np.random.default_rng(0).normal(size=(1000, 100)).astype(np.float32)
     opened = Path.open
 
@@ -261,9 +264,9 @@ def test_what_was_done_is_gone_on_with_on_a_disk_that_is_full(tmp_path: Path, mo
         with interrupted:
             interrupted.logits[:600] = logits[:600]
             interrupted.keep(600)
-            raise KeyboardInterrupt
+            raise broken_off
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(broken_off):
         interrupt(writer())
     monkeypatch.setattr(Path, "open", full)
     with writer() as resumed:
@@ -359,7 +362,8 @@ def _watched(watch: Callable[[Tensor], None]) -> Teacher:
     """A network that can be traced, which calls ``watch`` with each batch."""
     torch.manual_seed(0)
     linear = nn.Linear(28 * 28, 10)
-    linear.register_forward_pre_hook(lambda module, inputs: watch(inputs[0]))
+    compute = linear.forward
+    linear.forward = lambda pixels: (watch(pixels), compute(pixels))[1]
     return _teacher(nn.Sequential(nn.Flatten(), linear))
 
 
@@ -395,7 +399,9 @@ def test_logits_do_not_depend_on_the_number_of_threads(teacher: Teacher, dataset
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_batches_side_by_side_are_halved_and_at_last_taken_one_by_one(dataset: ImageDataset, tmp_path: Path) -> None:
+def test_batches_side_by_side_go_one_after_the_other_where_memory_runs_out(
+    dataset: ImageDataset, tmp_path: Path
+) -> None:
     sizes: list[int] = []
 
     def watch(pixels: Tensor) -> None:
@@ -403,8 +409,55 @@ def test_batches_side_by_side_are_halved_and_at_last_taken_one_by_one(dataset: I
             raise torch.OutOfMemoryError("out of memory")
         sizes.append(len(pixels))
 
-    infer(_watched(watch), dataset, device="cpu", batch_size=8, cache_dir=tmp_path)
-    assert sizes == [1] * SAMPLES
+    result = infer(_watched(watch), dataset, device="cpu", batch_size=8, cache_dir=tmp_path)
+    assert sizes == [8] * 7 + [4]
+    assert result.reduced_batch == 8
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_network_with_a_hook_is_computed_in_one_thread(dataset: ImageDataset, tmp_path: Path) -> None:
+    threads: set[int] = set()
+    network = nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10))
+    network[1].register_forward_hook(lambda *given: threads.add(threading.get_ident()))
+    infer(_teacher(network), dataset, device="cpu", batch_size=10, cache_dir=tmp_path)
+    assert threads == {threading.get_ident()}
+
+
+def test_passes_that_overlap_leave_torch_its_threads(dataset: ImageDataset, tmp_path: Path) -> None:
+    """The second begins while the first has shared the threads out, and ends after it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    first_works, second_works = threading.Event(), threading.Event()
+    shares: list[int] = []
+
+    def watch_first(pixels: Tensor) -> None:
+        first_works.set()
+        assert second_works.wait(60)
+
+    def watch_second(pixels: Tensor) -> None:
+        shares.append(torch.get_num_threads())
+        second_works.set()
+        first.join(60)
+
+    def run(watch: Callable[[Tensor], None], name: str) -> None:
+        infer(_watched(watch), dataset, device="cpu", batch_size=30, cache_dir=tmp_path / name)
+
+    first = threading.Thread(target=run, args=(watch_first, "first"))
+    second = threading.Thread(target=run, args=(watch_second, "second"))
+    try:
+        first.start()
+        assert first_works.wait(60)
+        second.start()
+        second.join(120)
+        assert not first.is_alive()
+        assert not second.is_alive()
+        assert shares == [2, 2]
+        later = threading.Thread(target=lambda: shares.append(torch.get_num_threads()))
+        later.start()
+        later.join()
+        assert shares[-1] == 4
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.usefixtures("two_threads")
