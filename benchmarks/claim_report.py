@@ -412,13 +412,24 @@ def _draw_factorial(accuracies: dict[Cell, float], file_name: str) -> None:
         alt.Chart(table)
         .mark_line(point=True, strokeWidth=2)
         .encode(
-            x=alt.X("lambda_kl:Q", title="lambda_KL", scale=alt.Scale(type="log", base=2)),
+            x=alt.X(
+                "lambda_kl:Q",
+                title="lambda_KL",
+                scale=alt.Scale(type="log", base=2),
+                axis=alt.Axis(values=list(LAMBDAS)),
+            ),
             y=alt.Y("accuracy:Q", title="Test accuracy", scale=alt.Scale(zero=False), axis=alt.Axis(format=".0%")),
-            color=alt.Color("temperatures:N", title=None, scale=alt.Scale(range=[AMBER, GREY, BLUE])),
+            color=alt.Color(
+                "temperatures:N",
+                title=None,
+                scale=alt.Scale(
+                    domain=[TEMPERATURES[name] for name in ("global", "teacher", "both")], range=[AMBER, GREY, BLUE]
+                ),
+                legend=alt.Legend(orient="top", direction="vertical", labelLimit=500),
+            ),
         )
         .properties(width=270, height=170)
         .facet(column=alt.Column("floor:N", title=None), row=alt.Row("weight:N", title=None))
-        .configure_legend(orient="top", direction="vertical", labelLimit=500)
     )
     _save(lines, file_name)
 
