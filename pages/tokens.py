@@ -24,7 +24,8 @@ from app.tokens.readings import (
     Readers,
     Reading,
     called,
-    forget,
+    forget_fault,
+    read_anew,
     reading_of,
     stop,
     waiting,
@@ -341,7 +342,14 @@ def wait(readers: Readers, text: str) -> None:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption(plain(said))
             if may_launch():
-                st.button("Stop", icon=":material/stop:", key="tokens-stop", on_click=stop, args=(readers, text))
+                st.button(
+                    "Stop",
+                    icon=":material/stop:",
+                    key="tokens-stop",
+                    on_click=stop,
+                    args=(readers, text),
+                    help="Ends it for everybody who waits for this text.",
+                )
         st.skeleton(height=320)
 
     st.fragment(poll, run_every=POLL_SECONDS)()
@@ -364,7 +372,8 @@ def show_page() -> str:
         choice = choose_readers(models, runs, notices)
         text = choose_text()
         if st.session_state.pop(AGAIN, False):
-            forget(choice.readers, text)
+            forget_fault(choice.readers, text)
+    reading = None
     try:
         reading = reading_of(choice.readers, text, may_begin=text == SAMPLE or may_launch())
         if reading is None:
@@ -376,11 +385,13 @@ def show_page() -> str:
         return show(reading, found, number, text, choice)
     except CistError as error:
         show_error(error)
+        # One that is there and cannot be shown is cleared away for everybody.
+        again = forget_fault if reading is None or not may_launch() else read_anew
         st.button(
             "Try again",
             icon=":material/replay:",
             key="tokens-again",
-            on_click=forget,
+            on_click=again,
             args=(choice.readers, text),
             help="The text and all choices stay as they are.",
         )

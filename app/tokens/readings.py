@@ -38,6 +38,8 @@ children: dict[Path, Child] = {}
 """By the folder that they fill; those that have ended are taken out by `_see_to_children`."""
 _worked: dict[Path, tuple[tuple[float, int], float]] = {}
 """The newest signs of work of each, and when they were seen first, by a clock that nobody sets."""
+ended: set[Path] = set()
+"""Those of `children` that were told to end, and do not hold a place any more."""
 _lock = threading.RLock()
 
 
@@ -107,7 +109,11 @@ class Reading:
 
     @property
     def found(self) -> TokenSet | TokenPair:
-        """What they expected."""
+        """What they expected.
+
+        Raises:
+            CistError: if it is damaged, or gone; so do the others.
+        """
         pair = self.folder / PAIR
         return TokenPair.load(pair) if pair.is_dir() else TokenSet.load(self.folder / TOKENS)
 
@@ -119,7 +125,10 @@ class Reading:
 
     def passage(self, number: int) -> bytes:
         """As `cist_core.language.passage.describe` makes it, in JSON."""
-        return (self.folder / str(self.index["passages"][number]["file"])).read_bytes()
+        try:
+            return (self.folder / str(self.index["passages"][number]["file"])).read_bytes()
+        except OSError as error:
+            raise CistError("What was read of this text was cleared away meanwhile; press 'Try again'.") from error
 
 
 def called(model: KnownLanguageModel) -> str:
@@ -136,12 +145,12 @@ def reading_of(readers: Readers, text: str, *, may_begin: bool = True) -> Readin
         may_begin: whether the visitor may have it made.
 
     Raises:
-        CistError: if the text cannot be read; it says why, until `forget`.
+        CistError: if the text cannot be read; it says why, until `forget_fault`.
     """
     folder = _folder(readers, text)
     with _lock:
         _see_to_children()
-        if folder in children:
+        if folder in children and folder not in ended:
             return None
         with suppress(OSError):  # it is not there, or is just being cleared away
             index = json.loads((folder / INDEX).read_bytes())
@@ -160,7 +169,7 @@ def waiting(readers: Readers, text: str) -> Waiting | None:
     folder = _folder(readers, text)
     with _lock:
         child = children.get(folder)
-        if child is None:
+        if child is None or folder in ended:
             return None
         _, since = _worked.get(folder, ((0.0, 0), time.monotonic()))
         return Waiting(age(child.started) or 0.0, time.monotonic() - since)
@@ -171,13 +180,23 @@ def stop(readers: Readers, text: str) -> None:
     folder = _folder(readers, text)
     with _lock:
         if folder in children:
-            _end(folder, "The reading was stopped before it was done; press 'Try again' to start it anew.")
+            _end(folder, "Somebody stopped the reading before it was done; press 'Try again' to start it anew.")
 
 
-def forget(readers: Readers, text: str) -> None:
-    """Let a text be read again that could not be read, or whose reading is damaged."""
+def forget_fault(readers: Readers, text: str) -> None:
+    """Let a text be read again that could not be read; what was read of it stays."""
     folder = _folder(readers, text)
     with _lock:
+        _see_to_children()
+        if folder not in children:
+            (folder / FAULT).unlink(missing_ok=True)
+
+
+def read_anew(readers: Readers, text: str) -> None:
+    """Clear away a reading that was found damaged, or why there is none."""
+    folder = _folder(readers, text)
+    with _lock:
+        _see_to_children()
         if folder not in children:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -202,7 +221,9 @@ def _begin(readers: Readers, text: str, folder: Path) -> None:
         raise CistError(
             f"The text has {len(text):,} characters, and {MOST_CHARACTERS:,} are read here; give a part of it."
         )
-    if len(children) >= AT_ONCE:
+    if folder in children:
+        raise CistError("The process that read the text was ended and has not gone yet; try again in a while.")
+    if len(children) - len(ended) >= AT_ONCE:
         raise CistError(f"{AT_ONCE} texts are being read at the moment; wait until one is done.")
     forget_surplus()
     file = folder / "text.txt"
@@ -222,9 +243,12 @@ def _see_to_children() -> None:
     for folder, child in list(children.items()):
         if child.exit_code() is not None:
             del children[folder]
+            ended.discard(folder)
             _worked.pop(folder, None)
             if not (folder / INDEX).is_file() and not (folder / FAULT).is_file():
                 _leave(folder, "The model did not come to the end of the text; give a shorter one, or try again.")
+        elif folder in ended:
+            continue  # a disk that does not answer holds it
         elif (age(child.started) or 0.0) > OPENING_SECONDS + SECONDS + _LATE_SECONDS:
             signal_group(child.pid, signal.SIGKILL)
         else:
@@ -240,15 +264,22 @@ def _see_to_children() -> None:
 
 
 def _end(folder: Path, reason: str) -> None:
+    child = children[folder]
+    signal_group(child.pid, signal.SIGKILL)
+    ended.add(folder)
     _leave(folder, reason)
-    signal_group(children[folder].pid, signal.SIGKILL)
+    for _ in range(20):  # at once, unless a disk that does not answer holds it
+        if child.exit_code() is not None:
+            return
+        time.sleep(0.05)
 
 
 def _leave(folder: Path, reason: str) -> None:
     def write(file: Path) -> None:
         file.write_text(reason, encoding="utf-8")
 
-    write_whole(folder / FAULT, write, what="The reason", durable=False)
+    with suppress(CistError):  # on a full disk the text is read again when somebody asks
+        write_whole(folder / FAULT, write, what="The reason", durable=False)
 
 
 def forget_surplus() -> None:

@@ -375,7 +375,7 @@ def test_a_process_that_dies_is_begun_once_and_again_when_somebody_asks(
         with pytest.raises(CistError, match="did not come to the end"):
             readings.reading_of(model, TEXT)
     assert Dead.begun == 1
-    readings.forget(model, TEXT)
+    readings.forget_fault(model, TEXT)
     assert readings.reading_of(model, TEXT) is None
     assert Dead.begun == 2
     with pytest.raises(CistError, match="sign in"):
@@ -396,6 +396,48 @@ def test_a_process_whose_time_is_up_is_killed_whoever_asks(models: Path, monkeyp
     assert killed == [Dead.pid]
     with pytest.raises(CistError, match="did not come to the end"):
         readings.reading_of(model, TEXT)
+
+
+def test_a_reading_that_is_there_stays_whoever_asks_for_it_again(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Readers.of_models([each for each in known_language_models() if each.name == "tiny-teacher"])
+    monkeypatch.setattr(readings, "children", {})
+    monkeypatch.setattr(readings, "Child", Dead)
+    assert readings.reading_of(model, TEXT) is None
+    (folder,) = readings.children
+    (folder / readings.INDEX).write_text('{"passages": [{"file": "0.json"}]}')
+    readings.forget_fault(model, TEXT)
+    found = readings.reading_of(model, TEXT, may_begin=False)
+    assert found is not None
+    with pytest.raises(CistError, match="cleared away meanwhile"):
+        found.passage(0)
+    readings.read_anew(model, TEXT)
+    with pytest.raises(CistError, match="sign in"):
+        readings.reading_of(model, TEXT, may_begin=False)
+
+
+def test_a_process_that_cannot_be_killed_holds_up_nobody(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that waits for a disk that does not answer; and the disk of the cache is full."""
+    model = Readers.of_models([each for each in known_language_models() if each.name == "tiny-teacher"])
+    killed: list[int] = []
+    monkeypatch.setattr(readings, "signal_group", lambda pid, number: killed.append(pid))
+    monkeypatch.setattr(Dead, "exit_code", lambda self: None)
+    monkeypatch.setattr(readings, "children", {})
+    monkeypatch.setattr(readings, "Child", Dead)
+    monkeypatch.setattr(readings, "ended", set())
+    monkeypatch.setattr(readings, "AT_ONCE", 1)
+    assert readings.reading_of(model, TEXT) is None
+
+    def full(*_: object, **__: object) -> None:
+        raise CistError("The disk is full.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(readings, "write_whole", full)
+        readings.stop(model, TEXT)
+    assert killed == [Dead.pid]
+    with pytest.raises(CistError, match="has not gone yet"):
+        readings.reading_of(model, TEXT)
+    assert readings.reading_of(model, "another") is None
+    assert killed == [Dead.pid]
 
 
 def hanging(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Readers:
@@ -464,12 +506,12 @@ def test_somebody_who_waits_can_stop_it_and_start_it_again(
     (child,) = readings.children.values()
     assert readings.waiting(readers, TEXT).seconds >= 0
     readings.stop(readers, TEXT)
-    assert "was stopped" in fault_of(readers)
+    assert "Somebody stopped" in fault_of(readers)
     assert child.exit_code() == -9
-    readings.forget(readers, TEXT)
+    readings.forget_fault(readers, TEXT)
     assert readings.reading_of(readers, TEXT) is None
     readings.stop(readers, TEXT)
-    assert "was stopped" in fault_of(readers)
+    assert "Somebody stopped" in fault_of(readers)
 
 
 def test_what_no_sentence_was_written_for_is_told_all_the_same(

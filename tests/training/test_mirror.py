@@ -1,6 +1,7 @@
 """Runs that are kept in an object store: an S3 on this machine, the memory of this process, and a folder."""
 
 import contextlib
+import json
 import logging
 import os
 import re
@@ -181,7 +182,9 @@ def test_a_store_that_knows_no_conditions_is_refused(url, monkeypatch):
 
 
 def test_a_kind_of_store_of_which_that_is_not_known_is_refused():
-    with pytest.raises(CistError, match=r"Expected a run in one of the stores s3, .* but got 'sftp://host/run'"):
+    with pytest.raises(
+        CistError, match=r"Expected the address of a folder in one of the stores s3, .* but got 'sftp://host/run'"
+    ):
         Store("sftp://host/run")
 
 
@@ -496,13 +499,25 @@ def test_runs_that_lie_in_the_store_alone_are_listed(url, tmp_path, capsys):
     TINY.save(tmp_path / "config.json")
     assert main(["distill", str(tmp_path / "config.json"), "--run-dir", str(tmp_path / "here"), "--mirror", url]) == 0
     shutil.rmtree(tmp_path / "here")
-    for name, text in (("two/config.json", b"{}"), ("two/status.json", b"[1]"), ("other.txt", b"no run")):
-        Store(above).write(name, text)
+    own = {
+        "one/student/config.json": b"{}",
+        "two/config.json": b"{}",
+        "two/status.json": b"[1]",
+        "other.txt": b"no run",
+    }
+    odd = b'{"state": "' + b"x" * 300 + b'", "deep": ' + b"[" * 900 + b"]" * 900 + b"}"
+    for name, text in (own | {"three/config.json": b"{}", "three/status.json": odd}).items():
+        Store(above).write(name.replace("one/", url.rpartition("/")[2] + "/"), text)
     capsys.readouterr()
     assert main(["runs", "--mirror", above]) == 0
-    _, _, one, two, hint = capsys.readouterr().out.splitlines()
+    _, _, one, three, two, hint = capsys.readouterr().out.splitlines()
     assert re.fullmatch(rf"{re.escape(url)} +finished +\d+\.\d+ %", one)
     assert re.fullmatch(rf"{re.escape(above)}/two +unknown +-", two)
+    assert re.fullmatch(rf"{re.escape(above)}/three +unknown +-", three)
+    assert main(["runs", "--mirror", above, "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["runs"]) == 3
+    assert main(["runs", "--mirror", f"file://{tmp_path}/typo"]) == 2
+    assert "There is no folder" in capsys.readouterr().err
     assert hint.endswith("--resume")
     assert main(["runs", "--mirror", above, "--group", "a"]) == 2
     assert "Expected --group only together with runs of this machine" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -10,6 +11,8 @@ from cist_core.documents import parse_json
 from cist_core.errors import CistError, first_line
 from cist_core.plain_text import written_out
 from cist_core.training.mirror.store import Store
+
+_MOST_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class CopiedRun:
     @property
     def state(self) -> str:
         """As the run last said; one that was killed says for ever that it is running."""
-        return written_out(str(self.status.get("state") or "unknown"))
+        said = self.status.get("state")
+        return said if isinstance(said, str) and re.fullmatch("[a-z]{1,20}", said) else "unknown"
 
     @property
     def test_accuracy(self) -> float | None:
@@ -44,9 +48,12 @@ def copied_runs(url: str) -> list[CopiedRun]:
     """
     store = Store(url)
     try:
-        names = store.names()
-        folders = sorted(PurePosixPath(name).parent for name in names if PurePosixPath(name).name == "config.json")
-        return [CopiedRun(written_out(_joined(store.url, folder)), _status(store, folder)) for folder in folders]
+        store.check_there()
+        names = map(PurePosixPath, store.names())
+        folders = {name.parent for name in names if name.name == "config.json"}
+        # The student of a language model lies in a folder of its run, with a config.json of its own.
+        runs = sorted(folder for folder in folders if folders.isdisjoint(folder.parents))
+        return [CopiedRun(written_out(_joined(store.url, folder)), _status(store, folder)) for folder in runs]
     except CistError:
         raise
     except Exception as error:  # of whatever library the store has
@@ -58,8 +65,11 @@ def _joined(url: str, folder: PurePosixPath) -> str:
 
 
 def _status(store: Store, folder: PurePosixPath) -> dict[str, Any]:
+    """The numbers and texts of ``status.json``; what else stands there is left out, as it may be anything."""
     try:
-        status = parse_json(store.read(str(folder / "status.json")))
-    except (FileNotFoundError, ValueError):
+        status = parse_json(store.read(str(folder / "status.json"), most=_MOST_BYTES))
+    except (OSError, ValueError):
         return {}
-    return status if isinstance(status, dict) else {}
+    if not isinstance(status, dict):
+        return {}
+    return {name: value for name, value in status.items() if isinstance(value, str | int | float | None)}

@@ -45,8 +45,9 @@ class Store:
         self._kind = self.url.partition(":")[0]
         if self._kind not in _WHOLE + _LOCAL:
             raise CistError(
-                f"Expected a run in one of the stores {', '.join((*_WHOLE, 'file'))}, but got '{url}'; others are not "
-                "known to write objects whole and only where there are none."
+                f"Expected the address of a folder in one of the stores {', '.join((*_WHOLE, 'file'))}, such as "
+                f"s3://bucket/runs or file:///mnt/runs, but got '{url}'; other stores are not known to keep a half "
+                "written object or a second writer out."
             )
         options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
         if self._kind in ("s3", "s3a"):
@@ -81,17 +82,26 @@ class Store:
                 )
         return names
 
-    def read(self, name: str) -> bytes:
-        """The content of a file.
+    def read(self, name: str, *, most: int | None = None) -> bytes:
+        """The content of a file, or its first bytes.
 
         Raises:
             FileNotFoundError: if there is none.
         """
-        return bytes(self._fs.cat_file(self._path(name)))
+        return bytes(self._fs.cat_file(self._path(name), end=most))
 
     def fetch(self, name: str, path: Path) -> None:
         """Copy a file to this machine."""
         self._fs.get_file(self._path(name), str(path))
+
+    def check_there(self) -> None:
+        """Refuse to look for files on a disk in a folder that is not there.
+
+        Raises:
+            CistError: naming the folder.
+        """
+        if self._kind in _LOCAL and not self._fs.isdir(str(self._folder)):
+            raise CistError(f"There is no folder {self._folder}; check {self.url}, and whether its disk is mounted.")
 
     def check_mounted(self) -> None:
         """Refuse to make a folder on a disk in a place that is not there, as where that disk is not mounted.
