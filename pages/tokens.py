@@ -12,7 +12,7 @@ import numpy as np
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from app.forms.run_tokens import title_of, with_student
+from app.forms.run_tokens import titles_of, with_student
 from app.forms.run_views import RunView
 from app.links import hidden_field, page_choice, say_unfollowed, unfollowed
 from app.people import may_launch, run_store
@@ -77,31 +77,40 @@ class Choice(NamedTuple):
         readers: of the text.
         models: names of one, or of a teacher and a student; none of a run.
         run: the directory of a run, or None.
+        hidden: where a run of somebody else lies, which is nobody else's business.
     """
 
     readers: Readers
     models: tuple[str, ...] = ()
     run: str | None = None
+    hidden: str | None = None
+
+    def explained(self, error: CistError) -> CistError:
+        """What went wrong, in words that every visitor may read."""
+        return error if self.hidden is None else CistError(str(error).replace(self.hidden, str(self.run)))
 
 
-def runs_with_student() -> dict[str, RunView]:
+def runs_with_student(notices: DeltaGenerator) -> dict[str, RunView]:
     """The visitor's runs that left a language model, and the one that a link names, by what the address calls them."""
+    if not may_launch():  # nobody is signed in who would have to be: the models are there all the same
+        return {}
     try:
         store = run_store()
-    except CistError:  # nobody is signed in who would have to be: the models are there all the same
+        runs, asked = store.list_runs(), str(st.session_state.get(MODEL) or st.query_params.get(MODEL, ""))
+        linked = asked.removeprefix(RUN)
+        if linked != asked and linked not in {run.id for run in runs}:
+            with suppress(CistError):  # deleted meanwhile; the choice says that it is not here
+                runs = [*runs, store.get(linked)]
+        return {f"{RUN}{run_id}": view for run_id, view in with_student(runs).items()}
+    except CistError as error:
+        notices.warning(plain(f"The runs cannot be offered beside the models: {error}"))
         return {}
-    runs, asked = store.list_runs(), str(st.session_state.get(MODEL) or st.query_params.get(MODEL, ""))
-    linked = asked.removeprefix(RUN)
-    if linked != asked and linked not in {run.id for run in runs}:
-        with suppress(CistError):  # deleted meanwhile; the choice says that it is not here
-            runs = [*runs, store.get(linked)]
-    return {f"{RUN}{run_id}": view for run_id, view in with_student(runs).items()}
 
 
 def choose_model(models: Mapping[str, KnownLanguageModel], runs: Mapping[str, RunView], notices: DeltaGenerator) -> str:
     """The name of a model or of a run."""
     titles = {name: called(model) for name, model in models.items()}
-    titles |= {name: title_of(view) for name, view in runs.items()}
+    titles |= titles_of(runs)
     default = next((name for name, model in models.items() if model.role == "teacher"), None)
     return page_choice(st.selectbox, "Model", titles, key=MODEL, what="model", default=default, notices=notices)
 
@@ -143,9 +152,10 @@ def choose_readers(
     name = choose_model(models, runs, notices)
     if name in runs:
         run = runs[name].run
-        own = run_store().owns(run)  # where it lies is nobody else's business
-        directory = str(run.directory.path) if own else f"runs/{run.id}"
-        return Choice(Readers.of_run(run.directory, title_of(runs[name])), run=directory)
+        readers = Readers.of_run(run, titles_of(runs)[name])
+        if run_store().owns(run):
+            return Choice(readers, run=str(run.directory.path))
+        return Choice(readers, run=f"runs/{run.id}", hidden=str(run.directory.path.resolve()))
     student = choose_student(models, models[name], notices)
     chosen = [models[name]] if student is None else [models[name], student]
     return Choice(Readers.of_models(chosen), tuple(model.name for model in chosen))
@@ -361,12 +371,12 @@ def show_page() -> str:
         st.info(plain(missing))
         return ""
     known = known_language_models()
-    models, runs = {model.name: model for model in known if model.path is not None}, runs_with_student()
+    notices = st.container()
+    models, runs = {model.name: model for model in known if model.path is not None}, runs_with_student(notices)
     if not models and not runs:
         ways = " ".join(f"{model.title}: {model.missing}" for model in known if model.missing)
         st.info(plain(f"No language model is on this machine. {ways}"))
         return ""
-    notices = st.container()
     row = st.container(horizontal=True, vertical_alignment="bottom")
     with row:
         choice = choose_readers(models, runs, notices)
@@ -384,7 +394,7 @@ def show_page() -> str:
             number = choose_passage(reading, found.models[0], notices)
         return show(reading, found, number, text, choice)
     except CistError as error:
-        show_error(error)
+        show_error(choice.explained(error))
         # One that is there and cannot be shown is cleared away for everybody.
         again = forget_fault if reading is None or not may_launch() else read_anew
         st.button(

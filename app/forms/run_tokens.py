@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -43,14 +44,16 @@ def are_texts(settings: Sequence[SettingView]) -> bool:
 def with_student(runs: Sequence[Run]) -> dict[str, RunView]:
     """The finished runs of language models whose student is there, by their ids and with labels that differ; the newest
     setting first."""
-    views = [view for view in read_runs([run for run in runs if run.state == "finished"]) if view.of_texts]
-    here = [view for view in views if view.run.directory.language_student.is_dir()]
-    return {view.id: view for setting in told_apart(in_settings(here)) for view in setting.runs}
+    here = [run for run in runs if run.state == "finished" and run.directory.language_student.is_dir()]
+    views = [view for view in read_runs(here) if view.of_texts]
+    return {view.id: view for setting in told_apart(in_settings(views)) for view in setting.runs}
 
 
-def title_of(view: RunView) -> str:
-    """What such a run is called beside models."""
-    return f"Run {view.label}, seed {view.seed}"
+def titles_of(views: Mapping[str, RunView]) -> dict[str, str]:
+    """What such runs are called beside models, by what they are given by."""
+    titles = {name: f"Run {view.label}, seed {view.seed}" for name, view in views.items()}
+    count = Counter(titles.values())
+    return {name: f"{title} ({views[name].id[-4:]})" if count[title] > 1 else title for name, title in titles.items()}
 
 
 def ranked(settings: Sequence[SettingView]) -> list[Likelihood]:

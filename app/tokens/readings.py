@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cist_core.errors import CistError
 from cist_core.files import own_folder, write_whole
@@ -22,7 +22,9 @@ from cist_core.language.known import KnownLanguageModel
 from cist_core.language.reading import AT_ONCE, BEFORE, FAULT, INDEX, OPENING_SECONDS, PAIR, SECONDS, TOKENS
 from cist_core.language.token_set import FORMAT, PAIR_FORMAT, TokenPair, TokenSet
 from cist_core.processes import Child, age, signal_group, signs_of_work
-from cist_core.training.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from cist_core.runs import Run
 
 MOST_CHARACTERS = 20_000
 _FORMAT = 3
@@ -53,6 +55,7 @@ class Readers:
         references: its arguments after the text and the folder.
         states: what tells their files from others of the same names.
         converts: whether one of them is converted the first time, which takes minutes.
+        base: where relative paths of models start; None: in the app's own folder.
     """
 
     titles: tuple[str, ...]
@@ -60,6 +63,7 @@ class Readers:
     references: tuple[str, ...]
     states: tuple[Any, ...]
     converts: bool = False
+    base: Path | None = None
 
     @classmethod
     def of_models(cls, models: Sequence[KnownLanguageModel]) -> Readers:
@@ -73,13 +77,17 @@ class Readers:
         )
 
     @classmethod
-    def of_run(cls, directory: RunDirectory, title: str) -> Readers:
+    def of_run(cls, run: Run, title: str) -> Readers:
         """The teacher of a run of a language model, its student, and that student before its training."""
+        directory, base = run.directory, run.working_directory.resolve()
+        config = directory.config()
+        begun_from = [_state(base / name) for name in (config.teacher.name, config.student.architecture)]
         return cls(
             (title,),
             "cist_core.training.before_after",
             (str(directory.path.resolve()),),
-            (_state(directory.language_student), _state(directory.config_file)),
+            (_state(directory.language_student), _state(directory.config_file), str(base), begun_from),
+            base=base,
         )
 
 
@@ -230,8 +238,11 @@ def _begin(readers: Readers, text: str, folder: Path) -> None:
     # Half a character, as a browser may send it, is none in UTF-8.
     whole = text.encode("utf-8", "replace")
     write_whole(file, lambda partial: partial.write_bytes(whole), what="The text", durable=False)
+    base = Path.cwd() if readers.base is None else readers.base
+    if not base.is_dir():
+        raise CistError(f"The folder {base}, in which the run was added and its models are looked for, is not there.")
     command = [sys.executable, "-m", readers.module, str(file), str(folder), *readers.references]
-    child = Child(command, working_directory=Path.cwd(), stderr_file=folder / "errors.txt")
+    child = Child(command, working_directory=base, stderr_file=folder / "errors.txt")
     child.release()
     children[folder] = child
 
