@@ -33,6 +33,7 @@ MOST_KEPT, MOST_BYTES = 200, 2_000_000_000
 """Readings in the cache, and what they may take; of more, those go that nobody has asked for longest."""
 QUIET_SECONDS = 120.0
 """Without a sign of work, until a process is ended; the limits on the whole are longer, as models are converted."""
+_NOT_DONE = "The model did not come to the end of the text; give a shorter one, or try again."
 _LATE_SECONDS = 5.0
 """Time that a process has to say itself that its time is up, before it is killed."""
 
@@ -241,7 +242,7 @@ def _begin(readers: Readers, text: str, folder: Path) -> None:
     base = Path.cwd() if readers.base is None else readers.base
     if not base.is_dir():
         raise CistError(f"The folder {base}, in which the run was added and its models are looked for, is not there.")
-    command = [sys.executable, "-m", readers.module, str(file), str(folder), *readers.references]
+    command = [sys.executable, "-m", readers.module, str(file.resolve()), str(folder.resolve()), *readers.references]
     child = Child(command, working_directory=base, stderr_file=folder / "errors.txt")
     child.release()
     children[folder] = child
@@ -257,11 +258,11 @@ def _see_to_children() -> None:
             ended.discard(folder)
             _worked.pop(folder, None)
             if not (folder / INDEX).is_file() and not (folder / FAULT).is_file():
-                _leave(folder, "The model did not come to the end of the text; give a shorter one, or try again.")
+                _leave(folder, _NOT_DONE)
         elif folder in ended:
             continue  # a disk that does not answer holds it
         elif (age(child.started) or 0.0) > OPENING_SECONDS + SECONDS + _LATE_SECONDS:
-            signal_group(child.pid, signal.SIGKILL)
+            _end(folder, _NOT_DONE)
         else:
             seen, signs = _worked.get(folder), signs_of_work(child.pid)
             if seen is None or signs != seen[0]:

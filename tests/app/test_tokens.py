@@ -450,7 +450,7 @@ def hanging(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Readers:
 
 def fault_of(readers: Readers) -> str:
     """Why there is no reading, once its process has ended."""
-    for _ in range(60):
+    for _ in range(240):
         try:
             readings.reading_of(readers, TEXT)
         except CistError as error:
@@ -463,7 +463,7 @@ def wait_until_quiet(readers: Readers) -> None:
     """Until the process has begun to wait, and shows no more sign of work."""
     (child,) = readings.children.values()
     seen = (0.0, 0)
-    for _ in range(60):
+    for _ in range(240):
         readings.reading_of(readers, TEXT)
         before, seen = seen, signs_of_work(child.pid)
         if before == seen and seen > (0.0, 0):

@@ -17,6 +17,7 @@ from cist_core.data.loading import load_dataset
 from cist_core.data.sampling import stratified_sample
 from cist_core.errors import CistError
 from cist_core.inference.run import infer
+from cist_core.zoo.kinds.code import NO_CODE
 from cist_core.zoo.preprocessing import Preprocessing
 from cist_core.zoo.teacher import Teacher
 
@@ -123,6 +124,7 @@ def test_the_command_line_says_that_memory_ran_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("CIST_CACHE", str(tmp_path))
+    monkeypatch.delenv(NO_CODE, raising=False)  # the app, in a test before, may have set it
     (tmp_path / "greedy_network.py").write_text(GREEDY)
     monkeypatch.syspath_prepend(tmp_path)
     out = str(tmp_path / "logits.safetensors")

@@ -1,5 +1,6 @@
 """Inference by the nodes of a real Ray cluster: the same file as on one machine, whatever is killed."""
 
+import builtins
 import json
 import os
 import signal
@@ -33,8 +34,10 @@ SECONDS = 300.0
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
+    own = builtins.print
     with a_cluster() as made:
         yield made
+    builtins.print = own  # Ray Data puts its own in place, which other tests cannot pickle
 
 
 @pytest.fixture(autouse=True)
