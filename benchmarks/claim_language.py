@@ -8,10 +8,10 @@
 One pair is the one that ships, on the texts it was trained on (`sample_models.texts`); the other is SmolLM2-135M with a
 student of six of its thirty layers, trained on the same texts first. Every run is one of the training engine
 (`cist_core.training.train`). Students go on from weights that have learned their texts: a fresh one would still be
-learning which words exist after so few tokens, while such a one shows what soft
-labels add to them, at the scale of logits that rules about temperatures are about. The loss is the divergence alone
-(``lambda_ce=0``), so that only temperatures and weights differ. AdamW divides the size of the loss out of its steps,
-but gradients are clipped at a norm of 1 before, which a larger loss meets sooner.
+learning which words exist after so few tokens, while such a one shows what soft labels add to them, at the scale of
+logits that rules about temperatures are about. The loss is the divergence alone (``lambda_ce=0``), so that only
+temperatures and weights differ. AdamW divides the size of the loss out of its steps, but gradients are clipped at a
+norm of 1 before, which a larger loss meets sooner.
 
 A setting is a divergence. A learning rate is chosen for a family of objectives in its middle (temperature 1, or the rho
 whose mean entropy is that of temperature 1), by the likelihood of validation texts under a seed that is not reported.

@@ -39,11 +39,6 @@ EVIDENCE = ROOT / "cist_core" / "compare" / "evidence.json"
 START, END = "<!-- tables: made by benchmarks/claim.py report -->", "<!-- end of tables -->"
 REFERENCE = "kd"
 AMBER, BLUE, GREY = "#C77700", "#2E7FD1", "#7F8694"
-CONDITIONS: dict[str, list[str]] = {}
-"""Names of settings, by the one that they change."""
-for _name, _setting in SETTINGS.items():
-    if _setting.start_from is not None:
-        CONDITIONS.setdefault(_setting.start_from, []).append(_name)
 Row = dict[str, Any]
 Chance = tuple[float, float]
 """Learning rate and lambda_KL."""
@@ -226,7 +221,8 @@ def _conditions_tables(runs: Runs) -> Iterator[str]:
         "Test accuracy of the last epoch (%); in brackets the difference to KD, seed by seed. Each method is tuned "
         "anew under each condition, from what suited it without."
     )
-    for ground, names in CONDITIONS.items():
+    for ground in dict.fromkeys(setting.start_from for setting in SETTINGS.values() if setting.start_from is not None):
+        names = [name for name, setting in SETTINGS.items() if setting.start_from == ground]
         titles = {key: method.title for name in names for key, method in SETTINGS[name].methods.items()}
         rates = "learning rate included" if SETTINGS[names[0]].tunes_rate else "at the learning rate of the first row"
         yield from ("", f"{SETTINGS[ground].title}; {len(SETTINGS[names[0]].final_seeds)} seeds, tuned {rates}:", "")

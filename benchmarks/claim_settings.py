@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
@@ -415,11 +415,6 @@ def perceptron() -> nn.Module:
 # -------------------------------------------------------------------------------------------------- settings
 
 _RESNET8 = partial(create_model, "resnet8", num_classes=100)
-_SMALL = Recipe(_RESNET8, epochs=15)
-_FEATURES = Recipe(perceptron, epochs=15)
-_TEN_SEEDS = tuple(range(100, 110))
-
-
 # The product of the temperatures passes differences of scale on to the weights; whether that matters shows without it.
 _SAME_WEIGHT = Method(
     "CIST, the same weight for all",
@@ -429,43 +424,15 @@ _SAME_WEIGHT = Method(
 )
 
 
-def _condition(title: str, change: Condition, *, same_weight: bool = False) -> Setting:
-    """Of the tuning ground, at its learning rates."""
-    return Setting(
-        f"{title}; otherwise as the tuning ground",
-        partial(cifar100_small, condition=change),
-        _SMALL,
-        _compared(same_weight),
-        start_from="cifar100-10k",
-    )
-
-
-def _features_condition(title: str, change: Condition, *, same_weight: bool = False) -> Setting:
-    """Of the features, where a run takes seconds: with learning rates and seeds of its own."""
-    return Setting(
-        f"{title}; otherwise as the features",
-        partial(patch_features, condition=change),
-        _FEATURES,
-        _compared(same_weight),
-        final_seeds=_TEN_SEEDS,
-        start_from="patch-features",
-        tunes_rate=True,
-    )
-
-
-def _compared(same_weight: bool) -> dict[str, Method]:
-    return _some(_methods(15), "ce", "kd", "cist", "lskd") | ({"cist_uniform": _SAME_WEIGHT} if same_weight else {})
-
-
-_JITTER = "Teacher logits times log-normal factors, sigma {:g}"
-_NOISE = "{} % of the labels wrong"
-
 _FEW = ("kd", "cist", "cist-authors", "lskd", "ce", "dkd", "kd-published", "cist-defaults")
 """What is compared where a run takes minutes to hours on a CPU and nothing was tuned there before."""
 
 SETTINGS: dict[str, Setting] = {
     "cifar100-10k": Setting(
-        "10,000 images of CIFAR-100, ResNet-20 to ResNet-8, 15 epochs", cifar100_small, _SMALL, _methods(15)
+        "10,000 images of CIFAR-100, ResNet-20 to ResNet-8, 15 epochs",
+        cifar100_small,
+        Recipe(_RESNET8, epochs=15),
+        _methods(15),
     ),
     "cifar100": Setting(
         "All 45,000 training images of CIFAR-100 with crop and flip, ResNet-20 to ResNet-8, 30 epochs",
@@ -491,18 +458,35 @@ SETTINGS: dict[str, Setting] = {
     "patch-features": Setting(
         "Features of 10,000 images of CIFAR-100, a perceptron of 256 hidden units, 15 epochs",
         patch_features,
-        _FEATURES,
+        Recipe(perceptron, epochs=15),
         _methods(15, whole=True),
-        final_seeds=_TEN_SEEDS,
+        final_seeds=tuple(range(100, 110)),
     ),
-    "jitter-1": _condition(_JITTER.format(1), partial(scale_jitter, 1.0), same_weight=True),
-    "noise-40": _condition(_NOISE.format(40), partial(label_noise, 0.4)),
-    "features-jitter-0.5": _features_condition(_JITTER.format(0.5), partial(scale_jitter, 0.5), same_weight=True),
-    "features-jitter-1": _features_condition(_JITTER.format(1), partial(scale_jitter, 1.0), same_weight=True),
-    "features-mixed-teachers": _features_condition(
-        "Each sample taught by a ResNet-20 or a ResNet-8", mixed_teachers, same_weight=True
-    ),
-    "features-long-tail": _features_condition("Class sizes from 450 down to 4 or 5", partial(long_tail, 100.0)),
-    "features-noise-20": _features_condition(_NOISE.format(20), partial(label_noise, 0.2)),
-    "features-noise-40": _features_condition(_NOISE.format(40), partial(label_noise, 0.4)),
 }
+
+
+def _condition(ground: str, title: str, change: Condition, same_weight: bool) -> Setting:
+    """A setting of which one thing is changed; where a run takes seconds, learning rates are tuned anew as well."""
+    called = {"cifar100-10k": "the tuning ground", "patch-features": "the features"}[ground]
+    return replace(
+        SETTINGS[ground],
+        title=f"{title}; otherwise as {called}",
+        lesson=partial(SETTINGS[ground].lesson, condition=change),
+        methods=_some(_methods(15), "ce", "kd", "cist", "lskd")
+        | ({"cist_uniform": _SAME_WEIGHT} if same_weight else {}),
+        start_from=ground,
+        tunes_rate=ground == "patch-features",
+    )
+
+
+_CONDITIONS: dict[str, tuple[str, Condition, bool]] = {
+    "jitter-0.5": ("Teacher logits times log-normal factors, sigma 0.5", partial(scale_jitter, 0.5), True),
+    "jitter-1": ("Teacher logits times log-normal factors, sigma 1", partial(scale_jitter, 1.0), True),
+    "mixed-teachers": ("Each sample taught by a ResNet-20 or a ResNet-8", mixed_teachers, True),
+    "long-tail": ("Class sizes from 450 down to 4 or 5", partial(long_tail, 100.0), False),
+    "noise-20": ("20 % of the labels wrong", partial(label_noise, 0.2), False),
+    "noise-40": ("40 % of the labels wrong", partial(label_noise, 0.4), False),
+}
+"""Their titles, what they change, and whether CIST with the same weight for all is tried."""
+SETTINGS |= {name: _condition("cifar100-10k", *_CONDITIONS[name]) for name in ("jitter-1", "noise-40")}
+SETTINGS |= {f"features-{name}": _condition("patch-features", *condition) for name, condition in _CONDITIONS.items()}

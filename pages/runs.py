@@ -224,7 +224,7 @@ def show_actions(view: RunView) -> None:
 def show_details(view: RunView) -> None:
     if details := view.details():
         st.caption(plain(details))
-    if run_tokens.with_student([view.run]):
+    if view.of_texts and run_tokens.has_student(view.run):
         st.page_link(
             "../pages/tokens.py",
             label="See it on Tokens, before and after",

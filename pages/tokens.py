@@ -107,10 +107,9 @@ def runs_with_student(notices: DeltaGenerator) -> dict[str, RunView]:
         return {}
 
 
-def choose_model(models: Mapping[str, KnownLanguageModel], runs: Mapping[str, RunView], notices: DeltaGenerator) -> str:
-    """The name of a model or of a run."""
-    titles = {name: called(model) for name, model in models.items()}
-    titles |= titles_of(runs)
+def choose_model(models: Mapping[str, KnownLanguageModel], runs: Mapping[str, str], notices: DeltaGenerator) -> str:
+    """The name of a model or of a run, of which the titles are given."""
+    titles = {name: called(model) for name, model in models.items()} | dict(runs)
     default = next((name for name, model in models.items() if model.role == "teacher"), None)
     return page_choice(st.selectbox, "Model", titles, key=MODEL, what="model", default=default, notices=notices)
 
@@ -149,10 +148,11 @@ def choose_student(
 def choose_readers(
     models: Mapping[str, KnownLanguageModel], runs: Mapping[str, RunView], notices: DeltaGenerator
 ) -> Choice:
-    name = choose_model(models, runs, notices)
+    titles = titles_of(runs)
+    name = choose_model(models, titles, notices)
     if name in runs:
         run = runs[name].run
-        readers = Readers.of_run(run, titles_of(runs)[name])
+        readers = Readers.of_run(run, titles[name])
         if run_store().owns(run):
             return Choice(readers, run=str(run.directory.path))
         return Choice(readers, run=f"runs/{run.id}", hidden=str(run.directory.path.resolve()))

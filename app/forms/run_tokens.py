@@ -41,11 +41,15 @@ def are_texts(settings: Sequence[SettingView]) -> bool:
     return bool(settings) and all(run.of_texts for setting in settings for run in setting.runs)
 
 
+def has_student(run: Run) -> bool:
+    """Whether it has finished and left a language model."""
+    return run.state == "finished" and run.directory.language_student.is_dir()
+
+
 def with_student(runs: Sequence[Run]) -> dict[str, RunView]:
     """The finished runs of language models whose student is there, by their ids and with labels that differ; the newest
     setting first."""
-    here = [run for run in runs if run.state == "finished" and run.directory.language_student.is_dir()]
-    views = [view for view in read_runs(here) if view.of_texts]
+    views = [view for view in read_runs([run for run in runs if has_student(run)]) if view.of_texts]
     return {view.id: view for setting in told_apart(in_settings(views)) for view in setting.runs}
 
 

@@ -268,11 +268,15 @@ def test_how_runs_end_on_a_full_disk_is_written_down_while_it_is_full_and_the_qu
             workplace.start("fill")
             until(lambda: workplace.store.get(victims[0]).handle is not None)
             fill(workplace.store.root)
-            for victim in victims:
-                workplace.reaches(victim, RunState.FAILED)
-                assert workplace.store.get(victim).reason.endswith("is full.")
+            all_fail_for_the_disk(workplace, victims)
         finally:
             workplace.stop()
+
+
+def all_fail_for_the_disk(workplace, victims):
+    for victim in victims:
+        workplace.reaches(victim, RunState.FAILED)
+        assert workplace.store.get(victim).reason.endswith("is full.")
 
 
 def test_a_table_that_was_rebuilt_has_room_kept_as_well(tmp_path):
@@ -290,9 +294,7 @@ def test_a_table_that_was_rebuilt_has_room_kept_as_well(tmp_path):
                 file.unlink()
             until(lambda: journal.exists() and journal.stat().st_size > 60_000, "for the journal to have room again")
             fill(workplace.store.root)
-            for victim in victims:
-                workplace.reaches(victim, RunState.FAILED)
-                assert workplace.store.get(victim).reason.endswith("is full.")
+            all_fail_for_the_disk(workplace, victims)
         finally:
             workplace.stop()
 
