@@ -218,8 +218,8 @@ def _factorial_rows(runs: Runs, factorial: Factorial, objective: str, rate: floa
 
 def _conditions_tables(runs: Runs) -> Iterator[str]:
     yield (
-        "Test accuracy of the last epoch (%); in brackets the difference to KD, seed by seed. Each method is tuned "
-        "anew under each condition, from what suited it without."
+        "Test accuracy of the last epoch (%); in brackets the difference to KD, seed by seed; `n` where fewer "
+        "seeds are trained yet. Each method is tuned anew under each condition, from what suited it without."
     )
     for ground in dict.fromkeys(setting.start_from for setting in SETTINGS.values() if setting.start_from is not None):
         names = [name for name, setting in SETTINGS.items() if setting.start_from == ground]
@@ -230,11 +230,12 @@ def _conditions_tables(runs: Runs) -> Iterator[str]:
         yield "|---|" + "---|" * len(titles)
         for name in (ground, *names):
             title = "None of them" if name == ground else SETTINGS[name].title.partition(";")[0]
-            yield f"| {title} | " + " | ".join(_condition_cells(reported(runs, name), titles)) + " |"
+            cells = _condition_cells(reported(runs, name), titles, len(SETTINGS[name].final_seeds))
+            yield f"| {title} | " + " | ".join(cells) + " |"
     yield ""
 
 
-def _condition_cells(results: dict[str, Reported], methods: Iterable[str]) -> Iterator[str]:
+def _condition_cells(results: dict[str, Reported], methods: Iterable[str], seeds: int) -> Iterator[str]:
     for key in methods:
         if key not in results:
             yield "not tried"
@@ -242,7 +243,8 @@ def _condition_cells(results: dict[str, Reported], methods: Iterable[str]) -> It
         result = results[key]
         text = points(result.column("test_accuracy")) if result.kept else "open"
         difference = against(result, results[REFERENCE])
-        yield text + (f" ({points(difference, sign=True)})" if key != REFERENCE and difference else "")
+        text += f" ({points(difference, sign=True)})" if key != REFERENCE and difference else ""
+        yield text + (f", n = {len(result.rows)}" if 0 < len(result.rows) < seeds else "")
 
 
 def _open(lines: Sequence[str]) -> Iterator[str]:
