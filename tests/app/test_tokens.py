@@ -441,8 +441,9 @@ def test_a_process_that_cannot_be_killed_holds_up_nobody(models: Path, monkeypat
 
 
 def hanging(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Readers:
-    """A process of Python's that waits for something that never comes."""
-    (folder / "hanging_reader.py").write_text("import time\ntime.sleep(600)\n")
+    """A process of Python's that works for so long that it shows, and then waits for something that never comes."""
+    work = "while time.process_time() < 0.3:\n    pass\n"  # a start alone may take less than the system counts
+    (folder / "hanging_reader.py").write_text(f"import time\n{work}time.sleep(600)\n")
     monkeypatch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{Path.cwd()}")
     monkeypatch.setattr(readings, "children", {})
     return Readers(("nobody",), "hanging_reader", (), ())

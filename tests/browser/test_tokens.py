@@ -342,7 +342,10 @@ def readers_of(text: str) -> list[psutil.Process]:
     return found
 
 
-@pytest.mark.parametrize(("how", "said"), [("ended", "did not come to the end"), ("stopped", "was stopped")])
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [("ended", "did not come to the end"), ("stopped", "Somebody stopped the reading before it was done")],
+)
 def test_a_reading_that_ends_loses_nothing_and_is_begun_again(open_page, how: str, said: str) -> None:
     text = f"{TEXT} w{20 + len(how)}"
     page = open_page("tokens?tokens_model=a-teacher&tokens_student=none", sign=A_TOKEN)

@@ -295,7 +295,7 @@ def distill(*options: object, **settings: object) -> "subprocess.Popen[bytes]":
 
 @pytest.mark.parametrize("url", ["s3"], indirect=True)
 def test_after_kill_9_a_run_goes_on_elsewhere_to_the_same_metrics(url, tmp_path):
-    config = TINY.changed(epochs=80)
+    config = TINY.changed(epochs=200)  # not finished before the store has been asked for its first checkpoint
     config.save(tmp_path / "config.json")
     for name in ("here", "there"):
         (tmp_path / name).mkdir()
