@@ -20,6 +20,10 @@ from pathlib import Path
 
 import psutil
 
+PYTHON = (sys.executable, "-P")
+"""Starts a module of ours. Its working directory may hold files of anybody, so it is no place that modules come from;
+`cist_core.zoo.foreign.own_code` adds it where code of a user's own is called."""
+
 # The shell waits for a word before it becomes the command (same pid); if the pipe closes first, it ends.
 _GATE = 'read -r go && exec "$@" </dev/null'
 _SAME_START_SECONDS = 2.0  # between two looks at a start in seconds since 1970 the clock may be corrected

@@ -8,6 +8,7 @@ from operator import attrgetter
 from typing import Any
 
 from cist_core.errors import CistError
+from cist_core.installing import pip_install
 
 
 def imported(reference: str | Callable[..., Any], *, extra: str | None = None, purpose: str = "") -> Callable[..., Any]:
@@ -34,7 +35,7 @@ def imported(reference: str | Callable[..., Any], *, extra: str | None = None, p
         if extra is None:
             raise
         raise CistError(
-            f"{purpose} needs a library that is not installed here ({error}); run: pip install 'cist-studio[{extra}]'"
+            f"{purpose} needs a library that is not installed here ({error}); run: {pip_install(extra)}"
         ) from error
     value: Callable[..., Any] = attrgetter(name)(found)
     return value

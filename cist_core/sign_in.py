@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cist_core.errors import CistError
+from cist_core.installing import pip_install
 
 CALLBACK = "/oauth2callback"
 UNNAMED = "default"
@@ -156,7 +157,7 @@ def _faults(auth: Mapping[str, Any], allowed: Any) -> list[str]:
     ):
         faults.append('allowed of [cist] is no list of texts, such as ["@lab.edu", "me@example.org"]')
     if any(find_spec(package) is None for package in ("authlib", "httpx")):
-        faults.append("Authlib is not installed (pip install 'cist-studio[auth]')")
+        faults.append(f"Authlib is not installed ({pip_install('auth')})")
     return faults
 
 

@@ -18,6 +18,7 @@ from cist_core.added import Added, AddedStore, AddSpec, LogitFiles, ModelOnData,
 from cist_core.data.formats import image_endings, image_formats, paths_in_words
 from cist_core.data.loading import DATASETS, is_present
 from cist_core.errors import CistError
+from cist_core.installing import pip_install
 from cist_core.language.known import known_language_models
 from cist_core.logits.class_maps import parse_class_map
 from cist_core.logits.ensemble import ENSEMBLE
@@ -330,7 +331,7 @@ def known_prefixes() -> str:
     lacking = [kind for kind in kinds if kind.package and importlib.util.find_spec(kind.package) is None]
     there = [f"`{kind.written}`" for kind in kinds if kind not in lacking]
     known = f"A sample model, or {listed(there)}. Several joined by ` + ` are averaged."
-    needs = "".join(f" For `{kind.written}`, `pip install 'cist-studio[{kind.extra}]'`." for kind in lacking)
+    needs = "".join(f" For `{kind.written}`, `{pip_install(kind.extra)}`." for kind in lacking)
     return known + needs
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from cist_core.processes import PYTHON
 from cist_core.training import RunConfig
 
 REST_SECONDS = 3.0
@@ -84,7 +84,7 @@ class EstimateJob:
         self._folder = tempfile.TemporaryDirectory(prefix="cist-estimate-")
         folder = Path(self._folder.name)
         self._config.save(folder / "config.json")
-        command = [sys.executable, "-m", "cist_core", "distill", str(folder / "config.json"), "--estimate"]
+        command = [*PYTHON, "-m", "cist_core", "distill", str(folder / "config.json"), "--estimate"]
         with (folder / "answer").open("w") as answer, (folder / "errors").open("w") as errors:
             self._process = subprocess.Popen(command, stdout=answer, stderr=errors, text=True)
 

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from cist_core.files import own_folder, write_whole
 from cist_core.language.known import KnownLanguageModel
 from cist_core.language.reading import AT_ONCE, BEFORE, FAULT, INDEX, OPENING_SECONDS, PAIR, SECONDS, TOKENS
 from cist_core.language.token_set import FORMAT, PAIR_FORMAT, TokenPair, TokenSet
-from cist_core.processes import Child, age, signal_group, signs_of_work
+from cist_core.processes import PYTHON, Child, age, signal_group, signs_of_work
 
 if TYPE_CHECKING:
     from cist_core.runs import Run
@@ -242,7 +241,7 @@ def _begin(readers: Readers, text: str, folder: Path) -> None:
     base = Path.cwd() if readers.base is None else readers.base
     if not base.is_dir():
         raise CistError(f"The folder {base}, in which the run was added and its models are looked for, is not there.")
-    command = [sys.executable, "-m", readers.module, str(file.resolve()), str(folder.resolve()), *readers.references]
+    command = [*PYTHON, "-m", readers.module, str(file.resolve()), str(folder.resolve()), *readers.references]
     child = Child(command, working_directory=base, stderr_file=folder / "errors.txt")
     child.release()
     children[folder] = child

@@ -16,7 +16,6 @@ import re
 import secrets
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Iterator, MutableMapping, Sequence
 from pathlib import Path
@@ -45,7 +44,7 @@ from cist_core.errors import CistError
 from cist_core.files import own_folder
 from cist_core.logits.logit_set import LogitSet
 from cist_core.partial_files import remove_abandoned
-from cist_core.processes import Child, is_alive, signal_group
+from cist_core.processes import PYTHON, Child, is_alive, signal_group
 from cist_core.wording import byte_size
 
 ADDED_ID = re.compile(r"[a-z0-9][a-z0-9\-]{0,40}-[0-9a-f]{16}")
@@ -279,7 +278,7 @@ class AddedStore:
                 raise CistError(f"'{added.title}' is being read; wait, or cancel it first.")
             for left in (FAILURE, WEIGHTS, PROGRESS, *([PREVIEW] if task == "preview" else [])):
                 (added.folder / left).unlink(missing_ok=True)
-            command = [sys.executable, "-m", "cist_core.added", task, str(added.folder)]
+            command = [*PYTHON, "-m", "cist_core.added", task, str(added.folder)]
             child = Child(command, working_directory=added.folder, stderr_file=added.folder / "log.txt")
             Entry(
                 owner=entry.owner,

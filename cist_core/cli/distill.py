@@ -34,7 +34,7 @@ examples:
   cist distill --preset demo --objective cist-authors --run-dir runs/authors
   cist distill --preset cifar-240 --set student.architecture=resnet14 --set data.download=true --print > config.json
   cist distill --preset minillm-gpt2-base --set teacher.name=FOLDER --set data.name=train.jsonl --print > config.json
-  cist distill --preset demo --set student.architecture=torchvision:mobilenet_v3_small --set student.image_size=32
+  cist distill --preset demo --set student.architecture=torchvision:resnet18 --set student.image_size=32
   cist distill config.json --estimate
   cist distill config.json --run-dir runs/one
   cist distill --run-dir runs/one --resume
@@ -96,7 +96,9 @@ def add_parser(commands: Any) -> None:
         action="store_true",
         help="go on with the run in --run-dir, from its last checkpoint and by its own config",
     )
-    add_executor_option(parser)
+    add_executor_option(
+        parser, default="here and now, in --run-dir alone; with it 'cist runs' and the Studio list the run"
+    )
     add_root_option(parser)
     parser.set_defaults(run=run)
 
@@ -206,6 +208,11 @@ def _train(options: argparse.Namespace) -> None:
     only_in_store = mirror is not None and options.resume and not named and not mirror.directory.config_file.exists()
     config = None if only_in_store else chosen_config(options)  # a wrong one ends here, before a store is asked
     with _begun(mirror, options):
+        if only_in_store and mirror is not None and not mirror.directory.config_file.exists():
+            raise CistError(
+                f"There is no run to resume in {mirror.store.url}; see that the address is right: 'cist runs --mirror "
+                "URL' lists those below one."
+            )
         sentence = _trained(config or chosen_config(options), options, mirror)
     if PartialState().is_main_process:  # of several, each has the same to say
         print(sentence)

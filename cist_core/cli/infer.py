@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,7 +114,7 @@ def _run(options: argparse.Namespace) -> None:
     with ProgressBar("Downloading", "bytes") as progress:
         dataset = load_dataset(options.data, options.split or "test", download=options.download, progress=progress)
     dataset = fit_data(teacher, dataset, given_class_map(options))
-    with ProgressBar("Running the teacher", "samples") as progress:
+    with _told_what_stays(), ProgressBar("Running the teacher", "samples") as progress:
         result = infer(
             teacher,
             dataset,
@@ -164,6 +166,15 @@ def _run(options: argparse.Namespace) -> None:
     if "licence" in teacher.facts:
         print(f"Licence of the teacher: {teacher.facts['licence']}")
     print(f"Wrote {options.out}; next: cist analyze --logits {options.out}")
+
+
+@contextlib.contextmanager
+def _told_what_stays() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        remark("What is computed so far is kept, and the same command goes on from there.")
+        raise
 
 
 _PREPROCESSING = ("mean", "std", "resize", "crop", "interpolation", "grey_to_colour")

@@ -42,12 +42,13 @@ def add_root_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_executor_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--executor",
-        metavar="NAME",
-        help="where to run: local, slurm or ray (default: ray where CIST_RAY_ADDRESS is set, else this machine)",
-    )
+_FOREGROUND = "; 'cist distill --executor local' adds one, and without --executor a run is kept in its --run-dir alone"
+
+
+def add_executor_option(
+    parser: argparse.ArgumentParser, *, default: str = "ray where CIST_RAY_ADDRESS is set, else this machine"
+) -> None:
+    parser.add_argument("--executor", metavar="NAME", help=f"where to run: local, slurm or ray (default: {default})")
 
 
 def open_store(options: argparse.Namespace) -> RunStore:
@@ -98,7 +99,7 @@ def list_runs(options: argparse.Namespace) -> None:
         print_json({"root": str(store.root), "runs": [_record(run) for run in runs]})
         return
     if not runs:
-        print(f"There are no runs in {store.root}{f' of the sweep {options.group}' if options.group else ''}.")
+        print(f"There are no runs in {store.root}{f' of the sweep {options.group}' if options.group else _FOREGROUND}.")
         return
     head = ["id", "state", "name", "sweep"]
     rows = [[run.id, _state(run), run.name, run.group or "-"] for run in runs]

@@ -15,6 +15,7 @@ from typing import Any
 
 from cist_core import CistError
 from cist_core.cli.output import remark
+from cist_core.installing import pip_install
 from cist_core.studio import studio_folder
 
 HERE, PORT, MORE_PORTS = "127.0.0.1", 8501, 20
@@ -80,7 +81,7 @@ def find_app() -> Path:
     if missing:
         raise CistError(
             f"The Studio needs {' and '.join(missing)}, which the library alone does not bring; "
-            "pip install 'cist-studio[studio]'."
+            f"{pip_install('studio')}."
         )
     folder = studio_folder()
     if folder is None or not (folder / "app" / "server.py").is_file():

@@ -9,6 +9,7 @@ from typing import Any
 
 from cist_core.data.names import split_called
 from cist_core.errors import CistError, first_line
+from cist_core.installing import pip_install
 
 PREFIX = "hf:"
 _REPOSITORY = r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?"
@@ -91,6 +92,6 @@ class HubRepository:
         except ImportError as error:
             raise CistError(
                 f"'{self.name}' is a data set of the Hugging Face hub, which the package datasets opens; "
-                f"install it with pip install 'cist-studio[{self._extra}]'."
+                f"install it with {pip_install(self._extra)}."
             ) from error
         return datasets

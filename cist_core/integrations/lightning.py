@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cist_core.errors import CistError
+from cist_core.installing import pip_install
 from cist_core.integrations import path_of_rank
 from cist_core.logits.files import LABEL_NAMES
 from cist_core.logits.files.names import plain
@@ -90,8 +91,7 @@ class RecordLogits(_callback()):  # type: ignore[misc]
     ) -> None:
         if type(self).__mro__[1] is object:
             raise CistError(
-                "Recording inside Lightning needs Lightning, which is not installed: "
-                "pip install 'cist-studio[lightning]'."
+                f"Recording inside Lightning needs Lightning, which is not installed: {pip_install('lightning')}."
             )
         super().__init__()
         self._path, self._layer, self._output, self._mask = path, layer, output, mask

@@ -14,6 +14,7 @@ import os
 from typing import Any
 
 from cist_core.errors import CistError
+from cist_core.installing import pip_install
 from cist_core.integrations import path_of_rank
 from cist_core.logits.recording import Recording, record
 
@@ -60,7 +61,7 @@ class RecordLogits(_callback()):  # type: ignore[misc]
     ) -> None:
         if type(self).__mro__[1] is object:
             raise CistError(
-                "Recording inside a Trainer needs transformers, which is not installed: pip install 'cist-studio[hf]'."
+                f"Recording inside a Trainer needs transformers, which is not installed: {pip_install('hf')}."
             )
         self._path, self._layer, self._output, self._mask = path, layer, output, mask
         self._model: Any = None

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from cist_core.errors import CistError
 from cist_core.files import write_whole
+from cist_core.installing import pip_install
 from cist_core.language.batches import pad
 from cist_core.language.head import Head
 from cist_core.language.models import LanguageModel
@@ -241,7 +242,7 @@ def _rouge() -> Any:
     try:
         return import_module("rouge_score.rouge_scorer")
     except ImportError:
-        raise CistError("ROUGE-L needs rouge-score: pip install 'cist-studio[language]'.") from None
+        raise CistError(f"ROUGE-L needs rouge-score: {pip_install('language')}.") from None
 
 
 def answer(

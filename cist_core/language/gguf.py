@@ -19,6 +19,7 @@ from cist_core.errors import CistError, first_line
 from cist_core.files import move_into_place
 from cist_core.logits.scratch import cache_dir, require_room
 from cist_core.partial_files import remove_abandoned
+from cist_core.processes import PYTHON
 from cist_core.zoo.checkpoints import file_sha256
 
 ORIGIN = "origin.json"
@@ -75,7 +76,7 @@ def _make(path: Path, folder: Path) -> None:
 
 
 def _convert_in_child(path: Path, folder: Path) -> None:
-    command = [sys.executable, "-m", "cist_core.language.gguf", str(path.resolve()), str(folder)]
+    command = [*PYTHON, "-m", "cist_core.language.gguf", str(path.resolve()), str(folder)]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     try:
         child = subprocess.run(command, env=environment, capture_output=True, timeout=_SECONDS, text=True, check=False)

@@ -11,6 +11,7 @@ from typing import Any
 from cist_core.cards import sample_models_folder
 from cist_core.documents import parse_json, read_document
 from cist_core.errors import CistError
+from cist_core.installing import pip_install
 from cist_core.plain_text import all_written_out
 
 SMOLLM2 = "smollm2"
@@ -59,7 +60,7 @@ class KnownLanguageModel:
 def lacking() -> str | None:
     """What language models need and is not installed, in a sentence with its remedy; None where all is there."""
     if find_spec("transformers") is None:
-        return "Language models need the library transformers: pip install 'cist-studio[language]'."
+        return f"Language models need the library transformers: {pip_install('language')}."
     return None
 
 

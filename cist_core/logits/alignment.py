@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -44,7 +45,7 @@ def align(first: LogitSet, other: LogitSet, *, name: str = "the student", of: st
     if match is not None and match.positions is not None:
         other = other.take(match.positions)
         said["sample_order"] = f"Samples of {name} in the order of {of}, by '{match.column}'"
-    if first.left_out != other.left_out:
+    if first.left_out or other.left_out:
         other = _without_classes_of(first, other, name=name, of=of)
     ours, theirs = first.class_names, other.class_names
     if ours is not None and theirs is not None and ours != theirs:
@@ -81,17 +82,19 @@ def _without_classes_of(first: LogitSet, other: LogitSet, *, name: str, of: str)
     """
     if first.given_classes != other.given_classes:
         return other  # refused as having other classes
-    only = sorted({*other.left_out} - {*first.left_out})
+    ours, theirs = _keys(first, other)
+    only = [place for place, key in zip(first.kept_classes, ours, strict=True) if key not in theirs]
     if only:
         raise CistError(
-            f"Class {listed(only, None)} of {name} is masked in every sample and takes part in {of}; both have to have "
+            f"Class {listed(only, _given_names(first))} of {of} is masked in every sample of {name}; both have to have "
             f"the same classes: mask it in {of} as well."
         )
-    gone = sorted({*first.left_out} - {*other.left_out})
-    kept = np.flatnonzero(~np.isin(other.kept_classes, gone))
-    dropped = np.flatnonzero(np.isin(other.kept_classes, gone))
+    stays = np.array([key in ours for key in theirs], np.bool_)
+    kept, dropped = np.flatnonzero(stays), np.flatnonzero(~stays)
+    if not len(dropped):
+        return replace(other, left_out=first.left_out)
     _, labels = renumbered(other.labels, dropped, other.class_names)
-    said = f"{listed(gone, None)} of {name}, masked in {of}"
+    said = f"{listed(other.kept_classes[dropped], _given_names(other))} of {name}, masked in {of}"
     before = other.provenance.get("absent classes")
     found = LogitSet.create(
         np.asarray(other.logits)[:, kept],
@@ -101,6 +104,27 @@ def _without_classes_of(first: LogitSet, other: LogitSet, *, name: str, of: str)
         sample_names=other.sample_names,
     )
     return replace(found, left_out=first.left_out, class_names=found.class_names or first.class_names)
+
+
+def _keys(first: LogitSet, other: LogitSet) -> tuple[list[Hashable], list[Hashable]]:
+    """By what the classes of one set are found in the other: their names, where all that only one of them has may be
+    classes that the other leaves out; else their numbers."""
+    ours, theirs = first.class_names, other.class_names
+    if ours is not None and theirs is not None and len({*ours}) == len(ours) and len({*theirs}) == len(theirs):
+        missing, surplus = {*ours} - {*theirs}, {*theirs} - {*ours}
+        if len(missing) <= len(other.left_out) and len(surplus) <= len(first.left_out):
+            return [*ours], [*theirs]
+    return first.kept_classes.tolist(), other.kept_classes.tolist()
+
+
+def _given_names(logits: LogitSet) -> list[str] | None:
+    """The names of all classes that were given; of those that take no part, which are not kept, their numbers."""
+    if logits.class_names is None:
+        return None
+    names = [str(place) for place in range(logits.given_classes)]
+    for place, each in zip(logits.kept_classes, logits.class_names, strict=True):
+        names[place] = each
+    return names
 
 
 def _class_order(ours: tuple[str, ...], theirs: tuple[str, ...]) -> NDArray[np.int64] | None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cist_core.documents import parse_json
 from cist_core.errors import CistError
+from cist_core.installing import pip_install
 from cist_core.runs.run import Run, RunState
 from cist_core.runs.sweep import SweepEntry, expand_sweep
 
@@ -144,7 +145,7 @@ class Search:
             CistError: naming the field.
         """
         if importlib.util.find_spec("optuna") is None:
-            raise CistError("A search needs optuna; pip install 'cist-studio[search]'.")
+            raise CistError(f"A search needs optuna; {pip_install('search')}.")
         for axis in self.axes:
             if self._is_integer(axis) and any(end != int(end) for end in (axis.low or 0, axis.high or 0)):
                 raise CistError(

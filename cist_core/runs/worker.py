@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from pathlib import Path
 from filelock import Timeout
 
 from cist_core.errors import CistError
+from cist_core.processes import PYTHON
 from cist_core.runs.executors.local import LocalExecutor
 from cist_core.runs.executors.protocol import (
     Executor,
@@ -363,7 +363,7 @@ def ensure_worker(store: RunStore) -> None:
             with (store.root / WORKER_LOG).open("ab") as log:
                 started_workers[store.root] = subprocess.Popen(
                     [
-                        *(sys.executable, "-m", "cist_core", "worker", "--root", str(store.root)),
+                        *(*PYTHON, "-m", "cist_core", "worker", "--root", str(store.root)),
                         *("--idle-seconds", f"{IDLE_SECONDS:g}"),
                     ],
                     stdin=subprocess.DEVNULL,

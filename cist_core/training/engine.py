@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from accelerate import Accelerator
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from cist_core.errors import Cancelled, CistError
 from cist_core.files import flush, make_folder, write_whole
@@ -29,13 +30,14 @@ from cist_core.training.logit_scale import ScaleFault, scale_fault
 from cist_core.training.run_directory import RunDirectory
 from cist_core.training.statistics import EpochStatistics
 from cist_core.training.trainer import NotFiniteError, RunLength, Trainer, create_accelerator
-from cist_core.zoo.checkpoints import read_raw, save_weights
+from cist_core.zoo.checkpoints import read_raw, save_weights, with_versions
 
 if TYPE_CHECKING:
     from cist_core.training.mirror.mirror import Mirror
 
 HEARTBEAT_SECONDS = (1.0, 15.0)
 """Between two of them, at least and at most; where the disk is slow, fifty times as long as one took."""
+USUAL_MOMENTUM, NOT_FORGOTTEN = 0.1, 0.05
 _SLOWER = "Try a smaller optimiser.learning_rate, a warm-up or optimiser.clip_norm."
 
 log = logging.getLogger("cist_core.training")
@@ -222,6 +224,27 @@ def _logging_to(directory: RunDirectory, accelerator: Accelerator) -> Iterator[_
             handler.close()
 
 
+def slow_running_mean(student: nn.Module, steps: int) -> float | None:
+    """The momentum of a batch normalisation, below the usual 0.1, whose running statistics are still what they began
+    with to more than `NOT_FORGOTTEN` after so many steps, ``(1 - momentum)^steps``; None where there is none such."""
+    momenta = [
+        layer.momentum
+        for layer in student.modules()
+        if isinstance(layer, _BatchNorm) and layer.track_running_stats and layer.momentum is not None
+    ]
+    slowest = min(momenta, default=1.0)
+    return slowest if slowest < USUAL_MOMENTUM and (1 - slowest) ** steps > NOT_FORGOTTEN else None
+
+
+def _words_on_running_means(momentum: float, steps: int) -> str:
+    return (
+        f"The student's batch normalisation keeps running means with a momentum of {momentum:g}, so after the "
+        f"{steps:,} steps of this run they are still {100 * (1 - momentum) ** steps:.0f} % what they began with: "
+        "it may be right in training and no better than chance in validation. Train for more steps, or take a student "
+        "with a larger momentum."
+    )
+
+
 def _words_on(fault: ScaleFault, config: RunConfig) -> str:
     """What is wrong with the student's scale, and what to do about it."""
     if fault.state == "collapsed":
@@ -355,6 +378,9 @@ class _Run:
             self._restore(trainer, state)
         self._cut_metrics(length)
         self._judge_scale(length.epochs)
+        momentum = slow_running_mean(self.accelerator.unwrap_model(trainer.student), length.steps)
+        if momentum is not None and self.config.student.weights is None:
+            self.warn(_words_on_running_means(momentum, length.steps))
         trainer.task.prepare_teacher("train")
         trainer.task.prepare_teacher("validation")
         self.heartbeat(now=True, phase="training", phase_done=None, phase_total=None)
@@ -475,7 +501,8 @@ class _Run:
             self._save_card(trainer)
             _refuse_removed(self.directory)
             trainer.task.keep(self.directory, measured)
-        self.accelerator.unwrap_model(trainer.student).load_state_dict(read_raw(self.directory.best_student))
+        student = self.accelerator.unwrap_model(trainer.student)
+        student.load_state_dict(with_versions(read_raw(self.directory.best_student), student))
         best = trainer.task.scores("test", trainer.measure("test"))
         teacher_accuracy = trainer.task.teacher_accuracy("test")
         self.status.update(

@@ -8,6 +8,7 @@ import os
 import pickle
 import warnings
 import zipfile
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -121,7 +122,19 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], *, source: str) 
     if differences:
         raise CistError(f"The weights in {source} do not fit the architecture: {differences}.")
     _check_numbers(model.state_dict(), state, source)
-    model.load_state_dict(dict(state), strict=False)
+    model.load_state_dict(with_versions(state, model), strict=False)
+
+
+def with_versions(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Weights that say in which version of its layout each layer has them, as `torch` keeps it beside a state dict.
+
+    Files of safetensors do not have it, and some networks (MNASNet) load nothing without; it is the one of the model.
+    """
+    found = OrderedDict(state)
+    versions = getattr(model.state_dict(), "_metadata", None)
+    if versions is not None:
+        found._metadata = versions  # type: ignore[attr-defined]  # where torch looks for it
+    return found
 
 
 def _check_numbers(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str) -> None:

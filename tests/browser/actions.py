@@ -36,9 +36,13 @@ def settle(page) -> None:
     """Wait until the script has run again after what was done."""
     page.wait_for_timeout(500)
     page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]", timeout=MINUTES)
-    # A busy machine draws the page up to a second after it has heard that the script is done.
-    page.evaluate("() => new Promise(done => requestIdleCallback(done, {timeout: 5_000}))")
+    until_idle(page)
     page.wait_for_timeout(300)
+
+
+def until_idle(page) -> None:
+    """A busy machine draws the page up to a second after it has heard that the script is done."""
+    page.evaluate("() => new Promise(done => requestIdleCallback(done, {timeout: 5_000}))")
 
 
 def drawing(page) -> str:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from app.pages import DEFAULT, find_pages
-from tests.browser.actions import A_CHART
+from tests.browser.actions import A_CHART, until_idle
 from tests.studio import CHROMIUM, ROOT, running_studio
 
 SCREENSHOTS = ROOT / "docs" / "screenshots"
@@ -121,6 +121,7 @@ def wait_until_drawn(page, sign: str = A_CHART) -> None:
     """Until a chart, or another sign, is on the page and the script has come to rest."""
     page.wait_for_selector(sign, timeout=60_000)
     page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]", timeout=60_000)
+    until_idle(page)
     page.wait_for_timeout(400)  # fonts and the chart's own resize
 
 

@@ -215,18 +215,21 @@ def value_of(page, slider: str) -> str:
 
 def drag_and_look(page, slider: str) -> list[tuple[list[str], list[list[float]]]]:
     """What the pictures show while a slider is held that has been dragged, before the server knows."""
-    asked, before = server_asked(page), shown(page)
+    asked, before = server_asked(page), at_rest_under_the_hand(page, slider)
     page.evaluate(
         """() => {
-            window.moved = [...document.querySelectorAll('[data-testid=stMain] svg.marks')].map(() => null);
-            [...document.querySelectorAll('[data-testid=stMain] svg.marks')].forEach((picture, index) =>
-                new MutationObserver(() => window.moved[index] ??= window.runs)
-                    .observe(picture, {attributes: true, subtree: true, childList: true}));
+            const pictures = [...document.querySelectorAll('[data-testid=stMain] svg.marks')];
+            window.moved = pictures.map(() => null);
+            pictures.forEach((picture, index) =>  // where it stands: it may be replaced as a whole
+                new MutationObserver(() => window.moved[index] ??= window.runs).observe(
+                    picture.closest('[data-testid=stElementContainer]'),
+                    {attributes: true, subtree: true, childList: true}));
         }"""
     )
-    thumb = page.locator(f".st-key-lesson_{slider} input").locator("xpath=../..").bounding_box()
-    at = thumb["x"] + thumb["width"] / 2, thumb["y"] + thumb["height"] / 2
-    page.mouse.move(*at)
+    thumb = page.locator(f".st-key-lesson_{slider} input").locator("xpath=../..")
+    thumb.hover()  # once it stands still
+    box = thumb.bounding_box()
+    at = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.down()
     page.mouse.move(at[0] + 60, at[1], steps=3)
     page.wait_for_function("window.moved.every(runs => runs !== null)", timeout=MINUTES)

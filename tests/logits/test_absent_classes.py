@@ -267,8 +267,32 @@ def test_a_student_is_read_on_the_classes_of_its_teacher():
     check_like_the_others(beside, np.delete(student, 2, 1), left)
     assert beside.class_names == teacher.class_names
     assert beside.provenance["absent classes"] == "2 of the student, masked in the teacher"
-    with pytest.raises(CistError, match="Class 2 of the student is masked in every sample and takes part in"):
+    with pytest.raises(CistError, match="Class 2 of the teacher is masked in every sample of the student; both have"):
         align(LogitSet.create(student, labels), teacher)
+
+
+NAMES = ("ant", "bee", "cat", "dog", "eel", "fly")
+OTHER_ORDER = np.array([2, 0, 1, 5, 4, 3])
+
+
+def test_classes_that_take_no_part_are_found_by_name_in_another_order():
+    logits, _, labels, _ = masked(-1e9, column=2)
+    student, _ = made(seed=1)
+    teacher = LogitSet.create(logits, labels, class_names=NAMES)
+    moved = [NAMES[place] for place in OTHER_ORDER]
+    wanted = np.delete(student, 2, 1)
+    for mask in (None, -np.inf):  # the student masks no class; the same, which has another number there
+        values = student[:, OTHER_ORDER]
+        if mask is not None:
+            values[:, moved.index("cat")] = mask
+        beside = align(teacher, LogitSet.create(values, class_names=moved))
+        np.testing.assert_array_equal(beside.logits, wanted)
+        assert beside.class_names == teacher.class_names == ("ant", "bee", "dog", "eel", "fly")
+        assert beside.left_out == (2,)
+    values = student[:, OTHER_ORDER]
+    values[:, moved.index("bee")] = -np.inf
+    with pytest.raises(CistError, match=r"Class 1 \('bee'\) of the teacher is masked in every sample of the student"):
+        align(teacher, LogitSet.create(values, class_names=moved))
 
 
 def test_an_ensemble_averages_the_classes_that_take_part():

@@ -143,9 +143,10 @@ def test_labels_are_joined_by_name(tmp_path: Path, shuffled: np.ndarray, names: 
     assert found.provenance["sample_order"] == "Labels joined to the logits by 'id'"
     whole = pd.concat([apart, pd.DataFrame({"id": [f"more {number}" for number in range(9)], "label": 0})])
     whole.to_csv(tmp_path / "all.csv", index=False)
-    labels_of_part = read_logits(teacher, labels=tmp_path / "all.csv").labels
-    assert labels_of_part is not None
-    np.testing.assert_array_equal(labels_of_part, labels)
+    part = read_logits(teacher, labels=tmp_path / "all.csv")
+    assert part.labels is not None
+    np.testing.assert_array_equal(part.labels, labels)
+    assert part.provenance["sample_order"] == "Labels joined to the logits by 'id'; 9 of other samples left out"
 
 
 def test_labels_of_other_samples_are_refused(tmp_path: Path) -> None:

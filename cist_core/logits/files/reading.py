@@ -334,8 +334,11 @@ def _with_labels(contents: _Contents, found: LabelFile) -> _Contents:
         if match is None:
             unused = [*found.sample_names, *unused]
         elif match.positions is not None:
+            spare = len(values) - len(match.positions)
             values = np.asarray(values)[match.positions]
-            beside["sample_order"] = f"Labels joined to the logits by '{match.column}'"
+            beside["sample_order"] = f"Labels joined to the logits by '{match.column}'" + (
+                f"; {spare:,} of other samples left out" if spare else ""
+            )
     if unused:
         beside["unused beside the labels"] = ", ".join(few(unused))
     return replace(

@@ -8,7 +8,6 @@ end at any moment, and the next one goes on with nothing but the table.
 from __future__ import annotations
 
 import os
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,11 +15,12 @@ from functools import cache
 from typing import ClassVar, TypeVar
 
 from cist_core.errors import CistError
+from cist_core.processes import PYTHON
 from cist_core.runs.executors.settings import mirror_of
 from cist_core.runs.run import Run
 from cist_core.training.run_directory import RunDirectoryBusy
 
-ENGINE = (sys.executable, "-m", "cist_core", "distill", "--allow-code")
+ENGINE = (*PYTHON, "-m", "cist_core", "distill", "--allow-code")
 """What trains a run. Code was refused or allowed when the run was queued; a run that has an owner is told ``--no-code``
 instead, and where `NO_CODE` is set none runs in any case."""
 

@@ -11,7 +11,6 @@ import json
 import os
 import re
 import shlex
-import sys
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -23,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cist_core.documents import parse_json, read_bytes
 from cist_core.errors import CistError
+from cist_core.processes import PYTHON
 from cist_core.runs.executors.local import exit_of
 from cist_core.runs.executors.protocol import (
     ENGINE,
@@ -234,7 +234,7 @@ def _on_workers(run: Run, settings: RaySettings, *, resume: bool) -> list[str]:
     amounts = ["--workers", str(settings.workers), "--resources", each]
     place = [str(run.directory.config_file), "--run-dir", str(run.directory.path)]
     more = [*(["--resume"] if resume else []), *(["--no-code"] if run.owner is not None else [])]
-    return [sys.executable, "-m", "cist_core.runs.ray_workers", *place, *amounts, *more]
+    return [*PYTHON, "-m", "cist_core.runs.ray_workers", *place, *amounts, *more]
 
 
 def _check_address(address: str) -> None:

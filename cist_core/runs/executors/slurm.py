@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cist_core.errors import CistError
+from cist_core.installing import pip_install
 from cist_core.runs.attempt import Attempt, Ticket
 from cist_core.runs.executors.local import exit_of
 from cist_core.runs.executors.protocol import (
@@ -50,7 +51,7 @@ class SlurmExecutor(Executor):
 
     def check_available(self) -> None:
         if importlib.util.find_spec("submitit") is None:
-            raise CistError("Runs on Slurm need submitit; pip install 'cist-studio[slurm]'.")
+            raise CistError(f"Runs on Slurm need submitit; {pip_install('slurm')}.")
         if shutil.which("sbatch") is None:
             raise CistError("There is no sbatch here; queue runs for Slurm on a machine that can submit its jobs.")
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cist_core.errors import CistError, first_line
+from cist_core.installing import pip_install
 from cist_core.zoo.checkpoints import file_sha256
 from cist_core.zoo.preprocessing import Preprocessing
 
@@ -46,7 +47,7 @@ def require(extra: str, *modules: str, purpose: str) -> list[ModuleType]:
         except ImportError as error:
             raise CistError(
                 f"{purpose} needs the library {name.split('.')[0]}, which is not installed here ({error}); "
-                f"run: pip install 'cist-studio[{extra}]'"
+                f"run: {pip_install(extra)}"
             ) from error
     return found
 
