@@ -295,7 +295,7 @@ def headline(settings: list[SettingView], curves: list[RunCurve]) -> str:
 def show_numbers(settings: list[SettingView]) -> None:
     numbers = run_views.three_numbers(settings)
     if run_tokens.are_texts(settings) and run_tokens.ranked(settings):
-        numbers = [*run_tokens.best_number(settings), *(one for one in numbers if one[0] not in run_views.OF_TESTS)]
+        numbers = [*run_tokens.numbers(settings), *(one for one in numbers if one[0] not in run_views.OF_TESTS)]
     with st.container(horizontal=True, gap="large"):
         for label, value, help_ in numbers:
             st.metric(label, value, help=help_, width="content")

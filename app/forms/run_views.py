@@ -472,8 +472,8 @@ _WITHOUT_AN_EPOCH = {
 }
 
 
-OF_TESTS = ("Highest test accuracy", "Difference to the next, points")
-"""What two of the three numbers are called that speak of accuracies."""
+OF_TESTS = ("Highest test accuracy", "Difference to the next, points", "The teacher")
+"""What those of the three numbers are called that speak of accuracies."""
 
 
 def three_numbers(settings: Sequence[SettingView]) -> list[tuple[str, str, str]]:
@@ -496,7 +496,7 @@ def three_numbers(settings: Sequence[SettingView]) -> list[tuple[str, str, str]]
         ]
     else:
         second = (
-            [("The teacher", percent(teacher), f"Its accuracy on the same test {unit_of(runs)}.")]
+            [(OF_TESTS[2], percent(teacher), f"Its accuracy on the same test {unit_of(runs)}.")]
             if teacher is not None
             else []
         )
