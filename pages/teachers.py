@@ -13,7 +13,7 @@ from app import catalogue
 from app.forms.references import Reference
 from app.links import titled_multiselect
 from app.settings import page_setting
-from app.state import NO_LOGITS, Code, current_view, curves_of, in_its_words
+from app.state import NO_LOGITS, Code, current_view, curves_of
 from app.widgets import (
     loading_torch,
     page_head,
@@ -101,6 +101,12 @@ def choose_others() -> list[str]:
     own_student = None if student is None else student.name
     at_hand = [name for name in others if not needs_inference(name) and name != own_student]
     key = f"teachers_beside_{source.teacher}"  # each teacher has others beside it
+    if source.text is None:
+        alone = "No other model answers these samples"
+        help_ = "Models on the same data and split, shipped or added; logits that are not at hand are computed once."
+    else:
+        alone = "Add this text with another model"
+        help_ = "Models that were added with the same text and read it in the same tokens."
     return titled_multiselect(
         f"Beside {catalogue.title_of(source.teacher)}",
         others,
@@ -108,8 +114,8 @@ def choose_others() -> list[str]:
         default=at_hand[: len(TEACHER_COLOURS) - 1],
         titles=catalogue.titles(others),
         max_selections=len(TEACHER_COLOURS) - 1,
-        placeholder="Add a teacher" if others else in_its_words("No other model answers these samples"),
-        help="Models on the same data and split, shipped or added; logits that are not at hand are computed once.",
+        placeholder="Add a teacher" if others else alone,
+        help=help_,
     )
 
 
