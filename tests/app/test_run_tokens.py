@@ -15,7 +15,7 @@ from example_runs import ExampleStore, metric_rows
 from scipy import stats
 from streamlit.testing.v1 import AppTest
 
-from app.forms import run_tokens
+from app.forms import run_tokens, run_views
 from app.forms.run_tokens import Likelihood, comparison_sentence
 from app.forms.run_views import SettingView, in_settings, read_runs, student_archive, told_apart
 from cist_core.charts.training_tokens import perplexity_figure, weights_figure
@@ -111,6 +111,13 @@ def test_settings_are_ranked_by_the_seeds_that_all_have(store: ExampleStore) -> 
     first, second = run_tokens.ranked(settings_of(store))
     assert (first.name, first.mean) == ("KD τ = 1", pytest.approx(4.01))
     assert run_tokens.differences([first, second])[0].mean == pytest.approx(0.09)
+
+
+def test_the_list_has_the_perplexity_of_language_models_over_the_seeds(store: ExampleStore) -> None:
+    for seed, nll in enumerate((4.0, 4.2)):
+        put(store, "kd:tau=1", nll, seed)
+    settings = settings_of(store)
+    assert run_views.listing(settings, {})["Perplexity"].tolist() == pytest.approx([math.exp(4.1)])
 
 
 @pytest.mark.parametrize(
