@@ -220,7 +220,7 @@ def read_capture(source: Path, limits: ReadingLimits) -> Capture:
     config = (source if source.is_dir() else source.parent) / CONFIG
     parts: list[tuple[Any, Any, Any]] = []
     layouts = set()
-    packing = None
+    packing, count = None, 0
     for path in files:
         with errors_naming(path):
             table = ParquetTable(path, limits)
@@ -230,7 +230,8 @@ def read_capture(source: Path, limits: ReadingLimits) -> Capture:
                 packing = _packing(config, limits)
             for texts in _texts(table, layout or (), limits):
                 parts.append(_part(texts, packing if layout == PACKED else None))
-                limits.check_shape((sum(len(each[0]) for each in parts), parts[-1][0].shape[1]), "the capture")
+                count += len(parts[-1][0])
+                limits.check_shape((count, parts[-1][0].shape[1]), "the capture")
     if len(layouts) > 1 or len({ids.shape[1] for ids, *_ in parts}) > 1:
         raise CistError(f"the files of {source} do not hold as many classes a token in one layout; read them singly.")
     if not parts:
