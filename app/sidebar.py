@@ -223,6 +223,8 @@ def choose_rules(sidebar: DeltaGenerator, source: Source, *, with_bar: bool = Tr
         follow_number(key, *ends, _NAMES[key])
     _let_floor_go_with(source)
     place = st.empty()  # on every run, or everything below it would move by one place
+    if source.text is not None:  # what it moves entropies by is no matter of the rules
+        sidebar.caption(plain(f"Precision: {source.text.provenance.get('precision', 'not recorded')}"))
     bar, values = rules_bar()
     pair = _slider_pair(source)
     # What a link says is known once its fields are drawn; what a person has changed, before.

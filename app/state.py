@@ -124,10 +124,7 @@ class Source:
             name += (student.name, repr(student_reference), *_content(student.logit_set))
         source = _OPEN.get(name)
         if source is None:
-            if isinstance(predictions, TextPredictions):
-                curves = predictions.curves()
-            else:
-                curves = EntropyCurves.open(predictions)
+            curves = curves_of(predictions)
             if student is not None:
                 curves = curves.beside(student.curves)
             source = cls(teacher, data, split, reference, predictions, curves, student, student_reference)
@@ -250,6 +247,11 @@ class Source:
             "        )\n"
             "    )\n"
         )
+
+
+def curves_of(predictions: LogitSet | TextPredictions) -> EntropyCurves:
+    """Of images or of a text."""
+    return predictions.curves() if isinstance(predictions, TextPredictions) else EntropyCurves.open(predictions)
 
 
 _OPEN: WeakValueDictionary[tuple[object, ...], Source] = WeakValueDictionary()

@@ -11,6 +11,7 @@ from app.forms.run_views import MOST_SELECTED
 from app.links import page_choice
 from app.people import may_read_server_paths, on_own_machine, require_sign_in, run_store
 from app.settings import page_setting
+from app.sliders.bar import hide_bar
 from app.state import current_view
 from app.widgets import loading_torch, page_head, plain, show_error
 from cist_core.compare.findings import floor_sentence
@@ -214,7 +215,8 @@ def choose_language_networks() -> tuple[dict[str, Any], str]:
     )  # fmt: skip
     with st.grid(2, min_column_width=140, vertical_alignment="bottom"):
         for label, key in (("Validation texts", "lm_validation"), ("Test texts", "lm_test")):
-            usual = "those of the name" if answers["lm_texts"] in language.texts() else "a tenth of the rows"
+            texts = answers["lm_texts"]
+            usual = f"those of {texts}" if texts in language.texts() else "a tenth of the rows"
             answers[key] = st.text_input(label, start[key], placeholder=usual, **keyed(key))
         answers["lm_length"] = st.number_input(
             "Tokens a row, at most", 2, None, start["lm_length"], 1, **keyed("lm_length")
@@ -604,6 +606,8 @@ def show_form() -> None:
 
 page_head(QUESTION)
 of_texts = choose_task() == TEXTS
+if of_texts:
+    hide_bar()  # its temperatures are typed here
 try:
     if not of_texts:
         origin = find_origin(source)

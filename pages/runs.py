@@ -127,6 +127,9 @@ def show_list(settings: list[SettingView], chosen: list[SettingView], colours: d
                 help="How many are in which state; collapsed and running away are faults of the student's logits"
             ),
             "Progress": st.column_config.ProgressColumn(format="%.0f %%", min_value=0, max_value=100),
+            "Perplexity": st.column_config.NumberColumn(
+                help="Of the test texts after the last epoch: exp of the mean of the seeds", format="%.4g"
+            ),
             "Test": st.column_config.NumberColumn(
                 help="Accuracy after the last epoch, mean of the seeds; of texts the share of tokens", format="%.1f %%"
             ),
@@ -295,7 +298,7 @@ def headline(settings: list[SettingView], curves: list[RunCurve]) -> str:
 def show_numbers(settings: list[SettingView]) -> None:
     numbers = run_views.three_numbers(settings)
     if run_tokens.are_texts(settings) and run_tokens.ranked(settings):
-        numbers = [*run_tokens.best_number(settings), *(one for one in numbers if one[0] not in run_views.OF_TESTS)]
+        numbers = [*run_tokens.numbers(settings), *(one for one in numbers if one[0] not in run_views.OF_TESTS)]
     with st.container(horizontal=True, gap="large"):
         for label, value, help_ in numbers:
             st.metric(label, value, help=help_, width="content")

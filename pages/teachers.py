@@ -13,7 +13,7 @@ from app import catalogue
 from app.forms.references import Reference
 from app.links import titled_multiselect
 from app.settings import page_setting
-from app.state import NO_LOGITS, Code, current_view, in_its_words
+from app.state import NO_LOGITS, Code, current_view, curves_of
 from app.widgets import (
     loading_torch,
     page_head,
@@ -32,7 +32,7 @@ from cist_core.charts.teachers import (
     teacher_entropy_figure,
     teacher_ratio_figure,
 )
-from cist_core.compare.anchors import KD_TAU_1, Anchor, default_anchor, find_anchor
+from cist_core.compare.anchors import Anchor, default_anchor, find_anchor
 from cist_core.compare.teacher_comparison import (
     CIST,
     FIXED,
@@ -41,7 +41,6 @@ from cist_core.compare.teacher_comparison import (
     read_curves,
     read_teacher,
 )
-from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
 from cist_core.language.text_predictions import TextPredictions
 from cist_core.logits.alignment import align
@@ -71,9 +70,8 @@ def predictions_of(teacher: str, data: str, split: str) -> LogitSet | TextPredic
 def anchor_of(fingerprint: str, floor: float, _predictions: LogitSet | TextPredictions) -> Anchor | None:
     """What is recommended for a teacher; None for one that says the same at every ρ."""
     try:
-        if isinstance(_predictions, TextPredictions):
-            return find_anchor(_predictions.curves(), KD_TAU_1, floor=floor)
-        return default_anchor(EntropyCurves.from_logits(_predictions), floor=floor)
+        curves, usual = curves_of(_predictions), source.usual_anchor
+        return default_anchor(curves, floor=floor) if usual is None else find_anchor(curves, usual, floor=floor)
     except CistError:
         return None
 
@@ -103,6 +101,12 @@ def choose_others() -> list[str]:
     own_student = None if student is None else student.name
     at_hand = [name for name in others if not needs_inference(name) and name != own_student]
     key = f"teachers_beside_{source.teacher}"  # each teacher has others beside it
+    if source.text is None:
+        alone = "No other model answers these samples"
+        help_ = "Models on the same data and split, shipped or added; logits that are not at hand are computed once."
+    else:
+        alone = "Add this text with another model"
+        help_ = "Models that were added with the same text and read it in the same tokens."
     return titled_multiselect(
         f"Beside {catalogue.title_of(source.teacher)}",
         others,
@@ -110,8 +114,8 @@ def choose_others() -> list[str]:
         default=at_hand[: len(TEACHER_COLOURS) - 1],
         titles=catalogue.titles(others),
         max_selections=len(TEACHER_COLOURS) - 1,
-        placeholder="Add a teacher" if others else in_its_words("No other model answers these samples"),
-        help="Models on the same data and split, shipped or added; logits that are not at hand are computed once.",
+        placeholder="Add a teacher" if others else alone,
+        help=help_,
     )
 
 

@@ -165,14 +165,20 @@ def _seeds(one: Likelihood) -> str:
     return "one seed" if len(one.by_seed) == 1 else f"{len(one.by_seed)} seeds"
 
 
-def best_number(settings: Sequence[SettingView]) -> list[tuple[str, str, str]]:
-    """Label, value and help of the number under the picture; none before the first test, nor of several settings whose
-    perplexities do not compare."""
+def numbers(settings: Sequence[SettingView]) -> list[tuple[str, str, str]]:
+    """Label, value and help of the numbers under the picture, the best test and the teacher; none before the first
+    test, nor of several settings whose perplexities do not compare. Earlier runs have kept no likelihood of theirs."""
     tested = ranked(settings)
     if not tested or differing(settings):
         return []
     help_ = f"Of {tested[0].name}; {_seeds(tested[0])}. exp of {tested[0].mean:.3f} nats a token."
-    return [("Lowest test perplexity", tested[0].perplexity, help_)]
+    runs = [run for setting in settings for run in setting.runs]
+    teacher = next((nll for run in runs if (nll := run.number("teacher_test_nll")) is not None), None)
+    found = [("Lowest test perplexity", tested[0].perplexity, help_)]
+    if teacher is not None:
+        own = Likelihood("the teacher", {0: teacher})
+        found.append(("The teacher", own.perplexity, f"On the same test texts. exp of {own.mean:.3f} nats a token."))
+    return found
 
 
 def over_seeds(settings: Sequence[SettingView]) -> pd.DataFrame:

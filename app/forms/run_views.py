@@ -395,9 +395,9 @@ def swatch(colour: str | None) -> str:
 
 
 def listing(settings: Sequence[SettingView], colours: Mapping[str, str]) -> pd.DataFrame:
-    """One row a setting for the list, the newest first."""
+    """One row a setting for the list, the newest first; a column of perplexities where there are language models."""
     tested = [setting.accuracy() for setting in settings]
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "Colour": [swatch(colours.get(setting.key)) for setting in settings],
             "Setting": [setting.label for setting in settings],
@@ -410,6 +410,15 @@ def listing(settings: Sequence[SettingView], colours: Mapping[str, str]) -> pd.D
             "Added": pd.to_datetime([setting.newest for setting in settings], unit="s", utc=True),
         }
     )
+    if any(setting.runs[0].of_texts for setting in settings):
+        table.insert(4, "Perplexity", [_perplexity(setting) for setting in settings])
+    return table
+
+
+def _perplexity(setting: SettingView) -> float:
+    """Of the test texts: ``exp`` of the mean over the seeds; NaN of images, and before a test."""
+    found = [nll for run in setting.by_seed.values() if run.of_texts and (nll := run.number("test_nll")) is not None]
+    return float(np.exp(np.mean(found))) if found else math.nan
 
 
 def _states_in_words(setting: SettingView) -> list[str]:
@@ -472,8 +481,8 @@ _WITHOUT_AN_EPOCH = {
 }
 
 
-OF_TESTS = ("Highest test accuracy", "Difference to the next, points")
-"""What two of the three numbers are called that speak of accuracies."""
+OF_TESTS = ("Highest test accuracy", "Difference to the next, points", "The teacher")
+"""What those of the three numbers are called that speak of accuracies."""
 
 
 def three_numbers(settings: Sequence[SettingView]) -> list[tuple[str, str, str]]:
@@ -496,7 +505,7 @@ def three_numbers(settings: Sequence[SettingView]) -> list[tuple[str, str, str]]
         ]
     else:
         second = (
-            [("The teacher", percent(teacher), f"Its accuracy on the same test {unit_of(runs)}.")]
+            [(OF_TESTS[2], percent(teacher), f"Its accuracy on the same test {unit_of(runs)}.")]
             if teacher is not None
             else []
         )

@@ -35,6 +35,11 @@ def rules_bar() -> tuple[DeltaGenerator, DeltaGenerator]:
     return bar, bar.container(key=VALUES)
 
 
+def hide_bar() -> None:
+    """Where a part of a page goes by neither rule; both keep their values."""
+    st.html(f"<style>.st-key-{BAR} {{ display: none; }}</style>")
+
+
 def show_sliders(bar: DeltaGenerator, view: View, *, together: bool, note: str) -> None:
     """Draw the sliders where the view has them.
 

@@ -26,12 +26,12 @@ from cist_core.added.entry import (
     CANCEL_SECONDS,
     PREVIEW,
     PROGRESS,
-    SECONDS,
     WEIGHTS,
     Entry,
     Progress,
     Task,
     read_failure,
+    seconds_for,
     too_slow,
     write_failure,
     write_json,
@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> int:
         with _turn(folder.parent, task):
             # Between the promise and now a link may have been turned.
             check_paths(entry.spec, folder / "uploads", server_paths=entry.server_paths)
-            return _watched(task, folder, partial(_limited, task, folder, entry))
+            return _watched(task, folder, entry, partial(_limited, task, folder, entry))
     except Cancelled:
         return CANCELLED
     except CistError as error:
@@ -74,7 +74,7 @@ def _limited(task: Task, folder: Path, entry: Entry) -> int:
     """Do the task within the limits; returns the exit code."""
     try:
         allowed = limit_memory(AT_ONCE)
-        limit_time(SECONDS[task], too_slow(task))
+        limit_time(seconds_for(task, entry.spec), too_slow(task, entry.spec))
         work_on(task, folder, entry, allowed)
     except Cancelled:
         return CANCELLED
@@ -84,7 +84,7 @@ def _limited(task: Task, folder: Path, entry: Entry) -> int:
     return 0
 
 
-def _watched(task: Task, folder: Path, work: Callable[[], int]) -> int:
+def _watched(task: Task, folder: Path, entry: Entry, work: Callable[[], int]) -> int:
     """Let a fork do the work; it is killed when the time is up, or when it does not stop as it was told to.
 
     Returns:
@@ -103,7 +103,7 @@ def _watched(task: Task, folder: Path, work: Callable[[], int]) -> int:
         except BaseException:
             traceback.print_exc()  # into the log of the folder
         os._exit(code)
-    ends = time.monotonic() + SECONDS[task] + LATE_SECONDS
+    ends = time.monotonic() + seconds_for(task, entry.spec) + LATE_SECONDS
     while True:
         ended, status = os.waitpid(worker, os.WNOHANG)
         if ended:
@@ -119,7 +119,7 @@ def _watched(task: Task, folder: Path, work: Callable[[], int]) -> int:
         return os.WEXITSTATUS(status)
     if read_failure(folder) is None:
         late = time.monotonic() > ends or os.WTERMSIG(status) == signal.SIGXCPU
-        write_failure(folder, too_slow(task) if late else SILENT_END)
+        write_failure(folder, too_slow(task, entry.spec) if late else SILENT_END)
     return FAILED
 
 

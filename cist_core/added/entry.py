@@ -20,6 +20,8 @@ from cist_core.files import write_whole
 Task = Literal["preview", "add"]
 SECONDS: dict[Task, int] = {"preview": 180, "add": 12 * 3600}
 """Time that each task may take, once its turn has come."""
+OPENING_SECONDS = 900
+"""More for a preview of a text: it opens a language model, which converts one in GGUF the first time."""
 CANCEL_SECONDS = 10.0
 """Time to stop by itself, for a child that was told to."""
 
@@ -169,12 +171,18 @@ def write_json(file: Path, value: object, *, what: str, durable: bool = True) ->
     write_whole(file, lambda partial: partial.write_bytes(content), what=what, durable=durable)
 
 
-def too_slow(task: Task) -> str:
+def seconds_for(task: Task, spec: AddSpec | None) -> int:
+    """Time that a task may take, once its turn has come."""
+    opens = task == "preview" and spec is not None and spec.language is not None
+    return SECONDS[task] + (OPENING_SECONDS if opens else 0)
+
+
+def too_slow(task: Task, spec: AddSpec | None) -> str:
     """What is said of a task that did not come to its end in time."""
-    return (
-        f"It took longer than {SECONDS[task]:,} seconds; use a smaller file or fewer samples, or compute the logits on "
-        "the command line with 'cist infer' and add those."
-    )
+    late = f"It took longer than {seconds_for(task, spec):,} seconds; use a smaller"
+    if spec is not None and spec.language is not None:
+        return f"{late} model or a shorter text, or read it with 'cist analyze --lm', whose token set is found here."
+    return f"{late} file or fewer samples, or compute the logits on the command line with 'cist infer' and add those."
 
 
 def read_failure(folder: Path) -> str | None:

@@ -27,13 +27,13 @@ from cist_core.added.entry import (
     FAILURE,
     PREVIEW,
     PROGRESS,
-    SECONDS,
     WEIGHTS,
     Entry,
     Progress,
     Task,
     read_failure,
     read_json,
+    seconds_for,
     too_slow,
     write_failure,
 )
@@ -347,8 +347,8 @@ def _end_of(folder: Path, entry: Entry) -> str | None:
     progress = read_json(Progress, folder / PROGRESS)
     if entry.task is None or progress is None or progress.began_at is None:
         return None  # its turn has not come
-    late = time.monotonic() - progress.began_at - SECONDS[entry.task]
-    return too_slow(entry.task) if late > OVERDUE_SECONDS else None
+    late = time.monotonic() - progress.began_at - seconds_for(entry.task, entry.spec)
+    return too_slow(entry.task, entry.spec) if late > OVERDUE_SECONDS else None
 
 
 def _reap(folder: Path) -> None:

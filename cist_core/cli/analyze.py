@@ -41,6 +41,7 @@ examples:
   cist analyze --logits teacher.csv --rule matched:H=0.6 --rule lskd:tau=2 --json
   cist analyze --teacher mnist5k-cnn --data mnist-5k --out report.html
   cist analyze --logits topk.npz --vocabulary 50257 --tau 1 2 bounds from ids and log_probs of the most probable classes
+  cist analyze --logits capture/ --tau 1                     bounds from a capture of DistillKit
   cist analyze --lm smollm2 --text story.txt                 a language model, token by token
 
 rules: tau=4, cist:rho=3, lskd:tau=2, normkd:k=2, matched:H=0.6 (the oracle), and beside a student dtkd:tau=4. Entropies

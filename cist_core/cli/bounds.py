@@ -42,6 +42,8 @@ def analyze_top_k(options: argparse.Namespace, rules: Sequence[TemperatureRule])
     top = read_top_k(options.logits, vocabulary=options.vocabulary)
     taus = [rule.tau for rule in rules if isinstance(rule, Fixed)] or list(_DEFAULT_TAUS)
     bounds = [_bounds(top, tau) for tau in taus]
+    if "layout" in top.provenance:
+        remark(f"{top.provenance['layout']}.")
     if "left out" in top.provenance:
         remark(f"Left out: {top.provenance['left out']}.")
     if "tokens" in top.provenance:

@@ -27,11 +27,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from cist_core.errors import CistError
 from cist_core.logits.files.arrays import StoredArrays
+from cist_core.logits.files.distillkit import capture_files, layout_of, read_capture
 from cist_core.logits.files.formats import find_format, logit_endings
 from cist_core.logits.files.limits import GENEROUS_LIMITS, ReadingLimits
 from cist_core.logits.files.names import MASK_NAMES, REMAINING_NAMES, TOP_K_IDS, TOP_K_LOG_PROBS, VOCABULARY_NAMES
 from cist_core.logits.files.opening import errors_naming
 from cist_core.logits.files.reading import holds_top_k
+from cist_core.logits.files.tables import ParquetTable
 from cist_core.logits.files.tokens import flatten_tokens
 
 Vector = NDArray[np.float64]
@@ -83,6 +85,7 @@ class TopK:
         *,
         vocabulary: int,
         remaining: ArrayLike | None = None,
+        stored_as: str | None = None,
         provenance: Mapping[str, str] | None = None,
     ) -> TopK:
         """Validate arrays, sort each row, and wrap them.
@@ -92,6 +95,8 @@ class TopK:
             log_probs: ``(N, k)``, natural logarithms of probabilities among all V classes.
             vocabulary: V.
             remaining: ``(N,)``, the mass of the classes that are not here; by default 1 minus the sum.
+            stored_as: the type to which the log-probabilities were rounded, ``"bfloat16"`` or one of NumPy's; by
+                default theirs, and bfloat16 for those in float32 that have no more digits.
             provenance: free text; how many places of every row hold ``-inf`` and are left out is added.
 
         Raises:
@@ -104,7 +109,8 @@ class TopK:
             raise CistError(f"Expected ids and log-probabilities of one shape, but got {classes.shape}, {raw.shape}.")
         order = np.argsort(-values, axis=1, kind="stable")
         classes, values = np.take_along_axis(classes, order, axis=1), np.take_along_axis(values, order, axis=1)
-        mass = _mass(values, raw.dtype, None if remaining is None else np.asarray(remaining), vocabulary)
+        rounding = _rounding(_stored_as(raw) if stored_as is None else stored_as)
+        mass = _mass(values, rounding, None if remaining is None else np.asarray(remaining), vocabulary)
         said = dict(provenance or {})
         if raw.shape != given.shape:
             unfilled = given.shape[1] - raw.shape[1]
@@ -181,15 +187,20 @@ class TopK:
 def read_top_k(
     path: str | os.PathLike[str], *, vocabulary: int | None = None, limits: ReadingLimits = GENEROUS_LIMITS
 ) -> TopK:
-    """Read the k most probable classes of each sample from ``.npz``, ``.pt``, ``.pth`` or ``.safetensors``.
+    """Read the k most probable classes of each sample: a file of arrays, or a capture of DistillKit.
 
-    The arrays: ``ids`` (or ``indices``, ``token_ids``, ``topk_ids``, ``top_indices``, ``target_token_ids``) and
-    ``log_probs`` (or ``logprobs``, ``topk_logprobs``, ``top_values``, ``target_logprobs``), both ``(N, k)``, or
-    ``(B, L, k)`` with a ``mask`` ``(B, L)``; optionally ``remaining`` (or ``mass``, ``tail``), ``(N,)`` or ``(B, L)``,
-    and ``vocabulary`` (or ``vocab_size``), one number.
+    The arrays of an ``.npz``, ``.pt``, ``.pth`` or ``.safetensors`` file: ``ids`` (or ``indices``, ``token_ids``,
+    ``topk_ids``, ``top_indices``, ``target_token_ids``) and ``log_probs`` (or ``logprobs``,
+    ``topk_logprobs``, ``top_values``, ``target_logprobs``), both ``(N, k)``, or ``(B, L, k)`` with a ``mask``
+    ``(B, L)``; optionally ``remaining`` (or ``mass``, ``tail``), ``(N,)`` or ``(B, L)``, and ``vocabulary`` (or
+    ``vocab_size``), one number.
+
+    Captures are folders of ``.parquet``, or one such file: see `cist_core.logits.files.distillkit`. Their
+    log-probabilities are compared with the tokens of their texts (`TopK.check_tokens`). The number of classes there is
+    that of the tokenizer; a given one, such as that of a teacher with classes of padding, goes before.
 
     Args:
-        path: of the file.
+        path: of the file, or of a folder with a capture.
         vocabulary: the number of classes, where the file does not say it.
         limits: how large the file may be.
 
@@ -197,11 +208,13 @@ def read_top_k(
         CistError: if it holds something else, or what it holds cannot be so.
     """
     source = Path(path)
+    if capture_files(source):
+        return _from_capture(source, vocabulary, limits)
     file = _opened(source, limits)
     if file is None:
         raise CistError(
             f"{source} holds no named arrays; the most probable classes are read from "
-            f"{', '.join(logit_endings('arrays'))}."
+            f"{', '.join(logit_endings('arrays'))}, and from captures of DistillKit."
         )
     with errors_naming(source):
         if not holds_top_k(file):
@@ -214,12 +227,30 @@ def read_top_k(
 
 def is_top_k_file(path: str | os.PathLike[str]) -> bool:
     """Whether `read_top_k` is for this file; False for one that cannot be opened."""
+    source = Path(path)
     try:
-        with errors_naming(Path(path)):
-            file = _opened(Path(path), GENEROUS_LIMITS)
+        with errors_naming(source):
+            if files := capture_files(source):
+                return layout_of(ParquetTable(files[0], GENEROUS_LIMITS)) is not None
+            file = _opened(source, GENEROUS_LIMITS)
             return file is not None and holds_top_k(file)
     except CistError:
         return False
+
+
+def _from_capture(source: Path, vocabulary: int | None, limits: ReadingLimits) -> TopK:
+    capture = read_capture(source, limits)
+    with errors_naming(source):
+        top = TopK.create(
+            capture.ids,
+            capture.log_probs,
+            vocabulary=_vocabulary(capture.classes if vocabulary is None else None, vocabulary),
+            stored_as=capture.stored_as,
+            provenance={"file": source.name, "layout": capture.said},
+        )
+        if capture.tokens is not None:
+            top.check_tokens(capture.tokens)
+    return top
 
 
 def _opened(source: Path, limits: ReadingLimits) -> StoredArrays | None:
@@ -317,19 +348,34 @@ def _checked_log_probs(values: NDArray[Any]) -> Vector:
     return np.minimum(wide, 0.0)
 
 
-def _mass(log_probs: Vector, dtype: np.dtype[Any], given: NDArray[Any] | None, vocabulary: int) -> Vector:
+def _stored_as(values: NDArray[Any]) -> str:
+    """Their type; bfloat16, which NumPy does not have, comes as float32 without its lower half."""
+    if values.dtype == np.float32 and not (np.ascontiguousarray(values).view(np.uint32) & 0xFFFF).any():
+        return "bfloat16"
+    return str(values.dtype)
+
+
+def _rounding(stored_as: str) -> tuple[float, float]:
+    """The distance of a type's numbers from each other: at 1, and next to 0."""
+    if stored_as == "bfloat16":
+        return 2.0**-7, 2.0**-133
+    kind = np.finfo(stored_as)
+    return float(kind.eps), float(kind.smallest_subnormal)
+
+
+def _mass(log_probs: Vector, rounding: tuple[float, float], given: NDArray[Any] | None, vocabulary: int) -> Vector:
     """The least and greatest mass of the unseen classes, ``(N, 2)``."""
     seen = np.exp(log_probs).sum(axis=1)
-    if (seen > 1 + _MASS_TOLERANCE).any():
-        row = int(np.argmax(seen))
+    # A logarithm is stored to half a step of its type, which near 0 is a number of its own (of differences that were
+    # added up there are k), and a sum of k numbers is rounded k times.
+    at_one, at_zero = rounding
+    doubt = at_one * np.abs(np.exp(log_probs) * log_probs).sum(axis=1)
+    doubt += at_zero * log_probs.shape[1] * seen + 2.0**-52 * (2 + log_probs.shape[1])
+    if (seen > 1 + np.maximum(doubt, _MASS_TOLERANCE)).any():
+        row = int(np.argmax(seen - doubt))
         raise CistError(
             f"Expected probabilities that sum to at most 1, but those of sample {row} have {seen[row]:.4g}."
         )
-    # A logarithm is stored to half a step of its type, which near 0 is a number of its own, and a sum of k numbers is
-    # rounded k times.
-    step = np.finfo(dtype)
-    doubt = float(step.eps) * np.abs(np.exp(log_probs) * log_probs).sum(axis=1)
-    doubt += float(step.smallest_subnormal) * seen + 2.0**-52 * (2 + log_probs.shape[1])
     least, most = 1 - seen - doubt, 1 - seen + doubt
     if given is not None:
         said_least, said_most = _given_mass(given, seen, log_probs.shape[1], doubt)

@@ -504,20 +504,20 @@ class _Run:
         student = self.accelerator.unwrap_model(trainer.student)
         student.load_state_dict(with_versions(read_raw(self.directory.best_student), student))
         best = trainer.task.scores("test", trainer.measure("test"))
-        teacher_accuracy = trainer.task.teacher_accuracy("test")
+        teacher = trainer.task.teacher_scores("test")
         self.status.update(
             phase=None,
             epoch=trainer.length.epochs,
             **{f"test_{name}": value for name, value in last.items()},
             **{f"test_{name}_at_best": value for name, value in best.items()},
-            teacher_test_accuracy=teacher_accuracy,
+            **{f"teacher_test_{name}": value for name, value in teacher.items()},
         )
         log.info(
             "Finished: test %.2f %% (last epoch), %.2f %% (epoch %d, best on validation); the teacher has %.2f %%",
             100 * last["accuracy"],
             100 * best["accuracy"],
             self.best["epoch"],
-            100 * (teacher_accuracy or 0.0),
+            100 * (teacher["accuracy"] or 0.0),
         )
         self.end("finished")
         self.accelerator.end_training()

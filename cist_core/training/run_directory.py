@@ -138,7 +138,8 @@ class RunDirectory:
         ``best_epoch``; ``mirror`` (of a run that is copied to a store: its ``url``, when the copy was last complete,
         ``copied_at``, and while it goes on the ``fault`` that keeps it from that now); of a finished run also the
         scores of its task, such as ``test_accuracy``, ``test_nll`` and ``test_agreement`` (last epoch),
-        ``test_accuracy_at_best`` and the others likewise (best epoch on validation), and ``teacher_test_accuracy``.
+        ``test_accuracy_at_best`` and the others likewise (best epoch on validation), and those of the
+        teacher, such as ``teacher_test_accuracy``.
         """
         return read_status(self.status_file)[0]
 

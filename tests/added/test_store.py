@@ -18,7 +18,7 @@ from security.forge import flag_beside, payload
 
 from cist_core import CistError, LogitSet, read_logits
 from cist_core.added import Added, AddedState, AddedStore, AddSpec, Entry, PreviewImage, Progress
-from cist_core.added.entry import ENTRY, PREVIEW, PROGRESS, SECONDS, write_json
+from cist_core.added.entry import ENTRY, OPENING_SECONDS, PREVIEW, PROGRESS, SECONDS, too_slow, write_json
 from cist_core.added.roots import check_paths
 from cist_core.added.snapshot import MOST_FILES
 from cist_core.added.store import CANCEL_SECONDS, MOST_OF_ONE, OVERDUE_SECONDS
@@ -338,6 +338,23 @@ def cancelled_long_ago(folder: Path) -> None:
 def began_long_ago(folder: Path) -> None:
     ago = time.monotonic() - SECONDS["add"] - OVERDUE_SECONDS - 1
     write_json(folder / PROGRESS, Progress(0, 0, None, ago), what="The progress")
+
+
+def test_a_language_model_has_time_to_be_opened_before_it_is_too_slow(store: AddedStore, added: Added, stuck) -> None:
+    texts = AddSpec.of(title="story", language={"model": "smollm2", "texts": "story.txt"})
+
+    def previews_since(seconds: float) -> AddedState:
+        Entry.read(added.folder).model_copy(update={"spec": texts, "task": "preview"}).write(added.folder)
+        began = Progress(0, 0, None, time.monotonic() - seconds - OVERDUE_SECONDS)
+        write_json(added.folder / PROGRESS, began, what="The progress")
+        store.reap()
+        return store.snapshot(added.id).state
+
+    assert previews_since(SECONDS["preview"] + 30) is AddedState.PREVIEWING
+    assert previews_since(SECONDS["preview"] + OPENING_SECONDS + 1) is AddedState.FAILED
+    assert store.snapshot(added.id).reason == too_slow("preview", texts)
+    assert "'cist analyze --lm', whose token set is found here" in too_slow("preview", texts)
+    assert "'cist infer'" in too_slow("preview", DIGITS)
 
 
 def contents(folder: Path) -> dict[Path, bytes]:

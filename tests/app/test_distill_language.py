@@ -95,6 +95,16 @@ def test_a_timing_that_takes_too_long_names_its_causes(
     assert job.fault.endswith(f"{advice}.")
 
 
+def test_sliders_that_texts_do_not_go_by_are_not_shown(store: ExampleStore, pair: None) -> None:
+    def hidden(task: str) -> bool:
+        return any(
+            ".st-key-rules-bar { display: none; }" in one.proto.body for one in open_distill(task=task).get("html")
+        )
+
+    assert hidden("Texts")
+    assert not hidden("Images")
+
+
 def test_texts_start_at_the_demo_and_are_launched(store: ExampleStore, pair: None) -> None:
     app = open_distill()
     app.button_group(key="task").set_value("Texts").run()

@@ -15,7 +15,7 @@ from example_runs import ExampleStore, metric_rows
 from scipy import stats
 from streamlit.testing.v1 import AppTest
 
-from app.forms import run_tokens
+from app.forms import run_tokens, run_views
 from app.forms.run_tokens import Likelihood, comparison_sentence
 from app.forms.run_views import SettingView, in_settings, read_runs, student_archive, told_apart
 from cist_core.charts.training_tokens import perplexity_figure, weights_figure
@@ -51,7 +51,7 @@ def put(store: ExampleStore, objective: str, nll: float, seed: int = 0, **change
             **{"state": "finished", "epoch": 3, "epochs": 3, "step": 60, "steps": 60, "warnings": []},
             **{f"test_{name}": value for name, value in scores.items()},
             **{"test_nll_at_best": nll, "best_epoch": 3, "best_val_accuracy": 0.25, "last_val_accuracy": 0.25},
-            **{"teacher_test_accuracy": 0.3, "samples_per_second": 40.0, "logit_scale": None},
+            **{"teacher_test_accuracy": 0.3, "teacher_test_nll": 3.5, "samples_per_second": 40.0, "logit_scale": None},
         }
     )
     run.directory.student.write_bytes(b"weights")
@@ -113,6 +113,13 @@ def test_settings_are_ranked_by_the_seeds_that_all_have(store: ExampleStore) -> 
     assert run_tokens.differences([first, second])[0].mean == pytest.approx(0.09)
 
 
+def test_the_list_has_the_perplexity_of_language_models_over_the_seeds(store: ExampleStore) -> None:
+    for seed, nll in enumerate((4.0, 4.2)):
+        put(store, "kd:tau=1", nll, seed)
+    settings = settings_of(store)
+    assert run_views.listing(settings, {})["Perplexity"].tolist() == pytest.approx([math.exp(4.1)])
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
@@ -129,7 +136,7 @@ def test_perplexities_of_other_tokens_are_not_ranked(
     put(store, "kd:tau=1", 4.0, **changes)
     settings = settings_of(store)
     assert (field is not None) == ("bits per byte" in run_tokens.finding(settings))
-    assert (field is not None) != bool(run_tokens.best_number(settings))
+    assert (field is not None) != bool(run_tokens.numbers(settings))
     if field is not None:
         assert f"differ in {field}, so perplexity does not rank them" in run_tokens.finding(settings)
         assert run_tokens.over_seeds(settings)["Above the first"].isna().all()
@@ -151,7 +158,7 @@ def test_the_page_speaks_of_tokens_and_shows_likelihoods(store: ExampleStore) ->
     assert "KD τ = 1 reached a test perplexity of 60.3 (one seed)" in app.main.subheader[0].value
     assert [(one.label, one.value) for one in app.main.metric][:2] == [
         ("Lowest test perplexity", "60.3"),
-        ("The teacher", "30.0 %"),
+        ("The teacher", "33.1"),
     ]
     said = [app.main.subheader[0].value, *(each.value for each in (*app.main.caption, *app.main.markdown))]
     assert not [words for words in said if "image" in words]

@@ -121,6 +121,8 @@ def test_every_page_speaks_of_tokens(text, page) -> None:
     said = [words for words in words_on(app) if re.search(r"\b[Ss]amples?\b(?! size)", words)]
     assert not said
     assert page == "teachers" or any("token" in words for words in words_on(app))
+    beside = [caption.value for caption in app.sidebar.caption]
+    assert "Precision: weights in float32, states in float32, logits in float32" in beside
 
 
 @pytest.mark.parametrize(

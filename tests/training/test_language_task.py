@@ -26,10 +26,12 @@ from tiny_language_models import CLASSES, WORDS, save_tiny_model
 
 from cist_core.errors import Cancelled, CistError
 from cist_core.language.batches import Batch
+from cist_core.language.evaluation import score_texts
 from cist_core.language.models import LanguageModel, open_language_model
 from cist_core.objectives import create_objective
 from cist_core.training import RunConfig, RunDirectory, estimate, parse_config, preset
 from cist_core.training.engine import train
+from cist_core.training.language_texts import load_rows
 from cist_core.training.presets import DEMO_LANGUAGE, LANGUAGE_PRESETS, preset_names
 from cist_core.training.statistics import EpochStatistics
 from cist_core.training.tasks.language import Language
@@ -95,7 +97,10 @@ def test_a_run_leaves_a_student_that_can_be_opened(config: RunConfig, teacher: P
     assert status["test_perplexity"] == pytest.approx(math.exp(status["test_nll"]))
     assert 0 < status["test_bits_per_byte"] < 20
     assert 0 <= status["test_agreement"] <= 1
-    assert status["teacher_test_accuracy"] is not None
+    texts = load_rows(config.data, (opened := open_language_model(str(teacher))))[0]["test"]
+    scores = score_texts(opened, texts)
+    assert status["teacher_test_nll"] == pytest.approx(scores.nll, rel=1e-5)
+    assert status["teacher_test_accuracy"] == pytest.approx(scores.accuracy)
     assert first["tokens"] > 100
     assert first["steps_without_tokens"] == 0
     assert first["weight_median"] <= first["weight_95"]

@@ -73,8 +73,8 @@ class Vectors(Task):
     def scores(self, split, measured) -> dict[str, float]:
         return {"accuracy": float(np.mean(measured["right"]))}
 
-    def teacher_accuracy(self, split) -> float:
-        return float((self.teacher[split].argmax(1) == self.labels[split]).float().mean())
+    def teacher_scores(self, split) -> dict[str, float]:
+        return {"accuracy": float((self.teacher[split].argmax(1) == self.labels[split]).float().mean())}
 
     def card(self) -> dict[str, Any]:
         return {"features": FEATURES}

@@ -11,6 +11,7 @@
 ``formats``            which reader opens which ending: the one list
 ``opening``            from a path to its format; errors that name the file
 ``arrays``             what the files of named arrays have in common
+``distillkit``         captures of DistillKit, for `cist_core.logits.top_k`
 ``*_files``, ``tables``  one module a kind of file; ``separators`` of text tables
 =====================  ====================================================================
 

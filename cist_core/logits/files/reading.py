@@ -16,6 +16,7 @@ from cist_core.documents import parse_json
 from cist_core.errors import CistError
 from cist_core.logits.class_maps import ClassMap
 from cist_core.logits.files.arrays import StoredArrays, few
+from cist_core.logits.files.distillkit import layout_of
 from cist_core.logits.files.formats import logit_endings
 from cist_core.logits.files.given import GivenAs, convert
 from cist_core.logits.files.labels import LabelFile, NumberedLabels, find_sample_names, number_labels, open_labels
@@ -202,6 +203,8 @@ def _counting(
 
 
 def _from_table(opened: Table, limits: ReadingLimits) -> _Contents:
+    if layout_of(opened) is not None:
+        raise CistError(_top_k_sentence("some of the"))
     table = read_table(opened, limits)
     provenance = {"identifiers": ", ".join(table.identifiers)} if table.identifiers else {}
     if table.class_order is not None:
@@ -220,7 +223,8 @@ def _from_table(opened: Table, limits: ReadingLimits) -> _Contents:
 
 def _from_arrays(file: StoredArrays, limits: ReadingLimits) -> _Contents:
     if holds_top_k(file):
-        raise CistError(_top_k_sentence(file))
+        *_, k = file.arrays[str(file.find(TOP_K_IDS))].shape
+        raise CistError(_top_k_sentence(f"the {k}"))
     name = _logits_name(file)
     limits.check_shape(file.arrays[name].shape, f"'{name}'")
     tokens = file.arrays[name].ndim == 3
@@ -305,11 +309,10 @@ def holds_top_k(file: StoredArrays) -> bool:
     return file.arrays[ids].ndim in (2, 3) and file.arrays[ids].shape == file.arrays[log_probs].shape
 
 
-def _top_k_sentence(file: StoredArrays) -> str:
+def _top_k_sentence(which: str) -> str:
     """What such a file is, and what opens it."""
-    *_, k = file.arrays[str(file.find(TOP_K_IDS))].shape
     return (
-        f"this holds the {k} most probable classes of each sample, not the logits of all, so entropies have bounds "
+        f"this holds {which} most probable classes of each sample, not the logits of all, so entropies have bounds "
         "only; 'cist analyze --logits FILE --vocabulary V' prints them, and cist_core.logits.top_k.read_top_k reads it."
     )
 

@@ -484,6 +484,15 @@ class ParquetTable:
 
         return pq.ParquetFile(self._path, memory_map=True, buffer_size=1 << 16, pre_buffer=False)
 
+    def batches(self, columns: Sequence[str], *, rows: int, limits: ReadingLimits) -> Iterator[Any]:
+        """Some columns as Arrow has them, a few rows at a time: for lists of lists, which are no columns of a frame."""
+        packed, unpacked = self._path.stat().st_size, 0
+        with self._open() as file:
+            for batch in file.iter_batches(batch_size=rows, columns=list(columns)):
+                unpacked += batch.nbytes
+                limits.check_packing(unpacked, packed, "the table")
+                yield batch
+
     def blocks(self, columns: Sequence[int]) -> Iterator[tuple[int, Sequence[int], Any]]:
         lists = [[position] for position in columns if self.known_kinds.get(position) is Kind.LISTS]
         single = [position for position in columns if self.known_kinds.get(position) is not Kind.LISTS]

@@ -242,8 +242,8 @@ class ImageClassification(Task):
             "agreement": float(np.mean(answers == teacher.kept_classes[teacher.answers])),
         }
 
-    def teacher_accuracy(self, split: Split) -> float | None:
-        return self._soft_labels[split].accuracy
+    def teacher_scores(self, split: Split) -> Mapping[str, float | None]:
+        return {"accuracy": self._soft_labels[split].accuracy}
 
     # What is left of a run
 

@@ -111,7 +111,7 @@ class Language(Task):
         self.classes = len(self._token_classes)
         self._cache: TeacherCache | None = None
         self._teacher_head = self.teacher.head.of(self._token_classes)  # once: it does not change
-        self._answers: dict[Split, tuple[NDArray[np.int64], float]] = {}
+        self._answers: dict[Split, tuple[NDArray[np.int64], dict[str, float]]] = {}
         self._bytes: dict[Split, int] = {}
 
     def count(self, split: Split) -> int:
@@ -195,22 +195,24 @@ class Language(Task):
         head = dataclasses.replace(cache.head, weight=weight, bias=bias)
         self._cache, self._teacher_head = cache, head.of(self._token_classes)
 
-    def _answered(self, split: Split, cache: TeacherCache | None) -> tuple[NDArray[np.int64], float]:
-        """The teacher's most probable token at every place of the rows, -1 where none counts; which share is right."""
+    def _answered(self, split: Split, cache: TeacherCache | None) -> tuple[NDArray[np.int64], dict[str, float]]:
+        """The teacher's most probable token at every place of the rows, -1 where none counts; and its scores."""
         report, count = self._until_stopped(_PHASES[split]), self.count(split)
-        answers, right, tokens = np.full((count, self.config.data.length), -1), 0, 0
+        answers, right, tokens, nll = np.full((count, self.config.data.length), -1), 0, 0, 0.0
         size = self._most(_EVALUATION_BATCH)
         for start in range(0, count, size):
             chosen = torch.arange(start, min(start + size, count))
             batch = self._padded(split, chosen)
             found = batch.predictions()
             states = self._teacher_states(batch) if cache is None else cache.of_texts(chosen.tolist()).to(self.device)
-            given = self._scores(states, found.ids, self.teacher.head).answers.cpu()
+            scores = self._scores(states, found.ids, self.teacher.head)
+            given = scores.answers.cpu()
             answers[start + found.texts.cpu().numpy(), found.positions.cpu().numpy()] = given.numpy()
             right += int((given == found.ids.cpu()).sum())
             tokens += len(given)
+            nll += float(scores.nll.double().sum())
             report(min(start + size, count), count)
-        return answers, right / tokens
+        return answers, {"accuracy": right / tokens, "nll": nll / tokens}
 
     def _until_stopped(self, phase: str) -> ProgressCallback:
         report = self.report(phase)
@@ -230,7 +232,7 @@ class Language(Task):
             self._read_states_of(random_teacher_cache(self.teacher, self.rows["train"]))
         for split in ("validation", "test"):
             shape = (self.count(split), self.config.data.length)
-            self._answers[split] = np.random.default_rng(0).integers(0, self.classes, shape), 0.0
+            self._answers[split] = np.random.default_rng(0).integers(0, self.classes, shape), {}
 
     def run_teacher(self, split: Split, chosen: Tensor) -> None:
         for part in torch.split(chosen, self._most(_EVALUATION_BATCH)):
@@ -346,7 +348,7 @@ class Language(Task):
         """The likelihood: a student that spreads its probability badly can still name the likeliest token."""
         return -scores["nll"]
 
-    def teacher_accuracy(self, split: Split) -> float | None:
+    def teacher_scores(self, split: Split) -> Mapping[str, float | None]:
         return self._answers[split][1]
 
     # What is left of a run

@@ -180,8 +180,8 @@ class Task(ABC):
         return scores["accuracy"]
 
     @abstractmethod
-    def teacher_accuracy(self, split: Split) -> float | None:
-        """The share of right answers of the teacher; None if it is not known."""
+    def teacher_scores(self, split: Split) -> Mapping[str, float | None]:
+        """Scores of the teacher by their names; of them ``accuracy`` always, None if it is not known."""
 
     # What is left of a run
 
