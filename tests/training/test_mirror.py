@@ -516,6 +516,12 @@ def test_runs_that_lie_in_the_store_alone_are_listed(url, tmp_path, capsys):
     assert re.fullmatch(rf"{re.escape(above)}/three +unknown +-", three)
     assert main(["runs", "--mirror", above, "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["runs"]) == 3
+    for name in ("config.json", "mirror-id"):  # the folder is a run itself, and hides none below it that says it is one
+        Store(above).write(name, b"{}")
+        Store(f"{above}/two").write("mirror-id", b"2")
+    assert main(["runs", "--mirror", above, "--json"]) == 0
+    found = {run["url"] for run in json.loads(capsys.readouterr().out)["runs"]}
+    assert found == {above, url, f"{above}/two", f"{above}/three"}
     assert main(["runs", "--mirror", f"file://{tmp_path}/typo"]) == 2
     assert "There is no folder" in capsys.readouterr().err
     assert hint.endswith("--resume")
@@ -606,6 +612,42 @@ def test_a_folder_whose_disk_is_not_mounted_is_not_made_anew(tmp_path, capsys):
     assert main(["distill", str(tmp_path / "config.json"), "--run-dir", str(tmp_path / "here"), "--mirror", url]) == 2
     assert f"The folder {tmp_path / 'disk' / 'runs'} of {url} is not there" in capsys.readouterr().err
     assert not (tmp_path / "disk").exists()
+
+
+def test_an_empty_mount_point_is_not_taken_for_the_disk(tmp_path, capsys):
+    disk, away = tmp_path / "disk", tmp_path / "away"
+    disk.mkdir()
+    url = (disk / "one").as_uri()
+    directory = RunDirectory(tmp_path / "here")
+    TINY.save(tmp_path / "config.json")
+    asked = ["distill", str(tmp_path / "config.json"), "--run-dir", str(directory.path), "--mirror", url]
+    assert main(asked) == 0
+    copy = mirror(url, directory.path, resume=True)
+    until(lambda: copy.said()["copied_at"] is not None, "the first copy")
+
+    def unmount():
+        away.mkdir()
+        (disk / "one").rename(away / "one")
+
+    unmount()
+    directory.log_file.write_text("another line")
+    copy.offer()
+    until(lambda: copy.said()["fault"], "the fault")
+    assert f"The folder {disk / 'one'} of {url} is not there" in copy.said()["fault"]
+    assert not list(disk.iterdir())
+    (away / "one").rename(disk / "one")
+    away.rmdir()
+    copy.close()
+    assert (disk / "one" / "log.txt").read_text() == "another line"
+
+    unmount()
+    capsys.readouterr()
+    assert main([*asked, "--resume"]) == 2
+    assert f"The folder {disk / 'one'} of {url} is not there" in capsys.readouterr().err
+    assert not list(disk.iterdir())
+    (disk / "one").mkdir()  # it was removed on purpose
+    assert main([*asked, "--resume"]) == 0
+    assert (disk / "one" / "log.txt").exists()
 
 
 def test_a_disk_that_is_unmounted_in_the_middle_is_said_and_the_copy_completed_when_it_is_back(tmp_path):
