@@ -37,6 +37,22 @@ print("taken", flush=True)
 time.sleep(600)
 """
 
+RENEWING = """
+import sys, time
+from cist_core.training.mirror.lease import Lease, LeaseLost
+from cist_core.training.mirror.store import Store
+lease = Lease(Store(sys.argv[1]))
+lease.take()
+print(time.time(), flush=True)
+try:
+    while True:
+        lease.renew()
+        time.sleep(0.02)
+except LeaseLost:
+    print("lost", flush=True)
+"""
+SETTABLE_CLOCK = REPOSITORY / "tests" / "runs" / "settable_clock"
+
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
@@ -136,6 +152,30 @@ def test_the_lease_of_a_process_of_this_machine_that_was_killed_is_over_at_once(
         pytest.fail("it waits")
 
     Lease(Store(url), wait=wait).take()
+
+
+@pytest.mark.parametrize("url", ["file"], indirect=True)
+@pytest.mark.parametrize("seconds", [-600, 600])
+def test_machines_whose_clocks_are_ten_minutes_apart_agree_on_who_has_the_lease(url, tmp_path, seconds):
+    moved = tmp_path / "moved"
+    moved.write_text(str(seconds))
+    path = os.pathsep.join([str(SETTABLE_CLOCK), str(REPOSITORY)])
+    environment = {**os.environ, "PYTHONPATH": path, "CIST_TEST_CLOCK": str(moved)}
+    holder = subprocess.Popen([sys.executable, "-c", RENEWING, url], stdout=subprocess.PIPE, env=environment)
+    try:
+        assert holder.stdout is not None
+        assert float(holder.stdout.readline()) == pytest.approx(time.time() + seconds, abs=300)
+        with pytest.raises(CistError, match="Another process trains the run"):
+            Lease(Store(url), stale_seconds=120.0).take()
+        holder.send_signal(signal.SIGSTOP)
+        other = Lease(Store(url), stale_seconds=0.2)
+        other.take()
+        holder.send_signal(signal.SIGCONT)
+        assert holder.stdout.readline() == b"lost\n"
+        other.check()
+    finally:
+        holder.kill()
+        holder.communicate()
 
 
 def test_of_many_that_take_over_one_has_it(url, monkeypatch):
