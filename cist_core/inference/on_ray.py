@@ -95,7 +95,8 @@ def fill(
         computed.context.execution_options.preserve_order = True
         computed.context.enable_progress_bars = False
         done = rows.done
-        for batch in computed.iter_batches(batch_size=None, batch_format="numpy"):
+        # Ray Data's thread that prefetches may ask for a block after this process has left, which makes it join again.
+        for batch in computed.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
             if should_stop is not None and should_stop():
                 raise Cancelled(f"Inference was stopped after {done} of {total} samples; nothing was kept.")
             logits, fault = batch["logits"], str(batch["fault"][0])
