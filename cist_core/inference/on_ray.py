@@ -27,6 +27,8 @@ from cist_core.progress import ProgressCallback
 log = logging.getLogger(__name__)
 
 SAMPLES_PER_SHARD = 512
+ATTEMPTS = 5
+"""Processes that may end over the same shard, or before they have their network, one after the other."""
 _CONNECT_SECONDS = 10.0
 
 Compute = Callable[[NDArray[np.int64]], NDArray[np.float32]]
@@ -69,7 +71,8 @@ def fill(
     Raises:
         Cancelled: if ``should_stop`` said so.
         CistError: if Ray or its cluster is not there, the network cannot be sent, or teacher and data do not fit.
-        BrokenOff: if the cluster or an actor fails; the rows that are done are kept.
+        BrokenOff: if the cluster or an actor fails, or `ATTEMPTS` processes die over the same rows; those that are done
+            are kept.
     """
     total = len(rows.logits)
     starts = range(rows.done, total, shard)
@@ -77,14 +80,14 @@ def fill(
         return
     with _connected() as ray, _in_words(ray):
         kind = _kind(ray.cluster_resources(), on_gpu)
-        made = _send(ray, make_compute)
+        made, attempts = _send(ray, make_compute), _attempts(ray)
         workers = _workers(ray.cluster_resources(), kind, most_workers)
         shards = ray.data.from_items(
             [{"start": start, "end": min(start + shard, total)} for start in starts], override_num_blocks=len(starts)
         )
         computed = shards.map_batches(
             _Worker,
-            fn_constructor_args=(made,),
+            fn_constructor_args=(made, attempts),
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(workers, len(starts))),
             **({"num_gpus": 1} if kind == "GPU" else {"num_cpus": 1}),
@@ -92,7 +95,8 @@ def fill(
         computed.context.execution_options.preserve_order = True
         computed.context.enable_progress_bars = False
         done = rows.done
-        for batch in computed.iter_batches(batch_size=None, batch_format="numpy"):
+        # Ray Data's thread that prefetches may ask for a block after this process has left, which makes it join again.
+        for batch in computed.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
             if should_stop is not None and should_stop():
                 raise Cancelled(f"Inference was stopped after {done} of {total} samples; nothing was kept.")
             logits, fault = batch["logits"], str(batch["fault"][0])
@@ -109,28 +113,79 @@ def fill(
             raise BrokenOff(f"Ray gave {done} of {total} samples only; start it again to go on from there.")
 
 
+class _Attempts:
+    """Counts what was begun and not ended, since Ray starts a process that dies anew without end."""
+
+    def __init__(self) -> None:
+        self._begun: dict[str, int] = {}
+
+    def begin(self, what: str) -> int:
+        """How often it was begun, now included, and not ended."""
+        self._begun[what] = self._begun.get(what, 0) + 1
+        return self._begun[what]
+
+    def end(self, what: str) -> None:
+        self._begun.pop(what, None)
+
+
+def _attempts(ray: Any) -> Any:
+    """The counter, an actor on the node of this process: it lives as long as who waits for the result."""
+    here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+        ray.get_runtime_context().get_node_id(), soft=False
+    )
+    return ray.remote(_Attempts).options(num_cpus=0, scheduling_strategy=here).remote()
+
+
 class _Worker:
     """What each actor does. What goes wrong travels as text: of an exception Ray keeps its own report only."""
 
-    def __init__(self, made: Any) -> None:
+    def __init__(self, made: Any, attempts: Any) -> None:
         import ray
 
-        self._make: Callable[[], Compute] = ray.get(made)
+        self._get, self._attempts = ray.get, attempts
         self._compute: Compute | None = None
+        me = f"worker {ray.get_runtime_context().get_actor_id()}"  # that of the process before, if this one replaces it
+        self._fault = self._begin(me, "a process before it had its network")
+        if not self._fault:
+            self._make: Callable[[], Compute] = ray.get(made)
+            self._end(me)
 
     def __call__(self, shard: dict[str, NDArray[np.int64]]) -> dict[str, NDArray[Any]]:
         rows, refused = np.arange(int(shard["start"][0]), int(shard["end"][0])), False
+        what = f"the process that computed the samples {rows[0]} to {rows[-1]}"
+        fault = self._fault or self._begin(what, what)
+        if fault:
+            return self._answer(rows, np.zeros((len(rows), 1), np.float32), fault, refused)
         try:
             if self._compute is None:
                 self._compute = self._make()
-            logits, fault = self._compute(rows), ""
+            logits = self._compute(rows)
         except CistError as error:
             logits, fault, refused = np.zeros((len(rows), 1), np.float32), str(error), True
         except Exception as error:  # a library's, of which the node's log has the rest
             log.exception("The rows %d to %d could not be computed", rows[0], rows[-1])
             logits, fault = np.zeros((len(rows), 1), np.float32), f"A node of Ray failed: {first_line(error)}."
+        self._end(what)
+        return self._answer(rows, logits, fault, refused)
+
+    def _answer(
+        self, rows: NDArray[np.int64], logits: NDArray[np.float32], fault: str, refused: bool
+    ) -> dict[str, NDArray[Any]]:
         said = {"fault": np.full(len(rows), fault), "refused": np.full(len(rows), refused)}
         return {"row": rows, "logits": logits, **said}
+
+    def _begin(self, what: str, said: str) -> str:
+        """Say that it is begun; returns what to say instead of doing it once more, or nothing."""
+        before = self._get(self._attempts.begin.remote(what)) - 1
+        if before < ATTEMPTS:
+            return ""
+        return (
+            f"On Ray {said} has died {before} times, as where memory is too small; the logs of Ray's nodes say more. "
+            "What is done is kept: start it again to go on from there, with fewer --workers or a smaller --batch-size."
+        )
+
+    def _end(self, what: str) -> None:
+        self._get(self._attempts.end.remote(what))
 
 
 @contextlib.contextmanager
@@ -139,6 +194,7 @@ def _connected() -> Iterator[Any]:
     try:
         import ray
         import ray.data
+        import ray.util.scheduling_strategies
     except ImportError as error:
         raise CistError(
             f"Inference on Ray needs Ray with Ray Data ({first_line(error)}); pip install 'cist-studio[ray]'."

@@ -44,7 +44,7 @@ COLUMNS = 256
 """Columns of rows side by side that are tabulated at a time."""
 LONG_ROW = 4096
 """From so many classes on a table is made row by row, each lane with a part of the row: rows side by side leave the
-cache between two passes over them, and where little is left of a row, all wait for the one with the most."""
+cache between two passes over them, and only a row by itself can be left with the classes that still count."""
 STEPS = 4
 """Ratios taken per pass over a buffer: loads and stores are shared by that many."""
 RESTART = 64
@@ -53,10 +53,8 @@ RESTART = 64
 
 TERMS = 13
 """Power sums of a series; those of the moments end at the powers 10 to 12."""
-FROM_MIDDLE = 2
-"""So many of the centres, the lowest, have series about the middle of the row; the others about its peak."""
-WIDEST = 1.25
-"""Exponents up to which a series holds: it is cut within 1e-7 there, and rounding grows by ``e^2.5`` at most."""
+CHUNK = 32
+"""Columns of rows side by side whose `TERMS` powers fit the L1 cache."""
 
 LOG2_E = math.log2(math.e)
 LN_2 = math.log(2.0)
@@ -67,6 +65,8 @@ _LARGEST = 3e38
 _HALF = np.float32(0.5)
 _ZERO = np.float32(0.0)
 _FLUSHED = np.float32(1e-30)
+# Its square is a normal number still.
+_ROOT = np.float32(2.0**-63)
 # Minimax in relative error for 2^f on [-0.5, 0.5], with the first coefficient held at 1 so that 2^0 is exactly 1: 9e-8.
 _C0 = np.float32(1.0)
 _C1 = np.float32(0.6931469775978846)
@@ -76,8 +76,9 @@ _C4 = np.float32(0.009671512768486412)
 _C5 = np.float32(0.0013264727266305942)
 _SQRT_HALF_BITS = int(np.float32(math.sqrt(0.5)).view(np.int32))
 _HALF_TO_SINGLE = 2.0**112
-# The exponent of a class that is not there: its weight is 2^-126 from a ratio of 20 on.
-_NOWHERE = np.float32(-1e4)
+# The exponent of a class that is not there: from a ratio of 0.42 on its weight is 2^-126, which times its twelfth power
+# is 1e-10.
+_NOWHERE = np.float32(-300.0)
 
 
 # Infinities stay allowed: a huge difference over a tiny temperature overflows, and is clamped.
@@ -356,6 +357,14 @@ def _prefetch_row(rows, row):
     if row < rows.shape[0]:
         for column in range(0, rows.shape[1], 64 // rows.itemsize):
             _prefetch(rows, row, column)
+
+
+@_inlined
+def _aligned(size):
+    """A buffer that begins with a cache line: a vector across two of them is loaded twice."""
+    whole = np.empty(size + 16, np.float32)
+    first = (-whole.ctypes.data % 64) // 4
+    return whole[first : first + size]
 
 
 @_inlined
@@ -957,38 +966,25 @@ def _powers_side_by_side(x, columns, ratio, power):
 
 
 @_inlined
-def _add_power_sums(x, power, factor, begin, end, scale, shift, sums, centre):
-    """Add ``sum p v^t`` with ``v = x scale + shift``, for t from 0 to 12, and move the powers on by the factor."""
+def _add_power_sums(weights, powers, columns, sums, first):
+    """Add ``sum p v^t`` for t from 0 to 12, of the powers from `_powers_of`."""
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = s8 = s9 = s10 = s11 = s12 = _same(_ZERO)
-    for j in range(begin, end):
-        v = _lanes_at(x, j) * scale + shift
-        p = _lanes_at(power, j)
-        _put(power, j, p * _lanes_at(factor, j))
+    for j in range(columns):
+        p = _lanes_at(weights, j)
+        k = j * (TERMS - 1)
         s0 = s0 + p
-        p = p * v
-        s1 = s1 + p
-        p = p * v
-        s2 = s2 + p
-        p = p * v
-        s3 = s3 + p
-        p = p * v
-        s4 = s4 + p
-        p = p * v
-        s5 = s5 + p
-        p = p * v
-        s6 = s6 + p
-        p = p * v
-        s7 = s7 + p
-        p = p * v
-        s8 = s8 + p
-        p = p * v
-        s9 = s9 + p
-        p = p * v
-        s10 = s10 + p
-        p = p * v
-        s11 = s11 + p
-        s12 = s12 + p * v
-    first = centre * TERMS
+        s1 = s1 + p * _lanes_at(powers, k)
+        s2 = s2 + p * _lanes_at(powers, k + 1)
+        s3 = s3 + p * _lanes_at(powers, k + 2)
+        s4 = s4 + p * _lanes_at(powers, k + 3)
+        s5 = s5 + p * _lanes_at(powers, k + 4)
+        s6 = s6 + p * _lanes_at(powers, k + 5)
+        s7 = s7 + p * _lanes_at(powers, k + 6)
+        s8 = s8 + p * _lanes_at(powers, k + 7)
+        s9 = s9 + p * _lanes_at(powers, k + 8)
+        s10 = s10 + p * _lanes_at(powers, k + 9)
+        s11 = s11 + p * _lanes_at(powers, k + 10)
+        s12 = s12 + p * _lanes_at(powers, k + 11)
     _add_to(sums, first, s0)
     _add_to(sums, first + 1, s1)
     _add_to(sums, first + 2, s2)
@@ -1005,53 +1001,93 @@ def _add_power_sums(x, power, factor, begin, end, scale, shift, sums, centre):
 
 
 @_inlined
-def _add_series(x, columns, inverse_half, series, power, factor, sums):
-    """The power sums of a block about each centre; of v as in `_evaluate_series`."""
-    _, centres, spacing, _ = series
-    _powers_side_by_side(x, columns, np.float32(spacing), factor)
-    for centre in range(centres.size):
-        if centre < 2:
-            _powers_side_by_side(x, columns, np.float32(centres[centre]), power)
-        shift = _C0 if centre < FROM_MIDDLE else _ZERO
-        for begin in range(0, columns, PART):
-            end = min(begin + PART, columns)
-            _add_power_sums(x, power, factor, begin, end, inverse_half, shift, sums, centre)
+def _powers_of(x, begin, end, powers):
+    """``v^t`` of the distances ``v = ln 2 x``, for t from 1 to 12."""
+    for j in range(begin, end):
+        v = _larger(_lanes_at(x, j), _NOWHERE) * np.float32(LN_2)
+        k = (j - begin) * (TERMS - 1)
+        power = v
+        _put(powers, k, v)
+        for t in range(1, TERMS - 1):
+            power = power * v
+            _put(powers, k + t, power)
 
 
 @_inlined
-def _evaluate_series(ratios, half, series, sums, moments):
-    """The moments at the nodes of all stretches, from ``e^(d v) = sum (d v)^t / t!`` with ``d = ln 2 (r - r_0) half``.
+def _add_series(x, columns, first, last, centres, fresh, weights, powers, sums):
+    """The power sums of a block about the centres from first to last.
 
-    About the first centres ``v = x / half + 1`` lies in [-1, 1]: the moments are those over ``e^-d``, see
-    `_log_scale`. About the others ``v = x / half`` lies in [-2, 0]: what is far from 0 there has little weight, and
-    what has weight does not cancel.
+    Powers of the distance go into a buffer that stays in the cache for all centres: with them a term is one operation.
     """
-    starts, centres, _, _ = series
-    for centre in range(centres.size):
-        first = centre * TERMS
-        shift = _C0 if centre < FROM_MIDDLE else _ZERO
-        for k in range(starts[centre], starts[centre + 1]):
-            d = half * np.float32(LN_2 * (ratios[k] - centres[centre]))
-            total = _lanes_at(sums, first + TERMS - 3)
-            mean = _lanes_at(sums, first + TERMS - 2)
-            square = _lanes_at(sums, first + TERMS - 1)
-            for t in range(TERMS - 3, 0, -1):
-                share = d * np.float32(1.0 / t)
-                total = _lanes_at(sums, first + t - 1) + share * total
-                mean = _lanes_at(sums, first + t) + share * mean
-                square = _lanes_at(sums, first + t + 1) + share * square
-            _put(moments, 3 * k, total)
-            _put(moments, 3 * k + 1, half * (mean - shift * total))
-            _put(moments, 3 * k + 2, half * half * (square - shift * (np.float32(2.0) * mean - total)))
+    for begin in range(0, columns, CHUNK):
+        size = min(CHUNK, columns - begin)
+        _powers_of(x, begin, begin + size, powers)
+        for centre in range(first, last):
+            own = weights[centre % 3]
+            if centre < fresh or centre < first + 3:
+                ratio = np.float32(centres[centre])
+                for j in range(size):
+                    _put(own, j, _exp2(_lanes_at(x, begin + j) * ratio))
+            else:
+                for j in range(size):
+                    root = _larger(_lanes_at(own, j), _ROOT)
+                    _put(own, j, root * root)
+            _add_power_sums(own, powers, size, sums, centre * TERMS)
 
 
 @_inlined
-def _log_scale(k, ratio, series, half):
-    """The logarithm by which the moments of `_evaluate_series` at a node are too small."""
-    starts, centres, _, _ = series
-    centre = centres[0] if k < starts[1] else centres[1]
-    apart = np.float32(LN_2 * (centre - ratio)) if k < starts[FROM_MIDDLE] else _ZERO
-    return half * apart
+def _evaluate_series(ratios, first_series, starts, factors, sums, maxima, highest, curves, origin, apart, partitions):
+    """Entropies and slopes at the nodes of each stretch, from ``e^(d v) = sum d^t v^t / t!``."""
+    for centre in range(first_series, starts.size - 1):
+        first = centre * TERMS
+        s0, s1, s2 = _lanes_at(sums, first), _lanes_at(sums, first + 1), _lanes_at(sums, first + 2)
+        s3, s4, s5 = _lanes_at(sums, first + 3), _lanes_at(sums, first + 4), _lanes_at(sums, first + 5)
+        s6, s7, s8 = _lanes_at(sums, first + 6), _lanes_at(sums, first + 7), _lanes_at(sums, first + 8)
+        s9, s10, s11 = _lanes_at(sums, first + 9), _lanes_at(sums, first + 10), _lanes_at(sums, first + 11)
+        s12 = _lanes_at(sums, first + 12)
+        for k in range(starts[centre], starts[centre + 1]):
+            place = np.uintp(k)
+            c = factors[place, 10]
+            total, mean, square = s10 * c, s11 * c, s12 * c
+            c = factors[place, 9]
+            total, mean, square = s9 * c + total, s10 * c + mean, s11 * c + square
+            c = factors[place, 8]
+            total, mean, square = s8 * c + total, s9 * c + mean, s10 * c + square
+            c = factors[place, 7]
+            total, mean, square = s7 * c + total, s8 * c + mean, s9 * c + square
+            c = factors[place, 6]
+            total, mean, square = s6 * c + total, s7 * c + mean, s8 * c + square
+            c = factors[place, 5]
+            total, mean, square = s5 * c + total, s6 * c + mean, s7 * c + square
+            c = factors[place, 4]
+            total, mean, square = s4 * c + total, s5 * c + mean, s6 * c + square
+            c = factors[place, 3]
+            total, mean, square = s3 * c + total, s4 * c + mean, s5 * c + square
+            c = factors[place, 2]
+            total, mean, square = s2 * c + total, s3 * c + mean, s4 * c + square
+            c = factors[place, 1]
+            total, mean, square = s1 * c + total, s2 * c + mean, s3 * c + square
+            total, mean, square = s0 + total, s1 + mean, s2 + square
+            entropy, slope, partition = _curve_at(
+                np.float32(ratios[place]), total, mean, square, maxima, highest
+            )  # fmt: skip
+            _pairs_into(curves, origin + apart * k, entropy, slope)
+            _put(partitions, k, partition)
+
+
+@_inlined
+def _curve_at(ratio, total, mean, square, maxima, highest):
+    """``H``, ``dH/dr`` and ``ln sum e^(r x)`` from ``sum e^(r x)`` and the first two moments there."""
+    inverse_total = _C0 / total
+    mean = mean * inverse_total
+    partition = _log(total)
+    entropy = _smaller(_larger(partition - mean * ratio, _ZERO), highest)
+    slope = _larger(square * inverse_total - mean * mean, _ZERO) * (-ratio)
+    return (
+        _where_larger(maxima, _ZERO, entropy, highest),
+        _where_larger(maxima, _ZERO, slope, _ZERO),
+        _where_larger(maxima, _ZERO, partition, highest),
+    )
 
 
 @_inlined
@@ -1100,23 +1136,6 @@ def _add_four_moments(x, power, factor, columns, moments, k, count):
 
 
 @_inlined
-def _keep_counting(x, columns, lowest):
-    """Move the exponents of each row that still count to the front; returns how many the longest row has."""
-    most = 0
-    for n in range(TOGETHER):
-        kept = 0
-        for j in range(columns):
-            value = x[np.uintp(j * TOGETHER + n)]
-            x[np.uintp(kept * TOGETHER + n)] = value
-            kept += value > lowest
-        # Rows in front of a longer one get what follows here once more, which does not count.
-        for j in range(kept, columns):
-            x[np.uintp(j * TOGETHER + n)] = _NOWHERE
-        most = max(most, kept)
-    return most
-
-
-@_inlined
 def _keep_counting_of_one(x, size, lowest):
     """Move the exponents of one row that still count to the front; returns how many there are."""
     kept = 0
@@ -1148,16 +1167,16 @@ def _smallest_of(row):
 
 
 @_inlined
-def _half_widths_of_long(logits, first, last, peaks, inverse, own):
-    """As `_half_width`, row by row."""
+def _widths_of_long(logits, first, last, peaks, inverse, own):
+    """As `_width`, row by row."""
     for n in range(TOGETHER):
         own[TOGETHER + n] = _smallest_of(logits[min(first + n, last)])
-    return (peaks - _lanes_at(own, 1)) * inverse * _HALF
+    return (peaks - _lanes_at(own, 1)) * inverse * np.float32(LN_2)
 
 
 @_inlined
-def _half_width(logits, first, last, peak, inverse, x):
-    """Half the distance of the largest from the smallest exponent of each row at the ratio 1."""
+def _width(logits, first, last, peak, inverse, x):
+    """The distance of the largest from the smallest logit of each row, in units of its m."""
     lowest = peak
     classes = logits.shape[1]
     for begin in range(0, classes, COLUMNS):
@@ -1165,31 +1184,22 @@ def _half_width(logits, first, last, peak, inverse, x):
         _lay_side_by_side(logits, first, last, begin, end, x)
         for j in range(end - begin):
             lowest = _smaller(lowest, _lanes_at(x, j))
-    return (peak - lowest) * inverse * _HALF
+    return (peak - lowest) * inverse * np.float32(LN_2)
 
 
 @_inlined
-def _add_runs(x, size, long, ratios, run_starts, first_run, sparse_run, vanishing, power, factor, moments):
-    """Add the moments of a block at the nodes of each run, by recurrences; ``size`` numbers of it count."""
+def _add_runs(x, size, ratios, run_starts, last, power, factor, moments):
+    """Add the moments of a block at the nodes of the runs before a node, by recurrences."""
     columns = (size + TOGETHER - 1) // TOGETHER
-    for run in range(first_run, run_starts.size - 1):
+    run = 0
+    while run_starts[run] < last:
         start, stop = run_starts[run], run_starts[run + 1]
-        if run >= sparse_run:
-            lowest = np.float32(-vanishing / ratios[start])
-            if long:
-                size = _keep_counting_of_one(x, size, lowest)
-                columns = (size + TOGETHER - 1) // TOGETHER
-                _fill_up(x, size, columns, _NOWHERE)
-            else:
-                columns = _keep_counting(x, columns, lowest)
-                size = columns * TOGETHER
-            if columns == 0:
-                break
         _powers_side_by_side(x, columns, np.float32(ratios[start]), power)
         _fill_up(power, size, columns, _ZERO)  # at the ratio 0 even what is nowhere has a weight
         _powers_side_by_side(x, columns, np.float32(ratios[start + 1] - ratios[start]), factor)
         for k in range(start, stop, STEPS):
             _add_four_moments(x, power, factor, columns, moments, k, min(STEPS, stop - k))
+        run += 1
 
 
 @_inlined
@@ -1201,31 +1211,30 @@ def _fill_up(buffer, size, columns, value):
 
 @compiled
 def table_kernel(
-    begin, end, logits, peak, maximum, ratios, run_starts, sparse_run, vanishing,
-    series_starts, series_centres, series_spacing, series_reach, table, log_partition,
+    begin, end, logits, peak, maximum, ratios, run_starts, vanishing,
+    series_starts, series_centres, series_factors, fresh_series, sparse_series, widest, table, log_partition,
 ):  # fmt: skip
     """``H`` and ``dH/dr = -r Var(x)`` at the nodes, of rows side by side; a long row fills all lanes by itself.
 
     From ``sum p``, ``sum p x`` and ``sum p x^2`` of ``x = (z - max z) / m log2(e)``: by power series about a few
-    ratios where all rows are narrow enough for them, then by recurrences, at high ratios without what has vanished.
+    ratios, and where rows are too wide for the lowest of them by recurrences there.
 
     The table lies node by node in memory, ``(K, N, 2)``, so that reading all rows at one ratio reads two stripes.
     ``ln sum 2^(r x)`` goes into ``(K, N)`` as well, unless N is 0.
     """
     _with_wide_vectors()
     rows, classes, nodes = table.shape[1], logits.shape[1], ratios.size
-    series = series_starts, series_centres, series_spacing, series_reach
-    x = np.empty(COLUMNS * TOGETHER, np.float32)
+    x = _aligned(COLUMNS * TOGETHER)
     # At distances of 4096 bytes the processor takes a store to one for a load of another.
-    power = np.empty((COLUMNS + 20) * TOGETHER, np.float32)
-    factor = np.empty((COLUMNS + 40) * TOGETHER, np.float32)
-    moments = np.zeros(3 * nodes * TOGETHER)
+    power, factor = _aligned((COLUMNS + 20) * TOGETHER), _aligned((COLUMNS + 40) * TOGETHER)
+    weights = _aligned(CHUNK * TOGETHER), _aligned(CHUNK * TOGETHER), _aligned(CHUNK * TOGETHER)
+    powers = _aligned((TERMS - 1) * CHUNK * TOGETHER)
+    moments = np.zeros(3 * series_starts[1] * TOGETHER)
     sums = np.zeros(TERMS * series_centres.size * TOGETHER)
     own = np.empty(3 * TOGETHER, np.float32)
-    collected = np.empty(2 * TOGETHER, np.float32)
+    last_curves, partitions = _aligned(2 * nodes * TOGETHER), _aligned(nodes * TOGETHER)
     flat, flat_partition = table.reshape(-1), log_partition.reshape(-1)
     highest = np.float32(math.log(classes))
-    after_series = np.searchsorted(run_starts, series_starts[-1])
     long = classes >= LONG_ROW
     at_once = COLUMNS * TOGETHER if long else COLUMNS
     added_sums = np.empty_like(sums) if long else sums
@@ -1237,17 +1246,16 @@ def table_kernel(
         maxima = _values_side_by_side(maximum, i, last, own, 1)
         inverse = _where_larger(maxima, _ZERO, _smaller(np.float32(LOG2_E) / maxima, np.float32(_LARGEST)), _ZERO)
         if long:
-            half = _half_widths_of_long(logits, i, last, peaks, inverse, own)
+            width = _widths_of_long(logits, i, last, peaks, inverse, own)
         else:
-            half = _half_width(logits, i, last, peaks, inverse, x)
+            width = _width(logits, i, last, peaks, inverse, x)
         _put(own, 1, inverse)
-        _put(own, 2, half)
-        narrow = LN_2 * own[2 * TOGETHER :].max() * series_reach <= WIDEST
+        _put(own, 2, width)
+        narrow = own[2 * TOGETHER :].max() <= widest
+        first_series = 0 if narrow else 1
         for group in range(count if long else 1):
             if long:
-                inverse, half = _same(own[TOGETHER + group]), _same(own[2 * TOGETHER + group])
-                peaks = _same(own[group])
-            inverse_half = _where_larger(half, _FLUSHED, _C0 / half, _ZERO)
+                peaks, inverse = _same(own[group]), _same(own[TOGETHER + group])
             added_sums[:] = 0.0
             added_moments[:] = 0.0
             for column in range(0, classes, at_once):
@@ -1264,42 +1272,53 @@ def table_kernel(
                 for j in range(columns):
                     _put(x, j, (_lanes_at(x, j) - peaks) * inverse)
                 _fill_up(x, size, columns, _NOWHERE)
-                if narrow:
-                    _add_series(x, columns, inverse_half, series, power, factor, added_sums)
-                first_run = after_series if narrow else 0
-                _add_runs(
-                    x, size, long, ratios, run_starts, first_run, sparse_run, vanishing, power, factor, added_moments
-                )  # fmt: skip
+                if not narrow:
+                    _add_runs(x, size, ratios, run_starts, series_starts[1], power, factor, added_moments)
+                if not long:
+                    _add_series(
+                        x, columns, first_series, series_centres.size,
+                        series_centres, fresh_series, weights, powers, added_sums,
+                    )  # fmt: skip
+                    continue
+                for part in range(sparse_series.size - 1):
+                    first = max(sparse_series[part], first_series)
+                    if part > 0:
+                        size = _keep_counting_of_one(x, size, np.float32(-vanishing / ratios[series_starts[first]]))
+                        columns = (size + TOGETHER - 1) // TOGETHER
+                        _fill_up(x, size, columns, _NOWHERE)
+                    _add_series(
+                        x, columns, first, sparse_series[part + 1],
+                        series_centres, fresh_series, weights, powers, added_sums,
+                    )  # fmt: skip
             if long:
                 _sum_lanes(added_sums, group, sums)
                 _sum_lanes(added_moments, group, moments)
-        half = _lanes_at(own, 2)
-        if narrow:
-            _evaluate_series(ratios, half, series, sums, moments)
-
-        for k in range(nodes):
-            ratio = np.float32(ratios[k])
-            total = _lanes_at(moments, 3 * k)
-            inverse_total = _C0 / total
-            mean = np.float32(LN_2) * _lanes_at(moments, 3 * k + 1) * inverse_total
-            square = np.float32(LN_2 * LN_2) * _lanes_at(moments, 3 * k + 2) * inverse_total
-            log_total = _log(total)
-            if narrow:
-                log_total = log_total + _log_scale(k, ratios[k], series, half)
-            entropy = _smaller(_larger(log_total - ratio * mean, _ZERO), highest)
-            entropy = _where_larger(maxima, _ZERO, entropy, highest)
-            slope = _where_larger(maxima, _ZERO, -ratio * _larger(square - mean * mean, _ZERO), _ZERO)
-            place = 2 * (k * rows + i)
-            if count == TOGETHER:
-                _pairs_into(flat, place, entropy, slope)
-            else:
-                _pairs_into(collected, 0, entropy, slope)
+        # Stores into the table go on while the next node is computed.
+        curves = flat if count == TOGETHER else last_curves
+        origin = 2 * i if count == TOGETHER else 0
+        apart = 2 * rows if count == TOGETHER else 2 * TOGETHER
+        if not narrow:
+            for k in range(series_starts[1]):
+                mean = _lanes_at(moments, 3 * k + 1) * np.float32(LN_2)
+                square = _lanes_at(moments, 3 * k + 2) * np.float32(LN_2 * LN_2)
+                ratio = np.float32(ratios[k])
+                entropy, slope, partition = _curve_at(
+                    ratio, _lanes_at(moments, 3 * k), mean, square, maxima, highest
+                )  # fmt: skip
+                _pairs_into(curves, origin + apart * k, entropy, slope)
+                _put(partitions, k, partition)
+        _evaluate_series(
+            ratios, first_series, series_starts, series_factors, sums, maxima, highest,
+            curves, origin, apart, partitions,
+        )  # fmt: skip
+        if count < TOGETHER:
+            for k in range(nodes):
                 for n in range(2 * count):
-                    flat[place + n] = collected[n]
-            if log_partition.shape[1]:
-                _put(collected, 0, _where_larger(maxima, _ZERO, log_total, highest))
+                    flat[2 * (k * rows + i) + n] = last_curves[2 * TOGETHER * k + n]
+        if log_partition.shape[1]:
+            for k in range(nodes):
                 for n in range(count):
-                    flat_partition[k * rows + i + n] = collected[n]
+                    flat_partition[k * rows + i + n] = partitions[k * TOGETHER + n]
 
 
 @_inlined

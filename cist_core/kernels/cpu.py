@@ -75,9 +75,11 @@ def _fill_tables(logits: LogitArray, statistics: RowStatistics, table: Vector, l
     nodes = len(grid.RATIO_GRID)
     columns = _column(statistics.peak, logits), _column(statistics.maximum, logits)
     work = classes * nodes // compiled.STEPS
-    series = grid.SERIES_STARTS, grid.SERIES_CENTRES, grid.SERIES_SPACING, grid.SERIES_REACH
-    arguments = _typed(logits), *columns, *_runs(classes), *series, table, log_partition
-    over_rows(compiled.table_kernel, rows, work, *arguments, together=compiled.TOGETHER)
+    nodes_of_runs, starts_of_runs, _, vanishing = _runs(classes)
+    series = grid.SERIES_STARTS, grid.SERIES_CENTRES, grid.SERIES_FACTORS
+    parts = grid.FRESH_SERIES, grid.SPARSE_SERIES, grid.WIDEST
+    given = _typed(logits), *columns, nodes_of_runs, starts_of_runs, vanishing, *series, *parts
+    over_rows(compiled.table_kernel, rows, work, *given, table, log_partition, together=compiled.TOGETHER)
 
 
 def cross_table(

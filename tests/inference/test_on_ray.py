@@ -17,11 +17,11 @@ import pytest
 from ray_cluster import REPOSITORY, Cluster, a_cluster
 from torch import Tensor, nn
 
-from cist_core.errors import Cancelled, CistError
+from cist_core.errors import BrokenOff, Cancelled, CistError
 from cist_core.inference.run import infer
 from cist_core.logits.logit_set import LogitSet
 from cist_core.zoo.teacher import Teacher
-from tests.slow_teacher import BATCH_SIZE, Narrow, images, slow_teacher
+from tests.slow_teacher import BATCH_SIZE, Deadly, Narrow, images, slow_teacher
 
 pytestmark = [
     pytest.mark.slow,
@@ -125,6 +125,19 @@ def test_what_goes_wrong_on_a_node_is_said_here(tmp_path: Path) -> None:
     with pytest.raises(Cancelled):
         infer(teacher, images(), device="cpu", cache_dir=tmp_path, executor="ray", should_stop=lambda: True)
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_process_that_dies_each_time_is_not_started_for_ever(here: LogitSet, tmp_path: Path) -> None:
+    """Ray itself would start it without end."""
+    teacher, given = slow_teacher(0.0), images()
+    pictures = np.array(given.images)
+    pictures[1300] = 255  # in the third shard
+    deadly, damaged = replace(teacher, model=Deadly(teacher.model)), replace(given, images=pictures)
+    with pytest.raises(BrokenOff, match=r"the samples 1024 to 1535 has died 5 times.*fewer --workers"):
+        infer(deadly, damaged, device="cpu", cache_dir=tmp_path, executor="ray", workers=1)
+    whole = infer(teacher, damaged, device="cpu", cache_dir=tmp_path)
+    assert whole.resumed == 1024
+    np.testing.assert_allclose(np.delete(whole.logit_set.logits, 1300, 0), np.delete(here.logits, 1300, 0), atol=1e-5)
 
 
 class Unsendable(nn.Module):

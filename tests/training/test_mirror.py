@@ -37,6 +37,22 @@ print("taken", flush=True)
 time.sleep(600)
 """
 
+RENEWING = """
+import sys, time
+from cist_core.training.mirror.lease import Lease, LeaseLost
+from cist_core.training.mirror.store import Store
+lease = Lease(Store(sys.argv[1]))
+lease.take()
+print(time.time(), flush=True)
+try:
+    while True:
+        lease.renew()
+        time.sleep(0.02)
+except LeaseLost:
+    print("lost", flush=True)
+"""
+SETTABLE_CLOCK = REPOSITORY / "tests" / "runs" / "settable_clock"
+
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
@@ -136,6 +152,30 @@ def test_the_lease_of_a_process_of_this_machine_that_was_killed_is_over_at_once(
         pytest.fail("it waits")
 
     Lease(Store(url), wait=wait).take()
+
+
+@pytest.mark.parametrize("url", ["file"], indirect=True)
+@pytest.mark.parametrize("seconds", [-600, 600])
+def test_machines_whose_clocks_are_ten_minutes_apart_agree_on_who_has_the_lease(url, tmp_path, seconds):
+    moved = tmp_path / "moved"
+    moved.write_text(str(seconds))
+    path = os.pathsep.join([str(SETTABLE_CLOCK), str(REPOSITORY)])
+    environment = {**os.environ, "PYTHONPATH": path, "CIST_TEST_CLOCK": str(moved)}
+    holder = subprocess.Popen([sys.executable, "-c", RENEWING, url], stdout=subprocess.PIPE, env=environment)
+    try:
+        assert holder.stdout is not None
+        assert float(holder.stdout.readline()) == pytest.approx(time.time() + seconds, abs=300)
+        with pytest.raises(CistError, match="Another process trains the run"):
+            Lease(Store(url), stale_seconds=120.0).take()
+        holder.send_signal(signal.SIGSTOP)
+        other = Lease(Store(url), stale_seconds=0.2)
+        other.take()
+        holder.send_signal(signal.SIGCONT)
+        assert holder.stdout.readline() == b"lost\n"
+        other.check()
+    finally:
+        holder.kill()
+        holder.communicate()
 
 
 def test_of_many_that_take_over_one_has_it(url, monkeypatch):
@@ -516,6 +556,12 @@ def test_runs_that_lie_in_the_store_alone_are_listed(url, tmp_path, capsys):
     assert re.fullmatch(rf"{re.escape(above)}/three +unknown +-", three)
     assert main(["runs", "--mirror", above, "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["runs"]) == 3
+    for name in ("config.json", "mirror-id"):  # the folder is a run itself, and hides none below it that says it is one
+        Store(above).write(name, b"{}")
+        Store(f"{above}/two").write("mirror-id", b"2")
+    assert main(["runs", "--mirror", above, "--json"]) == 0
+    found = {run["url"] for run in json.loads(capsys.readouterr().out)["runs"]}
+    assert found == {above, url, f"{above}/two", f"{above}/three"}
     assert main(["runs", "--mirror", f"file://{tmp_path}/typo"]) == 2
     assert "There is no folder" in capsys.readouterr().err
     assert hint.endswith("--resume")
@@ -606,6 +652,42 @@ def test_a_folder_whose_disk_is_not_mounted_is_not_made_anew(tmp_path, capsys):
     assert main(["distill", str(tmp_path / "config.json"), "--run-dir", str(tmp_path / "here"), "--mirror", url]) == 2
     assert f"The folder {tmp_path / 'disk' / 'runs'} of {url} is not there" in capsys.readouterr().err
     assert not (tmp_path / "disk").exists()
+
+
+def test_an_empty_mount_point_is_not_taken_for_the_disk(tmp_path, capsys):
+    disk, away = tmp_path / "disk", tmp_path / "away"
+    disk.mkdir()
+    url = (disk / "one").as_uri()
+    directory = RunDirectory(tmp_path / "here")
+    TINY.save(tmp_path / "config.json")
+    asked = ["distill", str(tmp_path / "config.json"), "--run-dir", str(directory.path), "--mirror", url]
+    assert main(asked) == 0
+    copy = mirror(url, directory.path, resume=True)
+    until(lambda: copy.said()["copied_at"] is not None, "the first copy")
+
+    def unmount():
+        away.mkdir()
+        (disk / "one").rename(away / "one")
+
+    unmount()
+    directory.log_file.write_text("another line")
+    copy.offer()
+    until(lambda: copy.said()["fault"], "the fault")
+    assert f"The folder {disk / 'one'} of {url} is not there" in copy.said()["fault"]
+    assert not list(disk.iterdir())
+    (away / "one").rename(disk / "one")
+    away.rmdir()
+    copy.close()
+    assert (disk / "one" / "log.txt").read_text() == "another line"
+
+    unmount()
+    capsys.readouterr()
+    assert main([*asked, "--resume"]) == 2
+    assert f"The folder {disk / 'one'} of {url} is not there" in capsys.readouterr().err
+    assert not list(disk.iterdir())
+    (disk / "one").mkdir()  # it was removed on purpose
+    assert main([*asked, "--resume"]) == 0
+    assert (disk / "one" / "log.txt").exists()
 
 
 def test_a_disk_that_is_unmounted_in_the_middle_is_said_and_the_copy_completed_when_it_is_back(tmp_path):

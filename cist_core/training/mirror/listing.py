@@ -10,9 +10,11 @@ from typing import Any
 from cist_core.documents import parse_json
 from cist_core.errors import CistError, first_line
 from cist_core.plain_text import written_out
+from cist_core.training.mirror.mirror import ID_FILE
 from cist_core.training.mirror.store import Store
 
 _MOST_BYTES = 1_000_000
+_MARKS = ("config.json", ID_FILE, "status.json")
 
 
 @dataclass(frozen=True)
@@ -43,16 +45,19 @@ class CopiedRun:
 def copied_runs(url: str) -> list[CopiedRun]:
     """The runs of a folder, by name: what lies in it, or in folders below it, beside a ``config.json``.
 
+    A run may have others below it; its own folders are none, as they have neither an id nor a status.
+
     Raises:
         CistError: if the store is of no known kind or gives no answer.
     """
     store = Store(url)
     try:
         store.check_there()
-        names = map(PurePosixPath, store.names())
-        folders = {name.parent for name in names if name.name == "config.json"}
-        # The student of a language model lies in a folder of its run, with a config.json of its own.
-        runs = sorted(folder for folder in folders if folders.isdisjoint(folder.parents))
+        names = [PurePosixPath(name) for name in store.names()]
+        marks = {mark: {name.parent for name in names if name.name == mark} for mark in _MARKS}
+        # The student of a language model lies in a folder of its run, with a config.json of its own, but no run's id.
+        folders, known = marks["config.json"], marks[ID_FILE] | marks["status.json"]
+        runs = sorted(folder for folder in folders if folder in known or folders.isdisjoint(folder.parents))
         return [CopiedRun(written_out(_joined(store.url, folder)), _status(store, folder)) for folder in runs]
     except CistError:
         raise

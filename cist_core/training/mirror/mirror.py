@@ -141,6 +141,9 @@ class Mirror:
 
     def _take(self, resume: bool, replace: bool) -> None:
         """The lease, if this place is the right one; asked before, and again when nobody else can write there."""
+        said = self.directory.status().get("mirror")
+        if resume and isinstance(said, dict) and said.get("url") == self.store.url and said.get("copied_at"):
+            self.store.expect_folder()
         self._refuse_what_is_there(resume or replace)
         self._lease.take()
         try:

@@ -61,6 +61,7 @@ class Store:
                 f"The store of {url} needs a library ({first_line(error)}); pip install '{_EXTRAS[self._kind]}'."
             ) from error
         self._folder = PurePosixPath(folder)
+        self._was_there = False
 
     def names(self) -> list[str]:
         """All files of the folder, also in folders below it.
@@ -103,15 +104,23 @@ class Store:
         if self._kind in _LOCAL and not self._fs.isdir(str(self._folder)):
             raise CistError(f"There is no folder {self._folder}; check {self.url}, and whether its disk is mounted.")
 
+    def expect_folder(self) -> None:
+        """From now on write only where the folder is there: it was, and a bare mount point would be taken for it."""
+        self._was_there = True
+
     def check_mounted(self) -> None:
         """Refuse to make a folder on a disk in a place that is not there, as where that disk is not mounted.
+
+        That is the folder above, and once something was written the folder itself: a mount point is there as well when
+        nothing is mounted.
 
         Raises:
             CistError: naming the place.
         """
-        if self._kind in _LOCAL and not self._fs.isdir(above := str(self._folder.parent)):
+        needed = self._folder if self._was_there else self._folder.parent
+        if self._kind in _LOCAL and not self._fs.isdir(str(needed)):
             raise CistError(
-                f"The folder {above} of {self.url} is not there, as if its disk were not mounted; mount it, or make "
+                f"The folder {needed} of {self.url} is not there, as if its disk were not mounted; mount it, or make "
                 "the folder."
             )
 
@@ -122,6 +131,7 @@ class Store:
             self._replace(name, lambda partial: self._fs.pipe_file(partial, content))
         else:
             self._fs.pipe_file(self._path(name), content)
+        self._was_there = True
 
     def send(self, path: Path, name: str) -> None:
         """Replace a file whole by one of this machine that does not change any more."""
@@ -130,6 +140,7 @@ class Store:
             self._replace(name, lambda partial: self._fs.put_file(str(path), partial))
         else:
             self._fs.put_file(str(path), self._path(name))
+        self._was_there = True
 
     def create(self, name: str, content: bytes) -> None:
         """Write a file that is not there.
@@ -141,6 +152,7 @@ class Store:
         if self._kind in _LOCAL:  # fsspec's own way there looks first and writes then
             with self._fs.open(self._path(name), "xb") as file:
                 file.write(content)
+            self._was_there = True
             return
         try:
             self._fs.pipe_file(self._path(name), content, mode="create")
