@@ -331,7 +331,7 @@ def known_prefixes() -> str:
     lacking = [kind for kind in kinds if kind.package and importlib.util.find_spec(kind.package) is None]
     there = [f"`{kind.written}`" for kind in kinds if kind not in lacking]
     known = f"A sample model, or {listed(there)}. Several joined by ` + ` are averaged."
-    needs = "".join(f" For `{kind.written}`, `{pip_install(kind.extra)}`." for kind in lacking)
+    needs = "".join(f" For `{kind.written}`, `{pip_install(kind.extra)}`." for kind in lacking if kind.extra)
     return known + needs
 
 

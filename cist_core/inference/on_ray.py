@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cist_core.errors import BrokenOff, Cancelled, CistError, first_line
+from cist_core.installing import pip_install
 from cist_core.progress import ProgressCallback
 
 log = logging.getLogger(__name__)
@@ -197,7 +198,7 @@ def _connected() -> Iterator[Any]:
         import ray.util.scheduling_strategies
     except ImportError as error:
         raise CistError(
-            f"Inference on Ray needs Ray with Ray Data ({first_line(error)}); pip install 'cist-studio[ray]'."
+            f"Inference on Ray needs Ray with Ray Data ({first_line(error)}); {pip_install('ray')}."
         ) from error
     if ray.is_initialized():
         yield ray

@@ -7,12 +7,12 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from cist_core.errors import CistError, first_line
+from cist_core.installing import pip_install
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://\S+|memory:\S+|file:\S+")
 _WHOLE = ("s3", "s3a", "gs", "gcs", "memory")
 """Stores in which an object appears whole or not at all, and which know writes under one condition."""
 _LOCAL = ("file", "local")
-_EXTRAS = {"s3": "cist-studio[s3]", "s3a": "cist-studio[s3]", "gs": "gcsfs", "gcs": "gcsfs"}
 _SECONDS = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 2}}
 
 
@@ -57,9 +57,8 @@ class Store:
         try:
             self._fs, folder = fsspec.core.url_to_fs(self.url, **options)
         except ImportError as error:
-            raise CistError(
-                f"The store of {url} needs a library ({first_line(error)}); pip install '{_EXTRAS[self._kind]}'."
-            ) from error
+            how = "pip install gcsfs" if self._kind in ("gs", "gcs") else pip_install("s3")
+            raise CistError(f"The store of {url} needs a library ({first_line(error)}); {how}.") from error
         self._folder = PurePosixPath(folder)
         self._was_there = False
 
