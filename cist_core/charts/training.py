@@ -279,7 +279,7 @@ def _spec(
     )
     begin = alt.Undefined if floor is None else floor
     scale = alt.Scale(type="log") if kind == "lost scale" else alt.Scale(zero=False, domainMin=begin)
-    y = alt.Y("value:Q", title=y_title, scale=scale, axis=alt.Axis(tickCount=5))
+    y = alt.Y("value:Q", title=y_title, scale=scale, axis=alt.Axis(tickCount=5, format=",.5~g"))
     colour = alt.Color("run:N", scale=rule_scale(taken), legend=wrapped_legend(slot.name for slot in taken))
     tooltip = [
         alt.Tooltip("run:N"),
@@ -291,7 +291,9 @@ def _spec(
         tooltip.append(alt.Tooltip("spread:Q", title="spread", format=".3~g"))
     base = alt.Chart(named("lines")).encode(x=x, y=y, color=colour, detail="series:N")
     lines = base.mark_line(clip=True).encode(**_style(kind))
-    points = base.mark_circle(size=30 if dots else 60, opacity=1 if dots else 0, clip=True).encode(tooltip=tooltip)
+    points = base.mark_circle(size=30 if dots else 60, opacity=1 if dots else 0, clip=floor is not None).encode(
+        tooltip=tooltip
+    )
     band = base.mark_area(opacity=0.14, clip=True).encode(y=alt.Y("low:Q", title=y_title, scale=scale), y2="high:Q")
     layers = [band, lines, points]
     if kind == "lost scale":
