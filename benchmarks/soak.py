@@ -64,7 +64,7 @@ MOST_WAITING = 3
 KEPT_RUNS = 30
 DISK_MIB = 384
 AFTER_FULL = 20.0  # seconds in which what began on the full disk may still say so
-MORNING = 900.0
+MORNING = 900.0  # seconds without another run that has finished
 GROWTH = (1.1, 16.0)  # memory is flat if it ends below so many times its beginning and so many MiB
 JUDGED_FROM = 300.0  # seconds; a shorter night is not done warming caches
 
@@ -313,11 +313,14 @@ class Night:
     # ---- morning -----------------------------------------------------------------------------------------------------
 
     async def morning(self, address: str) -> None:
-        """Resume what has not finished, and wait for it."""
-        end = time.monotonic() + MORNING
+        """Resume what has not finished, and wait for it as long as it gets on, which takes what the machine has."""
+        finished, end = 0, time.monotonic() + MORNING
         while (states := {run.id: run.state for run in self.store.list_runs()}) and time.monotonic() < end:
-            if set(states.values()) == {RunState.FINISHED}:
+            count = sum(state is RunState.FINISHED for state in states.values())
+            if count == len(states):
                 break
+            if count > finished:
+                finished, end = count, time.monotonic() + MORNING
             self._try(self.resume_and_delete)
             await self._start_a_worker(address)
             await asyncio.sleep(1)

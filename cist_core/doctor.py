@@ -22,6 +22,7 @@ from typing import Any
 from cist_core import __version__
 from cist_core.cores import usable_cores
 from cist_core.errors import CistError, first_line
+from cist_core.installing import pip, pip_install
 from cist_core.studio import HOW_TO_GET_THEM, studio_folder
 from cist_core.wording import byte_size, three_digits
 
@@ -108,7 +109,7 @@ def _packages(name: str) -> Iterator[Check]:
             package = _package(text)
             versions.append(f"{package} {metadata.version(package)}")
     if faults:
-        yield Check(name, State.BROKEN, f"{'; '.join(faults)}: pip install --upgrade {DISTRIBUTION}.")
+        yield Check(name, State.BROKEN, f"{'; '.join(faults)}: {pip(f'install --upgrade {DISTRIBUTION}')}.")
     else:
         yield Check(name, State.OK, f"{', '.join(versions)}.")
 
@@ -120,7 +121,7 @@ def _extras(_: str) -> Iterator[Check]:
         if not required:
             continue  # the installed version does not offer it
         if faults:
-            sentence = f"Not installed: {purpose}. pip install '{DISTRIBUTION}[{extra}]' ({'; '.join(faults)})."
+            sentence = f"Not installed: {purpose}. {pip_install(extra)} ({'; '.join(faults)})."
             yield Check(f"Extra {extra}", State.NOTE, sentence)
         else:
             yield Check(f"Extra {extra}", State.OK, f"Installed: {purpose}.")

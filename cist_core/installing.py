@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from pathlib import Path
 
 
-def pip_install(extra: str) -> str:
-    """The command that adds an extra to the Python that runs.
+def pip(arguments: str) -> str:
+    """A command of the pip that belongs to the Python that runs.
 
-    A virtual environment below the working directory, such as the one that ``make`` builds, is named: the ``pip`` of a
-    shell in which it is not active belongs to another Python.
-
-    Args:
-        extra: of the distribution ``cist-studio``.
+    That of a virtual environment which is not active, as ``make`` builds one, is named from the folder that holds it:
+    the ``pip`` of the shell is another one's.
     """
-    prefix, here = Path(sys.prefix), Path.cwd()
-    own = prefix.is_relative_to(here) and prefix != here
-    python = f"{Path(sys.executable).relative_to(here)} -m " if own else ""
-    return f"{python}pip install 'cist-studio[{extra}]'"
+    prefix = Path(sys.prefix)
+    if sys.prefix == sys.base_prefix or os.environ.get("VIRTUAL_ENV") == sys.prefix:
+        return f"pip {arguments}"
+    python = prefix.name + ("\\Scripts\\python" if os.name == "nt" else "/bin/python")
+    return f"{shlex.quote(python)} -m pip {arguments}"
+
+
+def pip_install(extra: str) -> str:
+    """The command that adds an extra of ``cist-studio``."""
+    return pip(f"install 'cist-studio[{extra}]'")

@@ -128,7 +128,7 @@ def show_list(settings: list[SettingView], chosen: list[SettingView], colours: d
             ),
             "Progress": st.column_config.ProgressColumn(format="%.0f %%", min_value=0, max_value=100),
             "Perplexity": st.column_config.NumberColumn(
-                help="Of the test texts after the last epoch: exp of the mean of the seeds", format="%.4g"
+                help="Of the test texts after the last epoch: exp of the mean NLL of the seeds", format="%.4g"
             ),
             "Test": st.column_config.NumberColumn(
                 help="Accuracy after the last epoch, mean of the seeds; of texts the share of tokens", format="%.1f %%"

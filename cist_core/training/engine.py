@@ -20,6 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from cist_core.errors import Cancelled, CistError
 from cist_core.files import flush, make_folder, write_whole
+from cist_core.installing import pip
 from cist_core.notebook import progress_bar
 from cist_core.progress import ProgressCallback
 from cist_core.registry import listed
@@ -31,6 +32,7 @@ from cist_core.training.run_directory import RunDirectory
 from cist_core.training.statistics import EpochStatistics
 from cist_core.training.trainer import NotFiniteError, RunLength, Trainer, create_accelerator
 from cist_core.zoo.checkpoints import read_raw, save_weights, with_versions
+from cist_core.zoo.students import has_published_weights
 
 if TYPE_CHECKING:
     from cist_core.training.mirror.mirror import Mirror
@@ -117,7 +119,8 @@ def _check_trackers(config: RunConfig) -> None:
     missing = [name for name in config.machine.trackers if importlib.util.find_spec(name) is None]
     if missing:
         raise CistError(
-            f"The tracker {missing[0]} is not installed; pip install {missing[0]}, or take it out of machine.trackers."
+            f"The tracker {missing[0]} is not installed; {pip(f'install {missing[0]}')}, or take it out of "
+            "machine.trackers."
         )
 
 
@@ -379,7 +382,8 @@ class _Run:
         self._cut_metrics(length)
         self._judge_scale(length.epochs)
         momentum = slow_running_mean(self.accelerator.unwrap_model(trainer.student), length.steps)
-        if momentum is not None and self.config.student.weights is None:
+        named = self.config.student
+        if momentum is not None and named.weights is None and not has_published_weights(named.architecture):
             self.warn(_words_on_running_means(momentum, length.steps))
         trainer.task.prepare_teacher("train")
         trainer.task.prepare_teacher("validation")
@@ -513,11 +517,11 @@ class _Run:
             **{f"teacher_test_{name}": value for name, value in teacher.items()},
         )
         log.info(
-            "Finished: test %.2f %% (last epoch), %.2f %% (epoch %d, best on validation); the teacher has %.2f %%",
+            "Finished: test %.2f %% (last epoch), %.2f %% (epoch %d, best on validation)%s",
             100 * last["accuracy"],
             100 * best["accuracy"],
             self.best["epoch"],
-            100 * (teacher["accuracy"] or 0.0),
+            "" if (own := teacher["accuracy"]) is None else f"; the teacher has {100 * own:.2f} %",
         )
         self.end("finished")
         self.accelerator.end_training()

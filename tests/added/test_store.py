@@ -353,7 +353,8 @@ def test_a_language_model_has_time_to_be_opened_before_it_is_too_slow(store: Add
     assert previews_since(SECONDS["preview"] + 30) is AddedState.PREVIEWING
     assert previews_since(SECONDS["preview"] + OPENING_SECONDS + 1) is AddedState.FAILED
     assert store.snapshot(added.id).reason == too_slow("preview", texts)
-    assert "'cist analyze --lm', whose token set is found here" in too_slow("preview", texts)
+    assert "use a smaller model, or try again" in too_slow("preview", texts)
+    assert "with its CIST_CACHE: the token set is found here then" in too_slow("add", texts)
     assert "'cist infer'" in too_slow("preview", DIGITS)
 
 

@@ -290,9 +290,19 @@ def test_classes_that_take_no_part_are_found_by_name_in_another_order():
         assert beside.class_names == teacher.class_names == ("ant", "bee", "dog", "eel", "fly")
         assert beside.left_out == (2,)
     values = student[:, OTHER_ORDER]
-    values[:, moved.index("bee")] = -np.inf
+    values[:, [moved.index("bee"), moved.index("cat")]] = -np.inf
     with pytest.raises(CistError, match=r"Class 1 \('bee'\) of the teacher is masked in every sample of the student"):
         align(teacher, LogitSet.create(values, class_names=moved))
+
+
+@pytest.mark.parametrize("names", [(*NAMES[:5], "flies"), tuple("uvwxyz")])
+def test_classes_that_are_called_otherwise_are_those_of_the_same_numbers(names):
+    logits, _, _, _ = masked(-np.inf, column=2)
+    student = made(seed=1)[0]
+    student[:, 2] = -np.inf
+    beside = align(LogitSet.create(logits, class_names=NAMES), LogitSet.create(student, class_names=names))
+    np.testing.assert_array_equal(beside.logits, np.delete(student, 2, 1))
+    assert "by position" in beside.provenance["class_order"]
 
 
 def test_an_ensemble_averages_the_classes_that_take_part():

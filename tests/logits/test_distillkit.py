@@ -220,6 +220,27 @@ def test_the_plain_layout_opens_without_a_config(tmp_path, texts):
     np.testing.assert_allclose(top.log_probs, expected(texts, 4)[1], rtol=1e-6)
 
 
+def test_what_a_bfloat16_teacher_gave_is_as_uncertain_as_that_in_float32(tmp_path, texts):
+    table = plain_rows(texts, EXACT)
+    values = [np.array(text, np.float32) for text in table["top_values"].to_pylist()]
+    coarse = [(each.view(np.uint32) & 0xFFFF0000).view(np.float32).tolist() for each in values]
+    pq.write_table(table.set_column(2, "top_values", nested(coarse, "float32")), tmp_path / "data_0.parquet")
+    top = read_top_k(tmp_path, vocabulary=CLASSES)
+    tail = 1 - np.exp(expected(texts)[1]).sum(axis=1)
+    assert (top.remaining[:, 0] <= tail).all()
+    assert (tail <= top.remaining[:, 1]).all()
+
+
+def test_the_last_class_bounds_the_others_up_to_its_rounding():
+    logits = np.random.default_rng(5).uniform(-0.01, 0.01, (200, 300))  # nearly even: all may have what the last has
+    ids, log_probs = most_probable(logits, 16)
+    coarse = (log_probs.astype(np.float32).view(np.uint32) + 0x8000 & 0xFFFF0000).view(np.float32)
+    top = TopK.create(ids, coarse, vocabulary=300)
+    tail = 1 - np.exp(log_probs).sum(axis=1)
+    assert (top.remaining[:, 0] <= tail).all()
+    assert (tail <= top.remaining[:, 1]).all()
+
+
 def test_a_distribution_for_each_token_leaves_the_last_without_one_that_it_predicts(tmp_path, texts):
     """Captures that are not DistillKit's own end with the distribution after the last token."""
     pq.write_table(plain_rows([(logits, tokens[:-1]) for logits, tokens in texts]), tmp_path / "data_0.parquet")

@@ -45,7 +45,7 @@ lease = Lease(Store(sys.argv[1]))
 lease.take()
 print(time.time(), flush=True)
 try:
-    while True:
+    for _ in range(3000):
         lease.renew()
         time.sleep(0.02)
 except LeaseLost:
@@ -402,6 +402,11 @@ def copied(url, tmp_path, monkeypatch) -> RunDirectory:
     return directory
 
 
+def until_copied(copy: Mirror, since: float) -> None:
+    """Until a copy is complete that is not an earlier attempt's."""
+    until(lambda: (copy.said()["copied_at"] or 0.0) >= since, "a copy of now")
+
+
 def content(url: str) -> dict[str, bytes]:
     store = Store(url)
     return {name: store.read(name) for name in store.names() if not name.startswith("lease-")}
@@ -446,10 +451,10 @@ def test_a_bucket_that_is_gone_in_the_middle_of_a_copy_is_no_complete_copy(url, 
 
 
 def test_what_is_gone_here_stays_in_the_copy(url, copied):
-    before = content(url)
+    before, began = content(url), time.time()
     copy = mirror(url, copied.path, resume=True, end_seconds=0.3)
     copy.offer()
-    until(lambda: copy.said()["copied_at"] is not None, "the first copy")
+    until_copied(copy, began)
     shutil.rmtree(copied.path)
     copied.path.mkdir()
     copy.offer()
@@ -470,10 +475,23 @@ def test_of_checkpoints_that_are_gone_here_the_newest_stays(url, copied):
     assert content(url) == before
 
 
-def test_a_copy_that_was_emptied_is_made_again(url, copied):
-    before = content(url)
+def test_a_run_that_is_copied_below_another_is_left_alone(url, copied):
+    inner = {"two/config.json": b"{}", "two/mirror-id": b"2", "two/checkpoints/step-000000001.pt": b"2"}
+    for name, text in inner.items():
+        Store(url).write(name, text)
+    shutil.rmtree(copied.checkpoints)  # so that what the store has is fetched
     copy = mirror(url, copied.path, resume=True)
-    until(lambda: copy.said()["copied_at"] is not None, "the first copy")
+    assert any(copied.checkpoints.iterdir())
+    assert not (copied.path / "two").exists()
+    Store(url).write("two/mirror-id", b"3")
+    copy.close()
+    assert Store(url).read("two/mirror-id") == b"3"
+
+
+def test_a_copy_that_was_emptied_is_made_again(url, copied):
+    before, began = content(url), time.time()
+    copy = mirror(url, copied.path, resume=True)
+    until_copied(copy, began)
     for name in Store(url).names():
         Store(url).remove(name)
     copy.close()
@@ -662,8 +680,9 @@ def test_an_empty_mount_point_is_not_taken_for_the_disk(tmp_path, capsys):
     TINY.save(tmp_path / "config.json")
     asked = ["distill", str(tmp_path / "config.json"), "--run-dir", str(directory.path), "--mirror", url]
     assert main(asked) == 0
+    began = time.time()
     copy = mirror(url, directory.path, resume=True)
-    until(lambda: copy.said()["copied_at"] is not None, "the first copy")
+    until_copied(copy, began)
 
     def unmount():
         away.mkdir()

@@ -181,7 +181,7 @@ class Capture:
     Attributes:
         ids: ``(N, k)``, the classes whose log-probabilities are exact.
         log_probs: ``(N, k)``.
-        stored_as: the type to which these were rounded.
+        stored_as: the type to which these were rounded; None where their digits tell.
         classes: among which the most probable were, or None.
         tokens: ``(N,)``, the one that each row predicts, `NO_TOKEN` where none is there; or None.
         said: what was read, as text.
@@ -189,7 +189,7 @@ class Capture:
 
     ids: NDArray[Any]
     log_probs: NDArray[Any]
-    stored_as: str
+    stored_as: str | None
     classes: int | None
     tokens: NDArray[np.int64] | None
     said: str
@@ -239,10 +239,12 @@ def read_capture(source: Path, limits: ReadingLimits) -> Capture:
     ids, log_probs = (np.concatenate(each) for each in list(zip(*parts, strict=True))[:2])
     tokens = None if any(each[2] is None for each in parts) else np.concatenate([each[2] for each in parts])
     if packing is None:
-        return Capture(ids, log_probs, str(log_probs.dtype), None, tokens, "DistillKit's plain layout")
+        return Capture(ids, log_probs, None, None, tokens, "DistillKit's plain layout")
     said = f"DistillKit's packed layout, {packing.exact_k:,} of {packing.k:,} classes a token"
     if packing.exact_k < packing.k:
         said += "; the log-probabilities of the others are fitted, so these belong to the tail"
+    if packing.exact_dtype == "float32":  # which may hold what a bfloat16 teacher gave
+        return Capture(ids, log_probs.astype(np.float32), None, packing.classes, tokens, said)
     return Capture(ids, log_probs, packing.exact_dtype, packing.classes, tokens, said)
 
 
@@ -296,6 +298,8 @@ def _texts(table: ParquetTable, layout: tuple[str, ...], limits: ReadingLimits) 
         if not len(first):
             continue
         tokens = batch.column(TOKENS).to_pylist() if TOKENS in columns else None
+        if tokens and (batch.column(TOKENS).null_count or batch.column(TOKENS).flatten().null_count):
+            raise CistError(f"'{TOKENS}' lacks some of its tokens; write the file again.")
         yield _Texts(first, second, counts, tokens and [np.asarray(each, np.int64) for each in tokens])
 
 

@@ -442,6 +442,17 @@ def _line_ends(block: bytes, quoted: bool) -> tuple[NDArray[np.int64], bool]:
     return np.flatnonzero(ends), False
 
 
+def _promised_bytes(metadata: Any, columns: Sequence[str]) -> int:
+    """What some columns of a Parquet file unfold to by its footer, of which equal numbers may be written once."""
+    total = 0
+    for group in range(metadata.num_row_groups):
+        parts = [metadata.row_group(group).column(place) for place in range(metadata.num_columns)]
+        for part in parts:
+            if part.path_in_schema.partition(".")[0] in columns:
+                total += max(part.total_uncompressed_size, 4 * part.num_values)
+    return total
+
+
 class ParquetTable:
     """A parquet file, read one row group and a few columns at a time.
 
@@ -488,6 +499,7 @@ class ParquetTable:
         """Some columns as Arrow has them, a few rows at a time: for lists of lists, which are no columns of a frame."""
         packed, unpacked = self._path.stat().st_size, 0
         with self._open() as file:
+            limits.check_packing(_promised_bytes(file.metadata, columns), packed, "the table")
             for batch in file.iter_batches(batch_size=rows, columns=list(columns)):
                 unpacked += batch.nbytes
                 limits.check_packing(unpacked, packed, "the table")

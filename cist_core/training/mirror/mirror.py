@@ -15,8 +15,8 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -144,6 +144,12 @@ class Mirror:
         said = self.directory.status().get("mirror")
         if resume and isinstance(said, dict) and said.get("url") == self.store.url and said.get("copied_at"):
             self.store.expect_folder()
+            self._copied_at = said["copied_at"]
+        if resume and not self.directory.config_file.exists() and not self._runs_files():
+            raise CistError(
+                f"There is no run to resume in {self.store.url}; see that the address is right: 'cist runs --mirror "
+                "URL' lists those below one."
+            )
         self._refuse_what_is_there(resume or replace)
         self._lease.take()
         try:
@@ -218,7 +224,8 @@ class Mirror:
 
     def _runs_files(self) -> list[str]:
         """Those of the run that the store has."""
-        return [name for name in self.store.names() if not is_lease(name) and not _is_partial(name)]
+        names = [name for name in self.store.names() if not is_lease(name) and not _is_partial(name)]
+        return _without_runs_below(names)
 
     def _fetch(self) -> None:
         """What the store has, if that is further than what the disk has."""
@@ -341,10 +348,11 @@ class Mirror:
         """All files of the run, by their names in the store."""
         ours = (self.directory.lock_file, self.directory.cancel_file)
         found = {str(path.relative_to(self.directory.path).as_posix()): path for path in self.directory.path.rglob("*")}
+        own = _without_runs_below(list(found))
         return {
             name: path
             for name, path in found.items()
-            if path.is_file() and path not in ours and not _is_partial(name) and not is_lease(name)
+            if name in own and path.is_file() and path not in ours and not _is_partial(name) and not is_lease(name)
         }
 
     def _is_behind(self, error: Exception) -> None:
@@ -367,6 +375,13 @@ def _step(name: str) -> int:
     """Of a checkpoint; -1 for other files."""
     match = _STEP.fullmatch(name)
     return -1 if match is None else int(match[1])
+
+
+def _without_runs_below(names: Sequence[str]) -> list[str]:
+    """Those that are not of another run, which lies in a folder of this one and has an id of its own."""
+    paths = {name: PurePosixPath(name) for name in names}
+    others = {path.parent for path in paths.values() if path.name == ID_FILE} - {PurePosixPath()}
+    return [name for name, path in paths.items() if others.isdisjoint(path.parents)]
 
 
 def _order(name: str) -> tuple[int, int, str]:

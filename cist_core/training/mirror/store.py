@@ -104,7 +104,10 @@ class Store:
             raise CistError(f"There is no folder {self._folder}; check {self.url}, and whether its disk is mounted.")
 
     def expect_folder(self) -> None:
-        """From now on write only where the folder is there: it was, and a bare mount point would be taken for it."""
+        """From now on write only where the folder is there: it was, and a bare mount point would be taken for it.
+
+        A folder that is the mount point itself is there always.
+        """
         self._was_there = True
 
     def check_mounted(self) -> None:

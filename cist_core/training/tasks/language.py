@@ -111,7 +111,7 @@ class Language(Task):
         self.classes = len(self._token_classes)
         self._cache: TeacherCache | None = None
         self._teacher_head = self.teacher.head.of(self._token_classes)  # once: it does not change
-        self._answers: dict[Split, tuple[NDArray[np.int64], dict[str, float]]] = {}
+        self._answers: dict[Split, tuple[NDArray[np.int64], Mapping[str, float | None]]] = {}
         self._bytes: dict[Split, int] = {}
 
     def count(self, split: Split) -> int:
@@ -232,7 +232,7 @@ class Language(Task):
             self._read_states_of(random_teacher_cache(self.teacher, self.rows["train"]))
         for split in ("validation", "test"):
             shape = (self.count(split), self.config.data.length)
-            self._answers[split] = np.random.default_rng(0).integers(0, self.classes, shape), {}
+            self._answers[split] = np.random.default_rng(0).integers(0, self.classes, shape), {"accuracy": None}
 
     def run_teacher(self, split: Split, chosen: Tensor) -> None:
         for part in torch.split(chosen, self._most(_EVALUATION_BATCH)):
