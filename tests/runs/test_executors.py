@@ -136,10 +136,13 @@ def test_an_executor_that_gives_no_answer_loses_and_fails_no_run(workplace, clus
         workplace.store.cancel(running)
         assert [workplace.state(run_id) for run_id in (running, waiting)] == ["running", "queued"]
         assert workplace.store.get(waiting).attempt == 0
+        assert "gives no answer" in workplace.store.get(waiting).reason
+        assert workplace.store.get(running).reason is None
     assert [line for line in said if "gives no answer" in line] == said[1:]
     assert len(said) == 2
     until(lambda: not worker.tick())
     assert [workplace.state(run_id) for run_id in (running, waiting)] == ["cancelled", "finished"]
+    assert workplace.store.get(waiting).reason is None
 
 
 @on_every_executor

@@ -1,11 +1,11 @@
 """Runs of several people: who sees and changes what, whose turn it is, and what one person may use."""
 
 import sqlite3
-import sys
 
 import pytest
 
 from cist_core import CistError
+from cist_core.processes import PYTHON
 from cist_core.runs import RunLimits, RunState, RunStore
 from cist_core.runs.executors.protocol import executor_named
 from tests.runs.workplace import GONE, config, end, rows, write_limits
@@ -202,5 +202,5 @@ def test_limits_of_a_person_have_defaults(store):
 def test_runs_of_visitors_are_told_to_run_no_code_whoever_has_started_the_worker(store, anns, name):
     executor = executor_named(name)
     mine, anns_own = store.add(config()), anns.add(config())
-    assert executor.command_for(mine)[:5] == [sys.executable, "-m", "cist_core", "distill", "--allow-code"]
-    assert executor.command_for(anns_own)[:5] == [sys.executable, "-m", "cist_core", "distill", "--no-code"]
+    assert executor.command_for(mine)[:6] == [*PYTHON, "-m", "cist_core", "distill", "--allow-code"]
+    assert executor.command_for(anns_own)[:6] == [*PYTHON, "-m", "cist_core", "distill", "--no-code"]

@@ -113,7 +113,7 @@ def test_where_the_address_is_set_runs_are_queued_for_ray_with_their_resources(w
     asked = next(content for method, path, content in api.asked if (method, path) == ("POST", "/api/jobs/"))
     assert asked["submission_id"] == f"{run.id}-0"
     assert asked["entrypoint"] == (
-        f"cd {run.working_directory} && exec {sys.executable} -m cist_core distill --allow-code "
+        f"cd {run.working_directory} && exec {sys.executable} -P -m cist_core distill --allow-code "
         f"{run.directory.config_file} --run-dir {run.directory.path} </dev/null 2>{run.stderr_file}"
     )
     reserved = {name: value for name, value in asked.items() if name.startswith("entrypoint_")}

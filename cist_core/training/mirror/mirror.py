@@ -348,7 +348,7 @@ class Mirror:
         """All files of the run, by their names in the store."""
         ours = (self.directory.lock_file, self.directory.cancel_file)
         found = {str(path.relative_to(self.directory.path).as_posix()): path for path in self.directory.path.rglob("*")}
-        own = _without_runs_below(list(found))
+        own = {*_without_runs_below(list(found))}
         return {
             name: path
             for name, path in found.items()
