@@ -291,8 +291,8 @@ def _spec(
         tooltip.append(alt.Tooltip("spread:Q", title="spread", format=".3~g"))
     base = alt.Chart(named("lines")).encode(x=x, y=y, color=colour, detail="series:N")
     lines = base.mark_line(clip=True).encode(**_style(kind))
-    above = base if floor is None else base.transform_filter(f"datum.value >= {floor}")  # whole ones, also at the edge
-    points = above.mark_circle(size=30 if dots else 60, opacity=1 if dots else 0).encode(tooltip=tooltip)
+    whole = base if floor is None else base.transform_filter(f"datum.value >= {floor}")  # nothing is cut at the edge
+    points = whole.mark_circle(size=30 if dots else 60, opacity=1 if dots else 0).encode(tooltip=tooltip)
     band = base.mark_area(opacity=0.14, clip=True).encode(y=alt.Y("low:Q", title=y_title, scale=scale), y2="high:Q")
     layers = [band, lines, points]
     if kind == "lost scale":

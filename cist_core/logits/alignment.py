@@ -83,13 +83,14 @@ def _without_classes_of(first: LogitSet, other: LogitSet, *, name: str, of: str)
     if first.given_classes != other.given_classes:
         return other  # refused as having other classes
     ours, theirs = _keys(first, other)
-    only = [place for place, key in zip(first.kept_classes, ours, strict=True) if key not in theirs]
+    here, there = {*ours}, {*theirs}
+    only = [place for place, key in zip(first.kept_classes, ours, strict=True) if key not in there]
     if only:
         raise CistError(
             f"Class {listed(only, _given_names(first))} of {of} is masked in every sample of {name}; both have to have "
             f"the same classes: mask it in {of} as well."
         )
-    stays = np.array([key in ours for key in theirs], np.bool_)
+    stays = np.array([key in here for key in theirs], np.bool_)
     kept, dropped = np.flatnonzero(stays), np.flatnonzero(~stays)
     if not len(dropped):
         return replace(other, left_out=first.left_out)

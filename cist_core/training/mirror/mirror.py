@@ -145,30 +145,30 @@ class Mirror:
         if resume and isinstance(said, dict) and said.get("url") == self.store.url and said.get("copied_at"):
             self.store.expect_folder()
             self._copied_at = said["copied_at"]
-        if resume and not self.directory.config_file.exists() and not self._runs_files():
-            raise CistError(
-                f"There is no run to resume in {self.store.url}; see that the address is right: 'cist runs --mirror "
-                "URL' lists those below one."
-            )
-        self._refuse_what_is_there(resume or replace)
+        self._refuse_what_is_there(resume, replace)
         self._lease.take()
         try:
-            self._refuse_what_is_there(resume or replace)
+            self._refuse_what_is_there(resume, replace)
         except BaseException:
             self._lease.release()
             raise
 
-    def _refuse_what_is_there(self, may_be_there: bool) -> None:
-        """Anything but the copy of this run, and that too unless it may be there."""
+    def _refuse_what_is_there(self, resume: bool, replace: bool) -> None:
+        """Anything but the copy of this run, that too unless it may be there, and nothing at all where it has to be."""
         names = self._runs_files()
         if not names:
+            if resume and not self.directory.config_file.exists():
+                raise CistError(
+                    f"There is no run to resume in {self.store.url}; see that the address is right: 'cist runs "
+                    "--mirror URL' lists those below one."
+                )
             return
         if "config.json" not in names:
             raise CistError(
                 f"Expected {self.store.url} to be empty or the copy of a run, but it holds {min(names)} and no "
                 "config.json of its own; choose another place, such as a new folder in it."
             )
-        if not may_be_there:
+        if not (resume or replace):
             raise CistError(
                 f"There is a run in {self.store.url} already; go on with it (--resume), or choose another place."
             )

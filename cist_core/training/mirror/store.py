@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from cist_core.errors import CistError, first_line
-from cist_core.installing import pip_install
+from cist_core.installing import pip, pip_install
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://\S+|memory:\S+|file:\S+")
 _WHOLE = ("s3", "s3a", "gs", "gcs", "memory")
@@ -57,7 +57,7 @@ class Store:
         try:
             self._fs, folder = fsspec.core.url_to_fs(self.url, **options)
         except ImportError as error:
-            how = "pip install gcsfs" if self._kind in ("gs", "gcs") else pip_install("s3")
+            how = pip("install gcsfs") if self._kind in ("gs", "gcs") else pip_install("s3")
             raise CistError(f"The store of {url} needs a library ({first_line(error)}); {how}.") from error
         self._folder = PurePosixPath(folder)
         self._was_there = False
