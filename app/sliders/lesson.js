@@ -7,7 +7,6 @@ export default function ({ data, parentElement }) {
   const root = parentElement.querySelector("span");
   root.data = data;
   root.stopWatching?.();
-  const sliders = Object.keys(data.sliders).map((name) => document.querySelector(`.st-key-lesson_${name} [data-testid=stSlider]`));
   let until, frame;
   const follow = () => {
     frame = undefined;
@@ -18,10 +17,24 @@ export default function ({ data, parentElement }) {
     until = performance.now() + AFTER;
     frame ??= requestAnimationFrame(follow);
   };
-  const watch = new MutationObserver(followOn);
-  for (const slider of sliders) if (slider) watch.observe(slider, { subtree: true, attributes: true, characterData: true });
+  const watched = new Set(), watch = new MutationObserver(followOn);
+  const findSliders = () => {
+    for (const name of Object.keys(data.sliders)) {
+      const slider = document.querySelector(`.st-key-lesson_${name} [data-testid=stSlider]`);
+      if (!slider || watched.has(slider)) continue;
+      watched.add(slider);
+      watch.observe(slider, { subtree: true, attributes: true, characterData: true });
+    }
+  };
+  const arrivals = new MutationObserver(findSliders);  // a slider may come after this, or anew
+  arrivals.observe(document.querySelector("[data-testid=stMain]"), { subtree: true, childList: true });
+  findSliders();
   followOn();  // the server may have come to where the sliders stand
-  root.stopWatching = () => { watch.disconnect(); cancelAnimationFrame(frame); };
+  root.stopWatching = () => {
+    arrivals.disconnect();
+    watch.disconnect();
+    cancelAnimationFrame(frame);
+  };
   return root.stopWatching;
 }
 

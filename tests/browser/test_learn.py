@@ -13,9 +13,9 @@ pytestmark = pytest.mark.browser
 PLAYER = ".player .samples svg >> nth=0"
 
 
-def at_rest(page) -> None:
+def at_rest(page, sign: str = A_CHART) -> None:
     page.wait_for_timeout(400)
-    wait_until_drawn(page)
+    wait_until_drawn(page, sign)
 
 
 def numbers(page) -> list[str]:
@@ -36,7 +36,7 @@ def test_a_walk_through_all_steps_stays_in_its_place(open_page, width: int) -> N
         tops.append(page.locator(A_CHART).first.bounding_box()["y"])
         page.get_by_role("button", name="Next").click()
     page.get_by_role("heading", level=1, name="9. ").wait_for()
-    page.locator(PLAYER).wait_for()
+    at_rest(page, PLAYER)
     page.get_by_role("button", name="Next", exact=True).click()
     page.get_by_role("heading", level=1, name="10. ").wait_for()
     at_rest(page)
@@ -111,10 +111,7 @@ def test_every_picture_is_whole_at_1280_x_720(open_page, present: bool) -> None:
     page = open_page("learn?present=1" if present else "learn", width=1280, height=720)
     for step in range(1, 11 if present else 9):
         page.get_by_role("heading", level=1, name=f"{step}. ").wait_for()
-        if step == 9:
-            page.locator(PLAYER).wait_for()
-        else:
-            at_rest(page)
+        at_rest(page, PLAYER if step == 9 else A_CHART)
         whole = page.locator(".player" if step == 9 else A_CHART).all()
         if present:
             whole += page.locator("[data-testid=stMain] [data-testid=stMetric]").all()
@@ -266,6 +263,20 @@ def test_pictures_move_while_a_slider_is_dragged_as_the_server_will_draw_them(
     for (words, marks), (drawn_words, drawn_marks) in zip(live, show_again(page, step, slider), strict=True):
         assert words == drawn_words
         assert marks == [pytest.approx(mark, abs=0.1) for mark in drawn_marks]
+
+
+def test_pictures_move_with_a_slider_that_came_after_them(context, open_page) -> None:
+    held = []
+    context.route(
+        "**/Slider*.js", lambda route: held.append(route)
+    )  # Streamlit loads what draws a slider when there is one
+    page = open_page("learn?lesson_step=5")
+    assert page.locator(".st-key-lesson_rho input").count() == 0
+    for request in held:
+        request.continue_()
+    context.unroute("**/Slider*.js")
+    page.locator(".st-key-lesson_rho input").wait_for()
+    drag_and_look(page, "rho")
 
 
 def test_the_histogram_of_the_lesson_moves_from_position_to_position_of_the_grid(open_page) -> None:
