@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -155,10 +156,9 @@ class Chunks:
         *vectors: Tensor | None,
         hard_labels: bool = False,
     ) -> tuple[Tensor, ...]:
-        size = -(-CHUNK_VALUES // self._student.classes)
+        chunks = self._slices()
         parts = []
-        for start in range(0, max(self.samples, 1), size):
-            chunk = slice(start, start + size)
+        for chunk in chunks:
             inputs: tuple[Any, ...] = (
                 self._student.states[chunk],
                 self._teacher.states[chunk].detach(),
@@ -166,7 +166,7 @@ class Chunks:
                 *(None if vector is None else vector[chunk] for vector in vectors),
             )
             # One chunk is no more to keep than to make again.
-            if torch.is_grad_enabled() and self.samples > size:
+            if torch.is_grad_enabled() and len(chunks) > 1:
                 made = checkpoint(
                     self._of_chunk,
                     function,
@@ -182,6 +182,13 @@ class Chunks:
             self._check.warn()
             self._check = None
         return tuple(values[0] if len(values) == 1 else torch.cat(values) for values in zip(*parts, strict=True))
+
+    def _slices(self) -> list[slice]:
+        """Which samples make a chunk: as many in each, so that the last is not smaller than `CHUNK_VALUES` either."""
+        least = -(-CHUNK_VALUES // self._student.classes)
+        count = 1 if self.samples <= least else max(self.samples // least, 2)
+        ends = [self.samples * number // count for number in range(count + 1)]
+        return [slice(*pair) for pair in pairwise(ends)]
 
     def _of_chunk(
         self,

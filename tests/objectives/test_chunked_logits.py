@@ -1,7 +1,10 @@
 """Logits that are made a chunk of rows at a time give the value and the gradients of all logits at once."""
 
+import subprocess
+import sys
 import warnings
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +17,7 @@ from cist_core.objectives.batch import Batch
 from cist_core.objectives.softening import GRADIENTS, WEIGHTINGS
 
 TOKENS, CLASSES, STUDENT, TEACHER = 23, 40, 6, 9
+REPOSITORY = Path(__file__).resolve().parents[2]
 BY_CHUNKS = [
     "ce",
     "kd:tau=2",
@@ -250,3 +254,62 @@ def test_what_no_logits_are_is_refused_as_ever():
         heads.results(heads.chunked())
     with pytest.raises(CistError, match="Expected teacher_logits of the shape"):
         heads.results(heads.chunked() | {"teacher_logits": torch.zeros(TOKENS, CLASSES - 1)})
+
+
+def test_no_chunk_is_small_as_what_is_small_is_kept_by_the_allocator():
+    sizes = []
+
+    def head(states):
+        sizes.append(len(states))
+        return states.new_zeros(len(states), CLASSES)
+
+    for tokens, expected in ((0, [0]), (5, [5]), (8, [4, 4]), (11, [5, 6]), (23, [5, 6, 6, 6])):
+        sizes.clear()
+        logits = ChunkedLogits(torch.zeros(tokens, 2), head, CLASSES)
+        create_objective("kd:lambda_ce=0")(
+            student_logits=logits, teacher_logits=torch.zeros(tokens, CLASSES), num_items=1
+        )
+        assert sizes[: len(expected)] == expected
+
+
+OF_A_VOCABULARY = """
+import torch
+
+from cist_core.objectives import ChunkedLogits, create_objective
+
+CLASSES, WIDTH = 50_257, 768
+
+
+def bytes_of(name):
+    return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(name))
+
+
+student, teacher = (torch.nn.Linear(WIDTH, CLASSES, bias=False) for _ in range(2))
+teacher.requires_grad_(False)
+objective = create_objective("cist:rho=10")
+
+
+def train(tokens):
+    objective(
+        student_logits=ChunkedLogits(torch.randn(tokens, WIDTH, requires_grad=True), student, CLASSES),
+        teacher_logits=ChunkedLogits(torch.randn(tokens, WIDTH), teacher, CLASSES),
+        labels=torch.randint(CLASSES, (tokens,)),
+    )["total"].backward()
+
+
+train(4)
+before = bytes_of("VmRSS")
+open("/proc/self/clear_refs", "w").write("5")
+train(700)
+print(bytes_of("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the memory of a process as Linux tells it")
+def test_a_loss_over_a_vocabulary_takes_less_than_a_gigabyte():
+    """700 tokens are more than two chunks; further ones take no more."""
+    ran = subprocess.run(
+        [sys.executable, "-c", OF_A_VOCABULARY], capture_output=True, text=True, timeout=300, cwd=REPOSITORY
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert int(ran.stdout) < 1e9
