@@ -135,7 +135,7 @@ PAIRS = {
         "SmolLM2-135M and a student of six of its layers",
         teacher="smollm2",
         student=None,
-        settings=("forward",),
+        settings=("forward", "reverse"),
         learning_rates=(1e-5, 3e-5, 1e-4, 3e-4, 1e-3),
         train_rows=32,
         epochs=1,
