@@ -33,6 +33,7 @@ from cist_core.logits.files.limits import GENEROUS_LIMITS, ReadingLimits
 from cist_core.logits.files.names import MASK_NAMES, REMAINING_NAMES, TOP_K_IDS, TOP_K_LOG_PROBS, VOCABULARY_NAMES
 from cist_core.logits.files.opening import errors_naming
 from cist_core.logits.files.reading import holds_top_k
+from cist_core.logits.files.served import PREPARED, is_served, read_served, refuse_renormalised
 from cist_core.logits.files.tables import ParquetTable
 from cist_core.logits.files.tokens import flatten_tokens
 
@@ -187,7 +188,7 @@ class TopK:
 def read_top_k(
     path: str | os.PathLike[str], *, vocabulary: int | None = None, limits: ReadingLimits = GENEROUS_LIMITS
 ) -> TopK:
-    """Read the k most probable classes of each sample: a file of arrays, or a capture of DistillKit.
+    """Read the k most probable classes of each sample: arrays, a capture of DistillKit, or what a server answered.
 
     The arrays of an ``.npz``, ``.pt``, ``.pth`` or ``.safetensors`` file: ``ids`` (or ``indices``, ``token_ids``,
     ``topk_ids``, ``top_indices``, ``target_token_ids``) and ``log_probs`` (or ``logprobs``,
@@ -198,6 +199,9 @@ def read_top_k(
     Captures are folders of ``.parquet``, or one such file: see `cist_core.logits.files.distillkit`. Their
     log-probabilities are compared with the tokens of their texts (`TopK.check_tokens`). The number of classes there is
     that of the tokenizer; a given one, such as that of a teacher with classes of padding, goes before.
+
+    Answers of vLLM's server and data sets of axolotl are ``.json``, ``.jsonl`` or ``.parquet``: see
+    `cist_core.logits.files.served`. Where they say which token came, it is compared likewise.
 
     Args:
         path: of the file, or of a folder with a capture.
@@ -210,13 +214,17 @@ def read_top_k(
     source = Path(path)
     if not source.exists():
         raise CistError(f"There is no file or folder {source}.")
+    with errors_naming(source):
+        served = is_served(source, limits)
+    if served:
+        return _from_served(source, vocabulary, limits)
     if capture_files(source):
         return _from_capture(source, vocabulary, limits)
     file = _opened(source, limits)
     if file is None:
         raise CistError(
             f"{source} holds no named arrays; the most probable classes are read from "
-            f"{', '.join(logit_endings('arrays'))}, and from captures of DistillKit."
+            f"{', '.join(logit_endings('arrays'))}, from captures of DistillKit, and from answers of vLLM."
         )
     with errors_naming(source):
         if not holds_top_k(file):
@@ -232,12 +240,28 @@ def is_top_k_file(path: str | os.PathLike[str]) -> bool:
     source = Path(path)
     try:
         with errors_naming(source):
+            if is_served(source, GENEROUS_LIMITS):
+                return True
             if files := capture_files(source):
-                return layout_of(ParquetTable(files[0], GENEROUS_LIMITS)) is not None
+                return layout_of(ParquetTable(files[0], GENEROUS_LIMITS, nested=True)) is not None
             file = _opened(source, GENEROUS_LIMITS)
             return file is not None and holds_top_k(file)
     except CistError:
         return False
+
+
+def _from_served(source: Path, vocabulary: int | None, limits: ReadingLimits) -> TopK:
+    with errors_naming(source):
+        given = read_served(source, limits)
+        top = TopK.create(
+            given.ids,
+            given.log_probs,
+            vocabulary=_vocabulary(None, vocabulary),
+            provenance={"file": source.name, "layout": given.said},
+        )
+        if given.tokens is not None:
+            top.check_tokens(given.tokens)
+        return top
 
 
 def _from_capture(source: Path, vocabulary: int | None, limits: ReadingLimits) -> TopK:
@@ -271,13 +295,15 @@ def _arrays(file: StoredArrays, limits: ReadingLimits) -> tuple[Any, Any, Any, s
         name = str(file.find(names))
         limits.check_shape(file.arrays[name].shape, f"'{name}'")
     ids, log_probs, remaining = (file.load(names) for names in (TOP_K_IDS, TOP_K_LOG_PROBS, REMAINING_NAMES))
-    if log_probs.ndim == 2:
-        return ids, log_probs, remaining, None
-    mask = file.load(MASK_NAMES)
-    log_probs, _, said = flatten_tokens(log_probs, mask)
-    ids, _, _ = flatten_tokens(ids, mask)
-    if remaining is not None:
-        remaining = flatten_tokens(np.asarray(remaining)[..., None], mask)[0][:, 0]
+    said = None
+    if log_probs.ndim == 3:
+        mask = file.load(MASK_NAMES)
+        log_probs, _, said = flatten_tokens(log_probs, mask)
+        ids, _, _ = flatten_tokens(ids, mask)
+        if remaining is not None:
+            remaining = flatten_tokens(np.asarray(remaining)[..., None], mask)[0][:, 0]
+    if file.find(TOP_K_LOG_PROBS) == PREPARED:
+        refuse_renormalised(log_probs)
     return ids, log_probs, remaining, said
 
 

@@ -12,6 +12,7 @@
 ``opening``            from a path to its format; errors that name the file
 ``arrays``             what the files of named arrays have in common
 ``distillkit``         captures of DistillKit, for `cist_core.logits.top_k`
+``served``             answers of vLLM and data sets of axolotl, likewise
 ``*_files``, ``tables``  one module a kind of file; ``separators`` of text tables
 =====================  ====================================================================
 

@@ -223,7 +223,7 @@ def read_capture(source: Path, limits: ReadingLimits) -> Capture:
     packing, count = None, 0
     for path in files:
         with errors_naming(path):
-            table = ParquetTable(path, limits)
+            table = ParquetTable(path, limits, nested=True)
             layout = layout_of(table)
             layouts.add(_readable(layout, table.names))
             if layout == PACKED and packing is None:

@@ -456,13 +456,18 @@ def _promised_bytes(metadata: Any, columns: Sequence[str]) -> int:
 class ParquetTable:
     """A parquet file, read one row group and a few columns at a time.
 
+    Args:
+        path: of the file.
+        limits: on what it may promise.
+        nested: whether its lists of lists are wanted (`batches`); else logits in them are refused.
+
     Raises:
         CistError: if it promises more than the limits, or two columns have one name.
     """
 
     hidden_index = False
 
-    def __init__(self, path: Path, limits: ReadingLimits) -> None:
+    def __init__(self, path: Path, limits: ReadingLimits, *, nested: bool = False) -> None:
         self._path = path
         with self._open() as file:
             limits.check_text(file.metadata.serialized_size, "the description of the table")
@@ -480,10 +485,10 @@ class ParquetTable:
         self.known_kinds = {
             position: kind for position, name in enumerate(self._stored) if (kind := kinds[name]) is not None
         }
-        nested = [name for name in self._stored if kinds[name] is Kind.OTHER and plain(name) in LOGIT_NAMES]
-        if nested:
+        deep = [name for name in self._stored if kinds[name] is Kind.OTHER and plain(name) in LOGIT_NAMES]
+        if deep and not nested:
             raise CistError(
-                f"column '{nested[0]}' holds neither numbers nor lists of numbers; store one list of numbers a row, "
+                f"column '{deep[0]}' holds neither numbers nor lists of numbers; store one list of numbers a row, "
                 "and token logits as an array (B, L, C)."
             )
 

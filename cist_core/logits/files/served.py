@@ -1,0 +1,318 @@
+"""Log-probabilities as vLLM's server answers them and axolotl's data sets keep them: the k most probable classes.
+
+A record is an object of JSON, one a line (``.jsonl``), one or a list of them a file (``.json``), or a row of a Parquet
+table. What is read of it, a list with one item for each token:
+
+- ``prompt_logprobs`` (vLLM, of the answer or of each of its ``choices``): null for the first token, then an object from
+  the number of a class to its ``logprob``. vLLM adds the token that stands in the prompt where it is none of the k.
+- ``choices[].logprobs`` (vLLM, of what was generated): ``content`` with ``top_logprobs`` of each token in a chat,
+  ``top_logprobs`` in a completion. Classes are their text there unless the server was asked for their numbers.
+- A field whose name ends in ``logprobs`` (axolotl's ``logprobs_field``): null, or a list of ``{"token": "token_id:7",
+  "logprob": -0.1}``; or, with ``target_token_ids`` beside it, lists of numbers in both.
+- ``target_logprobs``, ``target_token_ids`` and ``target_mask``: what axolotl prepares of them. It divides by the sum
+  over the k classes unless told otherwise, which `refuse_renormalised` notices.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cist_core.documents import MOST_BYTES, parse_json, read_document
+from cist_core.errors import CistError, first_line
+from cist_core.logits.files.columns import Kind
+from cist_core.logits.files.distillkit import PACKED
+from cist_core.logits.files.limits import ReadingLimits
+from cist_core.logits.files.tables import ParquetTable
+
+ENDINGS = (".json", ".jsonl", ".parquet")
+PREPARED, PREPARED_IDS, PREPARED_MASK = "target_logprobs", "target_token_ids", "target_mask"
+
+_CLASS = re.compile(r"(?:token_id:)?([0-9]+)", re.ASCII)
+_ROWS = 16  # of a Parquet table that are in memory at once
+_RENORMALISED = 1e-3
+
+
+@dataclass(frozen=True)
+class Served:
+    """What was read.
+
+    Attributes:
+        ids: ``(N, k)``, classes of each position that has any.
+        log_probs: ``(N, k)``, descending.
+        tokens: ``(N,)``, the one that came; None where it is not said of all.
+        said: what was read and what was left out, as text.
+    """
+
+    ids: NDArray[np.int64]
+    log_probs: NDArray[Any]
+    tokens: NDArray[np.int64] | None
+    said: str
+
+
+def is_served(source: Path, limits: ReadingLimits) -> bool:
+    """Whether the first record has log-probabilities.
+
+    Raises:
+        CistError: if the file cannot be read.
+    """
+    if source.suffix.lower() not in ENDINGS or not source.is_file():
+        return False
+    _, first = next(iter(_records(source, limits)), ("", None))
+    try:
+        return bool(_tracks(first))
+    except (AttributeError, KeyError, TypeError):  # something of that name is there, and reading it says what is wrong
+        return True
+
+
+def read_served(source: Path, limits: ReadingLimits) -> Served:
+    """Read the log-probabilities of all records, one position after another.
+
+    Raises:
+        CistError: if there are none, or they are not what vLLM and axolotl write.
+    """
+    gathered = _Gathered()
+    for where, record in _records(source, limits):
+        try:
+            for track in _tracks(record):
+                gathered.add(track)
+        except CistError as error:
+            raise CistError(f"{where}: {error}") from error
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            reason = f"{error} is missing" if isinstance(error, KeyError) else first_line(error, 120)
+            raise CistError(
+                f"{where}: its log-probabilities are not as vLLM or axolotl writes them ({reason}); write the file "
+                "again."
+            ) from error
+        limits.check_shape((gathered.count, gathered.k), "the log-probabilities")
+    return gathered.served()
+
+
+def refuse_renormalised(log_probs: NDArray[Any]) -> None:
+    """Refuse axolotl's `PREPARED` log-probabilities whose tail was divided away, of the k classes of all rows.
+
+    Raises:
+        CistError: if every row sums to 1.
+    """
+    sums = np.exp(np.asarray(log_probs, np.float64)).sum(axis=-1)
+    if sums.size and (np.abs(sums - 1) < _RENORMALISED).all():
+        raise CistError(
+            f"the probabilities of '{PREPARED}' sum to 1 in every row: axolotl divides by their sum when it prepares a "
+            "data set, and what the other classes had is lost; read the data set from before, with the field that its "
+            "'logprobs_field' names."
+        )
+
+
+@dataclass(frozen=True)
+class _Track:
+    """The positions of one text: the name under which they were found, and one item each."""
+
+    name: str
+    positions: Sequence[Any]
+    ids: Sequence[Any] | None = None
+    mask: Sequence[Any] | None = None
+    tokens: Sequence[Any] | None = None
+
+    def rows(self) -> Iterator[tuple[list[int], list[float], int | None]]:
+        """Classes, log-probabilities and token of each position; no classes where it has none."""
+        ids, mask, tokens = (each or [None] * len(self.positions) for each in (self.ids, self.mask, self.tokens))
+        for position, classes, counted, token in zip(self.positions, ids, mask, tokens, strict=True):
+            number = None if token is None else _class(token)
+            if not position or (counted is not None and not np.any(counted)):
+                yield [], [], number
+            elif classes is not None:
+                yield [_class(each) for each in classes], [_number(each) for each in position], number
+            else:
+                pairs = list(_pairs(position))
+                yield [each for each, _ in pairs], [value for _, value in pairs], number
+
+
+@dataclass
+class _Gathered:
+    """The rows of all texts so far, each text cut to the classes that all its rows have."""
+
+    ids: list[NDArray[np.int64]] = field(default_factory=list)
+    log_probs: list[NDArray[np.float64]] = field(default_factory=list)
+    tokens: list[int | None] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    empty: int = 0
+    most: int = 0
+
+    @property
+    def k(self) -> int:
+        return min((part.shape[1] for part in self.ids), default=0)
+
+    @property
+    def count(self) -> int:
+        return len(self.tokens)
+
+    def add(self, track: _Track) -> None:
+        rows = list(track.rows())
+        found = [_sorted(ids, values) for ids, values, _ in rows if ids]
+        self.empty += len(rows) - len(found)
+        if track.name not in self.names:
+            self.names.append(track.name)
+        if not found:
+            return
+        k = min(len(ids) for ids, _ in found)
+        self.most = max(self.most, *(len(ids) for ids, _ in found))
+        self.ids.append(np.stack([ids[:k] for ids, _ in found]))
+        self.log_probs.append(np.stack([values[:k] for _, values in found]))
+        self.tokens += [token for ids, _, token in rows if ids]
+
+    def served(self) -> Served:
+        if not self.ids:
+            raise CistError(
+                "found no log-probabilities; ask vLLM for 'prompt_logprobs' or 'logprobs' and store its answers, or "
+                "give axolotl's data set with the field that its 'logprobs_field' names."
+            )
+        k = self.k
+        names = ", ".join(map(repr, self.names))
+        said = f"{names} of {_counted(len(self.ids), 'text')}, {_counted(k, 'class', 'classes')} a position"
+        if self.most > k:
+            said += f"; where a position has up to {self.most:,}, the less probable ones belong to the tail"
+        if self.empty:
+            said += f"; {_counted(self.empty, 'position')} without any left out"
+        values = np.concatenate([part[:, :k] for part in self.log_probs])
+        if self.names == [PREPARED]:
+            refuse_renormalised(values)
+        single = values.astype(np.float32)  # what a server computes, written with all digits
+        tokens = None if None in self.tokens else np.array(self.tokens, np.int64)
+        return Served(
+            np.concatenate([part[:, :k] for part in self.ids]),
+            single if (single == values).all() else values,
+            tokens,
+            said,
+        )
+
+
+def _sorted(ids: list[int], values: list[float]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    if len(ids) != len(values):
+        raise ValueError(f"it has {len(ids):,} classes and {len(values):,} log-probabilities")
+    order = np.argsort(-np.array(values), kind="stable")
+    return np.array(ids, np.int64)[order], np.array(values)[order]
+
+
+def _tracks(record: Any) -> list[_Track]:
+    """What a record has: of the prompt before what was generated."""
+    if not isinstance(record, Mapping):
+        return []
+    choices = [each for each in record.get("choices") or () if isinstance(each, Mapping)]
+    found = _fields(record)
+    for choice in choices:
+        found += _fields(choice) + _generated(choice)
+    return found
+
+
+def _fields(answer: Mapping[str, Any]) -> list[_Track]:
+    named = [(str(name), value) for name, value in answer.items() if _is_ours(str(name))]
+    found = []
+    for name, positions in named:
+        if not isinstance(positions, list):
+            continue
+        numbers = any(isinstance(each, list) and each and not isinstance(each[0], Mapping) for each in positions)
+        found.append(
+            _Track(
+                name,
+                positions,
+                ids=answer[PREPARED_IDS] if numbers else None,
+                mask=answer.get(PREPARED_MASK) if name == PREPARED else None,
+            )
+        )
+    return found
+
+
+def _generated(choice: Mapping[str, Any]) -> list[_Track]:
+    given = choice.get("logprobs")
+    if not isinstance(given, Mapping):
+        return []
+    if content := given.get("content"):
+        tokens = [each["token"] for each in content]
+        return [_Track("logprobs", [each["top_logprobs"] for each in content], tokens=tokens)]
+    top = given.get("top_logprobs")
+    return [_Track("logprobs", top, tokens=given.get("tokens"))] if top else []
+
+
+def _pairs(position: Any) -> Iterator[tuple[int, float]]:
+    """Of one position; of vLLM's, which have ranks, the token of the prompt only where it is among the first."""
+    if isinstance(position, Mapping):
+        for token, value in position.items():
+            if not isinstance(value, Mapping):
+                yield _class(token), _number(value)
+            elif (rank := value.get("rank")) is None or rank <= len(position):
+                yield _class(token), _number(value["logprob"])
+        return
+    for each in position:
+        yield _class(each["token"]), _number(each["logprob"])
+
+
+def _counted(number: int, one: str, several: str | None = None) -> str:
+    return f"{number:,} {one if number == 1 else several or one + 's'}"
+
+
+def _class(token: Any) -> int:
+    if isinstance(token, int) and not isinstance(token, bool):
+        return token
+    found = _CLASS.fullmatch(token) if isinstance(token, str) else None
+    if found is None or len(found[1]) > 9:
+        raise CistError(
+            f"the class {token!r:.60} is no number; ask vLLM with 'return_tokens_as_token_ids', as two classes can "
+            "have one text."
+        )
+    return int(found[1])
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{value!r:.60} is no number")
+    return float(value)
+
+
+def _records(source: Path, limits: ReadingLimits) -> Iterator[tuple[str, Any]]:
+    """Each record, and where it stands."""
+    ending = source.suffix.lower()
+    if ending == ".parquet":
+        table = ParquetTable(source, limits, nested=True)
+        for number, row in enumerate(_rows_of(table, limits)):
+            yield f"row {number:,}", row
+    elif ending == ".jsonl":
+        for number, line in enumerate(_lines(source), 1):
+            if line.strip():
+                yield f"line {number:,}", _parsed(line)
+    else:
+        content = _parsed(read_document(source))
+        for number, record in enumerate(content if isinstance(content, list) else [content], 1):
+            yield f"record {number:,}", record
+
+
+def _rows_of(table: ParquetTable, limits: ReadingLimits) -> Iterator[Any]:
+    nested = [name for place, name in enumerate(table.names) if table.known_kinds.get(place) is Kind.OTHER]
+    if any(map(_is_ours, nested)):
+        wanted = [name for name in table.names if _is_ours(name) or name in (PREPARED_IDS, PREPARED_MASK)]
+        for batch in table.batches(wanted, rows=_ROWS, limits=limits):
+            yield from batch.to_pylist()
+
+
+def _is_ours(name: str) -> bool:
+    return name.endswith("logprobs") and name not in PACKED
+
+
+def _parsed(text: str | bytes) -> Any:
+    try:
+        return parse_json(text)
+    except ValueError as error:
+        raise CistError(f"it cannot be read as JSON ({first_line(error, 200)}); write it again.") from error
+
+
+def _lines(source: Path) -> Iterator[bytes]:
+    with source.open("rb") as stream:
+        while line := stream.readline(MOST_BYTES + 1):
+            if len(line) > MOST_BYTES:
+                raise CistError(f"a line has more than {MOST_BYTES:,} bytes; store one answer a line.")
+            yield line
