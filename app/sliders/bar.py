@@ -88,6 +88,8 @@ def _take(ranges: Mapping[str, tuple[float, float]]) -> None:
         st.session_state["matched"] = matched
 
 
-_SLIDERS = live_component("cist_sliders", html=read("bar.html"), css=read("bar.css"), scripts=[read("bar.js")])
+_SLIDERS = live_component(
+    "cist_sliders", html=read("bar.html"), css=read("range.css") + read("bar.css"), scripts=[read("bar.js")]
+)
 
 _PAGE_STYLE = read("page.css")

@@ -152,7 +152,9 @@ function startReader(root, data) {
     drawDetails();
     for (const name of ["tau", "rho"]) {
       const [input, output] = find(`.slider.${name}`).querySelectorAll("input, output");
-      input.value = Math.round(TOKENS_STEPS * shareOf(state[name], data.sliders.bounds[name]));
+      const at = shareOf(state[name], data.sliders.bounds[name]);
+      input.value = Math.round(TOKENS_STEPS * at);
+      input.style.setProperty("--at", at);
       input.setAttribute("aria-valuetext", shortNumber(state[name]));
       output.textContent = shortNumber(state[name]);
     }

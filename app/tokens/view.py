@@ -14,7 +14,7 @@ import pandas as pd
 import streamlit as st
 from numpy.typing import NDArray
 
-from app.sliders.component import live_component
+from app.sliders.component import live_component, read
 from app.state import Code
 from cist_core.compare.matching import match_rho
 from cist_core.compare.slider_grid import LANGUAGE_RHO_RANGE
@@ -296,5 +296,5 @@ def _read(name: str) -> str:
 
 _PASSAGE = live_component("cist_tokens_passage", html="<span></span>", scripts=[_read("passage.js")])
 _TOKENS = live_component(
-    "cist_tokens", html=_read("tokens.html"), css=_read("tokens.css"), scripts=[_read("tokens.js")]
+    "cist_tokens", html=_read("tokens.html"), css=read("range.css") + _read("tokens.css"), scripts=[_read("tokens.js")]
 )
