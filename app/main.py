@@ -15,6 +15,7 @@ from app.selection_bar import choose_samples
 from app.selection_tray import show_tray
 from app.settings import forget_page_settings
 from app.sidebar import choose_rules, choose_source
+from app.sliders.bar import SOURCE
 from app.sliders.grid import send_grid
 from app.start import greet
 from app.state import set_view
@@ -52,10 +53,11 @@ greet()
 # The sidebar comes first: it loads the source and reads the two rules that every page shows.
 with st.sidebar:
     sidebar = st.container()
-source = choose_source(sidebar, needed=info.needs_source) if info.offers_source else None
+chosen_source = sidebar.container(key=SOURCE)
+source = choose_source(chosen_source, needed=info.needs_source) if info.offers_source else None
 view = None
 if source is not None:
-    view = choose_samples(choose_rules(sidebar, source, with_bar=info.needs_source), with_bar=info.shows_samples)
+    view = choose_samples(choose_rules(chosen_source, source, with_bar=info.needs_source), with_bar=info.shows_samples)
 if view is not None or not info.needs_source:
     set_view(view)
     forget_page_settings()

@@ -11,7 +11,7 @@ from app.forms.run_views import MOST_SELECTED
 from app.links import page_choice
 from app.people import may_read_server_paths, on_own_machine, require_sign_in, run_store
 from app.settings import page_setting
-from app.sliders.bar import hide_bar
+from app.sliders.bar import hide_source
 from app.state import current_view
 from app.widgets import loading_torch, page_head, plain, show_error
 from cist_core.compare.findings import floor_sentence
@@ -607,7 +607,7 @@ def show_form() -> None:
 page_head(QUESTION)
 of_texts = choose_task() == TEXTS
 if of_texts:
-    hide_bar()  # its temperatures are typed here
+    hide_source()  # its teacher, texts and temperatures are chosen here
 try:
     if not of_texts:
         origin = find_origin(source)

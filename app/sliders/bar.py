@@ -22,6 +22,8 @@ from cist_core.compare.slider_grid import (
 from cist_core.wording import all_of_tokens
 
 BAR, VALUES, SLIDERS = "rules-bar", "rules-values", "rules-sliders"
+SOURCE = "chosen-source"
+"""Key of what the sidebar has of teacher, data and student."""
 _ECHO = "_sliders_told"
 
 
@@ -35,9 +37,9 @@ def rules_bar() -> tuple[DeltaGenerator, DeltaGenerator]:
     return bar, bar.container(key=VALUES)
 
 
-def hide_bar() -> None:
-    """Where a part of a page goes by neither rule; both keep their values."""
-    st.html(f"<style>.st-key-{BAR} {{ display: none; }}</style>")
+def hide_source() -> None:
+    """Where a part of a page goes by neither the source nor the two rules; all keep their values."""
+    st.html(f"<style>.st-key-{BAR}, .st-key-{SOURCE} {{ display: none; }}</style>")
 
 
 def show_sliders(bar: DeltaGenerator, view: View, *, together: bool, note: str) -> None:

@@ -98,7 +98,8 @@ def test_a_timing_that_takes_too_long_names_its_causes(
 def test_sliders_that_texts_do_not_go_by_are_not_shown(store: ExampleStore, pair: None) -> None:
     def hidden(task: str) -> bool:
         return any(
-            ".st-key-rules-bar { display: none; }" in one.proto.body for one in open_distill(task=task).get("html")
+            ".st-key-rules-bar, .st-key-chosen-source { display: none; }" in one.proto.body
+            for one in open_distill(task=task).get("html")
         )
 
     assert hidden("Texts")
