@@ -317,7 +317,7 @@ class _Run:
 
     def _less_than(self, images: int) -> int:
         """How many to take at a time where memory ran out with so many: one batch after the other first."""
-        _release_memory(self.device)
+        release_memory(self.device)
         if not self.alone:
             self.alone = True
             return images
@@ -355,7 +355,7 @@ class _Run:
         try:
             return self.forward(pixels)
         except RuntimeError as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             return None
 
@@ -459,13 +459,14 @@ def _first_broken_weight(model: nn.Module) -> str | None:
     return next((name for name, tensor in tensors if not torch.isfinite(tensor).all()), None)
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
-    """On the CPU torch raises a plain RuntimeError that names the allocator."""
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether memory ran out: on the CPU torch raises a plain RuntimeError that names the allocator."""
     text = str(error).lower()
     return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "defaultcpuallocator" in text
 
 
-def _release_memory(device: torch.device) -> None:
+def release_memory(device: torch.device) -> None:
+    """Give back what torch keeps of a device's memory for later."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "mps":

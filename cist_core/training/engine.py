@@ -18,8 +18,9 @@ from accelerate import Accelerator
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from cist_core.errors import Cancelled, CistError
+from cist_core.errors import Cancelled, CistError, first_line
 from cist_core.files import flush, make_folder, write_whole
+from cist_core.inference.run import out_of_memory
 from cist_core.installing import pip
 from cist_core.notebook import progress_bar
 from cist_core.progress import ProgressCallback
@@ -108,9 +109,10 @@ def train(
             raise
         except Exception as error:  # whatever it is, the status must not say for ever that the run goes on
             _refuse_removed(directory)
-            failure = CistError(f"The run failed: {error}")
+            full = isinstance(error, RuntimeError) and out_of_memory(error)
+            failure = CistError(_words_on_memory(error, config) if full else f"The run failed: {error}")
             run.end("failed", str(failure))
-            log.exception("%s", failure)
+            (log.error if full else log.exception)("%s", failure)
             raise failure from error
 
 
@@ -245,6 +247,15 @@ def _words_on_running_means(momentum: float, steps: int) -> str:
         f"{steps:,} steps of this run they are still {100 * (1 - momentum) ** steps:.0f} % what they began with: "
         "it may be right in training and no better than chance in validation. Train for more steps, or take a student "
         "with a larger momentum."
+    )
+
+
+def _words_on_memory(error: Exception, config: RunConfig) -> str:
+    at_once = config.machine.micro_batch_size or config.batch_size
+    return (
+        f"Memory ran out ({first_line(error, 200)}). Resume with a machine.micro_batch_size below {at_once:,}, its "
+        "value now: fewer samples go through the student at a time, and the gradient stays that of the whole batch, "
+        "but batch norm sees parts of it."
     )
 
 
@@ -428,6 +439,7 @@ class _Run:
             self.accelerator.init_trackers("cist-studio", config={"config": self.config.model_dump_json()})
 
     def _step(self, trainer: Trainer) -> None:
+        at_once = trainer.at_once
         try:
             trainer.step(self.step, self.statistics)
         except NotFiniteError as error:
@@ -436,6 +448,12 @@ class _Run:
                 f"Training diverged in epoch {trainer.length.epoch_of(self.step)}, step {self.step + 1:,}, at learning "
                 f"rate {rate:.3g}: {str(error).rstrip('.')}. {_SLOWER}"
             ) from error
+        if trainer.at_once < at_once:
+            self.warn(
+                f"Memory ran out in step {self.step + 1:,} with {at_once:,} samples at a time; from there on "
+                f"{trainer.at_once:,} go through the student at a time. The gradient is that of the whole batch, as "
+                "before."
+            )
         self.step += 1
 
     def _end_epoch(self, trainer: Trainer, seconds: float) -> None:

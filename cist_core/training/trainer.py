@@ -15,10 +15,11 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 import cist_core.training.tasks  # noqa: F401 - each task registers itself
 from cist_core.errors import CistError
-from cist_core.inference.run import choose_device
+from cist_core.inference.run import choose_device, out_of_memory, release_memory
 from cist_core.objectives import Terms
 from cist_core.training.config import RunConfig
 from cist_core.training.micro_batches import backward_by_micro_batches
@@ -70,6 +71,10 @@ class Trainer:
 
     Randomness comes from seeds that are derived from the config's seed and the number of the step, so the state of a
     run is its weights, its optimiser and that number.
+
+    Attributes:
+        at_once: samples that this process takes through the student at a time. Halved where memory runs out, if the
+            gradient stays what it was: in one process, and without batch norm, which would see fewer samples.
     """
 
     def __init__(
@@ -100,6 +105,7 @@ class Trainer:
         )
         self.student, self.optimiser = accelerator.prepare(student, optimiser)
         self.last_rate = config.optimiser.learning_rate
+        self.at_once = config.machine.micro_batch_size or config.batch_size // accelerator.num_processes
         self._order_of: tuple[int, Tensor] | None = None
 
     def step(self, step: int, statistics: EpochStatistics) -> None:
@@ -114,27 +120,15 @@ class Trainer:
         place = step % self.length.steps_per_epoch * config.batch_size
         order = self._order(epoch)
         chosen = order[place + rank : place + config.batch_size : processes]
-        torch.manual_seed(derived_seed(config.seed, Stream.STEP, step, rank))
-
         self.student.train()
-        batch = self.task.batch(chosen)
-        self.optimiser.zero_grad()
-        size = config.machine.micro_batch_size or len(chosen)
-        inputs: dict[str, Any] = {}
-
-        def loss(outputs: Mapping[str, Tensor]) -> Terms:
-            inputs.update(self.task.objective_inputs(outputs, batch.targets))
-            return self._terms(**inputs, epoch=epoch)
-
-        _, terms = backward_by_micro_batches(
-            self.accelerator.unwrap_model(self.student),
-            self._student_logits,
-            batch.student_inputs,
-            loss,
-            sizes=[min(size, len(chosen) - begin) for begin in range(0, len(chosen), size)],
-            backward=self.accelerator.backward,
-            no_sync=lambda: self.accelerator.no_sync(self.student),
-        )
+        while True:
+            torch.manual_seed(derived_seed(config.seed, Stream.STEP, step, rank))
+            made = self._gradients(chosen, epoch)
+            if made is not None:
+                break
+            self.at_once = -(-self.at_once // 2)
+            release_memory(self.device)
+        terms, inputs = made
         statistics.add(terms=terms, **inputs)  # before the weights move, of which inputs may be made when they are read
         if config.optimiser.clip_norm is not None:
             self.accelerator.clip_grad_norm_(self.student.parameters(), config.optimiser.clip_norm)
@@ -143,6 +137,40 @@ class Trainer:
         self.optimiser.step()
         if not self.accelerator.optimizer_step_was_skipped:
             self.schedule.step()
+
+    def _gradients(self, chosen: Tensor, epoch: int) -> tuple[Terms, dict[str, Any]] | None:
+        """Those of a batch, and what its objective took and gave.
+
+        None if memory ran out and half as many samples may be tried. The error dies here, and with it its hold on the
+        batch's tensors.
+        """
+        inputs: dict[str, Any] = {}
+        try:
+            batch = self.task.batch(chosen)
+            self.optimiser.zero_grad()
+
+            def loss(outputs: Mapping[str, Tensor]) -> Terms:
+                inputs.update(self.task.objective_inputs(outputs, batch.targets))
+                return self._terms(**inputs, epoch=epoch)
+
+            _, terms = backward_by_micro_batches(
+                self.accelerator.unwrap_model(self.student),
+                self._student_logits,
+                batch.student_inputs,
+                loss,
+                sizes=[min(self.at_once, len(chosen) - begin) for begin in range(0, len(chosen), self.at_once)],
+                backward=self.accelerator.backward,
+                no_sync=lambda: self.accelerator.no_sync(self.student),
+            )
+        except RuntimeError as error:
+            if not (out_of_memory(error) and self._may_take_fewer()):
+                raise
+            return None
+        return terms, inputs
+
+    def _may_take_fewer(self) -> bool:
+        alone = self.accelerator.num_processes == 1 and self.at_once > 1
+        return alone and not any(isinstance(module, _BatchNorm) for module in self.student.modules())
 
     def _student_logits(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         with self.accelerator.autocast():
