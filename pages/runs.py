@@ -15,6 +15,7 @@ from app.forms.run_views import MOST_SELECTED, Answers, RunView, SettingView
 from app.history import went_back
 from app.people import on_own_machine, require_sign_in, run_store
 from app.settings import in_link, page_setting
+from app.sliders.bar import hide_source
 from app.tokens.view import link_to_run
 from app.widgets import page_head, plain, show_error, show_figure, show_table
 from cist_core.charts.training import (
@@ -634,6 +635,8 @@ def show_page(polling: bool, faults: list[CistError | None]) -> None:
     everything = run_views.in_settings(views)
     chosen = selection(everything)
     selected = run_views.told_apart(chosen)
+    if run_tokens.are_texts(selected):
+        hide_source()  # nothing below goes by a teacher of images or its rules
     colours = run_views.assign_colours(selected, st.session_state.get("_run_colours", {}))
     st.session_state["_run_colours"] = colours
     curves = [setting.curve(colours[setting.key]) for setting in selected]
