@@ -303,7 +303,7 @@ def _arrays(file: StoredArrays, limits: ReadingLimits) -> tuple[Any, Any, Any, s
         if remaining is not None:
             remaining = flatten_tokens(np.asarray(remaining)[..., None], mask)[0][:, 0]
     if file.find(TOP_K_LOG_PROBS) == PREPARED:
-        refuse_renormalised(log_probs)
+        refuse_renormalised(np.exp(log_probs.astype(np.float64)).sum(axis=-1))
     return ids, log_probs, remaining, said
 
 

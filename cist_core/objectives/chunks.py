@@ -156,17 +156,16 @@ class Chunks:
         *vectors: Tensor | None,
         hard_labels: bool = False,
     ) -> tuple[Tensor, ...]:
-        chunks = self._slices()
         parts = []
-        for chunk in chunks:
+        for chunk in self._slices():
             inputs: tuple[Any, ...] = (
                 self._student.states[chunk],
                 self._teacher.states[chunk].detach(),
                 None if self.labels is None else self.labels[chunk],
                 *(None if vector is None else vector[chunk] for vector in vectors),
             )
-            # One chunk is no more to keep than to make again.
-            if torch.is_grad_enabled() and len(chunks) > 1:
+            # What is no more than a usual chunk is no more to keep than to make again.
+            if torch.is_grad_enabled() and self.samples * self._student.classes > CHUNK_VALUES:
                 made = checkpoint(
                     self._of_chunk,
                     function,
@@ -185,8 +184,7 @@ class Chunks:
 
     def _slices(self) -> list[slice]:
         """Which samples make a chunk: as many in each, so that the last is not smaller than `CHUNK_VALUES` either."""
-        least = -(-CHUNK_VALUES // self._student.classes)
-        count = 1 if self.samples <= least else max(self.samples // least, 2)
+        count = max(self.samples // -(-CHUNK_VALUES // self._student.classes), 1)
         ends = [self.samples * number // count for number in range(count + 1)]
         return [slice(*pair) for pair in pairwise(ends)]
 

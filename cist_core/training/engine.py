@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from cist_core.errors import Cancelled, CistError, first_line
+from cist_core.errors import Cancelled, CistError
 from cist_core.files import flush, make_folder, write_whole
 from cist_core.inference.run import out_of_memory
 from cist_core.installing import pip
@@ -31,7 +31,7 @@ from cist_core.training.fields import upgraded
 from cist_core.training.logit_scale import ScaleFault, scale_fault
 from cist_core.training.run_directory import RunDirectory
 from cist_core.training.statistics import EpochStatistics
-from cist_core.training.trainer import NotFiniteError, RunLength, Trainer, create_accelerator
+from cist_core.training.trainer import NotFiniteError, RunLength, Trainer, create_accelerator, words_on_memory
 from cist_core.zoo.checkpoints import read_raw, save_weights, with_versions
 from cist_core.zoo.students import has_published_weights
 
@@ -110,7 +110,7 @@ def train(
         except Exception as error:  # whatever it is, the status must not say for ever that the run goes on
             _refuse_removed(directory)
             full = isinstance(error, RuntimeError) and out_of_memory(error)
-            failure = CistError(_words_on_memory(error, config) if full else f"The run failed: {error}")
+            failure = CistError(words_on_memory(error) if full else f"The run failed: {error}")
             run.end("failed", str(failure))
             (log.error if full else log.exception)("%s", failure)
             raise failure from error
@@ -247,15 +247,6 @@ def _words_on_running_means(momentum: float, steps: int) -> str:
         f"{steps:,} steps of this run they are still {100 * (1 - momentum) ** steps:.0f} % what they began with: "
         "it may be right in training and no better than chance in validation. Train for more steps, or take a student "
         "with a larger momentum."
-    )
-
-
-def _words_on_memory(error: Exception, config: RunConfig) -> str:
-    at_once = config.machine.micro_batch_size or config.batch_size
-    return (
-        f"Memory ran out ({first_line(error, 200)}). Resume with a machine.micro_batch_size below {at_once:,}, its "
-        "value now: fewer samples go through the student at a time, and the gradient stays that of the whole batch, "
-        "but batch norm sees parts of it."
     )
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 import cist_core.training.tasks  # noqa: F401 - each task registers itself
-from cist_core.errors import CistError
+from cist_core.errors import CistError, first_line
 from cist_core.inference.run import choose_device, out_of_memory, release_memory
 from cist_core.objectives import Terms
 from cist_core.training.config import RunConfig
@@ -26,7 +26,7 @@ from cist_core.training.micro_batches import backward_by_micro_batches
 from cist_core.training.optimisation import create_optimiser, create_schedule
 from cist_core.training.randomness import Stream, derived_seed, random_order
 from cist_core.training.statistics import EpochStatistics
-from cist_core.training.tasks.protocol import TASKS, Report, Split, silent
+from cist_core.training.tasks.protocol import TASKS, Report, Split, StepBatch, silent
 
 _PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
@@ -120,12 +120,10 @@ class Trainer:
         place = step % self.length.steps_per_epoch * config.batch_size
         order = self._order(epoch)
         chosen = order[place + rank : place + config.batch_size : processes]
+        torch.manual_seed(derived_seed(config.seed, Stream.STEP, step, rank))
         self.student.train()
-        while True:
-            torch.manual_seed(derived_seed(config.seed, Stream.STEP, step, rank))
-            made = self._gradients(chosen, epoch)
-            if made is not None:
-                break
+        batch = self.task.batch(chosen)
+        while (made := self._gradients(batch, len(chosen), epoch)) is None:
             self.at_once = -(-self.at_once // 2)
             release_memory(self.device)
         terms, inputs = made
@@ -138,33 +136,37 @@ class Trainer:
         if not self.accelerator.optimizer_step_was_skipped:
             self.schedule.step()
 
-    def _gradients(self, chosen: Tensor, epoch: int) -> tuple[Terms, dict[str, Any]] | None:
-        """Those of a batch, and what its objective took and gave.
+    def _gradients(self, batch: StepBatch, count: int, epoch: int) -> tuple[Terms, dict[str, Any]] | None:
+        """Those of a batch of so many samples, and what its objective gave and took.
 
         None if memory ran out and half as many samples may be tried. The error dies here, and with it its hold on the
-        batch's tensors.
+        tensors.
+
+        Raises:
+            CistError: if memory ran out and fewer may not be tried.
         """
         inputs: dict[str, Any] = {}
+
+        def loss(outputs: Mapping[str, Tensor]) -> Terms:
+            inputs.update(self.task.objective_inputs(outputs, batch.targets))
+            return self._terms(**inputs, epoch=epoch)
+
+        self.optimiser.zero_grad()
         try:
-            batch = self.task.batch(chosen)
-            self.optimiser.zero_grad()
-
-            def loss(outputs: Mapping[str, Tensor]) -> Terms:
-                inputs.update(self.task.objective_inputs(outputs, batch.targets))
-                return self._terms(**inputs, epoch=epoch)
-
             _, terms = backward_by_micro_batches(
                 self.accelerator.unwrap_model(self.student),
                 self._student_logits,
                 batch.student_inputs,
                 loss,
-                sizes=[min(self.at_once, len(chosen) - begin) for begin in range(0, len(chosen), self.at_once)],
+                sizes=[min(self.at_once, count - begin) for begin in range(0, count, self.at_once)],
                 backward=self.accelerator.backward,
                 no_sync=lambda: self.accelerator.no_sync(self.student),
             )
         except RuntimeError as error:
-            if not (out_of_memory(error) and self._may_take_fewer()):
+            if not out_of_memory(error):
                 raise
+            if not self._may_take_fewer():
+                raise CistError(words_on_memory(error, self.at_once)) from error
             return None
         return terms, inputs
 
@@ -232,6 +234,20 @@ class Trainer:
         return {
             name: self.accelerator.gather(values.clone())[:count].cpu().numpy() for name, values in measured.items()
         }
+
+
+def words_on_memory(error: Exception, at_once: int | None = None) -> str:
+    """What a run says whose memory ran out, with so many samples going through the student at a time."""
+    if at_once == 1:
+        return (
+            f"Memory ran out with a single sample at a time ({first_line(error, 200)}). A smaller student, smaller "
+            "images or shorter texts need less, or choose another machine.device."
+        )
+    with_so_many = "" if at_once is None else f" with {at_once:,} samples at a time"
+    return (
+        f"Memory ran out{with_so_many} ({first_line(error, 200)}). Resume with a smaller machine.micro_batch_size: the "
+        "gradient stays that of the whole batch, but batch norm sees parts of it."
+    )
 
 
 def create_accelerator(config: RunConfig, **options: Any) -> Accelerator:

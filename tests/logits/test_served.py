@@ -64,13 +64,21 @@ def lists(logits):
     return [[{"token": NUMBERED(each), "logprob": float(row[each])} for each in first(row)] for row in single(logits)]
 
 
+def drawn_first(row, token):
+    """What vLLM has of a position: the token that was drawn, then the k first."""
+    return list(dict.fromkeys([token, *first(row)]))
+
+
 def chat(logits, tokens):
+    """A chat's lists are cut to k, so a token that is none of the k first takes the place of the last of them."""
     content = [
         {
             "token": NUMBERED(token),
             "logprob": float(row[token]),
             "bytes": None,
-            "top_logprobs": [{"token": NUMBERED(each), "logprob": float(row[each])} for each in first(row)],
+            "top_logprobs": [
+                {"token": NUMBERED(each), "logprob": float(row[each])} for each in drawn_first(row, token)[:K]
+            ],
         }
         for row, token in zip(single(logits), tokens[1:], strict=True)
     ]
@@ -78,7 +86,10 @@ def chat(logits, tokens):
 
 
 def completion(logits, tokens):
-    top = [{NUMBERED(each): float(row[each]) for each in first(row)} for row in single(logits)]
+    top = [
+        {NUMBERED(each): float(row[each]) for each in drawn_first(row, token)}
+        for row, token in zip(single(logits), tokens[1:], strict=True)
+    ]
     logprobs = {"tokens": [NUMBERED(each) for each in tokens[1:]], "top_logprobs": top, "token_logprobs": []}
     return {"choices": [{"text": "…", "logprobs": logprobs, "prompt_logprobs": None}]}
 
@@ -108,7 +119,8 @@ def test_answers_and_data_sets_give_the_most_probable_classes(tmp_path, texts, k
     path = write(tmp_path / f"answers.{ending}", [RECORDS[kind](*text) for text in texts])
     assert is_top_k_file(path)
     top = read_top_k(path, vocabulary=CLASSES)
-    ids, log_probs = expected(texts)
+    assert top.k == (K - 1 if kind in ("chats", "completions") else K)  # where the last is the token that was drawn
+    ids, log_probs = expected(texts, top.k)
     np.testing.assert_array_equal(top.ids, ids)
     np.testing.assert_array_equal(top.log_probs, log_probs)
 
@@ -131,7 +143,8 @@ def test_a_token_of_the_prompt_beyond_the_first_is_not_taken_for_the_last_of_the
     top = read_top_k(write(tmp_path / "a.jsonl", [{"prompt_logprobs": prompt_logprobs(logits, least)}]), vocabulary=60)
     np.testing.assert_array_equal(top.ids, expected([texts[1]])[0])
     # Without ranks it is as improbable as it says, which leaves more to the others than they can have.
-    positions = [{name: each["logprob"] for name, each in row.items()} for row in prompt_logprobs(logits, least)[1:]]
+    rows = prompt_logprobs(logits, least)[1:]
+    positions = [{name: {"logprob": each["logprob"]} for name, each in row.items()} for row in rows]
     with pytest.raises(CistError, match="store the k largest, not drawn ones"):
         read_top_k(write(tmp_path / "b.jsonl", [{"prompt_logprobs": positions}]), vocabulary=60)
 
@@ -156,13 +169,13 @@ def test_the_bounds_hold_the_entropy_of_all_classes(tmp_path, texts, tau):
 
 
 def test_tokens_that_came_are_compared_with_their_places(tmp_path, texts):
-    logits, tokens = np.concatenate([logits for logits, _ in texts]) * 4, texts[0][1] + texts[1][1][1:]
+    logits = np.concatenate([logits for logits, _ in texts]) * 4
     drawn = [0, *logits.argmax(axis=1)]
-    read_top_k(write(tmp_path / "a.jsonl", [chat(logits, drawn)]), vocabulary=CLASSES)
+    prompt = {"prompt_logprobs": prompt_logprobs(*texts[0])}  # of which no tokens are known
+    read_top_k(write(tmp_path / "a.jsonl", [chat(logits, drawn) | prompt]), vocabulary=CLASSES)
     shifted = [0, 0, *drawn[1:-1]]
     with pytest.raises(CistError, match="the distributions are shifted by one position"):
-        read_top_k(write(tmp_path / "b.jsonl", [chat(logits, shifted)]), vocabulary=CLASSES)
-    assert len(tokens) == len(drawn)
+        read_top_k(write(tmp_path / "b.jsonl", [chat(logits, shifted) | prompt]), vocabulary=CLASSES)
 
 
 @pytest.mark.parametrize("prepared", [False, True])
@@ -204,10 +217,12 @@ def test_what_axolotl_has_renormalised_is_refused(tmp_path, texts):
     ("content", "message"),
     [
         ('{"logprobs": [[{"token": "token_id:1", "logprob": -0.1}]]', "cannot be read as JSON"),
+        ('{"logprobs": [[{"token": " the", "logprob": -0.1}]]}', "line 1: the class ' the' is no 'token_id:NUMBER'"),
         (
-            '{"logprobs": [[{"token": " the", "logprob": -0.1}]]}',
-            "line 1: the class ' the' is no number; ask vLLM with",
+            '{"logprobs": [[{"token": "4", "logprob": -0.1}]]}',
+            "line 1: the class '4' is no 'token_id:NUMBER'; ask vLLM",
         ),
+        ('{"a_logprobs": [[]], "b_logprobs": [[]]}', "several fields of log-probabilities, 'a_logprobs', 'b_logprobs'"),
         ('{"logprobs": [[{"token": "token_id:1"}]]}', "line 1: .*'logprob' is missing"),
         ('{"logprobs": [[{"token": 1, "logprob": "x"}]]}', "line 1: .*'x' is no number"),
         ('{"logprobs": [[-0.1, -3.0]]}', "line 1: .*'target_token_ids' is missing"),
@@ -215,7 +230,10 @@ def test_what_axolotl_has_renormalised_is_refused(tmp_path, texts):
         ('{"logprobs": [null, []]}', "found no log-probabilities; ask vLLM"),
         ('{"choices": [{"logprobs": {"content": [{"token": "token_id:1"}]}}]}', "'top_logprobs' is missing"),
         ('{"prompt_logprobs": [null, {"7": {"rank": 1}}]}', "'logprob' is missing"),
-        ('{"prompt_logprobs": [null, {"99999999999": {"logprob": -1}}]}', "'99999999999' is no number"),
+        (
+            '{"prompt_logprobs": [null, {"99999999999": {"logprob": -1}}]}',
+            "'token_id:99999999999' is no 'token_id:NUMBER'",
+        ),
         ('{"logprobs": [[{"token": 1, "logprob": -0.1}, {"token": 1, "logprob": -3}]]}', "sample 0 has one twice"),
         ('{"logprobs": [[{"token": 70, "logprob": -0.1}]]}', "ids from 0 to 59, but found 70"),
     ],
@@ -224,6 +242,26 @@ def test_what_they_do_not_write_is_named(tmp_path, content, message):
     (tmp_path / "a.jsonl").write_text(content + "\n")
     with pytest.raises(CistError, match=f"a.jsonl: .*{message}"):
         read_top_k(tmp_path / "a.jsonl", vocabulary=CLASSES)
+
+
+def test_what_stands_beside_is_left_alone(tmp_path, texts):
+    """A refused request, a text without any, one number a token, what axolotl prepared, and a prompt once more."""
+    logits, tokens = texts[0]
+    ids, log_probs = expected(texts[:1])
+    prepared = {"target_token_ids": ids.tolist(), "target_logprobs": np.log(softmax(log_probs, axis=1)).tolist()}
+    several = {"choices": [{"prompt_logprobs": prompt_logprobs(logits, tokens)}] * 2}
+    records = [
+        {"error": "too long"},
+        {"messages": [], "logprobs": None},
+        {"token_logprobs": [-0.1, -0.2], "logprobs": lists(logits), **prepared},
+        several,
+    ]
+    path = write(tmp_path / "a.jsonl", records)
+    assert is_top_k_file(path)
+    top = read_top_k(path, vocabulary=CLASSES)
+    np.testing.assert_array_equal(top.ids, np.concatenate([ids, ids]))
+    assert "'logprobs', 'prompt_logprobs' of 2 texts" in top.provenance["layout"]
+    assert "2 records without any left out" in top.provenance["layout"]
 
 
 def test_texts_are_not_taken_for_log_probabilities(tmp_path):
@@ -239,5 +277,5 @@ def test_the_command_prints_bounds_and_what_was_read(tmp_path, texts, capsys):
     path = write(tmp_path / "answers.jsonl", [chat(*text) for text in texts])
     code, out, err = run(capsys, "analyze", "--logits", str(path), "--vocabulary", str(CLASSES), "--tau", "1")
     assert code == 0
-    assert "80 samples, the 8 most probable of 60 classes" in out
-    assert "'logprobs' of 2 texts, 8 classes a position" in err
+    assert "80 samples, the 7 most probable of 60 classes" in out
+    assert "'logprobs' of 2 texts, 7 classes a position" in err

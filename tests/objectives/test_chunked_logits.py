@@ -263,7 +263,7 @@ def test_no_chunk_is_small_as_what_is_small_is_kept_by_the_allocator():
         sizes.append(len(states))
         return states.new_zeros(len(states), CLASSES)
 
-    for tokens, expected in ((0, [0]), (5, [5]), (8, [4, 4]), (11, [5, 6]), (23, [5, 6, 6, 6])):
+    for tokens, expected in ((0, [0]), (5, [5]), (9, [9]), (10, [5, 5]), (11, [5, 6]), (23, [5, 6, 6, 6])):
         sizes.clear()
         logits = ChunkedLogits(torch.zeros(tokens, 2), head, CLASSES)
         create_objective("kd:lambda_ce=0")(
@@ -273,6 +273,8 @@ def test_no_chunk_is_small_as_what_is_small_is_kept_by_the_allocator():
 
 
 OF_A_VOCABULARY = """
+import sys
+
 import torch
 
 from cist_core.objectives import ChunkedLogits, create_objective
@@ -300,16 +302,16 @@ def train(tokens):
 train(4)
 before = bytes_of("VmRSS")
 open("/proc/self/clear_refs", "w").write("5")
-train(700)
+train(int(sys.argv[1]))
 print(bytes_of("VmHWM") - before)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the memory of a process as Linux tells it")
-def test_a_loss_over_a_vocabulary_takes_less_than_a_gigabyte():
-    """700 tokens are more than two chunks; further ones take no more."""
-    ran = subprocess.run(
-        [sys.executable, "-c", OF_A_VOCABULARY], capture_output=True, text=True, timeout=300, cwd=REPOSITORY
-    )
+@pytest.mark.parametrize("tokens", [320, 700])
+def test_a_loss_over_a_vocabulary_takes_less_than_a_gigabyte(tokens):
+    """320 tokens are nearly two chunks in one; 700 are four, and further ones take no more."""
+    command = [sys.executable, "-c", OF_A_VOCABULARY, str(tokens)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=REPOSITORY)
     assert ran.returncode == 0, ran.stderr
     assert int(ran.stdout) < 1e9

@@ -6,7 +6,8 @@ table. What is read of it, a list with one item for each token:
 - ``prompt_logprobs`` (vLLM, of the answer or of each of its ``choices``): null for the first token, then an object from
   the number of a class to its ``logprob``. vLLM adds the token that stands in the prompt where it is none of the k.
 - ``choices[].logprobs`` (vLLM, of what was generated): ``content`` with ``top_logprobs`` of each token in a chat,
-  ``top_logprobs`` in a completion. Classes are their text there unless the server was asked for their numbers.
+  ``top_logprobs`` in a completion. Classes are their text there unless the server was asked for their numbers. The
+  token that was drawn comes first, and in a chat takes the place of the last of the k where it is none of them.
 - A field whose name ends in ``logprobs`` (axolotl's ``logprobs_field``): null, or a list of ``{"token": "token_id:7",
   "logprob": -0.1}``; or, with ``target_token_ids`` beside it, lists of numbers in both.
 - ``target_logprobs``, ``target_token_ids`` and ``target_mask``: what axolotl prepares of them. It divides by the sum
@@ -18,6 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +29,17 @@ from numpy.typing import NDArray
 from cist_core.documents import MOST_BYTES, parse_json, read_document
 from cist_core.errors import CistError, first_line
 from cist_core.logits.files.columns import Kind
-from cist_core.logits.files.distillkit import PACKED
+from cist_core.logits.files.distillkit import NO_TOKEN, PACKED
 from cist_core.logits.files.limits import ReadingLimits
 from cist_core.logits.files.tables import ParquetTable
 
 ENDINGS = (".json", ".jsonl", ".parquet")
 PREPARED, PREPARED_IDS, PREPARED_MASK = "target_logprobs", "target_token_ids", "target_mask"
 
-_CLASS = re.compile(r"(?:token_id:)?([0-9]+)", re.ASCII)
+_PREFIX = "token_id:"
+_CLASS = re.compile(_PREFIX + "([0-9]{1,9})")
+_LOOKED_AT = 100
+"""Records among which one has to have log-probabilities: a server may have refused the first."""
 _ROWS = 16  # of a Parquet table that are in memory at once
 _RENORMALISED = 1e-3
 
@@ -46,7 +51,7 @@ class Served:
     Attributes:
         ids: ``(N, k)``, classes of each position that has any.
         log_probs: ``(N, k)``, descending.
-        tokens: ``(N,)``, the one that came; None where it is not said of all.
+        tokens: ``(N,)``, the one that came, `NO_TOKEN` where it is not said; None where it is said of none.
         said: what was read and what was left out, as text.
     """
 
@@ -57,18 +62,14 @@ class Served:
 
 
 def is_served(source: Path, limits: ReadingLimits) -> bool:
-    """Whether the first record has log-probabilities.
+    """Whether one of the first records has a field of log-probabilities.
 
     Raises:
         CistError: if the file cannot be read.
     """
     if source.suffix.lower() not in ENDINGS or not source.is_file():
         return False
-    _, first = next(iter(_records(source, limits)), ("", None))
-    try:
-        return bool(_tracks(first))
-    except (AttributeError, KeyError, TypeError):  # something of that name is there, and reading it says what is wrong
-        return True
+    return any(_has_any(record) for _, record in islice(_records(source, limits), _LOOKED_AT))
 
 
 def read_served(source: Path, limits: ReadingLimits) -> Served:
@@ -80,8 +81,7 @@ def read_served(source: Path, limits: ReadingLimits) -> Served:
     gathered = _Gathered()
     for where, record in _records(source, limits):
         try:
-            for track in _tracks(record):
-                gathered.add(track)
+            gathered.add(_tracks(record))
         except CistError as error:
             raise CistError(f"{where}: {error}") from error
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -90,17 +90,19 @@ def read_served(source: Path, limits: ReadingLimits) -> Served:
                 f"{where}: its log-probabilities are not as vLLM or axolotl writes them ({reason}); write the file "
                 "again."
             ) from error
-        limits.check_shape((gathered.count, gathered.k), "the log-probabilities")
+        limits.check_shape((gathered.values,), "the log-probabilities")
     return gathered.served()
 
 
-def refuse_renormalised(log_probs: NDArray[Any]) -> None:
-    """Refuse axolotl's `PREPARED` log-probabilities whose tail was divided away, of the k classes of all rows.
+def refuse_renormalised(sums: NDArray[Any]) -> None:
+    """Refuse axolotl's `PREPARED` log-probabilities whose tail was divided away.
+
+    Args:
+        sums: of the probabilities of every row, ``(N,)``.
 
     Raises:
-        CistError: if every row sums to 1.
+        CistError: if every one is 1.
     """
-    sums = np.exp(np.asarray(log_probs, np.float64)).sum(axis=-1)
     if sums.size and (np.abs(sums - 1) < _RENORMALISED).all():
         raise CistError(
             f"the probabilities of '{PREPARED}' sum to 1 in every row: axolotl divides by their sum when it prepares a "
@@ -119,18 +121,18 @@ class _Track:
     mask: Sequence[Any] | None = None
     tokens: Sequence[Any] | None = None
 
-    def rows(self) -> Iterator[tuple[list[int], list[float], int | None]]:
+    def rows(self) -> Iterator[tuple[list[int], list[float], int]]:
         """Classes, log-probabilities and token of each position; no classes where it has none."""
         ids, mask, tokens = (each or [None] * len(self.positions) for each in (self.ids, self.mask, self.tokens))
         for position, classes, counted, token in zip(self.positions, ids, mask, tokens, strict=True):
-            number = None if token is None else _class(token)
+            came = NO_TOKEN if token is None else _class(token)
             if not position or (counted is not None and not np.any(counted)):
-                yield [], [], number
+                yield [], [], came
             elif classes is not None:
-                yield [_class(each) for each in classes], [_number(each) for each in position], number
+                yield [_class(each) for each in classes], [_number(each) for each in position], came
             else:
-                pairs = list(_pairs(position))
-                yield [each for each, _ in pairs], [value for _, value in pairs], number
+                pairs = _most_probable(list(_pairs(position)), came)
+                yield [each for each, _ in pairs], [value for _, value in pairs], came
 
 
 @dataclass
@@ -139,32 +141,35 @@ class _Gathered:
 
     ids: list[NDArray[np.int64]] = field(default_factory=list)
     log_probs: list[NDArray[np.float64]] = field(default_factory=list)
-    tokens: list[int | None] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    prepared: list[NDArray[np.float64]] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
-    empty: int = 0
+    values: int = 0
+    least: int = 0
     most: int = 0
+    empty: int = 0
+    without: int = 0
 
-    @property
-    def k(self) -> int:
-        return min((part.shape[1] for part in self.ids), default=0)
-
-    @property
-    def count(self) -> int:
-        return len(self.tokens)
-
-    def add(self, track: _Track) -> None:
-        rows = list(track.rows())
-        found = [_sorted(ids, values) for ids, values, _ in rows if ids]
-        self.empty += len(rows) - len(found)
-        if track.name not in self.names:
-            self.names.append(track.name)
-        if not found:
-            return
-        k = min(len(ids) for ids, _ in found)
-        self.most = max(self.most, *(len(ids) for ids, _ in found))
-        self.ids.append(np.stack([ids[:k] for ids, _ in found]))
-        self.log_probs.append(np.stack([values[:k] for _, values in found]))
-        self.tokens += [token for ids, _, token in rows if ids]
+    def add(self, tracks: Sequence[_Track]) -> None:
+        self.without += not tracks
+        for track in tracks:
+            rows = list(track.rows())
+            found = [_sorted(ids, values) for ids, values, _ in rows if ids]
+            self.empty += len(rows) - len(found)
+            if track.name not in self.names:
+                self.names.append(track.name)
+            if not found:
+                continue
+            sizes = [len(ids) for ids, _ in found]
+            k = min(sizes)
+            self.ids.append(np.stack([ids[:k] for ids, _ in found]))
+            self.log_probs.append(np.stack([values[:k] for _, values in found]))
+            self.tokens += [token for ids, _, token in rows if ids]
+            if track.name == PREPARED:
+                self.prepared.append(self.log_probs[-1])
+            self.values += k * len(found)
+            self.least = min(self.least or k, k)
+            self.most = max(self.most, *sizes)
 
     def served(self) -> Served:
         if not self.ids:
@@ -172,22 +177,24 @@ class _Gathered:
                 "found no log-probabilities; ask vLLM for 'prompt_logprobs' or 'logprobs' and store its answers, or "
                 "give axolotl's data set with the field that its 'logprobs_field' names."
             )
-        k = self.k
-        names = ", ".join(map(repr, self.names))
-        said = f"{names} of {_counted(len(self.ids), 'text')}, {_counted(k, 'class', 'classes')} a position"
+        if self.prepared:
+            refuse_renormalised(np.concatenate([np.exp(part).sum(axis=1) for part in self.prepared]))
+        k = self.least
+        said = f"{', '.join(map(repr, self.names))} of {_counted(len(self.ids), 'text')}, "
+        said += f"{_counted(k, 'class', 'classes')} a position"
         if self.most > k:
             said += f"; where a position has up to {self.most:,}, the less probable ones belong to the tail"
         if self.empty:
             said += f"; {_counted(self.empty, 'position')} without any left out"
+        if self.without:
+            said += f"; {_counted(self.without, 'record')} without any left out"
         values = np.concatenate([part[:, :k] for part in self.log_probs])
-        if self.names == [PREPARED]:
-            refuse_renormalised(values)
         single = values.astype(np.float32)  # what a server computes, written with all digits
-        tokens = None if None in self.tokens else np.array(self.tokens, np.int64)
+        tokens = np.array(self.tokens, np.int64)
         return Served(
             np.concatenate([part[:, :k] for part in self.ids]),
             single if (single == values).all() else values,
-            tokens,
+            None if (tokens == NO_TOKEN).all() else tokens,
             said,
         )
 
@@ -199,33 +206,49 @@ def _sorted(ids: list[int], values: list[float]) -> tuple[NDArray[np.int64], NDA
     return np.array(ids, np.int64)[order], np.array(values)[order]
 
 
+def _has_any(record: Any) -> bool:
+    """Whether something is said of log-probabilities, be it that there are none."""
+    if not isinstance(record, Mapping):
+        return False
+    return any(_is_ours(str(name)) for answer in (record, *_choices(record)) for name in answer)
+
+
+def _choices(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [each for each in record.get("choices") or () if isinstance(each, Mapping)]
+
+
 def _tracks(record: Any) -> list[_Track]:
     """What a record has: of the prompt before what was generated."""
     if not isinstance(record, Mapping):
         return []
-    choices = [each for each in record.get("choices") or () if isinstance(each, Mapping)]
-    found = _fields(record)
-    for choice in choices:
-        found += _fields(choice) + _generated(choice)
+    found = _field(record)
+    prompt = None
+    for choice in _choices(record):
+        of_prompt = _field(choice)
+        if of_prompt and of_prompt[0].positions != prompt:  # of several answers each has the prompt
+            found += of_prompt
+            prompt = of_prompt[0].positions
+        found += _generated(choice)
     return found
 
 
-def _fields(answer: Mapping[str, Any]) -> list[_Track]:
-    named = [(str(name), value) for name, value in answer.items() if _is_ours(str(name))]
+def _field(answer: Mapping[str, Any]) -> list[_Track]:
+    """The field of log-probabilities, one list a token; fields of one number a token are others."""
+    named = {str(name): value for name, value in answer.items() if _is_ours(str(name)) and _lists(value)}
+    if len(named) > 1:
+        named.pop(PREPARED, None)
+    if len(named) > 1:
+        raise CistError(f"it has several fields of log-probabilities, {', '.join(map(repr, named))}; keep one of them.")
     found = []
-    for name, positions in named:
-        if not isinstance(positions, list):
-            continue
+    for name, positions in named.items():
         numbers = any(isinstance(each, list) and each and not isinstance(each[0], Mapping) for each in positions)
-        found.append(
-            _Track(
-                name,
-                positions,
-                ids=answer[PREPARED_IDS] if numbers else None,
-                mask=answer.get(PREPARED_MASK) if name == PREPARED else None,
-            )
-        )
+        ids = answer[PREPARED_IDS] if numbers else None
+        found.append(_Track(name, positions, ids, answer.get(PREPARED_MASK) if name == PREPARED else None))
     return found
+
+
+def _lists(positions: Any) -> bool:
+    return isinstance(positions, list) and not any(isinstance(each, int | float | str) for each in positions)
 
 
 def _generated(choice: Mapping[str, Any]) -> list[_Track]:
@@ -236,7 +259,7 @@ def _generated(choice: Mapping[str, Any]) -> list[_Track]:
         tokens = [each["token"] for each in content]
         return [_Track("logprobs", [each["top_logprobs"] for each in content], tokens=tokens)]
     top = given.get("top_logprobs")
-    return [_Track("logprobs", top, tokens=given.get("tokens"))] if top else []
+    return [_Track("logprobs", top, tokens=given["tokens"])] if top else []
 
 
 def _pairs(position: Any) -> Iterator[tuple[int, float]]:
@@ -246,10 +269,18 @@ def _pairs(position: Any) -> Iterator[tuple[int, float]]:
             if not isinstance(value, Mapping):
                 yield _class(token), _number(value)
             elif (rank := value.get("rank")) is None or rank <= len(position):
-                yield _class(token), _number(value["logprob"])
+                yield _class(f"{_PREFIX}{token}"), _number(value["logprob"])
         return
     for each in position:
         yield _class(each["token"]), _number(each["logprob"])
+
+
+def _most_probable(pairs: list[tuple[int, float]], drawn: int) -> list[tuple[int, float]]:
+    """Without the token that was drawn where it is the least probable: it may be there for having been drawn."""
+    if drawn == NO_TOKEN or len(pairs) < 2:
+        return pairs
+    rest = [value for token, value in pairs if token != drawn]
+    return [(token, value) for token, value in pairs if token != drawn or value >= min(rest)]
 
 
 def _counted(number: int, one: str, several: str | None = None) -> str:
@@ -260,10 +291,10 @@ def _class(token: Any) -> int:
     if isinstance(token, int) and not isinstance(token, bool):
         return token
     found = _CLASS.fullmatch(token) if isinstance(token, str) else None
-    if found is None or len(found[1]) > 9:
+    if found is None:
         raise CistError(
-            f"the class {token!r:.60} is no number; ask vLLM with 'return_tokens_as_token_ids', as two classes can "
-            "have one text."
+            f"the class {token!r:.60} is no 'token_id:NUMBER'; ask vLLM with 'return_tokens_as_token_ids', as two "
+            "classes can have one text."
         )
     return int(found[1])
 
