@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -89,6 +90,18 @@ class Store:
             FileNotFoundError: if there is none.
         """
         return bytes(self._fs.cat_file(self._path(name), end=most))
+
+    def read_all(self, names: Sequence[str], *, most: int) -> list[bytes | None]:
+        """The first bytes of many files, asked for at once where the store can; None for one that cannot be read."""
+        found = self._fs.cat_ranges([self._path(name) for name in names], 0, most)
+        for content in found:
+            if isinstance(content, BaseException) and not isinstance(content, OSError | ValueError):
+                raise content
+        return [None if isinstance(content, BaseException) else bytes(content) for content in found]
+
+    def bytes_of(self, names: Sequence[str]) -> int:
+        """The sum of the sizes of files, as the store says them."""
+        return sum(size or 0 for size in self._fs.sizes([self._path(name) for name in names]))
 
     def fetch(self, name: str, path: Path) -> None:
         """Copy a file to this machine."""
