@@ -9,19 +9,23 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from cist_core.documents import parse_json
 from cist_core.errors import CistError
-from cist_core.plain_text import written_out
 from cist_core.runs.records import RECORD_FILE, brought, is_run_id
 from cist_core.runs.run import Run, RunState
 from cist_core.runs.store import RunStore
-from cist_core.training.config import RunConfig, parse_config
 from cist_core.training.mirror.listing import MOST_BYTES, CopiedRun, json_object
-from cist_core.training.mirror.mirror import BEGIN_SECONDS, ID_FILE, Mirror, mirror_id, within
+from cist_core.training.mirror.mark import ID_FILE, mirror_id
+from cist_core.training.mirror.store import BEGIN_SECONDS, within
 from cist_core.training.run_directory import RunDirectory
+
+if TYPE_CHECKING:  # these know every objective and network, and so import torch
+    from cist_core.training.config import RunConfig
+    from cist_core.training.mirror.mirror import Mirror
 
 _LOCK = "fetch.lock"
 _FETCHED = ".fetched"
@@ -57,10 +61,12 @@ def bring_back(store: RunStore, url: str, *, allow_code: bool = False) -> Run:
             fetches a run into this root, it is larger than the limits or the disk allow, its config is wrong or names
             code, or the store gives no answer. Nothing is left then.
     """
+    from cist_core.training.mirror.mirror import Mirror
+
     store.check_keeper()
     with _alone(store):
-        name = written_out(url.rstrip("/").rpartition("/")[2])
-        run_id = name if is_run_id(name) else store.unused_id()
+        name = url.rstrip("/").rpartition("/")[2]
+        run_id, title = (name, None) if is_run_id(name) else (store.unused_id(), name)
         store.check_free(run_id)
         directory = RunDirectory(store.root / f".{run_id}{_FETCHED}")
         mirror = Mirror(url, directory)
@@ -69,7 +75,7 @@ def bring_back(store: RunStore, url: str, *, allow_code: bool = False) -> Run:
             mirror.fetch()
             if not allow_code:  # what was fetched, in case that it is not what was looked at
                 directory.config().refuse_code(url)
-            return store.adopt(directory.path, brought(directory, run_id, name=name, root=store.root))
+            return store.adopt(directory.path, brought(directory, run_id, name=title, root=store.root))
         finally:
             shutil.rmtree(directory.path, ignore_errors=True)
 
@@ -101,6 +107,8 @@ def _look(store: RunStore, mirror: Mirror, run_id: str, allow_code: bool) -> Non
 
 
 def _config(content: bytes | None, url: str) -> RunConfig:
+    from cist_core.training.config import parse_config
+
     try:
         return parse_config(parse_json(content or b""), source=f"the config.json in {url}")
     except ValueError as error:

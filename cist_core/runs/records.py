@@ -149,7 +149,7 @@ def write_record(directory: RunDirectory, row: Mapping[str, Any]) -> None:
         )
 
 
-def brought(directory: RunDirectory, run_id: str, *, name: str, root: Path) -> RunRecord:
+def brought(directory: RunDirectory, run_id: str, *, name: str | None, root: Path) -> RunRecord:
     """The row of a run whose directory comes from another machine, and which does not run here.
 
     How it stands is what it says itself. What the table there knew beyond that is taken over if the run keeps its id
@@ -159,13 +159,13 @@ def brought(directory: RunDirectory, run_id: str, *, name: str, root: Path) -> R
     Args:
         directory: its files, whole.
         run_id: that it is to have here.
-        name: for people, where nothing else is known.
+        name: for people, where its record does not say; None: by its objective.
         root: of the runs here.
     """
     record = _from_files(directory, run_id, root)
     known = _read(directory.path, run_id)
     if known is None:
-        return _in_plain_text(record.model_copy(update={"name": name}))
+        return _in_plain_text(record.model_copy(update={} if name is None else {"name": name}))
     taken = known.model_dump(include={*_TEXTS, "created_at", "queued_at", "attempt"} - {"reason"})
     if os.path.isdir(known.working_directory):
         taken["working_directory"] = known.working_directory

@@ -382,7 +382,7 @@ def test_what_a_record_says_is_believed_as_far_as_it_can_be(copy, root, tmp_path
     for number, content in enumerate(wrong):
         put(copy, trained["stopped"], run_dot_json=content)
         run = bring_back(RunStore(tmp_path / f"root-{number}"), copy)
-        assert (run.id, run.name, run.note, run.state) == (RUN_ID, RUN_ID, "", RunState.CANCELLED)
+        assert (run.id, run.name, run.note, run.state) == (RUN_ID, "cist-authors", "", RunState.CANCELLED)
 
 
 def test_a_request_to_stop_and_a_lock_do_not_come_with_the_copy(copy, runs, trained):

@@ -10,8 +10,8 @@ from typing import Any
 from cist_core.documents import parse_json
 from cist_core.errors import CistError, first_line
 from cist_core.plain_text import written_out
-from cist_core.training.mirror.mirror import ID_FILE
-from cist_core.training.mirror.store import Store
+from cist_core.training.mirror.mark import ID_FILE
+from cist_core.training.mirror.store import BEGIN_SECONDS, Store, within
 
 MOST_BYTES = 1_000_000
 """Of a file that is only looked at."""
@@ -69,6 +69,10 @@ def copied_runs(url: str) -> list[CopiedRun]:
         CistError: if the store is of no known kind or gives no answer.
     """
     store = Store(url)
+    return within(BEGIN_SECONDS, lambda: _copied_runs(store), f"The store of {url}")
+
+
+def _copied_runs(store: Store) -> list[CopiedRun]:
     try:
         store.check_there()
         names = [PurePosixPath(name) for name in store.names()]
@@ -85,7 +89,7 @@ def copied_runs(url: str) -> list[CopiedRun]:
     except CistError:
         raise
     except Exception as error:  # of whatever library the store has
-        raise CistError(f"The store of {url} cannot be read ({first_line(error)}).") from error
+        raise CistError(f"The store of {store.url} cannot be read ({first_line(error)}).") from error
 
 
 def _joined(url: str, folder: PurePosixPath) -> str:

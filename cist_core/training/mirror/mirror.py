@@ -16,9 +16,9 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any
 from uuid import uuid4
 
 from cist_core.documents import parse_json
@@ -27,23 +27,20 @@ from cist_core.files import file_state, write_whole
 from cist_core.training.config import config_changes, is_free_on_resume
 from cist_core.training.fields import upgraded
 from cist_core.training.mirror.lease import RENEW_SECONDS, STALE_SECONDS, Lease, LeaseLost, is_lease
-from cist_core.training.mirror.store import Store
+from cist_core.training.mirror.mark import ID_FILE, mirror_id
+from cist_core.training.mirror.store import BEGIN_SECONDS, Store, within
 from cist_core.training.run_directory import RunDirectory
 
-BEGIN_SECONDS = 300.0
 FETCH_SECONDS = 3600.0
 """For one file; a store that falls silent in the middle of one is noticed earlier by its own library."""
 END_SECONDS = 300.0
 COPY_SECONDS = 30.0
 """Between two copies while there is no new checkpoint: of the log, the status and the metrics."""
-ID_FILE = "mirror-id"
-"""Holds a text that no other run has, in the directory as in its copy: two runs may have the same config."""
 _PART_BYTES = 8 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _STEP = re.compile(r"checkpoints/step-(\d+)\.pt")
 
 log = logging.getLogger("cist_core.training")
-_T = TypeVar("_T")
 
 
 class Mirror:
@@ -401,14 +398,6 @@ class Mirror:
         self._fault = None
 
 
-def mirror_id(directory: RunDirectory) -> str | None:
-    """What tells a run with a copy from all others; None for one that has never had any."""
-    try:
-        return (directory.path / ID_FILE).read_text(encoding="ascii", errors="replace").strip()
-    except FileNotFoundError:
-        return None
-
-
 def _is_partial(name: str) -> bool:
     return name.rpartition("/")[2].startswith(".")
 
@@ -430,37 +419,3 @@ def _order(name: str) -> tuple[int, int, str]:
     """Config and id first, checkpoints behind what belongs to them, the status at the end."""
     place = {"config.json": 0, ID_FILE: 0, "status.json": 3}.get(name, 1 if _step(name) < 0 else 2)
     return place, _step(name), name
-
-
-def within(seconds: float, work: Callable[[], _T], who: str) -> _T:
-    """What a function returns, unless it takes too long; it is then left alone in its thread.
-
-    Args:
-        seconds: how long it may take.
-        work: asks a store for something.
-        who: is asked, as a sentence begins: "The store of URL".
-
-    Raises:
-        CistError: its own, or a sentence on what the library of the store has raised.
-    """
-    outcome: list[_T] = []
-    faults: list[BaseException] = []
-
-    def attempt() -> None:
-        try:
-            outcome.append(work())
-        except BaseException as error:
-            faults.append(error)
-
-    thread = threading.Thread(target=attempt, name="mirror-begin", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
-        raise CistError(f"{who} has given no answer for {seconds:g} seconds; try again when it does.")
-    if faults:
-        if isinstance(faults[0], CistError):
-            raise faults[0]
-        raise CistError(
-            f"{who} cannot be used ({first_line(faults[0])}); see that it exists and that this machine may write there."
-        ) from faults[0]
-    return outcome[0]
