@@ -615,12 +615,13 @@ def show_desk(desk: CopyDesk) -> None:
         "from its copy: its files are fetched, and it is listed when all of them are there."
     )
     missing = [] if desk.copies is None else not_here(store, desk.copies)
+    missing.sort(key=lambda copy: copy.name, reverse=True)  # ids begin with the time
     chosen: list[CopiedRun] = []
     if missing and not desk.coming:
         event = st.dataframe(
             run_copies.listing(missing),
             column_config={
-                "Run": st.column_config.TextColumn(pinned=True),
+                "Run": st.column_config.TextColumn(width="medium"),
                 "State": st.column_config.TextColumn(
                     help="As it last said; one that was killed says for ever that it is running"
                 ),

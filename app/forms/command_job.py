@@ -12,6 +12,8 @@ from typing import Any
 
 from cist_core.processes import PYTHON
 
+_TIDY_SECONDS = 5.0
+
 
 class CommandJob:
     """A command that goes on while a page is drawn again and again, and ends with an answer or a sentence.
@@ -60,10 +62,14 @@ class CommandJob:
             self.fault = self._too_long
 
     def stop(self) -> None:
-        """End the process, if it runs."""
+        """End the process, if it runs; it has a moment to tidy up."""
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
-            self._process.wait(timeout=10)
+            try:
+                self._process.wait(timeout=_TIDY_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
         self._folder.cleanup()
 
     @property

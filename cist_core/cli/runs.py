@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -164,14 +165,19 @@ def fetch_runs(options: argparse.Namespace) -> None:
     store = open_store(options)
     urls = [_copy_url(store, options.mirror, copy) for copy in options.copies]
     runs = []
-    for url in urls:
-        run = bring_back(store, url, allow_code=options.allow_code)
-        runs.append(run)
-        if options.json:
-            continue
-        print(f"{run.id}  {_state(run)}")
-        if mirror_of(run.directory.path) != url.rstrip("/"):
-            remark(f"The copy in {url} stays as it is: [mirror] in executors.toml does not name it.")
+    # As on Ctrl-C, what was fetched in part is removed and the lease given back.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        for url in urls:
+            run = bring_back(store, url, allow_code=options.allow_code)
+            runs.append(run)
+            if options.json:
+                continue
+            print(f"{run.id}  {_state(run)}")
+            if mirror_of(run.directory.path) != url.rstrip("/"):
+                remark(f"The copy in {url} stays as it is: [mirror] in executors.toml does not name it.")
+    finally:
+        signal.signal(signal.SIGTERM, before)
     if options.json:
         print_json({"runs": [_record(run) for run in runs]})
 

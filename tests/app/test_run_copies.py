@@ -20,7 +20,7 @@ from cist_core.training.mirror.lease import Lease
 from cist_core.training.mirror.store import Store
 from tests.app.driver import open_app
 
-FINISHED, STOPPED = "20261124-171500-ab12", "20261124-171600-cd34"
+STOPPED, FINISHED = "20261124-171500-ab12", "20261124-171600-cd34"  # the newest is listed first
 LABEL = "Copies of runs that are not here"
 
 

@@ -31,9 +31,7 @@ REPOSITORY = Path(__file__).parents[2]
 RUN_ID = "20261124-171500-ab12"
 HANGS = """
 import sys, threading
-from pathlib import Path
-from cist_core.runs import RunStore
-from cist_core.runs.copies import bring_back
+from cist_core.cli import main
 from cist_core.training.mirror.store import Store
 fetch = Store.fetch
 def hang(self, name, path):
@@ -41,7 +39,7 @@ def hang(self, name, path):
     if name.startswith("checkpoints/"):
         threading.Event().wait()
 Store.fetch = hang
-bring_back(RunStore(Path(sys.argv[1])), sys.argv[2])
+sys.exit(main(["runs", "--root", sys.argv[1], "fetch", sys.argv[2]]))
 """
 
 
@@ -214,6 +212,24 @@ def test_a_fetch_that_is_killed_leaves_nothing_that_is_listed_and_can_be_repeate
     assert RunStore(runs.root).list_runs() == []
     assert bring_back(runs, copy).id == RUN_ID
     assert not list(runs.root.glob(".*.fetched"))
+
+
+@pytest.mark.parametrize("url", ["file"], indirect=True)
+def test_a_fetch_that_is_told_to_stop_tidies_up(copy, runs, trained):
+    put(copy, trained["stopped"])
+    process = subprocess.Popen(
+        [sys.executable, "-c", HANGS, str(runs.root), copy], env={**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    )
+    try:
+        until(lambda: list(runs.root.glob(".*/checkpoints/.*")), "for the first checkpoint")
+        process.terminate()
+        process.wait(60)
+    finally:
+        process.kill()
+        process.wait()
+    assert nothing_is_left(runs.root)
+    (lease,) = (name for name in Store(copy).names() if name.startswith("lease-"))
+    assert json.loads(Store(copy).read(lease))["released"] is True
 
 
 def test_a_row_that_cannot_be_written_leaves_no_directory(copy, runs, trained, monkeypatch):
