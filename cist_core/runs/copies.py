@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
@@ -41,7 +41,7 @@ def not_here(store: RunStore, copies: Sequence[CopiedRun]) -> list[CopiedRun]:
     """
     runs = store.list_runs()
     ids = {run.id for run in runs}
-    marks = {mirror_id(run.directory) for run in runs} - {None}
+    marks = {_mark_of(run) for run in runs} - {None}
     return [copy for copy in copies if copy.name not in ids and copy.mark not in marks]
 
 
@@ -94,7 +94,7 @@ def _look(store: RunStore, mirror: Mirror, run_id: str, allow_code: bool) -> Non
         raise CistError(f"There is no run in {url}; 'cist runs --mirror URL' lists those below an address.")
     if mark:
         for run in store.list_runs():
-            if mirror_id(run.directory) == mark.decode("ascii", errors="replace").strip():
+            if _mark_of(run) == mark.decode("ascii", errors="replace").strip():
                 raise CistError(f"The run in {url} is here already, as {run.id}, and nothing of it is replaced.")
     wanted = _config(config, url)
     if not allow_code:
@@ -104,6 +104,12 @@ def _look(store: RunStore, mirror: Mirror, run_id: str, allow_code: bool) -> Non
     known = json_object(record)
     owner = known.get("owner") if known.get("id") == run_id else None  # else it loses its record (`brought`)
     _check_room(store, size, owner if isinstance(owner, str) else None)
+
+
+def _mark_of(run: Run) -> str | None:
+    with suppress(OSError):  # whatever lies there
+        return mirror_id(run.directory)
+    return None
 
 
 def _config(content: bytes | None, url: str) -> RunConfig:

@@ -408,6 +408,31 @@ def test_a_request_to_stop_and_a_lock_do_not_come_with_the_copy(copy, runs, trai
     assert run.directory.lock_file.read_bytes() == b""
 
 
+@pytest.mark.parametrize("url", ["s3"], indirect=True)
+def test_a_file_that_is_a_folder_too_is_refused_and_one_where_none_belongs_does_no_harm(copy, runs, trained):
+    put(copy, trained["stopped"], **{"log.txt/x": b"", "mirror-id": None})
+    with pytest.raises(CistError, match=r"The copy cannot be written to .*log\.txt"):
+        bring_back(runs, copy)
+    assert nothing_is_left(runs.root)
+    Store(copy).remove("log.txt/x")
+    Store(copy).write("mirror-id/x", b"")
+    store = RunStore(runs.root)
+    bring_back(store, copy)
+    assert not_here(store, copied_runs(copy)) == []
+
+
+@pytest.mark.parametrize("url", ["s3"], indirect=True)
+def test_objects_that_mark_folders_are_no_files(copy, runs, trained):
+    import boto3
+
+    put(copy, trained["stopped"])
+    bucket, _, key = copy.removeprefix("s3://").partition("/")
+    for marker in (f"{key}/", f"{key}/checkpoints/"):
+        boto3.client("s3").put_object(Bucket=bucket, Key=marker, Body=b"")
+    run = bring_back(runs, copy)
+    assert list(run.directory.checkpoints.glob("*.pt"))
+
+
 def test_an_address_without_a_run_is_named(copy, runs, tmp_path):
     with pytest.raises(CistError, match=f"There is no run in .*{RUN_ID}; 'cist runs --mirror URL' lists"):
         bring_back(runs, copy)

@@ -77,7 +77,9 @@ class Store:
             found = self._fs.find(str(self._folder))
         except FileNotFoundError:
             return []
-        names = [str(PurePosixPath(path).relative_to(self._folder)) for path in found]
+        # Some programs mark a folder by an empty object of its name with a slash.
+        paths = [PurePosixPath(path) for path in found if not path.endswith("/")]
+        names = [str(path.relative_to(self._folder)) for path in paths]
         for name in names:
             parts = PurePosixPath(name).parts
             if ".." in parts or "\\" in name or PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive:
