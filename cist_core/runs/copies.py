@@ -67,6 +67,8 @@ def bring_back(store: RunStore, url: str, *, allow_code: bool = False) -> Run:
     with _alone(store):
         name = url.rstrip("/").rpartition("/")[2]
         run_id, title = (name, None) if is_run_id(name) else (store.unused_id(), name)
+        if (adopted := store.adopted(run_id)) is not None:
+            return adopted
         store.check_free(run_id)
         directory = RunDirectory(store.root / f".{run_id}{_FETCHED}")
         mirror = Mirror(url, directory)

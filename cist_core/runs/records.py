@@ -181,12 +181,13 @@ def _in_plain_text(record: RunRecord) -> RunRecord:
 
 def recover(root: Path) -> list[Recovered]:
     """The runs whose directories lie in a root, in the order in which they were queued."""
-    found = [_recover(path) for path in root.iterdir() if is_run_id(path.name) and path.is_dir()]
+    found = [recover_one(path) for path in root.iterdir() if is_run_id(path.name) and path.is_dir()]
     there = [one for one in found if one is not None]
     return sorted(there, key=lambda one: (one.record.queued_at, one.record.created_at, one.record.id))
 
 
-def _recover(path: Path) -> Recovered | None:
+def recover_one(path: Path) -> Recovered | None:
+    """The run whose directory this is; None if it is that of none."""
     directory = RunDirectory(path)
     record = _read(path, path.name)
     if record is None:

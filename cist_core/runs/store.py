@@ -35,7 +35,7 @@ from cist_core.runs.endings import Ending, ending
 from cist_core.runs.executors.local import LocalExecutor, process_handle
 from cist_core.runs.executors.protocol import ExecutorUnreachable, Exit, chosen_executor, executor_of
 from cist_core.runs.limits import RunLimits
-from cist_core.runs.records import RECORD_FILE, Recovered, RunRecord, queued, recover, write_record
+from cist_core.runs.records import RECORD_FILE, Recovered, RunRecord, queued, recover, recover_one, write_record
 from cist_core.runs.run import Run, RunState
 from cist_core.training.run_directory import RunDirectory
 
@@ -51,6 +51,8 @@ _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _UNWRITTEN = "The table of runs cannot be written now, so it does not say so yet."
 _RESERVE_BYTES = 1 << 16  # for some changes of rows, with pages that split
 _LONGEST_NAME = 80
+_WHOLE = ".whole"
+"""Marks a directory from elsewhere that has all its files, while it gets its place and its row."""
 _TABLE = """
 CREATE TABLE IF NOT EXISTS runs (
     id TEXT PRIMARY KEY,
@@ -367,6 +369,7 @@ class RunStore:
         self.check_keeper()
         record = record.model_copy(update={"name": _one_line(record.name)})
         write_record(RunDirectory(directory), record.model_dump())
+        (directory / _WHOLE).touch()
         place, moved = self.root / record.id, False
         try:
             with self._transaction() as connection:
@@ -380,7 +383,19 @@ class RunStore:
             if moved:
                 place.rename(directory)
             raise
+        (place / _WHOLE).unlink(missing_ok=True)
         return self.get(record.id)
+
+    def adopted(self, run_id: str) -> Run | None:
+        """A run that `adopt` had given its place when its process was killed, now with its row; None if there is none."""
+        place = self.root / run_id
+        found = recover_one(place) if (place / _WHOLE).exists() else None
+        if found is None:
+            return None
+        with self._transaction() as connection:
+            _insert(connection, found.record)
+        (place / _WHOLE).unlink(missing_ok=True)
+        return self.get(run_id)
 
     def check_free(self, run_id: str) -> None:
         """Refuse an id that is taken.

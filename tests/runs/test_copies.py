@@ -41,6 +41,17 @@ def hang(self, name, path):
 Store.fetch = hang
 sys.exit(main(["runs", "--root", sys.argv[1], "fetch", sys.argv[2]]))
 """
+DIES = """
+import os, signal, sys
+from pathlib import Path
+from cist_core.cli import main
+rename = Path.rename
+def die(self, target):
+    rename(self, target)
+    os.kill(os.getpid(), signal.SIGKILL)
+Path.rename = die
+main(["runs", "--root", sys.argv[1], "fetch", sys.argv[2]])
+"""
 
 
 @pytest.fixture(scope="module")
@@ -212,6 +223,21 @@ def test_a_fetch_that_is_killed_leaves_nothing_that_is_listed_and_can_be_repeate
     assert RunStore(runs.root).list_runs() == []
     assert bring_back(runs, copy).id == RUN_ID
     assert not list(runs.root.glob(".*.fetched"))
+
+
+@pytest.mark.parametrize("url", ["file"], indirect=True)
+def test_a_fetch_that_is_killed_between_the_directory_and_its_row_can_be_repeated(copy, runs, trained):
+    put(copy, trained["stopped"])
+    command = [sys.executable, "-c", DIES, str(runs.root), copy]
+    died = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, check=False)
+    assert died.returncode == -signal.SIGKILL
+    assert (runs.root / RUN_ID).is_dir()
+    assert runs.list_runs() == []
+    run = bring_back(runs, copy)
+    assert (run.id, run.name, run.state) == (RUN_ID, "mine", RunState.CANCELLED)
+    assert runs.list_runs() == [run]
+    with pytest.raises(CistError, match="is here already"):
+        bring_back(runs, copy)
 
 
 @pytest.mark.parametrize("url", ["file"], indirect=True)
