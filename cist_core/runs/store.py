@@ -387,7 +387,7 @@ class RunStore:
         return self.get(record.id)
 
     def adopted(self, run_id: str) -> Run | None:
-        """A run that `adopt` had given its place when its process was killed, now with its row; None if there is none."""
+        """A run that `adopt` had given its place when its process was killed, now with its row; None: there is none."""
         place = self.root / run_id
         found = recover_one(place) if (place / _WHOLE).exists() else None
         if found is None:
