@@ -10,7 +10,8 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from app.forms import run_tokens, run_views
+from app.forms import run_copies, run_tokens, run_views
+from app.forms.run_copies import CopyDesk
 from app.forms.run_views import MOST_SELECTED, Answers, RunView, SettingView
 from app.history import went_back
 from app.people import on_own_machine, require_sign_in, run_store
@@ -31,7 +32,10 @@ from cist_core.charts.training_sentences import RunCurve, term_name
 from cist_core.charts.training_tokens import perplexity_figure, weights_figure
 from cist_core.errors import CistError
 from cist_core.runs import Run, ensure_worker
+from cist_core.runs.copies import not_here
+from cist_core.runs.executors.settings import mirror_url
 from cist_core.tables import to_csv
+from cist_core.training.mirror.listing import CopiedRun
 
 SECTION = "Train"
 ORDER = 20
@@ -40,6 +44,7 @@ ICON = ":material/monitoring:"
 NO_EPOCH = "No epoch has ended yet."
 QUESTION = "What came of the runs?"
 POLL_SECONDS = 2
+COPIES_POLL_SECONDS = 1
 CHART_HEIGHT = 320
 MOST_ROWS = 6  # of the list before it scrolls
 TABLE = "runs-table"
@@ -577,6 +582,84 @@ def show_exports(views: list[RunView]) -> None:
             st.code(view.run.directory.log_tail(30) or "Nothing was logged yet.", language=None, height=220)
 
 
+# ---- runs that are not here ------------------------------------------------------------------------------------------
+
+
+def show_copies() -> None:
+    """Runs that lie in the operator's store alone, for whoever may see all runs; it is asked when somebody wants it."""
+    if store.owner is not None:
+        return
+    url = mirror_url(store.root)
+    if url is None:
+        return
+    desk = st.session_state.get("_copies")
+    if desk is None or desk.url != url:
+        desk = st.session_state["_copies"] = CopyDesk(url, store.root)
+    busy = desk.busy
+
+    def show() -> None:
+        came = desk.go_on()
+        if came:
+            st.session_state["run"] = came
+        if desk.busy != busy:
+            st.rerun()  # once more, with or without a clock, and with the runs that have come
+        with st.expander("Copies of runs that are not here", icon=":material/cloud_download:", key="runs-copies"):
+            show_desk(desk)
+
+    st.fragment(show, run_every=COPIES_POLL_SECONDS if busy else None)()
+
+
+def show_desk(desk: CopyDesk) -> None:
+    """Which copies there are of runs that are not here, and what can be done."""
+    st.caption(
+        f"Runs are copied to {plain(desk.url)} while they train. One that is not on this disk can be brought here "
+        "from its copy: its files are fetched, and it is listed when all of them are there."
+    )
+    missing = [] if desk.copies is None else not_here(store, desk.copies)
+    missing.sort(key=lambda copy: copy.name, reverse=True)  # ids begin with the time
+    chosen: list[CopiedRun] = []
+    if missing and not desk.coming:
+        event = st.dataframe(
+            run_copies.listing(missing),
+            column_config={
+                "Run": st.column_config.TextColumn(width="medium"),
+                "State": st.column_config.TextColumn(
+                    help="As it last said; one that was killed says for ever that it is running"
+                ),
+                "Test": st.column_config.NumberColumn(help="Accuracy after the last epoch", format="%.1f %%"),
+            },
+            hide_index=True,
+            height=37 + 35 * min(len(missing), MOST_ROWS),
+            key=f"copies-{desk.looks}-{len(missing)}",
+            on_select="rerun",
+            selection_mode="multi-row",
+            placeholder="–",
+            alt="Copies of runs that are not here, with state, epoch and test accuracy",
+        )
+        chosen = [missing[row] for row in event["selection"]["rows"] if row < len(missing)]
+    elif desk.coming:
+        names = ", ".join(copy.title or copy.name for copy in desk.coming)
+        st.markdown(f"Bringing {plain(names)} here ...")
+    elif desk.copies:
+        st.markdown(f"All {len(desk.copies):,} runs that have a copy there are here.")
+    elif desk.copies is not None:
+        st.markdown("There are no copies of runs.")
+    if desk.fault is not None:
+        show_error(CistError(desk.fault))
+    with st.container(horizontal=True):
+        if missing and not desk.coming:
+            label = f"Bring {len(chosen)} here" if len(chosen) > 1 else "Bring it here"
+            st.button(
+                label if chosen else "Select runs to bring here", icon=":material/download:", type="primary",
+                disabled=not chosen or desk.busy, key="copies-bring", on_click=desk.bring, args=(chosen,),
+            )  # fmt: skip
+        if desk.coming:
+            st.button("Stop", icon=":material/stop:", key="copies-stop", on_click=desk.stop)
+        else:
+            words = "Looking ..." if desk.busy else "Look" if desk.copies is None else "Look again"
+            st.button(words, icon=":material/search:", disabled=desk.busy, key="copies-look", on_click=desk.look)
+
+
 # ---- the page --------------------------------------------------------------------------------------------------------
 
 
@@ -669,5 +752,6 @@ if require_sign_in("see your runs"):
     try:
         store = run_store()
         show_polling()
+        show_copies()
     except CistError as error:
         show_error(error)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from cist_core.processes import PYTHON
+from app.forms.command_job import CommandJob
 from cist_core.training import RunConfig
 
 REST_SECONDS = 3.0
@@ -43,7 +41,7 @@ class EstimateJob:
         self.fault: str | None = None
         self._config = config
         self._since = time.monotonic()
-        self._process: subprocess.Popen[str] | None = None
+        self._command: CommandJob | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     @classmethod
@@ -64,50 +62,36 @@ class EstimateJob:
         """Start the process when it is time, and read its answer when it is there."""
         if self.ended:
             return
-        if self._process is None:
+        if self._command is None:
             if time.monotonic() - self._since >= REST_SECONDS:
                 self._start()
             return
-        if self._process.poll() is None:
-            if time.monotonic() - self._since > MOST_SECONDS:
-                self.stop()
-                fewer = "fewer or shorter texts" if self._config.task == "language" else "fewer images"
-                self.fault = (
-                    f"Timing took longer than {MOST_SECONDS:.0f} seconds, so the run would be long; the teacher or the "
-                    f"student may be slow here. Choose smaller ones, or {fewer}."
-                )
-            return
-        self._read(self._process.returncode)
+        self._command.go_on()
+        if self._command.ended:
+            found, self.fault = self._command.found, self._command.fault
+            if found is not None:
+                self.found = Estimate(**{name: found[name] for name in Estimate.__dataclass_fields__})
+            self.stop()
 
     def _start(self) -> None:
-        self._since = time.monotonic()
         self._folder = tempfile.TemporaryDirectory(prefix="cist-estimate-")
-        folder = Path(self._folder.name)
-        self._config.save(folder / "config.json")
-        command = [*PYTHON, "-m", "cist_core", "distill", str(folder / "config.json"), "--estimate"]
-        with (folder / "answer").open("w") as answer, (folder / "errors").open("w") as errors:
-            self._process = subprocess.Popen(command, stdout=answer, stderr=errors, text=True)
-
-    def _read(self, code: int) -> None:
-        assert self._folder is not None
-        folder = Path(self._folder.name)
-        if code == 0:
-            found = json.loads((folder / "answer").read_text())
-            self.found = Estimate(**{name: found[name] for name in Estimate.__dataclass_fields__})
-        else:
-            said = (folder / "errors").read_text(errors="replace")
-            lines = [line.removeprefix("cist: ") for line in said.splitlines() if line.strip()]
-            self.fault = lines[-1] if lines else f"Timing stopped with exit code {code}."
-        self._folder.cleanup()
+        config = Path(self._folder.name) / "config.json"
+        self._config.save(config)
+        fewer = "fewer or shorter texts" if self._config.task == "language" else "fewer images"
+        self._command = CommandJob(
+            ["distill", str(config), "--estimate"],
+            most_seconds=MOST_SECONDS,
+            too_long=f"Timing took longer than {MOST_SECONDS:.0f} seconds, so the run would be long; the teacher or "
+            f"the student may be slow here. Choose smaller ones, or {fewer}.",
+        )
 
     def stop(self) -> None:
         """End the process, if it runs; the job may start anew."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
-            self._process.wait(timeout=10)
+        if self._command is not None:
+            self._command.stop()
         if self._folder is not None:
             self._folder.cleanup()
-        self._process, self._folder, self._since = None, None, time.monotonic()
+        self._command, self._folder, self._since = None, None, time.monotonic()
 
 
 def _key(config: RunConfig) -> str:

@@ -291,21 +291,9 @@ def base_config(options: argparse.Namespace) -> RunConfig:
             "Expected CONFIG.json or --preset NAME: what to train; or --run-dir DIR --resume to go on with a run."
         )
     if options.preset is None and not options.allow_code:
-        _refuse_code_of_a_file(config, options.config or options.run_dir)
+        config.refuse_code(str(options.config or options.run_dir))
     class_map = given_class_map(options)
     return config if class_map is None else config.changed(data={"class_map": class_map})
-
-
-def _refuse_code_of_a_file(config: RunConfig, source: str) -> None:
-    """A file that somebody sent must not run code unasked; what the command line itself names may."""
-    from cist_core.zoo.kinds.code import runs_code
-
-    teacher, student = config.teacher, config.student
-    for name in (teacher.name, getattr(teacher, "architecture", None), student.architecture):
-        if name is not None and runs_code(name):
-            raise CistError(
-                f"{source} names the code '{name}', which would run with your rights; read it, then add --allow-code."
-            )
 
 
 def _config_of_run(path: Path) -> RunConfig:

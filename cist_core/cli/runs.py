@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cist_core import CistError
-from cist_core.cli.output import add_json_option, print_json, refuse_options, table
+from cist_core.cli.output import add_json_option, print_json, refuse_options, remark, table
 from cist_core.training.logit_scale import ScaleFault
 from cist_core.wording import percent
 
@@ -23,6 +25,7 @@ examples:
   cist runs
   cist runs --group rho-sweep --json
   cist runs --mirror s3://bucket/runs        copies in a store, also of runs that are nowhere else
+  cist runs fetch s3://bucket/runs/20261124-171500-ab12    list one here again, with all its files
   cist runs show ab12                the end of an id is enough
   cist runs cancel 20261124-171500-ab12
   cist runs resume ab12              continue from its last checkpoint
@@ -61,7 +64,7 @@ def open_store(options: argparse.Namespace) -> RunStore:
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "runs",
-        help="list, show, cancel, resume, retry or delete runs",
+        help="list, show, cancel, resume, retry, delete or fetch runs",
         description="List the runs, or do something with some of them.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -69,7 +72,11 @@ def add_parser(commands: Any) -> None:
     )
     add_root_option(parser)
     parser.add_argument("--group", metavar="NAME", help="list the runs of this sweep only")
-    parser.add_argument("--mirror", metavar="URL", help="list the copies of runs in this folder of a store instead")
+    parser.add_argument(
+        "--mirror",
+        metavar="URL",
+        help="list the copies of runs in this folder of a store instead, or fetch some from there",
+    )
     add_json_option(parser)
     parser.set_defaults(run=list_runs)
     verbs = parser.add_subparsers(metavar="[VERB]")
@@ -80,6 +87,26 @@ def add_parser(commands: Any) -> None:
         act = verbs.add_parser(verb, help=effect, description=f"Take each run and {effect}.", allow_abbrev=False)
         act.add_argument("ids", nargs="+", metavar="ID", help="of a run, or the end of it")
         act.set_defaults(run=act_on_runs, verb=verb)
+    fetch = verbs.add_parser(
+        "fetch",
+        help="list a run here that lies in a store alone",
+        description="Fetch each run whole from its copy in a store, and list it here among the others.",
+        allow_abbrev=False,
+    )
+    fetch.add_argument(
+        "copies",
+        nargs="+",
+        metavar="COPY",
+        help="its address as 'cist runs --mirror URL' lists it, or its name in --mirror, or else in the [mirror] of "
+        "executors.toml",
+    )
+    fetch.add_argument("--mirror", metavar="URL", default=argparse.SUPPRESS, help="folder of a store with the copies")
+    fetch.add_argument(
+        "--allow-code",
+        action="store_true",
+        help="also runs whose configs name code (package.module:function), which a resumed run calls; read it before",
+    )
+    fetch.set_defaults(run=fetch_runs)
     for verb_parser in verbs.choices.values():
         # The options of `cist runs` may stand behind the verb as well, and only count where they were given.
         verb_parser.add_argument("--root", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
@@ -121,17 +148,57 @@ def _list_copies(options: argparse.Namespace) -> None:
     refuse_options(options, ("root", "group"), needs="runs of this machine", reason="--mirror lists those of a store")
     runs = copied_runs(options.mirror)
     if options.json:
-        print_json({"mirror": options.mirror, "runs": [{"url": run.url, "status": run.status} for run in runs]})
+        print_json({"mirror": options.mirror, "runs": [asdict(run) for run in runs]})
         return
     if not runs:
         print(f"There are no copies of runs in {options.mirror}.")
         return
-    rows = [[run.url, run.state, _percent(run.test_accuracy)] for run in runs]
-    print(table(["copy", "state", "test accuracy"], rows, left=2))
-    print("Go on with one here: cist distill --run-dir COPY --resume")
+    rows = [[run.url, run.state, run.epoch or "-", _percent(run.test_accuracy)] for run in runs]
+    print(table(["copy", "state", "epoch", "test accuracy"], rows, left=2))
+    print("List one here: cist runs fetch COPY. Go on with one apart: cist distill --run-dir COPY --resume")
+
+
+def fetch_runs(options: argparse.Namespace) -> None:
+    from cist_core.runs.copies import bring_back
+    from cist_core.runs.executors.settings import mirror_of
+
+    store = open_store(options)
+    urls = [_copy_url(store, options.mirror, copy) for copy in options.copies]
+    runs = []
+    # As on Ctrl-C, what was fetched in part is removed and the lease given back.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        for url in urls:
+            run = bring_back(store, url, allow_code=options.allow_code)
+            runs.append(run)
+            if options.json:
+                continue
+            print(f"{run.id}  {_state(run)}")
+            if mirror_of(run.directory.path) != url.rstrip("/"):
+                remark(f"The copy in {url} stays as it is: [mirror] in executors.toml does not name it.")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if options.json:
+        print_json({"runs": [_record(run) for run in runs]})
+
+
+def _copy_url(store: RunStore, mirror: str | None, copy: str) -> str:
+    from cist_core.runs.executors.settings import mirror_url
+    from cist_core.training.mirror.store import is_url
+
+    if is_url(copy):
+        return copy
+    folder = mirror or mirror_url(store.root)
+    if folder is None:
+        raise CistError(
+            f"Expected the address of a copy, such as s3://bucket/runs/{copy}, but got '{copy}'; or name the folder of "
+            "a store that it lies in (--mirror URL)."
+        )
+    return f"{folder.rstrip('/')}/{copy}"
 
 
 def show_run(options: argparse.Namespace) -> None:
+    _refuse_mirror(options, "show")
     store = open_store(options)
     store.reconcile()
     run = _find(store, options.id)
@@ -167,6 +234,7 @@ def show_run(options: argparse.Namespace) -> None:
 
 
 def act_on_runs(options: argparse.Namespace) -> None:
+    _refuse_mirror(options, options.verb)
     store = open_store(options)
     store.reconcile()
     actions: dict[str, Callable[[str], object]] = {
@@ -186,6 +254,10 @@ def act_on_runs(options: argparse.Namespace) -> None:
         print(f"{run.id}  {_state(left[run.id]) if run.id in left else 'deleted'}")
     if options.verb in ("resume", "retry"):
         print("A worker starts them in their turn: 'cist worker', unless one works already.")
+
+
+def _refuse_mirror(options: argparse.Namespace, verb: str) -> None:
+    refuse_options(options, ("mirror",), needs="'fetch', or alone", reason=f"'{verb}' is about runs that are here")
 
 
 def _find(store: RunStore, text: str) -> Run:

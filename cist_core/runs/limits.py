@@ -122,6 +122,28 @@ class RunLimits(BaseModel):
                 f"have 'user_disk_bytes' in {LIMITS_FILE} raised by the operator of this machine."
             )
 
+    def check_brought(self, *, size: int, owner: str | None, used: int) -> None:
+        """Refuse to bring a run here that is larger than its directory may be, or for which its owner has no room.
+
+        Args:
+            size: of all its files, in bytes.
+            owner: whose it is; None: the operator's, who has no limit of their own.
+            used: bytes of the owner's other runs.
+
+        Raises:
+            CistError: naming the limit.
+        """
+        if size > self.disk_bytes:
+            raise CistError(
+                f"Expected at most {self.disk_bytes:,} bytes in a run, but this one has {size:,}; raise 'disk_bytes' "
+                f"in {LIMITS_FILE}."
+            )
+        if owner is not None and used + size > self.user_disk_bytes:
+            raise CistError(
+                f"The run belongs to {owner}, whose runs use {used:,} bytes of the disk; with {size:,} more that is "
+                f"above {self.user_disk_bytes:,}; delete some, or raise 'user_disk_bytes' in {LIMITS_FILE}."
+            )
+
 
 def _fault(fault: object) -> str:
     match fault:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import time
 from collections.abc import Mapping
@@ -21,16 +22,32 @@ from pydantic import BaseModel, ConfigDict, Field
 from cist_core.documents import parse_json, read_bytes
 from cist_core.errors import CistError
 from cist_core.files import write_whole
+from cist_core.plain_text import all_written_out
 from cist_core.processes import start_of
 from cist_core.runs.executors.local import LocalExecutor, process_handle
+from cist_core.runs.executors.protocol import chosen_executor
 from cist_core.runs.run import RunState
 from cist_core.training.run_directory import RunDirectory, RunDirectoryBusy
 from cist_core.training.run_files import MOST_BYTES
 
 RECORD_FILE = "run.json"
-_RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]+")
+_RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{1,64}")
+_TEXTS = ("name", "note", "sweep", "owner", "reason")
 _LOST = "It is gone and left no word; resume it from its last checkpoint."
 _NEVER_STARTED = "It had not been started when the table of runs was lost; resume it to queue it again."
+
+
+Moment = Annotated[float, Field(ge=0, le=1e11)]
+
+
+def is_run_id(name: str) -> bool:
+    """Whether a folder may be the directory of a run, by its name.
+
+    Example:
+        >>> is_run_id("20261124-171500-ab12"), is_run_id("student")
+        (True, False)
+    """
+    return _RUN_ID.fullmatch(name) is not None
 
 
 class RunRecord(BaseModel):
@@ -43,10 +60,10 @@ class RunRecord(BaseModel):
     note: str
     state: str
     sweep: str | None
-    created_at: float
-    queued_at: float
-    started_at: float | None
-    ended_at: float | None
+    created_at: Moment
+    queued_at: Moment
+    started_at: Moment | None
+    ended_at: Moment | None
     reason: str | None
     stop_requested_at: float | None
     limit_reason: str | None
@@ -73,7 +90,7 @@ class Recovered:
 
 
 def queued(
-    directory: RunDirectory,
+    run_id: str,
     *,
     name: str,
     working_directory: Path,
@@ -86,7 +103,7 @@ def queued(
     """The row of a run that has not been started.
 
     Args:
-        directory: named by its id.
+        run_id: the name of its directory.
         name: for people.
         working_directory: that it is started in.
         note: anything.
@@ -97,7 +114,7 @@ def queued(
     """
     moment = time.time() if at is None else at
     return RunRecord(
-        id=directory.path.name,
+        id=run_id,
         name=name,
         note=note,
         state=str(RunState.QUEUED),
@@ -132,18 +149,53 @@ def write_record(directory: RunDirectory, row: Mapping[str, Any]) -> None:
         )
 
 
+def brought(directory: RunDirectory, run_id: str, *, name: str | None, root: Path) -> RunRecord:
+    """The row of a run whose directory comes from another machine, and which does not run here.
+
+    How it stands is what it says itself. What the table there knew beyond that is taken over if the run keeps its id
+    and its record is whole: name, note, sweep, owner, attempts, when it was added; where it is to run, if this machine
+    knows the place, and where its relative paths begin, if there is such a folder here.
+
+    Args:
+        directory: its files, whole.
+        run_id: that it is to have here.
+        name: for people, where its record does not say; None: by its objective.
+        root: of the runs here.
+    """
+    record = _from_files(directory, run_id, root)
+    known = _read(directory.path, run_id)
+    if known is None:
+        return _in_plain_text(record.model_copy(update={} if name is None else {"name": name}))
+    taken = known.model_dump(include={*_TEXTS, "created_at", "queued_at", "attempt"} - {"reason"})
+    if os.path.isdir(known.working_directory):
+        taken["working_directory"] = known.working_directory
+    if known.executor not in (None, LocalExecutor.name):
+        with contextlib.suppress(CistError):
+            taken["executor"] = chosen_executor(known.executor)
+    return _in_plain_text(record.model_copy(update=taken))
+
+
+def _in_plain_text(record: RunRecord) -> RunRecord:
+    return record.model_copy(update=all_written_out(record.model_dump(include={*_TEXTS})))
+
+
 def recover(root: Path) -> list[Recovered]:
     """The runs whose directories lie in a root, in the order in which they were queued."""
-    found = [_recover(path) for path in root.iterdir() if _RUN_ID.fullmatch(path.name) and path.is_dir()]
+    found = [recover_one(path) for path in root.iterdir() if is_run_id(path.name) and path.is_dir()]
     there = [one for one in found if one is not None]
     return sorted(there, key=lambda one: (one.record.queued_at, one.record.created_at, one.record.id))
 
 
-def _recover(path: Path) -> Recovered | None:
+def recover_one(path: Path) -> Recovered | None:
+    """The run whose directory this is; None if it is that of none."""
     directory = RunDirectory(path)
-    record = _read(path)
+    record = _read(path, path.name)
     if record is None:
-        return Recovered(_from_files(directory), known=False) if directory.config_file.exists() else None
+        return (
+            Recovered(_from_files(directory, path.name, path.parent), known=False)
+            if directory.config_file.exists()
+            else None
+        )
     if record.state != RunState.RUNNING and (handle := _living(directory)) is not None:
         # It was started, and the disk had no room for its record.
         alive = {"state": str(RunState.RUNNING), "executor": LocalExecutor.name, "handle": handle, "ended_at": None}
@@ -151,32 +203,30 @@ def _recover(path: Path) -> Recovered | None:
     return Recovered(record, known=True)
 
 
-def _read(path: Path) -> RunRecord | None:
-    """What the table said, if that is there and whole."""
+def _read(path: Path, run_id: str) -> RunRecord | None:
+    """What the table said of a run, if that is there and whole."""
     content = _json(path / RECORD_FILE)
     try:
         record = RunRecord.model_validate(content)
         record.model_dump_json()  # fails for half a character, which JSON can name and no table can hold
     except ValueError:
         return None
-    return record if record.id == path.name and record.state in list(RunState) else None
+    return record if record.id == run_id and record.state in list(RunState) else None
 
 
-def _from_files(directory: RunDirectory) -> RunRecord:
+def _from_files(directory: RunDirectory, run_id: str, root: Path) -> RunRecord:
     """What a run says of itself."""
     status, config = directory.status(), _json(directory.config_file)
     ended = status.get("state")
     handle = _living(directory)
-    created_at = _created_at(directory.path)
+    created_at = _created_at(run_id, directory.path)
     if handle is not None:
         state, reason = RunState.RUNNING, None
     elif ended in (RunState.FINISHED, RunState.FAILED, RunState.CANCELLED):
         state, reason = RunState(str(ended)), status.get("reason")
     else:
         state, reason = (RunState.LOST, _LOST) if status else (RunState.CANCELLED, _NEVER_STARTED)
-    record = queued(
-        directory, name=_name(config) or directory.path.name, working_directory=directory.path.parent, at=created_at
-    )
+    record = queued(run_id, name=_name(config) or run_id, working_directory=root, at=created_at)
     said = {
         "state": str(state),
         "started_at": status.get("started_at"),
@@ -218,10 +268,10 @@ def _name(config: Any) -> str:
     return next((name for name in names if isinstance(name, str) and name.isprintable()), "")
 
 
-def _created_at(path: Path) -> float:
+def _created_at(run_id: str, path: Path) -> float:
     """From the id, or else from the file system."""
     try:
-        return time.mktime(time.strptime(path.name[:15], "%Y%m%d-%H%M%S"))
+        return time.mktime(time.strptime(run_id[:15], "%Y%m%d-%H%M%S"))
     except (ValueError, OverflowError):
         return path.stat().st_mtime
 

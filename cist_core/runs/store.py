@@ -35,7 +35,7 @@ from cist_core.runs.endings import Ending, ending
 from cist_core.runs.executors.local import LocalExecutor, process_handle
 from cist_core.runs.executors.protocol import ExecutorUnreachable, Exit, chosen_executor, executor_of
 from cist_core.runs.limits import RunLimits
-from cist_core.runs.records import RECORD_FILE, Recovered, RunRecord, queued, recover, write_record
+from cist_core.runs.records import RECORD_FILE, Recovered, RunRecord, queued, recover, recover_one, write_record
 from cist_core.runs.run import Run, RunState
 from cist_core.training.run_directory import RunDirectory
 
@@ -51,6 +51,8 @@ _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _UNWRITTEN = "The table of runs cannot be written now, so it does not say so yet."
 _RESERVE_BYTES = 1 << 16  # for some changes of rows, with pages that split
 _LONGEST_NAME = 80
+_WHOLE = ".whole"
+"""Marks a directory from elsewhere that has all its files, while it gets its place and its row."""
 _TABLE = """
 CREATE TABLE IF NOT EXISTS runs (
     id TEXT PRIMARY KEY,
@@ -319,7 +321,7 @@ class RunStore:
                     place = RunDirectory(made[-1])
                     config.save(place.config_file)
                     record = queued(
-                        place,
+                        place.path.name,
                         name=_one_line(name) or config.objective.label,
                         note=note,
                         group=group,
@@ -338,6 +340,71 @@ class RunStore:
                 for directory in made:
                     shutil.rmtree(directory, ignore_errors=True)
                 raise
+
+    def check_keeper(self) -> None:
+        """Refuse what is the operator's alone: copies of runs may be anybody's.
+
+        Raises:
+            CistError: if this store acts for somebody.
+        """
+        if self.owner is not None:
+            raise CistError("Copies of runs may be anybody's, so only the operator of this machine brings them back.")
+
+    def unused_id(self) -> str:
+        """An id that no run has, of a directory that is not there."""
+        directory = self._make_directory()
+        directory.rmdir()
+        return directory.name
+
+    def adopt(self, directory: Path, record: RunRecord) -> Run:
+        """Give the whole directory of a run its place among the others, and the run its row.
+
+        Args:
+            directory: lies in the root under a name that is no run's.
+            record: the row.
+
+        Raises:
+            CistError: if there is such a run, or something lies in its place; the directory is then left where it is.
+        """
+        self.check_keeper()
+        record = record.model_copy(update={"name": _one_line(record.name)})
+        write_record(RunDirectory(directory), record.model_dump())
+        (directory / _WHOLE).touch()
+        place, moved = self.root / record.id, False
+        try:
+            with self._transaction() as connection:
+                self._check_free(connection, record.id)
+                with _explained(f"The directory {place} cannot be made"):
+                    directory.rename(place)
+                    moved = True
+                    flush(self.root)
+                _insert(connection, record)
+        except BaseException:
+            if moved:
+                place.rename(directory)
+            raise
+        (place / _WHOLE).unlink(missing_ok=True)
+        return self.get(record.id)
+
+    def adopted(self, run_id: str) -> Run | None:
+        """A run that `adopt` had given its place when its process was killed, now with its row; None: there is none."""
+        place = self.root / run_id
+        found = recover_one(place) if (place / _WHOLE).exists() else None
+        if found is None:
+            return None
+        with self._transaction() as connection:
+            _insert(connection, found.record)
+        (place / _WHOLE).unlink(missing_ok=True)
+        return self.get(run_id)
+
+    def check_free(self, run_id: str) -> None:
+        """Refuse an id that is taken.
+
+        Raises:
+            CistError: if there is a run of this id, or something lies where its directory would.
+        """
+        with self._mending(), self._connection() as connection:
+            self._check_free(connection, run_id)
 
     def cancel(self, run_id: str) -> Run:
         """Take a run out of the queue, or tell it to stop: it does so at its next step, saving where it is.
@@ -812,6 +879,18 @@ class RunStore:
         if row is None:
             raise self._unknown(run_id)
         return self._run(row)
+
+    def _check_free(self, connection: sqlite3.Connection, run_id: str) -> None:
+        place = self.root / run_id
+        there = os.path.lexists(place)
+        if connection.execute("SELECT 1 FROM runs WHERE id = ?", (run_id,)).fetchone():
+            raise CistError(
+                f"The run {run_id} is here already, and nothing of it is replaced."
+                if there
+                else f"The run {run_id} is known here, but its directory is gone; delete it, then bring its copy here."
+            )
+        if there:
+            raise CistError(f"{place} is there, though the table knows no such run; move it away, and try again.")
 
     def _owned(self, run: Run) -> Run:
         """The run, if whom this store acts for may change it."""

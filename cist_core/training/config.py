@@ -255,6 +255,24 @@ class RunConfig(ConfigPart):
             CistError: naming what is missing.
         """
 
+    def refuse_code(self, source: str) -> None:
+        """A file that somebody sent must not run code unasked.
+
+        Args:
+            source: where the config comes from.
+
+        Raises:
+            CistError: if the config names code of its own (``package.module:function``).
+        """
+        from cist_core.zoo.kinds.code import runs_code
+
+        for name in (self.teacher.name, getattr(self.teacher, "architecture", None), self.student.architecture):
+            if name is not None and runs_code(name):
+                raise CistError(
+                    f"{source} names the code '{name}', which would run with your rights; read it, then add "
+                    "--allow-code."
+                )
+
     def unnamed(self) -> Self:
         """The config without the name of its preset: equal for configs that train alike."""
         return self.model_copy(update={"objective": self.objective.model_copy(update={"preset": None})})

@@ -221,7 +221,7 @@ def engine(monkeypatch):
         stand_in.processes.append(start_process([sys.executable, "-c", stand_in.code], **options))
         return stand_in.processes[-1]
 
-    monkeypatch.setattr(distill_estimate.subprocess, "Popen", start)
+    monkeypatch.setattr(subprocess, "Popen", start)
     return stand_in
 
 

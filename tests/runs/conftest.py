@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from object_stores import s3, url  # noqa: F401 - fixtures
 
 from cist_core import CistError
 from cist_core.runs import RunStore

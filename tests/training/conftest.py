@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from object_stores import s3, url  # noqa: F401 - fixtures
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import logging
 import os
 import re
 import shutil
@@ -11,10 +10,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from object_stores import on_every_store
 from whole_runs import TINY, results
 
 from cist_core import CistError
@@ -52,47 +51,6 @@ except LeaseLost:
     print("lost", flush=True)
 """
 SETTABLE_CLOCK = REPOSITORY / "tests" / "runs" / "settable_clock"
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    """The address of an empty S3."""
-    pytest.importorskip("s3fs", reason="the extra 's3' is not installed")
-    server = pytest.importorskip("moto.server", reason="moto is not installed")
-    logging.getLogger("werkzeug").setLevel("ERROR")
-    made = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    made.start()
-    host, port = made.get_host_and_port()
-    try:
-        yield f"http://{host}:{port}"
-    finally:
-        made.stop()
-
-
-@pytest.fixture
-def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A folder for one run that nobody else has."""
-    kind = getattr(request, "param", "memory")
-    if kind == "memory":
-        return f"memory://{tmp_path.name}/one"
-    if kind == "file":
-        (tmp_path / "store").mkdir()
-        return (tmp_path / "store" / "one").as_uri()
-    address = request.getfixturevalue("s3")
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": address,
-    }.items():
-        monkeypatch.setenv(name, value)
-    import boto3
-
-    boto3.client("s3").create_bucket(Bucket="a-bucket")
-    return f"s3://a-bucket/{tmp_path.name}/one"
-
-
-on_every_store = pytest.mark.parametrize("url", ["s3", "memory", "file"], indirect=True)
 
 
 def mirror(url: str, path: Path, *, resume: bool = False, **seconds: float) -> Mirror:
@@ -569,9 +527,9 @@ def test_runs_that_lie_in_the_store_alone_are_listed(url, tmp_path, capsys):
     capsys.readouterr()
     assert main(["runs", "--mirror", above]) == 0
     _, _, one, three, two, hint = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(rf"{re.escape(url)} +finished +\d+\.\d+ %", one)
-    assert re.fullmatch(rf"{re.escape(above)}/two +unknown +-", two)
-    assert re.fullmatch(rf"{re.escape(above)}/three +unknown +-", three)
+    assert re.fullmatch(rf"{re.escape(url)} +finished +4 of 4 +\d+\.\d+ %", one)
+    assert re.fullmatch(rf"{re.escape(above)}/two +unknown +- +-", two)
+    assert re.fullmatch(rf"{re.escape(above)}/three +unknown +- +-", three)
     assert main(["runs", "--mirror", above, "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["runs"]) == 3
     for name in ("config.json", "mirror-id"):  # the folder is a run itself, and hides none below it that says it is one

@@ -45,6 +45,16 @@ def settings_of(root: Path, executor: str) -> dict[str, Any]:
 def mirror_of(directory: Path) -> str | None:
     """The URL of the copy that a run is to have; None where runs have none.
 
+    Raises:
+        CistError: as `mirror_url`.
+    """
+    url = mirror_url(directory.parent)
+    return None if url is None else f"{url}/{directory.name}"
+
+
+def mirror_url(root: Path) -> str | None:
+    """The URL of the folder that holds the copies of all runs of a root; None where runs have none.
+
     Example of an ``executors.toml``::
 
         [mirror]
@@ -53,12 +63,11 @@ def mirror_of(directory: Path) -> str | None:
     Raises:
         CistError: if the file cannot be read, or the table has another content.
     """
-    table = settings_of(directory.parent, "mirror")
+    table = settings_of(root, "mirror")
     url = table.pop("url", None)
     if table or not (url is None or (isinstance(url, str) and is_url(url))):
         wrong = f"{next(iter(table))!r}" if table else f"url = {url!r}"
         raise CistError(
-            f'Mend [mirror] in {directory.parent / SETTINGS_FILE}: expected url = "s3://BUCKET/FOLDER" alone, but got '
-            f"{wrong}."
+            f'Mend [mirror] in {root / SETTINGS_FILE}: expected url = "s3://BUCKET/FOLDER" alone, but got {wrong}.'
         )
-    return None if url is None else f"{url.rstrip('/')}/{directory.name}"
+    return None if url is None else url.rstrip("/")

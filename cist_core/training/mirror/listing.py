@@ -10,11 +10,14 @@ from typing import Any
 from cist_core.documents import parse_json
 from cist_core.errors import CistError, first_line
 from cist_core.plain_text import written_out
-from cist_core.training.mirror.mirror import ID_FILE
-from cist_core.training.mirror.store import Store
+from cist_core.training.mirror.mark import ID_FILE
+from cist_core.training.mirror.store import BEGIN_SECONDS, Store, within
 
-_MOST_BYTES = 1_000_000
+MOST_BYTES = 1_000_000
+"""Of a file that is only looked at."""
 _MARKS = ("config.json", ID_FILE, "status.json")
+_ABOUT = ("status.json", ID_FILE, "run.json")  # the last is the row that the table of runs had
+_LONGEST_TITLE = 80
 
 
 @dataclass(frozen=True)
@@ -24,16 +27,31 @@ class CopiedRun:
     Attributes:
         url: of its folder.
         status: the content of its ``status.json``; empty where there is none that can be read.
+        mark: tells it from all other runs; None for one that was copied without.
+        title: the name that it had in the table of runs; empty where it was in none.
     """
 
     url: str
     status: dict[str, Any]
+    mark: str | None = None
+    title: str = ""
+
+    @property
+    def name(self) -> str:
+        """Of its folder; of a run of the queue its id."""
+        return self.url.rpartition("/")[2]
 
     @property
     def state(self) -> str:
         """As the run last said; one that was killed says for ever that it is running."""
         said = self.status.get("state")
         return said if isinstance(said, str) and re.fullmatch("[a-z]{1,20}", said) else "unknown"
+
+    @property
+    def epoch(self) -> str | None:
+        """Epochs done, of all: ``7 of 12``; None where it does not say so."""
+        said = [self.status.get(name) for name in ("epoch", "epochs")]
+        return "{:,} of {:,}".format(*said) if all(type(one) is int and 0 <= one < 2**53 for one in said) else None
 
     @property
     def test_accuracy(self) -> float | None:
@@ -51,6 +69,10 @@ def copied_runs(url: str) -> list[CopiedRun]:
         CistError: if the store is of no known kind or gives no answer.
     """
     store = Store(url)
+    return within(BEGIN_SECONDS, lambda: _copied_runs(store), f"The store of {url}")
+
+
+def _copied_runs(store: Store) -> list[CopiedRun]:
     try:
         store.check_there()
         names = [PurePosixPath(name) for name in store.names()]
@@ -58,23 +80,40 @@ def copied_runs(url: str) -> list[CopiedRun]:
         # The student of a language model lies in a folder of its run, with a config.json of its own, but no run's id.
         folders, known = marks["config.json"], marks[ID_FILE] | marks["status.json"]
         runs = sorted(folder for folder in folders if folder in known or folders.isdisjoint(folder.parents))
-        return [CopiedRun(written_out(_joined(store.url, folder)), _status(store, folder)) for folder in runs]
+        contents = store.read_all([str(folder / name) for folder in runs for name in _ABOUT], most=MOST_BYTES)
+        about = zip(contents[0::3], contents[1::3], contents[2::3], strict=True)
+        return [
+            CopiedRun(written_out(_joined(store.url, folder)), _status(status), _mark(mark), _title(record))
+            for folder, (status, mark, record) in zip(runs, about, strict=True)
+        ]
     except CistError:
         raise
     except Exception as error:  # of whatever library the store has
-        raise CistError(f"The store of {url} cannot be read ({first_line(error)}).") from error
+        raise CistError(f"The store of {store.url} cannot be read ({first_line(error)}).") from error
 
 
 def _joined(url: str, folder: PurePosixPath) -> str:
     return url if folder == PurePosixPath() else f"{url}/{folder}"
 
 
-def _status(store: Store, folder: PurePosixPath) -> dict[str, Any]:
+def _status(content: bytes | None) -> dict[str, Any]:
     """The numbers and texts of ``status.json``; what else stands there is left out, as it may be anything."""
+    return {name: value for name, value in json_object(content).items() if isinstance(value, str | int | float | None)}
+
+
+def _mark(content: bytes | None) -> str | None:
+    return written_out((content or b"").decode("ascii", errors="replace").strip()) or None
+
+
+def _title(content: bytes | None) -> str:
+    name = json_object(content).get("name")
+    return written_out(" ".join(name.split()))[:_LONGEST_TITLE] if isinstance(name, str) else ""
+
+
+def json_object(content: bytes | None) -> dict[str, Any]:
+    """What a file of JSON holds; nothing where that cannot be read, or is no object."""
     try:
-        status = parse_json(store.read(str(folder / "status.json"), most=_MOST_BYTES))
-    except (OSError, ValueError):
+        found = parse_json(content or b"")
+    except ValueError:
         return {}
-    if not isinstance(status, dict):
-        return {}
-    return {name: value for name, value in status.items() if isinstance(value, str | int | float | None)}
+    return found if isinstance(found, dict) else {}

@@ -11,13 +11,14 @@ newer ones replace; and a place that is not the copy of this very run is refused
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any
 from uuid import uuid4
 
 from cist_core.documents import parse_json
@@ -26,22 +27,20 @@ from cist_core.files import file_state, write_whole
 from cist_core.training.config import config_changes, is_free_on_resume
 from cist_core.training.fields import upgraded
 from cist_core.training.mirror.lease import RENEW_SECONDS, STALE_SECONDS, Lease, LeaseLost, is_lease
-from cist_core.training.mirror.store import Store
+from cist_core.training.mirror.mark import ID_FILE, mirror_id
+from cist_core.training.mirror.store import BEGIN_SECONDS, Store, within
 from cist_core.training.run_directory import RunDirectory
 
-BEGIN_SECONDS = 300.0
 FETCH_SECONDS = 3600.0
 """For one file; a store that falls silent in the middle of one is noticed earlier by its own library."""
 END_SECONDS = 300.0
 COPY_SECONDS = 30.0
 """Between two copies while there is no new checkpoint: of the log, the status and the metrics."""
-ID_FILE = "mirror-id"
-"""Holds a text that no other run has, in the directory as in its copy: two runs may have the same config."""
 _PART_BYTES = 8 << 20
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _STEP = re.compile(r"checkpoints/step-(\d+)\.pt")
 
 log = logging.getLogger("cist_core.training")
-_T = TypeVar("_T")
 
 
 class Mirror:
@@ -91,20 +90,29 @@ class Mirror:
         Raises:
             CistError: if another process trains the run, something else is there, or the store gives no answer.
         """
-        who = f"The store of {self.store.url}"
-        _within(BEGIN_SECONDS, lambda: self._take(resume, replace), who)
-        self._renewing.start()
+        self._take_within(resume=resume, replace=replace)
         try:
             if resume:
                 self._fetch()
             elif replace:
-                _within(BEGIN_SECONDS, self._clear, who)
+                within(BEGIN_SECONDS, self._clear, self._who)
         except BaseException:
-            with contextlib.suppress(CistError):  # what kept it from beginning counts
-                _within(self._end_seconds, self._let_go, who)
+            self._give_back()
             raise
         self._thread = threading.Thread(target=self._work, name="mirror", daemon=True)
         self._thread.start()
+
+    def fetch(self) -> None:
+        """Bring all that the store has of the run to an empty directory, then let others have the run; the copy stays.
+
+        Raises:
+            CistError: if another process trains the run, no run is there, or the store gives no answer.
+        """
+        self._take_within(resume=True, replace=False)
+        try:
+            self._fetch_files(within(BEGIN_SECONDS, self.files_there, self._who))
+        finally:
+            self._give_back()
 
     def offer(self) -> None:
         """There is a new checkpoint; it is copied while the run goes on."""
@@ -137,7 +145,29 @@ class Mirror:
                 f"({self._fault or 'the store gives no answer'}); the same command with --resume completes it."
             )
 
+    def files_there(self) -> list[str]:
+        """Those of the run that the store has.
+
+        Raises:
+            CistError: as `Store.names`; anything else that the store's library raises.
+        """
+        names = [name for name in self.store.names() if not is_lease(name) and not _is_partial(name)]
+        return _without_runs_below(names)
+
     # ---- in the thread -----------------------------------------------------------------------------------------------
+
+    @property
+    def _who(self) -> str:
+        return f"The store of {self.store.url}"
+
+    def _take_within(self, *, resume: bool, replace: bool) -> None:
+        within(BEGIN_SECONDS, lambda: self._take(resume, replace), self._who)
+        self._renewing.start()
+
+    def _give_back(self) -> None:
+        """Let others have the run; that this fails matters less than what has come before."""
+        with contextlib.suppress(CistError):
+            within(self._end_seconds, self._let_go, self._who)
 
     def _take(self, resume: bool, replace: bool) -> None:
         """The lease, if this place is the right one; asked before, and again when nobody else can write there."""
@@ -155,7 +185,7 @@ class Mirror:
 
     def _refuse_what_is_there(self, resume: bool, replace: bool) -> None:
         """Anything but the copy of this run, that too unless it may be there, and nothing at all where it has to be."""
-        names = self._runs_files()
+        names = self.files_there()
         if not names:
             if resume and not self.directory.config_file.exists():
                 raise CistError(
@@ -195,10 +225,7 @@ class Mirror:
             )
 
     def _id_here(self) -> str | None:
-        try:
-            return (self.directory.path / ID_FILE).read_text(encoding="ascii", errors="replace").strip()
-        except FileNotFoundError:
-            return None
+        return mirror_id(self.directory)
 
     def _config_there(self) -> dict[str, Any]:
         try:
@@ -210,7 +237,7 @@ class Mirror:
 
     def _clear(self) -> None:
         """Remove an earlier attempt, but for its config: if this is cut short, it is still known whose copy it is."""
-        names = self._runs_files()
+        names = self.files_there()
         if names and not self.directory.config_file.exists():
             raise CistError(
                 f"The copy in {self.store.url} is not replaced, because {self.directory.path} holds no config.json to "
@@ -222,28 +249,32 @@ class Mirror:
                 self._lease.check()
                 self.store.remove(name)
 
-    def _runs_files(self) -> list[str]:
-        """Those of the run that the store has."""
-        names = [name for name in self.store.names() if not is_lease(name) and not _is_partial(name)]
-        return _without_runs_below(names)
-
     def _fetch(self) -> None:
         """What the store has, if that is further than what the disk has."""
-        who = f"The store of {self.store.url}"
-        names = _within(BEGIN_SECONDS, self._runs_files, who)
+        names = within(BEGIN_SECONDS, self.files_there, self._who)
         there = max(map(_step, names), default=-1)
         here = max(map(_step, self._files()), default=-1)
         if self.directory.status().get("state") == "finished":
             return
-        if there <= here and not ("status.json" in names and _within(BEGIN_SECONDS, self._has_finished, who)):
+        if there <= here and not ("status.json" in names and within(BEGIN_SECONDS, self._has_finished, self._who)):
             return
+        self._fetch_files(names)
+
+    def _fetch_files(self, names: Sequence[str]) -> None:
+        own = (self.directory.lock_file.name, self.directory.cancel_file.name)  # came with a copy made by other means
+        names = [name for name in names if name not in own]
         self.directory.make()
         with self.directory.locked():
             for name in sorted(names, key=_order):
                 target = self.directory.path / name
 
                 def fetch(path: Path, name: str = name) -> None:
-                    _within(FETCH_SECONDS, lambda: self.store.fetch(name, path), f"{name} in {self.store.url}")
+                    try:
+                        within(FETCH_SECONDS, lambda: self.store.fetch(name, path), f"{name} in {self.store.url}")
+                    except CistError as error:
+                        if isinstance(error.__cause__, OSError) and error.__cause__.errno in _FULL:
+                            raise error.__cause__ from None  # it is this disk that cannot, not the store
+                        raise
 
                 write_whole(target, fetch, what="The copy")
                 self._sent[name] = file_state(target)
@@ -317,7 +348,7 @@ class Mirror:
         if self._id_here() is None:
             text = self._id_there or uuid4().hex
             write_whole(self.directory.path / ID_FILE, lambda file: file.write_text(text), what="The id of the run")
-        there = set(self._runs_files())
+        there = set(self.files_there())
         for name, path in sorted(self._files().items(), key=lambda item: _order(item[0])):
             try:
                 state = file_state(path)
@@ -388,28 +419,3 @@ def _order(name: str) -> tuple[int, int, str]:
     """Config and id first, checkpoints behind what belongs to them, the status at the end."""
     place = {"config.json": 0, ID_FILE: 0, "status.json": 3}.get(name, 1 if _step(name) < 0 else 2)
     return place, _step(name), name
-
-
-def _within(seconds: float, work: Callable[[], _T], who: str) -> _T:
-    """What a function returns or raises, unless it takes too long; it is then left alone in its thread."""
-    outcome: list[_T] = []
-    faults: list[BaseException] = []
-
-    def attempt() -> None:
-        try:
-            outcome.append(work())
-        except BaseException as error:
-            faults.append(error)
-
-    thread = threading.Thread(target=attempt, name="mirror-begin", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
-        raise CistError(f"{who} has given no answer for {seconds:g} seconds; try again when it does.")
-    if faults:
-        if isinstance(faults[0], CistError):
-            raise faults[0]
-        raise CistError(
-            f"{who} cannot be used ({first_line(faults[0])}); see that it exists and that this machine may write there."
-        ) from faults[0]
-    return outcome[0]

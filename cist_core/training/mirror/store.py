@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import Any, TypeVar
 
 from cist_core.errors import CistError, first_line
 from cist_core.installing import pip, pip_install
@@ -13,6 +15,9 @@ _URL = re.compile(r"([a-z][a-z0-9+.-]*)://\S+|memory:\S+|file:\S+")
 _WHOLE = ("s3", "s3a", "gs", "gcs", "memory")
 """Stores in which an object appears whole or not at all, and which know writes under one condition."""
 _LOCAL = ("file", "local")
+BEGIN_SECONDS = 300.0
+"""For what is asked before anything else is done."""
+_T = TypeVar("_T")
 _SECONDS = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 2}}
 
 
@@ -72,7 +77,9 @@ class Store:
             found = self._fs.find(str(self._folder))
         except FileNotFoundError:
             return []
-        names = [str(PurePosixPath(path).relative_to(self._folder)) for path in found]
+        # Some programs mark a folder by an empty object of its name with a slash.
+        paths = [PurePosixPath(path) for path in found if not path.endswith("/")]
+        names = [str(path.relative_to(self._folder)) for path in paths]
         for name in names:
             parts = PurePosixPath(name).parts
             if ".." in parts or "\\" in name or PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive:
@@ -89,6 +96,18 @@ class Store:
             FileNotFoundError: if there is none.
         """
         return bytes(self._fs.cat_file(self._path(name), end=most))
+
+    def read_all(self, names: Sequence[str], *, most: int) -> list[bytes | None]:
+        """The first bytes of many files, asked for at once where the store can; None for one that cannot be read."""
+        found = self._fs.cat_ranges([self._path(name) for name in names], 0, most)
+        for content in found:
+            if isinstance(content, BaseException) and not isinstance(content, OSError | ValueError):
+                raise content
+        return [None if isinstance(content, BaseException) else bytes(content) for content in found]
+
+    def bytes_of(self, names: Sequence[str]) -> int:
+        """The sum of the sizes of files, as the store says them."""
+        return sum(size or 0 for size in self._fs.sizes([self._path(name) for name in names]))
 
     def fetch(self, name: str, path: Path) -> None:
         """Copy a file to this machine."""
@@ -180,3 +199,37 @@ class Store:
         partial = str(target.with_name(f".{target.name}.partial"))
         write(partial)
         self._fs.mv(partial, str(target))
+
+
+def within(seconds: float, work: Callable[[], _T], who: str) -> _T:
+    """What a function returns, unless it takes too long; it is then left alone in its thread.
+
+    Args:
+        seconds: how long it may take.
+        work: asks a store for something.
+        who: is asked, as a sentence begins: "The store of URL".
+
+    Raises:
+        CistError: its own, or a sentence on what the library of the store has raised.
+    """
+    outcome: list[_T] = []
+    faults: list[BaseException] = []
+
+    def attempt() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as error:
+            faults.append(error)
+
+    thread = threading.Thread(target=attempt, name="mirror-begin", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise CistError(f"{who} has given no answer for {seconds:g} seconds; try again when it does.")
+    if faults:
+        if isinstance(faults[0], CistError):
+            raise faults[0]
+        raise CistError(
+            f"{who} cannot be used ({first_line(faults[0])}); see that it exists and that this machine may write there."
+        ) from faults[0]
+    return outcome[0]
