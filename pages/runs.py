@@ -604,7 +604,10 @@ def show_copies() -> None:
         if desk.busy != busy:
             st.rerun()  # once more, with or without a clock, and with the runs that have come
         with st.expander("Copies of runs that are not here", icon=":material/cloud_download:", key="runs-copies"):
-            show_desk(desk)
+            try:
+                show_desk(desk)
+            except CistError as error:  # a fragment is drawn again without what is around it
+                show_error(error)
 
     st.fragment(show, run_every=COPIES_POLL_SECONDS if busy else None)()
 
@@ -615,10 +618,10 @@ def show_desk(desk: CopyDesk) -> None:
         f"Runs are copied to {plain(desk.url)} while they train. One that is not on this disk can be brought here "
         "from its copy: its files are fetched, and it is listed when all of them are there."
     )
-    missing = [] if desk.copies is None else not_here(store, desk.copies)
+    missing = [] if desk.copies is None or desk.coming else not_here(store, desk.copies)
     missing.sort(key=lambda copy: copy.name, reverse=True)  # ids begin with the time
     chosen: list[CopiedRun] = []
-    if missing and not desk.coming:
+    if missing:
         event = st.dataframe(
             run_copies.listing(missing),
             column_config={
@@ -647,7 +650,7 @@ def show_desk(desk: CopyDesk) -> None:
     if desk.fault is not None:
         show_error(CistError(desk.fault))
     with st.container(horizontal=True):
-        if missing and not desk.coming:
+        if missing:
             label = f"Bring {len(chosen)} here" if len(chosen) > 1 else "Bring it here"
             st.button(
                 label if chosen else "Select runs to bring here", icon=":material/download:", type="primary",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import tempfile
@@ -19,8 +20,8 @@ class CommandJob:
     """A command that goes on while a page is drawn again and again, and ends with an answer or a sentence.
 
     Attributes:
-        found: the JSON object that it has printed; None before that.
-        fault: why there is none; None if nothing is wrong.
+        found: the JSON object that it has printed; None before that, or where there is none.
+        fault: what went wrong; None if nothing did.
     """
 
     def __init__(self, arguments: Sequence[str], *, most_seconds: float | None = None, too_long: str = "") -> None:
@@ -35,10 +36,10 @@ class CommandJob:
         self.fault: str | None = None
         self._most_seconds, self._too_long = most_seconds, too_long
         self._since = time.monotonic()
-        self._folder = tempfile.TemporaryDirectory(prefix="cist-command-")
         self._process: subprocess.Popen[str] | None = None
         command = [*PYTHON, "-m", "cist_core", *arguments]
         try:
+            self._folder = tempfile.TemporaryDirectory(prefix="cist-command-")  # removed with this object, too
             with self._answer.open("w") as answer, self._errors.open("w") as errors:
                 self._process = subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, stdout=answer, stderr=errors, text=True
@@ -70,7 +71,7 @@ class CommandJob:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        self._folder.cleanup()
+            self._folder.cleanup()
 
     @property
     def _answer(self) -> Path:
@@ -81,9 +82,10 @@ class CommandJob:
         return Path(self._folder.name) / "errors"
 
     def _read(self, code: int) -> None:
-        if code == 0:
-            self.found = json.loads(self._answer.read_text())
-        else:
+        with contextlib.suppress(OSError, ValueError):  # a command that fails may have answered in part
+            answer = json.loads(self._answer.read_text())
+            self.found = answer if isinstance(answer, dict) else None
+        if code != 0 or self.found is None:
             lines = [line for line in self._errors.read_text(errors="replace").splitlines() if line.strip()]
             self.fault = lines[-1].removeprefix("cist: ") if lines else f"It stopped with exit code {code}."
         self._folder.cleanup()

@@ -164,12 +164,16 @@ def fetch_runs(options: argparse.Namespace) -> None:
 
     store = open_store(options)
     urls = [_copy_url(store, options.mirror, copy) for copy in options.copies]
-    runs = []
+    runs, faults = [], []
     # As on Ctrl-C, what was fetched in part is removed and the lease given back.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         for url in urls:
-            run = bring_back(store, url, allow_code=options.allow_code)
+            try:
+                run = bring_back(store, url, allow_code=options.allow_code)
+            except CistError as error:
+                faults.append(str(error))
+                continue
             runs.append(run)
             if options.json:
                 continue
@@ -180,13 +184,15 @@ def fetch_runs(options: argparse.Namespace) -> None:
         signal.signal(signal.SIGTERM, before)
     if options.json:
         print_json({"runs": [_record(run) for run in runs]})
+    if faults:
+        raise CistError(" ".join(faults))
 
 
 def _copy_url(store: RunStore, mirror: str | None, copy: str) -> str:
     from cist_core.runs.executors.settings import mirror_url
     from cist_core.training.mirror.store import is_url
 
-    if is_url(copy):
+    if is_url(copy) or "://" in copy:  # what is listed may have a space
         return copy
     folder = mirror or mirror_url(store.root)
     if folder is None:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
+from cist_core import documents
 from cist_core.documents import parse_json
 from cist_core.errors import CistError
 from cist_core.runs.records import RECORD_FILE, brought, is_run_id
-from cist_core.runs.run import Run, RunState
+from cist_core.runs.run import Run
 from cist_core.runs.store import RunStore
 from cist_core.training.mirror.listing import MOST_BYTES, CopiedRun, json_object
 from cist_core.training.mirror.mark import ID_FILE, mirror_id
@@ -67,8 +68,8 @@ def bring_back(store: RunStore, url: str, *, allow_code: bool = False) -> Run:
     with _alone(store):
         name = url.rstrip("/").rpartition("/")[2]
         run_id, title = (name, None) if is_run_id(name) else (store.unused_id(), name)
-        if (adopted := store.adopted(run_id)) is not None:
-            return adopted
+        if run_id in store.adopt_left():
+            return store.get(run_id)
         store.check_free(run_id)
         directory = RunDirectory(store.root / f".{run_id}{_FETCHED}")
         mirror = Mirror(url, directory)
@@ -84,14 +85,22 @@ def bring_back(store: RunStore, url: str, *, allow_code: bool = False) -> Run:
 
 def _look(store: RunStore, mirror: Mirror, run_id: str, allow_code: bool) -> None:
     """Refuse what is not to be fetched, before the first of its large files."""
-    url, small = mirror.store.url, ("config.json", "status.json", RECORD_FILE, ID_FILE)
+    url = mirror.store.url
 
     def ask() -> tuple[list[str], int, list[bytes | None]]:
         mirror.store.check_there()
         names = mirror.files_there()
-        return names, mirror.store.bytes_of(names), mirror.store.read_all(small, most=MOST_BYTES)
+        (config,) = mirror.store.read_all(["config.json"], most=documents.MOST_BYTES)
+        return (
+            names,
+            mirror.store.bytes_of(names),
+            [
+                config,
+                *mirror.store.read_all([RECORD_FILE, ID_FILE], most=MOST_BYTES),
+            ],
+        )
 
-    names, size, (config, status, record, mark) = within(BEGIN_SECONDS, ask, f"The store of {url}")
+    names, size, (config, record, mark) = within(BEGIN_SECONDS, ask, f"The store of {url}")
     if "config.json" not in names:
         raise CistError(f"There is no run in {url}; 'cist runs --mirror URL' lists those below an address.")
     if mark:
@@ -101,11 +110,13 @@ def _look(store: RunStore, mirror: Mirror, run_id: str, allow_code: bool) -> Non
     wanted = _config(config, url)
     if not allow_code:
         wanted.refuse_code(url)
-    if json_object(status).get("state") != RunState.FINISHED:  # nothing of that is trained any more
-        store.limits.check_length(wanted)
     known = json_object(record)
     owner = known.get("owner") if known.get("id") == run_id else None  # else it loses its record (`brought`)
-    _check_room(store, size, owner if isinstance(owner, str) else None)
+    try:
+        store.limits.check_length(wanted)  # also of one that has finished, as it may be trained again
+        _check_room(store, size, owner if isinstance(owner, str) else None)
+    except CistError as error:
+        raise CistError(f"{url}: {error}") from error
 
 
 def _mark_of(run: Run) -> str | None:
@@ -117,6 +128,8 @@ def _mark_of(run: Run) -> str | None:
 def _config(content: bytes | None, url: str) -> RunConfig:
     from cist_core.training.config import parse_config
 
+    if len(content or b"") >= documents.MOST_BYTES:
+        raise CistError(f"The config.json in {url} is larger than {documents.MOST_BYTES:,} bytes, as no config is.")
     try:
         return parse_config(parse_json(content or b""), source=f"the config.json in {url}")
     except ValueError as error:

@@ -35,7 +35,7 @@ _RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{1,64}")
 _TEXTS = ("name", "note", "sweep", "owner", "reason")
 _LOST = "It is gone and left no word; resume it from its last checkpoint."
 _NEVER_STARTED = "It had not been started when the table of runs was lost; resume it to queue it again."
-
+_NOT_COPIED = "Its copy has neither a checkpoint nor a status; resume it to train it from the beginning."
 
 Moment = Annotated[float, Field(ge=0, le=1e11)]
 
@@ -163,6 +163,12 @@ def brought(directory: RunDirectory, run_id: str, *, name: str | None, root: Pat
         root: of the runs here.
     """
     record = _from_files(directory, run_id, root)
+    if not directory.status():  # it comes last, after whatever was trained
+        begun = directory.checkpoints.is_dir() and any(directory.checkpoints.iterdir())
+        state, reason = (RunState.LOST, _LOST) if begun else (RunState.CANCELLED, _NOT_COPIED)
+        record = record.model_copy(
+            update={"state": str(state), "reason": reason, "attempt": int(begun), "resume": int(begun)}
+        )
     known = _read(directory.path, run_id)
     if known is None:
         return _in_plain_text(record.model_copy(update={} if name is None else {"name": name}))

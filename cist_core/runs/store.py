@@ -35,7 +35,16 @@ from cist_core.runs.endings import Ending, ending
 from cist_core.runs.executors.local import LocalExecutor, process_handle
 from cist_core.runs.executors.protocol import ExecutorUnreachable, Exit, chosen_executor, executor_of
 from cist_core.runs.limits import RunLimits
-from cist_core.runs.records import RECORD_FILE, Recovered, RunRecord, queued, recover, recover_one, write_record
+from cist_core.runs.records import (
+    RECORD_FILE,
+    Recovered,
+    RunRecord,
+    is_run_id,
+    queued,
+    recover,
+    recover_one,
+    write_record,
+)
 from cist_core.runs.run import Run, RunState
 from cist_core.training.run_directory import RunDirectory
 
@@ -371,31 +380,38 @@ class RunStore:
         write_record(RunDirectory(directory), record.model_dump())
         (directory / _WHOLE).touch()
         place, moved = self.root / record.id, False
-        try:
-            with self._transaction() as connection:
-                self._check_free(connection, record.id)
-                with _explained(f"The directory {place} cannot be made"):
-                    directory.rename(place)
-                    moved = True
-                    flush(self.root)
-                _insert(connection, record)
-        except BaseException:
-            if moved:
-                place.rename(directory)
-            raise
+        with self._mending():  # after the directory is away, from which the table would be rebuilt
+            try:
+                with self._unmended_transaction() as connection:
+                    self._check_free(connection, record.id)
+                    with _explained(f"The directory {place} cannot be made"):
+                        directory.rename(place)
+                        moved = True
+                        flush(self.root)
+                    _insert(connection, record)
+            except BaseException:
+                if moved and not self._is_listed(record.id):  # which it is if it was interrupted just behind the end
+                    place.rename(directory)
+                raise
         (place / _WHOLE).unlink(missing_ok=True)
         return self.get(record.id)
 
-    def adopted(self, run_id: str) -> Run | None:
-        """A run that `adopt` had given its place when its process was killed, now with its row; None: there is none."""
-        place = self.root / run_id
-        found = recover_one(place) if (place / _WHOLE).exists() else None
-        if found is None:
-            return None
-        with self._transaction() as connection:
-            _insert(connection, found.record)
-        (place / _WHOLE).unlink(missing_ok=True)
-        return self.get(run_id)
+    def adopt_left(self) -> list[str]:
+        """Give their rows to the runs that `adopt` had given their place when its process was killed; their ids."""
+        left = []
+        for mark in self.root.glob(f"*/{_WHOLE}"):
+            found = recover_one(mark.parent) if is_run_id(mark.parent.name) else None
+            if found is not None:
+                with self._transaction() as connection:
+                    _insert(connection, found.record)
+                left.append(found.record.id)
+            mark.unlink(missing_ok=True)
+        return left
+
+    def _is_listed(self, run_id: str) -> bool:
+        with contextlib.suppress(_TableDamagedError, sqlite3.Error, CistError), self._connection() as connection:
+            return connection.execute("SELECT 1 FROM runs WHERE id = ?", (run_id,)).fetchone() is not None
+        return False
 
     def check_free(self, run_id: str) -> None:
         """Refuse an id that is taken.

@@ -264,10 +264,12 @@ class RunConfig(ConfigPart):
         Raises:
             CistError: if the config names code of its own (``package.module:function``).
         """
+        from cist_core.logits.ensemble import ENSEMBLE
         from cist_core.zoo.kinds.code import runs_code
 
-        for name in (self.teacher.name, getattr(self.teacher, "architecture", None), self.student.architecture):
-            if name is not None and runs_code(name):
+        named = (self.teacher.name, getattr(self.teacher, "architecture", None), self.student.architecture)
+        for name in (member.strip() for reference in named if reference for member in reference.split(ENSEMBLE)):
+            if runs_code(name):
                 raise CistError(
                     f"{source} names the code '{name}', which would run with your rights; read it, then add "
                     "--allow-code."

@@ -241,6 +241,75 @@ def test_a_fetch_that_is_killed_between_the_directory_and_its_row_can_be_repeate
 
 
 @pytest.mark.parametrize("url", ["file"], indirect=True)
+def test_nor_does_it_leave_a_run_twice_whose_copy_has_no_id(url, runs, trained):
+    put(url, trained["stopped"])
+    command = [sys.executable, "-c", DIES, str(runs.root), url]
+    subprocess.run(command, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, check=False)
+    assert runs.list_runs() == []
+    with pytest.raises(CistError, match="is here already, as 2"):
+        bring_back(runs, url)
+    (run,) = runs.list_runs()
+    runs.table_file.unlink()
+    assert [again.id for again in RunStore(runs.root).list_runs()] == [run.id]
+    assert not list(runs.root.glob("*/.whole"))
+
+
+def test_a_table_that_is_found_to_be_damaged_while_a_run_gets_its_row_lists_nothing(copy, runs, trained, monkeypatch):
+    put(copy, trained["stopped"])
+    rename = Path.rename
+
+    def damaged(self: Path, target: Path) -> Path:
+        if target.name == RUN_ID:
+            runs.table_file.write_bytes(b"no table" * 4096)
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", damaged)
+    with pytest.raises(CistError):
+        bring_back(runs, copy)
+    monkeypatch.undo()
+    assert nothing_is_left(runs.root)
+    assert bring_back(RunStore(runs.root), copy).id == RUN_ID
+
+
+@pytest.mark.parametrize("unreadable", ["config.json", "run.json", "mirror-id"])
+def test_a_file_that_may_be_listed_but_not_read_is_not_taken_for_one_that_is_not_there(
+    copy, runs, trained, monkeypatch, unreadable
+):
+    import fsspec
+
+    put(copy, trained["stopped"])
+    memory = fsspec.implementations.memory.MemoryFileSystem
+    found = memory.cat_file
+
+    def forbidden(self, path, *rest, **options):
+        if path.endswith(unreadable):
+            raise PermissionError("Access Denied")
+        return found(self, path, *rest, **options)
+
+    monkeypatch.setattr(memory, "cat_file", forbidden)
+    with pytest.raises(CistError, match=r"The store of .* cannot be used .*Access Denied"):
+        bring_back(runs, copy)
+    assert nothing_is_left(runs.root)
+
+
+def test_a_run_that_was_killed_before_its_status_was_copied_is_lost(copy, runs, trained):
+    put(copy, trained["stopped"], status_dot_json=None)
+    run = bring_back(runs, copy)
+    assert run.state is RunState.LOST
+    assert "resume it from its last checkpoint" in (run.reason or "")
+
+
+def test_of_several_copies_those_come_that_can(copy, runs, trained, monkeypatch, capsys):
+    monkeypatch.setenv("CIST_RUNS", str(runs.root))
+    put(copy, trained["stopped"])
+    nothing = f"{copy}-not"
+    code, out, err = run_command(capsys, "runs", "--json", "fetch", nothing, copy)
+    assert code == 2
+    assert [run["id"] for run in json.loads(out)["runs"]] == [RUN_ID]
+    assert f"There is no run in {nothing}" in err
+
+
+@pytest.mark.parametrize("url", ["file"], indirect=True)
 def test_a_fetch_that_is_told_to_stop_tidies_up(copy, runs, trained):
     put(copy, trained["stopped"])
     process = subprocess.Popen(
@@ -355,10 +424,11 @@ def test_the_limits_hold(copy, runs, trained, limit, sentence):
     assert nothing_is_left(runs.root)
 
 
-def test_a_finished_run_may_be_longer_than_new_ones(copy, runs, trained):
+def test_they_hold_for_a_finished_run_as_it_may_be_trained_again(copy, runs, trained):
     put(copy, trained["finished"])
     write_limits(runs, "epochs = 2")
-    assert bring_back(runs, copy).state is RunState.FINISHED
+    with pytest.raises(CistError, match=f"{RUN_ID}: Expected at most 2 epochs in a run, but got 4"):
+        bring_back(runs, copy)
 
 
 def test_a_disk_without_room_is_named_before_anything_is_fetched(copy, runs, trained, monkeypatch):
@@ -398,6 +468,16 @@ def test_names_that_lead_out_of_the_directory_are_refused(copy, runs, trained, m
 def test_a_config_that_is_none_is_refused_with_its_address(copy, runs, trained, content, sentence):
     put(copy, trained["stopped"], config_dot_json=content)
     with pytest.raises(CistError, match=sentence):
+        bring_back(runs, copy)
+    assert nothing_is_left(runs.root)
+
+
+@pytest.mark.parametrize("teacher", ["mnist5k-cnn + evil:build", "evil:build + mnist5k-cnn"])
+def test_code_among_the_members_of_an_ensemble_is_code(copy, runs, trained, teacher):
+    config = json.loads((trained["stopped"] / "config.json").read_text())
+    config["teacher"] = {"name": teacher}
+    put(copy, trained["stopped"], config_dot_json=json.dumps(config).encode())
+    with pytest.raises(CistError, match="names the code 'evil:build'"):
         bring_back(runs, copy)
     assert nothing_is_left(runs.root)
 

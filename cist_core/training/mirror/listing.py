@@ -80,7 +80,9 @@ def _copied_runs(store: Store) -> list[CopiedRun]:
         # The student of a language model lies in a folder of its run, with a config.json of its own, but no run's id.
         folders, known = marks["config.json"], marks[ID_FILE] | marks["status.json"]
         runs = sorted(folder for folder in folders if folder in known or folders.isdisjoint(folder.parents))
-        contents = store.read_all([str(folder / name) for folder in runs for name in _ABOUT], most=MOST_BYTES)
+        contents = store.read_all(
+            [str(folder / name) for folder in runs for name in _ABOUT], most=MOST_BYTES, lenient=True
+        )
         about = zip(contents[0::3], contents[1::3], contents[2::3], strict=True)
         return [
             CopiedRun(written_out(_joined(store.url, folder)), _status(status), _mark(mark), _title(record))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import threading
 from collections.abc import Callable, Sequence
@@ -97,11 +98,23 @@ class Store:
         """
         return bytes(self._fs.cat_file(self._path(name), end=most))
 
-    def read_all(self, names: Sequence[str], *, most: int) -> list[bytes | None]:
-        """The first bytes of many files, asked for at once where the store can; None for one that cannot be read."""
+    def read_all(self, names: Sequence[str], *, most: int, lenient: bool = False) -> list[bytes | None]:
+        """The first bytes of many files, asked for at once where the store can.
+
+        Args:
+            names: of the files.
+            most: bytes of each.
+            lenient: whether one that cannot be read is like one that is not there.
+
+        Returns:
+            None for a file that is not there, or has no byte.
+        """
         found = self._fs.cat_ranges([self._path(name) for name in names], 0, most)
         for content in found:
-            if isinstance(content, BaseException) and not isinstance(content, OSError | ValueError):
+            if not isinstance(content, BaseException) or isinstance(content, FileNotFoundError):
+                continue
+            empty = isinstance(content, OSError) and content.errno == errno.EINVAL  # S3: no such range
+            if not (empty or (lenient and isinstance(content, OSError | ValueError))):
                 raise content
         return [None if isinstance(content, BaseException) else bytes(content) for content in found]
 
