@@ -113,7 +113,7 @@ class Trainer:
 
         Raises:
             NotFiniteError: if a loss or a logit is not finite.
-            CistError: if a sample cannot be read.
+            CistError: if a sample cannot be read, or memory ran out (`words_on_memory`).
         """
         config, processes = self.config, self.accelerator.num_processes
         rank, epoch = self.accelerator.process_index, self.length.epoch_of(step)
