@@ -459,10 +459,11 @@ def _first_broken_weight(model: nn.Module) -> str | None:
     return next((name for name, tensor in tensors if not torch.isfinite(tensor).all()), None)
 
 
-def out_of_memory(error: RuntimeError) -> bool:
+def out_of_memory(error: RuntimeError | MemoryError) -> bool:
     """Whether memory ran out: on the CPU torch raises a plain RuntimeError that names the allocator."""
     text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "defaultcpuallocator" in text
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return known or "out of memory" in text or "defaultcpuallocator" in text
 
 
 def release_memory(device: torch.device) -> None:

@@ -162,7 +162,7 @@ class Trainer:
                 backward=self.accelerator.backward,
                 no_sync=lambda: self.accelerator.no_sync(self.student),
             )
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
             if not self._may_take_fewer():
@@ -240,8 +240,8 @@ def words_on_memory(error: Exception, at_once: int | None = None) -> str:
     """What a run says whose memory ran out, with so many samples going through the student at a time."""
     if at_once == 1:
         return (
-            f"Memory ran out with a single sample at a time ({first_line(error, 200)}). A smaller student, smaller "
-            "images or shorter texts need less, or choose another machine.device."
+            f"Memory ran out with a single sample at a time ({first_line(error, 200)}). A smaller student or "
+            "batch_size, smaller images or shorter texts need less, or choose another machine.device."
         )
     with_so_many = "" if at_once is None else f" with {at_once:,} samples at a time"
     return (

@@ -152,11 +152,12 @@ def test_a_token_of_the_prompt_beyond_the_first_is_not_taken_for_the_last_of_the
 def test_positions_of_more_classes_are_cut_to_those_that_all_have(tmp_path, texts):
     positions = lists(texts[0][0])
     positions[3] = positions[3][:5]
-    positions[7] = None
+    positions[7], positions[9] = None, positions[9][:1]
     top = read_top_k(write(tmp_path / "a.jsonl", [{"logprobs": positions}]), vocabulary=CLASSES)
-    np.testing.assert_array_equal(top.ids, np.delete(expected(texts[:1], 5)[0], 7, axis=0))
+    np.testing.assert_array_equal(top.ids, np.delete(expected(texts[:1], 5)[0], [7, 9], axis=0))
     assert "where a position has up to 8, the less probable ones belong to the tail" in top.provenance["layout"]
     assert "1 position without any left out" in top.provenance["layout"]
+    assert "1 position with less than half as many left out" in top.provenance["layout"]
 
 
 @pytest.mark.parametrize("tau", [0.7, 1.0, 2.0])
@@ -202,12 +203,36 @@ def test_data_sets_of_axolotl_are_parquet_too(tmp_path, texts, prepared):
     np.testing.assert_array_equal(top.log_probs, log_probs)
 
 
+def test_of_a_list_with_the_drawn_token_alone_nothing_is_known(tmp_path, texts):
+    alone = [chat(*text) for text in texts]
+    for answer in alone:
+        for each in answer["choices"][0]["logprobs"]["content"]:
+            each["top_logprobs"] = [{"token": each["token"], "logprob": each["logprob"]}]
+    with pytest.raises(CistError, match="found no log-probabilities"):
+        read_top_k(write(tmp_path / "a.json", alone), vocabulary=CLASSES)
+
+
+def test_what_the_mask_of_axolotl_leaves_out_is_not_read(tmp_path, texts):
+    ids, log_probs = expected(texts[:1])
+    masked = np.ones(ids.shape, int)
+    masked[:, -1] = 0
+    ids[:, -1], log_probs[:, -1] = 0, -np.inf  # a place that was filled up
+    record = {"target_token_ids": ids.tolist(), "target_logprobs": log_probs.tolist(), "target_mask": masked.tolist()}
+    top = read_top_k(write(tmp_path / "a.parquet", [record]), vocabulary=CLASSES)
+    np.testing.assert_array_equal(top.ids, expected(texts[:1], K - 1)[0])
+
+
 def test_what_axolotl_has_renormalised_is_refused(tmp_path, texts):
     ids, log_probs = expected(texts)
     divided = np.log(softmax(log_probs, axis=1))
     path = write(tmp_path / "a.parquet", [{"target_token_ids": ids.tolist(), "target_logprobs": divided.tolist()}])
     with pytest.raises(CistError, match="'target_logprobs' sum to 1 in every row: axolotl divides by their sum"):
         read_top_k(path, vocabulary=CLASSES)
+    ragged = {"target_token_ids": ids.tolist(), "target_logprobs": divided.tolist()}
+    shorter = np.log(softmax(log_probs[0, :-1])).tolist()  # a row of one class less sums to 1 as well
+    ragged["target_token_ids"][0], ragged["target_logprobs"][0] = ids[0, :-1].tolist(), shorter
+    with pytest.raises(CistError, match="axolotl divides by their sum"):
+        read_top_k(write(tmp_path / "ragged.jsonl", [ragged]), vocabulary=CLASSES)
     np.savez(tmp_path / "a.npz", target_token_ids=ids, target_logprobs=divided)
     with pytest.raises(CistError, match="axolotl divides by their sum"):
         read_top_k(tmp_path / "a.npz", vocabulary=CLASSES)
@@ -216,7 +241,7 @@ def test_what_axolotl_has_renormalised_is_refused(tmp_path, texts):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"logprobs": [[{"token": "token_id:1", "logprob": -0.1}]]', "cannot be read as JSON"),
+        ('{"logprobs": [[{"token": "token_id:1", "logprob": -0.1}]]', "line 1 cannot be read as JSON"),
         ('{"logprobs": [[{"token": " the", "logprob": -0.1}]]}', "line 1: the class ' the' is no 'token_id:NUMBER'"),
         (
             '{"logprobs": [[{"token": "4", "logprob": -0.1}]]}',
@@ -230,6 +255,8 @@ def test_what_axolotl_has_renormalised_is_refused(tmp_path, texts):
         ('{"logprobs": [null, []]}', "found no log-probabilities; ask vLLM"),
         ('{"choices": [{"logprobs": {"content": [{"token": "token_id:1"}]}}]}', "'top_logprobs' is missing"),
         ('{"prompt_logprobs": [null, {"7": {"rank": 1}}]}', "'logprob' is missing"),
+        ('{"prompt_logprobs": [null, {"7": {"rank": 3, "logprob": -1}}]}', "the prompt's own token alone; ask vLLM"),
+        ('{"choices": 7, "logprobs": [null]}', "found no log-probabilities; ask vLLM"),
         (
             '{"prompt_logprobs": [null, {"99999999999": {"logprob": -1}}]}',
             "'token_id:99999999999' is no 'token_id:NUMBER'",

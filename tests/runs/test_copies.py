@@ -457,6 +457,16 @@ def test_names_that_lead_out_of_the_directory_are_refused(copy, runs, trained, m
     assert not list(tmp_path.rglob("escaped.txt"))
 
 
+@pytest.mark.parametrize("url", ["file"], indirect=True)
+def test_a_link_to_elsewhere_is_not_followed(copy, runs, trained, tmp_path):
+    put(copy, trained["stopped"])
+    (tmp_path / "secret").write_text("of somebody else")
+    (Path(copy.removeprefix("file://")) / "note.txt").symlink_to(tmp_path / "secret")
+    with pytest.raises(CistError, match=r"'note\.txt' is a link to somewhere else"):
+        bring_back(runs, copy)
+    assert nothing_is_left(runs.root)
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [

@@ -72,11 +72,18 @@ def test_batch_norm_would_see_fewer_samples_so_the_run_ends_in_a_sentence(
     assert train(config.changed(machine={"micro_batch_size": 5}), tmp_path, resume=True)["state"] == "finished"
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"),
+        MemoryError("[enforce fail of NumPy"),
+    ],
+)
 def test_a_single_sample_that_does_not_fit_ends_in_the_sentence_too(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fault: Exception
 ) -> None:
     def full(*_):
-        raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")
+        raise fault
 
     monkeypatch.setattr(functional, "linear", full)
     with pytest.raises(

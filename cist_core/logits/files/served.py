@@ -16,6 +16,7 @@ table. What is read of it, a list with one item for each token:
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -129,7 +130,15 @@ class _Track:
             if not position or (counted is not None and not np.any(counted)):
                 yield [], [], came
             elif classes is not None:
-                yield [_class(each) for each in classes], [_number(each) for each in position], came
+                if len(classes) != len(position):
+                    raise ValueError(f"it has {len(classes):,} classes and {len(position):,} log-probabilities")
+                there = counted if isinstance(counted, list) else [True] * len(position)
+                numbers = list(zip(classes, position, there, strict=True))
+                yield (
+                    [_class(one) for one, _, counts in numbers if counts],
+                    [_number(value) for _, value, counts in numbers if counts],
+                    came,
+                )
             else:
                 pairs = _most_probable(list(_pairs(position)), came)
                 yield [each for each, _ in pairs], [value for _, value in pairs], came
@@ -142,34 +151,37 @@ class _Gathered:
     ids: list[NDArray[np.int64]] = field(default_factory=list)
     log_probs: list[NDArray[np.float64]] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
-    prepared: list[NDArray[np.float64]] = field(default_factory=list)
+    prepared: list[float] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     values: int = 0
     least: int = 0
     most: int = 0
     empty: int = 0
+    short: int = 0
     without: int = 0
 
     def add(self, tracks: Sequence[_Track]) -> None:
         self.without += not tracks
         for track in tracks:
             rows = list(track.rows())
-            found = [_sorted(ids, values) for ids, values, _ in rows if ids]
-            self.empty += len(rows) - len(found)
+            most = max((len(ids) for ids, *_ in rows), default=0)
+            self.empty += sum(not ids for ids, *_ in rows)
+            self.short += sum(0 < 2 * len(ids) < most for ids, *_ in rows)
+            rows = [row for row in rows if row[0] and 2 * len(row[0]) >= most]
+            found = [_sorted(ids, values) for ids, values, _ in rows]
             if track.name not in self.names:
                 self.names.append(track.name)
             if not found:
                 continue
-            sizes = [len(ids) for ids, _ in found]
-            k = min(sizes)
+            k = min(len(ids) for ids, _ in found)
             self.ids.append(np.stack([ids[:k] for ids, _ in found]))
             self.log_probs.append(np.stack([values[:k] for _, values in found]))
-            self.tokens += [token for ids, _, token in rows if ids]
+            self.tokens += [token for *_, token in rows]
             if track.name == PREPARED:
-                self.prepared.append(self.log_probs[-1])
+                self.prepared += [float(np.exp(values).sum()) for _, values in found]
             self.values += k * len(found)
             self.least = min(self.least or k, k)
-            self.most = max(self.most, *sizes)
+            self.most = max(self.most, most)
 
     def served(self) -> Served:
         if not self.ids:
@@ -178,7 +190,7 @@ class _Gathered:
                 "give axolotl's data set with the field that its 'logprobs_field' names."
             )
         if self.prepared:
-            refuse_renormalised(np.concatenate([np.exp(part).sum(axis=1) for part in self.prepared]))
+            refuse_renormalised(np.array(self.prepared))
         k = self.least
         said = f"{', '.join(map(repr, self.names))} of {_counted(len(self.ids), 'text')}, "
         said += f"{_counted(k, 'class', 'classes')} a position"
@@ -186,6 +198,8 @@ class _Gathered:
             said += f"; where a position has up to {self.most:,}, the less probable ones belong to the tail"
         if self.empty:
             said += f"; {_counted(self.empty, 'position')} without any left out"
+        if self.short:
+            said += f"; {_counted(self.short, 'position')} with less than half as many left out"
         if self.without:
             said += f"; {_counted(self.without, 'record')} without any left out"
         values = np.concatenate([part[:, :k] for part in self.log_probs])
@@ -200,8 +214,6 @@ class _Gathered:
 
 
 def _sorted(ids: list[int], values: list[float]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    if len(ids) != len(values):
-        raise ValueError(f"it has {len(ids):,} classes and {len(values):,} log-probabilities")
     order = np.argsort(-np.array(values), kind="stable")
     return np.array(ids, np.int64)[order], np.array(values)[order]
 
@@ -214,7 +226,8 @@ def _has_any(record: Any) -> bool:
 
 
 def _choices(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [each for each in record.get("choices") or () if isinstance(each, Mapping)]
+    choices = record.get("choices")
+    return [each for each in choices if isinstance(each, Mapping)] if isinstance(choices, list) else []
 
 
 def _tracks(record: Any) -> list[_Track]:
@@ -268,7 +281,11 @@ def _pairs(position: Any) -> Iterator[tuple[int, float]]:
         for token, value in position.items():
             if not isinstance(value, Mapping):
                 yield _class(token), _number(value)
-            elif (rank := value.get("rank")) is None or rank <= len(position):
+            elif (rank := value.get("rank")) is not None and rank > len(position) == 1:
+                raise CistError(
+                    "a position has the prompt's own token alone; ask vLLM for 'prompt_logprobs' of 1 or more."
+                )
+            elif rank is None or rank <= len(position):
                 yield _class(f"{_PREFIX}{token}"), _number(value["logprob"])
         return
     for each in position:
@@ -277,10 +294,10 @@ def _pairs(position: Any) -> Iterator[tuple[int, float]]:
 
 def _most_probable(pairs: list[tuple[int, float]], drawn: int) -> list[tuple[int, float]]:
     """Without the token that was drawn where it is the least probable: it may be there for having been drawn."""
-    if drawn == NO_TOKEN or len(pairs) < 2:
+    if drawn == NO_TOKEN:
         return pairs
-    rest = [value for token, value in pairs if token != drawn]
-    return [(token, value) for token, value in pairs if token != drawn or value >= min(rest)]
+    least = min((value for token, value in pairs if token != drawn), default=math.inf)
+    return [(token, value) for token, value in pairs if token != drawn or value >= least]
 
 
 def _counted(number: int, one: str, several: str | None = None) -> str:
@@ -315,9 +332,9 @@ def _records(source: Path, limits: ReadingLimits) -> Iterator[tuple[str, Any]]:
     elif ending == ".jsonl":
         for number, line in enumerate(_lines(source), 1):
             if line.strip():
-                yield f"line {number:,}", _parsed(line)
+                yield f"line {number:,}", _parsed(line, f"line {number:,} ")
     else:
-        content = _parsed(read_document(source))
+        content = _parsed(read_document(source), "it ")
         for number, record in enumerate(content if isinstance(content, list) else [content], 1):
             yield f"record {number:,}", record
 
@@ -334,11 +351,11 @@ def _is_ours(name: str) -> bool:
     return name.endswith("logprobs") and name not in PACKED
 
 
-def _parsed(text: str | bytes) -> Any:
+def _parsed(text: str | bytes, what: str) -> Any:
     try:
         return parse_json(text)
     except ValueError as error:
-        raise CistError(f"it cannot be read as JSON ({first_line(error, 200)}); write it again.") from error
+        raise CistError(f"{what}cannot be read as JSON ({first_line(error, 200)}); write it again.") from error
 
 
 def _lines(source: Path) -> Iterator[bytes]:

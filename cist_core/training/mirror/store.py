@@ -83,6 +83,11 @@ class Store:
         names = [str(path.relative_to(self._folder)) for path in paths]
         for name in names:
             parts = PurePosixPath(name).parts
+            if self._kind in _LOCAL and Path(self._folder / name).is_symlink():
+                raise CistError(
+                    f"Expected files in {self.url}, but '{name}' is a link to somewhere else; remove it, and ask who "
+                    "may write there."
+                )
             if ".." in parts or "\\" in name or PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive:
                 raise CistError(
                     f"Expected names of files in {self.url}, but there is the object '{name}', which would lead out "
