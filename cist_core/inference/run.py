@@ -459,11 +459,12 @@ def _first_broken_weight(model: nn.Module) -> str | None:
     return next((name for name, tensor in tensors if not torch.isfinite(tensor).all()), None)
 
 
-def out_of_memory(error: RuntimeError | MemoryError) -> bool:
+def out_of_memory(error: Exception) -> bool:
     """Whether memory ran out: on the CPU torch raises a plain RuntimeError that names the allocator."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
     text = str(error).lower()
-    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return known or "out of memory" in text or "defaultcpuallocator" in text
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "defaultcpuallocator" in text)
 
 
 def release_memory(device: torch.device) -> None:

@@ -90,22 +90,17 @@ def _look(store: RunStore, mirror: Mirror, run_id: str, allow_code: bool) -> Non
     def ask() -> tuple[list[str], int, list[bytes | None]]:
         mirror.store.check_there()
         names = mirror.files_there()
-        (config,) = mirror.store.read_all(["config.json"], most=documents.MOST_BYTES)
-        return (
-            names,
-            mirror.store.bytes_of(names),
-            [
-                config,
-                *mirror.store.read_all([RECORD_FILE, ID_FILE], most=MOST_BYTES),
-            ],
-        )
+        contents = mirror.store.read_all(["config.json"], most=documents.MOST_BYTES)
+        contents += mirror.store.read_all([RECORD_FILE, ID_FILE], most=MOST_BYTES)
+        return names, mirror.store.bytes_of(names), contents
 
     names, size, (config, record, mark) = within(BEGIN_SECONDS, ask, f"The store of {url}")
     if "config.json" not in names:
         raise CistError(f"There is no run in {url}; 'cist runs --mirror URL' lists those below an address.")
     if mark:
+        told_apart_by = mark.decode("ascii", errors="replace").strip()
         for run in store.list_runs():
-            if _mark_of(run) == mark.decode("ascii", errors="replace").strip():
+            if _mark_of(run) == told_apart_by:
                 raise CistError(f"The run in {url} is here already, as {run.id}, and nothing of it is replaced.")
     wanted = _config(config, url)
     if not allow_code:

@@ -264,16 +264,13 @@ class RunConfig(ConfigPart):
         Raises:
             CistError: if the config names code of its own (``package.module:function``).
         """
-        from cist_core.logits.ensemble import ENSEMBLE
-        from cist_core.zoo.kinds.code import runs_code
+        from cist_core.zoo.kinds.code import first_code
 
-        named = (self.teacher.name, getattr(self.teacher, "architecture", None), self.student.architecture)
-        for name in (member.strip() for reference in named if reference for member in reference.split(ENSEMBLE)):
-            if runs_code(name):
-                raise CistError(
-                    f"{source} names the code '{name}', which would run with your rights; read it, then add "
-                    "--allow-code."
-                )
+        architecture = getattr(self.teacher, "architecture", None)
+        if (code := first_code(self.teacher.name, architecture, self.student.architecture)) is not None:
+            raise CistError(
+                f"{source} names the code '{code}', which would run with your rights; read it, then add --allow-code."
+            )
 
     def unnamed(self) -> Self:
         """The config without the name of its preset: equal for configs that train alike."""

@@ -109,7 +109,7 @@ def train(
             raise
         except Exception as error:  # whatever it is, the status must not say for ever that the run goes on
             _refuse_removed(directory)
-            full = isinstance(error, RuntimeError | MemoryError) and out_of_memory(error)
+            full = out_of_memory(error)
             failure = CistError(words_on_memory(error) if full else f"The run failed: {error}")
             run.end("failed", str(failure))
             (log.error if full else log.exception)("%s", failure)

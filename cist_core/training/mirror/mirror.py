@@ -217,15 +217,12 @@ class Mirror:
         if ID_FILE not in names:  # of a version that wrote none
             return
         self._id_there = self.store.read(ID_FILE).decode("ascii", errors="replace").strip()
-        here = self._id_here()
+        here = mirror_id(self.directory)
         if here != self._id_there and (here is not None or any(self.directory.checkpoints.glob("*.pt"))):
             raise CistError(
                 f"The run in {self.store.url} is not the one in {self.directory.path}, though it has the same config; "
                 "choose another place for the copy."
             )
-
-    def _id_here(self) -> str | None:
-        return mirror_id(self.directory)
 
     def _config_there(self) -> dict[str, Any]:
         try:
@@ -345,7 +342,7 @@ class Mirror:
                     "it is."
                 )
             return  # the run has not begun
-        if self._id_here() is None:
+        if mirror_id(self.directory) is None:
             text = self._id_there or uuid4().hex
             write_whole(self.directory.path / ID_FILE, lambda file: file.write_text(text), what="The id of the run")
         there = set(self.files_there())

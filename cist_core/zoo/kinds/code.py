@@ -31,6 +31,12 @@ def runs_code(reference: str) -> bool:
     return any(isinstance(find_kind(name), Code) for name in (reference, reference.rpartition("@")[0]))
 
 
+def first_code(*references: str | None) -> str | None:
+    """The first reference that runs code of its own, members of ensembles included; None where there is none."""
+    members = (member.strip() for reference in references if reference for member in reference.split(ENSEMBLE))
+    return next(filter(runs_code, members), None)
+
+
 def refuse_code(*references: str | None) -> None:
     """Refuse references that would run code of their own, members of ensembles included.
 
@@ -43,13 +49,11 @@ def refuse_code(*references: str | None) -> None:
         Traceback (most recent call last):
         cist_core.errors.CistError: 'my_nets.small:build' would run code of its own, ...
     """
-    for reference in references:
-        for member in [] if reference is None else reference.split(ENSEMBLE):
-            if runs_code(member.strip()):
-                raise CistError(
-                    f"'{member.strip()}' would run code of its own, which the Studio does not do; use the command "
-                    "line or Python, or add its logits."
-                )
+    if (code := first_code(*references)) is not None:
+        raise CistError(
+            f"'{code}' would run code of its own, which the Studio does not do; use the command line or Python, or add "
+            "its logits."
+        )
 
 
 @register_model_kind
