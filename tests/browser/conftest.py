@@ -120,6 +120,9 @@ def open_page(context, server):
 def wait_until_drawn(page, sign: str = A_CHART) -> None:
     """Until a chart, or another sign, is on the page and the script has come to rest."""
     page.wait_for_selector(sign, timeout=60_000)
+    if "/learn" in page.url:  # which is drawn once more, as high as the window that the browser has told it of
+        page.wait_for_selector(".st-key-lesson-window span[data-size]", state="attached", timeout=60_000)
+        page.wait_for_timeout(500)  # until the server has heard it
     page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]", timeout=60_000)
     until_idle(page)
     page.wait_for_timeout(400)  # fonts and the chart's own resize
