@@ -416,6 +416,7 @@ def test_what_is_gone_here_stays_in_the_copy(url, copied):
     shutil.rmtree(copied.path)
     copied.path.mkdir()
     copy.offer()
+    until(lambda: copy.said()["fault"], "the fault")
     with pytest.raises(CistError, match=r"holds no config\.json any more, as if its disk were gone"):
         copy.close()
     assert content(url) == before
@@ -607,7 +608,10 @@ def test_whoever_slept_between_two_files_overwrites_nothing(url, copied, tmp_pat
     def sleep(self: Store, name: str, what: bytes) -> None:
         write(self, name, what)
         if name == "config.json":
-            monkeypatch.setattr(Store, "write", lambda _, name, what: sent.append(name))
+            # Whoever still writes to a store of a test before does so.
+            monkeypatch.setattr(
+                Store, "write", lambda it, *file: sent.append(file[0]) if it.url == url else write(it, *file)
+            )
             Lease(Store(url), stale_seconds=0.1).take()
 
     monkeypatch.setattr(Store, "write", sleep)
@@ -627,6 +631,18 @@ def test_a_folder_whose_disk_is_not_mounted_is_not_made_anew(tmp_path, capsys):
     TINY.save(tmp_path / "config.json")
     assert main(["distill", str(tmp_path / "config.json"), "--run-dir", str(tmp_path / "here"), "--mirror", url]) == 2
     assert f"The folder {tmp_path / 'disk' / 'runs'} of {url} is not there" in capsys.readouterr().err
+    assert not (tmp_path / "disk").exists()
+
+
+def test_a_disk_that_goes_away_between_the_look_and_the_writing_is_not_made_anew(tmp_path, monkeypatch):
+    (tmp_path / "disk").mkdir()
+    store = Store((tmp_path / "disk" / "one").as_uri())
+    store.write("checkpoints/step-000000001.pt", b"1")
+    (tmp_path / "disk").rename(tmp_path / "away")
+    looks = iter([lambda: None, store.check_mounted])
+    monkeypatch.setattr(store, "check_mounted", lambda: next(looks)())
+    with pytest.raises(CistError, match="as if its disk were not mounted"):
+        store.write("checkpoints/step-000000002.pt", b"2")
     assert not (tmp_path / "disk").exists()
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, TypeVar
 
@@ -58,8 +59,6 @@ class Store:
         options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
         if self._kind in ("s3", "s3a"):
             options |= {"config_kwargs": _SECONDS}
-        elif self._kind in _LOCAL:
-            options |= {"auto_mkdir": True}
         try:
             self._fs, folder = fsspec.core.url_to_fs(self.url, **options)
         except ImportError as error:
@@ -165,21 +164,19 @@ class Store:
 
     def write(self, name: str, content: bytes) -> None:
         """Replace a file whole."""
-        self.check_mounted()
-        if self._kind in _LOCAL:
-            self._replace(name, lambda partial: self._fs.pipe_file(partial, content))
-        else:
-            self._fs.pipe_file(self._path(name), content)
-        self._was_there = True
+        with self._place_of(name):
+            if self._kind in _LOCAL:
+                self._replace(name, lambda partial: self._fs.pipe_file(partial, content))
+            else:
+                self._fs.pipe_file(self._path(name), content)
 
     def send(self, path: Path, name: str) -> None:
         """Replace a file whole by one of this machine that does not change any more."""
-        self.check_mounted()
-        if self._kind in _LOCAL:
-            self._replace(name, lambda partial: self._fs.put_file(str(path), partial))
-        else:
-            self._fs.put_file(str(path), self._path(name))
-        self._was_there = True
+        with self._place_of(name):
+            if self._kind in _LOCAL:
+                self._replace(name, lambda partial: self._fs.put_file(str(path), partial))
+            else:
+                self._fs.put_file(str(path), self._path(name))
 
     def create(self, name: str, content: bytes) -> None:
         """Write a file that is not there.
@@ -187,11 +184,9 @@ class Store:
         Raises:
             FileExistsError: if it is.
         """
-        self.check_mounted()
         if self._kind in _LOCAL:  # fsspec's own way there looks first and writes then
-            with self._fs.open(self._path(name), "xb") as file:
+            with self._place_of(name), self._fs.open(self._path(name), "xb") as file:
                 file.write(content)
-            self._was_there = True
             return
         try:
             self._fs.pipe_file(self._path(name), content, mode="create")
@@ -208,6 +203,24 @@ class Store:
             self._fs.rm_file(self._path(name))
         except FileNotFoundError:
             return
+
+    @contextlib.contextmanager
+    def _place_of(self, name: str) -> Iterator[None]:
+        """The folder of a file, in which it is then written; made where it may be.
+
+        One by one and only below what has to be there: a disk may go away between the look and the writing.
+        """
+        self.check_mounted()
+        try:
+            if self._kind in _LOCAL:
+                below = [self._folder / folder for folder in reversed(PurePosixPath(name).parents)]
+                for folder in below[1:] if self._was_there else below:
+                    Path(folder).mkdir(exist_ok=True)
+            yield
+        except FileNotFoundError:
+            self.check_mounted()
+            raise
+        self._was_there = True
 
     def _path(self, name: str) -> str:
         return str(self._folder / name)
