@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import streamlit as st
+from numpy.typing import NDArray
+from streamlit.delta_generator import DeltaGenerator
 
-from app.selection import SELECT, SLICES, current_selection, forget_brush, select
+from app.selection import SELECT, SLICES, current_selection, forget_brush
 from app.settings import linked
 from app.state import View, in_its_words
 from app.widgets import plain, show_error, show_table
 from cist_core.errors import CistError
 from cist_core.samples.selection import Selection
 from cist_core.samples.slices import SELECTED, format_slices, parse_slices, slice_statistics
-from cist_core.samples.table import MEASURES
+from cist_core.samples.table import MEASURES, SampleTable
 from cist_core.temperature.columns import COLUMNS, profile_columns
 from cist_core.wording import percent
 
@@ -29,23 +33,7 @@ def choose_samples(view: View, *, with_bar: bool) -> View:
     bar = st.container(horizontal=True, vertical_alignment="center", key="selection-bar")
     words, problem = bar.container(), st.container()
     # In sight, not in a popover: Streamlit keeps only what is on the screen in the browser's address from page to page.
-    bar.text_input(
-        "Select samples",
-        **linked(SELECT, keep=True),
-        placeholder="Select: correct=no & margin=..1",
-        label_visibility="collapsed",
-        width=300,
-        on_change=forget_brush,
-    )
-    bar.button(
-        "All",
-        key="select-all",
-        icon=":material/clear:",
-        help="Select every sample",
-        on_click=select,
-        args=(Selection(),),
-        disabled=not st.session_state.get(SELECT),
-    )
+    choose_rule(bar, "samples", linked(SELECT, keep=True), example="correct=no & margin=..1", on_change=forget_brush)
     with bar.popover("Saved", icon=":material/bookmarks:"):
         st.text_area(
             "Saved selections, one per line",
@@ -65,8 +53,53 @@ def choose_samples(view: View, *, with_bar: bool) -> View:
         )
     with problem:
         chosen = _with_samples(view, complain=True)
-    words.markdown(_count(chosen), help=_explanation(chosen))
+    noun = "samples" if chosen.source.text is None else "tokens"
+    words.markdown(
+        count_of(chosen.selected, chosen.samples, noun),
+        help=explanation_of(chosen.selection, chosen.samples, chosen.source.predictions.class_names),
+    )
     return chosen
+
+
+def choose_rule(
+    bar: DeltaGenerator,
+    noun: str,
+    setting: dict[str, Any],
+    *,
+    example: str,
+    on_change: Callable[[], None] = lambda: None,
+) -> str:
+    """A field for a rule and a button that empties it; the rule.
+
+    Args:
+        bar: in which they stand.
+        noun: what is selected, in the plural.
+        setting: arguments of a widget, its key among them.
+        example: of a rule.
+        on_change: called when the rule is another.
+    """
+    rule = bar.text_input(
+        f"Select {noun}",
+        **setting,
+        placeholder=f"Select: {example}",
+        label_visibility="collapsed",
+        width=300,
+        on_change=on_change,
+    )
+
+    def select_all() -> None:
+        st.session_state[setting["key"]] = ""
+        on_change()
+
+    bar.button(
+        "All",
+        key=f"{setting['key']}-all",
+        icon=":material/clear:",
+        help=f"Select all {noun}",
+        on_click=select_all,
+        disabled=not st.session_state.get(setting["key"]),
+    )
+    return str(rule or "")
 
 
 def _remember_link() -> None:
@@ -134,22 +167,22 @@ def _with_samples(view: View, *, complain: bool = False) -> View:
     return replace(view, selection=selection, selected=selected, slices=slices)
 
 
-def _count(view: View) -> str:
-    total = view.source.predictions.num_samples
-    samples = "samples" if view.source.text is None else "tokens"
-    if view.selected is None:
-        return f"All {total:,} {samples}"
-    chosen = int(np.count_nonzero(view.selected))
-    return f":red[■] {chosen:,} of {total:,} {samples} ({percent(chosen / total)})"
+def count_of(selected: NDArray[np.bool_] | None, samples: SampleTable, noun: str) -> str:
+    """How many are selected, in Markdown."""
+    total = samples.num_samples
+    if selected is None:
+        return f"All {total:,} {noun}"
+    chosen = int(np.count_nonzero(selected))
+    return f":red[■] {chosen:,} of {total:,} {noun} ({percent(chosen / total)})"
 
 
-def _explanation(view: View) -> str:
+def explanation_of(selection: Selection, samples: SampleTable, class_names: Sequence[str] | None) -> str:
     """What is selected, and how to say something else."""
-    have = {measure.name for measure in view.samples.measures()}
+    have = {measure.name for measure in samples.measures()}
     # Of images nobody misses what only tokens have.
-    known = [name for name, measure in MEASURES.items() if view.source.text or "a text" not in measure.needs]
+    known = [name for name, measure in MEASURES.items() if samples.text or "a text" not in measure.needs]
     names, missing = (", ".join(f"`{name}`" for name in known if (name in have) is here) for here in (True, False))
-    described = plain(view.selection.describe(view.source.predictions.class_names))
+    described = plain(selection.describe(class_names))
     return (
         f"Selected: {described}.\n\n"
         f"Drag over a chart, or write conditions joined by `&`. Measures: {names}."

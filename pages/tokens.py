@@ -6,16 +6,18 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import streamlit as st
+from numpy.typing import NDArray
 from streamlit.delta_generator import DeltaGenerator
 
 from app.forms.run_tokens import titles_of, with_student
 from app.forms.run_views import RunView
 from app.links import hidden_field, page_choice, say_unfollowed, unfollowed
 from app.people import may_launch, run_store
+from app.selection_bar import choose_rule, count_of, explanation_of
 from app.settings import page_setting
 from app.state import NO_STUDENT
 from app.tokens.readings import (
@@ -30,6 +32,7 @@ from app.tokens.readings import (
     stop,
     waiting,
 )
+from app.tokens.selection import SELECT, current_rule, measures_of, stretch_of, take_stretch, without_stretch
 from app.tokens.view import MODEL, RUN, TAUS, TEXT_FILE, VIEW, Shown, code_of, show_passage, table_of
 from app.widgets import download_table, page_head, plain, show_error
 from cist_core.errors import CistError
@@ -37,6 +40,7 @@ from cist_core.language.gain import gain_over
 from cist_core.language.known import KnownLanguageModel, known_language_models, lacking
 from cist_core.language.passage import curves_of, rows_of, stretches
 from cist_core.language.token_set import TokenPair, TokenSet
+from cist_core.samples.selection import Selection
 from cist_core.wording import percent
 
 SECTION = "Look"
@@ -232,7 +236,7 @@ def current(passage: str, count: int) -> Shown:
     """Where the controls stand, as a field that nobody sees keeps it for the address.
 
     Args:
-        passage: its name; what is pinned or selected in another is not here.
+        passage: its name; what is pinned in another is not here, nor is a stretch of it.
         count: of its tokens.
     """
     start = Shown()
@@ -240,7 +244,8 @@ def current(passage: str, count: int) -> Shown:
     if before is not None:
         known = as_shown(before, count=count)
         if st.session_state.get(OF) not in (None, passage):
-            known = replace(as_shown(before) or start, pinned=None, selected=None)
+            known = replace(as_shown(before) or start, pinned=None)
+            st.session_state[SELECT] = str(without_stretch(current_rule()))
         mended = (known or start).as_link()
         if mended != before:
             st.session_state[VIEW] = mended
@@ -273,24 +278,64 @@ def last_turn() -> int:
 
 def take_over() -> None:
     """What a hand has set in the browser."""
-    before = as_shown(st.session_state[VIEW]) or Shown()
-    st.session_state[VIEW] = before.told(st.session_state["tokens"].shown).as_link()
+    before, told = as_shown(st.session_state[VIEW]) or Shown(), st.session_state["tokens"].shown
+    st.session_state[VIEW] = before.told(told).as_link()
+    if "between" in told:
+        take_stretch(told["between"])
 
 
-def finding_of(found: TokenSet | TokenPair) -> str:
-    """What the models expected of the tokens that count, in one sentence."""
+def finding_of(found: TokenSet | TokenPair, selected: NDArray[np.int64] | None) -> str:
+    """What the models expected of the selected tokens, or of all that count, in one sentence."""
     teacher, *students = found.models
-    counted = teacher.facts.counted
-    if not counted.any():
-        return "No token of this text counts"
-    right = percent(float(np.mean(teacher.rank[counted] == 1)))
-    sure = percent(float(np.mean(teacher.entropy[counted] < SURE)))
+    rows = np.flatnonzero(teacher.facts.counted) if selected is None else selected
+    if not len(rows):
+        return "No token of this text counts" if selected is None else "No token of this passage is selected"
+    tokens = f"{len(rows):,} {'' if selected is None else 'selected '}token{'' if len(rows) == 1 else 's'}"
+    right = percent(float(np.mean(teacher.rank[rows] == 1)))
+    sure = percent(float(np.mean(teacher.entropy[rows] < SURE)))
     whose = "The teacher" if students else "The model"
-    student = "".join(f", the student's at {percent(float(np.mean(each.rank[counted] == 1)))}" for each in students)
+    student = "".join(f", the student's at {percent(float(np.mean(each.rank[rows] == 1)))}" for each in students)
     return (
-        f"{whose}'s first choice is the next token at {right} of {int(counted.sum()):,} tokens{student}; "
+        f"{whose}'s first choice is the next token at {right} of {tokens}{student}; "
         f"{whose.lower()} is nearly certain (below {SURE:g} nats) at {sure}"
     )
+
+
+class Selected(NamedTuple):
+    """Which tokens of a passage are selected.
+
+    Attributes:
+        rule: that they fulfil.
+        rows: their numbers in what was read; None where nothing is selected.
+        others: whether each token of the passage fulfils the rule but for its stretch; None where that is all of it.
+    """
+
+    rule: Selection = Selection()
+    rows: NDArray[np.int64] | None = None
+    others: list[bool] | None = None
+
+
+def choose_tokens(
+    passage: dict[str, Any], found: TokenSet | TokenPair, counted: NDArray[np.int64], shown: Shown
+) -> Selected:
+    """The field above the passage in which the rule stands, and how many tokens fulfil it."""
+    bar = st.container(horizontal=True, vertical_alignment="center", key="tokens-selection-bar")
+    words = bar.container()
+    written = choose_rule(bar, "tokens", page_setting(SELECT), example="surprisal=4.. & token_type=word start")
+    if not len(counted):
+        return Selected()
+    samples = measures_of(passage, found, counted, shown)
+    chosen, mask = Selected(), None
+    try:
+        if rule := Selection.parse(written):
+            mask, other = rule.mask(samples), without_stretch(rule)
+            at = set(samples.column("position")[other.mask(samples)].tolist())
+            others = [token["position"] in at for token in passage["tokens"]]
+            chosen = Selected(rule, counted[mask], others if other else None)
+    except CistError as error:
+        show_error(error)
+    words.markdown(count_of(mask, samples, "tokens"), help=explanation_of(chosen.rule, samples, None))
+    return chosen
 
 
 def show(reading: Reading, found: TokenSet | TokenPair, number: int, text: str, choice: Choice) -> str:
@@ -308,8 +353,18 @@ def show(reading: Reading, found: TokenSet | TokenPair, number: int, text: str, 
         curves_of(teacher, counted) if len(counted) else None
     )
     say_unfollowed(st.container(), VIEW)
-    further = where["sequence"] > 0  # a part of a text that is longer than the model reads at once
-    show_passage(sent, shown, lowest=lowest, turn=last_turn(), name=name, further=further, on_change=take_over)
+    selected = choose_tokens(passage, found, counted, shown)
+    show_passage(
+        sent,
+        shown,
+        lowest=lowest,
+        turn=last_turn(),
+        name=name,
+        further=where["sequence"] > 0,  # a part of a text that is longer than the model reads at once
+        between=stretch_of(selected.rule),
+        others=selected.others,
+        on_change=take_over,
+    )
     said = [f"{each['title']}: {each['precision']}." for each in reading.index["models"]] + reading.index["remarks"]
     if lowest > TAUS[0]:
         said.append(f"τ begins at {lowest:g} here: below, the ratio of a token is beyond the tables.")
@@ -324,12 +379,19 @@ def show(reading: Reading, found: TokenSet | TokenPair, number: int, text: str, 
         st.caption("Python")
         st.code(code.python, language="python", wrap_lines=True)
         st.download_button(f"Text ({TEXT_FILE})", text, file_name=TEXT_FILE, on_click="ignore", width="stretch")
-        download_table(lambda: table_of(passage, found, rows, shown, before=before), "tokens")
-    if before is None or not isinstance(found, TokenPair) or not len(counted):
-        return finding_of(found)
-    at = set(teacher.facts.positions[counted].tolist())
+        if selected.rows is not None:
+            st.caption("Both read the whole text; the table says which tokens are selected.")
+        positions = None if selected.rows is None else teacher.facts.positions[selected.rows]
+        download_table(lambda: table_of(passage, found, rows, shown, before=before, selected=positions), "tokens")
+    if before is None or not isinstance(found, TokenPair):
+        return finding_of(found, selected.rows)
+    told = counted if selected.rows is None else selected.rows
+    if not len(told):
+        return finding_of(found, told)
+    at = set(teacher.facts.positions[told].tolist())
     size = sum(token["bytes"] for token in passage["tokens"] if token["position"] in at)
-    return gain_over(before, found, counted, size).sentence()
+    which = "token" if selected.rows is None else "selected token"
+    return gain_over(before, found, told, size).sentence(f"a {which} of this passage")
 
 
 def wait(readers: Readers, text: str) -> None:

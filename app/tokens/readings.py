@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cist_core.runs import Run
 
 MOST_CHARACTERS = 20_000
-_FORMAT = 3
+_FORMAT = 4
 """Of the passages; those of another are made anew."""
 MOST_KEPT, MOST_BYTES = 200, 2_000_000_000
 """Readings in the cache, and what they may take; of more, those go that nobody has asked for longest."""

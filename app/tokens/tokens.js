@@ -6,7 +6,9 @@
 //   id        of the passage
 //   further   whether the model has read something before it
 //   sliders   { tau, rho, matched, floor, bounds: { tau: [low, high], rho: [low, high] } }
-//   measure, rule, model, pinned, selected: [first, one after the last] or null
+//   measure, rule, model, pinned
+//   between   [first, last] position of the stretch that is selected, null for an open end; or null
+//   others    whether each token fulfils whatever else is selected by; or null
 //   turn      the number of what the server was told last
 
 const TOKENS_REST = 300;  // milliseconds until the server is told
@@ -70,7 +72,7 @@ function startReader(root, data) {
     const { tokens, curves, cross, reverse } = data[side];
     sides[side] = { tokens, curves: tokenCurves(tables, curves), cross: cross && tables(cross, 2), reverse: reverse && tables(reverse, 2) };
   }
-  const state = { measure: "entropy", rule: "rho", model: "teacher", tau: 1, rho: 17, floor: 0, matched: true, pinned: null, hovered: null, selected: null };
+  const state = { measure: "entropy", rule: "rho", model: "teacher", tau: 1, rho: 17, floor: 0, matched: true, pinned: null, hovered: null, selected: null, others: null, drawn: false };
   let values = [], frame, timer;
 
   // ---- What there is
@@ -178,20 +180,36 @@ function startReader(root, data) {
   function drawLine(place) {
     const points = values.map((value, index) => value === null ? null
       : `${(1000 * (index + 0.5) / values.length).toFixed(1)},${(60 - 56 * place(value)).toFixed(1)}`).filter(Boolean);
-    const chosen = state.selected && state.selected.map((at) => 1000 * at / values.length);
-    line.innerHTML = (chosen ? `<rect x="${chosen[0]}" width="${chosen[1] - chosen[0]}" y="0" height="64"/>` : "")
+    line.innerHTML = selectedStretches().map(([from, to]) => (
+      `<rect x="${1000 * from / values.length}" width="${1000 * (to - from) / values.length}" y="0" height="64"/>`)).join("")
       + `<polyline points="${points.join(" ")}"/>`;
   }
 
-  function drawRange() {
-    spans.forEach((span, index) => span.classList.toggle("out", Boolean(state.selected)
-      && !(state.selected[0] <= index && index < state.selected[1])));
-    if (!state.selected) { range.textContent = "Drag along the line to select a stretch of the text."; return; }
-    const [from, to] = state.selected, inside = values.slice(from, to).filter((value) => value !== null);
-    const measure = TOKEN_MEASURES[state.measure];
-    range.textContent = inside.length ? `Tokens ${from + 1} to ${to}: mean ${shortNumber(mean(inside))}, `
-      + `largest ${shortNumber(Math.max(...inside))}${unitOf(measure)}.` : "No token here was predicted.";
+  // Of one that is drawn every token, also those that do not count; of the rest whatever is next to one another.
+  function selectedStretches() {
+    if (!state.others) return state.selected ? [state.selected] : [];
+    const found = [];
+    spans.forEach((_, index) => {
+      if (!isSelected(index)) return;
+      if (found.at(-1)?.[1] === index) found.at(-1)[1] = index + 1;
+      else found.push([index, index + 1]);
+    });
+    return found;
   }
+
+  function drawRange() {
+    const all = !state.selected && !state.others;
+    spans.forEach((span, index) => span.classList.toggle("out", !all && !isSelected(index)));
+    if (all) { range.textContent = "Drag along the line to select a stretch of the text."; return; }
+    const inside = values.filter((_, index) => isSelected(index)), measure = TOKEN_MEASURES[state.measure];
+    const tokens = inside.length === 1 ? "1 token" : `${inside.length.toLocaleString("en-US")} tokens`;
+    range.textContent = inside.length ? `${tokens} selected: mean ${shortNumber(mean(inside))}, `
+      + `largest ${shortNumber(Math.max(...inside))}${unitOf(measure)}.` : "No token that counts is selected here.";
+  }
+
+  // As the rule says it: of the tokens that count.
+  const isSelected = (index) => counts(index) && (state.others?.[index] ?? true)
+    && (!state.selected || (state.selected[0] <= index && index < state.selected[1]));
 
   function drawDetails() {
     const index = state.hovered ?? state.pinned ?? first;
@@ -244,11 +262,20 @@ function startReader(root, data) {
     timer = setTimeout(() => {
       timer = undefined;
       root.turn += 1;
-      const { measure, rule, model, tau, rho, floor, matched, pinned, selected } = state;
-      root.tell("shown", { measure, rule, model, tau, rho, floor, matched, pinned, selected, turn: root.turn });
+      const { measure, rule, model, tau, rho, floor, matched, pinned } = state;
+      root.tell("shown", { measure, rule, model, tau, rho, floor, matched, pinned, ...drawnStretch(), turn: root.turn });
     }, TOKENS_REST);
   };
+  // Told only where a hand has drawn or lifted one: a rule may say more of it than its first and last token.
+  const drawnStretch = () => (state.drawn
+    ? { between: state.selected && [data.tokens[state.selected[0]].position, data.tokens[state.selected[1] - 1].position] } : {});
+  const stretch = (selected) => change({ selected, drawn: true });
   const change = (what) => { Object.assign(state, what); redraw(); soon(); };
+
+  const stretchBetween = (low, high) => {
+    const inside = data.tokens.flatMap(({ position }, index) => ((low ?? -Infinity) <= position && position <= (high ?? Infinity) ? [index] : []));
+    return inside.length ? [inside[0], inside.at(-1) + 1] : [0, 0];
+  };
 
   // The other slider goes where the tokens that are shown have the same mean entropy, as far as it reaches.
   const meanEntropy = (name, value) => {
@@ -300,15 +327,15 @@ function startReader(root, data) {
       if (event.shiftKey) {
         state.anchor ??= Math.max(now, 0);
         const [from, to] = [state.anchor, state.hovered].sort((a, b) => a - b);
-        change({ selected: [from, to + 1] });
+        stretch([from, to + 1]);
       } else state.anchor = undefined;
       redraw();
     } else if ((event.key === "Enter" || event.key === " ") && state.hovered !== null) {
       event.preventDefault();
       change({ pinned: state.pinned === state.hovered ? null : state.hovered });
     } else if (event.key === "Escape") {
-      state.hovered = null;
-      change({ pinned: null, selected: null });
+      Object.assign(state, { hovered: null, pinned: null });
+      stretch(null);
     }
   });
   const at = (event) => {
@@ -330,14 +357,15 @@ function startReader(root, data) {
     if (state.from === undefined) return;
     const moved = Math.abs(at(event) - state.from) >= 1;
     state.from = undefined;
-    change({ selected: moved ? state.selected : null });
+    stretch(moved ? state.selected : null);
   });
 
   return {
     take(given) {
       if (timer !== undefined || given.turn < root.turn) { redraw(); return; }  // an answer to what a hand has changed since
-      const { measure, rule, model, pinned, selected, sliders: { tau, rho, floor, matched } } = given;
-      Object.assign(state, { measure, rule, model, pinned, selected, tau, rho, floor, matched });
+      const { measure, rule, model, pinned, between, others, sliders: { tau, rho, floor, matched } } = given;
+      Object.assign(state, { measure, rule, model, pinned, others, tau, rho, floor, matched, drawn: false });
+      state.selected = between && stretchBetween(...between);
       if (!sides.student && TOKEN_MEASURES[measure].needsStudent) state.measure = "entropy";
       redraw();
     }

@@ -55,7 +55,6 @@ class Shown:
             most tokens.
         matched: whether one slider takes the other along.
         pinned: the token whose soft labels stay, by its place in the passage, or None.
-        selected: a stretch of tokens, by the first and the one after the last, or None.
     """
 
     measure: str = "entropy"
@@ -66,7 +65,6 @@ class Shown:
     floor: float = FLOORS[0]
     matched: bool = True
     pinned: int | None = None
-    selected: tuple[int, int] | None = None
 
     def told(self, by_browser: dict[str, Any] | None) -> Shown:
         """After what a hand has set in the browser; what cannot be is left as it was."""
@@ -78,8 +76,8 @@ class Shown:
             return self
 
     def fits(self, count: int) -> bool:
-        """Whether a passage of so many tokens has the one that is pinned, and those that are selected."""
-        return (self.pinned or 0) < count and (self.selected or (0, 0))[1] <= count
+        """Whether a passage of so many tokens has the one that is pinned."""
+        return (self.pinned or 0) < count
 
     def with_partner(self, curves: EntropyCurves | None) -> Shown:
         """The same with the rho of tau's mean entropy, where they are matched and rho has another.
@@ -102,7 +100,6 @@ class Shown:
 
     def as_link(self) -> str:
         """As a query parameter."""
-        start, end = self.selected or (0, 0)
         return _BETWEEN.join(
             (
                 self.measure,
@@ -113,7 +110,6 @@ class Shown:
                 f"{self.floor:g}",
                 _MATCHED if self.matched else _APART,
                 "" if self.pinned is None else f"{self.pinned:d}",
-                "" if self.selected is None else f"{start:d}-{end:d}",
             )
         )
 
@@ -128,15 +124,12 @@ class Shown:
             >>> Shown.from_link(Shown(tau=2.0, pinned=7).as_link()).pinned
             7
         """
-        measure, rule, model, tau, rho, floor, matched, pinned, selected = text.split(_BETWEEN)
+        measure, rule, model, tau, rho, floor, matched, pinned = text.split(_BETWEEN)
         for name, value in (("measure", measure), ("rule", rule), ("model", model)):
             if value not in _CHOICES[name]:
                 raise ValueError(value)
         if matched not in (_MATCHED, _APART) or float(floor) not in FLOORS:
             raise ValueError(text)
-        start, _, end = selected.partition("-")
-        if selected and not 0 <= int(start) < int(end):
-            raise ValueError(selected)
         if pinned and int(pinned) < 0:
             raise ValueError(pinned)
         return cls(
@@ -148,7 +141,6 @@ class Shown:
             float(floor),
             matched == _MATCHED,
             int(pinned) if pinned else None,
-            (int(start), int(end)) if selected else None,
         )
 
 
@@ -172,6 +164,8 @@ def show_passage(
     turn: int,
     name: str,
     further: bool,
+    between: tuple[float | None, float | None] | None,
+    others: Sequence[bool] | None,
     on_change: Callable[[], None],
 ) -> None:
     """Draw a passage, which goes to the browser once, and where the controls stand, which does each time.
@@ -183,6 +177,8 @@ def show_passage(
         turn: of what the browser said last, which it says with it.
         name: of the passage, another for another.
         further: whether the model has read something before it.
+        between: the positions of the stretch that is selected, None for an open end; None for no stretch.
+        others: whether each token fulfils whatever else is selected by; None for nothing else.
         on_change: called when a hand rests.
     """
     sliders = {key: getattr(shown, key) for key in ("tau", "rho", "floor", "matched")}
@@ -194,8 +190,10 @@ def show_passage(
             "id": name,
             "further": further,
             "turn": turn,
+            "between": between,
+            "others": others,
             "sliders": {**sliders, "bounds": {"tau": (lowest, TAUS[1]), "rho": RHOS}},
-            **{key: getattr(shown, key) for key in ("measure", "rule", "model", "pinned", "selected")},
+            **{key: getattr(shown, key) for key in ("measure", "rule", "model", "pinned")},
         },
         on_shown_change=on_change,
     )
@@ -208,6 +206,7 @@ def table_of(
     shown: Shown,
     *,
     before: TokenPair | None = None,
+    selected: NDArray[np.int64] | None = None,
 ) -> pd.DataFrame:
     """What is on the screen as numbers, a row a token; those that nothing predicted have none.
 
@@ -217,6 +216,7 @@ def table_of(
         rows: its tokens in what was read.
         shown: where the controls stand, with a rho.
         before: what the teacher and the student before its training expected of the same text.
+        selected: the positions of the selected tokens, which a column then tells; None where nothing is selected.
     """
     rules = (f"tau={shown.tau:g}", str(Cist(shown.rho or RHOS[1], shown.floor)))
     teacher = read.models[0]
@@ -243,6 +243,8 @@ def table_of(
             f"reverse {name}, {rules[1]}": pair.reverse_divergence(*both)[rows],
         }
     words = pd.DataFrame(passage["tokens"])[["position", "id", "text", "role", "counted"]]
+    if selected is not None:
+        words["selected"] = words["position"].isin(selected)
     return words.merge(pd.DataFrame(columns), on="position", how="left")
 
 

@@ -40,12 +40,11 @@ class Gain(NamedTuple):
     bits_per_byte: Change | None
     divergence: Change | None
 
-    def sentence(self) -> str:
-        """The change of each, without a full stop."""
+    def sentence(self, token: str = "a token of this passage") -> str:
+        """The change of each, without a full stop; ``token`` says of which tokens it is the mean."""
         word = "likelier" if self.nll.fell_by >= 0 else "less likely"
         said = (
-            f"After distillation a token of this passage is {three_digits(abs(self.nll.fell_by))} nats {word} than "
-            f"before ({self.nll})"
+            f"After distillation {token} is {three_digits(abs(self.nll.fell_by))} nats {word} than before ({self.nll})"
         )
         if self.bits_per_byte is not None:
             word = "fewer" if self.bits_per_byte.fell_by >= 0 else "more"

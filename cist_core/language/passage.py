@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cist_core import kernels
 from cist_core.entropy.curves import EntropyCurves
+from cist_core.language.pieces import token_types
 from cist_core.language.texts import COUNTED, FastTokenizer, Tokens
 from cist_core.language.token_set import TokenPair, TokenSet
 
@@ -95,7 +96,8 @@ def describe(
         length: how many at most.
 
     Returns:
-        ``tokens``, one object each, with ``text``, ``role``, ``counted``, ``position``, ``id`` and ``bytes``; ``names``
+        ``tokens``, one object each, with ``text``, ``type`` (its number in `cist_core.language.pieces.TOKEN_TYPES`),
+        ``role``, ``counted``, ``position``, ``id`` and ``bytes``; ``names``
         of all ids; ``nodes``, the ratios of the curves; ``classes``, how many take part; ``prompts``, the roles that do
         not count; ``teacher``, and ``student`` and ``before`` or None. These have ``tokens``: for every token that was
         predicted ``maximum`` (m), ``rank``, ``shifted`` (its logit minus the largest) and ``top`` (ids and shifted
@@ -111,6 +113,7 @@ def describe(
     positions = range(start, min(start + length, len(tokens.ids)))
     rows = [row_at.get(position) for position in positions]
     ids, texts = tokens.ids.tolist(), token_texts(tokens.ids.tolist(), tokenizer)
+    types = token_types(ids, texts, special=frozenset(tokenizer.all_special_ids))
     names: dict[int, str] = {}
     for position, row in zip(positions, rows, strict=True):
         if row is not None:
@@ -121,6 +124,7 @@ def describe(
         "tokens": [
             {
                 "text": texts[position],
+                "type": types[position],
                 "role": str(tokens.roles[position]),
                 "counted": bool(tokens.counted[position]),
                 "position": position,

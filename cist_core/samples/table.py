@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from cist_core.entropy.curves import EntropyCurves
-    from cist_core.language.text_predictions import TextPredictions
 
 Column = NDArray[Any]
 
@@ -53,6 +52,40 @@ class Measure:
     names: tuple[str, ...] | None = None
 
 
+class Student(Protocol):
+    """What is known of a student on the same samples.
+
+    Attributes:
+        curves: its entropy curves.
+        loss: its cross-entropy with the labels at temperature 1, ``(N,)`` nats.
+    """
+
+    @property
+    def curves(self) -> EntropyCurves: ...
+
+    @property
+    def loss(self) -> Column: ...
+
+
+class TokenFacts(Protocol):
+    """What is known of samples that are tokens of a text, each ``(N,)``; `MEASURES` says what they are."""
+
+    @property
+    def kinds(self) -> Column: ...
+
+    @property
+    def positions(self) -> Column: ...
+
+    @property
+    def frequencies(self) -> Column: ...
+
+    @property
+    def surprisals(self) -> Column: ...
+
+    @property
+    def ranks(self) -> Column: ...
+
+
 class SampleTable:
     """The measures of N samples under one fixed temperature and one rho, each computed when it is first asked for.
 
@@ -72,8 +105,8 @@ class SampleTable:
         fixed: RuleReading,
         cist: RuleReading,
         *,
-        student: StudentLogits | None = None,
-        text: TextPredictions | None = None,
+        student: Student | None = None,
+        text: TokenFacts | None = None,
     ) -> None:
         self.curves, self.fixed, self.cist, self.student, self.text = curves, fixed, cist, student, text
         self._columns: dict[str, Column] = {}

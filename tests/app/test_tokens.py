@@ -23,6 +23,7 @@ from tiny_language_models import CLASSES, save_tiny_model
 
 from app.tokens import readings
 from app.tokens.readings import Readers
+from app.tokens.selection import SELECT, measures_of, take_stretch
 from app.tokens.view import RHOS, Shown, code_of, table_of
 from cist_core.cards import sample_models_folder
 from cist_core.errors import CistError
@@ -31,6 +32,7 @@ from cist_core.language.inference import infer_pairs
 from cist_core.language.known import known_language_models
 from cist_core.language.models import open_language_model
 from cist_core.language.passage import curves_of, rows_of
+from cist_core.language.pieces import TOKEN_TYPES
 from cist_core.language.reading import PAIR, read
 from cist_core.language.texts import example_of, tokenise_all
 from cist_core.language.token_set import TokenPair
@@ -39,6 +41,7 @@ from cist_core.runs import RunState
 from cist_core.temperature import Cist
 from cist_core.training import parse_config
 from cist_core.training.before_after import open_distilled
+from cist_core.wording import percent
 from tests.app.driver import components, finding, open_app, shown_by
 
 TEXT = " ".join(f"w{20 + 7 * number % 70}" for number in range(20))  # `w1`, the end of a text, begins none of them
@@ -195,6 +198,88 @@ def test_nothing_else_is_to_be_chosen_in_the_sidebar(models: Path) -> None:
     assert [box.label for box in app.sidebar.selectbox] == []
 
 
+def test_tokens_are_selected_by_a_rule_about_what_the_model_expected(pair, models: Path) -> None:
+    _, found = pair
+    teacher = found.teacher
+    middle = float(np.median(teacher.nll))
+    link = {"tokens_model": "tiny-teacher", "tokens_student": "tiny-student", "tokens_text": TEXT}
+    app = open_app("tokens", **link, tokens_select=f"surprisal={middle:.6f}.. & position=3..15")
+    wait_for(app, lambda: "cist_tokens" in components(app))
+    rows = np.flatnonzero((teacher.nll >= middle) & (teacher.facts.positions >= 3) & (teacher.facts.positions <= 15))
+    assert any(f"{len(rows)} of {teacher.num_tokens} tokens" in each.value for each in app.markdown)
+    assert f"at {percent(np.mean(teacher.rank[rows] == 1))} of {len(rows)} selected tokens" in finding(app)
+    given = shown_by(app, "cist_tokens")
+    assert given["between"] == [3, 15]
+    assert given["others"] == [False, *(teacher.nll >= middle).tolist()]
+    assert app.session_state["tokens_select"] == f"surprisal={middle:.6f}.. & position=3..15"
+
+    read_it(app, " ".join(reversed(TEXT.split())))  # of another text it is not this stretch
+    assert app.session_state["tokens_select"].startswith("surprisal=")
+    assert "position" not in app.session_state["tokens_select"]
+    app.button(key="tokens_select-all").click().run()
+    given = shown_by(app, "cist_tokens")
+    assert (given["between"], given["others"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"), [("class=3", "needs labels"), ("colour=3", "There is no measure 'colour'"), ("rank", "Expected")]
+)
+def test_a_rule_that_says_nothing_of_tokens_is_refused_in_a_sentence(models: Path, rule: str, said: str) -> None:
+    app = open_app("tokens", **ALONE, tokens_text=TEXT, tokens_select=rule)
+    wait_for(app, lambda: "cist_tokens" in components(app))
+    assert any(said in error.value for error in app.error)
+    assert shown_by(app, "cist_tokens")["others"] is None
+
+
+def test_a_rule_that_no_token_fulfils_selects_none(models: Path) -> None:
+    app = open_app("tokens", **ALONE, tokens_text=TEXT, tokens_select="surprisal=1000..")
+    wait_for(app, lambda: "cist_tokens" in components(app))
+    assert finding(app) == "No token of this passage is selected"
+    assert not any(shown_by(app, "cist_tokens")["others"])
+
+
+def test_the_measures_of_a_passage_are_those_of_its_tokens_that_count(pair) -> None:
+    passage, found = pair
+    rows, shown = rows_of(found.teacher, 0, 0), Shown(tau=2.0, rho=4.0)
+    measures = measures_of(passage, found, rows, shown)
+    table = table_of(passage, found, rows, shown, selected=np.array([2, 5])).iloc[1:]
+    for measure, column in {
+        "entropy": "entropy, tau=2",
+        "entropy_cist": "entropy, cist:rho=4,floor=0",
+        "temperature": "CIST temperature",
+        "student_temperature": "student's CIST temperature",
+        "rank": "rank",
+        "surprisal": "nll",
+        "position": "position",
+    }.items():
+        assert measures.column(measure) == pytest.approx(table[column].to_numpy(), abs=1e-6)
+    ids = table["id"].tolist()
+    assert measures.column("frequency").tolist() == [ids.count(number) for number in ids]
+    kinds = [TOKEN_TYPES[kind] for kind in measures.column("token_type").tolist()]
+    assert kinds == ["word start"] * (len(rows) - 1) + ["special"]  # the end of the text
+    assert table.loc[table["selected"], "position"].tolist() == [2, 5]
+
+
+@pytest.mark.parametrize(
+    ("told", "rule"),
+    [
+        ([4, 9], "rank=2.. & position=4..9"),
+        ([7, 7], "rank=2.. & position=7..7"),
+        (None, "rank=2.."),
+        ([9, 4], "position=1..2 & rank=2.."),
+        ([-1, 4], "position=1..2 & rank=2.."),
+        ([1, 2, 3], "position=1..2 & rank=2.."),
+        ([1.5, True], "position=1..2 & rank=2.."),
+        ("12", "position=1..2 & rank=2.."),
+    ],
+)
+def test_a_stretch_that_a_hand_has_drawn_is_part_of_the_rule(monkeypatch, told: object, rule: str) -> None:
+    state = {SELECT: "position=1..2 & rank=2.."}
+    monkeypatch.setattr("streamlit.session_state", state)
+    take_stretch(told)
+    assert state[SELECT] == rule
+
+
 def test_what_cannot_be_read_is_said_where_one_looks(models: Path) -> None:
     weights = models / "language" / "tiny-teacher" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
@@ -218,22 +303,22 @@ def test_without_a_language_model_the_page_says_how_to_get_one(models: Path, mon
 
 
 def test_a_link_shows_the_same_and_one_that_cannot_be_followed_says_so(models: Path) -> None:
-    shown = Shown("surprisal", "difference", "teacher", 2.0, 6.5, 1.0, False, 3, (2, 9))
-    link = {**ALONE, "tokens_text": TEXT, "tokens_view": shown.as_link()}
+    shown = Shown("surprisal", "difference", "teacher", 2.0, 6.5, 1.0, False, 3)
+    link = {**ALONE, "tokens_text": TEXT, "tokens_view": shown.as_link(), "tokens_select": "position=2..8"}
     app = open_app("tokens", **link)
     wait_for(app, lambda: "cist_tokens" in components(app))
     given = shown_by(app, "cist_tokens")
     wanted = {"tau": 2.0, "rho": 6.5, "floor": 1.0, "matched": False}
     assert {key: given["sliders"][key] for key in wanted} == wanted
-    assert (given["measure"], given["rule"], given["pinned"], given["selected"]) == (
+    assert (given["measure"], given["rule"], given["pinned"], given["between"]) == (
         "surprisal",
         "difference",
         3,
-        [2, 9],
+        [2, 8],
     )
     assert {key: app.session_state[key] for key in link} == link
     assert not app.warning
-    for wrong in ("nonsense", Shown(pinned=9_999).as_link(), Shown(selected=(3, 9_999)).as_link()):
+    for wrong in ("nonsense", Shown(pinned=9_999).as_link(), Shown().as_link() + "~3-9"):
         app = open_app("tokens", **ALONE, tokens_text=TEXT, tokens_view=wrong)
         wait_for(app, lambda app=app: "cist_tokens" in components(app))
         assert wrong[:20].replace("~", "\\~") in warnings(app)
@@ -281,9 +366,6 @@ def test_passages_are_found_by_their_means_and_the_link_names_the_one_shown(mode
         {"pinned": -2},
         {"matched": 3},
         {"tau": []},
-        {"selected": [4, 4]},
-        {"selected": [1, 2, 3]},
-        {"selected": "12"},
     ],
 )
 def test_what_no_hand_can_set_is_not_taken_over(told: dict[str, object]) -> None:
@@ -292,9 +374,9 @@ def test_what_no_hand_can_set_is_not_taken_over(told: dict[str, object]) -> None
 
 def test_what_a_hand_has_set_is_taken_over_and_goes_into_the_link() -> None:
     shown = Shown().told(
-        {"tau": 3.5, "rho": 9.25, "pinned": 4, "matched": False, "rule": "rho", "selected": [1, 4], "else": 1}
+        {"tau": 3.5, "rho": 9.25, "pinned": 4, "matched": False, "rule": "rho", "between": [1, 4], "else": 1}
     )
-    assert shown == Shown(tau=3.5, rho=9.25, pinned=4, matched=False, rule="rho", selected=(1, 4))
+    assert shown == Shown(tau=3.5, rho=9.25, pinned=4, matched=False, rule="rho")
     assert Shown.from_link(shown.as_link()) == shown
 
 

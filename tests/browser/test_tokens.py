@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +31,7 @@ from cist_core.language.token_set import TokenPair
 from cist_core.runs import Run, RunState, RunStore, ensure_worker
 from cist_core.training import parse_config
 from cist_core.training.before_after import open_distilled
-from tests.browser.actions import FINDING, HEADING, MINUTES, faint_words, settle, wait_for
+from tests.browser.actions import FINDING, HEADING, MINUTES, faint_words, fill, settle, wait_for
 from tests.browser.conftest import LOOKS, go_to, save_whole_page
 from tests.studio import running_studio
 
@@ -192,11 +193,11 @@ def test_a_token_is_reached_by_keyboard_pinned_and_in_the_link(page, pair: Token
     page.keyboard.press("Enter")
     settle(page)
     assert page.locator(".token.pinned").count() == 1
-    assert page.url.endswith("~5~")
+    assert page.url.endswith("~matched~5")
     page.reload()
     page.wait_for_selector(".token.pinned", timeout=120_000)
     page.go_back()  # one press undoes one thing
-    page.wait_for_function("!location.search.includes('~5~')")
+    page.wait_for_function("!location.search.endsWith('~5')")
     page.wait_for_selector(".token.pinned", state="detached", timeout=30_000)
 
 
@@ -208,19 +209,43 @@ def test_a_stretch_is_selected_by_dragging_along_the_line_and_lifted_by_escape(p
     page.mouse.move(box["x"] + 0.5 * box["width"], y, steps=4)
     page.mouse.up()
     page.wait_for_timeout(200)
-    assert page.locator(".range").inner_text().startswith("Tokens 11 to ")
+    assert re.match(r"1\d tokens selected: mean ", page.locator(".range").inner_text())
     assert 0 < page.locator(".token.out").count() < page.locator(A_TOKEN).count()
     settle(page)
-    assert page.url.endswith("~10-21")
+    assert "tokens_select=position%3D10..20" in page.url
+    assert page.get_by_label("Select tokens").input_value() == "position=10..20"
+    assert page.get_by_role("heading", level=2).inner_text().count("of 11 selected tokens") == 1
     page.locator(".text").focus()
     page.keyboard.press("Escape")
     page.wait_for_timeout(200)
     assert page.locator(".token.out").count() == 0
+    settle(page)
+    assert page.get_by_label("Select tokens").input_value() == ""
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Shift+ArrowRight")
     page.keyboard.press("Shift+ArrowRight")
     page.wait_for_timeout(200)
-    assert page.locator(f"{A_TOKEN}:not(.out)").count() == 3
+    assert page.locator(f"{A_TOKEN}:not(.out)").count() == 2  # nothing predicts the first token, so it does not count
+
+
+def test_a_rule_selects_tokens_and_a_stretch_that_is_drawn_joins_it(page, pair: TokenPair) -> None:
+    middle = round(float(np.median(pair.teacher.nll)), 4)
+    fill(page, "Select tokens", f"surprisal={middle}..")
+    chosen = pair.teacher.nll >= middle
+    wait_for(lambda: page.locator(f"{A_TOKEN}:not(.out)").count() == chosen.sum(), seconds=30)
+    assert page.locator(".range").inner_text().startswith(f"{chosen.sum()} tokens selected")
+    assert page.locator("svg.line rect").count() > 1
+    drag(page, "tau", 0.8)  # a move of a slider says nothing of the selection
+    settle(page)
+    assert page.get_by_label("Select tokens").input_value() == f"surprisal={middle}.."
+    page.locator(".text").focus()
+    page.keyboard.press("Home")
+    for _ in range(12):
+        page.keyboard.press("Shift+ArrowRight")
+    settle(page)
+    assert page.get_by_label("Select tokens").input_value() == f"surprisal={middle}.. & position=0..12"
+    inside = chosen & (pair.teacher.facts.positions <= 12)
+    assert page.locator(f"{A_TOKEN}:not(.out)").count() == inside.sum()
 
 
 def test_a_text_that_somebody_types_is_read_and_in_the_link(open_page) -> None:
