@@ -33,7 +33,7 @@ from cist_core.logits.files.limits import GENEROUS_LIMITS, ReadingLimits
 from cist_core.logits.files.names import MASK_NAMES, REMAINING_NAMES, TOP_K_IDS, TOP_K_LOG_PROBS, VOCABULARY_NAMES
 from cist_core.logits.files.opening import errors_naming
 from cist_core.logits.files.reading import holds_top_k
-from cist_core.logits.files.served import PREPARED, is_served, read_served, refuse_renormalised
+from cist_core.logits.files.served import ENDINGS, LOOKED_AT, PREPARED, is_served, read_served, refuse_renormalised
 from cist_core.logits.files.tables import ParquetTable
 from cist_core.logits.files.tokens import flatten_tokens
 
@@ -222,8 +222,9 @@ def read_top_k(
         return _from_capture(source, vocabulary, limits)
     file = _opened(source, limits)
     if file is None:
+        records = f", nor log-probabilities in its first {LOOKED_AT} records" if source.suffix in ENDINGS else ""
         raise CistError(
-            f"{source} holds no named arrays; the most probable classes are read from "
+            f"{source} holds no named arrays{records}; the most probable classes are read from "
             f"{', '.join(logit_endings('arrays'))}, from captures of DistillKit, and from answers of vLLM."
         )
     with errors_naming(source):

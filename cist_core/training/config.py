@@ -264,12 +264,14 @@ class RunConfig(ConfigPart):
         Raises:
             CistError: if the config names code of its own (``package.module:function``).
         """
-        from cist_core.zoo.kinds.code import first_code
+        from cist_core.zoo.kinds.code import NO_CODE, first_code
 
         architecture = getattr(self.teacher, "architecture", None)
         if (code := first_code(self.teacher.name, architecture, self.student.architecture)) is not None:
+            remedy = "use the command line and add --allow-code: the Studio runs no such code."
             raise CistError(
-                f"{source} names the code '{code}', which would run with your rights; read it, then add --allow-code."
+                f"{source} names the code '{code}', which would run with your rights; read it, then "
+                f"{remedy if os.environ.get(NO_CODE) else 'add --allow-code.'}"
             )
 
     def unnamed(self) -> Self:

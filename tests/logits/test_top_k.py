@@ -245,6 +245,11 @@ def test_other_files_are_not_taken_for_the_most_probable_classes(tmp_path):
     assert not any(is_top_k_file(tmp_path / name) for name in ("a.npz", "b.npz", "c.csv", "none.npz"))
     with pytest.raises(CistError, match=r"c.csv holds no named arrays"):
         read_top_k(tmp_path / "c.csv", vocabulary=3)
+    (tmp_path / "d.jsonl").write_text('{"text": "nothing of a server"}\n')
+    with pytest.raises(
+        CistError, match=r"d.jsonl holds no named arrays, nor log-probabilities in its first 100 records"
+    ):
+        read_top_k(tmp_path / "d.jsonl", vocabulary=3)
     with pytest.raises(CistError, match="There is no file"):
         read_top_k(tmp_path / "none.npz", vocabulary=3)
 

@@ -25,6 +25,7 @@ from cist_core.training.engine import train
 from cist_core.training.mirror.lease import Lease
 from cist_core.training.mirror.listing import copied_runs
 from cist_core.training.mirror.store import Store
+from cist_core.zoo.kinds.code import NO_CODE
 from tests.runs.workplace import until, write_limits
 
 REPOSITORY = Path(__file__).parents[2]
@@ -492,12 +493,16 @@ def test_code_among_the_members_of_an_ensemble_is_code(copy, runs, trained, teac
     assert nothing_is_left(runs.root)
 
 
-def test_a_config_that_names_code_is_refused_unless_somebody_has_read_it(copy, runs, trained):
+def test_a_config_that_names_code_is_refused_unless_somebody_has_read_it(copy, runs, trained, monkeypatch):
     config = TINY.changed(student={"architecture": "my_nets.small:build"})
     put(copy, trained["stopped"], config_dot_json=config.model_dump_json().encode())
     with pytest.raises(CistError, match=r"names the code 'my_nets\.small:build'.*--allow-code"):
         bring_back(runs, copy)
     assert nothing_is_left(runs.root)
+    monkeypatch.setenv(NO_CODE, "1")  # as the Studio is, which nobody can give an option
+    with pytest.raises(CistError, match=r"use the command line and add --allow-code"):
+        bring_back(runs, copy)
+    monkeypatch.delenv(NO_CODE)
     assert bring_back(RunStore(runs.root), copy, allow_code=True).id == RUN_ID
 
 

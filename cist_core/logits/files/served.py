@@ -36,11 +36,11 @@ from cist_core.logits.files.tables import ParquetTable
 
 ENDINGS = (".json", ".jsonl", ".parquet")
 PREPARED, PREPARED_IDS, PREPARED_MASK = "target_logprobs", "target_token_ids", "target_mask"
+LOOKED_AT = 100
+"""Records among which one has to have log-probabilities: a server may have refused the first."""
 
 _PREFIX = "token_id:"
 _CLASS = re.compile(_PREFIX + "([0-9]{1,9})")
-_LOOKED_AT = 100
-"""Records among which one has to have log-probabilities: a server may have refused the first."""
 _ROWS = 16  # of a Parquet table that are in memory at once
 _RENORMALISED = 1e-3
 
@@ -70,7 +70,7 @@ def is_served(source: Path, limits: ReadingLimits) -> bool:
     """
     if source.suffix.lower() not in ENDINGS or not source.is_file():
         return False
-    return any(_has_any(record) for _, record in islice(_records(source, limits), _LOOKED_AT))
+    return any(_has_any(record) for _, record in islice(_records(source, limits), LOOKED_AT))
 
 
 def read_served(source: Path, limits: ReadingLimits) -> Served:
