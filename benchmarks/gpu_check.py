@@ -33,7 +33,9 @@ from cist_core import kernels
 from cist_core.data.dataset import ImageDataset
 from cist_core.data.decoded import DecodedImages
 from cist_core.data.loading import load_dataset
+from cist_core.errors import first_line
 from cist_core.inference.run import PRECISIONS, infer
+from cist_core.kernels import torch_twin
 from cist_core.objectives import create_objective
 from cist_core.zoo.architectures import create_model, find_architecture
 from cist_core.zoo.teacher import Teacher
@@ -106,6 +108,44 @@ def check_kernels(rows: int, classes: int, repeats: int, device: torch.device) -
             lambda: kernels.kl_divergence(logits, other, 4.0, 4.0), plain_divergence, repeats, device
         ),
     }
+
+
+def check_compiled(rows: int, classes: int, repeats: int, device: torch.device) -> dict[str, Any]:
+    """Whether `torch.compile` pays: our kernels in torch, compiled, against the same as they are.
+
+    Elsewhere than on a GPU nothing is generated, only traced, as at toy size that would take the longest of all.
+    """
+    generator = torch.Generator().manual_seed(0)
+    logits = (3 * torch.randn(rows, classes, generator=generator)).to(device)
+    other = (3 * torch.randn(rows, classes, generator=generator)).to(device)
+    statistics_ = torch_twin.row_statistics(logits)
+    calls: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
+        "first pass": (torch_twin.first_pass, (logits, None, 3.0, 1.0)),
+        "move": (torch_twin.entropy, (logits, statistics_.peak, 4.0)),
+        "sweep of 64": (torch_twin.entropy_sweep, (logits, statistics_, 0.25, 0.25, 64)),
+        "divergence": (torch_twin.kl_divergence, (logits, other, 4.0, 4.0)),
+    }
+    found: dict[str, Any] = {"rows": rows, "classes": classes}
+    for name, (kernel, arguments) in calls.items():
+        torch.compiler.reset()
+        compiled = torch.compile(kernel, backend="inductor" if device.type == "cuda" else "eager", dynamic=False)
+        started = time.perf_counter()
+        try:
+            made = compiled(*arguments)
+        except Exception as error:  # whatever the compiler of this machine lacks
+            found[name] = {"fault": first_line(error, 200)}
+            continue
+        _wait(device)
+        seconds = time.perf_counter() - started
+        torch.testing.assert_close(made, kernel(*arguments), rtol=1e-4, atol=1e-4)
+        times = against(partial(compiled, *arguments), partial(kernel, *arguments), max(repeats // 2, 1), device)
+        found[name] = {
+            "compiling_s": round(seconds, 2),
+            "compiled_ms": times["ours_ms"],
+            "as_it_is_ms": times["torch_ms"],
+        }
+        found[name]["ratio"] = times["ratio"]
+    return found
 
 
 def check_losses(rows: int, classes: int, repeats: int, device: torch.device) -> dict[str, Any]:
@@ -344,6 +384,8 @@ def main() -> None:
     repeats = 20 if on_gpu else 2
     note("kernels", check_kernels(*((50_000, 1_000) if on_gpu else (200, 20)), repeats, device))
     note("kernels over a vocabulary", check_kernels(*((2_000, 50_257) if on_gpu else (20, 300)), repeats, device))
+    note("compiled", check_compiled(*((50_000, 1_000) if on_gpu else (200, 20)), repeats, device))
+    note("compiled over a vocabulary", check_compiled(*((2_000, 50_257) if on_gpu else (20, 300)), repeats, device))
     note("losses", check_losses(*((1_024, 1_000) if on_gpu else (32, 20)), repeats, device))
     architectures = ("resnet20", "resnet32x4") if on_gpu else ("resnet8",)
     note("inference", check_inference(20_000 if on_gpu else 64, architectures, device))

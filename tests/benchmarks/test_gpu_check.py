@@ -26,6 +26,8 @@ def test_gpu_check_runs_at_toy_size_without_a_gpu(tmp_path: Path) -> None:
     for part in ("first pass", "move", "sweep of 64", "divergence"):
         assert found["kernels"][part]["ratio"] > 0
         assert found["kernels over a vocabulary"][part]["ratio"] > 0
+    for part in ("compiled", "compiled over a vocabulary"):
+        assert all(found[part][kernel]["ratio"] > 0 for kernel in ("first pass", "move", "sweep of 64", "divergence"))
     assert found["inference"]["resnet8, float32"]["torch_images_per_s"] > 0
     assert found["inference"]["resnet8, bfloat16"]["ours_images_per_s"] > 0
     assert found["reading"]["of_their_sum"] > 0
