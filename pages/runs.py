@@ -642,7 +642,7 @@ def show_desk(desk: CopyDesk) -> None:
         chosen = [missing[row] for row in event["selection"]["rows"] if row < len(missing)]
     elif desk.coming:
         names = ", ".join(copy.title or copy.name for copy in desk.coming)
-        st.markdown(f"Bringing {plain(names)} here ...")
+        st.markdown(f"Bringing {plain(names)} here, {desk.so_far} so far ...")
     elif desk.copies:
         st.markdown(f"All {len(desk.copies):,} runs that have a copy there are here.")
     elif desk.copies is not None:

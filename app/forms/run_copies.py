@@ -8,7 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from app.forms.command_job import CommandJob
+from cist_core.runs.copies import fetched_bytes
 from cist_core.training.mirror.listing import CopiedRun
+from cist_core.wording import byte_size
 
 LOOK_SECONDS = 60.0
 """The longest that a store may take to say what lies in it."""
@@ -37,6 +39,11 @@ class CopyDesk:
     @property
     def busy(self) -> bool:
         return self._job is not None
+
+    @property
+    def so_far(self) -> str:
+        """How much has come of the run that is being brought here, as people read it."""
+        return byte_size(fetched_bytes(self._root))
 
     def look(self) -> None:
         """Ask which runs have a copy."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
@@ -81,6 +82,15 @@ def bring_back(store: RunStore, url: str, *, allow_code: bool = False) -> Run:
             return store.adopt(directory.path, brought(directory, run_id, name=title, root=store.root))
         finally:
             shutil.rmtree(directory.path, ignore_errors=True)
+
+
+def fetched_bytes(root: Path) -> int:
+    """How much there is of the run that is being fetched to a root, files that are not whole among it."""
+    found = 0
+    for path in root.glob(f".*{_FETCHED}/**/*"):
+        with suppress(OSError):  # it has just got its name, or been given up
+            found += path.stat().st_size if path.is_file() else 0
+    return found
 
 
 def _look(store: RunStore, mirror: Mirror, run_id: str, allow_code: bool) -> None:

@@ -96,6 +96,7 @@ def test_what_only_the_store_has_is_listed_and_brought_here(runs) -> None:
     assert app.button(key="copies-bring").label == "Bring it here"
     app.button(key="copies-bring").click().run()
     assert app.button(key="copies-stop").label == "Stop"
+    assert any(text.value.endswith("so far ...") for text in copies_of(app).markdown)
     until(app, lambda: not app.session_state["_copies"].busy)
     assert runs.get(FINISHED).state is RunState.FINISHED
     assert app.session_state["run"] == [FINISHED]

@@ -18,7 +18,7 @@ from whole_runs import TINY, results, stop_after
 
 from cist_core import CistError
 from cist_core.runs import RunState, RunStore
-from cist_core.runs.copies import bring_back, not_here
+from cist_core.runs.copies import bring_back, fetched_bytes, not_here
 from cist_core.runs.executors.local import LocalExecutor
 from cist_core.training import RunDirectory
 from cist_core.training.engine import train
@@ -491,6 +491,16 @@ def test_code_among_the_members_of_an_ensemble_is_code(copy, runs, trained, teac
     with pytest.raises(CistError, match="names the code 'evil:build'"):
         bring_back(runs, copy)
     assert nothing_is_left(runs.root)
+
+
+def test_how_much_of_a_run_has_come_counts_its_files_as_they_grow(tmp_path):
+    assert fetched_bytes(tmp_path) == 0
+    checkpoints = tmp_path / f".{RUN_ID}.fetched" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    (checkpoints / ".step-000000001.pt.partial").write_bytes(b"123")
+    (checkpoints.parent / "config.json").write_bytes(b"{}")
+    (tmp_path / "another").write_bytes(b"of the root")
+    assert fetched_bytes(tmp_path) == 5
 
 
 def test_a_config_that_names_code_is_refused_unless_somebody_has_read_it(copy, runs, trained, monkeypatch):
