@@ -7,9 +7,12 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from cist_core.errors import CistError
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 
 def own_folder(variable: str, kind: Literal["cache", "data"], *below: str) -> Path:
@@ -27,6 +30,16 @@ def own_folder(variable: str, kind: Literal["cache", "data"], *below: str) -> Pa
 
     find = platformdirs.user_cache_dir if kind == "cache" else platformdirs.user_data_dir
     return Path(find("cist-studio"), *below)
+
+
+def file_lock(path: str | os.PathLike[str]) -> FileLock:
+    """A lock that the system frees when its holder is killed; taking it fails on a file system that knows none.
+
+    There, a file that is made for a lock would stay when its holder is killed, and two machines may not agree on it.
+    """
+    from filelock import FileLock
+
+    return FileLock(path, fallback_to_soft=False)
 
 
 def file_state(path: str | os.PathLike[str]) -> tuple[int, int, int, int]:

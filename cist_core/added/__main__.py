@@ -20,7 +20,7 @@ from types import FrameType
 from typing import cast
 
 import safetensors  # noqa: F401 - `write_whole` needs it, also when there is no memory left to load it
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from cist_core.added.entry import (
     CANCEL_SECONDS,
@@ -40,6 +40,7 @@ from cist_core.added.roots import check_paths
 from cist_core.added.snapshot import SILENT_END
 from cist_core.added.store import AddedStore
 from cist_core.errors import Cancelled, CistError, first_line
+from cist_core.files import file_lock
 from cist_core.process_limits import limit_memory, limit_time
 from cist_core.wording import byte_size
 
@@ -188,7 +189,7 @@ def _turn(root: Path, task: Task) -> Iterator[None]:
     """Wait until fewer than `AT_ONCE` others do the same."""
     while True:
         for place in range(AT_ONCE):
-            with contextlib.suppress(Timeout), FileLock(root / f".{task}-{place}.lock").acquire(timeout=0):
+            with contextlib.suppress(Timeout), file_lock(root / f".{task}-{place}.lock").acquire(timeout=0):
                 yield
                 return
         time.sleep(0.2)

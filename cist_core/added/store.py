@@ -41,7 +41,7 @@ from cist_core.added.roots import check_paths
 from cist_core.added.snapshot import SILENT_END, Added, AddedState, size_of, snapshot, state_of
 from cist_core.added.spec import AddSpec
 from cist_core.errors import CistError
-from cist_core.files import own_folder
+from cist_core.files import file_lock, own_folder
 from cist_core.logits.logit_set import LogitSet
 from cist_core.partial_files import remove_abandoned
 from cist_core.processes import PYTHON, Child, is_alive, signal_group
@@ -333,7 +333,7 @@ def _digest(key: str) -> str:
 
 def _lock(folder: Path) -> FileLock:
     """Between reading an entry and writing it."""
-    return FileLock(folder / ".begin.lock")
+    return file_lock(folder / ".begin.lock")
 
 
 def _end_of(folder: Path, entry: Entry) -> str | None:

@@ -12,11 +12,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from cist_core import documents
 from cist_core.documents import parse_json
 from cist_core.errors import CistError
+from cist_core.files import file_lock
 from cist_core.runs.records import RECORD_FILE, brought, is_run_id
 from cist_core.runs.run import Run
 from cist_core.runs.store import RunStore
@@ -157,7 +158,7 @@ def _check_room(store: RunStore, size: int, owner: str | None) -> None:
 def _alone(store: RunStore) -> Iterator[None]:
     """One fetch at a time in a root; what a killed one has left is removed."""
     try:
-        with FileLock(store.root / _LOCK).acquire(timeout=0):
+        with file_lock(store.root / _LOCK).acquire(timeout=0):
             for left in store.root.glob(f".*{_FETCHED}"):
                 shutil.rmtree(left, ignore_errors=True)
             yield

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, TypeVar
 from filelock import FileLock, Timeout
 
 from cist_core.errors import CistError
-from cist_core.files import flush, own_folder, write_whole
+from cist_core.files import file_lock, flush, own_folder, write_whole
 from cist_core.runs.endings import Ending, ending
 from cist_core.runs.executors.local import LocalExecutor, process_handle
 from cist_core.runs.executors.protocol import ExecutorUnreachable, Exit, chosen_executor, executor_of
@@ -514,7 +514,7 @@ class RunStore:
 
     def worker_lock(self) -> FileLock:
         """Held by the one worker of this root; the system frees it when the worker ends, however it does."""
-        return FileLock(self.root / "worker.lock")
+        return file_lock(self.root / "worker.lock")
 
     def has_worker(self) -> bool:
         """Whether a worker lives.
@@ -848,7 +848,7 @@ class RunStore:
         with _explained(what):
             lock.touch()  # makes no folder, as the lock itself would for one that somebody has removed
             try:
-                with FileLock(lock).acquire(timeout=_BUSY_SECONDS):
+                with file_lock(lock).acquire(timeout=_BUSY_SECONDS):
                     yield
             except Timeout as error:
                 raise CistError(f"{what}: another process is at it; try again.") from error

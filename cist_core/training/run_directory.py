@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cist_core.errors import CistError
-from cist_core.files import make_folder, write_whole
+from cist_core.files import file_lock, make_folder, write_whole
 from cist_core.training.run_files import metrics_damage, read_metrics, read_status
 
 if TYPE_CHECKING:
@@ -104,11 +104,11 @@ class RunDirectory:
             RunDirectoryBusy: if another process holds it.
             OSError: if the directory is gone or cannot be written to.
         """
-        from filelock import FileLock, Timeout
+        from filelock import Timeout
 
         os.stat(os.path.join(self.path, ""))  # fails unless it is a folder; the lock would make one
         try:
-            held = FileLock(self.lock_file).acquire(timeout=0)
+            held = file_lock(self.lock_file).acquire(timeout=0)
         except Timeout:
             raise RunDirectoryBusy(
                 f"Another process is training in {self.path}, so its files are left alone; wait for it, or stop it."

@@ -197,18 +197,19 @@ def test_a_worker_asks_the_executor_that_has_a_run_whichever_starts_new_ones(wor
 
 
 @on_every_executor
-def test_on_a_file_system_without_locks_nothing_starts(workplace, monkeypatch):
+@pytest.mark.parametrize("reason", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_on_a_file_system_without_locks_nothing_starts(workplace, monkeypatch, reason):
     """As on some network file systems: two machines could train in one directory."""
     run_id = workplace.add()
 
     def refuse(*_: object) -> None:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+        raise OSError(reason, os.strerror(reason))
 
     with monkeypatch.context() as patch:
         patch.setattr("fcntl.flock", refuse)
         workplace.worker("finish").tick()
     assert workplace.starts() == []
-    assert workplace.store.get(run_id).reason == "It cannot start (No locks available)."
+    assert workplace.store.get(run_id).reason == f"It cannot start ({os.strerror(reason)})."
 
 
 # ---- processes of this machine ---------------------------------------------------------------------------------------
