@@ -23,6 +23,7 @@ from app.state import NO_STUDENT
 from app.tokens.readings import (
     MOST_CHARACTERS,
     QUIET_SECONDS,
+    OwnText,
     Readers,
     Reading,
     called,
@@ -33,7 +34,7 @@ from app.tokens.readings import (
     waiting,
 )
 from app.tokens.selection import SELECT, current_rule, measures_of, stretch_of, take_stretch, without_stretch
-from app.tokens.view import MODEL, RUN, TAUS, TEXT_FILE, VIEW, Shown, code_of, show_passage, table_of
+from app.tokens.view import MODEL, RUN, TAUS, VIEW, Shown, code_of, show_passage, table_of
 from app.widgets import download_table, page_head, plain, show_error
 from cist_core.errors import CistError
 from cist_core.language.gain import gain_over
@@ -56,8 +57,12 @@ MOST_IN_LINK = 1_000
 SURE = 0.5  # nats
 QUIET_SHOWN = 15
 """Seconds without a sign of work, from which on the page says so."""
-STUDENT, TEXT, ORDER_OF, PASSAGE = (f"tokens_{name}" for name in ("student", "text", "order", "passage"))
-BOX, LONG, AGAIN, OF, ORDERED, OWN = (f"_tokens_{name}" for name in ("box", "long", "again", "of", "ordered", "own"))
+STUDENT, TEXT, PROMPT, ORDER_OF, PASSAGE = (
+    f"tokens_{name}" for name in ("student", "text", "prompt", "order", "passage")
+)
+BOX, PROMPT_BOX, LONG, AGAIN, OF, ORDERED, OWN = (
+    f"_tokens_{name}" for name in ("box", "prompt_box", "long", "again", "of", "ordered", "own")
+)
 SAMPLE = """To every thing there is a season, and a time to every purpose under the heaven:
 A time to be born, and a time to die; a time to plant, and a time to pluck up that which is planted;
 A time to kill, and a time to heal; a time to break down, and a time to build up;
@@ -165,26 +170,38 @@ def choose_readers(
     return Choice(Readers.of_models(chosen), tuple(model.name for model in chosen))
 
 
-def choose_text() -> str:
-    """One's own text, which the address carries where it is short."""
+def choose_text() -> OwnText:
+    """One's own text, perhaps with a prompt before it, which the address carries where they are short."""
     with st.container(key="address-tokens-own"):
-        in_link = st.text_area("address-tokens-text", "", label_visibility="collapsed", **page_setting(TEXT))
-    text = in_link or st.session_state.get(LONG) or SAMPLE
-    if st.session_state.get(f"{BOX}_of") != text:
-        st.session_state[BOX] = st.session_state[f"{BOX}_of"] = text
+        linked = [
+            st.text_area(f"address-{key}", "", label_visibility="collapsed", **page_setting(key))
+            for key in (TEXT, PROMPT)
+        ]
+    text, prompt = map(str, linked)
+    passage: OwnText = (
+        OwnText(text or SAMPLE, prompt) if text or prompt else st.session_state.get(LONG) or OwnText(SAMPLE)
+    )
+    if st.session_state.get(f"{BOX}_of") != passage:
+        st.session_state[f"{BOX}_of"] = passage
+        st.session_state[BOX], st.session_state[PROMPT_BOX] = passage
     own = st.popover("Your own text", icon=":material/edit:", key=OWN, on_change="rerun")
     with own, st.form("tokens_form", border=False):
-        st.text_area("Text", height=260, max_chars=MOST_CHARACTERS, key=BOX)
-        st.caption(f"Up to {MOST_IN_LINK:,} characters stand in the link to this view; a longer text does not.")
+        st.text_area(
+            "Prompt (optional)", height=90, max_chars=MOST_CHARACTERS, key=PROMPT_BOX,
+            help="Stands before the text with nothing between them. The model reads it, and its tokens do not count.",
+        )  # fmt: skip
+        st.text_area("Text", height=240, max_chars=MOST_CHARACTERS, key=BOX)
+        st.caption(f"Up to {MOST_IN_LINK:,} characters stand in the link to this view; longer ones do not.")
         st.form_submit_button("Read it", icon=":material/visibility:", on_click=take_text)
-    return text
+    return passage
 
 
 def take_text() -> None:
-    written = st.session_state[BOX]
-    short = len(written) <= MOST_IN_LINK
-    st.session_state[TEXT] = written if short and written != SAMPLE else ""
-    st.session_state[LONG] = "" if short else written
+    text, prompt = st.session_state[BOX], st.session_state[PROMPT_BOX]
+    in_link = OwnText("" if text == SAMPLE else text, prompt)
+    short = in_link.characters <= MOST_IN_LINK
+    st.session_state[TEXT], st.session_state[PROMPT] = in_link if short else ("", "")
+    st.session_state[LONG] = None if short else OwnText(text, prompt)
     st.session_state[AGAIN] = True
     st.session_state[OWN] = False  # what comes of it is not covered
 
@@ -338,7 +355,7 @@ def choose_tokens(
     return chosen
 
 
-def show(reading: Reading, found: TokenSet | TokenPair, number: int, text: str, choice: Choice) -> str:
+def show(reading: Reading, found: TokenSet | TokenPair, number: int, text: OwnText, choice: Choice) -> str:
     """The passage, and what is left to say of it; the finding."""
     teacher, before = found.models[0], reading.before
     where, sent = reading.index["passages"][number], reading.passage(number)
@@ -368,17 +385,19 @@ def show(reading: Reading, found: TokenSet | TokenPair, number: int, text: str, 
     said = [f"{each['title']}: {each['precision']}." for each in reading.index["models"]] + reading.index["remarks"]
     if lowest > TAUS[0]:
         said.append(f"τ begins at {lowest:g} here: below, the ratio of a token is beyond the tables.")
-    if st.session_state.get(LONG) and text == st.session_state[LONG]:
+    if text == st.session_state.get(LONG):
         said.append(f"The text has more than {MOST_IN_LINK:,} characters and is not in the link, which shows ours.")
     below = st.container(horizontal=True, vertical_alignment="top")
     below.container().caption(plain(" ".join(said)))
     with below.popover("Export", icon=":material/ios_share:", type="tertiary", key="export-tokens", help="Export"):
-        code = code_of(choice.models, shown, run=choice.run)
+        code = code_of(choice.models, shown, text.file_name, run=choice.run)
         st.caption("Command line")
         st.code(code.command, language="bash", wrap_lines=True)
         st.caption("Python")
         st.code(code.python, language="python", wrap_lines=True)
-        st.download_button(f"Text ({TEXT_FILE})", text, file_name=TEXT_FILE, on_click="ignore", width="stretch")
+        st.download_button(
+            f"Text ({text.file_name})", text.content, file_name=text.file_name, on_click="ignore", width="stretch"
+        )
         if selected.rows is not None:
             st.caption("Both read the whole text; the table says which tokens are selected.")
         positions = None if selected.rows is None else teacher.facts.positions[selected.rows]
@@ -394,7 +413,7 @@ def show(reading: Reading, found: TokenSet | TokenPair, number: int, text: str, 
     return gain_over(before, found, told, size).sentence(f"a {which} of this passage")
 
 
-def wait(readers: Readers, text: str) -> None:
+def wait(readers: Readers, text: OwnText) -> None:
     """Until the text is read: what goes on, and a way to end it."""
     longest = "some minutes" if readers.converts else "a minute"
 
@@ -447,7 +466,7 @@ def show_page() -> str:
             forget_fault(choice.readers, text)
     reading = None
     try:
-        reading = reading_of(choice.readers, text, may_begin=text == SAMPLE or may_launch())
+        reading = reading_of(choice.readers, text, may_begin=text == OwnText(SAMPLE) or may_launch())
         if reading is None:
             wait(choice.readers, text)
             return ""

@@ -91,6 +91,33 @@ class Readers:
         )
 
 
+class OwnText(NamedTuple):
+    """What somebody has given to be read.
+
+    Attributes:
+        text: whose tokens count.
+        prompt: that stands before it; empty for none.
+    """
+
+    text: str
+    prompt: str = ""
+
+    @property
+    def characters(self) -> int:
+        return len(self.text) + len(self.prompt)
+
+    @property
+    def file_name(self) -> str:
+        """Of `content`, as `cist_core.language.texts.read_texts` knows files."""
+        return "text.jsonl" if self.prompt else "text.txt"
+
+    @property
+    def content(self) -> bytes:
+        record = json.dumps({"prompt": self.prompt, "response": self.text}, ensure_ascii=False)
+        # Half a character, as a browser may send it, is none in UTF-8.
+        return (f"{record}\n" if self.prompt else self.text).encode("utf-8", "replace")
+
+
 class Waiting(NamedTuple):
     """A reading that is being made.
 
@@ -144,7 +171,7 @@ def called(model: KnownLanguageModel) -> str:
     return model.name if model.card else model.title
 
 
-def reading_of(readers: Readers, text: str, *, may_begin: bool = True) -> Reading | None:
+def reading_of(readers: Readers, text: OwnText, *, may_begin: bool = True) -> Reading | None:
     """The reading, if it is there; else a child process makes it, and this is None for now.
 
     Args:
@@ -172,7 +199,7 @@ def reading_of(readers: Readers, text: str, *, may_begin: bool = True) -> Readin
     return None
 
 
-def waiting(readers: Readers, text: str) -> Waiting | None:
+def waiting(readers: Readers, text: OwnText) -> Waiting | None:
     """How it stands with a reading that is being made; None for one that is not."""
     folder = _folder(readers, text)
     with _lock:
@@ -183,7 +210,7 @@ def waiting(readers: Readers, text: str) -> Waiting | None:
         return Waiting(age(child.started) or 0.0, time.monotonic() - since)
 
 
-def stop(readers: Readers, text: str) -> None:
+def stop(readers: Readers, text: OwnText) -> None:
     """End the process that makes a reading, for everybody who waits for it."""
     folder = _folder(readers, text)
     with _lock:
@@ -191,7 +218,7 @@ def stop(readers: Readers, text: str) -> None:
             _end(folder, "Somebody stopped the reading before it was done; press 'Try again' to start it anew.")
 
 
-def forget_fault(readers: Readers, text: str) -> None:
+def forget_fault(readers: Readers, text: OwnText) -> None:
     """Let a text be read again that could not be read; what was read of it stays."""
     folder = _folder(readers, text)
     with _lock:
@@ -200,7 +227,7 @@ def forget_fault(readers: Readers, text: str) -> None:
             (folder / FAULT).unlink(missing_ok=True)
 
 
-def read_anew(readers: Readers, text: str) -> None:
+def read_anew(readers: Readers, text: OwnText) -> None:
     """Clear away a reading that was found damaged, or why there is none."""
     folder = _folder(readers, text)
     with _lock:
@@ -209,9 +236,9 @@ def read_anew(readers: Readers, text: str) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _folder(readers: Readers, text: str) -> Path:
+def _folder(readers: Readers, text: OwnText) -> Path:
     """Another one for other weights, another text, and another version of the tables."""
-    key = json.dumps([FORMAT, PAIR_FORMAT, _FORMAT, readers.module, readers.references, readers.states, text])
+    key = json.dumps([FORMAT, PAIR_FORMAT, _FORMAT, readers.module, readers.references, readers.states, *text])
     return _root() / hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
@@ -224,20 +251,19 @@ def _state(path: Path | None) -> list[tuple[str, int]]:
     return [(file.name, file.stat().st_mtime_ns) for file in files]
 
 
-def _begin(readers: Readers, text: str, folder: Path) -> None:
-    if len(text) > MOST_CHARACTERS:
+def _begin(readers: Readers, text: OwnText, folder: Path) -> None:
+    if text.characters > MOST_CHARACTERS:
         raise CistError(
-            f"The text has {len(text):,} characters, and {MOST_CHARACTERS:,} are read here; give a part of it."
+            f"The text has {text.characters:,} characters with its prompt, and {MOST_CHARACTERS:,} are read here; give "
+            "a part of it."
         )
     if folder in children:
         raise CistError("The process that read the text was ended and has not gone yet; try again in a while.")
     if len(children) - len(ended) >= AT_ONCE:
         raise CistError(f"{AT_ONCE} texts are being read at the moment; wait until one is done.")
     forget_surplus()
-    file = folder / "text.txt"
-    # Half a character, as a browser may send it, is none in UTF-8.
-    whole = text.encode("utf-8", "replace")
-    write_whole(file, lambda partial: partial.write_bytes(whole), what="The text", durable=False)
+    file = folder / text.file_name
+    write_whole(file, lambda partial: partial.write_bytes(text.content), what="The text", durable=False)
     base = Path.cwd() if readers.base is None else readers.base
     if not base.is_dir():
         raise CistError(f"The folder {base}, in which the run was added and its models are looked for, is not there.")

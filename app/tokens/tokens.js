@@ -239,7 +239,8 @@ function startReader(root, data) {
     const { tokens, curves } = sides[side], token = tokens[index];
     const rules = [["raw", token.maximum, 1], ["τ", ratioOf(token, "tau"), state.tau], ["CIST ρ", ratioOf(token, "rho"), temperatureOf(token, "rho")]];
     const logZ = rules.map(([, ratio]) => curves.logZ(index, ratio));
-    const rows = token.top.slice(0, sides.before ? 3 : sides.student ? 5 : token.top.length).map(([id, shifted], row) => [row + 1, id, shifted]);
+    const few = sides.before ? 3 : sides.student ? 5 : token.top.length;  // so that all tables are in sight while one points
+    const rows = token.top.slice(0, state.pinned === index ? token.top.length : few).map(([id, shifted], row) => [row + 1, id, shifted]);
     const here = data.tokens[index].id;
     if (!rows.some(([, id]) => id === here)) rows.push([token.rank, here, token.shifted]);
     const sharesOf = (shifted) => rules.map(([, , at], column) => Math.exp(shifted / at - logZ[column]));

@@ -29,7 +29,6 @@ TAUS, RHOS = (0.25, 16.0), LANGUAGE_RHO_RANGE
 FLOORS = (0.0, 1.0)
 MODEL, VIEW, RUN = "tokens_model", "tokens_view", "run:"
 """Query parameters of the page: which model, or which run by what stands before its id; where the controls stand."""
-TEXT_FILE = "text.txt"
 
 _CHOICES = {
     "measure": ("entropy", "surprisal", "maximum", "temperature", "weight", "divergence", "reverse", "rank"),
@@ -252,12 +251,13 @@ def _temperatures(tokens: TokenSet, shown: Shown) -> NDArray[np.floating]:
     return np.asarray(np.maximum(tokens.statistics.maximum / (shown.rho or RHOS[1]), shown.floor))
 
 
-def code_of(models: Sequence[str], shown: Shown, *, run: str | None = None) -> Code:
+def code_of(models: Sequence[str], shown: Shown, file: str, *, run: str | None = None) -> Code:
     """What reads the same text without the app, and prints the mean entropies under both rules.
 
     Args:
         models: names of one, or of a teacher and a student.
         shown: where the controls stand, with a rho.
+        file: that holds the text.
         run: the directory of a run whose models these are, with its student before and after; it needs no names.
     """
     rules = f"tau={shown.tau:g}", str(Cist(shown.rho or RHOS[1], shown.floor))
@@ -272,7 +272,7 @@ def code_of(models: Sequence[str], shown: Shown, *, run: str | None = None) -> C
         *([] if run is None else ["from cist_core.training.before_after import open_distilled"]),
         "",
         *(opened if run is None else [f"{', '.join(names)} = open_distilled({json.dumps(run)})"]),
-        f'texts = tokens_for([{", ".join(names)}], load_texts("{TEXT_FILE}"))',
+        f'texts = tokens_for([{", ".join(names)}], load_texts("{file}"))',
         *(
             ["found = infer_tokens(model, texts)"]
             if len(names) == 1
@@ -288,7 +288,7 @@ def code_of(models: Sequence[str], shown: Shown, *, run: str | None = None) -> C
         "",
     ]
     lm = models[0] if run is None else str(RunDirectory(run).language_student)
-    command = f"cist analyze --lm {shlex.quote(lm)} --text {TEXT_FILE} --rule {' '.join(rules)}"
+    command = f"cist analyze --lm {shlex.quote(lm)} --text {file} --rule {' '.join(rules)}"
     return Code(command, "\n".join(python))
 
 

@@ -22,7 +22,7 @@ from streamlit.testing.v1 import AppTest
 from tiny_language_models import CLASSES, save_tiny_model
 
 from app.tokens import readings
-from app.tokens.readings import Readers
+from app.tokens.readings import OwnText, Readers
 from app.tokens.selection import SELECT, measures_of, take_stretch
 from app.tokens.view import RHOS, Shown, code_of, table_of
 from cist_core.cards import sample_models_folder
@@ -34,7 +34,7 @@ from cist_core.language.models import open_language_model
 from cist_core.language.passage import curves_of, rows_of
 from cist_core.language.pieces import TOKEN_TYPES
 from cist_core.language.reading import PAIR, read
-from cist_core.language.texts import example_of, tokenise_all
+from cist_core.language.texts import example_of, read_texts, tokenise_all
 from cist_core.language.token_set import TokenPair
 from cist_core.processes import signs_of_work
 from cist_core.runs import RunState
@@ -95,7 +95,7 @@ def read_it(app: AppTest, text: str = TEXT) -> AppTest:
     """Give the page a text and wait for the process that reads it."""
     app.text_area(key="_tokens_box").set_value(text)
     next(button for button in app.main.button if button.label == "Read it").click().run()
-    first = text.split()[0]
+    first = (app.text_area(key="_tokens_prompt_box").value or text).split()[0]
     return wait_for(app, lambda: "cist_tokens" in components(app) and passage_on(app)["tokens"][0]["text"] == first)
 
 
@@ -151,7 +151,7 @@ def test_the_code_of_a_run_prints_its_numbers(run: ExampleStore, tmp_path, monke
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.txt").write_text(TEXT)
     directory = run.runs[0].directory
-    code = code_of([], Shown(tau=2.0, rho=4.0), run=str(directory.path))
+    code = code_of([], Shown(tau=2.0, rho=4.0), "text.txt", run=str(directory.path))
     exec(code.python, {})
     *_, after, before = capsys.readouterr().out.split()
     assert float(after) != float(before)
@@ -336,6 +336,31 @@ def test_a_short_text_is_in_the_link_and_a_long_one_is_not_and_that_is_said(mode
     assert len(passage_on(app)["tokens"]) == 64  # as much as the model reads at once
 
 
+def test_a_prompt_is_read_and_does_not_count(models: Path) -> None:
+    app = open_app("tokens", **ALONE)
+    app.text_area(key="_tokens_prompt_box").set_value("w21 w22 w23")
+    app = read_it(app, " w30 w31")
+    tokens = passage_on(app)["tokens"]
+    assert [token["text"] for token in tokens if token["role"] == "prompt"] == ["w21", " w22", " w23"]
+    counted = sum(token["counted"] for token in tokens)
+    assert counted == sum(token["role"] == "response" for token in tokens) == 3  # with the end
+    assert f"of {counted} tokens" in finding(app)
+    assert (app.session_state["tokens_text"], app.session_state["tokens_prompt"]) == (" w30 w31", "w21 w22 w23")
+
+    again = open_app("tokens", **ALONE, tokens_text=" w30 w31", tokens_prompt="w21 w22 w23")
+    wait_for(again, lambda: "cist_tokens" in components(again))
+    assert passage_on(again) == passage_on(app)
+    assert again.text_area(key="_tokens_prompt_box").value == "w21 w22 w23"
+
+
+@pytest.mark.parametrize(("text", "prompt"), [("an answer\n", ""), (' an "answer"', "a question\nof ä lines\u2028?")])
+def test_the_file_of_the_export_is_what_was_read(tmp_path: Path, text: str, prompt: str) -> None:
+    own = OwnText(text, prompt)
+    (tmp_path / own.file_name).write_bytes(own.content)
+    (example,) = read_texts(tmp_path / own.file_name)
+    assert [piece.text for piece in example.pieces] == ([prompt, text] if prompt else [text])
+
+
 def test_passages_are_found_by_their_means_and_the_link_names_the_one_shown(models: Path) -> None:
     long = " ".join(f"w{20 + (30 + number) % 60}" for number in range(400))
     app = read_it(open_app("tokens", **ALONE), long)
@@ -412,7 +437,7 @@ def test_the_table_has_a_row_a_token_and_what_both_models_say_under_both_rules(p
 def test_the_code_of_the_export_prints_the_numbers_of_the_page(pair, names, tmp_path, monkeypatch, capsys) -> None:
     _, found = pair
     monkeypatch.chdir(tmp_path)
-    code = code_of(names, Shown(tau=2.0, rho=4.0))
+    code = code_of(names, Shown(tau=2.0, rho=4.0), "text.txt")
     exec(code.python, {})
     curves, said = found.teacher.curves(), capsys.readouterr().out
     for mean in (curves.at_temperature(2.0).mean(), curves.at_ratio(4.0).mean()):
@@ -452,16 +477,16 @@ def test_a_process_that_dies_is_begun_once_and_again_when_somebody_asks(
     monkeypatch.setattr(readings, "Child", Dead)
     monkeypatch.setattr(Dead, "begun", 0)
     model = Readers.of_models([each for each in known_language_models() if each.name == "tiny-teacher"])
-    assert readings.reading_of(model, TEXT) is None
+    assert readings.reading_of(model, OwnText(TEXT)) is None
     for _ in range(4):
         with pytest.raises(CistError, match="did not come to the end"):
-            readings.reading_of(model, TEXT)
+            readings.reading_of(model, OwnText(TEXT))
     assert Dead.begun == 1
-    readings.forget_fault(model, TEXT)
-    assert readings.reading_of(model, TEXT) is None
+    readings.forget_fault(model, OwnText(TEXT))
+    assert readings.reading_of(model, OwnText(TEXT)) is None
     assert Dead.begun == 2
     with pytest.raises(CistError, match="sign in"):
-        readings.reading_of(model, "another", may_begin=False)
+        readings.reading_of(model, OwnText("another"), may_begin=False)
     assert not readings.children
 
 
@@ -473,28 +498,28 @@ def test_a_process_whose_time_is_up_is_killed_whoever_asks(models: Path, monkeyp
     monkeypatch.setattr(Dead, "exit_code", lambda self: -9 if killed else None)
     monkeypatch.setattr(readings, "children", {})
     monkeypatch.setattr(readings, "Child", Dead)
-    assert readings.reading_of(model, TEXT) is None
-    assert readings.reading_of(model, "another") is None
+    assert readings.reading_of(model, OwnText(TEXT)) is None
+    assert readings.reading_of(model, OwnText("another")) is None
     assert killed == [Dead.pid]
     with pytest.raises(CistError, match="did not come to the end"):
-        readings.reading_of(model, TEXT)
+        readings.reading_of(model, OwnText(TEXT))
 
 
 def test_a_reading_that_is_there_stays_whoever_asks_for_it_again(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = Readers.of_models([each for each in known_language_models() if each.name == "tiny-teacher"])
     monkeypatch.setattr(readings, "children", {})
     monkeypatch.setattr(readings, "Child", Dead)
-    assert readings.reading_of(model, TEXT) is None
+    assert readings.reading_of(model, OwnText(TEXT)) is None
     (folder,) = readings.children
     (folder / readings.INDEX).write_text('{"passages": [{"file": "0.json"}]}')
-    readings.forget_fault(model, TEXT)
-    found = readings.reading_of(model, TEXT, may_begin=False)
+    readings.forget_fault(model, OwnText(TEXT))
+    found = readings.reading_of(model, OwnText(TEXT), may_begin=False)
     assert found is not None
     with pytest.raises(CistError, match="cleared away meanwhile"):
         found.passage(0)
-    readings.read_anew(model, TEXT)
+    readings.read_anew(model, OwnText(TEXT))
     with pytest.raises(CistError, match="sign in"):
-        readings.reading_of(model, TEXT, may_begin=False)
+        readings.reading_of(model, OwnText(TEXT), may_begin=False)
 
 
 def test_a_process_that_cannot_be_killed_holds_up_nobody(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -507,18 +532,18 @@ def test_a_process_that_cannot_be_killed_holds_up_nobody(models: Path, monkeypat
     monkeypatch.setattr(readings, "Child", Dead)
     monkeypatch.setattr(readings, "ended", set())
     monkeypatch.setattr(readings, "AT_ONCE", 1)
-    assert readings.reading_of(model, TEXT) is None
+    assert readings.reading_of(model, OwnText(TEXT)) is None
 
     def full(*_: object, **__: object) -> None:
         raise CistError("The disk is full.")
 
     with monkeypatch.context() as patched:
         patched.setattr(readings, "write_whole", full)
-        readings.stop(model, TEXT)
+        readings.stop(model, OwnText(TEXT))
     assert killed == [Dead.pid]
     with pytest.raises(CistError, match="has not gone yet"):
-        readings.reading_of(model, TEXT)
-    assert readings.reading_of(model, "another") is None
+        readings.reading_of(model, OwnText(TEXT))
+    assert readings.reading_of(model, OwnText("another")) is None
     assert killed == [Dead.pid]
 
 
@@ -535,7 +560,7 @@ def fault_of(readers: Readers) -> str:
     """Why there is no reading, once its process has ended."""
     for _ in range(240):
         try:
-            readings.reading_of(readers, TEXT)
+            readings.reading_of(readers, OwnText(TEXT))
         except CistError as error:
             return str(error)
         time.sleep(0.5)
@@ -547,7 +572,7 @@ def wait_until_quiet(readers: Readers) -> None:
     (child,) = readings.children.values()
     seen = (0.0, 0)
     for _ in range(240):
-        readings.reading_of(readers, TEXT)
+        readings.reading_of(readers, OwnText(TEXT))
         before, seen = seen, signs_of_work(child.pid)
         if before == seen and seen > (0.0, 0):
             return
@@ -559,15 +584,15 @@ def test_a_process_that_hangs_is_ended_long_before_its_time_is_up(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     readers = hanging(tmp_path, monkeypatch)
-    assert readings.reading_of(readers, TEXT) is None
+    assert readings.reading_of(readers, OwnText(TEXT)) is None
     (child,) = readings.children.values()
     wait_until_quiet(readers)
-    assert readings.reading_of(readers, TEXT) is None  # it may still come to something
+    assert readings.reading_of(readers, OwnText(TEXT)) is None  # it may still come to something
     monkeypatch.setattr(readings, "QUIET_SECONDS", 0.5)
     time.sleep(1)
     assert "no sign of work" in fault_of(readers)
     assert child.exit_code() == -9
-    assert readings.waiting(readers, TEXT) is None
+    assert readings.waiting(readers, OwnText(TEXT)) is None
 
 
 def test_a_process_that_works_is_not_ended_for_hanging(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -578,22 +603,22 @@ def test_a_process_that_works_is_not_ended_for_hanging(models: Path, monkeypatch
     monkeypatch.setattr(readings, "children", {})
     monkeypatch.setattr(readings, "Child", Dead)
     model = Readers.of_models([each for each in known_language_models() if each.name == "tiny-teacher"])
-    assert [readings.reading_of(model, TEXT) for _ in range(5)] == [None] * 5
+    assert [readings.reading_of(model, OwnText(TEXT)) for _ in range(5)] == [None] * 5
 
 
 def test_somebody_who_waits_can_stop_it_and_start_it_again(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     readers = hanging(tmp_path, monkeypatch)
-    assert readings.reading_of(readers, TEXT) is None
+    assert readings.reading_of(readers, OwnText(TEXT)) is None
     (child,) = readings.children.values()
-    assert readings.waiting(readers, TEXT).seconds >= 0
-    readings.stop(readers, TEXT)
+    assert readings.waiting(readers, OwnText(TEXT)).seconds >= 0
+    readings.stop(readers, OwnText(TEXT))
     assert "Somebody stopped" in fault_of(readers)
     assert child.exit_code() == -9
-    readings.forget_fault(readers, TEXT)
-    assert readings.reading_of(readers, TEXT) is None
-    readings.stop(readers, TEXT)
+    readings.forget_fault(readers, OwnText(TEXT))
+    assert readings.reading_of(readers, OwnText(TEXT)) is None
+    readings.stop(readers, OwnText(TEXT))
     assert "Somebody stopped" in fault_of(readers)
 
 

@@ -18,7 +18,7 @@ pytest.importorskip("transformers")
 
 from tiny_language_models import CLASSES, WORDS, save_tiny_model
 
-from app.tokens.view import link_to_run
+from app.tokens.view import Shown, link_to_run
 from cist_core.cards import sample_models_folder
 from cist_core.files import own_folder
 from cist_core.language.inference import infer_pair, infer_pairs
@@ -261,6 +261,22 @@ def test_a_text_that_somebody_types_is_read_and_in_the_link(open_page) -> None:
     assert page.get_by_text("The model's first choice").count() == 1
 
 
+def test_a_prompt_is_dimmed_and_a_pinned_token_shows_ten(open_page) -> None:
+    link = (
+        f"tokens?tokens_model=a-teacher&tokens_student=b-student&tokens_text={quote(' w30 w31')}&tokens_prompt=w21+w22"
+    )
+    page = open_page(link, sign=A_TOKEN)
+    assert page.locator(f"{A_TOKEN}.prompt").all_inner_texts() == ["w21", " w22"]
+    page.locator(A_TOKEN).nth(2).hover()
+    page.wait_for_timeout(200)
+    shown = page.locator("aside table").first.locator("tr").count()
+    page.locator(A_TOKEN).nth(2).click()
+    page.wait_for_timeout(200)
+    assert page.locator("aside table").first.locator("tr").count() == shown + 5  # ten in place of five
+    page.get_by_role("button", name="Your own text").click()
+    assert page.get_by_label("Prompt (optional)").input_value() == "w21 w22"
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (1440, "dark"), (390, "light")])
 def test_words_stand_out_and_nothing_sticks_out(open_page, width: int, scheme: str) -> None:
     page = open_page("tokens?tokens_model=a-teacher", width=width, scheme=scheme, sign=A_TOKEN)
@@ -404,12 +420,13 @@ def test_pictures_with_models_that_people_have(browser, tmp_path: Path, name: st
         pytest.skip(f"the models of {name} are not on this machine")
     chosen = f"tokens_model={SMOLLM2}&" if name.endswith(SMOLLM2) else ""
     with running_studio(tmp_path, CIST_CACHE=str(own_folder("CIST_CACHE", "cache"))) as address:
-        for width, height, scheme in LOOKS:
+        for width, height, scheme in [*LOOKS, (390, 844, "dark")]:
             view = {"viewport": {"width": width, "height": height}, "color_scheme": scheme}
             page = browser.new_page(**view, reduced_motion="reduce")
-            page.goto(f"{address}/tokens?{chosen}tokens_view=entropy~tau~teacher~1~~0~matched~20~")
+            page.goto(f"{address}/tokens?{chosen}tokens_view={Shown(pinned=20).as_link()}")
             page.wait_for_selector(A_TOKEN, timeout=1000 * (OPENING_SECONDS + SECONDS))
             settle(page)
+            assert page.get_by_role("alert").count() == 0
             assert faint_words(page) == []
             save_whole_page(page, name, scheme)
             page.close()
