@@ -15,6 +15,7 @@ norm of 1 before, which a larger loss meets sooner.
 
 A setting is a divergence. A learning rate is chosen for a family of objectives in its middle (temperature 1, or the rho
 whose mean entropy is that of temperature 1), by the likelihood of validation texts under a seed that is not reported.
+In the pair that ships each further objective chooses its own as well, from there on to the next while that is better.
 The seed decides which rows of the training texts a run reads and in which order. Each trained run is one line of
 claim_language_runs.jsonl and is never trained twice; one that was cut off goes on.
 """
@@ -75,8 +76,6 @@ SETTINGS = {
     "reverse": Divergence("Reverse KL, `KL(student || teacher)`", "reverse-kl", "cist+reverse-kl"),
 }
 TAUS = (0.5, 0.7, 1.0, 1.4, 2.0)
-FACTORS = (0.7, 1.0, 1.4)
-"""Of the rho whose mean entropy, without a floor, is that of temperature 1."""
 FLOORS = (0, 1)
 TUNING_SEED, SEEDS = 0, (1, 2, 3)
 ALONE = "lambda_ce=0,lambda_kl=1"
@@ -97,6 +96,8 @@ class Pair:
         student: likewise; None for one that is cut from the teacher (`Trainer.cut_student`).
         settings: divergences that are tried.
         learning_rates: that a family may choose from.
+        rate_of_each: whether each objective of a family chooses its own from there, or has that of its middle.
+        factors: of the rho whose mean entropy, without a floor, is that of temperature 1.
         length: tokens a row, at most.
         train_rows: that a run reads in an epoch.
         epochs: passes over them.
@@ -110,6 +111,8 @@ class Pair:
     student: str | None
     settings: tuple[str, ...]
     learning_rates: tuple[float, ...]
+    rate_of_each: bool
+    factors: tuple[float, ...]
     train_rows: int
     epochs: int
     characters: Mapping[str, int]
@@ -126,6 +129,8 @@ PAIRS = {
         student="scripture-gpt-small",
         settings=("forward", "reverse"),
         learning_rates=(1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3),
+        rate_of_each=True,
+        factors=(0.7, 1.0, 1.4, 2.0, 2.8),
         train_rows=160,
         epochs=2,
         characters={"train": 900_000, "validation": 35_000, "test": 110_000},
@@ -137,6 +142,8 @@ PAIRS = {
         student=None,
         settings=("forward", "reverse"),
         learning_rates=(1e-5, 3e-5, 1e-4, 3e-4, 1e-3),
+        rate_of_each=False,
+        factors=(0.7, 1.0, 1.4),
         train_rows=32,
         epochs=1,
         characters={"train": 900_000, "validation": 10_000, "test": 24_000},
@@ -192,54 +199,91 @@ class Runs:
 
 
 class Family(NamedTuple):
-    """Objectives that share a learning rate, which the one in their middle chooses from several."""
+    """Objectives of one kind, and the learning rates that the one in their middle, or each of them, chooses from."""
 
     setting: str
     title: str
     members: tuple[str, ...]
     middle: str
     rates: tuple[float, ...]
+    rate_of_each: bool
+
+    def rate_chosen_by(self, objective: str) -> str:
+        """The objective that chooses the learning rate of another one."""
+        return objective if self.rate_of_each else self.middle
 
 
 def families(pair: Pair, matched_rho: float) -> list[Family]:
     """All of them; hard labels are one of their own."""
-    made, rates = [], pair.learning_rates
+    made, chooses = [], (pair.learning_rates, pair.rate_of_each)
     for setting in pair.settings:
         _, one, each = SETTINGS[setting]
         taus = {tau: canonical(f"{one}:tau={tau:g},{ALONE}") for tau in TAUS}
-        made.append(Family(setting, ONE_TEMPERATURE, tuple(taus.values()), taus[1.0], rates))
+        made.append(Family(setting, ONE_TEMPERATURE, tuple(taus.values()), taus[1.0], *chooses))
         for floor in FLOORS:
             rhos = {
-                factor: canonical(f"{each}:rho={factor * matched_rho:.4g},floor={floor},{ALONE}") for factor in FACTORS
+                factor: canonical(f"{each}:rho={factor * matched_rho:.4g},floor={floor},{ALONE}")
+                for factor in pair.factors
             }
-            made.append(Family(setting, f"CIST, floor {floor}", tuple(rhos.values()), rhos[1.0], rates))
-    return [*made, Family(BESIDE, "hard labels", (HARD_LABELS,), HARD_LABELS, rates)]
+            made.append(Family(setting, f"CIST, floor {floor}", tuple(rhos.values()), rhos[1.0], *chooses))
+    return [*made, Family(BESIDE, "hard labels", (HARD_LABELS,), HARD_LABELS, *chooses)]
 
 
-def tuning_plans(family: Family) -> list[Plan]:
-    return [Plan(family.setting, family.middle, rate, TUNING_SEED) for rate in family.rates]
+def tuning_plans(family: Family, objective: str, runs: Runs) -> list[Plan]:
+    """The learning rates that an objective is tried at: all, if it is in the middle; else the middle's and its
+    neighbours, and further ones while the best is the last of them. None while the middle has none."""
+    first, last = 0, len(family.rates) - 1
+    if objective != family.middle:
+        start = chosen_rate(family, family.middle, runs)
+        if start is None:
+            return []
+        place = family.rates.index(start)
+        first, last = max(place - 1, 0), min(place + 1, last)
+    while True:
+        plans = [Plan(family.setting, objective, rate, TUNING_SEED) for rate in family.rates[first : last + 1]]
+        best = _best(plans, runs)
+        if best is not None and best == plans[0] and first > 0:
+            first -= 1
+        elif best is not None and best == plans[-1] and last < len(family.rates) - 1:
+            last += 1
+        else:
+            return plans
 
 
-def chosen_rate(family: Family, runs: Runs) -> float | None:
-    """The learning rate under which the validation texts are likeliest; None while one was not tried yet."""
-    rows = [runs.get(plan) for plan in tuning_plans(family)]
-    found = [row for row in rows if row is not None]
-    if len(found) < len(rows):
+def _best(plans: Sequence[Plan], runs: Runs) -> Plan | None:
+    """The one under which validation texts are likeliest; None while one of them was not trained."""
+    found = {plan: row for plan in plans if (row := runs.get(plan)) is not None}
+    if not plans or len(found) < len(plans):
         return None
-    return float(min(found, key=lambda row: row.get("val_nll", math.inf))["learning_rate"])
+    return min(plans, key=lambda plan: found[plan].get("val_nll", math.inf))
+
+
+def chosen_rate(family: Family, objective: str, runs: Runs) -> float | None:
+    """The learning rate of an objective; None while one that it may have was not tried yet."""
+    best = _best(tuning_plans(family, family.rate_chosen_by(objective), runs), runs)
+    return None if best is None else best.learning_rate
 
 
 def reported_plans(family: Family, runs: Runs) -> list[Plan]:
-    rate = chosen_rate(family, runs)
-    if rate is None:
-        return []
-    return [Plan(family.setting, objective, rate, seed) for seed in SEEDS for objective in family.members]
+    rates = {objective: chosen_rate(family, objective, runs) for objective in family.members}
+    return [
+        Plan(family.setting, objective, rate, seed)
+        for seed in SEEDS
+        for objective, rate in rates.items()
+        if rate is not None
+    ]
+
+
+def _untried(family: Family, runs: Runs) -> list[Plan]:
+    """Learning rates that have to be tried next."""
+    tuned = dict.fromkeys(map(family.rate_chosen_by, family.members))
+    return [plan for one in tuned for plan in tuning_plans(family, one, runs) if runs.get(plan) is None]
 
 
 def missing(found: Sequence[Family], runs: Runs) -> list[Plan]:
     """What has to be trained next: the learning rates first; then seed by seed, so that a report in between has
     something of every objective. Empty when all is there."""
-    tuning = [plan for family in found for plan in tuning_plans(family) if runs.get(plan) is None]
+    tuning = [plan for family in found for plan in _untried(family, runs)]
     plans = [plan for family in found for plan in reported_plans(family, runs) if runs.get(plan) is None]
     return tuning or sorted(plans, key=lambda plan: plan.seed)
 
@@ -553,7 +597,7 @@ def _candidates(family: Family) -> str:
     """How many there were to choose from."""
     count = len(family.members)
     rates = f"one of {len(family.rates)} learning rates"
-    return rates if count == 1 else f"{count} candidates at {rates}"
+    return rates if count == 1 else f"{count} candidates{', each' if family.rate_of_each else ''} at {rates}"
 
 
 def _against(each: Reported, one: Reported) -> str:
@@ -604,10 +648,10 @@ def _short(objective: str) -> str:
 def _still_open(pair: Pair, runs: Runs) -> int:
     """How many runs, at least: learning rates that are not chosen yet count for the runs that follow them."""
     found = _all_families(pair, runs)
-    tuning = [plan for family in found for plan in tuning_plans(family) if runs.get(plan) is None]
-    waiting = [family for family in found if chosen_rate(family, runs) is None]
-    there = [plan for family in found for plan in reported_plans(family, runs) if runs.get(plan) is None]
-    return len(tuning) + len(there) + sum(len(SEEDS) * len(family.members) for family in waiting)
+    tuning = [plan for family in found for plan in _untried(family, runs)]
+    plans = [plan for family in found for plan in reported_plans(family, runs)]
+    without_rate = sum(len(family.members) for family in found) - len(plans) // len(SEEDS)
+    return len(tuning) + sum(runs.get(plan) is None for plan in plans) + len(SEEDS) * without_rate
 
 
 def write_report(found: Mapping[str, Runs]) -> None:

@@ -31,6 +31,7 @@ from claim_language import (
     families,
     missing,
     section,
+    tuning_plans,
     verdict,
 )
 from tiny_language_models import WORDS, save_tiny_model
@@ -85,21 +86,38 @@ def test_rates_are_chosen_first_and_nothing_is_trained_twice(runs: Runs, tmp_pat
             assert runs.get(plan) is None
             create_objective(plan.objective)
             runs.add(plan, made_up(plan))
-    tuning, reported = rounds
-    assert {plan.seed for plan in tuning} == {TUNING_SEED}
-    assert len(tuning) == len(RATES) * (3 * len(SETTINGS) + 1)
+    middles, others, reported = rounds
+    assert {plan.seed for plan in middles + others} == {TUNING_SEED}
+    assert len(middles) == len(RATES) * (3 * len(SETTINGS) + 1)
+    assert len(others) == 3 * 3 * 4 * len(SETTINGS)  # three rates around the middle's, of four others in each family
     assert {plan.learning_rate for plan in reported} == {RATES[1]}
-    assert len(reported) == len(set(reported)) == len(SEEDS) * ((5 + 2 * 3) * len(SETTINGS) + 1)
+    assert len(reported) == len(set(reported)) == len(SEEDS) * (3 * 5 * len(SETTINGS) + 1)
     assert not missing(found, Runs(tmp_path / "runs.jsonl"))  # read anew
+
+
+def test_an_objective_beside_the_middle_moves_on_to_its_own_best_rate(runs: Runs) -> None:
+    family = families(PAIR, 12.0)[0]
+    other = family.members[0]
+    assert tuning_plans(family, other, runs) == []
+    for plan in tuning_plans(family, family.middle, runs):
+        runs.add(plan, {"val_nll": abs(math.log(plan.learning_rate / RATES[1]))})
+    tried = []
+    while plans := [plan for plan in tuning_plans(family, other, runs) if runs.get(plan) is None]:
+        tried.append([RATES.index(plan.learning_rate) for plan in plans])
+        for plan in plans:
+            runs.add(plan, {"val_nll": abs(math.log(plan.learning_rate / RATES[3]))})
+    assert tried == [[0, 1, 2], [3], [4]]
+    assert chosen_rate(family, other, runs) == RATES[3]
+    assert chosen_rate(family._replace(rate_of_each=False), other, runs) == RATES[1]
 
 
 def test_a_diverged_rate_is_not_chosen(runs: Runs) -> None:
     family = families(PAIR, 12.0)[0]
     for rate in RATES:
-        assert chosen_rate(family, runs) is None
+        assert chosen_rate(family, family.middle, runs) is None
         values = {"diverged": "Training diverged."} if rate < RATES[2] else {"val_nll": 9.0}
         runs.add(Plan(family.setting, family.middle, rate, TUNING_SEED), values)
-    assert chosen_rate(family, runs) == RATES[2]
+    assert chosen_rate(family, family.middle, runs) == RATES[2]
 
 
 def test_the_report_says_what_is_told_apart(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,15 +126,15 @@ def test_the_report_says_what_is_told_apart(runs: Runs, tmp_path: Path, monkeypa
         for plan in plans:
             runs.add(plan, made_up(plan))
     text = "\n".join(section(PAIR, runs))
-    rates = f"at one of {len(RATES)} learning rates"
-    assert f"Best on validation of 5 candidates {rates}: `kd:tau=1` with a test NLL of 3.9000 ± 0.0100" in text
-    assert f"- CIST, floor 0, best of 3 candidates {rates}: `cist:rho=12,floor=0` with 3.8" in text
+    rates = f"each at one of {len(RATES)} learning rates"
+    assert f"Best on validation of 5 candidates, {rates}: `kd:tau=1` with a test NLL of 3.9000 ± 0.0100" in text
+    assert f"- CIST, floor 0, best of 5 candidates, {rates}: `cist:rho=12,floor=0` with 3.8" in text
     assert "; -0.0507 ± 0.0006 nats, better." in text
     assert "`cist:rho=12,floor=1` with 3.9000 ± 0.0100; +0.0000 ± 0.0000 nats, not told apart." in text
     assert "edge of the grid" not in text
     assert "Still open: nothing." in text
     rows = [line for line in text.splitlines() if line.startswith("| `")]
-    assert len(rows) == 2 * (5 + 6 + 1)  # hard labels stand in both tables
+    assert len(rows) == 2 * (5 + 10 + 1)  # hard labels stand in both tables
     page = tmp_path / "claim.md"
     page.write_text(f"Before.\n\n{claim_language.START}\na previous one\n{claim_language.END}\n\nAfter.\n")
     monkeypatch.setattr(claim_language, "PAGE", page)
