@@ -60,8 +60,8 @@ QUIET_SHOWN = 15
 STUDENT, TEXT, PROMPT, ORDER_OF, PASSAGE = (
     f"tokens_{name}" for name in ("student", "text", "prompt", "order", "passage")
 )
-BOX, PROMPT_BOX, LONG, AGAIN, OF, ORDERED, OWN = (
-    f"_tokens_{name}" for name in ("box", "prompt_box", "long", "again", "of", "ordered", "own")
+BOX, PROMPT_BOX, FILLED, LONG, AGAIN, OF, ORDERED, OWN = (
+    f"_tokens_{name}" for name in ("box", "prompt_box", "filled", "long", "again", "of", "ordered", "own")
 )
 SAMPLE = """To every thing there is a season, and a time to every purpose under the heaven:
 A time to be born, and a time to die; a time to plant, and a time to pluck up that which is planted;
@@ -181,10 +181,11 @@ def choose_text() -> OwnText:
     passage: OwnText = (
         OwnText(text or SAMPLE, prompt) if text or prompt else st.session_state.get(LONG) or OwnText(SAMPLE)
     )
-    if st.session_state.get(f"{BOX}_of") != passage:
-        st.session_state[f"{BOX}_of"] = passage
-        st.session_state[BOX], st.session_state[PROMPT_BOX] = passage
     own = st.popover("Your own text", icon=":material/edit:", key=OWN, on_change="rerun")
+    # The browser hears of it in the run that sets it alone, and has no fields before they are opened first.
+    if st.session_state.get(FILLED) not in ((passage, True), (passage, own.open)):
+        st.session_state[FILLED] = passage, own.open
+        st.session_state[BOX], st.session_state[PROMPT_BOX] = passage
     with own, st.form("tokens_form", border=False):
         st.text_area(
             "Prompt (optional)", height=90, max_chars=MOST_CHARACTERS, key=PROMPT_BOX,
