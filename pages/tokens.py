@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -60,8 +61,8 @@ QUIET_SHOWN = 15
 STUDENT, TEXT, PROMPT, ORDER_OF, PASSAGE = (
     f"tokens_{name}" for name in ("student", "text", "prompt", "order", "passage")
 )
-BOX, PROMPT_BOX, FILLED, LONG, AGAIN, OF, ORDERED, OWN = (
-    f"_tokens_{name}" for name in ("box", "prompt_box", "filled", "long", "again", "of", "ordered", "own")
+BOX, PROMPT_BOX, LONG, AGAIN, OF, ORDERED, OWN = (
+    f"_tokens_{name}" for name in ("box", "prompt_box", "long", "again", "of", "ordered", "own")
 )
 SAMPLE = """To every thing there is a season, and a time to every purpose under the heaven:
 A time to be born, and a time to die; a time to plant, and a time to pluck up that which is planted;
@@ -182,23 +183,21 @@ def choose_text() -> OwnText:
         OwnText(text or SAMPLE, prompt) if text or prompt else st.session_state.get(LONG) or OwnText(SAMPLE)
     )
     own = st.popover("Your own text", icon=":material/edit:", key=OWN, on_change="rerun")
-    # The browser hears of it in the run that sets it alone, and has no fields before they are opened first.
-    if st.session_state.get(FILLED) not in ((passage, True), (passage, own.open)):
-        st.session_state[FILLED] = passage, own.open
-        st.session_state[BOX], st.session_state[PROMPT_BOX] = passage
+    # Fields of their own for each text, as the browser has none to be changed before they are opened.
+    boxes = [f"{name}_{zlib.crc32(passage.content)}" for name in (BOX, PROMPT_BOX)]
     with own, st.form("tokens_form", border=False):
         st.text_area(
-            "Prompt (optional)", height=90, max_chars=MOST_CHARACTERS, key=PROMPT_BOX,
+            "Prompt (optional)", passage.prompt, height=90, max_chars=MOST_CHARACTERS, key=boxes[1],
             help="Stands before the text with nothing between them. The model reads it, and its tokens do not count.",
         )  # fmt: skip
-        st.text_area("Text", height=240, max_chars=MOST_CHARACTERS, key=BOX)
+        st.text_area("Text", passage.text, height=240, max_chars=MOST_CHARACTERS, key=boxes[0])
         st.caption(f"Up to {MOST_IN_LINK:,} characters stand in the link to this view; longer ones do not.")
-        st.form_submit_button("Read it", icon=":material/visibility:", on_click=take_text)
+        st.form_submit_button("Read it", icon=":material/visibility:", on_click=take_text, args=boxes)
     return passage
 
 
-def take_text() -> None:
-    text, prompt = st.session_state[BOX], st.session_state[PROMPT_BOX]
+def take_text(text_box: str, prompt_box: str) -> None:
+    text, prompt = st.session_state[text_box], st.session_state[prompt_box]
     in_link = OwnText("" if text == SAMPLE else text, prompt)
     short = in_link.characters <= MOST_IN_LINK
     st.session_state[TEXT], st.session_state[PROMPT] = in_link if short else ("", "")

@@ -19,6 +19,7 @@ pytest.importorskip("transformers")
 
 from example_runs import ExampleStore
 from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.element_tree import TextArea
 from tiny_language_models import CLASSES, save_tiny_model
 
 from app.tokens import readings
@@ -91,11 +92,16 @@ def passage_on(app: AppTest) -> dict[str, Any]:
     return json.loads(sent.bytes.partition(b"\n")[2])
 
 
+def box_of(app: AppTest, label: str = "Text") -> TextArea:
+    (box,) = [each for each in app.main.text_area if each.label == label]
+    return box
+
+
 def read_it(app: AppTest, text: str = TEXT) -> AppTest:
     """Give the page a text and wait for the process that reads it."""
-    app.text_area(key="_tokens_box").set_value(text)
+    box_of(app).set_value(text)
     next(button for button in app.main.button if button.label == "Read it").click().run()
-    first = (app.text_area(key="_tokens_prompt_box").value or text).split()[0]
+    first = (box_of(app, "Prompt (optional)").value or text).split()[0]
     return wait_for(app, lambda: "cist_tokens" in components(app) and passage_on(app)["tokens"][0]["text"] == first)
 
 
@@ -176,7 +182,7 @@ def test_the_pair_that_ships_reads_the_text_that_ships_until_somebody_chooses_ot
     wait_for(app, lambda: "cist_tokens" in components(app))
     assert app.session_state["tokens_model"] == "tiny-teacher"
     assert app.session_state["tokens_student"] == "tiny-student"
-    assert "To every thing there is a season" in app.text_area(key="_tokens_box").value
+    assert "To every thing there is a season" in box_of(app).value
     assert passage_on(app)["student"]["cross"]
 
 
@@ -338,7 +344,7 @@ def test_a_short_text_is_in_the_link_and_a_long_one_is_not_and_that_is_said(mode
 
 def test_a_prompt_is_read_and_does_not_count(models: Path) -> None:
     app = open_app("tokens", **ALONE)
-    app.text_area(key="_tokens_prompt_box").set_value("w21 w22 w23")
+    box_of(app, "Prompt (optional)").set_value("w21 w22 w23")
     app = read_it(app, " w30 w31")
     tokens = passage_on(app)["tokens"]
     assert [token["text"] for token in tokens if token["role"] == "prompt"] == ["w21", " w22", " w23"]
@@ -350,7 +356,7 @@ def test_a_prompt_is_read_and_does_not_count(models: Path) -> None:
     again = open_app("tokens", **ALONE, tokens_text=" w30 w31", tokens_prompt="w21 w22 w23")
     wait_for(again, lambda: "cist_tokens" in components(again))
     assert passage_on(again) == passage_on(app)
-    assert again.text_area(key="_tokens_prompt_box").value == "w21 w22 w23"
+    assert box_of(again, "Prompt (optional)").value == "w21 w22 w23"
 
 
 @pytest.mark.parametrize(("text", "prompt"), [("an answer\n", ""), (' an "answer"', "a question\nof ä lines\u2028?")])
