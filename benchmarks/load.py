@@ -56,6 +56,7 @@ class Visitor:
         socket: to the server.
         url: that the browser would show.
         errors: exceptions and red boxes on the page, in its words.
+        components: names of those of our own that the server has shown since the page was opened.
         moves: seconds from each move to the end of the script.
     """
 
@@ -63,6 +64,7 @@ class Visitor:
     url: str
     query: str = ""
     errors: list[str] = field(default_factory=list)
+    components: set[str] = field(default_factory=set)
     moves: list[float] = field(default_factory=list)
     received: int = 0
     _page: str = ""
@@ -73,6 +75,7 @@ class Visitor:
 
     async def load(self, page: str = "overview") -> None:
         """Open a page, by its name in the address."""
+        self.components.clear()
         await self._ask(page=page)
         await self.wait()
 
@@ -149,6 +152,7 @@ class Visitor:
             case "alert" if element.alert.format == element.alert.ERROR:
                 self.errors.append(element.alert.body)
             case "bidi_component":
+                self.components.add(element.bidi_component.component_name.rpartition(".")[2])
                 self._values[element.bidi_component.id] = {"json_value": "{}"}
                 if element.bidi_component.component_name.endswith(SLIDERS):
                     self._sliders = element.bidi_component.id

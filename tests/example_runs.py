@@ -81,10 +81,11 @@ class ExampleStore:
         gain: float = 0.0,
         right: float = 0.9,
         fault: ScaleFault | None = None,
+        executor: str | None = None,
     ) -> Run:
         """Add a run with a directory as the engine would leave it; ``right`` is the share of right test answers."""
         config = preset("demo").changed(objective=objective, seed=seed, epochs=epochs)
-        run = self._add(config, name=name or objective, state=state, reason=reason)
+        run = self._add(config, name=name or objective, state=state, reason=reason, executor=executor)
         directory = run.directory
         rows = metric_rows(done, fixed_tau=objective.startswith("kd"), gain=gain, soft=objective != "ce")
         directory.metrics_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -118,6 +119,7 @@ class ExampleStore:
         group: str | None = None,
         state: str = "queued",
         reason: str | None = None,
+        executor: str | None = None,
     ) -> Run:
         number = len(self.runs) + 1
         directory = RunDirectory(self.root / f"run-{number}")
@@ -138,7 +140,7 @@ class ExampleStore:
             limit_reason=None,
             attempt=1,
             resume=False,
-            executor=None,
+            executor=executor,
             handle=None,
             working_directory=self.root,
             directory=directory,

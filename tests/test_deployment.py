@@ -310,7 +310,7 @@ def test_caddy_with_its_example_closes_the_metrics_and_lets_nobody_frame_the_app
 
 
 def test_of_two_servers_behind_nginx_a_visitor_stays_with_one_until_it_dies(tmp_path):
-    """They share what they keep: a run that waits when both start is trained once, and both show it."""
+    """They share what they keep: a run that waits is trained once, a text that one has read the other shows at once."""
     pytest.importorskip("streamlit")
     folders = {name: str(tmp_path / name) for name in ("CIST_RUNS", "CIST_CACHE", "CIST_ADDED")}
     store = RunStore(Path(folders["CIST_RUNS"]))
@@ -327,7 +327,7 @@ def test_of_two_servers_behind_nginx_a_visitor_stays_with_one_until_it_dies(tmp_
                 given = answer.headers.get_all("Set-Cookie")
             assert re.fullmatch(r"studio_browser=\w{32}; Path=/; HttpOnly; Secure; SameSite=Lax", given[-1])
             with ThreadPoolExecutor(1) as apart:  # Playwright, where it has run before, keeps a loop in this thread
-                apart.submit(asyncio.run, _stay_until_it_dies(address, ports)).result()
+                apart.submit(asyncio.run, _stay_until_it_dies(address, ports, Path(folders["CIST_CACHE"]))).result()
     for _ in range(600):
         if store.get(run.id).state.ended:
             break
@@ -337,7 +337,12 @@ def test_of_two_servers_behind_nginx_a_visitor_stays_with_one_until_it_dies(tmp_
     assert "Traceback" not in (first / "log.txt").read_text() + (second / "log.txt").read_text()
 
 
-async def _stay_until_it_dies(address: str, ports: dict[int, psutil.Process]) -> None:
+def _files(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Those below a folder; whoever makes one anew changes at least one of the two numbers."""
+    return {file: (file.stat().st_ino, file.stat().st_mtime_ns) for file in folder.rglob("*") if file.is_file()}
+
+
+async def _stay_until_it_dies(address: str, ports: dict[int, psutil.Process], cache: Path) -> None:
     def connected(port: int) -> int:
         """How many connections a server has."""
         server = ports[port]
@@ -355,6 +360,14 @@ async def _stay_until_it_dies(address: str, ports: dict[int, psutil.Process]) ->
             assert person.errors == []
         return port
 
+    async def look_at_a_text(name: str) -> str:
+        """Open the page Tokens, which has a text read by a child process of the server."""
+        headers = {"Cookie": f"studio_browser={name}"}
+        async with visitor(address, ssl=trusting(), additional_headers=headers, origin=address) as person:
+            await person.load("tokens")
+            assert person.errors == []
+            return "it is shown" if "cist_tokens" in person.components else "it is being read"
+
     names: dict[int, str] = {}
     for number in range(40):  # names and ports decide, and the ports are those that were free
         names.setdefault(await come(f"browser-{number}"), f"browser-{number}")
@@ -363,6 +376,17 @@ async def _stay_until_it_dies(address: str, ports: dict[int, psutil.Process]) ->
     assert set(names) == set(ports)
     for port, name in names.items():
         assert await come(name) == port
+    first, second = names.values()
+    assert await look_at_a_text(first) == "it is being read"
+    readings = cache / "readings"
+    for _ in range(2400):
+        if list(readings.glob("*/index.json")):
+            break
+        await asyncio.sleep(0.1)
+    made = _files(readings)
+    assert list(readings.glob("*/index.json")), [file.read_text() for file in readings.rglob("*.txt")]
+    assert await look_at_a_text(second) == "it is shown"
+    assert _files(readings) == made
     port, name = next(iter(names.items()))
     ports[port].kill()
     ports[port].wait(20)

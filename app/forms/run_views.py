@@ -171,6 +171,7 @@ class RunView:
             parts += [f"epochs: {self.position()}"] if self.epoch or not self.phase else []
             if (speed := self.number("samples_per_second")) is not None:
                 parts.append(f"{speed:,.0f} {'rows' if self.of_texts else 'images'} a second")
+            parts += [self.run.reason.rstrip(".")] if self.run.reason else []  # why nobody knows whether it goes on
         elif self.state == "finished":
             if self.of_texts and (perplexity := self.number("test_perplexity")) is not None:
                 parts.append(f"test perplexity {three_digits(perplexity)}")

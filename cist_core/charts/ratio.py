@@ -10,6 +10,7 @@ from typing import Any
 import altair as alt
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from cist_core.charts.cloud import COLUMNS, MOST_POINTS, ROWS, cells, cloud_layer, envelope_layer, points
 from cist_core.charts.figure import (
@@ -82,6 +83,7 @@ def ratio_figure(
         + ". Beyond the axes: how many samples have each ratio and each entropy."
     )
     chosen = ~everyone if selected is None else selected
+    violins = _violins(held, taken[1], at_rho, [everyone, chosen], reach, limit)
     return Figure(
         title=title,
         caption=caption,
@@ -93,9 +95,9 @@ def ratio_figure(
         datasets={
             "envelope": _band(profile.classes, gap, reach),
             "cloud": _cloud(scattered, everyone, reach, limit, binned),
-            "violin": _violin(held, taken[1], at_rho, everyone, reach, limit),
+            "violin": violins[0],
             "selected": _cloud(scattered, chosen, reach, limit, binned),
-            "selected_violin": _violin(held, taken[1], at_rho, chosen, reach, limit),
+            "selected_violin": violins[1],
             "curve": pd.DataFrame({"ratio": curve, "entropy": equal_others_entropy(curve, profile.classes)}),
             "margins": _margins(list(zip([fixed, held], taken, strict=True)), reach, limit),
         },
@@ -168,14 +170,24 @@ def _cloud(
     return pd.concat(tables, ignore_index=True)
 
 
-def _violin(reading: RuleReading, slot: Slot, at_rho: Mask, chosen: Mask, reach: float, limit: float) -> pd.DataFrame:
-    """Horizontal bars around the common ratio of the samples ``at_rho``, as long as their share of these."""
+def _violins(
+    reading: RuleReading, slot: Slot, at_rho: Mask, several: Sequence[Mask], reach: float, limit: float
+) -> list[pd.DataFrame]:
+    """For each of several sets of samples, the first of them all, those ``at_rho`` around their common ratio."""
     bins = 2 * ROWS
-    widest = entropy_histogram(reading.entropy[at_rho], reading.profile.classes, bins).max()
-    counts = entropy_histogram(reading.entropy[at_rho & chosen], reading.profile.classes, bins)
-    filled = np.flatnonzero(counts)
-    half = 0.06 * reach * counts[filled] / max(widest, 1)
+    counts = [entropy_histogram(reading.entropy[at_rho & chosen], reading.profile.classes, bins) for chosen in several]
     centre = float(np.median(reading.ratios[at_rho])) if at_rho.any() else 0.0
+    widest = max(counts[0].max(), 1)
+    return [_violin(each, widest, reading, slot, centre, reach, limit) for each in counts]
+
+
+def _violin(
+    counts: NDArray[np.int64], widest: int, reading: RuleReading, slot: Slot, centre: float, reach: float, limit: float
+) -> pd.DataFrame:
+    """Horizontal bars, as long as their share of the widest."""
+    filled = np.flatnonzero(counts)
+    half = 0.06 * reach * counts[filled] / widest
+    bins = len(counts)
     low = filled * (limit / bins)
     return pd.DataFrame(
         {

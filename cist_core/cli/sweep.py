@@ -32,7 +32,7 @@ A rho that an objective needs and neither it nor the grid gives is that of the c
 The runs are queued: a worker ('cist worker', or the app's) trains them in their turn. Accuracies are of the last epoch,
 as the likelihoods of language models are (the perplexity is e to the NLL of a token, in nats).
 """
-_POLL_SECONDS = 1.0
+POLL_SECONDS = 1.0
 _NEW_SWEEP = ("preset", "objective", "class_map", "grid", "seeds", "group", "wait", "executor")
 
 
@@ -113,7 +113,7 @@ def _wait(store: RunStore, group: str) -> None:
                     return
                 ensure_worker(store)
                 progress(ended, len(runs))
-                time.sleep(_POLL_SECONDS)
+                time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
         remark(f"The runs go on without you; later: cist sweep --summary {group}")
         raise

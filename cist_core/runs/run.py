@@ -41,7 +41,7 @@ class Run:
         created_at: when it was added, in seconds since 1970, as the other times.
         started_at: when its current or last attempt started.
         ended_at: when that attempt ended.
-        reason: why it ended as it did, in a sentence.
+        reason: why it ended as it did, or why its executor cannot start or watch it now, in a sentence.
         stop_requested_at: when it was told to stop, by a person or for a limit.
         limit_reason: the limit that it was stopped for.
         attempt: how often it was started.

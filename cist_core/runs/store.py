@@ -608,8 +608,8 @@ class RunStore:
                 _keep_record(connection, run)
         return bool(taken)
 
-    def say_why_waiting(self, executor: str, reason: str | None, *, default: bool) -> None:
-        """Say of the queued runs of an executor why none starts; None: nothing keeps them any more.
+    def say_why_unheard(self, executor: str, reason: str | None, *, default: bool) -> None:
+        """Say of the runs of an executor why none starts, and why nobody knows of those that run; None: it answers.
 
         Args:
             executor: its name.
@@ -618,7 +618,8 @@ class RunStore:
         """
         with self._transaction() as connection:
             connection.execute(
-                "UPDATE runs SET reason = ? WHERE state = 'queued' AND (executor = ? OR (? AND executor IS NULL))",
+                "UPDATE runs SET reason = ? WHERE state IN ('queued', 'running') "
+                "AND (executor = ? OR (? AND executor IS NULL))",
                 (reason, executor, default),
             )
 

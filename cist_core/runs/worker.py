@@ -80,6 +80,7 @@ class Worker:
         self._silent: dict[str, tuple[float, ExecutorUnreachable]] = {}
         self._put_off: dict[str, float] = {}
         self._unanswered_since: dict[str, float] = {}  # executors, by name
+        self._heard: set[str] = set()  # executors whose last answer was one
         self._limits = RunLimits()
         self._complaints: set[str] = set()
 
@@ -157,11 +158,14 @@ class Worker:
         now = time.monotonic()
         self._silent[executor] = (now + self.silent_seconds, error)
         self._unanswered_since.setdefault(executor, now)
-        self.store.say_why_waiting(executor, str(error), default=executor == self.executor.name)
+        self._heard.discard(executor)
+        self.store.say_why_unheard(executor, str(error), default=executor == self.executor.name)
 
     def _answers(self, executor: str) -> None:
-        if self._unanswered_since.pop(executor, None) is not None:
-            self.store.say_why_waiting(executor, None, default=executor == self.executor.name)
+        self._unanswered_since.pop(executor, None)
+        if executor not in self._heard:  # an earlier worker may have written that it gives no answer
+            self._heard.add(executor)
+            self.store.say_why_unheard(executor, None, default=executor == self.executor.name)
 
     # ---- start -------------------------------------------------------------------------------------------------------
 

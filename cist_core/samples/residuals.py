@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.entropy.theory import equal_others_entropy, second_class_entropy
-from cist_core.temperature.profile import Association
+from cist_core.temperature.profile import explained_by_order
 from cist_core.temperature.readings import RuleReading
 
 TIE_GAP = math.log(2)
@@ -88,9 +88,8 @@ class Residuals:
     @cached_property
     def spread(self) -> SpreadCheck:
         """The spread that the gaps predict beside the spread that was measured."""
-        # A gap may be 0, which `Association` would take for a row without a ratio; only the order counts.
-        association = Association.of(self.entropy, 1.0 + self.gap)
-        return SpreadCheck(float(self.entropy.std()), float(self.second_class.std()), association.explained)
+        explained = explained_by_order(self.entropy, self.gap)
+        return SpreadCheck(float(self.entropy.std()), float(self.second_class.std()), explained)
 
 
 @dataclass(frozen=True)

@@ -225,10 +225,7 @@ class Association:
         if variance == 0:
             return cls(None, None, 0.0, 0.0, 0.0, None)
         ratio_ranks = _ranks(r)
-        group = _equal_groups(ratio_ranks)
-        sizes = np.bincount(group)
-        means = np.bincount(group, h) / np.maximum(sizes, 1)
-        between = float(np.sum(sizes * (means - h.mean()) ** 2) / len(h))
+        between = _between(h, ratio_ranks)
         return cls(
             spearman=_correlation(_ranks(h), ratio_ranks),
             r_squared=_correlation(h, r) ** 2,
@@ -242,16 +239,41 @@ class Association:
         return asdict(self)
 
 
+def explained_by_order(values: NDArray[np.floating], of: NDArray[np.floating]) -> float | None:
+    """The share of the variance of ``(N,)`` values that the best function of others explains; None if there is none.
+
+    Estimated as in `Association.of`; of the others only the order counts.
+    """
+    h = values.astype(np.float64)
+    variance = float(h.var())
+    return min(_between(h, _ranks(of)) / variance, 1.0) if variance else None
+
+
+def _between(values: NDArray[np.float64], ranks: NDArray[np.float64]) -> float:
+    """Variance of the means over groups of neighbours."""
+    group = _equal_groups(ranks)
+    sizes = np.bincount(group)
+    means = np.bincount(group, values) / np.maximum(sizes, 1)
+    return float(np.sum(sizes * (means - values.mean()) ** 2) / len(values))
+
+
 def _equal_groups(ranks: NDArray[np.float64], smallest: int = 25, most: int = 200) -> NDArray[np.int64]:
     """The group of each sample from its rank, ``(N,)``; ties share an average rank, and so a group."""
     groups = int(np.clip(len(ranks) // smallest, 1, most))
     return ((ranks - 0.5) * (groups / len(ranks))).astype(np.int64)
 
 
-def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    from scipy.stats import rankdata
+def _ranks(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Ranks from 1 on, of equal values their mean, as `scipy.stats.rankdata` gives them.
 
-    return np.asarray(rankdata(values))
+    SciPy sorts stably, which takes several times as long; the order of equal values does not matter here.
+    """
+    order = np.argsort(values)
+    ordered = values[order]
+    bounds = np.concatenate([[0], 1 + np.flatnonzero(ordered[1:] != ordered[:-1]), [len(values)]])
+    ranks = np.empty(len(values))
+    ranks[order] = np.repeat((bounds[:-1] + bounds[1:] + 1) / 2, np.diff(bounds))
+    return ranks
 
 
 def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

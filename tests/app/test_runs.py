@@ -140,6 +140,36 @@ def test_a_run_that_was_told_to_stop_says_so_at_once(store) -> None:
     assert listing([setting], {})["Runs"].tolist() == [["stopping"]]
 
 
+@pytest.mark.parametrize(("executor", "place"), [("ray", "Ray"), ("slurm", "Slurm"), ("local", "this machine")])
+@pytest.mark.parametrize(
+    ("state", "done", "reason", "standing"),
+    [
+        ("queued", 0, None, "{}"),
+        ("queued", 0, "It gives no answer (timed out).", "It gives no answer (timed out) · {}"),
+        ("running", 3, None, "epochs: 3 / 12, 27 s left · 1,350 images a second · {}"),
+        (
+            "running",
+            3,
+            "It gives no answer (timed out).",
+            "epochs: 3 / 12, 27 s left · 1,350 images a second · It gives no answer (timed out) · {}",
+        ),
+        ("lost", 3, "Its node died.", "Its node died · 3 of 12 epochs are done · {}"),
+    ],
+)
+def test_a_run_says_where_it_runs_and_what_is_not_known_of_it(
+    store, executor: str, place: str, state: str, done: int, reason: str | None, standing: str
+) -> None:
+    """What can be done with it, and its log, are those of runs of this machine."""
+    store.put(state, done=done, reason=reason, executor=executor)
+    app = open_runs(tab="Export")
+    assert standing.format(f"on {place}") in [caption.value.replace("\\", "") for caption in app.main.caption]
+    assert [code.value for code in app.main.code][1:] == [f"epoch {done} of 12"]
+    key, asked = ("resume-run-1", "resume") if state == "lost" else ("cancel-run-1", "cancel")
+    app.button(key=key).click().run()
+    assert not app.exception
+    assert (asked, "run-1") in store.asked
+
+
 def test_machines_and_seeds_make_no_setting_of_their_own_but_all_else_does(store) -> None:
     store.put("finished", seed=0)
     other = store.put("finished", seed=1)

@@ -136,8 +136,7 @@ def test_an_executor_that_gives_no_answer_loses_and_fails_no_run(workplace, clus
         workplace.store.cancel(running)
         assert [workplace.state(run_id) for run_id in (running, waiting)] == ["running", "queued"]
         assert workplace.store.get(waiting).attempt == 0
-        assert "gives no answer" in workplace.store.get(waiting).reason
-        assert workplace.store.get(running).reason is None
+        assert all("gives no answer" in workplace.store.get(run_id).reason for run_id in (running, waiting))
     assert [line for line in said if "gives no answer" in line] == said[1:]
     assert len(said) == 2
     until(lambda: not worker.tick())
@@ -145,9 +144,22 @@ def test_an_executor_that_gives_no_answer_loses_and_fails_no_run(workplace, clus
     assert workplace.store.get(waiting).reason is None
 
 
+@on_the_cluster
+def test_the_next_worker_takes_back_that_there_was_no_answer(workplace, cluster):
+    worker = workplace.worker("train")
+    run_id = workplace.add()
+    worker.tick()
+    with cluster.unreachable():
+        worker.tick()
+    assert "gives no answer" in workplace.store.get(run_id).reason
+    workplace.worker("train").tick()
+    run = workplace.store.get(run_id)
+    assert (run.state, run.reason) == (RunState.RUNNING, None)
+
+
 @on_every_executor
 def test_a_stop_that_did_not_arrive_is_repeated(workplace):
-    worker = workplace.worker("stubborn", grace_seconds=1e-3)
+    worker = workplace.worker("stubborn", grace_seconds=0.2)  # it is given up two graces after a silence
     run_id = workplace.add()
     worker.tick()
     workplace.trains(run_id)

@@ -1,6 +1,5 @@
 """Runs on Slurm: jobs of a stand-in for its commands, and what a job does under submitit's local executor."""
 
-import os
 import re
 import signal
 import subprocess
@@ -15,27 +14,9 @@ from cist_core.runs import RunState
 from cist_core.runs.attempt import Attempt, Ticket
 from cist_core.runs.executors.protocol import ExecutorUnreachable, executor_named
 from cist_core.runs.executors.slurm import SlurmExecutor
-from tests.runs.workplace import FAKE_ENGINE, Workplace, until
+from tests.runs.workplace import FAKE_ENGINE, SLURM_COMMANDS, Workplace, until
 
 submitit = pytest.importorskip("submitit", reason="the extra 'slurm' is not installed")
-STAND_IN = Path(__file__).with_name("slurm_commands.py")
-
-
-@pytest.fixture
-def slurm(tmp_path, monkeypatch):
-    """Its commands are on the path; the folder of its jobs."""
-    commands, jobs = tmp_path / "bin", tmp_path / "jobs"
-    commands.mkdir()
-    jobs.mkdir()
-    for name in ("sbatch", "srun", "sacct", "scancel"):
-        script = commands / name
-        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{STAND_IN}" {name} "$@"\n')
-        script.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("SLURM_STAND_IN", str(jobs))
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-    monkeypatch.setattr(SlurmExecutor, "look_seconds", 0.5)
-    return jobs
 
 
 @pytest.fixture
@@ -52,7 +33,7 @@ def queue(place: Workplace, seed: int, **more: object) -> str:
 
 def tell(jobs: Path, *arguments: str) -> None:
     """The stand-in ends a job."""
-    script = f"import sys; sys.path.insert(0, {str(STAND_IN.parent)!r}); import slurm_commands; "
+    script = f"import sys; sys.path.insert(0, {str(SLURM_COMMANDS.parent)!r}); import slurm_commands; "
     subprocess.run([sys.executable, "-c", script + arguments[0]], check=True)
 
 

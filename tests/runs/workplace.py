@@ -22,6 +22,7 @@ from cist_core.training import RunConfig, parse_config
 from tests.runs.cluster import ClusterExecutor
 
 FAKE_ENGINE = Path(__file__).with_name("fake_engine.py")
+SLURM_COMMANDS = Path(__file__).with_name("slurm_commands.py")
 GONE = ("local", process_handle(2**22 + 1, 1.0))  # a pid above the largest
 # By name, what makes an executor given its `command=`.
 EXECUTORS: dict[str, Callable[[pytest.FixtureRequest], Callable[..., Executor]]] = {

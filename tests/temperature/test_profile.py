@@ -22,6 +22,7 @@ from cist_core import (
     entropy_histogram,
     read_logits,
 )
+from cist_core.temperature.profile import explained_by_order
 from cist_core.temperature.readings import read_rule
 
 
@@ -163,6 +164,23 @@ def test_association_agrees_with_scipy():
 def test_ranks_of_ties_are_shared():
     entropy, ratio = np.array([1.0, 1.0, 2.0, 3.0, 0.0]), np.array([3.0, 3.0, 2.0, 1.0, 3.0])
     assert Association.of(entropy, ratio).spearman == pytest.approx(spearmanr(entropy, ratio).statistic, rel=1e-12)
+
+
+@pytest.mark.parametrize("values", [7, 3000])
+def test_ranks_of_many_ties_are_shared(values):
+    rng = np.random.default_rng(4)
+    entropy, ratio = (rng.integers(1, values, 5000).astype(np.float32) for _ in range(2))
+    assert Association.of(entropy, ratio).spearman == pytest.approx(spearmanr(entropy, ratio).statistic, rel=1e-10)
+
+
+def test_what_the_order_explains_is_the_variance_of_the_means_of_equals():
+    rng = np.random.default_rng(5)
+    of = np.repeat([0.0, 3.0, 1.0, 2.0], 500)  # 0 is a value like the others
+    values = np.repeat([1.0, 4.0, 0.0, 2.0], 500) + rng.normal(size=2000)
+    means = values.reshape(4, 500).mean(axis=1)
+    assert explained_by_order(values, of) == pytest.approx(means.var() / values.var(), rel=1e-12)
+    assert explained_by_order(values, of**3) == explained_by_order(values, of)
+    assert explained_by_order(np.ones(2000), of) is None
 
 
 def test_the_decomposition_of_a_few_ratios_is_the_law_of_total_variance():
