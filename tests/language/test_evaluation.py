@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("transformers")
+transformers = pytest.importorskip("transformers")
 
 from scipy.special import log_softmax
 from tiny_language_models import CLASSES, WORDS, save_tiny_model
@@ -95,6 +95,30 @@ def test_an_added_padding_token_changes_nothing(model, texts):
         for text in texts
     ]
     assert score_texts(model, padded).nll == pytest.approx(score_texts(model, texts).nll, abs=1e-6)
+
+
+def add_pad_token(folder):
+    """As those do who want to pad in batches, and leave the embeddings as they are."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.add_special_tokens({"pad_token": "[PAD]"}) == 1
+    tokenizer.save_pretrained(folder)
+    return open_language_model(str(folder))
+
+
+def scored(model):
+    given = [{"text": "w30 w40 w50"}, {"prompt": "w20 w21", "response": " w22 w23 w24 w25"}, {"text": "w60 w61"}]
+    return score_texts(model, [tokenise(example_of(each, "a text"), model.tokenizer, longest=64) for each in given])
+
+
+def test_a_tokenizer_with_an_added_pad_token_gives_the_same_perplexity_and_bits_per_byte(tmp_path):
+    before = scored(open_language_model(str(save_tiny_model(tmp_path, words=CLASSES))))
+    model = add_pad_token(tmp_path)
+    assert model.tokenizer.pad_token_id == CLASSES == model.head.num_classes
+    assert model.vocabulary.beyond == {CLASSES: "[PAD]"}
+    after = scored(model)
+    assert (after.tokens, after.bytes, after.right) == (before.tokens, before.bytes, before.right)
+    assert after.perplexity == pytest.approx(before.perplexity, rel=1e-6)
+    assert after.bits_per_byte == pytest.approx(before.bits_per_byte, rel=1e-6)
 
 
 def test_bits_per_byte_count_the_bytes_of_the_text(model, texts):
