@@ -174,6 +174,7 @@ def describe_tokens(model: LanguageModel, texts: Sequence[Tokens], tokens: Token
         sentences.append(like_masks)
     beyond = model.vocabulary.beyond
     if beyond:
-        sentences.append(f"Special tokens that the model has no class for: {', '.join(map(repr, beyond.values()))}.")
+        named = ", ".join(map(repr, beyond.values()))
+        sentences.append(f"Special tokens that the model has no class for, or none of its own: {named}.")
     num_texts = len(set(tokens.facts.sequences.tolist())) - further_parts(texts)
     return AnalysedTexts(tokens, num_texts, tuple(sentences))

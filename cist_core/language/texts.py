@@ -318,8 +318,8 @@ def remarks(texts: Sequence[Tokens]) -> list[str]:
     for name in dict.fromkeys(name for text in texts for name in text.cut_otherwise):
         first = next(text.name for text in texts if name in text.cut_otherwise)
         said.append(
-            f"The tokenizer of {name} would cut some texts into other tokens, first {first}; {name} reads the tokens of "
-            "the first model all the same, and what it says of them is not what it says of its own."
+            f"The tokenizer of {name} would cut some texts into other tokens, first {first}; {name} reads the tokens "
+            "of the first model all the same, and what it says of them is not what it says of its own."
         )
     silent = sum(not text.counted[1:].any() for text in texts)
     if silent:
