@@ -137,10 +137,12 @@ def score_texts(
         compared_with: a model of the same vocabulary, with whose most probable tokens those of the model are compared.
 
     Raises:
-        CistError: if no token counts, or the other model has another vocabulary.
+        CistError: if no token counts, the model has no class for one, or the other model has another vocabulary.
     """
     if compared_with is not None:
         shared_classes(compared_with.vocabulary, model.vocabulary)
+    for text in texts:
+        model.vocabulary.check_ids(text.ids)
     classes = torch.from_numpy(model.vocabulary.classes)
     nll, tokens, right, agreeing = 0.0, 0, 0, 0
     others = iter(()) if compared_with is None else compared_with.read(texts, batch_size)

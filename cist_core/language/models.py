@@ -259,7 +259,9 @@ def _open_folder(
         name=str(all_written_out(name)),
         network=network,
         tokenizer=tokenizer,
-        vocabulary=Vocabulary.of(tokenizer.get_vocab(), head.num_classes, _special_tokens(tokenizer)),
+        vocabulary=Vocabulary.of(
+            tokenizer.get_vocab(), head.num_classes, _special_tokens(tokenizer), _added_padding(tokenizer)
+        ),
         head=head,
         longest=_longest(network.config, tokenizer),
         stored=str(origin.get("precision", stored)),
@@ -297,6 +299,18 @@ def _open_tokenizer(transformers: Any, root: Path) -> Any:
 
 def _special_tokens(tokenizer: Any) -> set[str]:
     return {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+
+
+def _added_padding(tokenizer: Any) -> str | None:
+    """A pad token that stands after all others of the tokenizer and is nothing else, as one that is added later.
+
+    Models that pad with an end of text, or were trained with a pad token of their own among others, have none such.
+    """
+    padding, ids = tokenizer.pad_token, tokenizer.get_vocab()
+    others = [getattr(tokenizer, f"{name}_token") for name in ("bos", "eos", "unk", "sep", "cls", "mask")]
+    of_its_own = padding in ids and padding not in others and padding in _special_tokens(tokenizer)
+    base = tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False)
+    return padding if of_its_own and padding not in base and ids[padding] == max(ids.values()) else None
 
 
 def stored_dtype(files: Sequence[Path]) -> str:

@@ -97,6 +97,13 @@ def tokens_for(
 ) -> list[Tokens]:
     """Texts as models of one vocabulary read them, through the tokenizer of the first.
 
+    The tokens of one vocabulary may be cut from a text in other ways: by other merges, with or without a beginning.
+    Models are compared token by token, so all read the ids of the first. For a student that is distilled under this
+    teacher these are the right ones whatever its own tokenizer does, and it is saved with the teacher's; so a
+    difference is no error. But a model that was trained on other ids reads something strange to it, so each text that a
+    further model's own tokenizer would cut otherwise has that model's name in `Tokens.cut_otherwise`, and
+    `cist_core.language.texts.remarks` says so.
+
     Args:
         models: one or more; none reads more at once than the shortest can.
         examples: see `cist_core.language.texts.load_texts`.
@@ -107,8 +114,10 @@ def tokens_for(
     """
     from cist_core.language.texts import tokenise_all
 
+    first, *further = models
     longest = min(_checked(length), *(model.longest for model in models))
-    return tokenise_all(examples, models[0].tokenizer, longest=longest)
+    others = [(model.name, model.tokenizer) for model in further if model.tokenizer_sha256 != first.tokenizer_sha256]
+    return tokenise_all(examples, first.tokenizer, longest=longest, others=others)
 
 
 def _checked(length: int | None) -> int:
@@ -165,6 +174,7 @@ def describe_tokens(model: LanguageModel, texts: Sequence[Tokens], tokens: Token
         sentences.append(like_masks)
     beyond = model.vocabulary.beyond
     if beyond:
-        sentences.append(f"Special tokens that the model has no class for: {', '.join(map(repr, beyond.values()))}.")
+        named = ", ".join(map(repr, beyond.values()))
+        sentences.append(f"Special tokens that the model has no class for, or none of its own: {named}.")
     num_texts = len(set(tokens.facts.sequences.tolist())) - further_parts(texts)
     return AnalysedTexts(tokens, num_texts, tuple(sentences))

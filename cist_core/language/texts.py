@@ -63,6 +63,7 @@ class Tokens(NamedTuple):
         straddling: how many tokens begin in one piece and end in another that counts; they belong to the first.
         left_out: how many tokens were cut off at the end because no more is read at once.
         spelled: how often the text spells a special token, such as an end of text, which the model reads as that.
+        cut_otherwise: the models that read the text with these ids, and whose own tokenizers would cut it otherwise.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Tokens(NamedTuple):
     straddling: int
     left_out: int
     spelled: int = 0
+    cut_otherwise: tuple[str, ...] = ()
 
     @property
     def counted_bytes(self) -> int:
@@ -234,12 +236,26 @@ def _text(record: Mapping[str, Any], field: str, name: str) -> str:
 # ---- tokens ----------------------------------------------------------------------------------------------------------
 
 
-def tokenise_all(examples: Iterable[Example], tokenizer: FastTokenizer, *, longest: int) -> list[Tokens]:
+def tokenise_all(
+    examples: Iterable[Example],
+    tokenizer: FastTokenizer,
+    *,
+    longest: int,
+    others: Sequence[tuple[str, FastTokenizer]] = (),
+) -> list[Tokens]:
     """The tokens of many texts; nothing of a plain text is left out.
 
     A plain text longer than what is read at once becomes several, of which each after the first begins with the last
     token of the one before, which counts there alone: so every token but the first is predicted, and once. Prompts with
     responses and chats are cut, as by `tokenise`.
+
+    Args:
+        examples: what `read_texts` gives.
+        tokenizer: as in `tokenise`.
+        longest: as in `tokenise`.
+        others: names and tokenizers of further models that will read the same ids. A text that one of them would cut
+            into other tokens is marked with its name (`Tokens.cut_otherwise`); a chat is compared as the template of
+            the first writes it.
 
     Raises:
         CistError: as `tokenise`.
@@ -247,10 +263,14 @@ def tokenise_all(examples: Iterable[Example], tokenizer: FastTokenizer, *, longe
     found: list[Tokens] = []
     special = _special_tokens(tokenizer)
     for example in examples:
-        if {piece.role for piece in example.pieces} == {"text"}:
-            found += _in_parts(_whole(example, tokenizer, special), longest)
-        else:
-            found.append(_cut(_whole(example, tokenizer, special), longest))
+        pieces = _pieces(example, tokenizer)
+        whole = _whole(example, pieces, tokenizer, special)
+        plain = {piece.role for piece in example.pieces} == {"text"}
+        read = slice(None if plain else longest)
+        own = [(name, _whole(example, pieces, other, special).ids) for name, other in others]
+        differing = tuple(name for name, ids in own if not np.array_equal(ids[read], whole.ids[read]))
+        whole = whole._replace(cut_otherwise=differing)
+        found += _in_parts(whole, longest) if plain else [_cut(whole, longest)]
     return found
 
 
@@ -267,7 +287,7 @@ def tokenise(example: Example, tokenizer: FastTokenizer, *, longest: int) -> Tok
         CistError: if the tokenizer is slow, has no template for a chat, or its template does not show where a message
             begins and ends.
     """
-    return _cut(_whole(example, tokenizer, _special_tokens(tokenizer)), longest)
+    return _cut(_whole(example, _pieces(example, tokenizer), tokenizer, _special_tokens(tokenizer)), longest)
 
 
 def remarks(texts: Sequence[Tokens]) -> list[str]:
@@ -294,6 +314,12 @@ def remarks(texts: Sequence[Tokens]) -> list[str]:
         said.append(
             "Plain texts longer than what is read at once are read in parts, each without what stands before it; "
             f"texts: {whole:,}, parts: {len(texts):,}."
+        )
+    for name in dict.fromkeys(name for text in texts for name in text.cut_otherwise):
+        first = next(text.name for text in texts if name in text.cut_otherwise)
+        said.append(
+            f"The tokenizer of {name} would cut some texts into other tokens, first {first}; {name} reads the tokens "
+            "of the first model all the same, and what it says of them is not what it says of its own."
         )
     silent = sum(not text.counted[1:].any() for text in texts)
     if silent:
@@ -333,12 +359,17 @@ def _special_tokens(tokenizer: FastTokenizer) -> re.Pattern[str] | None:
     return re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True)))) if tokens else None
 
 
-def _whole(example: Example, tokenizer: FastTokenizer, special: re.Pattern[str] | None) -> Tokens:
+def _pieces(example: Example, tokenizer: FastTokenizer) -> tuple[Piece, ...]:
+    return _rendered(example, tokenizer) if example.chat else example.pieces
+
+
+def _whole(
+    example: Example, pieces: tuple[Piece, ...], tokenizer: FastTokenizer, special: re.Pattern[str] | None
+) -> Tokens:
     if not tokenizer.is_fast:
         raise CistError(
             "This tokenizer does not say where its tokens begin; open the model with a fast tokenizer (tokenizer.json)."
         )
-    pieces = _rendered(example, tokenizer) if example.chat else example.pieces
     text = "".join(piece.text for piece in pieces)
     # A template writes its own beginning.
     encoded = tokenizer(

@@ -22,15 +22,19 @@ class Vocabulary:
         tokens: what each is, as the tokenizer writes it; None where no token has that number, which is padding: models
             round the number of their classes up, so Qwen's 151,665 tokens have 151,936 or 152,064.
         beyond: special tokens of the tokenizer that the model has no class for, by number, such as the place of an
-            image in Gemma 3; no text may contain one.
+            image in Gemma 3, and a pad token that was added later, which has none either: where its number is that of
+            a class, this was padding before. No text may contain one.
     """
 
     tokens: tuple[str | None, ...] = field(repr=False)
     beyond: Mapping[int, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, ids: Mapping[str, int], classes: int, special: Collection[str] = ()) -> Vocabulary:
-        """From a tokenizer's ``get_vocab()``, the number of classes of the model, and which tokens are special ones.
+    def of(
+        cls, ids: Mapping[str, int], classes: int, special: Collection[str] = (), added_padding: str | None = None
+    ) -> Vocabulary:
+        """From a tokenizer's ``get_vocab()``, the number of classes of the model, which tokens are special ones, and
+        which was added to fill up batches alone.
 
         Raises:
             CistError: if a token that is not special has a number that the model has no class for, or two tokens have
@@ -43,7 +47,7 @@ class Vocabulary:
         tokens: list[str | None] = [None] * classes
         beyond: dict[int, str] = {}
         for token, number in ids.items():
-            if number >= classes and token in special:
+            if (number >= classes and token in special) or token == added_padding:
                 beyond[number] = token
                 continue
             if not 0 <= number < classes:
@@ -60,17 +64,22 @@ class Vocabulary:
         return cls(tuple(tokens), beyond)
 
     def check_ids(self, ids: NDArray[np.int64]) -> None:
-        """Refuse tokens that the model has no class for.
+        """Refuse tokens that the model has no class for, or that were added to fill up batches.
 
         Raises:
             CistError: naming the first of them.
         """
-        wrong = ids[ids >= self.size]
+        wrong = ids[(ids >= self.size) | np.isin(ids, list(self.beyond))]
         if len(wrong):
             token = self.beyond.get(int(wrong[0]))
+            why = (
+                f"the model has {self.size:,} classes"
+                if wrong[0] >= self.size
+                else "that one was added to the tokenizer to fill up batches, and the model does not know it"
+            )
             raise CistError(
-                f"A text contains the token {wrong[0]:,}{'' if token is None else f', {token!r}'}, but the model has "
-                f"{self.size:,} classes; take it out of the text."
+                f"A text contains the token {wrong[0]:,}{'' if token is None else f', {token!r}'}, but {why}; take it "
+                "out of the text."
             )
 
     @property

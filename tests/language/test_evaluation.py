@@ -12,6 +12,7 @@ pytest.importorskip("transformers")
 
 from scipy.special import log_softmax
 from tiny_language_models import CLASSES, WORDS, save_tiny_model
+from transformers import AutoTokenizer
 
 from cist_core import CistError
 from cist_core.language import evaluation
@@ -95,6 +96,47 @@ def test_an_added_padding_token_changes_nothing(model, texts):
         for text in texts
     ]
     assert score_texts(model, padded).nll == pytest.approx(score_texts(model, texts).nll, abs=1e-6)
+
+
+def add_pad_token(folder):
+    """As those do who want to pad in batches, and leave the embeddings as they are."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.add_special_tokens({"pad_token": "[PAD]"}) == 1
+    tokenizer.save_pretrained(folder)
+    return open_language_model(str(folder))
+
+
+def scored(model, **options):
+    given = [{"text": "w30 w40 w50"}, {"prompt": "w20 w21", "response": " w22 w23 w24 w25"}, {"text": "w60 w61"}]
+    texts = [tokenise(example_of(each, "a text"), model.tokenizer, longest=64) for each in given]
+    return score_texts(model, texts, **options)
+
+
+@pytest.mark.parametrize("words", [CLASSES, WORDS], ids=["no-class-is-free", "a-class-of-padding-is"])
+def test_a_tokenizer_with_an_added_pad_token_gives_the_same_perplexity_and_bits_per_byte(tmp_path, words):
+    plain = open_language_model(str(save_tiny_model(tmp_path, words=words)))
+    before = scored(plain)
+    model = add_pad_token(tmp_path)
+    assert model.head.num_classes == CLASSES
+    assert model.vocabulary.beyond == {words: "[PAD]"}
+    after = scored(model)
+    assert (after.tokens, after.bytes, after.right) == (before.tokens, before.bytes, before.right)
+    assert after.perplexity == pytest.approx(before.perplexity, rel=1e-6)
+    assert after.bits_per_byte == pytest.approx(before.bits_per_byte, rel=1e-6)
+    assert scored(model, compared_with=plain).agreement == 1  # and it is the same vocabulary
+    written = tokenise(example_of({"text": "w30 [PAD] w40"}, "a text"), model.tokenizer, longest=64)
+    with pytest.raises(CistError, match=rf"A text contains the token {words}, '\[PAD\]', but .* take it out"):
+        score_texts(model, [written])
+
+
+def test_a_pad_token_among_the_tokens_of_a_model_takes_part(tmp_path):
+    """As that of OPT or BLOOM: it was not added after the others."""
+    folder = save_tiny_model(tmp_path)
+    written = json.loads((folder / "tokenizer_config.json").read_text()) | {"pad_token": "w7"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(written))
+    model = open_language_model(str(folder))
+    assert model.tokenizer.pad_token == "w7"
+    assert (model.vocabulary.beyond, len(model.vocabulary.classes)) == ({}, WORDS)
 
 
 def test_bits_per_byte_count_the_bytes_of_the_text(model, texts):

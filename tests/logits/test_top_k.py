@@ -266,6 +266,30 @@ def test_places_that_no_row_fills_are_left_out(logits):
         TopK.create(np.tile(np.arange(8), (len(ids), 1)), padded, vocabulary=10)
 
 
+@pytest.mark.parametrize("unfilled", [0, -1], ids=["id-0", "id-minus-1"])
+def test_of_128_places_only_20_log_probabilities_are_valid(tmp_path, unfilled):
+    """A server that gives 20 leaves 108 places of a trainer's 128; the bounds are those of the 20, tail included."""
+    logits = 3 * np.random.default_rng(0).standard_normal((6, 5_000))
+    few_ids, few = top_of(logits, 20, np.float32)
+    ids, log_probs = np.full((6, 128), unfilled), np.full((6, 128), -np.inf, np.float32)
+    ids[:, :20], log_probs[:, :20] = few_ids, few
+    np.savez(tmp_path / "t.npz", token_ids=ids.reshape(2, 3, 128), logprobs=log_probs.reshape(2, 3, 128))
+    top = read_top_k(tmp_path / "t.npz", vocabulary=5_000)
+    assert (top.num_samples, top.k) == (6, 20)
+    assert top.provenance["left out"] == "108 of 128 places in every row, which hold -inf"
+    np.testing.assert_array_equal(top.ids, few_ids)
+    beyond = 1 - np.exp(few.astype(np.float64)).sum(axis=1)
+    assert beyond.min() > 0.3
+    np.testing.assert_allclose(top.remaining.mean(axis=1), beyond, atol=1e-6)
+    alone = TopK.create(few_ids, few, vocabulary=5_000)
+    for tau in TAUS:
+        lower, upper = top.entropy_bounds(tau)
+        true = entropy_at(logits, tau)
+        assert (lower <= true + 1e-5).all()
+        assert (true <= upper + 1e-5).all()
+        np.testing.assert_array_equal((lower, upper), alone.entropy_bounds(tau))
+
+
 @pytest.mark.parametrize(
     "names", [("top_indices", "top_values"), ("token_ids", "top_values"), ("target_token_ids", "target_logprobs")]
 )

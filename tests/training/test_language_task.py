@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy.special import logsumexp
+from scipy.special import logsumexp, softmax
+from scipy.stats import entropy
 from whole_runs import results, stop_after
 
 pytest.importorskip("transformers")
@@ -340,6 +341,38 @@ def test_padding_and_prompts_do_not_move_the_loss(config: RunConfig) -> None:
     torch.testing.assert_close(alone, beside, rtol=0, atol=1e-6)
     counted = sum(int(row.counted[1:].sum()) for row in (task.rows["train"][shortest], task.rows["train"][longest]))
     assert len(total(torch.tensor([shortest, longest]))) == counted < lengths[shortest] + lengths[longest] - 8
+
+
+def test_padding_is_left_out_of_the_statistics(config: RunConfig) -> None:
+    """Rows one by one, without any padding, and all of them padded to the longest: the same entropies and weights."""
+    task = TASKS["language"](config, accelerator=Accelerator(cpu=True))
+    task.create_student()
+    objective = create_objective("cist:rho=4")
+    lengths = {len(row.ids) for row in task.rows["train"]}
+    assert max(lengths) > 2 * min(lengths)
+    rows = []
+    for size in (1, len(task.rows["train"])):
+        statistics = task.new_statistics()
+        for part in torch.arange(len(task.rows["train"])).split(size):
+            batch = task.batch(part)
+            outputs = task.student_logits(task.student, batch.student_inputs)
+            inputs = task.objective_inputs(outputs, batch.targets)
+            statistics.add(terms=objective(**inputs), **inputs)
+        rows.append(statistics.row())
+    alone, padded = rows
+    assert {f"weight_share_{tenth}" for tenth in range(1, 11)} < padded.keys()
+    assert padded == pytest.approx(alone, rel=1e-4, abs=1e-5)
+    entropies, taus = [], []
+    for row in task.rows["train"]:
+        with torch.inference_mode():
+            logits = task.teacher.network(input_ids=torch.from_numpy(row.ids)[None]).logits[0, :, :WORDS].double()
+        counted = logits[np.flatnonzero(row.counted[1:])].numpy()
+        tau = np.maximum((counted.max(1) - counted.mean(1)) / 4, 1)
+        entropies += entropy(softmax(counted / tau[:, None], axis=1), axis=1).tolist()
+        taus += tau.tolist()
+    assert padded["tokens"] == len(entropies)
+    assert padded["teacher_entropy_mean"] == pytest.approx(np.mean(entropies), abs=1e-4)
+    assert padded["tau_teacher_mean"] == pytest.approx(np.mean(taus), abs=1e-4)
 
 
 def test_tied_weights_are_kept_once_and_nothing_else_is_left_out(config: RunConfig) -> None:

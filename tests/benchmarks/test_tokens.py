@@ -1,0 +1,48 @@
+"""What a token set costs, measured with a tiny model: the same process, figures and result file."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("transformers")
+
+from tiny_language_models import save_tiny_model
+
+TOKENS = Path(__file__).parents[2] / "benchmarks" / "tokens.py"
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads the memory of a process as Linux tells it")
+
+
+def measure(folder, *options):
+    save_tiny_model(folder / "tiny")
+    text = folder / "text.txt"
+    text.write_text(" ".join(f"w{20 + 7 * number % 60}" for number in range(600)))
+    command = [sys.executable, str(TOKENS), "--lm", str(folder / "tiny"), "--text", str(text), "--length", "32"]
+    command += ["--output", str(folder / "tokens.json"), *options]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_a_row_has_times_memory_size_and_errors(tmp_path):
+    ended = measure(tmp_path, "--tokens", "500")
+    assert ended.returncode == 0, ended.stderr
+    (row,) = json.loads((tmp_path / "tokens.json").read_text())
+    assert 500 <= row["tokens"] < 531
+    assert (row["checked_tokens"], row["length"], row["vocabulary"]) == (400, 32, 97)
+    forward = sum(row["steps"][what]["processor_seconds"] for what in ("states", "logits"))
+    assert row["processor_share"] == pytest.approx(row["steps"]["token set"]["processor_seconds"] / forward)
+    assert 2_000 < row["bytes_a_token"] < 4_000
+    assert row["memory_bytes"].keys() == {"reading", "writing"}
+    assert all(0 <= size < 2e9 for size in row["memory_bytes"].values())
+    assert {"rho 2", "rho 30"} < row["largest_errors"].keys()
+    assert 0 < max(row["largest_errors"].values()) < 1e-4
+    assert "bytes a token on the disk" in ended.stdout
+
+
+def test_texts_that_are_too_short_are_refused(tmp_path):
+    ended = measure(tmp_path, "--tokens", "5000")
+    assert ended.returncode == 1
+    assert "have 600 tokens that are predicted, but 5,000 were asked for" in ended.stderr
+    assert not (tmp_path / "tokens.json").exists()
