@@ -154,7 +154,7 @@ def infer(
     Raises:
         Cancelled: if ``should_stop`` said so.
         CistError: if teacher and data do not fit, an image cannot be read, an option is not available here, or the
-            cache cannot be written to or may not take so much (``CIST_LOGITS_BYTES``).
+            cache cannot be written to.
     """
     started = time.perf_counter()
     dataset = fit_data(teacher, dataset)
