@@ -10,7 +10,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
+import os
+import shutil
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,14 +28,13 @@ from cist_core.checksums import CHECKSUM, PENDING, checksum, tensor_digest
 from cist_core.errors import CistError
 from cist_core.files import make_folder, write_whole
 from cist_core.kernels.grid import DROPPED_NATS, RATIO_GRID
-from cist_core.logits.bounded_folder import make_room, mark_used
 from cist_core.logits.known_files import FileState, Known, recall, remember, remember_written
 from cist_core.logits.logit_set import LogitSet, map_safetensors, safetensors_header
-from cist_core.logits.scratch import cache_dir, reserve
+from cist_core.logits.scratch import cache_dir, has_room, require_room, reserve
 from cist_core.partial_files import remove_abandoned
 
 MOST_BYTES = 16 << 30
-"""As much do all tables take; those that were not opened for longest are removed for a new one (`make_room`)."""
+"""As much do all tables take; those that were not opened for longest are removed for a new one."""
 
 TABLE_ERROR = 1e-4
 """Nats by which an entropy that is read may differ from that computed from the logits."""
@@ -65,7 +67,9 @@ def open_table(logit_set: LogitSet) -> Curves:
                 found = _read(path, logit_set)
     if found is None:
         raise CistError(f"{path} does not hold the table that was written to it; set CIST_CACHE to another disk.")
-    mark_used(path.parent)
+    with contextlib.suppress(OSError):
+        now = time.time_ns()  # the system's own time stamps are some milliseconds coarse
+        os.utime(path.parent, ns=(now, now))
     return found
 
 
@@ -150,7 +154,9 @@ def table_digests(tensors: Mapping[str, NDArray[Any]]) -> dict[str, str]:
 
 
 def _make_room(folder: Path, size: int) -> None:
-    """Remove other tables until one of this size has room in a folder of its own.
+    """Remove the tables that were not opened for longest, until a new one has room.
+
+    Those that somebody writes stay, and all of them where the disk would have no room even without them.
 
     Raises:
         CistError: if it is larger than what all may take, the disk has no room, or the folder cannot be made.
@@ -163,7 +169,27 @@ def _make_room(folder: Path, size: int) -> None:
     try:
         make_folder(folder)
         remove_abandoned(folder)
-        make_room(folder, size, most_bytes=MOST_BYTES)
+        others = sorted(
+            (other for other in folder.parent.iterdir() if other != folder and other.is_dir()),
+            key=lambda other: other.stat().st_mtime_ns,
+        )
+        removable: list[tuple[Path, int]] = []
+        kept = 0
+        for other in others:
+            remove_abandoned(other)
+            used = sum(file.stat().st_size for file in other.iterdir())
+            if any(other.glob(".*.partial")):
+                kept += used
+            else:
+                removable.append((other, used))
+        require_room(folder, size - sum(used for _, used in removable))
+        kept += sum(used for _, used in removable)
+        for other, used in removable:
+            if kept + size <= MOST_BYTES and has_room(folder, size):
+                break
+            shutil.rmtree(other, ignore_errors=True)
+            kept -= used
+        require_room(folder, size)
     except OSError as error:
         raise CistError(
             f"The table of curves cannot be kept in {folder} ({error.strerror or error}); "

@@ -30,8 +30,7 @@ from cist_core.errors import Cancelled, CistError
 from cist_core.inference import on_ray
 from cist_core.inference.ahead import in_order
 from cist_core.logits import scratch
-from cist_core.logits.bounded_folder import mark_used
-from cist_core.logits.cache import InferenceResult, LogitWriter, make_room_for, read_cached
+from cist_core.logits.cache import InferenceResult, LogitWriter, read_cached
 from cist_core.logits.class_maps import ClassMap
 from cist_core.logits.files.arrays import few
 from cist_core.logits.files.given import convert
@@ -167,12 +166,10 @@ def infer(
 
     class_names = dataset.class_names or teacher.class_names
 
-    mark_used(path)
     logit_set = read_cached(path, class_names=class_names, provenance=provenance)
     cached, resumed, reduced = logit_set is not None, 0, None
     if logit_set is None:
         labels = dataset.labels[indices]
-        make_room_for(path, (len(labels), teacher.num_classes))
         with LogitWriter(
             path,
             (len(labels), teacher.num_classes),

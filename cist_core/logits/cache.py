@@ -11,8 +11,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +25,6 @@ from numpy.typing import NDArray
 from cist_core.checksums import CHECKSUM, PENDING
 from cist_core.errors import BrokenOff, CistError
 from cist_core.files import flush
-from cist_core.logits.bounded_folder import make_room
 from cist_core.logits.kept_rows import KeptRows
 from cist_core.logits.known_files import remember_written
 from cist_core.logits.logit_set import (
@@ -43,9 +40,7 @@ from cist_core.logits.sample_names import SampleNames
 from cist_core.logits.scratch import require_room
 from cist_core.partial_files import lock_file, remove_abandoned
 from cist_core.progress import ProgressCallback
-from cist_core.wording import byte_size
 
-DEFAULT_BYTES = 50_000_000_000
 DIGEST_FIELD = "content_sha256"
 _RESUMABLE_SECONDS = 24 * 3600.0
 _ZEROS = bytes(1 << 20)
@@ -93,35 +88,6 @@ def read_cached(path: Path, *, class_names: Sequence[str] | None, provenance: Ma
     _, tensors = map_safetensors(path)  # with the columns that the entry leaves out
     described = {**provenance, DIGEST_FIELD: digest}
     return LogitSet.create(tensors["logits"], tensors.get("labels"), class_names=class_names, provenance=described)
-
-
-def make_room_for(path: Path, shape: tuple[int, int]) -> None:
-    """Remove computed logits that were not used for longest until a new entry keeps all within ``CIST_LOGITS_BYTES``.
-
-    Args:
-        path: of the new entry, beside the others.
-        shape: ``(N, C)`` of its float32 logits.
-
-    Raises:
-        CistError: if it is larger than what all may take, or the disk or the folder does not take it.
-    """
-    allowed, size = _allowed_bytes(), 4 * math.prod(shape)
-    if size > allowed:
-        raise CistError(
-            f"These logits take {byte_size(size)}, and {byte_size(allowed)} are allowed for all computed logits in the "
-            "cache; raise CIST_LOGITS_BYTES, or take a part of the samples."
-        )
-    with _writing_to(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        make_room(path, size, most_bytes=allowed)
-
-
-def _allowed_bytes() -> int:
-    text = os.environ.get("CIST_LOGITS_BYTES", "")
-    try:
-        return int(float(text)) if text else DEFAULT_BYTES
-    except (ValueError, OverflowError):
-        raise CistError(f"Expected CIST_LOGITS_BYTES to be a number of bytes, but it is '{text}'.") from None
 
 
 def write_logits(path: Path, logit_set: LogitSet, *, progress: ProgressCallback | None = None) -> LogitSet:

@@ -18,7 +18,7 @@ from cist_core.entropy import table_cache
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError, CistWarning
 from cist_core.kernels import cpu
-from cist_core.logits import bounded_folder, known_files
+from cist_core.logits import known_files
 from cist_core.logits.logit_set import LogitSet, safetensors_header
 from tests.damaged_files import with_flipped_bits
 
@@ -40,7 +40,6 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("CIST_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(known_files, "WORTH_BYTES", 0)
     monkeypatch.setattr(known_files, "REMEMBERED", {})
-    monkeypatch.setattr(bounded_folder, "RECENT_SECONDS", 0)
     return tmp_path / "cache" / "curves"
 
 

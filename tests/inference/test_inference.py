@@ -666,47 +666,6 @@ def test_cache_folder_comes_from_the_environment(
     assert list((tmp_path / "mine" / "logits").glob("*.safetensors"))
 
 
-def test_computed_logits_that_were_not_read_for_longest_make_room_for_new_ones(
-    teacher: Teacher, dataset: ImageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def entries() -> set[str]:
-        return {path.name for path in (tmp_path / "logits").glob("*.safetensors")}
-
-    def computed(limit: int) -> bool:
-        return not infer(teacher, dataset, device="cpu", cache_dir=tmp_path, limit=limit).cached
-
-    monkeypatch.setattr("cist_core.logits.bounded_folder.RECENT_SECONDS", 0)
-    assert computed(50)
-    first = entries()
-    assert computed(51)
-    second = entries() - first
-    assert not computed(50)  # used again, so the second goes
-    size = max(path.stat().st_size for path in (tmp_path / "logits").glob("*.safetensors"))
-    monkeypatch.setenv("CIST_LOGITS_BYTES", str(2 * size + size // 2))
-    assert computed(52)
-    assert entries() & (first | second) == first
-    assert len(entries()) == 2
-    assert not computed(50)
-
-
-@pytest.mark.parametrize(
-    ("allowed", "told"),
-    [
-        (
-            "1000",
-            r"These logits take 2\.4 kB, and 1\.0 kB are allowed .* raise CIST_LOGITS_BYTES, or take a part",
-        ),
-        ("much", "Expected CIST_LOGITS_BYTES to be a number of bytes, but it is 'much'"),
-    ],
-)
-def test_what_the_bound_on_computed_logits_refuses_is_said(
-    teacher: Teacher, dataset: ImageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allowed: str, told: str
-) -> None:
-    monkeypatch.setenv("CIST_LOGITS_BYTES", allowed)
-    with pytest.raises(CistError, match=told):
-        infer(teacher, dataset, device="cpu", cache_dir=tmp_path)
-
-
 # A network that ends with a softmax
 
 
