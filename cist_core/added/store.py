@@ -20,8 +20,6 @@ import time
 from collections.abc import Iterator, MutableMapping, Sequence
 from pathlib import Path
 
-from filelock import FileLock
-
 from cist_core.added.entry import (
     CANCEL_SECONDS,
     FAILURE,
@@ -331,9 +329,21 @@ def _digest(key: str) -> str:
     return hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()
 
 
-def _lock(folder: Path) -> FileLock:
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[None]:
     """Between reading an entry and writing it."""
-    return file_lock(folder / ".begin.lock")
+    lock = file_lock(folder / ".begin.lock")
+    try:
+        lock.acquire()
+    except OSError as error:
+        raise CistError(
+            f"Nothing can be read in {folder.parent}, where no file can be locked ({error.strerror or error}); set "
+            "CIST_ADDED to a folder on another disk."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _end_of(folder: Path, entry: Entry) -> str | None:

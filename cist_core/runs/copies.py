@@ -6,6 +6,7 @@ of a run, together with its row in the table. So whatever ends the process in be
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -88,9 +89,11 @@ def bring_back(store: RunStore, url: str, *, allow_code: bool = False) -> Run:
 def fetched_bytes(root: Path) -> int:
     """How much there is of the run that is being fetched to a root, files that are not whole among it."""
     found = 0
-    for path in root.glob(f".*{_FETCHED}/**/*"):
-        with suppress(OSError):  # it has just got its name, or been given up
-            found += path.stat().st_size if path.is_file() else 0
+    for folder in root.glob(f".*{_FETCHED}"):
+        for place, _, names in os.walk(folder):  # which passes over what is not there any more
+            for name in names:
+                with suppress(OSError):  # it has just got its name, or been given up
+                    found += os.stat(os.path.join(place, name)).st_size
     return found
 
 

@@ -164,8 +164,8 @@ class Worker:
     def _answers(self, executor: str) -> None:
         self._unanswered_since.pop(executor, None)
         if executor not in self._heard:  # an earlier worker may have written that it gives no answer
-            self._heard.add(executor)
             self.store.say_why_unheard(executor, None, default=executor == self.executor.name)
+            self._heard.add(executor)
 
     # ---- start -------------------------------------------------------------------------------------------------------
 
@@ -206,8 +206,8 @@ class Worker:
             if claim.failed(reason):
                 self._tell(f"{run.id} failed: {reason}")
         else:
+            self._started_as(handle, executor, claim)  # first, so that nothing that was started is forgotten
             self._answers(name)
-            self._started_as(handle, executor, claim)
         return True
 
     def _started_as(self, handle: str, executor: Executor, claim: Claim) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -426,6 +427,15 @@ def test_a_child_says_when_its_turn_came(store: AddedStore, added: Added) -> Non
         time.sleep(0.05)
         store.reap()
     assert store.snapshot(added.id).state is AddedState.READY
+
+
+def test_where_no_file_can_be_locked_that_is_said(store: AddedStore, added: Added, monkeypatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(CistError, match=r"no file can be locked \(Function not implemented\); set CIST_ADDED to"):
+        store.cancel(added.id)
 
 
 def test_only_the_owner_starts_and_cancels(store: AddedStore) -> None:

@@ -1,5 +1,6 @@
 """What every executor promises, what the local one does beyond that, and one that gives no answer."""
 
+import contextlib
 import errno
 import os
 import signal
@@ -222,6 +223,20 @@ def test_on_a_file_system_without_locks_nothing_starts(workplace, monkeypatch, r
         workplace.worker("finish").tick()
     assert workplace.starts() == []
     assert workplace.store.get(run_id).reason == f"It cannot start ({os.strerror(reason)})."
+
+
+@on_every_executor
+def test_what_was_started_is_written_down_before_anything_else(workplace, monkeypatch):
+    run_id = workplace.add()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(workplace.store), "say_why_unheard", refuse)
+        with contextlib.suppress(OSError):
+            workplace.worker("finish").tick()
+        assert workplace.store.get(run_id).state is RunState.RUNNING
 
 
 # ---- processes of this machine ---------------------------------------------------------------------------------------
