@@ -51,7 +51,6 @@ from cist_core.language.inference import infer_tokens
 from cist_core.language.models import LanguageModel, open_language_model
 from cist_core.language.sources import tokens_for
 from cist_core.language.texts import Tokens, load_texts
-from cist_core.language.token_set import TokenSet
 
 MODEL, TOKENS, LENGTH = "scripture-gpt", 100_000, 256
 FEW = 16
@@ -82,17 +81,22 @@ class Clock:
 
 @dataclass(frozen=True, eq=False)
 class TimedHead(Head):
-    """Also keeps the first logits, to check entropies on."""
-
     clock: Clock = field(default_factory=Clock)
-    kept: list[NDArray[np.float32]] = field(default_factory=list)
 
     def logits(self, hidden: Tensor) -> Tensor:
         with self.clock.running():
-            made = super().logits(hidden)
-        missing = CHECKED_TOKENS - sum(map(len, self.kept))
-        if missing > 0:
-            self.kept.append(made[:missing].cpu().numpy().copy())
+            return super().logits(hidden)
+
+
+@dataclass(frozen=True, eq=False)
+class KeepingHead(Head):
+    """Keeps the logits that it makes, to check entropies on."""
+
+    kept: list[NDArray[np.float32]] = field(default_factory=list)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        made = super().logits(hidden)
+        self.kept.append(made.cpu().numpy().copy())
         return made
 
 
@@ -152,17 +156,19 @@ def _memory(name: str) -> int:
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith(f"{name}:"))
 
 
-def largest_errors(found: TokenSet, logits: NDArray[np.float32], classes: NDArray[np.int64]) -> dict[str, float]:
-    """In nats, of the first tokens, at each temperature and ratio that the tables reach."""
-    exact = logits[:, classes].astype(np.float64)
-    count, curves = len(exact), found.curves(counted_only=False)
+def largest_errors(model: LanguageModel, texts: Sequence[Tokens]) -> dict[str, float]:
+    """In nats, at each temperature and ratio that the tables reach; the texts are read once more for it."""
+    head = KeepingHead(**_fields(model.head))
+    found = infer_tokens(dataclasses.replace(model, head=head), texts, cached=False)
+    exact = np.concatenate(head.kept)[:, model.vocabulary.classes].astype(np.float64)
+    curves = found.curves(counted_only=False)
     maximum = exact.max(axis=1, keepdims=True) - exact.mean(axis=1, keepdims=True)
     taus = [tau for tau in CHECKED_TAUS if found.statistics.maximum.max() / tau <= MAX_TABLE_RATIO]
     at = {f"tau {tau:g}": (curves.at_temperature(tau), scipy_entropy(exact, tau)) for tau in taus}
     at |= {
         f"rho {ratio:g}": (curves.at_ratio(ratio), scipy_entropy(exact, maximum / ratio)) for ratio in CHECKED_RATIOS
     }
-    return {name: float(np.abs(ours[:count] - reference).max()) for name, (ours, reference) in at.items()}
+    return {name: float(np.abs(ours - reference).max()) for name, (ours, reference) in at.items()}
 
 
 def look(name: str, text: str, tokens: int, length: int) -> dict[str, Any]:
@@ -176,13 +182,13 @@ def look(name: str, text: str, tokens: int, length: int) -> dict[str, Any]:
     with whole.running():
         found = infer_tokens(model, texts, cached=False)
     reading_memory = memory.above()
-    errors = largest_errors(found, np.concatenate(head.kept), model.vocabulary.classes)
     memory.begin_again()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tokens.safetensors"
         with writing.running():
             found.save(path)
         writing_memory, size = memory.above(), path.stat().st_size
+    checked = as_many_as(texts, min(CHECKED_TOKENS, found.num_tokens))
     analysis = whole.less(model.clock, head.clock)
     forward = whole.less(analysis)
     clocks = {"states": model.clock, "logits": head.clock, "token set": analysis, "writing": writing}
@@ -197,8 +203,8 @@ def look(name: str, text: str, tokens: int, length: int) -> dict[str, Any]:
         "processor_share": analysis.processor_seconds / forward.processor_seconds,
         "memory_bytes": {"reading": reading_memory, "writing": writing_memory},
         "bytes_a_token": size / found.num_tokens,
-        "checked_tokens": sum(map(len, head.kept)),
-        "largest_errors": errors,
+        "checked_tokens": sum(len(each.ids) - 1 for each in checked),
+        "largest_errors": largest_errors(opened, checked),
         "threads": {"torch": torch.get_num_threads(), "numba": numba.get_num_threads()},
     }
 

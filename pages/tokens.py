@@ -34,7 +34,7 @@ from app.tokens.readings import (
     stop,
     waiting,
 )
-from app.tokens.selection import SELECT, current_rule, measures_of, stretch_of, take_stretch, without_stretch
+from app.tokens.selection import SELECT, lift_stretch, measures_of, stretch_of, take_stretch, without_stretch
 from app.tokens.view import MODEL, RUN, TAUS, VIEW, Shown, code_of, show_passage, table_of
 from app.widgets import download_table, page_head, plain, show_error
 from cist_core.errors import CistError
@@ -61,8 +61,8 @@ QUIET_SHOWN = 15
 STUDENT, TEXT, PROMPT, ORDER_OF, PASSAGE = (
     f"tokens_{name}" for name in ("student", "text", "prompt", "order", "passage")
 )
-BOX, PROMPT_BOX, LONG, AGAIN, OF, ORDERED, OWN = (
-    f"_tokens_{name}" for name in ("box", "prompt_box", "long", "again", "of", "ordered", "own")
+BOX, PROMPT_BOX, ALONE, LONG, AGAIN, OF, ORDERED, OWN = (
+    f"_tokens_{name}" for name in ("box", "prompt_box", "alone", "long", "again", "of", "ordered", "own")
 )
 SAMPLE = """To every thing there is a season, and a time to every purpose under the heaven:
 A time to be born, and a time to die; a time to plant, and a time to pluck up that which is planted;
@@ -192,12 +192,17 @@ def choose_text() -> OwnText:
         )  # fmt: skip
         st.text_area("Text", passage.text, height=240, max_chars=MOST_CHARACTERS, key=boxes[0])
         st.caption(f"Up to {MOST_IN_LINK:,} characters stand in the link to this view; longer ones do not.")
+        if st.session_state.pop(ALONE, False):
+            st.error("Give a text as well: the tokens of a prompt do not count.")
         st.form_submit_button("Read it", icon=":material/visibility:", on_click=take_text, args=boxes)
     return passage
 
 
 def take_text(text_box: str, prompt_box: str) -> None:
     text, prompt = st.session_state[text_box], st.session_state[prompt_box]
+    if prompt and not text.strip():
+        st.session_state[ALONE] = True
+        return
     in_link = OwnText("" if text == SAMPLE else text, prompt)
     short = in_link.characters <= MOST_IN_LINK
     st.session_state[TEXT], st.session_state[PROMPT] = in_link if short else ("", "")
@@ -262,7 +267,7 @@ def current(passage: str, count: int) -> Shown:
         known = as_shown(before, count=count)
         if st.session_state.get(OF) not in (None, passage):
             known = replace(as_shown(before) or start, pinned=None)
-            st.session_state[SELECT] = str(without_stretch(current_rule()))
+            lift_stretch()
         mended = (known or start).as_link()
         if mended != before:
             st.session_state[VIEW] = mended
@@ -339,18 +344,22 @@ def choose_tokens(
     bar = st.container(horizontal=True, vertical_alignment="center", key="tokens-selection-bar")
     words = bar.container()
     written = choose_rule(bar, "tokens", page_setting(SELECT), example="surprisal=4.. & token_type=word start")
-    if not len(counted):
-        return Selected()
-    samples = measures_of(passage, found, counted, shown)
+    samples = measures_of(passage, found, counted, shown) if len(counted) else None
     chosen, mask = Selected(), None
     try:
-        if rule := Selection.parse(written):
+        rule = Selection.parse(written)
+        if rule and samples is None:
+            chosen = Selected(rule, counted)
+        elif rule and samples is not None:
             mask, other = rule.mask(samples), without_stretch(rule)
             at = set(samples.column("position")[other.mask(samples)].tolist())
             others = [token["position"] in at for token in passage["tokens"]]
             chosen = Selected(rule, counted[mask], others if other else None)
     except CistError as error:
         show_error(error)
+    if samples is None:
+        words.markdown("No token of this passage counts")
+        return chosen
     words.markdown(count_of(mask, samples, "tokens"), help=explanation_of(chosen.rule, samples, None))
     return chosen
 
@@ -406,7 +415,7 @@ def show(reading: Reading, found: TokenSet | TokenPair, number: int, text: OwnTe
         return finding_of(found, selected.rows)
     told = counted if selected.rows is None else selected.rows
     if not len(told):
-        return finding_of(found, told)
+        return finding_of(found, selected.rows)
     at = set(teacher.facts.positions[told].tolist())
     size = sum(token["bytes"] for token in passage["tokens"] if token["position"] in at)
     which = "token" if selected.rows is None else "selected token"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,12 +85,10 @@ def measures_of(
     )
 
 
-def current_rule() -> Selection:
-    """What the field says now; nothing where it cannot be read."""
-    try:
-        return Selection.parse(st.session_state.get(SELECT) or "")
-    except CistError:
-        return Selection()
+def _change_rule(change: Callable[[Selection], Selection]) -> None:
+    """Change what the field says; what cannot be read is left as somebody has written it."""
+    with suppress(CistError):
+        st.session_state[SELECT] = str(change(Selection.parse(st.session_state.get(SELECT) or "")))
 
 
 def stretch_of(rule: Selection) -> tuple[float | None, float | None] | None:
@@ -114,11 +113,13 @@ def take_stretch(told: object) -> None:
     What is no stretch changes nothing.
     """
     if told is None:
-        changed = without_stretch(current_rule())
+        lift_stretch()
     elif (
         isinstance(told, list) and len(told) == 2 and all(type(end) is int for end in told) and 0 <= told[0] <= told[1]
     ):
-        changed = current_rule().between(_POSITION, told[0], told[1])
-    else:
-        return
-    st.session_state[SELECT] = str(changed)
+        _change_rule(lambda rule: rule.between(_POSITION, *told))
+
+
+def lift_stretch() -> None:
+    """Take the stretch out of the rule."""
+    _change_rule(without_stretch)

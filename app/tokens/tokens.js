@@ -270,7 +270,7 @@ function startReader(root, data) {
   // Told only where a hand has drawn or lifted one: a rule may say more of it than its first and last token.
   const drawnStretch = () => (state.drawn
     ? { between: state.selected && [data.tokens[state.selected[0]].position, data.tokens[state.selected[1] - 1].position] } : {});
-  const stretch = (selected) => change({ selected, drawn: true });
+  const stretch = (selected) => change(selected || state.selected ? { selected, drawn: true } : {});
   const change = (what) => { Object.assign(state, what); redraw(); soon(); };
 
   const stretchBetween = (low, high) => {

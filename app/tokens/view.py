@@ -36,6 +36,7 @@ _CHOICES = {
     "model": ("teacher", "student", "both", "before", "change"),
 }
 _BETWEEN, _MATCHED, _APART = "~", "matched", "apart"
+_PARTS_OF_BEFORE = 9
 _SAME_MEAN = 0.005  # relative; what rounding the sliders to three and four digits does to mean entropies
 
 
@@ -123,7 +124,10 @@ class Shown:
             >>> Shown.from_link(Shown(tau=2.0, pinned=7).as_link()).pinned
             7
         """
-        measure, rule, model, tau, rho, floor, matched, pinned = text.split(_BETWEEN)
+        parts = text.split(_BETWEEN)
+        if len(parts) == _PARTS_OF_BEFORE and not parts[-1]:
+            parts.pop()  # where a stretch was, which the rule of the selection has now
+        measure, rule, model, tau, rho, floor, matched, pinned = parts
         for name, value in (("measure", measure), ("rule", rule), ("model", model)):
             if value not in _CHOICES[name]:
                 raise ValueError(value)

@@ -122,6 +122,7 @@ def _provenance(model: LanguageModel) -> dict[str, str]:
 
 def _key(model: LanguageModel, texts: Sequence[Tokens]) -> str:
     digest = hashlib.sha256(f"{FORMAT} {model.weights_sha256} {model.tokenizer_sha256} {model.dtype}".encode())
+    digest.update(model.vocabulary.classes.tobytes())  # what takes no part is found from these, and may be found better
     for text in texts:
         digest.update(f"\n{len(text.ids)} {' '.join(text.roles)}\n".encode())
         digest.update(text.ids.tobytes() + text.counted.tobytes())

@@ -266,6 +266,14 @@ def test_the_measures_of_a_passage_are_those_of_its_tokens_that_count(pair) -> N
     assert table.loc[table["selected"], "position"].tolist() == [2, 5]
 
 
+def test_a_stretch_leaves_a_rule_alone_that_cannot_be_read(monkeypatch) -> None:
+    state = {SELECT: "surprisal=4.. & token_typ=word start"}
+    monkeypatch.setattr("streamlit.session_state", state)
+    take_stretch(None)
+    take_stretch([3, 5])
+    assert state[SELECT] == "surprisal=4.. & token_typ=word start"
+
+
 @pytest.mark.parametrize(
     ("told", "rule"),
     [
@@ -324,7 +332,7 @@ def test_a_link_shows_the_same_and_one_that_cannot_be_followed_says_so(models: P
     )
     assert {key: app.session_state[key] for key in link} == link
     assert not app.warning
-    for wrong in ("nonsense", Shown(pinned=9_999).as_link(), Shown().as_link() + "~3-9"):
+    for wrong in ("nonsense", Shown(pinned=9_999).as_link(), Shown().as_link() + "~3-9"):  # a stretch of before
         app = open_app("tokens", **ALONE, tokens_text=TEXT, tokens_view=wrong)
         wait_for(app, lambda app=app: "cist_tokens" in components(app))
         assert wrong[:20].replace("~", "\\~") in warnings(app)
@@ -357,6 +365,21 @@ def test_a_prompt_is_read_and_does_not_count(models: Path) -> None:
     wait_for(again, lambda: "cist_tokens" in components(again))
     assert passage_on(again) == passage_on(app)
     assert box_of(again, "Prompt (optional)").value == "w21 w22 w23"
+
+
+def test_a_prompt_alone_is_not_read_and_stays(models: Path) -> None:
+    app = read_it(open_app("tokens", **ALONE))
+    box_of(app).set_value(" ")
+    box_of(app, "Prompt (optional)").set_value("w21 w22")
+    next(button for button in app.main.button if button.label == "Read it").click().run()
+    assert "Give a text as well" in app.error[0].value
+    assert box_of(app, "Prompt (optional)").value == "w21 w22"
+    assert (app.session_state["tokens_text"], app.session_state["tokens_prompt"]) == (TEXT, "")
+
+
+def test_a_link_of_before_without_a_stretch_is_followed() -> None:
+    shown = Shown(tau=2.0, pinned=7)
+    assert Shown.from_link(f"{shown.as_link()}~") == shown
 
 
 @pytest.mark.parametrize(("text", "prompt"), [("an answer\n", ""), (' an "answer"', "a question\nof ä lines\u2028?")])

@@ -30,7 +30,8 @@ def test_a_row_has_times_memory_size_and_errors(tmp_path):
     assert ended.returncode == 0, ended.stderr
     (row,) = json.loads((tmp_path / "tokens.json").read_text())
     assert 500 <= row["tokens"] < 531
-    assert (row["checked_tokens"], row["length"], row["vocabulary"]) == (400, 32, 97)
+    assert 400 <= row["checked_tokens"] < 431
+    assert (row["length"], row["vocabulary"]) == (32, 97)
     forward = sum(row["steps"][what]["processor_seconds"] for what in ("states", "logits"))
     assert row["processor_share"] == pytest.approx(row["steps"]["token set"]["processor_seconds"] / forward)
     assert 2_000 < row["bytes_a_token"] < 4_000
