@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cist_core.compare.evidence import TrainedBest, evidence_for
+from cist_core.compare.evidence import TrainedBest, TrainedPoint, evidence_for
 from cist_core.compare.matching import MatchedPair, match_rho, matched_pair
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
@@ -101,6 +101,13 @@ def uncertainty_sentence(best: TrainedBest) -> str:
         'from 11 runs with 10 classes; 0.50 to 0.70 of ln C cannot be told apart'
     """
     return f"from {best.runs:,} runs with {best.classes:,} classes; {level_sentence(best)}"
+
+
+def _better_sentence(better: TrainedPoint) -> str:
+    return (
+        f"With another learning rate and weight of the divergence, {better.rule} reached {better.accuracy * 100:.3g} % "
+        f"at {better.normalised_entropy:.2f} of ln C"
+    )
 
 
 def level_sentence(best: TrainedBest) -> str:
@@ -210,6 +217,7 @@ def _trained_best(curves: EntropyCurves, floor: float) -> Anchor | None:
     why = (
         f"Students of CIST were best at this mean entropy ({best.setting}): {best.accuracy * 100:.3g} % on validation, "
         f"{uncertainty_sentence(best)} (docs/claim.md)."
+        + ("" if best.better is None else f" {_better_sentence(best.better)}.")
         + ("" if best.decides else " So little is decided by that, that it is not the default.")
     )
     return _by_entropy(curves, TRAINED_BEST, why, best.target, best.low, best.high, floor, best)

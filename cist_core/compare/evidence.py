@@ -60,6 +60,8 @@ class TrainedBest:
         high: the largest.
         points: how many rules were tried.
         runs: how many runs there were with all of them.
+        better: a rule that trained a better student with a learning rate and weight of its own, at a mean entropy
+            outside that range; None if there is none.
     """
 
     setting: str
@@ -71,21 +73,24 @@ class TrainedBest:
     high: float
     points: int
     runs: int
+    better: TrainedPoint | None = None
 
     @property
     def decides(self) -> bool:
-        """Whether it leaves at most half of all mean entropies open, and more than one was tried."""
-        return self.points > 1 and self.high - self.low <= _DECISIVE
+        """Whether it leaves at most half of all mean entropies open, more than one was tried, and nothing speaks
+        against it."""
+        return self.points > 1 and self.high - self.low <= _DECISIVE and self.better is None
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The runs of one setting."""
+    """The runs of one setting: with learning rates and weights that all rules were tried with, and others."""
 
     setting: str
     classes: int
     validation_samples: int
     points: tuple[TrainedPoint, ...]
+    others: tuple[TrainedPoint, ...] = ()
 
     def best(self, method: str = "cist") -> TrainedBest | None:
         """The best of ``"cist"`` or ``"kd"``; None if the method was not tried.
@@ -101,6 +106,13 @@ class Evidence:
         best = max(tried, key=lambda point: point.accuracy)
         error = math.sqrt(2 * best.accuracy * (1 - best.accuracy) / self.validation_samples)
         level = [point.normalised_entropy for point in tried if point.accuracy >= best.accuracy - _Z * error]
+        better = [
+            point
+            for point in self.others
+            if point.method == method
+            and point.accuracy > best.accuracy
+            and not min(level) <= point.normalised_entropy <= max(level)
+        ]
         return TrainedBest(
             self.setting,
             self.classes,
@@ -111,6 +123,7 @@ class Evidence:
             max(level),
             len(tried),
             sum(point.runs for point in tried),
+            max(better, key=lambda point: point.accuracy, default=None),
         )
 
 
@@ -122,6 +135,7 @@ def parse_evidence(entries: Iterable[Mapping[str, Any]]) -> tuple[Evidence, ...]
             entry["classes"],
             entry["validation_samples"],
             tuple(TrainedPoint(**point) for point in entry["points"]),
+            tuple(TrainedPoint(**point) for point in entry.get("others", ())),
         )
         for entry in entries
     )

@@ -4,7 +4,14 @@ import math
 
 import pytest
 
-from cist_core.compare.evidence import all_evidence, evidence_for, parse_evidence
+from cist_core.compare.evidence import (
+    Evidence,
+    TrainedBest,
+    TrainedPoint,
+    all_evidence,
+    evidence_for,
+    parse_evidence,
+)
 from cist_core.errors import CistError
 from cist_core.temperature import parse_rule
 
@@ -58,3 +65,23 @@ def test_what_comes_along_is_of_rules_that_exist_and_serves_up_to_a_factor_of_th
 def test_fewer_than_two_classes_are_refused(classes):
     with pytest.raises(CistError, match=f"at least two classes, but got {classes}"):
         evidence_for(classes)
+
+
+def test_a_better_rule_outside_the_range_speaks_against_the_best() -> None:
+    points = (TrainedPoint("cist:rho=9", 0.1, 0.7, 2), TrainedPoint("cist:rho=3", 0.5, 0.5, 2))
+    inside, outside, worse = (
+        TrainedPoint(f"cist:rho={rho}", entropy, accuracy, 5)
+        for rho, entropy, accuracy in ((8, 0.1, 0.72), (3, 0.5, 0.71), (2, 0.8, 0.69))
+    )
+
+    def best_beside(*others: TrainedPoint) -> TrainedBest:
+        best = Evidence("a setting", 10, 1000, points, others).best()
+        assert best is not None
+        return best
+
+    assert best_beside(inside, worse).better is None
+    assert best_beside(inside, worse).decides
+    assert best_beside(inside, outside, worse).better == outside
+    assert not best_beside(outside).decides
+    with_kd = Evidence("a setting", 10, 1000, (*points, TrainedPoint("tau=2", 0.1, 0.6, 1)), (outside,))
+    assert with_kd.best("kd").better is None
