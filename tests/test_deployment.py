@@ -351,6 +351,10 @@ async def _stay_until_it_dies(address: str, ports: dict[int, psutil.Process], ca
 
     async def come(name: str) -> int:
         """Look at the runs and move a slider, in a browser of this name; the port of who answered."""
+        for _ in range(200):  # one that is just being closed would hide another
+            if not any(map(connected, ports)):
+                break
+            await asyncio.sleep(0.05)
         before = {port: connected(port) for port in ports}
         headers = {"Cookie": f"studio_browser={name}"}
         async with visitor(address, ssl=trusting(), additional_headers=headers, origin=address) as person:
