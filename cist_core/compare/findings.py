@@ -291,18 +291,18 @@ def ratio_sentence(fixed: RuleReading, other: RuleReading) -> str:
 
     Where the floor decides, the ratio varies from sample to sample as it does at a fixed temperature.
     """
-    a, b = fixed.association, other.association
+    a = fixed.association
     if a.explained is None:
         return "Every sample has the same entropy: there is nothing to explain"
     start = f"Under {_short(fixed.rule)} the ratio explains {percent(a.explained)} of the entropy's variance"
-    name, left = _short(other.rule), f"{percent_of(b.variance, a.variance)} of that variance is left"
+    name, left = _short(other.rule), f"{percent_of(other.variance, a.variance)} of that variance is left"
     if isinstance(other.rule, Cist) and other.profile.samples_at_floor:
         if other.profile.at_floor == 1:
             return f"{start}; under {name} every sample is at the floor of {other.rule.floor:.4g}, and {left}"
         return f"{start}; {name} holds the ratio on {percent(1 - other.profile.at_floor)} of the samples, and {left}"
-    if b.explained == 0 or b.explained is None:
+    if isinstance(other.rule, Cist) or not (explained := other.association.explained):
         return f"{start}; {name} holds the ratio, and {left}"
-    return f"{start}, under {name} {percent(b.explained)}"
+    return f"{start}, under {name} {percent(explained)}"
 
 
 def _short(rule: TemperatureRule) -> str:

@@ -118,7 +118,8 @@ class EntropyProfile:
         """
         limit = math.log(classes)
         floored = 0 if at_floor is None else int(np.count_nonzero(at_floor))
-        q05, q25, median, q75, q95 = (float(q) for q in np.quantile(entropy, _QUANTILES))
+        # NumPy sorts in vectors, but looks for several quantiles at once one number at a time.
+        q05, q25, median, q75, q95 = (float(q) for q in np.quantile(np.sort(entropy), _QUANTILES))
         mean = float(np.mean(entropy, dtype=np.float64))
         return cls(
             rule=rule,

@@ -50,6 +50,12 @@ class RuleReading:
         return share if share >= 0.01 else 0.0
 
     @cached_property
+    def variance(self) -> float:
+        """Of the entropies of rows that have a ratio, in nats squared: that of `association`, without its ranks."""
+        varied = self.entropy[self.ratios > 0]
+        return float(varied.var(dtype=np.float64)) if varied.size else 0.0
+
+    @cached_property
     def association(self) -> Association:
         """How far the ratio explains the entropy."""
         return Association.of(self.entropy, self.ratios)

@@ -261,6 +261,14 @@ def test_constant_rows_have_no_ratio_to_be_explained_by():
     assert association.variance == pytest.approx(Association.of(*_under_cist(logits)).variance)
 
 
+@pytest.mark.parametrize("rule", [Fixed(2), Cist(3), Cist(3, floor=0)])
+def test_the_variance_of_a_reading_is_that_of_its_association(rule):
+    logits = np.concatenate([np.random.default_rng(3).normal(size=(500, 6)) * 3, np.zeros((5, 6))])
+    for rows in (logits, logits[500:]):
+        reading = read_rule(rule, EntropyCurves.from_logits(LogitSet.create(rows)))
+        assert reading.variance == reading.association.variance
+
+
 def _under_cist(logits):
     curves = EntropyCurves.from_logits(LogitSet.create(logits))
     return Cist(3, floor=0).entropy(curves), Cist(3, floor=0).ratios(curves)
