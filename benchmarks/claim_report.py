@@ -25,7 +25,7 @@ from claim_factorial import (
     learning_rate,
     matched_taus,
 )
-from claim_search import Found, Runs, found, what_is_open
+from claim_search import LIMITS, Found, Runs, found, what_is_open
 from claim_settings import SETTINGS, Setting
 from scipy import stats
 from students import Lesson
@@ -135,7 +135,7 @@ def write_report(runs: Runs, images: Path | None) -> None:
 def _methods_table(setting: Setting, results: dict[str, Reported]) -> Iterator[str]:
     yield (
         f"{len(setting.final_seeds)} seeds, none of them used for tuning; `n` where fewer are trained yet. Ordered by "
-        "test accuracy."
+        f"test accuracy. {_ELSEWHERE}"
     )
     yield ""
     yield (
@@ -147,12 +147,12 @@ def _methods_table(setting: Setting, results: dict[str, Reported]) -> Iterator[s
     for result in sorted(trained, key=lambda result: -statistics.fmean(result.column("test_accuracy"))):
         assert result.state.best is not None
         missing = len(setting.final_seeds) - len(result.rows)
-        title = result.title + (f" (n = {len(result.rows)})" if missing else "")
+        title = result.title + (f" (n = {len(result.rows)})" if missing else "") + _mark(result, results[REFERENCE])
         difference = "" if result is results[REFERENCE] else points(against(result, results[REFERENCE]), sign=True)
         diverged = len(result.rows) - len(result.kept)
         cells = [
             title,
-            f"`{result.objective}`, learning rate {result.state.best['learning_rate']:g}",
+            f"`{result.objective}`, learning rate {result.state.best['learning_rate']:g}{_limits(result.state.best)}",
             str(result.tried),
             points(result.column("test_accuracy")) + (f", {diverged} diverged" if diverged else ""),
             difference,
@@ -161,6 +161,24 @@ def _methods_table(setting: Setting, results: dict[str, Reported]) -> Iterator[s
             f"{_mean(result, 'student_maximum'):.3g}",
         ]
         yield "| " + " | ".join(cells) + " |"
+
+
+_ELSEWHERE = (
+    'A row with † was trained, at least in part, on another device than KD (see "How it was measured"); "limit" '
+    "stands where the search was not allowed beyond a value."
+)
+
+
+def _mark(result: Reported, reference: Reported) -> str:
+    """Where runs are compared with those of another device."""
+    devices = {row["device"] for row in (*result.rows, *reference.rows)}
+    return " †" if len(devices) > 1 else ""
+
+
+def _limits(best: dict[str, float]) -> str:
+    """Which parameters have a value that the search could not go beyond."""
+    names = [name for name, value in best.items() if not 2 * LIMITS[name][0] <= value <= LIMITS[name][1] / 2]
+    return f" (limit of {' and '.join(name.replace('_', ' ') for name in names)})" if names else ""
 
 
 def _mean(result: Reported, column: str) -> float:
@@ -219,7 +237,8 @@ def _factorial_rows(runs: Runs, factorial: Factorial, objective: str, rate: floa
 def _conditions_tables(runs: Runs) -> Iterator[str]:
     yield (
         "Test accuracy of the last epoch (%); in brackets the difference to KD, seed by seed; `n` where fewer "
-        "seeds are trained yet. Each method is tuned anew under each condition, from what suited it without."
+        "seeds are trained yet. Each method is tuned anew under each condition, from what suited it without. "
+        f"{_ELSEWHERE}"
     )
     for ground in dict.fromkeys(setting.start_from for setting in SETTINGS.values() if setting.start_from is not None):
         names = [name for name, setting in SETTINGS.items() if setting.start_from == ground]
@@ -242,6 +261,7 @@ def _condition_cells(results: dict[str, Reported], methods: Iterable[str], seeds
             continue
         result = results[key]
         text = points(result.column("test_accuracy")) if result.kept else "open"
+        text += _mark(result, results[REFERENCE])
         difference = against(result, results[REFERENCE])
         text += f" ({points(difference, sign=True)})" if key != REFERENCE and difference else ""
         yield text + (f", n = {len(result.rows)}" if 0 < len(result.rows) < seeds else "")
@@ -343,8 +363,8 @@ def _entropy_table(evidence: list[dict[str, Any]]) -> Iterator[str]:
         "Best accuracy on validation over the pairs of learning rate and lambda_KL that every listed temperature or "
         "rho was tried with (one seed), so that none had more chances than another. A range holds every value that is "
         "not significantly below the best: within 1.96 standard errors of a difference of two accuracies on that many "
-        "validation samples. Where a rule did better with a pair of its own and lies outside the range, that stands "
-        "beside it, and the app takes no default from the setting."
+        "validation samples. Where a rule did better with a pair of its own, that stands beside it; where it lies "
+        "outside the range, the app takes no default from the setting."
     )
     yield ""
     yield "| setting | labels of | best | its accuracy (%) | its mean entropy / ln C | range of mean entropy / ln C |"

@@ -337,8 +337,11 @@ def _label(runs: Sequence[RunView]) -> str:
         return runs[0].label
     names = {run.run.name for run in runs} - {""}
     (name,) = names if len(names) == 1 else ("",)
-    by_itself = re.split("[:,]", name)[0] in ("", objective.get("name"), objective.get("preset"))
-    return objective_label(objective) if by_itself else name
+    preset = objective.get("preset")
+    by_itself = re.split("[:,]", name)[0] in ("", objective.get("name"), preset)
+    if not by_itself:
+        return name
+    return objective_label(objective) + (f", {preset}" if preset else "")
 
 
 def told_apart(settings: Sequence[SettingView]) -> list[SettingView]:

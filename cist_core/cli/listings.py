@@ -194,7 +194,9 @@ def list_objectives(options: argparse.Namespace) -> None:
         return
     print("Objectives (--objective NAME:parameter=value,...)\n")
     print(table(["name", "summary"], [[item.name, item.summary.replace("``", "")] for item in specifications], left=2))
-    print("\nPresets (--objective PRESET)\n")
+    print(
+        "\nPresets (--objective PRESET); cist:rho=3 by itself is the recipe of the paper's text, its weights included\n"
+    )
     print(table(["preset", "objective"], [[preset.name, preset.objective] for preset in presets], left=2))
     print("\n--json adds the parameters of each objective, and what each preset is and where its values are from.")
 

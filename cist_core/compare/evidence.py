@@ -60,8 +60,8 @@ class TrainedBest:
         high: the largest.
         points: how many rules were tried.
         runs: how many runs there were with all of them.
-        better: a rule that trained a better student with a learning rate and weight of its own, at a mean entropy
-            outside that range; None if there is none.
+        better: a rule that trained a better student with a learning rate and weight of its own, the best of those at a
+            mean entropy outside that range where there are any; None if no rule did.
     """
 
     setting: str
@@ -77,9 +77,10 @@ class TrainedBest:
 
     @property
     def decides(self) -> bool:
-        """Whether it leaves at most half of all mean entropies open, more than one was tried, and nothing speaks
-        against it."""
-        return self.points > 1 and self.high - self.low <= _DECISIVE and self.better is None
+        """Whether it leaves at most half of all mean entropies open, more than one was tried, and no better rule lies
+        outside the range."""
+        inside = self.better is None or self.low <= self.better.normalised_entropy <= self.high
+        return self.points > 1 and self.high - self.low <= _DECISIVE and inside
 
 
 @dataclass(frozen=True)
@@ -106,24 +107,23 @@ class Evidence:
         best = max(tried, key=lambda point: point.accuracy)
         error = math.sqrt(2 * best.accuracy * (1 - best.accuracy) / self.validation_samples)
         level = [point.normalised_entropy for point in tried if point.accuracy >= best.accuracy - _Z * error]
-        better = [
-            point
-            for point in self.others
-            if point.method == method
-            and point.accuracy > best.accuracy
-            and not min(level) <= point.normalised_entropy <= max(level)
-        ]
+        low, high = min(level), max(level)
+        better = [point for point in self.others if point.method == method and point.accuracy > best.accuracy]
         return TrainedBest(
             self.setting,
             self.classes,
             best.rule,
             best.accuracy,
             best.normalised_entropy,
-            min(level),
-            max(level),
+            low,
+            high,
             len(tried),
             sum(point.runs for point in tried),
-            max(better, key=lambda point: point.accuracy, default=None),
+            max(
+                better,
+                key=lambda point: (not low <= point.normalised_entropy <= high, point.accuracy),
+                default=None,
+            ),
         )
 
 

@@ -196,9 +196,11 @@ def test_labels_are_the_given_name_or_the_objective_and_differ_by_what_differs(s
     store.put("finished", objective="kd:tau=4")
     store.put("finished", objective="cist-authors")
     store.put("finished", objective="cist:rho=3,gradient=full", name="cist:rho=3, seed 0")
+    store.put("finished", objective="cist:rho=3")
     assert [setting.label for setting in settings_of(store)] == [
-        "CIST ρ = 3 (gradient = full, λ KL = 0.9)",
-        "CIST ρ = 3 (gradient = constant, λ KL = 8)",
+        "CIST ρ = 3 (gradient = constant)",
+        "CIST ρ = 3 (gradient = full)",
+        "CIST ρ = 3, cist-authors",
         "KD τ = 4",
         "a",
     ]

@@ -79,7 +79,8 @@ def test_a_better_rule_outside_the_range_speaks_against_the_best() -> None:
         assert best is not None
         return best
 
-    assert best_beside(inside, worse).better is None
+    assert best_beside(worse).better is None
+    assert best_beside(inside, worse).better == inside
     assert best_beside(inside, worse).decides
     assert best_beside(inside, outside, worse).better == outside
     assert not best_beside(outside).decides

@@ -152,7 +152,7 @@ def test_of_several_matrices_the_user_says_which(wrap, listed, choice):
         for x, _ in data:
             model(x)
     recorded = logits.logit_set()
-    np.testing.assert_array_equal(recorded.logits, expected(model, data))
+    assert_close(recorded.logits, expected(model, data))
     assert recorded.provenance["teacher"] == f"Returning ({choice})"
 
 
@@ -175,7 +175,7 @@ def test_features_in_a_dict_are_passed_over_but_can_be_chosen():
     for choice, sign in ((None, 1), ("features", -1)):
         with record(model, output=choice) as logits, torch.no_grad():
             model(data[0][0])
-        np.testing.assert_array_equal(logits.logit_set().logits, sign * expected(model, data))
+        assert_close(logits.logit_set().logits, sign * expected(model, data))
 
 
 def test_probabilities_become_logits_of_the_same_soft_labels(tmp_path):

@@ -91,9 +91,9 @@ def cist_ctkd_loss(
 ) -> Terms:
     """CTKD on top of CIST: the learnable temperature scales those of every sample.
 
-    `cist_loss` with ``tau_i = g m_i / rho`` for both models and the weight ``g^2 w_i``, where ``g = T(theta) / T(1)``
-    is the temperature of `ctkd_loss` relative to its published start. So training starts at ``rho`` (our choice; the
-    text names the combination only).
+    `cist_loss` with ``tau_i = g max(m_i / rho, floor)`` for both models and the weight ``g^2 w_i``, where
+    ``g = T(theta) / T(1)`` is the temperature of `ctkd_loss` relative to its published start. So training starts at
+    ``rho`` (our choice; the text names the combination only).
     """
     batch = Batch.create(
         student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=mask, num_items=num_items

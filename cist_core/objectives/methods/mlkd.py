@@ -115,9 +115,9 @@ def cist_mlkd_loss(
 ) -> Terms:
     """MLKD under the temperatures and weights of CIST.
 
-    `mlkd_loss` with ``tau_i = g m_i / rho`` of each model in its softmaxes and ``g^2 w_i`` in the place of ``T^2``,
-    where ``g`` runs through the temperatures divided by their mean: the published spread, around ``rho`` (our choice;
-    the text names the combination only). Batch and class level have no weight, as in MLKD.
+    `mlkd_loss` with ``tau_i = g max(m_i / rho, floor)`` of each model in its softmaxes and ``g^2 w_i`` in the place of
+    ``T^2``, where ``g`` runs through the temperatures divided by their mean: the published spread, around ``rho`` (our
+    choice; the text names the combination only). Batch and class level have no weight, as in MLKD.
 
     ``lambda_ce`` is 0.1 by default, as in the code of MLKD. A second-hand account of the text has 1.0 for the
     combination: ``lambda_ce=1``.
