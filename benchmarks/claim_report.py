@@ -135,7 +135,7 @@ def write_report(runs: Runs, images: Path | None) -> None:
 def _methods_table(setting: Setting, results: dict[str, Reported]) -> Iterator[str]:
     yield (
         f"{len(setting.final_seeds)} seeds, none of them used for tuning; `n` where fewer are trained yet. Ordered by "
-        f"test accuracy. {_ELSEWHERE}"
+        "test accuracy."
     )
     yield ""
     yield (
@@ -161,12 +161,6 @@ def _methods_table(setting: Setting, results: dict[str, Reported]) -> Iterator[s
             f"{_mean(result, 'student_maximum'):.3g}",
         ]
         yield "| " + " | ".join(cells) + " |"
-
-
-_ELSEWHERE = (
-    'A row with † was trained, at least in part, on another device than KD (see "How it was measured"); "limit" '
-    "stands where the search was not allowed beyond a value."
-)
 
 
 def _mark(result: Reported, reference: Reported) -> str:
@@ -237,8 +231,7 @@ def _factorial_rows(runs: Runs, factorial: Factorial, objective: str, rate: floa
 def _conditions_tables(runs: Runs) -> Iterator[str]:
     yield (
         "Test accuracy of the last epoch (%); in brackets the difference to KD, seed by seed; `n` where fewer "
-        "seeds are trained yet. Each method is tuned anew under each condition, from what suited it without. "
-        f"{_ELSEWHERE}"
+        "seeds are trained yet. Each method is tuned anew under each condition, from what suited it without."
     )
     for ground in dict.fromkeys(setting.start_from for setting in SETTINGS.values() if setting.start_from is not None):
         names = [name for name, setting in SETTINGS.items() if setting.start_from == ground]
