@@ -36,6 +36,7 @@ import numba
 import numpy as np
 import torch
 from app_rerun import CLASSES, SAMPLES, measure_app
+from machine import machine
 from numpy.typing import NDArray
 from repeated import Times, figures, in_turn, times_of
 from scipy import special, stats
@@ -264,13 +265,13 @@ def main() -> None:
     arguments = parser.parse_args()
 
     torch.set_num_threads(numba.config.NUMBA_NUM_THREADS)
-    rows: list[Row] = []
+    measured_on, rows = machine("numpy", "scipy", "numba", "torch", "streamlit"), list[Row]()
     for size in arguments.sizes:
         rows += measure(size, arguments.rounds)
     rows += measure_tokens(TOKENS, arguments.rounds)
     rows += measure_app(realistic_logits(SAMPLES, CLASSES))
     print_table(rows)
-    arguments.output.write_text(json.dumps(rows, indent=1) + "\n")
+    arguments.output.write_text(json.dumps({"machine": measured_on, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -47,7 +47,9 @@ def read_results(path: Path) -> dict[str, Measured]:
         ValueError: if it is no such file.
     """
     try:
-        found = {name: _measured(row) for name, row in _named(json.loads(path.read_text()))}
+        content = json.loads(path.read_text())
+        rows = content["rows"] if isinstance(content, dict) else content
+        found = {name: _measured(row) for name, row in _named(rows)}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path} is no result file of bench.py or streaming.py ({type(error).__name__}: {error})."

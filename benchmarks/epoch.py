@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from machine import machine
 from PIL import Image
 from repeated import in_turn, rows_beside
 from torch import Tensor
@@ -170,13 +171,13 @@ def main() -> None:
             "epoch: ours with cached logits": epochs_of(trainer_of(path, given.student, augmented=False)),
             "epoch: in the style of mdistiller": plain_epochs(learnt, given.student),
         }
-        load = os.getloadavg()[0]
+        measured_on = machine("torch", "torchvision")
         times = in_turn(runs, given.turns)
     size = f"{learnt.num_samples:,} images, {TEACHER} to {given.student}, {given.threads} threads"
     rows = rows_beside(times, "epoch: ours", size)
-    print(f"load average {load:.1f} before, {os.getloadavg()[0]:.1f} after")
+    print(f"load average {measured_on['load_average']} before, {os.getloadavg()[0]:.1f} after")
     if given.output:
-        given.output.write_text(json.dumps(rows, indent=1) + "\n")
+        given.output.write_text(json.dumps({"machine": measured_on, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

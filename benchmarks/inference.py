@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from machine import machine
 from PIL import Image
 from repeated import in_turn, rows_beside
 from torch.utils.data import DataLoader
@@ -107,7 +108,7 @@ def main() -> None:
         def keeping(each: str) -> Callable[[], None]:
             return lambda: logits.update({each: runs[each]()})
 
-        load = os.getloadavg()[0]
+        measured_on = machine("torch", "torchvision", "pillow")
         times = in_turn({each: keeping(each) for each in runs}, given.turns)
     first, *others = logits.values()
     for other in others:
@@ -115,9 +116,11 @@ def main() -> None:
         if apart > 1e-4:
             raise SystemExit(f"The logits differ by {apart:.1e} of the largest.")
     rows = rows_beside(times, "inference: ours", f"{given.count} JPEG files, {given.network}")
-    print(f"{size / 1e3:.0f} kB a file; load average {load:.1f} before, {os.getloadavg()[0]:.1f} after")
+    print(
+        f"{size / 1e3:.0f} kB a file; load average {measured_on['load_average']} before, {os.getloadavg()[0]:.1f} after"
+    )
     if given.output:
-        given.output.write_text(json.dumps(rows, indent=1) + "\n")
+        given.output.write_text(json.dumps({"machine": measured_on, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,22 +1,24 @@
 """Many people at once: what a move of a slider costs the server, and what it gives back when they have left.
 
     python benchmarks/load.py [--sessions 50] [--seconds 60] [--page overview] [--thought 1] [--samples 0] [--crowds 1]
+                              [--servers 1]
 
 A fresh Studio listens on this machine alone. Sessions are opened on it as browsers open them, over WebSockets and in
 Streamlit's own messages. Each moves tau by the sliders' component, waits until the script is done, thinks, and moves
 again; all of them are connected before the first move counts, and leave together. Several crowds come one after the
-other: what the first one warms stays, and what grows from crowd to crowd would be lost for good. Figures are those of
-the last crowd and go to `load.json`, a row a setting: processor seconds are the server's own, whatever else the machine
-does; times are not.
+other: what the first one warms stays, and what grows from crowd to crowd would be lost for good. Several servers share
+their folders, and each session stays with one, as behind a proxy with sticky sessions; what a proxy costs is not in it.
+Figures are those of the last crowd and go to `load.json`, a row a setting: processor seconds are those of the servers,
+whatever else the machine does; times are not.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
-import platform
 import random
 import socket
 import statistics
@@ -25,15 +27,15 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
 from google.protobuf.message import Message
+from machine import machine
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.asyncio.client import ClientConnection, connect
@@ -41,7 +43,7 @@ from websockets.asyncio.client import ClientConnection, connect
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).with_name("load.json")
 PAGES = ("overview", "entropy", "ratio", "weights", "samples", "rho")
-MOST_SESSIONS, MOST_CROWDS, MOST_SECONDS = 500, 500, 600
+MOST_SESSIONS, MOST_CROWDS, MOST_SECONDS, MOST_SERVERS = 500, 500, 600, 16
 LONGEST_RUN = 120.0  # seconds; a session that waits longer for an answer has failed
 GONE_SECONDS = (1, 10, 30, 60)
 SLIDERS = "cist_sliders"
@@ -211,7 +213,7 @@ async def live(person: Visitor, seed: int, seconds: float, thought: float) -> No
 
 @dataclass
 class Use:
-    """What the server takes of the machine."""
+    """What the servers take of the machine, all together."""
 
     cpu: float
     rss: float
@@ -220,10 +222,15 @@ class Use:
     threads: int
 
     @classmethod
-    def of(cls, server: psutil.Process) -> Use:
-        times, memory = server.cpu_times(), server.memory_full_info()
+    def of(cls, *servers: psutil.Process) -> Use:
+        times = [server.cpu_times() for server in servers]
+        memory = [server.memory_full_info() for server in servers]
         return cls(
-            times.user + times.system, memory.rss / 2**20, memory.uss / 2**20, server.num_fds(), server.num_threads()
+            sum(each.user + each.system for each in times),
+            sum(each.rss for each in memory) / 2**20,
+            sum(each.uss for each in memory) / 2**20,
+            sum(server.num_fds() for server in servers),
+            sum(server.num_threads() for server in servers),
         )
 
 
@@ -240,40 +247,42 @@ class Crowd:
     moved: Use
 
 
-async def come_and_leave(address: str, server: psutil.Process, options: argparse.Namespace) -> Crowd:
+async def come_and_leave(servers: Mapping[str, psutil.Process], options: argparse.Namespace) -> Crowd:
     """All sessions of a crowd, from the first that comes to the moment when all have left."""
     async with AsyncExitStack() as stack:
-        people = [await stack.enter_async_context(visitor(address)) for _ in range(options.sessions)]
+        addresses = itertools.islice(itertools.cycle(servers), options.sessions)
+        people = [await stack.enter_async_context(visitor(address)) for address in addresses]
         start = time.perf_counter()
         await asyncio.gather(*(person.load(options.page) for person in people))
         loaded_seconds = time.perf_counter() - start
-        loaded = Use.of(server)
+        loaded = Use.of(*servers.values())
         bytes_before = sum(person.received for person in people)
         start = time.perf_counter()
         lives = [live(person, seed, options.seconds, options.thought) for seed, person in enumerate(people)]
         ended = await asyncio.gather(*lives, return_exceptions=True)
         wall = time.perf_counter() - start
-        moved = Use.of(server)
+        moved = Use.of(*servers.values())
     failed = [f"{type(end).__name__}: {end}" for end in ended if end is not None]
     failed += [error for person in people for error in person.errors]
     received = sum(person.received for person in people) - bytes_before
     return Crowd(people, failed, loaded_seconds, wall, received, loaded, moved)
 
 
-async def measure(address: str, server: psutil.Process, options: argparse.Namespace) -> dict[str, Any]:
-    """All crowds, from the first session that comes to a minute after the last has left."""
-    async with visitor(address) as first:
-        await first.load(options.page)  # the server imports its libraries, and reads the sliders' grid
-    alone = Use.of(server)
+async def measure(servers: Mapping[str, psutil.Process], options: argparse.Namespace) -> dict[str, Any]:
+    """All crowds, from the first session that comes to a minute after the last has left; servers by their addresses."""
+    for address in servers:
+        async with visitor(address) as first:
+            await first.load(options.page)  # the server imports its libraries, and reads the sliders' grid
+    alone = Use.of(*servers.values())
     failed: list[str] = []
     earlier: list[int] = []
     for _ in range(options.crowds - 1):
-        crowd = await come_and_leave(address, server, options)
+        crowd = await come_and_leave(servers, options)
         failed += crowd.failed
         await asyncio.sleep(options.pause)
-        earlier.append(round(Use.of(server).rss))
-    before = Use.of(server)
-    crowd = await come_and_leave(address, server, options)
+        earlier.append(round(Use.of(*servers.values()).rss))
+    before = Use.of(*servers.values())
+    crowd = await come_and_leave(servers, options)
     failed += crowd.failed
     loaded, moved, wall = crowd.loaded, crowd.moved, crowd.wall
     moves = sorted(move for person in crowd.people for move in person.moves)
@@ -281,7 +290,7 @@ async def measure(address: str, server: psutil.Process, options: argparse.Namesp
     for seconds in GONE_SECONDS if options.linger else ():
         await asyncio.sleep(seconds - waited)
         waited = seconds
-        after[str(seconds)] = Use.of(server)
+        after[str(seconds)] = Use.of(*servers.values())
     return {
         "moves": len(moves),
         "errors": failed,
@@ -330,7 +339,7 @@ def studio(folder: Path, *streamlit: str, **environment: str) -> Iterator[tuple[
         f"--server.port={port}", "--server.address=127.0.0.1", *streamlit,
     ]  # fmt: skip
     own = {f"CIST_{name.upper()}": str(folder / name) for name in ("runs", "cache", "added")}
-    with (folder / "log.txt").open("w") as log:
+    with (folder / "log.txt").open("a") as log:
         process = subprocess.Popen(
             command, cwd=ROOT, env=os.environ | own | environment, stdout=log, stderr=subprocess.STDOUT
         )
@@ -359,6 +368,7 @@ def main() -> None:
     parser.add_argument("--page", choices=PAGES, default="overview")
     parser.add_argument("--samples", type=int, default=0, help="of synthetic logits of 100 classes; 0: what ships")
     parser.add_argument("--crowds", type=int, default=1, help="that come one after the other (default: %(default)s)")
+    parser.add_argument("--servers", type=int, default=1, help="processes that share them (default: %(default)s)")
     parser.add_argument("--pause", type=float, default=60, help="seconds between crowds (default: %(default)s)")
     parser.add_argument("--no-linger", dest="linger", action="store_false", help="do not wait a minute at the end")
     parser.add_argument("--label", default="", help="of the row in the file, such as 'before'")
@@ -366,6 +376,8 @@ def main() -> None:
     options = parser.parse_args()
     if not (1 <= options.sessions <= MOST_SESSIONS and 0 < options.seconds <= MOST_SECONDS):
         parser.error(f"expected 1 to {MOST_SESSIONS} sessions and up to {MOST_SECONDS} seconds")
+    if not 1 <= options.servers <= MOST_SERVERS:
+        parser.error(f"expected 1 to {MOST_SERVERS} servers")
     if not (1 <= options.crowds <= MOST_CROWDS and 0 <= options.pause <= MOST_SECONDS):
         parser.error(f"expected 1 to {MOST_CROWDS} crowds and up to {MOST_SECONDS} seconds between them")
     with tempfile.TemporaryDirectory() as folder:
@@ -380,8 +392,9 @@ def main() -> None:
             scales = chance.gamma(3.0, 1.0, (options.samples, 1))
             write_sample_models(models, (chance.normal(size=(options.samples, CLASSES)) * scales).astype(np.float32))
             environment["CIST_SAMPLE_MODELS"] = str(models)
-        with studio(Path(folder), **environment) as (address, server):
-            measured = asyncio.run(measure(address, server, options))
+        with ExitStack() as stack:
+            servers = [stack.enter_context(studio(Path(folder), **environment)) for _ in range(options.servers)]
+            measured = asyncio.run(measure(dict(servers), options))
         log = (Path(folder) / "log.txt").read_text()
     if "Traceback" in log:
         measured["errors"].append(log[log.index("Traceback") :][-2000:])
@@ -390,27 +403,18 @@ def main() -> None:
         "page": options.page,
         "sessions": options.sessions,
         "crowds": options.crowds,
+        "servers": options.servers,
         "seconds": options.seconds,
         "thought_s": options.thought,
         "samples": options.samples or "as shipped",
-        "machine": machine(),
+        "machine": machine("streamlit", "tornado", "numpy"),
         **measured,
     }
     print(json.dumps(row, indent=2))
     rows = json.loads(options.output.read_text(encoding="utf-8")) if options.output.exists() else []
-    what = ("label", "page", "sessions", "crowds", "samples")
+    what = ("label", "page", "sessions", "crowds", "samples", "servers")
     rows = [each for each in rows if any(each.get(name, 1) != row[name] for name in what)] + [row]
     options.output.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
-
-
-def machine() -> dict[str, Any]:
-    return {
-        "system": platform.platform(),
-        "processors": os.cpu_count(),
-        "load_average": round(os.getloadavg()[0], 1),
-        "python": platform.python_version(),
-        "streamlit": version("streamlit"),
-    }
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -31,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from machine import machine
 from repeated import figures, in_turn
 
 SIZE = "1280000x1000"
@@ -164,9 +164,7 @@ def main() -> None:
             row = {
                 "size": arguments.size,
                 "look": name,
-                "machine": f"{os.cpu_count()} cores, {platform.machine()}, load {os.getloadavg()[0]:.1f}",
-                "python": platform.python_version(),
-                "numpy": np.__version__,
+                "machine": machine("numpy", "numba"),
                 **json.loads(output),
             }
             rows.append(row)

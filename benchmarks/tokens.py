@@ -23,8 +23,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -38,8 +36,8 @@ from typing import Any
 import numba
 import numpy as np
 import torch
-import transformers
 from bench import scipy_entropy
+from machine import machine
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -237,7 +235,7 @@ def main() -> None:
         return
     if not sys.platform.startswith("linux"):
         parser.error("the memory of a process is read as Linux tells it; run it there")
-    load = os.getloadavg()[0]
+    measured_on = machine("numpy", "numba", "torch", "transformers")
     command = [sys.executable, __file__, "--look", "--lm", arguments.lm, "--text", arguments.text]
     command += ["--tokens", str(arguments.tokens), "--length", str(arguments.length)]
     ended = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
@@ -246,11 +244,7 @@ def main() -> None:
     row = {
         "model": arguments.lm,
         "text": Path(arguments.text).name,
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, load {load:.1f}",
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
+        "machine": measured_on,
         **json.loads(ended.stdout),
     }
     print_row(row)

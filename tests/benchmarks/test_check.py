@@ -41,6 +41,12 @@ def test_only_what_got_slower_by_more_than_the_noise_of_both_is_named(tmp_path, 
     assert said[1:] == ["1 of 3 got slower by more than the noise of both."]
 
 
+def test_rows_beside_a_machine_are_compared_with_rows_alone(tmp_path, capsys):
+    beside = {"machine": {"cores": 2}, "rows": [row("table build", 0.7)]}
+    assert run(tmp_path, [row("table build", 0.4)], beside) == 1
+    assert capsys.readouterr().out.startswith("slower: table build")
+
+
 def test_what_got_quicker_is_told_and_is_no_failure(tmp_path, capsys):
     assert run(tmp_path, [row("table build", 0.7)], [row("table build", 0.4)]) == 0
     assert "quicker: table build" in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """What a token set costs, measured with a tiny model: the same process, figures and result file."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,8 @@ def test_a_row_has_times_memory_size_and_errors(tmp_path):
     assert 500 <= row["tokens"] < 531
     assert 400 <= row["checked_tokens"] < 431
     assert (row["length"], row["vocabulary"]) == (32, 97)
+    assert row["machine"]["cores"] == os.cpu_count()
+    assert {"processor", "load_average", "torch", "transformers"} < row["machine"].keys()
     forward = sum(row["steps"][what]["processor_seconds"] for what in ("states", "logits"))
     assert row["processor_share"] == pytest.approx(row["steps"]["token set"]["processor_seconds"] / forward)
     assert 2_000 < row["bytes_a_token"] < 4_000
