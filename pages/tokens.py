@@ -23,6 +23,7 @@ from app.selection_bar import choose_rule, count_of, explanation_of
 from app.settings import page_setting
 from app.state import NO_STUDENT
 from app.tokens.models import TextModel, added_models
+from app.tokens.ranking import in_order, lowest_temperature, ranking_of, values_in
 from app.tokens.readings import (
     QUIET_SECONDS,
     Readers,
@@ -40,7 +41,7 @@ from app.widgets import download_table, page_head, plain, show_error
 from cist_core.errors import CistError
 from cist_core.language.gain import gain_over
 from cist_core.language.known import known_language_models, lacking
-from cist_core.language.passage import curves_of, rows_of, stretches
+from cist_core.language.passage import curves_of, rows_of
 from cist_core.language.token_set import TokenPair, TokenSet
 from cist_core.samples.selection import Selection
 from cist_core.wording import percent
@@ -247,44 +248,30 @@ def take_text(text_box: str, prompt_box: str) -> None:
     st.session_state[OWN] = False  # what comes of it is not covered
 
 
-def choose_passage(reading: Reading, tokens: TokenSet, notices: DeltaGenerator) -> int:
+def choose_passage(reading: Reading, found: TokenSet | TokenPair, notices: DeltaGenerator) -> int:
     """Which stretch of the text is on the screen; asked only where there is more than one."""
     passages = reading.index["passages"]
     if len(passages) == 1 and PASSAGE not in st.query_params:
         return 0
-    orders = {"text": "In order", "mean": "Largest mean first", "largest": "Largest maximum first"}
+    ranking = ranking_of(found, as_shown(asked_for(VIEW)) or Shown(), before=reading.before)
+    values = values_in(ranking, found, passages)
     order = page_choice(
         st.selectbox,
-        "Passages",
-        orders,
+        f"Passages by {ranking.words}",
+        {"text": "In order", "mean": "Largest mean first", "largest": "Largest maximum first"},
         key=ORDER_OF,
         what="order",
         notices=notices,
-        help="By the entropy at temperature 1.",
+        help="By what colours the text, over the tokens that count; the ρ that is matched to τ is so over all of it.",
     )
-    values = []
-    for passage in passages:
-        rows = np.flatnonzero(tokens.facts.sequences == passage["sequence"])
-        found = {each.start: each for each in stretches(tokens.entropy[rows], tokens.facts.positions[rows])}
-        values.append(found[passage["start"]])
-    numbers = list(range(len(passages)))
-    if order != "text":
-        numbers.sort(key=lambda number: -(values[number].mean if order == "mean" else values[number].largest))
-    titles = {
-        f"{number + 1}": f"{number + 1}: mean {values[number].mean:.2f}, largest {values[number].largest:.2f} nats"
-        for number in numbers
-    }
+    titles = {f"{number + 1}": f"{number + 1}: {ranking.says(values[number])}" for number in in_order(values, order)}
     if st.session_state.get(ORDERED) not in (None, order):  # somebody looks for the first of another order
         st.session_state[PASSAGE] = next(iter(titles))
     st.session_state[ORDERED] = order
-    return (
-        int(
-            page_choice(
-                st.selectbox, "Passage", titles, key=PASSAGE, what="passage", default="1", depends=True, notices=notices
-            )
-        )
-        - 1
+    chosen = page_choice(
+        st.selectbox, "Passage", titles, key=PASSAGE, what="passage", default="1", depends=True, notices=notices
     )
+    return int(chosen) - 1
 
 
 # ---- What is shown of it ---------------------------------------------------------------------------------------------
@@ -407,7 +394,7 @@ def show(reading: Reading, found: TokenSet | TokenPair, number: int, text: Text,
     passage = json.loads(sent)
     rows = rows_of(teacher, where["sequence"], where["start"])
     reach = [curves_of(tokens, rows) for tokens in (*found.models, *(before.models[1:] if before else ()))]
-    lowest = float(f"{max(TAUS[0], *(curves.lowest_temperature * 1.005 for curves in reach)):.3g}")
+    lowest = lowest_temperature(reach)
     counted = rows[teacher.facts.counted[rows]]
     name = f"{reading.folder.name}-{number}"
     asked = current(name, len(passage["tokens"]))
@@ -524,7 +511,7 @@ def show_page() -> str:
             return ""
         found = reading.found
         with row:
-            number = choose_passage(reading, found.models[0], notices)
+            number = choose_passage(reading, found, notices)
         return show(reading, found, number, text, choice)
     except CistError as error:
         show_error(choice.explained(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import time
@@ -379,6 +380,7 @@ def test_passages_are_found_by_their_means_and_the_link_names_the_one_shown(mode
         for name in app.selectbox(key="tokens_passage_box").options
     }
     assert len(means) > 2
+    assert app.selectbox(key="tokens_order_box").label == "Passages by entropy at τ = 1"
     app.selectbox(key="tokens_order_box").select("mean").run()
     first = app.selectbox(key="tokens_passage_box").options[0]
     assert means[first] == max(means.values())
@@ -387,6 +389,13 @@ def test_passages_are_found_by_their_means_and_the_link_names_the_one_shown(mode
     app.selectbox(key="tokens_passage_box").select_index(1).run()
     assert app.session_state["tokens_passage"] == app.selectbox(key="tokens_passage_box").options[1].partition(":")[0]
     assert [token["id"] for token in passage_on(app)["tokens"]] != before
+    app.session_state["tokens_view"] = Shown("rank", "tau", "teacher", 2.0, 6.0, 0.0, False).as_link()
+    app.run()
+    assert app.selectbox(key="tokens_order_box").label == "Passages by rank of the token"
+    options = app.selectbox(key="tokens_passage_box").options
+    ranks = [float(name.partition("mean ")[2].partition(",")[0]) for name in options]
+    assert ranks == sorted(ranks, reverse=True)
+    assert max(ranks) > math.log(CLASSES)  # no entropies any more
 
 
 @pytest.mark.parametrize(
