@@ -127,7 +127,7 @@ def is_mine(added_id: str) -> bool:
 
 def offer_linked(name: str) -> None:
     """Offer what a link names, if it is there and was added."""
-    if find_sample_model(name) is None and find_added(name) is not None:
+    if find_added(name) is not None and find_sample_model(name) is None:
         remember(name, linked=True)
 
 

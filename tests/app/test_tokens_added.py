@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,8 +18,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from app.tokens.models import link_to_added
+from app.tokens.texts import AddedText
 from cist_core.added import AddedState, AddedStore, AddSpec
 from cist_core.added.roots import HUB
+from cist_core.errors import CistError
 from cist_core.language.inference import infer_tokens
 from cist_core.language.known import SMOLLM2
 from cist_core.language.models import open_language_model
@@ -229,6 +232,27 @@ def test_a_text_whose_file_is_gone_is_named(owner: Studio, monkeypatch: pytest.M
     shutil.rmtree(tmp_path / "added" / added_id / "uploads")
     app = open_app("tokens", tokens_model="scripture-gpt", tokens_student="none", tokens_added=added_id)
     assert "The file of “my words” is not on the Studio's machine any more" in app.error[0].value
+
+
+def test_a_text_is_read_as_its_file_has_it_unless_that_has_become_too_large(
+    owner: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added = owner.store.snapshot(owner.ids["first"])
+    plain, lines = (added.place_for(f"of mine.{ending}", "texts") for ending in ("md", "jsonl"))
+    for file, name in ((plain, "text.txt"), (lines, "text.jsonl")):
+        file.write_bytes(b"w2 w3")
+        found = AddedText(added, "mine", file)
+        assert (found.file_name, found.content) == (name, b"w2 w3")
+        key = found.key
+        os.utime(file, (1, 1))
+        assert found.key != key  # what was read of it before is another text
+        with monkeypatch.context() as patch:
+            patch.setattr("app.tokens.texts.MOST_BYTES_OF_TEXT", 4)
+            with pytest.raises(CistError, match="“mine” has 5 Bytes by now, and 4 Bytes are read here"):
+                found.content  # noqa: B018 - it is read anew each time
+        file.unlink()
+        with pytest.raises(CistError, match="“mine” is not on the Studio's machine any more"):
+            found.check()
 
 
 @pytest.mark.usefixtures("unread")
