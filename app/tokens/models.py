@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,19 +97,21 @@ class TextModel:
             )
 
 
-def added_models(asked: Collection[str], *, known: Mapping[str, TextModel]) -> dict[str, TextModel]:
+def added_models(asked: Sequence[str], *, known: Mapping[str, TextModel]) -> dict[str, TextModel]:
     """Those of the texts that the visitor may see, by the id of a text; a model of several texts once.
 
     Args:
         asked: what the session, or its link, names models by: another visitor's text is offered if it may be looked at,
-            and of several texts of one model it is that text by whose id the model goes; else the earliest.
+            and of several texts of one model it is that text by whose id the model goes, the first of these; else the
+            earliest.
         known: those that are known by name, which are not among these.
     """
     recall()
     for name in asked:
         offer_linked(name)
     by_model: dict[str, list[Added]] = {}
-    for added in sorted(ready_added().values(), key=lambda each: (each.id not in asked, each.created_at)):
+    place = {name: number for number, name in reversed(list(enumerate(asked)))}
+    for added in sorted(ready_added().values(), key=lambda each: (place.get(each.id, len(asked)), each.created_at)):
         if added.spec is not None and added.spec.language is not None:
             by_model.setdefault(added.spec.language.model, []).append(added)
     for name in language_model_names():

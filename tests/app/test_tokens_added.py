@@ -142,6 +142,14 @@ def test_beside_one_stand_those_with_the_same_token_at_every_number(owner: Studi
     assert "No model here has the vocabulary of foreign" in warnings(app)
 
 
+@pytest.mark.usefixtures("unread")
+def test_a_model_goes_by_the_text_that_the_link_names_it_by_and_is_not_beside_itself(owner: Studio) -> None:
+    app = open_app("tokens", tokens_model=owner.ids["second"], tokens_student=owner.ids["first"])
+    assert (app.session_state["tokens_model"], app.session_state["tokens_student"]) == (owner.ids["second"], "none")
+    assert f"The link asks for the student “{owner.ids['first']}”" in warnings(app)
+    assert "asks for the model" not in warnings(app)
+
+
 def test_a_link_of_somebody_else_shows_the_model_and_the_text_and_hides_where_they_lie(studio: Studio) -> None:
     link = {"tokens_model": studio.ids["second"], "tokens_student": studio.ids["third"]}
     app = open_app("tokens", **link, tokens_added=studio.ids["second"])
