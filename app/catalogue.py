@@ -14,8 +14,9 @@ from app.forms.references import InFile, Named, OfText, Reference, own_name
 from app.people import may_read_server_paths, on_own_machine, sign_in_configured, visitor
 from app.state import Source
 from cist_core.added import Added, AddedState, AddedStore, check_paths
+from cist_core.added.roots import check_path
 from cist_core.added.store import ADDED_ID
-from cist_core.cards import Card, known_sample_models, sample_models
+from cist_core.cards import Card, find_sample_model, known_sample_models, sample_models
 from cist_core.data.loading import DATASETS
 from cist_core.errors import CistError
 from cist_core.language.text_predictions import TextPredictions
@@ -115,6 +116,26 @@ def find_added(added_id: str) -> Added | None:
         return None
 
 
+def is_mine(added_id: str) -> bool:
+    """Whether the visitor may change it, and knows of the files that it names."""
+    try:
+        added_store().own_snapshot(added_id)
+    except CistError:
+        return False
+    return True
+
+
+def offer_linked(name: str) -> None:
+    """Offer what a link names, if it is there and was added."""
+    if find_added(name) is not None and find_sample_model(name) is None:
+        remember(name, linked=True)
+
+
+def why_not_here(name: str) -> str:
+    """What to say, beside that it is not here, of something that a link names; empty where there is nothing to say."""
+    return "It may have been deleted, or belong to somebody who has signed in." if ADDED_ID.fullmatch(name) else ""
+
+
 def recall() -> None:
     """Offer what this browser has added in other tabs and on other days."""
     for added_id, key in reversed(kept_by_browser().items()):
@@ -200,6 +221,15 @@ def check_readable(added: Added) -> None:
     """
     if added.spec is not None:
         check_paths(added.spec, added.uploads, server_paths=may_read_server_paths())
+
+
+def may_read(added: Added, file: str) -> bool:
+    """Whether one file or folder behind something that was added is there, and is still what may be read."""
+    try:
+        check_path(file, added.uploads, server_paths=may_read_server_paths())
+    except CistError:
+        return False
+    return True
 
 
 def title_of(name: str) -> str:

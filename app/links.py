@@ -143,6 +143,7 @@ def page_choice(
     what: str,
     default: str | None = None,
     depends: bool = False,
+    why: str = "",
     notices: DeltaGenerator | None = None,
     **arguments: Any,
 ) -> str:
@@ -156,12 +157,13 @@ def page_choice(
         what: that is chosen, in words.
         default: what it starts at; the first name if None.
         depends: whether what is offered depends on other choices; see `follow`.
+        why: more to say of what a link cannot have.
         notices: where what a link cannot have is said, such as above a row of choices; here if None.
         arguments: of the widget.
     """
     start = next(iter(titles)) if default is None else default
     notice = (st if notices is None else notices).empty()
-    follow(key, [start, *titles], what, titles=titles, depends=depends)
+    follow(key, [start, *titles], what, titles=titles, why=why, depends=depends)
     chosen = titled_choice(widget, label, titles, setting=page_setting(key), default=start, **arguments)
     say_unfollowed(notice, key)
     return chosen

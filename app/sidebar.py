@@ -19,8 +19,7 @@ from app.sliders.bar import rules_bar, show_sliders
 from app.state import NO_STUDENT, Source, View, optional_view
 from app.widgets import plain, show_error
 from cist_core.added import Added
-from cist_core.added.store import ADDED_ID
-from cist_core.cards import Card, find_sample_model
+from cist_core.cards import Card
 from cist_core.compare.matching import matched_pair
 from cist_core.compare.slider_grid import NOTES, TAU_RANGE, nearest_position
 from cist_core.data.loading import DATASETS
@@ -40,8 +39,6 @@ FLOOR_RANGE = (0.0, TAU_RANGE[1])
 _SOURCE_KEYS = ("teacher", "data", "split")
 _NAMES = {"tau": "τ", "rho": "ρ", "floor": "floor of τ"}
 
-GONE = "It may have been deleted, or belong to somebody who has signed in."
-
 _KEPT_SOURCES, _KEPT_SAMPLES = 4, 1_000_000
 
 
@@ -58,10 +55,10 @@ def choose_source(sidebar: DeltaGenerator, *, needed: bool = True) -> Source | N
         return None
     notice = st.empty()  # on every run, or everything below it would move by one place
     catalogue.recall()
-    _follow_link_to_added()
+    catalogue.offer_linked(_asked("teacher"))
     added = catalogue.ready_added()
     titles = catalogue.titles([*cards, *added])
-    why = GONE if ADDED_ID.fullmatch(_asked("teacher")) else ""
+    why = catalogue.why_not_here(_asked("teacher"))
     if follow("teacher", list(titles), "teacher", titles=titles, why=why):
         _let_pair_go_with("teacher")
     teacher = titled_choice(sidebar.selectbox, "Teacher", titles, setting=linked("teacher"), place=sidebar)
@@ -107,13 +104,6 @@ def open_source(added_id: str) -> None:
     """Look at something that was added: the sidebar turns to it. For a callback, before the sidebar is drawn."""
     catalogue.remember(added_id)
     st.session_state["teacher"] = added_id
-
-
-def _follow_link_to_added() -> None:
-    """Offer what the link names, if it is there."""
-    named = _asked("teacher")
-    if ADDED_ID.fullmatch(named) and find_sample_model(named) is None and catalogue.find_added(named) is not None:
-        catalogue.remember(named, linked=True)
 
 
 def _asked(key: str) -> str:

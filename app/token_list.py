@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from app.pages import FOLDER
 from app.settings import page_setting
 from app.state import View
+from app.tokens.models import link_to_added
 from app.widgets import show_floor, show_table
 from cist_core.data.dataset import evenly_spaced
 from cist_core.language.pieces import TOKEN_TYPES
@@ -124,4 +125,9 @@ def list_tokens(view: View) -> None:
         st.caption(f"The first {MOST:,} of {len(order):,} tokens.")
     show_floor(view.cist)
     if (FOLDER / "tokens.py").is_file():
-        st.page_link("../pages/tokens.py", label="A text token by token, as it reads", icon=":material/short_text:")
+        st.page_link(
+            "../pages/tokens.py",
+            label="This text token by token, as it reads",
+            icon=":material/short_text:",
+            query_params=link_to_added(view.source.teacher),
+        )

@@ -14,6 +14,7 @@ import streamlit as st
 from numpy.typing import NDArray
 from streamlit.delta_generator import DeltaGenerator
 
+from app.catalogue import why_not_here
 from app.forms.run_tokens import titles_of, with_student
 from app.forms.run_views import RunView
 from app.links import hidden_field, page_choice, say_unfollowed, unfollowed
@@ -21,13 +22,12 @@ from app.people import may_launch, run_store
 from app.selection_bar import choose_rule, count_of, explanation_of
 from app.settings import page_setting
 from app.state import NO_STUDENT
+from app.tokens.models import TextModel, added_models
+from app.tokens.ranking import in_order, lowest_temperature, ranking_of, values_in
 from app.tokens.readings import (
-    MOST_CHARACTERS,
     QUIET_SECONDS,
-    OwnText,
     Readers,
     Reading,
-    called,
     forget_fault,
     read_anew,
     reading_of,
@@ -35,12 +35,13 @@ from app.tokens.readings import (
     waiting,
 )
 from app.tokens.selection import SELECT, lift_stretch, measures_of, stretch_of, take_stretch, without_stretch
+from app.tokens.texts import ADDED, MOST_CHARACTERS, OwnText, Text, added_texts
 from app.tokens.view import MODEL, RUN, TAUS, VIEW, Shown, code_of, show_passage, table_of
 from app.widgets import download_table, page_head, plain, show_error
 from cist_core.errors import CistError
 from cist_core.language.gain import gain_over
-from cist_core.language.known import KnownLanguageModel, known_language_models, lacking
-from cist_core.language.passage import curves_of, rows_of, stretches
+from cist_core.language.known import known_language_models, lacking
+from cist_core.language.passage import curves_of, rows_of
 from cist_core.language.token_set import TokenPair, TokenSet
 from cist_core.samples.selection import Selection
 from cist_core.wording import percent
@@ -64,6 +65,8 @@ STUDENT, TEXT, PROMPT, ORDER_OF, PASSAGE = (
 BOX, PROMPT_BOX, ALONE, LONG, AGAIN, OF, ORDERED, OWN = (
     f"_tokens_{name}" for name in ("box", "prompt_box", "alone", "long", "again", "of", "ordered", "own")
 )
+TYPED = "typed"
+"""In the address: a text that was typed here, or ours."""
 SAMPLE = """To every thing there is a season, and a time to every purpose under the heaven:
 A time to be born, and a time to die; a time to plant, and a time to pluck up that which is planted;
 A time to kill, and a time to heal; a time to break down, and a time to build up;
@@ -85,19 +88,22 @@ class Choice(NamedTuple):
 
     Attributes:
         readers: of the text.
-        models: names of one, or of a teacher and a student; none of a run.
+        models: one, or a teacher and a student; none of a run.
         run: the directory of a run, or None.
-        hidden: where a run of somebody else lies, which is nobody else's business.
+        hidden: where a run or a model of somebody else lies, which is nobody else's business, and what stands for it.
     """
 
     readers: Readers
-    models: tuple[str, ...] = ()
+    models: tuple[TextModel, ...] = ()
     run: str | None = None
-    hidden: str | None = None
+    hidden: Mapping[str, str] = {}
 
     def explained(self, error: CistError) -> CistError:
         """What went wrong, in words that every visitor may read."""
-        return error if self.hidden is None else CistError(str(error).replace(self.hidden, str(self.run)))
+        said = str(error)
+        for place, name in self.hidden.items():
+            said = said.replace(place, name)
+        return CistError(said)
 
 
 def runs_with_student(notices: DeltaGenerator) -> dict[str, RunView]:
@@ -106,7 +112,7 @@ def runs_with_student(notices: DeltaGenerator) -> dict[str, RunView]:
         return {}
     try:
         store = run_store()
-        runs, asked = store.list_runs(), str(st.session_state.get(MODEL) or st.query_params.get(MODEL, ""))
+        runs, asked = store.list_runs(), asked_for(MODEL)
         linked = asked.removeprefix(RUN)
         if linked != asked and linked not in {run.id for run in runs}:
             with suppress(CistError):  # deleted meanwhile; the choice says that it is not here
@@ -117,28 +123,39 @@ def runs_with_student(notices: DeltaGenerator) -> dict[str, RunView]:
         return {}
 
 
-def choose_model(models: Mapping[str, KnownLanguageModel], runs: Mapping[str, str], notices: DeltaGenerator) -> str:
+def asked_for(key: str) -> str:
+    """What the session, or its link, names."""
+    return str(st.session_state.get(key) or st.query_params.get(key, ""))
+
+
+def choose_model(models: Mapping[str, TextModel], runs: Mapping[str, str], notices: DeltaGenerator) -> str:
     """The name of a model or of a run, of which the titles are given."""
-    titles = {name: called(model) for name, model in models.items()} | dict(runs)
-    default = next((name for name, model in models.items() if model.role == "teacher"), None)
-    return page_choice(st.selectbox, "Model", titles, key=MODEL, what="model", default=default, notices=notices)
+    titles = {name: model.title for name, model in models.items()} | dict(runs)
+    return page_choice(
+        st.selectbox,
+        "Model",
+        titles,
+        key=MODEL,
+        what="model",
+        default=next((name for name, model in models.items() if model.role == "teacher"), None),
+        why=why_not_here(asked_for(MODEL)),
+        notices=notices,
+    )
 
 
-def choose_student(
-    models: Mapping[str, KnownLanguageModel], teacher: KnownLanguageModel, notices: DeltaGenerator
-) -> KnownLanguageModel | None:
+def choose_student(models: Mapping[str, TextModel], teacher: TextModel, notices: DeltaGenerator) -> TextModel | None:
     """Another model of the same vocabulary beside it; the one that ships as its student to begin with."""
     beside = {
-        name: model for name, model in models.items() if name != teacher.name and model.vocabulary == teacher.vocabulary
+        name: model for name, model in models.items() if name != teacher.name and model.shares_vocabulary(teacher)
     }
     if not beside:
         asked = st.query_params.get(STUDENT, NO_STUDENT)
         if asked != NO_STUDENT and STUDENT not in st.session_state:
             notices.warning(
-                plain(f"No model here has the vocabulary of {called(teacher)}, so “{asked[:80]}” is not beside it.")
+                plain(f"No model here has the vocabulary of {teacher.title}, so “{asked[:80]}” is not beside it.")
             )
         return None
-    titles = {NO_STUDENT: "None", **{name: called(model) for name, model in beside.items()}}
+    titles = {NO_STUDENT: "None", **{name: model.title for name, model in beside.items()}}
     default = next(
         (name for name, model in beside.items() if (teacher.role, model.role) == ("teacher", "student")), None
     )
@@ -150,14 +167,13 @@ def choose_student(
         what="student",
         default=default,
         depends=True,
+        why=why_not_here(asked_for(STUDENT)),
         notices=notices,
     )
     return beside.get(name)
 
 
-def choose_readers(
-    models: Mapping[str, KnownLanguageModel], runs: Mapping[str, RunView], notices: DeltaGenerator
-) -> Choice:
+def choose_readers(models: Mapping[str, TextModel], runs: Mapping[str, RunView], notices: DeltaGenerator) -> Choice:
     titles = titles_of(runs)
     name = choose_model(models, titles, notices)
     if name in runs:
@@ -165,13 +181,33 @@ def choose_readers(
         readers = Readers.of_run(run, titles[name])
         if run_store().owns(run):
             return Choice(readers, run=str(run.directory.path))
-        return Choice(readers, run=f"runs/{run.id}", hidden=str(run.directory.path.resolve()))
+        return Choice(readers, run=f"runs/{run.id}", hidden={str(run.directory.path.resolve()): f"runs/{run.id}"})
     student = choose_student(models, models[name], notices)
     chosen = [models[name]] if student is None else [models[name], student]
-    return Choice(Readers.of_models(chosen), tuple(model.name for model in chosen))
+    hidden = {place: shown for model in chosen for place, shown in model.hidden.items()}
+    return Choice(Readers.of_models(chosen), tuple(chosen), hidden=hidden)
 
 
-def choose_text() -> OwnText:
+def choose_text(notices: DeltaGenerator) -> Text:
+    """One that was added, or one's own."""
+    own, asked = choose_own_text(), asked_for(ADDED)
+    texts = added_texts(asked)
+    if not texts and asked in ("", TYPED):
+        return own
+    titles = {TYPED: "Ecclesiastes 3" if own == OwnText(SAMPLE) else "Your own text"}
+    chosen = page_choice(
+        st.selectbox,
+        "Text",
+        titles | {added_id: text.title for added_id, text in texts.items()},
+        key=ADDED,
+        what="text",
+        why=why_not_here(asked),
+        notices=notices,
+    )
+    return texts.get(chosen, own)
+
+
+def choose_own_text() -> OwnText:
     """One's own text, perhaps with a prompt before it, which the address carries where they are short."""
     with st.container(key="address-tokens-own"):
         linked = [
@@ -208,47 +244,34 @@ def take_text(text_box: str, prompt_box: str) -> None:
     st.session_state[TEXT], st.session_state[PROMPT] = in_link if short else ("", "")
     st.session_state[LONG] = None if short else OwnText(text, prompt)
     st.session_state[AGAIN] = True
+    st.session_state[ADDED] = TYPED
     st.session_state[OWN] = False  # what comes of it is not covered
 
 
-def choose_passage(reading: Reading, tokens: TokenSet, notices: DeltaGenerator) -> int:
+def choose_passage(reading: Reading, found: TokenSet | TokenPair, notices: DeltaGenerator) -> int:
     """Which stretch of the text is on the screen; asked only where there is more than one."""
     passages = reading.index["passages"]
     if len(passages) == 1 and PASSAGE not in st.query_params:
         return 0
-    orders = {"text": "In order", "mean": "Largest mean first", "largest": "Largest maximum first"}
+    ranking = ranking_of(found, as_shown(asked_for(VIEW)) or Shown(), before=reading.before)
+    values = values_in(ranking, found, passages)
     order = page_choice(
         st.selectbox,
-        "Passages",
-        orders,
+        f"Passages by {ranking.words}",
+        {"text": "In order", "mean": "Largest mean first", "largest": "Largest maximum first"},
         key=ORDER_OF,
         what="order",
         notices=notices,
-        help="By the entropy at temperature 1.",
+        help="By what colours the text, over the tokens that count; the ρ that is matched to τ is so over all of it.",
     )
-    values = []
-    for passage in passages:
-        rows = np.flatnonzero(tokens.facts.sequences == passage["sequence"])
-        found = {each.start: each for each in stretches(tokens.entropy[rows], tokens.facts.positions[rows])}
-        values.append(found[passage["start"]])
-    numbers = list(range(len(passages)))
-    if order != "text":
-        numbers.sort(key=lambda number: -(values[number].mean if order == "mean" else values[number].largest))
-    titles = {
-        f"{number + 1}": f"{number + 1}: mean {values[number].mean:.2f}, largest {values[number].largest:.2f} nats"
-        for number in numbers
-    }
+    titles = {f"{number + 1}": f"{number + 1}: {ranking.says(values[number])}" for number in in_order(values, order)}
     if st.session_state.get(ORDERED) not in (None, order):  # somebody looks for the first of another order
         st.session_state[PASSAGE] = next(iter(titles))
     st.session_state[ORDERED] = order
-    return (
-        int(
-            page_choice(
-                st.selectbox, "Passage", titles, key=PASSAGE, what="passage", default="1", depends=True, notices=notices
-            )
-        )
-        - 1
+    chosen = page_choice(
+        st.selectbox, "Passage", titles, key=PASSAGE, what="passage", default="1", depends=True, notices=notices
     )
+    return int(chosen) - 1
 
 
 # ---- What is shown of it ---------------------------------------------------------------------------------------------
@@ -364,14 +387,14 @@ def choose_tokens(
     return chosen
 
 
-def show(reading: Reading, found: TokenSet | TokenPair, number: int, text: OwnText, choice: Choice) -> str:
+def show(reading: Reading, found: TokenSet | TokenPair, number: int, text: Text, choice: Choice) -> str:
     """The passage, and what is left to say of it; the finding."""
     teacher, before = found.models[0], reading.before
     where, sent = reading.index["passages"][number], reading.passage(number)
     passage = json.loads(sent)
     rows = rows_of(teacher, where["sequence"], where["start"])
     reach = [curves_of(tokens, rows) for tokens in (*found.models, *(before.models[1:] if before else ()))]
-    lowest = float(f"{max(TAUS[0], *(curves.lowest_temperature * 1.005 for curves in reach)):.3g}")
+    lowest = lowest_temperature(reach)
     counted = rows[teacher.facts.counted[rows]]
     name = f"{reading.folder.name}-{number}"
     asked = current(name, len(passage["tokens"]))
@@ -399,11 +422,14 @@ def show(reading: Reading, found: TokenSet | TokenPair, number: int, text: OwnTe
     below = st.container(horizontal=True, vertical_alignment="top")
     below.container().caption(plain(" ".join(said)))
     with below.popover("Export", icon=":material/ios_share:", type="tertiary", key="export-tokens", help="Export"):
-        code = code_of(choice.models, shown, text.file_name, run=choice.run)
+        code = code_of([model.written for model in choice.models], shown, text.file_name, run=choice.run)
         st.caption("Command line")
         st.code(code.command, language="bash", wrap_lines=True)
         st.caption("Python")
         st.code(code.python, language="python", wrap_lines=True)
+        for model in choice.models:
+            if model.written != model.reference:
+                st.caption(plain(f"{model.written} stands for the folder or file of that model, wherever you have it."))
         st.download_button(
             f"Text ({text.file_name})", text.content, file_name=text.file_name, on_click="ignore", width="stretch"
         )
@@ -422,7 +448,7 @@ def show(reading: Reading, found: TokenSet | TokenPair, number: int, text: OwnTe
     return gain_over(before, found, told, size).sentence(f"a {which} of this passage")
 
 
-def wait(readers: Readers, text: OwnText) -> None:
+def wait(readers: Readers, text: Text) -> None:
     """Until the text is read: what goes on, and a way to end it."""
     longest = "some minutes" if readers.converts else "a minute"
 
@@ -462,7 +488,9 @@ def show_page() -> str:
         return ""
     known = known_language_models()
     notices = st.container()
-    models, runs = {model.name: model for model in known if model.path is not None}, runs_with_student(notices)
+    models = {model.name: TextModel.of_known(model) for model in known if model.path is not None}
+    models |= added_models([asked_for(MODEL), asked_for(STUDENT)], known=models)
+    runs = runs_with_student(notices)
     if not models and not runs:
         ways = " ".join(f"{model.title}: {model.missing}" for model in known if model.missing)
         st.info(plain(f"No language model is on this machine. {ways}"))
@@ -470,18 +498,20 @@ def show_page() -> str:
     row = st.container(horizontal=True, vertical_alignment="bottom")
     with row:
         choice = choose_readers(models, runs, notices)
-        text = choose_text()
+        text = choose_text(notices)
         if st.session_state.pop(AGAIN, False):
             forget_fault(choice.readers, text)
     reading = None
     try:
+        for model in choice.models:
+            model.check_there()
         reading = reading_of(choice.readers, text, may_begin=text == OwnText(SAMPLE) or may_launch())
         if reading is None:
             wait(choice.readers, text)
             return ""
         found = reading.found
         with row:
-            number = choose_passage(reading, found.models[0], notices)
+            number = choose_passage(reading, found, notices)
         return show(reading, found, number, text, choice)
     except CistError as error:
         show_error(choice.explained(error))

@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
+from cist_core.language.vocabulary import Vocabulary
 from cist_core.zoo.checkpoints import file_sha256
 from sample_models.texts import SPLITS, Document, load_texts
 
@@ -289,6 +290,7 @@ def main() -> None:
         "role": recipe.role,
         "parameters": sum(weight.numel() for weight in network.parameters()),
         "vocabulary": VOCABULARY,
+        "vocabulary_sha256": Vocabulary.of(tokenizer.get_vocab(), VOCABULARY).sha256,
         "length": LENGTH,
         "data": "the King James Bible and plays of Shakespeare",
         "splits": {split: sizes(texts[split], tokenizer) for split in SPLITS},

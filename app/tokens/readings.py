@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from app.tokens.models import TextModel
+from app.tokens.texts import Text, state_of
 from cist_core.errors import CistError
 from cist_core.files import own_folder, write_whole
-from cist_core.language.known import KnownLanguageModel
 from cist_core.language.reading import AT_ONCE, BEFORE, FAULT, INDEX, OPENING_SECONDS, PAIR, SECONDS, TOKENS
 from cist_core.language.token_set import FORMAT, PAIR_FORMAT, TokenPair, TokenSet
 from cist_core.processes import PYTHON, Child, age, signal_group, signs_of_work
@@ -25,7 +26,6 @@ from cist_core.processes import PYTHON, Child, age, signal_group, signs_of_work
 if TYPE_CHECKING:
     from cist_core.runs import Run
 
-MOST_CHARACTERS = 20_000
 _FORMAT = 4
 """Of the passages; those of another are made anew."""
 MOST_KEPT, MOST_BYTES = 200, 2_000_000_000
@@ -66,14 +66,14 @@ class Readers:
     base: Path | None = None
 
     @classmethod
-    def of_models(cls, models: Sequence[KnownLanguageModel]) -> Readers:
+    def of_models(cls, models: Sequence[TextModel]) -> Readers:
         """One, or a teacher and a student."""
         return cls(
-            tuple(map(called, models)),
+            tuple(model.title for model in models),
             "cist_core.language.reading",
-            tuple(model.name for model in models),
-            tuple(_state(model.path) for model in models),
-            any(model.path is not None and model.path.suffix == ".gguf" for model in models),
+            tuple(model.reference for model in models),
+            tuple(state_of(model.path) for model in models),
+            any(model.path is not None and model.path.suffix.lower() == ".gguf" for model in models),
         )
 
     @classmethod
@@ -81,41 +81,14 @@ class Readers:
         """The teacher of a run of a language model, its student, and that student before its training."""
         directory, base = run.directory, run.working_directory.resolve()
         config = directory.config()
-        begun_from = [_state(base / name) for name in (config.teacher.name, config.student.architecture)]
+        begun_from = [state_of(base / name) for name in (config.teacher.name, config.student.architecture)]
         return cls(
             (title,),
             "cist_core.training.before_after",
             (str(directory.path.resolve()),),
-            (_state(directory.language_student), _state(directory.config_file), str(base), begun_from),
+            (state_of(directory.language_student), state_of(directory.config_file), str(base), begun_from),
             base=base,
         )
-
-
-class OwnText(NamedTuple):
-    """What somebody has given to be read.
-
-    Attributes:
-        text: whose tokens count.
-        prompt: that stands before it; empty for none.
-    """
-
-    text: str
-    prompt: str = ""
-
-    @property
-    def characters(self) -> int:
-        return len(self.text) + len(self.prompt)
-
-    @property
-    def file_name(self) -> str:
-        """Of `content`, as `cist_core.language.texts.read_texts` knows files."""
-        return "text.jsonl" if self.prompt else "text.txt"
-
-    @property
-    def content(self) -> bytes:
-        record = json.dumps({"prompt": self.prompt, "response": self.text}, ensure_ascii=False)
-        # Half a character, as a browser may send it, is none in UTF-8.
-        return (f"{record}\n" if self.prompt else self.text).encode("utf-8", "replace")
 
 
 class Waiting(NamedTuple):
@@ -166,12 +139,7 @@ class Reading:
             raise CistError("What was read of this text was cleared away meanwhile; press 'Try again'.") from error
 
 
-def called(model: KnownLanguageModel) -> str:
-    """As people call it here: one that ships by its name, as on other pages."""
-    return model.name if model.card else model.title
-
-
-def reading_of(readers: Readers, text: OwnText, *, may_begin: bool = True) -> Reading | None:
+def reading_of(readers: Readers, text: Text, *, may_begin: bool = True) -> Reading | None:
     """The reading, if it is there; else a child process makes it, and this is None for now.
 
     Args:
@@ -199,7 +167,7 @@ def reading_of(readers: Readers, text: OwnText, *, may_begin: bool = True) -> Re
     return None
 
 
-def waiting(readers: Readers, text: OwnText) -> Waiting | None:
+def waiting(readers: Readers, text: Text) -> Waiting | None:
     """How it stands with a reading that is being made; None for one that is not."""
     folder = _folder(readers, text)
     with _lock:
@@ -210,7 +178,7 @@ def waiting(readers: Readers, text: OwnText) -> Waiting | None:
         return Waiting(age(child.started) or 0.0, time.monotonic() - since)
 
 
-def stop(readers: Readers, text: OwnText) -> None:
+def stop(readers: Readers, text: Text) -> None:
     """End the process that makes a reading, for everybody who waits for it."""
     folder = _folder(readers, text)
     with _lock:
@@ -218,7 +186,7 @@ def stop(readers: Readers, text: OwnText) -> None:
             _end(folder, "Somebody stopped the reading before it was done; press 'Try again' to start it anew.")
 
 
-def forget_fault(readers: Readers, text: OwnText) -> None:
+def forget_fault(readers: Readers, text: Text) -> None:
     """Let a text be read again that could not be read; what was read of it stays."""
     folder = _folder(readers, text)
     with _lock:
@@ -227,7 +195,7 @@ def forget_fault(readers: Readers, text: OwnText) -> None:
             (folder / FAULT).unlink(missing_ok=True)
 
 
-def read_anew(readers: Readers, text: OwnText) -> None:
+def read_anew(readers: Readers, text: Text) -> None:
     """Clear away a reading that was found damaged, or why there is none."""
     folder = _folder(readers, text)
     with _lock:
@@ -236,9 +204,9 @@ def read_anew(readers: Readers, text: OwnText) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _folder(readers: Readers, text: OwnText) -> Path:
+def _folder(readers: Readers, text: Text) -> Path:
     """Another one for other weights, another text, and another version of the tables."""
-    key = json.dumps([FORMAT, PAIR_FORMAT, _FORMAT, readers.module, readers.references, readers.states, *text])
+    key = json.dumps([FORMAT, PAIR_FORMAT, _FORMAT, readers.module, readers.references, readers.states, *text.key])
     return _root() / hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
@@ -246,24 +214,16 @@ def _root() -> Path:
     return own_folder("CIST_CACHE", "cache") / "readings"
 
 
-def _state(path: Path | None) -> list[tuple[str, int]]:
-    files = [] if path is None or not path.exists() else [path] if path.is_file() else sorted(path.iterdir())
-    return [(file.name, file.stat().st_mtime_ns) for file in files]
-
-
-def _begin(readers: Readers, text: OwnText, folder: Path) -> None:
-    if text.characters > MOST_CHARACTERS:
-        raise CistError(
-            f"The text has {text.characters:,} characters with its prompt, and {MOST_CHARACTERS:,} are read here; give "
-            "a part of it."
-        )
+def _begin(readers: Readers, text: Text, folder: Path) -> None:
+    text.check()
+    content = text.content
     if folder in children:
         raise CistError("The process that read the text was ended and has not gone yet; try again in a while.")
     if len(children) - len(ended) >= AT_ONCE:
         raise CistError(f"{AT_ONCE} texts are being read at the moment; wait until one is done.")
     forget_surplus()
     file = folder / text.file_name
-    write_whole(file, lambda partial: partial.write_bytes(text.content), what="The text", durable=False)
+    write_whole(file, lambda partial: partial.write_bytes(content), what="The text", durable=False)
     base = Path.cwd() if readers.base is None else readers.base
     if not base.is_dir():
         raise CistError(f"The folder {base}, in which the run was added and its models are looked for, is not there.")

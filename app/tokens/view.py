@@ -227,7 +227,7 @@ def table_of(
     compared = {whose: pair for whose, pair in pairs.items() if pair is not None}
     columns: dict[str, Any] = {"position": teacher.facts.positions[rows]}
     for whose, tokens in {"": teacher, **{whose: pair.student for whose, pair in compared.items()}}.items():
-        curves, held = tokens.curves(counted_only=False), _temperatures(tokens, shown)
+        curves, held = tokens.curves(counted_only=False), held_temperatures(tokens, shown)
         columns |= {
             f"{whose}rank": tokens.rank[rows],
             f"{whose}maximum": tokens.statistics.maximum[rows],
@@ -237,7 +237,7 @@ def table_of(
             f"{whose}CIST temperature": held[rows],
         }
     for whose, pair in compared.items():
-        both = [_temperatures(tokens, shown) for tokens in pair.models]
+        both = [held_temperatures(tokens, shown) for tokens in pair.models]
         name = "KL" if pair is read else f"{whose}KL"
         columns |= {
             f"{name}, {rules[0]}": pair.divergence(shown.tau, shown.tau)[rows],
@@ -251,8 +251,10 @@ def table_of(
     return words.merge(pd.DataFrame(columns), on="position", how="left")
 
 
-def _temperatures(tokens: TokenSet, shown: Shown) -> NDArray[np.floating]:
-    return np.asarray(np.maximum(tokens.statistics.maximum / (shown.rho or RHOS[1]), shown.floor))
+def held_temperatures(tokens: TokenSet, shown: Shown) -> NDArray[np.floating]:
+    """Those of CIST; 1 where the logits are all equal, whose soft label no temperature changes."""
+    found = np.maximum(tokens.statistics.maximum / (shown.rho or RHOS[1]), shown.floor)
+    return np.asarray(np.where(found > 0, found, 1.0))
 
 
 def code_of(models: Sequence[str], shown: Shown, file: str, *, run: str | None = None) -> Code:

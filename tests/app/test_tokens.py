@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qsl
 
 import numpy as np
@@ -23,14 +22,16 @@ from streamlit.testing.v1.element_tree import TextArea
 from tiny_language_models import CLASSES, save_tiny_model
 
 from app.tokens import readings
-from app.tokens.readings import OwnText, Readers
+from app.tokens.models import TextModel
+from app.tokens.readings import Readers
 from app.tokens.selection import SELECT, measures_of, take_stretch
+from app.tokens.texts import OwnText
 from app.tokens.view import RHOS, Shown, code_of, table_of
 from cist_core.cards import sample_models_folder
 from cist_core.errors import CistError
 from cist_core.language import reading
 from cist_core.language.inference import infer_pairs
-from cist_core.language.known import known_language_models
+from cist_core.language.known import find_language_model
 from cist_core.language.models import open_language_model
 from cist_core.language.passage import curves_of, rows_of
 from cist_core.language.pieces import TOKEN_TYPES
@@ -43,7 +44,7 @@ from cist_core.temperature import Cist
 from cist_core.training import parse_config
 from cist_core.training.before_after import open_distilled
 from cist_core.wording import percent
-from tests.app.driver import components, finding, open_app, shown_by
+from tests.app.driver import components, finding, open_app, passage_on, shown_by, wait_for, warnings
 
 TEXT = " ".join(f"w{20 + 7 * number % 70}" for number in range(20))  # `w1`, the end of a text, begins none of them
 ALONE = {"tokens_model": "tiny-teacher", "tokens_student": "none"}
@@ -75,21 +76,6 @@ def pair(models: Path, tmp_path: Path) -> tuple[dict[str, object], TokenPair]:
     (tmp_path / "text.txt").write_text(TEXT)
     read(tmp_path / "text.txt", tmp_path, *map(open_language_model, ("tiny-teacher", "tiny-student")))
     return json.loads((tmp_path / "passage-0.json").read_text()), TokenPair.load(tmp_path / PAIR)
-
-
-def wait_for(app: AppTest, done: Callable[[], bool]) -> AppTest:
-    for _ in range(240):
-        if done() or app.error:
-            return app
-        time.sleep(0.5)
-        app.run()
-    raise AssertionError("the text was not read")
-
-
-def passage_on(app: AppTest) -> dict[str, Any]:
-    """What the browser was sent of the text, once."""
-    (sent,) = [each.proto for each in app.get("bidi_component") if each.proto.component_name == "cist_tokens_passage"]
-    return json.loads(sent.bytes.partition(b"\n")[2])
 
 
 def box_of(app: AppTest, label: str = "Text") -> TextArea:
@@ -171,10 +157,6 @@ def test_a_run_that_is_gone_is_said_and_so_is_one_whose_models_are(run: ExampleS
     app = open_app("tokens", tokens_model="run:run-1", tokens_text=TEXT)
     wait_for(app, lambda: bool(app.error))
     assert "tiny-teacher" in app.error[0].value
-
-
-def warnings(app: AppTest) -> str:
-    return " ".join(warning.value for warning in app.warning)
 
 
 def test_the_pair_that_ships_reads_the_text_that_ships_until_somebody_chooses_otherwise(models: Path) -> None:
@@ -398,6 +380,7 @@ def test_passages_are_found_by_their_means_and_the_link_names_the_one_shown(mode
         for name in app.selectbox(key="tokens_passage_box").options
     }
     assert len(means) > 2
+    assert app.selectbox(key="tokens_order_box").label == "Passages by entropy at τ = 1"
     app.selectbox(key="tokens_order_box").select("mean").run()
     first = app.selectbox(key="tokens_passage_box").options[0]
     assert means[first] == max(means.values())
@@ -406,6 +389,13 @@ def test_passages_are_found_by_their_means_and_the_link_names_the_one_shown(mode
     app.selectbox(key="tokens_passage_box").select_index(1).run()
     assert app.session_state["tokens_passage"] == app.selectbox(key="tokens_passage_box").options[1].partition(":")[0]
     assert [token["id"] for token in passage_on(app)["tokens"]] != before
+    app.session_state["tokens_view"] = Shown("rank", "tau", "teacher", 2.0, 6.0, 0.0, False).as_link()
+    app.run()
+    assert app.selectbox(key="tokens_order_box").label == "Passages by rank of the token"
+    options = app.selectbox(key="tokens_passage_box").options
+    ranks = [float(name.partition("mean ")[2].partition(",")[0]) for name in options]
+    assert ranks == sorted(ranks, reverse=True)
+    assert max(ranks) > math.log(CLASSES)  # no entropies any more
 
 
 @pytest.mark.parametrize(
@@ -485,6 +475,12 @@ def test_the_cache_is_bounded_by_bytes_too(models: Path, monkeypatch: pytest.Mon
     assert {folder.name for folder in root.iterdir()} == {"2", "3"}
 
 
+def tiny_teacher() -> Readers:
+    found = find_language_model("tiny-teacher")
+    assert found is not None
+    return Readers.of_models([TextModel.of_known(found)])
+
+
 class Dead:
     """A child process that was ended before it wrote anything."""
 
@@ -505,7 +501,7 @@ def test_a_process_that_dies_is_begun_once_and_again_when_somebody_asks(
     monkeypatch.setattr(readings, "children", {})
     monkeypatch.setattr(readings, "Child", Dead)
     monkeypatch.setattr(Dead, "begun", 0)
-    model = Readers.of_models([each for each in known_language_models() if each.name == "tiny-teacher"])
+    model = tiny_teacher()
     assert readings.reading_of(model, OwnText(TEXT)) is None
     for _ in range(4):
         with pytest.raises(CistError, match="did not come to the end"):
@@ -520,7 +516,7 @@ def test_a_process_that_dies_is_begun_once_and_again_when_somebody_asks(
 
 
 def test_a_process_whose_time_is_up_is_killed_whoever_asks(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = Readers.of_models([each for each in known_language_models() if each.name == "tiny-teacher"])
+    model = tiny_teacher()
     monkeypatch.setattr(readings, "age", lambda started: readings.OPENING_SECONDS + readings.SECONDS + 60.0)
     killed: list[int] = []
     monkeypatch.setattr(readings, "signal_group", lambda pid, number: killed.append(pid))
@@ -535,7 +531,7 @@ def test_a_process_whose_time_is_up_is_killed_whoever_asks(models: Path, monkeyp
 
 
 def test_a_reading_that_is_there_stays_whoever_asks_for_it_again(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = Readers.of_models([each for each in known_language_models() if each.name == "tiny-teacher"])
+    model = tiny_teacher()
     monkeypatch.setattr(readings, "children", {})
     monkeypatch.setattr(readings, "Child", Dead)
     assert readings.reading_of(model, OwnText(TEXT)) is None
@@ -553,7 +549,7 @@ def test_a_reading_that_is_there_stays_whoever_asks_for_it_again(models: Path, m
 
 def test_a_process_that_cannot_be_killed_holds_up_nobody(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As one that waits for a disk that does not answer; and the disk of the cache is full."""
-    model = Readers.of_models([each for each in known_language_models() if each.name == "tiny-teacher"])
+    model = tiny_teacher()
     killed: list[int] = []
     monkeypatch.setattr(readings, "signal_group", lambda pid, number: killed.append(pid))
     monkeypatch.setattr(Dead, "exit_code", lambda self: None)
@@ -631,7 +627,7 @@ def test_a_process_that_works_is_not_ended_for_hanging(models: Path, monkeypatch
     monkeypatch.setattr(Dead, "exit_code", lambda self: None)
     monkeypatch.setattr(readings, "children", {})
     monkeypatch.setattr(readings, "Child", Dead)
-    model = Readers.of_models([each for each in known_language_models() if each.name == "tiny-teacher"])
+    model = tiny_teacher()
     assert [readings.reading_of(model, OwnText(TEXT)) for _ in range(5)] == [None] * 5
 
 

@@ -181,6 +181,30 @@ def test_the_passage_is_sent_once_and_a_slider_that_rests_costs_little(browser, 
     page.close()
 
 
+def test_passages_are_ranked_by_what_colours_the_text(open_page) -> None:
+    long = " ".join(f"w{20 + (30 + number * number) % 60}" for number in range(240))
+    shown = Shown(tau=1.5, rho=5.0, matched=False)
+    models = "tokens_model=a-teacher&tokens_student=b-student"
+    page = open_page(
+        f"tokens?{models}&tokens_order=mean&tokens_view={shown.as_link()}&tokens_text={quote(long)}", sign=A_TOKEN
+    )
+    for measure, rule, model, words in (
+        ("surprisal", "rho", "both", "surprisal under CIST ρ = 5, student − teacher"),
+        ("divergence", "tau", "student", "KL to the student at τ = 1.5"),
+        ("temperature", "rho", "student", "CIST temperature at ρ = 5, of the student"),
+        ("rank", "rho", "teacher", "rank of the token"),
+    ):
+        choose(page, "measure", measure)
+        for name, wanted in (("rule", rule), ("model", model)):
+            if page.locator(f"select.{name}").is_visible():
+                choose(page, name, wanted)
+        page.get_by_text(f"Passages by {words}", exact=True).wait_for(timeout=MINUTES)
+        settle(page)
+        said = page.get_by_role("combobox", name="Passage", exact=True).input_value()
+        told = float(said.partition("mean ")[2].partition(",")[0].replace("−", "-").replace(",", ""))
+        assert mean_shown(page) == pytest.approx(told, rel=0.01, abs=2e-3), (measure, said)
+
+
 def test_a_token_is_reached_by_keyboard_pinned_and_in_the_link(page, pair: TokenPair) -> None:
     page.locator(".text").focus()
     for _ in range(6):

@@ -47,3 +47,14 @@ def test_a_card_that_lacks_something_is_named(folder):
     assert find_language_model("yours") is None  # a damaged card is no matter to others
     assert find_language_model(SMOLLM2).name == SMOLLM2
     assert language_model_names() == ["mine", SMOLLM2]
+
+
+def test_the_vocabularies_that_are_recorded_are_those_of_the_models():
+    pytest.importorskip("transformers")
+    from cist_core.language.models import open_language_model
+
+    here = [known for known in known_language_models() if known.path is not None]
+    assert here
+    for known in here:
+        found = open_language_model(known.name).vocabulary
+        assert (known.vocabulary_sha256, known.vocabulary) == (found.sha256, found.size)

@@ -44,3 +44,17 @@ def test_a_special_token_without_a_class_is_left_out_and_no_text_may_contain_it(
     with pytest.raises(CistError, match="contains the token 2, '<image>', but the model has 2 classes; take it out"):
         found.check_ids(np.array([0, 2]))
     assert shared_classes(found, Vocabulary(("a", None, None))).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [("a", "b", None, "c"), ("a", "b", None, "c", None), ("a", "b", "c"), ("a", None, "b", "c"), ("a", "b"), ()],
+)
+def test_the_digests_agree_exactly_where_the_vocabularies_are_one(other):
+    first, second = Vocabulary(("a", "b", None, "c")), Vocabulary(other)
+    try:
+        shared_classes(first, second)
+    except CistError:
+        assert first.sha256 != second.sha256
+    else:
+        assert first.sha256 == second.sha256
