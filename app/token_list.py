@@ -14,6 +14,7 @@ from app.pages import FOLDER
 from app.settings import page_setting
 from app.state import View
 from app.tokens.models import link_to_added
+from app.tokens.texts import ADDED
 from app.widgets import show_floor, show_table
 from cist_core.data.dataset import evenly_spaced
 from cist_core.language.pieces import TOKEN_TYPES
@@ -125,9 +126,10 @@ def list_tokens(view: View) -> None:
         st.caption(f"The first {MOST:,} of {len(order):,} tokens.")
     show_floor(view.cist)
     if (FOLDER / "tokens.py").is_file():
+        link = link_to_added(view.source.teacher)
         st.page_link(
             "../pages/tokens.py",
-            label="This text token by token, as it reads",
+            label=f"{'This' if ADDED in link else 'A'} text token by token, as it reads",
             icon=":material/short_text:",
-            query_params=link_to_added(view.source.teacher),
+            query_params=link,
         )

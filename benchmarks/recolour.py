@@ -12,8 +12,6 @@ and the processor time of the page's thread go to `recolour.json`.
 from __future__ import annotations
 
 import json
-import os
-import platform
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator
@@ -22,11 +20,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 import psutil
-import streamlit
 import torch
 from app_rerun import ROOT
 from latency import chromium, settle
 from load import studio
+from machine import machine
 from playwright.sync_api import CDPSession, Locator, Page, sync_playwright
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
@@ -54,7 +52,7 @@ MOVE = """(field, [value, event]) => new Promise(done => {
 
 
 def main() -> None:
-    load = os.getloadavg()[0]
+    measured_on = machine("streamlit")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         models = write_models(Path(folder) / "models")
         lines = (SHIPPED / "language" / "texts" / "scripture-test.jsonl").read_text(encoding="utf-8").splitlines()
@@ -83,13 +81,7 @@ def main() -> None:
         "models": 2,
         "moves": MOVES,
         **moves,
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, load {load:.1f} before, {os.getloadavg()[0]:.1f} "
-        f"after, {busy:.0f} % busy meanwhile",
-        "versions": {
-            "chromium": version,
-            "python": platform.python_version(),
-            "streamlit": streamlit.__version__,
-        },
+        "machine": measured_on | {"busy_percent": round(busy), "chromium": version},
     }
     RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(results, indent=2))

@@ -35,13 +35,14 @@ from app.tokens.readings import (
     waiting,
 )
 from app.tokens.selection import SELECT, lift_stretch, measures_of, stretch_of, take_stretch, without_stretch
-from app.tokens.texts import ADDED, MOST_CHARACTERS, OwnText, Text, added_texts
+from app.tokens.texts import ADDED, MOST_CHARACTERS, AddedText, OwnText, Text, added_texts
 from app.tokens.view import MODEL, RUN, TAUS, VIEW, Shown, code_of, show_passage, table_of
 from app.widgets import download_table, page_head, plain, show_error
 from cist_core.errors import CistError
 from cist_core.language.gain import gain_over
 from cist_core.language.known import known_language_models, lacking
 from cist_core.language.passage import curves_of, rows_of
+from cist_core.language.sources import LENGTH
 from cist_core.language.token_set import TokenPair, TokenSet
 from cist_core.samples.selection import Selection
 from cist_core.wording import percent
@@ -190,8 +191,7 @@ def choose_readers(models: Mapping[str, TextModel], runs: Mapping[str, RunView],
 
 def choose_text(notices: DeltaGenerator) -> Text:
     """One that was added, or one's own."""
-    own, asked = choose_own_text(), asked_for(ADDED)
-    texts = added_texts(asked)
+    own, asked, texts = choose_own_text(), asked_for(ADDED), added_texts()
     if not texts and asked in ("", TYPED):
         return own
     titles = {TYPED: "Ecclesiastes 3" if own == OwnText(SAMPLE) else "Your own text"}
@@ -201,7 +201,7 @@ def choose_text(notices: DeltaGenerator) -> Text:
         titles | {added_id: text.title for added_id, text in texts.items()},
         key=ADDED,
         what="text",
-        why=why_not_here(asked),
+        why="A text that was added is read here for whoever added it alone." if why_not_here(asked) else "",
         notices=notices,
     )
     return texts.get(chosen, own)
@@ -417,6 +417,10 @@ def show(reading: Reading, found: TokenSet | TokenPair, number: int, text: Text,
     said = [f"{each['title']}: {each['precision']}." for each in reading.index["models"]] + reading.index["remarks"]
     if lowest > TAUS[0]:
         said.append(f"τ begins at {lowest:g} here: below, the ratio of a token is beyond the tables.")
+    if isinstance(text, AddedText) and text.length not in (None, LENGTH):
+        said.append(
+            f"It was added in rows of {text.length:,} tokens, which the other pages show; here they may be longer."
+        )
     if text == st.session_state.get(LONG):
         said.append(f"The text has more than {MOST_IN_LINK:,} characters and is not in the link, which shows ours.")
     below = st.container(horizontal=True, vertical_alignment="top")
@@ -431,7 +435,11 @@ def show(reading: Reading, found: TokenSet | TokenPair, number: int, text: Text,
             if model.written != model.reference:
                 st.caption(plain(f"{model.written} stands for the folder or file of that model, wherever you have it."))
         st.download_button(
-            f"Text ({text.file_name})", text.content, file_name=text.file_name, on_click="ignore", width="stretch"
+            f"Text ({text.file_name})",
+            lambda: text.content,
+            file_name=text.file_name,
+            on_click="ignore",
+            width="stretch",
         )
         if selected.rows is not None:
             st.caption("Both read the whole text; the table says which tokens are selected.")

@@ -15,6 +15,7 @@ from cist_core.added import Added
 from cist_core.added.roots import HUB
 from cist_core.data.hub_repository import cached_folder
 from cist_core.errors import CistError
+from cist_core.files import own_folder
 from cist_core.language.known import KnownLanguageModel, language_model_names
 from cist_core.language.token_set import read_head
 from cist_core.plain_text import written_out
@@ -62,10 +63,15 @@ class TextModel:
 
     @property
     def hidden(self) -> dict[str, str]:
-        """Where it lies, if that is nobody's business, and what stands for it."""
-        if self.own or self.path is None or self.reference.startswith(HUB):
+        """Where it lies, if that is nobody's business, and what stands for it; the longest places first."""
+        if self.own or self.path is None:
             return {}
-        return {str(self.path.resolve()): self.written, self.reference: self.written}
+        cache = own_folder("CIST_CACHE", "cache")  # in which a model in GGUF lies converted
+        places = {self.path: self.written, cache: "the cache"}
+        if self.reference.startswith(HUB):
+            places[self.path.parents[2]] = "the hub's cache"
+        both = {str(each): said for place, said in places.items() for each in (place.resolve(), place)}
+        return dict(sorted(both.items(), key=lambda item: -len(item[0])))
 
     def shares_vocabulary(self, other: TextModel) -> bool:
         """Whether both have one vocabulary, number by number; where one was added, or shipped, before that was
@@ -139,7 +145,7 @@ def link_to_added(added_id: str) -> dict[str, str]:
         return {}
     model, texts = added.spec.language.model, added.spec.language.texts
     link = {MODEL: model if model in language_model_names() else added_id}
-    return link if texts.startswith(HUB) else {**link, ADDED: added_id}
+    return link if texts.startswith(HUB) or not is_mine(added_id) else {**link, ADDED: added_id}
 
 
 def _called(reference: str) -> str:

@@ -150,20 +150,35 @@ def reading_of(readers: Readers, text: Text, *, may_begin: bool = True) -> Readi
     Raises:
         CistError: if the text cannot be read; it says why, until `forget_fault`.
     """
+    text.check()
     folder = _folder(readers, text)
     with _lock:
-        _see_to_children()
-        if folder in children and folder not in ended:
-            return None
-        with suppress(OSError):  # it is not there, or is just being cleared away
-            index = json.loads((folder / INDEX).read_bytes())
-            os.utime(folder)  # somebody asks for it
-            return Reading(folder, index)
-        if (folder / FAULT).is_file():
-            raise CistError((folder / FAULT).read_text(encoding="utf-8"))
-        if not may_begin:
-            raise CistError("Nobody has had this text read yet; sign in to have a text of your own read.")
-        _begin(readers, text, folder)
+        if (found := _kept(folder)) is not None or (folder in children and folder not in ended):
+            return found
+    if not may_begin:
+        raise CistError("Nobody has had this text read yet; sign in to have a text of your own read.")
+    content = text.content  # not under the lock: the disk that a file lies on may not answer
+    with _lock:
+        if (found := _kept(folder)) is None and (folder not in children or folder in ended):
+            _begin(readers, content, folder, text.file_name)
+    return found
+
+
+def _kept(folder: Path) -> Reading | None:
+    """The reading in a folder; None for none yet.
+
+    Raises:
+        CistError: if it was made and could not be.
+    """
+    _see_to_children()
+    if folder in children and folder not in ended:
+        return None
+    with suppress(OSError):  # it is not there, or is just being cleared away
+        index = json.loads((folder / INDEX).read_bytes())
+        os.utime(folder)  # somebody asks for it
+        return Reading(folder, index)
+    if (folder / FAULT).is_file():
+        raise CistError((folder / FAULT).read_text(encoding="utf-8"))
     return None
 
 
@@ -214,15 +229,13 @@ def _root() -> Path:
     return own_folder("CIST_CACHE", "cache") / "readings"
 
 
-def _begin(readers: Readers, text: Text, folder: Path) -> None:
-    text.check()
-    content = text.content
+def _begin(readers: Readers, content: bytes, folder: Path, file_name: str) -> None:
     if folder in children:
         raise CistError("The process that read the text was ended and has not gone yet; try again in a while.")
     if len(children) - len(ended) >= AT_ONCE:
         raise CistError(f"{AT_ONCE} texts are being read at the moment; wait until one is done.")
     forget_surplus()
-    file = folder / text.file_name
+    file = folder / file_name
     write_whole(file, lambda partial: partial.write_bytes(content), what="The text", durable=False)
     base = Path.cwd() if readers.base is None else readers.base
     if not base.is_dir():

@@ -7,8 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from app.catalogue import may_read, offer_linked, ready_added, titles
-from cist_core.added import Added
+from app.catalogue import may_read, my_added, titles
+from cist_core.added import Added, AddedState
 from cist_core.added.roots import HUB
 from cist_core.errors import CistError
 from cist_core.wording import byte_size
@@ -87,6 +87,13 @@ class AddedText(NamedTuple):
         return f"text{'.jsonl' if self.file.suffix.lower() == '.jsonl' else '.txt'}"
 
     @property
+    def length(self) -> int | None:
+        """Tokens of a row under which it was added; None for what a reading has as well."""
+        assert self.added.spec is not None
+        assert self.added.spec.language is not None
+        return self.added.spec.language.length
+
+    @property
     def content(self) -> bytes:
         """All of it, however much a reading has.
 
@@ -95,18 +102,19 @@ class AddedText(NamedTuple):
         """
         self.check()
         try:
-            size = self.file.stat().st_size
-            if size > MOST_BYTES_OF_TEXT:
-                raise CistError(
-                    f"The file of “{self.title}” has {byte_size(size)} by now, and {byte_size(MOST_BYTES_OF_TEXT)} are "
-                    "read here; give a part of it as your own text."
-                )
-            return self.file.read_bytes()
+            with self.file.open("rb") as stream:
+                found = stream.read(MOST_BYTES_OF_TEXT + 1)
         except OSError as error:
             raise CistError(
                 f"The file of “{self.title}” cannot be read ({error.strerror or error}); put it back, or choose "
                 "another text."
             ) from error
+        if len(found) > MOST_BYTES_OF_TEXT:
+            raise CistError(
+                f"The file of “{self.title}” has more than {byte_size(MOST_BYTES_OF_TEXT)} by now, which are read "
+                "here; give a part of it as your own text."
+            )
+        return found
 
     def check(self) -> None:
         """Refuse one whose file is gone, or may not be read any more; how long it may be was asked when it was added.
@@ -124,17 +132,17 @@ class AddedText(NamedTuple):
 Text = OwnText | AddedText
 
 
-def added_texts(asked: str) -> dict[str, AddedText]:
-    """The texts in files that the visitor may see, by id.
-
-    Args:
-        asked: what the session, or its link, names, which may be another visitor's.
+def added_texts() -> dict[str, AddedText]:
+    """The texts in files that the visitor has added, by id; those of others are nobody else's to read: their files may
+    hold more than was shown of them, and something else by now.
     """
-    offer_linked(asked)
     files = {
         added.id: (added, added.spec.language.texts)
-        for added in ready_added().values()
-        if added.spec is not None and added.spec.language is not None and not added.spec.language.texts.startswith(HUB)
+        for added in my_added()
+        if added.state is AddedState.READY
+        and added.spec is not None
+        and added.spec.language is not None
+        and not added.spec.language.texts.startswith(HUB)
     }
     called = titles(list(files))
     return {added_id: AddedText(added, called[added_id], Path(file)) for added_id, (added, file) in files.items()}

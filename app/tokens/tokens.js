@@ -93,7 +93,7 @@ function startReader(root, data) {
 
   const ratioOf = (token, rule) => (rule === "tau" ? token.maximum / state.tau
     : state.floor > 0 ? Math.min(state.rho, token.maximum / state.floor) : state.rho);
-  const temperatureOf = (token, rule) => (rule === "tau" ? state.tau : Math.max(token.maximum / state.rho, state.floor));
+  const temperatureOf = (token, rule) => (rule === "tau" ? state.tau : Math.max(token.maximum / state.rho, state.floor) || 1);
 
   function valueOf(name, rule, side) {
     const { tokens, curves } = sides[side];

@@ -150,12 +150,11 @@ def test_a_model_goes_by_the_text_that_the_link_names_it_by_and_is_not_beside_it
     assert "asks for the model" not in warnings(app)
 
 
-def test_a_link_of_somebody_else_shows_the_model_and_the_text_and_hides_where_they_lie(studio: Studio) -> None:
+def test_a_link_of_somebody_else_shows_the_model_and_hides_where_it_lies(studio: Studio) -> None:
     link = {"tokens_model": studio.ids["second"], "tokens_student": studio.ids["third"]}
-    app = open_app("tokens", **link, tokens_added=studio.ids["second"])
+    app = open_app("tokens", **link, tokens_text=TEXT)
     assert not app.warning
     assert offered(app)[-2:] == ["tiny", "other"]  # what the link names, and nothing else of somebody's
-    assert offered(app, "added") == ["Ecclesiastes 3", "third", "second"]  # the newest first
     wait_for(app, lambda: "cist_tokens" in components(app))
     given = passage_on(app)
     assert [token["text"].strip() for token in given["tokens"][:30]] == TEXT.split()
@@ -165,6 +164,44 @@ def test_a_link_of_somebody_else_shows_the_model_and_the_text_and_hides_where_th
     assert 'open_language_model("tiny")' in said
     assert "tiny stands for the folder or file of that model" in said
     assert str(studio.models) not in said
+
+
+@pytest.mark.usefixtures("unread")
+def test_the_file_of_a_text_is_read_for_nobody_but_who_added_it(studio: Studio) -> None:
+    """It may hold more than was shown, and something else by now."""
+    app = open_app("tokens", tokens_model=studio.ids["second"], tokens_added=studio.ids["second"])
+    assert f"The link asks for the text “{studio.ids['second']}”, which is not here" in warnings(app)
+    assert "read here for whoever added it alone" in warnings(app)
+    assert app.session_state["tokens_added"] == "typed"
+    (link,) = [
+        each.proto
+        for each in open_app("samples", teacher=studio.ids["first"]).get("page_link")
+        if "token by token" in each.proto.label
+    ]
+    assert link.label.startswith("A text")
+    assert link.query_string == f"tokens_model={studio.ids['first']}"
+
+
+def test_what_was_read_of_a_text_is_not_shown_where_its_file_may_not_be_read_any_more(
+    owner: Studio, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CIST_ADDED", str(tmp_path / "added"))
+    monkeypatch.setattr("cist_core.added.store.Child", HereAndNow)
+    file = tmp_path / "texts" / "words.txt"
+    file.parent.mkdir()
+    file.write_text(TEXT)
+    monkeypatch.setenv("CIST_ROOTS", os.pathsep.join([str(owner.models), str(file.parent)]))
+    store = AddedStore(tmp_path / "added")
+    draft = store.draft(title="my words")
+    store.start(
+        draft.id, AddSpec.of(title="my words", language={"model": str(owner.models / "tiny"), "texts": str(file)})
+    )
+    app = open_app("tokens", tokens_model="scripture-gpt", tokens_student="none", tokens_added=draft.id)
+    wait_for(app, lambda: "cist_tokens" in components(app))
+    monkeypatch.setattr("app.catalogue.may_read_server_paths", lambda: False)
+    app.run()
+    assert "The file of “my words” is not on the Studio's machine any more, or not in a folder" in app.error[0].value
+    assert "cist_tokens" not in components(app)
 
 
 def test_the_code_of_an_owner_names_the_folder_and_runs(owner: Studio, tmp_path, monkeypatch, capsys) -> None:
@@ -186,7 +223,8 @@ def test_a_link_to_what_is_not_there_says_so_in_a_sentence(studio: Studio) -> No
     app = open_app("tokens", tokens_model=NOWHERE, tokens_student=NOWHERE, tokens_added=NOWHERE)
     for what in ("model", "student", "text"):
         assert f"The link asks for the {what} “{NOWHERE}”, which is not here" in warnings(app)
-    assert warnings(app).count("It may have been deleted, or belong to somebody who has signed in.") == 3
+    assert warnings(app).count("It may have been deleted, or belong to somebody who has signed in.") == 2
+    assert warnings(app).count("A text that was added is read here for whoever added it alone.") == 1
     assert app.session_state["tokens_model"] == "scripture-gpt"
 
 
@@ -256,7 +294,7 @@ def test_a_text_is_read_as_its_file_has_it_unless_that_has_become_too_large(
         assert found.key != key  # what was read of it before is another text
         with monkeypatch.context() as patch:
             patch.setattr("app.tokens.texts.MOST_BYTES_OF_TEXT", 4)
-            with pytest.raises(CistError, match="“mine” has 5 Bytes by now, and 4 Bytes are read here"):
+            with pytest.raises(CistError, match="“mine” has more than 4 Bytes by now, which are read here"):
                 found.content  # noqa: B018 - it is read anew each time
         file.unlink()
         with pytest.raises(CistError, match="“mine” is not on the Studio's machine any more"):
