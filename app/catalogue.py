@@ -14,7 +14,7 @@ from app.forms.references import InFile, Named, OfText, Reference, own_name
 from app.people import may_read_server_paths, on_own_machine, sign_in_configured, visitor
 from app.state import Source
 from cist_core.added import Added, AddedState, AddedStore, check_paths
-from cist_core.added.roots import check_path
+from cist_core.added.roots import HUB, check_path
 from cist_core.added.store import ADDED_ID
 from cist_core.cards import Card, find_sample_model, known_sample_models, sample_models
 from cist_core.data.loading import DATASETS
@@ -287,9 +287,7 @@ def student_of(added: Added) -> tuple[LogitSet, Reference]:
     assert added.spec is not None
     assert added.spec.logits is not None
     files = added.spec.logits
-    return LogitSet.load(added.student_file), InFile(
-        own_name(str(files.student), added.uploads), given_as=files.given_as
-    )
+    return LogitSet.load(added.student_file), InFile(_known_as(str(files.student), added), given_as=files.given_as)
 
 
 def reference(name: str, data: str, split: str) -> Reference:
@@ -300,11 +298,16 @@ def reference(name: str, data: str, split: str) -> Reference:
     assert added.spec is not None
     files, language = added.spec.logits, added.spec.language
     if language is not None:
-        return OfText(own_name(language.model, added.uploads), own_name(language.texts, added.uploads), language.length)
+        return OfText(_known_as(language.model, added), _known_as(language.texts, added), language.length)
     if files is None:
         return InFile(download_name(added))  # computed here: the Add page hands them out under this name
-    labels = None if files.labels is None else own_name(files.labels, added.uploads)
-    return InFile(own_name(files.teacher, added.uploads), labels, files.given_as, files.class_map)
+    labels = None if files.labels is None else _known_as(files.labels, added)
+    return InFile(_known_as(files.teacher, added), labels, files.given_as, files.class_map)
+
+
+def _known_as(path: str, added: Added) -> str:
+    """A file or a name as the visitor may know it: where a file lies on the server is for whoever added it alone."""
+    return own_name(path, added.uploads) if is_mine(added.id) or path.startswith(HUB) else Path(path).name
 
 
 def comparable_models(source: Source) -> list[str]:

@@ -182,6 +182,17 @@ def test_the_file_of_a_text_is_read_for_nobody_but_who_added_it(studio: Studio) 
     assert link.query_string == f"tokens_model={studio.ids['first']}"
 
 
+@pytest.mark.parametrize("whose", ["owner", "somebody else"])
+def test_the_code_of_other_pages_says_where_a_model_lies_to_who_added_it_alone(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch, whose: str
+) -> None:
+    monkeypatch.setattr("app.catalogue.on_own_machine", lambda: whose == "owner")
+    app = open_app("entropy", teacher=studio.ids["first"])
+    said = " ".join(element.value for element in app.code)
+    assert ("--lm tiny --text words.txt" in said) == (whose != "owner")
+    assert (f"--lm {studio.models / 'tiny'} --text words.txt" in said) == (whose == "owner")
+
+
 def test_what_was_read_of_a_text_is_not_shown_where_its_file_may_not_be_read_any_more(
     owner: Studio, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
