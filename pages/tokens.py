@@ -518,7 +518,7 @@ def show_page() -> str:
             wait(choice.readers, text)
             return ""
         found = reading.found
-        with row:
+        with st.container(horizontal=True, vertical_alignment="bottom"):  # a row of its own, as its labels are long
             number = choose_passage(reading, found, notices)
         return show(reading, found, number, text, choice)
     except CistError as error:
