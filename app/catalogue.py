@@ -10,11 +10,11 @@ from pathlib import Path
 import streamlit as st
 
 from app.browser_memory import MOST_KEPT, keep_in_browser, kept_by_browser
-from app.forms.references import InFile, Named, OfText, Reference, own_name
+from app.forms.references import InFile, Named, OfText, Reference, known_as
 from app.people import may_read_server_paths, on_own_machine, sign_in_configured, visitor
 from app.state import Source
 from cist_core.added import Added, AddedState, AddedStore, check_paths
-from cist_core.added.roots import HUB, check_path
+from cist_core.added.roots import check_path
 from cist_core.added.store import ADDED_ID
 from cist_core.cards import Card, find_sample_model, known_sample_models, sample_models
 from cist_core.data.loading import DATASETS
@@ -306,8 +306,7 @@ def reference(name: str, data: str, split: str) -> Reference:
 
 
 def _known_as(path: str, added: Added) -> str:
-    """A file or a name as the visitor may know it: where a file lies on the server is for whoever added it alone."""
-    return own_name(path, added.uploads) if is_mine(added.id) or path.startswith(HUB) else Path(path).name
+    return known_as(path, added.uploads, own=is_mine(added.id))
 
 
 def comparable_models(source: Source) -> list[str]:

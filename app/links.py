@@ -134,6 +134,11 @@ def titled_choice(
     return chosen
 
 
+def asked_for(key: str) -> str:
+    """What the session, or its link, names."""
+    return str(st.session_state.get(key) or st.query_params.get(key, ""))
+
+
 def page_choice(
     widget: Callable[..., Any],
     label: str,

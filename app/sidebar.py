@@ -12,7 +12,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from app import catalogue
 from app.forms.references import Reference
 from app.forms.slider_pair import Position, Slider, SliderPair
-from app.links import follow, follow_number, is_number, say_unfollowed, titled_choice
+from app.links import asked_for, follow, follow_number, is_number, say_unfollowed, titled_choice
 from app.people import may_launch
 from app.settings import linked
 from app.sliders.bar import rules_bar, show_sliders
@@ -55,10 +55,10 @@ def choose_source(sidebar: DeltaGenerator, *, needed: bool = True) -> Source | N
         return None
     notice = st.empty()  # on every run, or everything below it would move by one place
     catalogue.recall()
-    catalogue.offer_linked(_asked("teacher"))
+    catalogue.offer_linked(asked_for("teacher"))
     added = catalogue.ready_added()
     titles = catalogue.titles([*cards, *added])
-    why = catalogue.why_not_here(_asked("teacher"))
+    why = catalogue.why_not_here(asked_for("teacher"))
     if follow("teacher", list(titles), "teacher", titles=titles, why=why):
         _let_pair_go_with("teacher")
     teacher = titled_choice(sidebar.selectbox, "Teacher", titles, setting=linked("teacher"), place=sidebar)
@@ -104,11 +104,6 @@ def open_source(added_id: str) -> None:
     """Look at something that was added: the sidebar turns to it. For a callback, before the sidebar is drawn."""
     catalogue.remember(added_id)
     st.session_state["teacher"] = added_id
-
-
-def _asked(key: str) -> str:
-    """What the session, or its link, names."""
-    return str(st.session_state.get(key) or st.query_params.get(key, ""))
 
 
 def _students(cards: dict[str, Card], added: dict[str, Added], teacher: str, data: str) -> list[str]:

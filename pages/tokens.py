@@ -17,7 +17,7 @@ from streamlit.delta_generator import DeltaGenerator
 from app.catalogue import why_not_here
 from app.forms.run_tokens import titles_of, with_student
 from app.forms.run_views import RunView
-from app.links import hidden_field, page_choice, say_unfollowed, unfollowed
+from app.links import asked_for, hidden_field, page_choice, say_unfollowed, unfollowed
 from app.people import may_launch, run_store
 from app.selection_bar import choose_rule, count_of, explanation_of
 from app.settings import page_setting
@@ -122,11 +122,6 @@ def runs_with_student(notices: DeltaGenerator) -> dict[str, RunView]:
     except CistError as error:
         notices.warning(plain(f"The runs cannot be offered beside the models: {error}"))
         return {}
-
-
-def asked_for(key: str) -> str:
-    """What the session, or its link, names."""
-    return str(st.session_state.get(key) or st.query_params.get(key, ""))
 
 
 def choose_model(models: Mapping[str, TextModel], runs: Mapping[str, str], notices: DeltaGenerator) -> str:

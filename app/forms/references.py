@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cist_core.added.roots import HUB
 from cist_core.cards import find_sample_model
 from cist_core.errors import CistError
 
@@ -127,6 +128,11 @@ def _loading(expression: str) -> str:
 def class_map_words(mapping: Mapping[str, str]) -> list[str]:
     """A class map as ``--class-map`` takes it."""
     return [f"{of_data}={of_teacher}" for of_data, of_teacher in mapping.items()]
+
+
+def known_as(path: str, uploads: Path, *, own: bool) -> str:
+    """A file or a name as the visitor may know it: where a file lies on the server is for whoever added it alone."""
+    return own_name(path, uploads) if own or path.startswith(HUB) else Path(path).name
 
 
 def own_name(path: str, uploads: Path) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.catalogue import find_added, is_mine, may_read, offer_linked, ready_added, recall, titles
-from app.forms.references import own_name
+from app.forms.references import known_as
 from app.tokens.texts import ADDED
 from app.tokens.view import MODEL
 from cist_core.added import Added
@@ -57,9 +57,7 @@ class TextModel:
     @property
     def written(self) -> str:
         """What code calls it: a folder or file that is not the visitor's to know of, or was uploaded, by its name."""
-        if self.added is None or self.reference.startswith(HUB):
-            return self.reference
-        return own_name(self.reference, self.added.uploads) if self.own else Path(self.reference).name
+        return self.reference if self.added is None else known_as(self.reference, self.added.uploads, own=self.own)
 
     @property
     def hidden(self) -> dict[str, str]:
