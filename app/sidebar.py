@@ -242,7 +242,7 @@ def choose_rules(sidebar: DeltaGenerator, source: Source, *, with_bar: bool = Tr
     tau, rho = (_number(st.session_state[key], getattr(start, key), ranges[key]) for key in ("tau", "rho"))
     if not moved:
         _move_after_drawn(pair, Position(_name(source), tau, rho, floor, together))
-    view = View.of(source, tau, rho, floor)
+    view = View.of(source, tau, rho, floor, before=optional_view())
     say_unfollowed(place, *ranges)
     if with_bar:
         show_sliders(bar, view, together=together, note="" if view.matched else _note(view, together))

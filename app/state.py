@@ -23,7 +23,7 @@ from cist_core.language.text_predictions import TextPredictions
 from cist_core.logits.logit_set import LogitSet
 from cist_core.samples.selection import Selection
 from cist_core.samples.table import SampleTable, StudentLogits
-from cist_core.temperature import CIST_FLOOR, Cist, Fixed
+from cist_core.temperature import CIST_FLOOR, Cist, Fixed, TemperatureRule
 from cist_core.temperature.profile import OVER_SHARP, OVER_SMOOTHED
 from cist_core.temperature.readings import RuleReading, read_rule
 from cist_core.wording import of_tokens
@@ -299,8 +299,14 @@ class View:
     slices: Mapping[str, Selection] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, source: Source, tau: float, rho: float, floor: float) -> View:
-        fixed, cist = read_rule(Fixed(tau), source.curves), read_rule(Cist(rho, floor), source.curves)
+    def of(cls, source: Source, tau: float, rho: float, floor: float, before: View | None = None) -> View:
+        """The view before the samples are chosen; a rule that the view ``before`` has read on the source is kept."""
+
+        def read(rule: TemperatureRule) -> RuleReading:
+            kept = [] if before is None or before.source is not source else before.pair
+            return next((reading for reading in kept if reading.rule == rule), None) or read_rule(rule, source.curves)
+
+        fixed, cist = read(Fixed(tau)), read(Cist(rho, floor))
         samples = SampleTable(source.curves, fixed, cist, student=source.student, text=source.text)
         return cls(source, tau, rho, floor, fixed, cist, samples)
 

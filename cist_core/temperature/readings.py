@@ -80,8 +80,9 @@ def read_rule(
         over_sharp_below=over_sharp_below,
         over_smoothed_above=over_smoothed_above,
     )
-    ratios = curves.statistics.maximum / temperatures
-    return RuleReading(rule, temperatures, entropy, ratios, at_floor, profile, rule.student_at_floor(curves))
+    return RuleReading(
+        rule, temperatures, entropy, rule.ratios(curves), at_floor, profile, rule.student_at_floor(curves)
+    )
 
 
 def read_rules(rules: Iterable[TemperatureRule], curves: EntropyCurves, **thresholds: float) -> list[RuleReading]:

@@ -74,6 +74,27 @@ def test_unlocked_sliders_leave_each_other_alone_and_relock_from_tau() -> None:
     assert app.slider(key="rho").value != rho
 
 
+def test_a_rule_that_nobody_has_moved_is_not_read_anew() -> None:
+    """Neither where another setting changes, nor on another page; of another teacher or under another floor it is."""
+    app = open_app("ratio")
+    before = view_of(app)
+    app.slider(key="ratio_gap").set_value(0.5).run()
+    assert (view_of(app).fixed, view_of(app).cist) == (before.fixed, before.cist)  # readings equal only themselves
+    app.toggle(key="matched").set_value(False).run()
+    app.slider(key="tau").set_value(before.tau + 1).run()
+    assert view_of(app).cist is before.cist
+    assert view_of(app).fixed.rule.tau == view_of(app).tau == before.tau + 1
+    app.switch_page("../pages/entropy.py").run()
+    assert view_of(app).cist is before.cist
+    app.number_input(key="floor").set_value(2.0).run()
+    assert view_of(app).cist.rule.floor == 2.0
+    assert (view_of(app).cist.entropy != before.cist.entropy).any()
+    here = view_of(app)
+    app.selectbox(key="teacher_box").select("cifar100-resnet20").run()
+    assert len(view_of(app).fixed.entropy) == view_of(app).source.curves.num_samples
+    assert view_of(app).fixed is not here.fixed
+
+
 @pytest.mark.parametrize("key", ["tau", "rho"])
 def test_a_link_with_one_value_gets_its_partner(key: str) -> None:
     app = open_app(**{key: "2.5"})

@@ -64,6 +64,16 @@ def test_no_temperature_of_cist_falls_below_its_floor(curves, logits, floor, bin
     assert binds == {0: "nowhere", 1: "everywhere"}.get(share, "somewhere")
 
 
+@pytest.mark.parametrize("rho", [2.91, 3.37, 4.13])
+def test_above_its_floor_cist_has_one_ratio_to_the_last_bit(curves, rho):
+    """Of ``m / (m / rho)`` the rounding would give ranks their order."""
+    rule = Cist(rho)
+    above = ~rule.at_floor(curves)
+    assert 0 < above.sum() < 300
+    assert set(rule.ratios(curves)[above].tolist()) == {rho}
+    np.testing.assert_allclose(rule.ratios(curves), curves.statistics.maximum / rule.temperatures(curves), rtol=1e-12)
+
+
 def test_the_floor_of_cist_is_one_unless_another_is_named(curves, logits):
     assert Cist(3) == Cist(3, floor=1)
     maximum = centred_maximum(logits)
