@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from cist_core.cache_limit import cache_limit, keep_within_limit
 from cist_core.data.class_maps import fit_classes
 from cist_core.data.dataset import ImageDataset
 from cist_core.data.decoded import DecodedImages
@@ -153,11 +154,12 @@ def infer(
     Raises:
         Cancelled: if ``should_stop`` said so.
         CistError: if teacher and data do not fit, an image cannot be read, an option is not available here, or the
-            cache cannot be written to.
+            cache cannot be written to; if ``CIST_CACHE_BYTES`` is no number of bytes.
     """
     started = time.perf_counter()
     dataset = fit_data(teacher, dataset)
     _check_options(precision, batch_size, device, executor, workers)
+    cache_limit()  # refused before the work, not after
     indices = choose_samples(dataset.labels, limit, seed)
     samples = samples_text(len(indices), dataset.num_samples, seed)
     provenance = _provenance(teacher, dataset, precision, samples)
@@ -195,6 +197,7 @@ def infer(
                     run = _Run(teacher, dataset, indices, choose_device(device), PRECISIONS[precision])
                     reduced = run.fill(writer, batch_size, reporting, should_stop)
             logit_set = _finish(writer, teacher)
+        keep_within_limit(path)
     elif progress is not None:
         progress(len(indices), len(indices))
     logit_set = _without_softmax(logit_set)

@@ -15,6 +15,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from cist_core.cache_limit import cache_limit, keep_within_limit
 from cist_core.errors import CistError, first_line
 from cist_core.files import move_into_place
 from cist_core.logits.scratch import cache_dir, require_room
@@ -56,6 +57,7 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _make(path: Path, folder: Path) -> None:
+    cache_limit()  # refused before the work, not after
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -66,6 +68,7 @@ def _make(path: Path, folder: Path) -> None:
         if not _is_whole(folder):  # else another process was as fast
             shutil.rmtree(folder, ignore_errors=True)
             move_into_place(partial, folder)
+            keep_within_limit(folder)
     except OSError as error:
         raise CistError(
             f"{path.name} cannot be converted in {folder.parent} ({error.strerror or error}); make room there, or set "

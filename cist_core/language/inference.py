@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from cist_core.cache_limit import cache_limit, keep_within_limit
 from cist_core.errors import CistError
 from cist_core.language.analysis import token_pairs, token_set
 from cist_core.language.batches import pad
@@ -54,6 +55,7 @@ def infer_tokens(
     count = _count(texts)
     for text in texts:
         model.vocabulary.check_ids(text.ids)
+    cache_limit()  # refused before the work, not after
     path = cache_dir() / "tokens" / f"{_key(model, texts)}.safetensors"
     if cached and path.is_file():
         try:
@@ -68,6 +70,7 @@ def infer_tokens(
         return found
     remove_abandoned(path.parent)
     found.save(path)
+    keep_within_limit(path)
     return TokenSet.load(path)
 
 

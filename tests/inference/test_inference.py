@@ -1,4 +1,5 @@
 import errno
+import os
 import shutil
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from cist_core.data.dataset import ImageDataset
 from cist_core.data.loading import load_dataset
-from cist_core.errors import BrokenOff, Cancelled, CistError
+from cist_core.errors import BrokenOff, Cancelled, CistError, CistWarning
 from cist_core.inference.run import choose_device, fit_data, infer
 from cist_core.logits.cache import LogitWriter
 from cist_core.zoo.architectures import ARCHITECTURES, create_model
@@ -91,6 +92,23 @@ def test_result_is_mapped_from_the_cache_not_held_in_memory(
     logits = infer(teacher, dataset, device="cpu", cache_dir=tmp_path).logit_set.logits
     assert isinstance(logits, np.memmap)
     assert len(list((tmp_path / "logits").iterdir())) == 1
+
+
+def test_logits_that_were_not_read_for_longest_make_room(
+    teacher: Teacher, dataset: ImageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = infer(teacher, dataset, device="cpu", cache_dir=tmp_path, limit=20)
+    (oldest,) = (tmp_path / "logits").iterdir()
+    os.utime(oldest, (1_000_000, 1_000_000))
+    monkeypatch.setenv("CIST_CACHE_BYTES", str(2 * oldest.stat().st_size))
+    with pytest.warns(CistWarning, match="1 that was not read for longest made room"):
+        infer(teacher, dataset, device="cpu", cache_dir=tmp_path, limit=21)
+    assert not oldest.exists()
+    np.testing.assert_array_equal(first.logit_set.logits.shape, (20, 10))  # whoever has it open keeps it
+    assert np.isfinite(first.logit_set.logits).all()
+    monkeypatch.setenv("CIST_CACHE_BYTES", "all of it")
+    with pytest.raises(CistError, match="CIST_CACHE_BYTES"):
+        infer(teacher, dataset, device="cpu", cache_dir=tmp_path, limit=20)
 
 
 class Counting(nn.Module):
