@@ -29,6 +29,16 @@ def s3() -> Iterator[str]:
         made.stop()
 
 
+def access_to(address: str) -> dict[str, str]:
+    """The environment variables by which this machine's S3 is used."""
+    return {
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": address,
+    }
+
+
 @pytest.fixture
 def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A folder for one run that nobody else has."""
@@ -38,13 +48,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
     if kind == "file":
         (tmp_path / "store").mkdir()
         return (tmp_path / "store" / "one").as_uri()
-    address = request.getfixturevalue("s3")
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": address,
-    }.items():
+    for name, value in access_to(request.getfixturevalue("s3")).items():
         monkeypatch.setenv(name, value)
     import boto3
 

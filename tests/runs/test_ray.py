@@ -13,11 +13,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from object_stores import access_to
 from ray_cluster import Cluster, a_cluster
 from whole_runs import TINY, results
 
 from cist_core import CistError
 from cist_core.runs import Run, RunState, RunStore, Worker
+from cist_core.runs.copies import bring_back
 from cist_core.runs.executors.protocol import ExecutorUnreachable, executor_named
 from cist_core.runs.executors.ray_jobs import RayExecutor
 from cist_core.training import RunConfig
@@ -352,9 +354,13 @@ def test_wrong_settings_fail_a_run_in_a_sentence(workplace, api, worker):
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with a_cluster() as made:
-        yield made
+def cluster(s3) -> Iterator[Cluster]:
+    """Its nodes have keys of the S3 of these tests, as those of an operator have them of his."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in access_to(s3).items():
+            patch.setenv(name, value)
+        with a_cluster() as made:
+            yield made
 
 
 @pytest.fixture
@@ -388,7 +394,11 @@ def work(worker: Worker, until_it_holds: Callable[[], object], what: str) -> Non
 
 
 @pytest.mark.slow
-def test_a_run_whose_node_is_killed_goes_on_elsewhere_to_the_same_metrics(on_ray, cluster, tmp_path):
+@pytest.mark.parametrize("url", ["s3"], indirect=True)
+def test_a_run_whose_node_is_killed_goes_on_elsewhere_to_the_same_metrics(url, on_ray, cluster, tmp_path):
+    """Both attempts write one copy in an S3, from which the run is brought back."""
+    bucket = url.removesuffix("/one")
+    (on_ray.store.root / "executors.toml").write_text(f'[mirror]\nurl = "{bucket}"\n')
     config = TINY.changed(epochs=120)
     run = on_ray.store.add(config)
     worker = on_ray.worker()
@@ -403,6 +413,9 @@ def test_a_run_whose_node_is_killed_goes_on_elsewhere_to_the_same_metrics(on_ray
     assert ask(on_ray, run.id)["driver_node_id"] != first["driver_node_id"]
     assert "Resumed after" in run.directory.log_tail(1000)
     assert results(run.directory.path) == results(tmp_path / "whole")
+    fetched = bring_back(RunStore(tmp_path / "elsewhere"), f"{bucket}/{run.id}")
+    assert fetched.state is RunState.FINISHED
+    assert results(fetched.directory.path) == results(run.directory.path)
 
 
 def on_two_workers(place: Workplace, config: RunConfig) -> Run:
