@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import hashlib
 import json
 import logging
@@ -12,7 +11,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -185,29 +184,16 @@ def _mirror(options: argparse.Namespace) -> Mirror | None:
     return Mirror(url, RunDirectory(options.run_dir))
 
 
-@contextlib.contextmanager
-def _begun(mirror: Mirror | None, options: argparse.Namespace) -> Iterator[None]:
-    if mirror is None:
-        yield
-        return
-    mirror.begin(resume=options.resume, replace=options.replace_mirror)
-    try:
-        yield
-    except BaseException:
-        with contextlib.suppress(CistError):  # what ended the run counts
-            mirror.close()
-        raise
-    mirror.close()
-
-
 def _train(options: argparse.Namespace) -> None:
     from accelerate import PartialState
+
+    from cist_core.training.mirror.mirror import copied
 
     mirror = _mirror(options)
     named = options.config is not None or options.preset is not None
     only_in_store = mirror is not None and options.resume and not named and not mirror.directory.config_file.exists()
     config = None if only_in_store else chosen_config(options)  # a wrong one ends here, before a store is asked
-    with _begun(mirror, options):
+    with copied(mirror, resume=options.resume, replace=options.replace_mirror):
         sentence = _trained(config or chosen_config(options), options, mirror)
     if PartialState().is_main_process:  # of several, each has the same to say
         print(sentence)

@@ -4,8 +4,8 @@
 
 Ray Train places the workers, on one node or several, and joins their processes; the engine then does what it does under
 ``accelerate launch``: each process has its share of every batch, and the first one writes the run directory, which all
-nodes see. The job itself trains nothing. A worker that dies or fails ends its group, so that no other waits for it, and
-Ray Train starts another one, which resumes.
+nodes see, and its copy in a store. The job itself trains nothing. A worker that dies or fails ends its group, so that
+no other waits for it, and Ray Train starts another one, which resumes.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--workers", type=int, required=True)
     parser.add_argument("--resources", type=json.loads, required=True, help="of each, by Ray's names, as JSON")
+    parser.add_argument("--mirror", metavar="URL", help="of the copy in a store; one of an earlier attempt is replaced")
     parser.add_argument("--no-code", action="store_true", help="run no code that the config names")
     options = parser.parse_args(arguments)
     directory = RunDirectory(options.run_dir)
@@ -42,10 +43,13 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     failure = _train(options, directory)
     status = directory.status()
-    if status.get("state") not in _CODES:
+    code = _CODES.get(str(status.get("state")), 2)
+    if code == 0 and failure is not None and options.mirror is not None:  # the run is whole, its copy may be not
+        code = 2
+    if code == 2:
         reason = status.get("reason") or failure or "The workers have ended and left no word."
         print(f"cist: {reason}", file=sys.stderr)
-    return _CODES.get(str(status.get("state")), 2)
+    return code
 
 
 def _train(options: argparse.Namespace, directory: RunDirectory) -> str | None:
@@ -62,6 +66,8 @@ def _train(options: argparse.Namespace, directory: RunDirectory) -> str | None:
         train_loop_config={
             "config": str(options.config),
             "run_dir": str(options.run_dir),
+            "resume": options.resume,
+            "mirror": options.mirror,
             "no_code": options.no_code,
         },
         scaling_config=ScalingConfig(
@@ -84,15 +90,25 @@ def _train(options: argparse.Namespace, directory: RunDirectory) -> str | None:
 
 def _work(given: dict[str, Any]) -> None:
     """What each worker does."""
+    from torch import distributed
+
     from cist_core.training.config import load_config
     from cist_core.training.engine import train
+    from cist_core.training.mirror.mirror import Mirror, copied
     from cist_core.zoo.kinds.code import NO_CODE
 
     if given["no_code"]:
         os.environ[NO_CODE] = "1"
 
-    with contextlib.suppress(Cancelled):
-        train(load_config(given["config"]), given["run_dir"], resume=True)
+    directory = RunDirectory(given["run_dir"])
+    copies = given["mirror"] is not None and distributed.get_rank() == 0
+    mirror = Mirror(given["mirror"], directory) if copies else None
+    # A group that Ray Train has started again goes on where there is a checkpoint.
+    resume = given["resume"] or any(directory.checkpoints.glob("*.pt"))
+    with contextlib.suppress(Cancelled), copied(mirror, resume=resume, replace=True):
+        distributed.barrier()  # until the run is fetched
+        if directory.status().get("state") != "finished":  # else its copy was not complete
+            train(load_config(given["config"]), given["run_dir"], resume=True, mirror=mirror)
 
 
 if __name__ == "__main__":

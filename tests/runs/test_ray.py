@@ -339,7 +339,8 @@ def test_a_run_on_several_workers_is_a_job_that_asks_for_them_itself(workplace, 
     settings.write_text('[ray]\nworkers = 2\n\n[mirror]\nurl = "s3://bucket/runs"\n')
     other = workplace.add()
     worker.tick()
-    assert "a run of 2 workers cannot be copied to a store yet" in workplace.store.get(other).reason
+    asked = [content for method, path, content in api.asked if (method, path) == ("POST", "/api/jobs/")][-1]
+    assert f" --mirror s3://bucket/runs/{other} <" in asked["entrypoint"]
 
 
 def test_wrong_settings_fail_a_run_in_a_sentence(workplace, api, worker):
@@ -413,15 +414,21 @@ def test_a_run_whose_node_is_killed_goes_on_elsewhere_to_the_same_metrics(url, o
     assert ask(on_ray, run.id)["driver_node_id"] != first["driver_node_id"]
     assert "Resumed after" in run.directory.log_tail(1000)
     assert results(run.directory.path) == results(tmp_path / "whole")
-    fetched = bring_back(RunStore(tmp_path / "elsewhere"), f"{bucket}/{run.id}")
+    check_copy(run, f"{bucket}/{run.id}", tmp_path)
+
+
+def check_copy(run: Run, url: str, folder: Path) -> None:
+    """The copy in a store is the whole run."""
+    fetched = bring_back(RunStore(folder / "elsewhere"), url)
     assert fetched.state is RunState.FINISHED
     assert results(fetched.directory.path) == results(run.directory.path)
 
 
-def on_two_workers(place: Workplace, config: RunConfig) -> Run:
+def on_two_workers(place: Workplace, config: RunConfig, *, mirror: str | None = None) -> Run:
     """Queue a run whose workers are on a node each, as every node has one CPU."""
     pytest.importorskip("ray.train.torch", reason="the extra 'ray' brings Ray Train, which is not installed")
-    (place.store.root / "executors.toml").write_text("[ray]\nworkers = 2\n")
+    copies = "" if mirror is None else f'\n[mirror]\nurl = "{mirror}"\n'
+    (place.store.root / "executors.toml").write_text(f"[ray]\nworkers = 2\n{copies}")
     return place.store.add(config)
 
 
@@ -446,10 +453,11 @@ def test_a_run_on_two_workers_ends_with_the_metrics_of_two_processes_of_one_mach
 
 
 @pytest.mark.slow
-def test_a_run_on_two_workers_of_which_a_node_is_killed_goes_on_to_the_same_metrics(on_ray, cluster, tmp_path):
-    """It goes on as the same job, once there is a node for each worker again."""
+@pytest.mark.parametrize("url", ["s3"], indirect=True)
+def test_a_run_on_two_workers_of_which_a_node_is_killed_goes_on_to_the_same_metrics(url, on_ray, cluster, tmp_path):
+    """It goes on as the same job, once there is a node for each worker again; the first of them copies it to an S3."""
     config = TINY.changed(epochs=120)
-    run = on_two_workers(on_ray, config)
+    run = on_two_workers(on_ray, config, mirror=url.removesuffix("/one"))
     worker = on_ray.worker()
     work(worker, lambda: any(run.directory.checkpoints.glob("*.pt")), "for a checkpoint")
     cluster.replace(cluster.nodes[-1])
@@ -459,6 +467,7 @@ def test_a_run_on_two_workers_of_which_a_node_is_killed_goes_on_to_the_same_metr
     assert ended.attempt == 1
     assert "Resumed after" in run.directory.log_tail(1000)
     assert results(run.directory.path) == by_two_processes(config, tmp_path)
+    check_copy(run, f"{url.removesuffix('/one')}/{run.id}", tmp_path)
 
 
 @pytest.mark.slow

@@ -225,15 +225,12 @@ def _job_name(run: Run, number: int) -> str:
 
 def _on_workers(run: Run, settings: RaySettings, *, resume: bool) -> list[str]:
     """The command of a run on several workers."""
-    if mirror_of(run.directory.path) is not None:
-        raise CistError(
-            f"Mend {SETTINGS_FILE}: a run of {settings.workers} workers cannot be copied to a store yet; leave out "
-            "[mirror], or workers under [ray]."
-        )
     each = json.dumps(settings.of_a_process(_machine(run)))
     amounts = ["--workers", str(settings.workers), "--resources", each]
     place = [str(run.directory.config_file), "--run-dir", str(run.directory.path)]
+    url = mirror_of(run.directory.path)
     more = [*(["--resume"] if resume else []), *(["--no-code"] if run.owner is not None else [])]
+    more += [] if url is None else ["--mirror", url]
     return [*PYTHON, "-m", "cist_core.runs.ray_workers", *place, *amounts, *more]
 
 

@@ -16,7 +16,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 from uuid import uuid4
@@ -41,6 +41,31 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _STEP = re.compile(r"checkpoints/step-(\d+)\.pt")
 
 log = logging.getLogger("cist_core.training")
+
+
+@contextlib.contextmanager
+def copied(mirror: Mirror | None, *, resume: bool, replace: bool) -> Iterator[None]:
+    """A run has its copy: begun before it, closed behind it; nothing without a mirror.
+
+    Args:
+        mirror: of the run.
+        resume: as in `Mirror.begin`.
+        replace: likewise.
+
+    Raises:
+        CistError: as `Mirror.begin` and `Mirror.close`, unless the run itself has failed.
+    """
+    if mirror is None:
+        yield
+        return
+    mirror.begin(resume=resume, replace=replace)
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(CistError):  # what ended the run counts
+            mirror.close()
+        raise
+    mirror.close()
 
 
 class Mirror:
