@@ -70,6 +70,8 @@ class Reported:
     objective: str
     rows: list[Row]
     tried: int
+    again: dict[str, list[Row]]
+    """Runs that were trained once more on another device, by device."""
 
     @property
     def kept(self) -> list[Row]:
@@ -84,19 +86,27 @@ def reported(runs: Runs, name: str) -> dict[str, Reported]:
     setting, results = SETTINGS[name], {}
     for key, method in setting.methods.items():
         state = found(runs, SETTINGS, name, key)
-        rows, objective = [], ""
+        rows, objective, again = [], "", {}
         if state.best is not None:
             objective = method.objective(state.best)
             trained = (runs.get(name, objective, state.best["learning_rate"], seed) for seed in setting.final_seeds)
             rows = [row for row in trained if row is not None]
-        results[key] = Reported(method.title, state, objective, rows, state.tried)
+            again = runs.again(name, objective, state.best["learning_rate"], setting.final_seeds)
+        results[key] = Reported(method.title, state, objective, rows, state.tried, again)
     return results
 
 
 def against(one: Reported, reference: Reported) -> list[float]:
-    """Differences in test accuracy, seed by seed."""
-    theirs = {row["seed"]: row["test_accuracy"] for row in reference.kept}
-    return [row["test_accuracy"] - theirs[row["seed"]] for row in one.kept if row["seed"] in theirs]
+    """Differences in test accuracy, seed by seed, on the same device where the reference was trained there too."""
+    return [row["test_accuracy"] - theirs["test_accuracy"] for row, theirs in _pairs(one, reference)]
+
+
+def _pairs(one: Reported, reference: Reported) -> Iterator[tuple[Row, Row]]:
+    theirs = {row["seed"]: row for row in reference.kept}
+    there = {(row["device"], row["seed"]): row for rows in reference.again.values() for row in rows}
+    for row in one.kept:
+        if row["seed"] in theirs:
+            yield row, there.get((row["device"], row["seed"]), theirs[row["seed"]])
 
 
 def write_report(runs: Runs, images: Path | None) -> None:
@@ -143,12 +153,16 @@ def _methods_table(setting: Setting, results: dict[str, Reported]) -> Iterator[s
         "NLL, fitted (nats) | ECE, fitted (%) | student's centred maximum |"
     )
     yield "|---|---|---|---|---|---|---|---|"
-    trained = [result for result in results.values() if result.kept]
+    trained = [one for result in results.values() for one in (result, *_once_more(result)) if one.kept]
     for result in sorted(trained, key=lambda result: -statistics.fmean(result.column("test_accuracy"))):
         assert result.state.best is not None
         missing = len(setting.final_seeds) - len(result.rows)
         title = result.title + (f" (n = {len(result.rows)})" if missing else "") + _mark(result, results[REFERENCE])
-        difference = "" if result is results[REFERENCE] else points(against(result, results[REFERENCE]), sign=True)
+        difference = (
+            ""
+            if result.objective == results[REFERENCE].objective
+            else points(against(result, results[REFERENCE]), sign=True)
+        )
         diverged = len(result.rows) - len(result.kept)
         cells = [
             title,
@@ -163,10 +177,16 @@ def _methods_table(setting: Setting, results: dict[str, Reported]) -> Iterator[s
         yield "| " + " | ".join(cells) + " |"
 
 
+def _once_more(result: Reported) -> Iterator[Reported]:
+    """The same runs as another device has trained them, each a line of its own."""
+    for device, rows in result.again.items():
+        where = "a CPU" if device == "cpu" else f"an {device}"
+        yield replace(result, title=f"{result.title}, once more on {where}", rows=rows, again={})
+
+
 def _mark(result: Reported, reference: Reported) -> str:
     """Where runs are compared with those of another device."""
-    devices = {row["device"] for row in (*result.rows, *reference.rows)}
-    return " †" if len(devices) > 1 else ""
+    return " †" if any(row["device"] != theirs["device"] for row, theirs in _pairs(result, reference)) else ""
 
 
 def _limits(best: dict[str, float]) -> str:

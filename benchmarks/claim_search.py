@@ -19,9 +19,9 @@ LIMITS = {
     "beta": (0.1, 64.0),
     "gamma": (0.025, 1.0),
     "k": (0.5, 16.0),
-    "lambda_kl": (0.2, 64.0),
+    "lambda_kl": (0.01, 64.0),
     "learning_rate": (1e-3, 1.6),
-    "rho": (1.0, 16.0),
+    "rho": (1.0, 64.0),
     "tau": (0.25, 32.0),
 }
 """A grid grows by a factor of two at an end where the best lies, but not beyond these."""
@@ -115,11 +115,13 @@ def canonical(objective: str) -> str:
 
 
 class Runs:
-    """Every trained run, one JSON line each."""
+    """Every trained run, one JSON line each. Of a run that was trained on several devices the first counts."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._known: dict[Key, dict[str, Any]] = {}
+        self._again: dict[tuple[Key, str], dict[str, Any]] = {}
+        """What was trained once more on another device, by that device."""
         if path.is_file():
             for line in path.read_text(encoding="utf-8").splitlines():
                 self._keep(json.loads(line))
@@ -131,10 +133,31 @@ class Runs:
                 stream.write(json.dumps(row) + "\n")
 
     def _keep(self, row: dict[str, Any]) -> None:
-        self._known[row["setting"], canonical(row["objective"]), row["learning_rate"], row["seed"]] = row
+        key = (row["setting"], canonical(row["objective"]), row["learning_rate"], row["seed"])
+        if self._known.setdefault(key, row).get("device") != row.get("device"):
+            self._again[key, row["device"]] = row
 
     def get(self, setting: str, objective: str, learning_rate: float, seed: int) -> dict[str, Any] | None:
         return self._known.get((setting, canonical(objective), round(learning_rate, 10), seed))
+
+    def on(self, device: str, setting: str, objective: str, learning_rate: float, seed: int) -> dict[str, Any] | None:
+        """The run as that device has trained it, be it the first or once more."""
+        first = self.get(setting, objective, learning_rate, seed)
+        if first is not None and first.get("device") == device:
+            return first
+        return self._again.get(((setting, canonical(objective), round(learning_rate, 10), seed), device))
+
+    def again(
+        self, setting: str, objective: str, learning_rate: float, seeds: Iterable[int]
+    ) -> dict[str, list[dict[str, Any]]]:
+        """What was trained once more on other devices, by device."""
+        spelled, rate = canonical(objective), round(learning_rate, 10)
+        devices = dict.fromkeys(device for _, device in self._again)
+        keys = [(setting, spelled, rate, seed) for seed in seeds]
+        trained = {
+            device: [self._again[key, device] for key in keys if (key, device) in self._again] for device in devices
+        }
+        return {device: rows for device, rows in trained.items() if rows}
 
     def of(self, setting: str) -> list[dict[str, Any]]:
         return [row for row in self._known.values() if row["setting"] == setting]

@@ -113,6 +113,35 @@ def test_runs_are_trained_in_waves_as_long_as_the_time_allows(
     assert len(Runs(tmp_path / "runs.jsonl").of("digits")) == sum(waves)
 
 
+def test_what_another_device_has_trained_is_trained_again_where_that_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once; what counts stays the run that was first."""
+
+    def train(plans, lessons, recipe, **options):
+        return [{"objective": p.objective, "learning_rate": 0.1, "seed": p.seed, "val_accuracy": 0.5} for p in plans]
+
+    monkeypatch.setattr(claim, "train_side_by_side", train)
+    monkeypatch.setattr(claim.Trainer, "lesson", lambda self, name: None)
+    plans = [claim.plan("digits", "kd", 0.1, seed) for seed in range(3)]
+    runs = Runs(tmp_path / "runs.jsonl")
+    runs.add(
+        {"setting": "digits", "objective": "kd", "learning_rate": 0.1, "seed": seed, "val_accuracy": 0.6, "device": on}
+        for seed, on in ((0, "a GPU"), (1, "cpu"))
+    )
+    for _ in range(2):
+        trainer = claim.Trainer(Runs(tmp_path / "runs.jsonl"), None, "cpu", students=1, seconds=100.0)
+        assert trainer.train("digits", plans[:2])
+        assert trainer.train("digits", plans[:2], again=True)
+    runs = Runs(tmp_path / "runs.jsonl")
+    assert [(row["seed"], row["device"]) for row in runs.of("digits")] == [(0, "a GPU"), (1, "cpu")]
+    again = runs.again("digits", "kd", 0.1, range(3))
+    assert {device: [row["seed"] for row in rows] for device, rows in again.items()} == {"cpu": [0]}
+    first = runs.get("digits", "kd", 0.1, 0)
+    assert first is not None
+    assert first["val_accuracy"] == 0.6
+
+
 def test_what_is_open_is_said_until_nothing_is(tmp_path: Path) -> None:
     runs = Runs(tmp_path / "runs.jsonl")
     assert len(what_is_open(runs, SETTINGS)) == len(SETTINGS)
