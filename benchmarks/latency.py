@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from app_rerun import ROOT, write_sample_models
 from load import studio
+from machine import machine
 from playwright.sync_api import Page, sync_playwright
 
 PAGES = ("overview", "entropy", "ratio", "weights", "samples", "rho")
@@ -102,8 +103,10 @@ def main() -> None:
             page = browser.new_page(viewport={"width": 1440, "height": 1000})
             moves = {name: slider_moves(page, address, name) for name in PAGES}
             drags = {name: slider_drag(page, address, name) for name in DRAWN_IN_THE_BROWSER}
+        version = f"Chromium {browser.version}"
         browser.close()
     results = {
+        "machine": machine("streamlit", "numpy") | {"browser": version},
         "samples": options.samples,
         "classes": options.classes,
         "first_chart_s": {"shipped teacher": shipped, "this size": large},

@@ -3,10 +3,13 @@
     python benchmarks/streaming.py [--size 1280000x1000] [--output benchmarks/streaming.json] [--folder /some/disk]
 
 Makes a float16 `.safetensors` file in a temporary folder, and looks at it twice, each time in a process of its own and
-with one cache folder: the second finds what the first has left there. A row goes into the output for each look.
+with one cache folder: the second finds what the first has left there. A row goes into the output for each look, and one
+for openings from the disk: three processes that know nothing of the file, each after the system was told to forget its
+pages, as before each bare read there.
 
-- bare read: the file's bytes through a buffer of 16 MiB; the best of three.
-- opening: `LogitSet.load` and the fingerprint. In the file's pages that the system holds: it has just been written.
+- bare read: the file's bytes through a buffer of 16 MiB; the median of three.
+- opening: `LogitSet.load` and the fingerprint. But for the third row in the pages that the system holds: the file has
+  just been written.
 - first pass: `EntropyCurves.from_logits`, the statistics of every row.
 - table: `EntropyCurves.tabulated`, the curves at 183 ratios.
 - matched pair: the rho of tau 4.
@@ -31,7 +34,7 @@ from typing import Any
 
 import numpy as np
 from machine import machine
-from repeated import figures, in_turn
+from repeated import Times, figures, in_turn, times_of
 
 SIZE = "1280000x1000"
 ROWS_AT_ONCE = 20_000
@@ -90,6 +93,36 @@ def bare_read(path: Path) -> int:
     return total
 
 
+def forget_pages(path: Path) -> None:
+    """The system holds none of the file any more, so that the next who reads it reads the disk."""
+    with path.open("rb+") as stream:
+        os.fsync(stream.fileno())  # pages that are not written yet would stay
+        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def open_from_disk(path: Path) -> dict[str, Any]:
+    """One process's bare read and opening, each from the disk."""
+    from cist_core.logits.logit_set import LogitSet
+
+    forget_pages(path)
+    read, size = timed(lambda: bare_read(path))
+    forget_pages(path)
+    with Memory() as memory:
+        opened, _ = timed(lambda: LogitSet.load(path).fingerprint)
+    return {"bytes": size, "memory_bytes": memory.largest, "steps": {"bare read": read, "opening": opened}}
+
+
+def of_several(looks: list[dict[str, Any]]) -> dict[str, Any]:
+    """One row of the same look of several processes."""
+    steps: dict[str, Any] = {}
+    for name in looks[0]["steps"]:
+        taken = [one["steps"][name] for one in looks]
+        steps[name] = figures(Times(*([what[key] for what in taken] for key in ("seconds", "processor_seconds"))))
+        reads = [one["steps"]["bare read"]["seconds"] for one in looks]
+        steps[name]["bare_reads"] = times_of([what["seconds"] for what in taken], reads)["median"]
+    return {**looks[0], "memory_bytes": max(one["memory_bytes"] for one in looks), "steps": steps}
+
+
 def look(path: Path) -> dict[str, Any]:
     """One process's look at the file."""
     from cist_core.compare.matching import matched_pair
@@ -129,10 +162,18 @@ def look(path: Path) -> dict[str, Any]:
     return {"bytes": size, "rho": pair.rho, "memory_bytes": memory.largest, "steps": found}
 
 
-def print_look(row: dict[str, Any]) -> None:
-    print(
-        f"{row['size']}, {row['look']}: {row['memory_bytes'] / 2**20:,.0f} MiB that are no file's, rho {row['rho']:.5f}"
+def in_a_process(what: str, path: Path, cache: Path) -> dict[str, Any]:
+    environment = os.environ | {"CIST_CACHE": str(cache)}
+    command = [sys.executable, __file__, what, str(path)]
+    found: dict[str, Any] = json.loads(
+        subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
     )
+    return found
+
+
+def print_look(row: dict[str, Any]) -> None:
+    pair = f", rho {row['rho']:.5f}" if "rho" in row else ""
+    print(f"{row['size']}, {row['look']}: {row['memory_bytes'] / 2**20:,.0f} MiB that are no file's{pair}")
     for name, what in row["steps"].items():
         figures = (
             f"{what['seconds']:8.3f} s {what['processor_seconds']:8.3f} processor s {what['bare_reads']:7.2f} reads"
@@ -148,27 +189,27 @@ def main() -> None:
     )
     parser.add_argument("--folder", type=Path, help="where the file is made; else the system's temporary folder")
     parser.add_argument("--look", type=Path, help=argparse.SUPPRESS)  # what the processes are started with
+    parser.add_argument("--open", type=Path, help=argparse.SUPPRESS)  # likewise
     arguments = parser.parse_args()
-    if arguments.look is not None:
-        print(json.dumps(look(arguments.look)))
+    if arguments.look is not None or arguments.open is not None:
+        print(json.dumps(look(arguments.look) if arguments.open is None else open_from_disk(arguments.open)))
         return
     samples, classes = (int(part) for part in arguments.size.split("x"))
     rows = json.loads(arguments.output.read_text()) if arguments.output.exists() else []
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         path = Path(folder) / "logits.safetensors"
         write_logits(path, samples, classes)
-        for name in ("first look", "second look"):
-            command = [sys.executable, __file__, "--look", str(path)]
-            environment = os.environ | {"CIST_CACHE": str(Path(folder) / "cache")}
-            output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
-            row = {
-                "size": arguments.size,
-                "look": name,
-                "machine": machine("numpy", "numba"),
-                **json.loads(output),
-            }
-            rows.append(row)
-            print_look(row)
+        looked = {
+            name: [in_a_process("--look", path, Path(folder) / "cache")] for name in ("first look", "second look")
+        }
+        if hasattr(os, "posix_fadvise"):  # on Linux
+            looked["from the disk"] = [
+                in_a_process("--open", path, Path(folder) / f"cache-{turn}") for turn in range(READS)
+            ]
+        for name, looks in looked.items():
+            found = looks[0] if len(looks) == 1 else of_several(looks)
+            rows.append({"size": arguments.size, "look": name, "machine": machine("numpy", "numba"), **found})
+            print_look(rows[-1])
     arguments.output.write_text(json.dumps(rows, indent=1) + "\n")
 
 

@@ -101,8 +101,12 @@ def test_streaming_looks_twice_and_its_results_can_be_compared(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([*command, "--folder", str(tmp_path)], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    first, second = json.loads(results.read_text())
+    first, second, *from_disk = json.loads(results.read_text())
     assert first["bytes"] == second["bytes"] > 2 * 3000 * 300
     assert first["rho"] == pytest.approx(second["rho"], rel=1e-6)
     assert second["steps"]["table"]["processor_seconds"] < first["steps"]["table"]["processor_seconds"]
+    for row in from_disk:
+        assert (row["look"], row["bytes"]) == ("from the disk", first["bytes"])
+        assert {what["repeats"] for what in row["steps"].values()} == {3}
+    assert len(from_disk) == hasattr(os, "posix_fadvise")
     assert check.main([str(results), str(results)]) == 0
