@@ -482,7 +482,7 @@ def _draw_evidence(evidence: list[dict[str, Any]]) -> None:
         {
             "setting": entry["setting"],
             "labels": "KD" if point["rule"].startswith("tau") else "CIST",
-            "name": point["rule"].removeprefix("cist:").replace("rho=", "ρ ").replace("tau=", "τ "),
+            "value": point["rule"].rpartition("=")[2],
             **point,
         }
         for entry in evidence
@@ -512,9 +512,28 @@ def _draw_evidence(evidence: list[dict[str, Any]]) -> None:
         )
         base = alt.Chart(part).encode(x=x, y=y, color=colour)
         layers = base.mark_line(strokeWidth=2) + base.mark_point(size=60, filled=True, opacity=1)
-        layers += base.mark_text(dy=-12, fontSize=10).encode(text="name:N")
+        for labels, symbol, dy in (("CIST", "ρ", -12), ("KD", "τ", 14)):
+            names = alt.Chart(_names(part[part["labels"] == labels], symbol, above=dy < 0)).encode(
+                x=x, y=y, color=colour
+            )
+            layers += names.mark_text(dy=dy, fontSize=10).encode(text="name:N")
         charts.append(layers.properties(width=600, height=220, title=alt.TitleParams(title, anchor="start")))
     _save(alt.vconcat(*charts).resolve_scale(y="independent"), "claim-entropy")
+
+
+def _names(points: pd.DataFrame, symbol: str, *, above: bool) -> pd.DataFrame:
+    """What stands beside points of one kind; one text for those that lie so close that theirs would overlap."""
+    ordered = points.sort_values("normalised_entropy", kind="stable")
+    groups = (ordered["normalised_entropy"].diff() > 0.02).cumsum()
+    return pd.DataFrame(
+        {
+            "labels": group["labels"].iloc[0],
+            "name": f"{symbol} {', '.join(sorted(group['value'], key=float))}",
+            "normalised_entropy": group["normalised_entropy"].mean(),
+            "accuracy": group["accuracy"].max() if above else group["accuracy"].min(),
+        }
+        for _, group in ordered.groupby(groups)
+    )
 
 
 def _save(chart: alt.VConcatChart | alt.FacetChart, name: str) -> None:
