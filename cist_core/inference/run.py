@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cist_core.cache_limit import cache_limit, keep_within_limit
+from cist_core.cache_limit import cache_limit, keep_within_limit, mark_read
 from cist_core.data.class_maps import fit_classes
 from cist_core.data.dataset import ImageDataset
 from cist_core.data.decoded import DecodedImages
@@ -41,6 +42,9 @@ from cist_core.progress import ProgressCallback
 from cist_core.zoo.folding import fold_batch_norm, runs_side_by_side
 from cist_core.zoo.layout import in_its_layout
 from cist_core.zoo.teacher import Teacher
+
+_RESULTS = re.compile(r"[0-9a-f]{40}\.safetensors")
+"""Names of the files in the cache; see `_key`."""
 
 Precision = Literal["float32", "bfloat16", "float16"]
 Place = Literal["here", "ray"]
@@ -197,9 +201,11 @@ def infer(
                     run = _Run(teacher, dataset, indices, choose_device(device), PRECISIONS[precision])
                     reduced = run.fill(writer, batch_size, reporting, should_stop)
             logit_set = _finish(writer, teacher)
-        keep_within_limit(path)
-    elif progress is not None:
-        progress(len(indices), len(indices))
+        keep_within_limit(path, _RESULTS)
+    else:
+        mark_read(path)
+        if progress is not None:
+            progress(len(indices), len(indices))
     logit_set = _without_softmax(logit_set)
     speed = (len(indices) - resumed) / (time.perf_counter() - started)
     return InferenceResult(logit_set, speed, cached, resumed, reduced)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from cist_core.cache_limit import cache_limit, keep_within_limit
+from cist_core.cache_limit import cache_limit, keep_within_limit, mark_read
 from cist_core.errors import CistError, first_line
 from cist_core.files import move_into_place
 from cist_core.logits.scratch import cache_dir, require_room
@@ -29,6 +30,8 @@ _SECONDS = 1800
 _BYTES_PER_BYTE = 9
 """Float32 weights take up to 8 times the room of 4-bit ones, and the tokenizer a little."""
 _FORMAT = 1
+_RESULTS = re.compile(r"[0-9a-f]{64}-\d+")
+"""Names of the folders in the cache."""
 """Raised when the same file would be converted otherwise."""
 _BAD = 2
 _LOCK = threading.Lock()
@@ -47,7 +50,9 @@ def converted(path: Path) -> Path:
         raise CistError(f"There is no file {path}; check its name.")
     folder = cache_dir() / "language" / f"{file_sha256(path)}-{_FORMAT}"
     with _LOCK:
-        if not _is_whole(folder):
+        if _is_whole(folder):
+            mark_read(folder / "config.json")
+        else:
             _make(path, folder)
     return folder
 
@@ -68,7 +73,7 @@ def _make(path: Path, folder: Path) -> None:
         if not _is_whole(folder):  # else another process was as fast
             shutil.rmtree(folder, ignore_errors=True)
             move_into_place(partial, folder)
-            keep_within_limit(folder)
+            keep_within_limit(folder, _RESULTS)
     except OSError as error:
         raise CistError(
             f"{path.name} cannot be converted in {folder.parent} ({error.strerror or error}); make room there, or set "

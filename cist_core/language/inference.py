@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 
-from cist_core.cache_limit import cache_limit, keep_within_limit
+from cist_core.cache_limit import cache_limit, keep_within_limit, mark_read
 from cist_core.errors import CistError
 from cist_core.language.analysis import token_pairs, token_set
 from cist_core.language.batches import pad
@@ -21,6 +22,8 @@ from cist_core.logits.scratch import cache_dir
 from cist_core.partial_files import remove_abandoned
 from cist_core.progress import ProgressCallback
 
+_RESULTS = re.compile(r"[0-9a-f]{64}\.safetensors")
+"""Names of the files in the cache; see `_key`."""
 PLACES_AT_ONCE = {"cpu": 2_048, "mps": 8_192, "cuda": 32_768}
 """Tokens and padding of a batch."""
 _LOGITS_AT_ONCE = 1 << 24
@@ -60,6 +63,7 @@ def infer_tokens(
     if cached and path.is_file():
         try:
             found = TokenSet.load(path)
+            mark_read(path)
             # The same weights may have been read under another name.
             return replace(found, provenance={**found.provenance, **_provenance(model)})
         except CistError:  # damaged, or of another version: it is made again
@@ -70,8 +74,9 @@ def infer_tokens(
         return found
     remove_abandoned(path.parent)
     found.save(path)
-    keep_within_limit(path)
-    return TokenSet.load(path)
+    found = TokenSet.load(path)
+    keep_within_limit(path, _RESULTS)
+    return found
 
 
 def infer_pair(

@@ -81,7 +81,7 @@ def read_rule(
         over_smoothed_above=over_smoothed_above,
     )
     return RuleReading(
-        rule, temperatures, entropy, rule.ratios(curves), at_floor, profile, rule.student_at_floor(curves)
+        rule, temperatures, entropy, rule.ratios(curves, temperatures), at_floor, profile, rule.student_at_floor(curves)
     )
 
 

@@ -93,9 +93,15 @@ class TemperatureRule(ABC):
         """The entropy of every sample's soft labels under this rule, ``(N,)`` nats."""
         return curves.at_temperature(self.temperatures(curves))
 
-    def ratios(self, curves: EntropyCurves) -> NDArray[np.float64]:
-        """``m_i / tau_i`` of every sample, ``(N,)``; 0 for constant rows."""
-        return np.asarray(curves.statistics.maximum.astype(np.float64) / self.temperatures(curves))
+    def ratios(self, curves: EntropyCurves, temperatures: NDArray[np.floating] | None = None) -> NDArray[np.float64]:
+        """``m_i / tau_i`` of every sample, ``(N,)``; 0 for constant rows.
+
+        Args:
+            curves: of the samples.
+            temperatures: under the rule, where they are known, so that they are not computed again.
+        """
+        tau = self.temperatures(curves) if temperatures is None else temperatures
+        return np.asarray(curves.statistics.maximum.astype(np.float64) / tau)
 
     def at_floor(self, curves: EntropyCurves) -> NDArray[np.bool_]:
         """Where a floor of the rule, and not its formula, decides the temperature, ``(N,)``; nowhere by default."""

@@ -43,7 +43,7 @@ class Cist(TemperatureRule):
         # A floor holds the temperature of a constant row, whose gradient then is that of any row at the floor.
         return None if self.floor > TAU_MIN else super().torch_least_damping(student, tau)
 
-    def ratios(self, curves: EntropyCurves) -> NDArray[np.float64]:
+    def ratios(self, curves: EntropyCurves, temperatures: NDArray[np.floating] | None = None) -> NDArray[np.float64]:
         """``min(rho, m_i / floor)``: one ratio above the floor, where ``m / (m / rho)`` rounds to several."""
         maximum = curves.statistics.maximum.astype(np.float64)
         return np.asarray(np.minimum(maximum / max(self.floor, TAU_MIN), self.rho))
