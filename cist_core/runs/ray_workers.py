@@ -23,6 +23,7 @@ from cist_core.errors import Cancelled, first_line
 from cist_core.training.run_directory import RunDirectory
 
 _FAILURES = 3
+_TIMEOUT_SECONDS = 6 * 3600
 _CODES = {"finished": 0, "cancelled": 130}
 
 
@@ -41,26 +42,34 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.resume and any(directory.checkpoints.glob("*.pt")):
         print(f"cist: There is a run in {directory.path} already; resume it, or choose another one.", file=sys.stderr)
         return 2
-    failure = _train(options, directory)
+    no_copy = _no_copy_file(directory)
+    no_copy.unlink(missing_ok=True)
+    failure = _train(options)
     status = directory.status()
-    code = _CODES.get(str(status.get("state")), 2)
-    if code == 0 and failure is not None and options.mirror is not None:  # the run is whole, its copy may be not
-        code = 2
+    code, reason = _CODES.get(str(status.get("state")), 2), None
+    if no_copy.exists():
+        code, reason = 2, no_copy.read_text(encoding="utf-8")
+    elif status.get("state") == "failed":
+        reason = status.get("reason")
     if code == 2:
-        reason = status.get("reason") or failure or "The workers have ended and left no word."
-        print(f"cist: {reason}", file=sys.stderr)
+        print(f"cist: {reason or failure or 'The workers have ended and left no word.'}", file=sys.stderr)
     return code
 
 
-def _train(options: argparse.Namespace, directory: RunDirectory) -> str | None:
+def _no_copy_file(directory: RunDirectory) -> Path:
+    """Where the first worker says why the run has no copy, which is no part of its status."""
+    return directory.path / "ray" / "no-copy.txt"
+
+
+def _train(options: argparse.Namespace) -> str | None:
     """What Ray Train says if the workers failed as often as they may; None if they ended well."""
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
-    from ray.train.torch import TorchTrainer
+    from ray.train.torch import TorchConfig, TorchTrainer
 
     ray.init()
     # The workers, which no signal reaches, look for the file before each step. Ray's start sets a handler of its own.
-    signal.signal(signal.SIGTERM, lambda *_: directory.cancel_file.touch())
+    signal.signal(signal.SIGTERM, lambda *_: RunDirectory(options.run_dir).cancel_file.touch())
     trainer = TorchTrainer(
         _work,
         train_loop_config={
@@ -75,6 +84,8 @@ def _train(options: argparse.Namespace, directory: RunDirectory) -> str | None:
             use_gpu=options.resources.get("GPU", 0) > 0,
             resources_per_worker={name: amount for name, amount in options.resources.items() if amount},
         ),
+        # For so long others wait for the first one, which may have to fetch the run.
+        torch_config=TorchConfig(timeout_s=_TIMEOUT_SECONDS),
         run_config=RunConfig(
             name=options.run_dir.name,
             storage_path=str(options.run_dir.resolve() / "ray"),
@@ -85,6 +96,8 @@ def _train(options: argparse.Namespace, directory: RunDirectory) -> str | None:
         trainer.fit()
     except TrainingFailedError as error:
         return first_line(error)
+    finally:
+        ray.shutdown()  # what workers have written comes no more, so that the last line of our errors is the reason
     return None
 
 
@@ -94,21 +107,30 @@ def _work(given: dict[str, Any]) -> None:
 
     from cist_core.training.config import load_config
     from cist_core.training.engine import train
-    from cist_core.training.mirror.mirror import Mirror, copied
+    from cist_core.training.mirror.mirror import CopyFailed, Mirror, copied
     from cist_core.zoo.kinds.code import NO_CODE
 
     if given["no_code"]:
         os.environ[NO_CODE] = "1"
 
     directory = RunDirectory(given["run_dir"])
-    copies = given["mirror"] is not None and distributed.get_rank() == 0
-    mirror = Mirror(given["mirror"], directory) if copies else None
+    no_copy = _no_copy_file(directory)
+    if no_copy.exists():
+        return  # what ended the group before would end this one as well
+    first = distributed.get_rank() == 0
+    mirror = Mirror(given["mirror"], directory) if first and given["mirror"] is not None else None
     # A group that Ray Train has started again goes on where there is a checkpoint.
     resume = given["resume"] or any(directory.checkpoints.glob("*.pt"))
-    with contextlib.suppress(Cancelled), copied(mirror, resume=resume, replace=True):
-        distributed.barrier()  # until the run is fetched
-        if directory.status().get("state") != "finished":  # else its copy was not complete
-            train(load_config(given["config"]), given["run_dir"], resume=True, mirror=mirror)
+    try:
+        with contextlib.suppress(Cancelled), copied(mirror, resume=resume, replace=True):
+            finished = [directory.status().get("state") == "finished"]  # then its copy was not complete
+            distributed.broadcast_object_list(finished)  # the others wait here until the run is fetched
+            if not finished[0]:
+                train(load_config(given["config"]), given["run_dir"], resume=True, mirror=mirror)
+    except CopyFailed as error:
+        no_copy.parent.mkdir(parents=True, exist_ok=True)
+        no_copy.write_text(str(error), encoding="utf-8")
+        raise
 
 
 if __name__ == "__main__":

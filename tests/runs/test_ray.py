@@ -24,6 +24,7 @@ from cist_core.runs.executors.protocol import ExecutorUnreachable, executor_name
 from cist_core.runs.executors.ray_jobs import RayExecutor
 from cist_core.training import RunConfig
 from cist_core.training.engine import train
+from cist_core.training.mirror.store import Store
 from tests.runs.jobs_api import JobsApi
 from tests.runs.workplace import FAKE_ENGINE, Workplace, config, until
 
@@ -468,6 +469,20 @@ def test_a_run_on_two_workers_of_which_a_node_is_killed_goes_on_to_the_same_metr
     assert "Resumed after" in run.directory.log_tail(1000)
     assert results(run.directory.path) == by_two_processes(config, tmp_path)
     check_copy(run, f"{url.removesuffix('/one')}/{run.id}", tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("url", ["s3"], indirect=True)
+def test_a_run_on_two_workers_whose_copy_is_refused_fails_in_its_sentence(url, on_ray, cluster):
+    bucket = url.removesuffix("/one")
+    run = on_two_workers(on_ray, TINY, mirror=bucket)
+    Store(f"{bucket}/{run.id}").write("notes.txt", b"of somebody else")
+    worker = on_ray.worker()
+    work(worker, lambda: on_ray.store.get(run.id).state.ended, "for the end")
+    ended = on_ray.store.get(run.id)
+    assert ended.state is RunState.FAILED
+    assert f"Expected {bucket}/{run.id} to be empty or the copy of a run, but it holds notes.txt" in ended.reason
+    assert Store(f"{bucket}/{run.id}").read("notes.txt") == b"of somebody else"
 
 
 @pytest.mark.slow

@@ -43,6 +43,10 @@ _STEP = re.compile(r"checkpoints/step-(\d+)\.pt")
 log = logging.getLogger("cist_core.training")
 
 
+class CopyFailed(CistError):  # noqa: N818 - what has happened to the copy, not to the run
+    """A run could not begin, or has ended, without its copy."""
+
+
 @contextlib.contextmanager
 def copied(mirror: Mirror | None, *, resume: bool, replace: bool) -> Iterator[None]:
     """A run has its copy: begun before it, closed behind it; nothing without a mirror.
@@ -53,19 +57,29 @@ def copied(mirror: Mirror | None, *, resume: bool, replace: bool) -> Iterator[No
         replace: likewise.
 
     Raises:
-        CistError: as `Mirror.begin` and `Mirror.close`, unless the run itself has failed.
+        CopyFailed: as `Mirror.begin` and `Mirror.close`, unless the run itself has failed.
     """
     if mirror is None:
         yield
         return
-    mirror.begin(resume=resume, replace=replace)
+    with _of_the_copy():
+        mirror.begin(resume=resume, replace=replace)
     try:
         yield
     except BaseException:
         with contextlib.suppress(CistError):  # what ended the run counts
             mirror.close()
         raise
-    mirror.close()
+    with _of_the_copy():
+        mirror.close()
+
+
+@contextlib.contextmanager
+def _of_the_copy() -> Iterator[None]:
+    try:
+        yield
+    except CistError as error:
+        raise CopyFailed(str(error)) from error
 
 
 class Mirror:
