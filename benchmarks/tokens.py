@@ -251,7 +251,10 @@ def put(rows: list[dict[str, Any]], row: dict[str, Any]) -> list[dict[str, Any]]
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure what token sets cost beside their language models.")
     parser.add_argument(
-        "--lm", nargs="+", metavar="NAME", help="names of `cist models`, folders or hf:REPO (default: all that are here)"
+        "--lm",
+        nargs="+",
+        metavar="NAME",
+        help="names of `cist models`, folders or hf:REPO (default: all that are here)",
     )
     parser.add_argument("--text", help="a .txt or .jsonl file, or hf:REPO (default: the chapters that ship)")
     parser.add_argument("--tokens", type=int, default=TOKENS)
