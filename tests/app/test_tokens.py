@@ -210,7 +210,13 @@ def test_tokens_are_selected_by_a_rule_about_what_the_model_expected(pair, model
 
 
 @pytest.mark.parametrize(
-    ("rule", "said"), [("class=3", "needs labels"), ("colour=3", "There is no measure 'colour'"), ("rank", "Expected")]
+    ("rule", "said"),
+    [
+        ("class=3", "needs labels"),
+        ("student_surprisal=2..", "needs a student"),
+        ("colour=3", "There is no measure 'colour'"),
+        ("rank", "Expected"),
+    ],
 )
 def test_a_rule_that_says_nothing_of_tokens_is_refused_in_a_sentence(models: Path, rule: str, said: str) -> None:
     app = open_app("tokens", **ALONE, tokens_text=TEXT, tokens_select=rule)
@@ -238,6 +244,7 @@ def test_the_measures_of_a_passage_are_those_of_its_tokens_that_count(pair) -> N
         "student_temperature": "student's CIST temperature",
         "rank": "rank",
         "surprisal": "nll",
+        "student_surprisal": "student's nll",
         "position": "position",
     }.items():
         assert measures.column(measure) == pytest.approx(table[column].to_numpy(), abs=1e-6)
@@ -396,6 +403,30 @@ def test_passages_are_found_by_their_means_and_the_link_names_the_one_shown(mode
     ranks = [float(name.partition("mean ")[2].partition(",")[0]) for name in options]
     assert ranks == sorted(ranks, reverse=True)
     assert max(ranks) > math.log(CLASSES)  # no entropies any more
+
+
+def test_a_link_to_an_order_alone_shows_its_first_passage_and_one_to_a_passage_that_one(models: Path) -> None:
+    text = " ".join(f"w{20 + (30 + number * number) % 60}" for number in range(240))
+    link = {**ALONE, "tokens_text": text, "tokens_order": "largest"}
+
+    def opened(**further: str) -> AppTest:
+        app = open_app("tokens", **link, **further)
+        return wait_for(app, lambda: "cist_tokens" in components(app))
+
+    def shown(app: AppTest) -> str:
+        return str(app.selectbox(key="tokens_passage_box").value)
+
+    app = opened()
+    options = app.selectbox(key="tokens_passage_box").options
+    numbers = [option.partition(":")[0] for option in options]
+    assert len(numbers) > 2
+    assert numbers != sorted(numbers)
+    assert shown(app) == numbers[0]
+    assert shown(opened(tokens_passage=numbers[1])) == numbers[1]
+    app.selectbox(key="tokens_order_box").select("text").run()
+    assert shown(app) == "1"
+    app.selectbox(key="tokens_passage_box").select("2").run()
+    assert shown(app) == "2"
 
 
 @pytest.mark.parametrize(
