@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ from app.selection_bar import choose_rule, count_of, explanation_of
 from app.settings import page_setting
 from app.state import NO_STUDENT
 from app.tokens.models import TextModel, added_models
+from app.tokens.picture import picture_of
 from app.tokens.ranking import in_order, lowest_temperature, ranking_of, values_in
 from app.tokens.readings import (
     QUIET_SECONDS,
@@ -36,8 +38,8 @@ from app.tokens.readings import (
 )
 from app.tokens.selection import SELECT, lift_stretch, measures_of, stretch_of, take_stretch, without_stretch
 from app.tokens.texts import ADDED, MOST_CHARACTERS, AddedText, OwnText, Text, added_texts
-from app.tokens.view import MODEL, RUN, TAUS, VIEW, Shown, code_of, show_passage, table_of
-from app.widgets import download_table, page_head, plain, show_error
+from app.tokens.view import MODEL, RUN, TAUS, VIEW, Shown, code_of, scales_of, show_passage, table_of
+from app.widgets import download_picture, download_table, page_head, plain, show_error
 from cist_core.errors import CistError
 from cist_core.language.gain import gain_over
 from cist_core.language.known import known_language_models, lacking
@@ -421,8 +423,10 @@ def show(reading: Reading, found: TokenSet | TokenPair, number: int, text: Text,
         further=where["sequence"] > 0,  # a part of a text that is longer than the model reads at once
         between=stretch_of(selected.rule),
         others=selected.others,
+        scales=scales_of(passage["classes"]),
         on_change=take_over,
     )
+    finding = finding_with(before, found, counted, passage, selected.rows)
     said = [f"{each['title']}: {each['precision']}." for each in reading.index["models"]] + reading.index["remarks"]
     if lowest > TAUS[0]:
         said.append(f"τ begins at {lowest:g} here: below, the ratio of a token is beyond the tables.")
@@ -453,15 +457,26 @@ def show(reading: Reading, found: TokenSet | TokenPair, number: int, text: Text,
         if selected.rows is not None:
             st.caption("Both read the whole text; the table says which tokens are selected.")
         positions = None if selected.rows is None else teacher.facts.positions[selected.rows]
+        picture = partial(picture_of, passage, found, rows, shown, title=finding, before=before, selected=positions)
+        download_picture(picture, "tokens")
         download_table(lambda: table_of(passage, found, rows, shown, before=before, selected=positions), "tokens")
-    if before is None or not isinstance(found, TokenPair):
-        return finding_of(found, selected.rows)
-    told = counted if selected.rows is None else selected.rows
-    if not len(told):
-        return finding_of(found, selected.rows)
-    at = set(teacher.facts.positions[told].tolist())
+    return finding
+
+
+def finding_with(
+    before: TokenPair | None,
+    found: TokenSet | TokenPair,
+    counted: NDArray[np.int64],
+    passage: Mapping[str, Any],
+    selected: NDArray[np.int64] | None,
+) -> str:
+    """What the models expected, or of a run what its student expects otherwise than before, in one sentence."""
+    told = counted if selected is None else selected
+    if before is None or not isinstance(found, TokenPair) or not len(told):
+        return finding_of(found, selected)
+    at = set(found.teacher.facts.positions[told].tolist())
     size = sum(token["bytes"] for token in passage["tokens"] if token["position"] in at)
-    which = "token" if selected.rows is None else "selected token"
+    which = "token" if selected is None else "selected token"
     return gain_over(before, found, told, size).sentence(f"a {which} of this passage")
 
 

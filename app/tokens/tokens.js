@@ -6,6 +6,7 @@
 //   id        of the passage
 //   further   whether the model has read something before it
 //   sliders   { tau, rho, matched, floor, bounds: { tau: [low, high], rho: [low, high] } }
+//   scales    of each measure { low, high, log }
 //   measure, rule, model, pinned
 //   between   [first, last] position of the stretch that is selected, null for an open end; or null
 //   others    whether each token fulfils whatever else is selected by; or null
@@ -16,14 +17,14 @@ const TOKENS_STEPS = 1000;
 const TOKENS_MOST = { cist: 82, fixed: 62 };  // percent of the colours; words on them stand out in both themes
 
 const TOKEN_MEASURES = {
-  entropy: { name: "Entropy", unit: "nats", ruled: true, scale: (data) => [0, Math.log(data.classes)] },
-  surprisal: { name: "Surprisal", unit: "nats", ruled: true, scale: (data) => [0, Math.log(data.classes)] },
-  maximum: { name: "Centred maximum m", unit: "", scale: () => [1, 64], log: true },
-  temperature: { name: "CIST temperature", unit: "", scale: () => [0.25, 16], log: true },
-  weight: { name: "CIST weight", unit: "× the mean", scale: () => [1 / 4, 4], log: true, diverging: true, joint: true },
-  divergence: { name: "KL to the student", unit: "nats", ruled: true, scale: () => [0.01, 10], log: true, joint: true, needsStudent: true },
-  reverse: { name: "Reverse KL, from the student", unit: "nats", ruled: true, scale: () => [0.01, 10], log: true, joint: true, needsStudent: true },
-  rank: { name: "Rank of the token", unit: "", scale: (data) => [1, data.classes], log: true },
+  entropy: { name: "Entropy", unit: "nats", ruled: true },
+  surprisal: { name: "Surprisal", unit: "nats", ruled: true },
+  maximum: { name: "Centred maximum m", unit: "" },
+  temperature: { name: "CIST temperature", unit: "" },
+  weight: { name: "CIST weight", unit: "× the mean", diverging: true, joint: true },
+  divergence: { name: "KL to the student", unit: "nats", ruled: true, joint: true, needsStudent: true },
+  reverse: { name: "Reverse KL, from the student", unit: "nats", ruled: true, joint: true, needsStudent: true },
+  rank: { name: "Rank of the token", unit: "" },
 };
 
 // Whose numbers, by name: of one model, or of the first less those of the second. Measures of a pair are a student's.
@@ -137,9 +138,9 @@ function startReader(root, data) {
     const rules = ruled && state.rule === "difference" ? ["rho", "tau"] : [ruled ? state.rule : "rho"];
     const byRule = rules.map((rule) => subtracted(of.map((side) => valueOf(state.measure, rule, side))));
     values = subtracted(byRule);
-    const compared = of.length > 1 || rules.length > 1, [low, high] = measure.scale(data);
-    const scale = compared ? symmetric(high / (measure.log ? 4 : 2)) : [low, high];
-    const place = placeOn(scale, measure.log && !compared), diverging = compared || measure.diverging;
+    const compared = of.length > 1 || rules.length > 1, { low, high, log } = data.scales[state.measure];
+    const scale = compared ? symmetric(high / (log ? 4 : 2)) : [low, high];
+    const place = placeOn(scale, log && !compared), diverging = compared || measure.diverging;
     spans.forEach((span, index) => { span.style.backgroundColor = values[index] === null ? "" : tint(place(values[index]), diverging); });
     const stops = Array.from({ length: 11 }, (_, step) => tint(step / 10, diverging));
     find(".scale i").style.background = `linear-gradient(to right, ${stops.join(", ")})`;
