@@ -64,10 +64,6 @@ def export(kind: str, chosen: Chosen, recommending: str) -> Export:
 
 def snippet(rule: Cist, *, of_text: bool = False) -> str:
     """One training step of somebody's own loop; `of_text` for language models of transformers."""
-    return _token_step(rule) if of_text else _image_step(rule)
-
-
-def _image_step(rule: Cist) -> str:
     return (
         "import torch\n"
         "\n"
@@ -76,13 +72,7 @@ def _image_step(rule: Cist) -> str:
         f'objective = create_objective("{rule}")\n'
         "\n"
         "\n"
-        "def training_step(student, teacher, images, labels, optimiser):\n"
-        f'    """Distill one batch, each sample at its own temperature {temperature(rule)};\n'
-        "    returns the loss and its terms, among them the temperatures of both models.\n"
-        '    """\n'
-        "    with torch.no_grad():\n"
-        "        teacher_logits = teacher(images)\n"
-        "    terms = objective(student_logits=student(images), teacher_logits=teacher_logits, labels=labels)\n"
+        f"{_token_step(rule) if of_text else _image_step(rule)}"
         "    optimiser.zero_grad()\n"
         '    terms["total"].backward()\n'
         "    optimiser.step()\n"
@@ -90,15 +80,20 @@ def _image_step(rule: Cist) -> str:
     )
 
 
+def _image_step(rule: Cist) -> str:
+    return (
+        "def training_step(student, teacher, images, labels, optimiser):\n"
+        f'    """Distill one batch, each sample at its own temperature {temperature(rule)};\n'
+        "    returns the loss and its terms, among them the temperatures of both models.\n"
+        '    """\n'
+        "    with torch.no_grad():\n"
+        "        teacher_logits = teacher(images)\n"
+        "    terms = objective(student_logits=student(images), teacher_logits=teacher_logits, labels=labels)\n"
+    )
+
+
 def _token_step(rule: Cist) -> str:
     return (
-        "import torch\n"
-        "\n"
-        "from cist_core.objectives import create_objective\n"
-        "\n"
-        f'objective = create_objective("{rule}")\n'
-        "\n"
-        "\n"
         "def training_step(student, teacher, batch, optimiser):\n"
         f'    """Distill one batch of texts, each token at its own temperature {temperature(rule)};\n'
         "    the batch has input_ids, attention_mask and labels, -100 where a token does not count.\n"
@@ -111,10 +106,6 @@ def _token_step(rule: Cist) -> str:
         "    terms = objective(\n"
         "        student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=labels != -100\n"
         "    )\n"
-        "    optimiser.zero_grad()\n"
-        '    terms["total"].backward()\n'
-        "    optimiser.step()\n"
-        "    return terms\n"
     )
 
 
