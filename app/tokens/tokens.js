@@ -14,6 +14,8 @@
 
 const TOKENS_REST = 300;  // milliseconds until the server is told
 const TOKENS_STEPS = 1000;
+const TOKENS_NARROW = 900;  // pixels, as in tokens.css; there the tables stand below the text
+const TOKENS_ABOVE = 154, TOKENS_FACTS = 28, TOKENS_ROW = 24;  // pixels: above the tables, above each, and of a row
 const TOKENS_MOST = { cist: 82, fixed: 62 };  // percent of the colours; words on them stand out in both themes
 
 const TOKEN_MEASURES = {
@@ -235,13 +237,21 @@ function startReader(root, data) {
       ? "The least expected token. Point at another, or move with the arrow keys; a click or Enter pins it." : "A click or Enter pins it."));
   }
 
+  // So many that all tables are in sight while one points, where the window has room for more than a few.
+  function rowsInSight(most) {
+    const tables = Object.keys(sides).length, least = [most, 5, 3][tables - 1];
+    if (window.innerWidth <= TOKENS_NARROW) return least;
+    const room = (window.innerHeight - TOKENS_ABOVE) / tables - TOKENS_FACTS;
+    return Math.min(Math.max(Math.floor(room / TOKENS_ROW) - 5, least), most);  // head, the token itself, all others, two sums
+  }
+
   // The most likely tokens under no rule and both, the one that stands here, and all others together.
   function tableOf(side, index) {
     const { tokens, curves } = sides[side], token = tokens[index];
     const rules = [["raw", token.maximum, 1], ["τ", ratioOf(token, "tau"), state.tau], ["CIST ρ", ratioOf(token, "rho"), temperatureOf(token, "rho")]];
     const logZ = rules.map(([, ratio]) => curves.logZ(index, ratio));
-    const few = sides.before ? 3 : sides.student ? 5 : token.top.length;  // so that all tables are in sight while one points
-    const rows = token.top.slice(0, state.pinned === index ? token.top.length : few).map(([id, shifted], row) => [row + 1, id, shifted]);
+    const most = token.top.length;
+    const rows = token.top.slice(0, state.pinned === index ? most : rowsInSight(most)).map(([id, shifted], row) => [row + 1, id, shifted]);
     const here = data.tokens[index].id;
     if (!rows.some(([, id]) => id === here)) rows.push([token.rank, here, token.shifted]);
     const sharesOf = (shifted) => rules.map(([, , at], column) => Math.exp(shifted / at - logZ[column]));
