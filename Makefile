@@ -27,6 +27,7 @@ test: .venv/installed-dev lint
 bench: .venv/installed
 	OMP_WAIT_POLICY=passive $(BIN)/python benchmarks/bench.py
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/tokens.py
 
 bench-check: .venv/installed
 	$(BIN)/python benchmarks/check.py $(OLD) $(NEW)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import streamlit as st
 
@@ -190,10 +191,46 @@ def _owned(root: str, owner: str | None) -> list[str]:
     return [added.id for added in (store.list_all() if owner is None else store.list_added())]
 
 
+class Seen(NamedTuple):
+    """What was added, each as it was found once: what the visitor has added, and what a link has shown.
+
+    Attributes:
+        added: by their ids.
+        mine: the ids of those that the visitor may change, and of whose files they know.
+    """
+
+    added: Mapping[str, Added]
+    mine: frozenset[str]
+
+    @property
+    def ready(self) -> dict[str, Added]:
+        """Those that can be looked at."""
+        return {name: added for name, added in self.added.items() if added.state is AddedState.READY}
+
+
+def seen_added(*, linked: Sequence[str] = ()) -> Seen:
+    """What there is to offer, of which each file is read once.
+
+    Args:
+        linked: what a link names; from now on it is offered as well, if it is there and was added.
+    """
+    found = {added.id: added for added in my_added()}
+    mine = set(found)
+    for name in dict.fromkeys([*st.session_state.get(_LINKED, []), *linked]):
+        if name in found or (other := find_added(name)) is None or find_sample_model(name) is not None:
+            continue
+        found[name] = other
+        if is_mine(name):
+            mine.add(name)
+    for name in linked:
+        if name in found:
+            remember(name, linked=True)
+    return Seen(found, frozenset(mine))
+
+
 def ready_added() -> dict[str, Added]:
     """Those of `my_added` that can be looked at, and what a link has shown."""
-    linked = filter(None, map(find_added, st.session_state.get(_LINKED, [])))
-    return {added.id: added for added in (*my_added(), *linked) if added.state is AddedState.READY}
+    return seen_added().ready
 
 
 def alike_added(teacher: str, shape: tuple[int, ...]) -> list[str]:
@@ -238,11 +275,16 @@ def title_of(name: str) -> str:
     return name if added is None else added.title
 
 
-def titles(names: Sequence[str]) -> dict[str, str]:
-    """What people call these models; those of one title are told apart by when they were added, or by a number."""
+def titles(names: Sequence[str], seen: Seen | None = None) -> dict[str, str]:
+    """What people call these models; those of one title are told apart by when they were added, or by a number.
+
+    Args:
+        names: of them.
+        seen: what was added, where it has been looked at already.
+    """
     shown: dict[str, str] = {}
     for name in names:
-        added = find_added(name)
+        added = find_added(name) if seen is None else seen.added.get(name)
         title = name if added is None else added.title
         if added is not None and title in shown.values():
             title = f"{title}, {datetime.fromtimestamp(added.created_at):%d %b %H:%M}"

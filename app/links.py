@@ -109,6 +109,7 @@ def titled_choice(
     setting: dict[str, Any],
     place: DeltaGenerator | None = None,
     default: str | None = None,
+    unsaid: str | None = None,
     **arguments: Any,
 ) -> str:
     """Let somebody choose one of several names, shown by their titles; the name chosen, which the address keeps.
@@ -123,10 +124,11 @@ def titled_choice(
             ``session_state`` has the chosen name under it.
         place: where the hidden field is; here if None.
         default: what it starts at; the first name if None.
+        unsaid: what the address leaves out: the default if None, else no name, so that each name is in it.
         arguments: of the widget.
     """
     key, default = setting["key"], next(iter(titles)) if default is None else default
-    chosen = hidden_field(place, default, setting)
+    chosen = hidden_field(place, default if unsaid is None else unsaid, setting)
     chosen = chosen if chosen in titles else default  # the next run mends what a link has brought; see `follow`
     box = f"{key}_box"
     st.session_state[box] = chosen

@@ -83,7 +83,6 @@ def show_figure(
         figure = _in_its_words(figure)
     if heading:
         st.subheader(plain(figure.title), anchor=False)
-    dark = st.context.theme.type == "dark"
     if draw is not None:
         draw()
     else:
@@ -96,8 +95,7 @@ def show_figure(
             st.code(code.command, language="bash", wrap_lines=True)
             st.caption("Python")
             st.code(code.python, language="python", wrap_lines=True)
-        _download("Picture (PNG)", partial(png, figure, dark=dark), f"{key}.png", "image/png")
-        _download("Picture (SVG)", partial(svg, figure, dark=dark), f"{key}.svg", "image/svg+xml")
+        download_picture(lambda: figure, key)
         for name in figure.tables():
             download_table(partial(figure.datasets.__getitem__, name), f"{key}-{name}", label=f"Data: {name}")
 
@@ -202,6 +200,13 @@ def show_table(
     with st.popover("Export", icon=":material/ios_share:", type="tertiary", key=f"export-{key}", help="Export"):
         download_table(lambda: frame, key)
     return event
+
+
+def download_picture(make: Callable[[], Figure], name: str) -> None:
+    """Buttons for a figure as PNG and as SVG in the page's theme, drawn only when somebody downloads them."""
+    dark = st.context.theme.type == "dark"
+    _download("Picture (PNG)", lambda: png(make(), dark=dark), f"{name}.png", "image/png")
+    _download("Picture (SVG)", lambda: svg(make(), dark=dark), f"{name}.svg", "image/svg+xml")
 
 
 def download_table(make: Callable[[], pd.DataFrame], name: str, *, label: str = "Table") -> None:

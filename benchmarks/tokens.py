@@ -1,9 +1,12 @@
 """Measures what a token set costs beside the language model that it is made with: time, memory, disk and accuracy.
 
-    python benchmarks/tokens.py --text FILE [--lm scripture-gpt] [--tokens 100000] [--length 256]
+    python benchmarks/tokens.py [--lm NAME ...] [--text FILE] [--tokens 4000] [--length 256]
         [--output benchmarks/tokens.json]
 
-Whole texts of the file are read until there are so many tokens, in a process of its own; a row goes into the output.
+Without a name every language model that is on this machine (`cist models`) is measured, as `make bench` does: the pair
+that ships, and SmolLM2 where its package is installed. Whole texts of the file, or of the chapters that ship, are read
+until there are so many tokens, by each model in a process of its own. A row a model goes into the output, in place of
+one of the same model, text, tokens and length.
 
 - states, logits: the forward pass of the model, up to its final hidden states and then through its head.
 - token set: everything else of `infer_tokens`: the tables of entropies, likelihoods and largest logits.
@@ -46,11 +49,15 @@ from cist_core.kernels import MAX_TABLE_RATIO
 from cist_core.language.batches import Batch
 from cist_core.language.head import Head
 from cist_core.language.inference import infer_tokens
+from cist_core.language.known import known_language_models, lacking
 from cist_core.language.models import LanguageModel, open_language_model
 from cist_core.language.sources import tokens_for
 from cist_core.language.texts import Tokens, load_texts
+from cist_core.training.language_texts import texts_that_come_along
 
-MODEL, TOKENS, LENGTH = "scripture-gpt", 100_000, 256
+TEXT, TOKENS, LENGTH = "scripture-train.jsonl", 4_000, 256
+KEY = ("model", "text", "tokens", "length")
+"""What tells the rows of a result file apart."""
 FEW = 16
 CHECKED_TOKENS = 400
 CHECKED_TAUS, CHECKED_RATIOS = (1.0, 2.0, 4.0), (2.0, 9.0, 17.0, 30.0)
@@ -218,10 +225,38 @@ def print_row(row: dict[str, Any]) -> None:
     print(f"  largest error of {row['checked_tokens']} tokens in nats: {errors}")
 
 
+def measure(name: str, text: str, tokens: int, length: int) -> dict[str, Any]:
+    """The row of one model, looked at in a process of its own.
+
+    Raises:
+        CistError: if the process ends without one; it has said why.
+    """
+    measured_on = machine("numpy", "numba", "torch", "transformers")
+    command = [sys.executable, __file__, "--look", "--lm", name, "--text", text]
+    command += ["--tokens", str(tokens), "--length", str(length)]
+    ended = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+    if ended.returncode:
+        raise CistError(f"{name} could not be measured on {text}; see above.")
+    return {"model": name, "text": Path(text).name, "machine": measured_on, **json.loads(ended.stdout)}
+
+
+def put(rows: list[dict[str, Any]], row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows with this one, in place of an earlier one of the same (`KEY`) or at the end."""
+    same = [all(each[key] == row[key] for key in KEY) for each in rows]
+    if not any(same):
+        return [*rows, row]
+    return [row if replaced else each for each, replaced in zip(rows, same, strict=True)]
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure what a token set costs beside its language model.")
-    parser.add_argument("--text", required=True, help="a .txt or .jsonl file, or hf:REPO")
-    parser.add_argument("--lm", default=MODEL, metavar="NAME", help="a name of `cist models`, a folder or hf:REPO")
+    parser = argparse.ArgumentParser(description="Measure what token sets cost beside their language models.")
+    parser.add_argument(
+        "--lm",
+        nargs="+",
+        metavar="NAME",
+        help="names of `cist models`, folders or hf:REPO (default: all that are here)",
+    )
+    parser.add_argument("--text", help="a .txt or .jsonl file, or hf:REPO (default: the chapters that ship)")
     parser.add_argument("--tokens", type=int, default=TOKENS)
     parser.add_argument("--length", type=int, default=LENGTH, help="tokens of a row at most")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("tokens.json"), help="JSON to add to")
@@ -229,27 +264,29 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.look:
         try:
-            print(json.dumps(look(arguments.lm, arguments.text, arguments.tokens, arguments.length)))
+            print(json.dumps(look(*arguments.lm, arguments.text, arguments.tokens, arguments.length)))
         except CistError as error:
             sys.exit(str(error))
         return
     if not sys.platform.startswith("linux"):
         parser.error("the memory of a process is read as Linux tells it; run it there")
-    measured_on = machine("numpy", "numba", "torch", "transformers")
-    command = [sys.executable, __file__, "--look", "--lm", arguments.lm, "--text", arguments.text]
-    command += ["--tokens", str(arguments.tokens), "--length", str(arguments.length)]
-    ended = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
-    if ended.returncode:
-        sys.exit(ended.returncode)
-    row = {
-        "model": arguments.lm,
-        "text": Path(arguments.text).name,
-        "machine": measured_on,
-        **json.loads(ended.stdout),
-    }
-    print_row(row)
-    rows = json.loads(arguments.output.read_text()) if arguments.output.exists() else []
-    arguments.output.write_text(json.dumps([*rows, row], indent=1) + "\n")
+    if (missing := lacking()) is not None:
+        if arguments.lm is not None:
+            parser.error(missing)
+        print(f"Token sets were not measured. {missing}")
+        return
+    folder = texts_that_come_along()
+    text = arguments.text or (None if folder is None else folder / TEXT)
+    if text is None:
+        parser.error("the chapters that ship are not here; name a text with --text")
+    for name in arguments.lm or [model.name for model in known_language_models() if model.path is not None]:
+        try:
+            row = measure(name, str(text), arguments.tokens, arguments.length)
+        except CistError as error:
+            sys.exit(str(error))
+        print_row(row)
+        rows = json.loads(arguments.output.read_text()) if arguments.output.exists() else []
+        arguments.output.write_text(json.dumps(put(rows, row), indent=1) + "\n")
 
 
 if __name__ == "__main__":

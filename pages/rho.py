@@ -274,9 +274,9 @@ def show_actions(found: RhoRecommendation) -> None:
             rule = Cist(float(f"{found.rho:.4g}"), view.floor)
             st.caption("The rule, as the command line and links write it")
             st.code(str(rule), language=None)
-            if source.text is None:
-                st.caption("For a training loop of your own; configs stand in the tab Export")
-                st.code(snippet(rule), language="python", height=240)
+            configs = "" if source.text is not None else "; configs stand in the tab Export"
+            st.caption(f"For a training loop of your own{configs}")
+            st.code(snippet(rule, of_text=source.text is not None), language="python", height=240)
         if st.button(
             "Distill with it", key="rho_distill", icon=":material/science:", on_click=move_rho, args=(nearest,),
             help="Moves the slider and opens Distill, which compares it with the matched temperature.",

@@ -162,6 +162,12 @@ def load(name: str) -> LogitSet | TextPredictions:
         return predictions_of(name, source.data, source.split)
 
 
+def precisions(loaded: Mapping[str, LogitSet | TextPredictions]) -> list[str]:
+    """In what precision each language model has computed."""
+    shown = shown_names(others)
+    return [f"{shown[name]}: {each.provenance.get('precision', 'not recorded')}" for name, each in loaded.items()]
+
+
 def needs_inference(name: str) -> bool:
     card = find_sample_model(name)
     return card is not None and card.logits(source.data, source.split) is None
@@ -420,6 +426,8 @@ if readings and anchors:
         f"Every teacher at its own τ and ρ, where its mean entropy is {target:.3g} ln C: "
         f"{wanted.title}{softest}{uncertainty}; the floor is {view.floor:g}."
     )
+    if source.text is not None:  # which entropies depend on
+        st.caption(plain(f"Precision: {'; '.join(precisions(loaded))}."))
     show_consistency(readings)
     tabs = {"Why": show_ratios, "Student": show_gap, "Calibration": show_calibration, "Tables": show_table_of_all}
     show_tabs({title: partial(show, readings) for title, show in tabs.items()}, key="teachers_tab")

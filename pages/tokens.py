@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ import streamlit as st
 from numpy.typing import NDArray
 from streamlit.delta_generator import DeltaGenerator
 
-from app.catalogue import why_not_here
+from app.catalogue import Seen, recall, seen_added, why_not_here
 from app.forms.run_tokens import titles_of, with_student
 from app.forms.run_views import RunView
 from app.links import asked_for, hidden_field, page_choice, say_unfollowed, unfollowed
@@ -23,6 +24,7 @@ from app.selection_bar import choose_rule, count_of, explanation_of
 from app.settings import page_setting
 from app.state import NO_STUDENT
 from app.tokens.models import TextModel, added_models
+from app.tokens.picture import picture_of
 from app.tokens.ranking import in_order, lowest_temperature, ranking_of, values_in
 from app.tokens.readings import (
     QUIET_SECONDS,
@@ -36,8 +38,8 @@ from app.tokens.readings import (
 )
 from app.tokens.selection import SELECT, lift_stretch, measures_of, stretch_of, take_stretch, without_stretch
 from app.tokens.texts import ADDED, MOST_CHARACTERS, AddedText, OwnText, Text, added_texts
-from app.tokens.view import MODEL, RUN, TAUS, VIEW, Shown, code_of, show_passage, table_of
-from app.widgets import download_table, page_head, plain, show_error
+from app.tokens.view import MODEL, RUN, TAUS, VIEW, Shown, code_of, scales_of, show_passage, table_of
+from app.widgets import download_picture, download_table, page_head, plain, show_error
 from cist_core.errors import CistError
 from cist_core.language.gain import gain_over
 from cist_core.language.known import known_language_models, lacking
@@ -184,25 +186,26 @@ def choose_readers(models: Mapping[str, TextModel], runs: Mapping[str, RunView],
     return Choice(Readers.of_models(chosen), tuple(chosen), hidden=hidden)
 
 
-def choose_text(notices: DeltaGenerator) -> Text:
-    """One that was added, or one's own."""
-    own, asked, texts = choose_own_text(), asked_for(ADDED), added_texts()
-    if not texts and asked in ("", TYPED):
-        return own
-    titles = {TYPED: "Ecclesiastes 3" if own == OwnText(SAMPLE) else "Your own text"}
-    chosen = page_choice(
-        st.selectbox,
-        "Text",
-        titles | {added_id: text.title for added_id, text in texts.items()},
-        key=ADDED,
-        what="text",
-        why="A text that was added is read here for whoever added it alone." if why_not_here(asked) else "",
-        notices=notices,
-    )
+def choose_text(seen: Seen, notices: DeltaGenerator) -> Text:
+    """One that was added, or one's own, and beside it the form for another of one's own."""
+    own, asked, texts = own_text(), asked_for(ADDED), added_texts(seen)
+    chosen = TYPED
+    if texts or asked not in ("", TYPED):
+        titles = {TYPED: "Ecclesiastes 3" if own == OwnText(SAMPLE) else "Your own text"}
+        chosen = page_choice(
+            st.selectbox,
+            "Text",
+            titles | {added_id: text.title for added_id, text in texts.items()},
+            key=ADDED,
+            what="text",
+            why="A text that was added is read here for whoever added it alone." if why_not_here(asked) else "",
+            notices=notices,
+        )
+    offer_form(own)
     return texts.get(chosen, own)
 
 
-def choose_own_text() -> OwnText:
+def own_text() -> OwnText:
     """One's own text, perhaps with a prompt before it, which the address carries where they are short."""
     with st.container(key="address-tokens-own"):
         linked = [
@@ -210,9 +213,14 @@ def choose_own_text() -> OwnText:
             for key in (TEXT, PROMPT)
         ]
     text, prompt = map(str, linked)
-    passage: OwnText = (
+    found: OwnText = (
         OwnText(text or SAMPLE, prompt) if text or prompt else st.session_state.get(LONG) or OwnText(SAMPLE)
     )
+    return found
+
+
+def offer_form(passage: OwnText) -> None:
+    """The fields in which somebody gives a text, filled with their own of before."""
     own = st.popover("Your own text", icon=":material/edit:", key=OWN, on_change="rerun")
     # Fields of their own for each text, as the browser has none to be changed before they are opened.
     boxes = [f"{name}_{zlib.crc32(passage.content)}" for name in (BOX, PROMPT_BOX)]
@@ -226,7 +234,6 @@ def choose_own_text() -> OwnText:
         if st.session_state.pop(ALONE, False):
             st.error("Give a text as well: the tokens of a prompt do not count.")
         st.form_submit_button("Read it", icon=":material/visibility:", on_click=take_text, args=boxes)
-    return passage
 
 
 def take_text(text_box: str, prompt_box: str) -> None:
@@ -260,11 +267,20 @@ def choose_passage(reading: Reading, found: TokenSet | TokenPair, notices: Delta
         help="By what colours the text, over the tokens that count; the ρ that is matched to τ is so over all of it.",
     )
     titles = {f"{number + 1}": f"{number + 1}: {ranking.says(values[number])}" for number in in_order(values, order)}
-    if st.session_state.get(ORDERED) not in (None, order):  # somebody looks for the first of another order
-        st.session_state[PASSAGE] = next(iter(titles))
+    first, before = next(iter(titles)), st.session_state.get(ORDERED)
+    if before != order and (before is not None or (order != "text" and not asked_for(PASSAGE))):
+        st.session_state[PASSAGE] = first  # somebody looks for that of another order, or a link names an order alone
     st.session_state[ORDERED] = order
     chosen = page_choice(
-        st.selectbox, "Passage", titles, key=PASSAGE, what="passage", default="1", depends=True, notices=notices
+        st.selectbox,
+        "Passage",
+        titles,
+        key=PASSAGE,
+        what="passage",
+        default=first,
+        unsaid="",  # a measure or a slider that moves makes another the first, and the address means this one
+        depends=True,
+        notices=notices,
     )
     return int(chosen) - 1
 
@@ -407,8 +423,10 @@ def show(reading: Reading, found: TokenSet | TokenPair, number: int, text: Text,
         further=where["sequence"] > 0,  # a part of a text that is longer than the model reads at once
         between=stretch_of(selected.rule),
         others=selected.others,
+        scales=scales_of(passage["classes"]),
         on_change=take_over,
     )
+    finding = finding_with(before, found, counted, passage, selected.rows)
     said = [f"{each['title']}: {each['precision']}." for each in reading.index["models"]] + reading.index["remarks"]
     if lowest > TAUS[0]:
         said.append(f"τ begins at {lowest:g} here: below, the ratio of a token is beyond the tables.")
@@ -439,15 +457,26 @@ def show(reading: Reading, found: TokenSet | TokenPair, number: int, text: Text,
         if selected.rows is not None:
             st.caption("Both read the whole text; the table says which tokens are selected.")
         positions = None if selected.rows is None else teacher.facts.positions[selected.rows]
+        picture = partial(picture_of, passage, found, rows, shown, title=finding, before=before, selected=positions)
+        download_picture(picture, "tokens")
         download_table(lambda: table_of(passage, found, rows, shown, before=before, selected=positions), "tokens")
-    if before is None or not isinstance(found, TokenPair):
-        return finding_of(found, selected.rows)
-    told = counted if selected.rows is None else selected.rows
-    if not len(told):
-        return finding_of(found, selected.rows)
-    at = set(teacher.facts.positions[told].tolist())
+    return finding
+
+
+def finding_with(
+    before: TokenPair | None,
+    found: TokenSet | TokenPair,
+    counted: NDArray[np.int64],
+    passage: Mapping[str, Any],
+    selected: NDArray[np.int64] | None,
+) -> str:
+    """What the models expected, or of a run what its student expects otherwise than before, in one sentence."""
+    told = counted if selected is None else selected
+    if before is None or not isinstance(found, TokenPair) or not len(told):
+        return finding_of(found, selected)
+    at = set(found.teacher.facts.positions[told].tolist())
     size = sum(token["bytes"] for token in passage["tokens"] if token["position"] in at)
-    which = "token" if selected.rows is None else "selected token"
+    which = "token" if selected is None else "selected token"
     return gain_over(before, found, told, size).sentence(f"a {which} of this passage")
 
 
@@ -492,7 +521,10 @@ def show_page() -> str:
     known = known_language_models()
     notices = st.container()
     models = {model.name: TextModel.of_known(model) for model in known if model.path is not None}
-    models |= added_models([asked_for(MODEL), asked_for(STUDENT)], known=models)
+    recall()
+    asked = [asked_for(MODEL), asked_for(STUDENT)]
+    seen = seen_added(linked=asked)
+    models |= added_models(seen, asked, known=models)
     runs = runs_with_student(notices)
     if not models and not runs:
         ways = " ".join(f"{model.title}: {model.missing}" for model in known if model.missing)
@@ -501,7 +533,7 @@ def show_page() -> str:
     row = st.container(horizontal=True, vertical_alignment="bottom")
     with row:
         choice = choose_readers(models, runs, notices)
-        text = choose_text(notices)
+        text = choose_text(seen, notices)
         if st.session_state.pop(AGAIN, False):
             forget_fault(choice.readers, text)
     reading = None

@@ -39,7 +39,8 @@ def make(tmp_path):
             check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        return done.stdout, [line for line in calls.read_text().splitlines() if "pip install" in line or "run" in line]
+        called = calls.read_text().splitlines()
+        return done.stdout, [line for line in called if any(kind in line for kind in ("pip install", "run", "bench"))]
 
     return run
 
@@ -72,6 +73,11 @@ def test_a_choice_that_comes_too_late_is_said(make, tmp_path) -> None:
     (tmp_path / ".venv" / "lib" / "python3.12" / "site-packages" / "nvidia").mkdir(parents=True)
     assert "The torch in .venv brings CUDA: 'make clean' and" in make("run", "CPU=1")[0]
     assert "brings CUDA" not in make("run")[0]
+
+
+def test_bench_measures_the_kernels_the_training_step_and_the_token_sets_of_what_ships(make) -> None:
+    _, calls = make("bench")
+    assert calls[-3:] == ["benchmarks/bench.py", "benchmarks/training.py", "benchmarks/tokens.py"]
 
 
 def test_the_requirements_of_torch_are_those_of_the_project() -> None:

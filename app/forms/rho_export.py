@@ -35,9 +35,8 @@ class Chosen(NamedTuple):
     @property
     def kinds(self) -> list[str]:
         """Those of `KINDS` that can be had."""
-        if self.of_text:
-            return ["Command line"]
-        return [kind for kind in KINDS if self.teacher is not None or kind not in CONFIGS]
+        # What a language model is distilled on and into is chosen on Distill.
+        return [kind for kind in KINDS if (self.teacher is not None and not self.of_text) or kind not in CONFIGS]
 
 
 class Export(NamedTuple):
@@ -52,9 +51,9 @@ class Export(NamedTuple):
 def export(kind: str, chosen: Chosen, recommending: str) -> Export:
     """One of `KINDS`; ``recommending`` is the command line that prints the recommendation."""
     if kind == "Python":
-        return Export(snippet(Cist(chosen.rho, chosen.floor)), "python", "cist_step.py", "text/x-python")
+        rule = Cist(chosen.rho, chosen.floor)
+        return Export(snippet(rule, of_text=chosen.of_text), "python", "cist_step.py", "text/x-python")
     if kind == "Command line":
-        # What a language model is distilled on and into is chosen on Distill.
         training = "" if chosen.teacher is None or chosen.of_text else f"{training_command(chosen)}\n"
         return Export(f"{recommending}\n{training}", "bash", "cist.sh", "text/x-shellscript")
     config = run_config(chosen)
@@ -63,8 +62,8 @@ def export(kind: str, chosen: Chosen, recommending: str) -> Export:
     return Export(as_yaml(config), "yaml", "config.yaml", "application/yaml")
 
 
-def snippet(rule: Cist) -> str:
-    """One training step of somebody's own loop."""
+def snippet(rule: Cist, *, of_text: bool = False) -> str:
+    """One training step of somebody's own loop; `of_text` for language models of transformers."""
     return (
         "import torch\n"
         "\n"
@@ -73,6 +72,16 @@ def snippet(rule: Cist) -> str:
         f'objective = create_objective("{rule}")\n'
         "\n"
         "\n"
+        f"{_token_step(rule) if of_text else _image_step(rule)}"
+        "    optimiser.zero_grad()\n"
+        '    terms["total"].backward()\n'
+        "    optimiser.step()\n"
+        "    return terms\n"
+    )
+
+
+def _image_step(rule: Cist) -> str:
+    return (
         "def training_step(student, teacher, images, labels, optimiser):\n"
         f'    """Distill one batch, each sample at its own temperature {temperature(rule)};\n'
         "    returns the loss and its terms, among them the temperatures of both models.\n"
@@ -80,10 +89,23 @@ def snippet(rule: Cist) -> str:
         "    with torch.no_grad():\n"
         "        teacher_logits = teacher(images)\n"
         "    terms = objective(student_logits=student(images), teacher_logits=teacher_logits, labels=labels)\n"
-        "    optimiser.zero_grad()\n"
-        '    terms["total"].backward()\n'
-        "    optimiser.step()\n"
-        "    return terms\n"
+    )
+
+
+def _token_step(rule: Cist) -> str:
+    return (
+        "def training_step(student, teacher, batch, optimiser):\n"
+        f'    """Distill one batch of texts, each token at its own temperature {temperature(rule)};\n'
+        "    the batch has input_ids, attention_mask and labels, -100 where a token does not count.\n"
+        '    """\n'
+        '    inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}\n'
+        '    labels = batch["labels"][:, 1:]  # each is predicted at the token before it\n'
+        "    with torch.no_grad():\n"
+        "        teacher_logits = teacher(**inputs).logits[:, :-1]\n"
+        "    student_logits = student(**inputs).logits[:, :-1]\n"
+        "    terms = objective(\n"
+        "        student_logits=student_logits, teacher_logits=teacher_logits, labels=labels, mask=labels != -100\n"
+        "    )\n"
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.catalogue import find_added, is_mine, may_read, offer_linked, ready_added, recall, titles
+from app.catalogue import Seen, find_added, is_mine, may_read, titles
 from app.forms.references import known_as
 from app.tokens.texts import ADDED
 from app.tokens.view import MODEL
@@ -101,35 +101,33 @@ class TextModel:
             )
 
 
-def added_models(asked: Sequence[str], *, known: Mapping[str, TextModel]) -> dict[str, TextModel]:
+def added_models(seen: Seen, asked: Sequence[str], *, known: Mapping[str, TextModel]) -> dict[str, TextModel]:
     """Those of the texts that the visitor may see, by the id of a text; a model of several texts once.
 
     Args:
+        seen: what was added.
         asked: what the session, or its link, names models by: another visitor's text is offered if it may be looked at,
             and of several texts of one model it is that text by whose id the model goes, the first of these; else the
             earliest.
         known: those that are known by name, which are not among these.
     """
-    recall()
-    for name in asked:
-        offer_linked(name)
     by_model: dict[str, list[Added]] = {}
     place = {name: number for number, name in reversed(list(enumerate(asked)))}
-    for added in sorted(ready_added().values(), key=lambda each: (place.get(each.id, len(asked)), each.created_at)):
+    for added in sorted(seen.ready.values(), key=lambda each: (place.get(each.id, len(asked)), each.created_at)):
         if added.spec is not None and added.spec.language is not None:
             by_model.setdefault(added.spec.language.model, []).append(added)
     for name in language_model_names():
         by_model.pop(name, None)
     called = {reference: _called(reference) for reference in by_model}
     count = Counter([*called.values(), *(model.title for model in known.values())])
-    texts = titles([texts[0].id for texts in by_model.values()])
+    texts = titles([texts[0].id for texts in by_model.values()], seen)
     found = {}
     for reference, (first, *others) in by_model.items():
         title = called[reference]
         if count[title] > 1:
             title = f"{title}, added with {texts[first.id]}"
         path = cached_folder(reference.removeprefix(HUB)) if reference.startswith(HUB) else Path(reference)
-        own = any(is_mine(added.id) for added in (first, *others))
+        own = any(added.id in seen.mine for added in (first, *others))
         found[first.id] = TextModel(first.id, title, reference, path, *_vocabulary(first, others), added=first, own=own)
     return found
 

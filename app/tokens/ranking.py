@@ -58,11 +58,15 @@ class Ranking(NamedTuple):
         values: of all tokens that were read, ``(n,)``.
         words: which measure this is, under which rule and of which model.
         unit: of the values; empty for none.
+        measure: its name; an entropy where there is no student for another.
+        compared: whether values are differences, of two models or of both rules.
     """
 
     values: FloatArray
     words: str
     unit: str
+    measure: str
+    compared: bool
 
     def says(self, passage: Stretch | None) -> str:
         """What there is to say of a passage."""
@@ -130,7 +134,8 @@ def ranking_of(found: TokenSet | TokenPair, shown: Shown, *, before: TokenPair |
     name, unit = _NAMES[measure]
     said = [name, _rule_in_words(measure, rules, settled)]
     whose = None if joint and model == "student" else _WHOSE.get(model)
-    return Ranking(_less(by_rule), ", ".join(filter(None, [" ".join(filter(None, said)), whose])), unit)
+    words = ", ".join(filter(None, [" ".join(filter(None, said)), whose]))
+    return Ranking(_less(by_rule), words, unit, measure, len(_MODELS[model]) > 1 or len(rules) > 1)
 
 
 def values_in(

@@ -7,8 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from app.catalogue import may_read, my_added, titles
-from cist_core.added import Added, AddedState
+from app.catalogue import Seen, may_read, titles
+from cist_core.added import Added
 from cist_core.added.roots import HUB
 from cist_core.errors import CistError
 from cist_core.wording import byte_size
@@ -132,19 +132,19 @@ class AddedText(NamedTuple):
 Text = OwnText | AddedText
 
 
-def added_texts() -> dict[str, AddedText]:
+def added_texts(seen: Seen) -> dict[str, AddedText]:
     """The texts in files that the visitor has added, by id; those of others are nobody else's to read: their files may
     hold more than was shown of them, and something else by now.
     """
     files = {
         added.id: (added, added.spec.language.texts)
-        for added in my_added()
-        if added.state is AddedState.READY
+        for added in seen.ready.values()
+        if added.id in seen.mine
         and added.spec is not None
         and added.spec.language is not None
         and not added.spec.language.texts.startswith(HUB)
     }
-    called = titles(list(files))
+    called = titles(list(files), seen)
     return {added_id: AddedText(added, called[added_id], Path(file)) for added_id, (added, file) in files.items()}
 
 

@@ -6,6 +6,7 @@
 //   id        of the passage
 //   further   whether the model has read something before it
 //   sliders   { tau, rho, matched, floor, bounds: { tau: [low, high], rho: [low, high] } }
+//   scales    of each measure { low, high, log }
 //   measure, rule, model, pinned
 //   between   [first, last] position of the stretch that is selected, null for an open end; or null
 //   others    whether each token fulfils whatever else is selected by; or null
@@ -13,17 +14,19 @@
 
 const TOKENS_REST = 300;  // milliseconds until the server is told
 const TOKENS_STEPS = 1000;
+const TOKENS_NARROW = 900;  // pixels, as in tokens.css; there the tables stand below the text
+const TOKENS_ABOVE = 154, TOKENS_FACTS = 28, TOKENS_ROW = 24;  // pixels: above the tables, above each, and of a row
 const TOKENS_MOST = { cist: 82, fixed: 62 };  // percent of the colours; words on them stand out in both themes
 
 const TOKEN_MEASURES = {
-  entropy: { name: "Entropy", unit: "nats", ruled: true, scale: (data) => [0, Math.log(data.classes)] },
-  surprisal: { name: "Surprisal", unit: "nats", ruled: true, scale: (data) => [0, Math.log(data.classes)] },
-  maximum: { name: "Centred maximum m", unit: "", scale: () => [1, 64], log: true },
-  temperature: { name: "CIST temperature", unit: "", scale: () => [0.25, 16], log: true },
-  weight: { name: "CIST weight", unit: "× the mean", scale: () => [1 / 4, 4], log: true, diverging: true, joint: true },
-  divergence: { name: "KL to the student", unit: "nats", ruled: true, scale: () => [0.01, 10], log: true, joint: true, needsStudent: true },
-  reverse: { name: "Reverse KL, from the student", unit: "nats", ruled: true, scale: () => [0.01, 10], log: true, joint: true, needsStudent: true },
-  rank: { name: "Rank of the token", unit: "", scale: (data) => [1, data.classes], log: true },
+  entropy: { name: "Entropy", unit: "nats", ruled: true },
+  surprisal: { name: "Surprisal", unit: "nats", ruled: true },
+  maximum: { name: "Centred maximum m", unit: "" },
+  temperature: { name: "CIST temperature", unit: "" },
+  weight: { name: "CIST weight", unit: "× the mean", diverging: true, joint: true },
+  divergence: { name: "KL to the student", unit: "nats", ruled: true, joint: true, needsStudent: true },
+  reverse: { name: "Reverse KL, from the student", unit: "nats", ruled: true, joint: true, needsStudent: true },
+  rank: { name: "Rank of the token", unit: "" },
 };
 
 // Whose numbers, by name: of one model, or of the first less those of the second. Measures of a pair are a student's.
@@ -137,9 +140,9 @@ function startReader(root, data) {
     const rules = ruled && state.rule === "difference" ? ["rho", "tau"] : [ruled ? state.rule : "rho"];
     const byRule = rules.map((rule) => subtracted(of.map((side) => valueOf(state.measure, rule, side))));
     values = subtracted(byRule);
-    const compared = of.length > 1 || rules.length > 1, [low, high] = measure.scale(data);
-    const scale = compared ? symmetric(high / (measure.log ? 4 : 2)) : [low, high];
-    const place = placeOn(scale, measure.log && !compared), diverging = compared || measure.diverging;
+    const compared = of.length > 1 || rules.length > 1, { low, high, log } = data.scales[state.measure];
+    const scale = compared ? symmetric(high / (log ? 4 : 2)) : [low, high];
+    const place = placeOn(scale, log && !compared), diverging = compared || measure.diverging;
     spans.forEach((span, index) => { span.style.backgroundColor = values[index] === null ? "" : tint(place(values[index]), diverging); });
     const stops = Array.from({ length: 11 }, (_, step) => tint(step / 10, diverging));
     find(".scale i").style.background = `linear-gradient(to right, ${stops.join(", ")})`;
@@ -234,13 +237,21 @@ function startReader(root, data) {
       ? "The least expected token. Point at another, or move with the arrow keys; a click or Enter pins it." : "A click or Enter pins it."));
   }
 
+  // So many that all tables are in sight while one points, where the window has room for more than a few.
+  function rowsInSight(most) {
+    const tables = Object.keys(sides).length, least = [most, 5, 3][tables - 1];
+    if (window.innerWidth <= TOKENS_NARROW) return least;
+    const room = (window.innerHeight - TOKENS_ABOVE) / tables - TOKENS_FACTS;
+    return Math.min(Math.max(Math.floor(room / TOKENS_ROW) - 5, least), most);  // head, the token itself, all others, two sums
+  }
+
   // The most likely tokens under no rule and both, the one that stands here, and all others together.
   function tableOf(side, index) {
     const { tokens, curves } = sides[side], token = tokens[index];
     const rules = [["raw", token.maximum, 1], ["τ", ratioOf(token, "tau"), state.tau], ["CIST ρ", ratioOf(token, "rho"), temperatureOf(token, "rho")]];
     const logZ = rules.map(([, ratio]) => curves.logZ(index, ratio));
-    const few = sides.before ? 3 : sides.student ? 5 : token.top.length;  // so that all tables are in sight while one points
-    const rows = token.top.slice(0, state.pinned === index ? token.top.length : few).map(([id, shifted], row) => [row + 1, id, shifted]);
+    const most = token.top.length;
+    const rows = token.top.slice(0, state.pinned === index ? most : rowsInSight(most)).map(([id, shifted], row) => [row + 1, id, shifted]);
     const here = data.tokens[index].id;
     if (!rows.some(([, id]) => id === here)) rows.push([token.rank, here, token.shifted]);
     const sharesOf = (shifted) => rules.map(([, , at], column) => Math.exp(shifted / at - logZ[column]));

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -159,6 +160,30 @@ def _within(text: str, ends: tuple[float, float]) -> float:
     return value
 
 
+class MeasureScale(NamedTuple):
+    """From which value to which the colours of a measure go, and whether by the logarithm."""
+
+    low: float
+    high: float
+    log: bool = True
+
+
+def scales_of(classes: int) -> dict[str, MeasureScale]:
+    """Of each measure, over so many classes: the same for any text, rule and slider, so that colours compare."""
+    nats = MeasureScale(0.0, math.log(classes), log=False)
+    divergence = MeasureScale(0.01, 10.0)
+    return {
+        "entropy": nats,
+        "surprisal": nats,
+        "maximum": MeasureScale(1.0, 64.0),
+        "temperature": MeasureScale(*TAUS),
+        "weight": MeasureScale(0.25, 4.0),
+        "divergence": divergence,
+        "reverse": divergence,
+        "rank": MeasureScale(1.0, float(classes)),
+    }
+
+
 def show_passage(
     passage: bytes,
     shown: Shown,
@@ -169,6 +194,7 @@ def show_passage(
     further: bool,
     between: tuple[float | None, float | None] | None,
     others: Sequence[bool] | None,
+    scales: Mapping[str, MeasureScale],
     on_change: Callable[[], None],
 ) -> None:
     """Draw a passage, which goes to the browser once, and where the controls stand, which does each time.
@@ -182,6 +208,7 @@ def show_passage(
         further: whether the model has read something before it.
         between: the positions of the stretch that is selected, None for an open end; None for no stretch.
         others: whether each token fulfils whatever else is selected by; None for nothing else.
+        scales: see `scales_of`.
         on_change: called when a hand rests.
     """
     sliders = {key: getattr(shown, key) for key in ("tau", "rho", "floor", "matched")}
@@ -195,6 +222,7 @@ def show_passage(
             "turn": turn,
             "between": between,
             "others": others,
+            "scales": {measure: scale._asdict() for measure, scale in scales.items()},
             "sliders": {**sliders, "bounds": {"tau": (lowest, TAUS[1]), "rho": RHOS}},
             **{key: getattr(shown, key) for key in ("measure", "rule", "model", "pinned")},
         },

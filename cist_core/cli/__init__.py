@@ -18,7 +18,21 @@ from contextlib import contextmanager
 from typing import NoReturn, TextIO
 
 from cist_core import CistError, __version__
-from cist_core.cli import analyze, convert, distill, doctor, infer, listings, rho, runs, search, studio, sweep, worker
+from cist_core.cli import (
+    analyze,
+    convert,
+    distill,
+    doctor,
+    evaluate,
+    infer,
+    listings,
+    rho,
+    runs,
+    search,
+    studio,
+    sweep,
+    worker,
+)
 from cist_core.cli.output import remark
 from cist_core.cli.terminal import printable_output
 from cist_core.errors import Cancelled, CistWarning
@@ -41,7 +55,21 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"cist {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in (studio, analyze, rho, infer, convert, listings, distill, sweep, search, runs, worker, doctor):
+    for command in (
+        studio,
+        analyze,
+        rho,
+        infer,
+        convert,
+        listings,
+        distill,
+        evaluate,
+        sweep,
+        search,
+        runs,
+        worker,
+        doctor,
+    ):
         command.add_parser(commands)
     return parser
 

@@ -29,13 +29,16 @@ from cist_core.installing import pip_install
 from cist_core.language.batches import pad
 from cist_core.language.head import Head
 from cist_core.language.models import LanguageModel
-from cist_core.language.texts import Tokens
+from cist_core.language.texts import Example, Tokens, question_of
 from cist_core.language.vocabulary import shared_classes
 from cist_core.objectives.chunks import CHUNK_VALUES
+from cist_core.progress import ProgressCallback
 from cist_core.wording import LARGEST_LOG
 
 SEEDS = (10, 20, 30, 40, 50)
 """Under which answers are drawn in MiniLLM's evaluation (microsoft/LMOps, minillm)."""
+LONGEST = 256
+"""Tokens of an answer at most, unless something else is asked for."""
 
 
 class TokenScores(NamedTuple):
@@ -127,6 +130,7 @@ def score_texts(
     *,
     batch_size: int = 8,
     compared_with: LanguageModel | None = None,
+    progress: ProgressCallback | None = None,
 ) -> TextScores:
     """How well a model predicts the counted tokens of texts. Classes that are no token take no part.
 
@@ -135,6 +139,7 @@ def score_texts(
         texts: tokenised by the model's tokenizer.
         batch_size: texts that it reads at a time; the result does not depend on it.
         compared_with: a model of the same vocabulary, with whose most probable tokens those of the model are compared.
+        progress: told how many texts are read.
 
     Raises:
         CistError: if no token counts, the model has no class for one, or the other model has another vocabulary.
@@ -146,7 +151,7 @@ def score_texts(
     classes = torch.from_numpy(model.vocabulary.classes)
     nll, tokens, right, agreeing = 0.0, 0, 0, 0
     others = iter(()) if compared_with is None else compared_with.read(texts, batch_size)
-    for predictions, states in model.read(texts, batch_size):
+    for number, (predictions, states) in enumerate(model.read(texts, batch_size), start=1):
         ids = predictions.ids.to(states.device)
         scores = score_tokens(states, ids, model.head, classes)
         nll += float(scores.nll.double().sum())
@@ -156,6 +161,8 @@ def score_texts(
             _, states = next(others)
             other = score_tokens(states, ids.to(states.device), compared_with.head, classes)
             agreeing += int((other.answers.cpu() == scores.answers.cpu()).sum())
+        if progress is not None:
+            progress(min(number * batch_size, len(texts)), len(texts))
     if not tokens:
         raise CistError("No token of these texts counts, so there is nothing to score; give texts with a response.")
     size = sum(text.counted_bytes for text in texts)
@@ -175,6 +182,29 @@ class Question(NamedTuple):
 
     prompt: str
     references: tuple[str, ...]
+
+
+def questions_of(examples: Sequence[Example], model: LanguageModel) -> list[Question]:
+    """What texts ask of a model; those of one prompt are one question with several right answers.
+
+    Args:
+        examples: one or more prompts with their responses, or chats that end with an answer; see
+            `cist_core.language.texts.question_of`. Chats are answered as ``templated``.
+        model: whose template writes the chats.
+
+    Raises:
+        CistError: if one asks for no answer, or only some are chats.
+    """
+    first = examples[0]
+    for example in examples:
+        if example.chat != first.chat:
+            chat, other = (example, first) if example.chat else (first, example)
+            raise CistError(f"{chat.name} is a chat, and {other.name} is none; ask them in files of their own.")
+    references: dict[str, list[str]] = {}
+    for example in examples:
+        prompt, right = question_of(example, model.tokenizer)
+        references.setdefault(prompt, []).append(right)
+    return [Question(prompt, tuple(right)) for prompt, right in references.items()]
 
 
 @dataclass(frozen=True)
@@ -252,8 +282,10 @@ def answer(
     prompts: Sequence[str],
     *,
     seed: int | None = None,
-    longest: int = 256,
+    longest: int = LONGEST,
     batch_size: int = 8,
+    templated: bool = False,
+    progress: ProgressCallback | None = None,
 ) -> list[Answer]:
     """What a model writes after prompts.
 
@@ -266,11 +298,13 @@ def answer(
         seed: draw from the distribution at temperature 1, all tokens included; None: the most probable token each time.
         longest: how many tokens it writes at most; fewer where prompt and answer would be more than the model reads.
         batch_size: prompts at a time; under a seed it decides which random numbers go to which prompt.
+        templated: whether a chat template has written the prompts, with a beginning of its own.
+        progress: told how many prompts are answered.
 
     Raises:
         CistError: if a prompt leaves no room for an answer.
     """
-    tokens = [_prompt_tokens(model, prompt) for prompt in prompts]
+    tokens = [_prompt_tokens(model, prompt, templated) for prompt in prompts]
     # Rows of a batch end together, so only prompts with the same room for an answer are in one.
     by_room: dict[int, list[int]] = {}
     for number, text in enumerate(tokens):
@@ -289,6 +323,8 @@ def answer(
                 numbers = same[start : start + batch_size]
                 rows = _continued(model, [tokens[number] for number in numbers], room, drawn=seed is not None)
                 written |= zip(numbers, rows, strict=True)
+                if progress is not None:
+                    progress(len(written), len(prompts))
     return [written[number] for number in range(len(prompts))]
 
 
@@ -327,8 +363,8 @@ def _decoded(model: LanguageModel, ids: list[int], ends: Sequence[int]) -> Answe
     return Answer(str(tokenizer.decode(ids[:length], skip_special_tokens=True)), cut=length is None)
 
 
-def _prompt_tokens(model: LanguageModel, prompt: str) -> Tokens:
-    ids = np.asarray(model.tokenizer(prompt)["input_ids"], np.int64)
+def _prompt_tokens(model: LanguageModel, prompt: str, templated: bool) -> Tokens:
+    ids = np.asarray(model.tokenizer(prompt, add_special_tokens=not templated)["input_ids"], np.int64)
     if not len(ids):
         raise CistError("A prompt has no tokens; leave it out.")
     nothing = np.zeros_like(ids)
@@ -341,8 +377,10 @@ def score_answers(
     path: Path,
     *,
     seeds: Sequence[int] = SEEDS,
-    longest: int = 256,
+    longest: int = LONGEST,
     batch_size: int = 8,
+    templated: bool = False,
+    progress: ProgressCallback | None = None,
 ) -> AnswerScores:
     """ROUGE-L of a model's answers, greedy and drawn, with every answer kept beside the scores.
 
@@ -356,6 +394,8 @@ def score_answers(
         seeds: under which answers are drawn.
         longest: how many tokens an answer has at most.
         batch_size: questions at a time.
+        templated: as in `answer`.
+        progress: told how many answers are written.
 
     Raises:
         CistError: as `rouge_l` and `answer`, and if the file cannot be written.
@@ -365,10 +405,16 @@ def score_answers(
     prompts, references = [question.prompt for question in questions], [question.references for question in questions]
     if not questions or not all(references):
         raise CistError("Expected questions with a reference or more each, but got none, or one without; give some.")
-    answers = {
-        "greedy": answer(model, prompts, longest=longest, batch_size=batch_size),
-        **{str(seed): answer(model, prompts, seed=seed, longest=longest, batch_size=batch_size) for seed in seeds},
-    }
+    answers: dict[str, list[Answer]] = {}
+
+    def told(done: int, asked: int) -> None:
+        if progress is not None:
+            progress(len(answers) * asked + done, (1 + len(seeds)) * asked)
+
+    for seed in (None, *seeds):
+        answers["greedy" if seed is None else str(seed)] = answer(
+            model, prompts, seed=seed, longest=longest, batch_size=batch_size, templated=templated, progress=told
+        )
     _keep(path, model, questions, answers, None)
     scores = {name: rouge_l([found.text for found in written], references) for name, written in answers.items()}
     _keep(path, model, questions, answers, scores)

@@ -290,6 +290,33 @@ def tokenise(example: Example, tokenizer: FastTokenizer, *, longest: int) -> Tok
     return _cut(_whole(example, _pieces(example, tokenizer), tokenizer, _special_tokens(tokenizer)), longest)
 
 
+def question_of(example: Example, tokenizer: FastTokenizer) -> tuple[str, str]:
+    """What a model is asked in a text, as it reads it, and the answer that stands there.
+
+    Args:
+        example: a prompt with its response, or a chat whose last message is an answer; what was said before is asked
+            with it, as the model's own template writes it.
+        tokenizer: as in `tokenise`.
+
+    Raises:
+        CistError: for any other text, or as `tokenise`.
+
+    Example:
+        >>> question_of(example_of({"prompt": "Two and two? ", "response": "Four."}, "sums, line 1"), None)
+        ('Two and two? ', 'Four.')
+    """
+    *asked, last = example.pieces
+    if not asked or last.role not in COUNTED:
+        raise CistError(
+            f"{example.name} asks for no answer; expected 'prompt' and 'response', or 'messages' of which the last is "
+            "an answer."
+        )
+    if not example.chat:
+        return "".join(piece.text for piece in asked), last.text
+    messages = [{"role": piece.role, "content": piece.text} for piece in asked]
+    return _render(messages, tokenizer, example.name, add_generation_prompt=True), last.text
+
+
 def remarks(texts: Sequence[Tokens]) -> list[str]:
     """What people should know of the tokens of their texts, in sentences."""
     said = []

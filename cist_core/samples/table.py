@@ -57,7 +57,7 @@ class Student(Protocol):
 
     Attributes:
         curves: its entropy curves.
-        loss: its cross-entropy with the labels at temperature 1, ``(N,)`` nats.
+        loss: its cross-entropy with the labels at temperature 1, ``(N,)`` nats; of tokens with those that came.
     """
 
     @property
@@ -350,6 +350,15 @@ _ROWS: tuple[Measure, ...] = (
     ),
     Measure(
         "rank", "rank", "", NUMBER, "Of the actual token, 1 for the most likely one", ("a text",), _of_text("ranks")
+    ),
+    Measure(
+        "student_surprisal",
+        "student's surprisal at τ = 1",
+        "nats",
+        NUMBER,
+        "-ln p of the actual token, as the student is",
+        ("a text", "a student"),
+        _loss,
     ),
 )
 

@@ -23,6 +23,8 @@ from app.state import NO_LOGITS
 from cist_core import CistError
 from cist_core.added import AddedState, AddedStore, AddSpec, Entry
 from cist_core.language.models import open_language_model
+from cist_core.objectives import cist_loss
+from cist_core.temperature import Cist
 from tests.app.driver import HereAndNow, finding, note_of, open_app, shown_by, view_of
 
 IDS = np.random.default_rng(1).integers(2, WORDS, 220)
@@ -228,12 +230,41 @@ def test_choose_rho_recommends_that_of_temperature_1_and_says_where_the_floor_fo
     assert view_of(app).floor == 0.0
 
 
+def test_the_snippet_that_choose_rho_gives_trains_a_student_on_the_tokens_that_count(text, models) -> None:
+    app = open_app("rho", teacher=text, rho_tab="Export", rho_export="Python")
+    assert not app.error
+    view = view_of(app)
+    made = [code.value for code in app.code if "def training_step" in code.value]
+    assert len(made) == 2  # to copy the recommended one, and to export that of the slider
+    assert f'create_objective("{Cist(view.rho, view.floor)}")' in made[1]
+    teacher, student = (open_language_model(str(models / name)).network for name in ("tiny", "other"))
+    ids = torch.tensor([[3, 4, 5, 6, 7], [8, 9, 10, 1, 1]])
+    held = ids.masked_fill(torch.tensor([[1, 1, 0, 0, 0], [1, 0, 0, 0, 1]], dtype=torch.bool), -100)
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]])
+    counted = (held != -100)[:, 1:]
+    with torch.no_grad():
+        logits = [each(input_ids=ids, attention_mask=mask).logits[:, :-1][counted] for each in (student, teacher)]
+    expected = cist_loss(
+        student_logits=logits[0], teacher_logits=logits[1], labels=ids[:, 1:][counted], rho=view.rho, floor=view.floor
+    )
+    before = student.get_input_embeddings().weight.detach().clone()
+    place: dict[str, object] = {}
+    exec(made[1], place)
+    batch = {"input_ids": ids, "attention_mask": mask, "labels": held}
+    terms = place["training_step"](student, teacher, batch, torch.optim.SGD(student.parameters(), lr=0.1))
+    assert terms["total"].item() == pytest.approx(expected["total"].item(), rel=1e-5)
+    assert len(terms["tau_student"]) == int(counted.sum()) == 6
+    assert not torch.equal(student.get_input_embeddings().weight, before)
+
+
 def test_teachers_offers_the_other_models_on_the_same_text(text, monkeypatch) -> None:
     monkeypatch.setattr("app.catalogue.on_own_machine", lambda: True)
     app = open_app("teachers", teacher=text)
     assert app.multiselect[0].options == ["other on words"]
     assert "tiny on words" in finding(app)
     assert "other on words" in finding(app)
+    computed = "weights in float32, states in float32, logits in float32"
+    assert f"Precision: tiny on words: {computed}; other on words: {computed}." in [each.value for each in app.caption]
 
 
 def test_a_text_is_pasted_read_and_opened(models, monkeypatch, tmp_path) -> None:

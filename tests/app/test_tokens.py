@@ -19,10 +19,11 @@ pytest.importorskip("transformers")
 from example_runs import ExampleStore
 from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import TextArea
-from tiny_language_models import CLASSES, save_tiny_model
+from tiny_language_models import CLASSES, WORDS, save_tiny_model
 
 from app.tokens import readings
 from app.tokens.models import TextModel
+from app.tokens.picture import picture_of
 from app.tokens.readings import Readers
 from app.tokens.selection import SELECT, measures_of, take_stretch
 from app.tokens.texts import OwnText
@@ -210,7 +211,13 @@ def test_tokens_are_selected_by_a_rule_about_what_the_model_expected(pair, model
 
 
 @pytest.mark.parametrize(
-    ("rule", "said"), [("class=3", "needs labels"), ("colour=3", "There is no measure 'colour'"), ("rank", "Expected")]
+    ("rule", "said"),
+    [
+        ("class=3", "needs labels"),
+        ("student_surprisal=2..", "needs a student"),
+        ("colour=3", "There is no measure 'colour'"),
+        ("rank", "Expected"),
+    ],
 )
 def test_a_rule_that_says_nothing_of_tokens_is_refused_in_a_sentence(models: Path, rule: str, said: str) -> None:
     app = open_app("tokens", **ALONE, tokens_text=TEXT, tokens_select=rule)
@@ -238,6 +245,7 @@ def test_the_measures_of_a_passage_are_those_of_its_tokens_that_count(pair) -> N
         "student_temperature": "student's CIST temperature",
         "rank": "rank",
         "surprisal": "nll",
+        "student_surprisal": "student's nll",
         "position": "position",
     }.items():
         assert measures.column(measure) == pytest.approx(table[column].to_numpy(), abs=1e-6)
@@ -398,6 +406,30 @@ def test_passages_are_found_by_their_means_and_the_link_names_the_one_shown(mode
     assert max(ranks) > math.log(CLASSES)  # no entropies any more
 
 
+def test_a_link_to_an_order_alone_shows_its_first_passage_and_one_to_a_passage_that_one(models: Path) -> None:
+    text = " ".join(f"w{20 + (30 + number * number) % 60}" for number in range(240))
+    link = {**ALONE, "tokens_text": text, "tokens_order": "largest"}
+
+    def opened(**further: str) -> AppTest:
+        app = open_app("tokens", **link, **further)
+        return wait_for(app, lambda: "cist_tokens" in components(app))
+
+    def shown(app: AppTest) -> str:
+        return str(app.selectbox(key="tokens_passage_box").value)
+
+    app = opened()
+    options = app.selectbox(key="tokens_passage_box").options
+    numbers = [option.partition(":")[0] for option in options]
+    assert len(numbers) > 2
+    assert numbers != sorted(numbers)
+    assert shown(app) == numbers[0]
+    assert shown(opened(tokens_passage=numbers[1])) == numbers[1]
+    app.selectbox(key="tokens_order_box").select("text").run()
+    assert shown(app) == "1"
+    app.selectbox(key="tokens_passage_box").select("2").run()
+    assert shown(app) == "2"
+
+
 @pytest.mark.parametrize(
     "told",
     [
@@ -450,6 +482,52 @@ def test_the_table_has_a_row_a_token_and_what_both_models_say_under_both_rules(p
     assert table["KL, tau=2"].iloc[1:].to_numpy() == pytest.approx(found.divergence(2.0, 2.0), abs=1e-6)
     alone = table_of(passage, found.teacher, rows, shown)
     assert not [name for name in alone if "student" in name or "KL" in name]
+
+
+@pytest.mark.parametrize(
+    ("measure", "rule", "model", "column", "ends"),
+    [
+        ("entropy", "tau", "teacher", "entropy, tau=2", (0, math.log(WORDS))),
+        ("surprisal", "tau", "teacher", None, (0, math.log(WORDS))),
+        ("temperature", "tau", "student", "student's CIST temperature", (0.25, 16)),
+        ("divergence", "rho", "student", "KL, cist:rho=4,floor=0", (0.01, 10)),
+        ("rank", "tau", "teacher", "rank", (1, WORDS)),
+    ],
+)
+def test_the_picture_has_the_values_and_the_scale_of_the_screen(pair, measure, rule, model, column, ends) -> None:
+    passage, found = pair
+    rows, shown = rows_of(found.teacher, 0, 0), Shown(measure, rule, model, tau=2.0, rho=4.0)
+    figure = picture_of(passage, found, rows, shown, title="Found", selected=np.array([2, 5]))
+    table = table_of(passage, found, rows, shown)
+    wanted = found.teacher.surprisal(2.0) if column is None else table[column].to_numpy()[1:]
+    drawn = figure.datasets["tokens"].groupby("token").first()
+    assert drawn["value"].to_numpy()[1:] == pytest.approx(wanted, rel=1e-6)
+    low, high = ends
+    place = (wanted - low) / (high - low) if low == 0 else np.log(wanted / low) / math.log(high / low)
+    assert drawn["place"].to_numpy()[1:] == pytest.approx(np.clip(place, 0, 1), abs=1e-6)
+    assert math.isnan(drawn["value"].iloc[0])  # nothing predicts the first token
+    assert drawn.index[drawn["strength"] == 1].tolist() == [2, 5]
+
+
+def test_the_picture_of_differences_and_of_weights_is_on_their_scales(pair) -> None:
+    passage, found = pair
+    rows, shown = rows_of(found.teacher, 0, 0), Shown("entropy", "difference", "both", tau=2.0, rho=4.0)
+    drawn = picture_of(passage, found, rows, shown, title="Found").datasets["tokens"].groupby("token").first()
+    table = table_of(passage, found, rows, shown)
+    under = [
+        table[f"{whose}entropy, {rule}"] for whose in ("", "student's ") for rule in ("tau=2", "cist:rho=4,floor=0")
+    ]
+    wanted = ((under[3] - under[1]) - (under[2] - under[0])).to_numpy()[1:]
+    assert drawn["value"].to_numpy()[1:] == pytest.approx(wanted, abs=1e-6)
+    half = math.log(WORDS) / 2
+    assert drawn["place"].to_numpy()[1:] == pytest.approx((wanted + half) / (2 * half), abs=1e-6)
+    weights = picture_of(passage, found, rows, Shown("weight", rho=4.0), title="Found").datasets["tokens"]
+    assert weights.groupby("token").first()["value"].mean() == pytest.approx(1)
+    asked = passage | {
+        "tokens": [token | {"role": "prompt"} for token in passage["tokens"][:3]] + passage["tokens"][3:]
+    }
+    drawn = picture_of(asked | {"prompts": ["prompt"]}, found, rows, shown, title="Found").datasets["tokens"]
+    assert drawn.loc[drawn["strength"] < 1, "token"].tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("names", [["tiny-teacher"], ["tiny-teacher", "tiny-student"]])

@@ -13,14 +13,16 @@ import pytest
 pytest.importorskip("transformers")
 
 from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.element_tree import Selectbox
 from tiny_language_models import WORDS, save_tiny_model, tiny_tokenizer
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from app.tokens.models import link_to_added
 from app.tokens.texts import AddedText
-from cist_core.added import AddedState, AddedStore, AddSpec
+from cist_core.added import Added, AddedState, AddedStore, AddSpec
 from cist_core.added.roots import HUB
+from cist_core.added.snapshot import snapshot
 from cist_core.errors import CistError
 from cist_core.language.inference import infer_tokens
 from cist_core.language.known import SMOLLM2
@@ -127,6 +129,26 @@ def test_the_models_of_texts_are_offered_once_each_under_their_names(owner: Stud
     assert offered(app)[-3:] == ["tiny", "other", "foreign"]
     assert offered(app).count("tiny") == 1
     assert not app.warning
+
+
+@pytest.mark.usefixtures("unread")
+def test_a_move_reads_what_was_added_once_each(owner: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = open_app("tokens", tokens_model=owner.ids["second"], tokens_added=owner.ids["third"])
+    read: list[str] = []
+
+    def counted(folder: Path) -> Added:
+        read.append(folder.name)
+        return snapshot(folder)
+
+    monkeypatch.setattr("cist_core.added.store.snapshot", counted)
+    app.run()
+    assert sorted(read) == sorted(owner.ids.values())
+
+
+@pytest.mark.usefixtures("unread")
+def test_the_form_for_a_text_of_ones_own_stands_behind_the_choice_of_texts(owner: Studio) -> None:
+    places = [node.key if isinstance(node, Selectbox) else node.type for node in open_app("tokens").main]
+    assert places.index("tokens_model_box") < places.index("tokens_added_box") < places.index("popover")
 
 
 @pytest.mark.usefixtures("unread")

@@ -157,4 +157,4 @@ def test_passages_come_with_the_largest_first_and_those_without_a_token_that_cou
     assert in_order(values, "text") == [0, 1, 2, 3]
     assert in_order(values, "mean") == [3, 1, 2, 0]
     assert in_order(values, "largest") == [1, 3, 2, 0]
-    assert Ranking(np.zeros(1), "", "nats").says(values[2]) == "mean −2.00, largest 3.00 nats"
+    assert Ranking(np.zeros(1), "", "nats", "entropy", True).says(values[2]) == "mean −2.00, largest 3.00 nats"

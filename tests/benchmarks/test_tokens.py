@@ -1,4 +1,4 @@
-"""What a token set costs, measured with a tiny model: the same process, figures and result file."""
+"""What a token set costs, measured with tiny models: the same process, figures and result file."""
 
 import json
 import os
@@ -17,11 +17,11 @@ TOKENS = Path(__file__).parents[2] / "benchmarks" / "tokens.py"
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads the memory of a process as Linux tells it")
 
 
-def measure(folder, *options):
-    save_tiny_model(folder / "tiny")
+def measure(folder, *options, names=("tiny",)):
+    models = [str(save_tiny_model(folder / name)) for name in names]
     text = folder / "text.txt"
     text.write_text(" ".join(f"w{20 + 7 * number % 60}" for number in range(600)))
-    command = [sys.executable, str(TOKENS), "--lm", str(folder / "tiny"), "--text", str(text), "--length", "32"]
+    command = [sys.executable, str(TOKENS), "--lm", *models, "--text", str(text), "--length", "32"]
     command += ["--output", str(folder / "tokens.json"), *options]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
@@ -43,6 +43,23 @@ def test_a_row_has_times_memory_size_and_errors(tmp_path):
     assert {"rho 2", "rho 30"} < row["largest_errors"].keys()
     assert 0 < max(row["largest_errors"].values()) < 1e-4
     assert "bytes a token on the disk" in ended.stdout
+
+
+def test_each_model_has_a_row_that_takes_the_place_of_its_earlier_one(tmp_path):
+    def rows():
+        return json.loads((tmp_path / "tokens.json").read_text())
+
+    ended = measure(tmp_path, "--tokens", "100", names=("one", "other"))
+    assert ended.returncode == 0, ended.stderr
+    first, second = rows()
+    assert [Path(row["model"]).name for row in (first, second)] == ["one", "other"]
+    assert measure(tmp_path, "--tokens", "100", names=("one",)).returncode == 0
+    again, same = rows()
+    assert again["model"] == first["model"]
+    assert again["steps"] != first["steps"]
+    assert same == second
+    assert measure(tmp_path, "--tokens", "200", names=("one",)).returncode == 0
+    assert len(rows()) == 3
 
 
 def test_texts_that_are_too_short_are_refused(tmp_path):

@@ -212,7 +212,7 @@ def test_a_token_is_reached_by_keyboard_pinned_and_in_the_link(page, pair: Token
     page.wait_for_timeout(200)
     details = page.locator("aside").inner_text()
     assert f"rank {pair.teacher.rank[4]}" in details
-    assert f"the other {WORDS - 5:,}" in details or f"the other {WORDS - 6:,}" in details
+    assert f"the other {WORDS - 10:,}" in details or f"the other {WORDS - 11:,}" in details
     assert page.locator(".token.here").inner_text().strip() == page.locator("aside h4").inner_text().strip("“”·")
     page.keyboard.press("Enter")
     settle(page)
@@ -290,12 +290,22 @@ def test_a_prompt_is_dimmed_and_a_pinned_token_shows_ten(open_page) -> None:
         f"tokens?tokens_model=a-teacher&tokens_student=b-student&tokens_text={quote(' w30 w31')}&tokens_prompt=w21+w22"
     )
     page = open_page(link, sign=A_TOKEN)
+    page.set_viewport_size({"width": 1440, "height": 600})
     assert page.locator(f"{A_TOKEN}.prompt").all_inner_texts() == ["w21", " w22"]
     page.locator(A_TOKEN).nth(2).hover()
     page.locator(".token.here").wait_for()
     wait_for(lambda: "w30" in page.locator("aside h4").inner_text(), seconds=30)
     rows = page.locator("aside table").first.locator("tr")
     shown = rows.count()
+    page.set_viewport_size({"width": 1440, "height": 1000})
+    page.locator(A_TOKEN).nth(3).hover()
+    wait_for(lambda: "w31" in page.locator("aside h4").inner_text(), seconds=30)
+    high = page.locator("aside").bounding_box()["height"]
+    assert shown + 4 <= rows.count() <= shown + 6
+    assert high < 1000 - 96  # below the page's head everything is in sight at once
+    page.set_viewport_size({"width": 1440, "height": 600})
+    page.locator(A_TOKEN).nth(2).hover()
+    wait_for(lambda: rows.count() == shown, seconds=30)
     page.locator(A_TOKEN).nth(2).click()
     page.locator(".token.pinned").wait_for()
     # Ten in place of five, and the token itself if it is none of them.

@@ -12,6 +12,7 @@ pytest.importorskip("transformers")
 
 from scipy.special import log_softmax
 from tiny_language_models import CLASSES, WORDS, save_tiny_model
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
 from cist_core import CistError
@@ -234,6 +235,21 @@ def test_drawn_answers_follow_their_seed_and_leave_the_generator_alone(model):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_a_prompt_that_a_template_has_written_gets_no_second_beginning(model):
+    plain = answer(model, ["w5 w6"], longest=12)
+    told = []
+    before = model.tokenizer.backend_tokenizer.post_processor
+    beginning = ("w9", model.tokenizer.convert_tokens_to_ids("w9"))
+    model.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="w9 $A", special_tokens=[beginning])
+    try:
+        written = answer(model, ["w5 w6"], longest=12, templated=True, progress=lambda *done: told.append(done))
+        begun = answer(model, ["w5 w6"], longest=12)
+    finally:
+        model.tokenizer.backend_tokenizer.post_processor = before
+    assert written == plain != begun
+    assert told == [(1, 1)]
+
+
 def test_a_prompt_that_fills_the_model_is_refused(model):
     with pytest.raises(CistError, match="A prompt has 64 tokens"):
         answer(model, [" ".join(["w5"] * 64)])
@@ -251,7 +267,16 @@ def test_rouge_takes_the_best_reference_and_the_stems_of_words():
 def test_answers_are_kept_beside_their_scores(model, tmp_path):
     pytest.importorskip("rouge_score")
     questions = [Question("w5 w6", ("w7 w8", "w9")), Question("w10", ("w11",))]
-    scores = score_answers(model, questions, tmp_path / "answers.jsonl", seeds=(10, 20), longest=5)
+    told = []
+    scores = score_answers(
+        model,
+        questions,
+        tmp_path / "answers.jsonl",
+        seeds=(10, 20),
+        longest=5,
+        progress=lambda *done: told.append(done),
+    )
+    assert told == [(2, 6), (4, 6), (6, 6)]
     head, *lines = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
     assert head["rouge_l"] == {"greedy": scores.greedy, **{str(seed): score for seed, score in scores.drawn.items()}}
     assert [line["prompt"] for line in lines] == ["w5 w6", "w10"]
