@@ -15,7 +15,7 @@
 const TOKENS_REST = 300;  // milliseconds until the server is told
 const TOKENS_STEPS = 1000;
 const TOKENS_NARROW = 900;  // pixels, as in tokens.css; there the tables stand below the text
-const TOKENS_ABOVE = 154, TOKENS_FACTS = 28, TOKENS_ROW = 24;  // pixels: above the tables, above each, and of a row
+const TOKENS_ABOVE = 64, TOKENS_FACTS = 28, TOKENS_ROW = 24;  // pixels: above the tables, above each, and of a row
 const TOKENS_MOST = { cist: 82, fixed: 62 };  // percent of the colours; words on them stand out in both themes
 
 const TOKEN_MEASURES = {
@@ -241,7 +241,8 @@ function startReader(root, data) {
   function rowsInSight(most) {
     const tables = Object.keys(sides).length, least = [most, 5, 3][tables - 1];
     if (window.innerWidth <= TOKENS_NARROW) return least;
-    const room = (window.innerHeight - TOKENS_ABOVE) / tables - TOKENS_FACTS;
+    const above = Math.max(aside.getBoundingClientRect().top, 0) + TOKENS_ABOVE;
+    const room = (window.innerHeight - above) / tables - TOKENS_FACTS;
     return Math.min(Math.max(Math.floor(room / TOKENS_ROW) - 5, least), most);  // head, the token itself, all others, two sums
   }
 
