@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from app.pages import DEFAULT, find_pages
-from tests.browser.actions import A_CHART, until_idle
+from tests.browser.actions import A_CHART, HEADING, until_idle
 from tests.studio import CHROMIUM, ROOT, running_studio
 
 SCREENSHOTS = ROOT / "docs" / "screenshots"
@@ -23,8 +23,8 @@ for without_chart in ("add", "tokens"):  # test_add.py and test_tokens.py look a
     del PAGES[without_chart]
 """The address of every page that shows something without a run."""
 
-LOOKS = [(1440, 1000, "light"), (1440, 1000, "dark"), (390, 844, "light")]
-"""How every page is looked at: width, height, colour scheme."""
+LOOKS = [(390, 844, "light"), (1440, 1000, "light"), (1440, 1000, "dark")]
+"""How every page is looked at: width, height, colour scheme; as it opens on a phone first, where least has room."""
 
 FLAGS = [
     "--no-sandbox",
@@ -34,6 +34,8 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    # All pages in one process, in which the app's scripts are compiled once and not for each page.
+    "--process-per-site",
 ]
 
 
@@ -67,9 +69,13 @@ def browser() -> Iterator[object]:
 
 @pytest.fixture(scope="session")
 def context(browser) -> Iterator[object]:
-    """Shared by all tests, so that the app's files are fetched and compiled once; `open_page` leaves nothing in it."""
+    """Shared by all tests, so that the app's files are fetched once; `open_page` leaves nothing in it."""
     # Streamlit's placeholders pulsate while a page loads, which without a graphics card takes a core.
     shared = browser.new_context(reduced_motion="reduce")
+    # The process of the pages, which has the scripts compiled, lives while one of them is open: this one, of no server.
+    kept = shared.new_page()
+    kept.route("**", lambda route: route.fulfill(body=""))
+    kept.goto("http://127.0.0.1/")
     yield shared
     shared.close()
 
@@ -101,6 +107,8 @@ def words_on(page) -> str:
 def open_page(context, server):
     """``open_page("entropy?tau=4", width=390, scheme="dark")`` opens a page of a fresh visitor, charts drawn."""
 
+    found = context.pages
+
     def open_(path: str = "", *, width: int = 1440, height: int = 1000, scheme: str = "light", sign: str = A_CHART):
         page = context.new_page()
         page.set_viewport_size({"width": width, "height": height})
@@ -111,6 +119,8 @@ def open_page(context, server):
 
     yield open_
     for page in context.pages:
+        if page in found:
+            continue
         if page.url.startswith(server):
             page.evaluate("localStorage.clear()")
         page.close()
@@ -126,6 +136,16 @@ def wait_until_drawn(page, sign: str = A_CHART) -> None:
     page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]", timeout=60_000)
     until_idle(page)
     page.wait_for_timeout(400)  # fonts and the chart's own resize
+
+
+def each_look(page) -> Iterator[str]:
+    """The colour schemes in which an open page is looked at, one width of `LOOKS` after the other."""
+    for width, height, scheme in LOOKS:
+        page.set_viewport_size({"width": width, "height": height})
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_timeout(500)  # until it has seen that
+        wait_until_drawn(page, HEADING)
+        yield scheme
 
 
 def go_to(page, title: str, *, sign: str = A_CHART) -> None:
