@@ -79,6 +79,7 @@ def test_a_run_is_launched_watched_and_left_alone_when_it_has_finished(open_page
 def test_one_press_compares_cist_with_the_matched_temperature_over_three_seeds(open_page, store: RunStore) -> None:
     page = open_page("distill", sign=HEADING)
     fill(page, "Epochs", "1")
+    fill(page, "Training images", "1000")
     page.get_by_role("button", name="Run all 6").click()
     page.get_by_text("6 runs are in the queue").wait_for(timeout=30_000)
     page.get_by_role("link", name="Watch them on Runs").click()
