@@ -69,7 +69,7 @@ def browser() -> Iterator[object]:
 
 @pytest.fixture(scope="session")
 def context(browser) -> Iterator[object]:
-    """Shared by all tests, so that the app's files are fetched once; `open_page` leaves nothing in it."""
+    """Shared by all tests, so that the app's files are fetched and compiled once; `open_page` leaves nothing in it."""
     # Streamlit's placeholders pulsate while a page loads, which without a graphics card takes a core.
     shared = browser.new_context(reduced_motion="reduce")
     # The process of the pages, which has the scripts compiled, lives while one of them is open: this one, of no server.
