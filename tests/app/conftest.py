@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import pytest
 from streamlit.components.v2 import manifest_scanner
 
+from tests.app.driver import ReadHere
+
 
 @pytest.fixture(autouse=True)
 def _main_module(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,3 +25,9 @@ def _installed_components() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(manifest_scanner, "scan_component_manifests", lambda: found)
         yield
+
+
+@pytest.fixture
+def read_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts are read in this process, for the tests that are about what is shown of them."""
+    monkeypatch.setattr("app.tokens.readings.Child", ReadHere)

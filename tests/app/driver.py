@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -34,6 +35,26 @@ class HereAndNow:
             child.work_on(self.task, self.folder, Entry.read(self.folder), None)
         except CistError as error:
             child.write_failure(self.folder, str(error))
+
+    def exit_code(self) -> int:
+        return 0
+
+
+class ReadHere:
+    """In place of the process that reads a text, which takes seconds to import torch and transformers: the same work,
+    without limits on this process."""
+
+    pid, started = 1, "0.0"  # no process that started then is alive
+
+    def __init__(self, command: list[str], **_: object) -> None:
+        self.module, self.arguments = command[command.index("-m") + 1], command[command.index("-m") + 2 :]
+
+    def release(self) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("cist_core.language.reading.limit_memory", lambda at_once: None)
+            patch.setattr("cist_core.language.reading.limit_time", lambda seconds, sentence: None)
+            patch.setattr("sys.argv", [self.module, *self.arguments])
+            importlib.import_module(self.module).main()
 
     def exit_code(self) -> int:
         return 0

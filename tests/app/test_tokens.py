@@ -51,21 +51,28 @@ TEXT = " ".join(f"w{20 + 7 * number % 70}" for number in range(20))  # `w1`, the
 ALONE = {"tokens_model": "tiny-teacher", "tokens_student": "none"}
 
 
-@pytest.fixture
-def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The models that ship, and two tiny language models in the place of those."""
-    folder = tmp_path / "models"
-    folder.mkdir()
-    for path in sample_models_folder().iterdir():
-        if path.name != "language":
-            (folder / path.name).symlink_to(path)
+@pytest.fixture(scope="module")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher and a student, each with its card; a test has them as a copy."""
+    folder = tmp_path_factory.mktemp("language")
     for seed, name in enumerate(("tiny-teacher", "tiny-student")):
         card = {
             "title": f"The {name}", "role": name.removeprefix("tiny-"), "parameters": 1, "vocabulary": CLASSES,
             "data": "nothing", "licence": "MIT", "nll": {},
         }  # fmt: skip
-        place = save_tiny_model(folder / "language" / name, seed=seed)
+        place = save_tiny_model(folder / name, seed=seed)
         (place / "card.json").write_text(json.dumps(card))
+    return folder
+
+
+@pytest.fixture
+def models(tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The models that ship, and two tiny language models in the place of those."""
+    folder = tmp_path / "models"
+    shutil.copytree(tiny_models, folder / "language")
+    for path in sample_models_folder().iterdir():
+        if path.name != "language":
+            (folder / path.name).symlink_to(path)
     monkeypatch.setenv("CIST_SAMPLE_MODELS", str(folder))
     monkeypatch.setenv("CIST_CACHE", str(tmp_path / "cache"))
     return folder
@@ -160,6 +167,7 @@ def test_a_run_that_is_gone_is_said_and_so_is_one_whose_models_are(run: ExampleS
     assert "tiny-teacher" in app.error[0].value
 
 
+@pytest.mark.usefixtures("read_here")
 def test_the_pair_that_ships_reads_the_text_that_ships_until_somebody_chooses_otherwise(models: Path) -> None:
     app = open_app("tokens")
     wait_for(app, lambda: "cist_tokens" in components(app))
@@ -169,6 +177,7 @@ def test_the_pair_that_ships_reads_the_text_that_ships_until_somebody_chooses_ot
     assert passage_on(app)["student"]["cross"]
 
 
+@pytest.mark.usefixtures("read_here")
 def test_a_text_is_read_and_shown_and_a_student_beside_the_teacher(models: Path) -> None:
     app = read_it(open_app("tokens", **ALONE))
     given = passage_on(app) | shown_by(app, "cist_tokens")
@@ -187,6 +196,7 @@ def test_nothing_else_is_to_be_chosen_in_the_sidebar(models: Path) -> None:
     assert [box.label for box in app.sidebar.selectbox] == []
 
 
+@pytest.mark.usefixtures("read_here")
 def test_tokens_are_selected_by_a_rule_about_what_the_model_expected(pair, models: Path) -> None:
     _, found = pair
     teacher = found.teacher
@@ -210,6 +220,7 @@ def test_tokens_are_selected_by_a_rule_about_what_the_model_expected(pair, model
     assert (given["between"], given["others"]) == (None, None)
 
 
+@pytest.mark.usefixtures("read_here")
 @pytest.mark.parametrize(
     ("rule", "said"),
     [
@@ -226,6 +237,7 @@ def test_a_rule_that_says_nothing_of_tokens_is_refused_in_a_sentence(models: Pat
     assert shown_by(app, "cist_tokens")["others"] is None
 
 
+@pytest.mark.usefixtures("read_here")
 def test_a_rule_that_no_token_fulfils_selects_none(models: Path) -> None:
     app = open_app("tokens", **ALONE, tokens_text=TEXT, tokens_select="surprisal=1000..")
     wait_for(app, lambda: "cist_tokens" in components(app))
@@ -306,6 +318,7 @@ def test_without_a_language_model_the_page_says_how_to_get_one(models: Path, mon
     assert "pip install" in app.info[0].value
 
 
+@pytest.mark.usefixtures("read_here")
 def test_a_link_shows_the_same_and_one_that_cannot_be_followed_says_so(models: Path) -> None:
     shown = Shown("surprisal", "difference", "teacher", 2.0, 6.5, 1.0, False, 3)
     link = {**ALONE, "tokens_text": TEXT, "tokens_view": shown.as_link(), "tokens_select": "position=2..8"}
@@ -330,6 +343,7 @@ def test_a_link_shows_the_same_and_one_that_cannot_be_followed_says_so(models: P
     assert "gpt-9" in warnings(app)
 
 
+@pytest.mark.usefixtures("read_here")
 def test_a_short_text_is_in_the_link_and_a_long_one_is_not_and_that_is_said(models: Path) -> None:
     app = read_it(open_app("tokens", **ALONE))
     assert app.session_state["tokens_text"] == TEXT
@@ -340,6 +354,7 @@ def test_a_short_text_is_in_the_link_and_a_long_one_is_not_and_that_is_said(mode
     assert len(passage_on(app)["tokens"]) == 64  # as much as the model reads at once
 
 
+@pytest.mark.usefixtures("read_here")
 def test_a_prompt_is_read_and_does_not_count(models: Path) -> None:
     app = open_app("tokens", **ALONE)
     box_of(app, "Prompt (optional)").set_value("w21 w22 w23")
@@ -357,6 +372,7 @@ def test_a_prompt_is_read_and_does_not_count(models: Path) -> None:
     assert box_of(again, "Prompt (optional)").value == "w21 w22 w23"
 
 
+@pytest.mark.usefixtures("read_here")
 def test_a_prompt_alone_is_not_read_and_stays(models: Path) -> None:
     app = read_it(open_app("tokens", **ALONE))
     box_of(app).set_value(" ")
@@ -380,6 +396,7 @@ def test_the_file_of_the_export_is_what_was_read(tmp_path: Path, text: str, prom
     assert [piece.text for piece in example.pieces] == ([prompt, text] if prompt else [text])
 
 
+@pytest.mark.usefixtures("read_here")
 def test_passages_are_found_by_their_means_and_the_link_names_the_one_shown(models: Path) -> None:
     long = " ".join(f"w{20 + (30 + number) % 60}" for number in range(400))
     app = read_it(open_app("tokens", **ALONE), long)
@@ -747,6 +764,7 @@ def test_what_no_sentence_was_written_for_is_told_all_the_same(
     assert limits == [reading.AT_ONCE, reading.OPENING_SECONDS, reading.SECONDS] * 3
 
 
+@pytest.mark.usefixtures("read_here")
 def test_the_cache_keeps_the_readings_that_are_asked_for(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = models.parent / "cache" / "readings"
     for number in range(5):

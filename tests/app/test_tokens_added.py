@@ -172,6 +172,7 @@ def test_a_model_goes_by_the_text_that_the_link_names_it_by_and_is_not_beside_it
     assert "asks for the model" not in warnings(app)
 
 
+@pytest.mark.usefixtures("read_here")
 def test_a_link_of_somebody_else_shows_the_model_and_hides_where_it_lies(studio: Studio) -> None:
     link = {"tokens_model": studio.ids["second"], "tokens_student": studio.ids["third"]}
     app = open_app("tokens", **link, tokens_text=TEXT)
@@ -215,6 +216,7 @@ def test_the_code_of_other_pages_says_where_a_model_lies_to_who_added_it_alone(
     assert (f"--lm {studio.models / 'tiny'} --text words.txt" in said) == (whose == "owner")
 
 
+@pytest.mark.usefixtures("read_here")
 def test_what_was_read_of_a_text_is_not_shown_where_its_file_may_not_be_read_any_more(
     owner: Studio, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -237,6 +239,7 @@ def test_what_was_read_of_a_text_is_not_shown_where_its_file_may_not_be_read_any
     assert "cist_tokens" not in components(app)
 
 
+@pytest.mark.usefixtures("read_here")
 def test_the_code_of_an_owner_names_the_folder_and_runs(owner: Studio, tmp_path, monkeypatch, capsys) -> None:
     link = {"tokens_model": owner.ids["first"], "tokens_added": owner.ids["first"], "tokens_student": "none"}
     app = open_app("tokens", **link)
@@ -261,6 +264,7 @@ def test_a_link_to_what_is_not_there_says_so_in_a_sentence(studio: Studio) -> No
     assert app.session_state["tokens_model"] == "scripture-gpt"
 
 
+@pytest.mark.usefixtures("read_here")
 @pytest.mark.parametrize("whose", ["owner", "somebody else"])
 def test_a_model_that_is_gone_or_damaged_is_named_where_one_looks(
     studio: Studio, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, whose: str

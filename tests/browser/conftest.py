@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from app.pages import DEFAULT, find_pages
-from tests.browser.actions import A_CHART, until_idle
+from tests.browser.actions import A_CHART, HEADING, until_idle
 from tests.studio import CHROMIUM, ROOT, running_studio
 
 SCREENSHOTS = ROOT / "docs" / "screenshots"
@@ -23,8 +23,8 @@ for without_chart in ("add", "tokens"):  # test_add.py and test_tokens.py look a
     del PAGES[without_chart]
 """The address of every page that shows something without a run."""
 
-LOOKS = [(1440, 1000, "light"), (1440, 1000, "dark"), (390, 844, "light")]
-"""How every page is looked at: width, height, colour scheme."""
+LOOKS = [(390, 844, "light"), (1440, 1000, "light"), (1440, 1000, "dark")]
+"""How every page is looked at: width, height, colour scheme; as it opens on a phone first, where least has room."""
 
 FLAGS = [
     "--no-sandbox",
@@ -126,6 +126,16 @@ def wait_until_drawn(page, sign: str = A_CHART) -> None:
     page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]", timeout=60_000)
     until_idle(page)
     page.wait_for_timeout(400)  # fonts and the chart's own resize
+
+
+def each_look(page) -> Iterator[str]:
+    """The colour schemes in which an open page is looked at, one width of `LOOKS` after the other."""
+    for width, height, scheme in LOOKS:
+        page.set_viewport_size({"width": width, "height": height})
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_timeout(500)  # until it has seen that
+        wait_until_drawn(page, HEADING)
+        yield scheme
 
 
 def go_to(page, title: str, *, sign: str = A_CHART) -> None:

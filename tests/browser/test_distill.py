@@ -14,7 +14,7 @@ from app.forms.run_views import in_settings, read_runs
 from cist_core.runs import Run, RunState, RunStore, ensure_worker
 from cist_core.training import preset
 from tests.browser.actions import FINDING, HEADING, MINUTES, faint_words, fill, settle, wait_for
-from tests.browser.conftest import LOOKS, save_picture, save_whole_page
+from tests.browser.conftest import each_look, save_picture, save_whole_page
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -79,6 +79,7 @@ def test_a_run_is_launched_watched_and_left_alone_when_it_has_finished(open_page
 def test_one_press_compares_cist_with_the_matched_temperature_over_three_seeds(open_page, store: RunStore) -> None:
     page = open_page("distill", sign=HEADING)
     fill(page, "Epochs", "1")
+    fill(page, "Training images", "1000")
     page.get_by_role("button", name="Run all 6").click()
     page.get_by_text("6 runs are in the queue").wait_for(timeout=30_000)
     page.get_by_role("link", name="Watch them on Runs").click()
@@ -170,9 +171,9 @@ def test_a_student_is_downloaded(open_page, two_runs: list[Run]) -> None:
 def test_words_stand_out_nothing_sticks_out_and_pictures_are_taken(open_page, two_runs: list[Run], name: str) -> None:
     """The pictures are those of the documentation."""
     path = name if name == "distill" else "runs?" + "&".join(f"run={run.id}" for run in two_runs)
-    for width, height, scheme in LOOKS:
-        page = open_page(path, width=width, height=height, scheme=scheme, sign=HEADING)
+    page = open_page(path, width=390, height=844, sign=HEADING)
+    for scheme in each_look(page):
         page.wait_for_function("document.querySelectorAll('[data-testid=stSkeleton]').length == 0")
         settle(page)
-        assert faint_words(page) == [], (scheme, width)
+        assert faint_words(page) == [], (scheme, page.viewport_size)
         save_whole_page(page, name, scheme)

@@ -32,7 +32,7 @@ from cist_core.runs import Run, RunState, RunStore, ensure_worker
 from cist_core.training import parse_config
 from cist_core.training.before_after import open_distilled
 from tests.browser.actions import FINDING, HEADING, MINUTES, faint_words, fill, settle, wait_for
-from tests.browser.conftest import LOOKS, go_to, save_whole_page
+from tests.browser.conftest import each_look, go_to, save_whole_page
 from tests.studio import running_studio
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -315,20 +315,20 @@ def test_a_prompt_is_dimmed_and_a_pinned_token_shows_ten(open_page) -> None:
     wait_for(lambda: prompt.input_value() == "w21 w22", seconds=10)
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (1440, "dark"), (390, "light")])
-def test_words_stand_out_and_nothing_sticks_out(open_page, width: int, scheme: str) -> None:
-    page = open_page("tokens?tokens_model=a-teacher", width=width, scheme=scheme, sign=A_TOKEN)
-    for name in ("entropy", "rank", "weight"):
-        choose(page, "measure", name)
-        page.locator(A_TOKEN).first.evaluate(  # the ends of the scale, wherever the tokens are
-            """token => token.parentElement.querySelectorAll('.token').forEach((each, index) => {
-                const image = getComputedStyle(token.getRootNode().querySelector('.scale i')).backgroundImage;
-                const stops = image.match(/color\\([^()]*\\)/g);
-                each.style.backgroundColor = stops[index % 2 ? 0 : stops.length - 1];
-            })"""
-        )
-        assert faint_words(page) == []
-    assert page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth") <= 0
+def test_words_stand_out_and_nothing_sticks_out(open_page) -> None:
+    page = open_page("tokens?tokens_model=a-teacher", width=390, height=844, sign=A_TOKEN)
+    for scheme in each_look(page):
+        for name in ("entropy", "rank", "weight"):
+            choose(page, "measure", name)
+            page.locator(A_TOKEN).first.evaluate(  # the ends of the scale, wherever the tokens are
+                """token => token.parentElement.querySelectorAll('.token').forEach((each, index) => {
+                    const image = getComputedStyle(token.getRootNode().querySelector('.scale i')).backgroundImage;
+                    const stops = image.match(/color\\([^()]*\\)/g);
+                    each.style.backgroundColor = stops[index % 2 ? 0 : stops.length - 1];
+                })"""
+            )
+            assert faint_words(page) == [], (scheme, page.viewport_size)
+        assert page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth") <= 0
 
 
 def colours(page) -> list[str]:
@@ -386,20 +386,20 @@ def stands_in_sight(page, words: str) -> bool:
     return box is not None and box["y"] >= 0 and box["y"] + box["height"] <= page.viewport_size["height"]
 
 
-@pytest.mark.parametrize(("width", "height"), [(1440, 900), (390, 844)])
-def test_a_model_that_cannot_be_opened_is_said_in_sight_and_tried_again(
-    open_page, models: Path, width: int, height: int
-) -> None:
-    place = models / "language" / f"c-damaged-{width}"
+def test_a_model_that_cannot_be_opened_is_said_in_sight_and_tried_again(open_page, models: Path) -> None:
+    place = models / "language" / "c-damaged"
     shutil.copytree(models / "language" / "b-student", place)
     weights = place / "model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-100])
     try:
         address = f"tokens?tokens_model={place.name}&tokens_student=none&tokens_text={quote(TEXT)}"
-        page = open_page(address, width=width, height=height, sign="[data-testid=stAlert]")
-        assert stands_in_sight(page, place.name)
-        assert page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth") <= 0
+        page = open_page(address, width=390, height=844, sign="[data-testid=stAlert]")
+        for width, height in ((390, 844), (1440, 900)):
+            page.set_viewport_size({"width": width, "height": height})
+            settle(page)
+            assert stands_in_sight(page, place.name), width
+            assert page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth") <= 0, width
         weights.write_bytes(whole)
         page.get_by_role("button", name="Try again").click()
         page.wait_for_selector(f"{A_TOKEN}:has-text('{TEXT.split()[1]}')", timeout=2 * MINUTES)
@@ -450,26 +450,42 @@ def test_a_reading_that_ends_loses_nothing_and_is_begun_again(open_page, how: st
     assert page.get_by_role("alert").count() == 0
 
 
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Studio with the models that people have, and the cache of this machine."""
+    cache = str(own_folder("CIST_CACHE", "cache"))
+    with running_studio(tmp_path_factory.mktemp("shipped"), CIST_CACHE=cache) as address:
+        yield address
+
+
+def take_pictures(browser, address: str, name: str, says: str) -> None:
+    """Of a text that is read at an address, on a phone and wide, light and dark."""
+    context = browser.new_context(reduced_motion="reduce")
+    for width, height in ((390, 844), (1440, 1000)):
+        page = context.new_page()
+        page.set_viewport_size({"width": width, "height": height})
+        shown = Shown(pinned=20 if width > 1000 else None)  # on a phone it covers the lower edge
+        page.goto(address.format(view=shown.as_link()))
+        page.wait_for_selector(A_TOKEN, timeout=1000 * (OPENING_SECONDS + SECONDS))
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            settle(page)
+            assert says in page.locator(FINDING).first.inner_text()
+            assert page.get_by_role("alert").count() == 0
+            assert faint_words(page) == [], (width, scheme)
+            save_whole_page(page, name, scheme)
+    context.close()
+
+
 @pytest.mark.parametrize("name", ["tokens", "tokens-smollm2"])
-def test_pictures_with_models_that_people_have(browser, tmp_path: Path, name: str) -> None:
+def test_pictures_with_models_that_people_have(browser, shipped: str, name: str) -> None:
     """The pair that ships, which a visitor sees first, and SmolLM2, converted once a machine."""
     models = {model.name: model for model in known_language_models() if model.path is not None}
     smollm2 = models.pop(SMOLLM2, None)
     if smollm2 is None if name.endswith(SMOLLM2) else not models:
         pytest.skip(f"the models of {name} are not on this machine")
     chosen = f"tokens_model={SMOLLM2}&" if name.endswith(SMOLLM2) else ""
-    with running_studio(tmp_path, CIST_CACHE=str(own_folder("CIST_CACHE", "cache"))) as address:
-        for width, height, scheme in [*LOOKS, (390, 844, "dark")]:
-            view = {"viewport": {"width": width, "height": height}, "color_scheme": scheme}
-            page = browser.new_page(**view, reduced_motion="reduce")
-            shown = Shown(pinned=20 if width > 1000 else None)  # on a phone it covers the lower edge
-            page.goto(f"{address}/tokens?{chosen}tokens_view={shown.as_link()}")
-            page.wait_for_selector(A_TOKEN, timeout=1000 * (OPENING_SECONDS + SECONDS))
-            settle(page)
-            assert page.get_by_role("alert").count() == 0
-            assert faint_words(page) == []
-            save_whole_page(page, name, scheme)
-            page.close()
+    take_pictures(browser, f"{shipped}/tokens?{chosen}tokens_view={{view}}", name, "first choice")
 
 
 def test_pictures_of_a_student_before_and_after(browser, tmp_path: Path) -> None:
@@ -482,13 +498,4 @@ def test_pictures_of_a_student_before_and_after(browser, tmp_path: Path) -> None
     RunStore(tmp_path / "runs").forget_rebuilt()  # the table is made of the directory
     link = "&".join(f"{key}={quote(value)}" for key, value in link_to_run(run_id).items())
     with running_studio(tmp_path) as address:
-        for width, height, scheme in [*LOOKS, (390, 844, "dark")]:
-            view = {"viewport": {"width": width, "height": height}, "color_scheme": scheme}
-            page = browser.new_page(**view, reduced_motion="reduce")
-            page.goto(f"{address}/tokens?{link}")
-            page.wait_for_selector(A_TOKEN, timeout=1000 * (OPENING_SECONDS + SECONDS))
-            settle(page)
-            assert "After distillation" in page.locator(FINDING).first.inner_text()
-            assert faint_words(page) == []
-            save_whole_page(page, "tokens-distilled", scheme)
-            page.close()
+        take_pictures(browser, f"{address}/tokens?{link}", "tokens-distilled", "After distillation")

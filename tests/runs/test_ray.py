@@ -443,20 +443,12 @@ def by_two_processes(config: RunConfig, folder: Path) -> list[dict[str, float]]:
 
 
 @pytest.mark.slow
-def test_a_run_on_two_workers_ends_with_the_metrics_of_two_processes_of_one_machine(on_ray, tmp_path):
-    run = on_two_workers(on_ray, TINY)
-    worker = on_ray.worker()
-    work(worker, lambda: on_ray.store.get(run.id).state.ended, "for the end")
-    ended = on_ray.store.get(run.id)
-    assert (ended.state, ended.reason) == (RunState.FINISHED, None), ended.stderr_file.read_text()[-3000:]
-    assert run.directory.status()["processes"] == 2
-    assert results(run.directory.path) == by_two_processes(TINY, tmp_path)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("url", ["s3"], indirect=True)
 def test_a_run_on_two_workers_of_which_a_node_is_killed_goes_on_to_the_same_metrics(url, on_ray, cluster, tmp_path):
-    """It goes on as the same job, once there is a node for each worker again; the first of them copies it to an S3."""
+    """It goes on as the same job, once there is a node for each worker again, to those of two processes of one machine.
+
+    The first worker copies it to an S3.
+    """
     config = TINY.changed(epochs=120)
     run = on_two_workers(on_ray, config, mirror=url.removesuffix("/one"))
     worker = on_ray.worker()
@@ -466,6 +458,7 @@ def test_a_run_on_two_workers_of_which_a_node_is_killed_goes_on_to_the_same_metr
     ended = on_ray.store.get(run.id)
     assert (ended.state, ended.reason) == (RunState.FINISHED, None), ended.stderr_file.read_text()[-3000:]
     assert ended.attempt == 1
+    assert run.directory.status()["processes"] == 2
     assert "Resumed after" in run.directory.log_tail(1000)
     assert results(run.directory.path) == by_two_processes(config, tmp_path)
     check_copy(run, f"{url.removesuffix('/one')}/{run.id}", tmp_path)
