@@ -220,7 +220,8 @@ def seen_added(*, linked: Sequence[str] = ()) -> Seen:
         if name in found or (other := find_added(name)) is None or find_sample_model(name) is not None:
             continue
         found[name] = other
-        if is_mine(name):
+        with suppress(CistError):  # somebody else's
+            added_store().check_own(other)
             mine.add(name)
     for name in linked:
         if name in found:

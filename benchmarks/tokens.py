@@ -259,7 +259,12 @@ def main() -> None:
     parser.add_argument("--text", help="a .txt or .jsonl file, or hf:REPO (default: the chapters that ship)")
     parser.add_argument("--tokens", type=int, default=TOKENS)
     parser.add_argument("--length", type=int, default=LENGTH, help="tokens of a row at most")
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_name("tokens.json"), help="JSON to add to")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path(__file__).with_name("tokens.json"),
+        help="JSON to put rows into",
+    )
     parser.add_argument("--look", action="store_true", help=argparse.SUPPRESS)  # what the process is started with
     arguments = parser.parse_args()
     if arguments.look:
@@ -268,17 +273,18 @@ def main() -> None:
         except CistError as error:
             sys.exit(str(error))
         return
+    folder = texts_that_come_along()
+    text = arguments.text or (None if folder is None else folder / TEXT)
+    missing = lacking()
     if not sys.platform.startswith("linux"):
-        parser.error("the memory of a process is read as Linux tells it; run it there")
-    if (missing := lacking()) is not None:
+        missing = "The memory of a process is read as Linux tells it; run it there."
+    elif text is None:
+        missing = "The chapters that ship are not here; name a text with --text."
+    if missing is not None:
         if arguments.lm is not None:
             parser.error(missing)
         print(f"Token sets were not measured. {missing}")
         return
-    folder = texts_that_come_along()
-    text = arguments.text or (None if folder is None else folder / TEXT)
-    if text is None:
-        parser.error("the chapters that ship are not here; name a text with --text")
     for name in arguments.lm or [model.name for model in known_language_models() if model.path is not None]:
         try:
             row = measure(name, str(text), arguments.tokens, arguments.length)

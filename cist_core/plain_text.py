@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-# Control characters, halves of a surrogate pair, which no encoding takes, and the marks that turn the text around them.
-_STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# Control characters, halves of a surrogate pair, which no encoding takes, the marks that turn the text around them, and
+# the two that no XML may hold, an SVG among them.
+_STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 
 
 def is_plain_text(text: str) -> bool:

@@ -98,13 +98,21 @@ class AddedStore:
             CistError: if there is none, or it is somebody else's.
         """
         added = self.snapshot(added_id)
+        self.check_own(added)
+        return added
+
+    def check_own(self, added: Added) -> None:
+        """Refuse to change what somebody else has added.
+
+        Raises:
+            CistError: if it is somebody else's.
+        """
         if self.owner is not None and added.owner != self.owner:
             raise CistError(f"'{added.title}' was added by somebody else; you may look at it, and add your own.")
         if self.owner is None and self.keys is not None:
-            key, digest = self.keys.get(added_id), Entry.read(added.folder).key_sha256
+            key, digest = self.keys.get(added.id), Entry.read(added.folder).key_sha256
             if key is None or digest is None or not secrets.compare_digest(_digest(key), digest):
                 raise CistError(f"'{added.title}' was added in another browser; you may look at it, and add your own.")
-        return added
 
     def list_added(self) -> Sequence[Added]:
         """What the owner has added, the newest first; empty for anonymous visitors, who cannot be told apart."""

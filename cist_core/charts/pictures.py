@@ -17,6 +17,7 @@ FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
 NUMBERS = {"decimal": ".", "thousands": ",", "grouping": [3], "currency": ["$", ""], "percent": " %"}
 """How charts write numbers: a percentage as in a sentence."""
 
+_NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _TITLE_SIZE, _CAPTION_SIZE = 16, 12
 _LETTER = 0.52
 """Mean width of a letter of a sentence in `FONT`, as a share of its size; a little wide, so that lines end early."""
@@ -94,7 +95,7 @@ def titled_spec(figure: Figure, width: int, theme: Theme) -> dict[str, Any]:
     if not _joined(spec):
         # The axes take their room from the width but not from the height, as in the browser.
         spec["autosize"] = {"type": "fit-x", "contains": "padding"}
-    return spec | {
+    words = {
         "padding": 16,
         "description": figure.alt,
         "title": {
@@ -108,6 +109,19 @@ def titled_spec(figure: Figure, width: int, theme: Theme) -> dict[str, Any]:
             "frame": "group",
         },
     }
+    drawable: dict[str, Any] = _drawable(spec | words)
+    return drawable
+
+
+def _drawable(content: Any) -> Any:
+    """The content with U+FFFD for what no XML may hold: of such a letter the process dies that draws it."""
+    if isinstance(content, str):
+        return _NOT_XML.sub("\ufffd", content)
+    if isinstance(content, dict):
+        return {name: _drawable(value) for name, value in content.items()}
+    if isinstance(content, list):
+        return [_drawable(each) for each in content]
+    return content
 
 
 def _lines(sentence: str, width: int, size: int) -> list[str]:

@@ -16,6 +16,8 @@ from cist_core.language.text_predictions import visible
 
 COLUMNS = 96
 """Letters of a line."""
+MOST_LINES = 600
+"""Of a picture; it takes memory for each."""
 _LINE = 20  # pixels from one line to the next
 _LETTERS = "Liberation Mono, Courier New, monospace"
 _SIZE = 0.97  # of a letter, of the width that one has
@@ -83,16 +85,19 @@ def token_text_figure(
         measure: what the values are, in words.
         faint: ``(T,)``, the tokens that stand back, such as those of a prompt.
     """
-    pieces = pd.DataFrame(list(laid_out(texts)), columns=Piece._fields)
+    whole = pd.DataFrame(list(laid_out(texts)), columns=Piece._fields)
+    pieces = whole[whole["line"] < MOST_LINES].copy()
     numbers = pieces["token"].to_numpy(np.int64)
     pieces["value"] = np.asarray(values, np.float64)[numbers]
     pieces["place"] = scale.places(values)[numbers]
     pieces["strength"] = 1.0 if faint is None else np.where(np.asarray(faint)[numbers], 0.45, 1.0)
     lines = 1 + int(pieces["line"].max()) if len(pieces) else 1
+    left_out = 1 + int(whole["line"].max()) - lines if len(whole) else 0
+    cut = f" The first {lines:,} of {lines + left_out:,} lines." if left_out else ""
     ends = f"from {_spelled(scale.low, scale)} to {_spelled(scale.high, scale)}"
     return Figure(
         title=title,
-        caption=f"Coloured by {measure}, {ends}.",
+        caption=f"Coloured by {measure}, {ends}.{cut}",
         alt=f"{title}. The text, its tokens coloured by {measure}, {ends}",
         spec=_spec(scale, lines, measure),
         datasets={"tokens": pieces},

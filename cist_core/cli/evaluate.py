@@ -58,7 +58,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--download", action="store_true", help="download models and data that are not there")
     answers = parser.add_argument_group("answers (prompts with responses, or chats)")
     answers.add_argument(
-        "--answers", metavar="FILE", help="score them with ROUGE-L, and write all of them here (JSONL)"
+        "--answers", metavar="FILE", help="score them with ROUGE-L, and write all of them to this new file (JSONL)"
     )
     answers.add_argument("--longest", type=int, metavar="L", help="tokens of an answer at most (default: 256)")
     answers.add_argument(
@@ -74,11 +74,18 @@ def run(options: argparse.Namespace) -> None:
     for name in ("batch_size", "longest"):
         if (value := getattr(options, name)) is not None and value < 1:
             raise CistError(f"Expected --{name.replace('_', '-')} to be at least 1, but got {value}.")
-    from cist_core.language.evaluation import questions_of, score_texts
+    for seed in options.seeds or ():
+        if not 0 <= seed < 2**63:
+            raise CistError(f"Expected --seeds from 0 to 2^63 - 1, but got {seed}.")
+    from cist_core.language.evaluation import check_answers_file, check_room, questions_of, score_texts
     from cist_core.language.models import open_language_model
     from cist_core.language.sources import tokens_for
     from cist_core.language.texts import load_texts, remarks
 
+    if options.answers is not None:  # before what takes hours
+        if Path(options.answers).exists():
+            raise CistError(f"There is {options.answers} already; name another file for --answers, or move it away.")
+        check_answers_file(Path(options.answers))
     examples = load_texts(options.text, split=options.split, download=options.download)
     names = [options.lm] if options.teacher is None else [options.lm, options.teacher]
     with ends_on_interrupt():
@@ -86,8 +93,15 @@ def run(options: argparse.Namespace) -> None:
             open_language_model(name, device=options.device or "auto", download=options.download) for name in names
         )
         questions = [] if options.answers is None else questions_of(examples, model)
+        check_room(model, questions, templated=examples[0].chat)
         texts = tokens_for([model, *teachers], examples, length=options.length)
         sentences = [*(f"{each.name}: {each.precision}." for each in (model, *teachers)), *remarks(texts)]
+        spaced = 0 if examples[0].chat else sum(question.prompt[-1:].isspace() for question in questions)
+        if spaced:
+            sentences.append(
+                f"Prompts that end in white space: {spaced:,}. To answer, a model reads it as a token of its own, not "
+                "as the beginning of the next word as in the scores above; begin the response with it instead."
+            )
         with ProgressBar(f"Reading with {model.name}", "texts") as reading:
             scores = score_texts(
                 model, texts, batch_size=options.batch_size, compared_with=next(iter(teachers), None), progress=reading
@@ -173,8 +187,8 @@ def _text_of_answers(answered: AnswerScores, questions: int) -> list[str]:
     ]
     if len(answered.drawn) > 1:
         lines.append(
-            f"Over {len(answered.drawn)} seeds the standard deviation is {three_digits(answered.deviation)}: a model "
-            "less than two of these better or worse cannot be told apart from this one."
+            f"Over {len(answered.drawn)} seeds the standard deviation is {three_digits(answered.deviation)}; take a "
+            "difference between two models below twice that for none. Other questions may say something else."
         )
     if answered.cut:
         written = (1 + len(answered.drawn)) * questions

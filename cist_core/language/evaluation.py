@@ -308,13 +308,7 @@ def answer(
     # Rows of a batch end together, so only prompts with the same room for an answer are in one.
     by_room: dict[int, list[int]] = {}
     for number, text in enumerate(tokens):
-        room = min(longest, model.longest - len(text.ids))
-        if room < 1:
-            raise CistError(
-                f"A prompt has {len(text.ids):,} tokens, and {model.name} reads {model.longest:,} with its answer; "
-                "give shorter prompts."
-            )
-        by_room.setdefault(room, []).append(number)
+        by_room.setdefault(min(longest, model.longest - len(text.ids)), []).append(number)
     written: dict[int, Answer] = {}
     with torch.random.fork_rng(), torch.inference_mode():
         torch.manual_seed(seed or 0)
@@ -367,8 +361,37 @@ def _prompt_tokens(model: LanguageModel, prompt: str, templated: bool) -> Tokens
     ids = np.asarray(model.tokenizer(prompt, add_special_tokens=not templated)["input_ids"], np.int64)
     if not len(ids):
         raise CistError("A prompt has no tokens; leave it out.")
+    if len(ids) >= model.longest:
+        raise CistError(
+            f"A prompt has {len(ids):,} tokens, and {model.name} reads {model.longest:,} with its answer; give shorter "
+            "prompts."
+        )
     nothing = np.zeros_like(ids)
     return Tokens("a prompt", ids, np.full(len(ids), "prompt"), nothing.astype(np.bool_), nothing, 0, 0)
+
+
+def check_room(model: LanguageModel, questions: Sequence[Question], *, templated: bool = False) -> None:
+    """Whether all questions leave room for an answer, asked before hours of them.
+
+    Raises:
+        CistError: if one does not, or has no tokens.
+    """
+    for question in questions:
+        _prompt_tokens(model, question.prompt, templated)
+
+
+def check_answers_file(path: Path) -> None:
+    """Whether answers can be scored and a file of them be written, asked before hours of them.
+
+    Raises:
+        CistError: if rouge-score is not installed, or the file cannot be written.
+    """
+    _rouge()
+    if path.is_dir():
+        raise CistError(f"The answers cannot be written to {path} (it is a folder); choose another place.")
+    probe = path.with_name(f".{path.name}.probe")
+    write_whole(probe, lambda file: file.write_text(""), what="The answers", durable=False)
+    probe.unlink()
 
 
 def score_answers(
@@ -384,7 +407,7 @@ def score_answers(
 ) -> AnswerScores:
     """ROUGE-L of a model's answers, greedy and drawn, with every answer kept beside the scores.
 
-    Answers are written before they are scored, so none is lost if that fails.
+    After each seed all answers so far are written, so none is lost if the next fails.
 
     Args:
         model: the model.
@@ -400,8 +423,7 @@ def score_answers(
     Raises:
         CistError: as `rouge_l` and `answer`, and if the file cannot be written.
     """
-    _rouge()
-    _check_place(path)
+    check_answers_file(path)
     prompts, references = [question.prompt for question in questions], [question.references for question in questions]
     if not questions or not all(references):
         raise CistError("Expected questions with a reference or more each, but got none, or one without; give some.")
@@ -415,21 +437,11 @@ def score_answers(
         answers["greedy" if seed is None else str(seed)] = answer(
             model, prompts, seed=seed, longest=longest, batch_size=batch_size, templated=templated, progress=told
         )
-    _keep(path, model, questions, answers, None)
+        _keep(path, model, questions, answers, None)
     scores = {name: rouge_l([found.text for found in written], references) for name, written in answers.items()}
     _keep(path, model, questions, answers, scores)
     cut = sum(found.cut for written in answers.values() for found in written)
     return AnswerScores(scores["greedy"], {seed: scores[str(seed)] for seed in seeds}, cut)
-
-
-def _check_place(path: Path) -> None:
-    """Whether a file may be written there, before answers that take hours."""
-    what = "The answers"
-    if path.is_dir():
-        raise CistError(f"{what} cannot be written to {path} (it is a folder); choose another place.")
-    probe = path.with_name(f".{path.name}.probe")
-    write_whole(probe, lambda file: file.write_text(""), what=what, durable=False)
-    probe.unlink()
 
 
 def _keep(

@@ -146,6 +146,21 @@ def test_a_move_reads_what_was_added_once_each(owner: Studio, monkeypatch: pytes
 
 
 @pytest.mark.usefixtures("unread")
+def test_a_move_reads_what_a_link_shows_of_somebody_else_once(owner: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.catalogue.on_own_machine", lambda: False)
+    app = open_app("tokens", tokens_model=owner.ids["second"])
+    read: list[str] = []
+
+    def counted(folder: Path) -> Added:
+        read.append(folder.name)
+        return snapshot(folder)
+
+    monkeypatch.setattr("cist_core.added.store.snapshot", counted)
+    app.run()
+    assert read == [owner.ids["second"]]
+
+
+@pytest.mark.usefixtures("unread")
 def test_the_form_for_a_text_of_ones_own_stands_behind_the_choice_of_texts(owner: Studio) -> None:
     places = [node.key if isinstance(node, Selectbox) else node.type for node in open_app("tokens").main]
     assert places.index("tokens_model_box") < places.index("tokens_added_box") < places.index("popover")

@@ -1,12 +1,13 @@
 """A coloured text as a picture: lines of whole tokens, and colours that are the values."""
 
 import re
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from cist_core.charts.pictures import png, svg
-from cist_core.charts.tokens import TokenScale, laid_out, token_text_figure
+from cist_core.charts.tokens import MOST_LINES, TokenScale, laid_out, token_text_figure
 
 TEXTS = ["In", " the", " beginning", "\n", "", "God", " created"]
 VALUES = np.array([np.nan, 0.5, 4.0, 1.0, 2.0, 2.0, 9.0])
@@ -73,6 +74,25 @@ def test_a_scale_of_differences_has_two_directions() -> None:
     assert high.startswith("rgba(46, 127, 209")
     assert middle.endswith("0.000)")
     assert "from −2 to 2" in figure.caption
+
+
+@pytest.mark.parametrize("letter", ["\ufffe", "\uffff", "\ud800", "\x00", "<script>&"])
+def test_letters_that_no_svg_may_hold_are_drawn_as_something_else(letter: str) -> None:
+    """Of the first two the process would die that draws them."""
+    scale = TokenScale(0.0, 1.0)
+    figure = token_text_figure(["a", f" {letter}"], np.array([0.2, 0.4]), scale, title=f"t{letter}", measure=letter)
+    drawn = svg(figure)
+    ElementTree.fromstring(drawn)
+    assert "<script>" not in drawn
+    assert png(figure).startswith(b"\x89PNG")
+
+
+def test_a_long_text_is_cut_and_that_is_said() -> None:
+    texts = ["\n"] * (MOST_LINES + 7)
+    figure = token_text_figure(texts, np.zeros(len(texts)), TokenScale(0.0, 1.0), title="t", measure="m")
+    assert figure.caption.endswith(f" The first {MOST_LINES} of {MOST_LINES + 7} lines.")
+    assert figure.datasets["tokens"]["line"].max() == MOST_LINES - 1
+    assert figure.spec["height"] == 20 * MOST_LINES
 
 
 def test_a_text_without_letters_is_empty() -> None:

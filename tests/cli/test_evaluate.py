@@ -12,6 +12,7 @@ pytest.importorskip("transformers")
 
 from tiny_language_models import WORDS, save_tiny_model
 
+from cist_core.language import evaluation
 from cist_core.language.evaluation import Question, questions_of, rouge_l
 from cist_core.language.models import open_language_model
 from cist_core.language.texts import example_of
@@ -87,10 +88,41 @@ def test_answers_are_scored_and_kept_and_one_prompt_is_one_question(capsys, mode
     assert found["rouge_l_deviation"] == pytest.approx(abs(scores["3"] - scores["5"]) / 2**0.5)
     assert (found["questions"], found["file"]) == (2, str(file))
     assert found["cut"] == sum(len(line["cut"]) for line in kept)
+    code, _, err = run(capsys, "evaluate", *options)
+    assert code == 2
+    assert f"There is {file} already; name another file for --answers, or move it away." in err
+    file.unlink()
     code, out, err = run(capsys, "evaluate", *options)
     assert code == 0, err
     assert "ROUGE-L of the answers to 2 questions, in percent: " in out
     assert "Over 2 seeds the standard deviation is " in out
+
+
+def test_answers_of_the_seeds_before_are_kept_where_one_fails(models, tmp_path, monkeypatch):
+    pytest.importorskip("rouge_score")
+    model, asked = open_language_model(models[0]), [Question("w3 w4", ("w5",))]
+    real = evaluation.answer
+
+    def answer(*arguments, seed, **options):
+        if seed == 5:
+            raise MemoryError
+        return real(*arguments, seed=seed, **options)
+
+    monkeypatch.setattr(evaluation, "answer", answer)
+    with pytest.raises(MemoryError):
+        evaluation.score_answers(model, asked, tmp_path / "answers.jsonl", seeds=(3, 5), longest=2)
+    head, line = map(json.loads, (tmp_path / "answers.jsonl").read_text().splitlines())
+    assert head["rouge_l"] is None
+    assert list(line["answers"]) == ["greedy", "3"]
+
+
+def test_a_prompt_that_ends_in_white_space_is_remarked(capsys, models, tmp_path):
+    pytest.importorskip("rouge_score")
+    path = tmp_path / "questions.jsonl"
+    path.write_text(json.dumps({"prompt": "w3 w4 ", "response": "w5"}))
+    options = ["--lm", models[0], "--text", path, "--answers", tmp_path / "answers.jsonl", "--longest", "2"]
+    record, _ = evaluated(capsys, *options, "--seeds", "3")
+    assert any(sentence.startswith("Prompts that end in white space: 1.") for sentence in record["remarks"])
 
 
 def test_questions_of_a_chat_are_written_by_the_template(models):
@@ -118,6 +150,9 @@ def test_what_cannot_be_asked_is_told_in_a_sentence(capsys, models, questions, t
         (["--text", questions, "--seeds", "3"], "Expected --seeds only together with --answers"),
         (["--text", questions, "--longest", "3"], "Expected --longest only together with --answers"),
         (["--text", questions, "--answers", file, "--longest", "0"], "Expected --longest to be at least 1"),
+        (["--text", questions, "--answers", file, "--seeds", "9" * 20], "Expected --seeds from 0 to 2^63 - 1"),
+        (["--text", questions, "--answers", questions], "questions.jsonl already; name another file for --answers"),
+        (["--text", questions, "--answers", tmp_path], f"There is {tmp_path} already"),
         (["--text", questions, "--batch-size", "0"], "Expected --batch-size to be at least 1"),
         (["--text", questions, "--length", "1"], "Expected --length to be at least 2 tokens"),
     ):
