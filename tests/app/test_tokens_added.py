@@ -131,9 +131,8 @@ def test_the_models_of_texts_are_offered_once_each_under_their_names(owner: Stud
     assert not app.warning
 
 
-@pytest.mark.usefixtures("unread")
-def test_a_move_reads_what_was_added_once_each(owner: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = open_app("tokens", tokens_model=owner.ids["second"], tokens_added=owner.ids["third"])
+def read_by_a_run(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The ids of what was added, as often as each is looked at while the page runs."""
     read: list[str] = []
 
     def counted(folder: Path) -> Added:
@@ -142,22 +141,20 @@ def test_a_move_reads_what_was_added_once_each(owner: Studio, monkeypatch: pytes
 
     monkeypatch.setattr("cist_core.added.store.snapshot", counted)
     app.run()
-    assert sorted(read) == sorted(owner.ids.values())
+    return read
+
+
+@pytest.mark.usefixtures("unread")
+def test_a_move_reads_what_was_added_once_each(owner: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = open_app("tokens", tokens_model=owner.ids["second"], tokens_added=owner.ids["third"])
+    assert sorted(read_by_a_run(app, monkeypatch)) == sorted(owner.ids.values())
 
 
 @pytest.mark.usefixtures("unread")
 def test_a_move_reads_what_a_link_shows_of_somebody_else_once(owner: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.catalogue.on_own_machine", lambda: False)
     app = open_app("tokens", tokens_model=owner.ids["second"])
-    read: list[str] = []
-
-    def counted(folder: Path) -> Added:
-        read.append(folder.name)
-        return snapshot(folder)
-
-    monkeypatch.setattr("cist_core.added.store.snapshot", counted)
-    app.run()
-    assert read == [owner.ids["second"]]
+    assert read_by_a_run(app, monkeypatch) == [owner.ids["second"]]
 
 
 @pytest.mark.usefixtures("unread")
