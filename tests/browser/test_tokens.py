@@ -206,6 +206,7 @@ def test_passages_are_ranked_by_what_colours_the_text(open_page) -> None:
 
 
 def test_a_token_is_reached_by_keyboard_pinned_and_in_the_link(page, pair: TokenPair) -> None:
+    page.set_viewport_size({"width": 1440, "height": 1300})  # with room for ten of each model
     page.locator(".text").focus()
     for _ in range(6):
         page.keyboard.press("ArrowRight")
