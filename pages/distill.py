@@ -14,7 +14,7 @@ from app.settings import page_setting
 from app.sliders.bar import hide_source
 from app.state import current_view
 from app.widgets import loading_torch, page_head, plain, show_error
-from cist_core.compare.findings import floor_sentence
+from cist_core.compare.findings import NO_FLOOR_IN_TRAINING, floor_sentence
 from cist_core.errors import CistError
 from cist_core.temperature import Cist
 from cist_core.wording import percent
@@ -311,6 +311,8 @@ def checked_objective(method: str, values: dict[str, Any]) -> dict[str, Any] | N
     if "floor" in values and not of_texts:
         share = float(Cist(values["rho"], values["floor"]).at_floor(source.curves).mean())
         st.caption(plain(f"{floor_sentence(values['floor'], share)} (teacher, {source.split} split)."))
+        if values["floor"] == 0 and values.get("gradient") == "constant":
+            st.warning(f"{NO_FLOOR_IN_TRAINING}.", icon=":material/warning:")
     return {"name": method, "parameters": values}
 
 
@@ -324,7 +326,7 @@ def choose_beside(method: str) -> list[str]:
         max_selections=MOST_SELECTED - 1,  # together with the form's they fit on the charts of Runs
         select_all=False,
         help="A run each under the same recipe and seeds, to be compared on Runs: without a teacher (ce), by KD, or by "
-        "values that somebody published; `cist objectives` says whose.",
+        "values that somebody published; `cist objectives --json` says whose.",
         **keyed("beside"),
     )
 
@@ -519,6 +521,8 @@ def show_experiment(experiment: Experiment | None, configs: list[RunConfig], may
         left, right = st.columns([4, 1], vertical_alignment="center")
         left.markdown(f"**{plain(experiment.title)}**")
         left.caption(plain(experiment.sentence(configs[0]) if configs else "Correct the form below first."))
+        if view.floor == 0:
+            left.caption(f":material/warning: {NO_FLOOR_IN_TRAINING}.")
         pressed = right.button(
             f"Run all {experiment.runs}", icon=":material/play_arrow:", type="primary", key="experiment",
             disabled=not (may and configs), width="stretch",

@@ -194,13 +194,13 @@ def over_epochs(
 
 
 def caption_of_seeds(runs: Sequence[RunCurve]) -> str:
-    """Of how many seeds the lines are, as a sentence that follows others."""
+    """Of how many runs the lines are, as a sentence that follows others."""
     counts = {len(run.histories) for run in runs if run.rows}
     if not counts or max(counts) < 2:
         return " One seed each." if len(runs) > 1 else ""
-    seeds = f"{counts.pop()}" if len(counts) == 1 else f"up to {max(counts)}"
+    many = f"{counts.pop()}" if len(counts) == 1 else f"up to {max(counts)}"  # two of them may have one seed
     uneven = any(len({len(rows) for rows in run.histories}) > 1 for run in runs)
-    return f" Mean of {seeds} seeds; band: from the lowest to the highest." + (
+    return f" Mean of {many} runs; band: from the lowest to the highest." + (
         " Where not all have come so far, of those that have." if uneven else ""
     )
 

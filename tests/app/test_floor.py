@@ -272,3 +272,12 @@ def test_the_command_line_and_the_code_beside_a_chart_carry_the_floor(floor: str
     assert f'"std": {spread:.6f}'[:12] in out
     exec(python, {})
     assert f"floor={floor}" in capsys.readouterr().out
+
+
+def test_without_a_floor_distill_says_what_becomes_of_students() -> None:
+    said = "Without a floor nothing holds the scale of the student's logits"
+    app = open_app("distill", floor="0")
+    assert [said in warning.value for warning in app.main.warning] == [True]
+    assert sum(said in caption.value for caption in app.main.caption) == 1  # beside the press that queues six runs
+    app = open_app("distill")
+    assert not any(said in each.value for each in (*app.main.warning, *app.main.caption))

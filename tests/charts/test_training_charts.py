@@ -64,7 +64,7 @@ def test_several_seeds_are_their_mean_and_a_band_from_the_lowest_to_the_highest(
     np.testing.assert_allclose(lines["value"], np.mean(single, axis=0))
     np.testing.assert_allclose(lines["low"], np.min(single, axis=0))
     np.testing.assert_allclose(lines["high"], np.max(single, axis=0))
-    assert "Mean of 3 seeds; band: from the lowest to the highest." in figure.caption
+    assert "Mean of 3 runs; band: from the lowest to the highest." in figure.caption
     assert figure.datasets["lines"].query("series == 'training'")["low"].isna().all()
 
 
