@@ -226,11 +226,15 @@ def offer_form(passage: OwnText) -> None:
     boxes = [f"{name}_{zlib.crc32(passage.content)}" for name in (BOX, PROMPT_BOX)]
     with own, st.form("tokens_form", border=False):
         st.text_area(
-            "Prompt (optional)", passage.prompt, height=90, max_chars=MOST_CHARACTERS, key=boxes[1],
+            "Prompt (optional)", passage.prompt, height=90, key=boxes[1],
             help="Stands before the text with nothing between them. The model reads it, and its tokens do not count.",
         )  # fmt: skip
-        st.text_area("Text", passage.text, height=240, max_chars=MOST_CHARACTERS, key=boxes[0])
-        st.caption(f"Up to {MOST_IN_LINK:,} characters stand in the link to this view; longer ones do not.")
+        # Without a limit of the field, which takes nothing of a longer text that is pasted, and does not say so.
+        st.text_area("Text", passage.text, height=240, key=boxes[0])
+        st.caption(
+            f"Up to {MOST_CHARACTERS:,} characters are read, with the prompt. Up to {MOST_IN_LINK:,} stand in the link "
+            "to this view; longer texts do not."
+        )
         if st.session_state.pop(ALONE, False):
             st.error("Give a text as well: the tokens of a prompt do not count.")
         st.form_submit_button("Read it", icon=":material/visibility:", on_click=take_text, args=boxes)

@@ -422,7 +422,7 @@ function tokenCurves(tables, packed) {
 
 function tokenSpan(token, index, prompts, predicted) {
   const span = made("span", "token");
-  span.append(...token.text.split(/([ \t\n])/).filter(Boolean).flatMap((part) => (
+  span.append(...written(token.text).split(/([ \t\n])/).filter(Boolean).flatMap((part) => (
     part === "\n" ? [made("span", "newline"), document.createElement("br")]
       : part === " " ? [made("span", "space", part)] : part === "\t" ? [made("span", "tab", part)] : [part])));
   span.index = index;
@@ -457,7 +457,10 @@ function shareRow(rank, name, shares, own) {
 }
 
 const made = (name, kind, words = "") => Object.assign(document.createElement(name), { className: kind, textContent: words });
-const visible = (words) => words.replace(/ /g, "·").replace(/\n/g, "↵").replace(/\t/g, "⇥");
+// Marks that turn the text around them, and control characters, are written out, as in pictures and names.
+const TOKENS_STEERING = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g;
+const written = (words) => words.replace(TOKENS_STEERING, (letter) => `\\u${letter.charCodeAt(0).toString(16).padStart(4, "0")}`);
+const visible = (words) => written(words).replace(/ /g, "·").replace(/\n/g, "↵").replace(/\t/g, "⇥");
 const mean = (numbers) => numbers.reduce((sum, number) => sum + number, 0) / numbers.length;
 // The first list, less the second where there is one.
 const subtracted = ([first, second]) => (second ? first.map((value, index) => (value === null ? null : value - second[index])) : first);

@@ -177,8 +177,10 @@ def findings_of(readings: Sequence[RuleReading], curves: EntropyCurves) -> list[
         readings: of one or more rules.
         curves: that they were read on.
     """
+    floors = {reading.rule.floor for reading in readings if isinstance(reading.rule, Cist)}
+    floor = floors.pop() if len(floors) == 1 else CIST_FLOOR
     if len(readings) == 1:
-        return [extremes(readings[0]), *_partner(readings[0].rule, curves)]
+        return [extremes(readings[0]), *_partner(readings[0].rule, curves, floor)]
     bases = [reading for reading in readings if isinstance(reading.rule, Fixed)] or list(readings[:1])
     others = [reading for reading in readings if not isinstance(reading.rule, Matched)]
     pairs = [(base, other) for base in bases for other in others if type(base.rule) is not type(other.rule)]
@@ -186,7 +188,7 @@ def findings_of(readings: Sequence[RuleReading], curves: EntropyCurves) -> list[
     if matched:
         return [comparison(*pair, in_full=len(pairs) > 1) for pair in matched]
     unmatched = [_unmatched(pairs)] if len(pairs) > 1 else [comparison(*pair) for pair in pairs]
-    return unmatched + [sentence for base in bases for sentence in _partner(base.rule, curves)]
+    return unmatched + [sentence for base in bases for sentence in _partner(base.rule, curves, floor)]
 
 
 def _unmatched(pairs: Sequence[tuple[RuleReading, RuleReading]]) -> str:
@@ -197,17 +199,26 @@ def _unmatched(pairs: Sequence[tuple[RuleReading, RuleReading]]) -> str:
     return f"Not matched: the mean entropy of {bases} is not that of {others}, so their spreads cannot be compared"
 
 
-def _partner(rule: TemperatureRule, curves: EntropyCurves) -> list[str]:
-    """Which rule of the other kind has the mean entropy of a fixed temperature or of CIST; else nothing."""
+def _partner(rule: TemperatureRule, curves: EntropyCurves, floor: float) -> list[str]:
+    """Which rule of the other kind has the mean entropy of a fixed temperature or of CIST; else nothing.
+
+    Args:
+        rule: whose partner is looked for.
+        curves: of the samples.
+        floor: of CIST as the partner of a fixed temperature.
+    """
     try:
         if isinstance(rule, Fixed):
-            if rule.tau < CIST_FLOOR:
+            if rule.tau < floor:
                 return [
-                    f"No rho has the mean entropy of {rule_label(rule)}: the floor of CIST is {CIST_FLOOR:g}, and the "
+                    f"No rho has the mean entropy of {rule_label(rule)}: the floor of CIST is {floor:g}, and the "
                     "rule cist:rho=R,floor=0 has none"
                 ]
-            rho = matched_pair(curves, tau=rule.tau).rho
-            end = f", where every sample is at the floor of {CIST_FLOOR:g}" if rule.tau == CIST_FLOOR else ""
+            rho = matched_pair(curves, tau=rule.tau, floor=floor).rho
+            at_floor = f", where every sample is at the floor of {floor:g}" if rule.tau == floor else ""
+            end = at_floor or (
+                "" if floor == CIST_FLOOR else f", at a floor of {floor:g}" if floor else ", without a floor"
+            )
             return [f"The rho with the mean entropy of {rule_label(rule)} is {three_digits(rho)}{end}"]
         if isinstance(rule, Cist):
             tau = matched_pair(curves, rho=rule.rho, floor=rule.floor).tau

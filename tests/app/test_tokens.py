@@ -354,6 +354,14 @@ def test_a_short_text_is_in_the_link_and_a_long_one_is_not_and_that_is_said(mode
     assert len(passage_on(app)["tokens"]) == 64  # as much as the model reads at once
 
 
+def test_a_text_that_is_too_long_is_refused_and_not_dropped_by_its_field(models: Path) -> None:
+    app = read_it(open_app("tokens", **ALONE), "w21 " * 6000)
+    assert "The text has 24,000 characters with its prompt, and 20,000 are read here; give a part of it." in [
+        error.value for error in app.error
+    ]
+    assert not any(field.proto.max_chars for field in app.text_area)
+
+
 @pytest.mark.usefixtures("read_here")
 def test_a_prompt_is_read_and_does_not_count(models: Path) -> None:
     app = open_app("tokens", **ALONE)

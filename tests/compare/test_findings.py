@@ -249,6 +249,17 @@ def test_unmatched_rules_are_not_compared_and_the_partner_is_named(logits):
     assert entropy_at_cist(logits, rho).mean() == pytest.approx(entropy_at(logits, 2).mean(), rel=0.01)
 
 
+@pytest.mark.parametrize(("floor", "said"), [(0, ", without a floor"), (0.5, ", at a floor of 0.5")])
+def test_the_partner_of_a_temperature_has_the_floor_of_the_rules_beside_it(logits, floor, said):
+    _, partner = findings_of(*readings_of(logits, "tau=1", f"cist:rho=9,floor={floor}"))[:2]
+    assert partner.endswith(said)
+    rho = float(partner.removeprefix("The rho with the mean entropy of τ = 1 is ").removesuffix(said))
+    found = EntropyCurves.from_logits(LogitSet.create(logits)).at_temperature(
+        np.maximum(centred_maximum(logits) / rho, floor)
+    )
+    assert found.mean() == pytest.approx(entropy_at(logits, 1).mean(), rel=0.01)
+
+
 def test_at_and_below_the_floor_the_partner_says_what_holds(logits):
     _, below = findings_of(*readings_of(logits, "tau=0.5"))
     assert below == (
