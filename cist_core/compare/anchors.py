@@ -98,7 +98,7 @@ def uncertainty_sentence(best: TrainedBest) -> str:
     Example:
         >>> best = TrainedBest("digits", 10, "cist:rho=3", 0.9, 0.6, 0.5, 0.7, points=4, runs=11)
         >>> uncertainty_sentence(best)
-        'from 11 runs with 10 classes; 0.50 to 0.70 of ln C cannot be told apart'
+        'from 11 runs with 10 classes; 50 to 70 % of ln C cannot be told apart'
     """
     return f"from {best.runs:,} runs with {best.classes:,} classes; {level_sentence(best)}"
 
@@ -106,16 +106,16 @@ def uncertainty_sentence(best: TrainedBest) -> str:
 def _better_sentence(better: TrainedPoint) -> str:
     return (
         f"With another learning rate and weight of the divergence, {better.rule} reached {better.accuracy * 100:.3g} % "
-        f"at {better.normalised_entropy:.2f} of ln C"
+        f"at {100 * better.normalised_entropy:.3g} % of ln C"
     )
 
 
 def level_sentence(best: TrainedBest) -> str:
     """Which mean entropies trained as well as the best, as far as the runs can tell; no full stop."""
-    low, high = f"{best.low:.2f}", f"{best.high:.2f}"
+    low, high = f"{100 * best.low:.3g}", f"{100 * best.high:.3g}"
     if low == high:
         return "every other mean entropy that was tried was worse"
-    return f"{low} to {high} of ln C cannot be told apart"
+    return f"{low} to {high} % of ln C cannot be told apart"
 
 
 def find_anchors(curves: EntropyCurves, *, floor: float = CIST_FLOOR) -> tuple[Anchor, ...]:

@@ -258,7 +258,7 @@ def test_the_evidence_says_who_was_best_where_and_what_cannot_be_told_apart(curv
     figure = evidence_figure(evidence, recommend_rho(curves, **OWN, floor=0))
     assert figure.title == (
         "Our CIST students were best at 60 % of ln C (accuracy 90 %), those of KD at 50 % of ln C (accuracy 80 %); "
-        "for CIST 0.40 to 0.60 of ln C cannot be told apart"
+        "for CIST 40 to 60 % of ln C cannot be told apart"
     )
     assert "CIST in 9 runs, KD in 3 runs" in figure.caption
     assert figure.alt == f"{figure.title}. Recommended now: 25 % of ln C"

@@ -156,7 +156,7 @@ def test_what_trained_best_is_the_default_where_there_is_evidence(trained, curve
     assert (anchor.key, anchor.target, anchor.low, anchor.high) == ("trained-best", 0.6, 0.4, 0.6)
     assert entropy_at_cist(4 * logits, found.rho).mean() == pytest.approx(0.6 * math.log(10), abs=1e-4)
     assert entropy_at_cist(4 * logits, found.band[1]).mean() == pytest.approx(0.4 * math.log(10), abs=1e-4)
-    assert anchor.uncertainty == "from 4 runs with 10 classes; 0.40 to 0.60 of ln C cannot be told apart"
+    assert anchor.uncertainty == "from 4 runs with 10 classes; 40 to 60 % of ln C cannot be told apart"
     assert all(words in anchor.why for words in ("some students", "90 % on validation", anchor.uncertainty, "claim.md"))
     assert range_sentence(found).endswith("stays in the range that trained best")
     assert ", at the mean entropy that trained best in our runs. It matches τ = " in recommendation_sentence(found)
