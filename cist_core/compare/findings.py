@@ -215,10 +215,12 @@ def _partner(rule: TemperatureRule, curves: EntropyCurves, floor: float) -> list
                     "rule cist:rho=R,floor=0 has none"
                 ]
             rho = matched_pair(curves, tau=rule.tau, floor=floor).rho
-            at_floor = f", where every sample is at the floor of {floor:g}" if rule.tau == floor else ""
-            end = at_floor or (
-                "" if floor == CIST_FLOOR else f", at a floor of {floor:g}" if floor else ", without a floor"
-            )
+            if rule.tau == floor:
+                end = f", where every sample is at the floor of {floor:g}"
+            elif floor == CIST_FLOOR:
+                end = ""
+            else:
+                end = f", at a floor of {floor:g}" if floor else ", without a floor"
             return [f"The rho with the mean entropy of {rule_label(rule)} is {three_digits(rho)}{end}"]
         if isinstance(rule, Cist):
             tau = matched_pair(curves, rho=rule.rho, floor=rule.floor).tau
