@@ -6,6 +6,7 @@ be others. Which of them a token belongs to is told by where its characters begi
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -171,7 +172,9 @@ def _read_lines(name: str, content: str) -> Iterator[Example]:
         try:
             record = parse_json(line)
         except ValueError as error:
-            raise CistError(f"{where} is not JSON ({error}); write one object a line.") from error
+            # The own sentence of the first numbers lines as well, from this one on.
+            why = f"{error.msg} at character {error.colno:,}" if isinstance(error, json.JSONDecodeError) else error
+            raise CistError(f"{where} is not JSON ({why}); write one object a line.") from error
         yield example_of(record, where)
 
 
@@ -332,7 +335,7 @@ def remarks(texts: Sequence[Tokens]) -> list[str]:
     if left_out:
         cut = sum(text.left_out > 0 for text in texts)
         said.append(
-            f"Of {len(texts):,} texts, {cut:,} are longer than what is read at once; tokens left out at their ends: "
+            f"Texts longer than what is read at once: {cut:,} of {len(texts):,}; tokens left out at their ends: "
             f"{left_out:,}."
         )
     parts = further_parts(texts)

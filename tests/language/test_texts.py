@@ -126,7 +126,7 @@ def test_what_is_cut_or_does_not_count_is_said(tokenizer):
     texts = tokenise_all([question, long], tokenizer, longest=6)
     said = remarks(texts)
     assert said[0] == "Tokens that begin in a prompt and end in a response belong to the prompt and do not count: 1."
-    assert "Of 2 texts, 1 are longer than what is read at once; tokens left out at their ends: " in said[1]
+    assert "Texts longer than what is read at once: 1 of 2; tokens left out at their ends: " in said[1]
     assert said[2] == "Texts that have no token that counts: 1 of 2."
     assert remarks(tokenise_all([example_of({"text": "four hundred"}, "x")], tokenizer, longest=9)) == []
     parts = tokenise_all([example_of({"text": "the answer is four hundred"}, "x")], tokenizer, longest=3)
@@ -251,7 +251,7 @@ def test_files(tmp_path):
     with pytest.raises(CistError, match=r"latin.txt is not text in UTF-8 \(byte 2\)"):
         read_texts(tmp_path / "latin.txt")
     (tmp_path / "wrong.jsonl").write_text('{"text": "a"}\n{"text": ')
-    with pytest.raises(CistError, match=r"wrong.jsonl, line 2 is not JSON"):
+    with pytest.raises(CistError, match=r"wrong.jsonl, line 2 is not JSON \(Expecting value at character 10\)"):
         read_texts(tmp_path / "wrong.jsonl")
 
 
