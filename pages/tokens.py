@@ -65,8 +65,8 @@ QUIET_SHOWN = 15
 STUDENT, TEXT, PROMPT, ORDER_OF, PASSAGE = (
     f"tokens_{name}" for name in ("student", "text", "prompt", "order", "passage")
 )
-BOX, PROMPT_BOX, ALONE, LONG, AGAIN, OF, ORDERED, OWN = (
-    f"_tokens_{name}" for name in ("box", "prompt_box", "alone", "long", "again", "of", "ordered", "own")
+BOX, PROMPT_BOX, BLANK, LONG, AGAIN, OF, ORDERED, OWN = (
+    f"_tokens_{name}" for name in ("box", "prompt_box", "blank", "long", "again", "of", "ordered", "own")
 )
 TYPED = "typed"
 """In the address: a text that was typed here, or ours."""
@@ -235,16 +235,23 @@ def offer_form(passage: OwnText) -> None:
             f"Up to {MOST_CHARACTERS:,} characters are read, with the prompt. Up to {MOST_IN_LINK:,} stand in the link "
             "to this view; longer texts do not."
         )
-        if st.session_state.pop(ALONE, False):
-            st.error("Give a text as well: the tokens of a prompt do not count.")
+        if st.session_state.pop(BLANK, False):
+            st.error("Give a text: tokens of a prompt do not count, and blanks say nothing.")
         st.form_submit_button("Read it", icon=":material/visibility:", on_click=take_text, args=boxes)
+    if passage != OwnText(SAMPLE):
+        own.button("Ecclesiastes 3 again", icon=":material/undo:", type="tertiary", on_click=take, args=[SAMPLE, ""])
 
 
 def take_text(text_box: str, prompt_box: str) -> None:
     text, prompt = st.session_state[text_box], st.session_state[prompt_box]
-    if prompt and not text.strip():
-        st.session_state[ALONE] = True
-        return
+    if text.strip():
+        take(text, prompt)
+    else:
+        st.session_state[BLANK] = True
+
+
+def take(text: str, prompt: str) -> None:
+    """Have a text read, and close the form over what comes of it."""
     in_link = OwnText("" if text == SAMPLE else text, prompt)
     short = in_link.characters <= MOST_IN_LINK
     st.session_state[TEXT], st.session_state[PROMPT] = in_link if short else ("", "")
@@ -344,17 +351,26 @@ def take_over() -> None:
         take_stretch(told["between"])
 
 
-def finding_of(found: TokenSet | TokenPair, selected: NDArray[np.int64] | None) -> str:
-    """What the models expected of the selected tokens, or of all that count, in one sentence."""
+def finding_of(found: TokenSet | TokenPair, told: NDArray[np.int64], *, selected: bool, part: bool) -> str:
+    """What the models expected of some tokens, in one sentence.
+
+    Args:
+        found: what was read.
+        told: the numbers of the tokens in it.
+        selected: whether these were selected from those that count.
+        part: whether they are of a passage of a longer text.
+    """
     teacher, *students = found.models
-    rows = np.flatnonzero(teacher.facts.counted) if selected is None else selected
-    if not len(rows):
-        return "No token of this text counts" if selected is None else "No token of this passage is selected"
-    tokens = f"{len(rows):,} {'' if selected is None else 'selected '}token{'' if len(rows) == 1 else 's'}"
-    right = percent(float(np.mean(teacher.rank[rows] == 1)))
-    sure = percent(float(np.mean(teacher.entropy[rows] < SURE)))
+    if not len(told):
+        whole = "passage" if part else "text"
+        return "No token of this passage is selected" if selected else f"No token of this {whole} counts"
+    tokens = f"{len(told):,} {'selected ' if selected else ''}token{'' if len(told) == 1 else 's'}"
+    if part and not selected:
+        tokens = f"the {tokens} of this passage"
+    right = percent(float(np.mean(teacher.rank[told] == 1)))
+    sure = percent(float(np.mean(teacher.entropy[told] < SURE)))
     whose = "The teacher" if students else "The model"
-    student = "".join(f", the student's at {percent(float(np.mean(each.rank[rows] == 1)))}" for each in students)
+    student = "".join(f", the student's at {percent(float(np.mean(each.rank[told] == 1)))}" for each in students)
     return (
         f"{whose}'s first choice is the next token at {right} of {tokens}{student}; "
         f"{whose.lower()} is nearly certain (below {SURE:g} nats) at {sure}"
@@ -405,7 +421,8 @@ def choose_tokens(
 def show(reading: Reading, found: TokenSet | TokenPair, number: int, text: Text, choice: Choice) -> str:
     """The passage, and what is left to say of it; the finding."""
     teacher, before = found.models[0], reading.before
-    where, sent = reading.index["passages"][number], reading.passage(number)
+    passages = reading.index["passages"]
+    where, sent, part = passages[number], reading.passage(number), len(passages) > 1
     passage = json.loads(sent)
     rows = rows_of(teacher, where["sequence"], where["start"])
     reach = [curves_of(tokens, rows) for tokens in (*found.models, *(before.models[1:] if before else ()))]
@@ -413,10 +430,16 @@ def show(reading: Reading, found: TokenSet | TokenPair, number: int, text: Text,
     counted = rows[teacher.facts.counted[rows]]
     name = f"{reading.folder.name}-{number}"
     asked = current(name, len(passage["tokens"]))
+    matched_over = counted if len(counted) else rows
     shown = replace(asked, tau=max(asked.tau, lowest)).with_partner(
-        curves_of(teacher, counted) if len(counted) else None
+        curves_of(teacher, matched_over) if len(matched_over) else None
     )
     say_unfollowed(st.container(), VIEW)
+    said = list(reading.index["remarks"])
+    if not len(counted):
+        why = "Tokens of a prompt do not count, nor does the first of a text, which nothing predicts."
+        st.info(plain(" ".join([why, *said])))
+        said = []
     selected = choose_tokens(passage, found, counted, shown)
     show_passage(
         sent,
@@ -430,8 +453,12 @@ def show(reading: Reading, found: TokenSet | TokenPair, number: int, text: Text,
         scales=scales_of(passage["classes"]),
         on_change=take_over,
     )
-    finding = finding_with(before, found, counted, passage, selected.rows)
-    said = [f"{each['title']}: {each['precision']}." for each in reading.index["models"]] + reading.index["remarks"]
+    told = counted if selected.rows is None else selected.rows
+    if before is not None and isinstance(found, TokenPair) and len(told):
+        finding = gain_in(before, found, told, passage, selected=selected.rows is not None)
+    else:
+        finding = finding_of(found, told, selected=selected.rows is not None, part=part)
+    said = [f"{each['title']}: {each['precision']}." for each in reading.index["models"]] + said
     if lowest > TAUS[0]:
         said.append(f"τ begins at {lowest:g} here: below, the ratio of a token is beyond the tables.")
     if isinstance(text, AddedText) and text.length not in (None, LENGTH):
@@ -442,45 +469,51 @@ def show(reading: Reading, found: TokenSet | TokenPair, number: int, text: Text,
         said.append(f"The text has more than {MOST_IN_LINK:,} characters and is not in the link, which shows ours.")
     below = st.container(horizontal=True, vertical_alignment="top")
     below.container().caption(plain(" ".join(said)))
+    positions = None if selected.rows is None else teacher.facts.positions[selected.rows]
     with below.popover("Export", icon=":material/ios_share:", type="tertiary", key="export-tokens", help="Export"):
-        code = code_of([model.written for model in choice.models], shown, text.file_name, run=choice.run)
-        st.caption("Command line")
-        st.code(code.command, language="bash", wrap_lines=True)
-        st.caption("Python")
-        st.code(code.python, language="python", wrap_lines=True)
-        for model in choice.models:
-            if model.written != model.reference:
-                st.caption(plain(f"{model.written} stands for the folder or file of that model, wherever you have it."))
-        st.download_button(
-            f"Text ({text.file_name})",
-            lambda: text.content,
-            file_name=text.file_name,
-            on_click="ignore",
-            width="stretch",
-        )
-        if selected.rows is not None:
-            st.caption("Both read the whole text; the table says which tokens are selected.")
-        positions = None if selected.rows is None else teacher.facts.positions[selected.rows]
-        picture = partial(picture_of, passage, found, rows, shown, title=finding, before=before, selected=positions)
-        download_picture(picture, "tokens")
-        download_table(lambda: table_of(passage, found, rows, shown, before=before, selected=positions), "tokens")
+        offer_code(choice, text, shown)
+        notes = []
+        if part:
+            matched = ", over which this ρ is matched" if shown.matched else ""
+            notes.append(f"Picture and table are of passage {number + 1} of {len(passages)}{matched}.")
+        if positions is not None:
+            notes.append("The table says which tokens are selected.")
+        if notes:
+            st.caption(" ".join(["Command line and Python read the whole text.", *notes]))
+        called = f"tokens-passage-{number + 1}" if part else "tokens"
+        shown_here = (passage, found, rows, shown)
+        download_picture(partial(picture_of, *shown_here, title=finding, before=before, selected=positions), called)
+        table = partial(table_of, *shown_here, before=before, selected=positions, number=number + 1 if part else None)
+        download_table(table, called)
     return finding
 
 
-def finding_with(
-    before: TokenPair | None,
-    found: TokenSet | TokenPair,
-    counted: NDArray[np.int64],
-    passage: Mapping[str, Any],
-    selected: NDArray[np.int64] | None,
+def offer_code(choice: Choice, text: Text, shown: Shown) -> None:
+    """What reads the same text without the app, and the text."""
+    code = code_of([model.written for model in choice.models], shown, text.file_name, run=choice.run)
+    st.caption("Command line")
+    st.code(code.command, language="bash", wrap_lines=True)
+    st.caption("Python")
+    st.code(code.python, language="python", wrap_lines=True)
+    for model in choice.models:
+        if model.written != model.reference:
+            st.caption(plain(f"{model.written} stands for the folder or file of that model, wherever you have it."))
+    st.download_button(
+        f"Text ({text.file_name})",
+        lambda: text.content,
+        file_name=text.file_name,
+        on_click="ignore",
+        width="stretch",
+    )
+
+
+def gain_in(
+    before: TokenPair, found: TokenPair, told: NDArray[np.int64], passage: Mapping[str, Any], *, selected: bool
 ) -> str:
-    """What the models expected, or of a run what its student expects otherwise than before, in one sentence."""
-    told = counted if selected is None else selected
-    if before is None or not isinstance(found, TokenPair) or not len(told):
-        return finding_of(found, selected)
+    """What the student of a run expects otherwise than before, in one sentence; arguments as `finding_of`."""
     at = set(found.teacher.facts.positions[told].tolist())
     size = sum(token["bytes"] for token in passage["tokens"] if token["position"] in at)
-    which = "token" if selected is None else "selected token"
+    which = "selected token" if selected else "token"
     return gain_over(before, found, told, size).sentence(f"a {which} of this passage")
 
 
@@ -538,6 +571,8 @@ def show_page() -> str:
     with row:
         choice = choose_readers(models, runs, notices)
         text = choose_text(seen, notices)
+        if isinstance(text, OwnText):
+            text.check()  # here, as no other try makes it another text
         if st.session_state.pop(AGAIN, False):
             forget_fault(choice.readers, text)
     reading = None

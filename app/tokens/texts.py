@@ -41,11 +41,16 @@ class OwnText(NamedTuple):
         return self.text, self.prompt
 
     def check(self) -> None:
-        """Refuse one that is too long.
+        """Refuse one that is blank or too long.
 
         Raises:
-            CistError: with both lengths.
+            CistError: of one that is too long with both lengths.
         """
+        if not self.text.strip():
+            raise CistError(
+                "There is no text to read: tokens of a prompt do not count, and blanks say nothing. Give one under "
+                "“Your own text”."
+            )
         if self.characters > MOST_CHARACTERS:
             raise CistError(
                 f"The text has {self.characters:,} characters with its prompt, and {MOST_CHARACTERS:,} are read here; "

@@ -14,8 +14,9 @@
 
 const TOKENS_REST = 300;  // milliseconds until the server is told
 const TOKENS_STEPS = 1000;
+const TOKENS_SAME_MEAN = .01;  // relative; what rounding the sliders does to mean entropies is less
 const TOKENS_NARROW = 900;  // pixels, as in tokens.css; there the tables stand below the text
-const TOKENS_ABOVE = 64, TOKENS_FACTS = 28, TOKENS_ROW = 24;  // pixels: above the tables, above each, and of a row
+const TOKENS_ABOVE = 165, TOKENS_FACTS = 28, TOKENS_ROW = 21;  // pixels: above the tables once one has scrolled to the text, above each, of a row
 const TOKENS_MOST = { cist: 82, fixed: 62 };  // percent of the colours; words on them stand out in both themes
 
 const TOKEN_MEASURES = {
@@ -45,11 +46,14 @@ export default function ({ data, parentElement, setStateValue }) {
   root.given = data;
   if (!root.show) {
     root.show = () => showPassage(root);
+    root.resize = () => root.reader?.redraw();  // there may be room for more
     window.addEventListener("cist-passage", root.show);
+    window.addEventListener("resize", root.resize);
   }
   root.show();
   return () => {
     window.removeEventListener("cist-passage", root.show);
+    window.removeEventListener("resize", root.resize);
     root.show = undefined;
   };
 }
@@ -83,13 +87,17 @@ function startReader(root, data) {
   measureBox.replaceChildren(...Object.entries(TOKEN_MEASURES)
     .filter(([, measure]) => sides.student || !measure.needsStudent).map(([key, measure]) => new Option(measure.name, key)));
   const models = Object.entries(TOKEN_MODELS).filter(([, { of }]) => of.every((side) => sides[side]));
-  const spans = data.tokens.map((token, index) => tokenSpan(token, index, data.prompts, sides.teacher.tokens[index]));
+  const spans = data.tokens.map((token, index) => tokenSpan(token, index, data.prompts));
   text.replaceChildren(...spans);
 
   const counts = (index) => data.tokens[index].counted && sides.teacher.tokens[index] !== null;
-  const counted = sides.teacher.tokens.map((token, index) => [token, index]).filter(([, index]) => counts(index));
+  const predicted = sides.teacher.tokens.map((token, index) => [token, index]).filter(([token]) => token !== null);
+  const counted = predicted.filter(([, index]) => counts(index));
+  // Whose numbers are told and matched: where no token counts, those of all that were predicted.
+  const told = counted.length ? counted : predicted;
+  const prompted = counted.length > 0 && predicted.some(([, index]) => !counts(index));
   // What is shown until somebody points at a token: the one that the model expected least.
-  const first = counted.map(([token, index]) => [sides.teacher.curves.logZ(index, token.maximum) - token.shifted, index])
+  const first = told.map(([token, index]) => [sides.teacher.curves.logZ(index, token.maximum) - token.shifted, index])
     .reduce((largest, each) => (largest === null || each[0] > largest[0] ? each : largest), null)?.[1] ?? null;
 
   // ---- What the rules say of a token
@@ -100,7 +108,7 @@ function startReader(root, data) {
 
   function valueOf(name, rule, side) {
     const { tokens, curves } = sides[side];
-    const meanWeight = name === "weight" ? mean(counted.map(([, index]) => weightAt(index, side))) : 1;
+    const meanWeight = name === "weight" ? mean(told.map(([, index]) => weightAt(index, side))) : 1;
     return tokens.map((token, index) => {
       if (token === null) return null;
       switch (name) {
@@ -143,15 +151,13 @@ function startReader(root, data) {
     const compared = of.length > 1 || rules.length > 1, { low, high, log } = data.scales[state.measure];
     const scale = compared ? symmetric(high / (log ? 4 : 2)) : [low, high];
     const place = placeOn(scale, log && !compared), diverging = compared || measure.diverging;
-    spans.forEach((span, index) => { span.style.backgroundColor = values[index] === null ? "" : tint(place(values[index]), diverging); });
+    spans.forEach((span, index) => { span.style.setProperty("--tint", values[index] === null ? "transparent" : tint(place(values[index]), diverging)); });
     const stops = Array.from({ length: 11 }, (_, step) => tint(step / 10, diverging));
     find(".scale i").style.background = `linear-gradient(to right, ${stops.join(", ")})`;
     find(".from").textContent = spelledValue(scale[0], measure.unit, compared);
     find(".to").textContent = spelledValue(scale[1], measure.unit, compared);
-    const inMean = values.filter((_, index) => counts(index));
-    const middle = state.measure === "weight" ? `${shortNumber(Math.min(...inMean))} to ${shortNumber(Math.max(...inMean))}` : `mean ${shortNumber(mean(inMean))}`;
-    find(".says").textContent = inMean.length
-      ? `${inMean.length.toLocaleString("en-US")} tokens that count: ${middle}${unitOf(measure)}. ${floorSays()}` : "";
+    find(".says").textContent = told.length
+      ? [`${meanSays(measure)}.`, floorSays(), partnerSays(), prompted ? "What does not count is underlined in its colour." : ""].filter(Boolean).join(" ") : "";
     drawLine(place);
     drawRange();
     drawDetails();
@@ -167,15 +173,29 @@ function startReader(root, data) {
     for (const [name, box] of Object.entries(boxes)) box.value = String(name === "model" ? model : state[name]);
   }
 
+  function meanSays(measure) {
+    const inMean = told.map(([, index]) => values[index]), number = told.length.toLocaleString("en-US");
+    const which = counted.length ? `${number} token${told.length === 1 ? " that counts" : "s that count"}` : `${number} token${told.length === 1 ? "" : "s"}, none of which counts`;
+    const middle = state.measure === "weight" ? `${shortNumber(Math.min(...inMean))} to ${shortNumber(Math.max(...inMean))}` : `mean ${shortNumber(mean(inMean))}`;
+    return `${which}: ${middle}${unitOf(measure)}`;
+  }
+
   function floorSays() {
-    const held = counted.filter(([token]) => token.maximum / state.rho <= state.floor).length;
+    const held = told.filter(([token]) => token.maximum / state.rho <= state.floor).length;
     if (!state.floor) {
-      const low = counted.filter(([token]) => token.maximum / state.rho < 1).length;
-      return low ? `Without a floor, CIST's temperature is below 1 at ${percent(low / counted.length)} of them.` : "";
+      const low = told.filter(([token]) => token.maximum / state.rho < 1).length;
+      return low ? `Without a floor, CIST's temperature is below 1 at ${percent(low / told.length)} of them.` : "";
     }
     if (!held) return "";
-    return `The floor holds the CIST temperature of ${percent(held / counted.length)} of them at ${shortNumber(state.floor)}`
+    return `The floor holds the CIST temperature of ${percent(held / told.length)} of them at ${shortNumber(state.floor)}`
       + (state.tau === state.floor ? ", where both rules are one." : ".");
+  }
+
+  // At the end of a slider there may be no value with the mean entropy of the other.
+  function partnerSays() {
+    const [fixed, cist] = ["tau", "rho"].map((name) => meanEntropy(name, state[name]));
+    if (!state.matched || Math.abs(fixed - cist) <= TOKENS_SAME_MEAN * Math.max(fixed, cist)) return "";
+    return `The sliders cannot be matched here: the mean entropy is ${shortNumber(fixed)} nats at τ and ${shortNumber(cist)} under CIST.`;
   }
 
   const redraw = () => { frame ??= requestAnimationFrame(draw); };
@@ -241,8 +261,7 @@ function startReader(root, data) {
   function rowsInSight(most) {
     const tables = Object.keys(sides).length, least = [most, 5, 3][tables - 1];
     if (window.innerWidth <= TOKENS_NARROW) return least;
-    const above = Math.max(aside.getBoundingClientRect().top, 0) + TOKENS_ABOVE;
-    const room = (window.innerHeight - above) / tables - TOKENS_FACTS;
+    const room = (window.innerHeight - TOKENS_ABOVE) / tables - TOKENS_FACTS;
     return Math.min(Math.max(Math.floor(room / TOKENS_ROW) - 5, least), most);  // head, the token itself, all others, two sums
   }
 
@@ -294,7 +313,7 @@ function startReader(root, data) {
   const meanEntropy = (name, value) => {
     const before = state[name];
     state[name] = value;
-    const found = mean(counted.map(([token, index]) => sides.teacher.curves.entropy(index, ratioOf(token, name))));
+    const found = mean(told.map(([token, index]) => sides.teacher.curves.entropy(index, ratioOf(token, name))));
     state[name] = before;
     return found;
   };
@@ -307,7 +326,7 @@ function startReader(root, data) {
     }
     return { [other]: Number(Math.sqrt(low * high).toPrecision(4)) };
   };
-  const slide = (name, value) => change({ [name]: value, ...(state.matched && counted.length ? partner(name, value) : {}) });
+  const slide = (name, value) => change({ [name]: value, ...(state.matched && told.length ? partner(name, value) : {}) });
 
   for (const name of ["measure", "rule", "model"]) boxes[name].addEventListener("change", () => change({ [name]: boxes[name].value }));
   boxes.floor.addEventListener("change", () => { state.floor = Number(boxes.floor.value); slide("tau", state.tau); });
@@ -357,6 +376,8 @@ function startReader(root, data) {
   };
   line.addEventListener("pointerdown", (event) => {
     if (event.pointerType === "touch") return;  // a swipe scrolls
+    event.preventDefault();
+    text.focus({ preventScroll: true });  // which hears Escape
     line.setPointerCapture(event.pointerId);
     state.from = at(event);
   });
@@ -374,6 +395,7 @@ function startReader(root, data) {
   });
 
   return {
+    redraw,
     take(given) {
       if (timer !== undefined || given.turn < root.turn) { redraw(); return; }  // an answer to what a hand has changed since
       const { measure, rule, model, pinned, between, others, sliders: { tau, rho, floor, matched } } = given;
@@ -420,7 +442,7 @@ function tokenCurves(tables, packed) {
 
 // ---- Small parts
 
-function tokenSpan(token, index, prompts, predicted) {
+function tokenSpan(token, index, prompts) {
   const span = made("span", "token");
   span.append(...written(token.text).split(/([ \t\n])/).filter(Boolean).flatMap((part) => (
     part === "\n" ? [made("span", "newline"), document.createElement("br")]
@@ -429,7 +451,7 @@ function tokenSpan(token, index, prompts, predicted) {
   span.id = `token-${index}`;
   span.setAttribute("role", "option");
   if (prompts.includes(token.role)) span.classList.add("prompt");
-  if (predicted === null) span.classList.add("given");
+  if (!token.counted) span.classList.add("uncounted");
   return span;
 }
 

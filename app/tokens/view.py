@@ -84,7 +84,7 @@ class Shown:
         """The same with the rho of tau's mean entropy, where they are matched and rho has another.
 
         Args:
-            curves: of the tokens that count; None where there are none.
+            curves: of the tokens that count, or where none does of all that were predicted; None where none was.
         """
         if curves is None or (self.rho is not None and not self.matched):
             return replace(self, rho=RHOS[1]) if self.rho is None else self
@@ -238,6 +238,7 @@ def table_of(
     *,
     before: TokenPair | None = None,
     selected: NDArray[np.int64] | None = None,
+    number: int | None = None,
 ) -> pd.DataFrame:
     """What is on the screen as numbers, a row a token; those that nothing predicted have none.
 
@@ -248,6 +249,7 @@ def table_of(
         shown: where the controls stand, with a rho.
         before: what the teacher and the student before its training expected of the same text.
         selected: the positions of the selected tokens, which a column then tells; None where nothing is selected.
+        number: of the passage, which a column then tells; None where it is the whole text.
     """
     rules = (f"tau={shown.tau:g}", str(Cist(shown.rho or RHOS[1], shown.floor)))
     teacher = read.models[0]
@@ -276,6 +278,8 @@ def table_of(
     words = pd.DataFrame(passage["tokens"])[["position", "id", "text", "role", "counted"]]
     if selected is not None:
         words["selected"] = words["position"].isin(selected)
+    if number is not None:
+        words.insert(0, "passage", number)
     return words.merge(pd.DataFrame(columns), on="position", how="left")
 
 

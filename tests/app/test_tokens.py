@@ -381,14 +381,44 @@ def test_a_prompt_is_read_and_does_not_count(models: Path) -> None:
 
 
 @pytest.mark.usefixtures("read_here")
-def test_a_prompt_alone_is_not_read_and_stays(models: Path) -> None:
+@pytest.mark.parametrize(("text", "prompt"), [(" ", "w21 w22"), ("\n ", ""), ("", "")])
+def test_a_blank_text_is_not_read_and_what_was_given_stays(models: Path, text: str, prompt: str) -> None:
     app = read_it(open_app("tokens", **ALONE))
-    box_of(app).set_value(" ")
-    box_of(app, "Prompt (optional)").set_value("w21 w22")
+    box_of(app).set_value(text)
+    box_of(app, "Prompt (optional)").set_value(prompt)
     next(button for button in app.main.button if button.label == "Read it").click().run()
-    assert "Give a text as well" in app.error[0].value
-    assert box_of(app, "Prompt (optional)").value == "w21 w22"
+    assert "Give a text" in app.error[0].value
+    assert box_of(app, "Prompt (optional)").value == prompt
     assert (app.session_state["tokens_text"], app.session_state["tokens_prompt"]) == (TEXT, "")
+    assert "".join(token["text"] for token in passage_on(app)["tokens"]).startswith(TEXT)
+
+
+def test_a_link_to_a_blank_text_is_refused_where_one_looks(models: Path) -> None:
+    app = open_app("tokens", **ALONE, tokens_text=" ")
+    assert "There is no text to read" in app.error[0].value
+    assert "tokens-again" not in [button.key for button in app.main.button]
+    assert box_of(app).value == " "
+
+
+@pytest.mark.usefixtures("read_here")
+def test_one_press_leads_from_ones_own_text_back_to_the_first(models: Path) -> None:
+    app = read_it(open_app("tokens", **ALONE), "w21 w22")
+    next(button for button in app.main.button if button.label == "Ecclesiastes 3 again").click().run()
+    wait_for(app, lambda: "cist_tokens" in components(app))
+    assert box_of(app).value.startswith("To every thing there is a season")
+    assert app.session_state["tokens_text"] == ""
+    assert not [button for button in app.main.button if button.label == "Ecclesiastes 3 again"]
+
+
+@pytest.mark.usefixtures("read_here")
+def test_where_no_token_counts_the_reason_stands_above_and_all_tokens_are_matched(models: Path) -> None:
+    prompt = " ".join(f"w{20 + number % 60}" for number in range(80))  # the model reads 64
+    app = open_app("tokens", **ALONE, tokens_text=" w30", tokens_prompt=prompt)
+    wait_for(app, lambda: "cist_tokens" in components(app))
+    assert finding(app) == "No token of this text counts"
+    assert "Tokens of a prompt do not count" in app.info[0].value
+    assert "Texts longer than what is read at once: 1 of 1; tokens left out" in app.info[0].value
+    assert shown_by(app, "cist_tokens")["sliders"]["rho"] < RHOS[1]
 
 
 def test_a_link_of_before_without_a_stretch_is_followed() -> None:
@@ -413,6 +443,10 @@ def test_passages_are_found_by_their_means_and_the_link_names_the_one_shown(mode
         for name in app.selectbox(key="tokens_passage_box").options
     }
     assert len(means) > 2
+    assert " of the 63 tokens of this passage; " in finding(app)  # the first was not predicted
+    assert f"Picture and table are of passage 1 of {len(means)}, over which this ρ is matched." in " ".join(
+        caption.value for caption in app.caption
+    )
     assert app.selectbox(key="tokens_order_box").label == "Passages by entropy at τ = 1"
     app.selectbox(key="tokens_order_box").select("mean").run()
     first = app.selectbox(key="tokens_passage_box").options[0]
@@ -506,7 +540,8 @@ def test_the_table_has_a_row_a_token_and_what_both_models_say_under_both_rules(p
         assert table[f"{whose}entropy, tau=2"].iloc[1:].to_numpy() == pytest.approx(expected, abs=1e-6)
     assert table["KL, tau=2"].iloc[1:].to_numpy() == pytest.approx(found.divergence(2.0, 2.0), abs=1e-6)
     alone = table_of(passage, found.teacher, rows, shown)
-    assert not [name for name in alone if "student" in name or "KL" in name]
+    assert not [name for name in alone if name == "passage" or "student" in name or "KL" in name]
+    assert set(table_of(passage, found.teacher, rows, shown, number=3)["passage"]) == {3}
 
 
 @pytest.mark.parametrize(

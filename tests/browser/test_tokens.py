@@ -164,6 +164,18 @@ def test_matched_sliders_have_one_mean_entropy_and_every_token_its_colour(page) 
     assert mean_shown(page) == pytest.approx(fixed, rel=0.01)
 
 
+def test_where_no_rho_has_the_mean_entropy_of_tau_that_is_said(page) -> None:
+    choose(page, "floor", "1")
+    says = page.locator(".says")
+    assert "cannot be matched" not in says.inner_text()
+    drag(page, "tau", 0.0)  # sharper than the floor lets CIST be
+    assert page.locator(".slider.rho output").inner_text() == "30"
+    assert "The sliders cannot be matched here: the mean entropy is " in says.inner_text()
+    page.get_by_role("switch", name="Match").click()
+    page.wait_for_timeout(200)
+    assert "cannot be matched" not in says.inner_text()
+
+
 def test_the_passage_is_sent_once_and_a_slider_that_rests_costs_little(browser, server) -> None:
     page = browser.new_page(reduced_motion="reduce")
     received: list[int] = []
@@ -240,7 +252,6 @@ def test_a_stretch_is_selected_by_dragging_along_the_line_and_lifted_by_escape(p
     assert "tokens_select=position%3D10..20" in page.url
     assert page.get_by_label("Select tokens").input_value() == "position=10..20"
     assert page.get_by_role("heading", level=2).inner_text().count("of 11 selected tokens") == 1
-    page.locator(".text").focus()
     page.keyboard.press("Escape")
     page.wait_for_timeout(200)
     assert page.locator(".token.out").count() == 0
@@ -293,6 +304,8 @@ def test_a_prompt_is_dimmed_and_a_pinned_token_shows_ten(open_page) -> None:
     page = open_page(link, sign=A_TOKEN)
     page.set_viewport_size({"width": 1440, "height": 600})
     assert page.locator(f"{A_TOKEN}.prompt").all_inner_texts() == ["w21", " w22"]
+    assert colours(page)[:2] == ["rgba(0, 0, 0, 0)"] * 2  # a line below stands for the ground of the others
+    assert page.locator(".says").inner_text().endswith("What does not count is underlined in its colour.")
     page.locator(A_TOKEN).nth(2).hover()
     page.locator(".token.here").wait_for()
     wait_for(lambda: "w30" in page.locator("aside h4").inner_text(), seconds=30)
@@ -305,6 +318,7 @@ def test_a_prompt_is_dimmed_and_a_pinned_token_shows_ten(open_page) -> None:
     assert shown + 4 <= rows.count() <= shown + 6
     assert tables["y"] + tables["height"] < 1300  # everything is in sight at once
     page.set_viewport_size({"width": 1440, "height": 600})
+    wait_for(lambda: rows.count() <= shown + 1, seconds=30)
     page.locator(A_TOKEN).nth(2).hover()
     wait_for(lambda: rows.count() == shown, seconds=30)
     page.locator(A_TOKEN).nth(2).click()
