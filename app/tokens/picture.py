@@ -46,7 +46,8 @@ def picture_of(
     given = np.array([token["role"] in passage["prompts"] for token in passage["tokens"]])
     unit = ranking.unit
     if ranking.measure == "weight":
-        values /= np.nanmean(values[[bool(token["counted"]) for token in passage["tokens"]]])
+        counted = np.array([token["counted"] for token in passage["tokens"]]) & ~np.isnan(values)
+        values /= np.nanmean(values[counted] if counted.any() else values)
         unit = _OF_THE_MEAN
     low, high, log = scales_of(passage["classes"])[ranking.measure]
     if ranking.compared:

@@ -108,7 +108,7 @@ def ranking_of(found: TokenSet | TokenPair, shown: Shown, *, before: TokenPair |
     curves = {side: tokens.curves(counted_only=False) for side, tokens in sides.items()}
     settled = replace(shown, tau=max(shown.tau, lowest_temperature(list(curves.values()))))
     if "rho" in rules or measure in _OF_CIST:
-        settled = settled.with_partner(teacher.curves() if teacher.facts.counted.any() else None)
+        settled = settled.with_partner(teacher.curves(counted_only=bool(teacher.facts.counted.any())))
 
     def values_of(side: str, rule: str) -> FloatArray:
         tokens = sides[side]
