@@ -340,7 +340,11 @@ def known_prefixes() -> str:
 
 def language_models() -> dict[str, str]:
     """The language models of this machine by name, with what they are called; those that ship first."""
-    return {model.name: model.title for model in known_language_models() if model.path is not None}
+    return {
+        model.name: f"{model.name}: {model.title}" if model.card else model.title
+        for model in known_language_models()
+        if model.path is not None
+    }
 
 
 def texts_help() -> str:

@@ -63,6 +63,7 @@ function showPassage(root) {
   if (passage?.id !== given.id) return;  // it is on its way
   if (root.made !== given.id) {
     root.made = given.id;
+    root.reader?.leave();
     root.reader = startReader(root, { ...passage, ...given });
   }
   root.reader.take(given);
@@ -81,6 +82,8 @@ function startReader(root, data) {
   }
   const state = { measure: "entropy", rule: "rho", model: "teacher", tau: 1, rho: 17, floor: 0, matched: true, pinned: null, hovered: null, selected: null, others: null, drawn: false };
   let values = [], frame, timer;
+  const leaving = new AbortController();
+  const hear = (target, kind, act) => target.addEventListener(kind, act, { signal: leaving.signal });
 
   // ---- What there is
 
@@ -328,28 +331,28 @@ function startReader(root, data) {
   };
   const slide = (name, value) => change({ [name]: value, ...(state.matched && told.length ? partner(name, value) : {}) });
 
-  for (const name of ["measure", "rule", "model"]) boxes[name].addEventListener("change", () => change({ [name]: boxes[name].value }));
-  boxes.floor.addEventListener("change", () => { state.floor = Number(boxes.floor.value); slide("tau", state.tau); });
+  for (const name of ["measure", "rule", "model"]) hear(boxes[name], "change", () => change({ [name]: boxes[name].value }));
+  hear(boxes.floor, "change", () => { state.floor = Number(boxes.floor.value); slide("tau", state.tau); });
   for (const name of ["tau", "rho"]) {
-    find(`.slider.${name} input`).addEventListener("input", ({ target }) => {
+    hear(find(`.slider.${name} input`), "input", ({ target }) => {
       const [low, high] = data.sliders.bounds[name];
       slide(name, Number((low * (high / low) ** (target.value / TOKENS_STEPS)).toPrecision(3)));
     });
   }
-  match.addEventListener("click", () => {
+  hear(match, "click", () => {
     state.matched = !state.matched;
     slide("tau", state.tau);
   });
   const indexOf = (event) => event.target.closest(".token")?.index ?? null;
-  text.addEventListener("pointerover", (event) => {
+  hear(text, "pointerover", (event) => {
     if (event.pointerType !== "touch") { state.hovered = indexOf(event); redraw(); }
   });
-  text.addEventListener("pointerleave", () => { state.hovered = null; redraw(); });
-  text.addEventListener("click", (event) => {
+  hear(text, "pointerleave", () => { state.hovered = null; redraw(); });
+  hear(text, "click", (event) => {
     const index = indexOf(event);
     if (index !== null) change({ pinned: state.pinned === index ? null : index });
   });
-  text.addEventListener("keydown", (event) => {
+  hear(text, "keydown", (event) => {
     const last = spans.length - 1, now = state.hovered ?? state.pinned ?? -1;
     const moves = { ArrowRight: now + 1, ArrowLeft: now - 1, Home: 0, End: last, PageDown: now + 20, PageUp: now - 20 };
     if (event.key in moves) {
@@ -374,20 +377,20 @@ function startReader(root, data) {
     const box = line.getBoundingClientRect();
     return Math.min(Math.max((event.clientX - box.left) / box.width, 0), 1) * spans.length;
   };
-  line.addEventListener("pointerdown", (event) => {
-    if (event.pointerType === "touch") return;  // a swipe scrolls
+  hear(line, "pointerdown", (event) => {
+    if (event.pointerType === "touch" || event.button !== 0) return;  // a swipe scrolls
     event.preventDefault();
     text.focus({ preventScroll: true });  // which hears Escape
     line.setPointerCapture(event.pointerId);
     state.from = at(event);
   });
-  line.addEventListener("pointermove", (event) => {
+  hear(line, "pointermove", (event) => {
     if (state.from === undefined) return;
     const ends = [state.from, at(event)].sort((a, b) => a - b);
     state.selected = [Math.floor(ends[0]), Math.ceil(ends[1])];
     redraw();
   });
-  line.addEventListener("pointerup", (event) => {
+  hear(line, "pointerup", (event) => {
     if (state.from === undefined) return;
     const moved = Math.abs(at(event) - state.from) >= 1;
     state.from = undefined;
@@ -396,6 +399,11 @@ function startReader(root, data) {
 
   return {
     redraw,
+    leave() {  // the next passage has the same text, line and controls
+      leaving.abort();
+      cancelAnimationFrame(frame);
+      clearTimeout(timer);
+    },
     take(given) {
       if (timer !== undefined || given.turn < root.turn) { redraw(); return; }  // an answer to what a hand has changed since
       const { measure, rule, model, pinned, between, others, sliders: { tau, rho, floor, matched } } = given;
@@ -472,15 +480,15 @@ function shareRow(rank, name, shares, own) {
   row.append(made("td", "rank", rank), made("td", "name", name), ...shares.map((share, side) => {
     const cell = made("td", `share ${kinds[side]}`), bar = made("i", "");
     bar.style.setProperty("--share", share.toFixed(4));
-    cell.append(bar, made("span", "", percent(share)));
+    cell.append(bar, made("span", "", percent(share && Math.max(share, 1e-9))));  // as little as it may be, it is not 0
     return cell;
   }));
   return row;
 }
 
 const made = (name, kind, words = "") => Object.assign(document.createElement(name), { className: kind, textContent: words });
-// Marks that turn the text around them, and control characters, are written out, as in pictures and names.
-const TOKENS_STEERING = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g;
+// Control characters, marks that turn the text around them and what is not seen are written out, as in pictures.
+const TOKENS_STEERING = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]|\r(?!\n)/g;
 const written = (words) => words.replace(TOKENS_STEERING, (letter) => `\\u${letter.charCodeAt(0).toString(16).padStart(4, "0")}`);
 const visible = (words) => written(words).replace(/ /g, "·").replace(/\n/g, "↵").replace(/\t/g, "⇥");
 const mean = (numbers) => numbers.reduce((sum, number) => sum + number, 0) / numbers.length;

@@ -24,6 +24,11 @@ MOST_LIKELY = 10
 """Tokens that are named wherever one was predicted."""
 
 _BROKEN = "\ufffd"  # what a tokenizer writes for bytes that are no whole character
+_PRINTED = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+_BYTES = {chr(byte): byte for byte in _PRINTED} | {
+    chr(0x100 + number): byte for number, byte in enumerate(sorted({*range(0x100)} - {*_PRINTED}))
+}
+"""The letter that a vocabulary of bytes, as that of GPT-2, writes for each: its own where that is printed."""
 
 
 class Stretch(NamedTuple):
@@ -193,9 +198,15 @@ def token_texts(ids: Sequence[int], tokenizer: FastTokenizer) -> list[str]:
 
 
 def _name(token: int, before: int, tokenizer: FastTokenizer) -> str:
-    """A token as it would follow another, with its space; where it is no whole character, as the vocabulary has it."""
+    """A token as it would follow another, with its space; where it is no whole character, by its bytes."""
     text = _decode([before, token], tokenizer)[len(_decode([before], tokenizer)) :]
-    return text if text and _BROKEN not in text else str(tokenizer.convert_ids_to_tokens(token))
+    if text and _BROKEN not in text:
+        return text
+    written = str(tokenizer.convert_ids_to_tokens(token))
+    if written.startswith("<0x"):  # the vocabulary says its byte
+        return written
+    codes = [f"{_BYTES[letter]:02X}" for letter in written if letter in _BYTES]
+    return f"{'byte' if len(codes) == 1 else 'bytes'} {' '.join(codes)}" if len(codes) == len(written) else written
 
 
 def _decode(ids: Sequence[int], tokenizer: FastTokenizer) -> str:

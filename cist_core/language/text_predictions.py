@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -220,12 +221,17 @@ class TextPredictions:
         return beginning + "".join(self.texts[start:row]), "".join(self.texts[row + 1 : min(high, row + 1 + after)])
 
 
+# Marks of direction, blanks of no width, soft hyphens and ends of lines that no keyboard has: tokens of their own.
+_UNSEEN = re.compile("[\u00ad\u061c\u200b\u200e\u200f\u2028\u2029\ufeff]")
+
+
 def visible(text: str) -> str:
-    """A token's text with its spaces and line ends to be seen.
+    r"""A token's text with its spaces, line ends and whatever else is not seen.
 
     Example:
-        >>> visible(" the"), visible("\\n")
-        ('·the', '↵')
+        >>> visible(" the"), visible("\n"), visible("\u200b")
+        ('·the', '↵', '\\u200b')
     """
     shown = text.replace(" ", "·").replace("\r\n", "↵").replace("\n", "↵").replace("\t", "⇥")
-    return written_out(shown) or "(part of a character)"
+    shown = _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", written_out(shown))
+    return shown or "(part of a character)"

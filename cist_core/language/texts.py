@@ -6,6 +6,7 @@ be others. Which of them a token belongs to is told by where its characters begi
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -340,10 +341,12 @@ def remarks(texts: Sequence[Tokens]) -> list[str]:
         )
     parts = further_parts(texts)
     if parts:
-        whole = len(texts) - parts
+        # The part before a further one belongs to the same text, whose first part it is if it is no further one itself.
+        further = [_is_further(text) for text in texts]
+        whole = sum(later and not this for this, later in itertools.pairwise(further))
         said.append(
             "Plain texts longer than what is read at once are read in parts, each without what stands before it; "
-            f"texts: {whole:,}, parts: {len(texts):,}."
+            f"texts: {whole:,}, parts: {whole + parts:,}."
         )
     for name in dict.fromkeys(name for text in texts for name in text.cut_otherwise):
         first = next(text.name for text in texts if name in text.cut_otherwise)
@@ -359,7 +362,11 @@ def remarks(texts: Sequence[Tokens]) -> list[str]:
 
 def further_parts(texts: Sequence[Tokens]) -> int:
     """How many of these are parts after the first of a plain text: they begin with a token that counted before."""
-    return sum(len(text.ids) > 0 and text.roles[0] in COUNTED and not bool(text.counted[0]) for text in texts)
+    return sum(map(_is_further, texts))
+
+
+def _is_further(text: Tokens) -> bool:
+    return len(text.ids) > 0 and text.roles[0] in COUNTED and not bool(text.counted[0])
 
 
 def _in_parts(whole: Tokens, longest: int) -> list[Tokens]:
@@ -477,6 +484,8 @@ def _render(
 ) -> str:
     if not messages:
         return ""
+    if not getattr(tokenizer, "chat_template", None):
+        raise CistError(f"{name} is a chat, and this model has no chat template; give 'prompt' and 'response' as text.")
     try:
         return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt))
     except Exception as error:  # a template is a program that raises what it likes

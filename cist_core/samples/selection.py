@@ -10,6 +10,7 @@ A rule instead of a list of samples stays short, says what it means, and follows
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -101,12 +102,13 @@ class Selection:
         """Read a selection from its text; empty text selects every sample.
 
         Raises:
-            CistError: for an unknown measure or a condition that cannot be read.
+            CistError: for an unknown measure, a condition that cannot be read, or two about one measure.
         """
-        selection = cls()
-        for part in filter(None, (part.strip() for part in text.split("&"))):
-            selection = selection._with(_parse_condition(part))
-        return selection
+        conditions = [_parse_condition(part) for part in filter(None, map(str.strip, text.split("&")))]
+        for name, count in Counter(condition.measure for condition in conditions).items():
+            if count > 1:
+                raise CistError(f"The rule has {count} conditions on '{name}'; give it one, as in '{name}=1..3'.")
+        return cls(tuple(conditions))
 
     def __bool__(self) -> bool:
         return bool(self.conditions)

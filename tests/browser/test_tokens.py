@@ -217,6 +217,34 @@ def test_passages_are_ranked_by_what_colours_the_text(open_page) -> None:
         assert mean_shown(page) == pytest.approx(told, rel=0.01, abs=2e-3), (measure, said)
 
 
+def test_a_passage_that_is_left_hears_nothing_any_more(open_page) -> None:
+    long = " ".join(f"w{20 + (30 + number * number) % 60}" for number in range(240))
+    page = open_page(f"tokens?tokens_model=a-teacher&tokens_student=b-student&tokens_text={quote(long)}", sign=A_TOKEN)
+    page.evaluate(
+        """() => {
+            const { send } = WebSocket.prototype;
+            WebSocket.prototype.send = function (...given) { window.sent += 1; return send.apply(this, given); };
+        }"""
+    )
+
+    def messages(share: float) -> int:
+        page.evaluate("window.sent = 0")
+        drag(page, "tau", share)
+        settle(page)
+        return page.evaluate("window.sent")
+
+    of_the_first = messages(0.5)
+    for number in (2, 3, 4):
+        page.get_by_role("combobox", name="Passage", exact=True).click()
+        page.get_by_role("option", name=re.compile(f"^{number}: ")).click()
+        page.wait_for_function("number => location.search.includes(`tokens_passage=${number}`)", arg=number)
+        settle(page)
+    assert messages(0.6) == of_the_first
+    assert "tokens_passage=4" in page.url
+    said = page.get_by_role("combobox", name="Passage", exact=True).input_value()
+    assert mean_shown(page) == pytest.approx(float(said.partition("mean ")[2].partition(",")[0]), rel=0.01)
+
+
 def test_a_token_is_reached_by_keyboard_pinned_and_in_the_link(page, pair: TokenPair) -> None:
     page.set_viewport_size({"width": 1440, "height": 1300})  # with room for ten of each model
     page.locator(".text").focus()

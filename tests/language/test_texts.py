@@ -134,6 +134,7 @@ def test_what_is_cut_or_does_not_count_is_said(tokenizer):
         "Plain texts longer than what is read at once are read in parts, each without what stands before it; "
         f"texts: 1, parts: {len(parts)}."
     ]
+    assert remarks([*parts, *texts, *parts])[-2].endswith(f"texts: 2, parts: {2 * len(parts)}.")
 
 
 def test_special_tokens_that_a_text_spells_are_counted(tokenizer):
@@ -253,6 +254,16 @@ def test_files(tmp_path):
     (tmp_path / "wrong.jsonl").write_text('{"text": "a"}\n{"text": ')
     with pytest.raises(CistError, match=r"wrong.jsonl, line 2 is not JSON \(Expecting value at character 10\)"):
         read_texts(tmp_path / "wrong.jsonl")
+
+
+def test_a_chat_needs_a_template(tokenizer):
+    tokenizer.chat_template = None
+    chat = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+    try:
+        with pytest.raises(CistError, match=r"^x is a chat, and this model has no chat template; give 'prompt' and"):
+            tokenise(example_of(chat, "x"), tokenizer, longest=9)
+    finally:
+        tokenizer.chat_template = CHAT
 
 
 def test_a_name_twice_on_a_line_is_refused(tmp_path):

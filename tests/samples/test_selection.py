@@ -140,6 +140,7 @@ def test_no_condition_is_every_sample() -> None:
         ("entropy=nan..1", "from a smaller number to a larger one"),
         ("entropy=2..1", "from a smaller number to a larger one"),
         ("entropy=-inf..inf", "from a smaller number to a larger one"),
+        ("entropy=1.. & entropy=..2", "The rule has 2 conditions on 'entropy'; give it one"),
         ("class=-1", "counted from 0"),
         ("correct=maybe", "Expected 'correct' to be yes or no, but got 'maybe'"),
         ("class=cat", "Expected 'class' to be whole numbers"),
