@@ -124,7 +124,7 @@ def describe(
         if row is not None:
             for model in models:
                 for token in (*model.top_ids[row, :MOST_LIKELY].tolist(), ids[position]):
-                    names.setdefault(token, _name(token, ids[position - 1], tokenizer))
+                    names.setdefault(token, token_name(token, ids[position - 1], tokenizer))
     return {
         "tokens": [
             {
@@ -197,7 +197,7 @@ def token_texts(ids: Sequence[int], tokenizer: FastTokenizer) -> list[str]:
     return found
 
 
-def _name(token: int, before: int, tokenizer: FastTokenizer) -> str:
+def token_name(token: int, before: int, tokenizer: FastTokenizer) -> str:
     """A token as it would follow another, with its space; where it is no whole character, by its bytes."""
     text = _decode([before, token], tokenizer)[len(_decode([before], tokenizer)) :]
     if text and _BROKEN not in text:

@@ -18,7 +18,7 @@ from cist_core import CistError, kernels
 from cist_core.language import reading
 from cist_core.language.inference import infer_pair, infer_tokens
 from cist_core.language.models import open_language_model
-from cist_core.language.passage import _name, describe, stretches, token_texts
+from cist_core.language.passage import describe, stretches, token_name, token_texts
 from cist_core.language.reading import FAULT, INDEX, main
 from cist_core.language.texts import example_of, tokenise, tokenise_all
 
@@ -52,7 +52,7 @@ def test_what_is_no_whole_character_is_named_by_its_bytes(tmp_path):
     model = open_language_model(str(save_tiny_model(tmp_path / "model")))
     tokenizer = by_bytes()
     ids = tokenizer("aé \u200b")["input_ids"]
-    assert [_name(token, ids[0], tokenizer) for token in ids] == [
+    assert [token_name(token, ids[0], tokenizer) for token in ids] == [
         "a",
         "byte C3",
         "byte A9",
@@ -61,7 +61,7 @@ def test_what_is_no_whole_character_is_named_by_its_bytes(tmp_path):
         "byte 80",
         "byte 8B",
     ]
-    assert _name(model.tokenizer("w21")["input_ids"][0], 3, model.tokenizer).strip() == "w21"
+    assert token_name(model.tokenizer("w21")["input_ids"][0], 3, model.tokenizer).strip() == "w21"
 
 
 @pytest.fixture(autouse=True)
