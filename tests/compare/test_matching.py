@@ -56,6 +56,24 @@ def test_a_pair_is_completed_from_any_of_its_numbers(curves, logits):
     assert matched_pair(curves, mean_entropy=pair.mean_entropy).tau == pytest.approx(2.0, rel=1e-4)
 
 
+@pytest.mark.parametrize("floor", [0.0, 1.0])
+def test_the_partner_of_a_slider_that_moves_a_little_takes_few_evaluations(shared_file, monkeypatch, floor):
+    """Each goes through all logits; the first of them gives the mean entropy that is matched."""
+    curves = EntropyCurves.from_logits(read_logits(shared_file(RESNET)))
+    evaluated = []
+    at_temperature = EntropyCurves.at_temperature
+    monkeypatch.setattr(
+        EntropyCurves, "at_temperature", lambda self, tau: evaluated.append(tau) or at_temperature(self, tau)
+    )
+    for tau in (1.5, 4.0, 9.0):
+        before = matched_pair(curves, tau=tau, floor=floor)
+        for moved in (0.97 * tau, 1.03 * tau):
+            evaluated.clear()
+            pair = matched_pair(curves, tau=moved, floor=floor, guess=before.rho * tau / moved)
+            assert len(evaluated) <= 5
+            assert pair.rho == pytest.approx(matched_pair(curves, tau=moved, floor=floor, guess=0.01).rho, rel=1e-5)
+
+
 @pytest.mark.parametrize("floor", [0.0, 0.5, 1.5])
 def test_a_pair_has_the_floor_that_is_wanted(curves, logits, floor):
     for given_number in ({"tau": 3.0}, {"rho": 1.2}, {"mean_entropy": 1.8}):
