@@ -239,6 +239,11 @@ class EntropyCurves:
         """Whether the top-1 class is the label, ``(N,)``; None without labels."""
         return None if self.labels is None else self.statistics.top1 == self.labels
 
+    @cached_property
+    def maximum_ranks(self) -> NDArray[np.float64]:
+        """Ranks of the centred maxima from 1 on, ``(N,)``, which no temperature moves; equal ones share theirs."""
+        return kernels.ranks(self.statistics.maximum)
+
     def at_temperature(self, tau: ArrayLike) -> Vector:
         """Entropy of ``softmax(z_i / tau_i)`` in nats, ``(N,)``.
 
@@ -298,7 +303,8 @@ class EntropyCurves:
         if not self._confirmed:
             self._table = None  # another thread may be about to read it
             self.statistics = kernels.row_statistics(self._logits)  # those that are used come from the same file
-            self.__dict__.pop("correct", None)
+            for read_before in ("correct", "maximum_ranks"):
+                self.__dict__.pop(read_before, None)
             self._discard()
         return self._confirmed
 
@@ -344,7 +350,7 @@ def _positive(value: ArrayLike, name: str, count: int) -> NDArray[np.float32]:
         array = np.asarray(value, dtype=np.float32)
     if array.shape not in ((), (count,)):
         raise CistError(f"Expected one {name} or one for each of the {count} samples, but got the shape {array.shape}.")
-    wrong = array[~(array > 0)]  # NaN is refused as well
-    if wrong.size:
+    if not np.all(array > 0):  # NaN is refused as well
+        wrong = array[~(array > 0)]
         raise CistError(f"Expected every {name} to be a positive number, but got {wrong.flat[0]:g}.")
     return array

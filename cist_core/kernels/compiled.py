@@ -1573,3 +1573,53 @@ def divergence_kernel(begin, end, teacher, student, tau_teacher, tau_student, di
             s_total += s_sum
             weighted += w_sum
         divergence[i] = max(LN_2 * weighted / t_total - math.log(t_total) + math.log(s_total), 0.0)
+
+
+# --- Kernels over all samples at once --------------------------------------------------------------------------------
+
+
+@compiled
+def correlation_kernel(a, b, mean_a, mean_b):
+    """Pearson's correlation of two columns with their means."""
+    together = 0.0
+    square_a = 0.0
+    square_b = 0.0
+    for i in range(a.size):
+        from_a = a[i] - mean_a
+        from_b = b[i] - mean_b
+        together += from_a * from_b
+        square_a += from_a * from_a
+        square_b += from_b * from_b
+    return together / math.sqrt(square_a * square_b)
+
+
+@compiled
+def counts_kernel(across, up, chosen, columns_per_unit, rows_per_unit, counts):
+    """Add to the counts of a grid; what lies beyond its ends falls into its outermost cells."""
+    columns, rows = counts.shape
+    for i in range(across.size):
+        column = np.int64(min(max(across[i] * columns_per_unit, 0.0), columns - 1.0))
+        row = np.int64(min(max(up[i] * rows_per_unit, 0.0), rows - 1.0))
+        counts[column, row] += chosen[i]
+
+
+@compiled
+def group_sums_kernel(ranks, values, groups_per_rank, sizes, sums):
+    """Sizes and sums of groups of neighbours; equal values have one rank, and so one group."""
+    for i in range(ranks.size):
+        group = np.int64((ranks[i] - 0.5) * groups_per_rank)
+        sizes[group] += 1
+        sums[group] += values[i]
+
+
+@compiled
+def ranks_kernel(ordered, ranks):
+    """Ranks from 1 on, from sorted whole numbers: above a key, in the lower 32 bits its place; equal keys share one."""
+    begin = 0
+    while begin < ordered.size:
+        end = begin + 1
+        while end < ordered.size and ordered[end] >> 32 == ordered[begin] >> 32:
+            end += 1
+        for i in range(begin, end):
+            ranks[ordered[i] & 0xFFFFFFFF] = 0.5 * (begin + end + 1)
+        begin = end

@@ -135,6 +135,45 @@ def kl_divergence(teacher: LogitArray, student: LogitArray, tau_teacher: ArrayLi
     return result
 
 
+def correlation(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
+    first, second = (_typed(np.asarray(each, np.float64)) for each in (a, b))
+    return float(compiled.correlation_kernel(first, second, first.mean(), second.mean()))
+
+
+def grid_counts(
+    across: NDArray[np.floating],
+    up: NDArray[np.floating],
+    chosen: NDArray[np.bool_],
+    ends: tuple[float, float],
+    cells: tuple[int, int],
+) -> NDArray[np.int64]:
+    counts = np.zeros(cells, np.int64)
+    columns = (_typed(np.asarray(each, np.float64)) for each in (across, up))
+    scales = (size / end for size, end in zip(cells, ends, strict=True))
+    if chosen.any():
+        compiled.counts_kernel(*columns, _typed(chosen), *scales, counts)
+    return counts
+
+
+def group_sums(
+    ranks: NDArray[np.float64], values: NDArray[np.floating], groups: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    sizes, sums = np.zeros(groups, np.int64), np.zeros(groups)
+    compiled.group_sums_kernel(_typed(ranks), _typed(np.asarray(values, np.float64)), groups / len(ranks), sizes, sums)
+    return sizes, sums
+
+
+def ranks(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    bits = (values.astype(np.float32) + np.float32(0)).view(np.int32)  # with a zero added, -0 is 0
+    # Of negative numbers the larger bits are the smaller number.
+    keyed = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(np.int64) << 32
+    keyed |= np.arange(len(values))
+    keyed.sort()
+    result = np.empty(len(values))
+    compiled.ranks_kernel(keyed, result)
+    return result
+
+
 def _few(logits: LogitArray) -> bool:
     """Whether rows are taken side by side."""
     return bool(logits.shape[1] <= compiled.FEW_CLASSES)
@@ -164,5 +203,5 @@ def _typed(array: NDArray[Any]) -> NDArray[Any]:
 def _column(value: ArrayLike, logits: LogitArray) -> NDArray[np.float32]:
     """One float32 number per row, from one per row or one for all; above float32's range it is infinite."""
     with np.errstate(over="ignore"):
-        single = np.asarray(value).astype(np.float32)
+        single = np.asarray(value).astype(np.float32, copy=False)
     return _typed(np.broadcast_to(single, len(logits)))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cist_core import kernels
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.temperature import TemperatureRule
 
@@ -118,8 +119,10 @@ class EntropyProfile:
         """
         limit = math.log(classes)
         floored = 0 if at_floor is None else int(np.count_nonzero(at_floor))
-        # NumPy sorts in vectors, but looks for several quantiles at once one number at a time.
-        q05, q25, median, q75, q95 = (float(q) for q in np.quantile(np.sort(entropy), _QUANTILES))
+        ordered = np.sort(entropy)
+        sharp = int(np.searchsorted(ordered, np.float32(over_sharp_below * limit)))
+        smoothed = int(np.searchsorted(ordered, np.float32(over_smoothed_above * limit), "right"))
+        q05, q25, median, q75, q95 = quantiles_of_sorted(ordered, _QUANTILES)
         mean = float(np.mean(entropy, dtype=np.float64))
         return cls(
             rule=rule,
@@ -133,8 +136,8 @@ class EntropyProfile:
             q75=q75,
             q95=q95,
             normalised_mean=mean / limit,
-            over_sharp=float(np.mean(entropy < over_sharp_below * limit)),
-            over_smoothed=float(np.mean(entropy > over_smoothed_above * limit)),
+            over_sharp=sharp / len(entropy),
+            over_smoothed=(len(entropy) - smoothed) / len(entropy),
             over_sharp_below=over_sharp_below,
             over_smoothed_above=over_smoothed_above,
             at_floor=floored / len(entropy),
@@ -164,6 +167,25 @@ class EntropyProfile:
             text = column.format.text(getattr(self, column.attribute))
             rows.append((column.title, f"{text} nats" if column.format is NATS and "/" not in column.name else text))
         return table(f"{self.rule}: entropy of {self.samples:,} soft labels, {self.classes:,} classes", rows)
+
+
+def quantiles_of_sorted(values: NDArray[np.floating], shares: Sequence[float]) -> list[float]:
+    """Quantiles of sorted values, as `numpy.quantile` interpolates them.
+
+    NumPy sorts in vectors, but looks for quantiles one number at a time.
+
+    Args:
+        values: ``(N,)``, sorted.
+        shares: from 0 to 1.
+
+    Example:
+        >>> quantiles_of_sorted(np.array([1.0, 2.0, 4.0]), [0.5, 0.75])
+        [2.0, 3.0]
+    """
+    place = np.asarray(shares, np.float64) * (len(values) - 1)
+    lower = place.astype(np.int64)
+    low, high = (values[np.minimum(at, len(values) - 1)].astype(np.float64) for at in (lower, lower + 1))
+    return (low + (high - low) * (place - lower)).tolist()  # type: ignore[no-any-return]
 
 
 def entropy_histogram(entropy: NDArray[np.floating], num_classes: int, bins: int = 60) -> NDArray[np.int64]:
@@ -207,29 +229,38 @@ class Association:
     explained: float | None
 
     @classmethod
-    def of(cls, entropy: NDArray[np.floating], ratio: NDArray[np.floating]) -> Association:
+    def of(
+        cls,
+        entropy: NDArray[np.floating],
+        ratio: NDArray[np.floating],
+        ratio_ranks: NDArray[np.float64] | None = None,
+    ) -> Association:
         """Measure the association of entropies and ratios, ``(N,)`` each.
 
         ``E[H | r]`` is estimated by the mean over neighbours: the samples are sorted by ratio and cut into equal
         groups of at least 25 (at most 200 groups); equal ratios never part. The two terms add up to the variance
         exactly. With n samples a group, chance alone makes ``between`` about ``within / n`` too large. Constant rows,
         which have no ratio, are left out.
+
+        Ranks of the ratios that are at hand, as `kernels.ranks` gives them, save their sorting.
         """
         varied = ratio > 0
         if not varied.any():
             return cls(None, None, 0.0, 0.0, 0.0, None)
-        h, r = entropy[varied].astype(np.float64), ratio[varied].astype(np.float64)
+        ranks = kernels.ranks(ratio) if ratio_ranks is None else ratio_ranks
+        if not varied.all():
+            entropy, ratio, ranks = entropy[varied], ratio[varied], ranks[varied] - np.count_nonzero(~varied)
+        h, r = entropy.astype(np.float64), ratio.astype(np.float64)
         variance = float(h.var())
         # A rule that fixes the ratio leaves it constant up to the rounding of m / (m / rho).
         if np.ptp(r) <= 1e-9 * max(1.0, float(np.max(np.abs(r)))):
             return cls(None, None, variance, 0.0, variance, None if variance == 0 else 0.0)
         if variance == 0:
             return cls(None, None, 0.0, 0.0, 0.0, None)
-        ratio_ranks = _ranks(r)
-        between = _between(h, ratio_ranks)
+        between = _between(h, ranks)
         return cls(
-            spearman=_correlation(_ranks(h), ratio_ranks),
-            r_squared=_correlation(h, r) ** 2,
+            spearman=kernels.correlation(kernels.ranks(h), ranks),
+            r_squared=kernels.correlation(h, r) ** 2,
             variance=variance,
             between=between,
             within=max(variance - between, 0.0),
@@ -247,35 +278,11 @@ def explained_by_order(values: NDArray[np.floating], of: NDArray[np.floating]) -
     """
     h = values.astype(np.float64)
     variance = float(h.var())
-    return min(_between(h, _ranks(of)) / variance, 1.0) if variance else None
+    return min(_between(h, kernels.ranks(of)) / variance, 1.0) if variance else None
 
 
-def _between(values: NDArray[np.float64], ranks: NDArray[np.float64]) -> float:
-    """Variance of the means over groups of neighbours."""
-    group = _equal_groups(ranks)
-    sizes = np.bincount(group)
-    means = np.bincount(group, values) / np.maximum(sizes, 1)
+def _between(values: NDArray[np.float64], ranks: NDArray[np.float64], smallest: int = 25, most: int = 200) -> float:
+    """Variance of the means over equal groups of neighbours."""
+    sizes, sums = kernels.group_sums(ranks, values, int(np.clip(len(values) // smallest, 1, most)))
+    means = sums / np.maximum(sizes, 1)
     return float(np.sum(sizes * (means - values.mean()) ** 2) / len(values))
-
-
-def _equal_groups(ranks: NDArray[np.float64], smallest: int = 25, most: int = 200) -> NDArray[np.int64]:
-    """The group of each sample from its rank, ``(N,)``; ties share an average rank, and so a group."""
-    groups = int(np.clip(len(ranks) // smallest, 1, most))
-    return ((ranks - 0.5) * (groups / len(ranks))).astype(np.int64)
-
-
-def _ranks(values: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Ranks from 1 on, of equal values their mean, as `scipy.stats.rankdata` gives them.
-
-    SciPy sorts stably, which takes several times as long; the order of equal values does not matter here.
-    """
-    order = np.argsort(values)
-    ordered = values[order]
-    bounds = np.concatenate([[0], 1 + np.flatnonzero(ordered[1:] != ordered[:-1]), [len(values)]])
-    ranks = np.empty(len(values))
-    ranks[order] = np.repeat((bounds[:-1] + bounds[1:] + 1) / 2, np.diff(bounds))
-    return ranks
-
-
-def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    return float(np.corrcoef(a, b)[0, 1])

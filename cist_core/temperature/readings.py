@@ -20,6 +20,7 @@ class RuleReading:
 
     Attributes:
         rule: the rule.
+        curves: that it was read on.
         temperatures: ``(N,)`` in logit units.
         entropy: ``(N,)`` nats.
         ratios: ``(N,)``, centred maximum over temperature.
@@ -29,6 +30,7 @@ class RuleReading:
     """
 
     rule: TemperatureRule
+    curves: EntropyCurves
     temperatures: NDArray[np.floating]
     entropy: NDArray[np.float32]
     ratios: NDArray[np.floating]
@@ -52,13 +54,14 @@ class RuleReading:
     @cached_property
     def variance(self) -> float:
         """Of the entropies of rows that have a ratio, in nats squared: that of `association`, without its ranks."""
-        varied = self.entropy[self.ratios > 0]
-        return float(varied.var(dtype=np.float64)) if varied.size else 0.0
+        varied = self.ratios > 0
+        entropy = self.entropy if varied.all() else self.entropy[varied]
+        return float(entropy.var(dtype=np.float64)) if entropy.size else 0.0
 
     @cached_property
     def association(self) -> Association:
         """How far the ratio explains the entropy."""
-        return Association.of(self.entropy, self.ratios)
+        return Association.of(self.entropy, self.ratios, self.rule.ratio_ranks(self.curves))
 
 
 def read_rule(
@@ -81,7 +84,14 @@ def read_rule(
         over_smoothed_above=over_smoothed_above,
     )
     return RuleReading(
-        rule, temperatures, entropy, rule.ratios(curves, temperatures), at_floor, profile, rule.student_at_floor(curves)
+        rule=rule,
+        curves=curves,
+        temperatures=temperatures,
+        entropy=entropy,
+        ratios=rule.ratios(curves, temperatures),
+        at_floor=at_floor,
+        profile=profile,
+        student_at_floor=rule.student_at_floor(curves),
     )
 
 

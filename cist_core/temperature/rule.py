@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from cist_core import kernels
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.errors import CistError
 from cist_core.temperature.guards import TAU_MIN
@@ -101,7 +102,11 @@ class TemperatureRule(ABC):
             temperatures: under the rule, where they are known, so that they are not computed again.
         """
         tau = self.temperatures(curves) if temperatures is None else temperatures
-        return np.asarray(curves.statistics.maximum.astype(np.float64) / tau)
+        return np.asarray(np.divide(curves.statistics.maximum, tau, dtype=np.float64))
+
+    def ratio_ranks(self, curves: EntropyCurves) -> NDArray[np.float64]:
+        """Ranks of the `ratios` from 1 on, ``(N,)``; equal ratios share the mean of theirs."""
+        return kernels.ranks(self.ratios(curves))
 
     def at_floor(self, curves: EntropyCurves) -> NDArray[np.bool_]:
         """Where a floor of the rule, and not its formula, decides the temperature, ``(N,)``; nowhere by default."""

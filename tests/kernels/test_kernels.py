@@ -9,6 +9,7 @@ from hypothesis.extra.numpy import arrays
 from reference import centred_maximum, entropy_at, entropy_at_cist, entropy_at_ratio
 from scipy.special import logsumexp, rel_entr, softmax
 from scipy.stats import entropy as scipy_entropy
+from scipy.stats import rankdata
 
 from cist_core import kernels
 
@@ -592,3 +593,52 @@ def test_nodes_of_rows_of_any_width_agree_with_scipy(width, classes):
         np.testing.assert_allclose(log_partition[:, k], logsumexp(ratio * shifted, axis=1), atol=2e-5)
         slope = -ratio * ((p * shifted**2).sum(axis=1) - mean**2)
         np.testing.assert_allclose(table[:, k, 1], slope, atol=1e-4)
+
+
+SAMPLES = {
+    "of every kind": np.random.default_rng(0).normal(size=5_000),
+    "few and negative": np.random.default_rng(1).integers(-3, 4, 5_000) / 2,
+    "zeros of both signs": np.array([0.0, -0.0, 1e-45, -1e-45, -0.0]),
+    "equal": np.full(9, 3.0),
+    "infinite": np.array([np.inf, 0.0, -np.inf, 1.0]),
+}
+
+
+@pytest.mark.parametrize("values", SAMPLES.values(), ids=SAMPLES)
+def test_ranks_are_those_of_scipy_ties_included(values):
+    np.testing.assert_array_equal(kernels.ranks(values.astype(np.float32)), rankdata(values.astype(np.float32)))
+    np.testing.assert_array_equal(kernels.ranks(values), rankdata(values.astype(np.float32)))
+
+
+@given(arrays(np.float32, st.integers(1, 60), elements=st.floats(width=32, allow_nan=False)))
+def test_any_number_has_its_rank(values):
+    np.testing.assert_array_equal(kernels.ranks(values), rankdata(values))
+
+
+def test_a_correlation_is_that_of_numpy():
+    a, b = np.random.default_rng(0).normal(5, 1, size=(2, 3_000))
+    b += a
+    for first, second in ((a, b), (a.astype(np.float32), -b)):
+        expected = np.corrcoef(first.astype(np.float64), second)[0, 1]
+        assert kernels.correlation(first, second) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_grid_counts_the_chosen_and_what_lies_beyond_it_in_its_outermost_cells():
+    rng = np.random.default_rng(0)
+    across, up = rng.uniform(-0.5, 2.5, 4_000), rng.uniform(-1, 4, 4_000).astype(np.float32)
+    across[:2] = np.inf, -np.inf
+    chosen = rng.uniform(size=4_000) < 0.7
+    inside = np.clip(across, 0, 2)[chosen], np.clip(up, 0, 3)[chosen]
+    expected, _, _ = np.histogram2d(*inside, bins=(7, 5), range=((0, 2), (0, 3)))
+    counts = kernels.grid_counts(across, up, chosen, ends=(2.0, 3.0), cells=(7, 5))
+    np.testing.assert_array_equal(counts, expected)
+    assert not kernels.grid_counts(across, up, np.zeros(4_000, bool), ends=(2.0, 3.0), cells=(7, 5)).any()
+
+
+def test_groups_of_neighbours_are_equal_and_ties_never_part():
+    values, of = np.arange(12.0), np.array([5, 1, 1, 1, 7, 9, 8, 2, 3, 6, 0, 4.0])
+    sizes, sums = kernels.group_sums(kernels.ranks(of), values, 3)
+    assert sizes.tolist() == [4, 4, 4]
+    assert sums.tolist() == [1 + 2 + 3 + 10, 7 + 8 + 11 + 0, 9 + 4 + 6 + 5]
+    sizes, _ = kernels.group_sums(kernels.ranks(np.ones(12)), values, 3)
+    assert sorted(sizes.tolist()) == [0, 0, 12]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from reference import centred_maximum, cist_temperatures, entropy_at, entropy_at_ratio
-from scipy.stats import linregress, spearmanr
+from scipy.stats import linregress, rankdata, spearmanr
 
 from cist_core import (
     Association,
@@ -20,9 +20,10 @@ from cist_core import (
     LogitSet,
     class_means,
     entropy_histogram,
+    parse_rule,
     read_logits,
 )
-from cist_core.temperature.profile import explained_by_order
+from cist_core.temperature.profile import explained_by_order, quantiles_of_sorted
 from cist_core.temperature.readings import read_rule
 
 
@@ -171,6 +172,23 @@ def test_ranks_of_many_ties_are_shared(values):
     rng = np.random.default_rng(4)
     entropy, ratio = (rng.integers(1, values, 5000).astype(np.float32) for _ in range(2))
     assert Association.of(entropy, ratio).spearman == pytest.approx(spearmanr(entropy, ratio).statistic, rel=1e-10)
+
+
+@pytest.mark.parametrize("rule", [Fixed(2), Cist(3), Cist(3, floor=0), Cist(50, floor=4), parse_rule("lskd:tau=2")])
+def test_ranks_at_hand_are_those_of_the_ratios(rule):
+    rng = np.random.default_rng(3)
+    rows = np.concatenate([rng.normal(size=(500, 6)) * rng.uniform(0.1, 5, (500, 1)), np.zeros((5, 6))])
+    curves = EntropyCurves.from_logits(LogitSet.create(np.concatenate([rows, rows[:40]])))
+    np.testing.assert_array_equal(rule.ratio_ranks(curves), rankdata(rule.ratios(curves)))
+    assert read_rule(rule, curves).association == Association.of(rule.entropy(curves), rule.ratios(curves))
+
+
+@pytest.mark.parametrize("shares", [(0.0, 1.0), (0.05, 0.3, 0.95)])
+@pytest.mark.parametrize("count", [1, 2, 1_000])
+def test_quantiles_are_those_of_numpy(count, shares):
+    values = np.random.default_rng(0).gamma(1.0, size=count).astype(np.float32)
+    expected = np.quantile(values.astype(np.float64), shares)
+    np.testing.assert_allclose(quantiles_of_sorted(np.sort(values), shares), expected, rtol=1e-12)
 
 
 def test_what_the_order_explains_is_the_variance_of_the_means_of_equals():

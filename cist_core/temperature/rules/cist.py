@@ -34,7 +34,8 @@ class Cist(TemperatureRule):
     floor: float = option(CIST_FLOOR)
 
     def temperatures(self, curves: EntropyCurves) -> NDArray[np.floating]:
-        return np.asarray(np.maximum(self._unbounded(curves.statistics), max(self.floor, TAU_MIN)))
+        unbounded = self._unbounded(curves.statistics)
+        return np.asarray(np.maximum(unbounded, max(self.floor, TAU_MIN), out=unbounded))
 
     def torch_temperatures(self, rows: LogitRows) -> Tensor:
         return (rows.maximum / self.rho).clamp(min=max(self.floor, TAU_MIN))
@@ -45,8 +46,13 @@ class Cist(TemperatureRule):
 
     def ratios(self, curves: EntropyCurves, temperatures: NDArray[np.floating] | None = None) -> NDArray[np.float64]:
         """``min(rho, m_i / floor)``: one ratio above the floor, where ``m / (m / rho)`` rounds to several."""
-        maximum = curves.statistics.maximum.astype(np.float64)
-        return np.asarray(np.minimum(maximum / max(self.floor, TAU_MIN), self.rho))
+        at_floor = np.divide(curves.statistics.maximum, max(self.floor, TAU_MIN), dtype=np.float64)
+        return np.asarray(np.minimum(at_floor, self.rho, out=at_floor))
+
+    def ratio_ranks(self, curves: EntropyCurves) -> NDArray[np.float64]:
+        below = self.ratios(curves) < self.rho
+        shared = (np.count_nonzero(below) + 1 + curves.num_samples) / 2  # by all above, which have the ratio rho
+        return np.where(below, curves.maximum_ranks, shared)
 
     def at_floor(self, curves: EntropyCurves) -> NDArray[np.bool_]:
         return np.asarray(self._unbounded(curves.statistics) < self.floor)
@@ -55,4 +61,4 @@ class Cist(TemperatureRule):
         return None if curves.student is None else np.asarray(self._unbounded(curves.student) < self.floor)
 
     def _unbounded(self, statistics: RowStatistics) -> NDArray[np.float64]:
-        return np.asarray(statistics.maximum.astype(np.float64) / self.rho)
+        return np.asarray(np.divide(statistics.maximum, self.rho, dtype=np.float64))

@@ -28,6 +28,9 @@ class Fixed(TemperatureRule):
     def temperatures(self, curves: EntropyCurves) -> NDArray[np.floating]:
         return np.full(curves.num_samples, self.tau)
 
+    def ratio_ranks(self, curves: EntropyCurves) -> NDArray[np.float64]:
+        return curves.maximum_ranks
+
     def torch_temperatures(self, rows: LogitRows) -> Tensor:
         return rows.maximum.new_ones(rows.maximum.shape) * self.tau
 
