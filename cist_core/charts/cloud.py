@@ -36,14 +36,11 @@ def points(x: str, across: Values, entropy: Values, reach: float, rule: Temperat
 
 
 def cells(
-    x: str, across: Values, entropy: Values, reach: float, limit: float, rule: TemperatureRule, slot: Slot
+    x: str, counts: NDArray[np.int64], reach: float, limit: float, rule: TemperatureRule, slot: Slot
 ) -> pd.DataFrame:
-    """Counts on a grid; only cells that hold a sample."""
-    column = np.clip((across * (COLUMNS / reach)).astype(np.int64), 0, COLUMNS - 1)
-    row = np.clip((entropy * (ROWS / limit)).astype(np.int64), 0, ROWS - 1)
-    counts = np.bincount(column * ROWS + row, minlength=COLUMNS * ROWS)
-    filled = np.flatnonzero(counts)
-    left, low = (filled // ROWS) * (reach / COLUMNS), (filled % ROWS) * (limit / ROWS)
+    """Counts on the grid up to the reach and the largest entropy, ``(COLUMNS, ROWS)``; only cells with a sample."""
+    column, row = np.nonzero(counts)
+    left, low, samples = column * (reach / COLUMNS), row * (limit / ROWS), counts[column, row]
     return pd.DataFrame(
         {
             "rule": slot.name,
@@ -52,9 +49,9 @@ def cells(
             f"{x}_to": left + reach / COLUMNS,
             "entropy": low,
             "entropy_to": low + limit / ROWS,
-            "samples": counts[filled],
+            "samples": samples,
             # The eye reads area; the square root keeps thin regions visible beside a peak.
-            "weight": np.sqrt(counts[filled] / max(counts.max(), 1)),
+            "weight": np.sqrt(samples / max(counts.max(), 1)),
         }
     )
 

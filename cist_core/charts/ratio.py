@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import altair as alt
 import numpy as np
@@ -29,9 +29,10 @@ from cist_core.charts.figure import (
 from cist_core.compare.findings import NOTHING_SELECTED, ratio_sentence, rule_label, rule_name
 from cist_core.entropy.envelope import entropy_envelope
 from cist_core.entropy.theory import equal_others_entropy
+from cist_core.kernels import grid_counts
 from cist_core.samples.residuals import Residuals
 from cist_core.temperature import Cist
-from cist_core.temperature.profile import EntropyProfile, entropy_histogram
+from cist_core.temperature.profile import EntropyProfile, quantiles_of_sorted
 from cist_core.temperature.readings import RuleReading
 from cist_core.wording import percent, three_digits
 
@@ -83,7 +84,8 @@ def ratio_figure(
         + ". Beyond the axes: how many samples have each ratio and each entropy."
     )
     chosen = ~everyone if selected is None else selected
-    violins = _violins(held, taken[1], at_rho, [everyone, chosen], reach, limit)
+    every, front = (_count(scattered, held, at_rho, mask, reach, limit) for mask in (everyone, chosen))
+    widest = max(every.at_rho.sum(axis=0).max(), 1)
     return Figure(
         title=title,
         caption=caption,
@@ -94,12 +96,12 @@ def ratio_figure(
         brush={"ratio": "ratio", "entropy": "entropy"},
         datasets={
             "envelope": _band(profile.classes, gap, reach),
-            "cloud": _cloud(scattered, everyone, reach, limit, binned),
-            "violin": violins[0],
-            "selected": _cloud(scattered, chosen, reach, limit, binned),
-            "selected_violin": violins[1],
+            "cloud": _cloud(scattered, everyone, every, reach, limit, binned),
+            "violin": _violin(every, widest, held, taken[1], reach, limit),
+            "selected": _cloud(scattered, chosen, front, reach, limit, binned),
+            "selected_violin": _violin(front, widest, held, taken[1], reach, limit),
             "curve": pd.DataFrame({"ratio": curve, "entropy": equal_others_entropy(curve, profile.classes)}),
-            "margins": _margins(list(zip([fixed, held], taken, strict=True)), reach, limit),
+            "margins": _margins([fixed, held], taken, every, reach, limit),
         },
     )
 
@@ -142,10 +144,10 @@ def envelope_sentence(residuals: Residuals, rho: float, gap: float) -> str:
         return f"At ρ = {rho:.4g} the ratio allows any entropy from {room}; no sample is above the floor and has it"
     entropy, samples = residuals.entropy[at_rho], "the samples" if at_rho.all() else "the samples above the floor"
     if gap == 0:
-        start, end = np.quantile(entropy, [0.05, 0.95])
+        start, end = quantiles_of_sorted(np.sort(entropy), (0.05, 0.95))
         return (
             f"At ρ = {rho:.4g} the ratio alone allows any entropy from {room}; 90 % of {samples} lie between "
-            f"{three_digits(float(start))} and {three_digits(float(end))}"
+            f"{three_digits(start)} and {three_digits(end)}"
         )
     have = float(np.mean(residuals.gap[at_rho] >= gap))
     inside = float(np.mean((entropy >= low) & (entropy <= high)))
@@ -155,39 +157,51 @@ def envelope_sentence(residuals: Residuals, rho: float, gap: float) -> str:
     )
 
 
+class _Counts(NamedTuple):
+    """How many samples lie in each cell of the chart.
+
+    Attributes:
+        scattered: of each rule those that its cloud shows, ``(COLUMNS, ROWS)``.
+        at_rho: those that the violin shows, ``(COLUMNS, 2 * ROWS)``.
+    """
+
+    scattered: list[NDArray[np.int64]]
+    at_rho: NDArray[np.int64]
+
+
+_Scattered = Sequence[tuple[RuleReading, Slot, Mask]]
+
+
+def _count(scattered: _Scattered, held: RuleReading, at_rho: Mask, chosen: Mask, reach: float, limit: float) -> _Counts:
+    """Of the chosen samples."""
+
+    def counts(reading: RuleReading, shown: Mask, rows: int) -> NDArray[np.int64]:
+        return grid_counts(reading.ratios, reading.entropy, shown & chosen, ends=(reach, limit), cells=(COLUMNS, rows))
+
+    return _Counts([counts(reading, drawn, ROWS) for reading, _, drawn in scattered], counts(held, at_rho, 2 * ROWS))
+
+
 def _cloud(
-    scattered: Sequence[tuple[RuleReading, Slot, Mask]], chosen: Mask, reach: float, limit: float, binned: bool
+    scattered: _Scattered, chosen: Mask, counts: _Counts, reach: float, limit: float, binned: bool
 ) -> pd.DataFrame:
     """The chosen of the samples of each reading that are drawn here."""
     tables = []
-    for reading, slot, drawn in scattered:
-        shown = drawn & chosen
+    for (reading, slot, drawn), of_cells in zip(scattered, counts.scattered, strict=True):
         if binned:
-            ratios, entropy = reading.ratios[shown], reading.entropy[shown]
-            tables.append(cells("ratio", ratios, entropy, reach, limit, reading.rule, slot))
+            tables.append(cells("ratio", of_cells, reach, limit, reading.rule, slot))
         else:
-            tables.append(points("ratio", reading.ratios, reading.entropy, reach, reading.rule, slot)[shown])
+            table = points("ratio", reading.ratios, reading.entropy, reach, reading.rule, slot)
+            tables.append(table[drawn & chosen])
     return pd.concat(tables, ignore_index=True)
 
 
-def _violins(
-    reading: RuleReading, slot: Slot, at_rho: Mask, several: Sequence[Mask], reach: float, limit: float
-) -> list[pd.DataFrame]:
-    """For each of several sets of samples, the first of them all, those ``at_rho`` around their common ratio."""
-    bins = 2 * ROWS
-    counts = [entropy_histogram(reading.entropy[at_rho & chosen], reading.profile.classes, bins) for chosen in several]
-    centre = float(np.median(reading.ratios[at_rho])) if at_rho.any() else 0.0
-    widest = max(counts[0].max(), 1)
-    return [_violin(each, widest, reading, slot, centre, reach, limit) for each in counts]
-
-
-def _violin(
-    counts: NDArray[np.int64], widest: int, reading: RuleReading, slot: Slot, centre: float, reach: float, limit: float
-) -> pd.DataFrame:
-    """Horizontal bars, as long as their share of the widest."""
-    filled = np.flatnonzero(counts)
-    half = 0.06 * reach * counts[filled] / widest
-    bins = len(counts)
+def _violin(counts: _Counts, widest: int, reading: RuleReading, slot: Slot, reach: float, limit: float) -> pd.DataFrame:
+    """Horizontal bars around the ratio of CIST, as long as their share of the widest."""
+    of_rows = counts.at_rho.sum(axis=0)
+    filled = np.flatnonzero(of_rows)
+    half = 0.06 * reach * of_rows[filled] / widest
+    centre = reading.rule.rho if isinstance(reading.rule, Cist) else 0.0
+    bins = len(of_rows)
     low = filled * (limit / bins)
     return pd.DataFrame(
         {
@@ -197,7 +211,7 @@ def _violin(
             "ratio_to": centre + half,
             "entropy": low,
             "entropy_to": low + limit / bins,
-            "samples": counts[filled],
+            "samples": of_rows[filled],
         }
     )
 
@@ -219,17 +233,20 @@ def _envelope(classes: int, gap: float, end: int) -> tuple[Any, Any, Any]:
     return (ratio, *entropy_envelope(ratio, classes, gap * (1 - 1e-9)))
 
 
-def _margins(pairs: Sequence[tuple[RuleReading, Slot]], reach: float, limit: float) -> pd.DataFrame:
+def _margins(
+    readings: Sequence[RuleReading], taken: Sequence[Slot], every: _Counts, reach: float, limit: float
+) -> pd.DataFrame:
     """Histograms of the ratios above the chart and of the entropies beside it, as bars in its own units."""
+    fixed, held = every.scattered
+    grids = fixed, held + every.at_rho.reshape(COLUMNS, ROWS, 2).sum(axis=2)
     tables = []
     for of, end, other_end, bins in (("ratio", reach, limit, COLUMNS), ("entropy", limit, reach, ROWS)):
-        values = [reading.ratios if of == "ratio" else reading.entropy for reading, _ in pairs]
-        counts = [np.histogram(np.clip(value, 0, end), bins, (0, end))[0] for value in values]
+        counts = [grid.sum(axis=1 if of == "ratio" else 0) for grid in grids]
         # CIST has all samples at one ratio, beside which no other bar could be seen.
         tallest = [count.max() if of == "ratio" else max(map(np.max, counts)) for count in counts]
         edges = np.linspace(0.0, end, bins + 1)
         other = "entropy" if of == "ratio" else "ratio"
-        for (reading, slot), count, most in zip(pairs, counts, tallest, strict=True):
+        for reading, slot, count, most in zip(readings, taken, counts, tallest, strict=True):
             filled = np.flatnonzero(count)
             length = (_MARGIN_TO - _MARGIN_FROM) * other_end * count[filled] / most
             tables.append(

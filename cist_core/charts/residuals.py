@@ -10,11 +10,12 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from cist_core.charts.cloud import MOST_POINTS, cells, cloud_layer, envelope_layer, points
+from cist_core.charts.cloud import COLUMNS, MOST_POINTS, ROWS, cells, cloud_layer, envelope_layer, points
 from cist_core.charts.figure import BLUE, GREY, SELECTED, Figure, Mask, Slot, brush, named
 from cist_core.compare.findings import NO_SPREAD
 from cist_core.entropy.envelope import entropy_envelope
 from cist_core.entropy.theory import second_class_entropy
+from cist_core.kernels import grid_counts
 from cist_core.samples.residuals import REASONS, SECOND_MODE, TIE, TIE_GAP, UNEVEN_OTHERS, Residuals
 from cist_core.temperature import Cist
 from cist_core.wording import percent, three_digits
@@ -95,7 +96,8 @@ def spread_sentence(residuals: Residuals) -> str:
 
 def _cloud(residuals: Residuals, rule: Cist, chosen: Mask, reach: float, limit: float, binned: bool) -> pd.DataFrame:
     if binned:
-        return cells("gap", residuals.gap[chosen], residuals.entropy[chosen], reach, limit, rule, _CIST)
+        counts = grid_counts(residuals.gap, residuals.entropy, chosen, ends=(reach, limit), cells=(COLUMNS, ROWS))
+        return cells("gap", counts, reach, limit, rule, _CIST)
     return points("gap", residuals.gap, residuals.entropy, reach, rule, _CIST)[chosen].reset_index(drop=True)
 
 

@@ -32,7 +32,10 @@ def example(samples=300, rho=3.0, floor=0.0):
 def crafted(entropy, *, gap, second, classes=10, curve=0.5):
     """Residuals with numbers of one's own."""
     columns = (np.broadcast_to(np.asarray(value, float), np.shape(entropy)) for value in (gap, entropy, curve, second))
-    return Residuals(classes, *columns, at_floor=np.zeros(np.shape(entropy), bool))
+    gap, entropy, curve, second = columns
+    residuals = Residuals(classes, np.ones_like(gap), gap, entropy, np.zeros(np.shape(entropy), bool))
+    vars(residuals).update(equal_others=curve, second_class=second)
+    return residuals
 
 
 @pytest.mark.parametrize("samples", [300, MOST_POINTS + 1])
@@ -79,6 +82,18 @@ def test_the_margins_count_every_sample_of_both_rules_on_both_axes():
     bars = margins.query("of == 'entropy'")
     lengths = (bars["ratio_to"] - bars["ratio"]) / bars["samples"]
     np.testing.assert_allclose(lengths, lengths.iloc[0])
+
+
+@pytest.mark.parametrize("samples", [300, MOST_POINTS + 1])
+def test_the_margins_of_samples_at_the_floor_and_above_it_are_together(samples):
+    fixed, held, _ = example(samples, floor=1.0)
+    datasets = ratio_figure(fixed, held).datasets
+    reach = datasets["curve"]["ratio"].max()
+    for of, values, bins, end in (("ratio", held.ratios, 72, reach), ("entropy", held.entropy, 48, math.log(CLASSES))):
+        bars = datasets["margins"].query("rule == 'CIST' and of == @of")
+        counts, edges = np.histogram(np.clip(values, 0, end), bins, (0, end))
+        assert bars["samples"].tolist() == counts[counts > 0].tolist()
+        np.testing.assert_allclose(bars[of], edges[:-1][counts > 0])
 
 
 @pytest.mark.parametrize("samples", [300, MOST_POINTS + 1])

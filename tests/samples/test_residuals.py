@@ -5,7 +5,7 @@ import pytest
 from reference import entropy_at_ratio
 
 from cist_core.entropy.curves import EntropyCurves
-from cist_core.entropy.theory import equal_others_entropy
+from cist_core.entropy.theory import equal_others_entropy, second_class_entropy
 from cist_core.logits.files import read_logits
 from cist_core.logits.logit_set import LogitSet
 from cist_core.samples.residuals import FAR, TIE_GAP, why_far
@@ -47,6 +47,13 @@ def test_a_row_on_the_curve_has_no_residual():
     found = residuals_of([row(5), row(0.1)], Cist(4.0))
     np.testing.assert_allclose(found.residual, 0, atol=1e-4)
     assert not found.far.any()
+
+
+def test_of_many_samples_every_one_has_its_closed_form():
+    rng = np.random.default_rng(0)
+    found = residuals_of(rng.normal(size=(20_000, 4)) * rng.uniform(0.5, 5, (20_000, 1)), Cist(3.0))
+    np.testing.assert_array_equal(found.second_class, second_class_entropy(found.ratio, found.gap, 4))
+    np.testing.assert_array_equal(found.equal_others, equal_others_entropy(found.ratio, 4))
 
 
 def test_the_second_class_alone_explains_rows_whose_further_classes_are_equal():
