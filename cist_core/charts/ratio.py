@@ -62,7 +62,7 @@ def ratio_figure(
     profile = fixed.profile
     limit = math.log(profile.classes)
     # The few largest ratios would stretch the axis over nothing; they are drawn at its end and counted in the caption.
-    reach = max(float(np.quantile(fixed.ratios, 0.998)), float(np.quantile(held.ratios, 0.998))) * 1.06
+    reach = 1.06 * max(map(_almost_all, (fixed, held)))
     beyond = int(np.count_nonzero(fixed.ratios > reach) + np.count_nonzero(held.ratios > reach))
     binned = profile.samples > MOST_POINTS
     rule = held.rule
@@ -104,6 +104,12 @@ def ratio_figure(
             "margins": _margins([fixed, held], taken, every, reach, limit),
         },
     )
+
+
+def _almost_all(reading: RuleReading, share: float = 0.998) -> float:
+    """A ratio that this share of the samples do not exceed."""
+    above = reading.ratios[reading.ratio_ranks > share * len(reading.ratios)]
+    return float(above.min() if above.size else reading.ratios.max())
 
 
 def _selected_sentence(fixed: RuleReading, held: RuleReading, selected: Mask) -> str:

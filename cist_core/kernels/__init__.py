@@ -40,6 +40,7 @@ __all__ = [
     "grid_counts",
     "group_sums",
     "kl_divergence",
+    "mean_and_variance",
     "ranks",
     "ratio_grid",
     "read_table",
@@ -309,6 +310,18 @@ def group_sums(
     from cist_core.kernels import cpu
 
     return cpu.group_sums(ranks, values, groups)
+
+
+def mean_and_variance(values: NDArray[np.floating]) -> tuple[float, float]:
+    """Mean and population variance of ``(N,)`` values, summed in float64 without a copy of them.
+
+    Example:
+        >>> mean_and_variance(np.array([1.0, 3.0], np.float32))
+        (2.0, 1.0)
+    """
+    from cist_core.kernels import cpu
+
+    return cpu.mean_and_variance(values)
 
 
 def ranks(values: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -1579,6 +1579,20 @@ def divergence_kernel(begin, end, teacher, student, tau_teacher, tau_student, di
 
 
 @compiled
+def moments_kernel(values):
+    """Mean and population variance, in float64."""
+    total = 0.0
+    for i in range(values.size):
+        total += np.float64(values[i])
+    mean = total / values.size
+    squares = 0.0
+    for i in range(values.size):
+        from_mean = np.float64(values[i]) - mean
+        squares += from_mean * from_mean
+    return mean, squares / values.size
+
+
+@compiled
 def correlation_kernel(a, b, mean_a, mean_b):
     """Pearson's correlation of two columns with their means."""
     together = 0.0

@@ -137,7 +137,12 @@ def kl_divergence(teacher: LogitArray, student: LogitArray, tau_teacher: ArrayLi
 
 def correlation(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
     first, second = (_typed(np.asarray(each, np.float64)) for each in (a, b))
-    return float(compiled.correlation_kernel(first, second, first.mean(), second.mean()))
+    means = (compiled.moments_kernel(each)[0] for each in (first, second))
+    return float(compiled.correlation_kernel(first, second, *means))
+
+
+def mean_and_variance(values: NDArray[np.floating]) -> tuple[float, float]:
+    return compiled.moments_kernel(_typed(values))  # type: ignore[no-any-return]
 
 
 def grid_counts(

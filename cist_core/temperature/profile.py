@@ -123,13 +123,14 @@ class EntropyProfile:
         sharp = int(np.searchsorted(ordered, np.float32(over_sharp_below * limit)))
         smoothed = int(np.searchsorted(ordered, np.float32(over_smoothed_above * limit), "right"))
         q05, q25, median, q75, q95 = quantiles_of_sorted(ordered, _QUANTILES)
-        mean = float(np.mean(entropy, dtype=np.float64))
+        mean, variance = kernels.mean_and_variance(entropy)
+        tau_mean, tau_variance = kernels.mean_and_variance(temperatures)
         return cls(
             rule=rule,
             samples=len(entropy),
             classes=classes,
             mean=mean,
-            std=float(np.std(entropy, dtype=np.float64)),
+            std=math.sqrt(variance),
             q05=q05,
             q25=q25,
             median=median,
@@ -142,8 +143,8 @@ class EntropyProfile:
             over_smoothed_above=over_smoothed_above,
             at_floor=floored / len(entropy),
             samples_at_floor=floored,
-            tau_mean=float(np.mean(temperatures, dtype=np.float64)),
-            tau_std=float(np.std(temperatures, dtype=np.float64)),
+            tau_mean=tau_mean,
+            tau_std=math.sqrt(tau_variance),
             tau_min=float(np.min(temperatures)),
             tau_max=float(np.max(temperatures)),
         )
@@ -251,7 +252,7 @@ class Association:
         if not varied.all():
             entropy, ratio, ranks = entropy[varied], ratio[varied], ranks[varied] - np.count_nonzero(~varied)
         h, r = entropy.astype(np.float64), ratio.astype(np.float64)
-        variance = float(h.var())
+        _, variance = kernels.mean_and_variance(h)
         # A rule that fixes the ratio leaves it constant up to the rounding of m / (m / rho).
         if np.ptp(r) <= 1e-9 * max(1.0, float(np.max(np.abs(r)))):
             return cls(None, None, variance, 0.0, variance, None if variance == 0 else 0.0)
@@ -277,7 +278,7 @@ def explained_by_order(values: NDArray[np.floating], of: NDArray[np.floating]) -
     Estimated as in `Association.of`; of the others only the order counts.
     """
     h = values.astype(np.float64)
-    variance = float(h.var())
+    _, variance = kernels.mean_and_variance(h)
     return min(_between(h, kernels.ranks(of)) / variance, 1.0) if variance else None
 
 

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from cist_core import kernels
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.temperature import Fixed, TemperatureRule
 from cist_core.temperature.profile import OVER_SHARP, OVER_SMOOTHED, Association, EntropyProfile
@@ -56,12 +57,17 @@ class RuleReading:
         """Of the entropies of rows that have a ratio, in nats squared: that of `association`, without its ranks."""
         varied = self.ratios > 0
         entropy = self.entropy if varied.all() else self.entropy[varied]
-        return float(entropy.var(dtype=np.float64)) if entropy.size else 0.0
+        return kernels.mean_and_variance(entropy)[1] if entropy.size else 0.0
+
+    @cached_property
+    def ratio_ranks(self) -> NDArray[np.float64]:
+        """Ranks of the ratios from 1 on, ``(N,)``; equal ratios share the mean of theirs."""
+        return self.rule.ratio_ranks(self.curves)
 
     @cached_property
     def association(self) -> Association:
         """How far the ratio explains the entropy."""
-        return Association.of(self.entropy, self.ratios, self.rule.ratio_ranks(self.curves))
+        return Association.of(self.entropy, self.ratios, self.ratio_ranks)
 
 
 def read_rule(

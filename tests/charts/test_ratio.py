@@ -50,6 +50,21 @@ def test_every_sample_is_inside_the_band_of_gap_0(samples):
     assert np.all(fixed.entropy[inside] <= high[inside] + 2e-3)
 
 
+def test_the_axis_leaves_out_the_few_largest_ratios_and_counts_them():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(MOST_POINTS + 1, CLASSES))
+    rows[:3] *= 500
+    curves = EntropyCurves.from_logits(LogitSet.create(rows.astype(np.float32)))
+    fixed, held = read_rules([Fixed(2.0), Cist(1.0)], curves)
+    figure = ratio_figure(fixed, held)
+    reach = figure.datasets["curve"]["ratio"].max()
+    beyond = np.count_nonzero(fixed.ratios > reach)
+    assert 3 <= beyond <= 0.002 * len(fixed.ratios)
+    assert f"; {beyond} of them beyond the axis, drawn at its end" in figure.caption
+    fixed, held = read_rules([Fixed(1e4), Cist(1.0, floor=0)], curves)  # all the largest are one
+    assert ratio_figure(fixed, held).datasets["curve"]["ratio"].max() == pytest.approx(1.06)
+
+
 def test_the_band_of_a_gap_starts_where_a_row_can_have_it():
     fixed, held, _ = example()
     band = ratio_figure(fixed, held, gap=1.6).datasets["envelope"]

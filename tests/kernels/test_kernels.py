@@ -642,3 +642,16 @@ def test_groups_of_neighbours_are_equal_and_ties_never_part():
     assert sums.tolist() == [1 + 2 + 3 + 10, 7 + 8 + 11 + 0, 9 + 4 + 6 + 5]
     sizes, _ = kernels.group_sums(kernels.ranks(np.ones(12)), values, 3)
     assert sorted(sizes.tolist()) == [0, 0, 12]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_mean_and_variance_keep_the_digits_of_many_values_far_from_zero(dtype):
+    values = np.random.default_rng(0).normal(1e4, 0.3, 200_000).astype(dtype)
+    mean, variance = kernels.mean_and_variance(values)
+    exact = values.astype(np.float64)
+    assert mean == pytest.approx(exact.mean(), rel=1e-13)
+    assert variance == pytest.approx(exact.var(), rel=1e-9)
+    assert kernels.mean_and_variance(np.full(70_000, dtype(0.1))) == (
+        pytest.approx(dtype(0.1), rel=1e-12),
+        pytest.approx(0, abs=1e-20),
+    )
