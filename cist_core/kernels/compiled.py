@@ -665,9 +665,16 @@ def _choose_number_as_single(value):
 
 @_inlined
 def _lay_side_by_side(rows, first, last, begin, end, buffer):
-    """Columns from begin to end of `TOGETHER` rows; after the last row comes the last again."""
+    """Columns from begin to end of `TOGETHER` rows; after the last row comes the last again.
+
+    The buffer has room for `TOGETHER` columns at least: fewer are read with numbers of the rows that follow, as far as
+    there are any.
+    """
     size = end - begin
     if size < TOGETHER:
+        if (rows.shape[0] - first - (TOGETHER - 1)) * rows.shape[1] - begin >= TOGETHER:
+            _columns_into(rows, first, last, begin, buffer, 0)
+            return
         for j in range(size):
             for n in range(TOGETHER):
                 stored = rows[np.uintp(min(first + n, last)), np.uintp(begin + j)]
@@ -814,7 +821,7 @@ def few_statistics_kernel(begin, end, logits, smallest, maximum, peak, top1, gap
     """`statistics_kernel` for up to `FEW_CLASSES`, of rows side by side."""
     _with_wide_vectors()
     classes = logits.shape[1]
-    x = np.empty(classes * TOGETHER, np.float32)
+    x = np.empty(max(classes, TOGETHER) * TOGETHER, np.float32)
     results = np.empty(5 * TOGETHER, np.float32)
     for i in range(begin, end, TOGETHER):
         _lay_side_by_side(logits, i, end - 1, 0, classes, x)
@@ -827,7 +834,7 @@ def few_first_pass_kernel(begin, end, logits, smallest, tau, rho, floor, maximum
     """`first_pass_kernel` for up to `FEW_CLASSES`, of rows side by side."""
     _with_wide_vectors()
     classes = logits.shape[1]
-    x = np.empty(classes * TOGETHER, np.float32)
+    x = np.empty(max(classes, TOGETHER) * TOGETHER, np.float32)
     results = np.empty(6 * TOGETHER, np.float32)
     highest = math.log(classes)
     at_floor = _scale(np.float32(floor)) if floor > 0.0 else np.float32(_LARGEST)
@@ -851,7 +858,7 @@ def few_entropy_kernel(begin, end, logits, peak, tau, entropy):
     """`entropy_kernel` for up to `FEW_CLASSES`, of rows side by side."""
     _with_wide_vectors()
     classes = logits.shape[1]
-    x = np.empty(classes * TOGETHER, np.float32)
+    x = np.empty(max(classes, TOGETHER) * TOGETHER, np.float32)
     own = np.empty(3 * TOGETHER, np.float32)
     highest = math.log(classes)
     for i in range(begin, end, TOGETHER):

@@ -655,3 +655,19 @@ def test_mean_and_variance_keep_the_digits_of_many_values_far_from_zero(dtype):
         pytest.approx(dtype(0.1), rel=1e-12),
         pytest.approx(0, abs=1e-20),
     )
+
+
+@dtypes
+@pytest.mark.parametrize("classes", [2, 3, 10, 15, 16])
+@pytest.mark.parametrize("rows", [1, 16, 17, 40])
+def test_few_classes_are_read_to_their_end_and_no_further(rows, classes, dtype):
+    """Rows are loaded with numbers of those that follow, as far as there are any."""
+    logits = (np.random.default_rng(rows).standard_normal((rows, classes)) * 3).astype(dtype)
+    statistics, entropy = kernels.first_pass(logits, tau=1.5)
+    expected = entropy_at(logits, 1.5)
+    np.testing.assert_allclose(entropy, expected, rtol=0, atol=NATS)
+    np.testing.assert_allclose(kernels.entropy(logits, statistics.peak, 1.5), expected, rtol=0, atol=NATS)
+    for found in (statistics, kernels.row_statistics(logits)):
+        np.testing.assert_array_equal(found.top1, logits.argmax(axis=1))
+        np.testing.assert_array_equal(found.peak, logits.max(axis=1).astype(np.float32))
+        np.testing.assert_allclose(found.maximum, centred_maximum(logits), rtol=1e-5, atol=1e-6)
