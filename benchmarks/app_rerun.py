@@ -1,10 +1,14 @@
-"""The server's share of a slider move: the whole script of a page rerun at 50,000 samples x 100 classes.
+"""The server's share of a slider move: the whole script of a page rerun.
+
+    python benchmarks/app_rerun.py [--samples 1280000] [--classes 10]
 
 Streamlit's own test runner executes the app without a browser; the time is from the moved slider to the last element.
+`make bench` does so at 50,000 samples x 100 classes; run by itself, it writes `app_rerun.json`.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import tempfile
@@ -12,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from machine import machine
 from repeated import figures, in_turn
 from streamlit.testing.v1 import AppTest
 
@@ -21,6 +26,21 @@ ROOT = Path(__file__).resolve().parents[1]
 TEACHER, STUDENT = "cifar100-resnet20", "cifar100-resnet8"
 SAMPLES, CLASSES = 50_000, 100
 MOVES = 15
+RESULTS = Path(__file__).with_name("app_rerun.json")
+
+
+def main() -> None:
+    from bench import realistic_logits  # which imports this module
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", type=int, default=1_280_000)
+    parser.add_argument("--classes", type=int, default=10)
+    options = parser.parse_args()
+    measured_on = machine("streamlit", "numpy", "numba")
+    rows = measure_app(realistic_logits(options.samples, options.classes))
+    RESULTS.write_text(json.dumps({"machine": measured_on, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    for row in rows:
+        print(f"{row['name']}: {row['seconds']:.3f} s, {row['processor_seconds']:.3f} s of processor")
 
 
 def measure_app(logits: np.ndarray) -> list[dict[str, Any]]:
@@ -32,7 +52,7 @@ def measure_app(logits: np.ndarray) -> list[dict[str, Any]]:
             return [
                 {
                     "name": f"app: slider move on {page}",
-                    "size": f"{SAMPLES}x{CLASSES}",
+                    "size": "x".join(map(str, logits.shape)),
                     **_timed_move(page),
                     "versus_scipy": None,
                     "versus_torch": None,
@@ -70,3 +90,7 @@ def _timed_move(page: str) -> dict[str, Any]:
     if app.exception:
         raise RuntimeError(f"The {page} page failed: {app.exception[0].value}")
     return found
+
+
+if __name__ == "__main__":
+    main()

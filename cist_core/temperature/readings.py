@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,23 +22,26 @@ class RuleReading:
 
     Attributes:
         rule: the rule.
-        curves: that it was read on.
         temperatures: ``(N,)`` in logit units.
         entropy: ``(N,)`` nats.
         ratios: ``(N,)``, centred maximum over temperature.
         at_floor: ``(N,)``, whether a floor of the rule decides the temperature; nowhere for a rule without one.
         profile: the numbers over all samples; its ``at_floor`` is the share of these samples.
         student_at_floor: ``(N,)``, the same as ``at_floor`` for the student beside the curves; None without one.
+        curves: that it was read on, which know the ranks of their maxima; a copy by pickle does without.
     """
 
     rule: TemperatureRule
-    curves: EntropyCurves
     temperatures: NDArray[np.floating]
     entropy: NDArray[np.float32]
     ratios: NDArray[np.floating]
     at_floor: NDArray[np.bool_]
     profile: EntropyProfile
     student_at_floor: NDArray[np.bool_] | None = None
+    curves: EntropyCurves | None = field(default=None, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"curves": None}
 
     @cached_property
     def same_label(self) -> float:
@@ -62,7 +66,7 @@ class RuleReading:
     @cached_property
     def ratio_ranks(self) -> NDArray[np.float64]:
         """Ranks of the ratios from 1 on, ``(N,)``; equal ratios share the mean of theirs."""
-        return self.rule.ratio_ranks(self.curves)
+        return kernels.ranks(self.ratios) if self.curves is None else self.rule.ratio_ranks(self.curves)
 
     @cached_property
     def association(self) -> Association:
@@ -91,13 +95,13 @@ def read_rule(
     )
     return RuleReading(
         rule=rule,
-        curves=curves,
         temperatures=temperatures,
         entropy=entropy,
         ratios=rule.ratios(curves, temperatures),
         at_floor=at_floor,
         profile=profile,
         student_at_floor=rule.student_at_floor(curves),
+        curves=curves,
     )
 
 

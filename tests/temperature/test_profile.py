@@ -2,6 +2,7 @@
 
 import json
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -181,6 +182,13 @@ def test_ranks_at_hand_are_those_of_the_ratios(rule):
     curves = EntropyCurves.from_logits(LogitSet.create(np.concatenate([rows, rows[:40]])))
     np.testing.assert_array_equal(rule.ratio_ranks(curves), rankdata(rule.ratios(curves)))
     assert read_rule(rule, curves).association == Association.of(rule.entropy(curves), rule.ratios(curves))
+
+
+def test_a_pickled_reading_leaves_the_curves_behind_and_says_the_same(curves):
+    reading = read_rule(Cist(3.0), curves)
+    copied = pickle.loads(pickle.dumps(reading))
+    assert copied.curves is None
+    assert (copied.rule, copied.profile, copied.association) == (reading.rule, reading.profile, reading.association)
 
 
 @pytest.mark.parametrize("shares", [(0.0, 1.0), (0.05, 0.3, 0.95)])
