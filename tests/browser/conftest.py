@@ -12,7 +12,7 @@ from PIL import Image
 
 from app.pages import DEFAULT, find_pages
 from tests.browser.actions import A_CHART, HEADING, until_idle
-from tests.studio import CHROMIUM, ROOT, running_studio
+from tests.studio import CHROMIUM, FLAGS, ROOT, running_studio
 
 SCREENSHOTS = ROOT / "docs" / "screenshots"
 PAGES = {
@@ -25,16 +25,6 @@ for without_chart in ("add", "tokens"):  # test_add.py and test_tokens.py look a
 
 LOOKS = [(390, 844, "light"), (1440, 1000, "light"), (1440, 1000, "dark")]
 """How every page is looked at: width, height, colour scheme; as it opens on a phone first, where least has room."""
-
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from security.names import HOSTILE_NAMES
 from app.pages import DEFAULT, find_pages
 from cist_core import LogitSet
 from cist_core.cards import sample_models
-from tests.studio import CHROMIUM, running_studio
+from tests.studio import CHROMIUM, FLAGS, running_studio
 
 HALF = "half \ud800 of a pair"  # which no message to a browser can hold
 NAMES = [*[name for title, name in HOSTILE_NAMES.items() if title not in ("very long",)][:9], HALF]
@@ -65,9 +65,7 @@ def _visit_all(sync_api: Any, server: str) -> None:
     hostile_query = quote(f"x: entropy=0..1\n{HOSTILE_NAMES['HTML']}: correct=no")
     dialogs: list[str] = []
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"], headless=True
-        )
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
 
         def dismiss(dialog: Any) -> None:
