@@ -1,15 +1,18 @@
 """What a token set costs, measured with tiny models: the same process, figures and result file."""
 
+import io
 import json
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("transformers")
 
+import tokens
 from tiny_language_models import save_tiny_model
 
 TOKENS = Path(__file__).parents[2] / "benchmarks" / "tokens.py"
@@ -24,6 +27,28 @@ def measure(folder, *options, names=("tiny",)):
     command = [sys.executable, str(TOKENS), "--lm", *models, "--text", str(text), "--length", "32"]
     command += ["--output", str(folder / "tokens.json"), *options]
     return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Commands run here, for the tests that are about their rows and sentences: importing torch takes seconds."""
+    run_there = subprocess.run
+
+    def run(command, **options):
+        if command[:2] != [sys.executable, str(TOKENS)]:
+            return run_there(command, **options)
+        out, err, code = io.StringIO(), io.StringIO(), 0
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            patch.setattr("sys.argv", command[1:])
+            try:
+                tokens.main()
+            except SystemExit as stop:
+                code = 1
+                print(stop, file=err)
+        sys.stderr.write(err.getvalue())  # a child's is its parent's
+        return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())
+
+    monkeypatch.setattr(subprocess, "run", run)
 
 
 def test_a_row_has_times_memory_size_and_errors(tmp_path):
@@ -45,7 +70,7 @@ def test_a_row_has_times_memory_size_and_errors(tmp_path):
     assert "bytes a token on the disk" in ended.stdout
 
 
-def test_each_model_has_a_row_that_takes_the_place_of_its_earlier_one(tmp_path):
+def test_each_model_has_a_row_that_takes_the_place_of_its_earlier_one(in_this_process, tmp_path):
     def rows():
         return json.loads((tmp_path / "tokens.json").read_text())
 
@@ -62,7 +87,7 @@ def test_each_model_has_a_row_that_takes_the_place_of_its_earlier_one(tmp_path):
     assert len(rows()) == 3
 
 
-def test_texts_that_are_too_short_are_refused(tmp_path):
+def test_texts_that_are_too_short_are_refused(in_this_process, tmp_path):
     ended = measure(tmp_path, "--tokens", "5000")
     assert ended.returncode == 1
     assert "have 600 tokens that are predicted, but 5,000 were asked for" in ended.stderr
