@@ -33,11 +33,48 @@ def fill(page, label: str, value: str) -> None:
 
 
 def settle(page) -> None:
-    """Wait until the script has run again after what was done."""
+    """Wait until the script has run again after what was done.
+
+    By the clock, as it may run more than once for it, and for what was done before.
+    """
     page.wait_for_timeout(500)
     page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]", timeout=MINUTES)
     until_idle(page)
     page.wait_for_timeout(300)
+
+
+def until_asked(page) -> None:
+    """The page has asked to be computed anew since something was done last; half a second tells that it does not."""
+    page.evaluate(
+        """() => new Promise(resolve => {
+            const end = performance.now() + 500;
+            const asked = now => window.watched?.asked > watched.done && now > watched.asked + 50;  // and says so
+            const look = (now = performance.now()) => asked(now) || now > end ? resolve() : setTimeout(look, 20);
+            look();
+        })"""
+    )
+
+
+def until_still(page) -> None:
+    """Nothing is drawn on the page any more: not for 150 milliseconds, unless it never rests."""
+    page.evaluate(
+        """() => new Promise(resolve => {
+            const end = performance.now() + 1_000;
+            let drawn = performance.now();
+            const observer = new MutationObserver(() => { drawn = performance.now(); });
+            const inner = [...document.querySelectorAll('*')].map(element => element.shadowRoot).filter(Boolean);
+            for (const root of [document, ...inner])
+                observer.observe(root, {subtree: true, childList: true, attributes: true, characterData: true});
+            const look = () => {
+                const now = performance.now();
+                if (now < drawn + 150 && now < end) return setTimeout(look, 20);
+                observer.disconnect();
+                if (window.watched) watched.done = now;
+                resolve();
+            };
+            look();
+        })"""
+    )
 
 
 def until_idle(page) -> None:
@@ -92,23 +129,8 @@ def place(page, label: str, value: float) -> tuple[float, float]:
 
 
 def server_asked(page) -> int:
-    """How often the page has asked to be computed anew, which it counts from here on.
-
-    What it is told of a run may come in one with the end of it, and is not seen.
-    """
-    return page.evaluate(
-        """() => {
-            if (window.runs === undefined) {
-                window.runs = 0;
-                const send = WebSocket.prototype.send, RERUN = 11 << 3 | 2;  // BackMsg.rerun_script of Streamlit
-                WebSocket.prototype.send = function (message) {
-                    if (message[0] === RERUN) window.runs += 1;
-                    return send.call(this, message);
-                };
-            }
-            return window.runs;
-        }"""
-    )
+    """How often the page has asked to be computed anew."""
+    return page.evaluate("window.runs")
 
 
 def faint_words(page) -> list[str]:

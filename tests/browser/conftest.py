@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from app.pages import DEFAULT, find_pages
-from tests.browser.actions import A_CHART, HEADING, until_idle
+from tests.browser.actions import A_CHART, HEADING, until_idle, until_still
 from tests.studio import CHROMIUM, FLAGS, ROOT, running_studio
 
 SCREENSHOTS = ROOT / "docs" / "screenshots"
@@ -59,9 +59,16 @@ def browser() -> Iterator[object]:
 def context(browser) -> Iterator[object]:
     """Shared by all tests, so that the app's files are fetched and compiled once; `open_page` leaves nothing in it."""
     # Streamlit's placeholders pulsate while a page loads, which without a graphics card takes a core.
-    shared = browser.new_context(reduced_motion="reduce")
+    shared = new_context(browser, reduced_motion="reduce")
     yield shared
     shared.close()
+
+
+def new_context(browser, **options: object):
+    """A browser of its own for a visitor, whose pages count how often they ask the server."""
+    context = browser.new_context(**options)
+    context.add_init_script(path=Path(__file__).with_name("watch.js"))
+    return context
 
 
 @pytest.hookimpl(wrapper=True)
@@ -112,10 +119,13 @@ def wait_until_drawn(page, sign: str = A_CHART) -> None:
     page.wait_for_selector(sign, timeout=60_000)
     if "/learn" in page.url:  # which is drawn once more, as high as the window that the browser has told it of
         page.wait_for_selector(".st-key-lesson-window span[data-size]", state="attached", timeout=60_000)
-        page.wait_for_timeout(500)  # until the server has heard it
+        before, size = page.evaluate("[window.told, window.told = `${innerWidth} x ${innerHeight}`]")
+        if size != before:
+            page.wait_for_timeout(500)  # until the server has heard it
     page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]", timeout=60_000)
     until_idle(page)
-    page.wait_for_timeout(400)  # fonts and the chart's own resize
+    page.evaluate("document.fonts.ready.then(() => null)")
+    until_still(page)  # the chart takes the room that it is given
 
 
 def each_look(page) -> Iterator[str]:

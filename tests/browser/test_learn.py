@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.browser.actions import MINUTES, server_asked, settle
+from tests.browser.actions import MINUTES, server_asked, settle, until_asked
 from tests.browser.conftest import A_CHART, wait_until_drawn
 
 pytestmark = pytest.mark.browser
@@ -14,7 +14,7 @@ PLAYER = ".player .samples svg >> nth=0"
 
 
 def at_rest(page, sign: str = A_CHART) -> None:
-    page.wait_for_timeout(400)
+    until_asked(page)
     wait_until_drawn(page, sign)
 
 

@@ -30,7 +30,7 @@ from tests.browser.actions import (
     track,
     with_grid,
 )
-from tests.browser.conftest import SCREENSHOTS
+from tests.browser.conftest import SCREENSHOTS, new_context
 
 pytestmark = pytest.mark.browser
 
@@ -241,7 +241,7 @@ def test_a_finger_moves_a_slider_and_a_swipe_over_the_chart_selects_nothing(brow
 
 
 def play_page(browser, server, motion: str):
-    context = browser.new_context(viewport={"width": 1440, "height": 1000}, reduced_motion=motion)
+    context = new_context(browser, viewport={"width": 1440, "height": 1000}, reduced_motion=motion)
     page = context.new_page()
     page.goto(f"{server}/")
     with_grid(page)
