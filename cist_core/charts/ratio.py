@@ -62,7 +62,7 @@ def ratio_figure(
     profile = fixed.profile
     limit = math.log(profile.classes)
     # The few largest ratios would stretch the axis over nothing; they are drawn at its end and counted in the caption.
-    reach = 1.06 * max(map(_almost_all, (fixed, held)))
+    reach = 1.06 * max(map(_almost_all, (fixed, held))) or 1.0  # of constant rows none has a ratio
     beyond = int(np.count_nonzero(fixed.ratios > reach) + np.count_nonzero(held.ratios > reach))
     binned = profile.samples > MOST_POINTS
     rule = held.rule

@@ -65,6 +65,14 @@ def test_the_axis_leaves_out_the_few_largest_ratios_and_counts_them():
     assert ratio_figure(fixed, held).datasets["curve"]["ratio"].max() == pytest.approx(1.06)
 
 
+@pytest.mark.parametrize("samples", [40, 5000])  # each in a point, and counted in cells
+def test_constant_rows_have_a_chart_though_no_ratio(samples):
+    curves = EntropyCurves.from_logits(LogitSet.create(np.zeros((samples, 3))))
+    figure = ratio_figure(*read_rules([Fixed(2.0), Cist(3.0)], curves))
+    margins = figure.datasets["margins"]
+    assert margins.groupby(["rule", "of"])["samples"].sum().tolist() == [samples] * 4
+
+
 def test_the_band_of_a_gap_starts_where_a_row_can_have_it():
     fixed, held, _ = example()
     band = ratio_figure(fixed, held, gap=1.6).datasets["envelope"]
