@@ -154,7 +154,9 @@ function startReader(root, data) {
     const compared = of.length > 1 || rules.length > 1, { low, high, log } = data.scales[state.measure];
     const scale = compared ? symmetric(high / (log ? 4 : 2)) : [low, high];
     const place = placeOn(scale, log && !compared), diverging = compared || measure.diverging;
-    spans.forEach((span, index) => { span.style.setProperty("--tint", values[index] === null ? "transparent" : tint(place(values[index]), diverging)); });
+    spans.forEach((span, index) => {
+      span.style[data.tokens[index].counted ? "backgroundColor" : "borderBottomColor"] = values[index] === null ? "" : tint(place(values[index]), diverging);
+    });
     const stops = Array.from({ length: 11 }, (_, step) => tint(step / 10, diverging));
     find(".scale i").style.background = `linear-gradient(to right, ${stops.join(", ")})`;
     find(".from").textContent = spelledValue(scale[0], measure.unit, compared);
@@ -196,8 +198,10 @@ function startReader(root, data) {
 
   // At the end of a slider there may be no value with the mean entropy of the other.
   function partnerSays() {
+    const atEnd = ["tau", "rho"].some((name) => data.sliders.bounds[name].some((end) => Math.abs(state[name] / end - 1) < 1e-3));
+    if (!state.matched || !atEnd) return "";
     const [fixed, cist] = ["tau", "rho"].map((name) => meanEntropy(name, state[name]));
-    if (!state.matched || Math.abs(fixed - cist) <= TOKENS_SAME_MEAN * Math.max(fixed, cist)) return "";
+    if (Math.abs(fixed - cist) <= TOKENS_SAME_MEAN * Math.max(fixed, cist)) return "";
     return `The sliders cannot be matched here: the mean entropy is ${shortNumber(fixed)} nats at τ and ${shortNumber(cist)} under CIST.`;
   }
 
