@@ -8,6 +8,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from app.forms.run_views import MOST_SELECTED
+from app.history import went_back
 from app.links import page_choice
 from app.people import may_read_server_paths, on_own_machine, require_sign_in, run_store
 from app.settings import page_setting
@@ -34,7 +35,6 @@ with loading_torch():
     from cist_core.temperature.parameters import Choice, Number, Parameter, Switch
     from cist_core.training import PRESETS, RunConfig
     from cist_core.training.objective_names import objective_name
-    from cist_core.training.suggestion import suggested_preset
 
 QUESTION = "Which soft labels train the better student?"
 ESTIMATE_POLL_SECONDS = 2
@@ -58,24 +58,16 @@ def follow(key: str, value: float) -> None:
     followed[key] = value
 
 
-def apply_preset() -> None:
-    """Bring the fields of the third step to the chosen recipe."""
-    st.session_state.update(form.recipe_answers(st.session_state["preset"]))
+def bring_to_recipe(name: str, answers: dict[str, Any]) -> None:
+    """Bring the fields below to a recipe that was just chosen, anew until they have been drawn with its values.
 
-
-def apply_language_recipe() -> None:
-    """Bring models, texts, objective and recipe to the chosen one."""
-    name = st.session_state.get("lm_recipe", next(iter(language.recipes())))
-    st.session_state.update(form.recipe_answers(name) | language.answers_of(name))
-
-
-def change_task() -> None:
-    """Images and texts share the fields of the recipe, and each starts at its own."""
-    if st.session_state["task"] == TEXTS:
-        apply_language_recipe()
-    else:
-        st.session_state.setdefault("preset", suggested_preset(source.data))
-        apply_preset()
+    Not in a callback: what that sets is lost where the clock of the estimate, or a second change, asks for another run
+    before the browser has it.
+    """
+    if arrived or went_back():
+        st.session_state["_recipe"] = name  # the address says what stands in the fields
+    if st.session_state["_recipe"] != name:
+        st.session_state.update(answers)
 
 
 def choose_task() -> str:
@@ -90,25 +82,22 @@ def choose_task() -> str:
     usual = IMAGES if source.text is None else TEXTS
     if st.session_state.setdefault("_task_of_source", usual) != usual:  # the sidebar has turned to the other kind
         st.session_state["task"] = usual
-        change_task()
-    st.session_state["_task_of_source"] = usual
     chosen = st.segmented_control(
-        "Task", (IMAGES, TEXTS), default=usual, required=True, on_change=change_task, label_visibility="collapsed",
-        **keyed("task"),
-    )  # fmt: skip
+        "Task", (IMAGES, TEXTS), default=usual, required=True, label_visibility="collapsed", **keyed("task")
+    )
+    st.session_state["_task_of_source"] = usual
     return str(chosen)
 
 
 def start_anew() -> None:
     """Another teacher starts at its own student, other images at their own recipe: the answers before do not fit."""
-    before = st.session_state.get("_distilled", (source.teacher, source.data))
-    st.session_state["_distilled"] = (source.teacher, source.data)
+    before = st.session_state.setdefault("_distilled", (source.teacher, source.data))
     if before != (source.teacher, source.data):
         st.session_state["architecture"] = form.default_student(data, origin.architecture, origin.parameters)
     if before[1] != source.data:
         st.session_state["preset"] = form.preset_for(data)
         st.session_state["images"] = usual_images()
-        apply_preset()
+        st.session_state["_recipe"] = None  # the fields are brought to it even if its name is that of the last one
 
 
 def usual_images() -> int | None:
@@ -190,12 +179,13 @@ def choose_language_networks() -> tuple[dict[str, Any], str]:
     st.subheader("Student and texts", anchor=False)
     recipes = language.recipes()
     name = st.selectbox(
-        "Recipe", list(recipes), on_change=apply_language_recipe,
+        "Recipe", list(recipes),
         help="Brings models, texts, objective, epochs, learning rate and what stands under Advanced to its values.",
         **keyed("lm_recipe"),
     )  # fmt: skip
     st.caption(plain(recipes[name]))
     start = language.answers_of(name)
+    bring_to_recipe(name, form.recipe_answers(name) | start)
     answers = dict(start)
 
     def named(label: str, key: str, offered: list[str], help_: str) -> None:
@@ -380,11 +370,12 @@ class Recipe:
         if not of_texts:
             names = list(PRESETS)
             name = st.selectbox(
-                "Recipe", names, index=names.index(form.preset_for(data)), on_change=apply_preset,
+                "Recipe", names, index=names.index(form.preset_for(data)),
                 help="Brings epochs, learning rate and what stands under Advanced to its values.", **keyed("preset"),
             )  # fmt: skip
             st.caption(PRESETS[name][0])
-        self.start = form.recipe_answers(name)
+            bring_to_recipe(name, form.recipe_answers(name))
+        self.name, self.start = name, form.recipe_answers(name)
         with st.grid(3, min_column_width=100, vertical_alignment="bottom"):
             self.number("Epochs", "epochs", 1)
             self.number("Learning rate", "lr", 0.01, "The largest of the schedule.")
@@ -595,6 +586,9 @@ def show_form() -> None:
         beside = choose_beside(method)
         st.markdown("**Recipe and machine**")
         recipe.ask_rest()
+    st.session_state["_recipe"] = recipe.name
+    if not of_texts:
+        st.session_state["_distilled"] = (source.teacher, source.data)
     with faults:
         content["objective"] = checked_objective(method, values)
     configs = check(content, recipe.answers, seeds, beside, faults)
@@ -609,6 +603,7 @@ def show_form() -> None:
 
 
 page_head(QUESTION)
+arrived = "epochs" not in st.session_state  # the fields hold nothing yet but what the address says
 of_texts = choose_task() == TEXTS
 if of_texts:
     hide_source()  # its teacher, texts and temperatures are chosen here

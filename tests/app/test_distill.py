@@ -415,6 +415,30 @@ def test_a_recipe_brings_its_values(store) -> None:
     assert (config.epochs, config.batch_size, config.augmentation.crop_padding) == (240, 64, 4)
 
 
+def test_a_recipe_brings_its_values_though_the_run_that_was_told_of_it_was_stopped(store) -> None:
+    """As the clock of the estimate does it: a run that knows the new recipe, and draws none of the fields."""
+    app = open_distill(epochs="50")
+    app.session_state["preset"] = "cifar-240"  # known to the session, and no callback is called for it any more
+    app.run()
+    assert config_of(app).epochs == 240
+
+
+def test_a_link_with_a_recipe_keeps_the_values_that_it_names(store) -> None:
+    app = open_distill(preset="cifar-240", epochs="50")
+    app.run()
+    config = config_of(app)
+    assert (config.epochs, config.batch_size) == (50, 64)
+
+
+def test_images_and_texts_start_at_their_own_recipe_each_time(store) -> None:
+    app = open_distill(epochs="50")
+    app.get_by_key("task").set_value("Texts").run()
+    assert config_of(app).epochs == preset("demo-language").epochs
+    app.number_input(key="epochs").set_value(7).run()
+    app.get_by_key("task").set_value("Images").run()
+    assert config_of(app).epochs == 40
+
+
 def test_another_data_set_starts_at_its_own_student_and_recipe(store) -> None:
     app = open_distill()
     app.number_input(key="epochs").set_value(3).run()
