@@ -25,7 +25,7 @@ from cist_core.samples.selection import Selection
 from cist_core.samples.table import SampleTable, StudentLogits
 from cist_core.temperature import CIST_FLOOR, Cist, Fixed, TemperatureRule
 from cist_core.temperature.profile import OVER_SHARP, OVER_SMOOTHED
-from cist_core.temperature.readings import RuleReading, read_rule
+from cist_core.temperature.readings import RuleReading, read_rules
 from cist_core.wording import of_tokens
 
 NO_STUDENT = "none"
@@ -302,11 +302,12 @@ class View:
     def of(cls, source: Source, tau: float, rho: float, floor: float, before: View | None = None) -> View:
         """The view before the samples are chosen; a rule that the view ``before`` has read on the source is kept."""
 
-        def read(rule: TemperatureRule) -> RuleReading:
-            kept = [] if before is None or before.source is not source else before.pair
-            return next((reading for reading in kept if reading.rule == rule), None) or read_rule(rule, source.curves)
-
-        fixed, cist = read(Fixed(tau)), read(Cist(rho, floor))
+        wanted: list[TemperatureRule] = [Fixed(tau), Cist(rho, floor)]
+        kept = [] if before is None or before.source is not source else before.pair
+        known = {reading.rule: reading for reading in kept}
+        new = read_rules([rule for rule in wanted if rule not in known], source.curves)
+        known |= {reading.rule: reading for reading in new}
+        fixed, cist = (known[rule] for rule in wanted)
         samples = SampleTable(source.curves, fixed, cist, student=source.student, text=source.text)
         return cls(source, tau, rho, floor, fixed, cist, samples)
 

@@ -338,7 +338,7 @@ def variance_figure(fixed: RuleReading, held: RuleReading, *, height: int = 190)
     """The variance of the entropy under each rule, cut into what the ratio explains and what it does not."""
     taken = slots([fixed.rule, held.rule])
     rows = [_variance_rows(reading, slot) for reading, slot in zip((fixed, held), taken, strict=True)]
-    a, b = fixed.association, held.association
+    a, b = fixed.variance_parts, held.variance_parts
     title = (
         f"The variance of the entropy is {three_digits(a.variance)} nats² under {rule_label(fixed.rule)} and "
         f"{three_digits(b.variance)} under {rule_label(held.rule)}"
@@ -353,13 +353,13 @@ def variance_figure(fixed: RuleReading, held: RuleReading, *, height: int = 190)
 
 
 def _variance_rows(reading: RuleReading, slot: Slot) -> pd.DataFrame:
-    association = reading.association
+    parts = reading.variance_parts
     return pd.DataFrame(
         {
             "rule": slot.name,
             "label": rule_label(reading.rule),
             "part": ["explained by the ratio", "left at equal ratios"],
-            "variance": [association.between, association.within],
+            "variance": [parts.between, parts.within],
             "order": [0, 1],
         }
     )

@@ -311,16 +311,16 @@ def ratio_sentence(fixed: RuleReading, other: RuleReading) -> str:
 
     Where the floor decides, the ratio varies from sample to sample as it does at a fixed temperature.
     """
-    a = fixed.association
+    a = fixed.variance_parts
     if a.explained is None:
         return "Every sample has the same entropy: there is nothing to explain"
     start = f"Under {_short(fixed.rule)} the ratio explains {percent(a.explained)} of the entropy's variance"
-    name, left = _short(other.rule), f"{percent_of(other.variance, a.variance)} of that variance is left"
+    name, left = _short(other.rule), f"{percent_of(other.variance_parts.variance, a.variance)} of that variance is left"
     if isinstance(other.rule, Cist) and other.profile.samples_at_floor:
         if other.profile.at_floor == 1:
             return f"{start}; under {name} every sample is at the floor of {other.rule.floor:.4g}, and {left}"
         return f"{start}; {name} holds the ratio on {percent(1 - other.profile.at_floor)} of the samples, and {left}"
-    if isinstance(other.rule, Cist) or not (explained := other.association.explained):
+    if isinstance(other.rule, Cist) or not (explained := other.variance_parts.explained):
         return f"{start}; {name} holds the ratio, and {left}"
     return f"{start}, under {name} {percent(explained)}"
 

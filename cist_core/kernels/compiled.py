@@ -1634,6 +1634,17 @@ def group_sums_kernel(ranks, values, groups_per_rank, sizes, sums):
 
 
 @compiled
+def keys_kernel(begin, end, bits, keys):
+    """Whole numbers in the order of the floats that have these bits, and below each key its place, for `ranks_kernel`.
+
+    Of negative floats larger bits are the smaller number, and -0, which becomes -1, is 0.
+    """
+    for i in range(begin, end):
+        key = np.int64(bits[i]) ^ (np.int64(bits[i]) >> 31 & 0x7FFFFFFF)
+        keys[i] = (key + (key == -1)) << 32 | i
+
+
+@compiled
 def ranks_kernel(ordered, ranks):
     """Ranks from 1 on, from sorted whole numbers: above a key, in the lower 32 bits its place; equal keys share one."""
     begin = 0

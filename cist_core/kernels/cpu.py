@@ -136,13 +136,13 @@ def kl_divergence(teacher: LogitArray, student: LogitArray, tau_teacher: ArrayLi
 
 
 def correlation(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
-    first, second = (_typed(np.asarray(each, np.float64)) for each in (a, b))
+    first, second = _numbers(a), _numbers(b)
     means = (compiled.moments_kernel(each)[0] for each in (first, second))
     return float(compiled.correlation_kernel(first, second, *means))
 
 
 def mean_and_variance(values: NDArray[np.floating]) -> tuple[float, float]:
-    return compiled.moments_kernel(_typed(values))  # type: ignore[no-any-return]
+    return compiled.moments_kernel(_numbers(values))  # type: ignore[no-any-return]
 
 
 def grid_counts(
@@ -153,10 +153,9 @@ def grid_counts(
     cells: tuple[int, int],
 ) -> NDArray[np.int64]:
     counts = np.zeros(cells, np.int64)
-    columns = (_typed(np.asarray(each, np.float64)) for each in (across, up))
     scales = (size / end for size, end in zip(cells, ends, strict=True))
     if chosen.any():
-        compiled.counts_kernel(*columns, _typed(chosen), *scales, counts)
+        compiled.counts_kernel(_numbers(across), _numbers(up), _typed(chosen), *scales, counts)
     return counts
 
 
@@ -164,17 +163,15 @@ def group_sums(
     ranks: NDArray[np.float64], values: NDArray[np.floating], groups: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     sizes, sums = np.zeros(groups, np.int64), np.zeros(groups)
-    compiled.group_sums_kernel(_typed(ranks), _typed(np.asarray(values, np.float64)), groups / len(ranks), sizes, sums)
+    compiled.group_sums_kernel(_typed(ranks), _numbers(values), groups / len(ranks), sizes, sums)
     return sizes, sums
 
 
 def ranks(values: NDArray[np.floating]) -> NDArray[np.float64]:
-    bits = (values.astype(np.float32) + np.float32(0)).view(np.int32)  # with a zero added, -0 is 0
-    # Of negative numbers the larger bits are the smaller number.
-    keyed = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(np.int64) << 32
-    keyed |= np.arange(len(values))
+    bits = _typed(np.asarray(values, np.float32)).view(np.int32)
+    keyed, result = np.empty(len(values), np.int64), np.empty(len(values))
+    over_rows(compiled.keys_kernel, len(values), 1, bits, keyed)
     keyed.sort()
-    result = np.empty(len(values))
     compiled.ranks_kernel(keyed, result)
     return result
 
@@ -203,6 +200,11 @@ def _typed(array: NDArray[Any]) -> NDArray[Any]:
     view = view.view(np.uint16) if view.dtype == np.float16 else view.view()
     view.flags.writeable = False
     return view
+
+
+def _numbers(values: NDArray[Any]) -> NDArray[Any]:
+    """A column of float32 or float64 as it is, of which kernels make float64 as they go; of other numbers a copy."""
+    return _typed(values if values.dtype in (np.float32, np.float64) else values.astype(np.float64))
 
 
 def _column(value: ArrayLike, logits: LogitArray) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cist_core.entropy.curves import EntropyCurves
 from cist_core.entropy.theory import equal_others_entropy, second_class_entropy
 from cist_core.kernels import mean_and_variance
-from cist_core.kernels.threads import over_rows
+from cist_core.kernels.threads import over_rows, run_together
 from cist_core.temperature.profile import explained_by_order
 from cist_core.temperature.readings import RuleReading
 
@@ -107,8 +107,9 @@ class Residuals:
     @cached_property
     def spread(self) -> SpreadCheck:
         """The spread that the gaps predict beside the spread that was measured."""
+        _, explained = run_together(lambda: self.second_class, lambda: explained_by_order(self.entropy, self.gap))
         measured, predicted = (math.sqrt(mean_and_variance(each)[1]) for each in (self.entropy, self.second_class))
-        return SpreadCheck(measured, predicted, explained_by_order(self.entropy, self.gap))
+        return SpreadCheck(measured, predicted, explained)
 
 
 @dataclass(frozen=True)

@@ -210,6 +210,45 @@ def class_means(
 
 
 @dataclass(frozen=True)
+class VarianceParts:
+    """The variance of the entropy under one rule, cut into what the ratio explains and what it does not.
+
+    Attributes:
+        variance: of the entropy, in nats squared; the sum of the next two.
+        between: ``Var(E[H | r])``, the part that the ratio explains.
+        within: ``E[Var(H | r)]``, the part that it does not.
+        explained: ``between / variance``; None if the entropy does not vary.
+    """
+
+    variance: float
+    between: float
+    within: float
+    explained: float | None
+
+    @classmethod
+    def of(
+        cls,
+        entropy: NDArray[np.floating],
+        ratio: NDArray[np.floating],
+        ratio_ranks: NDArray[np.float64] | None = None,
+    ) -> VarianceParts:
+        """Cut the variance of entropies by their ratios, ``(N,)`` each; see `Association.of`."""
+        return cls._of(*_with_ratio(entropy, ratio, ratio_ranks))
+
+    @classmethod
+    def _of(
+        cls, entropy: NDArray[np.floating], ratio: NDArray[np.floating], ranks: NDArray[np.float64]
+    ) -> VarianceParts:
+        variance = kernels.mean_and_variance(entropy)[1] if entropy.size else 0.0
+        if variance == 0:
+            return cls(0.0, 0.0, 0.0, None)
+        if _is_held(ratio):
+            return cls(variance, 0.0, variance, 0.0)
+        between = _between(entropy, ranks)
+        return cls(variance, between, max(variance - between, 0.0), min(between / variance, 1.0))
+
+
+@dataclass(frozen=True)
 class Association:
     """How far the ratio explains the entropy under one rule.
 
@@ -235,6 +274,7 @@ class Association:
         entropy: NDArray[np.floating],
         ratio: NDArray[np.floating],
         ratio_ranks: NDArray[np.float64] | None = None,
+        parts: VarianceParts | None = None,
     ) -> Association:
         """Measure the association of entropies and ratios, ``(N,)`` each.
 
@@ -243,33 +283,36 @@ class Association:
         exactly. With n samples a group, chance alone makes ``between`` about ``within / n`` too large. Constant rows,
         which have no ratio, are left out.
 
-        Ranks of the ratios that are at hand, as `kernels.ranks` gives them, save their sorting.
+        Ranks of the ratios that are at hand, as `kernels.ranks` gives them, save their sorting, and so do the parts of
+        the variance.
         """
-        varied = ratio > 0
-        if not varied.any():
-            return cls(None, None, 0.0, 0.0, 0.0, None)
-        ranks = kernels.ranks(ratio) if ratio_ranks is None else ratio_ranks
-        if not varied.all():
-            entropy, ratio, ranks = entropy[varied], ratio[varied], ranks[varied] - np.count_nonzero(~varied)
-        h, r = entropy.astype(np.float64), ratio.astype(np.float64)
-        _, variance = kernels.mean_and_variance(h)
-        # A rule that fixes the ratio leaves it constant up to the rounding of m / (m / rho).
-        if np.ptp(r) <= 1e-9 * max(1.0, float(np.max(np.abs(r)))):
-            return cls(None, None, variance, 0.0, variance, None if variance == 0 else 0.0)
-        if variance == 0:
-            return cls(None, None, 0.0, 0.0, 0.0, None)
-        between = _between(h, ranks)
-        return cls(
-            spearman=kernels.correlation(kernels.ranks(h), ranks),
-            r_squared=kernels.correlation(h, r) ** 2,
-            variance=variance,
-            between=between,
-            within=max(variance - between, 0.0),
-            explained=min(between / variance, 1.0),
-        )
+        entropy, ratio, ranks = _with_ratio(entropy, ratio, ratio_ranks)
+        parts = VarianceParts._of(entropy, ratio, ranks) if parts is None else parts
+        spearman = r_squared = None
+        if parts.variance > 0 and not _is_held(ratio):
+            spearman = kernels.correlation(kernels.ranks(entropy), ranks)
+            r_squared = kernels.correlation(entropy, ratio) ** 2
+        return cls(spearman, r_squared, **asdict(parts))
 
     def to_dict(self) -> dict[str, float | None]:
         return asdict(self)
+
+
+def _with_ratio(
+    entropy: NDArray[np.floating], ratio: NDArray[np.floating], ratio_ranks: NDArray[np.float64] | None
+) -> tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.float64]]:
+    """Entropies, ratios and ranks of the ratios of the rows that have one: all but constant ones."""
+    ranks = kernels.ranks(ratio) if ratio_ranks is None else ratio_ranks
+    varied = ratio > 0
+    if varied.all():
+        return entropy, ratio, ranks
+    return entropy[varied], ratio[varied], ranks[varied] - np.count_nonzero(~varied)
+
+
+def _is_held(ratio: NDArray[np.floating]) -> bool:
+    """Whether positive ratios are one up to the rounding of ``m / (m / rho)``."""
+    most = float(np.max(ratio))
+    return most - float(np.min(ratio)) <= 1e-9 * max(1.0, most)
 
 
 def explained_by_order(values: NDArray[np.floating], of: NDArray[np.floating]) -> float | None:
@@ -277,13 +320,12 @@ def explained_by_order(values: NDArray[np.floating], of: NDArray[np.floating]) -
 
     Estimated as in `Association.of`; of the others only the order counts.
     """
-    h = values.astype(np.float64)
-    _, variance = kernels.mean_and_variance(h)
-    return min(_between(h, kernels.ranks(of)) / variance, 1.0) if variance else None
+    _, variance = kernels.mean_and_variance(values)
+    return min(_between(values, kernels.ranks(of)) / variance, 1.0) if variance else None
 
 
-def _between(values: NDArray[np.float64], ranks: NDArray[np.float64], smallest: int = 25, most: int = 200) -> float:
+def _between(values: NDArray[np.floating], ranks: NDArray[np.float64], smallest: int = 25, most: int = 200) -> float:
     """Variance of the means over equal groups of neighbours."""
     sizes, sums = kernels.group_sums(ranks, values, int(np.clip(len(values) // smallest, 1, most)))
     means = sums / np.maximum(sizes, 1)
-    return float(np.sum(sizes * (means - values.mean()) ** 2) / len(values))
+    return float(np.sum(sizes * (means - np.sum(sums) / len(values)) ** 2) / len(values))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from cist_core import kernels
 from cist_core.entropy.curves import EntropyCurves
+from cist_core.kernels.threads import run_together
 from cist_core.temperature import Fixed, TemperatureRule
-from cist_core.temperature.profile import OVER_SHARP, OVER_SMOOTHED, Association, EntropyProfile
+from cist_core.temperature.profile import OVER_SHARP, OVER_SMOOTHED, Association, EntropyProfile, VarianceParts
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,21 +58,19 @@ class RuleReading:
         return share if share >= 0.01 else 0.0
 
     @cached_property
-    def variance(self) -> float:
-        """Of the entropies of rows that have a ratio, in nats squared: that of `association`, without its ranks."""
-        varied = self.ratios > 0
-        entropy = self.entropy if varied.all() else self.entropy[varied]
-        return kernels.mean_and_variance(entropy)[1] if entropy.size else 0.0
-
-    @cached_property
     def ratio_ranks(self) -> NDArray[np.float64]:
         """Ranks of the ratios from 1 on, ``(N,)``; equal ratios share the mean of theirs."""
         return kernels.ranks(self.ratios) if self.curves is None else self.rule.ratio_ranks(self.curves)
 
     @cached_property
+    def variance_parts(self) -> VarianceParts:
+        """What of the entropy's variance the ratio explains: `association` less what needs ranks of the entropies."""
+        return VarianceParts.of(self.entropy, self.ratios, self.ratio_ranks)
+
+    @cached_property
     def association(self) -> Association:
         """How far the ratio explains the entropy."""
-        return Association.of(self.entropy, self.ratios, self.ratio_ranks)
+        return Association.of(self.entropy, self.ratios, self.ratio_ranks, self.variance_parts)
 
 
 def read_rule(
@@ -106,4 +105,5 @@ def read_rule(
 
 
 def read_rules(rules: Iterable[TemperatureRule], curves: EntropyCurves, **thresholds: float) -> list[RuleReading]:
-    return [read_rule(rule, curves, **thresholds) for rule in rules]
+    """Several rules, in the order given, each on a core of its own as far as there are some."""
+    return run_together(*(partial(read_rule, rule, curves, **thresholds) for rule in rules))

@@ -618,7 +618,7 @@ def test_any_number_has_its_rank(values):
 def test_a_correlation_is_that_of_numpy():
     a, b = np.random.default_rng(0).normal(5, 1, size=(2, 3_000))
     b += a
-    for first, second in ((a, b), (a.astype(np.float32), -b)):
+    for first, second in ((a, b), (a.astype(np.float32), -b), (a.astype(np.float16), np.round(b).astype(int))):
         expected = np.corrcoef(first.astype(np.float64), second)[0, 1]
         assert kernels.correlation(first, second) == pytest.approx(expected, rel=1e-12)
 

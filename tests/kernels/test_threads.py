@@ -136,3 +136,23 @@ def test_without_a_writable_cache_kernels_are_compiled_in_memory(monkeypatch):
     monkeypatch.setattr(numba, "njit", njit)
     doubled = compiled.compiled(lambda value: 2 * value)
     assert doubled(21) == 42
+
+
+def test_works_that_run_together_keep_their_order_and_use_kernels():
+    expected = [kernels.row_statistics(ROWS[:rows]).maximum for rows in (10, 4000, 300, 2000)]
+    works = [lambda rows=rows: kernels.row_statistics(ROWS[:rows]).maximum for rows in (10, 4000, 300, 2000)]
+    for result, wanted in zip(threads.run_together(*works), expected, strict=True):
+        np.testing.assert_array_equal(result, wanted)
+    assert threads.run_together() == []
+
+
+@pytest.mark.parametrize("failing", [0, 1, 2])
+def test_what_one_of_them_raises_is_raised(failing):
+    def fail():
+        raise ValueError("no such rule")
+
+    works = [lambda: 1.0] * 3
+    works[failing] = fail
+    with pytest.raises(ValueError, match="no such rule"):
+        threads.run_together(*works)
+    assert threads.run_together(lambda: 2, lambda: 3) == [2, 3]

@@ -3,6 +3,7 @@
 import json
 import math
 import pickle
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from cist_core import (
     parse_rule,
     read_logits,
 )
-from cist_core.temperature.profile import explained_by_order, quantiles_of_sorted
+from cist_core.temperature.profile import VarianceParts, explained_by_order, quantiles_of_sorted
 from cist_core.temperature.readings import read_rule
 
 
@@ -288,11 +289,13 @@ def test_constant_rows_have_no_ratio_to_be_explained_by():
 
 
 @pytest.mark.parametrize("rule", [Fixed(2), Cist(3), Cist(3, floor=0)])
-def test_the_variance_of_a_reading_is_that_of_its_association(rule):
+def test_the_parts_of_the_variance_are_those_of_the_association(rule):
     logits = np.concatenate([np.random.default_rng(3).normal(size=(500, 6)) * 3, np.zeros((5, 6))])
     for rows in (logits, logits[500:]):
         reading = read_rule(rule, EntropyCurves.from_logits(LogitSet.create(rows)))
-        assert reading.variance == reading.association.variance
+        parts = asdict(reading.variance_parts)
+        assert parts == {name: value for name, value in reading.association.to_dict().items() if name in parts}
+        assert reading.variance_parts == VarianceParts.of(reading.entropy, reading.ratios)
 
 
 def _under_cist(logits):
