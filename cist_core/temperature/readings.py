@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from cist_core import kernels
 from cist_core.entropy.curves import EntropyCurves
-from cist_core.kernels.threads import run_together
 from cist_core.temperature import Fixed, TemperatureRule
 from cist_core.temperature.profile import OVER_SHARP, OVER_SMOOTHED, Association, EntropyProfile, VarianceParts
 
@@ -106,4 +105,6 @@ def read_rule(
 
 def read_rules(rules: Iterable[TemperatureRule], curves: EntropyCurves, **thresholds: float) -> list[RuleReading]:
     """Several rules, in the order given, each on a core of its own as far as there are some."""
+    from cist_core.kernels.threads import run_together  # which imports numba
+
     return run_together(*(partial(read_rule, rule, curves, **thresholds) for rule in rules))

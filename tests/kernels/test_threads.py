@@ -156,3 +156,9 @@ def test_what_one_of_them_raises_is_raised(failing):
     with pytest.raises(ValueError, match="no such rule"):
         threads.run_together(*works)
     assert threads.run_together(lambda: 2, lambda: 3) == [2, 3]
+
+
+def test_what_takes_long_to_import_waits_until_something_is_computed():
+    code = "import sys, cist_core; sys.exit(' '.join(name for name in ('numba', 'torch') if name in sys.modules))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert ran.stderr.strip() == ""
