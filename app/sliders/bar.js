@@ -54,16 +54,19 @@ function startBar(root) {
     for (const side of Object.values(sides)) paint(side);
     const values = { tau: sides.tau.value, rho: sides.rho.value, floor: root.data.here.floor };
     publish(pairAt(sides.tau.index, sides.rho.index, values, together() && !root.playing, moving, Boolean(root.playing)));
-    note(root.playing ? "" : STUDIO.pair.note);
+    note();
   }
 
-  function note(text) {
+  // Why the pair is not matched, after what is to be said of a number that was typed: that until a slider moves again.
+  function note() {
+    const text = [root.remark, root.playing ? "" : STUDIO.pair.note].filter(Boolean).join(" ");
     const place = root.querySelector(".note");
     if (place.textContent !== text) place.textContent = text;
   }
 
   // A slider goes to a value, and takes the other along where they are matched.
   function move(side, value, { alone = false, exact = false } = {}) {
+    root.remark = "";
     const near = nearestPosition(grid(), side.name, value);
     side.index = near;
     side.value = exact || near === null ? rounded(value) : positions(side)[near].at;
@@ -147,11 +150,20 @@ function startBar(root) {
     const typed = () => {
       if (!field.typed) return;
       field.typed = false;
-      const value = Number(field.value.trim().replace(",", "."));
-      if (field.value.trim() === "" || !Number.isFinite(value)) return paint(side);
-      if (value === side.value) return paint(side);
-      move(side, clamp(side, value), { exact: true });
-      rest();
+      const text = field.value.trim(), value = Number(text.replace(",", "."));
+      const letter = side.name === "tau" ? "τ" : "ρ", [low, high] = bounds(side).map(spelled);
+      if (text === "" || !Number.isFinite(value)) {
+        root.remark = text && `“${text.slice(0, 20)}” is no number: ${letter} stays at ${spelled(side.value)}.`;
+        paint(side);
+        return note();
+      }
+      if (clamp(side, value) !== side.value) {
+        move(side, clamp(side, value), { exact: true });
+        rest();
+      }
+      root.remark = clamp(side, value) === value ? "" : `${letter} goes from ${low} to ${high} here, so not to ${text.slice(0, 20)}.`;
+      paint(side);
+      note();
     };
     field.addEventListener("input", () => { root.stopPlaying?.(); field.typed = true; });
     field.addEventListener("blur", typed);

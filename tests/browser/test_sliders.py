@@ -135,17 +135,33 @@ def test_the_keyboard_moves_in_steps_that_fit_the_scale(open_page) -> None:
 
 def test_a_number_can_be_typed_and_what_is_none_is_put_back(open_page) -> None:
     page = with_grid(open_page())
-    field = page.get_by_label("τ as a number")
-    for typed, expected in (("3.3", 3.3), ("2,5", 2.5), ("99", 20), ("0.0001", 0.25), ("1.23456", 1.235)):
+    field, note = page.get_by_label("τ as a number"), page.locator(".bar .note")
+    beyond = "τ goes from 0.25 to 20 here, so not to"
+    for typed, expected, remark in (
+        ("3.3", 3.3, ""),
+        ("99", 20, f"{beyond} 99."),
+        ("2,5", 2.5, ""),
+        ("0.0001", 0.25, f"{beyond} 0.0001."),
+        ("-3", 0.25, f"{beyond} -3."),
+        ("1.23456", 1.235, ""),
+    ):
         field.fill(typed)
         field.press("Enter")
         settle(page)
         assert slider_value(page, TAU) == expected, typed
         assert field.input_value() == f"{expected:g}"
+        assert note.inner_text().partition(" Not matched: no ρ")[0] == remark
     for typed in ("abc", "", "NaN", "-"):
         field.fill(typed)
         field.press("Enter")
         assert (slider_value(page, TAU), field.input_value()) == (1.235, "1.235"), typed
+        assert note.inner_text() == (typed and f"“{typed}” is no number: τ stays at 1.235.")
+    page.get_by_role("slider", name=TAU).press("ArrowRight")
+    assert note.inner_text() == ""
+    page.get_by_role("slider", name=TAU).press("ArrowLeft")
+    field.fill("1.235")
+    field.press("Enter")
+    settle(page)
     field.fill("7")
     field.press("Escape")
     assert field.input_value() == "1.235"
