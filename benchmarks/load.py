@@ -33,6 +33,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import psutil
 from google.protobuf.message import Message
 from machine import machine
@@ -297,7 +298,7 @@ async def measure(servers: Mapping[str, psutil.Process], options: argparse.Names
         "moves_per_second": round(len(moves) / wall, 2),
         "move_s": {
             "p50": round(statistics.median(moves), 3),
-            "p95": round(moves[int(0.95 * (len(moves) - 1))], 3),
+            "p95": round(float(np.quantile(moves, 0.95)), 3),
             "max": round(moves[-1], 3),
         },
         "cpu_s_per_move": round((moved.cpu - loaded.cpu) / len(moves), 4),

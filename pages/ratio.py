@@ -15,7 +15,6 @@ from cist_core.charts import ratio_figure, variance_figure
 from cist_core.charts.ratio import envelope_sentence
 from cist_core.charts.residuals import furthest_sentence, gap_figure, reasons_figure
 from cist_core.compare.findings import rule_label
-from cist_core.kernels.threads import run_together
 from cist_core.samples.residuals import Residuals, why_far
 from cist_core.samples.selection import Selection
 from cist_core.temperature import Cist
@@ -201,8 +200,6 @@ def show_exceptions() -> None:
 
 
 residuals: Residuals = why_far(source.curves, view.cist)
-# What takes longest over many samples, before it is asked for: each of the two needs one core.
-run_together(lambda: view.fixed.association, lambda: view.cist.variance_parts)
 
 show_ratio()
 show_tabs({"Why": show_why, "Exceptions": show_exceptions, "Tables": show_tables}, key="ratio_tab")

@@ -249,12 +249,12 @@ def gradients_code(mode: str, whole: bool) -> Code:
     )
 
 
-@st.cache_data(show_spinner="Computing the gradients under τ", max_entries=16)
+@st.cache_data(show_spinner="Computing the gradients under τ", max_entries=4)
 def kd_norms(fingerprints: tuple[str, str], tau: float, whole: bool) -> GradientNorms:
     return kd_gradients(**inputs(whole), tau=tau)
 
 
-@st.cache_data(show_spinner="Computing the gradients under CIST", max_entries=16)
+@st.cache_data(show_spinner="Computing the gradients under CIST", max_entries=4)
 def cist_norms(
     fingerprints: tuple[str, str], rho: float, floor: float, weighting: str, normalise: bool, mode: str, whole: bool
 ) -> GradientNorms:

@@ -57,16 +57,25 @@ function startBar(root) {
     note();
   }
 
-  // Why the pair is not matched, after what is to be said of a number that was typed: that until a slider moves again.
+  // Why the pair is not matched, after what is to be said of a number that was typed: that until its slider moves, or
+  // has other ends.
   function note() {
-    const text = [root.remark, root.playing ? "" : STUDIO.pair.note].filter(Boolean).join(" ");
+    const text = [root.remark?.text, root.playing ? "" : STUDIO.pair.note].filter(Boolean).join(" ");
     const place = root.querySelector(".note");
     if (place.textContent !== text) place.textContent = text;
   }
 
+  function remark(side, text) {
+    root.remark = { text, of: text && standing(side) };
+    note();
+  }
+
+  // Where a slider stands between its ends, to the digits that are shown.
+  const standing = (side) => `${side.name} ${spelled(side.value)} ${bounds(side)}`;
+
   // A slider goes to a value, and takes the other along where they are matched.
   function move(side, value, { alone = false, exact = false } = {}) {
-    root.remark = "";
+    root.remark = undefined;
     const near = nearestPosition(grid(), side.name, value);
     side.index = near;
     side.value = exact || near === null ? rounded(value) : positions(side)[near].at;
@@ -153,17 +162,16 @@ function startBar(root) {
       const text = field.value.trim(), value = Number(text.replace(",", "."));
       const letter = side.name === "tau" ? "τ" : "ρ", [low, high] = bounds(side).map(spelled);
       if (text === "" || !Number.isFinite(value)) {
-        root.remark = text && `“${text.slice(0, 20)}” is no number: ${letter} stays at ${spelled(side.value)}.`;
-        paint(side);
-        return note();
+        remark(side, text && `“${text.slice(0, 20)}” is no number: ${letter} stays at ${spelled(side.value)}.`);
+        return paint(side);
       }
       if (clamp(side, value) !== side.value) {
         move(side, clamp(side, value), { exact: true });
         rest();
       }
-      root.remark = clamp(side, value) === value ? "" : `${letter} goes from ${low} to ${high} here, so not to ${text.slice(0, 20)}.`;
+      const inside = clamp(side, value) === value;
+      remark(side, inside ? "" : `${letter} goes from ${low} to ${high} here, so not to ${text.slice(0, 20)}.`);
       paint(side);
-      note();
     };
     field.addEventListener("input", () => { root.stopPlaying?.(); field.typed = true; });
     field.addEventListener("blur", typed);
@@ -177,6 +185,7 @@ function startBar(root) {
   button.addEventListener("click", () => {
     root.stopPlaying?.();
     root.data.matched = !root.data.matched;
+    root.remark = undefined;
     button.setAttribute("aria-checked", root.data.matched);
     if (root.data.matched) move(sides.tau, sides.tau.value, { exact: true });
     root.moved = undefined;
@@ -232,6 +241,7 @@ function startBar(root) {
     }
     button.setAttribute("aria-checked", matched);
     root.moved = undefined;
+    if (root.remark?.text && !Object.values(sides).some((side) => standing(side) === root.remark.of)) root.remark = undefined;
     show(false);
   };
 

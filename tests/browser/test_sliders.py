@@ -28,6 +28,7 @@ from tests.browser.actions import (
     settle,
     slider_value,
     track,
+    wait_for,
     with_grid,
 )
 from tests.browser.conftest import SCREENSHOTS, new_context
@@ -158,6 +159,13 @@ def test_a_number_can_be_typed_and_what_is_none_is_put_back(open_page) -> None:
         assert note.inner_text() == (typed and f"“{typed}” is no number: τ stays at 1.235.")
     page.get_by_role("slider", name=TAU).press("ArrowRight")
     assert note.inner_text() == ""
+    settle(page)
+    field.fill("99")
+    field.press("Enter")
+    settle(page)
+    assert note.inner_text().startswith(beyond)
+    page.go_back()
+    wait_for(lambda: not note.inner_text(), seconds=20)
     page.get_by_role("slider", name=TAU).press("ArrowLeft")
     field.fill("1.235")
     field.press("Enter")
