@@ -1,9 +1,10 @@
 """The server's share of a slider move: the whole script of a page rerun.
 
-    python benchmarks/app_rerun.py [--samples 1280000] [--classes 10]
+    python benchmarks/app_rerun.py [--sizes 1280000x10 1280000x1000]
 
 Streamlit's own test runner executes the app without a browser; the time is from the moved slider to the last element.
-`make bench` does so at 50,000 samples x 100 classes; run by itself, it writes `app_rerun.json`.
+`make bench` does so at 50,000 samples x 100 classes; run by itself, it writes `app_rerun.json`. The larger of its sizes
+takes 16 GB of memory to make and 9 GB in the folder of temporary files: two models' logits, and their tables of curves.
 """
 
 from __future__ import annotations
@@ -26,21 +27,39 @@ ROOT = Path(__file__).resolve().parents[1]
 TEACHER, STUDENT = "cifar100-resnet20", "cifar100-resnet8"
 SAMPLES, CLASSES = 50_000, 100
 MOVES = 15
+SIZES = ["1280000x10", "1280000x1000"]
+ROWS_AT_ONCE, IN_ONE = 20_000, 1 << 28
 RESULTS = Path(__file__).with_name("app_rerun.json")
 
 
 def main() -> None:
-    from bench import realistic_logits  # which imports this module
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--samples", type=int, default=1_280_000)
-    parser.add_argument("--classes", type=int, default=10)
+    parser.add_argument("--sizes", nargs="+", default=SIZES, metavar="SAMPLESxCLASSES")
     options = parser.parse_args()
     measured_on = machine("streamlit", "numpy", "numba")
-    rows = measure_app(realistic_logits(options.samples, options.classes))
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["CIST_CACHE"] = folder
+        for size in options.sizes:
+            samples, classes = map(int, size.split("x"))
+            rows += measure_app(many_logits(samples, classes))
     RESULTS.write_text(json.dumps({"machine": measured_on, "rows": rows}, indent=1) + "\n", encoding="utf-8")
     for row in rows:
-        print(f"{row['name']}: {row['seconds']:.3f} s, {row['processor_seconds']:.3f} s of processor")
+        print(f"{row['name']}, {row['size']}: {row['seconds']:.3f} s, {row['processor_seconds']:.3f} s of processor")
+
+
+def many_logits(samples: int, classes: int) -> np.ndarray:
+    """Rows of `bench.realistic_logits`; very many in float16, in blocks with their classes in other orders."""
+    from bench import realistic_logits  # which imports this module
+
+    if samples * classes <= IN_ONE:
+        return realistic_logits(samples, classes)
+    block = realistic_logits(min(ROWS_AT_ONCE, samples), classes).astype(np.float16)
+    made = np.empty((samples, classes), np.float16)
+    for number, start in enumerate(range(0, samples, ROWS_AT_ONCE)):
+        part = made[start : start + ROWS_AT_ONCE]
+        part[:] = np.roll(block, number, axis=1)[: len(part)]
+    return made
 
 
 def measure_app(logits: np.ndarray) -> list[dict[str, Any]]:
