@@ -25,8 +25,8 @@ _LOG_RHO = (math.log(1e-3), math.log(1e5))
 _LOG_TAU = (math.log(1e-9), math.log(1e9))
 # Relative precision of the parameter: it moves the mean entropy by 2e-5 nats at most.
 _PRECISION = 1e-5
-# Of the secant method: its first step, and the product of two distances that leaves less than `_PRECISION`.
-_SECANT, _NEAR = 0.01, 1e-6
+# Of the secant method: its first step, and the product of two or three distances that leaves less than `_PRECISION`.
+_SECANT, _NEAR = 0.01, {2: 1e-6, 3: 3e-7}
 # In nats: a mean entropy of float32 entropies that were summed along another way.
 _ROUNDING = 1e-6
 
@@ -267,18 +267,25 @@ def _secant(
 ) -> float | None:
     """The root by the secant method, which needs three evaluations from a good guess; None where it leads nowhere.
 
-    A step ends at the root up to about the product of the distances to the two points that it was drawn through, which
-    saves the evaluation that would confirm it.
+    From the third point on the step is that of the parabola through the last three, sideways. A step ends at the root
+    up to about the product of the distances to the points that it was drawn through, which saves the evaluation that
+    would confirm it.
     """
-    before, here = guess, guess + (_SECANT if guess + _SECANT <= bracket[1] else -_SECANT)
-    at_before = at(before)
+    points = [(guess, at(guess))]
+    here = guess + (_SECANT if guess + _SECANT <= bracket[1] else -_SECANT)
     for _ in range(most):
-        at_here = at(here)
-        slope = (at_here - at_before) / (here - before)
-        root = here - (at_here - target) / slope if slope else math.inf
+        points = [*points[-2:], (here, at(here))]
+        root = _interpolated(points, target)
         if not bracket[0] <= root <= bracket[1]:
             return None
-        if abs(root - here) * abs(root - before) <= _NEAR:
+        if math.prod(abs(root - x) for x, _ in points) <= _NEAR[len(points)]:
             return root
-        before, at_before, here = here, at_here, root
+        here = root
     return None
+
+
+def _interpolated(points: list[tuple[float, float]], target: float) -> float:
+    """Where the polynomial through points ``(f, x)`` is at ``f = target``; NaN where two of them have one ``f``."""
+    if len({f for _, f in points}) < len(points):
+        return math.nan
+    return sum(x * math.prod((target - g) / (f - g) for _, g in points if g != f) for x, f in points)
