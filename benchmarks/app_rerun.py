@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from machine import machine
 from repeated import figures, in_turn
+from streaming import logit_blocks
 from streamlit.testing.v1 import AppTest
 
 from cist_core.logits.logit_set import LogitSet, centre_for_storage
@@ -28,7 +29,7 @@ TEACHER, STUDENT = "cifar100-resnet20", "cifar100-resnet8"
 SAMPLES, CLASSES = 50_000, 100
 MOVES = 15
 SIZES = ["1280000x10", "1280000x1000"]
-ROWS_AT_ONCE, IN_ONE = 20_000, 1 << 28
+IN_ONE = 1 << 28
 RESULTS = Path(__file__).with_name("app_rerun.json")
 
 
@@ -49,17 +50,12 @@ def main() -> None:
 
 
 def many_logits(samples: int, classes: int) -> np.ndarray:
-    """Rows of `bench.realistic_logits`; very many in float16, in blocks with their classes in other orders."""
+    """Rows of `bench.realistic_logits`; very many from `streaming.logit_blocks`, in float16."""
     from bench import realistic_logits  # which imports this module
 
     if samples * classes <= IN_ONE:
         return realistic_logits(samples, classes)
-    block = realistic_logits(min(ROWS_AT_ONCE, samples), classes).astype(np.float16)
-    made = np.empty((samples, classes), np.float16)
-    for number, start in enumerate(range(0, samples, ROWS_AT_ONCE)):
-        part = made[start : start + ROWS_AT_ONCE]
-        part[:] = np.roll(block, number, axis=1)[: len(part)]
-    return made
+    return np.concatenate(list(logit_blocks(samples, classes)))
 
 
 def measure_app(logits: np.ndarray) -> list[dict[str, Any]]:

@@ -28,12 +28,13 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from machine import machine
+from numpy.typing import NDArray
 from repeated import Times, figures, in_turn, times_of
 
 SIZE = "1280000x1000"
@@ -42,19 +43,25 @@ READS, MOVES = 3, 5
 _BUFFER = 16 << 20
 
 
-def write_logits(path: Path, samples: int, classes: int) -> None:
-    """Rows as `bench.realistic_logits` makes them, with labels, a block at a time."""
+def logit_blocks(samples: int, classes: int) -> Iterator[NDArray[np.float16]]:
+    """Rows as `bench.realistic_logits` makes them, a block at a time, each with its classes in another order."""
     from bench import realistic_logits
 
+    block = realistic_logits(ROWS_AT_ONCE, classes).astype(np.float16)
+    for start in range(0, samples, ROWS_AT_ONCE):
+        yield np.roll(block, start // ROWS_AT_ONCE, axis=1)[: samples - start]
+
+
+def write_logits(path: Path, samples: int, classes: int) -> None:
+    """Those of `logit_blocks`, with labels."""
     from cist_core.logits.logit_set import safetensors_header
 
     tensors = [("labels", np.dtype(np.int64), (samples,)), ("logits", np.dtype(np.float16), (samples, classes))]
     with path.open("wb") as stream:
         stream.write(safetensors_header({}, tensors))
         stream.write(np.random.default_rng(2).integers(0, classes, samples).tobytes())
-        block = realistic_logits(ROWS_AT_ONCE, classes).astype(np.float16)
-        for start in range(0, samples, ROWS_AT_ONCE):
-            stream.write(np.roll(block, start // ROWS_AT_ONCE, axis=1)[: samples - start].tobytes())
+        for block in logit_blocks(samples, classes):
+            stream.write(block.tobytes())
 
 
 class Memory:

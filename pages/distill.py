@@ -185,7 +185,7 @@ def choose_language_networks() -> tuple[dict[str, Any], str]:
     )  # fmt: skip
     st.caption(plain(recipes[name]))
     start = language.answers_of(name)
-    bring_to_recipe(name, form.recipe_answers(name) | start)
+    bring_to_recipe(name, start)
     answers = dict(start)
 
     def named(label: str, key: str, offered: list[str], help_: str) -> None:
@@ -374,8 +374,8 @@ class Recipe:
                 help="Brings epochs, learning rate and what stands under Advanced to its values.", **keyed("preset"),
             )  # fmt: skip
             st.caption(PRESETS[name][0])
-            bring_to_recipe(name, form.recipe_answers(name))
         self.name, self.start = name, form.recipe_answers(name)
+        bring_to_recipe(name, self.start)
         with st.grid(3, min_column_width=100, vertical_alignment="bottom"):
             self.number("Epochs", "epochs", 1)
             self.number("Learning rate", "lr", 0.01, "The largest of the schedule.")

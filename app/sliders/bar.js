@@ -66,7 +66,7 @@ function startBar(root) {
   }
 
   function remark(side, text) {
-    root.remark = { text, of: text && standing(side) };
+    root.remark = text ? { text, of: standing(side) } : undefined;
     note();
   }
 
@@ -165,12 +165,12 @@ function startBar(root) {
         remark(side, text && `“${text.slice(0, 20)}” is no number: ${letter} stays at ${spelled(side.value)}.`);
         return paint(side);
       }
-      if (clamp(side, value) !== side.value) {
-        move(side, clamp(side, value), { exact: true });
+      const nearest = clamp(side, value);
+      if (nearest !== side.value) {
+        move(side, nearest, { exact: true });
         rest();
       }
-      const inside = clamp(side, value) === value;
-      remark(side, inside ? "" : `${letter} goes from ${low} to ${high} here, so not to ${text.slice(0, 20)}.`);
+      remark(side, nearest === value ? "" : `${letter} goes from ${low} to ${high} here, so not to ${text.slice(0, 20)}.`);
       paint(side);
     };
     field.addEventListener("input", () => { root.stopPlaying?.(); field.typed = true; });
@@ -241,7 +241,7 @@ function startBar(root) {
     }
     button.setAttribute("aria-checked", matched);
     root.moved = undefined;
-    if (root.remark?.text && !Object.values(sides).some((side) => standing(side) === root.remark.of)) root.remark = undefined;
+    if (root.remark && !Object.values(sides).some((side) => standing(side) === root.remark.of)) root.remark = undefined;
     show(false);
   };
 

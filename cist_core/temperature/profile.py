@@ -233,12 +233,7 @@ class VarianceParts:
         ratio_ranks: NDArray[np.float64] | None = None,
     ) -> VarianceParts:
         """Cut the variance of entropies by their ratios, ``(N,)`` each; see `Association.of`."""
-        return cls._of(*_with_ratio(entropy, ratio, ratio_ranks))
-
-    @classmethod
-    def _of(
-        cls, entropy: NDArray[np.floating], ratio: NDArray[np.floating], ranks: NDArray[np.float64]
-    ) -> VarianceParts:
+        entropy, ratio, ranks = _with_ratio(entropy, ratio, ratio_ranks)
         variance = kernels.mean_and_variance(entropy)[1] if entropy.size else 0.0
         if variance == 0:
             return cls(0.0, 0.0, 0.0, None)
@@ -287,7 +282,7 @@ class Association:
         the variance.
         """
         entropy, ratio, ranks = _with_ratio(entropy, ratio, ratio_ranks)
-        parts = VarianceParts._of(entropy, ratio, ranks) if parts is None else parts
+        parts = VarianceParts.of(entropy, ratio, ranks) if parts is None else parts
         spearman = r_squared = None
         if parts.variance > 0 and not _is_held(ratio):
             spearman = kernels.correlation(kernels.ranks(entropy), ranks)
